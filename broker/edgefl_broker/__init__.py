@@ -1,0 +1,1 @@
+"""edgefl-aggregator: runs next to an MQTT broker and averages whichever devices report."""

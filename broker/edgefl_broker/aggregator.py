@@ -1,0 +1,119 @@
+"""Aggregator: a RoundCoordinator on a real MQTT link, with its disk and its test set."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from edgefl import data
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
+from edgefl.data import Dataset, fit_shape
+from edgefl.errors import UsageError
+from edgefl.history import History, RoundRecord
+from edgefl.model import Model, load
+from edgefl.onnx_eval import OnnxEvaluator
+from edgefl.round_coordinator import RoundCoordinator
+from edgefl.store import durable
+from edgefl.transports.link_host import LinkHost
+
+from .config import AggregatorConfig
+from .progress import Progress, summary
+from .store import AggregatorStore
+
+RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
+
+
+class Aggregator(LinkHost):
+    """Everything is checked and opened here; `run` returns when the rounds are done or Stop is posted."""
+
+    machine: RoundCoordinator
+
+    def __init__(self, config: AggregatorConfig, progress: Progress) -> None:
+        super().__init__(logging.getLogger("edgefl.aggregator"))
+        self._progress = progress
+        self._model = load(config.model, loss=config.loss)
+        self._test = _test_set(config.evaluate.data, self._model)
+        self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
+        self._folder = Path(config.state_dir)
+        self._store = AggregatorStore(self._folder)
+        plan, recipe = self._model.plan, config.recipe()
+        state = self._store.resume(plan.hash, self._model.params)
+        rng = random.Random()
+        self.machine = RoundCoordinator(
+            recipe.make_manifest(config.federation, state.run, plan), config.round_config(), recipe.make_strategy(),
+            state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+        )  # fmt: skip
+        self._records = self._store.records()
+        self._write_outputs(state.params)
+        self.link = config.mqtt.make_link(
+            f"agg-{config.federation}"[:23], self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM
+        )
+        going_on = f"going on at round {state.round}" if self._records else "starting"
+        self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
+
+    @property
+    def history(self) -> History:
+        """All rounds so far."""
+        return History(self.machine.params, self._records)
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._progress.close()
+            self._store.close()
+
+    def feed(self, event: object) -> None:
+        super().feed(event)
+        self._progress.show(self.machine)
+
+    def idle(self) -> None:
+        self._progress.show(self.machine)
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case Evaluate():
+                self.feed(self._evaluate(action.params))
+            case Commit():
+                self._store.commit(action.record, action.params)
+                self._records.append(action.record)
+                self._append_history(action.record)
+                if action.params is not None:
+                    self._model.save(self._folder / "model.onnx", action.params)
+                self.log.info("%s", summary(action.record))
+            case Finished():
+                self.log.info("done: %s; the model is %s", action.reason, self._folder / "model.onnx")
+                self.stopping = True
+            case _:
+                super().carry_out(action)
+
+    def _evaluate(self, params: np.ndarray) -> Evaluated:
+        if self._evaluator is None or self._test is None:
+            return Evaluated()
+        assert self._test.x_test is not None and self._test.y_test is not None
+        result = self._evaluator.evaluate(params, self._test.x_test, self._test.y_test)
+        return Evaluated(result.loss if np.isfinite(result.loss) else None, result.accuracy)
+
+    @durable
+    def _write_outputs(self, params: np.ndarray) -> None:
+        """Bring the files beside the database up to it: they may be a round behind after a crash."""
+        lines = [msgspec.json.encode(record) + b"\n" for record in self._records]
+        (self._folder / "history.jsonl").write_bytes(b"".join(lines))
+        self._model.save(self._folder / "model.onnx", params)
+
+    @durable
+    def _append_history(self, record: RoundRecord) -> None:
+        with open(self._folder / "history.jsonl", "ab") as file:
+            file.write(msgspec.json.encode(record) + b"\n")
+
+
+def _test_set(spec: str | None, model: Model) -> Dataset | None:
+    if spec is None:
+        return None
+    dataset = fit_shape(data.load(spec), tuple(model.plan.input_shape))
+    if dataset.x_test is None:
+        raise UsageError(f"[evaluate] data {spec!r} has no test part: give npz with x_test, y_test, or add test=0.2")
+    return dataset

@@ -1,0 +1,108 @@
+"""The aggregator's configuration: what `aggregator.toml` may say. `edgefl-aggregator --print-config` writes a sample."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from edgefl.coordinator_events import RoundConfig
+from edgefl.federation import Recipe, train_config
+from edgefl.transports.settings import MqttConfig
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
+
+Option = int | float | str
+
+
+class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[rounds]"""
+
+    deadline_s: Annotated[float, Meta(gt=0, le=1e9, description="A round ends after so many seconds at the latest.")] = 300.0
+    min_reports: Annotated[
+        int, Meta(ge=1, description="With fewer reports at the deadline a round is abandoned, the model stays as it is.")
+    ] = 2
+    goal: Annotated[
+        int | None, Meta(description="End a round at so many reports; without it, when all who were asked have.", examples=[10])
+    ] = None
+    fraction: Annotated[
+        float, Meta(gt=0, le=1, description="Share of the present devices that each round asks, drawn anew.")
+    ] = 1.0
+    expect: Annotated[
+        int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
+    ] = 0
+    rounds: Annotated[int | None, Meta(description="End after so many rounds; without it, go on.", examples=[100])] = None
+    target_accuracy: Annotated[
+        float | None, Meta(description="End at this accuracy on [evaluate]'s data.", examples=[0.97])
+    ] = None
+
+
+class LocalConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[train]"""
+
+    epochs: Annotated[int, Meta(description="Passes over its own data that a device makes in a round.")] = 1
+    batch_size: Annotated[int, Meta(ge=0, description="Examples in a step of SGD; 0: all of them in one.")] = 10
+    lr: Annotated[float, Meta(description="Learning rate.")] = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    prox_mu: Annotated[float, Meta(description="FedProx's pull towards the global model.")] = 0.0
+    clip_norm: Annotated[float | None, Meta(description="Largest norm of a batch's gradient.", examples=[1.0])] = None
+    max_steps: Annotated[int | None, Meta(description="Most steps in a round.", examples=[100])] = None
+    seed: int = 0
+
+
+class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[strategy]"""
+
+    name: Annotated[str, Meta(description="How updates are combined: fedavg or fedsgd.")] = "fedavg"
+    options: dict[str, Option] = {}
+
+
+class CodecConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[codec]"""
+
+    name: Annotated[str, Meta(description="How updates are written: raw32 or f16.")] = "raw32"
+    options: dict[str, Option] = {}
+    part_bytes: Annotated[
+        int, Meta(ge=256, le=2**20, description="Bytes of a tensor in one MQTT message: what every broker takes.")
+    ] = Recipe.part_bytes
+
+
+class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[evaluate]"""
+
+    data: Annotated[
+        str | None,
+        Meta(description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]),
+    ] = None
+
+
+class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """aggregator.toml"""
+
+    federation: Annotated[str, Meta(description="Name of the federation: a-z, 0-9 and '-'.", examples=["my-fleet"])]
+    model: Annotated[str, Meta(description="The ONNX file to train.", examples=["/srv/edgefl/start.onnx"])]
+    mqtt: Annotated[MqttConfig, Meta(description="Where devices are.")]
+    loss: Annotated[
+        str | None, Meta(description="cross_entropy, bce or mse; without it, inferred from the file.", examples=["mse"])
+    ] = None
+    state_dir: Annotated[
+        str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
+    ] = "/var/lib/edgefl-aggregator"
+    rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(default_factory=RoundsConfig)
+    train: Annotated[LocalConfig, Meta(description="What a device does with the model.")] = field(
+        default_factory=LocalConfig
+    )
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def round_config(self) -> RoundConfig:
+        return RoundConfig(**asdict(self.rounds))
+
+    def recipe(self) -> Recipe:
+        """Raises UsageError for numbers out of bounds."""
+        train = asdict(self.train)
+        train["batch_size"] = train["batch_size"] or None
+        return Recipe(
+            train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
+            self.codec.part_bytes,
+        )  # fmt: skip

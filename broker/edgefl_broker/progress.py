@@ -1,0 +1,64 @@
+"""What an operator sees: one live line on a terminal (rich), plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+from edgefl.history import RoundRecord
+from edgefl.round_coordinator import RoundCoordinator
+
+log = logging.getLogger("edgefl.aggregator")
+
+
+class Progress(Protocol):
+    """Where progress goes."""
+
+    def show(self, coordinator: RoundCoordinator) -> None: ...
+    def close(self) -> None: ...
+
+
+def summary(record: RoundRecord) -> str:
+    """One line about a round that is over."""
+    score = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
+    score += "" if record.loss is None else f", loss {record.loss:.4f}"
+    who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
+    return (
+        f"round {record.round} {record.state}: {record.reported} reported{who}{score}, "
+        f"{record.bytes_up} bytes up, {record.seconds:.1f} s"
+    )
+
+
+class Silent:
+    """Log lines say all there is."""
+
+    def show(self, coordinator: RoundCoordinator) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class LiveLine:
+    """A line that rewrites itself below the log."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        console = Console(stderr=True)
+        logging.getLogger().handlers[:] = [RichHandler(console=console, show_path=False, markup=False)]
+        self._status = console.status("connecting")
+        self._status.start()
+
+    def show(self, coordinator: RoundCoordinator) -> None:
+        present = len(coordinator.presence.present())
+        text = f"round {coordinator.round} {coordinator.phase}, {present} devices present"
+        if coordinator.phase == "open" and (tally := coordinator.tally) is not None:
+            left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
+            text += f", {len(tally.counted)} of {tally.goal} reported, {tally.bytes_up / 1e6:.1f} MB, {left:.0f} s left"
+        self._status.update(text)
+
+    def close(self) -> None:
+        self._status.stop()

@@ -1,0 +1,95 @@
+"""The aggregator's truth: one row a round, the last models, and which federation they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from edgefl.errors import StoreError
+from edgefl.federation import params_from_bytes
+from edgefl.history import RoundRecord
+from edgefl.store import durable, open_database
+
+KEPT_MODELS = 3
+log = logging.getLogger("edgefl.aggregator")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, params BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where to go on: `start` counts this process, `run` names the federation's one history."""
+
+    run: str
+    start: int
+    round: int
+    version: int
+    params: np.ndarray
+
+
+class AggregatorStore:
+    """`aggregator.db` in the state folder. Used by one thread; raises StoreError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "aggregator.db"
+        self._db = open_database(self._path, _SCHEMA)
+
+    @durable
+    def resume(self, plan_hash: str, params: np.ndarray) -> State:
+        """The state to go on from; `params` are the model file's, where there is none yet."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            run = self._meta("run", secrets.token_hex(8))
+            if self._meta("plan", plan_hash) != plan_hash:
+                raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
+            start = int(self._meta("start", "0")) + 1
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
+            if not self._db.execute("SELECT 1 FROM models").fetchone():
+                self._insert_model(0, params)
+        round, version = self._db.execute(
+            "SELECT (SELECT coalesce(max(round), 0) + 1 FROM rounds), (SELECT max(version) FROM models)"
+        ).fetchone()
+        return State(run, start, round, version, self._newest_sound(len(params)))
+
+    def _meta(self, key: str, default: str) -> str:
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
+        return self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]
+
+    def _insert_model(self, version: int, params: np.ndarray) -> None:
+        blob = params.astype("<f4", copy=False).tobytes()
+        self._db.execute("INSERT INTO models VALUES (?, ?, ?)", (version, hashlib.sha256(blob).hexdigest(), blob))
+
+    def _newest_sound(self, num_params: int) -> np.ndarray:
+        for version, sha256, blob in self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC"):
+            if hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params:
+                return params_from_bytes(blob)
+            log.error("model %d in %s is damaged: going back to the one before", version, self._path)
+        raise StoreError(f"no sound model is left in {self._path}: move it away to start again from the ONNX file")
+
+    @durable
+    def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        """One round, whole or not at all; durable when this returns."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, msgspec.json.encode(record)))
+            if params is not None:
+                self._insert_model(record.version, params)
+                self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
+
+    @durable
+    def records(self) -> list[RoundRecord]:
+        """All rounds so far, in order."""
+        rows = self._db.execute("SELECT record FROM rounds ORDER BY round")
+        return [msgspec.json.decode(row[0], type=RoundRecord) for row in rows]
+
+    def close(self) -> None:
+        self._db.close()

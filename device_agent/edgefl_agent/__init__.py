@@ -1,0 +1,1 @@
+"""edgefl-agent: trains on data that stays on the device, and publishes updates over MQTT."""

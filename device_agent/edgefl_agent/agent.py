@@ -1,0 +1,79 @@
+"""Agent: a DeviceSession on a real device, with its MQTT link, its disk and its training thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from pathlib import Path
+
+from edgefl.device_events import CancelTraining, DropUpdate, Pause, SaveUpdate, StartTraining
+from edgefl.device_session import DeviceSession
+from edgefl.protocol.messages import Status, encode
+from edgefl.protocol.topics import Topics, check_device_id
+from edgefl.transports.link_host import LinkHost
+
+from .config import AgentConfig
+from .source import Source
+from .store import AgentStore
+from .worker import Worker
+
+STARTS = 2**20  # a start's boot numbers are this far apart: so many connections fit in one
+
+
+class Agent(LinkHost):
+    """Everything is checked and opened here; `run` returns after `post(Stop())`. Raises EdgeFLErrors that say what is off."""
+
+    machine: DeviceSession
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__(logging.getLogger("edgefl.agent"))
+        device = check_device_id(config.device_id)
+        self._status_topic = Topics(config.federation).status(device)
+        source = Source(config.data.source)
+        num_examples = len(source.read().x_train)
+        self._store = AgentStore(Path(config.state_dir))
+        self.boot = self._store.count_start() * STARTS
+        self._pause_file = config.pause_file
+        rng = random.Random()
+        self.machine = DeviceSession(
+            device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
+            max_model_bytes=int(config.limits.max_model_mb * 2**20),
+        )  # fmt: skip
+        arena_bytes = int(config.limits.max_arena_mb * 2**20)
+        self._worker = Worker(device, source, arena_bytes, config.limits.nice, self.post)
+        self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
+        self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
+
+    def run(self) -> None:
+        try:
+            self.idle()
+            super().run()
+        finally:
+            self._worker.close()
+            self._store.close()
+
+    def idle(self) -> None:
+        """The owner's off switch."""
+        paused = self._pause_file is not None and os.path.exists(self._pause_file)
+        if paused != bool(self.machine.paused):
+            self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
+
+    def next_will(self) -> None:
+        self.link.set_will(*self._will())
+
+    def _will(self) -> tuple[str, bytes]:
+        return self._status_topic, encode(Status("lost", self.boot))
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case StartTraining():
+                self._worker.start(action.job)
+            case CancelTraining():
+                self._worker.cancel()
+            case SaveUpdate():
+                self._store.save(action.outbox)
+            case DropUpdate():
+                self._store.drop()
+            case _:
+                super().carry_out(action)

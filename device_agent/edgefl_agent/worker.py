@@ -1,0 +1,86 @@
+"""The thread that trains, so that the MQTT connection's keep-alive never waits for a round.
+
+The compiled core releases the interpreter's lock for a whole epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from edgefl.data import fit_shape
+from edgefl.device_events import Failed, Trained, TrainJob
+from edgefl.errors import EdgeFLError
+from edgefl.local_training import make_trainer, train_update
+from edgefl.trainer import Cancelled, Trainer
+
+from .source import Source
+
+log = logging.getLogger("edgefl.agent")
+
+
+class Worker:
+    """Takes one job at a time; `post` gets Trained or Failed, and nothing for a job that was cancelled."""
+
+    def __init__(self, device: str, source: Source, max_arena_bytes: int, nice: int, post: Callable[[object], None]) -> None:
+        self._device, self._source, self._post, self._nice = device, source, post, nice
+        self._max_arena_bytes = max_arena_bytes
+        self._jobs: queue.SimpleQueue[TrainJob | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._wanted: TrainJob | None = None
+        self._trainer: Trainer | None = None
+        self._plan_hash = ""
+        self._thread = threading.Thread(target=self._run, name=f"train-{device}", daemon=True)
+        self._thread.start()
+
+    def start(self, job: TrainJob) -> None:
+        """Train this job next; an earlier one is not wanted any more."""
+        self.cancel()
+        with self._lock:
+            self._wanted = job
+        self._jobs.put(job)
+
+    def cancel(self) -> None:
+        """What is being trained stops at its next step."""
+        with self._lock:
+            self._wanted = None
+            if self._trainer is not None:
+                self._trainer.cancel()
+
+    def close(self) -> None:
+        self.cancel()
+        self._jobs.put(None)
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        while (job := self._jobs.get()) is not None:
+            if job is not self._wanted:
+                continue
+            try:
+                event: object = Trained(job, self._train(job))
+            except Cancelled:
+                continue
+            except EdgeFLError as error:
+                event = Failed(job, str(error))
+            except MemoryError:
+                event = Failed(job, "not enough memory to train this model: lower max_arena_mb to refuse it at once")
+            except Exception as error:
+                # The owner's own data code runs in here: whatever it raises must not end the agent.
+                log.exception("training broke")
+                event = Failed(job, f"{type(error).__name__}: {error}")
+            self._post(event)
+
+    def _train(self, job: TrainJob) -> bytes:
+        plan = job.manifest.plan
+        if self._trainer is None or self._plan_hash != plan.hash:
+            trainer = make_trainer(job, self._max_arena_bytes)
+            with self._lock:
+                self._trainer, self._plan_hash = trainer, plan.hash
+        dataset = fit_shape(self._source.read(), plan.input_shape)
+        if job is not self._wanted:
+            raise Cancelled
+        return train_update(self._trainer, job, self._device, dataset.x_train, dataset.y_train)

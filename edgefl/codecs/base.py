@@ -1,0 +1,64 @@
+"""The contract of a codec.
+
+Design:
+  a) A codec is pure: the same delta and options give the same bytes, decoding keeps no state.
+  b) Sizes come from our own plan, never from the payload: `decode` and `accumulate` are told P
+     and refuse a payload of any other length than theirs may have.
+  c) `accumulate` adds without ever holding a decoded vector longer than it must; an update that
+     is refused leaves the accumulator's bits as they were.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from ..accumulator import Accumulator
+from ..errors import CodecError
+
+
+class Codec(ABC):
+    """One way to write a delta. `max_bytes` is a budget: the best the codec can do in that many, or CodecError."""
+
+    name: ClassVar[str]
+    wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+
+    @abstractmethod
+    def bound(self, num_params: int) -> int:
+        """The longest payload in bytes that `num_params` coordinates can take."""
+
+    @abstractmethod
+    def encode(self, delta: np.ndarray) -> bytes:
+        """Bytes of `delta`, (P,) float32 and finite; CodecError otherwise or when over `max_bytes`."""
+
+    @abstractmethod
+    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+        """The (P,) float32 vector that `payload` stands for; CodecError if it is malformed."""
+
+    @abstractmethod
+    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+        """Add `weight` times the decoded payload to `accumulator`; CodecError, and nothing added, if malformed."""
+
+    def _check_delta(self, delta: np.ndarray) -> np.ndarray:
+        delta = np.ascontiguousarray(delta, dtype=np.float32)
+        if delta.ndim != 1:
+            raise CodecError(f"{self.name}: a delta is one flat vector, not of shape {delta.shape}: pass delta.ravel()")
+        if not np.isfinite(delta).all():
+            where = int(np.flatnonzero(~np.isfinite(delta))[0])
+            raise CodecError(f"{self.name}: the delta has {delta[where]} at coordinate {where}: lower the learning rate")
+        return delta
+
+    def _check_budget(self, size: int) -> None:
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise CodecError(
+                f"{self.name} needs {size} bytes and max_bytes is {self.max_bytes}: raise it or choose a denser codec"
+            )
+
+    def _check_length(self, payload: bytes, expected: int) -> None:
+        if len(payload) != expected:
+            raise CodecError(f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped")

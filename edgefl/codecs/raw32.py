@@ -1,0 +1,30 @@
+"""raw32: the delta as it is, little-endian float32. Lossless; for debugging, first contact and reference."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..accumulator import Accumulator
+from .base import Codec
+
+
+class Raw32(Codec):
+    """4 bytes a coordinate."""
+
+    name = "raw32"
+    wire_id = 1
+
+    def bound(self, num_params: int) -> int:
+        return 4 * num_params
+
+    def encode(self, delta: np.ndarray) -> bytes:
+        delta = self._check_delta(delta)
+        self._check_budget(4 * delta.size)
+        return delta.astype("<f4", copy=False).tobytes()
+
+    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+        self._check_length(payload, 4 * num_params)
+        return np.frombuffer(payload, "<f4").astype(np.float32)
+
+    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+        accumulator.add_f32(payload, weight)

@@ -1,0 +1,57 @@
+"""Configuration, events and actions that only an aggregator's host knows; the shared ones are in protocol/machine.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from .history import RoundRecord
+
+
+class RoundConfig(msgspec.Struct, frozen=True):
+    """When a round opens and closes.
+
+    goal: close at so many reports (None: as many as were asked). min_reports: fewer at the deadline abandon it.
+    fraction: share of the present devices that is asked, C in McMahan et al. 2017. expect: the first round
+    waits for so many devices, at most one deadline long. rounds, target_accuracy: when all is done.
+    """
+
+    deadline_s: float = 60.0
+    min_reports: int = 1
+    goal: int | None = None
+    fraction: float = 1.0
+    expect: int = 0
+    rounds: int | None = None
+    target_accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluate:
+    """Action: answer with Evaluated for these (P,) params."""
+
+    params: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Event: loss and accuracy on the test set; None where there is none."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """Action: make the round's record, and its params if it has any, durable before carrying out what follows."""
+
+    record: RoundRecord
+    params: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Action: there is no further round."""
+
+    reason: str

@@ -1,0 +1,45 @@
+"""`csv:FILE?target=COL`: a text table whose first line names the columns (RFC 4180, UTF-8)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import DataError, UsageError
+from .dataset import Dataset
+from .options import existing_path, refuse_unknown
+from .table import OPTIONS, read_table
+
+
+def read(rest: str, options: Mapping[str, str]) -> Dataset:
+    """Read the file line by line; empty lines are skipped. Raises DataError with file, line and column."""
+    refuse_unknown(options, "csv", (*OPTIONS, "delimiter"))
+    path = existing_path(rest)
+    delimiter = {"tab": "\t"}.get(options.get("delimiter", ","), options.get("delimiter", ","))
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise UsageError(f"data option delimiter={delimiter}: give one character, or 'tab'")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(lines, [])]
+            if not header:
+                raise DataError(f"{path.name} is empty or begins with an empty line: put column names there")
+            return read_table(path.name, "line", header, _numbered(lines, path.name), options)
+    except OSError as error:
+        raise DataError(f"can't read {path}: {error.strerror}: check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
+
+
+def _numbered(lines: Any, source: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each line that is not empty."""
+    while True:
+        try:
+            cells = next(lines, None)
+        except csv.Error as error:
+            raise DataError(f"{source}, line {lines.line_num}: {error}: repair the line") from None
+        if cells is None:
+            return
+        if cells:
+            yield lines.line_num, cells

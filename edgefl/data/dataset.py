@@ -1,0 +1,133 @@
+"""Dataset: examples in memory. One that exists is sound: of equal lengths, of known types, finite, not empty.
+
+Not here: reading files (one module a reader), holding out and scaling (finish.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples to train on, and perhaps to evaluate on.
+
+    x_train       (n, ...) float32, or int64 for tokens: int64 stays int64, other numbers become float32
+    y_train       (n, ...) int64 labels or float32 targets: whole numbers become int64, floats float32
+    x_test        (m, ...) like x_train, or None
+    y_test        (m, ...) like y_train, or None
+    device_train  (n,) int64, the device that each training example belongs to (the natural split), or None
+
+    Raises DataError for anything else, naming the part and what to do.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
+    device_train: np.ndarray | None = None
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        sound = self._sound_pair("train", self.x_train, self.y_train)
+        if self.x_test is not None and self.y_test is not None:
+            sound |= self._sound_pair("test", self.x_test, self.y_test)
+            for axis in "xy":
+                self._check_alike(axis, sound[f"{axis}_train"], sound[f"{axis}_test"])
+        elif self.x_test is not None or self.y_test is not None:
+            raise DataError(f"{self.name}: a test part needs both x_test and y_test: give both or none")
+        if self.device_train is not None:
+            sound["device_train"] = self._sound_devices(self.device_train, len(sound["x_train"]))
+        for field, value in sound.items():
+            object.__setattr__(self, field, value)
+
+    def _sound_pair(self, part: str, x: Any, y: Any) -> dict[str, np.ndarray]:
+        """x and y of one part, converted and checked, by field name."""
+        x = _numbers(f"{self.name}: x_{part}", x)
+        y = _numbers(f"{self.name}: y_{part}", y)
+        # An x of narrower integers is pixels or raw samples far more often than tokens.
+        x = _finite(f"{self.name}: x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32)
+        y = _finite(f"{self.name}: y_{part}", y, np.float32 if y.dtype.kind == "f" else np.int64)
+        if len(x) != len(y):
+            raise DataError(
+                f"{self.name}: x_{part} has {len(x)} examples and y_{part} {len(y)}: give one target an example"
+            )
+        return {f"x_{part}": x, f"y_{part}": y}
+
+    def _check_alike(self, axis: str, train: np.ndarray, test: np.ndarray) -> None:
+        if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+            raise DataError(
+                f"{self.name}: {axis}_train is {train.dtype} {train.shape} and {axis}_test {test.dtype} "
+                f"{test.shape}: only the first number may differ"
+            )
+
+    def _sound_devices(self, devices: Any, n: int) -> np.ndarray:
+        devices = np.asarray(devices)
+        if devices.dtype.kind not in "iu" or devices.shape != (n,):
+            raise DataError(
+                f"{self.name}: device_train is {devices.dtype} {devices.shape}: "
+                f"give one whole number an example, shape ({n},)"
+            )
+        return devices.astype(np.int64, copy=False)
+
+
+def _numbers(what: str, values: Any) -> np.ndarray:
+    """`values` as an array of numbers that is not empty."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # ragged nested lists
+        raise DataError(f"{what} is not an array: {error}: give every example the same shape") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what} holds {array.dtype} values: give numbers only")
+    if array.size == 0 or array.ndim == 0:
+        raise DataError(f"{what} is empty, shape {array.shape}: give at least one example")
+    return array
+
+
+def _finite(what: str, array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """`array` contiguous and of `dtype`, every value finite."""
+    with np.errstate(over="ignore"):  # what does not fit float32 is inf, refused below
+        array = np.ascontiguousarray(array, dtype=dtype)
+    # NaN survives min and max: two passes, and no temporary as large as a quarter of the data.
+    if not (math.isfinite(array.min()) and math.isfinite(array.max())):
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise DataError(f"{what}: example {row} holds NaN or infinity, or exceeds float32: repair or drop it")
+    return array
+
+
+def from_arrays(arrays: Mapping[str, Any], name: str) -> Dataset:
+    """Dataset from x_train, y_train[, x_test, y_test][, device_train], or from x, y[, device_train]."""
+    suffix = "_train" if "x_train" in arrays or "y_train" in arrays else ""
+    for key in (f"x{suffix}", f"y{suffix}"):
+        if key not in arrays:
+            raise DataError(
+                f"{name} has no {key!r} but {', '.join(sorted(arrays)) or 'nothing'}: "
+                "name the arrays x_train and y_train, or x and y"
+            )
+    optional = {key: arrays[key] for key in ("x_test", "y_test", "device_train") if key in arrays}
+    return Dataset(arrays[f"x{suffix}"], arrays[f"y{suffix}"], name=name, **optional)
+
+
+def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:
+    """`dataset` with each example of x in the model's `input_shape`; DataError when the sizes differ.
+
+    Only the shape changes, as between (n, 784) and (n, 1, 28, 28): values stay in row-major order.
+    """
+    shape = tuple(input_shape)
+    given = dataset.x_train.shape[1:]
+    if math.prod(given) != math.prod(shape):
+        raise DataError(
+            f"{dataset.name}: an example has shape {given}, {math.prod(given)} values, and the model's input "
+            f"{shape}, {math.prod(shape)}: choose other features or another model"
+        )
+    x_train = dataset.x_train.reshape(-1, *shape)
+    x_test = None if dataset.x_test is None else dataset.x_test.reshape(-1, *shape)
+    return dataclasses.replace(dataset, x_train=x_train, x_test=x_test)

@@ -1,0 +1,87 @@
+"""`mnist:DIR`: the four IDX files of MNIST (LeCun, Cortes, Burges 1998), or of any set in the same format.
+
+IDX: big-endian uint32 magic (0x08, type uint8; then the number of axes), one uint32 an axis, then the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from .dataset import Dataset
+from .npz_file import open_npz
+from .options import choice, existing_path, refuse_unknown
+
+IDX_UINT8 = 0x0800
+MAX_INFLATION = 1032  # of deflate: no file can hold more than this many times its size
+WRITERS = "mnist_writer_ids.npz"
+
+
+def read(rest: str, options: Mapping[str, str]) -> Dataset:
+    """x (n, rows*columns) float32 in [0, 1], or (n, *shape) with shape=1x28x28; y (n,) int64 labels.
+
+    Files may be plain or .gz. natural=writers groups the training part by who wrote each digit, from
+    mnist_writer_ids.npz in the same folder (ids from QMNIST, Yadav & Bottou 2019). Raises DataError.
+    """
+    refuse_unknown(options, "mnist", ("natural", "shape"))
+    writers = choice(options, "natural", ("none", "writers")) == "writers"
+    folder = existing_path(rest)
+    x_train, x_test = (_images(folder, part, options.get("shape")) for part in ("train", "t10k"))
+    y_train, y_test = (_labels(folder, part) for part in ("train", "t10k"))
+    device_train = _writer_ids(folder) if writers else None
+    return Dataset(x_train, y_train, x_test, y_test, device_train, name="mnist")
+
+
+def _images(folder: Path, part: str, shape: str | None) -> np.ndarray:
+    path = _find(folder, f"{part}-images-idx3-ubyte")
+    pixels = _read_idx(path, axes=3)
+    size = math.prod(pixels.shape[1:])
+    try:
+        wanted = [int(axis) for axis in shape.split("x")] if shape else [size]
+    except ValueError:
+        wanted = [0]
+    if math.prod(wanted) != size or min(wanted) < 1:
+        raise UsageError(f"shape={shape} does not hold the {size} pixels of an image: give 1x28x28 or the like")
+    return np.divide(pixels.reshape(-1, *wanted), np.float32(255), dtype=np.float32)
+
+
+def _labels(folder: Path, part: str) -> np.ndarray:
+    return _read_idx(_find(folder, f"{part}-labels-idx1-ubyte"), axes=1)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(f"no {name} or {name}.gz in {folder}: put the four official MNIST files there")
+
+
+def _read_idx(path: Path, axes: int) -> np.ndarray:
+    """The uint8 array of an IDX file; the header is held against the file's size before memory is taken."""
+    limit = path.stat().st_size * (MAX_INFLATION if path.suffix == ".gz" else 1)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            header = np.frombuffer(file.read(4 * (1 + axes)), ">u4")
+            if len(header) != 1 + axes or header[0] != IDX_UINT8 + axes:
+                raise DataError(f"{path} is not an IDX file of {axes} axes: fetch it again")
+            shape = [int(axis) for axis in header[1:]]
+            size = math.prod(shape)
+            data = file.read(size + 1) if size <= limit else b""
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"can't read {path}: {error}: fetch it again") from None
+    if len(data) != size or size == 0:
+        raise DataError(f"{path} does not hold the {shape} values its header promises: fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _writer_ids(folder: Path) -> np.ndarray:
+    with open_npz(existing_path(str(folder / WRITERS))) as arrays:
+        if "train_writer" not in arrays:
+            raise DataError(f"{folder / WRITERS} has no 'train_writer': put the writer of each training digit there")
+        return arrays["train_writer"]

@@ -1,0 +1,36 @@
+"""`npz:FILE`: NumPy arrays x_train, y_train[, x_test, y_test][, device_train], or x, y. Never unpickles."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .dataset import Dataset, from_arrays
+from .options import existing_path, refuse_unknown
+
+
+def read(rest: str, options: Mapping[str, str]) -> Dataset:
+    """Load the arrays by name; others in the file are left alone. Raises DataError."""
+    refuse_unknown(options, "npz")
+    path = existing_path(rest)
+    with open_npz(path) as arrays:
+        return from_arrays(arrays, path.name)
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The file's arrays by name, read on access; whatever is wrong with it is a DataError."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DataError(f"{path.name} holds one bare array: save named ones with numpy.savez")
+        with file:
+            yield file
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"can't read {path}: {error}: write it anew with numpy.savez, numbers only") from None

@@ -1,0 +1,52 @@
+"""What readers share about the options of a SPEC: text in, checked values out, UsageError otherwise."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import DataError, UsageError, nearest
+
+# Handled by finish.py for every reader.
+COMMON = ("test", "standardize", "mean", "std", "target_mean", "target_std")
+
+
+def refuse_unknown(options: Mapping[str, str], reader: str, known: Sequence[str] = ()) -> None:
+    """Raise UsageError for the first of `options` that `reader` does not know."""
+    for name in options:
+        if name not in known:
+            raise UsageError(f"{reader} data has no option {name!r}: {nearest(name, (*known, *COMMON))}")
+
+
+def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
+    """The value of an option out of a few; the first of `allowed` where it is absent."""
+    value = options.get(name, allowed[0])
+    if value not in allowed:
+        raise UsageError(f"data option {name}={value}: use one of {', '.join(allowed)}")
+    return value
+
+
+def numbers(options: Mapping[str, str], name: str) -> list[float]:
+    """The finite, comma-separated numbers of an option."""
+    try:
+        values = [float(text) for text in options[name].split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise UsageError(f"data option {name}={options[name]}: give finite numbers, separated by commas")
+    return values
+
+
+def names(text: str) -> list[str]:
+    """Column names out of a comma-separated list."""
+    return [name.strip() for name in text.split(",")]
+
+
+def existing_path(rest: str) -> Path:
+    """The path a SPEC names; DataError when nothing is there."""
+    path = Path(rest).expanduser()
+    if not rest or not path.exists():
+        raise DataError(f"no data at {rest!r}: check the path; a relative one starts at {os.getcwd()}")
+    return path

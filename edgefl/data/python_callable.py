@@ -1,0 +1,59 @@
+"""`python:MODULE:CALLABLE`: examples from the operator's own code, found from the working directory."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import DataError, EdgeFLError, UsageError
+from .dataset import Dataset, from_arrays
+from .options import refuse_unknown
+
+TUPLES = {2: ("x", "y"), 4: ("x_train", "y_train", "x_test", "y_test")}
+
+
+def read(rest: str, options: Mapping[str, str]) -> Dataset:
+    """Call it without arguments. It returns a Dataset, (x, y), (x_train, y_train, x_test, y_test), or a dict
+    with the names that npz: knows. Whatever it raises becomes a DataError with the cause's text."""
+    refuse_unknown(options, "python")
+    module, _, function = rest.partition(":")
+    if not module or not function:
+        raise UsageError(f"python data is python:MODULE:CALLABLE, not 'python:{rest}': name both")
+    try:
+        with _working_directory_importable():
+            value = getattr(importlib.import_module(module), function)()
+    except EdgeFLError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"python:{rest} failed: {type(error).__name__}: {error}: make it run in {os.getcwd()}, or set PYTHONPATH"
+        ) from error
+    return _as_dataset(value, f"python:{rest}")
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """A console script does not look for modules where it was started; `python -m` does."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _as_dataset(value: Any, name: str) -> Dataset:
+    if isinstance(value, Dataset):
+        return value
+    if isinstance(value, tuple) and len(value) in TUPLES:
+        value = dict(zip(TUPLES[len(value)], value, strict=True))
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"{name} returned {type(value).__name__}: return a Dataset, a dict, (x, y) "
+            "or (x_train, y_train, x_test, y_test)"
+        )
+    return from_arrays(value, name)

@@ -1,0 +1,82 @@
+"""Events and actions that only a device's host knows; those of both machines are in protocol/machine.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .protocol.messages import Manifest, Round
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The newest update, as it is kept on disk: all that a restarted device needs to report it."""
+
+    manifest: str
+    round: int
+    version: int
+    blob: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class TrainJob:
+    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model."""
+
+    manifest: Manifest
+    round: Round
+    params: bytes
+    bytes_down: int
+
+
+@dataclass(frozen=True)
+class StartTraining:
+    """Action: train in the background, then answer with Trained or Failed carrying the same job."""
+
+    job: TrainJob
+
+
+@dataclass(frozen=True)
+class CancelTraining:
+    """Action: what is being trained is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class SaveUpdate:
+    """Action: make the update durable before carrying out what follows."""
+
+    outbox: Outbox
+
+
+@dataclass(frozen=True)
+class DropUpdate:
+    """Action: the saved update has done its work."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Event: `blob` is the update, header and encoded delta."""
+
+    job: TrainJob
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Event: training was not possible; the round is given up and the reason shown in the status."""
+
+    job: TrainJob
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Event: the owner says stop, with a reason; an empty one says go on."""
+
+    reason: str
+
+
+@dataclass
+class Training:
+    """The session's note of what is being trained."""
+
+    round: Round
+    job: TrainJob

@@ -1,0 +1,290 @@
+"""DeviceSession: what a device does, decided without any I/O.
+
+    manifest + round -> fetch the model's parts -> train -> save the update -> report it -> wait for the next round
+
+Promises kept here: a round is trained once (the saved update is sent again, not made again); an update is kept
+until its round is over, because a PUBACK proves nothing; what belongs to another round, federation, model
+or plan is dropped; a device trains only while its owner lets it (`Pause`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from . import codecs
+from .device_events import (
+    CancelTraining,
+    DropUpdate,
+    Failed,
+    Outbox,
+    Pause,
+    SaveUpdate,
+    StartTraining,
+    Trained,
+    Training,
+    TrainJob,
+)
+from .errors import EdgeFLError, ProtocolError
+from .model_fetch import ModelFetch
+from .protocol.envelope import HEADER_BYTES, MIN_PART_BYTES, Kind, federation_hash
+from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
+from .protocol.messages import MANIFEST_LIMIT, Inbox, Manifest, Missing, Receipt, Round, Status, decode, encode
+from .protocol.parts import Splitter
+from .protocol.topics import Topics, check_device_id
+from .update_report import UpdateReport
+
+
+class DeviceSession:
+    """One device in one federation. `intern` may return an equal, shared object for a model's bytes."""
+
+    def __init__(
+        self,
+        device: str,
+        federation: str,
+        *,
+        num_examples: int,
+        rng: random.Random,
+        outbox: Outbox | None = None,
+        max_model_bytes: int = 2**28,
+        intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
+    ) -> None:
+        self.device = check_device_id(device)
+        self.topics = Topics(federation)
+        self.federation = federation
+        self.manifest: Manifest | None = None
+        self.round: Round | None = None
+        self.work: ModelFetch | Training | UpdateReport | None = None
+        self.online = False
+        self.paused = ""
+        self.dropped = 0  # messages that were not what the protocol says
+        self._num_examples = num_examples
+        self._rng = rng
+        self._outbox = outbox
+        self._max_model_bytes = max_model_bytes
+        self._intern = intern
+        self._link = Connected()
+        self._bytes_down = 0
+        self._model: tuple[str, bytes] = ("", b"")
+        self._given_up: tuple[str, int] | None = None
+        self._shown: Status | None = None
+        self._trouble = ""
+
+    @property
+    def wake_at(self) -> float | None:
+        """When a Tick is wanted."""
+        work = self.work
+        if self.online and (isinstance(work, ModelFetch) or (isinstance(work, UpdateReport) and not work.counted)):
+            return work.retry_at
+        return None
+
+    def step(self, event: object, now: float) -> list[object]:
+        """Take one event in; what the host has to do, in order."""
+        match event:
+            case Received():
+                return self._received(event, now)
+            case Connected():
+                return self._connected(event, now)
+            case Disconnected():
+                self.online = False
+                if isinstance(self.work, UpdateReport):
+                    self.work.on_disconnected()
+                return []
+            case Sent():
+                return self.work.on_sent(event.token, event.ok, now) if isinstance(self.work, UpdateReport) else []
+            case Tick():
+                return self._tick(now)
+            case Trained():
+                return self._trained(event, now)
+            case Failed():
+                return self._failed(event)
+            case Pause():
+                self.paused = event.reason
+                return [*(self._stop_training() if event.reason else self._consider(now)), *self._status()]
+            case Stop():
+                return [*self._stop_training(), *self._status("disconnected")]
+        raise TypeError(f"no such event: {event!r}")
+
+    # Connection
+
+    def _connected(self, event: Connected, now: float) -> list[object]:
+        self.online, self._link, self._shown = True, event, None
+        out: list[object] = [Subscribe((self.topics.manifest, self.topics.round, self.topics.inbox(self.device)))]
+        out += self._status()
+        if isinstance(self.work, ModelFetch):
+            out += self.work.ask(now)
+        elif isinstance(self.work, UpdateReport):
+            out += self.work.send(now)
+        return out
+
+    def _status(self, state: str = "") -> list[object]:
+        """Publish the presence if it has changed since it was last shown."""
+        if not state:
+            state = "training" if isinstance(self.work, Training) else "ready"
+        reason = (self.paused or self._trouble)[:500]
+        if reason and state != "disconnected":
+            state = "paused"
+        status = Status(state, self._link.boot, self._num_examples, reason)  # type: ignore[arg-type]
+        if not self.online or status == self._shown:
+            return []
+        self._shown = status
+        return [Publish(self.topics.status(self.device), encode(status), retain=True)]
+
+    def _tick(self, now: float) -> list[object]:
+        if self.wake_at is None or now < self.wake_at:
+            return []
+        if isinstance(self.work, ModelFetch):
+            return self.work.ask(now)
+        assert isinstance(self.work, UpdateReport)
+        return self.work.send_all(now)
+
+    # Messages
+
+    def _received(self, event: Received, now: float) -> list[object]:
+        self._bytes_down += len(event.payload)
+        if not event.payload:  # a retained message was cleared
+            return []
+        try:
+            if event.topic == self.topics.round:
+                return self._on_round(decode(Round, event.payload), now)
+            if event.topic == self.topics.manifest:
+                return self._on_manifest(decode(Manifest, event.payload, MANIFEST_LIMIT), now)
+            if event.topic == self.topics.inbox(self.device):
+                return self._on_inbox(decode(Inbox, event.payload), now)  # type: ignore[arg-type]
+            if where := self.topics.model_part(event.topic):
+                return self._on_model_part(*where, event.payload, now)
+            raise ProtocolError("nothing is expected there: dropped")
+        except ProtocolError as error:
+            self.dropped += 1
+            return [Note("warning", f"{event.topic[:120]}: {error}")]
+
+    def _on_manifest(self, manifest: Manifest, now: float) -> list[object]:
+        if manifest.federation != self.federation:
+            raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
+        if self.manifest is not None and manifest.id == self.manifest.id:
+            return []
+        try:
+            if 4 * manifest.plan.num_params > self._max_model_bytes:
+                raise ProtocolError(
+                    f"its model takes {4 * manifest.plan.num_params} bytes, {self._max_model_bytes} are allowed here: "
+                    "raise max_model_bytes if this device can take it"
+                )
+            codec = codecs.get(manifest.codec, **manifest.codec_options)
+        except EdgeFLError as error:
+            self._trouble = f"manifest refused: {error}"
+            return [Note("error", self._trouble), *self._status()]
+        self.manifest, self._codec, self._trouble, self._given_up = manifest, codec, "", None
+        self._hash = federation_hash(self.federation, manifest.plan.hash)
+        note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
+        return [note, *self._stop_work(), *self._consider(now)]
+
+    def _on_round(self, round: Round, now: float) -> list[object]:
+        last = self.round
+        if last and last.manifest == round.manifest and (round.round, round.attempt) < (last.round, last.attempt):
+            raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
+        self.round = round
+        return self._consider(now)
+
+    def _on_model_part(self, version: int, part: int, payload: bytes, now: float) -> list[object]:
+        fetch = self.work
+        if not isinstance(fetch, ModelFetch):
+            return []
+        out = fetch.on_part(version, part, payload, now)
+        if fetch.blob is None:
+            return out
+        sha256 = fetch.round.model_sha256
+        self._model = (sha256, self._intern(sha256, fetch.blob))
+        return [*out, *self._train()]
+
+    def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
+        report = self.work
+        if not isinstance(report, UpdateReport) or message.round != report.round.round:
+            return []
+        if isinstance(message, Missing):
+            return report.on_missing(message.parts, now) if self.online else []
+        if message.attempt != report.round.attempt:
+            return []
+        if message.outcome == "counted":
+            report.counted = True
+            return [Note("info", f"round {message.round}: update counted")]
+        self._give_up(f"round {message.round}: {message.outcome}: {message.reason}")
+        return [Note("warning", f"update of {self._trouble}"), *self._drop_update(), *self._status()]
+
+    # The round
+
+    def _consider(self, now: float) -> list[object]:
+        """Compare the round that is open with what is being done, and do what it asks."""
+        round, manifest, work = self.round, self.manifest, self.work
+        if round is None or manifest is None or round.manifest != manifest.id:
+            return []
+        if round.model_bytes != 4 * manifest.plan.num_params:
+            return [Note("error", f"round {round.round}: a model of {round.model_bytes} bytes does not fit the plan")]
+        if self._given_up != (round.manifest, round.round):
+            self._trouble = ""
+        asked = round.asks(self.device)
+        if work is not None and asked and (work.round.round, work.round.version) == (round.round, round.version):
+            again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
+            work.round = round
+            return self._report(now) if again else self._status()
+        out = self._stop_work()
+        saved = self._outbox
+        if saved and (saved.manifest, saved.round, saved.version) != (round.manifest, round.round, round.version):
+            out += self._drop_update()
+        if not asked or self.paused or self._given_up == (round.manifest, round.round):
+            return [*out, *self._status()]
+        if self._outbox:
+            return [*out, *self._report(now)]
+        if self._model[0] == round.model_sha256:
+            return [*out, *self._train()]
+        self.work = ModelFetch(self.topics, manifest, self._hash, round, now)
+        return [*out, *self._status(), *self.work.ask(now)]
+
+    def _give_up(self, why: str) -> None:
+        assert self.round is not None
+        self._trouble, self.work = why, None
+        self._given_up = (self.round.manifest, self.round.round)
+
+    def _stop_work(self) -> list[object]:
+        work, self.work = self.work, None
+        if isinstance(work, Training):
+            return [CancelTraining()]
+        return work.cancel() if isinstance(work, ModelFetch) else []
+
+    def _stop_training(self) -> list[object]:
+        return [] if isinstance(self.work, UpdateReport) else self._stop_work()
+
+    def _drop_update(self) -> list[object]:
+        self._outbox = None
+        return [DropUpdate()]
+
+    def _train(self) -> list[object]:
+        assert self.manifest is not None and self.round is not None
+        job = TrainJob(self.manifest, self.round, self._model[1], self._bytes_down)
+        self.work = Training(self.round, job)
+        return [*self._status(), StartTraining(job)]
+
+    def _trained(self, event: Trained, now: float) -> list[object]:
+        if not isinstance(self.work, Training) or self.work.job is not event.job:
+            return []
+        self._bytes_down -= event.job.bytes_down
+        round = self.work.round
+        self._outbox = Outbox(round.manifest, round.round, round.version, event.blob)
+        return [SaveUpdate(self._outbox), *self._report(now)]
+
+    def _failed(self, event: Failed) -> list[object]:
+        if not isinstance(self.work, Training) or self.work.job is not event.job:
+            return []
+        self._give_up(event.reason)
+        return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._status()]
+
+    def _report(self, now: float) -> list[object]:
+        assert self.manifest is not None and self.round is not None and self._outbox is not None
+        part_bytes = self.manifest.part_bytes
+        if self._link.max_packet_bytes is not None:
+            part_bytes = max(MIN_PART_BYTES, min(part_bytes, self._link.max_packet_bytes - 1024 - HEADER_BYTES))
+        splitter = Splitter(
+            self._outbox.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
+            federation=self._hash, round=self.round.round, version=self.round.version,
+        )  # fmt: skip
+        self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)
+        return [*(self.work.send(now) if self.online else []), *self._status()]

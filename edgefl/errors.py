@@ -1,0 +1,52 @@
+"""The errors that reach an operator. Few, typed, and each says what, where, and what to do.
+
+`exit_code` is what a command line ends with: 1 failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgeFLError(Exception):
+    """Base of all errors that EdgeFL raises on purpose; `str()` of one is fit for an operator."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeFLError):
+    """A wrong option, configuration key or argument."""
+
+    exit_code = 2
+
+
+class ModelError(EdgeFLError):
+    """An ONNX model or plan that can't be loaded, trained or saved."""
+
+
+class DataError(EdgeFLError):
+    """Data that can't be read, or that the model can't be trained on."""
+
+
+class CodecError(EdgeFLError):
+    """A vector that can't be encoded, or a payload that can't be decoded."""
+
+
+class ProtocolError(EdgeFLError):
+    """Bytes from the network that are not what the protocol says. Counted and dropped, never fatal."""
+
+
+class StoreError(EdgeFLError):
+    """The local state (SQLite, model file) can't be read or written durably."""
+
+
+class TransportError(EdgeFLError):
+    """The MQTT broker can't be used as configured."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt `word`: ", did you mean 'x'?" or the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -1,0 +1,71 @@
+"""What a federation trains and how, from names and numbers to the objects that do it.
+
+Shared by the aggregator (from its configuration) and the simulator (from its arguments).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from . import codecs, strategies
+from .errors import UsageError
+from .plan import Plan
+from .protocol.messages import Manifest, TrainConfig
+from .protocol.parts import DEFAULT_PART_BYTES
+from .registry import resolve
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Local training, strategy and codec by name. UsageError for what does not exist or does not fit."""
+
+    train: TrainConfig = TrainConfig()
+    strategy: str = "fedavg"
+    strategy_options: dict[str, Any] = field(default_factory=dict)
+    codec: str = "raw32"
+    codec_options: dict[str, Any] = field(default_factory=dict)
+    part_bytes: int = DEFAULT_PART_BYTES
+
+    def make_strategy(self) -> strategies.Strategy:
+        """The strategy; FedSGD's server takes the learning rate that FedAvg's devices would."""
+        options = dict(self.strategy_options)
+        if self.strategy == "fedsgd":
+            options.setdefault("lr", self.train.lr)
+        return strategies.get(self.strategy, **options)
+
+    def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
+        """The manifest of one run; its numbers are checked against the bounds that devices will check."""
+        codecs.get(self.codec, **self.codec_options)
+        mode = resolve(strategies.STRATEGIES, self.strategy, "strategy").local_mode
+        manifest = Manifest(
+            federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
+            self.codec, self.codec_options, self.part_bytes,
+        )  # fmt: skip
+        try:
+            return msgspec.convert(msgspec.to_builtins(manifest), Manifest)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"the training settings are out of bounds: {error}") from None
+
+
+def train_config(**settings: Any) -> TrainConfig:
+    """TrainConfig of `settings`, checked; UsageError names the one that is off."""
+    try:
+        return msgspec.convert(settings, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"training settings: {error}") from None
+
+
+def derived_seed(*parts: object) -> int:
+    """63 bits drawn from what `parts` say: the same on every machine."""
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def params_from_bytes(blob: bytes) -> np.ndarray:
+    """(P,) float32 of a model's little-endian bytes; a read-only view where the machine's order allows."""
+    return np.frombuffer(blob, "<f4").astype(np.float32, copy=False)

@@ -1,0 +1,79 @@
+"""History: what happened in each round, as the aggregator stores it and as `--json` writes it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+
+class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit.
+
+    `bytes_up` counts what arrived for the round, `bytes_down` what the reporting devices say they received
+    since their last report. `accuracy` and `loss` are the new model's on the test set, if there is one.
+    """
+
+    round: int
+    state: Literal["committed", "abandoned"]
+    version: int
+    reported: int
+    devices: list[str]
+    num_examples: int
+    train_loss: float | None
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    accuracy: float | None = None
+    loss: float | None = None
+
+
+class Final(msgspec.Struct, frozen=True):
+    """How a run ended."""
+
+    rounds: int
+    committed: int
+    accuracy: float | None
+    loss: float | None
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    model_sha256: str
+
+
+class History:
+    """All rounds of a run and the params they led to."""
+
+    def __init__(self, params: np.ndarray, rounds: list[RoundRecord] | None = None) -> None:
+        self.params = params
+        self.rounds = rounds or []
+
+    @property
+    def final(self) -> Final:
+        committed = [r for r in self.rounds if r.state == "committed"]
+        last = committed[-1] if committed else None
+        return Final(
+            rounds=len(self.rounds),
+            committed=len(committed),
+            accuracy=last.accuracy if last else None,
+            loss=last.loss if last else None,
+            bytes_up=sum(r.bytes_up for r in self.rounds),
+            bytes_down=sum(r.bytes_down for r in self.rounds),
+            seconds=sum(r.seconds for r in self.rounds),
+            model_sha256=params_sha256(self.params),
+        )
+
+    def rounds_to(self, accuracy: float) -> int | None:
+        """The first round at which the test accuracy was at least `accuracy`, or None."""
+        return next((r.round for r in self.rounds if (r.accuracy or 0.0) >= accuracy), None)
+
+    def to_json(self) -> bytes:
+        """`{"rounds": [...], "final": {...}}`, indented."""
+        return msgspec.json.format(msgspec.json.encode({"rounds": self.rounds, "final": self.final}), indent=2)
+
+
+def params_sha256(params: np.ndarray) -> str:
+    """SHA-256, hex, of the (P,) params as little-endian float32."""
+    return hashlib.sha256(params.astype("<f4", copy=False).tobytes()).hexdigest()

@@ -1,0 +1,45 @@
+"""Local training: from one round's job and a device's own data to the update that leaves it.
+
+Called by every host of a DeviceSession, in a thread or process of its own. The data stays here.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from . import codecs
+from .device_events import TrainJob
+from .federation import derived_seed, params_from_bytes
+from .protocol.messages import UpdateHeader
+from .trainer import Trainer
+
+MAX_CHUNK = 128  # examples that the arena holds at once
+
+
+def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
+    """A Trainer for the job's plan, with an arena for one of its batches; ModelError if the plan is refused."""
+    batch = job.manifest.train.batch_size or MAX_CHUNK
+    return Trainer(job.manifest.plan, batch=min(batch, MAX_CHUNK), max_arena_bytes=max_arena_bytes)
+
+
+def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y: np.ndarray) -> bytes:
+    """Header and encoded delta. x (n, *input shape), y (n, ...); raises DataError, Cancelled, Diverged, CodecError."""
+    config = job.manifest.train
+    params = params_from_bytes(job.params)
+    started = time.monotonic()
+    if config.mode == "gradient":
+        delta = -trainer.gradient(params, x, y)
+        steps, loss = 1, trainer.evaluate(params, x, y).loss
+    else:
+        result = trainer.fit(
+            params, x, y, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr,
+            momentum=config.momentum, weight_decay=config.weight_decay, prox_mu=config.prox_mu,
+            clip_norm=config.clip_norm, max_steps=config.max_steps,
+            seed=derived_seed(config.seed, job.round.round, device),
+        )  # fmt: skip
+        delta, steps, loss = result.delta, result.steps, result.loss
+    payload = codecs.get(job.manifest.codec, **job.manifest.codec_options).encode(delta)
+    train_ms = int(1000 * (time.monotonic() - started))
+    return UpdateHeader(len(x), steps, loss, train_ms, job.bytes_down).to_bytes() + payload

@@ -1,0 +1,202 @@
+"""What is known while an ONNX graph is walked: its tensors, and the plan as far as it has come.
+
+A tensor of the graph is one of four things here:
+  Const       known now: an initializer, or something folded from initializers
+  Value       computed from the input: a value of the plan
+  Complement  1 - Value, as scikit-learn's exports compute the first of two classes
+  Readout     computed from a Value for the reader (label, class probabilities): kept in the file, not in the plan
+
+Not here: what an op means (onnx_ops.py, onnx_folds.py) and the walk itself (onnx_import.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .errors import ModelError
+from .onnx_export import Binding, Origin, Place
+from .plan import Param
+
+
+@dataclass(frozen=True)
+class Const:
+    """A tensor known now. `where` has its shape: each element's position in the file vector (see onnx_export.py);
+    None if trained values could not be written back. `name` is the initializer's, "" where there is none."""
+
+    array: np.ndarray
+    where: np.ndarray | None = None
+    name: str = ""
+
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Const:
+        """Applies a function that only moves elements, to the values and to the way back alike."""
+        return replace(self, array=move(self.array), where=None if self.where is None else move(self.where))
+
+
+@dataclass(frozen=True)
+class Value:
+    """Value `number` of the plan, known in the file as `tensor`; `shape` is per sample."""
+
+    number: int
+    shape: tuple[int, ...]
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Complement:
+    value: Value
+
+
+@dataclass(frozen=True)
+class Readout:
+    value: Value
+
+
+Item = Const | Value | Complement | Readout
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A Const about to become a Param; `layout` has its shape: positions in the node input that reads it."""
+
+    array: np.ndarray
+    where: np.ndarray
+    layout: np.ndarray
+    name: str
+    slot: int | None
+    slot_shape: tuple[int, ...]
+
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Weight:
+        return replace(self, array=move(self.array), where=move(self.where), layout=move(self.layout))
+
+
+@dataclass
+class Draft:
+    """A node of the plan to be. `onnx_node` names its origin; `loss` is what its ONNX op says about the loss."""
+
+    op: str
+    inputs: list[int]
+    params: list[int]
+    value: Value
+    onnx_node: str
+    loss: str | None = None
+
+
+@dataclass
+class Trace:
+    """The plan so far, and the node being looked at (number `index` of the graph)."""
+
+    opset: int
+    batch: int | None  # the samples axis that the file fixes, None if it is symbolic
+    readers: dict[str, int]  # tensor -> how many nodes and graph outputs read it
+    taken_names: set[str]  # tensors of the graph, which no new initializer may be called by
+    drafts: list[Draft] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)  # of each param, in its shape
+    bindings: list[Binding] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    index: int = 0
+
+    def stored(self, array: np.ndarray, attribute: str | None, index: int, name: str = "") -> Const:
+        """A tensor that the file stores: initializer or node `index`. Only float32 has a way back."""
+        if array.dtype != np.float32:
+            return Const(array, None, name)
+        offset = self.origins[-1].offset + self.origins[-1].values.size if self.origins else 0
+        self.origins.append(Origin(index, attribute, array.ravel(), offset))
+        return Const(array, offset + np.arange(array.size).reshape(array.shape), name)
+
+    def weight(self, node: onnx.NodeProto, role: str, item: Item, slot: int | None) -> Weight:
+        """The trainable float32 constant that `node` reads; raises ModelError if it is anything else."""
+        if not isinstance(item, Const):
+            raise refuse(node, f"its {role} is computed from the input, which EdgeFL does not train")
+        called = f"{role} {item.name!r}" if item.name else role
+        if item.array.dtype != np.float32:
+            raise refuse(node, f"its {called} is {item.array.dtype}: export the model in float32")
+        if item.where is None:
+            raise refuse(node, f"its {called} is computed from other constants: export with constants folded")
+        if not np.isfinite(item.array).all():
+            raise refuse(node, f"its {called} holds NaN or Inf: export the model again from finite weights")
+        layout = np.arange(item.array.size).reshape(item.array.shape)
+        return Weight(item.array, item.where, layout, item.name, slot, item.array.shape)
+
+    def param(
+        self, node: onnx.NodeProto, role: str, weight: Weight, scale: float = 1.0, mirror: np.ndarray | None = None
+    ) -> int:
+        """Registers `scale * weight` as a Param and returns its index; `mirror`: where -weight is to be kept too."""
+        array = weight.array if scale == 1.0 else (weight.array * np.float64(scale)).astype(np.float32)
+        places = [Place(weight.where.ravel(), scale)]
+        if mirror is not None:
+            places.append(Place(mirror.ravel(), -scale))
+        self.params.append(Param(self._name(weight.name, f"{label(node)}.{role}"), list(array.shape)))
+        self.values.append(np.ascontiguousarray(array))
+        self.bindings.append(
+            Binding(tuple(places), self.index, weight.slot, weight.slot_shape, weight.layout.ravel())
+        )
+        return len(self.params) - 1
+
+    def emit(
+        self, node: onnx.NodeProto, op: str, value: Value, shape: tuple[int, ...],
+        params: list[int] | None = None, loss: str | None = None, output: int = 0,
+    ) -> Value:
+        """Appends op(value) to the plan; `output` is the output of `node` that holds the result."""
+        result = Value(len(self.drafts) + 1, shape, node.output[output])
+        self.drafts.append(Draft(op, [value.number], params or [], result, describe(node), loss))
+        return result
+
+    def _name(self, own: str, fallback: str) -> str:
+        used = {param.name for param in self.params}
+        if own and own not in used:
+            return own
+        base, number, name = own or fallback, 1, own or fallback
+        while name in used or name in self.taken_names:
+            number += 1
+            name = f"{base}.{number}"
+        return name
+
+
+def label(node: onnx.NodeProto) -> str:
+    """The node's name, or that of its first output: exporters often leave names out."""
+    return node.name or (node.output[0] if node.output else "")
+
+
+def op_key(node: onnx.NodeProto) -> str:
+    """The op's name, with its domain unless that is ONNX's own."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def describe(node: onnx.NodeProto) -> str:
+    return f"node {label(node)!r} ({op_key(node)})"
+
+
+def refuse(node: onnx.NodeProto, why: str) -> ModelError:
+    """The error for a node that can't be trained; `why` ends with what to do."""
+    return ModelError(f"{describe(node)}: {why}")
+
+
+def value_of(node: onnx.NodeProto, item: Item | None) -> Value:
+    """The plan value that `node` reads; raises ModelError for a constant, a label or the like."""
+    if isinstance(item, Value):
+        return item
+    if item is None:
+        raise refuse(node, "its first input is missing: export the model again")
+    kind = "a constant" if isinstance(item, Const) else "a label or class probability"
+    raise refuse(node, f"it reads {kind} where EdgeFL expects a value to train through: keep it out of the graph")
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes as Python values; strings decoded."""
+    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+
+
+def to_array(tensor: onnx.TensorProto, what: str) -> np.ndarray:
+    """The tensor as an array; raises ModelError if its bytes do not fill its shape."""
+    try:
+        return np.array(numpy_helper.to_array(tensor))
+    except Exception as error:  # onnx raises whatever its decoder of that type happens to
+        raise ModelError(f"{what} can't be read: {error}; export the model again") from None

@@ -1,0 +1,91 @@
+"""The envelope of a tensor's part: 48 bytes before the bytes, little-endian.
+
+    magic 4s "EFLT" | protocol u8 | kind u8 | codec u8 | 0 u8 | federation u32 | round u32 | model version u32
+    | part u16 | parts u16 | part_bytes u32 | total u32 | blob 8s | length u32 | CRC32C u32 | bytes
+
+The CRC32C (RFC 3720) covers the header before it and the bytes. `blob` is the head of the whole blob's
+SHA-256, so that parts of two attempts never mix. Every number is checked against the others here and
+against our own plan by the assembler: nothing is allocated from what the wire says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .._core import crc32c
+from ..errors import ProtocolError
+
+MAGIC = b"EFLT"
+PROTOCOL = 1
+_HEAD = struct.Struct("<4sBBBBIIIHHII8sI")
+_CRC = struct.Struct("<I")
+HEADER_BYTES = _HEAD.size + _CRC.size
+MAX_PARTS = 65535
+MIN_PART_BYTES = 256
+
+
+class Kind(IntEnum):
+    """What the blob is."""
+
+    MODEL = 1
+    UPDATE = 2
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One part of one blob. `part_bytes` is every part's length but the last one's; `total` the blob's."""
+
+    kind: Kind
+    codec: int
+    federation: int
+    round: int
+    version: int
+    part: int
+    parts: int
+    part_bytes: int
+    total: int
+    blob: bytes
+    data: bytes
+
+    def to_bytes(self) -> bytes:
+        head = _HEAD.pack(
+            MAGIC, PROTOCOL, self.kind, self.codec, 0, self.federation, self.round, self.version,
+            self.part, self.parts, self.part_bytes, self.total, self.blob, len(self.data),
+        )  # fmt: skip
+        return b"".join((head, _CRC.pack(crc32c(self.data, crc32c(head))), self.data))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Envelope:
+        """Parse and cross-check one part; ProtocolError says what is off."""
+        if len(raw) < HEADER_BYTES:
+            raise ProtocolError(f"{len(raw)} bytes are no envelope: dropped")
+        (magic, protocol, kind, codec, zero, federation, round, version, part, parts, part_bytes, total, blob,
+         length) = _HEAD.unpack_from(raw)  # fmt: skip
+        if magic != MAGIC or zero != 0:
+            raise ProtocolError("bytes without the envelope's magic: dropped")
+        if protocol != PROTOCOL:
+            raise ProtocolError(f"envelope of protocol {protocol}, this side speaks {PROTOCOL}: update the older side")
+        if kind not in Kind._value2member_map_:
+            raise ProtocolError(f"envelope of unknown kind {kind}: dropped")
+        if part_bytes < MIN_PART_BYTES or total == 0 or parts != -(-total // part_bytes) or part >= parts:
+            raise ProtocolError(f"part {part} of {parts} x {part_bytes} bytes does not add up to {total}: dropped")
+        if length != len(raw) - HEADER_BYTES or length != min(part_bytes, total - part * part_bytes):
+            raise ProtocolError(f"part {part} has {len(raw) - HEADER_BYTES} bytes, not as many as it says: dropped")
+        data = raw[HEADER_BYTES:]
+        if _CRC.unpack_from(raw, _HEAD.size)[0] != crc32c(data, crc32c(raw[: _HEAD.size])):
+            raise ProtocolError(f"part {part} fails its CRC32C: dropped")
+        return cls(Kind(kind), codec, federation, round, version, part, parts, part_bytes, total, blob, data)
+
+
+def blob_id(blob: bytes) -> bytes:
+    """The eight bytes that tell one blob's parts from another's."""
+    return hashlib.sha256(blob).digest()[:8]
+
+
+def federation_hash(federation: str, plan_hash: str) -> int:
+    """The 32 bits in every envelope that tie it to one federation and one plan."""
+    digest = hashlib.sha256(f"{federation}\n{plan_hash}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")

@@ -1,0 +1,168 @@
+"""Control messages: JSON, typed, bounded, readable with `mosquitto_sub -t 'edgefl/#' -v`.
+
+    manifest  retained  aggregator -> devices   what the federation trains, and how
+    round     retained  aggregator -> devices   the round that is open, or that all is done
+    status    retained  device -> aggregator    presence; also the will
+    inbox     -         aggregator -> device    Receipt or Missing
+
+Unknown fields are refused: both sides speak the version in the topic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ..errors import ModelError, ProtocolError
+from ..plan import Plan
+
+CONTROL_LIMIT = 8 * 1024
+MANIFEST_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
+
+Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Reason = Annotated[str, Meta(max_length=500)]
+Real = Annotated[float, Meta(ge=0, le=1e6)]
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device does with the params of a round: local SGD, or one gradient over all its data."""
+
+    mode: Literal["sgd", "gradient"] = "sgd"
+    epochs: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    batch_size: Annotated[int, Meta(ge=1, le=2**24)] | None = 10  # None: all examples in one batch
+    lr: Annotated[float, Meta(gt=0, le=1e6)] = 0.1
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    weight_decay: Real = 0.0
+    prox_mu: Real = 0.0
+    clip_norm: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_steps: Positive | None = None
+    seed: Count = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it."""
+
+    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")]
+    run: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    plan: Plan
+    train: TrainConfig
+    codec: Annotated[str, Meta(max_length=32)] = "raw32"
+    codec_options: dict[str, int | float | str] = {}
+    part_bytes: Annotated[int, Meta(ge=256, le=2**20)] = 64 * 1024 - 48
+
+    @property
+    def id(self) -> str:
+        """Names this manifest in round messages: the head of its SHA-256."""
+        return hashlib.sha256(encode(self)).hexdigest()[:16]
+
+
+class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The open round, or state "done". `attempt` rises when an aggregator reopens a round it could not finish.
+
+    `deadline_s` counts from the moment of opening, on the aggregator's clock.
+    `cohort` lists the devices that are asked; None asks all.
+    """
+
+    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    state: Literal["open", "done"]
+    round: Count
+    attempt: Positive
+    version: Count
+    model_bytes: Positive
+    model_sha256: Sha256
+    deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
+    cohort: list[str] | None = None
+
+    def asks(self, device: str) -> bool:
+        return self.state == "open" and (self.cohort is None or device in self.cohort)
+
+
+PRESENT = ("ready", "training")
+
+
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A device's presence. `boot` rises with every connection, so that a late will can't kill a new session."""
+
+    state: Literal["ready", "training", "paused", "disconnected", "lost"]
+    boot: Annotated[int, Meta(ge=0, le=2**53)]
+    num_examples: Count = 0
+    reason: Reason = ""
+
+    @property
+    def present(self) -> bool:
+        return self.state in PRESENT
+
+
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
+    """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason."""
+
+    round: Count
+    attempt: Positive
+    outcome: Literal["counted", "rejected"]
+    reason: Reason = ""
+
+
+class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="missing"):
+    """Parts of the round's update that the aggregator lacks."""
+
+    round: Count
+    parts: Annotated[list[Annotated[int, Meta(ge=0, le=65534)]], Meta(max_length=512)]
+
+
+Inbox = Receipt | Missing
+T = TypeVar("T")
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The JSON bytes of one control message."""
+    return msgspec.json.encode(message)
+
+
+def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
+    """Parse and bound one control message; ProtocolError says what is off."""
+    if len(payload) > limit:
+        raise ProtocolError(f"control message of {len(payload)} bytes, at most {limit}: dropped")
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, ModelError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"malformed control message ({str(error)[:200]}): dropped") from None
+
+
+class UpdateHeader(msgspec.Struct, frozen=True):
+    """The 32 bytes before an update's encoded delta.
+
+    `num_examples` is n_k, `loss` the mean training loss, `train_ms` the time training took on the device,
+    `bytes_down` the payload bytes that it received since its last update.
+    """
+
+    num_examples: int
+    steps: int
+    loss: float
+    train_ms: int
+    bytes_down: int
+
+    _LAYOUT = struct.Struct("<IIfIQQ")
+    SIZE = _LAYOUT.size
+    MAX_EXAMPLES = 2**24
+
+    def to_bytes(self) -> bytes:
+        return self._LAYOUT.pack(self.num_examples, self.steps, self.loss, self.train_ms, self.bytes_down, 0)
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> UpdateHeader:
+        """The header of `blob`; ProtocolError if a number in it is absurd."""
+        if len(blob) < cls.SIZE:
+            raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped")
+        num_examples, steps, loss, train_ms, bytes_down, zero = cls._LAYOUT.unpack_from(blob)
+        if not 1 <= num_examples <= cls.MAX_EXAMPLES:
+            raise ProtocolError(f"update claims {num_examples} examples, 1 to {cls.MAX_EXAMPLES} are believed: rejected")
+        if not math.isfinite(loss) or zero != 0:
+            raise ProtocolError("update's header has a loss that is no number, or rubbish at its end: rejected")
+        return cls(num_examples, steps, loss, train_ms, bytes_down)

@@ -1,0 +1,83 @@
+"""Blobs in parts: cut one into envelopes, put envelopes together again, within bounds known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import ProtocolError
+from .envelope import HEADER_BYTES, MAX_PARTS, Envelope, Kind, blob_id
+
+DEFAULT_PART_BYTES = 64 * 1024 - HEADER_BYTES
+
+
+class Splitter:
+    """Cuts `blob` into parts of `part_bytes`; part i is made when it is asked for, so no second copy of all exists."""
+
+    def __init__(
+        self, blob: bytes, part_bytes: int, *, kind: Kind, codec: int, federation: int, round: int, version: int
+    ) -> None:
+        self.parts = -(-len(blob) // part_bytes)
+        if self.parts > MAX_PARTS:
+            raise ProtocolError(f"{len(blob)} bytes need more than {MAX_PARTS} parts: raise part_bytes")
+        self._blob = memoryview(blob)
+        self._envelope = Envelope(
+            kind, codec, federation, round, version, 0, self.parts, part_bytes, len(blob), blob_id(blob), b""
+        )
+
+    def part(self, index: int) -> bytes:
+        """Envelope and bytes of part `index`."""
+        size = self._envelope.part_bytes
+        data = bytes(self._blob[index * size : (index + 1) * size])
+        return replace(self._envelope, part=index, data=data).to_bytes()
+
+
+class Assembler:
+    """Puts one blob together from parts in any order, repeated or not.
+
+    `max_total` is the longest the blob can be by our own plan, `like` what every part's header must say.
+    """
+
+    def __init__(self, *, kind: Kind, federation: int, round: int, version: int, max_total: int) -> None:
+        self._expected = (kind, federation, round, version)
+        self.max_total = max_total
+        self._first: Envelope | None = None
+        self._data: dict[int, bytes] = {}
+        self.buffered = 0
+
+    def add(self, envelope: Envelope) -> bool:
+        """Keep a part; True when the blob is whole. ProtocolError if it does not belong here.
+
+        A part of another blob starts over: its sender has made a new attempt.
+        """
+        if (envelope.kind, envelope.federation, envelope.round, envelope.version) != self._expected:
+            raise ProtocolError(
+                f"part of round {envelope.round}, model version {envelope.version}, federation hash "
+                f"{envelope.federation:08x} does not belong to what is open here: dropped"
+            )
+        if envelope.total > self.max_total:
+            raise ProtocolError(f"blob of {envelope.total} bytes where the plan allows {self.max_total}: dropped")
+        first = self._first
+        if first is None or first.blob != envelope.blob:
+            self._first, self._data, self.buffered = replace(envelope, data=b""), {}, 0
+        elif replace(envelope, part=first.part, data=b"") != first:
+            raise ProtocolError(f"part {envelope.part} disagrees with the parts before it: dropped")
+        if envelope.part not in self._data:
+            self._data[envelope.part] = envelope.data
+            self.buffered += len(envelope.data)
+        return len(self._data) == envelope.parts
+
+    @property
+    def codec(self) -> int:
+        """The codec byte that all parts carry."""
+        assert self._first is not None
+        return self._first.codec
+
+    def missing(self) -> list[int]:
+        """Parts that have not come yet; empty before the first one (their number is not known)."""
+        return [] if self._first is None else [i for i in range(self._first.parts) if i not in self._data]
+
+    def blob(self) -> bytes | None:
+        """The whole blob; None if its SHA-256 is not what its parts said."""
+        assert self._first is not None and not self.missing()
+        blob = b"".join(self._data[i] for i in range(self._first.parts))
+        return blob if blob_id(blob) == self._first.blob else None

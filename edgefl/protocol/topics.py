@@ -1,0 +1,90 @@
+"""Topics: where each message lives, under `edgefl/v1/{federation}/`. Identity comes from here, never from a payload.
+
+An ACL (access control list) needs three patterns: a device writes below `device/{its id}/`, reads its
+`inbox`, and reads `manifest`, `round` and `model/#`. Seven slashes at most, which AWS IoT Core asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import ProtocolError, UsageError
+
+ROOT = "edgefl/v1"
+_DEVICE_ID = re.compile(r"[a-z0-9-]{1,23}")  # what every MQTT 3.1.1 broker accepts as a client id, in one case
+_FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+
+
+def check_device_id(device: str) -> str:
+    """`device` itself if it is fit for a topic and an MQTT client id; UsageError otherwise."""
+    if not _DEVICE_ID.fullmatch(device):
+        raise UsageError(f"device id {device!r} must be 1 to 23 of a-z, 0-9 and '-': choose another")
+    return device
+
+
+def check_federation(federation: str) -> str:
+    """`federation` itself if it is fit for a topic; UsageError otherwise."""
+    if not _FEDERATION.fullmatch(federation):
+        raise UsageError(f"federation name {federation!r} must be 1 to 48 of a-z, 0-9 and '-': choose another")
+    return federation
+
+
+@dataclass(frozen=True)
+class UpdateTopic:
+    """What `device/{device}/update/{round}/{part}` says."""
+
+    device: str
+    round: int
+    part: int
+
+
+class Topics:
+    """All topics of one federation."""
+
+    def __init__(self, federation: str) -> None:
+        self.base = f"{ROOT}/{check_federation(federation)}"
+        self.manifest = f"{self.base}/manifest"
+        self.round = f"{self.base}/round"
+        self.any_status = f"{self.base}/device/+/status"
+        self.any_update = f"{self.base}/device/+/update/+/+"
+
+    def model(self, version: int, part: int) -> str:
+        return f"{self.base}/model/{version}/{part}"
+
+    def status(self, device: str) -> str:
+        return f"{self.base}/device/{device}/status"
+
+    def inbox(self, device: str) -> str:
+        return f"{self.base}/device/{device}/inbox"
+
+    def update(self, device: str, round: int, part: int) -> str:
+        return f"{self.base}/device/{device}/update/{round}/{part}"
+
+    def model_part(self, topic: str) -> tuple[int, int] | None:
+        """(version, part) if `topic` is a model part of this federation."""
+        words = topic.split("/")
+        if "/".join(words[:-3]) != self.base or words[-3] != "model":
+            return None
+        if not all(_NUMBER.fullmatch(word) for word in words[-2:]):
+            return None
+        return int(words[-2]), int(words[-1])
+
+    def device_of(self, topic: str) -> str | None:
+        """The device id that a topic below `device/` belongs to."""
+        prefix = f"{self.base}/device/"
+        if not topic.startswith(prefix):
+            return None
+        device = topic[len(prefix) :].split("/", 1)[0]
+        return device if _DEVICE_ID.fullmatch(device) else None
+
+    def parse_update(self, topic: str) -> UpdateTopic:
+        """The parsed update topic; ProtocolError if it is none."""
+        words = topic[len(self.base) + 1 :].split("/")
+        device = self.device_of(topic)
+        if device is None or len(words) != 5 or words[2] != "update":
+            raise ProtocolError(f"{topic[:120]!r} is no update topic: dropped")
+        if not all(_NUMBER.fullmatch(word) for word in words[3:]):
+            raise ProtocolError(f"{topic[:120]!r} names no round and part: dropped")
+        return UpdateTopic(device, int(words[3]), int(words[4]))

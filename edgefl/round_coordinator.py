@@ -1,0 +1,309 @@
+"""RoundCoordinator: the rounds of one federation, decided without any I/O.
+
+    waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
+                 └── too few reports at the deadline: abandoned, the model stays as it is
+
+Promises kept here: a round ends at its goal, when everybody who is there has reported, or at its deadline, and
+never waits for all; a device counts once a round; the model changes only by a commit, and is announced only after
+the host has made that commit durable; what is not of this round, model and plan changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from . import codecs
+from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
+from .errors import CodecError, ProtocolError, UsageError
+from .history import RoundRecord
+from .presence import Presence
+from .protocol.envelope import Envelope, federation_hash
+from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
+from .protocol.messages import MANIFEST_LIMIT, Manifest, Missing, Receipt, Round, Status, UpdateHeader, decode, encode
+from .protocol.topics import Topics
+from .retained_model import RetainedModel
+from .round_intake import RoundIntake
+from .strategies import Strategy, Update
+
+
+@dataclass
+class Tally:
+    """What has come in for the open round."""
+
+    opened_at: float
+    intake: RoundIntake
+    cohort: frozenset[str] | None
+    goal: int
+    counted: dict[str, UpdateHeader]
+    rejected: set[str]
+    bytes_up: int = 0
+
+
+class RoundCoordinator:
+    """All rounds of one federation. `round` is the one that comes next, `version` counts commits, `attempt` starts."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        config: RoundConfig,
+        strategy: Strategy,
+        params: np.ndarray,
+        *,
+        rng: random.Random,
+        round: int = 1,
+        version: int = 0,
+        attempt: int = 1,
+    ) -> None:
+        if len(encode(manifest)) > MANIFEST_LIMIT:
+            raise UsageError(f"the plan makes a manifest above {MANIFEST_LIMIT} bytes: use a smaller model")
+        self.manifest, self.config, self.strategy = manifest, config, strategy
+        self.params, self.round, self.version = params, round, version
+        self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
+        self.presence = Presence()
+        self.dropped: Counter[str] = Counter()  # sender -> messages that were not what the protocol says
+        self.late = 0  # parts of rounds that are over
+        self.topics = Topics(manifest.federation)
+        self.tally: Tally | None = None
+        self._attempt = attempt
+        self._rng = rng
+        self._codec = codecs.get(manifest.codec, **manifest.codec_options)
+        self._manifest_id = manifest.id
+        self._hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self._online = False
+        self._give_up_waiting_at: float | None = None
+        self._closing: tuple[np.ndarray, RoundRecord] | None = None
+        self._model = RetainedModel(self.topics, manifest, self._hash, params, version)
+
+    @property
+    def wake_at(self) -> float | None:
+        """When a Tick is wanted."""
+        if self.phase == "waiting":
+            return self._give_up_waiting_at
+        if self.phase != "open" or self.tally is None:
+            return None
+        deadline = self.tally.opened_at + self.config.deadline_s
+        quiet = self.tally.intake.wake_at
+        return deadline if quiet is None else min(deadline, quiet)
+
+    def step(self, event: object, now: float) -> list[object]:
+        """Take one event in; what the host has to do, in order."""
+        match event:
+            case Received():
+                return self._received(event, now)
+            case Connected():
+                self._online = True
+                return [*self._announce(), *self._maybe_open(now)]
+            case Disconnected():
+                self._online = False
+                return []
+            case Tick():
+                return self._tick(now)
+            case Evaluated():
+                return self._commit(event, now)
+            case Sent() | Stop():
+                return []
+        raise TypeError(f"no such event: {event!r}")
+
+    def _announce(self) -> list[object]:
+        """Everything that is retained, put (back) on the broker: it may have lost it."""
+        out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
+        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
+        out += self._model.publish()
+        return out if self.phase == "waiting" else [*out, self._publish_round()]
+
+    def _publish_round(self) -> Publish:
+        cohort = self.tally.cohort if self.tally else None
+        message = Round(
+            manifest=self._manifest_id,
+            state="done" if self.phase == "done" else "open",
+            round=self.round,
+            attempt=self._attempt,
+            version=self.version,
+            model_bytes=self._model.size,
+            model_sha256=self._model.sha256,
+            deadline_s=self.config.deadline_s,
+            cohort=None if cohort is None else sorted(cohort),
+        )
+        return Publish(self.topics.round, encode(message), retain=True)
+
+    # Opening and closing
+
+    def _maybe_open(self, now: float) -> list[object]:
+        """Open the next round if enough devices are there; finish if there is none."""
+        if self.phase != "waiting" or not self._online:
+            return []
+        if self.config.rounds is not None and self.round > self.config.rounds:
+            return self._finish(f"{self.config.rounds} rounds are done")
+        present = self.presence.present()
+        if len(present) < max(1, self.config.min_reports):
+            return []
+        if len(present) < self.config.expect and self.version == 0 and self.tally is None:
+            if self._give_up_waiting_at is None:
+                self._give_up_waiting_at = now + self.config.deadline_s
+            if now < self._give_up_waiting_at:
+                return []
+        return self._open(present, now)
+
+    def _open(self, present: list[str], now: float) -> list[object]:
+        cohort, asked = None, len(present)
+        if self.config.fraction < 1.0:
+            asked = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
+            cohort = frozenset(self._rng.sample(present, asked))
+        intake = RoundIntake(self._codec, len(self.params), self._hash, self.round, self.version)
+        self.tally = Tally(now, intake, cohort, self.config.goal or asked, {}, set())
+        self.phase = "open"
+        self.strategy.start(self.params, self.round)
+        note = Note("info", f"round {self.round} open: {asked} of {len(present)} devices asked")
+        return [note, self._publish_round()]
+
+    def _tick(self, now: float) -> list[object]:
+        if self.phase == "waiting":
+            return self._maybe_open(now)
+        tally = self.tally
+        if self.phase != "open" or tally is None:
+            return []
+        if now >= tally.opened_at + self.config.deadline_s:
+            return self._close(now)
+        return [
+            Publish(self.topics.inbox(device), encode(Missing(self.round, parts[:512])))
+            for device, parts in tally.intake.quiet(now)
+        ]
+
+    def _maybe_close(self, now: float) -> list[object]:
+        """Close before the deadline: the goal is reached, or nobody who could still report is there."""
+        tally = self.tally
+        if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
+            return []
+        if len(tally.counted) < tally.goal and any(self._still_to_come(tally)):
+            return []
+        return self._close(now)
+
+    def _still_to_come(self, tally: Tally) -> Iterable[str]:
+        """Devices that were asked, are there, and have neither been counted nor rejected."""
+        asked = self.presence.present() if tally.cohort is None else filter(self.presence.is_present, tally.cohort)
+        return (d for d in asked if d not in tally.counted and d not in tally.rejected)
+
+    def _close(self, now: float) -> list[object]:
+        tally = self.tally
+        assert tally is not None
+        record = self._record(tally, now)
+        if record.state == "abandoned":
+            note = Note("warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports")
+            return [note, *self._next(record, None, now)]
+        params = self.strategy.finish()
+        if not np.isfinite(params).all():
+            note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
+            return [note, *self._next(msgspec.structs.replace(record, state="abandoned", version=self.version), None, now)]
+        self.phase, self._closing = "evaluating", (params, record)
+        return [Evaluate(params)]
+
+    def _record(self, tally: Tally, now: float) -> RoundRecord:
+        headers = tally.counted.values()
+        examples = sum(h.num_examples for h in headers)
+        enough = bool(headers) and len(headers) >= self.config.min_reports
+        return RoundRecord(
+            round=self.round,
+            state="committed" if enough else "abandoned",
+            version=self.version + enough,
+            reported=len(headers),
+            devices=sorted(tally.counted),
+            num_examples=examples,
+            train_loss=sum(h.loss * h.num_examples for h in headers) / examples if examples else None,
+            bytes_up=tally.bytes_up,
+            bytes_down=sum(h.bytes_down for h in headers),
+            seconds=now - tally.opened_at,
+        )
+
+    def _commit(self, result: Evaluated, now: float) -> list[object]:
+        assert self._closing is not None and self.tally is not None
+        (params, record), self._closing = self._closing, None
+        record = msgspec.structs.replace(
+            record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
+        )
+        return self._next(record, params, now)
+
+    def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[object]:
+        """Commit, announce, and go on."""
+        out: list[object] = [Commit(record, params)]
+        self.phase, self.round = "waiting", self.round + 1
+        if params is not None:
+            replaced = self._model
+            self.params, self.version = params, record.version
+            self._model = RetainedModel(self.topics, self.manifest, self._hash, params, self.version)
+            out += self._model.publish()
+        target = self.config.target_accuracy
+        if target is not None and (record.accuracy or 0.0) >= target:
+            out += self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
+        else:
+            out += self._maybe_open(now)
+        return out if params is None else [*out, *replaced.clear()]
+
+    def _finish(self, reason: str) -> list[object]:
+        self.phase, self.tally = "done", None
+        return [self._publish_round(), Finished(reason)]
+
+    # Messages
+
+    def _received(self, event: Received, now: float) -> list[object]:
+        device = self.topics.device_of(event.topic)
+        try:
+            if device is None:
+                raise ProtocolError("nothing is expected there: dropped")
+            if event.topic == self.topics.status(device):
+                return self._on_status(device, event.payload, now)
+            return self._on_update(event, now)
+        except ProtocolError as error:
+            sender = device or "?"
+            self.dropped[sender] += 1
+            note = f"message number {self.dropped[sender]} dropped from {sender} on {event.topic[:120]}: {error}"
+            return [Note("warning", note)]
+
+    def _on_status(self, device: str, payload: bytes, now: float) -> list[object]:
+        if not payload:
+            self.presence.statuses.pop(device, None)
+        elif not self.presence.show(device, decode(Status, payload)):
+            return []
+        return [*self._maybe_open(now), *self._maybe_close(now)]
+
+    def _on_update(self, event: Received, now: float) -> list[object]:
+        where = self.topics.parse_update(event.topic)
+        tally = self.tally
+        if self.phase != "open" or tally is None or where.round != self.round:
+            self.late += 1
+            return []
+        envelope = Envelope.from_bytes(event.payload)
+        if (envelope.round, envelope.part) != (where.round, where.part):
+            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+        if tally.cohort is not None and where.device not in tally.cohort:
+            raise ProtocolError(f"an update of a device that was not asked in round {self.round}: dropped")
+        tally.bytes_up += len(event.payload)
+        if where.device in tally.counted:
+            return [self._receipt(where.device, "counted")] if envelope.part == envelope.parts - 1 else []
+        blob = tally.intake.add(where.device, envelope, now)
+        return [] if blob is None else self._count(tally, where.device, blob, now)
+
+    def _count(self, tally: Tally, device: str, blob: bytes, now: float) -> list[object]:
+        """Add one whole update to the strategy, or reject it with nothing changed."""
+        try:
+            header = UpdateHeader.from_bytes(blob)
+            payload = blob[UpdateHeader.SIZE :]
+            self.strategy.add(Update(device, header.num_examples, self._codec, payload))
+        except (ProtocolError, CodecError) as error:
+            tally.rejected.add(device)
+            self.dropped[device] += 1
+            note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
+            return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
+        tally.counted[device] = header
+        note = Note("debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}")
+        return [note, self._receipt(device, "counted"), *self._maybe_close(now)]
+
+    def _receipt(self, device: str, outcome: Literal["counted", "rejected"], reason: str = "") -> Publish:
+        receipt = Receipt(self.round, self._attempt, outcome, reason)
+        return Publish(self.topics.inbox(device), encode(receipt))

@@ -1,0 +1,216 @@
+"""A fleet in memory: real sessions and a real coordinator on a virtual clock.
+
+Design:
+  a) Every message is the one that a real fleet sends, bytes and all; only sockets, clocks and disks are ours.
+  b) Time is virtual: a message takes LATENCY_S, training a time by its examples, so a round of ten thousand
+     devices takes as long as its arithmetic.
+  c) Everything random comes from one seed: a run repeats bit for bit, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+from ..coordinator_events import Commit, Evaluate, Evaluated, Finished
+from ..device_events import CancelTraining, DropUpdate, Failed, Outbox, SaveUpdate, StartTraining, Trained
+from ..device_session import DeviceSession
+from ..errors import EdgeFLError
+from ..federation import derived_seed
+from ..history import RoundRecord
+from ..local_training import train_update
+from ..protocol.machine import Connected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
+from ..protocol.messages import Status, encode
+from ..round_coordinator import RoundCoordinator
+from ..transports.memory import MemoryBroker
+from .clock import VirtualClock
+from .faults import Faults
+from .workers import Workers
+
+LATENCY_S = 0.05
+SECONDS_PER_EXAMPLE = 0.001
+AGGREGATOR = "aggregator"
+
+
+class Host:
+    """What both hosts share: carry out actions, tick when the machine wants it."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self.fleet, self.name = fleet, name
+        self.machine: DeviceSession | RoundCoordinator
+        self.powered = True
+        self.boot = 0
+        self._tick_at: float | None = None
+
+    def feed(self, event: object) -> None:
+        """One event in, its actions out."""
+        if not self.powered:
+            return
+        for action in self.machine.step(event, self.fleet.clock.now):
+            self.carry_out(action)
+        wake_at = self.machine.wake_at
+        if wake_at is not None and (self._tick_at is None or wake_at < self._tick_at):
+            self._tick_at = wake_at
+            self.fleet.clock.after(wake_at - self.fleet.clock.now, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_at = None
+        self.feed(Tick())
+
+    def carry_out(self, action: object) -> None:
+        broker = self.fleet.broker
+        match action:
+            case Publish():
+                broker.publish(action.topic, action.payload, action.retain)
+                if action.token is not None:
+                    self.fleet.feed_later(self.name, Sent(action.token, True))
+            case Subscribe():
+                broker.subscribe(self.name, action.topics)
+            case Unsubscribe():
+                broker.unsubscribe(self.name, action.topics)
+            case Note():
+                self.fleet.note(self.name, action)
+            case _:
+                raise TypeError(f"no such action: {action!r}")
+
+
+class DeviceHost(Host):
+    """One device: its data, its training, its disk of one outbox, its power."""
+
+    machine: DeviceSession
+
+    def __init__(self, fleet: Fleet, name: str, federation: str, x: np.ndarray, y: np.ndarray, seed: int) -> None:
+        super().__init__(fleet, name)
+        self._federation, self._x, self._y = federation, x, y
+        self._rng = random.Random(derived_seed(seed, "device", name))
+        self._disk: Outbox | None = None
+        self._ticket: int | None = None
+
+    def power_on(self) -> None:
+        self.powered = True
+        self.boot += 1
+        self.machine = DeviceSession(
+            self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk,
+            intern=self.fleet.intern,
+        )  # fmt: skip
+        will = encode(Status("lost", self.boot))
+        self.fleet.broker.connect(self.name, (self.machine.topics.status(self.name), will))
+        self.feed(Connected(boot=self.boot))
+
+    def _power_off(self, away_s: float) -> None:
+        self._cancel()
+        self.fleet.broker.cut(self.name)
+        self.powered = False
+        self.fleet.clock.after(away_s, self.power_on)
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case StartTraining():
+                self._train(action)
+            case CancelTraining():
+                self._cancel()
+            case SaveUpdate():
+                self._disk = action.outbox
+            case DropUpdate():
+                self._disk = None
+            case _:
+                super().carry_out(action)
+
+    def _train(self, action: StartTraining) -> None:
+        fleet, job = self.fleet, action.job
+        epochs = job.manifest.train.epochs
+        duration = len(self._x) * epochs * SECONDS_PER_EXAMPLE * fleet.faults.slowdown(self._rng)
+        if (drop := fleet.faults.drops_after(self._rng, duration)) is not None:
+            boot = self.boot
+            fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
+            return
+        ticket = fleet.workers.add(lambda trainer: train_update(trainer, job, self.name, self._x, self._y))
+        self._ticket = ticket
+
+        def finish() -> None:
+            if self._ticket != ticket:
+                return  # cancelled
+            self._ticket = None
+            try:
+                blob = fleet.workers.result(ticket)
+            except EdgeFLError as error:
+                self.feed(Failed(job, str(error)))
+            else:
+                self.feed(Trained(job, blob))
+
+        fleet.clock.after(duration, finish)
+
+    def _cancel(self) -> None:
+        if self._ticket is not None:
+            self.fleet.workers.drop(self._ticket)
+            self._ticket = None
+
+
+class AggregatorHost(Host):
+    """The coordinator, its history and its test set."""
+
+    machine: RoundCoordinator
+
+    def __init__(self, fleet: Fleet, coordinator: RoundCoordinator, evaluate: Callable[[np.ndarray], Evaluated]) -> None:
+        super().__init__(fleet, AGGREGATOR)
+        self.machine = coordinator
+        self.rounds: list[RoundRecord] = []
+        self.finished = ""
+        self._evaluate = evaluate
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case Evaluate():
+                self.feed(self._evaluate(action.params))
+            case Commit():
+                self.rounds.append(action.record)
+                self.fleet.on_round(action.record)
+            case Finished():
+                self.finished = action.reason
+            case _:
+                super().carry_out(action)
+
+
+class Fleet:
+    """One aggregator, many devices, one broker, one clock."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        faults: Faults,
+        on_round: Callable[[RoundRecord], None] = lambda record: None,
+        note: Callable[[str, Note], None] = lambda name, note: None,
+    ) -> None:
+        self.clock = VirtualClock()
+        self.broker = MemoryBroker(self._deliver)
+        self.workers, self.faults, self.on_round, self.note = workers, faults, on_round, note
+        self.hosts: dict[str, Host] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    def intern(self, sha256: str, blob: bytes) -> bytes:
+        """One copy of each model for all devices; the newest two are kept."""
+        kept = self._blobs.setdefault(sha256, blob)
+        while len(self._blobs) > 2:
+            del self._blobs[next(iter(self._blobs))]
+        return kept
+
+    def run(self, aggregator: AggregatorHost, devices: list[DeviceHost], max_virtual_s: float) -> None:
+        """Until the aggregator has finished, or the virtual time is up."""
+        self.hosts = {aggregator.name: aggregator, **{d.name: d for d in devices}}
+        for device in devices:
+            device.power_on()
+        self.broker.connect(AGGREGATOR)
+        aggregator.feed(Connected())
+        while not aggregator.finished and self.clock.now < max_virtual_s and self.clock.advance():
+            pass
+
+    def feed_later(self, name: str, event: object) -> None:
+        """One latency from now, unless the host has lost power in between."""
+        host = self.hosts[name]
+        boot = host.boot
+        self.clock.after(LATENCY_S, lambda: host.feed(event) if host.boot == boot else None)
+
+    def _deliver(self, client: str, topic: str, payload: bytes) -> None:
+        self.feed_later(client, Received(topic, payload))

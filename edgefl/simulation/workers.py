@@ -1,0 +1,68 @@
+"""Workers: simulated devices' training on real cores, a few jobs ahead of the virtual clock.
+
+Results are the same for any number of workers: a job depends on nothing but itself.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ..trainer import Trainer
+
+AHEAD = 2  # jobs under way for each worker: enough to keep it busy, few enough to keep memory flat
+
+
+class Workers:
+    """Runs `job(trainer)` on one of `count` threads, each with a trainer of its own."""
+
+    def __init__(self, count: int, make_trainer: Callable[[], Trainer]) -> None:
+        self._trainers: queue.SimpleQueue[Trainer] = queue.SimpleQueue()
+        for _ in range(count):
+            self._trainers.put(make_trainer())
+        self._pool = ThreadPoolExecutor(count)
+        self._limit = AHEAD * count
+        self._waiting: dict[int, Callable[[Trainer], bytes]] = {}
+        self._under_way: dict[int, Future[bytes]] = {}
+        self._tickets = 0
+
+    def add(self, job: Callable[[Trainer], bytes]) -> int:
+        """Queue a job; the ticket asks for its result."""
+        self._tickets += 1
+        self._waiting[self._tickets] = job
+        self._fill()
+        return self._tickets
+
+    def result(self, ticket: int) -> bytes:
+        """Wait for a job's result, or its exception."""
+        if ticket in self._waiting:
+            self._start(ticket)
+        try:
+            return self._under_way.pop(ticket).result()
+        finally:
+            self._fill()
+
+    def drop(self, ticket: int) -> None:
+        """Nobody wants this result any more."""
+        self._waiting.pop(ticket, None)
+        if (future := self._under_way.pop(ticket, None)) is not None:
+            future.cancel()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._under_way) < self._limit:
+            self._start(next(iter(self._waiting)))
+
+    def _start(self, ticket: int) -> None:
+        self._under_way[ticket] = self._pool.submit(self._run, self._waiting.pop(ticket))
+
+    def _run(self, job: Callable[[Trainer], bytes]) -> bytes:
+        trainer = self._trainers.get()
+        try:
+            return job(trainer)
+        finally:
+            self._trainers.put(trainer)

@@ -1,0 +1,53 @@
+"""The contract of a strategy: start a round, add updates as they come, finish with the next params.
+
+Design:
+  a) Streaming: a strategy holds one accumulator, never the updates.
+  b) The delta is local − global, so the server optimizer adds: w ← w + η_s · Δ, with
+     Δ = Σ n_k Δ_k / Σ n_k (McMahan et al. 2017, Algorithm 1; η_s as in Reddi et al. 2021).
+  c) It knows nothing of rounds' deadlines, devices' presence or the network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..accumulator import Accumulator
+from ..codecs.base import Codec
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one device reports: its encoded delta and n_k, the number of examples behind it."""
+
+    device: str
+    num_examples: int
+    codec: Codec
+    payload: bytes
+
+
+class Strategy(ABC):
+    """Averages deltas weighted by n_k and lets a server optimizer apply the mean."""
+
+    name: ClassVar[str]
+    local_mode: ClassVar[str] = "sgd"  # what devices compute: "sgd" (a delta) or "gradient" (minus one gradient)
+
+    def start(self, params: np.ndarray, round: int) -> None:
+        """Begin round `round` from the global `params`, (P,) float32."""
+        self._params = params
+        self._accumulator = Accumulator(len(params))
+
+    def add(self, update: Update) -> None:
+        """Count one update; CodecError, with nothing changed, if it can't be decoded or would overflow."""
+        update.codec.accumulate(update.payload, update.num_examples, self._accumulator)
+
+    def finish(self) -> np.ndarray:
+        """The next global params, (P,) float32. At least one update must have been added."""
+        return self.apply(self._params, self._accumulator.mean())
+
+    def apply(self, params: np.ndarray, mean_delta: np.ndarray) -> np.ndarray:
+        """The server optimizer's step."""
+        return params + mean_delta

@@ -1,0 +1,221 @@
+"""One MQTT connection, from CONNECT to its end, over paho-mqtt.
+
+Design:
+  a) A connection belongs to one thread and does nothing between calls: paho's writer takes no lock, so a
+     second thread would interleave packets. `step` is one turn of the event loop.
+  b) paho's callbacks only append to a queue, which `take` hands over outside paho's locks: what the
+     link's user does with an event can neither deadlock paho nor kill its thread.
+  c) A paho client lives for one connection. Its in-flight messages end with it, so nothing is resent
+     behind the back of those who decide what is still worth sending; the session lives in the broker.
+
+Not here: threads, queues and trying again (mqtt.py).
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from .endpoint import Endpoint
+from .events import LinkEvent, Message, Published, Refused, Up
+
+CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
+MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
+FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
+
+UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
+TAKEN_OVER = 0x8E
+CLOSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stays the same from one connection of a link to the next."""
+
+    endpoint: Endpoint
+    client_id: str
+    keepalive: int
+    session_expiry_s: int
+    receive_maximum: int
+    manual_ack: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a connection ended; `code` is the broker's MQTT 5 reason code where it gave one."""
+
+    reason: str
+    code: int | None = None
+
+
+class Connection:
+    """One connection. `number` sets its messages' handles apart from those of earlier connections."""
+
+    def __init__(
+        self, settings: Settings, protocol: str, will: tuple[str, bytes] | None, number: int
+    ) -> None:
+        self.end: End | None = None
+        self.up: Up | None = None
+        self.opened = False  # TCP (and TLS) stood, whatever came of CONNECT
+        self._settings = settings
+        self._protocol = protocol
+        self._number = number
+        self._events: deque[LinkEvent] = deque()
+        self._tokens: dict[int, int] = {}  # packet id -> token of the publishes in flight
+        self._filters: dict[int, list[str]] = {}  # packet id -> the filters of a SUBSCRIBE
+        self._client = self._make_client(will)
+
+    def _make_client(self, will: tuple[str, bytes] | None) -> Client:
+        settings, endpoint, v5 = self._settings, self._settings.endpoint, self._protocol == "5"
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            clean_session=None if v5 else settings.session_expiry_s == 0,
+            protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=settings.manual_ack,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        if endpoint.user is not None:
+            client.username_pw_set(endpoint.user, endpoint.password)
+        if endpoint.tls is not None:
+            client.tls_set_context(endpoint.tls.context())  # read anew: certificates get renewed
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def open(self) -> None:
+        """Connect and send CONNECT; `Up` or the end comes from `step`. Raises OSError."""
+        settings, options = self._settings, dict[str, Any]()
+        if self._protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = settings.session_expiry_s
+            properties.ReceiveMaximum = settings.receive_maximum
+            options = {"clean_start": settings.session_expiry_s == 0, "properties": properties}
+        self._client.connect(settings.endpoint.host, settings.endpoint.port, settings.keepalive, **options)
+        self.opened = True
+
+    def step(self, timeout_s: float, wake: socket.socket) -> None:
+        """Wait for the network or for a byte on `wake`, and do what is to be done; see `take`, then `end`."""
+        client, sock = self._client, self._client.socket()
+        if sock is not None:
+            poller = select.poll()
+            poller.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+            poller.register(wake, select.POLLIN)
+            # Bytes that TLS has already decrypted are invisible to poll.
+            pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            ready = dict(poller.poll(0 if pending else timeout_s * 1000.0))
+            if wake.fileno() in ready:
+                wake.recv(4096)
+            state = ready.get(sock.fileno(), 0)
+            if pending or state & ~select.POLLOUT:
+                client.loop_read()
+            if state & select.POLLOUT:
+                client.loop_write()
+            client.loop_misc()
+        if client.socket() is None and self.end is None:
+            self.end = End("connection lost")
+
+    def take(self) -> list[LinkEvent]:
+        """What has happened since the last call."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be in flight."""
+        return self.up.receive_maximum - len(self._tokens) if self.up and not self.end else 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tokens)
+
+    def publish(self, token: int, topic: str, payload: bytes, retain: bool) -> None:
+        """Send with QoS 1; a `Published` with this token follows unless the connection ends first."""
+        self._tokens[self._client.publish(topic, payload, qos=1, retain=retain).mid] = token
+
+    def unanswered(self) -> list[int]:
+        """The tokens still in flight, oldest first."""
+        return list(self._tokens.values())
+
+    def subscribe(self, filters: list[str]) -> None:
+        for first in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
+            some = filters[first : first + FILTERS_PER_SUBSCRIBE]
+            _, mid = self._client.subscribe([(name, 1) for name in some])
+            if mid is not None:
+                self._filters[mid] = some
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        for first in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
+            self._client.unsubscribe(filters[first : first + FILTERS_PER_SUBSCRIBE])
+
+    def ack(self, handle: tuple[int, int]) -> None:
+        """Acknowledge a message; one of an earlier connection is ignored: the broker sends it again."""
+        number, mid = handle
+        if number == self._number:
+            self._client.ack(mid, qos=1)
+
+    def close(self, wake: socket.socket) -> None:
+        """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""
+        until = time.monotonic() + CLOSE_S
+        self._client.disconnect()
+        while self._client.socket() is not None and time.monotonic() < until:
+            self.step(0.05, wake)
+
+    def abandon(self) -> None:
+        """Close the socket without a word."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _on_connect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
+        if code.is_failure:
+            self.end = End(str(code), code.value)
+            return
+        self.up = Up(
+            session_present=flags.session_present,
+            max_packet_bytes=getattr(properties, "MaximumPacketSize", None),
+            receive_maximum=min(getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT), MAX_IN_FLIGHT),
+            protocol=self._protocol,
+        )
+        self._events.append(self.up)
+
+    def _on_disconnect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
+        if self.end is not None:
+            return
+        if flags.is_disconnect_packet_from_server:
+            self.end = End(f"the broker says: {code}", code.value)
+        elif "timeout" in str(code):
+            self.end = End(f"no answer within {self._settings.keepalive} s")
+        else:
+            self.end = End("connection lost" if self.up else "closed before it answered")
+
+    def _on_message(self, client: Client, userdata: Any, message: Any) -> None:
+        handle = (self._number, message.mid)
+        self._events.append(Message(message.topic, bytes(message.payload), message.retain, handle))
+
+    def _on_publish(self, client: Client, userdata: Any, mid: int, code: Any, properties: Any) -> None:
+        token = self._tokens.pop(mid)
+        self._events.append(Published(token, not code.is_failure, str(code)))
+
+    def _on_subscribe(self, client: Client, userdata: Any, mid: int, codes: Any, properties: Any) -> None:
+        for name, code in zip(self._filters.pop(mid, []), codes, strict=False):
+            if code.is_failure:
+                advice = "let this client read it in the broker's ACL"
+                self._events.append(Refused(f"may not subscribe to {name!r} ({code}): {advice}", fatal=False))

@@ -1,0 +1,151 @@
+"""LinkHost: one state machine on one MQTT link, in real time. The loop that agent and aggregator share.
+
+Design:
+  a) One thread runs the machine; the link's thread, workers and signal handlers only `post` events.
+  b) Actions are carried out in their order; what a daemon adds (disk, training, evaluation) is in `carry_out`.
+  c) A message is acknowledged after its actions are done, so a crash in between brings it again.
+  d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from typing import Any
+
+from ..errors import TransportError
+from ..protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
+from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
+
+WINDOW = 200
+LONGEST_SLEEP_S = 1.0
+DRAIN_S = 5.0
+
+
+class LinkHost:
+    """Subclasses set `machine` and `link` before `run`. `on_link_event` is what the link calls."""
+
+    machine: Any
+    link: MqttLink
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.boot = 0  # of the connection that is up or being tried; also in its will
+        self.stopping = False
+        self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._backlog: deque[Publish] = deque()
+        self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
+
+    # Any thread
+
+    def post(self, event: object) -> None:
+        """Queue an event for the machine."""
+        self._events.put(event)
+
+    def on_link_event(self, event: LinkEvent) -> None:
+        """Called on the link's thread, before it goes on: queue only."""
+        if isinstance(event, Up):
+            self.post((event, self.boot))
+            return
+        if isinstance(event, Down):
+            self.boot += 1
+            self.next_will()
+        self.post(event)
+
+    def next_will(self) -> None:
+        """Called on the link's thread when the will of the next connection is due."""
+
+    # The host's thread
+
+    def run(self) -> None:
+        """Until Stop has been posted and carried out."""
+        self.link.start()
+        try:
+            while not self.stopping:
+                self._turn()
+            self._drain()
+        finally:
+            self.link.stop()
+
+    def _turn(self) -> None:
+        wake_at = self.machine.wake_at
+        sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
+        try:
+            self._handle(self._events.get(timeout=sleep_s))
+        except queue.Empty:
+            self.idle()
+        if wake_at is not None and time.monotonic() >= wake_at:
+            self.feed(Tick())
+
+    def _drain(self) -> None:
+        """Last words: what is still waiting here, if the broker takes it in a few seconds."""
+        until = time.monotonic() + DRAIN_S
+        while (self._backlog or self._sent) and (left_s := until - time.monotonic()) > 0:
+            try:
+                self._handle(self._events.get(timeout=left_s))
+            except queue.Empty:
+                return
+
+    def idle(self) -> None:
+        """Called when nothing happened for a moment."""
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case Message():
+                self.feed(Received(event.topic, event.payload))
+                self.link.ack(event)
+            case (Up() as up, int() as boot):
+                self.feed(Connected(boot, up.max_packet_bytes))
+            case Down():
+                self._backlog.clear()
+                self._sent.clear()
+                self.feed(Disconnected())
+            case Published():
+                token = self._sent.pop(event.token, None)
+                if not event.ok:
+                    self.log.debug("message %d was not taken: %s", event.token, event.reason)
+                if token is not None:
+                    self.feed(Sent(token, event.ok))
+                self._pump()
+            case Refused():
+                pass  # the link has logged it
+            case Stop():
+                self.stopping = True
+                self.feed(event)
+            case _:
+                self.feed(event)
+
+    def feed(self, event: object) -> None:
+        """One event into the machine, its actions out."""
+        for action in self.machine.step(event, time.monotonic()):
+            self.carry_out(action)
+        self._pump()
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case Publish():
+                self._backlog.append(action)
+            case Subscribe():
+                self.link.subscribe(list(action.topics))
+            case Unsubscribe():
+                self.link.unsubscribe(list(action.topics))
+            case Note():
+                self.log.log(getattr(logging, action.level.upper()), action.text)
+            case _:
+                raise TypeError(f"no such action: {action!r}")
+
+    def _pump(self) -> None:
+        while self._backlog and len(self._sent) < WINDOW:
+            message = self._backlog[0]
+            try:
+                token = self.link.publish(message.topic, message.payload, retain=message.retain)
+            except TransportError as error:
+                self.log.warning("%s", error)
+                self._backlog.popleft()
+                if message.token is not None:
+                    self.post(Sent(message.token, False))
+                continue
+            self._backlog.popleft()
+            self._sent[token] = message.token

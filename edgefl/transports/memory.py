@@ -1,0 +1,75 @@
+"""An MQTT broker's behaviour in memory, for the simulator: topics, filters, retained messages, wills.
+
+Deliveries go out through a callback, so that whoever owns the clock decides when they arrive. It neither loses nor
+repeats anything. Not here: faults (simulation/faults.py) and real MQTT (mqtt.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+
+def filter_pattern(topic_filter: str) -> re.Pattern[str]:
+    """What a topic filter with `+` and `#` matches (MQTT 5, section 4.7)."""
+    words = ["[^/]*" if w == "+" else re.escape(w) for w in topic_filter.split("/")]
+    if words[-1] == re.escape("#"):
+        return re.compile("/".join(words[:-1]) + "(/.*)?" if len(words) > 1 else ".*", re.DOTALL)
+    return re.compile("/".join(words), re.DOTALL)
+
+
+class MemoryBroker:
+    """`deliver(client, topic, payload)` is called for each message that a client gets."""
+
+    def __init__(self, deliver: Callable[[str, str, bytes], None]) -> None:
+        self._deliver = deliver
+        self._retained: dict[str, bytes] = {}
+        self._exact: dict[str, dict[str, None]] = {}
+        self._filters: dict[str, tuple[re.Pattern[str], dict[str, None]]] = {}
+        self._wills: dict[str, tuple[str, bytes]] = {}
+
+    def connect(self, client: str, will: tuple[str, bytes] | None = None) -> None:
+        """Open a session; the will is published, retained, if it is cut."""
+        if will is not None:
+            self._wills[client] = will
+
+    def cut(self, client: str) -> None:
+        """The client is gone without a word: its will is published, its subscriptions end."""
+        for subscribers in [*self._exact.values(), *(s for _, s in self._filters.values())]:
+            subscribers.pop(client, None)
+        if (will := self._wills.pop(client, None)) is not None:
+            self.publish(*will, retain=True)
+
+    def subscribe(self, client: str, topics: tuple[str, ...]) -> None:
+        """Exact topics or filters; what is retained there is delivered, again if subscribed again."""
+        for topic in topics:
+            if "+" not in topic and "#" not in topic:
+                self._exact.setdefault(topic, {})[client] = None
+                if topic in self._retained:
+                    self._deliver(client, topic, self._retained[topic])
+                continue
+            pattern, subscribers = self._filters.setdefault(topic, (filter_pattern(topic), {}))
+            subscribers[client] = None
+            for name, payload in list(self._retained.items()):
+                if pattern.fullmatch(name):
+                    self._deliver(client, name, payload)
+
+    def unsubscribe(self, client: str, topics: tuple[str, ...]) -> None:
+        for topic in topics:
+            if topic in self._exact:
+                self._exact[topic].pop(client, None)
+                if not self._exact[topic]:
+                    del self._exact[topic]
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        """To every subscriber once; a retained empty payload clears what was retained."""
+        if retain and payload:
+            self._retained[topic] = payload
+        elif retain:
+            self._retained.pop(topic, None)
+        receivers = dict(self._exact.get(topic, {}))
+        for pattern, subscribers in self._filters.values():
+            if subscribers.keys() - receivers.keys() and pattern.fullmatch(topic):
+                receivers.update(subscribers)
+        for client in receivers:
+            self._deliver(client, topic, payload)

@@ -1,0 +1,47 @@
+"""The [mqtt] table of both daemons' configuration files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .mqtt import LinkEvent, MqttLink, TlsConfig
+
+PEM = Meta(examples=["/etc/edgefl/own.pem"])
+
+
+class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to reach the MQTT broker."""
+
+    url: Annotated[
+        str,
+        Meta(description="The broker: mqtt://host:1883, or mqtts://host:8883 for TLS.", examples=["mqtt://192.168.1.10"]),
+    ]
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version: auto, 5 or 3.1.1.")] = "auto"
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="Seconds between signs of life.")] = 60
+    reconnect_cap_s: Annotated[
+        float, Meta(gt=0, le=86400, description="Longest wait between two attempts to connect, in seconds.")
+    ] = 600.0
+    ca: Annotated[str | None, PEM, Meta(description="TLS: the certificate authority's certificate.")] = None
+    cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate.")] = None
+    key: Annotated[str | None, PEM, Meta(description="TLS: our own key.")] = None
+
+    def make_link(
+        self,
+        client_id: str,
+        on_event: Callable[[LinkEvent], None],
+        rng: random.Random,
+        *,
+        will: tuple[str, bytes] | None = None,
+        receive_maximum: int = 10,
+    ) -> MqttLink:
+        """A link that acknowledges a message only when told to; raises TransportError."""
+        tls = TlsConfig(self.ca, self.cert, self.key) if self.ca or self.cert or self.key else None
+        return MqttLink(
+            self.url, client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
+            protocol=self.protocol, tls=tls, receive_maximum=receive_maximum, manual_ack=True,
+            backoff_cap_s=self.reconnect_cap_s,
+        )  # fmt: skip

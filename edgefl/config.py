@@ -177,3 +177,11 @@ def _table_type(hint: Any) -> type[Struct] | None:
         arguments = get_args(hint)[:1] if origin is Annotated else get_args(hint)
         return next(filter(None, map(_table_type, arguments)), None)
     return None
+
+
+def dump(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """TOML text of nested mappings; a key whose value is None is left out."""
+    lines = [f"[{'.'.join(path)}]"] if path else []
+    lines += [f"{k} = {_toml(v)}" for k, v in table.items() if v is not None and not isinstance(v, Mapping)]
+    inner = [dump(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping)]
+    return "\n".join([*lines, "", *inner])

@@ -1,4 +1,4 @@
-"""Configuration, events and actions that only an aggregator's host knows; the shared ones are in protocol/machine.py."""
+"""Configuration, events and actions that only an aggregator's host knows; shared ones: protocol/machine.py."""
 
 from __future__ import annotations
 

@@ -43,4 +43,3 @@ def exit_code(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return 0
-

@@ -24,7 +24,7 @@ from .registry import resolve
 class Recipe:
     """Local training, strategy and codec by name. UsageError for what does not exist or does not fit."""
 
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig
     strategy: str = "fedavg"
     strategy_options: dict[str, Any] = field(default_factory=dict)
     codec: str = "raw32"

@@ -58,15 +58,17 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
     found = summarize(subject, batch)
     how = {True: " (inferred)", False: " (named)", None: ""}[found["loss_inferred"]]
     name = "" if found["input"]["name"] is None else f"{found['input']['name']!r} "
-    return "\n".join([
-        f"input   {name}{found['input']['dtype']} {_shape(found['input']['shape'])} a sample",
-        *_table(found["nodes"]),
-        f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
-        f"FLOPs   {found['flops']:,} a sample, forward",
-        f"loss    {found['loss']}{how}",
-        f"update  {found['update_bytes_raw32']:,} bytes as raw32",
-        f"arena   {found['arena_bytes']:,} bytes at batch {batch}",
-    ])
+    return "\n".join(
+        [
+            f"input   {name}{found['input']['dtype']} {_shape(found['input']['shape'])} a sample",
+            *_table(found["nodes"]),
+            f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
+            f"FLOPs   {found['flops']:,} a sample, forward",
+            f"loss    {found['loss']}{how}",
+            f"update  {found['update_bytes_raw32']:,} bytes as raw32",
+            f"arena   {found['arena_bytes']:,} bytes at batch {batch}",
+        ]
+    )
 
 
 def _table(nodes: list[dict[str, Any]]) -> list[str]:
@@ -77,9 +79,7 @@ def _table(nodes: list[dict[str, Any]]) -> list[str]:
         trains = ", ".join(node["params"]) if node["trains"] else "-"
         rows.append((node["op"], inputs, _shape(node["output_shape"]), *sizes, trains))
     op, *numbers, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return [
-        "  ".join([name.ljust(op), *map(str.rjust, cells, numbers), trains]) for name, *cells, trains in rows
-    ]
+    return ["  ".join([name.ljust(op), *map(str.rjust, cells, numbers), trains]) for name, *cells, trains in rows]
 
 
 def _shape(shape: list[int]) -> str:

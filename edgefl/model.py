@@ -56,8 +56,9 @@ class Model:
 
         after = np.ascontiguousarray(params, np.float32)
         if after.shape != self.params.shape:
-            raise ModelError(f"params have shape {after.shape}, the model {self.params.shape}: "
-                             "pass params of this model's plan")
+            raise ModelError(
+                f"params have shape {after.shape}, the model {self.params.shape}: pass params of this model's plan"
+            )
         if not np.isfinite(after).all():
             raise ModelError("params hold NaN or Inf and would spoil the model: train with a lower lr")
         names = [param.name for param in self.plan.params]

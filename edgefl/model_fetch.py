@@ -56,7 +56,9 @@ class ModelFetch:
             return []  # a straggler of a fetch that is over
         envelope = Envelope.from_bytes(payload)
         if envelope.part != part or envelope.codec != Raw32.wire_id:
-            raise ProtocolError(f"part {envelope.part} in codec {envelope.codec} is not what the topic promises: dropped")
+            raise ProtocolError(
+                f"part {envelope.part} in codec {envelope.codec} is not what the topic promises: dropped"
+            )
         whole = self._assembler.add(envelope)
         self._wanted.discard(part)
         self.retry_at = now + PATIENCE_S

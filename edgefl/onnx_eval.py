@@ -90,8 +90,10 @@ class OnnxEvaluator:
 def _cross_entropy(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
     """output (n, C) of float64: logits, log-probabilities or probabilities; y (n,) labels."""
     if y.min() < 0 or y.max() >= output.shape[1]:
-        raise DataError(f"labels run from {y.min()} to {y.max()}, the model has classes 0 to {output.shape[1] - 1}: "
-                        "number the classes from 0")
+        raise DataError(
+            f"labels run from {y.min()} to {y.max()}, the model has classes 0 to {output.shape[1] - 1}: "
+            "number the classes from 0"
+        )
     rows, labels = np.arange(len(y)), y.astype(np.int64)
     accuracy = float((output.argmax(1) == labels).mean())
     if tail == "softmax":
@@ -101,16 +103,22 @@ def _cross_entropy(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float,
     return (normalizer - output[rows, labels]).mean(), accuracy
 
 
+def _targets(y: np.ndarray, output: np.ndarray) -> np.ndarray:
+    if y.size != output.size:
+        raise DataError(f"targets have shape {y.shape}, the model's output {output.shape}: give one target an output")
+    return y.reshape(output.shape)
+
+
 def _bce(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
     """output (n, ...): probabilities after a sigmoid, logits without; y of as many targets."""
-    y = y.reshape(output.shape)
+    y = _targets(y, output)
     p = output if tail == "sigmoid" else 1 / (1 + np.exp(-np.clip(output, -80, 80)))
     loss = -(y * np.log(np.maximum(p, TINY)) + (1 - y) * np.log(np.maximum(1 - p, BELOW_ONE))).mean()
     return loss, float(((p > 0.5) == (y > 0.5)).mean())
 
 
 def _mse(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, None]:
-    return ((output - y.reshape(output.shape)) ** 2).mean(), None
+    return ((output - _targets(y, output)) ** 2).mean(), None
 
 
 LOSSES = {"cross_entropy": _cross_entropy, "bce": _bce, "mse": _mse}

@@ -37,8 +37,13 @@ from .plan import LOSSES, Node, Plan
 OLDEST_OPSET = 7  # before it Add and Gemm broadcast by attributes
 LOSS_OF_TAIL = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "sigmoid": "bce"}
 FLOAT_MODEL = "train the float32 model and quantize the result"
-HELP = {"DequantizeLinear": FLOAT_MODEL, "QuantizeLinear": FLOAT_MODEL, "QLinearMatMul": FLOAT_MODEL,
-        "onnx.brevitas.BipolarQuant": FLOAT_MODEL, "onnx.brevitas.Quant": FLOAT_MODEL}
+HELP = {
+    "DequantizeLinear": FLOAT_MODEL,
+    "QuantizeLinear": FLOAT_MODEL,
+    "QLinearMatMul": FLOAT_MODEL,
+    "onnx.brevitas.BipolarQuant": FLOAT_MODEL,
+    "onnx.brevitas.Quant": FLOAT_MODEL,
+}
 
 
 def read_onnx(source: bytes) -> onnx.ModelProto:
@@ -49,8 +54,6 @@ def read_onnx(source: bytes) -> onnx.ModelProto:
         raise ModelError(f"not an ONNX file ({error}): export the model to ONNX") from None
     if not proto.graph.node or not proto.ir_version:
         raise ModelError("not an ONNX file, or one without a graph: export the model to ONNX")
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-        raise ModelError("the weights lie in external files: save the model as one file (save_as_external_data=False)")
     if proto.graph.sparse_initializer:
         raise ModelError("the file holds sparse weights: export them dense")
     return proto
@@ -108,8 +111,10 @@ def _graph_input(graph: onnx.GraphProto) -> tuple[str, int | None, tuple[int, ..
     stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for info in graph.input:
         if info.name in stored and _dims(info) not in (None, stored[info.name]):
-            raise ModelError(f"initializer {info.name!r} is {stored[info.name]}, its declared shape {_dims(info)}: "
-                             "export the model again")
+            raise ModelError(
+                f"initializer {info.name!r} is {stored[info.name]}, its declared shape {_dims(info)}: "
+                "export the model again"
+            )
     inputs = [info for info in graph.input if info.name not in stored]
     if len(inputs) != 1:
         names = ", ".join(repr(info.name) for info in inputs) or "none"
@@ -121,8 +126,10 @@ def _graph_input(graph: onnx.GraphProto) -> tuple[str, int | None, tuple[int, ..
         raise ModelError(f"input {info.name!r} has shape {dims}: declare (samples, features), or up to 4 axes a sample")
     shape = tuple(size for size in dims[1:] if size is not None)
     if len(shape) != len(dims) - 1:
-        raise ModelError(f"input {info.name!r} has a dynamic axis {dims.index(None, 1)}: only the first, for samples, "
-                         "may be; export with fixed sizes")
+        raise ModelError(
+            f"input {info.name!r} has a dynamic axis {dims.index(None, 1)}: only the first, for samples, "
+            "may be; export with fixed sizes"
+        )
     return info.name, dims[0], shape
 
 

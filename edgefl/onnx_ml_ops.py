@@ -40,9 +40,7 @@ def linear_classifier(trace: Trace, node: onnx.NodeProto, x: Item) -> tuple[Item
     return Readout(scores), scores
 
 
-def _binary_logit(
-    trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None
-) -> Value:
+def _binary_logit(trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None) -> Value:
     """The logit of the second class: the last row, with the first kept as its mirror image."""
     params = []
     for role, both in (("weight", rows), ("bias", intercepts)):
@@ -57,8 +55,13 @@ def _binary_logit(
 
 
 def _dense(
-    trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None,
-    loss: str | None = None, output: int = 0,
+    trace: Trace,
+    node: onnx.NodeProto,
+    value: Value,
+    rows: Weight,
+    intercepts: Weight | None,
+    loss: str | None = None,
+    output: int = 0,
 ) -> Value:
     params = [trace.param(node, "weight", rows.map(np.transpose))]
     if intercepts is not None:
@@ -66,9 +69,7 @@ def _dense(
     return trace.emit(node, "dense", value, (rows.array.shape[0],), params, loss, output)
 
 
-def _linear(
-    trace: Trace, node: onnx.NodeProto, x: Item, count: int
-) -> tuple[Value, Weight, Weight | None]:
+def _linear(trace: Trace, node: onnx.NodeProto, x: Item, count: int) -> tuple[Value, Weight, Weight | None]:
     """The input (I,), the coefficients (count, I) and the intercepts (count,), None if there are none."""
     value = value_of(node, x)
     coefficients = _attribute(trace, node, "coefficients", "weight")

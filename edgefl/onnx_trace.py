@@ -134,14 +134,18 @@ class Trace:
             places.append(Place(mirror.ravel(), -scale))
         self.params.append(Param(self._name(weight.name, f"{label(node)}.{role}"), list(array.shape)))
         self.values.append(np.ascontiguousarray(array))
-        self.bindings.append(
-            Binding(tuple(places), self.index, weight.slot, weight.slot_shape, weight.layout.ravel())
-        )
+        self.bindings.append(Binding(tuple(places), self.index, weight.slot, weight.slot_shape, weight.layout.ravel()))
         return len(self.params) - 1
 
     def emit(
-        self, node: onnx.NodeProto, op: str, value: Value, shape: tuple[int, ...],
-        params: list[int] | None = None, loss: str | None = None, output: int = 0,
+        self,
+        node: onnx.NodeProto,
+        op: str,
+        value: Value,
+        shape: tuple[int, ...],
+        params: list[int] | None = None,
+        loss: str | None = None,
+        output: int = 0,
     ) -> Value:
         """Appends op(value) to the plan; `output` is the output of `node` that holds the result."""
         result = Value(len(self.drafts) + 1, shape, node.output[output])
@@ -195,7 +199,9 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def to_array(tensor: onnx.TensorProto, what: str) -> np.ndarray:
-    """The tensor as an array; raises ModelError if its bytes do not fill its shape."""
+    """The tensor as an array; raises ModelError if its bytes lie in another file or do not fill its shape."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:  # no path out of a model file is ever opened
+        raise ModelError(f"{what} lies in another file: save the model as one file (save_as_external_data=False)")
     try:
         return np.array(numpy_helper.to_array(tensor))
     except Exception as error:  # onnx raises whatever its decoder of that type happens to

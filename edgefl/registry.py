@@ -24,5 +24,7 @@ def build(table: Mapping[str, str], name: str, kind: str, options: Mapping[str, 
     known = inspect.signature(factory).parameters
     for option in options:
         if option not in known:
-            raise UsageError(f"{kind} {name!r} has no option {option!r}: {nearest(option, known) if known else 'it has none'}")
+            raise UsageError(
+                f"{kind} {name!r} has no option {option!r}: {nearest(option, known) if known else 'it has none'}"
+            )
     return factory(**options)

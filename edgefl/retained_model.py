@@ -1,4 +1,7 @@
-"""RetainedModel: one model version as it lies on the MQTT broker, for devices to pull. No I/O. Part of RoundCoordinator."""
+"""RetainedModel: one model version as it lies on the MQTT broker, for devices to pull.
+
+Part of RoundCoordinator; no I/O.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from .protocol.topics import Topics
 
 
 class RetainedModel:
-    """(P,) float32 `params` as retained parts under `model/{version}/`; `size` in bytes and `sha256` are of the blob."""
+    """(P,) float32 `params` as retained parts under `model/{version}/`; `size` and `sha256` are of their bytes."""
 
     def __init__(
         self, topics: Topics, manifest: Manifest, federation_hash: int, params: np.ndarray, version: int

@@ -195,12 +195,17 @@ class RoundCoordinator:
         assert tally is not None
         record = self._record(tally, now)
         if record.state == "abandoned":
-            note = Note("warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports")
+            note = Note(
+                "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
+            )
             return [note, *self._next(record, None, now)]
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
-            return [note, *self._next(msgspec.structs.replace(record, state="abandoned", version=self.version), None, now)]
+            return [
+                note,
+                *self._next(msgspec.structs.replace(record, state="abandoned", version=self.version), None, now),
+            ]
         self.phase, self._closing = "evaluating", (params, record)
         return [Evaluate(params)]
 
@@ -301,7 +306,9 @@ class RoundCoordinator:
             note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
             return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
         tally.counted[device] = header
-        note = Note("debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}")
+        note = Note(
+            "debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}"
+        )
         return [note, self._receipt(device, "counted"), *self._maybe_close(now)]
 
     def _receipt(self, device: str, outcome: Literal["counted", "rejected"], reason: str = "") -> Publish:

@@ -36,7 +36,9 @@ class RoundIntake:
     def add(self, device: str, envelope: Envelope, now: float) -> bytes | None:
         """The whole update once its last part is in; ProtocolError if the part is not of this round."""
         if envelope.codec != self._codec.wire_id:
-            raise ProtocolError(f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped")
+            raise ProtocolError(
+                f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
+            )
         if self._buffered + len(envelope.data) > BUDGET_BYTES:
             raise ProtocolError("too many updates under way at once: dropped, the device will send it again")
         assembler = self._partial.get(device)

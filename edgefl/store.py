@@ -1,4 +1,4 @@
-"""Opening the SQLite file that a daemon keeps its truth in. WAL (write-ahead log), synchronous=FULL: a commit is on disk.
+"""Opening the SQLite file that a daemon keeps its truth in: WAL, synchronous=FULL, so a commit is on disk.
 
 A damaged file is set aside, never silently used and never deleted.
 """
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """The database at `path`, with `schema` (idempotent SQL) applied; autocommit. One thread at a time. Raises StoreError."""
+    """The database at `path` with `schema` (idempotent SQL), in autocommit, for one thread at a time; StoreError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -16,7 +16,9 @@ from .progress import LiveLine, Silent
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when the rounds are done or after a clean stop, 1 failed, 2 wrong use."""
-    parser = argparse.ArgumentParser(prog="edgefl-aggregator", description="Average whichever devices report, over MQTT.")
+    parser = argparse.ArgumentParser(
+        prog="edgefl-aggregator", description="Average whichever devices report, over MQTT."
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", metavar="FILE", help="aggregator.toml")
     what.add_argument("--print-config", action="store_true", help="write a sample configuration and end")

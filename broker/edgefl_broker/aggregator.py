@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from edgefl import data
 from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
 from edgefl.data import Dataset, fit_shape

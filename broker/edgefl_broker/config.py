@@ -1,14 +1,15 @@
-"""The aggregator's configuration: what `aggregator.toml` may say. `edgefl-aggregator --print-config` writes a sample."""
+"""What `aggregator.toml` may say. `edgefl-aggregator --print-config` writes a sample."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
+
 from edgefl.coordinator_events import RoundConfig
 from edgefl.federation import Recipe, train_config
 from edgefl.transports.settings import MqttConfig
-from msgspec import Meta, Struct, field
-from msgspec.structs import asdict
 
 Option = int | float | str
 
@@ -16,12 +17,16 @@ Option = int | float | str
 class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[rounds]"""
 
-    deadline_s: Annotated[float, Meta(gt=0, le=1e9, description="A round ends after so many seconds at the latest.")] = 300.0
+    deadline_s: Annotated[
+        float, Meta(gt=0, le=1e9, description="A round ends after so many seconds at the latest.")
+    ] = 300.0
     min_reports: Annotated[
-        int, Meta(ge=1, description="With fewer reports at the deadline a round is abandoned, the model stays as it is.")
+        int,
+        Meta(ge=1, description="With fewer reports at the deadline a round is abandoned, the model stays as it is."),
     ] = 2
     goal: Annotated[
-        int | None, Meta(description="End a round at so many reports; without it, when all who were asked have.", examples=[10])
+        int | None,
+        Meta(description="End a round at so many reports; without it, when all who were asked have.", examples=[10]),
     ] = None
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="Share of the present devices that each round asks, drawn anew.")
@@ -29,7 +34,9 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0
-    rounds: Annotated[int | None, Meta(description="End after so many rounds; without it, go on.", examples=[100])] = None
+    rounds: Annotated[int | None, Meta(description="End after so many rounds; without it, go on.", examples=[100])] = (
+        None
+    )
     target_accuracy: Annotated[
         float | None, Meta(description="End at this accuracy on [evaluate]'s data.", examples=[0.97])
     ] = None
@@ -71,7 +78,9 @@ class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     data: Annotated[
         str | None,
-        Meta(description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]),
+        Meta(
+            description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]
+        ),
     ] = None
 
 
@@ -87,7 +96,9 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"
-    rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(default_factory=RoundsConfig)
+    rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(
+        default_factory=RoundsConfig
+    )
     train: Annotated[LocalConfig, Meta(description="What a device does with the model.")] = field(
         default_factory=LocalConfig
     )

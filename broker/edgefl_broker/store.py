@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from edgefl.errors import StoreError
 from edgefl.federation import params_from_bytes
 from edgefl.history import RoundRecord
@@ -69,7 +70,9 @@ class AggregatorStore:
         self._db.execute("INSERT INTO models VALUES (?, ?, ?)", (version, hashlib.sha256(blob).hexdigest(), blob))
 
     def _newest_sound(self, num_params: int) -> np.ndarray:
-        for version, sha256, blob in self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC"):
+        for version, sha256, blob in self._db.execute(
+            "SELECT version, sha256, params FROM models ORDER BY version DESC"
+        ):
             if hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params:
                 return params_from_bytes(blob)
             log.error("model %d in %s is damaged: going back to the one before", version, self._path)

@@ -33,7 +33,12 @@ def main(argv: list[str] | None = None) -> int:
 def run(paths: list[str]) -> None:
     """One agent a configuration file, each with a thread of its own; raises what the first broken one raised."""
     agents = [Agent(config.load(path, AgentConfig)) for path in paths]
-    daemon.on_termination(lambda: [agent.post(Stop()) for agent in agents] and None)
+
+    def stop() -> None:
+        for agent in agents:
+            agent.post(Stop())
+
+    daemon.on_termination(stop)
     if len(agents) == 1:
         agents[0].run()
         return
@@ -44,8 +49,7 @@ def run(paths: list[str]) -> None:
             agent.run()
         except BaseException as error:
             failures.append(error)
-            for other in agents:
-                other.post(Stop())
+            stop()
 
     threads = [threading.Thread(target=guarded, args=(agent,)) for agent in agents]
     for thread in threads:

@@ -22,7 +22,7 @@ STARTS = 2**20  # a start's boot numbers are this far apart: so many connections
 
 
 class Agent(LinkHost):
-    """Everything is checked and opened here; `run` returns after `post(Stop())`. Raises EdgeFLErrors that say what is off."""
+    """Everything is checked and opened here; `run` returns after `post(Stop())`. Raises EdgeFLErrors."""
 
     machine: DeviceSession
 

@@ -1,11 +1,12 @@
-"""The agent's configuration: what `agent.toml` may say. `edgefl-agent --print-config` writes a sample."""
+"""What `agent.toml` may say. `edgefl-agent --print-config` writes a sample."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from edgefl.transports.settings import MqttConfig
 from msgspec import Meta, Struct, field
+
+from edgefl.transports.settings import MqttConfig
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +25,9 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[limits]"""
 
-    max_model_mb: Annotated[float, Meta(gt=0, le=4096, description="Refuse a model with more megabytes of params.")] = 64.0
+    max_model_mb: Annotated[float, Meta(gt=0, le=4096, description="Refuse a model with more megabytes of params.")] = (
+        64.0
+    )
     max_arena_mb: Annotated[float, Meta(gt=0, le=65536, description="Refuse a model that needs more to train.")] = 256.0
     nice: Annotated[int, Meta(ge=0, le=19, description="Scheduling priority of training: 19 yields to all else.")] = 10
 
@@ -32,18 +35,23 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """agent.toml"""
 
-    federation: Annotated[str, Meta(description="Name of the federation, as in aggregator.toml.", examples=["my-fleet"])]
+    federation: Annotated[
+        str, Meta(description="Name of the federation, as in aggregator.toml.", examples=["my-fleet"])
+    ]
     device_id: Annotated[
         str, Meta(description="This device: 1 to 23 of a-z, 0-9 and '-', unique in the fleet.", examples=["pi-kitchen"])
     ]
     mqtt: Annotated[MqttConfig, Meta(description="Where updates go.")]
     data: Annotated[DataConfig, Meta(description="What is trained on.")]
-    state_dir: Annotated[
-        str, Meta(description="Folder of what must survive a power cut (agent.db).")
-    ] = "/var/lib/edgefl"
+    state_dir: Annotated[str, Meta(description="Folder of what must survive a power cut (agent.db).")] = (
+        "/var/lib/edgefl"
+    )
     pause_file: Annotated[
         str | None,
-        Meta(description="While this file exists nothing is trained: the owner's off switch.", examples=["/run/edgefl/pause"]),
+        Meta(
+            description="While this file exists nothing is trained: the owner's off switch.",
+            examples=["/run/edgefl/pause"],
+        ),
     ] = None
     limits: Annotated[LimitsConfig, Meta(description="What this device is willing to do.")] = field(
         default_factory=LimitsConfig

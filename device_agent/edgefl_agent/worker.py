@@ -25,7 +25,9 @@ log = logging.getLogger("edgefl.agent")
 class Worker:
     """Takes one job at a time; `post` gets Trained or Failed, and nothing for a job that was cancelled."""
 
-    def __init__(self, device: str, source: Source, max_arena_bytes: int, nice: int, post: Callable[[object], None]) -> None:
+    def __init__(
+        self, device: str, source: Source, max_arena_bytes: int, nice: int, post: Callable[[object], None]
+    ) -> None:
         self._device, self._source, self._post, self._nice = device, source, post, nice
         self._max_arena_bytes = max_arena_bytes
         self._jobs: queue.SimpleQueue[TrainJob | None] = queue.SimpleQueue()

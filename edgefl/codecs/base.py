@@ -50,7 +50,9 @@ class Codec(ABC):
             raise CodecError(f"{self.name}: a delta is one flat vector, not of shape {delta.shape}: pass delta.ravel()")
         if not np.isfinite(delta).all():
             where = int(np.flatnonzero(~np.isfinite(delta))[0])
-            raise CodecError(f"{self.name}: the delta has {delta[where]} at coordinate {where}: lower the learning rate")
+            raise CodecError(
+                f"{self.name}: the delta has {delta[where]} at coordinate {where}: lower the learning rate"
+            )
         return delta
 
     def _check_budget(self, size: int) -> None:
@@ -61,4 +63,6 @@ class Codec(ABC):
 
     def _check_length(self, payload: bytes, expected: int) -> None:
         if len(payload) != expected:
-            raise CodecError(f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped")
+            raise CodecError(
+                f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped"
+            )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from ..errors import DataError, UsageError
 from .dataset import Dataset
@@ -25,21 +24,11 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
             header = [name.strip() for name in next(lines, [])]
             if not header:
                 raise DataError(f"{path.name} is empty or begins with an empty line: put column names there")
-            return read_table(path.name, "line", header, _numbered(lines, path.name), options)
+            numbered = ((lines.line_num, cells) for cells in lines if cells)
+            return read_table(path.name, "line", header, numbered, options)
+    except csv.Error as error:
+        raise DataError(f"{path.name}, line {lines.line_num}: {error}: repair the line") from None
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror}: check the path and its permissions") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
-
-
-def _numbered(lines: Any, source: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each line that is not empty."""
-    while True:
-        try:
-            cells = next(lines, None)
-        except csv.Error as error:
-            raise DataError(f"{source}, line {lines.line_num}: {error}: repair the line") from None
-        if cells is None:
-            return
-        if cells:
-            yield lines.line_num, cells

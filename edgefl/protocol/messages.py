@@ -162,7 +162,9 @@ class UpdateHeader(msgspec.Struct, frozen=True):
             raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped")
         num_examples, steps, loss, train_ms, bytes_down, zero = cls._LAYOUT.unpack_from(blob)
         if not 1 <= num_examples <= cls.MAX_EXAMPLES:
-            raise ProtocolError(f"update claims {num_examples} examples, 1 to {cls.MAX_EXAMPLES} are believed: rejected")
+            raise ProtocolError(
+                f"update claims {num_examples} examples, 1 to {cls.MAX_EXAMPLES} are believed: rejected"
+            )
         if not math.isfinite(loss) or zero != 0:
             raise ProtocolError("update's header has a loss that is no number, or rubbish at its end: rejected")
         return cls(num_examples, steps, loss, train_ms, bytes_down)

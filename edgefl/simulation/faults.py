@@ -1,7 +1,7 @@
 """Faults of simulated devices, by a spec such as `dropout:0.1,straggler:0.05:8`.
 
-    dropout:P[:S]    with probability P a device loses power while training, and is back after S seconds (60)
-    straggler:P[:F]  with probability P a round's training takes F times as long (10)
+dropout:P[:S]    with probability P a device loses power while training, and is back after S seconds (60)
+straggler:P[:F]  with probability P a round's training takes F times as long (10)
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Faults:
             try:
                 probability, size, *rest = [float(n) for n in numbers] + [KINDS[kind]]
             except ValueError:
-                raise UsageError(f"fault {item!r} wants numbers: write {kind}:0.1 or {kind}:0.1:{KINDS[kind]:g}") from None
+                raise UsageError(
+                    f"fault {item!r} wants numbers: write {kind}:0.1 or {kind}:0.1:{KINDS[kind]:g}"
+                ) from None
             if not 0 <= probability <= 1 or size <= 0 or len(rest) > 1:
                 raise UsageError(f"fault {item!r}: a probability from 0 to 1, then one positive number")
             found[kind] = (probability, size)

@@ -153,7 +153,9 @@ class AggregatorHost(Host):
 
     machine: RoundCoordinator
 
-    def __init__(self, fleet: Fleet, coordinator: RoundCoordinator, evaluate: Callable[[np.ndarray], Evaluated]) -> None:
+    def __init__(
+        self, fleet: Fleet, coordinator: RoundCoordinator, evaluate: Callable[[np.ndarray], Evaluated]
+    ) -> None:
         super().__init__(fleet, AGGREGATOR)
         self.machine = coordinator
         self.rounds: list[RoundRecord] = []

@@ -134,14 +134,16 @@ def _labels(dataset: Dataset, name: str) -> np.ndarray:
 
 
 def _fill_up(parts: Parts) -> Parts:
-    """Move examples, one at a time, from the largest part (of equals the first) to those under two."""
-    largest = [(-len(part), device) for device, part in enumerate(parts) if len(part) > MIN_EXAMPLES]
+    """Move examples, one at a time, from the largest part (of equals the first) to those under two.
+
+    While one is short and there are two examples a device, the largest has more than two to give from.
+    """
+    largest = [(-len(part), device) for device, part in enumerate(parts)]
     heapq.heapify(largest)
     for device in range(len(parts)):
         while len(parts[device]) < MIN_EXAMPLES:
-            size, donor = heapq.heappop(largest)
+            size, donor = largest[0]
             parts[device] = np.append(parts[device], parts[donor][-1])
             parts[donor] = parts[donor][:-1]
-            if -size - 1 > MIN_EXAMPLES:
-                heapq.heappush(largest, (size + 1, donor))
+            heapq.heapreplace(largest, (size + 1, donor))
     return parts

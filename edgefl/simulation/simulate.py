@@ -72,7 +72,9 @@ def simulate(
     )  # fmt: skip
     rng = random.Random(derived_seed(seed, "coordinator"))
     coordinator = RoundCoordinator(manifest, config, recipe.make_strategy(), model.params, rng=rng)
-    pool = Workers(workers or os.cpu_count() or 1, lambda: Trainer(model.plan, batch=min(batch_size or MAX_CHUNK, MAX_CHUNK)))
+    pool = Workers(
+        workers or os.cpu_count() or 1, lambda: Trainer(model.plan, batch=min(batch_size or MAX_CHUNK, MAX_CHUNK))
+    )
     fleet = Fleet(pool, Faults.parse(faults), on_round, note)
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, data))
     width = len(str(len(parts) - 1))

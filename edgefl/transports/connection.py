@@ -61,9 +61,7 @@ class End:
 class Connection:
     """One connection. `number` sets its messages' handles apart from those of earlier connections."""
 
-    def __init__(
-        self, settings: Settings, protocol: str, will: tuple[str, bytes] | None, number: int
-    ) -> None:
+    def __init__(self, settings: Settings, protocol: str, will: tuple[str, bytes] | None, number: int) -> None:
         self.end: End | None = None
         self.up: Up | None = None
         self.opened = False  # TCP (and TLS) stood, whatever came of CONNECT

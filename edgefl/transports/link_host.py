@@ -16,7 +16,18 @@ from collections import deque
 from typing import Any
 
 from ..errors import TransportError
-from ..protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
+from ..protocol.machine import (
+    Connected,
+    Disconnected,
+    Note,
+    Publish,
+    Received,
+    Sent,
+    Stop,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
 from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 
 WINDOW = 200

@@ -25,9 +25,18 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import TransportError
-from . import connection as mqtt
 from .backoff import Backoff, Outage, Versions
-from .connection import Connection, End, Settings
+from .connection import (
+    BAD_CLIENT_ID,
+    BAD_CREDENTIALS,
+    CLOSE_S,
+    NOT_AUTHORIZED,
+    TAKEN_OVER,
+    UNSUPPORTED_VERSION,
+    Connection,
+    End,
+    Settings,
+)
 from .endpoint import Endpoint, TlsConfig, why
 from .events import Down, LinkEvent, Message, Published, Refused, Up
 
@@ -39,9 +48,9 @@ STABLE_S = 30.0  # a connection that held this long was a good one: the back-off
 LOG_EVERY_S = 60.0
 
 _ADVICE = {
-    mqtt.BAD_CLIENT_ID: "choose another client id",
-    mqtt.BAD_CREDENTIALS: "check user and password here and in the broker",
-    mqtt.NOT_AUTHORIZED: "check user, password or certificate here, and the broker's users",
+    BAD_CLIENT_ID: "choose another client id",
+    BAD_CREDENTIALS: "check user and password here and in the broker",
+    NOT_AUTHORIZED: "check user, password or certificate here, and the broker's users",
 }
 
 log = logging.getLogger(__name__)
@@ -77,9 +86,7 @@ class MqttLink:
         backoff_cap_s: float = 600.0,
     ) -> None:
         endpoint = Endpoint.parse(url, tls)
-        self._settings = Settings(
-            endpoint, client_id, keepalive, session_expiry_s, receive_maximum, manual_ack
-        )
+        self._settings = Settings(endpoint, client_id, keepalive, session_expiry_s, receive_maximum, manual_ack)
         self._where = f"MQTT broker {endpoint}"
         self._will = will
         self._on_event = on_event
@@ -112,7 +119,7 @@ class MqttLink:
         self._stopping.set()
         self._wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout + 2 * mqtt.CLOSE_S)
+            self._thread.join(timeout + 2 * CLOSE_S)
 
     def set_will(self, topic: str, payload: bytes) -> None:
         """The will of the next connection; the present one keeps its own."""
@@ -236,14 +243,14 @@ class MqttLink:
         """Learn from a connection that ended; returns the reason, in the operator's words."""
         up = connection is not None and connection.up is not None
         opened = connection is not None and connection.opened
-        unsupported = end.code == mqtt.UNSUPPORTED_VERSION
+        unsupported = end.code == UNSUPPORTED_VERSION
         self._versions.learn(up=up, hung_up=opened and end.code is None, unsupported=unsupported)
         if end.code in _ADVICE or (unsupported and self._versions.pinned):
             self._backoff.slow()
             return self._refused(end)
         if not up:
             return end.reason
-        if end.code == mqtt.TAKEN_OVER:
+        if end.code == TAKEN_OVER:
             return f"{end.reason}: another client has the id {self._settings.client_id!r}, give each its own"
         if lasted_s >= STABLE_S:
             self._backoff.reset()
@@ -257,7 +264,7 @@ class MqttLink:
         user = f"user {self._settings.endpoint.user!r}" if self._settings.endpoint.user else "no user name"
         advice = _ADVICE.get(end.code or 0, "set the protocol to auto")
         reason = f"{end.reason}, with {user}, id {self._settings.client_id!r}: {advice}"
-        self._emit(Refused(reason, fatal=end.code in (mqtt.UNSUPPORTED_VERSION, mqtt.BAD_CLIENT_ID)))
+        self._emit(Refused(reason, fatal=end.code in (UNSUPPORTED_VERSION, BAD_CLIENT_ID)))
         return reason
 
     def _wait(self, reason: str, delay_s: float) -> None:

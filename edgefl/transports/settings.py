@@ -18,13 +18,19 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     url: Annotated[
         str,
-        Meta(description="The broker: mqtt://host:1883, or mqtts://host:8883 for TLS.", examples=["mqtt://192.168.1.10"]),
+        Meta(
+            description="The broker: mqtt://host:1883, or mqtts://host:8883 for TLS.", examples=["mqtt://192.168.1.10"]
+        ),
     ]
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version: auto, 5 or 3.1.1.")] = "auto"
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="Seconds between signs of life.")] = 60
     reconnect_cap_s: Annotated[
         float, Meta(gt=0, le=86400, description="Longest wait between two attempts to connect, in seconds.")
     ] = 600.0
+    session_expiry_s: Annotated[
+        int,
+        Meta(ge=0, le=2**32 - 2, description="How long the broker keeps our session while we are away; 0: not at all."),
+    ] = 86400
     ca: Annotated[str | None, PEM, Meta(description="TLS: the certificate authority's certificate.")] = None
     cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate.")] = None
     key: Annotated[str | None, PEM, Meta(description="TLS: our own key.")] = None
@@ -43,5 +49,5 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return MqttLink(
             self.url, client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
             protocol=self.protocol, tls=tls, receive_maximum=receive_maximum, manual_ack=True,
-            backoff_cap_s=self.reconnect_cap_s,
+            session_expiry_s=self.session_expiry_s, backoff_cap_s=self.reconnect_cap_s,
         )  # fmt: skip

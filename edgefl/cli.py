@@ -1,0 +1,268 @@
+"""`edgefl`: simulate a fleet, inspect a model, watch a demo. Exit codes: 0 done, 1 failed, 2 wrong use."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from . import __version__, daemon
+from .errors import UsageError
+from .history import History, RoundRecord
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(argv)
+    daemon.log_to_stderr(options.log_level)
+    return daemon.exit_code(lambda: options.command(options), options.debug)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgefl", description="Federated learning on devices that are really out there."
+    )
+    parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, add in (("demo", _add_demo), ("simulate", _add_simulate), ("inspect", _add_inspect)):
+        doc = (add.__doc__ or "").rstrip(".")
+        command = commands.add_parser(name, help=doc, description=doc + ".")
+        add(command)
+        command.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    """A broker, an aggregator and ten agents on this machine, two of which lose power half way."""
+    parser.add_argument("--out", type=Path, default=Path("edgefl-run"), metavar="DIR", help="run folder (%(default)s)")
+    parser.add_argument("--devices", type=int, default=10, metavar="N")
+    parser.add_argument("--rounds", type=int, default=30, metavar="R")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.set_defaults(command=_demo)
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
+    parser.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES")
+    parser.add_argument("--loss", help="cross_entropy, bce or mse (inferred)")
+    parser.add_argument(
+        "--batch", type=int, default=32, metavar="B", help="samples the arena is sized for (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=_inspect)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """A federated run on this machine, in memory or over MQTT."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-200-10")
+    add(
+        "--data",
+        required=True,
+        metavar="SPEC",
+        help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
+    )
+    add("--loss", help="cross_entropy, bce or mse (inferred)")
+    add("--devices", type=int, default=100, metavar="N")
+    add("--rounds", type=int, default=20, metavar="R")
+    add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
+    add("--partition", default="iid", metavar="P", help="iid, shards:K, dirichlet:A, natural, unbalanced:S")
+    add("--epochs", type=int, default=1, metavar="E")
+    add(
+        "--batch-size",
+        type=_batch_size,
+        default=10,
+        metavar="B",
+        help="a number, or inf for all of a device's examples",
+    )
+    add("--lr", type=float, default=0.1, metavar="L")
+    add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
+    add("--codec", default="raw32", metavar="K", help="raw32 or f16; options as NAME:key=value,...")
+    add("--faults", default="", metavar="SPEC", help="dropout:P[:seconds],straggler:P[:factor] (memory transport)")
+    add("--transport", default="memory", metavar="T", help="memory, mqtt (embedded broker) or mqtt:URL")
+    add("--deadline", type=float, default=600.0, metavar="SECONDS", help="of a round; virtual in memory")
+    add("--min-reports", type=int, default=1, metavar="N")
+    add("--workers", type=int, metavar="W", help="threads, or processes of agents over MQTT (one a core)")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--target-accuracy", type=float, metavar="A", help="end when it is reached")
+    add("--json", metavar="F", help="write the history there; - for standard output")
+    add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
+    parser.set_defaults(command=_simulate)
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text in ("inf", "all", "full") else int(text)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .simulation.demo import run_demo
+
+    run_demo(options.out, options.devices, options.rounds, options.seed, _say)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from .inspect import describe, summarize
+
+    model = _load(options.model, options.loss)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
+    else:
+        print(describe(model, options.batch))
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from . import data
+
+    dataset = data.load(options.data, seed=options.seed)
+    model = _load(options.model, options.loss, options.seed)
+    show = _say if options.json != "-" else lambda line: None
+    kind, _, url = options.transport.partition(":")
+    if kind == "memory" and not url:
+        history = _in_memory(options, model, dataset, show)
+    elif kind == "mqtt":
+        history = _over_mqtt(options, url, model, dataset, show)
+    else:
+        raise UsageError(f"unknown transport {options.transport!r}: use memory, mqtt or mqtt:URL")
+    _finish(options, model, history, show)
+    return 0
+
+
+def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Callable[[str], None]) -> History:
+    from .simulation.simulate import simulate
+
+    strategy, strategy_options = name_and_options(options.strategy)
+    codec, codec_options = name_and_options(options.codec)
+    return simulate(
+        model, dataset, devices=options.devices, rounds=options.rounds, fraction=options.fraction,
+        partition=options.partition, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
+        strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
+        faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
+        target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
+        on_round=lambda record: show(line(record)), note=_log_note,
+    )  # fmt: skip
+
+
+def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, show: Callable[[str], None]) -> History:
+    import math
+    import os
+
+    from .model import load
+    from .simulation.partitions import split
+    from .simulation.processes import ProcessFleet
+    from .transports.embedded import EmbeddedBroker
+
+    if options.faults:
+        raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
+    parts = split(dataset, options.partition, options.devices, options.seed)
+    workers = options.workers or os.cpu_count() or 1
+    with ExitStack() as stack:
+        folder = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
+        broker = url or stack.enter_context(EmbeddedBroker()).url
+        fleet = ProcessFleet(
+            folder.resolve(), broker, model.to_bytes(), dataset, parts, _settings(options, len(parts)),
+            agents_per_process=math.ceil(len(parts) / workers),
+        )  # fmt: skip
+        stack.enter_context(fleet)
+        fleet.wait(lambda record: show(line(record)), timeout_s=options.rounds * options.deadline + 60)
+        return History(load(fleet.folder / "state" / "model.onnx").params, fleet.records())
+
+
+def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
+    """aggregator.toml's tables of a simulated run over MQTT."""
+    strategy, strategy_options = name_and_options(options.strategy)
+    codec, codec_options = name_and_options(options.codec)
+    return {
+        "loss": options.loss,
+        "rounds": {
+            "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
+            "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
+        },
+        "train": {
+            "epochs": options.epochs, "batch_size": options.batch_size or 0, "lr": options.lr,
+            "seed": options.seed % 2**32,
+        },
+        "strategy": {"name": strategy, "options": strategy_options},
+        "codec": {"name": codec, "options": codec_options},
+    }  # fmt: skip
+
+
+def _finish(options: argparse.Namespace, model: Any, history: History, show: Callable[[str], None]) -> None:
+    import msgspec
+
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        model.save(options.out / "model.onnx", history.params)
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in history.rounds)
+        (options.out / "history.jsonl").write_bytes(lines)
+    if options.json == "-":
+        sys.stdout.write(history.to_json().decode() + "\n")
+    elif options.json:
+        Path(options.json).write_bytes(history.to_json() + b"\n")
+    final = history.final
+    score = "" if final.accuracy is None else f", accuracy {final.accuracy:.4f}"
+    score += "" if final.loss is None else f", loss {final.loss:.4g}"
+    show(f"{final.committed} of {final.rounds} rounds committed{score}, {final.bytes_up / 1e6:.2f} MB up, "
+         f"{final.bytes_down / 1e6:.2f} MB down")  # fmt: skip
+
+
+def _load(spec: str, loss: str | None, seed: int = 0) -> Any:
+    """A model from an ONNX file or from mlp:SIZES."""
+    from .model import load
+
+    if not spec.startswith("mlp:"):
+        return load(spec, loss=loss)
+    from . import zoo
+
+    return load(zoo.from_spec(spec, seed), loss=loss)
+
+
+def name_and_options(text: str) -> tuple[str, dict[str, Any]]:
+    """`name:key=value,key=value` in its parts; numbers become numbers. UsageError if it is not of that form."""
+    name, _, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r}: {item!r} is not key=value: write {name}:{item}=...")
+        options[key] = _number(value)
+    return name, options
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def line(record: RoundRecord) -> str:
+    """One round in one line."""
+    score = "" if record.accuracy is None else f"  accuracy {record.accuracy:.4f}"
+    score += "" if record.loss is None else f"  loss {record.loss:.4g}"
+    state = "" if record.state == "committed" else f"  {record.state}"
+    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {record.bytes_up / 1e6:.2f} MB up{state}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _log_note(name: str, note: Any) -> None:
+    import logging
+
+    logging.getLogger(f"edgefl.{name}").log(getattr(logging, note.level.upper()), "%s: %s", name, note.text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""`edgefl demo`: a whole federation on one machine, with real processes, a real broker and a power cut.
+
+Ten agents learn to read digits. Half way two of them are killed; one comes back. Every round ends all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from .. import data, zoo
+from ..errors import ModelError, UsageError
+from ..history import History, RoundRecord
+from ..model import load
+from ..onnx_eval import OnnxEvaluator
+from ..transports.embedded import EmbeddedBroker
+from .curve import draw
+from .partitions import split
+from .processes import ProcessFleet
+
+SIZES = [64, 50, 10]
+PARTITION = "dirichlet:0.5"
+ABSENCE = 3  # rounds that the killed agent which comes back is away, at least
+TIMEOUT_S = 300.0
+
+
+class Story:
+    """Who dies, who comes back and when; and the table that shows it."""
+
+    def __init__(self, fleet: ProcessFleet, rounds: int, say: Callable[[str], None]) -> None:
+        self._fleet, self._rounds, self._say = fleet, rounds, say
+        self._killed: list[str] = []
+        self._back_at = rounds + 1
+        say(
+            f"{'round':>5}  {'devices that reported':<{3 * len(fleet.devices)}} {'accuracy':>8}  {'kB up':>7}  {'s':>5}"
+        )
+
+    def on_round(self, record: RoundRecord) -> None:
+        marks = " ".join(d.rpartition("-")[2] if d in record.devices else "--" for d in self._fleet.devices)
+        accuracy = "" if record.accuracy is None else f"{record.accuracy:.4f}"
+        self._say(
+            f"{record.round:>5}  {marks:<{3 * len(self._fleet.devices)}} {accuracy:>8}  "
+            f"{record.bytes_up / 1000:>7.1f}  {record.seconds:>5.2f}"
+            + (" " + record.state)
+            * (record.state != "committed")
+        )
+        if record.round == self._rounds // 2:
+            self._killed = [self._fleet.devices[1], self._fleet.devices[-2]]
+            for device in self._killed:
+                self._fleet.kill(device)
+            self._back_at = record.round + ABSENCE
+            self._say(f"       {' and '.join(self._killed)} lose power (SIGKILL)")
+        if record.round == self._back_at:
+            self._fleet.start(self._killed[0])
+            self._say(f"       {self._killed[0]} is switched on again")
+
+
+def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[str], None]) -> History:
+    """Run it in `folder`, which then holds model.onnx, history.jsonl, curve.png and every log; raises EdgeFLErrors."""
+    if devices < 4 or rounds < 8:
+        raise UsageError("the demo wants at least 4 devices and 8 rounds: two are killed, one has to come back")
+    folder = folder.resolve()
+    digits = data.load("digits", seed=seed)
+    assert digits.x_test is not None and digits.y_test is not None
+    parts = split(digits, PARTITION, devices, seed)
+    settings = {
+        "rounds": {"rounds": rounds, "deadline_s": 20.0, "min_reports": 3, "expect": devices},
+        "train": {"epochs": 2, "batch_size": 10, "lr": 0.1, "seed": seed},
+    }
+    sizes = ", ".join(str(len(part)) for part in parts)
+    say(f"{devices} agents, {len(digits.x_train)} digits spread by {PARTITION} ({sizes})")
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker())
+        say(f"MQTT broker on {broker.url}, run folder {folder}")
+        start = zoo.mlp(SIZES, seed=seed, softmax=True).SerializeToString()
+        fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, settings))
+        story = Story(fleet, rounds, say)
+        fleet.wait(story.on_round, TIMEOUT_S)
+        records = fleet.records()
+    return _close(folder, records, digits, say)
+
+
+def _close(folder: Path, records: list[RoundRecord], digits: data.Dataset, say: Callable[[str], None]) -> History:
+    """Judge the exported file as its users will, and leave the run folder tidy."""
+    for name in ("model.onnx", "history.jsonl"):
+        (folder / "state" / name).replace(folder / name)
+    model = load(folder / "model.onnx")
+    assert digits.x_test is not None and digits.y_test is not None
+    result = OnnxEvaluator(model).evaluate(model.params, digits.x_test, digits.y_test)
+    history = History(model.params, records)
+    if history.final.committed != len(records):
+        raise ModelError(f"{len(records) - history.final.committed} rounds were abandoned: see {folder}/aggregator.log")
+    draw(records, folder / "curve.png", f"digits, {PARTITION}, two agents killed half way")
+    final = history.final
+    say(f"onnxruntime on {len(digits.x_test)} digits that no device has seen: accuracy {result.accuracy:.4f}")
+    say(f"sent: {final.bytes_up / 1e6:.2f} MB up, {final.bytes_down / 1e6:.2f} MB down, {len(records)} rounds closed")
+    say(f"see {folder}/model.onnx, history.jsonl, curve.png")
+    return history

@@ -1,0 +1,157 @@
+"""A fleet of operating-system processes: the real aggregator and real agents on a real MQTT broker, on one machine.
+
+Each device has a folder with its own data, configuration and state, as it would on a Pi. The daemons are started
+as commands, never imported. Everything lies in one run folder and can be read there afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..config import dump
+from ..data import Dataset
+from ..errors import TransportError, UsageError
+from ..history import RoundRecord
+
+FEDERATION = "fleet"
+STOP_S = 10.0
+POLL_S = 0.05
+# rumqttd, the embedded broker, sends no retained message to a client that subscribes again in an old session.
+LINK = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
+
+
+class ProcessFleet:
+    """`settings` are aggregator.toml's tables [rounds], [train], [strategy] and [codec]. A context manager.
+
+    `agents_per_process` puts several agents in one process each: a hundred interpreters need not run on a laptop.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        model: bytes,
+        data: Dataset,
+        parts: list[np.ndarray],
+        settings: Mapping[str, Any],
+        *,
+        agents_per_process: int = 1,
+    ) -> None:
+        if (folder / "state" / "aggregator.db").exists():
+            raise UsageError(f"{folder} already holds a run: choose another --out folder or remove it")
+        self.folder = folder
+        width = len(str(len(parts)))
+        self.devices = [f"dev-{i:0{width}d}" for i in range(1, len(parts) + 1)]
+        self._groups = [
+            self.devices[i : i + agents_per_process] for i in range(0, len(self.devices), agents_per_process)
+        ]
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._write(url, model, data, parts, settings)
+
+    def _write(
+        self, url: str, model: bytes, data: Dataset, parts: list[np.ndarray], settings: Mapping[str, Any]
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "start.onnx").write_bytes(model)
+        table: dict[str, Any] = {
+            "federation": FEDERATION,
+            "model": str(self.folder / "start.onnx"),
+            "state_dir": str(self.folder / "state"),
+            "mqtt": {"url": url, **LINK},
+            **settings,
+        }
+        if data.x_test is not None and data.y_test is not None:
+            np.savez(self.folder / "test.npz", x_train=data.x_test[:1], y_train=data.y_test[:1],
+                     x_test=data.x_test, y_test=data.y_test)  # fmt: skip
+            table["evaluate"] = {"data": f"npz:{self.folder / 'test.npz'}"}
+        (self.folder / "aggregator.toml").write_text(dump(table))
+        for device, part in zip(self.devices, parts, strict=True):
+            home = self.folder / device
+            home.mkdir()
+            np.savez(home / "data.npz", x=data.x_train[part], y=data.y_train[part])
+            agent = {
+                "federation": FEDERATION,
+                "device_id": device,
+                "state_dir": str(home),
+                "mqtt": {"url": url, **LINK},
+                "data": {"source": f"npz:{home / 'data.npz'}"},
+                "limits": {"nice": 0},
+            }
+            (home / "agent.toml").write_text(dump(agent))
+
+    def __enter__(self) -> ProcessFleet:
+        json = str(self.folder / "history.json")
+        self._spawn("aggregator", "edgefl_broker", "--config", str(self.folder / "aggregator.toml"), "--json", json)
+        for group in self._groups:
+            self.start(group[0])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        until = time.monotonic() + STOP_S
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def start(self, device: str) -> None:
+        """Start the process of `device` (and of those that share it)."""
+        group = self._group(device)
+        options = [word for name in group for word in ("--config", str(self.folder / name / "agent.toml"))]
+        self._spawn(group[0], "edgefl_agent", *options)
+
+    def kill(self, device: str) -> None:
+        """SIGKILL the process of `device`: no last words, as when the power goes."""
+        process = self._processes[self._group(device)[0]]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def records(self) -> list[RoundRecord]:
+        """The rounds that are over."""
+        try:
+            lines = (self.folder / "state" / "history.jsonl").read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+
+    def wait(self, on_round: Callable[[RoundRecord], None], timeout_s: float) -> None:
+        """Until the aggregator has ended; TransportError if it fails or the time is up."""
+        until, seen = time.monotonic() + timeout_s, 0
+        while True:
+            code = self._processes["aggregator"].poll()
+            for record in self.records()[seen:]:
+                seen += 1
+                on_round(record)
+            if code is not None:
+                break
+            if time.monotonic() > until:
+                raise TransportError(f"no end after {timeout_s:.0f} s: see {self.folder}/aggregator.log")
+            time.sleep(POLL_S)
+        if code != 0:
+            log = (self.folder / "aggregator.log").read_text().strip().splitlines()
+            raise TransportError(f"the aggregator ended with {code}: {log[-1] if log else 'no log'}")
+
+    def _group(self, device: str) -> list[str]:
+        return next(group for group in self._groups if device in group)
+
+    def _spawn(self, name: str, module: str, *options: str) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment,
+            )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Builds edgefl._core: the kernel source once per instruction set, everything else once.
+
+The flags of an instruction set go on its one object alone, so that the module starts on any processor of the
+architecture and picks its kernels at import. No -march=native, no -ffast-math.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "src/kernels/kernels.c"
+COMPILE = ["-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+# Sums that must have the same bits on every machine are never contracted into fused multiply-adds.
+EXACT = [*COMPILE, "-ffp-contract=off"]
+FAST = [*COMPILE, "-ffp-contract=fast"]
+X86 = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-msse4.2"],
+    "avx512": ["-mavx512f", "-mavx2", "-mfma", "-msse4.2", "-mprefer-vector-width=512"],
+}
+
+
+def kernel_flags() -> dict[str, list[str]]:
+    """The instruction sets to build for, and the flags of each."""
+    return X86 if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
+
+
+class BuildCore(build_ext):
+    """build_ext that adds one kernel object per instruction set to the extension."""
+
+    def build_extension(self, ext: Extension) -> None:
+        for isa, flags in kernel_flags().items():
+            ext.extra_objects += self.compiler.compile(
+                [KERNELS],
+                output_dir=str(Path(self.build_temp, isa)),
+                macros=[("EFL_ISA", isa)],
+                extra_postargs=FAST + flags,
+            )
+        super().build_extension(ext)
+
+
+SOURCES = sorted(str(path) for path in Path("src").rglob("*.c") if path.parent.name != "kernels")
+
+core = Extension(
+    "edgefl._core",
+    sources=["src/_core.pyx", "src/kernels/dispatch.c", *SOURCES],
+    depends=[str(path) for path in Path("src").rglob("*.[ch]")],
+    include_dirs=["src"],
+    define_macros=[("EFL_X86_DISPATCH", "1")] if len(kernel_flags()) > 1 else [],
+    extra_compile_args=EXACT,
+    extra_link_args=["-Wl,-s"],
+)
+
+setup(
+    ext_modules=cythonize([core], build_dir="build/cython", language_level=3),
+    cmdclass={"build_ext": BuildCore},
+)

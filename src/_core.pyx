@@ -1,0 +1,299 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""edgefl._core: the C core for Python. Checks types, shapes and lengths, owns memory, releases the GIL.
+
+No maths here (that is src/*.c) and no policy (that is trainer.py and accumulator.py).
+"""
+
+import os
+
+import numpy as np
+
+from edgefl.errors import DataError, ModelError, UsageError
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from libc.string cimport memcpy
+
+from efl cimport *
+
+
+cdef void _select_isa() except *:
+    cdef efl_error error
+    name = os.environ.get("EDGEFL_ISA", "").encode()
+    if efl_isa_select(name, &error) != EFL_OK:
+        raise ImportError(error.message.decode())
+
+
+_select_isa()
+efl_crc32c_init()
+
+
+def isa() -> str:
+    """The instruction set in use: "baseline" (SSE2), "avx2", "avx512" or "neon"."""
+    return efl_isa().decode()
+
+
+def crc32c(const uint8_t[::1] data not None, uint32_t crc=0) -> int:
+    """CRC-32C (RFC 3720) of `data`, continuing from `crc`."""
+    cdef int64_t size = data.shape[0]
+    cdef const uint8_t *start = &data[0] if size else NULL
+    with nogil:
+        crc = efl_crc32c(crc, start, size)
+    return crc
+
+
+def all_finite(const float[::1] x not None) -> bool:
+    """Whether `x` has neither NaN nor infinity."""
+    cdef bint finite = True
+    cdef int64_t n = x.shape[0]
+    if n:
+        with nogil:
+            finite = efl_all_finite(&x[0], n)
+    return finite
+
+
+cdef int64_t _count(const uint8_t[::1] payload, int width) except -1:
+    if payload.shape[0] % width:
+        raise ValueError(f"payload of {payload.shape[0]} bytes is no whole number of {width}-byte floats")
+    return payload.shape[0] // width
+
+
+cdef int64_t _matching(const uint8_t[::1] payload, int width, int64_t[::1] acc) except -1:
+    if _count(payload, width) != acc.shape[0]:
+        raise ValueError(f"payload of {payload.shape[0]} bytes, expected {width * acc.shape[0]}")
+    return acc.shape[0]
+
+
+def accumulate_f32(const uint8_t[::1] payload not None, int64_t weight, int64_t[::1] acc not None) -> None:
+    """acc[i] += weight * rint(x[i] * 2**30), x little-endian float32; check `peak_f32` for headroom first."""
+    cdef int64_t n = _matching(payload, 4, acc)
+    if n:
+        with nogil:
+            efl_accumulate_f32(&acc[0], &payload[0], weight, n)
+
+
+def accumulate_f16(const uint8_t[::1] payload not None, int64_t weight, int64_t[::1] acc not None) -> None:
+    """As `accumulate_f32`, for little-endian float16."""
+    cdef int64_t n = _matching(payload, 2, acc)
+    if n:
+        with nogil:
+            efl_accumulate_f16(&acc[0], &payload[0], weight, n)
+
+
+def peak_f32(const uint8_t[::1] payload not None) -> float:
+    """max |x| of little-endian float32; infinity if any is not finite, 0 if there are none."""
+    cdef float peak = 0
+    cdef int64_t n = _count(payload, 4)
+    if n:
+        with nogil:
+            peak = efl_peak_f32(&payload[0], n)
+    return peak
+
+
+def peak_f16(const uint8_t[::1] payload not None) -> float:
+    """As `peak_f32`, for little-endian float16."""
+    cdef float peak = 0
+    cdef int64_t n = _count(payload, 2)
+    if n:
+        with nogil:
+            peak = efl_peak_f16(&payload[0], n)
+    return peak
+
+
+def permutation(int64_t n, uint64_t seed, uint64_t epoch):
+    """(n,) uint32: the order in which `Net.fit` visits the samples in epoch number `epoch`."""
+    order = np.empty(n, np.uint32)
+    cdef uint32_t[::1] view = order
+    if n:
+        efl_permutation(&view[0], n, seed, epoch)
+    return order
+
+
+cdef object _failure(efl_error *error):
+    """The exception for a failed call."""
+    message = error.message.decode("utf-8", "replace")
+    if error.code == EFL_DATA:
+        return DataError(message)
+    return UsageError(message) if error.code == EFL_USAGE else ModelError(message)
+
+
+cdef int _fill_shape(efl_shape *target, shape) except -1:
+    if len(shape) > EFL_MAX_DIMS:
+        raise ModelError(f"plan: a shape of {len(shape)} axes, at most {EFL_MAX_DIMS} are known: simplify the model")
+    target.ndim = len(shape)
+    for i, dim in enumerate(shape):
+        target.dim[i] = dim
+    return 0
+
+
+cdef int _fill_node(efl_node *target, node) except -1:
+    name = node.op.encode()
+    limits = (EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS)
+    counts = (len(node.inputs), len(node.params), len(node.ints), len(node.floats))
+    if len(name) >= 32 or any(count > limit for count, limit in zip(counts, limits)):
+        raise ModelError(f"plan: node {node.op[:32]!r} has too long a name or list: simplify the model")
+    memcpy(target.op, <const char *>name, len(name))
+    target.num_inputs, target.num_params, target.num_ints, target.num_floats = counts
+    for i, value in enumerate(node.inputs):
+        target.inputs[i] = value
+    for i, value in enumerate(node.params):
+        target.params[i] = value
+    for i, value in enumerate(node.ints):
+        target.ints[i] = value
+    for i, number in enumerate(node.floats):
+        target.floats[i] = number
+    return 0
+
+
+cdef class Net:
+    """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
+
+    Arrays are flat and C-contiguous: params (P,) and x float32; y int64 (n,) if `target_size` is 0, else
+    float32 (n * target_size,). `trainer.py` checks their contents; here only what memory safety needs.
+    """
+
+    cdef efl_net *net
+
+    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
+        cdef efl_plan c
+        cdef efl_error error
+        cdef int64_t limit = max_arena_bytes or 0
+        node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
+        param_memory = bytearray(sizeof(efl_param) * len(plan.params))
+        loss = plan.loss.encode()
+        cdef efl_node *nodes = <efl_node *><char *>node_memory
+        cdef efl_param *params = <efl_param *><char *>param_memory
+        if plan.input_dtype != "float32":
+            raise ModelError(f"plan: no op of this build reads {plan.input_dtype} input: update edgefl")
+        try:
+            _fill_shape(&c.input, plan.input_shape)
+            for i, node in enumerate(plan.nodes):
+                _fill_node(&nodes[<int64_t>i], node)
+            for i, param in enumerate(plan.params):
+                _fill_shape(&params[<int64_t>i].shape, param.shape)
+                params[<int64_t>i].trainable = param.trainable
+            c.loss_input, c.output = plan.loss_input, plan.output
+        except OverflowError:
+            raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
+        c.num_nodes, c.num_params = len(plan.nodes), len(plan.params)
+        c.nodes, c.params, c.loss = nodes, params, loss
+        if efl_net_new(&self.net, &c, batch, limit, &error) != EFL_OK:
+            raise _failure(&error)
+
+    def __dealloc__(self):
+        efl_net_free(self.net)
+
+    @property
+    def arena_bytes(self) -> int:
+        return efl_net_arena_bytes(self.net)
+
+    @property
+    def num_params(self) -> int:
+        return efl_net_num_params(self.net)
+
+    @property
+    def target_size(self) -> int:
+        """Targets a sample; 0 if the loss takes an integer label."""
+        return efl_net_target_size(self.net)
+
+    @property
+    def shapes(self) -> list:
+        """The per-sample shape of every value, a list of tuples: the input's, then one a node."""
+        cdef const efl_shape *shape
+        result = []
+        for value in range(efl_net_num_values(self.net)):
+            shape = efl_net_shape(self.net, value)
+            result.append(tuple([shape.dim[i] for i in range(shape.ndim)]))
+        return result
+
+    @property
+    def flops(self) -> list:
+        """Forward floating-point operations a sample, of every node."""
+        return [efl_net_flops(self.net, node) for node in range(efl_net_num_values(self.net) - 1)]
+
+    cdef int64_t _samples(self, const float[::1] params, const float[::1] x) except -1:
+        cdef int64_t size = efl_net_size(self.net, 0)
+        if params.shape[0] != efl_net_num_params(self.net):
+            raise ValueError(f"params have {params.shape[0]} elements, expected {efl_net_num_params(self.net)}")
+        if x.shape[0] < size or x.shape[0] % size:
+            raise ValueError(f"x has {x.shape[0]} elements, expected a positive multiple of {size}")
+        return x.shape[0] // size
+
+    cdef efl_data _data(self, const float[::1] params, const float[::1] x, y) except *:
+        cdef efl_data data = efl_data(&x[0], NULL, NULL, self._samples(params, x))
+        cdef const int64_t[::1] labels
+        cdef const float[::1] targets
+        cdef int64_t size = efl_net_target_size(self.net)
+        if len(y) != data.n * (size or 1):
+            raise ValueError(f"y has {len(y)} elements, expected {data.n * (size or 1)}")
+        if size:
+            targets = y
+            data.targets = &targets[0]
+        else:
+            labels = y
+            data.labels = &labels[0]
+        return data
+
+    def fit(self, const float[::1] params not None, const float[::1] x not None, y not None,
+            float[::1] delta not None, *, int64_t epochs, int64_t batch_size, int64_t max_steps,
+            uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm):
+        """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_fit_options options = efl_fit_options(
+            epochs, batch_size, max_steps, seed, lr, momentum, weight_decay, prox_mu, clip_norm)
+        cdef efl_fit_result result
+        cdef efl_error error
+        cdef int code
+        if delta.shape[0] != params.shape[0] or batch_size < 1:
+            raise ValueError("delta must be as long as params, and batch_size positive")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        cdef float *out = &delta[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_fit(self.net, start, &data, &options, out, &result, &error)
+        if code == EFL_CANCELLED:
+            return None
+        if code != EFL_OK:
+            raise _failure(&error)
+        return result.steps, result.loss
+
+    def cancel(self) -> None:
+        """Make a `fit` that is running in another thread return before its next step."""
+        efl_net_cancel(self.net)
+
+    def gradient(self, const float[::1] params not None, const float[::1] x not None, y not None,
+                 float[::1] gradient not None) -> None:
+        """The mean loss's gradient into `gradient` (P,)."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_error error
+        cdef int code
+        if gradient.shape[0] != params.shape[0]:
+            raise ValueError("gradient must be as long as params")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        cdef float *out = &gradient[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_gradient(self.net, start, &data, out, &error)
+        if code != EFL_OK:
+            raise _failure(&error)
+
+    def evaluate(self, const float[::1] params not None, const float[::1] x not None, y not None) -> tuple:
+        """(mean loss, share of right answers or -1)."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_error error
+        cdef double loss, accuracy
+        cdef int code
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_evaluate(self.net, start, &data, &loss, &accuracy, &error)
+        if code != EFL_OK:
+            raise _failure(&error)
+        return loss, accuracy
+
+    def predict(self, const float[::1] params not None, const float[::1] x not None,
+                float[::1] out not None) -> None:
+        """The output value of every sample into `out` (n * output size,)."""
+        cdef int64_t n = self._samples(params, x)
+        if out.shape[0] != n * efl_net_size(self.net, efl_net_output(self.net)):
+            raise ValueError("out has the wrong length")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        with nogil:
+            efl_predict(self.net, start, &x[0], n, &out[0])

@@ -1,0 +1,74 @@
+/* accumulate.c: updates into int64 fixed point with EFL_FRACTION_BITS fractional bits.
+ *
+ * Integer sums are associative, so the order of the updates, their sharding and any tree of partial sums give
+ * the same bits. Compiled with -ffp-contract=off: these bits are a contract between machines.
+ */
+#include "../efl.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double SCALE = (double)(1ll << EFL_FRACTION_BITS);
+
+static float load_f32(const uint8_t *payload, int64_t i) {
+    const uint8_t *p = payload + 4 * i;
+    const uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static float load_f16(const uint8_t *payload, int64_t i) {
+    return efl_f16_to_f32((uint16_t)(payload[2 * i] | payload[2 * i + 1] << 8));
+}
+
+/* Wraps instead of overflowing, and counts what doesn't fit an int64 as 0: defined for every input, right for
+ * those that passed the caller's headroom check. */
+static int64_t weighted(float value, int64_t weight) {
+    const double fixed = (double)value * SCALE;
+    const int64_t integer = fabs(fixed) < 0x1p63 ? (int64_t)llrint(fixed) : 0;
+    return (int64_t)((uint64_t)integer * (uint64_t)weight);
+}
+
+static float larger(float peak, float value) {
+    const float size = fabsf(value);
+    return isfinite(size) ? fmaxf(peak, size) : INFINITY;
+}
+
+void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        acc[i] = (int64_t)((uint64_t)acc[i] + (uint64_t)weighted(load_f32(payload, i), weight));
+}
+
+void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        acc[i] = (int64_t)((uint64_t)acc[i] + (uint64_t)weighted(load_f16(payload, i), weight));
+}
+
+float efl_peak_f32(const uint8_t *payload, int64_t n) {
+    float peak = 0;
+    for (int64_t i = 0; i < n; i++) peak = larger(peak, load_f32(payload, i));
+    return peak;
+}
+
+float efl_peak_f16(const uint8_t *payload, int64_t n) {
+    float peak = 0;
+    for (int64_t i = 0; i < n; i++) peak = larger(peak, load_f16(payload, i));
+    return peak;
+}
+
+int efl_all_finite(const float *x, int64_t n) {
+    int finite = 1;
+    for (int64_t i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
+    return finite;
+}
+
+/* On the accumulator's grid a lone device's update is aggregated bit-exactly; a float32 of 2^-6 or more is on
+ * it already. */
+void efl_delta(float *delta, const float *local, const float *global, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float difference = local[i] - global[i];
+        const float snapped = (float)(rint((double)difference * SCALE) / SCALE);
+        delta[i] = fabsf(difference) < 0x1p-6f ? snapped : difference;
+    }
+}

@@ -1,0 +1,20 @@
+/* crc32c.c: CRC-32C (Castagnoli, RFC 3720 appendix B.4), reflected polynomial 0x82F63B78. */
+#include "../efl.h"
+#include "../kernels/kernels.h"
+
+static uint32_t table[256];
+
+void efl_crc32c_init(void) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t state = byte;
+        for (int bit = 0; bit < 8; bit++) state = (state >> 1) ^ (0x82F63B78u & (0u - (state & 1u)));
+        table[byte] = state;
+    }
+}
+
+uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size) {
+    uint32_t state = ~crc;
+    if (efl_kernels->crc32c != NULL) return ~efl_kernels->crc32c(state, data, size);
+    for (int64_t i = 0; i < size; i++) state = table[(state ^ data[i]) & 0xFF] ^ (state >> 8);
+    return ~state;
+}

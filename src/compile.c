@@ -1,0 +1,247 @@
+/* compile.c: from a plan to a net. Every number of the plan is checked before it is used.
+ *
+ * Design:
+ *   a) check and infer: indices, op names, arities, shapes, sizes, in that order, node by node.
+ *   b) mark: what the loss and what the output depend on; which values need a gradient.
+ *   c) share: activations overwrite their input where nobody else looks; flatten is only another name.
+ *   d) lay out: two passes of one function over the arena, the first to measure, the second to hand out.
+ */
+#include "net.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* AddressSanitizer sees one block; with poisoned gaps it sees the arrays in it. */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+enum { GAP = 64 };
+#else
+enum { GAP = 0 };
+#define ASAN_POISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
+#endif
+
+#define HINT "compile the plan again from its ONNX file"
+
+static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
+    if (plan->num_nodes < 1 || plan->num_nodes > 1 << 16 || plan->num_params < 0 || plan->num_params > 1 << 16)
+        return efl_fail(error, EFL_MODEL, "plan: too many or no nodes or params; " HINT);
+    if (batch < 1 || batch > 1 << 24)
+        return efl_fail(error, EFL_USAGE, "batch %lld: use 1 to 2^24", (long long)batch);
+    for (int i = 0; i <= plan->num_params; i++) {
+        const efl_shape *shape = i ? &plan->params[i - 1].shape : &plan->input;
+        if (shape->ndim < 0 || shape->ndim > EFL_MAX_DIMS || efl_shape_size(shape) < 0)
+            return efl_fail(error, EFL_MODEL, "plan: the shape of %s %d is empty or too large; " HINT,
+                            i ? "param" : "input", i ? i - 1 : 0);
+    }
+    for (int i = 1; i < plan->num_params; i++)
+        if (plan->params[i].trainable && !plan->params[i - 1].trainable)
+            return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " HINT, i);
+    if (plan->output < 1 || plan->output > plan->num_nodes || plan->loss_input < 1 ||
+        plan->loss_input > plan->num_nodes)
+        return efl_fail(error, EFL_MODEL, "plan: the loss or the output is no node's value; " HINT);
+    return EFL_OK;
+}
+
+static int copy_params(efl_net *net, const efl_plan *plan) {
+    net->num_tensors = plan->num_params;
+    net->offsets = calloc((size_t)plan->num_params + 1, sizeof *net->offsets);
+    if (net->offsets == NULL) return 0;
+    for (int i = 0; i < plan->num_params; i++) {
+        net->offsets[i + 1] = net->offsets[i] + efl_shape_size(&plan->params[i].shape);
+        net->num_trainable += plan->params[i].trainable != 0;
+    }
+    return 1;
+}
+
+/* The message continues "node 3 (dense): ". */
+static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *error) {
+    efl_step *step = &net->steps[i];
+    const efl_node *node = &step->node;
+    step->op = efl_op_find(node->op);
+    if (step->op == NULL) return efl_fail(error, EFL_MODEL, "no such op in this build");
+    if (node->num_inputs != step->op->num_inputs || node->num_params < step->op->min_params ||
+        node->num_params > step->op->max_params || node->num_ints != 0 || node->num_floats != 0)
+        return efl_fail(error, EFL_MODEL, "wrong number of inputs, params or attributes");
+    step->shapes.node = node;
+    for (int k = 0; k < node->num_inputs; k++) {
+        if (node->inputs[k] < 0 || node->inputs[k] > i)
+            return efl_fail(error, EFL_MODEL, "reads value %d, which does not exist yet", node->inputs[k]);
+        step->shapes.x[k] = net->values[node->inputs[k]].shape;
+    }
+    for (int k = 0; k < node->num_params; k++) {
+        if (node->params[k] < 0 || node->params[k] >= plan->num_params)
+            return efl_fail(error, EFL_MODEL, "owns param %d, which does not exist", node->params[k]);
+        step->shapes.w[k] = plan->params[node->params[k]].shape;
+    }
+    if (step->op->infer(&step->shapes, error) != EFL_OK) return error->code;
+    net->values[i + 1].shape = step->shapes.y;
+    net->values[i + 1].size = efl_shape_size(&step->shapes.y);
+    if (net->values[i + 1].size < 0) return efl_fail(error, EFL_MODEL, "makes a value that is too large");
+    return EFL_OK;
+}
+
+static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
+    net->values[0].shape = plan->input;
+    net->values[0].size = efl_shape_size(&plan->input);
+    for (int i = 0; i < plan->num_nodes; i++) {
+        efl_error reason;
+        net->steps[i].node = plan->nodes[i];
+        net->steps[i].node.op[sizeof net->steps[i].node.op - 1] = '\0';
+        if (infer_node(net, plan, i, &reason) != EFL_OK)
+            return efl_fail(error, EFL_MODEL, "plan: node %d (%s): %.100s; " HINT, i, net->steps[i].node.op,
+                            reason.message);
+    }
+    net->loss = efl_loss_find(plan->loss);
+    if (net->loss == NULL) return efl_fail(error, EFL_MODEL, "plan: unknown loss %.30s; " HINT, plan->loss);
+    if (net->loss->takes_labels && net->values[plan->loss_input].shape.ndim != 1)
+        return efl_fail(error, EFL_MODEL, "plan: loss %s needs one axis, the classes; " HINT, plan->loss);
+    return EFL_OK;
+}
+
+static void mark(efl_net *net) {
+    for (int i = net->num_steps - 1; i >= 0; i--) {
+        net->steps[i].trains |= i + 1 == net->loss_input;
+        net->steps[i].predicts |= i + 1 == net->output;
+        for (int k = 0; k < net->steps[i].node.num_inputs; k++) {
+            const int input = net->steps[i].node.inputs[k];
+            if (input == 0) continue;
+            net->steps[input - 1].trains |= net->steps[i].trains;
+            net->steps[input - 1].predicts |= net->steps[i].predicts;
+        }
+    }
+    for (int i = 0; i < net->num_steps; i++) {
+        const efl_node *node = &net->steps[i].node;
+        int wanted = 0;
+        for (int k = 0; k < node->num_params; k++) wanted |= node->params[k] < net->num_trainable;
+        for (int k = 0; k < node->num_inputs; k++) wanted |= net->values[node->inputs[k]].has_gradient;
+        net->values[i + 1].has_gradient = wanted && net->steps[i].trains;
+    }
+}
+
+/* Reading through an alias is reading the memory it names. */
+static void count_readers(efl_net *net) {
+    for (int v = 0; v < net->num_values; v++) {
+        const efl_step *step = v ? &net->steps[v - 1] : NULL;
+        const int alias = step != NULL && step->op->flags & EFL_ALIAS;
+        net->values[v].storage = alias ? net->values[step->node.inputs[0]].storage : v;
+        if (step == NULL || alias) continue;
+        for (int k = 0; k < step->node.num_inputs; k++)
+            net->values[net->values[step->node.inputs[k]].storage].readers++;
+    }
+}
+
+/* An alias of an overwritten value moves with it, so storages are found anew, in the order of the nodes. What the
+ * loss or the output read needs no pin: no run goes on past them. */
+static void share(efl_net *net) {
+    count_readers(net);
+    for (int v = 1; v < net->num_values; v++) {
+        const efl_step *step = &net->steps[v - 1];
+        const int owner = net->values[step->node.inputs[0]].storage;
+        efl_value *memory = &net->values[owner];
+        if (step->op->flags & EFL_ALIAS) {
+            net->values[v].storage = owner;
+        } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned) {
+            memory->readers = net->values[v].readers;
+            memory->pinned = net->values[v].pinned;
+            net->values[v].storage = owner;
+        }
+        if (step->op->flags & EFL_READS_Y) net->values[net->values[v].storage].pinned = 1;
+    }
+}
+
+/* Moves `used` past `count` elements, rounded up to a cache line; the start of them, or NULL while measuring. */
+static void *take(efl_net *net, int64_t *used, int64_t count, int64_t width) {
+    const int64_t start = *used;
+    int64_t bytes;
+    if (__builtin_mul_overflow(count, width, &bytes) || bytes > INT64_MAX - 63 - GAP ||
+        __builtin_add_overflow(*used, ((bytes + 63) & ~(int64_t)63) + GAP, used))
+        *used = INT64_MAX;
+    if (net->arena == NULL) return NULL;
+    ASAN_POISON_MEMORY_REGION((char *)net->arena + start + bytes, *used - start - bytes);
+    return (char *)net->arena + start;
+}
+
+static int64_t spare_size(const efl_net *net) {
+    int64_t largest = 0;
+    for (int i = 0; i < net->num_steps; i++) {
+        int64_t size = 0;
+        for (int k = 0; k < net->steps[i].node.num_inputs; k++) {
+            const efl_value *value = &net->values[net->steps[i].node.inputs[k]];
+            if (value->has_gradient && net->values[value->storage].readers > 1) size += value->size;
+        }
+        if (size > largest) largest = size;
+    }
+    return largest;
+}
+
+static int64_t lay_out(efl_net *net) {
+    int64_t used = 0;
+    for (int v = 0; v < net->num_values; v++) {
+        efl_value *value = &net->values[v];
+        if (value->storage != v) continue;
+        const int64_t count = net->batch * value->size;
+        value->data = take(net, &used, count, sizeof *value->data);
+        value->gradient = value->has_gradient ? take(net, &used, count, sizeof *value->gradient) : NULL;
+    }
+    net->w = take(net, &used, efl_net_num_params(net), sizeof *net->w);
+    net->g = take(net, &used, efl_num_trained(net), sizeof *net->g);
+    net->v = take(net, &used, efl_num_trained(net), sizeof *net->v);
+    net->spare = take(net, &used, net->batch * spare_size(net), sizeof *net->spare);
+    net->labels = take(net, &used, net->batch, sizeof *net->labels);
+    net->targets = take(net, &used, net->batch * efl_net_target_size(net), sizeof *net->targets);
+    return used;
+}
+
+static int allocate(efl_net *net, int64_t max_arena_bytes, efl_error *error) {
+    net->arena_bytes = lay_out(net);
+    if (max_arena_bytes > 0 && net->arena_bytes > max_arena_bytes)
+        return efl_fail(error, EFL_MEMORY,
+                        "the model needs %lld bytes to train, %lld are allowed: lower batch or raise max_arena_bytes",
+                        (long long)net->arena_bytes, (long long)max_arena_bytes);
+    net->arena = net->arena_bytes == INT64_MAX ? NULL : calloc(1, (size_t)net->arena_bytes);
+    if (net->arena == NULL)
+        return efl_fail(error, EFL_MEMORY,
+                        "no memory for the %lld bytes that the model needs to train: lower batch or the model",
+                        (long long)net->arena_bytes);
+    lay_out(net);
+    return EFL_OK;
+}
+
+static int compile(efl_net *net, const efl_plan *plan, int64_t max_arena_bytes, efl_error *error) {
+    net->num_steps = plan->num_nodes;
+    net->num_values = plan->num_nodes + 1;
+    net->loss_input = plan->loss_input;
+    net->output = plan->output;
+    net->steps = calloc((size_t)net->num_steps, sizeof *net->steps);
+    net->values = calloc((size_t)net->num_values, sizeof *net->values);
+    if (net->steps == NULL || net->values == NULL || !copy_params(net, plan))
+        return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
+    if (infer(net, plan, error) != EFL_OK) return error->code;
+    mark(net);
+    share(net);
+    return allocate(net, max_arena_bytes, error);
+}
+
+int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
+                efl_error *error) {
+    *result = NULL;
+    if (check_sizes(plan, batch, error) != EFL_OK) return error->code;
+    efl_net *net = calloc(1, sizeof *net);
+    if (net == NULL) return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
+    net->batch = batch;
+    if (compile(net, plan, max_arena_bytes, error) != EFL_OK) {
+        efl_net_free(net);
+        return error->code;
+    }
+    *result = net;
+    return EFL_OK;
+}
+
+void efl_net_free(efl_net *net) {
+    if (net == NULL) return;
+    free(net->arena);
+    free(net->steps);
+    free(net->values);
+    free(net->offsets);
+    free(net);
+}

@@ -1,0 +1,148 @@
+/* efl.h: the whole C API of the training core.
+ *
+ * Design:
+ *   a) C computes, Cython checks buffers, Python decides. No Python here, no I/O, no globals but the kernel table.
+ *   b) Functions that can fail return a status and write a message into the caller's efl_error. A message says
+ *      what, where, and what the operator can do.
+ *   c) efl_net_new distrusts the plan completely: it may have come from a network.
+ *   d) A net owns one arena, sized when it is made; a training step allocates nothing.
+ *
+ * Shapes in comments: B samples, P all params, T the trained ones among them (T <= P).
+ */
+#ifndef EFL_H
+#define EFL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EFL_MAX_DIMS 4
+#define EFL_MAX_INPUTS 8
+#define EFL_MAX_PARAMS 8
+#define EFL_MAX_INTS 16
+#define EFL_MAX_FLOATS 4
+#define EFL_FRACTION_BITS 30 /* of the aggregator's fixed point */
+
+enum { EFL_OK = 0, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED };
+
+typedef struct {
+    int code;
+    char message[256];
+} efl_error;
+
+/* Writes the message and returns `code`. */
+int efl_fail(efl_error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Instruction set: "baseline", "avx2", "avx512"; NULL or "" takes the best this processor has. EFL_USAGE if it
+ * has not that one. Call once, before anything else and before any thread. */
+int efl_isa_select(const char *name, efl_error *error);
+const char *efl_isa(void); /* "neon" for the baseline of aarch64 */
+
+/* ---- codecs ---------------------------------------------------------------------------------------------- */
+
+void efl_crc32c_init(void); /* once, before efl_crc32c */
+uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size);
+
+float efl_f16_to_f32(uint16_t half);
+
+/* acc[i] += weight * llrint(x[i] * 2^30); payload is x, n little-endian floats. The caller checks the peak first:
+ * every |x| * 2^30 * weight + |acc| must stay below 2^63. */
+void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
+void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
+/* The largest |x|, or infinity if any x is not finite. */
+float efl_peak_f32(const uint8_t *payload, int64_t n);
+float efl_peak_f16(const uint8_t *payload, int64_t n);
+
+int efl_all_finite(const float *x, int64_t n);
+/* delta(N) = local - global, snapped to the grid of 2^-30. */
+void efl_delta(float *delta, const float *local, const float *global, int64_t n);
+
+/* ---- the net --------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    int ndim;
+    int64_t dim[EFL_MAX_DIMS];
+} efl_shape; /* per sample: the samples' axis is never in it */
+
+typedef struct {
+    char op[32]; /* a name of the table in ops/ops.h */
+    int num_inputs, num_params, num_ints, num_floats;
+    int inputs[EFL_MAX_INPUTS]; /* value numbers: 0 is the net's input, node i makes value i + 1 */
+    int params[EFL_MAX_PARAMS];
+    int64_t ints[EFL_MAX_INTS];
+    double floats[EFL_MAX_FLOATS];
+} efl_node;
+
+typedef struct {
+    efl_shape shape;
+    int trainable; /* all trainable params come before all others */
+} efl_param;
+
+typedef struct {
+    efl_shape input;
+    int num_nodes, num_params;
+    const efl_node *nodes;
+    const efl_param *params;
+    const char *loss; /* "cross_entropy", "bce" or "mse" */
+    int loss_input, output;
+} efl_plan;
+
+typedef struct efl_net efl_net;
+
+/* Compiles the plan for up to `batch` samples at a time, larger batches go in pieces. Nothing of the plan is kept.
+ * EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes (0: no limit) or malloc. */
+int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error);
+void efl_net_free(efl_net *net);
+
+int64_t efl_net_arena_bytes(const efl_net *net);
+int64_t efl_net_num_params(const efl_net *net);             /* P */
+int64_t efl_net_target_size(const efl_net *net);            /* O, targets a sample; 0 where the loss takes a label */
+int efl_net_num_values(const efl_net *net);                 /* nodes + 1 */
+const efl_shape *efl_net_shape(const efl_net *net, int value);
+int64_t efl_net_size(const efl_net *net, int value);        /* elements of a sample */
+int64_t efl_net_flops(const efl_net *net, int node);        /* forward, one sample */
+int efl_net_output(const efl_net *net);                     /* the value that efl_predict returns */
+
+typedef struct {
+    const float *x;        /* (n, input) */
+    const int64_t *labels; /* (n) where the loss takes labels, else NULL */
+    const float *targets;  /* (n, O) where it doesn't, else NULL */
+    int64_t n;
+} efl_data;
+
+typedef struct {
+    int64_t epochs, batch_size;
+    int64_t max_steps; /* 0: no limit */
+    uint64_t seed;
+    double lr, momentum, weight_decay, prox_mu;
+    double clip_norm; /* 0: don't clip */
+} efl_fit_options;
+
+typedef struct {
+    int64_t steps;
+    double loss; /* mean over the samples of the last epoch, as far as it went */
+} efl_fit_result;
+
+/* delta(P) = params after local SGD - params, snapped by efl_delta. A step on one batch is
+ *     g = gradient of the mean loss, scaled down to an L2 norm of clip_norm if it is longer
+ *     g += weight_decay w + prox_mu (w - params)   FedProx, Li et al. 2020, arXiv:1812.06127
+ *     v = momentum v + g;  w -= lr v               as PyTorch's SGD does
+ * Batches follow efl_permutation(seed, epoch), the last one may be short; batch_size >= n is one batch in the
+ * given order. Same seed, plan and instruction set: same bits.
+ * EFL_DATA for a label out of range, EFL_CANCELLED after efl_net_cancel, EFL_MEMORY without n * 4 bytes. */
+int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
+            float *delta, efl_fit_result *result, efl_error *error);
+/* From any thread: makes the efl_fit that is running return before its next step; none running, no effect. */
+void efl_net_cancel(efl_net *net);
+
+/* gradient(P) of the mean loss; 0 for what is not trained. EFL_DATA for a label out of range. */
+int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
+/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse. */
+int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
+                 efl_error *error);
+/* out (n, output shape) */
+void efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out);
+
+/* order(n) = a permutation of 0..n-1 that depends on seed and epoch alone. */
+void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch);
+
+#endif

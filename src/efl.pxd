@@ -1,0 +1,88 @@
+# The C API of efl.h, as Cython sees it.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "efl.h" nogil:
+    enum:
+        EFL_OK, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED
+
+    ctypedef struct efl_error:
+        int code
+        char *message
+
+    int efl_isa_select(const char *name, efl_error *error)
+    const char *efl_isa()
+
+    void efl_crc32c_init()
+    uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size)
+    void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
+    void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
+    float efl_peak_f32(const uint8_t *payload, int64_t n)
+    float efl_peak_f16(const uint8_t *payload, int64_t n)
+    bint efl_all_finite(const float *x, int64_t n)
+
+    enum:
+        EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS
+
+    ctypedef struct efl_shape:
+        int ndim
+        int64_t *dim
+
+    ctypedef struct efl_node:
+        char *op
+        int num_inputs, num_params, num_ints, num_floats
+        int *inputs
+        int *params
+        int64_t *ints
+        double *floats
+
+    ctypedef struct efl_param:
+        efl_shape shape
+        bint trainable
+
+    ctypedef struct efl_plan:
+        efl_shape input
+        int num_nodes, num_params
+        const efl_node *nodes
+        const efl_param *params
+        const char *loss
+        int loss_input, output
+
+    ctypedef struct efl_net:
+        pass
+
+    int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
+                    efl_error *error)
+    void efl_net_free(efl_net *net)
+    int64_t efl_net_arena_bytes(const efl_net *net)
+    int64_t efl_net_num_params(const efl_net *net)
+    int64_t efl_net_target_size(const efl_net *net)
+    int efl_net_num_values(const efl_net *net)
+    const efl_shape *efl_net_shape(const efl_net *net, int value)
+    int64_t efl_net_size(const efl_net *net, int value)
+    int64_t efl_net_flops(const efl_net *net, int node)
+    int efl_net_output(const efl_net *net)
+
+    ctypedef struct efl_data:
+        const float *x
+        const int64_t *labels
+        const float *targets
+        int64_t n
+
+    ctypedef struct efl_fit_options:
+        int64_t epochs, batch_size, max_steps
+        uint64_t seed
+        double lr, momentum, weight_decay, prox_mu, clip_norm
+
+    ctypedef struct efl_fit_result:
+        int64_t steps
+        double loss
+
+    int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
+                float *delta, efl_fit_result *result, efl_error *error)
+    void efl_net_cancel(efl_net *net)
+    int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient,
+                     efl_error *error)
+    int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss,
+                     double *accuracy, efl_error *error)
+    void efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out)
+    void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch)

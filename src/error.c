@@ -1,0 +1,14 @@
+/* error.c: the one place that formats a message. */
+#include "efl.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int efl_fail(efl_error *error, int code, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    error->code = code;
+    return code;
+}

@@ -1,0 +1,118 @@
+/* elementwise.c: activations, their gradients, and sums. Exponentials are computed here, in vectors. */
+
+/* y(N) = expression of the vectors x (and whatever else is loaded) at `i`, `n - i` lanes of it. */
+#define FOR_VECTORS(i, n) for (int64_t i = 0; i < n; i += VL)
+
+/* e^x to 2 ulp for x in [-87.3, 88.3], clamped outside; NaN stays NaN.
+ * x = q ln 2 + r with |r| <= ln 2 / 2, e^r as a polynomial (the coefficients of Cephes' expf). */
+INLINE vf exponential(vf x) {
+    const float to_integer = 0x1.8p23f;
+    x = choose(x < -87.33654f, splat(-87.33654f), x);
+    x = choose(x > 88.37626f, splat(88.37626f), x);
+    const vf shifted = x * 1.44269504f + to_integer;
+    const vf q = shifted - to_integer;
+    const vf r = (x - q * 0.693359375f) + q * 2.12194440e-4f;
+    vf p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const vi power = ((vi)shifted - (vi)splat(to_integer) + 127) << 23;
+    return p * (vf)power;
+}
+
+/* The exponent never grows, so nothing overflows for any x. */
+INLINE vf sigmoid_of(vf x) {
+    const vf small = exponential(-absolute(x));
+    return choose(x < 0.0f, small, splat(1.0f)) / (1.0f + small);
+}
+
+/* Near 0 the quotient would cancel: an odd polynomial there (the coefficients of Cephes' tanhf). */
+INLINE vf tanh_of(vf x) {
+    const vf size = absolute(x), square = x * x;
+    const vf small = exponential(-2.0f * size);
+    const vf far = (1.0f - small) / (1.0f + small);
+    vf p = splat(-5.70498872745e-3f);
+    p = p * square + 2.06390887954e-2f;
+    p = p * square - 5.37397155531e-2f;
+    p = p * square + 1.33314422036e-1f;
+    p = p * square - 3.33332819422e-1f;
+    const vf near = p * square * x + x;
+    return choose(size < 0.625f, near, choose(x < 0.0f, -far, far));
+}
+
+/* Written so that NaN passes: a diverged model must be noticed. */
+INLINE vf relu_of(vf x) {
+    return choose(x < 0.0f, splat(0.0f), x);
+}
+
+#define FORWARD(name)                                                                                         \
+    static void name##_forward(float *y, const float *x, int64_t n) {                                         \
+        FOR_VECTORS(i, n) store_upto(y + i, name##_of(load_upto(x + i, n - i)), n - i);                       \
+    }
+FORWARD(relu)
+FORWARD(tanh)
+FORWARD(sigmoid)
+
+#define BACKWARD(name, gradient)                                                                              \
+    static void name##_backward(float *dx, const float *dy, const float *y, int64_t n) {                      \
+        FOR_VECTORS(i, n) {                                                                                   \
+            const vf d = load_upto(dy + i, n - i), v = load_upto(y + i, n - i);                               \
+            store_upto(dx + i, gradient, n - i);                                                              \
+        }                                                                                                     \
+    }
+BACKWARD(relu, choose(v > 0.0f, d, splat(0.0f)))
+BACKWARD(tanh, d * (1.0f - v * v))
+BACKWARD(sigmoid, d * v * (1.0f - v))
+
+static float softmax(float *y, const float *x, int64_t n) {
+    float peak = x[0];
+    for (int64_t i = 1; i < n; i++) peak = x[i] > peak ? x[i] : peak;
+    vf sums = {0};
+    FOR_VECTORS(i, n) {
+        vf e = exponential(load_upto(x + i, n - i) - peak);
+        store_upto(y + i, e, n - i);
+        if (n - i < VL) e = load_n(y + i, n - i);
+        sums += e;
+    }
+    const float sum = sum_lanes(sums);
+    FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) / sum, n - i);
+    return peak + logf(sum);
+}
+
+static void add(float *y, const float *x, int64_t n) {
+    FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) + load_upto(x + i, n - i), n - i);
+}
+
+static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
+    FOR_VECTORS(j, n) {
+        vf total = load_upto(sum + j, n - j);
+        for (int64_t i = 0; i < m; i++) total += load_upto(a + i * n + j, n - j);
+        store_upto(sum + j, total, n - j);
+    }
+}
+
+static double sum_squares(const float *x, int64_t n) {
+    double sums[4] = {0}; /* independent, or the additions wait for one another */
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int lane = 0; lane < 4; lane++) sums[lane] += (double)x[i + lane] * x[i + lane];
+    for (; i < n; i++) sums[0] += (double)x[i] * x[i];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+static void sgd_step(float *w, float *v, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
+    const float scale = sgd->grad_scale, decay = sgd->weight_decay, mu = sgd->prox_mu;
+    FOR_VECTORS(i, n) {
+        const vf weight = load_upto(w + i, n - i);
+        vf step = load_upto(g + i, n - i) * scale + decay * weight;
+        if (mu != 0) step += mu * (weight - load_upto(w0 + i, n - i));
+        if (v != NULL) {
+            step += sgd->momentum * load_upto(v + i, n - i);
+            store_upto(v + i, step, n - i);
+        }
+        store_upto(w + i, weight - sgd->lr * step, n - i);
+    }
+}

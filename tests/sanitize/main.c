@@ -1,0 +1,122 @@
+/* main.c: the core without Python, for AddressSanitizer and UndefinedBehaviorSanitizer.
+ *
+ * Nets of awkward sizes are trained, differentiated, evaluated and asked, on whatever instruction set
+ * EDGEFL_ISA names; buffers are exactly as long as they must be. Ends with 0 if nothing was reported.
+ */
+#include "efl.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLES = 23 };
+
+static void require(int condition, const char *what) {
+    if (condition) return;
+    fprintf(stderr, "failed: %s\n", what);
+    exit(1);
+}
+
+static float *numbers(int64_t n) {
+    float *x = malloc((size_t)(n ? n : 1) * sizeof *x);
+    require(x != NULL, "malloc");
+    for (int64_t i = 0; i < n; i++) x[i] = sinf((float)i * 0.7f) * 0.3f;
+    return x;
+}
+
+static void use(efl_net *net, int64_t in) {
+    efl_error error;
+    const int64_t count = efl_net_num_params(net), size = efl_net_target_size(net);
+    const int64_t out = efl_net_size(net, efl_net_output(net));
+    float *params = numbers(count), *x = numbers(SAMPLES * in), *y = numbers(SAMPLES * size);
+    float *delta = numbers(count), *output = numbers(SAMPLES * out);
+    int64_t labels[SAMPLES] = {0};
+    const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES};
+    for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
+    for (int variant = 0; variant < 4; variant++) {
+        const efl_fit_options options = {.epochs = 2,
+                                         .batch_size = variant & 1 ? SAMPLES : 10,
+                                         .lr = 0.01,
+                                         .momentum = variant & 2 ? 0.9 : 0,
+                                         .weight_decay = 0.1,
+                                         .prox_mu = variant & 2 ? 0.1 : 0,
+                                         .clip_norm = variant & 2 ? 0.5 : 0};
+        efl_fit_result result;
+        require(efl_fit(net, params, &data, &options, delta, &result, &error) == EFL_OK, "fit");
+        require(isfinite(result.loss) && efl_all_finite(delta, count), "finite training");
+    }
+    double loss, accuracy;
+    require(efl_gradient(net, params, &data, delta, &error) == EFL_OK, "gradient");
+    require(efl_evaluate(net, params, &data, &loss, &accuracy, &error) == EFL_OK, "evaluate");
+    efl_predict(net, params, x, SAMPLES, output);
+    require(efl_all_finite(output, SAMPLES * out), "finite output");
+    if (size == 0) {
+        labels[SAMPLES - 1] = out + 1000;
+        require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "label refused");
+    }
+    free(params), free(x), free(y), free(delta), free(output);
+}
+
+/* input(rows, wide) -> dense -> activation -> dense -> add to itself -> flatten -> loss, tail */
+static void try_plan(int64_t rows, int64_t wide, int64_t hidden, const char *activation, const char *loss,
+                     int64_t batch) {
+    efl_node nodes[6] = {
+        {.op = "dense", .num_inputs = 1, .inputs = {0}, .num_params = 2, .params = {0, 1}},
+        {.num_inputs = 1, .inputs = {1}},
+        {.op = "dense", .num_inputs = 1, .inputs = {2}, .num_params = 1, .params = {2}},
+        {.op = "add", .num_inputs = 2, .inputs = {3, 2}},
+        {.op = "flatten", .num_inputs = 1, .inputs = {4}},
+        {.op = "log_softmax", .num_inputs = 1, .inputs = {5}},
+    };
+    strcpy(nodes[1].op, activation);
+    const efl_param params[3] = {{{2, {wide, hidden}}, 1}, {{1, {hidden}}, 1}, {{2, {hidden, hidden}}, 1}};
+    const efl_plan plan = {.input = {2, {rows, wide}},
+                           .num_nodes = 6,
+                           .nodes = nodes,
+                           .num_params = 3,
+                           .params = params,
+                           .loss = loss,
+                           .loss_input = 5,
+                           .output = 6};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "net");
+    use(net, rows * wide);
+    efl_net_free(net);
+
+    nodes[3].inputs[0] = 4;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "cycle refused");
+}
+
+static void try_codecs(void) {
+    uint8_t payload[4 * 37];
+    int64_t acc[37];
+    memset(payload, 0xFF, sizeof payload); /* NaN throughout */
+    memset(acc, 0x7F, sizeof acc);
+    require(isinf(efl_peak_f32(payload, 37)) && isinf(efl_peak_f16(payload, 74)), "NaN is seen");
+    for (int fill = 0; fill < 256; fill++) {
+        memset(payload, fill, sizeof payload);
+        efl_accumulate_f32(acc, payload, INT64_MAX, 37);
+        efl_accumulate_f16(acc, payload, -1, 37);
+    }
+    require(efl_crc32c(0, (const uint8_t *)"123456789", 9) == 0xE3069283u, "crc32c");
+    for (int64_t n = 0; n < 37; n++) efl_crc32c(0, payload + 1, n);
+}
+
+int main(void) {
+    static const int64_t sizes[] = {1, 3, 17, 200};
+    static const char *const activations[] = {"relu", "tanh", "sigmoid", "softmax", "log_softmax"};
+    static const char *const losses[] = {"cross_entropy", "bce", "mse"};
+    efl_error error;
+    require(efl_isa_select(getenv("EDGEFL_ISA"), &error) == EFL_OK, "instruction set");
+    efl_crc32c_init();
+    try_codecs();
+    int turn = 0;
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++)
+            for (int loss = 0; loss < 3; loss++, turn++)
+                try_plan(1 + turn % 3, sizes[i], sizes[j], activations[turn % 5], losses[loss], 1 + turn % 11);
+    printf("%s: %d plans, nothing found\n", efl_isa(), turn);
+    return 0;
+}

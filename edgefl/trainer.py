@@ -20,8 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .errors import DataError, EdgeFLError, UsageError
+from .errors import DataError, EdgeFLError, UsageError, nearest
 from .plan import Plan
+
+
+OPTIMIZERS = ("sgd", "nesterov", "adam")
 
 
 class Cancelled(EdgeFLError):
@@ -60,7 +63,9 @@ class Trainer:
         if max_arena_bytes is not None:
             _check_count("max_arena_bytes", max_arena_bytes)
         self.plan = plan
+        self._max_arena_bytes = max_arena_bytes
         self._net = _core.Net(plan, batch, max_arena_bytes)
+        self._batch = batch
         self._lock = threading.Lock()
 
     @property
@@ -88,23 +93,31 @@ class Trainer:
         clip_norm: float | None = None,
         max_steps: int | None = None,
         seed: int = 0,
+        optimizer: str = "sgd",
     ) -> LocalResult:
         """Minibatch SGD from `params` (P,); `batch_size` None is all the data at once, in its given order.
 
         x (n, *input_shape); y (n,) integer labels or (n, *outputs) float targets. A step clips the gradient of
         the batch's mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params)
-        (FedProx, Li et al. 2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does. The last
+        (FedProx, Li et al. 2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
+        `optimizer` "nesterov", or "adam" (Kingma and Ba 2015), whose beta1 is `momentum` or else 0.9. The last
         batch may be short. Same seed, plan and isa: same bits. Raises UsageError, DataError, Diverged, Cancelled.
         """
+        if optimizer not in OPTIMIZERS:
+            raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")
+        if optimizer == "adam":
+            momentum = momentum or 0.9
         rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "prox_mu": prox_mu}
         _check_counts(epochs=epochs, batch_size=batch_size, max_steps=max_steps)
         _check_rates(**rates, clip_norm=clip_norm)
         start, inputs, targets, n = self._data(params, x, y)
+        self._hold(min(batch_size or n, n))
         delta = np.empty_like(start)
+        kind = {"nesterov": optimizer == "nesterov", "adam": optimizer == "adam"}
         options = {"epochs": epochs, "batch_size": batch_size or n, "max_steps": max_steps or 0}
         with self._lock:
             done = self._net.fit(
-                start, inputs, targets, delta, **options, **rates, clip_norm=clip_norm or 0.0, seed=seed % 2**64
+                start, inputs, targets, delta, **options, **rates, **kind, clip_norm=clip_norm or 0.0, seed=seed % 2**64
             )
         if done is None:
             raise Cancelled("training was cancelled: start the round's training again to take part")
@@ -119,7 +132,8 @@ class Trainer:
 
     def gradient(self, params: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
         """(P,) float32, the gradient of the mean loss over all of x; zero for state."""
-        start, inputs, targets, _ = self._data(params, x, y)
+        start, inputs, targets, n = self._data(params, x, y)
+        self._hold(n)
         gradient = np.empty_like(start)
         with self._lock:
             self._net.gradient(start, inputs, targets, gradient)
@@ -139,6 +153,13 @@ class Trainer:
         with self._lock:
             self._net.predict(start, inputs.reshape(-1), output.reshape(-1))
         return output
+
+    def _hold(self, batch: int) -> None:
+        """Batch normalization sees a batch whole: make the arena large enough for it, or raise ModelError."""
+        with self._lock:
+            if self._net.mixes_samples and batch > self._batch:
+                self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
+                self._batch = batch
 
     def _data(
         self, params: ArrayLike, x: ArrayLike, y: ArrayLike
@@ -167,14 +188,15 @@ class Trainer:
         return _float32("x", array)
 
     def _labels(self, y: NDArray, n: int) -> NDArray[np.int64]:
-        if y.shape != (n,):
-            raise DataError(f"y has shape {y.shape}, expected one label a sample, ({n},): reshape y")
+        shape = (n, *self._net.shapes[self.plan.loss_input][:-1])
+        if y.shape != shape:
+            raise DataError(f"y has shape {y.shape}, expected integer labels {shape}: reshape y")
         if y.dtype.kind not in "iub":
             takes = f"loss {self.plan.loss!r} takes integer labels"
             raise DataError(f"y is {y.dtype}, {takes}: cast y, or load the model with loss='mse'")
         if y.dtype == np.uint64 and y.max() > np.iinfo(np.int64).max:
             raise DataError(f"label {y.max()} is out of range: map the labels to the model's classes")
-        return np.ascontiguousarray(y, np.int64)
+        return np.ascontiguousarray(y, np.int64).reshape(-1)
 
     def _targets(self, y: NDArray, n: int) -> NDArray[np.float32]:
         """A single output may come without its axis, as (n,)."""

@@ -57,7 +57,7 @@ def exercise(plan):
     n = 5
     params = np.full(net.num_params, 0.1, np.float32)
     x = np.linspace(-1, 1, n * int(np.prod(net.shapes[0])), dtype=np.float32)
-    y = np.zeros(n * net.target_size, np.float32) if net.target_size else np.zeros(n, np.int64)
+    y = np.zeros(n * net.target_size, np.float32) if net.target_size else np.zeros(n * net.label_count, np.int64)
     out, delta = np.empty(n * int(np.prod(net.shapes[plan.output])), np.float32), np.empty_like(params)
     net.predict(params, x, out)
     net.gradient(params, x, y, delta)
@@ -105,9 +105,8 @@ def chain(**changes):
         ({"input_shape": [1, 1, 1, 1, 1]}, "5 axes"),
         ({"loss_input": 0}, "no node's value"),
         ({"output": 2}, "no node's value"),
-        ({"input_shape": [2, 3]}, "needs one axis"),
+        ({"loss_input": 1, "output": 1, "input_shape": [], "nodes": [Node("dense", [0], [0])]}, "last axis"),
         ({"input_shape": [2**70]}, "too large"),
-        ({"input_dtype": "int64"}, "int64 input"),
     ],
 )
 def test_a_wrong_plan_is_refused_by_name(changes, says):
@@ -120,7 +119,7 @@ def test_the_arena_is_bounded():
     assert Trainer(chain(), batch=8, max_arena_bytes=needed).arena_bytes == needed
     with pytest.raises(ModelError, match=f"needs {needed} bytes .* lower batch"):
         Trainer(chain(), batch=8, max_arena_bytes=needed - 1)
-    with pytest.raises(ModelError, match="no memory"):
+    with pytest.raises(ModelError, match="smaller model"):
         Trainer(chain(params=[Param("w", [3, 2])] + [Param("x", [2**15, 2**15])] * 60_000))
     with pytest.raises(UsageError):
         Trainer(chain(), batch=0)

@@ -81,6 +81,43 @@ static gemm_panel *const panels[GEMM_COLS][2] = {
 #endif
 };
 
+/* As gemm_tile with a gradient for a result, which moves w instead of being stored. */
+INLINE void update_tile(const int rows, const int cols, float *w, float *v, const float *w0, const float *a,
+                        int64_t a_row, int64_t a_col, const float *b, const efl_sgd *sgd, int64_t n, int64_t k,
+                        int64_t width) {
+    vf sum[GEMM_ROWS][GEMM_COLS] = {{{0}}};
+    for (int64_t p = 0; p < k; p++) {
+        vf right[GEMM_COLS];
+#pragma GCC unroll 8
+        for (int j = 0; j < cols; j++) right[j] = load_upto(b + p * n + j * VL, width - j * VL);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const vf left = splat(a[i * a_row + p * a_col]);
+#pragma GCC unroll 8
+            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < cols; j++) {
+            const int64_t at = i * n + j * VL;
+            sgd_lanes(w + at, v == NULL ? NULL : v + at, NULL, sum[i][j], w0 + at, sgd, width - j * VL);
+        }
+    }
+}
+
+static void gemm_update(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
+                        const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k) {
+    for (int64_t j = 0; j < n; j += VL) {
+        for (int64_t i = 0; i < m; i++) {
+            const int64_t at = i * n + j;
+            update_tile(1, 1, w + at, v == NULL ? NULL : v + at, w0 + at, a + i * a_row, a_row, a_col, b + j, sgd, n,
+                        k, n - j);
+        }
+    }
+}
+
 static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias,
                  int64_t m, int64_t n, int64_t k, int accumulate) {
     for (int64_t j = 0; j < n; j += GEMM_COLS * VL) {

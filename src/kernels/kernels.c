@@ -38,4 +38,5 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .softmax = softmax,
     .sum_squares = sum_squares,
     .sgd_step = sgd_step,
+    .gemm_update = gemm_update,
 };

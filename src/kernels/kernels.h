@@ -14,10 +14,12 @@
 
 #include <stdint.h>
 
-/* What one SGD step does to a weight; see efl_fit for the meaning. */
+/* What one step of a local optimizer does to a weight; see efl_fit for the meaning. */
 typedef struct {
     float lr, momentum, weight_decay, prox_mu;
     float grad_scale; /* 1, or what clipping shrinks the gradient by */
+    int nesterov, adam;
+    float bias1, bias2; /* Adam's corrections in this step: 1 - beta1^t, 1 - beta2^t */
 } efl_sgd;
 
 typedef struct {
@@ -44,8 +46,11 @@ typedef struct {
     float (*softmax)(float *y, const float *x, int64_t n);
 
     double (*sum_squares)(const float *x, int64_t n);
-    /* w, v (NULL without momentum), g the gradient, w0 the round's start: all (N) */
-    void (*sgd_step)(float *w, float *v, const float *g, const float *w0, const efl_sgd *sgd, int64_t n);
+    /* w, v (NULL without momentum), s (Adam's second moment, else NULL), g the gradient, w0 the round's start: (N) */
+    void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n);
+    /* As gemm with g(M,N) = a(M,K) b(K,N) for a gradient that exists in registers only: sgd_step on w(M,N). */
+    void (*gemm_update)(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
+                        const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
 } efl_kernel_table;
 
 extern const efl_kernel_table *efl_kernels;

@@ -27,7 +27,7 @@ static void backward_add(const efl_op_run *run) {
 }
 
 const efl_op efl_op_add = {
-    .name = "add", .num_inputs = 2, .infer = infer_add, .forward = forward_add, .backward = backward_add};
+    .name = "add", .min_inputs = 2, .max_inputs = 2, .infer = infer_add, .forward = forward_add, .backward = backward_add};
 
 static int infer_flatten(efl_op_shapes *s, efl_error *error) {
     (void)error;
@@ -36,4 +36,4 @@ static int infer_flatten(efl_op_shapes *s, efl_error *error) {
     return EFL_OK;
 }
 
-const efl_op efl_op_flatten = {.name = "flatten", .flags = EFL_ALIAS, .num_inputs = 1, .infer = infer_flatten};
+const efl_op efl_op_flatten = {.name = "flatten", .flags = EFL_ALIAS, .min_inputs = 1, .max_inputs = 1, .infer = infer_flatten};

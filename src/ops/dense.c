@@ -27,13 +27,17 @@ static void forward(const efl_op_run *run) {
 static void backward(const efl_op_run *run) {
     const int64_t in = run->shapes->w[0].dim[0], out = run->shapes->w[0].dim[1], m = rows(run);
     if (run->dx[0] != NULL) efl_kernels->gemm_nt(run->dx[0], run->dy, run->w[0], m, in, out);
+    const efl_update *u = run->update;
+    if (u != NULL) efl_kernels->gemm_update(u->w, u->v, u->w0, run->x[0], 1, in, run->dy, u->sgd, in, out, m);
     if (run->dw[0] != NULL) efl_kernels->gemm(run->dw[0], run->x[0], 1, in, run->dy, NULL, in, out, m, 1);
     if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, m, out);
 }
 
 const efl_op efl_op_dense = {
     .name = "dense",
-    .num_inputs = 1,
+    .flags = EFL_READS_X | EFL_FUSES,
+    .min_inputs = 1,
+    .max_inputs = 1,
     .min_params = 1,
     .max_params = 2,
     .infer = infer,

@@ -18,7 +18,7 @@ static int64_t argmax(const float *x, int64_t n) {
 /* log sum exp(x) - x[label]; d/dx = softmax(x) - onehot(label) */
 static double run_cross_entropy(efl_loss_run *run) {
     double loss = 0;
-    for (int64_t b = 0; b < run->batch; b++) {
+    for (int64_t b = 0; b < run->rows; b++) {
         const float *x = run->logits + b * run->size;
         const int64_t label = run->labels[b];
         double peak = x[argmax(x, run->size)], sum = 0;
@@ -39,7 +39,7 @@ static double run_cross_entropy(efl_loss_run *run) {
 /* max(x, 0) - x t + log(1 + e^-|x|): no exponential overflows; d/dx = sigmoid(x) - t */
 static double run_bce(efl_loss_run *run) {
     double loss = 0;
-    const int64_t n = run->batch * run->size;
+    const int64_t n = run->rows * run->size;
     for (int64_t i = 0; i < n; i++) {
         const double x = run->logits[i], t = run->targets[i];
         loss += (x < 0 ? 0 : x) - x * t + log1p(exp(-fabs(x)));
@@ -55,7 +55,7 @@ static double run_bce(efl_loss_run *run) {
 /* (x - t)^2; d/dx = 2 (x - t) */
 static double run_mse(efl_loss_run *run) {
     double loss = 0;
-    for (int64_t i = 0; i < run->batch * run->size; i++) {
+    for (int64_t i = 0; i < run->rows * run->size; i++) {
         const float error = run->logits[i] - run->targets[i];
         loss += (double)error * error;
         if (run->dlogits != NULL) run->dlogits[i] = 2 * error * run->scale;

@@ -7,6 +7,7 @@ import pytest
 from gradcheck import check, fused_equals_buffered
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_core_isa import run
 from windows import FORWARDS, conv_plan, depthwise_plan
 
 from edgefl import _core
@@ -23,7 +24,12 @@ CONVS = {
     "DS-CNN's first layer": ((13, 6, 1), (10, 4), 3, dict(stride=(2, 2), pads=(4, 1, 5, 1))),
     "stride above kernel": ((9, 8, 2), (2, 2), 2, dict(stride=(3, 4))),
     "dilation": ((7, 8, 2), (3, 2), 3, dict(dilation=(2, 3), pads=(2, 1, 1, 2))),
-    "dilation and stride with a common divisor": ((11, 10, 2), (3, 3), 2, dict(dilation=(2, 3), stride=(4, 2), pads=(3, 2, 1, 4))),
+    "dilation and stride with a common divisor": (
+        (11, 10, 2),
+        (3, 3),
+        2,
+        dict(dilation=(2, 3), stride=(4, 2), pads=(3, 2, 1, 4)),
+    ),
     "groups": ((5, 4, 6), (3, 2), 4, dict(groups=2, pads=(1, 0, 1, 1))),
     "groups of one": ((4, 4, 3), (2, 2), 6, dict(groups=3, stride=(2, 1))),
     "pads beyond the kernel": ((3, 3, 2), (2, 2), 2, dict(pads=(3, 2, 4, 3))),
@@ -67,7 +73,14 @@ def fits(shape, kernel, options):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.tuples(st.integers(1, 7), st.integers(1, 9)), st.integers(1, 3), pairs, st.integers(1, 3), st.integers(1, 3), windows)
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 9)),
+    st.integers(1, 3),
+    pairs,
+    st.integers(1, 3),
+    st.integers(1, 3),
+    windows,
+)
 def test_any_window(image, channels, kernel, out, groups, options):
     shape = (*image, channels * groups)
     if fits(shape, kernel, options):
@@ -80,10 +93,20 @@ def test_wide_layers_fill_every_tile(channels, out):
     """K beyond one block of the cache, every width of column panel, more samples than are padded together."""
     rng = np.random.default_rng(channels)
     ints = [1, 1, 1, 1, 1, 1, 1, 1, 1]
-    plan = Plan([5, 7, channels], [Node("conv", [0], [0, 1], ints)], [Param("w", [3, 3, channels, out]), Param("b", [out])], "mse", 1, 1)
+    plan = Plan(
+        [5, 7, channels],
+        [Node("conv", [0], [0, 1], ints)],
+        [Param("w", [3, 3, channels, out]), Param("b", [out])],
+        "mse",
+        1,
+        1,
+    )
     net = _core.Net(plan, 20)
     params = rng.normal(0, 0.1, plan.num_params).astype(np.float32)
-    x, y = rng.normal(0, 1, (19, 5, 7, channels)).astype(np.float32), rng.normal(0, 1, (19, 5, 7, out)).astype(np.float32)
+    x, y = (
+        rng.normal(0, 1, (19, 5, 7, channels)).astype(np.float32),
+        rng.normal(0, 1, (19, 5, 7, out)).astype(np.float32),
+    )
     w, b = np.split(np.float64(params), [plan.params[0].size])
     expected = FORWARDS["conv"](plan.nodes[0], np.float64(x), w.reshape(3, 3, channels, out), b)
     got, gradient = np.empty_like(y), np.empty_like(params)
@@ -100,6 +123,40 @@ def test_wide_layers_fill_every_tile(channels, out):
 def test_fused_equals_buffered():
     fused_equals_buffered(conv_plan((5, 6, 3), (3, 3), 4, stride=(2, 1), pads=(1, 1, 1, 1)))
     fused_equals_buffered(depthwise_plan((5, 6, 3), (3, 3), 2, pads=(1, 1, 1, 1)))
+
+
+WINDOWS_SCRIPT = """
+import sys
+import numpy as np
+from edgefl.plan import Node, Param, Plan
+from edgefl.trainer import Trainer
+
+params = [Param("w", [5, 3, 3, 37]), Param("b", [37]), Param("d", [3, 3, 74]), Param("p", [1, 1, 74, 19])]
+nodes = [
+    Node("conv", [0], [0, 1], [1, 2, 2, 1, 2, 1, 1, 1, 1]),
+    Node("maxpool", [1], [], [2, 3, 2, 1, 0, 1, 0, 1]),
+    Node("depthwise", [2], [2], [2, 1, 1, 1, 1, 1, 1, 1]),
+    Node("conv", [3], [3], [1, 1, 0, 0, 0, 0, 1, 1, 1]),
+    Node("avgpool", [4], [], [3, 3, 1, 1, 1, 1, 1, 1, 0]),
+    Node("flatten", [5]),
+]
+plan = Plan([11, 13, 3], nodes, params, "cross_entropy", 6, 6)
+rng = np.random.default_rng(0)
+w = rng.standard_normal(plan.num_params).astype(np.float32) * 0.2
+x, y = rng.standard_normal((21, 11, 13, 3)).astype(np.float32), rng.integers(0, 10, 21)
+trainer = Trainer(plan)
+result = trainer.fit(w, x, y, epochs=2, lr=0.01, momentum=0.9, seed=3)
+print(trainer.isa, file=sys.stderr)
+sys.stdout.buffer.write(result.delta.tobytes() + trainer.predict(w, x).tobytes())
+"""
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_each_instruction_set_agrees_with_the_baseline(isa):
+    name, got = run(isa, WINDOWS_SCRIPT)
+    baseline, expected = run("baseline", WINDOWS_SCRIPT)
+    assert (name, baseline) == (isa, "baseline")
+    assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 GOOD = [1, 1, 0, 0, 0, 0, 1, 1, 1]

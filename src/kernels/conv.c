@@ -11,48 +11,64 @@
 #define PRODUCT_COLS 2 /* 12 sums of 16 */
 #endif
 #define PRODUCT_ROWS(cols) ((cols) == PRODUCT_COLS ? 6 : 8)
-#define CHANNEL_ROWS 9              /* the taps of a 3 x 3 window */
-#define PRODUCT_BLOCK (24 * 1024)   /* bytes of b in the first cache */
+#define CHANNEL_ROWS 9            /* the taps of a 3 x 3 window */
+#define PRODUCT_BLOCK (24 * 1024) /* bytes of b in the first cache */
 
-/* One tile: out[i](N) of `rows` rows and `cols` vectors, the last one of `tail` lanes if `partial`. Matrix products
- * multiply left[i][..] by vectors of b; products of channels multiply vectors of both. What is const is a constant
- * in every call, so that the sums are registers. A row may be there twice: it is stored twice. */
-INLINE void product_tile(const int rows, const int cols, const int partial, const int channels,
-                         const efl_product *p, const float *const *left, float *const *out, int64_t column,
-                         int64_t tail) {
-    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
-    vf sum[CHANNEL_ROWS][PRODUCT_COLS];
+/* What a tile starts from: c, the bias, or nothing. */
+INLINE void tile_start(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const int cols, const int partial,
+                       const efl_product *p, float *const *out, int64_t column, int64_t tail) {
 #pragma GCC unroll 9
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
         for (int j = 0; j < cols; j++) {
-            const float *start = p->accumulate ? out[i] : p->bias == NULL ? NULL : p->bias + column;
-            if (start == NULL)
-                sum[i][j] = splat(0);
+            const int whole = !partial || j < cols - 1;
+            const int64_t at = column + j * VL;
+            if (p->accumulate)
+                sum[i][j] = whole ? load(out[i] + at) : load_n(out[i] + at, tail);
+            else if (p->bias != NULL)
+                sum[i][j] = whole ? load(p->bias + at) : load_n(p->bias + at, tail);
             else
-                sum[i][j] = partial && j == cols - 1 ? load_n(start + j * VL, tail) : load(start + j * VL);
+                sum[i][j] = splat(0);
         }
     }
+}
+
+/* One step of K. Matrix products multiply left[i][at] by vectors of b; products of channels multiply vectors of
+ * both. */
+INLINE void tile_step(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const int cols, const int partial,
+                      const int channels, const float *const *left, int64_t at, const float *b, int64_t tail) {
+    vf right[PRODUCT_COLS];
+#pragma GCC unroll 4
+    for (int j = 0; j < cols; j++)
+        right[j] = partial && j == cols - 1 ? load_n(b + j * VL, tail) : load(b + j * VL);
+#pragma GCC unroll 9
+    for (int i = 0; i < rows; i++) {
+        vf factor;
+        if (channels)
+            factor = partial ? load_n(left[i] + at, tail) : load(left[i] + at);
+        else
+            factor = splat(left[i][at]);
+#pragma GCC unroll 4
+        for (int j = 0; j < cols; j++) sum[i][j] += factor * right[j];
+    }
+}
+
+/* One tile: out[i](N) of `rows` rows and `cols` vectors, the last one of `tail` lanes if `partial`; `steps` of the
+ * inner level of K, 0: as many as p says. What is const is a constant in every call, so that the sums are registers.
+ * A row may be there twice: it is stored twice. */
+INLINE void product_tile(const int rows, const int cols, const int partial, const int channels, const int steps,
+                         const efl_product *p, const float *const *left, float *const *out, int64_t column,
+                         int64_t tail) {
+    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
+    vf sum[CHANNEL_ROWS][PRODUCT_COLS];
+    tile_start(sum, rows, cols, partial, p, out, column, tail);
     for (int64_t outer = 0; outer < p->k[0]; outer++) {
         for (int64_t middle = 0; middle < p->k[1]; middle++) {
-            int64_t at = outer * p->a_k[0] + middle * p->a_k[1];
+            int64_t at = outer * p->a_k[0] + middle * p->a_k[1] + (channels ? column : 0);
             const float *b = p->b + column + outer * p->b_k[0] + middle * p->b_k[1];
-            for (int64_t inner = p->k[2]; inner > 0; inner--, at += left_step, b += right_step) {
-                vf right[PRODUCT_COLS];
-#pragma GCC unroll 4
-                for (int j = 0; j < cols; j++)
-                    right[j] = partial && j == cols - 1 ? load_n(b + j * VL, tail) : load(b + j * VL);
-#pragma GCC unroll 9
-                for (int i = 0; i < rows; i++) {
-                    vf factor;
-                    if (channels)
-                        factor = partial ? load_n(left[i] + at, tail) : load(left[i] + at);
-                    else
-                        factor = splat(left[i][at]);
-#pragma GCC unroll 4
-                    for (int j = 0; j < cols; j++) sum[i][j] += factor * right[j];
-                }
-            }
+#pragma GCC unroll 3
+            for (int64_t inner = steps ? steps : p->k[2]; inner > 0; inner--, at += left_step, b += right_step)
+                tile_step(sum, rows, cols, partial, channels, left, at, b, tail);
         }
     }
 #pragma GCC unroll 9
@@ -60,9 +76,9 @@ INLINE void product_tile(const int rows, const int cols, const int partial, cons
 #pragma GCC unroll 4
         for (int j = 0; j < cols; j++) {
             if (partial && j == cols - 1)
-                store_n(out[i] + j * VL, sum[i][j], tail);
+                store_n(out[i] + column + j * VL, sum[i][j], tail);
             else
-                store(out[i] + j * VL, sum[i][j]);
+                store(out[i] + column + j * VL, sum[i][j]);
         }
     }
 }
@@ -105,10 +121,9 @@ INLINE void walk(product_walk *w, const efl_product *p, const float **left, floa
         const float *left[PRODUCT_ROWS(cols)];                                                                \
         float *out[PRODUCT_ROWS(cols)];                                                                       \
         product_walk w = walk_from_start(p);                                                                  \
-        w.c += column;                                                                                        \
         for (int64_t rows = w.left; rows > 0; rows -= PRODUCT_ROWS(cols)) {                                   \
             walk(&w, p, left, out, PRODUCT_ROWS(cols));                                                       \
-            product_tile(PRODUCT_ROWS(cols), cols, partial, 0, p, left, out, column, tail);                   \
+            product_tile(PRODUCT_ROWS(cols), cols, partial, 0, 0, p, left, out, column, tail);                   \
         }                                                                                                     \
     }
 
@@ -184,6 +199,15 @@ static void product(const efl_product *given) {
         product_columns(&p, j, p.n - j < PRODUCT_COLS * VL ? p.n - j : PRODUCT_COLS * VL);
 }
 
+/* Not inline: the tile needs all registers for itself. */
+static __attribute__((noinline)) void channel_tiles(const efl_product *p, const float *const *left, float *const *out) {
+    int64_t j = 0;
+    if (p->k[2] == 3) /* short loops cost more than what they do, and most windows are 3 wide */
+        for (; j + VL <= p->n; j += VL) product_tile(CHANNEL_ROWS, 1, 0, 1, 3, p, left, out, j, 0);
+    for (; j + VL <= p->n; j += VL) product_tile(CHANNEL_ROWS, 1, 0, 1, 0, p, left, out, j, 0);
+    if (j < p->n) product_tile(CHANNEL_ROWS, 1, 1, 1, 0, p, left, out, j, p->n - j);
+}
+
 static void product_of_channels(const efl_product *given) {
     const float *left[CHANNEL_ROWS];
     float *out[CHANNEL_ROWS];
@@ -192,13 +216,7 @@ static void product_of_channels(const efl_product *given) {
     product_walk w = walk_from_start(&p);
     for (int64_t rows = w.left; rows > 0; rows -= CHANNEL_ROWS) {
         walk(&w, &p, left, out, CHANNEL_ROWS);
-        for (int64_t j = 0; j < p.n; j += VL) {
-            if (p.n - j < VL)
-                product_tile(CHANNEL_ROWS, 1, 1, 1, &p, left, out, j, p.n - j);
-            else
-                product_tile(CHANNEL_ROWS, 1, 0, 1, &p, left, out, j, 0);
-            for (int i = 0; i < CHANNEL_ROWS; i++) left[i] += VL, out[i] += VL;
-        }
+        channel_tiles(&p, left, out);
     }
 }
 

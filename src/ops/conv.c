@@ -7,13 +7,15 @@
 
 static efl_window window_of(const efl_op_shapes *s) {
     const efl_shape *x = &s->x[0], *k = &s->w[0];
-    return (efl_window){.x = {x->dim[0], x->dim[1], x->dim[2]}, .y = {0, 0, k->dim[3]}, .kernel = {k->dim[0], k->dim[1]}};
+    return (efl_window){
+        .x = {x->dim[0], x->dim[1], x->dim[2]}, .y = {0, 0, k->dim[3]}, .kernel = {k->dim[0], k->dim[1]}};
 }
 
 static int infer(efl_op_shapes *s, efl_error *error) {
     const efl_shape *x = &s->x[0], *k = &s->w[0], *b = &s->w[1];
     const int64_t groups = s->node->ints[8];
-    if (x->ndim != 3 || k->ndim != 4) return efl_fail(error, EFL_MODEL, "needs an input (H, W, C) and a weight of 4 axes");
+    if (x->ndim != 3 || k->ndim != 4)
+        return efl_fail(error, EFL_MODEL, "needs an input (H, W, C) and a weight of 4 axes");
     if (groups < 1 || x->dim[2] % groups != 0 || k->dim[3] % groups != 0 || k->dim[2] != x->dim[2] / groups)
         return efl_fail(error, EFL_MODEL, "needs a weight (KH, KW, C / groups, O), groups dividing C and O");
     if (s->node->num_params == 2 && (b->ndim != 1 || b->dim[0] != k->dim[3]))
@@ -37,16 +39,12 @@ static efl_window geometry(const efl_op_run *run) {
     return w;
 }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static void forward(const efl_op_run *run) {
     const efl_window w = geometry(run);
     const efl_padded in = efl_pad_input(&w, 1);
     const int64_t groups = run->shapes->node->ints[8], depth = w.x[2] / groups, out = w.y[2] / groups;
     for (int64_t first = 0, n; first < run->batch; first += n) {
-        n = smaller(in.group, run->batch - first);
+        n = efl_smaller(in.group, run->batch - first);
         const float *x = efl_pad(&in, run->scratch, run->x[0] + first * efl_image_size(w.x), n);
         efl_product p = efl_window_product(&w, &in, n, w.y[2], depth, w.y[2]);
         p.n = out;
@@ -64,7 +62,7 @@ static void backward_weight(const efl_op_run *run, const efl_window *w) {
     const efl_padded in = efl_pad_input(w, 1);
     const int64_t groups = run->shapes->node->ints[8], depth = w->x[2] / groups, out = w->y[2] / groups;
     for (int64_t first = 0, n; first < run->batch; first += n) {
-        n = smaller(in.group, run->batch - first);
+        n = efl_smaller(in.group, run->batch - first);
         const float *x = efl_pad(&in, run->scratch, run->x[0] + first * efl_image_size(w->x), n);
         efl_product p = efl_window_product(w, &in, n, w->y[2], depth, w->y[2]);
         efl_product_exchange(&p);
@@ -103,13 +101,13 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
     float *weight = run->scratch, *room = weight + efl_shape_size(k);
     efl_kernels->transpose(weight, run->w[0], k->dim[0] * k->dim[1], k->dim[2], k->dim[3]);
     for (int64_t first = 0, n; first < run->batch; first += n) {
-        n = smaller(padded.group, run->batch - first);
+        n = efl_smaller(padded.group, run->batch - first);
         float *dx = run->dx[0] + first * size;
         const float *dy = efl_pad(&padded, room, run->dy + first * efl_image_size(w->y), n);
         /* Pixels between strides may reach no output. */
         if (w->stride[0] > 1 || w->stride[1] > 1) memset(dx, 0, (size_t)(n * size) * sizeof *dx);
-        for (int64_t row = 0; row < smaller(w->stride[0], w->x[0]); row++)
-            for (int64_t column = 0; column < smaller(w->stride[1], w->x[1]); column++)
+        for (int64_t row = 0; row < efl_smaller(w->stride[0], w->x[0]); row++)
+            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]); column++)
                 backward_residue(run, w, &padded, dy, weight, dx, n, row, column);
     }
 }

@@ -10,7 +10,8 @@
 
 static efl_window window_of(const efl_op_shapes *s) {
     const efl_shape *x = &s->x[0], *k = &s->w[0];
-    return (efl_window){.x = {x->dim[0], x->dim[1], x->dim[2]}, .y = {0, 0, k->dim[2]}, .kernel = {k->dim[0], k->dim[1]}};
+    return (efl_window){
+        .x = {x->dim[0], x->dim[1], x->dim[2]}, .y = {0, 0, k->dim[2]}, .kernel = {k->dim[0], k->dim[1]}};
 }
 
 static int infer(efl_op_shapes *s, efl_error *error) {
@@ -40,15 +41,11 @@ static efl_window geometry(const efl_op_run *run) {
     return w;
 }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Forward, or where dw is given the weights' gradient: what one writes, the other reads. */
 static void slide(const efl_op_run *run, const efl_window *w, float *dw) {
     const efl_padded in = efl_pad_input(w, w->y[2] / w->x[2]);
     for (int64_t first = 0, n; first < run->batch; first += n) {
-        n = smaller(in.group, run->batch - first);
+        n = efl_smaller(in.group, run->batch - first);
         const int64_t at = first * efl_image_size(w->y);
         efl_product p = efl_window_product(w, &in, n, w->y[2], 1, w->y[2]);
         p.n = w->y[2];
@@ -81,13 +78,13 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
     const int64_t size = efl_image_size(w->x), channels = w->y[2], repeat = channels / w->x[2];
     const int64_t most = repeat > 1 ? 1 : padded.group;
     for (int64_t first = 0, n; first < run->batch; first += n) {
-        n = smaller(most, run->batch - first);
+        n = efl_smaller(most, run->batch - first);
         float *dx = repeat > 1 ? run->scratch + padded.room : run->dx[0] + first * size;
         const float *dy = efl_pad(&padded, run->scratch, run->dy + first * efl_image_size(w->y), n);
         /* Pixels between strides may reach no output. */
         if (w->stride[0] > 1 || w->stride[1] > 1) memset(dx, 0, (size_t)(n * size * repeat) * sizeof *dx);
-        for (int64_t row = 0; row < smaller(w->stride[0], w->x[0]); row++) {
-            for (int64_t column = 0; column < smaller(w->stride[1], w->x[1]); column++) {
+        for (int64_t row = 0; row < efl_smaller(w->stride[0], w->x[0]); row++) {
+            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]); column++) {
                 int64_t offsets[3];
                 efl_product p;
                 if (!efl_window_residue(&p, offsets, w, &padded, n, row, column, channels, 1, channels)) continue;

@@ -26,6 +26,9 @@ typedef struct {
 /* What x must be padded to, with every channel `repeat` times; what dy, of so many channels, must be padded to. */
 efl_padded efl_pad_input(const efl_window *w, int64_t repeat);
 efl_padded efl_pad_output(const efl_window *w, int64_t channels);
+static inline int64_t efl_smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 static inline int64_t efl_image_size(const int64_t *size) {
     return size[0] * size[1] * size[2];
 }

@@ -33,9 +33,9 @@ sys.stdout.buffer.write(result.delta.tobytes() + trainer.predict(w, x).tobytes()
 """
 
 
-def run(isa):
+def run(isa, script=SCRIPT):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env={**os.environ, "EDGEFL_ISA": isa}, capture_output=True, check=False
+        [sys.executable, "-c", script], env={**os.environ, "EDGEFL_ISA": isa}, capture_output=True, check=False
     )
     if b"not supported by this processor" in done.stderr:
         pytest.skip(f"this processor has no {isa}")

@@ -10,6 +10,8 @@
 #include "crc32c_hw.c"
 #include "elementwise.c"
 #include "gemm.c"
+#include "conv.c"
+#include "pool.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -39,4 +41,11 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .sum_squares = sum_squares,
     .sgd_step = sgd_step,
     .gemm_update = gemm_update,
+    .product = product,
+    .product_of_channels = product_of_channels,
+    .transpose = transpose,
+    .maxpool = maxpool,
+    .maxpool_backward = maxpool_backward,
+    .avgpool = avgpool,
+    .avgpool_backward = avgpool_backward,
 };

@@ -22,6 +22,25 @@ typedef struct {
     float bias1, bias2; /* Adam's corrections in this step: 1 - beta1^t, 1 - beta2^t */
 } efl_sgd;
 
+/* c[m] = sum over k of a[m, k] b[k], each c[m] and b[k] a row of n floats; m and k count three levels, outer to inner:
+ * a[m, k] is at a + m . a_m + k . a_k, c[m] at c + m . c_m, b[k] at b + k . b_k (a_m and so on in floats, may be
+ * negative). Where taps are k and pixels m it is a convolution; with m and k exchanged, its weights' gradient. */
+typedef struct {
+    const float *a, *b;
+    const float *bias; /* (n) to start from, or NULL */
+    float *c;
+    int accumulate; /* start from c instead */
+    int64_t n, m[3], k[3]; /* all > 0 */
+    int64_t a_m[3], a_k[3], b_k[3], c_m[3];
+} efl_product;
+
+/* A window that slides over an image: (rows, columns) of each, x and y with their channels. */
+typedef struct {
+    int64_t x[3], y[3];
+    int64_t kernel[2], stride[2], dilation[2];
+    int64_t before[2], after[2]; /* padding */
+} efl_window;
+
 typedef struct {
     const char *isa;
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
@@ -51,6 +70,17 @@ typedef struct {
     /* As gemm with g(M,N) = a(M,K) b(K,N) for a gradient that exists in registers only: sgd_step on w(M,N). */
     void (*gemm_update)(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
                         const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
+
+    void (*product)(const efl_product *product); /* a[m, k] is one float */
+    /* a[m, k] is a row of n floats too, multiplied by b[k] channel by channel. */
+    void (*product_of_channels)(const efl_product *product);
+    /* y(count, cols, rows) = x(count, rows, cols) */
+    void (*transpose)(float *y, const float *x, int64_t count, int64_t rows, int64_t cols);
+    /* One sample. dx is written, not added to. include_pad: the mean counts padding as zeros. */
+    void (*maxpool)(float *y, const float *x, const efl_window *window);
+    void (*maxpool_backward)(float *dx, const float *dy, const float *x, const efl_window *window);
+    void (*avgpool)(float *y, const float *x, const efl_window *window, int include_pad);
+    void (*avgpool_backward)(float *dx, const float *dy, const efl_window *window, int include_pad);
 } efl_kernel_table;
 
 extern const efl_kernel_table *efl_kernels;

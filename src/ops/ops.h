@@ -10,6 +10,10 @@
 
 #define EFL_OPS(op) \
     op(dense)       \
+    op(conv)        \
+    op(depthwise)   \
+    op(maxpool)     \
+    op(avgpool)     \
     op(add)         \
     op(flatten)     \
     op(relu)        \

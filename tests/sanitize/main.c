@@ -49,7 +49,7 @@ static void use(efl_net *net, int64_t in) {
     double loss, accuracy;
     require(efl_gradient(net, params, &data, delta, &error) == EFL_OK, "gradient");
     require(efl_evaluate(net, params, &data, &loss, &accuracy, &error) == EFL_OK, "evaluate");
-    efl_predict(net, params, x, SAMPLES, output);
+    require(efl_predict(net, params, x, SAMPLES, output, &error) == EFL_OK, "predict");
     require(efl_all_finite(output, SAMPLES * out), "finite output");
     if (size == 0) {
         labels[SAMPLES - 1] = out + 1000;
@@ -89,6 +89,44 @@ static void try_plan(int64_t rows, int64_t wide, int64_t hidden, const char *act
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "cycle refused");
 }
 
+/* Convolutions and pools of awkward geometry: channels, multiplier, outputs, kernel, stride, pads, dilation, groups. */
+typedef struct {
+    int64_t height, width, channels, times, out, kh, kw, sh, sw, pads[4], dh, dw, groups;
+} window;
+
+static const window windows[] = {
+    {7, 6, 1, 1, 5, 5, 5, 1, 1, {2, 2, 2, 2}, 1, 1, 1},   {13, 6, 1, 3, 17, 10, 4, 2, 2, {4, 1, 5, 1}, 1, 1, 1},
+    {9, 8, 2, 1, 3, 2, 2, 3, 4, {0, 0, 0, 0}, 1, 1, 1},   {11, 10, 4, 2, 6, 3, 3, 4, 2, {3, 2, 1, 4}, 2, 3, 2},
+    {5, 5, 3, 1, 4, 1, 1, 2, 2, {0, 0, 0, 0}, 1, 1, 1},   {1, 33, 19, 1, 70, 1, 5, 1, 2, {0, 2, 0, 2}, 1, 1, 1},
+    {3, 3, 40, 1, 33, 3, 3, 1, 1, {1, 1, 1, 1}, 1, 1, 1}, {1, 1, 3, 1, 1, 1, 1, 1, 1, {0, 0, 0, 0}, 1, 1, 1},
+};
+
+/* depthwise -> conv -> maxpool or avgpool -> flatten -> loss */
+static void try_windows(const window *w, int average, int64_t batch) {
+    const int64_t *p = w->pads, wide = w->channels * w->times;
+    efl_node nodes[4] = {
+        {"depthwise", 1, 1, 8, 0, {0}, {0}, {w->sh, w->sw, p[0], p[1], p[2], p[3], w->dh, w->dw}, {0}},
+        {"conv", 1, 2, 9, 0, {1}, {1, 2}, {1, 1, w->kh / 2, w->kw / 2, w->kh, w->kw, 1, 1, w->groups}, {0}},
+        {"maxpool", 1, 0, 8 + average, 0, {2}, {0}, {2, 3, 1, 2, 1, 2, 0, 1, 0}, {0}},
+        {"flatten", 1, 0, 0, 0, {3}, {0}, {0}, {0}},
+    };
+    if (average) strcpy(nodes[2].op, "avgpool");
+    const efl_param params[3] = {
+        {{3, {w->kh, w->kw, wide}}, 1}, {{4, {w->kh, w->kw, wide / w->groups, w->out}}, 1}, {{1, {w->out}}, 1}};
+    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
+    use(net, w->height * w->width * w->channels);
+    efl_net_free(net);
+    for (int i = 0; i < 9; i++) {
+        const int64_t kept = nodes[1].ints[i];
+        nodes[1].ints[i] = i & 1 ? INT64_MIN : INT64_MAX;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL, "absurd window refused");
+        nodes[1].ints[i] = kept;
+    }
+}
+
 static void try_codecs(void) {
     uint8_t payload[4 * 37];
     int64_t acc[37];
@@ -117,6 +155,8 @@ int main(void) {
         for (int j = 0; j < 4; j++)
             for (int loss = 0; loss < 3; loss++, turn++)
                 try_plan(1 + turn % 3, sizes[i], sizes[j], activations[turn % 5], losses[loss], 1 + turn % 11);
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++, turn++)
+        try_windows(&windows[i], turn & 1, 1 + turn % 11);
     printf("%s: %d plans, nothing found\n", efl_isa(), turn);
     return 0;
 }

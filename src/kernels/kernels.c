@@ -10,6 +10,7 @@
 #include "crc32c_hw.c"
 #include "elementwise.c"
 #include "gemm.c"
+#include "recurrent.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -39,4 +40,11 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .sum_squares = sum_squares,
     .sgd_step = sgd_step,
     .gemm_update = gemm_update,
+    .lstm_forward = lstm_forward,
+    .lstm_backward = lstm_backward,
+    .gru_gates = gru_gates,
+    .gru_blend = gru_blend,
+    .gru_blend_backward = gru_blend_backward,
+    .gru_gates_backward = gru_gates_backward,
+    .turn = turn,
 };

@@ -23,7 +23,6 @@ from . import _core
 from .errors import DataError, EdgeFLError, UsageError, nearest
 from .plan import Plan
 
-
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 
 
@@ -97,10 +96,10 @@ class Trainer:
     ) -> LocalResult:
         """Minibatch SGD from `params` (P,); `batch_size` None is all the data at once, in its given order.
 
-        x (n, *input_shape), integers where the model takes tokens; y integer labels (n,), or (n, T) where every step
-        of a sequence has its own, or (n, *outputs) float targets. A step clips the gradient of
-        the batch's mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params)
-        (FedProx, Li et al. 2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
+        x (n, *input_shape), integers where the model takes tokens; y integer labels (n,), or (n, T) where every
+        step of a sequence has its own, or (n, *outputs) float targets. A step clips the gradient of the batch's
+        mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params) (FedProx, Li et al.
+        2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
         `optimizer` "nesterov", or "adam" (Kingma and Ba 2015), whose beta1 is `momentum` or else 0.9. The last
         batch may be short. Same seed, plan and isa: same bits. Raises UsageError, DataError, Diverged, Cancelled.
         """

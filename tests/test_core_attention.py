@@ -40,7 +40,7 @@ def test_products_of_any_size(rows, inner, width, trans_b):
     check(product([rows, inner], left, width, trans_b), REFERENCE, samples=2)
 
 
-def test_two_batch_axes_are_one_too_many_for_a_plan_but_not_for_a_product():
+def test_two_batch_axes():
     check(product([2, 2, 3, 2], 3, 2, 0), REFERENCE, samples=2)
 
 

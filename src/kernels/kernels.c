@@ -46,5 +46,5 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .gru_blend = gru_blend,
     .gru_blend_backward = gru_blend_backward,
     .gru_gates_backward = gru_gates_backward,
-    .turn = turn,
+    .transpose_matrix = transpose_matrix,
 };

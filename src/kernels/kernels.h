@@ -53,8 +53,10 @@ typedef struct {
                         const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
 
     /* One step of a recurrent op, B samples of H units; states, kept, dkept and their gradients are (B,H).
-     * LSTM, gates (B,4H) in the order i o f c~: sums in, activated out; c = f c_before + i c~; h = o tanh(c). */
-    void (*lstm_forward)(float *gates, float *c, const float *c_before, float *h, int64_t batch, int64_t hidden);
+     * LSTM, gates (B,4H) in the order i o f c~: the sums of x's part in, those of h's in recurrent, (B,4H) or, if
+     * split, (4,B,H); activated out. c = f c_before + i c~; h = o tanh(c). */
+    void (*lstm_forward)(float *gates, const float *recurrent, int split, float *c, const float *c_before, float *h,
+                         int64_t batch, int64_t hidden);
     /* gates: activated in, gradients of the sums out; dc: of c in, of c_before out; c: in, h out. */
     void (*lstm_backward)(float *gates, float *c, const float *c_before, const float *dh, float *dc, int64_t batch,
                           int64_t hidden);
@@ -70,7 +72,7 @@ typedef struct {
     /* gates: r in, dr out. dkept NULL (reset_after): kept becomes its gradient; else dh += r dkept. */
     void (*gru_gates_backward)(float *gates, float *kept, const float *dkept, const float *h_before, float *dh,
                                int64_t batch, int64_t hidden);
-    void (*turn)(float *y, const float *x, int64_t m, int64_t n); /* y(N,M) = x(M,N) transposed */
+    void (*transpose_matrix)(float *y, const float *x, int64_t m, int64_t n); /* y(N,M) = x(M,N)^T */
 } efl_kernel_table;
 
 extern const efl_kernel_table *efl_kernels;

@@ -10,12 +10,19 @@
         for (int64_t j = 0, g = b * (count) * hidden, at = b * hidden, left = hidden; left > 0;               \
              j += VL, g += VL, at += VL, left -= VL)
 
-static void lstm_forward(float *gates, float *c, const float *c_before, float *h, int64_t batch, int64_t hidden) {
+INLINE vf sum_of(const float *a, const float *b, int64_t n) {
+    return load_upto(a, n) + load_upto(b, n);
+}
+
+static void lstm_forward(float *gates, const float *recurrent, int split, float *c, const float *c_before, float *h,
+                         int64_t batch, int64_t hidden) {
+    const int64_t next = split ? batch * hidden : hidden; /* gate of the same unit */
     FOR_UNITS(4) {
-        const vf i = sigmoid_of(load_upto(gates + g, left));
-        const vf o = sigmoid_of(load_upto(gates + g + hidden, left));
-        const vf f = sigmoid_of(load_upto(gates + g + 2 * hidden, left));
-        const vf candidate = tanh_of(load_upto(gates + g + 3 * hidden, left));
+        const float *sums = recurrent + (split ? at : g);
+        const vf i = sigmoid_of(sum_of(gates + g, sums, left));
+        const vf o = sigmoid_of(sum_of(gates + g + hidden, sums + next, left));
+        const vf f = sigmoid_of(sum_of(gates + g + 2 * hidden, sums + 2 * next, left));
+        const vf candidate = tanh_of(sum_of(gates + g + 3 * hidden, sums + 3 * next, left));
         const vf cell = f * load_upto(c_before + at, left) + i * candidate;
         store_upto(gates + g, i, left);
         store_upto(gates + g + hidden, o, left);
@@ -45,8 +52,8 @@ static void lstm_backward(float *gates, float *c, const float *c_before, const f
 static void gru_gates(float *gates, const float *recurrent, const float *h, float *kept, int reset_after,
                       int64_t batch, int64_t hidden) {
     FOR_UNITS(3) {
-        const vf z = sigmoid_of(load_upto(gates + g, left) + load_upto(recurrent + g, left));
-        const vf r = sigmoid_of(load_upto(gates + g + hidden, left) + load_upto(recurrent + g + hidden, left));
+        const vf z = sigmoid_of(sum_of(gates + g, recurrent + g, left));
+        const vf r = sigmoid_of(sum_of(gates + g + hidden, recurrent + g + hidden, left));
         const float *candidate = reset_after ? recurrent + g + 2 * hidden : h + at;
         const vf keep = load_upto(candidate, left), reset = r * keep;
         store_upto(gates + g, z, left);
@@ -102,7 +109,7 @@ static void gru_gates_backward(float *gates, float *kept, const float *dkept, co
 }
 
 /* Squares of 16, so that rows and columns both stay in the cache. */
-static void turn(float *y, const float *x, int64_t m, int64_t n) {
+static void transpose_matrix(float *y, const float *x, int64_t m, int64_t n) {
     enum { SQUARE = 16 };
     for (int64_t i = 0; i < m; i += SQUARE)
         for (int64_t j = 0; j < n; j += SQUARE)

@@ -1,4 +1,4 @@
-/* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name. The caller of the net checked the tokens. */
+/* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name. fit.c checked the tokens. */
 #include "ops.h"
 
 #include <string.h>

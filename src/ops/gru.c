@@ -1,5 +1,5 @@
 /* gru.c: GRU (Cho et al. 2014) over a sequence; shapes and attributes in recurrent.h, gates z r h, and a fourth int,
- * linear_before_reset: h~ = tanh(x's part + r (h Wh + bh)), as PyTorch's and cuDNN's, or tanh(x's part + (r h) Wh + bh).
+ * linear_before_reset. 1: h~ = tanh(x's part + r (h Wh + bh)), as PyTorch and cuDNN. 0: tanh(x's part + (r h) Wh + bh).
  *
  * Products as in lstm.c. What forward saves for each direction: gates (T, B, 3H), activated; kept (T, B, H), the
  * state's part of h~, or r h; states (T + 1, B, H), the first zero. In backward, gates become the gradients of the
@@ -101,7 +101,7 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
     const parts p = parts_of(run, r, d);
     const int64_t B = run->batch, H = r->hidden, units = B * H;
     const float *turned_h = p.turned + 2 * H * H; /* h~'s rows */
-    efl_kernels->turn(p.turned, p.wh, H, r->width);
+    efl_kernels->transpose_matrix(p.turned, p.wh, H, r->width);
     memset(p.dh, 0, (size_t)units * sizeof *p.dh);
     for (int64_t t = r->time - 1; t >= 0; t--) {
         float *gates = p.gates + t * B * r->width, *kept = p.kept + t * units;
@@ -114,6 +114,7 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
         efl_kernels->gemm(p.dh, gates, r->width, 1, p.turned, NULL, B, H, 2 * H, 1);
         if (p.reset_after) efl_kernels->gemm(p.dh, kept, H, 1, turned_h, NULL, B, H, H, 1);
     }
+    if (run->dw[2] != NULL) efl_kernels->add_rows(run->dw[2] + d * r->width, p.gates, r->time * B, r->width);
     efl_recurrent_input_backward(run, r, d, p.gates);
     state_backward(run, r, d, &p);
 }

@@ -1,4 +1,4 @@
-/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N) of two values, batch axes equal. Ints: trans_b (b is (..., N, K)). */
+/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), two values with equal batch axes. Ints: trans_b, b is (..., N, K). */
 #include "ops.h"
 
 typedef struct {
@@ -9,7 +9,8 @@ typedef struct {
 static int infer(efl_op_shapes *s, efl_error *error) {
     const efl_shape *a = &s->x[0], *b = &s->x[1];
     const int64_t trans_b = s->node->ints[0];
-    if (a->ndim < 2 || a->ndim != b->ndim) return efl_fail(error, EFL_MODEL, "needs two inputs of as many axes, 2 or more");
+    if (a->ndim < 2 || a->ndim != b->ndim)
+        return efl_fail(error, EFL_MODEL, "needs two inputs of as many axes, 2 or more");
     for (int i = 0; i < a->ndim - 2; i++)
         if (a->dim[i] != b->dim[i]) return efl_fail(error, EFL_MODEL, "needs two inputs with equal batch axes");
     if (trans_b != 0 && trans_b != 1) return efl_fail(error, EFL_MODEL, "needs trans_b 0 or 1");

@@ -90,9 +90,9 @@ void efl_recurrent_input_backward(const efl_op_run *run, const efl_recurrent *r,
     const int64_t rows = r->time * run->batch;
     if (run->dw[0] != NULL) {
         efl_time_major(run, r, d);
-        efl_kernels->gemm(run->dw[0] + d * r->in * r->width, run->scratch, 1, r->in, dg, NULL, r->in, r->width, rows, 1);
+        efl_kernels->gemm(run->dw[0] + d * r->in * r->width, run->scratch, 1, r->in, dg, NULL, r->in, r->width, rows,
+                          1);
     }
-    if (run->dw[2] != NULL) efl_kernels->add_rows(run->dw[2] + d * r->width, dg, rows, r->width);
     if (run->dx[0] != NULL) {
         efl_kernels->gemm_nt(run->scratch, dg, run->w[0] + d * r->in * r->width, rows, r->in, r->width);
         efl_time_major_back(run, r, d);

@@ -29,7 +29,7 @@ void efl_time_major_back(const efl_op_run *run, const efl_recurrent *r, int d);
 void efl_recurrent_put(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t, const float *h);
 void efl_recurrent_take(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t, float *dh);
 
-/* The gradients of x and Wx, bx of direction d from those of the gates' sums dg(T, B, GH); uses up scratch. */
+/* The gradients of x and Wx of direction d from those of the gates' sums dg(T, B, GH); uses up scratch. */
 void efl_recurrent_input_backward(const efl_op_run *run, const efl_recurrent *r, int d, const float *dg);
 
 #endif

@@ -221,7 +221,7 @@ def test_malformed_plans_are_refused(op, shape, changes, ints):
 def test_a_sequence_too_long_for_any_memory_is_refused(op):
     ints = [4, 0, 0] + ([1] if op == "gru" else [])
     plan = Plan([2**28, 3], [Node(op, [0], [0, 1, 2, 3], ints)], weights(op, 3, 4), "mse", 1, 1)
-    with pytest.raises(ModelError, match="needs .* are allowed"):
+    with pytest.raises(ModelError, match=r"needs .* are allowed"):
         _core.Net(plan, 2, 2**30)
 
 

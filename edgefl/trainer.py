@@ -3,7 +3,7 @@
 Design:
   a) Everything a caller can get wrong is checked here and named; the core checks labels and lengths.
   b) Inputs are never modified. Arrays that are not C-contiguous float32 (x, float targets, params) or int64
-     (labels) are copied to that first.
+     (labels) are copied to that first; tokens, whole numbers below 2^24, lose nothing as float32.
   c) The GIL is released while the core works, so Trainers in several threads run at once. One Trainer does
      one call at a time; a second caller waits.
 
@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .errors import DataError, EdgeFLError, UsageError, nearest
 from .plan import Plan
-
 
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 
@@ -97,9 +96,10 @@ class Trainer:
     ) -> LocalResult:
         """Minibatch SGD from `params` (P,); `batch_size` None is all the data at once, in its given order.
 
-        x (n, *input_shape); y (n,) integer labels or (n, *outputs) float targets. A step clips the gradient of
-        the batch's mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params)
-        (FedProx, Li et al. 2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
+        x (n, *input_shape), integers where the model takes tokens; y integer labels (n,), or (n, T) where every
+        step of a sequence has its own, or (n, *outputs) float targets. A step clips the gradient of the batch's
+        mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params) (FedProx, Li et al.
+        2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
         `optimizer` "nesterov", or "adam" (Kingma and Ba 2015), whose beta1 is `momentum` or else 0.9. The last
         batch may be short. Same seed, plan and isa: same bits. Raises UsageError, DataError, Diverged, Cancelled.
         """
@@ -185,6 +185,8 @@ class Trainer:
             raise DataError(f"x has shape {array.shape}, the model takes ({expected}): reshape x")
         if len(array) == 0:
             raise DataError("x has no samples: give at least one")
+        if self.plan.input_dtype == "int64" and array.dtype.kind not in "iu":
+            raise DataError(f"x is {array.dtype}, the model takes integer tokens: encode x with the model's vocabulary")
         return _float32("x", array)
 
     def _labels(self, y: NDArray, n: int) -> NDArray[np.int64]:

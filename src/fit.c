@@ -58,7 +58,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
 static int check_tokens(const efl_net *net, const float *x, int64_t n, efl_error *error) {
     for (int64_t i = 0; net->vocabulary > 0 && i < n; i++)
         if (!(x[i] >= 0 && x[i] < (float)net->vocabulary) || x[i] != floorf(x[i]))
-            return efl_fail(error, EFL_DATA, "token %g of sample %lld is not one of 0..%lld: encode x with the model's "
+            return efl_fail(error, EFL_DATA, "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
                             "own vocabulary", (double)x[i], (long long)(i / net->values[0].size),
                             (long long)net->vocabulary - 1);
     return EFL_OK;

@@ -12,6 +12,7 @@
 #include "gemm.c"
 #include "conv.c"
 #include "pool.c"
+#include "recurrent.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -48,4 +49,10 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .maxpool_backward = maxpool_backward,
     .avgpool = avgpool,
     .avgpool_backward = avgpool_backward,
+    .lstm_forward = lstm_forward,
+    .lstm_backward = lstm_backward,
+    .gru_gates = gru_gates,
+    .gru_blend = gru_blend,
+    .gru_blend_backward = gru_blend_backward,
+    .gru_gates_backward = gru_gates_backward,
 };

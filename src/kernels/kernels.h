@@ -81,6 +81,26 @@ typedef struct {
     void (*maxpool_backward)(float *dx, const float *dy, const float *x, const efl_window *window);
     void (*avgpool)(float *y, const float *x, const efl_window *window, int include_pad);
     void (*avgpool_backward)(float *dx, const float *dy, const efl_window *window, int include_pad);
+    /* One step of a recurrent op, B samples of H units; states, kept, dkept and their gradients are (B,H).
+     * LSTM, gates (B,4H) in the order i o f c~: the sums of x's part in, those of h's in recurrent, (B,4H) or, if
+     * split, (4,B,H); activated out. c = f c_before + i c~; h = o tanh(c). */
+    void (*lstm_forward)(float *gates, const float *recurrent, int split, float *c, const float *c_before, float *h,
+                         int64_t batch, int64_t hidden);
+    /* gates: activated in, gradients of the sums out; dc: of c in, of c_before out; c: in, h out. */
+    void (*lstm_backward)(float *gates, float *c, const float *c_before, const float *dh, float *dc, int64_t batch,
+                          int64_t hidden);
+    /* GRU, gates (B,3H) in the order z r h~. First z and r from the sums of x's part (gates) and h's (recurrent).
+     * reset_after: kept = h's part of h~, and gates' h~ += r kept; else kept = r h. */
+    void (*gru_gates)(float *gates, const float *recurrent, const float *h, float *kept, int reset_after,
+                      int64_t batch, int64_t hidden);
+    /* Then h~ = tanh(its sum + recurrent if not NULL); h = (1 - z) h~ + z h_before. */
+    void (*gru_blend)(float *gates, const float *recurrent, const float *h_before, float *h, int64_t batch,
+                      int64_t hidden);
+    /* gates: z r h~ in, dz r dh~ of the sums out; dh: of h in, z's share of h_before's out. */
+    void (*gru_blend_backward)(float *gates, const float *h_before, float *dh, int64_t batch, int64_t hidden);
+    /* gates: r in, dr out. dkept NULL (reset_after): kept becomes its gradient; else dh += r dkept. */
+    void (*gru_gates_backward)(float *gates, float *kept, const float *dkept, const float *h_before, float *dh,
+                               int64_t batch, int64_t hidden);
 } efl_kernel_table;
 
 extern const efl_kernel_table *efl_kernels;

@@ -20,7 +20,11 @@
     op(tanh)        \
     op(sigmoid)     \
     op(softmax)     \
-    op(log_softmax)
+    op(log_softmax) \
+    op(matmul)      \
+    op(embedding)   \
+    op(lstm)        \
+    op(gru)
 
 #define EFL_LOSSES(loss) \
     loss(cross_entropy)  \

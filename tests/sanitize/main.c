@@ -25,15 +25,18 @@ static float *numbers(int64_t n) {
     return x;
 }
 
-static void use(efl_net *net, int64_t in) {
+/* vocabulary: the input holds tokens below it; 0: numbers */
+static void use(efl_net *net, int64_t in, int64_t vocabulary) {
     efl_error error;
     const int64_t count = efl_net_num_params(net), size = efl_net_target_size(net);
     const int64_t out = efl_net_size(net, efl_net_output(net));
     float *params = numbers(count), *x = numbers(SAMPLES * in), *y = numbers(SAMPLES * size);
     float *delta = numbers(count), *output = numbers(SAMPLES * out);
-    int64_t labels[SAMPLES] = {0};
+    int64_t *labels = calloc((size_t)(SAMPLES * efl_net_label_count(net) + 1), sizeof *labels);
+    require(labels != NULL, "calloc");
     const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES};
     for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
+    for (int64_t i = 0; i < SAMPLES * in && vocabulary > 0; i++) x[i] = (float)(i % vocabulary);
     for (int variant = 0; variant < 4; variant++) {
         const efl_fit_options options = {.epochs = 2,
                                          .batch_size = variant & 1 ? SAMPLES : 10,
@@ -51,11 +54,16 @@ static void use(efl_net *net, int64_t in) {
     require(efl_evaluate(net, params, &data, &loss, &accuracy, &error) == EFL_OK, "evaluate");
     require(efl_predict(net, params, x, SAMPLES, output, &error) == EFL_OK, "predict");
     require(efl_all_finite(output, SAMPLES * out), "finite output");
+    if (vocabulary > 0) {
+        x[SAMPLES * in - 1] = (float)vocabulary;
+        require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "token refused");
+        x[SAMPLES * in - 1] = 0;
+    }
     if (size == 0) {
-        labels[SAMPLES - 1] = out + 1000;
+        labels[SAMPLES * efl_net_label_count(net) - 1] = out + 1000;
         require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "label refused");
     }
-    free(params), free(x), free(y), free(delta), free(output);
+    free(params), free(x), free(y), free(delta), free(output), free(labels);
 }
 
 /* input(rows, wide) -> dense -> activation -> dense -> add to itself -> flatten -> loss, tail */
@@ -82,7 +90,7 @@ static void try_plan(int64_t rows, int64_t wide, int64_t hidden, const char *act
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "net");
-    use(net, rows * wide);
+    use(net, rows * wide, 0);
     efl_net_free(net);
 
     nodes[3].inputs[0] = 4;
@@ -117,13 +125,62 @@ static void try_windows(const window *w, int average, int64_t batch) {
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
-    use(net, w->height * w->width * w->channels);
+    use(net, w->height * w->width * w->channels, 0);
     efl_net_free(net);
     for (int i = 0; i < 9; i++) {
         const int64_t kept = nodes[1].ints[i];
         nodes[1].ints[i] = i & 1 ? INT64_MIN : INT64_MAX;
         require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL, "absurd window refused");
         nodes[1].ints[i] = kept;
+    }
+}
+
+/* tokens(time) -> embedding -> recurrent, every step -> attention of its steps to each other -> recurrent, the last
+ * step -> dense; with a label at each step where the attention is the last thing. */
+static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hidden, int direction, int reset_after,
+                         int64_t batch) {
+    const int is_gru = strcmp(op, "gru") == 0;
+    const int64_t both = direction == 2 ? 2 : 1, gated = (is_gru ? 3 : 4) * hidden, deep = both * hidden;
+    efl_node nodes[7] = {
+        {.op = "embedding", .num_inputs = 1, .inputs = {0}, .num_params = 1, .params = {0}},
+        {.num_inputs = 1, .inputs = {1}, .num_params = 4, .params = {1, 2, 3, 4}},
+        {.op = "matmul", .num_inputs = 2, .inputs = {2, 2}, .num_ints = 1, .ints = {1}},
+        {.op = "softmax", .num_inputs = 1, .inputs = {3}},
+        {.op = "matmul", .num_inputs = 2, .inputs = {4, 2}, .num_ints = 1, .ints = {0}},
+        {.num_inputs = 1, .inputs = {5}, .num_params = 4, .params = {5, 6, 7, 8}},
+        {.op = "dense", .num_inputs = 1, .inputs = {6}, .num_params = 1, .params = {9}},
+    };
+    for (int layer = 1; layer < 6; layer += 4) {
+        efl_node *node = &nodes[layer];
+        strcpy(node->op, op);
+        node->num_ints = is_gru ? 4 : 3;
+        node->ints[0] = hidden, node->ints[1] = direction, node->ints[2] = layer > 1, node->ints[3] = reset_after;
+    }
+    const efl_param params[10] = {
+        {{2, {5, width}}, 1},          {{3, {both, width, gated}}, 1}, {{3, {both, hidden, gated}}, 1},
+        {{2, {both, gated}}, 1},       {{2, {both, gated}}, 1},        {{3, {both, deep, gated}}, 1},
+        {{3, {both, hidden, gated}}, 1}, {{2, {both, gated}}, 1},      {{2, {both, gated}}, 1},
+        {{2, {deep, 3}}, 1},
+    };
+    efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7};
+    efl_net *net;
+    efl_error error;
+    for (int steps = 0; steps < 2; steps++) {
+        if (steps) plan.num_nodes = plan.loss_input = plan.output = 5;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "sequence net");
+        use(net, time, 5);
+        efl_net_free(net);
+    }
+    nodes[1].ints[0] = hidden + 1;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "wrong width refused");
+}
+
+static void try_sequences(void) {
+    static const int64_t sizes[] = {1, 3, 17, 64};
+    for (int turn = 0; turn < 12; turn++) {
+        const int64_t time = sizes[turn % 3], width = sizes[turn / 4], hidden = sizes[turn % 4];
+        try_sequence("lstm", time, width, hidden, turn % 3, 0, 1 + turn % 11);
+        try_sequence("gru", time, width, hidden, turn % 3, turn % 2, 1 + turn % 11);
     }
 }
 
@@ -150,6 +207,7 @@ int main(void) {
     require(efl_isa_select(getenv("EDGEFL_ISA"), &error) == EFL_OK, "instruction set");
     efl_crc32c_init();
     try_codecs();
+    try_sequences();
     int turn = 0;
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++)

@@ -27,7 +27,7 @@ from .errors import ModelError
 Dim = Annotated[int, Meta(ge=1, le=2**24)]
 Shape = Annotated[list[Dim], Meta(max_length=4)]
 Index = Annotated[int, Meta(ge=0, le=4096)]
-LOSSES = ("cross_entropy", "bce", "mse")
+LOSSES = ("cross_entropy", "bce", "mse", "l1", "huber", "hinge", "focal")
 INPUT_DTYPES = ("float32", "int64")
 
 

@@ -158,7 +158,7 @@ static void share(efl_net *net) {
         if (step->op->flags & EFL_ALIAS) {
             net->values[v].storage = owner;
         } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
-                   memory->has_gradient == net->values[v].has_gradient) {
+                   memory->size == net->values[v].size && memory->has_gradient == net->values[v].has_gradient) {
             memory->readers = net->values[v].readers;
             memory->pinned = net->values[v].pinned;
             net->values[v].storage = owner;

@@ -62,6 +62,7 @@ typedef struct {
     float *w, *v, *s;    /* (P), (T), (T) on these */
     const float *w0;     /* (P) */
     uint64_t seed;       /* of this step; 0: draw nothing */
+    int64_t first;       /* sample of the step's batch that the running piece starts with */
 } efl_training;
 
 static inline int64_t efl_num_trained(const efl_net *net) { /* T */

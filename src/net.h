@@ -81,6 +81,8 @@ static inline int64_t efl_loss_rows(const efl_net *net) {
 
 /* compile.c hands over to: */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
+/* or, to know arena_bytes without having them (INT64_MAX if nobody could): */
+int efl_arena_measure(efl_net *net, efl_error *error);
 
 /* run.c */
 void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training);

@@ -4,6 +4,8 @@
  * function of v, which is x or the forward's own y (see ops/pointwise.c). NaN passes through all of them.
  */
 
+typedef uint32_t vu __attribute__((vector_size(VL * 4), may_alias)); /* which may wrap */
+
 /* log(1 + e) for e in [0, 1] as 2 atanh(e / (2 + e)): no 1 + e rounds a small e away. */
 INLINE vf log1p_of(vf e) {
     const vf s = e / (2.0f + e), square = s * s;
@@ -21,7 +23,7 @@ INLINE vf log1p_of(vf e) {
 INLINE vf log_of(vf x) {
     const vi tiny = x < 1.17549435e-38f;
     const vf scaled = choose(tiny, x * 0x1p23f, x);
-    const vi bits = (vi)scaled - 0x3F3504F3;
+    const vi bits = (vi)((vu)scaled - 0x3F3504F3u);
     const vf m = (vf)((bits & 0x7FFFFF) + 0x3F3504F3);
     const vf k = __builtin_convertvector(bits >> 23, vf) - choose(tiny, splat(23), splat(0));
     const vf s = (m - 1.0f) / (m + 1.0f), square = s * s;
@@ -163,22 +165,21 @@ static void pointwise_backward(efl_pointwise kind, float *dx, const float *dy, c
 }
 
 /* murmur3's finalizer: every bit of the counter reaches every bit of the result. */
-INLINE vi scramble(vi h) {
-    h = (h ^ ((h >> 16) & 0xFFFF)) * (int32_t)0x85EBCA6B;
-    h = (h ^ ((h >> 13) & 0x7FFFF)) * (int32_t)0xC2B2AE35;
-    return h ^ ((h >> 16) & 0xFFFF);
+INLINE vu scramble(vu h) {
+    h = (h ^ h >> 16) * 0x85EBCA6Bu;
+    h = (h ^ h >> 13) * 0xC2B2AE35u;
+    return h ^ h >> 16;
 }
 
 /* 24 bits of element i come from (key, i) alone, so backward draws what forward drew, on any instruction set. */
 static void dropout(float *y, const float *x, uint64_t key, float ratio, int64_t n) {
-    const vi low = (vi)splat(0) + (int32_t)(uint32_t)key, high = (vi)splat(0) + (int32_t)(uint32_t)(key >> 32);
-    const int32_t threshold = (int32_t)(ratio * 0x1p24f);
+    const uint32_t low = (uint32_t)key, high = (uint32_t)(key >> 32), threshold = (uint32_t)(ratio * 0x1p24f);
     const float scale = 1 / (1 - ratio);
-    vi lane = {0};
-    for (int i = 0; i < VL; i++) lane[i] = i;
+    vu lane = {0};
+    for (int i = 0; i < VL; i++) lane[i] = (uint32_t)i;
     FOR_VECTORS(i, n) {
-        const vi drawn = (scramble(scramble((lane + (int32_t)i) ^ low) ^ high) >> 8) & 0xFFFFFF;
+        const vu drawn = scramble(scramble((lane + (uint32_t)i) ^ low) ^ high) >> 8;
         const vf kept = load_upto(x + i, n - i) * scale;
-        store_upto(y + i, choose(drawn >= threshold, kept, splat(0)), n - i);
+        store_upto(y + i, choose((vi)(drawn >= threshold), kept, splat(0)), n - i);
     }
 }

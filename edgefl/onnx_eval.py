@@ -121,4 +121,37 @@ def _mse(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, None]:
     return ((output - _targets(y, output)) ** 2).mean(), None
 
 
-LOSSES = {"cross_entropy": _cross_entropy, "bce": _bce, "mse": _mse}
+def _l1(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, None]:
+    return np.abs(output - _targets(y, output)).mean(), None
+
+
+def _huber(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, None]:
+    size = np.abs(output - _targets(y, output))
+    return np.where(size < 1, size**2 / 2, size - 0.5).mean(), None
+
+
+def _hinge(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
+    """Margins are differences of logits, and log-probabilities differ as logits do."""
+    _, accuracy = _cross_entropy(output, y, tail)
+    logits = np.log(np.maximum(output, TINY)) if tail == "softmax" else output
+    rows, labels = np.arange(len(y)), y.astype(np.int64)
+    margins = np.maximum(1 - logits[rows, labels][:, None] + logits, 0)
+    margins[rows, labels] = 0
+    return margins.mean(), accuracy
+
+
+def _focal(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
+    """Each row's cross entropy is -log p: (1 - p)^2 of it, sample by sample."""
+    each = np.array([_cross_entropy(output[i : i + 1], y[i : i + 1], tail)[0] for i in range(len(y))])
+    return ((1 - np.exp(-each)) ** 2 * each).mean(), _cross_entropy(output, y, tail)[1]
+
+
+LOSSES = {
+    "cross_entropy": _cross_entropy,
+    "bce": _bce,
+    "mse": _mse,
+    "l1": _l1,
+    "huber": _huber,
+    "hinge": _hinge,
+    "focal": _focal,
+}

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .errors import DataError, EdgeFLError, UsageError, nearest
+from .errors import DataError, EdgeFLError, ModelError, UsageError, nearest
 from .plan import Plan
 
 OPTIMIZERS = ("sgd", "nesterov", "adam")
@@ -44,7 +44,8 @@ class LocalResult(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Mean loss, and the share of right answers: by argmax (cross_entropy), at 0.5 (bce), None for mse."""
+    """Mean loss, and the share of right answers: by argmax where y is labels (cross_entropy, hinge, focal), at 0.5
+    for bce, None for mse, l1 and huber."""
 
     loss: float
     accuracy: float | None
@@ -54,7 +55,9 @@ class Evaluation(NamedTuple):
 class Trainer:
     """Runs a plan. `batch` is how many samples the arena holds; larger batches go through it in pieces.
 
-    Raises ModelError for a plan that is not valid or needs more than `max_arena_bytes`.
+    Where `max_arena_bytes` does not allow it, `batch` is halved until it does. Raises ModelError for a plan that is
+    not valid, and with the bytes needed for one that does not fit with one sample either, or that has batch
+    normalization, whose batches can't go in pieces, and does not fit as it is.
     """
 
     def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
@@ -63,14 +66,19 @@ class Trainer:
             _check_count("max_arena_bytes", max_arena_bytes)
         self.plan = plan
         self._max_arena_bytes = max_arena_bytes
-        self._net = _core.Net(plan, batch, max_arena_bytes)
-        self._batch = batch
+        self._batch = _allowed_batch(plan, batch, max_arena_bytes)
+        self._net = _core.Net(plan, self._batch, max_arena_bytes)
         self._lock = threading.Lock()
 
     @property
     def arena_bytes(self) -> int:
         """Bytes of memory that the core holds for this plan, whatever is called."""
         return self._net.arena_bytes
+
+    @property
+    def batch(self) -> int:
+        """Samples that the arena holds at once."""
+        return self._batch
 
     @property
     def isa(self) -> str:
@@ -158,6 +166,7 @@ class Trainer:
         """Batch normalization sees a batch whole: make the arena large enough for it, or raise ModelError."""
         with self._lock:
             if self._net.mixes_samples and batch > self._batch:
+                _allowed_batch(self.plan, batch, self._max_arena_bytes)
                 self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
                 self._batch = batch
 
@@ -210,6 +219,24 @@ class Trainer:
             reach = f"{targets.min()} to {targets.max()}"
             raise DataError(f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'")
         return targets
+
+
+def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:
+    """`batch`, or the largest of its halves, quarters, ... whose arena is allowed; ModelError if none is."""
+    if max_arena_bytes is None:
+        return batch
+    needed, whole = _core.plan_needs(plan, batch)
+    while needed > max_arena_bytes and batch > 1 and not whole:
+        batch //= 2
+        needed, _ = _core.plan_needs(plan, batch)
+    if needed > max_arena_bytes:
+        if whole and batch > 1:
+            what, advice = f"batch normalization sees all {batch} samples of a batch at once and", "lower batch_size"
+        else:
+            what, advice = "the model", "use a smaller model"
+        allowed = f"{max_arena_bytes} are allowed: {advice} or raise max_arena_bytes"
+        raise ModelError(f"{what} needs {needed} bytes to train, {allowed}")
+    return batch
 
 
 def _float32(name: str, array: NDArray) -> NDArray[np.float32]:

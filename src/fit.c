@@ -31,7 +31,7 @@ static double loss_count(const efl_net *net, int64_t n) {
 
 /* The summed loss of n samples from `first`; training: the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
-                        const efl_training *training, int64_t *correct) {
+                        efl_training *training, int64_t *correct) {
     const efl_value *logits = efl_memory(net, net->loss_input);
     const int64_t rows = efl_loss_rows(net);
     double loss = 0;
@@ -46,6 +46,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
                             .targets = net->targets,
                             .dlogits = training != NULL ? logits->gradient : NULL,
                             .scale = (float)(1 / loss_count(net, n))};
+        if (training != NULL) training->first = done;
         gather(net, data, order, first + done, batch);
         efl_forward(net, batch, 1, training);
         loss += net->loss->run(&run);
@@ -198,7 +199,7 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
 
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
     int64_t correct = 0;
-    const efl_training training = {.gradient = gradient};
+    efl_training training = {.gradient = gradient};
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
     net->params = params;
     memset(gradient, 0, (size_t)efl_net_num_params(net) * sizeof *gradient);

@@ -86,14 +86,6 @@ static void add(float *y, const float *x, int64_t n) {
     FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) + load_upto(x + i, n - i), n - i);
 }
 
-static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
-    FOR_VECTORS(j, n) {
-        vf total = load_upto(sum + j, n - j);
-        for (int64_t i = 0; i < m; i++) total += load_upto(a + i * n + j, n - j);
-        store_upto(sum + j, total, n - j);
-    }
-}
-
 static double sum_squares(const float *x, int64_t n) {
     double sums[4] = {0}; /* independent, or the additions wait for one another */
     int64_t i = 0;

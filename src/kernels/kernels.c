@@ -13,6 +13,9 @@
 #include "conv.c"
 #include "pool.c"
 #include "recurrent.c"
+#include "pointwise.c"
+#include "rows.c"
+#include "strided.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -39,6 +42,18 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .tanh_backward = tanh_backward,
     .sigmoid_backward = sigmoid_backward,
     .softmax = softmax,
+    .pointwise = pointwise,
+    .pointwise_backward = pointwise_backward,
+    .dropout = dropout,
+    .arithmetic = arithmetic,
+    .copy_strided = copy_strided,
+    .sum = sum,
+    .moments = moments,
+    .moments_backward = moments_backward,
+    .scale_rows = scale_rows,
+    .mix_rows = mix_rows,
+    .layer_norm = layer_norm,
+    .layer_norm_backward = layer_norm_backward,
     .sum_squares = sum_squares,
     .sgd_step = sgd_step,
     .gemm_update = gemm_update,

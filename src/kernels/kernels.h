@@ -40,6 +40,25 @@ typedef struct {
     int64_t kernel[2], stride[2], dilation[2];
     int64_t before[2], after[2]; /* padding */
 } efl_window;
+/* Functions of one number; their numbers p and q: alpha; min, max; alpha, beta; the exponent; alpha. */
+typedef enum {
+    EFL_POINT_LEAKY_RELU,
+    EFL_POINT_CLIP,
+    EFL_POINT_HARD_SIGMOID,
+    EFL_POINT_HARD_SWISH,
+    EFL_POINT_GELU,
+    EFL_POINT_GELU_TANH,
+    EFL_POINT_ERF,
+    EFL_POINT_SQRT,
+    EFL_POINT_EXP,
+    EFL_POINT_LOG,
+    EFL_POINT_POW,
+    EFL_POINT_ABS,
+    EFL_POINT_ELU,
+    EFL_POINT_SOFTPLUS,
+} efl_pointwise;
+
+typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
 
 typedef struct {
     const char *isa;
@@ -63,6 +82,37 @@ typedef struct {
     void (*sigmoid_backward)(float *dx, const float *dy, const float *y, int64_t n);
     /* y(N) = softmax of x(N); returns log sum exp x. y may be x. */
     float (*softmax)(float *y, const float *x, int64_t n);
+
+    /* dx from dy and v, which is the forward's y where ops/pointwise.c says so, else x; dx may be dy. */
+    void (*pointwise)(efl_pointwise kind, float *y, const float *x, float p, float q, int64_t n);
+    void (*pointwise_backward)(efl_pointwise kind, float *dx, const float *dy, const float *v, float p, float q,
+                               int64_t n);
+    /* y(N) = x(N) / (1 - ratio), or 0 for a share `ratio` of the elements, which key decides; y may be x. */
+    void (*dropout)(float *y, const float *x, uint64_t key, float ratio, int64_t n);
+
+    /* y(M,N) = a op b; a[i][j] is a[i * a_row + j * a_col], a_col is 0 or 1, b alike. y may be a or b. */
+    void (*arithmetic)(efl_arithmetic op, float *y, const float *a, int64_t a_row, int64_t a_col, const float *b,
+                       int64_t b_row, int64_t b_col, int64_t m, int64_t n);
+    /* y[i * y_row + j * y_col] = x[i * x_row + j * x_col], i < M, j < N */
+    void (*copy_strided)(float *y, int64_t y_row, int64_t y_col, const float *x, int64_t x_row, int64_t x_col,
+                         int64_t m, int64_t n);
+    float (*sum)(const float *x, int64_t n);
+
+    /* Of each column of x(M,N): both(2,N) += sum of d, sum of d d, where d = x - shift(N). */
+    void (*moments)(float *both, const float *x, const float *shift, int64_t m, int64_t n);
+    /* both(2,N) += sum of dy, sum of dy d */
+    void (*moments_backward)(float *both, const float *dy, const float *x, const float *shift, int64_t m, int64_t n);
+    /* y = a x + b */
+    void (*scale_rows)(float *y, const float *x, const float *a, const float *b, int64_t m, int64_t n);
+    /* dx = a dy + b d + c with a, b, c the rows of abc(3,N) */
+    void (*mix_rows)(float *dx, const float *dy, const float *x, const float *shift, const float *abc, int64_t m,
+                     int64_t n);
+    /* Each row of x(M,N) to mean 0, variance 1, times gamma(N), plus beta(N); stats(M,2) = its mean, 1 / deviation. */
+    void (*layer_norm)(float *y, float *stats, const float *x, const float *gamma, const float *beta, float epsilon,
+                       int64_t m, int64_t n);
+    /* dx (or NULL), dgamma and dbeta (to add to, or NULL) from dy */
+    void (*layer_norm_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
+                                const float *stats, const float *gamma, int64_t m, int64_t n);
 
     double (*sum_squares)(const float *x, int64_t n);
     /* w, v (NULL without momentum), s (Adam's second moment, else NULL), g the gradient, w0 the round's start: (N) */

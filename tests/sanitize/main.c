@@ -184,6 +184,62 @@ static void try_sequences(void) {
     }
 }
 
+/* A node over the input (rows, wide), value 0, and a dense layer of it, value 1; epsilon is 1 for a var below 0. */
+typedef struct {
+    efl_node node;
+    const char *loss;
+} op_case;
+
+#define ONE .num_inputs = 1, .inputs = {1}
+#define TWO .num_inputs = 2, .inputs = {1, 0}
+static const op_case op_cases[] = {
+    {{.op = "sub", TWO, .num_ints = 1, .ints = {1}}, "l1"},
+    {{.op = "mul", TWO, .num_ints = 1}, "huber"},
+    {{.op = "mul", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
+    {{.op = "div", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
+    {{.op = "add", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "l1"},
+    {{.op = "mean", ONE, .num_ints = 1, .ints = {0}}, "hinge"},
+    {{.op = "mean", ONE, .num_ints = 2, .ints = {0, 1}}, "mse"},
+    {{.op = "transpose", ONE, .num_ints = 2, .ints = {1, 0}}, "mse"},
+    {{.op = "pad", ONE, .num_ints = 4, .ints = {1, 0, 2, 3}, .num_floats = 1}, "huber"},
+    {{.op = "slice", ONE, .num_ints = 3, .ints = {0, 1, 2}}, "focal"},
+    {{.op = "concat", TWO, .num_ints = 1, .ints = {1}}, "focal"},
+    {{.op = "leaky_relu", ONE, .num_floats = 1, .floats = {0.1}}, "hinge"},
+    {{.op = "clip", ONE, .num_floats = 2, .floats = {-0.1, 0.1}}, "mse"},
+    {{.op = "hard_sigmoid", ONE, .num_floats = 2, .floats = {0.2, 0.5}}, "mse"},
+    {{.op = "hard_swish", ONE}, "mse"},
+    {{.op = "gelu", ONE, .num_ints = 1}, "mse"},
+    {{.op = "gelu", ONE, .num_ints = 1, .ints = {1}}, "mse"},
+    {{.op = "erf", ONE}, "mse"},
+    {{.op = "exp", ONE}, "mse"},
+    {{.op = "abs", ONE}, "mse"},
+    {{.op = "pow", ONE, .num_floats = 1, .floats = {2}}, "mse"},
+    {{.op = "elu", ONE, .num_floats = 1, .floats = {1}}, "mse"},
+    {{.op = "softplus", ONE}, "mse"},
+    {{.op = "batch_norm", ONE, .num_params = 4, .params = {1, 2, 3, 4}, .num_floats = 2, .floats = {1, 0.9}}, "mse"},
+    {{.op = "layer_norm", ONE, .num_params = 2, .params = {1, 2}, .num_floats = 1, .floats = {1e-3}}, "mse"},
+    {{.op = "dropout", ONE, .num_floats = 1, .floats = {0.3}}, "mse"},
+};
+
+static void try_op(const op_case *tried, int64_t rows, int64_t wide) {
+    const efl_node nodes[2] = {{.op = "dense", .num_inputs = 1, .num_params = 1}, tried->node};
+    const efl_param params[5] = {
+        {{2, {wide, wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 0}, {{1, {wide}}, 0}};
+    const efl_plan plan = {.input = {2, {rows, wide}},
+                           .num_nodes = 2,
+                           .nodes = nodes,
+                           .num_params = 5,
+                           .params = params,
+                           .loss = tried->loss,
+                           .loss_input = 2,
+                           .output = 2};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, SAMPLES, 0, &error) == EFL_OK, error.message);
+    use(net, rows * wide, 0);
+    efl_net_free(net);
+}
+
 static void try_codecs(void) {
     uint8_t payload[4 * 37];
     int64_t acc[37];
@@ -215,6 +271,8 @@ int main(void) {
                 try_plan(1 + turn % 3, sizes[i], sizes[j], activations[turn % 5], losses[loss], 1 + turn % 11);
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++, turn++)
         try_windows(&windows[i], turn & 1, 1 + turn % 11);
+    for (size_t i = 0; i < sizeof op_cases / sizeof *op_cases; i++)
+        for (int j = 0; j < 4; j++, turn++) try_op(&op_cases[i], 3 + j, sizes[j]);
     printf("%s: %d plans, nothing found\n", efl_isa(), turn);
     return 0;
 }

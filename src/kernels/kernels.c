@@ -10,6 +10,7 @@
 #include "crc32c_hw.c"
 #include "elementwise.c"
 #include "gemm.c"
+#include "gemm_nt.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)

@@ -9,8 +9,9 @@
  */
 
 enum {
-    GEMM_DEPTH = 256,   /* of K in a piece */
-    GEMM_PACKED = 8192, /* floats of a packed panel, on the stack: 32 KB */
+    GEMM_MOST = 1 << 20, /* rows in a block */
+    GEMM_DEPTH = 256,    /* of K in a piece */
+    GEMM_PACKED = 8192,  /* floats of a packed panel, on the stack: 32 KB */
     PACKED_DEPTH = GEMM_PACKED / (GEMM_COLS * VL) < GEMM_DEPTH ? GEMM_PACKED / (GEMM_COLS * VL) : GEMM_DEPTH
 };
 
@@ -22,14 +23,41 @@ typedef struct {
     int64_t m, n, k, ldc, a_row, a_col, ldb;
     int accumulate;
     float scale;
-} product;
+} gemm_problem;
+
+/* The sums into c or on top of it. A load must not wait for a masked store into the same line, so rows are loaded
+ * before their neighbours are stored: of a narrow matrix, where many share a line, all of them. Short vectors gain by
+ * that in any case. */
+INLINE void gemm_finish(const int rows, const int cols, const int partial, vf sum[GEMM_TALL][GEMM_COLS],
+                        const gemm_problem *g, float *c, int64_t tail) {
+    const int ahead = cols == 1 || VL < 16 ? rows : 1;
+#pragma GCC unroll 32
+    for (int i = 0; i < rows + ahead; i++) {
+        if (i < rows && g->accumulate) {
+#pragma GCC unroll 8
+            for (int j = 0; j < cols; j++) {
+                const float *at = c + i * g->ldc + j * VL;
+                sum[i][j] = (partial && j == cols - 1 ? load_n(at, tail) : load(at)) + sum[i][j] * g->scale;
+            }
+        }
+        if (i < ahead) continue;
+#pragma GCC unroll 8
+        for (int j = 0; j < cols; j++) {
+            float *at = c + (i - ahead) * g->ldc + j * VL;
+            if (partial && j == cols - 1)
+                store_n(at, sum[i - ahead][j], tail);
+            else
+                store(at, sum[i - ahead][j]);
+        }
+    }
+}
 
 /* One tile: `rows` rows and `cols` vectors of c, the last one of `tail` lanes if partial. rows, cols and partial are
  * constants in every call, so that the sums are registers. */
-INLINE void gemm_tile(const int rows, const int cols, const int partial, const product *g, float *c, const float *a,
-                      const float *b, const float *bias, int64_t tail) {
+INLINE void gemm_tile(const int rows, const int cols, const int partial, const gemm_problem *g, float *c,
+                      const float *a, const float *b, const float *bias, int64_t tail) {
     vf sum[GEMM_TALL][GEMM_COLS];
-    const int64_t ldb = g->ldb, ldc = g->ldc, a_row = g->a_row, a_col = g->a_col;
+    const int64_t ldb = g->ldb, a_row = g->a_row, a_col = g->a_col;
 #pragma GCC unroll 8
     for (int j = 0; j < cols; j++) {
         vf start = splat(0);
@@ -49,28 +77,7 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const p
             for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
         }
     }
-    /* A load must not wait for a masked store into the same line, so rows are loaded before their neighbours are
-     * stored: of a narrow matrix, where many share a line, all of them. */
-    const int ahead = cols == 1 ? rows : 1;
-#pragma GCC unroll 32
-    for (int i = 0; i < rows + ahead; i++) {
-        if (i < rows && g->accumulate) {
-#pragma GCC unroll 8
-            for (int j = 0; j < cols; j++) {
-                const float *at = c + i * ldc + j * VL;
-                sum[i][j] = (partial && j == cols - 1 ? load_n(at, tail) : load(at)) + sum[i][j] * g->scale;
-            }
-        }
-        if (i < ahead) continue;
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; j++) {
-            float *at = c + (i - ahead) * ldc + j * VL;
-            if (partial && j == cols - 1)
-                store_n(at, sum[i - ahead][j], tail);
-            else
-                store(at, sum[i - ahead][j]);
-        }
-    }
+    gemm_finish(rows, cols, partial, sum, g, c, tail);
 }
 
 /* All tiles of one column panel, which is `cols` vectors wide: m rows in as few tiles as possible, of equal height. */
@@ -94,7 +101,7 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const p
     GEMM_CASE(11, cols, partial)                                                                                   \
     GEMM_CASE(12, cols, partial)
 #define GEMM_PANEL(cols, partial, most, cases)                                                                     \
-    static void gemm_panel_##cols##_##partial(const product *g, float *c, const float *a, const float *b,          \
+    static void gemm_panel_##cols##_##partial(const gemm_problem *g, float *c, const float *a, const float *b,     \
                                               const float *bias, int m, int64_t tail) {                            \
         const int tiles = (m + most - 1) / most, rows = m / tiles;                                                 \
         for (int left = tiles, taller = m % tiles; left > 0; left--, taller--) {                                   \
@@ -105,7 +112,7 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const p
         }                                                                                                          \
     }
 
-typedef void gemm_panel(const product *, float *, const float *, const float *, const float *, int, int64_t);
+typedef void gemm_panel(const gemm_problem *, float *, const float *, const float *, const float *, int, int64_t);
 
 /* One vector wide, a tile must be tall, or its sums wait for one another. */
 GEMM_PANEL(1, 1, GEMM_TALL, GEMM_TWELVE)
@@ -141,9 +148,9 @@ static gemm_panel *const panels[GEMM_COLS][2] = {
 #endif
 
 /* All panels of m rows; those of b are copied into `packed` first, if that is not NULL. */
-static void gemm_panels(const product *g, float *c, const float *a, int64_t m, float *packed) {
+static void gemm_panels(const gemm_problem *g, float *c, const float *a, int64_t m, float *packed) {
     const int64_t vectors = (g->n + VL - 1) / VL, tail = g->n - (vectors - 1) * VL;
-    product here = *g;
+    gemm_problem here = *g;
     if (packed != NULL) here.ldb = GEMM_COLS * VL;
     int64_t j = 0;
     for (int64_t left = (vectors + GEMM_COLS - 1) / GEMM_COLS; left > 0; left--) {
@@ -162,20 +169,20 @@ static void gemm_panels(const product *g, float *c, const float *a, int64_t m, f
 
 /* Rows that go through all panels together. Where K is so short that c is most of the traffic it is to be gone
  * through nearly in the order of its memory. */
-static int64_t block_rows(const product *g) {
-    if (g->n <= GEMM_COLS * VL) return g->m;
+static int64_t block_rows(const gemm_problem *g) {
+    if (g->n <= GEMM_COLS * VL) return GEMM_MOST;
     return g->k <= 64 && g->n >= 512 ? 12 : 48;
 }
 
 /* Rows of whole pages keep falling into the same few sets of the cache, all the more the narrower the panel. */
-static int worth_packing(const product *g) {
+static int worth_packing(const gemm_problem *g) {
     return g->k >= 16 && g->n > GEMM_COLS * VL && g->m >= (VL < 16 && g->ldb % 1024 == 0 ? 24 : 96);
 }
 
-static void multiply(product g) {
+static void multiply(gemm_problem g) {
     float packed[GEMM_PACKED];
     const int packs = worth_packing(&g);
-    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? g.m : block_rows(&g);
+    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? GEMM_MOST : block_rows(&g);
     const int64_t blocks = (g.m + rows - 1) / rows;
     int64_t left = g.k, pieces = (g.k + depth - 1) / depth;
     for (; pieces > 0; pieces--) {
@@ -188,14 +195,13 @@ static void multiply(product g) {
         g.a += g.k * g.a_col;
         g.b += g.k * g.ldb;
         g.bias = NULL;
-        if (!g.accumulate) g.scale = 1;
         g.accumulate = 1;
     }
 }
 
 static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t m,
                  int64_t n, int64_t k, int accumulate) {
-    multiply((product){c, a, b, accumulate ? NULL : bias, m, n, k, n, a_row, a_col, n, accumulate, 1});
+    multiply((gemm_problem){c, a, b, accumulate ? NULL : bias, m, n, k, n, a_row, a_col, n, accumulate, 1});
 }
 
 enum { UPDATE_ROWS = 24, UPDATE_COLS = 128 };
@@ -205,14 +211,14 @@ static void gemm_update(float *w, float *v, const float *w0, const float *a, int
                         const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k) {
     float g[UPDATE_ROWS * UPDATE_COLS];
     if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
-        multiply((product){w, a, b, NULL, m, n, k, n, a_row, a_col, n, 1, -sgd->lr * sgd->grad_scale});
+        multiply((gemm_problem){w, a, b, NULL, m, n, k, n, a_row, a_col, n, 1, -sgd->lr * sgd->grad_scale});
         return;
     }
     for (int64_t i = 0; i < m; i += UPDATE_ROWS) {
         const int64_t rows = m - i < UPDATE_ROWS ? m - i : UPDATE_ROWS;
         for (int64_t j = 0; j < n; j += UPDATE_COLS) {
             const int64_t cols = n - j < UPDATE_COLS ? n - j : UPDATE_COLS;
-            multiply((product){g, a + i * a_row, b + j, NULL, rows, cols, k, UPDATE_COLS, a_row, a_col, n, 0, 1});
+            multiply((gemm_problem){g, a + i * a_row, b + j, NULL, rows, cols, k, UPDATE_COLS, a_row, a_col, n, 0, 1});
             for (int64_t r = 0; r < rows; r++) {
                 const int64_t at = (i + r) * n + j;
                 sgd_step(w + at, v == NULL ? NULL : v + at, NULL, g + r * UPDATE_COLS, w0 + at, sgd, cols);

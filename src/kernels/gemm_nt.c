@@ -32,7 +32,8 @@ INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, cons
         }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) *(v4_unaligned *)(c + i * ldc) = sum_four(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    for (int i = 0; i < rows; i++)
+        *(v4_unaligned *)(c + i * ldc) = sum_four(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
 }
 
 #define DOT_CASE(rows)                        \
@@ -114,7 +115,7 @@ static void turned(float *c, const float *a, const float *b, int64_t m, int64_t 
             memset(right + q * wide + m, 0, (size_t)(wide - m) * sizeof *right);
         for (int64_t j = 0; j < n; j += TURN_ROWS) {
             const int64_t rows = n - j < TURN_ROWS ? n - j : TURN_ROWS;
-            multiply((product){sums, b + j * k + p, right, NULL, rows, wide, depth, wide, k, 1, wide, 0, 1});
+            multiply((gemm_problem){sums, b + j * k + p, right, NULL, rows, wide, depth, wide, k, 1, wide, 0, 1});
             if (p == 0)
                 turn(c + j, n, sums, wide, rows, m, 0);
             else

@@ -218,10 +218,11 @@ static void gemm_update(float *w, float *v, const float *w0, const float *a, int
         const int64_t rows = m - i < UPDATE_ROWS ? m - i : UPDATE_ROWS;
         for (int64_t j = 0; j < n; j += UPDATE_COLS) {
             const int64_t cols = n - j < UPDATE_COLS ? n - j : UPDATE_COLS;
-            multiply((gemm_problem){g, a + i * a_row, b + j, NULL, rows, cols, k, UPDATE_COLS, a_row, a_col, n, 0, 1});
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t at = (i + r) * n + j;
-                sgd_step(w + at, v == NULL ? NULL : v + at, NULL, g + r * UPDATE_COLS, w0 + at, sgd, cols);
+            const int64_t run = cols == n ? rows * n : cols; /* of weights that lie side by side */
+            multiply((gemm_problem){g, a + i * a_row, b + j, NULL, rows, cols, k, cols, a_row, a_col, n, 0, 1});
+            for (int64_t r = 0; r < rows * cols; r += run) {
+                const int64_t at = i * n + j + r / cols * n;
+                sgd_step(w + at, v == NULL ? NULL : v + at, NULL, g + r, w0 + at, sgd, run);
             }
         }
     }

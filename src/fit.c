@@ -131,6 +131,7 @@ static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_
 }
 
 static void set_rates(efl_sgd *sgd, const efl_fit_options *o, int64_t step) {
+    if (!o->adam) return; /* two powers a step */
     sgd->bias1 = (float)(1 - pow(o->momentum, (double)step));
     sgd->bias2 = (float)(1 - pow(0.999, (double)step));
 }

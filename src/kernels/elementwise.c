@@ -127,6 +127,14 @@ INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const
 }
 
 static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
-    FOR_VECTORS(i, n)
-    sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_upto(g + i, n - i), w0 + i, sgd, n - i);
+    int64_t i = 0;
+    if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
+        const float rate = sgd->lr * sgd->grad_scale;
+        for (; i < n; i++) w[i] -= rate * g[i];
+        return;
+    }
+    for (; i + VL <= n; i += VL)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i, sgd, VL);
+    if (i < n)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i, sgd, n - i);
 }

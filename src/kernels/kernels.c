@@ -10,6 +10,7 @@
 #include "crc32c_hw.c"
 #include "elementwise.c"
 #include "gemm.c"
+#include "gemm_nt.c"
 #include "conv.c"
 #include "pool.c"
 #include "recurrent.c"

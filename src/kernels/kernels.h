@@ -117,7 +117,7 @@ typedef struct {
     double (*sum_squares)(const float *x, int64_t n);
     /* w, v (NULL without momentum), s (Adam's second moment, else NULL), g the gradient, w0 the round's start: (N) */
     void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n);
-    /* As gemm with g(M,N) = a(M,K) b(K,N) for a gradient that exists in registers only: sgd_step on w(M,N). */
+    /* As gemm with g(M,N) = a(M,K) b(K,N) for a gradient that never exists as a whole: sgd_step on w(M,N). */
     void (*gemm_update)(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
                         const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false")
 
-import peers  # noqa: E402
-from models import MODELS, VOCABULARY, Spec  # noqa: E402
+import peers
+from models import MODELS, VOCABULARY, Spec
 
-from edgefl import _core, load  # noqa: E402
+from edgefl import _core, load
 
 BLOCK_S = 0.15  # a peer's turn lasts about so long
 

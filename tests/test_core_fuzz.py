@@ -62,7 +62,9 @@ def arranged(draw):
         counts = {"slice": [3], "concat": [1], "gelu": [1], "transpose": [1, 2, 3], "pad": [2, 4, 6], "sub": [1]}
         count = draw(st.sampled_from(counts.get(op, [0, 1] if op in ("mul", "reshape", "mean") else [0])))
         ints = draw(st.lists(few, min_size=count, max_size=count))
-        floats = [0.5] * {"clip": 2, "batch_norm": 2, "pad": 1, "leaky_relu": 1, "layer_norm": 1, "dropout": 1}.get(op, 0)
+        floats = [0.5] * {"clip": 2, "batch_norm": 2, "pad": 1, "leaky_relu": 1, "layer_norm": 1, "dropout": 1}.get(
+            op, 0
+        )
         nodes.append(Node(op, inputs, own, ints, floats))
     params = [Param("w", [3, 3]), *(Param(name, [3]) for name in "gb"), *(Param(name, [3], False) for name in "mv")]
     return Plan(shape, nodes, params, draw(st.sampled_from(LOSSES)), len(nodes), draw(st.integers(1, len(nodes))))

@@ -46,6 +46,7 @@ def test_a_deeper_net_costs_its_activations_but_not_their_gradients():
 
 def test_values_that_nobody_differentiates_are_not_kept():
     """A chain of tanh needs its outputs; a chain of transposes nothing."""
+
     def chain(op, ints, count):
         nodes = [Node("dense", [0], [0]), *(Node(op, [i + 1], [], ints) for i in range(count))]
         return _core.Net(Plan([8, 8], nodes, [Param("w", [8, 8])], "mse", len(nodes), len(nodes)), 32).arena_bytes

@@ -42,7 +42,8 @@ from edgefl.trainer import Trainer
 functions = [("leaky_relu", [], [0.1]), ("hard_sigmoid", [], [0.2, 0.5]), ("hard_swish", [], []), ("gelu", [0], []),
              ("gelu", [1], []), ("erf", [], []), ("exp", [], []), ("abs", [], []), ("elu", [], [1.0]),
              ("softplus", [], []), ("sqrt", [], []), ("log", [], []), ("pow", [], [1.5])]
-nodes = [Node("dense", [0], [0]), Node("batch_norm", [1], [1, 2, 5, 6], [], [1e-3, 0.9]), Node("clip", [2], [], [], [-2, 2])]
+nodes = [Node("dense", [0], [0]), Node("batch_norm", [1], [1, 2, 5, 6], [], [1e-3, 0.9]),
+         Node("clip", [2], [], [], [-2, 2])]
 for op, ints, floats in functions:
     source = 3 if op not in ("sqrt", "log", "pow") else 13  # softplus's, which is positive
     nodes.append(Node(op, [source], [], ints, floats))

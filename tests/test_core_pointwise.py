@@ -41,7 +41,8 @@ CASES = [
     ("clip", [], [-0.5, 0.25]), ("clip", [], [-3.4e38, 3.4e38]), ("hard_sigmoid", [], [0.2, 0.5]),
     ("hard_sigmoid", [], [1 / 6, 0.5]), ("hard_swish", [], []), ("gelu", [0], []), ("gelu", [1], []), ("erf", [], []),
     ("sqrt", [], []), ("exp", [], []), ("log", [], []), ("pow", [], [2.0]), ("pow", [], [0.5]), ("pow", [], [-1.5]),
-    ("pow", [], [1.0]), ("pow", [], [3.0]), ("abs", [], []), ("elu", [], [1.0]), ("elu", [], [0.3]), ("softplus", [], []),
+    ("pow", [], [1.0]), ("pow", [], [3.0]), ("abs", [], []), ("elu", [], [1.0]), ("elu", [], [0.3]),
+    ("softplus", [], []),
 ]  # fmt: skip
 POSITIVE = ("sqrt", "log", "pow")
 
@@ -104,7 +105,8 @@ def test_slopes_at_kinks_and_ends_are_those_of_the_flat_side():
     """x of 0 through a weight of 1: the gradient of w is x y', so it is read from a bias."""
     for op, floats, at, slope in [
         ("leaky_relu", [0.1], 0.0, 0.1), ("clip", [0.0, 6.0], 0.0, 0), ("clip", [0.0, 6.0], 6.0, 0),
-        ("hard_sigmoid", [0.25, 0.5], 2.0, 0), ("abs", [], 0.0, 0), ("hard_swish", [], 3.5, 1), ("hard_swish", [], -4, 0),
+        ("hard_sigmoid", [0.25, 0.5], 2.0, 0), ("abs", [], 0.0, 0), ("hard_swish", [], 3.5, 1),
+        ("hard_swish", [], -4, 0),
     ]:  # fmt: skip
         nodes = [Node("add", [0], [0], [0]), Node(op, [1], [], [], floats)]
         net = _core.Net(Plan([1], nodes, [Param("b", [1])], "l1", 2, 2), 1)

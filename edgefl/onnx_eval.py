@@ -63,10 +63,10 @@ class OnnxEvaluator:
             loss: float
             accuracy: float | None
             loss, accuracy = _of_classes(name, np.moveaxis(output, self.model.class_axis, -1), np.asarray(y), tail)
+        elif name == "bce":
+            loss, accuracy = _bce(output, _targets(np.asarray(y), output), tail)
         else:
-            targets = _targets(np.asarray(y), output)
-            distance = (_distance(name, output - targets), None)
-            loss, accuracy = _bce(output, targets, tail) if name == "bce" else distance
+            loss, accuracy = _distance(name, output - _targets(np.asarray(y), output)), None
         return Evaluation(loss=float(loss), accuracy=accuracy, num_examples=len(x))
 
     def _session(self, params: np.ndarray) -> onnxruntime.InferenceSession:

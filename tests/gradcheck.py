@@ -54,7 +54,7 @@ LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "bce": lambda z, y: float((np.logaddexp(0, z) - y.reshape(z.shape) * z).mean()),
 }
 BASIC: dict[str, Forward] = {
-    "dense": lambda node, x, w, b=0.0: x @ w + b,
+    "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
     "relu": lambda node, x: np.maximum(x, 0),
     "tanh": lambda node, x: np.tanh(x),
     "sigmoid": lambda node, x: 1 / (1 + np.exp(-x)),

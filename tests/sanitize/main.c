@@ -193,6 +193,7 @@ typedef struct {
 #define ONE .num_inputs = 1, .inputs = {1}
 #define TWO .num_inputs = 2, .inputs = {1, 0}
 static const op_case op_cases[] = {
+    {{.op = "dense", ONE, .num_params = 1, .params = {0}, .num_ints = 1, .ints = {1}}, "l1"},
     {{.op = "sub", TWO, .num_ints = 1, .ints = {1}}, "l1"},
     {{.op = "mul", TWO, .num_ints = 1}, "huber"},
     {{.op = "mul", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},

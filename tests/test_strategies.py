@@ -95,3 +95,15 @@ def test_absurd_rates_are_refused_by_name(name, option, bad):
 def test_misspelt_strategy_is_named():
     with pytest.raises(UsageError, match="did you mean 'fedavg'"):
         strategies.get("fedavq")
+
+
+def test_i16_an_update_of_absurd_scale_is_refused_before_it_takes_the_headroom():
+    strategy = strategies.get("fedavg")
+    strategy.start(np.zeros(2, np.float32), 1)
+    raw32 = codecs.get("raw32")
+    absurd = raw32.encode(np.full(2, 1e4, np.float32))
+    for _ in range(2000):
+        with pytest.raises(CodecError, match="absurd scale"):
+            strategy.add(Update("dev-a", 10_000, raw32, absurd))
+    strategy.add(Update("dev-b", 10, raw32, raw32.encode(np.full(2, 0.5, np.float32))))
+    assert strategy.finish().tolist() == [0.5, 0.5]

@@ -21,6 +21,9 @@ from ..codecs.base import Codec
 from ..errors import UsageError
 
 
+SHARE = 2**53  # n_k |delta| up to 2^23: a thousand updates of absurd scale leave headroom for the honest ones
+
+
 @dataclass(frozen=True)
 class Update:
     """What one device reports: its encoded delta and n_k, the number of examples behind it."""
@@ -40,7 +43,7 @@ class Strategy(ABC):
     def start(self, params: np.ndarray, round: int) -> None:
         """Begin round `round` from the global `params`, (P,) float32."""
         self._params = params
-        self._accumulator = Accumulator(len(params))
+        self._accumulator = Accumulator(len(params), share=SHARE)
 
     def add(self, update: Update) -> None:
         """Count one update; CodecError, with nothing changed, if it can't be decoded or would overflow."""

@@ -238,8 +238,8 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
     final = history.final
     score = "" if final.accuracy is None else f", accuracy {final.accuracy:.4f}"
     score += "" if final.loss is None else f", loss {final.loss:.4g}"
-    show(f"{final.committed} of {final.rounds} rounds committed{score}, {final.bytes_up / 1e6:.2f} MB up, "
-         f"{final.bytes_down / 1e6:.2f} MB down")  # fmt: skip
+    show(f"{final.committed} of {final.rounds} rounds committed{score}, {size(final.bytes_up)} up, "
+         f"{size(final.bytes_down)} down")  # fmt: skip
 
 
 def _load(spec: str, loss: str | None, seed: int = 0) -> Any:
@@ -274,12 +274,17 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+def size(count: int) -> str:
+    """Bytes for the eye, in decimal units."""
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
+
+
 def line(record: RoundRecord) -> str:
     """One round in one line."""
     score = "" if record.accuracy is None else f"  accuracy {record.accuracy:.4f}"
     score += "" if record.loss is None else f"  loss {record.loss:.4g}"
     state = "" if record.state == "committed" else f"  {record.state}"
-    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {record.bytes_up / 1e6:.2f} MB up{state}"
+    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {size(record.bytes_up)} up{state}"
 
 
 def _say(text: str) -> None:

@@ -142,27 +142,28 @@ class RoundCoordinator:
             return []
         if self.config.rounds is not None and self.round > self.config.rounds:
             return self._finish(f"{self.config.rounds} rounds are done")
-        present = self.presence.present()
-        if len(present) < max(1, self.config.min_reports):
+        present = self.presence.count
+        if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
             return []
-        if len(present) < self.config.expect and self.version == 0 and self.tally is None:
+        if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s
             if now < self._give_up_waiting_at:
                 return []
-        return self._open(present, now)
+        return self._open(self.presence.present(), now)
 
     def _open(self, present: list[str], now: float) -> list[object]:
-        cohort, asked = None, len(present)
+        cohort, asked = None, present
         if self.config.fraction < 1.0:
-            asked = min(MAX_COHORT, max(1, self.config.min_reports, round(self.config.fraction * len(present))))
-            cohort = frozenset(self._rng.sample(present, asked))
+            size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
+            asked = self._rng.sample(present, min(MAX_COHORT, size))
+            cohort = frozenset(asked)
         intake = RoundIntake(self._codec, len(self.params), self._hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, cohort, self.config.goal or asked)
+        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked))
         self.phase = "open"
         self.strategy.start(self.params, self.round)
-        note = Note("info", f"round {self.round} open: {asked} of {len(present)} devices asked")
+        note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
     def _tick(self, now: float) -> list[object]:
@@ -183,9 +184,7 @@ class RoundCoordinator:
         tally = self.tally
         if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
             return []
-        if len(tally.counted) < tally.goal and any(tally.still_to_come(self.presence)):
-            return []
-        return self._close(now)
+        return self._close(now) if tally.complete else []
 
     def _close(self, now: float) -> list[object]:
         tally = self.tally
@@ -252,9 +251,11 @@ class RoundCoordinator:
 
     def _on_status(self, device: str, payload: bytes, now: float) -> list[object]:
         if not payload:
-            self.presence.statuses.pop(device, None)
+            self.presence.forget(device)
         elif not self.presence.show(device, decode(Status, payload)):
             return []
+        if self.tally is not None:
+            self.tally.see(device, self.presence.is_present(device))
         return [*self._maybe_open(now), *self._maybe_close(now)]
 
     def _on_update(self, event: Received, now: float) -> list[object]:
@@ -281,11 +282,11 @@ class RoundCoordinator:
             payload = blob[UpdateHeader.SIZE :]
             self.strategy.add(Update(device, header.num_examples, self._codec, payload))
         except (ProtocolError, CodecError) as error:
-            tally.rejected.add(device)
+            tally.reject(device)
             self.dropped[device] += 1
             note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
             return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
-        tally.counted[device] = header
+        tally.count(device, header)
         note = Note(
             "debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}"
         )

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .history import RoundRecord
-from .presence import Presence
 from .protocol.messages import UpdateHeader
 from .round_intake import RoundIntake
 
 
 @dataclass
 class Tally:
-    """`cohort` None: all are asked. `goal` updates close the round early; `counted` and `rejected` are by device."""
+    """`cohort` None: all are asked. `waiting` has those who were asked, are present, and are yet to report; the round
+    closes when it is empty, or earlier at `goal` updates if there is such a number.
+    """
 
     round: int
     opened_at: float
     intake: RoundIntake
     cohort: frozenset[str] | None
-    goal: int
+    goal: int | None
+    waiting: set[str]
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
 
-    def still_to_come(self, presence: Presence) -> Iterable[str]:
-        """Devices that were asked, are there, and have neither been counted nor rejected."""
-        asked = presence.present() if self.cohort is None else filter(presence.is_present, self.cohort)
-        return (d for d in asked if d not in self.counted and d not in self.rejected)
+    def see(self, device: str, present: bool) -> None:
+        """A device has come or gone."""
+        asked = self.cohort is None or device in self.cohort
+        if present and asked and device not in self.counted and device not in self.rejected:
+            self.waiting.add(device)
+        else:
+            self.waiting.discard(device)
+
+    def count(self, device: str, header: UpdateHeader) -> None:
+        self.counted[device] = header
+        self.waiting.discard(device)
+
+    def reject(self, device: str) -> None:
+        self.rejected.add(device)
+        self.waiting.discard(device)
+
+    @property
+    def complete(self) -> bool:
+        """No need to wait for the deadline."""
+        return not self.waiting or (self.goal is not None and len(self.counted) >= self.goal)
 
     def record(self, version: int, min_reports: int, now: float) -> RoundRecord:
         """The round's record, if it closes `now` on model `version`; abandoned below `min_reports`."""

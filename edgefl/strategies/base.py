@@ -20,7 +20,6 @@ from ..accumulator import Accumulator
 from ..codecs.base import Codec
 from ..errors import UsageError
 
-
 SHARE = 2**53  # n_k |delta| up to 2^23: a thousand updates of absurd scale leave headroom for the honest ones
 
 

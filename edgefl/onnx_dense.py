@@ -9,7 +9,6 @@ from .onnx_arrange import arranged, innermost
 from .onnx_layout import Layout
 from .onnx_trace import Const, Item, Trace, Value, Weight, attributes, refuse, value_of
 
-
 NARROW = 16  # outputs that fill a vector of the widest instruction set
 
 

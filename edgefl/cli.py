@@ -249,6 +249,7 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--loss", help="cross_entropy, bce, mse, l1, huber, hinge or focal (inferred)")
     add(
         "--freeze",
         action="append",

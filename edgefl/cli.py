@@ -50,11 +50,11 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
     parser.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES")
-    parser.add_argument("--loss", help="cross_entropy, bce or mse (inferred)")
     parser.add_argument(
         "--batch", type=int, default=32, metavar="B", help="samples the arena is sized for (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_model_options(parser)
     parser.set_defaults(command=_inspect)
 
 
@@ -68,7 +68,6 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
     )
-    add("--loss", help="cross_entropy, bce or mse (inferred)")
     add("--devices", type=_at_least(1), default=100, metavar="N")
     add("--rounds", type=_at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
@@ -87,6 +86,8 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--target-accuracy", type=_at_least(0.0), metavar="A", help="end when it is reached")
     add("--json", metavar="F", help="write the history there; - for standard output")
     add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
+    add("--optimizer", default="sgd", choices=["sgd", "nesterov", "adam"], help="of the devices (%(default)s)")
+    _add_model_options(parser)
     parser.set_defaults(command=_simulate)
 
 
@@ -122,7 +123,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     from .inspect import describe, summarize
 
-    model = _load(options.model, options.loss)
+    model = _load(options)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
     else:
@@ -138,7 +139,7 @@ def _simulate(options: argparse.Namespace) -> int:
         raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_outputs(options)
     dataset = data.load(options.data, seed=options.seed)
-    model = _load(options.model, options.loss, options.seed)
+    model = _load(options, options.seed)
     show = _say if options.json != "-" else lambda line: None
     if kind == "memory":
         history = _in_memory(options, model, dataset, show)
@@ -176,6 +177,7 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
         faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
+        train_options={"optimizer": options.optimizer},
         on_round=lambda record: show(line(record)), note=_log_note,
     )  # fmt: skip
 
@@ -211,12 +213,15 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     codec, codec_options = name_and_options(options.codec)
     return {
         "loss": options.loss,
+        "freeze": options.freeze,
+        "dims": _dims(options),
         "rounds": {
             "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
             "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
         },
         "train": {
-            "epochs": options.epochs, "batch_size": options.batch_size or 0, "lr": options.lr,
+            "optimizer": options.optimizer, "epochs": options.epochs, "lr": options.lr,
+            "batch_size": options.batch_size or 0,
             "seed": options.seed % 2**32,
         },
         "strategy": {"name": strategy, "options": strategy_options},
@@ -242,15 +247,46 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
          f"{size(final.bytes_down)} down")  # fmt: skip
 
 
-def _load(spec: str, loss: str | None, seed: int = 0) -> Any:
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--loss", help="cross_entropy, bce, mse, l1, huber, hinge or focal (inferred)")
+    add(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an initializer not to train; also a glob, repeated",
+    )
+    add(
+        "--dim",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="size of an axis that the file leaves open, repeated",
+    )
+
+
+def _load(options: argparse.Namespace, seed: int = 0) -> Any:
     """A model from an ONNX file or from mlp:SIZES."""
     from .model import load
 
-    if not spec.startswith("mlp:"):
-        return load(spec, loss=loss)
-    from . import zoo
+    source: Any = options.model
+    if source.startswith("mlp:"):
+        from . import zoo
 
-    return load(zoo.from_spec(spec, seed), loss=loss)
+        source = zoo.from_spec(source, seed)
+    return load(source, options.loss, freeze=options.freeze, dims=_dims(options))
+
+
+def _dims(options: argparse.Namespace) -> dict[str, int]:
+    """The --dim options, by name."""
+    dims = {}
+    for item in options.dim:
+        name, _, size = item.partition("=")
+        if not size.isdecimal():
+            raise UsageError(f"--dim {item!r} is not NAME=N: write --dim seq_len=80")
+        dims[name] = int(size)
+    return dims
 
 
 def name_and_options(text: str) -> tuple[str, dict[str, Any]]:

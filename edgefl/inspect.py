@@ -49,7 +49,7 @@ def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[
         "params": [param.name for param in params],
         "num_params": sum(param.size for param in params),
         "flops": flops,
-        "trains": number <= plan.loss_input and any(param.trainable for param in params),
+        "trains": any(param.trainable for param in params),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +35,13 @@ class Model:
     bindings: list[Binding]  # of each param, in the plan's order
     origins: list[Origin]
     input_name: str
+    input_dtype: np.dtype  # of the ONNX input
     batch: int | None  # samples a run, if the file fixes them
     output_names: list[str]  # of the ONNX graph, labels included
     output_tensor: str  # the tensor of the ONNX graph that `plan.output` computes
     output_shape: tuple[int, ...]  # of `plan.output`, per sample
+    class_axis: int  # of the ONNX output, samples included, where the loss takes labels; else -1
+    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     loss_inferred: bool  # False if the caller named the loss
 
     def __post_init__(self) -> None:
@@ -73,12 +77,22 @@ class Model:
             raise ModelError(f"can't save {path}: {error.strerror}; check the folder and its space") from None
 
 
-def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto, loss: str | None = None) -> Model:
+def load(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    loss: str | None = None,
+    *,
+    freeze: Sequence[str] = (),
+    dims: Mapping[str, int] | None = None,
+) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
-    `loss` is cross_entropy, bce or mse; None infers it: a trailing Softmax means cross_entropy, Sigmoid bce;
-    without either, one output or as many as inputs mean mse, anything else cross_entropy on logits.
-    Raises ModelError for what can't be trained, UsageError for a loss that does not fit.
+    `loss` is one of `plan.LOSSES`; None infers it: a trailing Softmax means cross_entropy, Sigmoid bce; without
+    either, one output or the shape of the input mean mse, anything else cross_entropy on logits.
+    `freeze` names initializers that are not to be trained: by name, glob ("conv*") or the start of a name up to a dot
+    or slash ("conv1" for conv1.weight). They become state; what lies before the first trained one costs no backward
+    pass, and a frozen BatchNormalization keeps its running statistics and computes with them.
+    `dims` gives sizes to axes of the input that the file leaves open, beside that of the samples: {"time": 80}.
+    Raises ModelError for what can't be trained, UsageError for an option that does not fit.
     """
     try:
         from .onnx_import import import_onnx
@@ -90,7 +104,7 @@ def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto, loss: str | N
     else:
         where, data = "", source if isinstance(source, bytes) else source.SerializeToString()
     try:
-        return import_onnx(data, loss)
+        return import_onnx(data, loss, list(freeze), dict(dims or {}))
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
 

@@ -12,6 +12,7 @@ from onnx import helper
 
 from .errors import DataError, ModelError
 from .model import Model
+from .onnx_graph import live_order
 from .trainer import Evaluation
 
 CHUNK = 1024  # samples a run: bounds memory
@@ -26,7 +27,7 @@ class OnnxEvaluator:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._batch: int | None = None  # samples a run, where only the file's own number works
-        probe = np.zeros((2, *model.plan.input_shape), np.float32)
+        probe = np.zeros((2, *model.plan.input_shape), model.input_dtype)
         try:
             self.predict(model.params, probe)
         except ModelError:
@@ -47,19 +48,25 @@ class OnnxEvaluator:
         chunks = [x[at : at + size] for at in range(0, len(x), size)]
         try:
             session = self._session(params)
-            parts = [self._run(session, np.asarray(chunk, np.float32)) for chunk in chunks]
+            parts = [self._run(session, np.asarray(chunk, self.model.input_dtype)) for chunk in chunks]
         except Exception as error:  # onnxruntime's errors share no base but this one
             raise ModelError(f"onnxruntime can't run the model: {error}; update onnxruntime or export again") from None
         return np.concatenate(parts)
 
     def evaluate(self, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> Evaluation:
-        """Mean loss and accuracy (None for mse) of the file's own output; y as `Trainer.evaluate` takes it."""
+        """Mean loss and accuracy (None if targets are numbers) of the file's output; y as for `Trainer.evaluate`."""
         if len(x) != len(y):
             raise DataError(f"{len(x)} samples but {len(y)} targets: give one target a sample")
         output = self.predict(params, x).astype(np.float64)
-        plan = self.model.plan
-        tail = plan.nodes[-1].op if plan.output != plan.loss_input else "none"
-        loss, accuracy = LOSSES[plan.loss](output, np.asarray(y), tail)
+        name, tail = self.model.plan.loss, self.model.tail
+        if name in OF_CLASSES:
+            loss: float
+            accuracy: float | None
+            loss, accuracy = _of_classes(name, np.moveaxis(output, self.model.class_axis, -1), np.asarray(y), tail)
+        elif name == "bce":
+            loss, accuracy = _bce(output, _targets(np.asarray(y), output), tail)
+        else:
+            loss, accuracy = _distance(name, output - _targets(np.asarray(y), output)), None
         return Evaluation(loss=float(loss), accuracy=accuracy, num_examples=len(x))
 
     def _session(self, params: np.ndarray) -> onnxruntime.InferenceSession:
@@ -71,6 +78,9 @@ class OnnxEvaluator:
         del proto.graph.value_info[:], proto.graph.output[:]
         output = helper.make_tensor_value_info(self.model.output_tensor, onnx.TensorProto.FLOAT, None)
         proto.graph.output.append(output)
+        needed = [proto.graph.node[index] for index in live_order(proto.graph)]  # not what makes labels of it
+        del proto.graph.node[:]
+        proto.graph.node.extend(needed)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what matters comes as an exception
@@ -87,20 +97,37 @@ class OnnxEvaluator:
         return output.reshape(len(chunk), *self.model.output_shape)
 
 
-def _cross_entropy(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
-    """output (n, C) of float64: logits, log-probabilities or probabilities; y (n,) labels."""
-    if y.min() < 0 or y.max() >= output.shape[1]:
+def _of_classes(name: str, output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
+    """output (..., C) of float64: logits, log-probabilities or probabilities; y (...) labels."""
+    classes = output.shape[-1]
+    if y.shape != output.shape[:-1]:
+        raise DataError(f"labels have shape {y.shape}, the model's output {output.shape}: give one label a row")
+    if y.min() < 0 or y.max() >= classes:
         raise DataError(
-            f"labels run from {y.min()} to {y.max()}, the model has classes 0 to {output.shape[1] - 1}: "
-            "number the classes from 0"
+            f"labels run from {y.min()} to {y.max()}, the model has classes 0 to {classes - 1}: number them from 0"
         )
-    rows, labels = np.arange(len(y)), y.astype(np.int64)
-    accuracy = float((output.argmax(1) == labels).mean())
-    if tail == "softmax":
-        return -np.log(np.maximum(output[rows, labels], TINY)).mean(), accuracy
-    top = output.max(1)
-    normalizer = top + np.log(np.exp(output - top[:, None]).sum(1))  # 0 for log-probabilities
-    return (normalizer - output[rows, labels]).mean(), accuracy
+    # Logits are known up to what a row has in common, which no loss of classes depends on.
+    rows = output.reshape(-1, classes)
+    logits = np.log(np.maximum(rows, TINY)) if tail == "softmax" else rows
+    labels = y.ravel().astype(np.int64)
+    own = logits[np.arange(len(labels)), labels]
+    return float(OF_CLASSES[name](logits, own).mean()), float((rows.argmax(1) == labels).mean())
+
+
+def _log_p(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(R,) log-probabilities of the labels, whose logits are `own` (R,)."""
+    top = logits.max(1)
+    return own - top - np.log(np.exp(logits - top[:, None]).sum(1))
+
+
+def _focal(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
+    log_p = _log_p(logits, own)
+    return -(np.expm1(log_p) ** 2) * log_p
+
+
+def _hinge(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The label's own margin is 1 and does not count."""
+    return (np.maximum(0, 1 - own[:, None] + logits).sum(1) - 1) / logits.shape[1]
 
 
 def _targets(y: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -110,15 +137,17 @@ def _targets(y: np.ndarray, output: np.ndarray) -> np.ndarray:
 
 
 def _bce(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:
-    """output (n, ...): probabilities after a sigmoid, logits without; y of as many targets."""
-    y = _targets(y, output)
+    """output (n, ...): probabilities after a sigmoid, logits without; y alike."""
     p = output if tail == "sigmoid" else 1 / (1 + np.exp(-np.clip(output, -80, 80)))
     loss = -(y * np.log(np.maximum(p, TINY)) + (1 - y) * np.log(np.maximum(1 - p, BELOW_ONE))).mean()
-    return loss, float(((p > 0.5) == (y > 0.5)).mean())
+    return float(loss), float(((p > 0.5) == (y > 0.5)).mean())
 
 
-def _mse(output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, None]:
-    return ((output - _targets(y, output)) ** 2).mean(), None
+def _distance(name: str, error: np.ndarray) -> float:
+    size = np.abs(error)
+    costs = {"mse": size**2, "l1": size, "huber": np.where(size < 1, size**2 / 2, size - 0.5)}
+    return float(costs[name].mean())
 
 
-LOSSES = {"cross_entropy": _cross_entropy, "bce": _bce, "mse": _mse}
+# The definitions are those of src/ops/loss.c.
+OF_CLASSES = {"cross_entropy": lambda logits, own: -_log_p(logits, own), "hinge": _hinge, "focal": _focal}

@@ -6,7 +6,9 @@ Design:
   b) A `Binding` says for one plan Param at which positions its elements live, and by which scale.
   c) An element that training left alone keeps its bits; a file that nothing changed in keeps its bytes.
   d) Two Params may start from the same tensor. Once they differ, the first keeps the tensor and the other gets
-     an initializer of its own, which its node reads from then on.
+     an initializer of its own, which its node reads from then on. Params that share an input of a node, as the two
+     biases of an LSTM do, stay together.
+  e) A number that the graph computes from others has no place: nobody trains it, and it stays as it is.
 
 Not here: which param comes from where (onnx_import.py), and files on disk (model.py).
 """
@@ -67,17 +69,18 @@ def write_params(
     proto = onnx.ModelProto.FromString(source)
     loaded = np.concatenate([origin.values for origin in origins])
     written, taken = loaded.copy(), np.zeros(loaded.size, bool)
-    start = 0
-    for binding, name in zip(bindings, names, strict=True):
-        span = slice(start, start := start + binding.layout.size)
-        for place in binding.places:
-            trained = (after[span].astype(np.float64) / place.scale).astype(np.float32)
-            values = np.where(kept[span], loaded[place.where], trained)
-            if (taken[place.where] & (written[place.where] != values)).any():
-                _split(proto, binding, name, values)
-                continue
-            written[place.where] = values
-            taken[place.where] = True
+    trained = _Trained(loaded, kept, after, bindings)
+    for members in _inputs(bindings):
+        changes = [change for at in members for change in trained.changes(at)]
+        if any((taken[where] & (written[where] != values)).any() for where, values in changes):
+            tensor = np.empty(sum(bindings[at].layout.size for at in members), np.float32)
+            for at, (_, values) in zip(members, changes, strict=True):
+                tensor[bindings[at].layout] = values
+            _split(proto, bindings[members[0]], names[members[0]], tensor)
+            continue
+        for where, values in changes:
+            written[where] = values
+            taken[where] = True
     for origin in origins:
         values = written[origin.offset : origin.offset + origin.values.size]
         if (values.view(np.uint32) != origin.values.view(np.uint32)).any():
@@ -85,11 +88,35 @@ def write_params(
     return proto.SerializeToString()
 
 
-def _split(proto: onnx.ModelProto, binding: Binding, name: str, values: np.ndarray) -> None:
-    """Gives the node of `binding` an initializer of its own: `values` (size,) in the param's order."""
+class _Trained:
+    """What training made of each binding's elements in the file."""
+
+    def __init__(self, loaded: np.ndarray, kept: np.ndarray, after: np.ndarray, bindings: Sequence[Binding]) -> None:
+        self.loaded, self.kept, self.after, self.bindings = loaded, kept, after, bindings
+        self.starts = np.cumsum([0, *(binding.layout.size for binding in bindings)])
+
+    def changes(self, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Positions in the file vector and their new values, for each place of binding number `at`."""
+        span = slice(self.starts[at], self.starts[at + 1])
+        found = []
+        for place in self.bindings[at].places:
+            moved = (self.after[span].astype(np.float64) / place.scale).astype(np.float32)
+            found.append((place.where, np.where(self.kept[span], self.loaded[place.where], moved)))
+        return found
+
+
+def _inputs(bindings: Sequence[Binding]) -> list[list[int]]:
+    """The bindings, those that make up one input of a node together."""
+    groups: dict[tuple[int, int | None, int | None], list[int]] = {}
+    for at, binding in enumerate(bindings):
+        alone = at if binding.slot is None else None
+        groups.setdefault((binding.node, binding.slot, alone), []).append(at)
+    return list(groups.values())
+
+
+def _split(proto: onnx.ModelProto, binding: Binding, name: str, tensor: np.ndarray) -> None:
+    """Gives the node of `binding` an initializer of its own: `tensor` in the order of the input that it replaces."""
     assert binding.slot is not None, "an attribute belongs to one node alone"
-    tensor = np.empty(binding.layout.size, np.float32)
-    tensor[binding.layout] = values
     proto.graph.initializer.append(numpy_helper.from_array(tensor.reshape(binding.slot_shape), name))
     proto.graph.node[binding.node].input[binding.slot] = name
     if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:

@@ -5,11 +5,14 @@ Specification: https://github.com/onnx/onnx/blob/main/docs/Operators-ml.md
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
+from .onnx_arithmetic import calculate
+from .onnx_dense import dense
 from .onnx_trace import Const, Item, Readout, Trace, Value, Weight, attributes, refuse, value_of
 
 
@@ -18,7 +21,9 @@ def linear_regressor(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     if given.get("post_transform", "NONE") != "NONE":
         raise refuse(node, f"post_transform={given['post_transform']} is not trained yet: export without it")
     value, rows, intercepts = _linear(trace, node, x, given.get("targets", 1))
-    return _dense(trace, node, value, rows, intercepts, loss="mse")
+    result = _dense(trace, node, value, rows, intercepts)
+    trace.drafts[-1].loss = "mse"
+    return result
 
 
 def linear_classifier(trace: Trace, node: onnx.NodeProto, x: Item) -> tuple[Item, Item]:
@@ -29,29 +34,32 @@ def linear_classifier(trace: Trace, node: onnx.NodeProto, x: Item) -> tuple[Item
     count, transform = rows.array.shape[0], given.get("post_transform", "NONE")
     if transform == "LOGISTIC" and count <= 2 and classes == 2:
         logit = _binary_logit(trace, node, value, rows, intercepts)
-        scores = trace.emit(node, "sigmoid", logit, logit.shape, output=1)
+        scores = _activated(trace, node, "sigmoid", logit)
     elif transform in ("SOFTMAX", "NONE") and count == classes >= 2:
-        scores = _dense(trace, node, value, rows, intercepts, output=1)
+        scores = replace(_dense(trace, node, value, rows, intercepts), tensor=node.output[1])
         if transform == "SOFTMAX":
-            scores = trace.emit(node, "softmax", scores, scores.shape, output=1)
+            scores = _activated(trace, node, "softmax", scores)
     else:
         why = f"post_transform={transform} over {count} rows for {classes} classes is not trained yet"
         raise refuse(node, f"{why}: use a multinomial (softmax) LogisticRegression")
     return Readout(scores), scores
 
 
+def _activated(trace: Trace, node: onnx.NodeProto, op: str, value: Value) -> Value:
+    number = trace.append(node, op, [value.number], trace.shapes[value.number])
+    return replace(value, number=number, tensor=node.output[1])
+
+
 def _binary_logit(trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None) -> Value:
     """The logit of the second class: the last row, with the first kept as its mirror image."""
-    params = []
-    for role, both in (("weight", rows), ("bias", intercepts)):
-        if both is None:
-            continue
+    mirrors = []
+    for both in filter(None, (rows, intercepts)):
         mirrored = both.array.shape[0] == 2
         if mirrored and (both.array[0] != -both.array[1]).any():
             raise refuse(node, "its two rows are no mirror images: refit with one logit, or with softmax")
-        last = both.map(lambda a: a[-1:].T)
-        params.append(trace.param(node, role, last, mirror=both.where[0] if mirrored else None))
-    return trace.emit(node, "dense", value, (1,), params, output=1)
+        mirrors.append(both.where[0] if mirrored else None)
+    bias = None if intercepts is None else intercepts.map(lambda a: a[-1:])
+    return _dense(trace, node, value, rows.map(lambda a: a[-1:]), bias, mirrors)
 
 
 def _dense(
@@ -59,22 +67,22 @@ def _dense(
     node: onnx.NodeProto,
     value: Value,
     rows: Weight,
-    intercepts: Weight | None,
-    loss: str | None = None,
-    output: int = 0,
+    intercepts: Weight | None = None,
+    mirrors: Sequence[np.ndarray | None] = (None, None),
 ) -> Value:
-    params = [trace.param(node, "weight", rows.map(np.transpose))]
+    logits = dense(trace, node, value, rows.map(np.transpose), mirror=mirrors[0])
     if intercepts is not None:
-        params.append(trace.param(node, "bias", intercepts))
-    return trace.emit(node, "dense", value, (rows.array.shape[0],), params, loss, output)
+        trace.drafts[-1].params.append(trace.param(node, "bias", intercepts, mirror=mirrors[1]))
+    return logits
 
 
 def _linear(trace: Trace, node: onnx.NodeProto, x: Item, count: int) -> tuple[Value, Weight, Weight | None]:
     """The input (I,), the coefficients (count, I) and the intercepts (count,), None if there are none."""
     value = value_of(node, x)
     coefficients = _attribute(trace, node, "coefficients", "weight")
-    if coefficients is None or len(value.shape) != 1 or coefficients.array.size != count * value.shape[0]:
-        raise refuse(node, f"its coefficients do not make {count} rows over features {value.shape}: check the export")
+    features = value.layout.sample_shape
+    if coefficients is None or len(features) != 1 or coefficients.array.size != count * features[0]:
+        raise refuse(node, f"its coefficients do not make {count} rows over features {features}: check the export")
     intercepts = _attribute(trace, node, "intercepts", "bias")
     if intercepts is not None and intercepts.array.size != count:
         raise refuse(node, f"{intercepts.array.size} intercepts for {count} rows: check the export")
@@ -91,14 +99,23 @@ def _attribute(trace: Trace, node: onnx.NodeProto, attribute: str, role: str) ->
 def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
     """L1 after a softmax changes nothing: it already adds up to one."""
     value = value_of(node, x)
-    after = trace.drafts[value.number - 1].op if value.number else "input"
+    maker = trace.maker(value)
+    after = maker.op if maker else "input"
     if attributes(node).get("norm", "MAX") != "L1" or after != "softmax":
         raise refuse(node, f"normalising after {after} is not trained yet: do it to the data")
     return value
 
 
-def scaler(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
-    raise refuse(node, "scaling inside the model is not trained yet: standardise the data, export without the scaler")
+def scaler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    """(x - offset) scale, neither of which is trained."""
+    value, given = value_of(node, x), attributes(node)
+    for name, op in (("offset", "sub"), ("scale", "mul")):
+        array = np.array(given.get(name, ()), np.float32)
+        features = value.layout.shape[-1]
+        if array.size not in (1, features):
+            raise refuse(node, f"its {name} has {array.size} numbers for {features} features: export again")
+        value = calculate(trace, node, op, value, Const(array))
+    return value
 
 
 ML_OPS: dict[str, Callable[..., Item | tuple[Item, ...]]] = {

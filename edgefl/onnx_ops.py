@@ -1,4 +1,4 @@
-"""What each ONNX op becomes in the plan, one function an op.
+"""What each ONNX op becomes in the plan: the table, and the ops that need no file of their own.
 
 A function takes the trace, the node and the node's inputs (None for one left out), and returns what the node
 makes: one item or a tuple of them. It refuses whatever the plan's ops can't compute exactly.
@@ -8,122 +8,105 @@ To add an op: write its function and give it a line in `OPS`. scikit-learn's own
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
+from . import onnx_shape as shapes
+from .onnx_arithmetic import add, arithmetic, negative, power, total
+from .onnx_arrange import innermost
+from .onnx_conv import conv, global_average, global_max, pool
+from .onnx_dense import gemm, matmul
 from .onnx_ml_ops import ML_OPS
-from .onnx_trace import Complement, Const, Item, Readout, Trace, Value, Weight, attributes, refuse, value_of
+from .onnx_norm import batch_norm, layer_norm
+from .onnx_recurrent import recurrent
+from .onnx_trace import Const, Item, Readout, Trace, Value, attributes, refuse, value_of
 
-ARITHMETIC = "elementwise arithmetic is not trained yet: do it to the data, before it reaches the model"
+LARGEST = float(np.finfo(np.float32).max)
+Handler = Callable[..., Item | tuple[Item, ...]]
 
 
-def _pointwise(op: str) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
-    """An activation that maps every number by itself."""
+def _pointwise(op: str, **defaults: float) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
+    """What maps every number by itself; `defaults` are its attributes, in the plan's order."""
 
     def handler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
-        value = value_of(node, x)
-        return trace.emit(node, op, value, value.shape)
+        value, given = value_of(node, x), attributes(node)
+        floats = [given.get(name, default) for name, default in defaults.items()]
+        number = trace.append(node, op, [value.number], trace.shapes[value.number], floats=floats)
+        return replace(value, number=number, tensor=node.output[0])
 
     return handler
 
 
-def _over_last_axis(op: str) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
+def _softmax(op: str) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
+    """Along one axis; before opset 13 along all from that one on."""
+
     def handler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
         value = value_of(node, x)
-        axis = attributes(node).get("axis", 1 if trace.opset < 13 else -1)
-        if axis not in (-1, len(value.shape)):
-            raise refuse(node, f"axis {axis} is not the last: move the classes to the last axis")
-        return trace.emit(node, op, value, value.shape)
+        rank, old = len(value.layout.axes), trace.opset < 13
+        axis = attributes(node).get("axis", 1 if old else -1)
+        if not -rank <= axis < rank:
+            raise refuse(node, f"axis {axis} of {rank} axes does not exist: check the export")
+        axes = range(axis % rank, rank if old else axis % rank + 1)
+        value, _, _ = innermost(trace, node, value, axes)
+        number = trace.append(node, op, [value.number], trace.shapes[value.number])
+        return replace(value, number=number, tensor=node.output[0])
 
     return handler
 
 
-def _reshaped(trace: Trace, node: onnx.NodeProto, value: Value, shape: tuple[int, ...]) -> Value:
-    """`value` with per-sample `shape`: itself, flattened, or refused."""
-    if shape == value.shape:
-        return value
-    if shape == (math.prod(value.shape),):
-        return trace.emit(node, "flatten", value, shape)
-    raise refuse(node, f"reshapes a sample from {value.shape} to {shape}: only flattening is trained yet")
+def clip(trace: Trace, node: onnx.NodeProto, x: Item, *limits: Item | None) -> Value:
+    """Limits are inputs since opset 11, attributes before; either may be left out."""
+    value, given = value_of(node, x), attributes(node)
+    floats = [given.get("min", -LARGEST), given.get("max", LARGEST)]
+    for at, limit in enumerate(limits):
+        if limit is not None:
+            if not isinstance(limit, Const) or limit.array.size != 1:
+                raise refuse(node, "its limits are no constants: use fixed ones")
+            floats[at] = float(np.clip(limit.array.ravel()[0], -LARGEST, LARGEST))
+    number = trace.append(node, "clip", [value.number], trace.shapes[value.number], floats=floats)
+    return replace(value, number=number, tensor=node.output[0])
 
 
-def _bias(node: onnx.NodeProto, weight: Weight, outputs: int) -> Weight:
-    """The bias as (O,); refuses one number shared by all outputs, which would have to stay tied."""
-    if weight.array.size != outputs or any(size != 1 for size in weight.array.shape[:-1]):
-        raise refuse(node, f"its bias has shape {weight.array.shape}, not ({outputs},): give each output its own")
-    return weight.map(np.ravel)
+def gelu(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    value, how = value_of(node, x), attributes(node).get("approximate", "none")
+    if how not in ("none", "tanh"):
+        raise refuse(node, f"approximate={how} is not known: use 'none' or 'tanh'")
+    number = trace.append(node, "gelu", [value.number], trace.shapes[value.number], ints=[how == "tanh"])
+    return replace(value, number=number, tensor=node.output[0])
 
 
-def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = None) -> Value:
-    """Y = alpha A B' + beta C; alpha and beta go into the weights, and out of them again on the way back."""
-    given = attributes(node)
-    value = value_of(node, a)
-    if given.get("transA", 0) or len(value.shape) != 1:
-        raise refuse(node, "it mixes samples: give it rows of features (transA=0)")
-    alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
-    if not (alpha and beta and np.isfinite([alpha, beta]).all()):
-        raise refuse(node, f"alpha={alpha}, beta={beta} leave nothing to train: export with 1")
-    weight = trace.weight(node, "weight", b, 1)
-    if weight.array.ndim == 2 and given.get("transB", 0):
-        weight = weight.map(np.transpose)
-    value = _dense(trace, node, value, weight, alpha)
-    if c is not None:
-        bias = _bias(node, trace.weight(node, "bias", c, 2), value.shape[-1])
-        trace.drafts[-1].params.append(trace.param(node, "bias", bias, beta))
-    return value
+def dropout(trace: Trace, node: onnx.NodeProto, x: Item, ratio: Item | None = None, mode: Item | None = None) -> Item:
+    """Trained with, and nothing at inference, as the file has it."""
+    value = value_of(node, x)
+    share = float(ratio.array.ravel()[0]) if isinstance(ratio, Const) else attributes(node).get("ratio", 0.5)
+    if not 0 <= share < 1 or (ratio is not None and not isinstance(ratio, Const)):
+        raise refuse(node, f"ratio {share:g} is not trained: use a constant of 0 or more, below 1")
+    if mode is not None and (not isinstance(mode, Const) or mode.array.any()):
+        raise refuse(node, "it was exported in training mode, so that no run gives the same: export with mode false")
+    if any(name and trace.readers.get(name) for name in node.output[1:]):
+        raise refuse(node, "its mask is read: use its first output alone")
+    if share == 0:
+        return replace(value, tensor=node.output[0])
+    number = trace.append(node, "dropout", [value.number], trace.shapes[value.number], floats=[share])
+    return replace(value, number=number, tensor=node.output[0])
 
 
-def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
-    if isinstance(a, Const):
-        raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
-    return _dense(trace, node, value_of(node, a), trace.weight(node, "weight", b, 1), 1.0)
+def identity(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
+    return x
 
 
-def _dense(trace: Trace, node: onnx.NodeProto, value: Value, weight: Weight, scale: float) -> Value:
-    if weight.array.ndim != 2 or weight.array.shape[0] != value.shape[-1]:
-        raise refuse(node, f"weight {weight.array.shape} does not fit {value.shape[-1]} features: check the export")
-    shape = (*value.shape[:-1], weight.array.shape[1])
-    return trace.emit(node, "dense", value, shape, [trace.param(node, "weight", weight, scale)])
-
-
-def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
-    """The bias of the MatMul before it, on either side; nothing else yet."""
-    slot = 0 if isinstance(a, Const) else 1
-    value, bias = value_of(node, (a, b)[1 - slot]), (a, b)[slot]
-    draft = trace.drafts[value.number - 1] if value.number else None
-    # A sum that others read before the bias is added, or that has its bias already, is no dense layer's end.
-    own = value.tensor == node.input[1 - slot] and trace.readers[value.tensor] == 1
-    if draft is None or draft.op != "dense" or len(draft.params) != 1 or not own or not isinstance(bias, Const):
-        raise refuse(node, ARITHMETIC)
-    if bias.array.ndim > len(value.shape) + 1:
-        raise refuse(node, f"its bias has shape {bias.array.shape}: give it one axis")
-    weight = _bias(node, trace.weight(node, "bias", bias, slot), value.shape[-1])
-    draft.params.append(trace.param(node, "bias", weight))
-    draft.value = Value(value.number, value.shape, node.output[0])
-    return draft.value
-
-
-def sub(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Complement:
-    """1 - p, the first column of a two-class readout; nothing else yet."""
-    if not (isinstance(a, Const) and isinstance(b, Value) and a.array.size == 1 and a.array.ravel()[0] == 1):
-        raise refuse(node, ARITHMETIC)
-    return Complement(b)
-
-
-def arithmetic(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Item:
-    raise refuse(node, ARITHMETIC)
-
-
-def concat(trace: Trace, node: onnx.NodeProto, *parts: Item) -> Readout:
-    """[1 - p, p], a two-class readout; nothing else yet."""
-    match parts:
-        case (Complement(first), Value() as second) if first == second and second.shape == (1,):
-            if attributes(node)["axis"] in (1, -1):
-                return Readout(second)
-    raise refuse(node, "concatenating activations is not trained yet: use a net with one path")
+def cast(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
+    if not isinstance(x, Value):
+        return x
+    to = attributes(node)["to"]
+    if x.tokens and to in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        return x
+    if to != onnx.TensorProto.FLOAT:
+        raise refuse(node, "casts activations to another type: EdgeFL trains float32, export the model in float32")
+    return replace(x, tokens=False)
 
 
 def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
@@ -134,86 +117,77 @@ def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
     return Readout(found if isinstance(found, Value) else found.value)
 
 
-def identity(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
-    return x
-
-
-def cast(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
-    if isinstance(x, Value) and attributes(node)["to"] != onnx.TensorProto.FLOAT:
-        raise refuse(node, "casts activations to another type: EdgeFL trains float32, export the model in float32")
-    return x
-
-
-def dropout(trace: Trace, node: onnx.NodeProto, x: Item, ratio: Item | None = None, mode: Item | None = None) -> Item:
-    share = float(ratio.array) if isinstance(ratio, Const) else attributes(node).get("ratio", 0.5)
-    if share != 0:
-        raise refuse(node, f"dropout (ratio {share:g}) is not trained yet: export with ratio 0 or in eval mode")
-    return x
-
-
-def flatten(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
-    value, axis = value_of(node, x), attributes(node).get("axis", 1)
-    keeps_samples = axis == 1 or axis == -len(value.shape) or (axis == 0 and trace.batch == 1)
-    if not keeps_samples:
-        raise refuse(node, f"axis {axis} mixes samples: use axis=1")
-    return _reshaped(trace, node, value, (math.prod(value.shape),))
-
-
-def reshape(trace: Trace, node: onnx.NodeProto, x: Item, target: Item | None = None) -> Item:
-    if isinstance(x, Readout):
-        return x
-    value = value_of(node, x)
-    if not isinstance(target, Const):
-        raise refuse(node, "its shape is computed from the input: export with a fixed shape")
-    first, *rest = target.array.ravel().tolist()
-    if not attributes(node).get("allowzero", 0):
-        rest = [value.shape[axis] if size == 0 else size for axis, size in enumerate(rest)]
-    if first not in (None, -1, 0, trace.batch) or None in rest:
-        raise refuse(node, f"shape {target.array.tolist()} mixes samples: keep the first axis for samples (-1)")
-    if -1 in rest:
-        rest[rest.index(-1)] = math.prod(value.shape) // -math.prod(rest)
-    if math.prod(rest) != math.prod(value.shape):
-        raise refuse(node, f"shape {target.array.tolist()} does not fit samples of {value.shape}: check the export")
-    return _reshaped(trace, node, value, tuple(rest))
-
-
-def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
-    value = value_of(node, x)
-    order = list(range(len(value.shape) + 1))
-    if attributes(node).get("perm", order[::-1]) != order:
-        raise refuse(node, "transposing activations is not trained yet: export the model without it")
-    return value
-
-
-def shape(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
-    """The shape as a vector in which None stands for the number of samples."""
-    whole, bounds = (None, *value_of(node, x).shape), attributes(node)
-    return Const(np.array(whole[bounds.get("start", 0) : bounds.get("end")], object))
-
-
-OPS: dict[str, Callable[..., Item | tuple[Item, ...]]] = {
+OPS: dict[str, Handler] = {
+    "Abs": _pointwise("abs"),
     "Add": add,
     "ArgMax": readout,
+    "AveragePool": pool("avgpool"),
+    "BatchNormalization": batch_norm,
     "Cast": cast,
-    "Concat": concat,
-    "Div": arithmetic,
+    "Clip": clip,
+    "Concat": shapes.concat,
+    "Conv": conv,
+    "Div": arithmetic("div"),
     "Dropout": dropout,
-    "Flatten": flatten,
+    "Elu": _pointwise("elu", alpha=1.0),
+    "Erf": _pointwise("erf"),
+    "Exp": _pointwise("exp"),
+    "Expand": shapes.expand,
+    "Flatten": shapes.flatten,
+    "GRU": recurrent("gru"),
+    "Gather": shapes.gather,
+    "Gelu": gelu,
     "Gemm": gemm,
+    "GlobalAveragePool": global_average,
+    "GlobalMaxPool": global_max,
+    "HardSigmoid": _pointwise("hard_sigmoid", alpha=0.2, beta=0.5),
+    "HardSwish": _pointwise("hard_swish"),
     "Identity": identity,
-    "LogSoftmax": _over_last_axis("log_softmax"),
+    "LSTM": recurrent("lstm"),
+    "LayerNormalization": layer_norm,
+    "LeakyRelu": _pointwise("leaky_relu", alpha=0.01),
+    "Log": _pointwise("log"),
+    "LogSoftmax": _softmax("log_softmax"),
     "MatMul": matmul,
-    "Mul": arithmetic,
+    "MaxPool": pool("maxpool"),
+    "Mul": arithmetic("mul"),
+    "Neg": negative,
+    "Pad": shapes.pad,
+    "Pow": power,
+    "Reciprocal": power,
+    "ReduceMean": shapes.mean,
+    "ReduceSum": shapes.total,
     "Relu": _pointwise("relu"),
-    "Reshape": reshape,
-    "Shape": shape,
+    "Reshape": shapes.reshape,
+    "Shape": shapes.shape,
     "Sigmoid": _pointwise("sigmoid"),
-    "Softmax": _over_last_axis("softmax"),
-    "Sub": sub,
+    "Slice": shapes.slice_,
+    "Softmax": _softmax("softmax"),
+    "Softplus": _pointwise("softplus"),
+    "Split": shapes.split,
+    "Sqrt": _pointwise("sqrt"),
+    "Squeeze": shapes.squeeze,
+    "Sub": arithmetic("sub"),
+    "Sum": total,
     "Tanh": _pointwise("tanh"),
-    "Transpose": transpose,
+    "Transpose": shapes.transpose,
+    "Unsqueeze": shapes.unsqueeze,
     "ai.onnx.ml.ArrayFeatureExtractor": readout,
     "ai.onnx.ml.Binarizer": readout,
     "ai.onnx.ml.ZipMap": readout,
     **ML_OPS,
+}
+
+FLOAT_MODEL = "train the float32 model and quantize the result"
+HELP = {
+    "ConvTranspose": "upsampling is not trained, use a model without it",
+    "DequantizeLinear": FLOAT_MODEL,
+    "InstanceNormalization": "use BatchNormalization or LayerNormalization",
+    "PRelu": "use LeakyRelu, whose slope is fixed",
+    "QLinearConv": FLOAT_MODEL,
+    "QLinearMatMul": FLOAT_MODEL,
+    "QuantizeLinear": FLOAT_MODEL,
+    "RNN": "use LSTM or GRU",
+    "onnx.brevitas.BipolarQuant": FLOAT_MODEL,
+    "onnx.brevitas.Quant": FLOAT_MODEL,
 }

@@ -145,39 +145,58 @@ cdef int _fill_node(efl_node *target, node) except -1:
     return 0
 
 
-cdef class Net:
-    """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
+cdef class _Plan:
+    """A plan as the core reads it, and the memory that this points into."""
 
-    Arrays are flat and C-contiguous: params (P,) and x float32; y int64 (n,) if `target_size` is 0, else
-    float32 (n * target_size,). `trainer.py` checks their contents; here only what memory safety needs.
-    """
+    cdef efl_plan c
+    cdef object memory
 
-    cdef efl_net *net
-
-    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
-        cdef efl_plan c
-        cdef efl_error error
-        cdef int64_t limit = max_arena_bytes or 0
+    def __cinit__(self, plan):
         node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
         param_memory = bytearray(sizeof(efl_param) * len(plan.params))
         loss = plan.loss.encode()
         cdef efl_node *nodes = <efl_node *><char *>node_memory
         cdef efl_param *params = <efl_param *><char *>param_memory
-        if plan.input_dtype != "float32":
-            raise ModelError(f"plan: no op of this build reads {plan.input_dtype} input: update edgefl")
         try:
-            _fill_shape(&c.input, plan.input_shape)
+            _fill_shape(&self.c.input, plan.input_shape)
             for i, node in enumerate(plan.nodes):
                 _fill_node(&nodes[<int64_t>i], node)
             for i, param in enumerate(plan.params):
                 _fill_shape(&params[<int64_t>i].shape, param.shape)
                 params[<int64_t>i].trainable = param.trainable
-            c.loss_input, c.output = plan.loss_input, plan.output
+            self.c.loss_input, self.c.output = plan.loss_input, plan.output
         except OverflowError:
             raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
-        c.num_nodes, c.num_params = len(plan.nodes), len(plan.params)
-        c.nodes, c.params, c.loss = nodes, params, loss
-        if efl_net_new(&self.net, &c, batch, limit, &error) != EFL_OK:
+        self.c.num_nodes, self.c.num_params = len(plan.nodes), len(plan.params)
+        self.c.nodes, self.c.params, self.c.loss = nodes, params, loss
+        self.memory = node_memory, param_memory, loss
+
+
+def plan_needs(plan, int64_t batch) -> tuple:
+    """(bytes of a Net's arena, whether training batches must be in it whole), without having them."""
+    cdef _Plan compiled = _Plan(plan)
+    cdef efl_error error
+    cdef int64_t arena_bytes
+    cdef int mixes_samples
+    if efl_plan_needs(&compiled.c, batch, &arena_bytes, &mixes_samples, &error) != EFL_OK:
+        raise _failure(&error)
+    return arena_bytes, bool(mixes_samples)
+
+
+cdef class Net:
+    """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
+
+    Arrays are flat and C-contiguous: params (P,) and x float32; y int64 (n * label_count,) if `target_size` is 0,
+    else float32 (n * target_size,). `trainer.py` checks their contents; here only what memory safety needs.
+    """
+
+    cdef efl_net *net
+
+    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
+        cdef _Plan compiled = _Plan(plan)
+        cdef efl_error error
+        cdef int64_t limit = max_arena_bytes or 0
+        if efl_net_new(&self.net, &compiled.c, batch, limit, &error) != EFL_OK:
             raise _failure(&error)
 
     def __dealloc__(self):
@@ -193,8 +212,18 @@ cdef class Net:
 
     @property
     def target_size(self) -> int:
-        """Targets a sample; 0 if the loss takes an integer label."""
+        """Targets a sample; 0 if the loss takes integer labels."""
         return efl_net_target_size(self.net)
+
+    @property
+    def label_count(self) -> int:
+        """Labels a sample; 0 if the loss takes targets."""
+        return efl_net_label_count(self.net)
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether a training batch must be in the arena whole (batch normalization)."""
+        return efl_net_mixes_samples(self.net)
 
     @property
     def shapes(self) -> list:
@@ -224,8 +253,9 @@ cdef class Net:
         cdef const int64_t[::1] labels
         cdef const float[::1] targets
         cdef int64_t size = efl_net_target_size(self.net)
-        if len(y) != data.n * (size or 1):
-            raise ValueError(f"y has {len(y)} elements, expected {data.n * (size or 1)}")
+        cdef int64_t expected = data.n * (size + efl_net_label_count(self.net))
+        if len(y) != expected:
+            raise ValueError(f"y has {len(y)} elements, expected {expected}")
         if size:
             targets = y
             data.targets = &targets[0]
@@ -236,11 +266,13 @@ cdef class Net:
 
     def fit(self, const float[::1] params not None, const float[::1] x not None, y not None,
             float[::1] delta not None, *, int64_t epochs, int64_t batch_size, int64_t max_steps,
-            uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm):
+            uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm,
+            bint nesterov=False, bint adam=False, bint buffered=False):
         """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options."""
         cdef efl_data data = self._data(params, x, y)
         cdef efl_fit_options options = efl_fit_options(
-            epochs, batch_size, max_steps, seed, lr, momentum, weight_decay, prox_mu, clip_norm)
+            epochs, batch_size, max_steps, seed, nesterov, adam, lr, momentum, weight_decay, prox_mu, clip_norm,
+            buffered)
         cdef efl_fit_result result
         cdef efl_error error
         cdef int code
@@ -292,8 +324,12 @@ cdef class Net:
                 float[::1] out not None) -> None:
         """The output value of every sample into `out` (n * output size,)."""
         cdef int64_t n = self._samples(params, x)
+        cdef efl_error error
+        cdef int code
         if out.shape[0] != n * efl_net_size(self.net, efl_net_output(self.net)):
             raise ValueError("out has the wrong length")
         cdef const float *start = &params[0] if params.shape[0] else NULL
         with nogil:
-            efl_predict(self.net, start, &x[0], n, &out[0])
+            code = efl_predict(self.net, start, &x[0], n, &out[0], &error)
+        if code != EFL_OK:
+            raise _failure(&error)

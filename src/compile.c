@@ -4,26 +4,19 @@
  *   a) check and infer: indices, op names, arities, shapes, sizes, in that order, node by node.
  *   b) mark: what the loss and what the output depend on; which values need a gradient.
  *   c) share: activations overwrite their input where nobody else looks; flatten is only another name.
- *   d) lay out: two passes of one function over the arena, the first to measure, the second to hand out.
+ *   d) lay out: see arena.c.
  */
 #include "net.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* AddressSanitizer sees one block; with poisoned gaps it sees the arrays in it. */
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-enum { GAP = 64 };
-#else
-enum { GAP = 0 };
-#define ASAN_POISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
-#endif
-
+#define LARGEST_MODEL ((int64_t)1 << 33) /* params */
 #define HINT "compile the plan again from its ONNX file"
 
 static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
-    if (plan->num_nodes < 1 || plan->num_nodes > 1 << 16 || plan->num_params < 0 || plan->num_params > 1 << 16)
+    int64_t total = 0;
+    if (plan->num_nodes < 1 || plan->num_nodes > 1 << 12 || plan->num_params < 0 || plan->num_params > 1 << 16)
         return efl_fail(error, EFL_MODEL, "plan: too many or no nodes or params; " HINT);
     if (batch < 1 || batch > 1 << 24)
         return efl_fail(error, EFL_USAGE, "batch %lld: use 1 to 2^24", (long long)batch);
@@ -33,6 +26,9 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
             return efl_fail(error, EFL_MODEL, "plan: the shape of %s %d is empty or too large; " HINT,
                             i ? "param" : "input", i ? i - 1 : 0);
     }
+    for (int i = 0; i < plan->num_params; i++) total += efl_shape_size(&plan->params[i].shape);
+    if (total > LARGEST_MODEL)
+        return efl_fail(error, EFL_MEMORY, "plan: no memory can hold %lld params: use a smaller model", (long long)total);
     for (int i = 1; i < plan->num_params; i++)
         if (plan->params[i].trainable && !plan->params[i - 1].trainable)
             return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " HINT, i);
@@ -45,7 +41,8 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
 static int copy_params(efl_net *net, const efl_plan *plan) {
     net->num_tensors = plan->num_params;
     net->offsets = calloc((size_t)plan->num_params + 1, sizeof *net->offsets);
-    if (net->offsets == NULL) return 0;
+    net->owners = calloc((size_t)plan->num_params + 1, sizeof *net->owners);
+    if (net->offsets == NULL || net->owners == NULL) return 0;
     for (int i = 0; i < plan->num_params; i++) {
         net->offsets[i + 1] = net->offsets[i] + efl_shape_size(&plan->params[i].shape);
         net->num_trainable += plan->params[i].trainable != 0;
@@ -59,8 +56,10 @@ static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *erro
     const efl_node *node = &step->node;
     step->op = efl_op_find(node->op);
     if (step->op == NULL) return efl_fail(error, EFL_MODEL, "no such op in this build");
-    if (node->num_inputs != step->op->num_inputs || node->num_params < step->op->min_params ||
-        node->num_params > step->op->max_params || node->num_ints != 0 || node->num_floats != 0)
+    if (node->num_inputs < step->op->min_inputs || node->num_inputs > step->op->max_inputs ||
+        node->num_params < step->op->min_params || node->num_params > step->op->max_params ||
+        (step->op->num_ints >= 0 && node->num_ints != step->op->num_ints) ||
+        (step->op->num_floats >= 0 && node->num_floats != step->op->num_floats))
         return efl_fail(error, EFL_MODEL, "wrong number of inputs, params or attributes");
     step->shapes.node = node;
     for (int k = 0; k < node->num_inputs; k++) {
@@ -72,11 +71,28 @@ static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *erro
         if (node->params[k] < 0 || node->params[k] >= plan->num_params)
             return efl_fail(error, EFL_MODEL, "owns param %d, which does not exist", node->params[k]);
         step->shapes.w[k] = plan->params[node->params[k]].shape;
+        net->shares_params |= net->owners[node->params[k]]++ > 0;
     }
     if (step->op->infer(&step->shapes, error) != EFL_OK) return error->code;
     net->values[i + 1].shape = step->shapes.y;
     net->values[i + 1].size = efl_shape_size(&step->shapes.y);
     if (net->values[i + 1].size < 0) return efl_fail(error, EFL_MODEL, "makes a value that is too large");
+    return EFL_OK;
+}
+
+/* Tokens come straight from the input, where efl_fit and its like can check them. */
+static int find_vocabulary(efl_net *net, efl_error *error) {
+    for (int v = 1; v < net->num_values; v++) {
+        const efl_step *step = &net->steps[v - 1];
+        const int alias = (step->op->flags & EFL_ALIAS) != 0, first = step->node.inputs[0];
+        net->values[v].storage = alias ? net->values[first].storage : v;
+        if (!(step->op->flags & EFL_TAKES_TOKENS)) continue;
+        if (net->values[first].storage != 0)
+            return efl_fail(error, EFL_MODEL, "plan: node %d (%s): reads tokens that are computed; " HINT, v - 1,
+                            step->node.op);
+        const int64_t rows = step->shapes.w[0].dim[0];
+        if (net->vocabulary == 0 || rows < net->vocabulary) net->vocabulary = rows;
+    }
     return EFL_OK;
 }
 
@@ -93,9 +109,9 @@ static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
     }
     net->loss = efl_loss_find(plan->loss);
     if (net->loss == NULL) return efl_fail(error, EFL_MODEL, "plan: unknown loss %.30s; " HINT, plan->loss);
-    if (net->loss->takes_labels && net->values[plan->loss_input].shape.ndim != 1)
-        return efl_fail(error, EFL_MODEL, "plan: loss %s needs one axis, the classes; " HINT, plan->loss);
-    return EFL_OK;
+    if (net->loss->takes_labels && net->values[plan->loss_input].shape.ndim < 1)
+        return efl_fail(error, EFL_MODEL, "plan: loss %s needs an axis of classes, the last; " HINT, plan->loss);
+    return find_vocabulary(net, error);
 }
 
 static void mark(efl_net *net) {
@@ -114,7 +130,8 @@ static void mark(efl_net *net) {
         int wanted = 0;
         for (int k = 0; k < node->num_params; k++) wanted |= node->params[k] < net->num_trainable;
         for (int k = 0; k < node->num_inputs; k++) wanted |= net->values[node->inputs[k]].has_gradient;
-        net->values[i + 1].has_gradient = wanted && net->steps[i].trains;
+        net->steps[i].backward = net->values[i + 1].has_gradient = wanted && net->steps[i].trains;
+        net->mixes_samples |= net->steps[i].trains && net->steps[i].op->flags & EFL_MIXES_SAMPLES;
     }
 }
 
@@ -140,7 +157,9 @@ static void share(efl_net *net) {
         efl_value *memory = &net->values[owner];
         if (step->op->flags & EFL_ALIAS) {
             net->values[v].storage = owner;
-        } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned) {
+        } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
+                   memory->size == net->values[v].size &&
+                   memory->has_gradient == net->values[v].has_gradient) {
             memory->readers = net->values[v].readers;
             memory->pinned = net->values[v].pinned;
             net->values[v].storage = owner;
@@ -149,65 +168,7 @@ static void share(efl_net *net) {
     }
 }
 
-/* Moves `used` past `count` elements, rounded up to a cache line; the start of them, or NULL while measuring. */
-static void *take(efl_net *net, int64_t *used, int64_t count, int64_t width) {
-    const int64_t start = *used;
-    int64_t bytes;
-    if (__builtin_mul_overflow(count, width, &bytes) || bytes > INT64_MAX - 63 - GAP ||
-        __builtin_add_overflow(*used, ((bytes + 63) & ~(int64_t)63) + GAP, used))
-        *used = INT64_MAX;
-    if (net->arena == NULL) return NULL;
-    ASAN_POISON_MEMORY_REGION((char *)net->arena + start + bytes, *used - start - bytes);
-    return (char *)net->arena + start;
-}
-
-static int64_t spare_size(const efl_net *net) {
-    int64_t largest = 0;
-    for (int i = 0; i < net->num_steps; i++) {
-        int64_t size = 0;
-        for (int k = 0; k < net->steps[i].node.num_inputs; k++) {
-            const efl_value *value = &net->values[net->steps[i].node.inputs[k]];
-            if (value->has_gradient && net->values[value->storage].readers > 1) size += value->size;
-        }
-        if (size > largest) largest = size;
-    }
-    return largest;
-}
-
-static int64_t lay_out(efl_net *net) {
-    int64_t used = 0;
-    for (int v = 0; v < net->num_values; v++) {
-        efl_value *value = &net->values[v];
-        if (value->storage != v) continue;
-        const int64_t count = net->batch * value->size;
-        value->data = take(net, &used, count, sizeof *value->data);
-        value->gradient = value->has_gradient ? take(net, &used, count, sizeof *value->gradient) : NULL;
-    }
-    net->w = take(net, &used, efl_net_num_params(net), sizeof *net->w);
-    net->g = take(net, &used, efl_num_trained(net), sizeof *net->g);
-    net->v = take(net, &used, efl_num_trained(net), sizeof *net->v);
-    net->spare = take(net, &used, net->batch * spare_size(net), sizeof *net->spare);
-    net->labels = take(net, &used, net->batch, sizeof *net->labels);
-    net->targets = take(net, &used, net->batch * efl_net_target_size(net), sizeof *net->targets);
-    return used;
-}
-
-static int allocate(efl_net *net, int64_t max_arena_bytes, efl_error *error) {
-    net->arena_bytes = lay_out(net);
-    if (max_arena_bytes > 0 && net->arena_bytes > max_arena_bytes)
-        return efl_fail(error, EFL_MEMORY,
-                        "the model needs %lld bytes to train, %lld are allowed: lower batch or raise max_arena_bytes",
-                        (long long)net->arena_bytes, (long long)max_arena_bytes);
-    net->arena = net->arena_bytes == INT64_MAX ? NULL : calloc(1, (size_t)net->arena_bytes);
-    if (net->arena == NULL)
-        return efl_fail(error, EFL_MEMORY,
-                        "no memory for the %lld bytes that the model needs to train: lower batch or the model",
-                        (long long)net->arena_bytes);
-    lay_out(net);
-    return EFL_OK;
-}
-
-static int compile(efl_net *net, const efl_plan *plan, int64_t max_arena_bytes, efl_error *error) {
+static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     net->num_steps = plan->num_nodes;
     net->num_values = plan->num_nodes + 1;
     net->loss_input = plan->loss_input;
@@ -219,22 +180,42 @@ static int compile(efl_net *net, const efl_plan *plan, int64_t max_arena_bytes, 
     if (infer(net, plan, error) != EFL_OK) return error->code;
     mark(net);
     share(net);
-    return allocate(net, max_arena_bytes, error);
+    return EFL_OK;
 }
 
-int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
-                efl_error *error) {
+/* A net without an arena. */
+static int compiled(efl_net **result, const efl_plan *plan, int64_t batch, efl_error *error) {
     *result = NULL;
     if (check_sizes(plan, batch, error) != EFL_OK) return error->code;
     efl_net *net = calloc(1, sizeof *net);
     if (net == NULL) return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
     net->batch = batch;
-    if (compile(net, plan, max_arena_bytes, error) != EFL_OK) {
+    if (compile(net, plan, error) != EFL_OK) {
         efl_net_free(net);
         return error->code;
     }
     *result = net;
     return EFL_OK;
+}
+
+int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
+                efl_error *error) {
+    if (compiled(result, plan, batch, error) != EFL_OK) return error->code;
+    if (efl_arena_make(*result, max_arena_bytes, error) == EFL_OK) return EFL_OK;
+    efl_net_free(*result);
+    *result = NULL;
+    return error->code;
+}
+
+int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
+                   efl_error *error) {
+    efl_net *net;
+    if (compiled(&net, plan, batch, error) != EFL_OK) return error->code;
+    const int code = efl_arena_measure(net, error);
+    *arena_bytes = net->arena_bytes;
+    *mixes_samples = net->mixes_samples;
+    efl_net_free(net);
+    return code;
 }
 
 void efl_net_free(efl_net *net) {
@@ -243,5 +224,6 @@ void efl_net_free(efl_net *net) {
     free(net->steps);
     free(net->values);
     free(net->offsets);
+    free(net->owners);
     free(net);
 }

@@ -82,7 +82,7 @@ typedef struct {
     int num_nodes, num_params;
     const efl_node *nodes;
     const efl_param *params;
-    const char *loss; /* "cross_entropy", "bce" or "mse" */
+    const char *loss; /* a name of the table in ops/ops.h */
     int loss_input, output;
 } efl_plan;
 
@@ -92,10 +92,15 @@ typedef struct efl_net efl_net;
  * EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes (0: no limit) or malloc. */
 int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error);
 void efl_net_free(efl_net *net);
+/* What efl_net_new would allocate, INT64_MAX if no machine could, and whether training batches can't go in pieces.
+ * Errors as there, but for the limit. */
+int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
 int64_t efl_net_num_params(const efl_net *net);             /* P */
-int64_t efl_net_target_size(const efl_net *net);            /* O, targets a sample; 0 where the loss takes a label */
+int64_t efl_net_target_size(const efl_net *net);            /* O, targets a sample; 0 where the loss takes labels */
+int64_t efl_net_label_count(const efl_net *net);            /* labels a sample; 0 where the loss takes targets */
+int efl_net_mixes_samples(const efl_net *net);              /* training batches can't go in pieces */
 int efl_net_num_values(const efl_net *net);                 /* nodes + 1 */
 const efl_shape *efl_net_shape(const efl_net *net, int value);
 int64_t efl_net_size(const efl_net *net, int value);        /* elements of a sample */
@@ -104,7 +109,7 @@ int efl_net_output(const efl_net *net);                     /* the value that ef
 
 typedef struct {
     const float *x;        /* (n, input) */
-    const int64_t *labels; /* (n) where the loss takes labels, else NULL */
+    const int64_t *labels; /* (n, labels a sample) where the loss takes labels, else NULL */
     const float *targets;  /* (n, O) where it doesn't, else NULL */
     int64_t n;
 } efl_data;
@@ -113,8 +118,10 @@ typedef struct {
     int64_t epochs, batch_size;
     int64_t max_steps; /* 0: no limit */
     uint64_t seed;
+    int nesterov, adam; /* at most one of them */
     double lr, momentum, weight_decay, prox_mu;
     double clip_norm; /* 0: don't clip */
+    int buffered;     /* keep the whole gradient even where a step needs none: the reference of the fused path */
 } efl_fit_options;
 
 typedef struct {
@@ -124,23 +131,26 @@ typedef struct {
 
 /* delta(P) = params after local SGD - params, snapped by efl_delta. A step on one batch is
  *     g = gradient of the mean loss, scaled down to an L2 norm of clip_norm if it is longer
- *     g += weight_decay w + prox_mu (w - params)   FedProx, Li et al. 2020, arXiv:1812.06127
- *     v = momentum v + g;  w -= lr v               as PyTorch's SGD does
- * Batches follow efl_permutation(seed, epoch), the last one may be short; batch_size >= n is one batch in the
+ *     g += weight_decay w + prox_mu (w - params)      FedProx, Li et al. 2020, arXiv:1812.06127
+ *     v = momentum v + g;  w -= lr v                  as PyTorch's SGD does; nesterov: w -= lr (g + momentum v)
+ *     adam: v, s = moments of g;  w -= lr v' / (sqrt(s') + 1e-8)    Kingma, Ba 2015; beta2 0.999, beta1 = momentum
+ * Where a step needs neither clipping nor pieces, params move node by node, as soon as their gradient is there.
+ * delta is also where the local params live meanwhile. Batches follow efl_permutation(seed, epoch), the last one may be short; batch_size >= n is one batch in the
  * given order. Same seed, plan and instruction set: same bits.
- * EFL_DATA for a label out of range, EFL_CANCELLED after efl_net_cancel, EFL_MEMORY without n * 4 bytes. */
+ * EFL_DATA for a label or token out of range, EFL_USAGE for a batch that can't go in pieces and is larger than the
+ * net's, EFL_CANCELLED after efl_net_cancel, EFL_MEMORY if the order, momentum or gradient can't be had. */
 int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
             float *delta, efl_fit_result *result, efl_error *error);
 /* From any thread: makes the efl_fit that is running return before its next step; none running, no effect. */
 void efl_net_cancel(efl_net *net);
 
-/* gradient(P) of the mean loss; 0 for what is not trained. EFL_DATA for a label out of range. */
+/* gradient(P) of the mean loss; 0 for what is not trained. Errors as efl_fit's. */
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
-/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse. */
+/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1, huber. */
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error);
-/* out (n, output shape) */
-void efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out);
+/* out (n, output shape); EFL_DATA for a token out of range. */
+int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error);
 
 /* order(n) = a permutation of 0..n-1 that depends on seed and epoch alone. */
 void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch);

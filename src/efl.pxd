@@ -53,9 +53,13 @@ cdef extern from "efl.h" nogil:
     int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
                     efl_error *error)
     void efl_net_free(efl_net *net)
+    int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
+                       efl_error *error)
     int64_t efl_net_arena_bytes(const efl_net *net)
     int64_t efl_net_num_params(const efl_net *net)
     int64_t efl_net_target_size(const efl_net *net)
+    int64_t efl_net_label_count(const efl_net *net)
+    bint efl_net_mixes_samples(const efl_net *net)
     int efl_net_num_values(const efl_net *net)
     const efl_shape *efl_net_shape(const efl_net *net, int value)
     int64_t efl_net_size(const efl_net *net, int value)
@@ -71,7 +75,9 @@ cdef extern from "efl.h" nogil:
     ctypedef struct efl_fit_options:
         int64_t epochs, batch_size, max_steps
         uint64_t seed
+        bint nesterov, adam
         double lr, momentum, weight_decay, prox_mu, clip_norm
+        bint buffered
 
     ctypedef struct efl_fit_result:
         int64_t steps
@@ -84,5 +90,5 @@ cdef extern from "efl.h" nogil:
                      efl_error *error)
     int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss,
                      double *accuracy, efl_error *error)
-    void efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out)
+    int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error)
     void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch)

@@ -1,4 +1,5 @@
-/* net.h: the compiled net, shared by compile.c (which makes it) and net.c (which runs it). */
+/* net.h: the compiled net, shared by compile.c (which makes it), arena.c (which lays it out), run.c and fit.c
+ * (which run it). */
 #ifndef EFL_NET_H
 #define EFL_NET_H
 
@@ -25,6 +26,8 @@ typedef struct {
     const efl_op *op;
     efl_op_shapes shapes;
     int trains, predicts; /* the loss, the output depends on it */
+    int backward;         /* it has a backward: it owns trained params, or a value before it has a gradient */
+    float *saved;
 } efl_step;
 
 struct efl_net {
@@ -32,24 +35,59 @@ struct efl_net {
     efl_step *steps;     /* (num_steps) */
     efl_value *values;   /* (num_values) */
     int64_t *offsets;    /* (num_tensors + 1) where each param starts in the params vector */
+    int *owners;         /* (num_tensors + 1) nodes that own each param */
+    int shares_params;   /* some param has two: its gradient is a sum, so only the buffered path can move it */
     int num_trainable;   /* tensors */
     const efl_loss *loss;
     int loss_input, output;
+    int mixes_samples;
+    int64_t vocabulary;  /* input tokens must be below; 0: the input holds numbers */
     int64_t batch, arena_bytes;
 
     void *arena;
-    float *w;         /* (P) the local params of efl_fit */
-    float *g, *v;     /* (T) gradient and momentum; pages never touched cost no memory */
     float *spare;     /* further gradient contributions to one node's inputs */
-    int64_t *labels;  /* (batch) */
+    float *scratch;   /* of the op that runs */
+    int64_t *labels;  /* (batch, labels a sample) */
     float *targets;   /* (batch, O) */
 
-    const float *params; /* (P) that forward and backward read: w, or the caller's */
+    const float *params; /* (P) that forward and backward read */
     atomic_int cancelled;
 };
+
+/* What the running step does with gradients; all NULL outside of training. */
+typedef struct {
+    float *gradient;     /* (T) to add to, or */
+    float *transient;    /* one node's, zeroed before and used up after it, */
+    const efl_sgd *sgd;  /* by this step, */
+    float *w, *v, *s;    /* (P), (T), (T) on these */
+    const float *w0;     /* (P) */
+    uint64_t seed;       /* of this step; 0: draw nothing */
+    int64_t first;       /* sample of the step's batch that the running piece starts with */
+} efl_training;
 
 static inline int64_t efl_num_trained(const efl_net *net) { /* T */
     return net->offsets[net->num_trainable];
 }
+
+static inline efl_value *efl_memory(const efl_net *net, int value) {
+    return &net->values[net->values[value].storage];
+}
+
+/* Rows of logits a sample: 1, or the steps of a sequence. */
+static inline int64_t efl_loss_rows(const efl_net *net) {
+    const efl_value *logits = &net->values[net->loss_input];
+    return net->loss->takes_labels ? logits->size / logits->shape.dim[logits->shape.ndim - 1] : 1;
+}
+
+/* compile.c hands over to: */
+int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
+/* or, to know arena_bytes without having them (INT64_MAX if nobody could): */
+int efl_arena_measure(efl_net *net, efl_error *error);
+
+/* run.c */
+void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training);
+void efl_backward(efl_net *net, int64_t batch, const efl_training *training);
+/* Whether this node's w[0] is updated by the op itself. */
+int efl_fuses(const efl_net *net, const efl_step *step, const efl_training *training);
 
 #endif

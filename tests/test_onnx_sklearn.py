@@ -17,7 +17,7 @@ skl2onnx = pytest.importorskip("skl2onnx")
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.preprocessing import Normalizer, StandardScaler  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 rng = np.random.default_rng(0)
@@ -37,6 +37,9 @@ SUPPORTED = {
     "sgd_binary": (SGDClassifier(loss="log_loss", alpha=0.1), BINARY, "bce"),
     "mlp_binary": (MLPClassifier((5,), max_iter=5), BINARY, "bce"),
     "mlp_classes": (MLPClassifier((5, 4), activation="tanh", max_iter=5), CLASSES, "cross_entropy"),
+    "mlp_two_labels": (MLPClassifier((5,), max_iter=5), np.stack([BINARY, CLASSES == 1], 1).astype(int), "bce"),
+    "scaled": (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES, "cross_entropy"),
+    "scaled_binary": (make_pipeline(StandardScaler(with_std=False), LogisticRegression()), BINARY, "bce"),
     "mlp_regressor": (MLPRegressor(hidden_layer_sizes=(5,), activation="logistic", max_iter=5), TARGET, "mse"),
 }
 
@@ -50,7 +53,7 @@ def test_conversion_trains_and_is_written_back(name):
     estimator, y, loss = SUPPORTED[name]
     model = edgefl.load(convert(estimator, y))
     assert (model.plan.loss, model.loss_inferred) == (loss, True)
-    targets = {"bce": BINARY, "cross_entropy": CLASSES}.get(loss, y)
+    targets = BINARY if y.dtype.kind == "U" else y
     trainer = edgefl.Trainer(model.plan)
     after = model.params + trainer.fit(model.params, X, targets, epochs=2, lr=0.1).delta
     assert (after != model.params).any()
@@ -63,9 +66,9 @@ def test_conversion_trains_and_is_written_back(name):
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_file_evaluates_like_the_trainer(name):
-    estimator, y, loss = SUPPORTED[name]
+    estimator, y, _ = SUPPORTED[name]
     model = edgefl.load(convert(estimator, y))
-    targets = {"bce": BINARY, "cross_entropy": CLASSES}.get(loss, y)
+    targets = BINARY if y.dtype.kind == "U" else y
     theirs = OnnxEvaluator(model).evaluate(model.params, X, targets)
     ours = edgefl.Trainer(model.plan).evaluate(model.params, X, targets)
     assert theirs.loss == pytest.approx(ours.loss, rel=1e-4)
@@ -92,6 +95,16 @@ def test_binary_logistic_trains_one_logit_and_writes_both_rows():
     assert given["intercepts"] == [-5, 5]
 
 
+def test_scaler_is_state_and_stays_as_it_is():
+    model = edgefl.load(convert(*SUPPORTED["scaled"][:2]))
+    assert [(p.name, p.trainable) for p in model.plan.params[2:]] == [
+        ("Scaler.constant", False),
+        ("Scaler.constant.2", False),
+    ]
+    np.testing.assert_allclose(model.state[:4], X.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(model.state[4:], 1 / X.std(0), rtol=1e-5)
+
+
 def test_rows_that_are_no_mirror_images_are_refused():
     proto = convert(LogisticRegression(), BINARY)
     next(a for a in proto.graph.node[0].attribute if a.name == "coefficients").floats[0] += 1
@@ -102,11 +115,10 @@ def test_rows_that_are_no_mirror_images_are_refused():
 @pytest.mark.parametrize(
     ("estimator", "y", "node"),
     [
-        (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES, r"'Scaler' \(ai.onnx.ml.Scaler\): scaling"),
-        (SGDClassifier(loss="log_loss"), CLASSES, r"'Exp' \(Exp\)"),
-        (MLPClassifier((5,), max_iter=5), np.stack([BINARY, 1 - BINARY], 1), r"'Concat' \(Concat\)"),
+        (SGDClassifier(loss="log_loss"), CLASSES, r"'Cast' \(Cast\): casts activations"),
+        (make_pipeline(Normalizer(), LogisticRegression()), CLASSES, r"'Normalizer' \(ai.onnx.ml.Normalizer\): norm"),
     ],
-    ids=["scaler", "one_vs_rest", "multilabel"],
+    ids=["one_vs_rest", "normalised_input"],
 )
 def test_what_is_not_trained_is_refused_by_name(estimator, y, node):
     with pytest.raises(ModelError, match=f"node {node}"):

@@ -86,14 +86,6 @@ static void add(float *y, const float *x, int64_t n) {
     FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) + load_upto(x + i, n - i), n - i);
 }
 
-static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
-    FOR_VECTORS(j, n) {
-        vf total = load_upto(sum + j, n - j);
-        for (int64_t i = 0; i < m; i++) total += load_upto(a + i * n + j, n - j);
-        store_upto(sum + j, total, n - j);
-    }
-}
-
 static double sum_squares(const float *x, int64_t n) {
     double sums[4] = {0}; /* independent, or the additions wait for one another */
     int64_t i = 0;
@@ -103,16 +95,46 @@ static double sum_squares(const float *x, int64_t n) {
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-static void sgd_step(float *w, float *v, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
-    const float scale = sgd->grad_scale, decay = sgd->weight_decay, mu = sgd->prox_mu;
-    FOR_VECTORS(i, n) {
-        const vf weight = load_upto(w + i, n - i);
-        vf step = load_upto(g + i, n - i) * scale + decay * weight;
-        if (mu != 0) step += mu * (weight - load_upto(w0 + i, n - i));
-        if (v != NULL) {
-            step += sgd->momentum * load_upto(v + i, n - i);
-            store_upto(v + i, step, n - i);
-        }
-        store_upto(w + i, weight - sgd->lr * step, n - i);
+#define ADAM_BETA2 0.999f
+#define ADAM_EPSILON 1e-8f
+
+INLINE vf square_root(vf x) {
+    vf y = {0};
+    for (int lane = 0; lane < VL; lane++) y[lane] = sqrtf(x[lane]);
+    return y;
+}
+
+/* The first n (or all VL) lanes of one weight's step; v and s as in sgd_step. */
+INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const efl_sgd *o, int64_t n) {
+    const vf weight = load_upto(w, n);
+    vf step = g * o->grad_scale + o->weight_decay * weight;
+    if (o->prox_mu != 0) step += o->prox_mu * (weight - load_upto(w0, n));
+    if (o->adam) {
+        const vf first = o->momentum * load_upto(v, n) + (1.0f - o->momentum) * step;
+        const vf second = ADAM_BETA2 * load_upto(s, n) + (1.0f - ADAM_BETA2) * step * step;
+        store_upto(v, first, n);
+        store_upto(s, second, n);
+        step = first / o->bias1 / (square_root(second / o->bias2) + ADAM_EPSILON);
+    } else if (v != NULL) {
+        const vf moved = step + o->momentum * load_upto(v, n);
+        store_upto(v, moved, n);
+        if (o->nesterov)
+            step += o->momentum * moved;
+        else
+            step = moved;
     }
+    store_upto(w, weight - o->lr * step, n);
+}
+
+static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
+    int64_t i = 0;
+    if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
+        const float rate = sgd->lr * sgd->grad_scale;
+        for (; i < n; i++) w[i] -= rate * g[i];
+        return;
+    }
+    for (; i + VL <= n; i += VL)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i, sgd, VL);
+    if (i < n)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i, sgd, n - i);
 }

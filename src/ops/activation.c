@@ -24,7 +24,8 @@ static int64_t elements(const efl_op_run *run) {
     const efl_op efl_op_##activation = {                                                  \
         .name = #activation,                                                              \
         .flags = EFL_IN_PLACE | EFL_READS_Y,                                              \
-        .num_inputs = 1,                                                                  \
+        .min_inputs = 1,                                                                  \
+        .max_inputs = 1,                                                                  \
         .infer = infer,                                                                   \
         .forward = activation##_forward,                                                  \
         .backward = activation##_backward,                                                \
@@ -78,14 +79,16 @@ static void log_softmax_backward(const efl_op_run *run) {
 
 const efl_op efl_op_softmax = {.name = "softmax",
                                .flags = EFL_READS_Y,
-                               .num_inputs = 1,
+                               .min_inputs = 1,
+                               .max_inputs = 1,
                                .infer = infer_row,
                                .forward = softmax_forward,
                                .backward = softmax_backward};
 
 const efl_op efl_op_log_softmax = {.name = "log_softmax",
                                    .flags = EFL_READS_Y,
-                                   .num_inputs = 1,
+                                   .min_inputs = 1,
+                                   .max_inputs = 1,
                                    .infer = infer_row,
                                    .forward = log_softmax_forward,
                                    .backward = log_softmax_backward};

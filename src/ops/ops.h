@@ -10,67 +10,131 @@
 
 #define EFL_OPS(op) \
     op(dense)       \
+    op(conv)        \
+    op(depthwise)   \
+    op(maxpool)     \
+    op(avgpool)     \
     op(add)         \
+    op(sub)         \
+    op(mul)         \
+    op(div)         \
+    op(mean)        \
     op(flatten)     \
+    op(reshape)     \
+    op(transpose)   \
+    op(pad)         \
+    op(slice)       \
+    op(concat)      \
     op(relu)        \
     op(tanh)        \
     op(sigmoid)     \
+    op(leaky_relu)  \
+    op(clip)        \
+    op(hard_sigmoid)\
+    op(hard_swish)  \
+    op(gelu)        \
+    op(erf)         \
+    op(sqrt)        \
+    op(exp)         \
+    op(log)         \
+    op(pow)         \
+    op(abs)         \
+    op(elu)         \
+    op(softplus)    \
     op(softmax)     \
-    op(log_softmax)
+    op(log_softmax) \
+    op(matmul)      \
+    op(embedding)   \
+    op(lstm)        \
+    op(gru)         \
+    op(batch_norm)  \
+    op(layer_norm)  \
+    op(dropout)
 
 #define EFL_LOSSES(loss) \
     loss(cross_entropy)  \
     loss(bce)            \
-    loss(mse)
+    loss(mse)            \
+    loss(l1)             \
+    loss(huber)          \
+    loss(hinge)          \
+    loss(focal)
 
-/* One node with its shapes. infer reads x and w and writes the rest. */
+/* Memory in floats: so many for each sample of a batch, and so many beside them. */
+typedef struct {
+    int64_t per_sample, fixed;
+} efl_room;
+
+/* One node with its shapes. infer reads node, x and w, and writes the rest (all zero before). */
 typedef struct {
     const efl_node *node;
     efl_shape x[EFL_MAX_INPUTS], w[EFL_MAX_PARAMS];
     efl_shape y;
-    int64_t flops; /* forward, one sample */
+    int64_t flops;    /* forward, one sample */
+    efl_room saved;   /* what forward leaves for backward: masks, gates, indices */
+    efl_room scratch; /* what forward or backward needs while it runs */
+    int64_t inner[8]; /* the op's own: geometry worked out once */
 } efl_op_shapes;
+
+/* What an op with EFL_FUSES applies to w[0] instead of adding to dw[0]: w -= lr ..., as efl_kernels->sgd_step. */
+typedef struct {
+    const efl_sgd *sgd;
+    float *w, *v;    /* the weights; their momentum or NULL */
+    const float *w0; /* the round's start */
+} efl_update;
 
 /* One node at work on `batch` samples. */
 typedef struct {
     const efl_op_shapes *shapes;
     int64_t batch;
+    int training;  /* 0: as onnxruntime would compute it */
+    uint64_t seed; /* of this node in this step of efl_fit; 0 elsewhere, where nothing may be drawn */
+    int64_t first; /* number in the step's batch of the first sample, so that pieces draw what the whole would */
     const float *x[EFL_MAX_INPUTS], *w[EFL_MAX_PARAMS];
     float *y;
     const float *dy;
-    float *dx[EFL_MAX_INPUTS]; /* to write; NULL where nobody needs it */
-    float *dw[EFL_MAX_PARAMS]; /* to add to; NULL where the param is not trained */
+    float *dx[EFL_MAX_INPUTS];    /* to write; NULL where nobody needs it */
+    float *dw[EFL_MAX_PARAMS];    /* to add to; NULL where the param is not trained */
+    float *state[EFL_MAX_PARAMS]; /* untrained params in efl_fit, which forward may move; else NULL */
+    const efl_update *update;     /* NULL, or to be applied to w[0] after everything has been read from it */
+    float *saved, *scratch;
 } efl_op_run;
 
 enum {
-    EFL_IN_PLACE = 1, /* y may be x[0], and then dx[0] is dy */
-    EFL_READS_Y = 2,  /* backward reads y, so that nobody may overwrite it */
-    EFL_ALIAS = 4,    /* y is x[0] under another shape: nothing to compute */
+    EFL_IN_PLACE = 1,       /* y may be x[0], and then dx[0] is dy; backward reads no x */
+    EFL_READS_X = 2,        /* backward reads x */
+    EFL_READS_Y = 4,        /* backward reads y, so that nobody may overwrite it */
+    EFL_ALIAS = 8,          /* y is x[0] under another shape: nothing to compute */
+    EFL_FUSES = 16,         /* applies run->update if there is one */
+    EFL_MIXES_SAMPLES = 32, /* in training a sample's result depends on the others: batches can't go in pieces */
+    EFL_TAKES_TOKENS = 64,  /* x[0] holds whole numbers below w[0].dim[0] */
 };
 
 typedef struct {
     const char *name;
     int flags;
-    int num_inputs, min_params, max_params;
+    int min_inputs, max_inputs, min_params, max_params;
+    int num_ints, num_floats; /* attributes: exactly so many; -1: infer checks the number */
     int (*infer)(efl_op_shapes *shapes, efl_error *error); /* the message continues "node 3 (dense): " */
     void (*forward)(const efl_op_run *run);
     void (*backward)(const efl_op_run *run);
 } efl_op;
 
-/* A loss at work on `batch` samples of `size` logits. */
+/* A loss at work on `rows` rows of `size` logits; a sample has more than one row where every step of a sequence
+ * has its own label. */
 typedef struct {
-    int64_t batch, size;
-    const float *logits;   /* (B, size) */
-    const int64_t *labels; /* (B) if the loss takes labels */
-    const float *targets;  /* (B, size) if not */
-    float *dlogits;        /* (B, size) to write, of the summed loss times `scale`; NULL when evaluating */
+    int64_t rows, size;
+    const float *logits;   /* (R, size) */
+    const int64_t *labels; /* (R) if the loss takes labels */
+    const float *targets;  /* (R, size) if not */
+    float *dlogits;        /* (R, size) to write, of the summed loss times `scale`; NULL when evaluating */
     float scale;
-    int64_t correct; /* out: right answers among B labels or B * size targets */
+    int64_t correct; /* out: right answers among R labels or R * size targets */
 } efl_loss_run;
 
 typedef struct {
     const char *name;
-    int takes_labels; /* the mean is over samples; otherwise over samples and outputs */
+    int takes_labels; /* the mean is over labels; otherwise over samples and outputs */
     int has_accuracy;
     double (*run)(efl_loss_run *run); /* the summed loss */
 } efl_loss;

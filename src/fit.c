@@ -1,0 +1,232 @@
+/* fit.c: what a net is for: epochs of local SGD, gradients, evaluation, prediction.
+ *
+ * Two paths lead through a step. Buffered: the gradient of all trained params is one vector (T), so a batch larger
+ * than the arena can go through in pieces whose gradients add up, and clipping sees it whole. Fused: params move
+ * node by node while the gradient goes back, and only one node's gradient ever exists.
+ */
+#include "net.h"
+#include "rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Copies samples order[first..] of the data, or the data in its own order, to where the net reads them. */
+static void gather(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t batch) {
+    const int64_t in = net->values[0].size, out = efl_net_target_size(net), labels = efl_net_label_count(net);
+    for (int64_t i = 0; i < batch; i++) {
+        const int64_t sample = order == NULL ? first + i : order[first + i];
+        memcpy(net->values[0].data + i * in, data->x + sample * in, (size_t)in * sizeof(float));
+        if (labels > 0)
+            memcpy(net->labels + i * labels, data->labels + sample * labels, (size_t)labels * sizeof *net->labels);
+        else
+            memcpy(net->targets + i * out, data->targets + sample * out, (size_t)out * sizeof(float));
+    }
+}
+
+/* What the loss is divided by to be the mean over n samples. */
+static double loss_count(const efl_net *net, int64_t n) {
+    return (double)n * (double)(net->loss->takes_labels ? efl_net_label_count(net) : efl_net_target_size(net));
+}
+
+/* The summed loss of n samples from `first`; training: the gradient of their mean loss goes where it says. */
+static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
+                        efl_training *training, int64_t *correct) {
+    const efl_value *logits = efl_memory(net, net->loss_input);
+    const int64_t rows = efl_loss_rows(net);
+    double loss = 0;
+    if (training != NULL && training->gradient != NULL)
+        memset(training->gradient, 0, (size_t)efl_num_trained(net) * sizeof *training->gradient);
+    for (int64_t done = 0; done < n; done += net->batch) {
+        const int64_t batch = n - done < net->batch ? n - done : net->batch;
+        efl_loss_run run = {.rows = batch * rows,
+                            .size = net->values[net->loss_input].size / rows,
+                            .logits = logits->data,
+                            .labels = net->labels,
+                            .targets = net->targets,
+                            .dlogits = training != NULL ? logits->gradient : NULL,
+                            .scale = (float)(1 / loss_count(net, n))};
+        if (training != NULL) training->first = done;
+        gather(net, data, order, first + done, batch);
+        efl_forward(net, batch, 1, training);
+        loss += net->loss->run(&run);
+        *correct += run.correct;
+        if (training != NULL) efl_backward(net, batch, training);
+    }
+    return loss;
+}
+
+static int check_tokens(const efl_net *net, const float *x, int64_t n, efl_error *error) {
+    for (int64_t i = 0; net->vocabulary > 0 && i < n; i++)
+        if (!(x[i] >= 0 && x[i] < (float)net->vocabulary) || x[i] != floorf(x[i]))
+            return efl_fail(error, EFL_DATA, "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
+                            "own vocabulary", (double)x[i], (long long)(i / net->values[0].size),
+                            (long long)net->vocabulary - 1);
+    return EFL_OK;
+}
+
+static int check_data(const efl_net *net, const efl_data *data, efl_error *error) {
+    const int64_t count = efl_net_label_count(net), size = net->values[0].size;
+    const int64_t classes = net->values[net->loss_input].size / efl_loss_rows(net);
+    for (int64_t i = 0; i < data->n * count; i++)
+        if (data->labels[i] < 0 || data->labels[i] >= classes)
+            return efl_fail(error, EFL_DATA,
+                            "label %lld of sample %lld is out of range 0..%lld: map the labels to the model's classes",
+                            (long long)data->labels[i], (long long)(i / count), (long long)classes - 1);
+    return check_tokens(net, data->x, data->n * size, error);
+}
+
+static int check_pieces(const efl_net *net, int64_t batch_size, efl_error *error) {
+    if (!net->mixes_samples || batch_size <= net->batch) return EFL_OK;
+    return efl_fail(error, EFL_USAGE,
+                    "batch normalization needs all %lld samples of a batch at once, the net holds %lld: "
+                    "lower batch_size or allow a larger arena",
+                    (long long)batch_size, (long long)net->batch);
+}
+
+/* The memory of one efl_fit beside the arena. */
+typedef struct {
+    uint32_t *order;
+    float *gradient, *v, *s;
+} efl_buffers;
+
+/* The most that the params of one node take whose update does not happen in the op itself. */
+static int64_t largest_transient(const efl_net *net, const efl_training *training) {
+    int64_t largest = 0;
+    for (int i = 0; i < net->num_steps; i++) {
+        const efl_step *step = &net->steps[i];
+        int64_t size = 0;
+        for (int k = efl_fuses(net, step, training); k < step->node.num_params; k++)
+            if (step->node.params[k] < net->num_trainable)
+                size += net->offsets[step->node.params[k] + 1] - net->offsets[step->node.params[k]];
+        if (step->backward && size > largest) largest = size;
+    }
+    return largest;
+}
+
+static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_training *training,
+                   efl_buffers *buffers, efl_error *error) {
+    const int buffered = o->buffered || net->shares_params || o->clip_norm > 0 || (o->batch_size < n ? o->batch_size : n) > net->batch;
+    const int64_t trained = efl_num_trained(net);
+    const int64_t gradient = buffered ? trained : largest_transient(net, training);
+    const size_t width = sizeof(float);
+    const int moments = o->momentum != 0 || o->adam;
+    buffers->gradient = malloc((size_t)(gradient + 1) * width);
+    buffers->v = moments ? calloc((size_t)trained + 1, width) : NULL;
+    buffers->s = o->adam ? calloc((size_t)trained + 1, width) : NULL;
+    if (o->batch_size < n && n <= UINT32_MAX) buffers->order = malloc((size_t)n * sizeof *buffers->order);
+    if (buffers->gradient == NULL || (moments && buffers->v == NULL) || (o->adam && buffers->s == NULL) ||
+        (o->batch_size < n && buffers->order == NULL))
+        return efl_fail(error, EFL_MEMORY, "no memory to train %lld params on %lld samples: free some or use fewer",
+                        (long long)trained, (long long)n);
+    training->v = buffers->v;
+    training->s = buffers->s;
+    if (buffered) {
+        training->sgd = NULL;
+        training->gradient = buffers->gradient;
+    } else {
+        training->transient = buffers->gradient;
+    }
+    return EFL_OK;
+}
+
+static void set_rates(efl_sgd *sgd, const efl_fit_options *o, int64_t step) {
+    if (!o->adam) return; /* two powers a step */
+    sgd->bias1 = (float)(1 - pow(o->momentum, (double)step));
+    sgd->bias2 = (float)(1 - pow(0.999, (double)step));
+}
+
+/* The update of the buffered path. */
+static void move_params(const efl_net *net, const efl_training *training, efl_sgd *sgd, double clip_norm) {
+    const int64_t trained = efl_num_trained(net);
+    sgd->grad_scale = 1;
+    if (clip_norm > 0) {
+        const double norm = sqrt(efl_kernels->sum_squares(training->gradient, trained));
+        if (norm > clip_norm) sgd->grad_scale = (float)(clip_norm / norm);
+    }
+    efl_kernels->sgd_step(training->w, training->v, training->s, training->gradient, training->w0, sgd, trained);
+}
+
+static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options *o, efl_training *training,
+                      efl_sgd *sgd, uint32_t *order, efl_fit_result *result, efl_error *error) {
+    efl_rng rng = {o->seed ^ 0x5EED};
+    for (int64_t epoch = 0; epoch < o->epochs; epoch++) {
+        double loss = 0;
+        if (order != NULL) efl_permutation(order, data->n, o->seed, (uint64_t)epoch);
+        for (int64_t first = 0; first < data->n;) {
+            int64_t correct = 0;
+            if (atomic_load(&net->cancelled)) return efl_fail(error, EFL_CANCELLED, "training was cancelled");
+            if (o->max_steps > 0 && result->steps == o->max_steps) return EFL_OK;
+            const int64_t left = data->n - first, n = left < o->batch_size ? left : o->batch_size;
+            set_rates(sgd, o, ++result->steps);
+            training->seed = efl_rng_next(&rng) | 1;
+            loss += run_batch(net, data, order, first, n, training, &correct);
+            if (training->gradient != NULL) move_params(net, training, sgd, o->clip_norm);
+            first += n;
+            result->loss = loss / loss_count(net, first);
+        }
+    }
+    return EFL_OK;
+}
+
+int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
+            float *delta, efl_fit_result *result, efl_error *error) {
+    efl_buffers buffers = {0};
+    efl_sgd sgd = {.lr = (float)options->lr,
+                   .momentum = (float)options->momentum,
+                   .weight_decay = (float)options->weight_decay,
+                   .prox_mu = (float)options->prox_mu,
+                   .grad_scale = 1,
+                   .nesterov = options->nesterov,
+                   .adam = options->adam};
+    efl_training training = {.sgd = &sgd, .w = delta, .w0 = params};
+    const int64_t batch = options->batch_size < data->n ? options->batch_size : data->n;
+    atomic_store(&net->cancelled, 0);
+    *result = (efl_fit_result){0};
+    if (check_data(net, data, error) != EFL_OK || check_pieces(net, batch, error) != EFL_OK) return error->code;
+    int code = prepare(net, options, data->n, &training, &buffers, error);
+    if (code == EFL_OK) {
+        memcpy(delta, params, (size_t)efl_net_num_params(net) * sizeof *params);
+        net->params = delta;
+        code = fit_epochs(net, data, options, &training, &sgd, buffers.order, result, error);
+    }
+    if (code == EFL_OK) efl_delta(delta, delta, params, efl_net_num_params(net));
+    free(buffers.order);
+    free(buffers.gradient);
+    free(buffers.v);
+    free(buffers.s);
+    return code;
+}
+
+int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
+    int64_t correct = 0;
+    efl_training training = {.gradient = gradient};
+    if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
+    net->params = params;
+    memset(gradient, 0, (size_t)efl_net_num_params(net) * sizeof *gradient);
+    run_batch(net, data, NULL, 0, data->n, &training, &correct);
+    return EFL_OK;
+}
+
+int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
+                 efl_error *error) {
+    int64_t correct = 0;
+    if (check_data(net, data, error) != EFL_OK) return error->code;
+    net->params = params;
+    *loss = run_batch(net, data, NULL, 0, data->n, NULL, &correct) / loss_count(net, data->n);
+    *accuracy = net->loss->has_accuracy ? (double)correct / loss_count(net, data->n) : -1;
+    return EFL_OK;
+}
+
+int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error) {
+    const int64_t in = net->values[0].size, size = net->values[net->output].size;
+    if (check_tokens(net, x, n * in, error) != EFL_OK) return error->code;
+    net->params = params;
+    for (int64_t done = 0; done < n; done += net->batch) {
+        const int64_t batch = n - done < net->batch ? n - done : net->batch;
+        memcpy(net->values[0].data, x + done * in, (size_t)(batch * in) * sizeof *x);
+        efl_forward(net, batch, 0, NULL);
+        memcpy(out + done * size, efl_memory(net, net->output)->data, (size_t)(batch * size) * sizeof *out);
+    }
+    return EFL_OK;
+}

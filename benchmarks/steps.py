@@ -19,6 +19,8 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false")
 
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
 import peers
 from models import MODELS, VOCABULARY, Spec
 

@@ -92,7 +92,7 @@ typedef struct efl_net efl_net;
  * EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes (0: no limit) or malloc. */
 int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error);
 void efl_net_free(efl_net *net);
-/* What efl_net_new would allocate, INT64_MAX if no machine could, and whether training batches can't go in pieces.
+/* The arena of efl_net_new, INT64_MAX if no machine could hold it, and whether training batches can't go in pieces.
  * Errors as there, but for the limit. */
 int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error);
 

@@ -81,8 +81,32 @@ INLINE vf gelu_inner(vf x) {
     return tanh_of(ROOT_2_OVER_PI * (x + 0.044715f * x * x * x));
 }
 
+/* The normal distribution's integral up to x, of which *bell = e^(-x^2 / 2) is the better part: for -|x| it is the bell
+ * times a polynomial in t = 1 / (1 + 0.3 |x|), fitted for this file to 3e-7 of itself; nothing cancels far left. */
+INLINE vf normal_integral(vf x, vf *bell) {
+    const vf t = 1.0f / (1.0f + 0.3f * absolute(x));
+    vf p = splat(3.782328353e-2f);
+    p = p * t - 1.663044437e-1f;
+    p = p * t + 2.223661990e-1f;
+    p = p * t - 6.881167889e-2f;
+    p = p * t + 1.368292282e-1f;
+    p = p * t + 9.730577829e-2f;
+    p = p * t + 1.211927114e-1f;
+    p = p * t + 1.195989511e-1f;
+    *bell = exponential(-0.5f * x * x);
+    const vf tail = *bell * p * t;
+    return choose(x < 0.0f, tail, 1.0f - tail);
+}
+
+INLINE vf gelu_of(vf x) {
+    vf bell;
+    return x * normal_integral(x, &bell);
+}
+
 INLINE vf gelu_slope(vf x) {
-    return 0.5f + 0.5f * erf_of(0.707106781f * x) + x * 0.398942280f * exponential(-0.5f * x * x);
+    vf bell;
+    const vf integral = normal_integral(x, &bell);
+    return integral + x * 0.398942280f * bell;
 }
 
 INLINE vf gelu_tanh_slope(vf x) {
@@ -122,7 +146,7 @@ static void pointwise(efl_pointwise kind, float *y, const float *from, float p, 
         POINTWISE(CLIP, clip_of(x, p, q))
         POINTWISE(HARD_SIGMOID, clip_of(p * x + q, 0, 1))
         POINTWISE(HARD_SWISH, x * clip_of(x * (1 / 6.0f) + 0.5f, 0, 1))
-        POINTWISE(GELU, 0.5f * x * (1.0f + erf_of(0.707106781f * x)))
+        POINTWISE(GELU, gelu_of(x))
         POINTWISE(GELU_TANH, 0.5f * x * (1.0f + gelu_inner(x)))
         POINTWISE(ERF, erf_of(x))
         POINTWISE(SQRT, square_root(x))

@@ -91,7 +91,7 @@ int main(void) {
     for (int i = 0; i < 4; i++) {
         const int64_t one = count(net, variants[i], 1), many = count(net, variants[i], 50);
         if (one < 1 || one != many) {
-            fprintf(stderr, "variant %d: %lld calls for one step, %lld for fifty\n", i, (long long)one, (long long)many);
+            fprintf(stderr, "variant %d: %lld calls for a step, %lld for fifty\n", i, (long long)one, (long long)many);
             return 1;
         }
     }

@@ -66,7 +66,7 @@ def test_conversion_trains_and_is_written_back(name):
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_file_evaluates_like_the_trainer(name):
-    estimator, y, loss = SUPPORTED[name]
+    estimator, y, _ = SUPPORTED[name]
     model = edgefl.load(convert(estimator, y))
     targets = BINARY if y.dtype.kind == "U" else y
     theirs = OnnxEvaluator(model).evaluate(model.params, X, targets)

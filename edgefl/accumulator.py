@@ -30,10 +30,12 @@ _HEADER = struct.Struct("<16s16s16s")
 class Accumulator:
     """Sum of weight_k * delta_k over updates of length P.
 
-    `acc` (P,) int64 is the fixed-point sum, `weight` the sum of the n_k, `count` the number of updates.
+    `acc` (P,) int64 is the fixed-point sum, `weight` the sum of the n_k, `count` the number of updates. `share` is the
+    most of the headroom, 2^63, that one update may take.
     """
 
-    def __init__(self, num_params: int) -> None:
+    def __init__(self, num_params: int, share: int = LIMIT) -> None:
+        self._share = share
         self.acc = np.zeros(num_params, np.int64)
         self.weight = 0
         self.count = 0
@@ -64,7 +66,12 @@ class Accumulator:
         peak = peak_of(payload)
         if not math.isfinite(peak):
             raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate")
-        bound = self._claim(weight * (math.ceil(peak * SCALE) + 1))
+        claim = weight * (math.ceil(peak * SCALE) + 1)
+        if claim > self._share:
+            raise CodecError(
+                f"update of absurd scale: |delta| up to {peak:g} for {weight} examples: lower the learning rate"
+            )
+        bound = self._claim(claim)
         accumulate(payload, weight, self.acc)
         self._bound = bound
         self.weight += weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, daemon
-from .errors import UsageError
+from .errors import EdgeFLError, UsageError, nearest
 from .history import History, RoundRecord
 
 
@@ -40,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     """A broker, an aggregator and ten agents on this machine, two of which lose power half way."""
     parser.add_argument("--out", type=Path, default=Path("edgefl-run"), metavar="DIR", help="run folder (%(default)s)")
-    parser.add_argument("--devices", type=int, default=10, metavar="N")
-    parser.add_argument("--rounds", type=int, default=30, metavar="R")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--devices", type=_at_least(1), default=10, metavar="N")
+    parser.add_argument("--rounds", type=_at_least(1), default=30, metavar="R")
+    parser.add_argument("--seed", type=_at_least(0), default=0, metavar="S")
     parser.set_defaults(command=_demo)
 
 
@@ -68,35 +69,45 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
     )
     add("--loss", help="cross_entropy, bce or mse (inferred)")
-    add("--devices", type=int, default=100, metavar="N")
-    add("--rounds", type=int, default=20, metavar="R")
+    add("--devices", type=_at_least(1), default=100, metavar="N")
+    add("--rounds", type=_at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
     add("--partition", default="iid", metavar="P", help="iid, shards:K, dirichlet:A, natural, unbalanced:S")
-    add("--epochs", type=int, default=1, metavar="E")
-    add(
-        "--batch-size",
-        type=_batch_size,
-        default=10,
-        metavar="B",
-        help="a number, or inf for all of a device's examples",
-    )
+    add("--epochs", type=_at_least(1), default=1, metavar="E")
+    add("--batch-size", type=_batch_size, default=10, metavar="B", help="a number, or inf: all examples in one")
     add("--lr", type=float, default=0.1, metavar="L")
     add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
     add("--codec", default="raw32", metavar="K", help="raw32 or f16; options as NAME:key=value,...")
     add("--faults", default="", metavar="SPEC", help="dropout:P[:seconds],straggler:P[:factor] (memory transport)")
     add("--transport", default="memory", metavar="T", help="memory, mqtt (embedded broker) or mqtt:URL")
-    add("--deadline", type=float, default=600.0, metavar="SECONDS", help="of a round; virtual in memory")
-    add("--min-reports", type=int, default=1, metavar="N")
-    add("--workers", type=int, metavar="W", help="threads, or processes of agents over MQTT (one a core)")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--target-accuracy", type=float, metavar="A", help="end when it is reached")
+    add("--deadline", type=_at_least(0.001), default=600.0, metavar="SECONDS", help="of a round; virtual in memory")
+    add("--min-reports", type=_at_least(1), default=1, metavar="N")
+    add("--workers", type=_at_least(1), metavar="W", help="threads, or processes of agents over MQTT (one a core)")
+    add("--seed", type=_at_least(0), default=0, metavar="S")
+    add("--target-accuracy", type=_at_least(0.0), metavar="A", help="end when it is reached")
     add("--json", metavar="F", help="write the history there; - for standard output")
     add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
     parser.set_defaults(command=_simulate)
 
 
+def _at_least(minimum: float) -> Callable[[str], Any]:
+    """A reader of numbers from `minimum` on, whole ones if it is an int."""
+    kind, noun = (int, "a whole number") if isinstance(minimum, int) else (float, "a number")
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {noun} of at least {minimum}")
+        return value
+
+    return read
+
+
 def _batch_size(text: str) -> int | None:
-    return None if text in ("inf", "all", "full") else int(text)
+    return None if text in ("inf", "all", "full") else _at_least(1)(text)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -122,18 +133,36 @@ def _inspect(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> int:
     from . import data
 
+    kind, _, url = options.transport.partition(":")
+    if kind not in ("memory", "mqtt") or (kind == "memory" and url):
+        raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
+    _check_outputs(options)
     dataset = data.load(options.data, seed=options.seed)
     model = _load(options.model, options.loss, options.seed)
     show = _say if options.json != "-" else lambda line: None
-    kind, _, url = options.transport.partition(":")
-    if kind == "memory" and not url:
+    if kind == "memory":
         history = _in_memory(options, model, dataset, show)
-    elif kind == "mqtt":
-        history = _over_mqtt(options, url, model, dataset, show)
     else:
-        raise UsageError(f"unknown transport {options.transport!r}: use memory, mqtt or mqtt:URL")
+        history = _over_mqtt(options, url, model, dataset, show)
     _finish(options, model, history, show)
+    if not history.final.committed:
+        raise EdgeFLError(
+            "no round was committed, the model is as it was: --log-level info says why devices did not report; "
+            "then raise --deadline or lower --min-reports"
+        )
     return 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Before a long run, not after it: UsageError where its results could not be written."""
+    try:
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"can't make {options.out}: {error.strerror}: choose another folder with --out") from None
+    file = Path(options.json or "-")
+    if options.json != "-" and (file.is_dir() or not file.parent.is_dir()):
+        raise UsageError(f"can't write {file}: name a file in a folder that exists with --json")
 
 
 def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Callable[[str], None]) -> History:
@@ -199,7 +228,6 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
     import msgspec
 
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
         model.save(options.out / "model.onnx", history.params)
         lines = b"".join(msgspec.json.encode(record) + b"\n" for record in history.rounds)
         (options.out / "history.jsonl").write_bytes(lines)
@@ -210,8 +238,8 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
     final = history.final
     score = "" if final.accuracy is None else f", accuracy {final.accuracy:.4f}"
     score += "" if final.loss is None else f", loss {final.loss:.4g}"
-    show(f"{final.committed} of {final.rounds} rounds committed{score}, {final.bytes_up / 1e6:.2f} MB up, "
-         f"{final.bytes_down / 1e6:.2f} MB down")  # fmt: skip
+    show(f"{final.committed} of {final.rounds} rounds committed{score}, {size(final.bytes_up)} up, "
+         f"{size(final.bytes_down)} down")  # fmt: skip
 
 
 def _load(spec: str, loss: str | None, seed: int = 0) -> Any:
@@ -246,12 +274,17 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+def size(count: int) -> str:
+    """Bytes for the eye, in decimal units."""
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
+
+
 def line(record: RoundRecord) -> str:
     """One round in one line."""
     score = "" if record.accuracy is None else f"  accuracy {record.accuracy:.4f}"
     score += "" if record.loss is None else f"  loss {record.loss:.4g}"
     state = "" if record.state == "committed" else f"  {record.state}"
-    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {record.bytes_up / 1e6:.2f} MB up{state}"
+    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {size(record.bytes_up)} up{state}"
 
 
 def _say(text: str) -> None:

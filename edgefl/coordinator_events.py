@@ -13,9 +13,11 @@ from .history import RoundRecord
 class RoundConfig(msgspec.Struct, frozen=True):
     """When a round opens and closes.
 
-    goal: close at so many reports (None: as many as were asked). min_reports: fewer at the deadline abandon it.
-    fraction: share of the present devices that is asked, C in McMahan et al. 2017. expect: the first round
-    waits for so many devices, at most one deadline long. rounds, target_accuracy: when all is done.
+    goal: close at so many reports (None: when all who are asked and there have reported).
+    min_reports: fewer at the deadline abandon it.
+    fraction: share of the present devices that is asked, C in McMahan et al. 2017; below 1, at most MAX_COHORT.
+    expect: the first round waits for so many devices, at most one deadline long.
+    rounds, target_accuracy: when all is done.
     """
 
     deadline_s: float = 60.0

@@ -27,9 +27,9 @@ from .device_events import (
 )
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch
-from .protocol.envelope import HEADER_BYTES, MIN_PART_BYTES, Kind, federation_hash
+from .protocol.envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Kind, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
-from .protocol.messages import MANIFEST_LIMIT, Inbox, Manifest, Missing, Receipt, Round, Status, decode, encode
+from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, Status, decode, encode
 from .protocol.parts import Splitter
 from .protocol.topics import Topics, check_device_id
 from .update_report import UpdateReport
@@ -67,6 +67,7 @@ class DeviceSession:
         self._bytes_down = 0
         self._model: tuple[str, bytes] = ("", b"")
         self._given_up: tuple[str, int] | None = None
+        self._ready_at: float | None = None  # the end of the round that was given up
         self._shown: Status | None = None
         self._trouble = ""
 
@@ -74,9 +75,11 @@ class DeviceSession:
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
         work = self.work
-        if self.online and (isinstance(work, ModelFetch) or (isinstance(work, UpdateReport) and not work.counted)):
+        if not self.online:
+            return None
+        if isinstance(work, ModelFetch) or (isinstance(work, UpdateReport) and not work.counted):
             return work.retry_at
-        return None
+        return self._ready_at
 
     def step(self, event: object, now: float) -> list[object]:
         """Take one event in; what the host has to do, in order."""
@@ -97,7 +100,7 @@ class DeviceSession:
             case Trained():
                 return self._trained(event, now)
             case Failed():
-                return self._failed(event)
+                return self._failed(event, now)
             case Pause():
                 self.paused = event.reason
                 return [*(self._stop_training() if event.reason else self._consider(now)), *self._status()]
@@ -135,8 +138,10 @@ class DeviceSession:
             return []
         if isinstance(self.work, ModelFetch):
             return self.work.ask(now)
-        assert isinstance(self.work, UpdateReport)
-        return self.work.send_all(now)
+        if isinstance(self.work, UpdateReport) and not self.work.counted:
+            return self.work.send_all(now)
+        self._ready_at, self._trouble = None, ""
+        return self._status()
 
     # Messages
 
@@ -146,9 +151,9 @@ class DeviceSession:
             return []
         try:
             if event.topic == self.topics.round:
-                return self._on_round(decode(Round, event.payload), now)
+                return self._on_round(decode(Round, event.payload, RETAINED_LIMIT), now)
             if event.topic == self.topics.manifest:
-                return self._on_manifest(decode(Manifest, event.payload, MANIFEST_LIMIT), now)
+                return self._on_manifest(decode(Manifest, event.payload, RETAINED_LIMIT), now)
             if event.topic == self.topics.inbox(self.device):
                 return self._on_inbox(decode(Inbox, event.payload), now)  # type: ignore[arg-type]
             if where := self.topics.model_part(event.topic):
@@ -156,7 +161,7 @@ class DeviceSession:
             raise ProtocolError("nothing is expected there: dropped")
         except ProtocolError as error:
             self.dropped += 1
-            return [Note("warning", f"{event.topic[:120]}: {error}")]
+            return [Note("warning", f"{event.topic[:120]!r}: {error}")]
 
     def _on_manifest(self, manifest: Manifest, now: float) -> list[object]:
         if manifest.federation != self.federation:
@@ -171,9 +176,10 @@ class DeviceSession:
                 )
             codec = codecs.get(manifest.codec, **manifest.codec_options)
         except EdgeFLError as error:
-            self._trouble = f"manifest refused: {error}"
-            return [Note("error", self._trouble), *self._status()]
-        self.manifest, self._codec, self._trouble, self._given_up = manifest, codec, "", None
+            self.manifest, self._trouble, self._ready_at = None, f"manifest refused: {error}", None
+            return [Note("error", self._trouble), *self._stop_work(), *self._status()]
+        self.manifest, self._codec = manifest, codec
+        self._trouble, self._given_up, self._ready_at = "", None, None
         self._hash = federation_hash(self.federation, manifest.plan.hash)
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
@@ -207,7 +213,7 @@ class DeviceSession:
         if message.outcome == "counted":
             report.counted = True
             return [Note("info", f"round {message.round}: update counted")]
-        self._give_up(f"round {message.round}: {message.outcome}: {message.reason}")
+        self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
         return [Note("warning", f"update of {self._trouble}"), *self._drop_update(), *self._status()]
 
     # The round
@@ -215,12 +221,15 @@ class DeviceSession:
     def _consider(self, now: float) -> list[object]:
         """Compare the round that is open with what is being done, and do what it asks."""
         round, manifest, work = self.round, self.manifest, self.work
-        if round is None or manifest is None or round.manifest != manifest.id:
+        if round is None or manifest is None:
             return []
+        if round.manifest != manifest.id:
+            return [*self._stop_work(), *self._status()]
         if round.model_bytes != 4 * manifest.plan.num_params:
-            return [Note("error", f"round {round.round}: a model of {round.model_bytes} bytes does not fit the plan")]
+            note = Note("error", f"round {round.round}: a model of {round.model_bytes} bytes does not fit the plan")
+            return [note, *self._stop_work(), *self._status()]
         if self._given_up != (round.manifest, round.round):
-            self._trouble = ""
+            self._trouble, self._ready_at = "", None
         asked = round.asks(self.device)
         if work is not None and asked and (work.round.round, work.round.version) == (round.round, round.version):
             again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
@@ -239,10 +248,10 @@ class DeviceSession:
         self.work = ModelFetch(self.topics, manifest, self._hash, round, now)
         return [*out, *self._status(), *self.work.ask(now)]
 
-    def _give_up(self, why: str) -> None:
-        assert self.round is not None
+    def _give_up(self, round: Round, why: str, now: float) -> None:
+        """Sit this round out, and say so until its deadline: what is paused for ever would not be asked again."""
         self._trouble, self.work = why, None
-        self._given_up = (self.round.manifest, self.round.round)
+        self._given_up, self._ready_at = (round.manifest, round.round), now + round.deadline_s
 
     def _stop_work(self) -> list[object]:
         work, self.work = self.work, None
@@ -271,17 +280,18 @@ class DeviceSession:
         self._outbox = Outbox(round.manifest, round.round, round.version, event.blob)
         return [SaveUpdate(self._outbox), *self._report(now)]
 
-    def _failed(self, event: Failed) -> list[object]:
+    def _failed(self, event: Failed, now: float) -> list[object]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
-        self._give_up(event.reason)
+        self._give_up(self.work.round, event.reason, now)
         return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._status()]
 
     def _report(self, now: float) -> list[object]:
         assert self.manifest is not None and self.round is not None and self._outbox is not None
         part_bytes = self.manifest.part_bytes
         if self._link.max_packet_bytes is not None:
-            part_bytes = max(MIN_PART_BYTES, min(part_bytes, self._link.max_packet_bytes - 1024 - HEADER_BYTES))
+            shortest = max(MIN_PART_BYTES, -(-len(self._outbox.blob) // MAX_PARTS))
+            part_bytes = max(shortest, min(part_bytes, self._link.max_packet_bytes - 1024 - HEADER_BYTES))
         splitter = Splitter(
             self._outbox.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
             federation=self._hash, round=self.round.round, version=self.round.version,

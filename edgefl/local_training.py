@@ -13,9 +13,10 @@ from . import codecs
 from .device_events import TrainJob
 from .federation import derived_seed, params_from_bytes
 from .protocol.messages import UpdateHeader
-from .trainer import Trainer
+from .trainer import Diverged, Trainer
 
 MAX_CHUNK = 128  # examples that the arena holds at once
+MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
 
 
 def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
@@ -40,6 +41,8 @@ def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y:
             seed=derived_seed(config.seed, job.round.round, device),
         )  # fmt: skip
         delta, steps, loss = result.delta, result.steps, result.loss
+    if not abs(loss) <= MAX_LOSS:  # NaN is not either
+        raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
     payload = codecs.get(job.manifest.codec, **job.manifest.codec_options).encode(delta)
     train_ms = int(1000 * (time.monotonic() - started))
     return UpdateHeader(len(x), steps, loss, train_ms, job.bytes_down).to_bytes() + payload

@@ -67,10 +67,11 @@ class ModelFetch:
             following = self._ahead.popleft()
             self._wanted.add(following)
             out.append(Subscribe((self._topics.model(version, following),)))
-        return [*out, *self._finish(now)] if whole else out
+        return [*out, *self._finish(whole, now)] if whole or not self._wanted else out
 
-    def _finish(self, now: float) -> list[object]:
-        blob = self._assembler.blob()
+    def _finish(self, whole: bool, now: float) -> list[object]:
+        """All has come that was asked for: the model, or parts of another blob under its name."""
+        blob = self._assembler.blob() if whole else None
         if blob is not None and hashlib.sha256(blob).hexdigest() == self.round.model_sha256:
             self.blob = blob
             return []

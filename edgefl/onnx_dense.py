@@ -10,6 +10,9 @@ from .onnx_layout import Layout
 from .onnx_trace import Const, Item, Trace, Value, Weight, attributes, refuse, value_of
 
 
+NARROW = 16  # outputs that fill a vector of the widest instruction set
+
+
 def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = None) -> Value:
     """Y = alpha A B' + beta C; alpha and beta go into the weights, and out of them again on the way back."""
     given = attributes(node)
@@ -71,17 +74,24 @@ def dense(
     scale: float = 1.0,
     mirror: np.ndarray | None = None,
 ) -> Value:
-    """x W along the last axis; the rows of W (I, O) follow the order in which the plan holds the features."""
+    """x W along the last axis; the rows of W (I, O) follow the order in which the plan holds the features. A narrow W
+    is held turned, as the core runs along long rows only.
+    """
     axis, layout = len(value.layout.axes) - 1, value.layout
     features = layout.shape[-1]
     if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
         raise refuse(node, f"weight {weight.array.shape} does not fit {features} features: check the export")
     value, order, size = innermost(trace, node, value, [axis])
     outputs = weight.array.shape[1]
-    mirror = None if mirror is None else mirror[order]
-    param = trace.param(node, "weight", weight.map(lambda array: array[order]), scale, mirror)
+    turned = outputs < NARROW <= features
+
+    def held(array: np.ndarray) -> np.ndarray:
+        return array[order].T if turned else array[order]
+
+    mirror = None if mirror is None else held(mirror)
+    param = trace.param(node, "weight", weight.map(held), scale, mirror)
     shape = (*trace.shapes[value.number][:-1], outputs)
-    number = trace.append(node, "dense", [value.number], shape, params=[param])
+    number = trace.append(node, "dense", [value.number], shape, params=[param], ints=[1] if turned else [])
     return Value(number, value.layout.resized(axis, size, outputs), node.output[0])
 
 

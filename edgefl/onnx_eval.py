@@ -60,10 +60,13 @@ class OnnxEvaluator:
         output = self.predict(params, x).astype(np.float64)
         name, tail = self.model.plan.loss, self.model.tail
         if name in OF_CLASSES:
+            loss: float
+            accuracy: float | None
             loss, accuracy = _of_classes(name, np.moveaxis(output, self.model.class_axis, -1), np.asarray(y), tail)
+        elif name == "bce":
+            loss, accuracy = _bce(output, _targets(np.asarray(y), output), tail)
         else:
-            targets = _targets(np.asarray(y), output)
-            loss, accuracy = _bce(output, targets, tail) if name == "bce" else (_distance(name, output - targets), None)
+            loss, accuracy = _distance(name, output - _targets(np.asarray(y), output)), None
         return Evaluation(loss=float(loss), accuracy=accuracy, num_examples=len(x))
 
     def _session(self, params: np.ndarray) -> onnxruntime.InferenceSession:

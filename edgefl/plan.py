@@ -6,7 +6,8 @@ Design:
      owns and its attributes, as positional ints and floats; each op's C file documents their order.
   c) Shapes are per sample: the samples axis comes first everywhere and is never written down. The core
      infers every shape from the input's and refuses what does not fit.
-  d) Params lie one after another in one flat float32 vector (P,): trained ones first, then state.
+  d) Params lie one after another in one flat float32 vector (P,): trained ones first, then state (running
+     statistics, and whatever is frozen: `freeze`).
   e) The loss reads value `loss_input`; `output` is what predict returns (often one activation further on).
 
 Not here: ONNX (onnx_import.py) and execution (trainer.py, src/net.c).
@@ -16,18 +17,20 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
-from .errors import ModelError
+from .errors import ModelError, UsageError, nearest
 
 Dim = Annotated[int, Meta(ge=1, le=2**24)]
 Shape = Annotated[list[Dim], Meta(max_length=4)]
 Index = Annotated[int, Meta(ge=0, le=4096)]
-LOSSES = ("cross_entropy", "bce", "mse")
+LOSSES = ("cross_entropy", "bce", "mse", "l1", "huber", "hinge", "focal")
 INPUT_DTYPES = ("float32", "int64")
 
 
@@ -85,6 +88,25 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     def num_trainable(self) -> int:
         """How many leading coordinates of the params vector SGD moves."""
         return sum(p.size for p in self.params if p.trainable)
+
+    def freeze(self, names: Iterable[str]) -> tuple[Plan, list[int]]:
+        """The plan in which params so named, or whose name starts so, are state; and every param's former index.
+
+        State lies behind what is trained, so the params vector changes its order too: its tensor i was tensor
+        order[i] before. Raises UsageError for a name that no param has, or if nothing would be left to train.
+        """
+        names = list(names)
+        for name in names:
+            if not any(param.name.startswith(name) for param in self.params):
+                hint = nearest(name, [param.name for param in self.params])
+                raise UsageError(f"no parameter's name starts with {name!r}: {hint}")
+        params = [replace(p, trainable=p.trainable and not p.name.startswith(tuple(names))) for p in self.params]
+        if not any(param.trainable for param in params):
+            raise UsageError("every parameter would be frozen: leave one to train")
+        order = sorted(range(len(params)), key=lambda index: not params[index].trainable)
+        place = {old: new for new, old in enumerate(order)}
+        nodes = [replace(node, params=[place[index] for index in node.params]) for node in self.nodes]
+        return replace(self, nodes=nodes, params=[params[old] for old in order]), order
 
     @cached_property
     def hash(self) -> str:

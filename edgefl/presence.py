@@ -10,6 +10,7 @@ class Presence:
 
     def __init__(self) -> None:
         self.statuses: dict[str, Status] = {}
+        self._present: set[str] = set()
 
     def show(self, device: str, status: Status) -> bool:
         """Take a status; False if it is a late will of a session that has been replaced."""
@@ -17,12 +18,22 @@ class Presence:
         if known is not None and status.state == "lost" and status.boot < known.boot:
             return False
         self.statuses[device] = status
+        (self._present.add if status.present else self._present.discard)(device)
         return True
 
+    def forget(self, device: str) -> None:
+        """Its retained status has been cleared."""
+        self.statuses.pop(device, None)
+        self._present.discard(device)
+
     def is_present(self, device: str) -> bool:
-        status = self.statuses.get(device)
-        return status is not None and status.present
+        return device in self._present
+
+    @property
+    def count(self) -> int:
+        """How many devices can be asked."""
+        return len(self._present)
 
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
-        return sorted(device for device, status in self.statuses.items() if status.present)
+        return sorted(self._present)

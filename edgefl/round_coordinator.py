@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -26,24 +24,23 @@ from .history import RoundRecord
 from .presence import Presence
 from .protocol.envelope import Envelope, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
-from .protocol.messages import MANIFEST_LIMIT, Manifest, Missing, Receipt, Round, Status, UpdateHeader, decode, encode
+from .protocol.messages import (
+    MAX_COHORT,
+    RETAINED_LIMIT,
+    Manifest,
+    Missing,
+    Receipt,
+    Round,
+    Status,
+    UpdateHeader,
+    decode,
+    encode,
+)
 from .protocol.topics import Topics
 from .retained_model import RetainedModel
 from .round_intake import RoundIntake
 from .strategies import Strategy, Update
-
-
-@dataclass
-class Tally:
-    """What has come in for the open round."""
-
-    opened_at: float
-    intake: RoundIntake
-    cohort: frozenset[str] | None
-    goal: int
-    counted: dict[str, UpdateHeader]
-    rejected: set[str]
-    bytes_up: int = 0
+from .tally import Tally
 
 
 class RoundCoordinator:
@@ -61,8 +58,12 @@ class RoundCoordinator:
         version: int = 0,
         attempt: int = 1,
     ) -> None:
-        if len(encode(manifest)) > MANIFEST_LIMIT:
-            raise UsageError(f"the plan makes a manifest above {MANIFEST_LIMIT} bytes: use a smaller model")
+        if len(encode(manifest)) > RETAINED_LIMIT:
+            raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
+        if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
+            raise UsageError(
+                f"min_reports {config.min_reports}: at most {MAX_COHORT} devices are drawn, or set fraction 1"
+            )
         self.manifest, self.config, self.strategy = manifest, config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -85,7 +86,7 @@ class RoundCoordinator:
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
         if self.phase == "waiting":
-            return self._give_up_waiting_at
+            return self._give_up_waiting_at if self._online else None
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
@@ -141,26 +142,28 @@ class RoundCoordinator:
             return []
         if self.config.rounds is not None and self.round > self.config.rounds:
             return self._finish(f"{self.config.rounds} rounds are done")
-        present = self.presence.present()
-        if len(present) < max(1, self.config.min_reports):
+        present = self.presence.count
+        if present < max(1, self.config.min_reports):
+            self._give_up_waiting_at = None
             return []
-        if len(present) < self.config.expect and self.version == 0 and self.tally is None:
+        if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s
             if now < self._give_up_waiting_at:
                 return []
-        return self._open(present, now)
+        return self._open(self.presence.present(), now)
 
     def _open(self, present: list[str], now: float) -> list[object]:
-        cohort, asked = None, len(present)
+        cohort, asked = None, present
         if self.config.fraction < 1.0:
-            asked = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
-            cohort = frozenset(self._rng.sample(present, asked))
+            size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
+            asked = self._rng.sample(present, min(MAX_COHORT, size))
+            cohort = frozenset(asked)
         intake = RoundIntake(self._codec, len(self.params), self._hash, self.round, self.version)
-        self.tally = Tally(now, intake, cohort, self.config.goal or asked, {}, set())
+        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked))
         self.phase = "open"
         self.strategy.start(self.params, self.round)
-        note = Note("info", f"round {self.round} open: {asked} of {len(present)} devices asked")
+        note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
     def _tick(self, now: float) -> list[object]:
@@ -181,19 +184,12 @@ class RoundCoordinator:
         tally = self.tally
         if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
             return []
-        if len(tally.counted) < tally.goal and any(self._still_to_come(tally)):
-            return []
-        return self._close(now)
-
-    def _still_to_come(self, tally: Tally) -> Iterable[str]:
-        """Devices that were asked, are there, and have neither been counted nor rejected."""
-        asked = self.presence.present() if tally.cohort is None else filter(self.presence.is_present, tally.cohort)
-        return (d for d in asked if d not in tally.counted and d not in tally.rejected)
+        return self._close(now) if tally.complete else []
 
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
-        record = self._record(tally, now)
+        record = tally.record(self.version, self.config.min_reports, now)
         if record.state == "abandoned":
             note = Note(
                 "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
@@ -208,23 +204,6 @@ class RoundCoordinator:
             ]
         self.phase, self._closing = "evaluating", (params, record)
         return [Evaluate(params)]
-
-    def _record(self, tally: Tally, now: float) -> RoundRecord:
-        headers = tally.counted.values()
-        examples = sum(h.num_examples for h in headers)
-        enough = bool(headers) and len(headers) >= self.config.min_reports
-        return RoundRecord(
-            round=self.round,
-            state="committed" if enough else "abandoned",
-            version=self.version + enough,
-            reported=len(headers),
-            devices=sorted(tally.counted),
-            num_examples=examples,
-            train_loss=sum(h.loss * h.num_examples for h in headers) / examples if examples else None,
-            bytes_up=tally.bytes_up,
-            bytes_down=sum(h.bytes_down for h in headers),
-            seconds=now - tally.opened_at,
-        )
 
     def _commit(self, result: Evaluated, now: float) -> list[object]:
         assert self._closing is not None and self.tally is not None
@@ -267,14 +246,16 @@ class RoundCoordinator:
         except ProtocolError as error:
             sender = device or "?"
             self.dropped[sender] += 1
-            note = f"message number {self.dropped[sender]} dropped from {sender} on {event.topic[:120]}: {error}"
+            note = f"message number {self.dropped[sender]} dropped from {sender} on {event.topic[:120]!r}: {error}"
             return [Note("warning", note)]
 
     def _on_status(self, device: str, payload: bytes, now: float) -> list[object]:
         if not payload:
-            self.presence.statuses.pop(device, None)
+            self.presence.forget(device)
         elif not self.presence.show(device, decode(Status, payload)):
             return []
+        if self.tally is not None:
+            self.tally.see(device, self.presence.is_present(device))
         return [*self._maybe_open(now), *self._maybe_close(now)]
 
     def _on_update(self, event: Received, now: float) -> list[object]:
@@ -301,11 +282,11 @@ class RoundCoordinator:
             payload = blob[UpdateHeader.SIZE :]
             self.strategy.add(Update(device, header.num_examples, self._codec, payload))
         except (ProtocolError, CodecError) as error:
-            tally.rejected.add(device)
+            tally.reject(device)
             self.dropped[device] += 1
             note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
             return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
-        tally.counted[device] = header
+        tally.count(device, header)
         note = Note(
             "debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}"
         )

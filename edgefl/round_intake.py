@@ -39,8 +39,6 @@ class RoundIntake:
             raise ProtocolError(
                 f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
             )
-        if self._buffered + len(envelope.data) > BUDGET_BYTES:
-            raise ProtocolError("too many updates under way at once: dropped, the device will send it again")
         assembler = self._partial.get(device)
         if assembler is None:
             assembler = Assembler(
@@ -53,12 +51,21 @@ class RoundIntake:
         self._buffered += assembler.buffered - before
         self._ask_at[device] = now + QUIET_S
         if not whole:
+            self._keep_budget(device)
             return None
         self.forget(device)
         blob = assembler.blob()
         if blob is None:
             raise ProtocolError("the update's SHA-256 is not what its parts say: dropped")
         return blob
+
+    def _keep_budget(self, device: str) -> None:
+        """Drop who began last, so that who began first can finish; one update may always be under way."""
+        while self._buffered > BUDGET_BYTES and len(self._partial) > 1:
+            newest = next(reversed(self._partial))
+            self.forget(newest)
+            if newest == device:
+                raise ProtocolError("too many updates under way at once: dropped, the device will send it again")
 
     def forget(self, device: str) -> None:
         """Drop what has come from `device`."""

@@ -3,7 +3,7 @@
 Design:
   a) Everything a caller can get wrong is checked here and named; the core checks labels and lengths.
   b) Inputs are never modified. Arrays that are not C-contiguous float32 (x, float targets, params) or int64
-     (labels) are copied to that first.
+     (labels) are copied to that first; tokens, whole numbers below 2^24, lose nothing as float32.
   c) The GIL is released while the core works, so Trainers in several threads run at once. One Trainer does
      one call at a time; a second caller waits.
 
@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .errors import DataError, EdgeFLError, UsageError, nearest
+from .errors import DataError, EdgeFLError, ModelError, UsageError, nearest
 from .plan import Plan
-
 
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 
@@ -45,7 +44,8 @@ class LocalResult(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Mean loss, and the share of right answers: by argmax (cross_entropy), at 0.5 (bce), None for mse."""
+    """Mean loss, and the share of right answers: by argmax where y is labels (cross_entropy, hinge, focal), at 0.5
+    for bce, None for mse, l1 and huber."""
 
     loss: float
     accuracy: float | None
@@ -55,7 +55,9 @@ class Evaluation(NamedTuple):
 class Trainer:
     """Runs a plan. `batch` is how many samples the arena holds; larger batches go through it in pieces.
 
-    Raises ModelError for a plan that is not valid or needs more than `max_arena_bytes`.
+    Where `max_arena_bytes` does not allow it, `batch` is halved until it does. Raises ModelError for a plan that is
+    not valid, and with the bytes needed for one that does not fit with one sample either, or that has batch
+    normalization, whose batches can't go in pieces, and does not fit as it is.
     """
 
     def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
@@ -64,14 +66,19 @@ class Trainer:
             _check_count("max_arena_bytes", max_arena_bytes)
         self.plan = plan
         self._max_arena_bytes = max_arena_bytes
-        self._net = _core.Net(plan, batch, max_arena_bytes)
-        self._batch = batch
+        self._batch = _allowed_batch(plan, batch, max_arena_bytes)
+        self._net = _core.Net(plan, self._batch, max_arena_bytes)
         self._lock = threading.Lock()
 
     @property
     def arena_bytes(self) -> int:
         """Bytes of memory that the core holds for this plan, whatever is called."""
         return self._net.arena_bytes
+
+    @property
+    def batch(self) -> int:
+        """Samples that the arena holds at once."""
+        return self._batch
 
     @property
     def isa(self) -> str:
@@ -97,9 +104,10 @@ class Trainer:
     ) -> LocalResult:
         """Minibatch SGD from `params` (P,); `batch_size` None is all the data at once, in its given order.
 
-        x (n, *input_shape); y (n,) integer labels or (n, *outputs) float targets. A step clips the gradient of
-        the batch's mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params)
-        (FedProx, Li et al. 2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
+        x (n, *input_shape), integers where the model takes tokens; y integer labels (n,), or (n, T) where every
+        step of a sequence has its own, or (n, *outputs) float targets. A step clips the gradient of the batch's
+        mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params) (FedProx, Li et al.
+        2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
         `optimizer` "nesterov", or "adam" (Kingma and Ba 2015), whose beta1 is `momentum` or else 0.9. The last
         batch may be short. Same seed, plan and isa: same bits. Raises UsageError, DataError, Diverged, Cancelled.
         """
@@ -158,6 +166,7 @@ class Trainer:
         """Batch normalization sees a batch whole: make the arena large enough for it, or raise ModelError."""
         with self._lock:
             if self._net.mixes_samples and batch > self._batch:
+                _allowed_batch(self.plan, batch, self._max_arena_bytes)
                 self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
                 self._batch = batch
 
@@ -185,6 +194,8 @@ class Trainer:
             raise DataError(f"x has shape {array.shape}, the model takes ({expected}): reshape x")
         if len(array) == 0:
             raise DataError("x has no samples: give at least one")
+        if self.plan.input_dtype == "int64" and array.dtype.kind not in "iu":
+            raise DataError(f"x is {array.dtype}, the model takes integer tokens: encode x with the model's vocabulary")
         return _float32("x", array)
 
     def _labels(self, y: NDArray, n: int) -> NDArray[np.int64]:
@@ -208,6 +219,24 @@ class Trainer:
             reach = f"{targets.min()} to {targets.max()}"
             raise DataError(f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'")
         return targets
+
+
+def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:
+    """`batch`, or the largest of its halves, quarters, ... whose arena is allowed; ModelError if none is."""
+    if max_arena_bytes is None:
+        return batch
+    needed, whole = _core.plan_needs(plan, batch)
+    while needed > max_arena_bytes and batch > 1 and not whole:
+        batch //= 2
+        needed, _ = _core.plan_needs(plan, batch)
+    if needed > max_arena_bytes:
+        if whole and batch > 1:
+            what, advice = f"batch normalization sees all {batch} samples of a batch at once and", "lower batch_size"
+        else:
+            what, advice = "the model", "use a smaller model"
+        allowed = f"{max_arena_bytes} are allowed: {advice} or raise max_arena_bytes"
+        raise ModelError(f"{what} needs {needed} bytes to train, {allowed}")
+    return batch
 
 
 def _float32(name: str, array: NDArray) -> NDArray[np.float32]:

@@ -44,8 +44,9 @@ class UpdateReport:
             self._in_flight[self._tokens] = part
             topic = self._topics.update(self._device, self.round.round, part)
             out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
-        wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
-        self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
+        if out:  # a connection that comes and goes must not put the next try off for ever
+            wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
+            self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
         return out
 
     def on_sent(self, token: int, ok: bool, now: float) -> list[object]:

@@ -145,6 +145,44 @@ cdef int _fill_node(efl_node *target, node) except -1:
     return 0
 
 
+cdef class _Plan:
+    """A plan as the core reads it, and the memory that this points into."""
+
+    cdef efl_plan c
+    cdef object memory
+
+    def __cinit__(self, plan):
+        node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
+        param_memory = bytearray(sizeof(efl_param) * len(plan.params))
+        loss = plan.loss.encode()
+        cdef efl_node *nodes = <efl_node *><char *>node_memory
+        cdef efl_param *params = <efl_param *><char *>param_memory
+        try:
+            _fill_shape(&self.c.input, plan.input_shape)
+            for i, node in enumerate(plan.nodes):
+                _fill_node(&nodes[<int64_t>i], node)
+            for i, param in enumerate(plan.params):
+                _fill_shape(&params[<int64_t>i].shape, param.shape)
+                params[<int64_t>i].trainable = param.trainable
+            self.c.loss_input, self.c.output = plan.loss_input, plan.output
+        except OverflowError:
+            raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
+        self.c.num_nodes, self.c.num_params = len(plan.nodes), len(plan.params)
+        self.c.nodes, self.c.params, self.c.loss = nodes, params, loss
+        self.memory = node_memory, param_memory, loss
+
+
+def plan_needs(plan, int64_t batch) -> tuple:
+    """(bytes of a Net's arena, whether training batches must be in it whole), without having them."""
+    cdef _Plan compiled = _Plan(plan)
+    cdef efl_error error
+    cdef int64_t arena_bytes
+    cdef int mixes_samples
+    if efl_plan_needs(&compiled.c, batch, &arena_bytes, &mixes_samples, &error) != EFL_OK:
+        raise _failure(&error)
+    return arena_bytes, bool(mixes_samples)
+
+
 cdef class Net:
     """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
 
@@ -155,27 +193,10 @@ cdef class Net:
     cdef efl_net *net
 
     def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
-        cdef efl_plan c
+        cdef _Plan compiled = _Plan(plan)
         cdef efl_error error
         cdef int64_t limit = max_arena_bytes or 0
-        node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
-        param_memory = bytearray(sizeof(efl_param) * len(plan.params))
-        loss = plan.loss.encode()
-        cdef efl_node *nodes = <efl_node *><char *>node_memory
-        cdef efl_param *params = <efl_param *><char *>param_memory
-        try:
-            _fill_shape(&c.input, plan.input_shape)
-            for i, node in enumerate(plan.nodes):
-                _fill_node(&nodes[<int64_t>i], node)
-            for i, param in enumerate(plan.params):
-                _fill_shape(&params[<int64_t>i].shape, param.shape)
-                params[<int64_t>i].trainable = param.trainable
-            c.loss_input, c.output = plan.loss_input, plan.output
-        except OverflowError:
-            raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
-        c.num_nodes, c.num_params = len(plan.nodes), len(plan.params)
-        c.nodes, c.params, c.loss = nodes, params, loss
-        if efl_net_new(&self.net, &c, batch, limit, &error) != EFL_OK:
+        if efl_net_new(&self.net, &compiled.c, batch, limit, &error) != EFL_OK:
             raise _failure(&error)
 
     def __dealloc__(self):

@@ -173,20 +173,34 @@ static int hand_out(efl_net *net, const efl_blocks *all, int64_t max_arena_bytes
     return EFL_OK;
 }
 
-int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error) {
-    efl_blocks all = {.blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4, sizeof *all.blocks)};
+/* The caller frees all->blocks, whatever is returned. */
+static int lay_out(efl_net *net, efl_blocks *all, efl_error *error) {
     efl_life *life = calloc((size_t)net->num_values, sizeof *life);
-    int code = EFL_MEMORY;
-    if (all.blocks == NULL || life == NULL) {
-        code = efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
-    } else {
-        trace_lives(net, life);
-        want_everything(net, life, &all);
-        net->arena_bytes = all.too_large ? INT64_MAX : place(&all);
-        code = all.too_large ? efl_fail(error, EFL_MEMORY, "the model is too large to train: lower batch or the model")
-                             : hand_out(net, &all, max_arena_bytes, error);
+    all->blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4, sizeof *all->blocks);
+    if (all->blocks == NULL || life == NULL) {
+        free(life);
+        return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
     }
-    free(all.blocks);
+    trace_lives(net, life);
+    want_everything(net, life, all);
+    net->arena_bytes = all->too_large ? INT64_MAX : place(all);
     free(life);
+    return EFL_OK;
+}
+
+int efl_arena_measure(efl_net *net, efl_error *error) {
+    efl_blocks all = {0};
+    const int code = lay_out(net, &all, error);
+    free(all.blocks);
+    return code;
+}
+
+int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error) {
+    efl_blocks all = {0};
+    int code = lay_out(net, &all, error);
+    if (code == EFL_OK && all.too_large)
+        code = efl_fail(error, EFL_MEMORY, "the model is too large to train: lower batch or the model");
+    if (code == EFL_OK) code = hand_out(net, &all, max_arena_bytes, error);
+    free(all.blocks);
     return code;
 }

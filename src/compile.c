@@ -158,6 +158,7 @@ static void share(efl_net *net) {
         if (step->op->flags & EFL_ALIAS) {
             net->values[v].storage = owner;
         } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
+                   memory->size == net->values[v].size &&
                    memory->has_gradient == net->values[v].has_gradient) {
             memory->readers = net->values[v].readers;
             memory->pinned = net->values[v].pinned;
@@ -167,7 +168,7 @@ static void share(efl_net *net) {
     }
 }
 
-static int compile(efl_net *net, const efl_plan *plan, int64_t max_arena_bytes, efl_error *error) {
+static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     net->num_steps = plan->num_nodes;
     net->num_values = plan->num_nodes + 1;
     net->loss_input = plan->loss_input;
@@ -179,22 +180,42 @@ static int compile(efl_net *net, const efl_plan *plan, int64_t max_arena_bytes, 
     if (infer(net, plan, error) != EFL_OK) return error->code;
     mark(net);
     share(net);
-    return efl_arena_make(net, max_arena_bytes, error);
+    return EFL_OK;
 }
 
-int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
-                efl_error *error) {
+/* A net without an arena. */
+static int compiled(efl_net **result, const efl_plan *plan, int64_t batch, efl_error *error) {
     *result = NULL;
     if (check_sizes(plan, batch, error) != EFL_OK) return error->code;
     efl_net *net = calloc(1, sizeof *net);
     if (net == NULL) return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
     net->batch = batch;
-    if (compile(net, plan, max_arena_bytes, error) != EFL_OK) {
+    if (compile(net, plan, error) != EFL_OK) {
         efl_net_free(net);
         return error->code;
     }
     *result = net;
     return EFL_OK;
+}
+
+int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
+                efl_error *error) {
+    if (compiled(result, plan, batch, error) != EFL_OK) return error->code;
+    if (efl_arena_make(*result, max_arena_bytes, error) == EFL_OK) return EFL_OK;
+    efl_net_free(*result);
+    *result = NULL;
+    return error->code;
+}
+
+int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
+                   efl_error *error) {
+    efl_net *net;
+    if (compiled(&net, plan, batch, error) != EFL_OK) return error->code;
+    const int code = efl_arena_measure(net, error);
+    *arena_bytes = net->arena_bytes;
+    *mixes_samples = net->mixes_samples;
+    efl_net_free(net);
+    return code;
 }
 
 void efl_net_free(efl_net *net) {

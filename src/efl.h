@@ -92,6 +92,9 @@ typedef struct efl_net efl_net;
  * EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes (0: no limit) or malloc. */
 int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error);
 void efl_net_free(efl_net *net);
+/* What efl_net_new would allocate, INT64_MAX if no machine could, and whether training batches can't go in pieces.
+ * Errors as there, but for the limit. */
+int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
 int64_t efl_net_num_params(const efl_net *net);             /* P */
@@ -143,7 +146,7 @@ void efl_net_cancel(efl_net *net);
 
 /* gradient(P) of the mean loss; 0 for what is not trained. Errors as efl_fit's. */
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
-/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse. */
+/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1, huber. */
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error);
 /* out (n, output shape); EFL_DATA for a token out of range. */

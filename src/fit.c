@@ -31,7 +31,7 @@ static double loss_count(const efl_net *net, int64_t n) {
 
 /* The summed loss of n samples from `first`; training: the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
-                        const efl_training *training, int64_t *correct) {
+                        efl_training *training, int64_t *correct) {
     const efl_value *logits = efl_memory(net, net->loss_input);
     const int64_t rows = efl_loss_rows(net);
     double loss = 0;
@@ -46,6 +46,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
                             .targets = net->targets,
                             .dlogits = training != NULL ? logits->gradient : NULL,
                             .scale = (float)(1 / loss_count(net, n))};
+        if (training != NULL) training->first = done;
         gather(net, data, order, first + done, batch);
         efl_forward(net, batch, 1, training);
         loss += net->loss->run(&run);
@@ -58,7 +59,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
 static int check_tokens(const efl_net *net, const float *x, int64_t n, efl_error *error) {
     for (int64_t i = 0; net->vocabulary > 0 && i < n; i++)
         if (!(x[i] >= 0 && x[i] < (float)net->vocabulary) || x[i] != floorf(x[i]))
-            return efl_fail(error, EFL_DATA, "token %g of sample %lld is not one of 0..%lld: encode x with the model's "
+            return efl_fail(error, EFL_DATA, "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
                             "own vocabulary", (double)x[i], (long long)(i / net->values[0].size),
                             (long long)net->vocabulary - 1);
     return EFL_OK;
@@ -130,6 +131,7 @@ static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_
 }
 
 static void set_rates(efl_sgd *sgd, const efl_fit_options *o, int64_t step) {
+    if (!o->adam) return; /* two powers a step */
     sgd->bias1 = (float)(1 - pow(o->momentum, (double)step));
     sgd->bias2 = (float)(1 - pow(0.999, (double)step));
 }
@@ -198,7 +200,7 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
 
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
     int64_t correct = 0;
-    const efl_training training = {.gradient = gradient};
+    efl_training training = {.gradient = gradient};
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
     net->params = params;
     memset(gradient, 0, (size_t)efl_net_num_params(net) * sizeof *gradient);

@@ -62,6 +62,7 @@ typedef struct {
     float *w, *v, *s;    /* (P), (T), (T) on these */
     const float *w0;     /* (P) */
     uint64_t seed;       /* of this step; 0: draw nothing */
+    int64_t first;       /* sample of the step's batch that the running piece starts with */
 } efl_training;
 
 static inline int64_t efl_num_trained(const efl_net *net) { /* T */
@@ -80,6 +81,8 @@ static inline int64_t efl_loss_rows(const efl_net *net) {
 
 /* compile.c hands over to: */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
+/* or, to know arena_bytes without having them (INT64_MAX if nobody could): */
+int efl_arena_measure(efl_net *net, efl_error *error);
 
 /* run.c */
 void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training);

@@ -20,6 +20,7 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .batch = batch,
                       .training = training != NULL,
                       .seed = training == NULL ? 0 : node_seed(training->seed, node),
+                      .first = training == NULL ? 0 : training->first,
                       .y = made->data,
                       .dy = made->gradient,
                       .saved = step->saved,

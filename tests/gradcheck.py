@@ -26,13 +26,35 @@ def cross_entropy(logits: np.ndarray, y: np.ndarray) -> float:
     return float(-np.log(softmax(rows)[np.arange(len(rows)), y.ravel()]).mean())
 
 
+def focal(logits: np.ndarray, y: np.ndarray) -> float:
+    rows = logits.reshape(-1, logits.shape[-1])
+    p = softmax(rows)[np.arange(len(rows)), y.ravel()]
+    return float((-((1 - p) ** 2) * np.log(p)).mean())
+
+
+def hinge(logits: np.ndarray, y: np.ndarray) -> float:
+    rows, labels = logits.reshape(-1, logits.shape[-1]), y.ravel()
+    margins = np.maximum(0, 1 - rows[np.arange(len(rows)), labels][:, None] + rows)
+    margins[np.arange(len(rows)), labels] = 0
+    return float(margins.mean())
+
+
+def huber(z: np.ndarray, y: np.ndarray) -> float:
+    size = np.abs(z - y.reshape(z.shape))
+    return float(np.where(size < 1, size**2 / 2, size - 0.5).mean())
+
+
 LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "cross_entropy": cross_entropy,
+    "focal": focal,
+    "hinge": hinge,
+    "huber": huber,
+    "l1": lambda z, y: float(np.abs(z - y.reshape(z.shape)).mean()),
     "mse": lambda z, y: float(((z - y.reshape(z.shape)) ** 2).mean()),
     "bce": lambda z, y: float((np.logaddexp(0, z) - y.reshape(z.shape) * z).mean()),
 }
 BASIC: dict[str, Forward] = {
-    "dense": lambda node, x, w, b=0.0: x @ w + b,
+    "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
     "relu": lambda node, x: np.maximum(x, 0),
     "tanh": lambda node, x: np.tanh(x),
     "sigmoid": lambda node, x: 1 / (1 + np.exp(-x)),

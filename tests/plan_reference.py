@@ -145,7 +145,7 @@ FORWARD: dict[str, Forward] = {
     "clip": lambda node, x: np.clip(x, *node.floats),
     "concat": lambda node, *xs: np.concatenate(xs, node.ints[0] + 1),
     "conv": conv,
-    "dense": lambda node, x, w, b=0.0: x @ w + b,
+    "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
     "depthwise": depthwise,
     "div": arithmetic(np.divide),
     "dropout": lambda node, x: x,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from edgefl import __version__, config, daemon
+from edgefl.errors import UsageError
 from edgefl.protocol.machine import Stop
 
 from .aggregator import Aggregator
@@ -41,7 +42,12 @@ def run(path: str, json: str | None) -> None:
     daemon.on_termination(lambda: aggregator.post(Stop()))
     aggregator.run()
     if json:
-        Path(json).write_bytes(aggregator.history.to_json())
+        try:
+            Path(json).write_bytes(aggregator.history.to_json())
+        except OSError as error:
+            raise UsageError(
+                f"can't write {json}: {error.strerror}: all is in {settings.state_dir}/history.jsonl"
+            ) from None
 
 
 if __name__ == "__main__":

@@ -53,11 +53,12 @@ class LiveLine:
         self._status.start()
 
     def show(self, coordinator: RoundCoordinator) -> None:
-        present = len(coordinator.presence.present())
+        present = coordinator.presence.count
         text = f"round {coordinator.round} {coordinator.phase}, {present} devices present"
         if coordinator.phase == "open" and (tally := coordinator.tally) is not None:
             left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
-            text += f", {len(tally.counted)} of {tally.goal} reported, {tally.bytes_up / 1e6:.1f} MB, {left:.0f} s left"
+            text += f", {len(tally.counted)} reported, {len(tally.waiting)} to come, {tally.bytes_up / 1e6:.1f} MB"
+            text += f", {left:.0f} s left"
         self._status.update(text)
 
     def close(self) -> None:

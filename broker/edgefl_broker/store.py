@@ -56,10 +56,9 @@ class AggregatorStore:
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params)
-        round, version = self._db.execute(
-            "SELECT (SELECT coalesce(max(round), 0) + 1 FROM rounds), (SELECT max(version) FROM models)"
-        ).fetchone()
-        return State(run, start, round, version, self._newest_sound(len(params)))
+            round = self._db.execute("SELECT coalesce(max(round), 0) + 1 FROM rounds").fetchone()[0]
+            version, newest = self._newest_sound(len(params))
+        return State(run, start, round, version, newest)
 
     def _meta(self, key: str, default: str) -> str:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
@@ -69,13 +68,18 @@ class AggregatorStore:
         blob = params.astype("<f4", copy=False).tobytes()
         self._db.execute("INSERT INTO models VALUES (?, ?, ?)", (version, hashlib.sha256(blob).hexdigest(), blob))
 
-    def _newest_sound(self, num_params: int) -> np.ndarray:
-        for version, sha256, blob in self._db.execute(
-            "SELECT version, sha256, params FROM models ORDER BY version DESC"
-        ):
-            if hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params:
-                return params_from_bytes(blob)
-            log.error("model %d in %s is damaged: going back to the one before", version, self._path)
+    def _newest_sound(self, num_params: int) -> tuple[int, np.ndarray]:
+        """Version and params; those of an older model get a version of their own, for none is ever used twice."""
+        rows = self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC").fetchall()
+        for version, sha256, blob in rows:
+            if hashlib.sha256(blob).hexdigest() != sha256 or len(blob) != 4 * num_params:
+                log.error("model %d in %s is damaged: going back to the one before", version, self._path)
+                continue
+            params = params_from_bytes(blob)
+            if version != rows[0][0]:
+                version = rows[0][0] + 1
+                self._insert_model(version, params)
+            return version, params
         raise StoreError(f"no sound model is left in {self._path}: move it away to start again from the ONNX file")
 
     @durable

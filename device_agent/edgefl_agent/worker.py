@@ -58,7 +58,10 @@ class Worker:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        thread = threading.get_native_id()
+        # Never below what the whole agent was started with, which only root could do.
+        nice = max(self._nice, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
         while (job := self._jobs.get()) is not None:
             if job is not self._wanted:
                 continue
@@ -75,6 +78,7 @@ class Worker:
                 log.exception("training broke")
                 event = Failed(job, f"{type(error).__name__}: {error}")
             self._post(event)
+            del job, event  # model and update need not stay in memory until the next job
 
     def _train(self, job: TrainJob) -> bytes:
         plan = job.manifest.plan

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..accumulator import Accumulator
-from ..errors import CodecError
+from ..errors import CodecError, UsageError
 
 
 class Codec(ABC):
@@ -26,6 +26,8 @@ class Codec(ABC):
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
 
     def __init__(self, max_bytes: int | None = None) -> None:
+        if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
+            raise UsageError(f"{self.name}: max_bytes is {max_bytes!r}: give a whole number of bytes above 0")
         self.max_bytes = max_bytes
 
     @abstractmethod

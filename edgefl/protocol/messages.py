@@ -22,11 +22,12 @@ from ..errors import ModelError, ProtocolError
 from ..plan import Plan
 
 CONTROL_LIMIT = 8 * 1024
-MANIFEST_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
+RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
+MAX_COHORT = 2000  # device ids that fit in that
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
 Real = Annotated[float, Meta(ge=0, le=1e6)]
 
@@ -49,8 +50,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it."""
 
-    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")]
-    run: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
+    run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
     plan: Plan
     train: TrainConfig
     codec: Annotated[str, Meta(max_length=32)] = "raw32"
@@ -70,7 +71,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `cohort` lists the devices that are asked; None asks all.
     """
 
-    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
     state: Literal["open", "done"]
     round: Count
     attempt: Positive
@@ -78,7 +79,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_bytes: Positive
     model_sha256: Sha256
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
-    cohort: list[str] | None = None
+    cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | None = None
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and (self.cohort is None or device in self.cohort)
@@ -132,7 +133,7 @@ def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
     try:
         return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, ModelError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"malformed control message ({str(error)[:200]}): dropped") from None
+        raise ProtocolError(f"malformed control message ({str(error)[:200]!r}): dropped") from None
 
 
 class UpdateHeader(msgspec.Struct, frozen=True):

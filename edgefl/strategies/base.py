@@ -9,6 +9,7 @@ Design:
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +18,9 @@ import numpy as np
 
 from ..accumulator import Accumulator
 from ..codecs.base import Codec
+from ..errors import UsageError
+
+SHARE = 2**53  # n_k |delta| up to 2^23: a thousand updates of absurd scale leave headroom for the honest ones
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Strategy(ABC):
     def start(self, params: np.ndarray, round: int) -> None:
         """Begin round `round` from the global `params`, (P,) float32."""
         self._params = params
-        self._accumulator = Accumulator(len(params))
+        self._accumulator = Accumulator(len(params), share=SHARE)
 
     def add(self, update: Update) -> None:
         """Count one update; CodecError, with nothing changed, if it can't be decoded or would overflow."""
@@ -51,3 +55,10 @@ class Strategy(ABC):
     def apply(self, params: np.ndarray, mean_delta: np.ndarray) -> np.ndarray:
         """The server optimizer's step."""
         return params + mean_delta
+
+
+def learning_rate(option: str, value: float) -> np.float32:
+    """`value` as a float32 step; UsageError names the `option` whose value is none."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UsageError(f"{option} is {value!r}: give a number above 0")
+    return np.float32(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Strategy
+from .base import Strategy, learning_rate
 
 
 class FedAvg(Strategy):
@@ -13,7 +13,7 @@ class FedAvg(Strategy):
     name = "fedavg"
 
     def __init__(self, server_lr: float = 1.0) -> None:
-        self.server_lr = np.float32(server_lr)
+        self.server_lr = learning_rate("server_lr", server_lr)
 
     def apply(self, params: np.ndarray, mean_delta: np.ndarray) -> np.ndarray:
         return params + self.server_lr * mean_delta

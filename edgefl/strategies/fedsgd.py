@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Strategy
+from .base import Strategy, learning_rate
 
 
 class FedSGD(Strategy):
@@ -17,7 +17,7 @@ class FedSGD(Strategy):
     local_mode = "gradient"
 
     def __init__(self, lr: float = 0.1) -> None:
-        self.lr = np.float32(lr)
+        self.lr = learning_rate("lr", lr)
 
     def apply(self, params: np.ndarray, mean_delta: np.ndarray) -> np.ndarray:
         return params + self.lr * mean_delta

@@ -86,14 +86,6 @@ static void add(float *y, const float *x, int64_t n) {
     FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) + load_upto(x + i, n - i), n - i);
 }
 
-static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
-    FOR_VECTORS(j, n) {
-        vf total = load_upto(sum + j, n - j);
-        for (int64_t i = 0; i < m; i++) total += load_upto(a + i * n + j, n - j);
-        store_upto(sum + j, total, n - j);
-    }
-}
-
 static double sum_squares(const float *x, int64_t n) {
     double sums[4] = {0}; /* independent, or the additions wait for one another */
     int64_t i = 0;
@@ -135,6 +127,14 @@ INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const
 }
 
 static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
-    FOR_VECTORS(i, n)
-    sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_upto(g + i, n - i), w0 + i, sgd, n - i);
+    int64_t i = 0;
+    if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
+        const float rate = sgd->lr * sgd->grad_scale;
+        for (; i < n; i++) w[i] -= rate * g[i];
+        return;
+    }
+    for (; i + VL <= n; i += VL)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i, sgd, VL);
+    if (i < n)
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i, sgd, n - i);
 }

@@ -1,75 +1,140 @@
 /* gemm.c: matrix products for small batches, on unpacked operands.
  *
- * Dense layers of a device see 1 to 32 samples, where packing costs more than it gives. A tile of the result
- * stays in registers while the whole of K streams by; a panel of b (K, GEMM_COLS * VL) is reused from the cache
- * by the tiles below one another.
+ * Dense layers of a device see 1 to 32 samples, where packing costs more than it gives. A tile of the result stays
+ * in registers while K streams by. Rows are shared out evenly (10 are 5 + 5, never 6 + 4), so are columns, and a
+ * column that is no whole vector is masked.
+ *
+ * Loops, from the outside: pieces of K; blocks of rows; panels of at most GEMM_COLS vectors, whose part of b stays
+ * in the cache; tiles below one another. Only where there are so many rows that it pays, a panel of b is packed.
  */
 
-/* One tile: c(rows,N) = a(rows,K) b(K,N) on top of c, bias or nothing, N of `cols` vectors, the last one of `tail` lanes.
- * rows, cols and partial are constants in every call, so that the sums are registers. */
-INLINE void gemm_tile(const int rows, const int cols, const int partial, float *c, const float *a,
-                      int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t n, int64_t k,
-                      int64_t tail, int accumulate) {
-    vf sum[GEMM_ROWS][GEMM_COLS];
+enum {
+    GEMM_MOST = 1 << 20, /* rows in a block */
+    GEMM_DEPTH = 256,    /* of K in a piece */
+    GEMM_PACKED = 8192,  /* floats of a packed panel, on the stack: 32 KB */
+    PACKED_DEPTH = GEMM_PACKED / (GEMM_COLS * VL) < GEMM_DEPTH ? GEMM_PACKED / (GEMM_COLS * VL) : GEMM_DEPTH
+};
+
+/* c(M,N) = a(M,K) b(K,N) on top of bias(N), NULL for none; or, if accumulate, c += scale a b. a[i][p] is
+ * a[i * a_row + p * a_col]; ldc and ldb are the row lengths of c and b. */
+typedef struct {
+    float *c;
+    const float *a, *b, *bias;
+    int64_t m, n, k, ldc, a_row, a_col, ldb;
+    int accumulate;
+    float scale;
+} gemm_problem;
+
+/* The sums into c or on top of it. A load must not wait for a masked store into the same line, so rows are loaded
+ * before their neighbours are stored: of a narrow matrix, where many share a line, all of them. Short vectors gain by
+ * that in any case. */
+INLINE void gemm_finish(const int rows, const int cols, const int partial, vf sum[GEMM_TALL][GEMM_COLS],
+                        const gemm_problem *g, float *c, int64_t tail) {
+    const int ahead = cols == 1 || VL < 16 ? rows : 1;
+#pragma GCC unroll 32
+    for (int i = 0; i < rows + ahead; i++) {
+        if (i < rows && g->accumulate) {
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < cols; j++) {
+                const float *at = c + i * g->ldc + j * VL;
+                sum[i][j] = (partial && j == cols - 1 ? load_n(at, tail) : load(at)) + sum[i][j] * g->scale;
+            }
+        }
+        if (i < ahead) continue;
 #pragma GCC unroll 8
         for (int j = 0; j < cols; j++) {
-            const float *start = accumulate ? c + i * n + j * VL : bias == NULL ? NULL : bias + j * VL;
-            sum[i][j] = start == NULL ? splat(0) : partial && j == cols - 1 ? load_n(start, tail) : load(start);
-        }
-    }
-    for (int64_t p = 0; p < k; p++) {
-        vf right[GEMM_COLS];
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; j++)
-            right[j] = partial && j == cols - 1 ? load_n(b + p * n + j * VL, tail) : load(b + p * n + j * VL);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            const vf left = splat(a[i * a_row + p * a_col]);
-#pragma GCC unroll 8
-            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; j++) {
+            float *at = c + (i - ahead) * g->ldc + j * VL;
             if (partial && j == cols - 1)
-                store_n(c + i * n + j * VL, sum[i][j], tail);
+                store_n(at, sum[i - ahead][j], tail);
             else
-                store(c + i * n + j * VL, sum[i][j]);
+                store(at, sum[i - ahead][j]);
         }
     }
 }
 
-/* All tiles of one column panel, which is cols vectors wide. */
-#define GEMM_PANEL(cols, partial)                                                                             \
-    static void gemm_panel_##cols##_##partial(float *c, const float *a, int64_t a_row, int64_t a_col,         \
-                                              const float *b, const float *bias, int64_t m, int64_t n,        \
-                                              int64_t k, int64_t tail, int accumulate) {                      \
-        for (; m >= GEMM_ROWS; m -= GEMM_ROWS, a += GEMM_ROWS * a_row, c += GEMM_ROWS * n)                    \
-            gemm_tile(GEMM_ROWS, cols, partial, c, a, a_row, a_col, b, bias, n, k, tail, accumulate);         \
-        switch (m) {                                                                                          \
-        case 4: gemm_tile(4, cols, partial, c, a, a_row, a_col, b, bias, n, k, tail, accumulate); break;      \
-        case 3: gemm_tile(3, cols, partial, c, a, a_row, a_col, b, bias, n, k, tail, accumulate); break;      \
-        case 2: gemm_tile(2, cols, partial, c, a, a_row, a_col, b, bias, n, k, tail, accumulate); break;      \
-        case 1: gemm_tile(1, cols, partial, c, a, a_row, a_col, b, bias, n, k, tail, accumulate); break;      \
-        }                                                                                                     \
+/* One tile: `rows` rows and `cols` vectors of c, the last one of `tail` lanes if partial. rows, cols and partial are
+ * constants in every call, so that the sums are registers. */
+INLINE void gemm_tile(const int rows, const int cols, const int partial, const gemm_problem *g, float *c,
+                      const float *a, const float *b, const float *bias, int64_t tail) {
+    vf sum[GEMM_TALL][GEMM_COLS];
+    const int64_t ldb = g->ldb, a_row = g->a_row, a_col = g->a_col;
+#pragma GCC unroll 8
+    for (int j = 0; j < cols; j++) {
+        vf start = splat(0);
+        if (bias != NULL) start = partial && j == cols - 1 ? load_n(bias + j * VL, tail) : load(bias + j * VL);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) sum[i][j] = start;
+    }
+    for (int64_t p = g->k; p > 0; p--, a += a_col, b += ldb) {
+        vf right[GEMM_COLS];
+#pragma GCC unroll 8
+        for (int j = 0; j < cols; j++)
+            right[j] = partial && j == cols - 1 ? load_n(b + j * VL, tail) : load(b + j * VL);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            const vf left = splat(a[i * a_row]);
+#pragma GCC unroll 8
+            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
+        }
+    }
+    gemm_finish(rows, cols, partial, sum, g, c, tail);
+}
+
+/* All tiles of one column panel, which is `cols` vectors wide: m rows in as few tiles as possible, of equal height. */
+#define GEMM_CASE(rows, cols, partial)                                  \
+    case rows:                                                          \
+        gemm_tile(rows, cols, partial, g, c, a, b, bias, tail);         \
+        break;
+#define GEMM_SIX(cols, partial)                                                                                    \
+    GEMM_CASE(1, cols, partial)                                                                                    \
+    GEMM_CASE(2, cols, partial)                                                                                    \
+    GEMM_CASE(3, cols, partial)                                                                                    \
+    GEMM_CASE(4, cols, partial)                                                                                    \
+    GEMM_CASE(5, cols, partial)                                                                                    \
+    GEMM_CASE(6, cols, partial)
+#define GEMM_TWELVE(cols, partial)                                                                                 \
+    GEMM_SIX(cols, partial)                                                                                        \
+    GEMM_CASE(7, cols, partial)                                                                                    \
+    GEMM_CASE(8, cols, partial)                                                                                    \
+    GEMM_CASE(9, cols, partial)                                                                                    \
+    GEMM_CASE(10, cols, partial)                                                                                   \
+    GEMM_CASE(11, cols, partial)                                                                                   \
+    GEMM_CASE(12, cols, partial)
+#define GEMM_PANEL(cols, partial, most, cases)                                                                     \
+    static void gemm_panel_##cols##_##partial(const gemm_problem *g, float *c, const float *a, const float *b,     \
+                                              const float *bias, int m, int64_t tail) {                            \
+        const int tiles = (m + most - 1) / most, rows = m / tiles;                                                 \
+        for (int left = tiles, taller = m % tiles; left > 0; left--, taller--) {                                   \
+            const int height = rows + (taller > 0);                                                                \
+            switch (height) { cases(cols, partial) }                                                               \
+            a += height * g->a_row;                                                                                \
+            c += height * g->ldc;                                                                                  \
+        }                                                                                                          \
     }
 
-typedef void gemm_panel(float *, const float *, int64_t, int64_t, const float *, const float *, int64_t,
-                        int64_t, int64_t, int64_t, int);
+typedef void gemm_panel(const gemm_problem *, float *, const float *, const float *, const float *, int, int64_t);
 
-GEMM_PANEL(1, 0)
-GEMM_PANEL(1, 1)
-GEMM_PANEL(2, 0)
-GEMM_PANEL(2, 1)
+/* One vector wide, a tile must be tall, or its sums wait for one another. */
+GEMM_PANEL(1, 1, GEMM_TALL, GEMM_TWELVE)
+GEMM_PANEL(2, 1, GEMM_ROWS, GEMM_SIX)
 #if GEMM_COLS == 4
-GEMM_PANEL(3, 0)
-GEMM_PANEL(3, 1)
-GEMM_PANEL(4, 0)
-GEMM_PANEL(4, 1)
+GEMM_PANEL(3, 1, GEMM_ROWS, GEMM_SIX)
+GEMM_PANEL(4, 1, GEMM_ROWS, GEMM_SIX)
+#endif
+
+#if defined(__AVX512F__) /* where a full mask costs nothing */
+static gemm_panel *const panels[GEMM_COLS][2] = {
+    {gemm_panel_1_1, gemm_panel_1_1},
+    {gemm_panel_2_1, gemm_panel_2_1},
+    {gemm_panel_3_1, gemm_panel_3_1},
+    {gemm_panel_4_1, gemm_panel_4_1},
+};
+#else
+GEMM_PANEL(1, 0, GEMM_TALL, GEMM_TWELVE)
+GEMM_PANEL(2, 0, GEMM_ROWS, GEMM_SIX)
+#if GEMM_COLS == 4
+GEMM_PANEL(3, 0, GEMM_ROWS, GEMM_SIX)
+GEMM_PANEL(4, 0, GEMM_ROWS, GEMM_SIX)
 #endif
 
 static gemm_panel *const panels[GEMM_COLS][2] = {
@@ -80,98 +145,85 @@ static gemm_panel *const panels[GEMM_COLS][2] = {
     {gemm_panel_4_0, gemm_panel_4_1},
 #endif
 };
-
-/* As gemm_tile with a gradient for a result, which moves w instead of being stored. */
-INLINE void update_tile(const int rows, const int cols, float *w, float *v, const float *w0, const float *a,
-                        int64_t a_row, int64_t a_col, const float *b, const efl_sgd *sgd, int64_t n, int64_t k,
-                        int64_t width) {
-    vf sum[GEMM_ROWS][GEMM_COLS] = {{{0}}};
-    for (int64_t p = 0; p < k; p++) {
-        vf right[GEMM_COLS];
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; j++) right[j] = load_upto(b + p * n + j * VL, width - j * VL);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            const vf left = splat(a[i * a_row + p * a_col]);
-#pragma GCC unroll 8
-            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; j++) {
-            const int64_t at = i * n + j * VL;
-            sgd_lanes(w + at, v == NULL ? NULL : v + at, NULL, sum[i][j], w0 + at, sgd, width - j * VL);
-        }
-    }
-}
-
-static void gemm_update(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
-                        const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k) {
-    for (int64_t j = 0; j < n; j += VL) {
-        for (int64_t i = 0; i < m; i++) {
-            const int64_t at = i * n + j;
-            update_tile(1, 1, w + at, v == NULL ? NULL : v + at, w0 + at, a + i * a_row, a_row, a_col, b + j, sgd, n,
-                        k, n - j);
-        }
-    }
-}
-
-static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias,
-                 int64_t m, int64_t n, int64_t k, int accumulate) {
-    for (int64_t j = 0; j < n; j += GEMM_COLS * VL) {
-        const int64_t width = n - j < GEMM_COLS * VL ? n - j : GEMM_COLS * VL;
-        const int64_t cols = (width + VL - 1) / VL, tail = width % VL;
-        panels[cols - 1][tail != 0](c + j, a, a_row, a_col, b + j, bias == NULL ? NULL : bias + j, m, n, k,
-                                    tail, accumulate);
-    }
-}
-
-/* c(rows,cols) = a(rows,K) b(cols,K)^T as dot products along K; ldc is c's row length. */
-INLINE void gemm_nt_tile(const int rows, const int cols, float *c, const float *a, const float *b, int64_t ldc,
-                         int64_t k) {
-    vf sum[4][4] = {{{0}}};
-    for (int64_t p = 0; p < k; p += VL) {
-        vf right[4];
-#pragma GCC unroll 4
-        for (int j = 0; j < cols; j++) right[j] = load_upto(b + j * k + p, k - p);
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i++) {
-            const vf left = load_upto(a + i * k + p, k - p);
-#pragma GCC unroll 4
-            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
-        }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < cols; j++) c[i * ldc + j] = sum_lanes(sum[i][j]);
-}
-
-/* As many rows and columns as stay in registers beside the operands. */
-#if GEMM_COLS == 4
-#define NT_ROWS 4
-#else
-#define NT_ROWS 2
 #endif
 
-static void gemm_nt(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
-    for (int64_t j = 0; j < n;) {
-        const int64_t wide = n - j >= 4;
-        int64_t i = 0;
-        for (; i + NT_ROWS <= m; i += NT_ROWS) {
-            if (wide)
-                gemm_nt_tile(NT_ROWS, 4, c + i * n + j, a + i * k, b + j * k, n, k);
-            else
-                gemm_nt_tile(NT_ROWS, 1, c + i * n + j, a + i * k, b + j * k, n, k);
+/* All panels of m rows; those of b are copied into `packed` first, if that is not NULL. */
+static void gemm_panels(const gemm_problem *g, float *c, const float *a, int64_t m, float *packed) {
+    const int64_t vectors = (g->n + VL - 1) / VL, tail = g->n - (vectors - 1) * VL;
+    gemm_problem here = *g;
+    if (packed != NULL) here.ldb = GEMM_COLS * VL;
+    int64_t j = 0;
+    for (int64_t left = (vectors + GEMM_COLS - 1) / GEMM_COLS; left > 0; left--) {
+        const int64_t cols = (vectors - j + left - 1) / left, at = j * VL;
+        const int64_t last = (j += cols) == vectors ? tail : VL;
+        const float *b = g->b + at;
+        if (packed != NULL) {
+            for (int64_t p = 0; p < g->k; p++)
+                for (int64_t v = 0; v < cols; v++)
+                    store(packed + p * here.ldb + v * VL, load_upto(b + p * g->ldb + v * VL, v < cols - 1 ? VL : last));
+            b = packed;
         }
-        for (; i < m; i++) {
-            if (wide)
-                gemm_nt_tile(1, 4, c + i * n + j, a + i * k, b + j * k, n, k);
-            else
-                gemm_nt_tile(1, 1, c + i * n + j, a + i * k, b + j * k, n, k);
+        panels[cols - 1][last < VL](&here, c + at, a, b, g->bias == NULL ? NULL : g->bias + at, (int)m, last);
+    }
+}
+
+/* Rows that go through all panels together. Where K is so short that c is most of the traffic it is to be gone
+ * through nearly in the order of its memory. */
+static int64_t block_rows(const gemm_problem *g) {
+    if (g->n <= GEMM_COLS * VL) return GEMM_MOST;
+    return g->k <= 64 && g->n >= 512 ? 12 : 48;
+}
+
+/* Rows of whole pages keep falling into the same few sets of the cache, all the more the narrower the panel. */
+static int worth_packing(const gemm_problem *g) {
+    return g->k >= 16 && g->n > GEMM_COLS * VL && g->m >= (VL < 16 && g->ldb % 1024 == 0 ? 24 : 96);
+}
+
+static void multiply(gemm_problem g) {
+    float packed[GEMM_PACKED];
+    const int packs = worth_packing(&g);
+    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? GEMM_MOST : block_rows(&g);
+    const int64_t blocks = (g.m + rows - 1) / rows;
+    int64_t left = g.k, pieces = (g.k + depth - 1) / depth;
+    for (; pieces > 0; pieces--) {
+        g.k = (left + pieces - 1) / pieces;
+        for (int64_t i = 0; i < blocks; i++) {
+            const int64_t from = g.m * i / blocks, to = g.m * (i + 1) / blocks;
+            gemm_panels(&g, g.c + from * g.ldc, g.a + from * g.a_row, to - from, packs ? packed : NULL);
         }
-        j += wide ? 4 : 1;
+        left -= g.k;
+        g.a += g.k * g.a_col;
+        g.b += g.k * g.ldb;
+        g.bias = NULL;
+        g.accumulate = 1;
+    }
+}
+
+static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t m,
+                 int64_t n, int64_t k, int accumulate) {
+    multiply((gemm_problem){c, a, b, accumulate ? NULL : bias, m, n, k, n, a_row, a_col, n, accumulate, 1});
+}
+
+enum { UPDATE_ROWS = 24, UPDATE_COLS = 128 };
+
+/* Plain SGD is a product accumulated with the scale -lr. Else a piece of the gradient after another is had. */
+static void gemm_update(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
+                        const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k) {
+    float g[UPDATE_ROWS * UPDATE_COLS];
+    if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
+        multiply((gemm_problem){w, a, b, NULL, m, n, k, n, a_row, a_col, n, 1, -sgd->lr * sgd->grad_scale});
+        return;
+    }
+    for (int64_t i = 0; i < m; i += UPDATE_ROWS) {
+        const int64_t rows = m - i < UPDATE_ROWS ? m - i : UPDATE_ROWS;
+        for (int64_t j = 0; j < n; j += UPDATE_COLS) {
+            const int64_t cols = n - j < UPDATE_COLS ? n - j : UPDATE_COLS;
+            const int64_t run = cols == n ? rows * n : cols; /* of weights that lie side by side */
+            multiply((gemm_problem){g, a + i * a_row, b + j, NULL, rows, cols, k, cols, a_row, a_col, n, 0, 1});
+            for (int64_t r = 0; r < rows * cols; r += run) {
+                const int64_t at = i * n + j + r / cols * n;
+                sgd_step(w + at, v == NULL ? NULL : v + at, NULL, g + r, w0 + at, sgd, run);
+            }
+        }
     }
 }

@@ -10,6 +10,13 @@
 #include "crc32c_hw.c"
 #include "elementwise.c"
 #include "gemm.c"
+#include "gemm_nt.c"
+#include "conv.c"
+#include "pool.c"
+#include "recurrent.c"
+#include "pointwise.c"
+#include "rows.c"
+#include "strided.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -36,7 +43,32 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .tanh_backward = tanh_backward,
     .sigmoid_backward = sigmoid_backward,
     .softmax = softmax,
+    .pointwise = pointwise,
+    .pointwise_backward = pointwise_backward,
+    .dropout = dropout,
+    .arithmetic = arithmetic,
+    .copy_strided = copy_strided,
+    .sum = sum,
+    .moments = moments,
+    .moments_backward = moments_backward,
+    .scale_rows = scale_rows,
+    .mix_rows = mix_rows,
+    .layer_norm = layer_norm,
+    .layer_norm_backward = layer_norm_backward,
     .sum_squares = sum_squares,
     .sgd_step = sgd_step,
     .gemm_update = gemm_update,
+    .product = product,
+    .product_of_channels = product_of_channels,
+    .transpose = transpose,
+    .maxpool = maxpool,
+    .maxpool_backward = maxpool_backward,
+    .avgpool = avgpool,
+    .avgpool_backward = avgpool_backward,
+    .lstm_forward = lstm_forward,
+    .lstm_backward = lstm_backward,
+    .gru_gates = gru_gates,
+    .gru_blend = gru_blend,
+    .gru_blend_backward = gru_blend_backward,
+    .gru_gates_backward = gru_gates_backward,
 };

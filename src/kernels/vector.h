@@ -5,18 +5,23 @@
  */
 #if defined(__AVX512F__)
 #define VL 16
-#define GEMM_COLS 4 /* vectors in a register tile's row; 5 x 4 sums of 32 registers */
+#define GEMM_COLS 4 /* vectors in a register tile's row; 6 x 4 sums of 32 registers */
+#define DOT_ROWS 6  /* 6 x 4 sums again */
 #elif defined(__AVX2__)
 #define VL 8
-#define GEMM_COLS 2 /* 5 x 2 of 16 */
+#define GEMM_COLS 2 /* 6 x 2 of 16 */
+#define DOT_ROWS 3
 #elif defined(__ARM_NEON)
 #define VL 4
 #define GEMM_COLS 4
+#define DOT_ROWS 6
 #else
 #define VL 4
 #define GEMM_COLS 2
+#define DOT_ROWS 3
 #endif
-#define GEMM_ROWS 5
+#define GEMM_ROWS 6
+#define GEMM_TALL 12 /* rows of a tile of one vector */
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -79,6 +84,47 @@ INLINE void store_upto(float *p, vf v, int64_t n) {
         store_n(p, v, n);
     else
         store(p, v);
+}
+
+typedef float v4 __attribute__((vector_size(16), may_alias));
+typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four lanes of a and b, numbered on, taken in each 128 bits alike. */
+#if defined(__clang__)
+#define SHUFFLE_4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define SHUFFLE_4(a, b, i, j, k, l) __builtin_shuffle(a, b, (v4i){i, j, k, l})
+#endif
+typedef int32_t v4i __attribute__((vector_size(16), may_alias));
+
+/* The transposed 4 x 4 matrix. */
+INLINE void turn_four(v4 x[4]) {
+    const v4 a = SHUFFLE_4(x[0], x[1], 0, 4, 1, 5), b = SHUFFLE_4(x[0], x[1], 2, 6, 3, 7);
+    const v4 c = SHUFFLE_4(x[2], x[3], 0, 4, 1, 5), d = SHUFFLE_4(x[2], x[3], 2, 6, 3, 7);
+    x[0] = SHUFFLE_4(a, c, 0, 1, 4, 5);
+    x[1] = SHUFFLE_4(a, c, 2, 3, 6, 7);
+    x[2] = SHUFFLE_4(b, d, 0, 1, 4, 5);
+    x[3] = SHUFFLE_4(b, d, 2, 3, 6, 7);
+}
+
+/* x folded to four lanes. */
+INLINE v4 fold(vf x) {
+#if defined(__AVX512F__)
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)x),
+                                      _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)x, 1)));
+    return (v4)_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+    return (v4)_mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+#else
+    return x;
+#endif
+}
+
+/* The sums of each one's lanes. */
+INLINE v4 sum_four(vf a, vf b, vf c, vf d) {
+    v4 x[4] = {fold(a), fold(b), fold(c), fold(d)};
+    turn_four(x);
+    return (x[0] + x[1]) + (x[2] + x[3]);
 }
 
 INLINE float sum_lanes(vf v) {

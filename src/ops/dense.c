@@ -1,15 +1,28 @@
-/* dense.c: y(..., O) = x(..., I) W(I, O) + b(O) along the last axis. Params: W, and b or not. */
+/* dense.c: y(..., O) = x(..., I) W(I, O) + b(O) along the last axis. Params: W, and b or not.
+ *
+ * ints: none, or [1] for W turned, (O, I): where O is less than a vector, its rows are the long ones to run along.
+ */
 #include "ops.h"
+
+static int is_turned(const efl_op_shapes *s) {
+    return s->node->num_ints > 0;
+}
+
+static int64_t outputs(const efl_op_shapes *s) {
+    return s->w[0].dim[!is_turned(s)];
+}
 
 static int infer(efl_op_shapes *s, efl_error *error) {
     const efl_shape *x = &s->x[0], *w = &s->w[0], *b = &s->w[1];
-    if (x->ndim < 1 || w->ndim != 2 || w->dim[0] != x->dim[x->ndim - 1])
+    if (s->node->num_ints > 1 || (s->node->num_ints == 1 && s->node->ints[0] != 1))
+        return efl_fail(error, EFL_MODEL, "takes no attribute but 1, for a turned weight");
+    if (x->ndim < 1 || w->ndim != 2 || w->dim[is_turned(s)] != x->dim[x->ndim - 1])
         return efl_fail(error, EFL_MODEL, "needs a weight (I, O), I the input's last axis");
-    if (s->node->num_params == 2 && (b->ndim != 1 || b->dim[0] != w->dim[1]))
+    if (s->node->num_params == 2 && (b->ndim != 1 || b->dim[0] != outputs(s)))
         return efl_fail(error, EFL_MODEL, "needs a bias (O) for its weight (I, O)");
     s->y = *x;
-    s->y.dim[x->ndim - 1] = w->dim[1];
-    s->flops = 2 * efl_shape_size(x) * w->dim[1];
+    s->y.dim[x->ndim - 1] = outputs(s);
+    s->flops = 2 * efl_shape_size(x) * outputs(s);
     return EFL_OK;
 }
 
@@ -20,17 +33,28 @@ static int64_t rows(const efl_op_run *run) {
 }
 
 static void forward(const efl_op_run *run) {
-    const int64_t in = run->shapes->w[0].dim[0], out = run->shapes->w[0].dim[1];
-    efl_kernels->gemm(run->y, run->x[0], in, 1, run->w[0], run->w[1], rows(run), out, in, 0);
+    const int64_t out = outputs(run->shapes), in = run->shapes->x[0].dim[run->shapes->x[0].ndim - 1], m = rows(run);
+    if (!is_turned(run->shapes)) {
+        efl_kernels->gemm(run->y, run->x[0], in, 1, run->w[0], run->w[1], m, out, in, 0);
+        return;
+    }
+    efl_kernels->gemm_nt(run->y, run->x[0], run->w[0], m, out, in);
+    if (run->w[1] != NULL) efl_kernels->arithmetic(EFL_ADD, run->y, run->y, out, 1, run->w[1], 0, 1, m, out);
 }
 
 static void backward(const efl_op_run *run) {
-    const int64_t in = run->shapes->w[0].dim[0], out = run->shapes->w[0].dim[1], m = rows(run);
-    if (run->dx[0] != NULL) efl_kernels->gemm_nt(run->dx[0], run->dy, run->w[0], m, in, out);
+    const int64_t out = outputs(run->shapes), in = run->shapes->x[0].dim[run->shapes->x[0].ndim - 1], m = rows(run);
     const efl_update *u = run->update;
+    if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, m, out);
+    if (is_turned(run->shapes)) {
+        if (run->dx[0] != NULL) efl_kernels->gemm(run->dx[0], run->dy, out, 1, run->w[0], NULL, m, in, out, 0);
+        if (u != NULL) efl_kernels->gemm_update(u->w, u->v, u->w0, run->dy, 1, out, run->x[0], u->sgd, out, in, m);
+        if (run->dw[0] != NULL) efl_kernels->gemm(run->dw[0], run->dy, 1, out, run->x[0], NULL, out, in, m, 1);
+        return;
+    }
+    if (run->dx[0] != NULL) efl_kernels->gemm_nt(run->dx[0], run->dy, run->w[0], m, in, out);
     if (u != NULL) efl_kernels->gemm_update(u->w, u->v, u->w0, run->x[0], 1, in, run->dy, u->sgd, in, out, m);
     if (run->dw[0] != NULL) efl_kernels->gemm(run->dw[0], run->x[0], 1, in, run->dy, NULL, in, out, m, 1);
-    if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, m, out);
 }
 
 const efl_op efl_op_dense = {
@@ -40,6 +64,7 @@ const efl_op efl_op_dense = {
     .max_inputs = 1,
     .min_params = 1,
     .max_params = 2,
+    .num_ints = -1,
     .infer = infer,
     .forward = forward,
     .backward = backward,

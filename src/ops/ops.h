@@ -10,18 +10,55 @@
 
 #define EFL_OPS(op) \
     op(dense)       \
+    op(conv)        \
+    op(depthwise)   \
+    op(maxpool)     \
+    op(avgpool)     \
     op(add)         \
+    op(sub)         \
+    op(mul)         \
+    op(div)         \
+    op(mean)        \
     op(flatten)     \
+    op(reshape)     \
+    op(transpose)   \
+    op(pad)         \
+    op(slice)       \
+    op(concat)      \
     op(relu)        \
     op(tanh)        \
     op(sigmoid)     \
+    op(leaky_relu)  \
+    op(clip)        \
+    op(hard_sigmoid)\
+    op(hard_swish)  \
+    op(gelu)        \
+    op(erf)         \
+    op(sqrt)        \
+    op(exp)         \
+    op(log)         \
+    op(pow)         \
+    op(abs)         \
+    op(elu)         \
+    op(softplus)    \
     op(softmax)     \
-    op(log_softmax)
+    op(log_softmax) \
+    op(matmul)      \
+    op(embedding)   \
+    op(lstm)        \
+    op(gru)         \
+    op(batch_norm)  \
+    op(layer_norm)  \
+    op(dropout)
 
 #define EFL_LOSSES(loss) \
     loss(cross_entropy)  \
     loss(bce)            \
-    loss(mse)
+    loss(mse)            \
+    loss(l1)             \
+    loss(huber)          \
+    loss(hinge)          \
+    loss(focal)
 
 /* Memory in floats: so many for each sample of a batch, and so many beside them. */
 typedef struct {
@@ -52,6 +89,7 @@ typedef struct {
     int64_t batch;
     int training;  /* 0: as onnxruntime would compute it */
     uint64_t seed; /* of this node in this step of efl_fit; 0 elsewhere, where nothing may be drawn */
+    int64_t first; /* number in the step's batch of the first sample, so that pieces draw what the whole would */
     const float *x[EFL_MAX_INPUTS], *w[EFL_MAX_PARAMS];
     float *y;
     const float *dy;

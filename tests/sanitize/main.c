@@ -25,15 +25,18 @@ static float *numbers(int64_t n) {
     return x;
 }
 
-static void use(efl_net *net, int64_t in) {
+/* vocabulary: the input holds tokens below it; 0: numbers */
+static void use(efl_net *net, int64_t in, int64_t vocabulary) {
     efl_error error;
     const int64_t count = efl_net_num_params(net), size = efl_net_target_size(net);
     const int64_t out = efl_net_size(net, efl_net_output(net));
     float *params = numbers(count), *x = numbers(SAMPLES * in), *y = numbers(SAMPLES * size);
     float *delta = numbers(count), *output = numbers(SAMPLES * out);
-    int64_t labels[SAMPLES] = {0};
+    int64_t *labels = calloc((size_t)(SAMPLES * efl_net_label_count(net) + 1), sizeof *labels);
+    require(labels != NULL, "calloc");
     const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES};
     for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
+    for (int64_t i = 0; i < SAMPLES * in && vocabulary > 0; i++) x[i] = (float)(i % vocabulary);
     for (int variant = 0; variant < 4; variant++) {
         const efl_fit_options options = {.epochs = 2,
                                          .batch_size = variant & 1 ? SAMPLES : 10,
@@ -49,13 +52,18 @@ static void use(efl_net *net, int64_t in) {
     double loss, accuracy;
     require(efl_gradient(net, params, &data, delta, &error) == EFL_OK, "gradient");
     require(efl_evaluate(net, params, &data, &loss, &accuracy, &error) == EFL_OK, "evaluate");
-    efl_predict(net, params, x, SAMPLES, output);
+    require(efl_predict(net, params, x, SAMPLES, output, &error) == EFL_OK, "predict");
     require(efl_all_finite(output, SAMPLES * out), "finite output");
+    if (vocabulary > 0) {
+        x[SAMPLES * in - 1] = (float)vocabulary;
+        require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "token refused");
+        x[SAMPLES * in - 1] = 0;
+    }
     if (size == 0) {
-        labels[SAMPLES - 1] = out + 1000;
+        labels[SAMPLES * efl_net_label_count(net) - 1] = out + 1000;
         require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "label refused");
     }
-    free(params), free(x), free(y), free(delta), free(output);
+    free(params), free(x), free(y), free(delta), free(output), free(labels);
 }
 
 /* input(rows, wide) -> dense -> activation -> dense -> add to itself -> flatten -> loss, tail */
@@ -82,11 +90,155 @@ static void try_plan(int64_t rows, int64_t wide, int64_t hidden, const char *act
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "net");
-    use(net, rows * wide);
+    use(net, rows * wide, 0);
     efl_net_free(net);
 
     nodes[3].inputs[0] = 4;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "cycle refused");
+}
+
+/* Convolutions and pools of awkward geometry: channels, multiplier, outputs, kernel, stride, pads, dilation, groups. */
+typedef struct {
+    int64_t height, width, channels, times, out, kh, kw, sh, sw, pads[4], dh, dw, groups;
+} window;
+
+static const window windows[] = {
+    {7, 6, 1, 1, 5, 5, 5, 1, 1, {2, 2, 2, 2}, 1, 1, 1},   {13, 6, 1, 3, 17, 10, 4, 2, 2, {4, 1, 5, 1}, 1, 1, 1},
+    {9, 8, 2, 1, 3, 2, 2, 3, 4, {0, 0, 0, 0}, 1, 1, 1},   {11, 10, 4, 2, 6, 3, 3, 4, 2, {3, 2, 1, 4}, 2, 3, 2},
+    {5, 5, 3, 1, 4, 1, 1, 2, 2, {0, 0, 0, 0}, 1, 1, 1},   {1, 33, 19, 1, 70, 1, 5, 1, 2, {0, 2, 0, 2}, 1, 1, 1},
+    {3, 3, 40, 1, 33, 3, 3, 1, 1, {1, 1, 1, 1}, 1, 1, 1}, {1, 1, 3, 1, 1, 1, 1, 1, 1, {0, 0, 0, 0}, 1, 1, 1},
+};
+
+/* depthwise -> conv -> maxpool or avgpool -> flatten -> loss */
+static void try_windows(const window *w, int average, int64_t batch) {
+    const int64_t *p = w->pads, wide = w->channels * w->times;
+    efl_node nodes[4] = {
+        {"depthwise", 1, 1, 8, 0, {0}, {0}, {w->sh, w->sw, p[0], p[1], p[2], p[3], w->dh, w->dw}, {0}},
+        {"conv", 1, 2, 9, 0, {1}, {1, 2}, {1, 1, w->kh / 2, w->kw / 2, w->kh, w->kw, 1, 1, w->groups}, {0}},
+        {"maxpool", 1, 0, 8 + average, 0, {2}, {0}, {2, 3, 1, 2, 1, 2, 0, 1, 0}, {0}},
+        {"flatten", 1, 0, 0, 0, {3}, {0}, {0}, {0}},
+    };
+    if (average) strcpy(nodes[2].op, "avgpool");
+    const efl_param params[3] = {
+        {{3, {w->kh, w->kw, wide}}, 1}, {{4, {w->kh, w->kw, wide / w->groups, w->out}}, 1}, {{1, {w->out}}, 1}};
+    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
+    use(net, w->height * w->width * w->channels, 0);
+    efl_net_free(net);
+    for (int i = 0; i < 9; i++) {
+        const int64_t kept = nodes[1].ints[i];
+        nodes[1].ints[i] = i & 1 ? INT64_MIN : INT64_MAX;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL, "absurd window refused");
+        nodes[1].ints[i] = kept;
+    }
+}
+
+/* tokens(time) -> embedding -> recurrent, every step -> attention of its steps to each other -> recurrent, the last
+ * step -> dense; with a label at each step where the attention is the last thing. */
+static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hidden, int direction, int reset_after,
+                         int64_t batch) {
+    const int is_gru = strcmp(op, "gru") == 0;
+    const int64_t both = direction == 2 ? 2 : 1, gated = (is_gru ? 3 : 4) * hidden, deep = both * hidden;
+    efl_node nodes[7] = {
+        {.op = "embedding", .num_inputs = 1, .inputs = {0}, .num_params = 1, .params = {0}},
+        {.num_inputs = 1, .inputs = {1}, .num_params = 4, .params = {1, 2, 3, 4}},
+        {.op = "matmul", .num_inputs = 2, .inputs = {2, 2}, .num_ints = 1, .ints = {1}},
+        {.op = "softmax", .num_inputs = 1, .inputs = {3}},
+        {.op = "matmul", .num_inputs = 2, .inputs = {4, 2}, .num_ints = 1, .ints = {0}},
+        {.num_inputs = 1, .inputs = {5}, .num_params = 4, .params = {5, 6, 7, 8}},
+        {.op = "dense", .num_inputs = 1, .inputs = {6}, .num_params = 1, .params = {9}},
+    };
+    for (int layer = 1; layer < 6; layer += 4) {
+        efl_node *node = &nodes[layer];
+        strcpy(node->op, op);
+        node->num_ints = is_gru ? 4 : 3;
+        node->ints[0] = hidden, node->ints[1] = direction, node->ints[2] = layer > 1, node->ints[3] = reset_after;
+    }
+    const efl_param params[10] = {
+        {{2, {5, width}}, 1},          {{3, {both, width, gated}}, 1}, {{3, {both, hidden, gated}}, 1},
+        {{2, {both, gated}}, 1},       {{2, {both, gated}}, 1},        {{3, {both, deep, gated}}, 1},
+        {{3, {both, hidden, gated}}, 1}, {{2, {both, gated}}, 1},      {{2, {both, gated}}, 1},
+        {{2, {deep, 3}}, 1},
+    };
+    efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7};
+    efl_net *net;
+    efl_error error;
+    for (int steps = 0; steps < 2; steps++) {
+        if (steps) plan.num_nodes = plan.loss_input = plan.output = 5;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "sequence net");
+        use(net, time, 5);
+        efl_net_free(net);
+    }
+    nodes[1].ints[0] = hidden + 1;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "wrong width refused");
+}
+
+static void try_sequences(void) {
+    static const int64_t sizes[] = {1, 3, 17, 64};
+    for (int turn = 0; turn < 12; turn++) {
+        const int64_t time = sizes[turn % 3], width = sizes[turn / 4], hidden = sizes[turn % 4];
+        try_sequence("lstm", time, width, hidden, turn % 3, 0, 1 + turn % 11);
+        try_sequence("gru", time, width, hidden, turn % 3, turn % 2, 1 + turn % 11);
+    }
+}
+
+/* A node over the input (rows, wide), value 0, and a dense layer of it, value 1; epsilon is 1 for a var below 0. */
+typedef struct {
+    efl_node node;
+    const char *loss;
+} op_case;
+
+#define ONE .num_inputs = 1, .inputs = {1}
+#define TWO .num_inputs = 2, .inputs = {1, 0}
+static const op_case op_cases[] = {
+    {{.op = "dense", ONE, .num_params = 1, .params = {0}, .num_ints = 1, .ints = {1}}, "l1"},
+    {{.op = "sub", TWO, .num_ints = 1, .ints = {1}}, "l1"},
+    {{.op = "mul", TWO, .num_ints = 1}, "huber"},
+    {{.op = "mul", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
+    {{.op = "div", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
+    {{.op = "add", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "l1"},
+    {{.op = "mean", ONE, .num_ints = 1, .ints = {0}}, "hinge"},
+    {{.op = "mean", ONE, .num_ints = 2, .ints = {0, 1}}, "mse"},
+    {{.op = "transpose", ONE, .num_ints = 2, .ints = {1, 0}}, "mse"},
+    {{.op = "pad", ONE, .num_ints = 4, .ints = {1, 0, 2, 3}, .num_floats = 1}, "huber"},
+    {{.op = "slice", ONE, .num_ints = 3, .ints = {0, 1, 2}}, "focal"},
+    {{.op = "concat", TWO, .num_ints = 1, .ints = {1}}, "focal"},
+    {{.op = "leaky_relu", ONE, .num_floats = 1, .floats = {0.1}}, "hinge"},
+    {{.op = "clip", ONE, .num_floats = 2, .floats = {-0.1, 0.1}}, "mse"},
+    {{.op = "hard_sigmoid", ONE, .num_floats = 2, .floats = {0.2, 0.5}}, "mse"},
+    {{.op = "hard_swish", ONE}, "mse"},
+    {{.op = "gelu", ONE, .num_ints = 1}, "mse"},
+    {{.op = "gelu", ONE, .num_ints = 1, .ints = {1}}, "mse"},
+    {{.op = "erf", ONE}, "mse"},
+    {{.op = "exp", ONE}, "mse"},
+    {{.op = "abs", ONE}, "mse"},
+    {{.op = "pow", ONE, .num_floats = 1, .floats = {2}}, "mse"},
+    {{.op = "elu", ONE, .num_floats = 1, .floats = {1}}, "mse"},
+    {{.op = "softplus", ONE}, "mse"},
+    {{.op = "batch_norm", ONE, .num_params = 4, .params = {1, 2, 3, 4}, .num_floats = 2, .floats = {1, 0.9}}, "mse"},
+    {{.op = "layer_norm", ONE, .num_params = 2, .params = {1, 2}, .num_floats = 1, .floats = {1e-3}}, "mse"},
+    {{.op = "dropout", ONE, .num_floats = 1, .floats = {0.3}}, "mse"},
+};
+
+static void try_op(const op_case *tried, int64_t rows, int64_t wide) {
+    const efl_node nodes[2] = {{.op = "dense", .num_inputs = 1, .num_params = 1}, tried->node};
+    const efl_param params[5] = {
+        {{2, {wide, wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 0}, {{1, {wide}}, 0}};
+    const efl_plan plan = {.input = {2, {rows, wide}},
+                           .num_nodes = 2,
+                           .nodes = nodes,
+                           .num_params = 5,
+                           .params = params,
+                           .loss = tried->loss,
+                           .loss_input = 2,
+                           .output = 2};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, SAMPLES, 0, &error) == EFL_OK, error.message);
+    use(net, rows * wide, 0);
+    efl_net_free(net);
 }
 
 static void try_codecs(void) {
@@ -112,11 +264,16 @@ int main(void) {
     require(efl_isa_select(getenv("EDGEFL_ISA"), &error) == EFL_OK, "instruction set");
     efl_crc32c_init();
     try_codecs();
+    try_sequences();
     int turn = 0;
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++)
             for (int loss = 0; loss < 3; loss++, turn++)
                 try_plan(1 + turn % 3, sizes[i], sizes[j], activations[turn % 5], losses[loss], 1 + turn % 11);
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++, turn++)
+        try_windows(&windows[i], turn & 1, 1 + turn % 11);
+    for (size_t i = 0; i < sizeof op_cases / sizeof *op_cases; i++)
+        for (int j = 0; j < 4; j++, turn++) try_op(&op_cases[i], 3 + j, sizes[j]);
     printf("%s: %d plans, nothing found\n", efl_isa(), turn);
     return 0;
 }

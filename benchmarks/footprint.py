@@ -1,0 +1,176 @@
+"""What an agent takes of a device: resident memory, idle and training, and the size of what is installed.
+
+A wheel of this checkout goes into an environment of its own with what a device needs and nothing else; the agent
+runs from there, as a process with the environment of its systemd unit, against an embedded MQTT broker and the real
+aggregator. Linux only.
+
+Memory is read from /proc/PID/smaps_rollup every 20 ms: Rss is what is resident, Pss counts a page that other
+processes share by its share. Both are printed, with the kernel's own high-water mark (VmHWM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from edgefl import zoo
+from edgefl.config import dump
+from edgefl.transports.embedded import EmbeddedBroker
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SIZES = [784, 200, 200, 10]
+EXAMPLES = 600
+ROUNDS = 5
+SAMPLE_S = 0.02
+SETTLE_S = 3.0
+TIMEOUT_S = 120.0
+TARGETS = {"idle_rss_mb": 40.0, "training_rss_mb": 48.0, "installed_mb": 80.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="footprint-") as name:
+        python = install(Path(name))
+        packages = installed(python)
+        with EmbeddedBroker() as broker:
+            memory = measure(Path(name), python, broker.url)
+    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    figures = {"installed_mb": sum(packages.values()), **memory}
+    report = {
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "packages_mb": packages,
+        **figures,
+    }
+    for key, value in figures.items():
+        target = f"  (to reach: {TARGETS[key]:.0f})" if key in TARGETS else ""
+        print(f"{key:<18} {value:6.1f}{target}")
+    print(f"{machine}; installed:", ", ".join(f"{package} {size:.1f}" for package, size in packages.items()))
+    if options.json:
+        report = {"machine": machine, "packages_mb": packages, **figures}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def install(folder: Path) -> Path:
+    """A device's environment in `folder`, from a wheel of this checkout; returns its interpreter."""
+    base = getattr(sys, "_base_executable", sys.executable)
+    subprocess.run([base, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", REPOSITORY]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL, env=plain_environment())
+    (wheel,) = (folder / "dist").glob("*.whl")
+    (packages,) = folder.glob("venv/lib/python*/site-packages")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", packages, wheel]
+    subprocess.run(command, check=True, env=plain_environment())
+    return folder / "venv" / "bin" / "python"
+
+
+def installed(python: Path) -> dict[str, float]:
+    """MB (10^6 bytes) of each thing in the environment's site-packages, largest first."""
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    sizes: dict[str, float] = {}
+    for path in packages.rglob("*"):
+        if path.is_file():
+            top = path.relative_to(packages).parts[0].partition(".")[0].partition("-")[0]
+            sizes[top] = sizes.get(top, 0.0) + path.stat().st_size / 1e6
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def measure(folder: Path, python: Path, url: str) -> dict[str, float]:
+    """MB (10^6 bytes) of an agent that waits, while it trains, and after."""
+    agent_toml, aggregator_toml = write(folder, url)
+    with start(folder, python, "edgefl_agent", agent_toml) as agent:
+        idle = watch(agent, lambda seconds: seconds > SETTLE_S)
+        with start(folder, Path(sys.executable), "edgefl_broker", aggregator_toml) as aggregator:
+            training = watch(agent, lambda seconds: aggregator.poll() is not None)
+            if aggregator.returncode != 0:
+                raise SystemExit((folder / "edgefl_broker.log").read_text())
+        after = watch(agent, lambda seconds: seconds > SETTLE_S)
+        peak = high_water(agent.pid)
+        agent.terminate()
+    return {
+        "idle_rss_mb": statistics.median(rss for rss, _ in idle[len(idle) // 2 :]),
+        "idle_pss_mb": statistics.median(pss for _, pss in idle[len(idle) // 2 :]),
+        "training_rss_mb": max(rss for rss, _ in training),
+        "training_pss_mb": max(pss for _, pss in training),
+        "peak_rss_mb": peak,
+        "after_rss_mb": after[-1][0],
+        "after_pss_mb": after[-1][1],
+    }
+
+
+def write(folder: Path, url: str) -> tuple[Path, Path]:
+    """Data, model and both configurations; returns agent.toml and aggregator.toml."""
+    rng = np.random.default_rng(0)
+    x = rng.random((EXAMPLES, SIZES[0]), np.float32)
+    np.savez(folder / "data.npz", x=x, y=rng.integers(0, SIZES[-1], EXAMPLES))
+    (folder / "start.onnx").write_bytes(zoo.mlp(SIZES).SerializeToString())
+    mqtt = {"url": url, "session_expiry_s": 0}
+    agent = {
+        "federation": "bench", "device_id": "device", "state_dir": str(folder / "agent"), "mqtt": mqtt,
+        "data": {"source": f"npz:{folder / 'data.npz'}"},
+    }  # fmt: skip
+    aggregator = {
+        "federation": "bench", "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
+        "mqtt": mqtt, "rounds": {"rounds": ROUNDS, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
+        "train": {"epochs": 5, "batch_size": 10, "lr": 0.01},
+    }  # fmt: skip
+    (folder / "agent.toml").write_text(dump(agent))
+    (folder / "aggregator.toml").write_text(dump(aggregator))
+    return folder / "agent.toml", folder / "aggregator.toml"
+
+
+def start(folder: Path, python: Path, module: str, config: Path) -> subprocess.Popen[bytes]:
+    environment = plain_environment() | (unit_environment() if module == "edgefl_agent" else {})
+    with open(folder / f"{module}.log", "wb") as log:
+        command = [python, "-m", module, "--config", config]
+        return subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def plain_environment() -> dict[str, str]:
+    """Ours without settings of Python and malloc, as they are not a device's."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MALLOC_"))}
+
+
+def unit_environment() -> dict[str, str]:
+    """What device_agent/edgefl-agent.service sets."""
+    lines = (REPOSITORY / "device_agent" / "edgefl-agent.service").read_text().splitlines()
+    words = [word for line in lines if line.startswith("Environment=") for word in line[len("Environment=") :].split()]
+    return dict(word.split("=", 1) for word in words)
+
+
+def watch(process: subprocess.Popen[bytes], done: Callable[[float], bool]) -> list[tuple[float, float]]:
+    """(Rss, Pss) in MB of a process, every SAMPLE_S until `done(seconds)`."""
+    samples, began = [], time.monotonic()
+    while not done(seconds := time.monotonic() - began):
+        if process.poll() is not None or seconds > TIMEOUT_S:
+            raise SystemExit(f"the agent ended with {process.poll()} after {seconds:.0f} s")
+        fields = proc_fields(process.pid, "smaps_rollup")
+        samples.append((fields["Rss"], fields["Pss"]))
+        time.sleep(SAMPLE_S)
+    return samples
+
+
+def high_water(pid: int) -> float:
+    return proc_fields(pid, "status")["VmHWM"]
+
+
+def proc_fields(pid: int, file: str) -> dict[str, float]:
+    """The lines `Name: N kB` of a file in /proc/PID, in MB (10^6 bytes)."""
+    rows = (line.split() for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 / 1e6 for row in rows if row[-1] == "kB"}
+
+
+if __name__ == "__main__":
+    main()

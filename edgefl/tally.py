@@ -1,0 +1,65 @@
+"""Tally: what has come in for the open round, and its record when it is over. No I/O. Part of RoundCoordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .history import RoundRecord
+from .protocol.messages import UpdateHeader
+from .round_intake import RoundIntake
+
+
+@dataclass
+class Tally:
+    """`cohort` None: all are asked. `waiting` has those who were asked, are present, and are yet to report; the round
+    closes when it is empty, or earlier at `goal` updates if there is such a number.
+    """
+
+    round: int
+    opened_at: float
+    intake: RoundIntake
+    cohort: frozenset[str] | None
+    goal: int | None
+    waiting: set[str]
+    counted: dict[str, UpdateHeader] = field(default_factory=dict)
+    rejected: set[str] = field(default_factory=set)
+    bytes_up: int = 0
+
+    def see(self, device: str, present: bool) -> None:
+        """A device has come or gone."""
+        asked = self.cohort is None or device in self.cohort
+        if present and asked and device not in self.counted and device not in self.rejected:
+            self.waiting.add(device)
+        else:
+            self.waiting.discard(device)
+
+    def count(self, device: str, header: UpdateHeader) -> None:
+        self.counted[device] = header
+        self.waiting.discard(device)
+
+    def reject(self, device: str) -> None:
+        self.rejected.add(device)
+        self.waiting.discard(device)
+
+    @property
+    def complete(self) -> bool:
+        """No need to wait for the deadline."""
+        return not self.waiting or (self.goal is not None and len(self.counted) >= self.goal)
+
+    def record(self, version: int, min_reports: int, now: float) -> RoundRecord:
+        """The round's record, if it closes `now` on model `version`; abandoned below `min_reports`."""
+        headers = self.counted.values()
+        examples = sum(h.num_examples for h in headers)
+        enough = bool(headers) and len(headers) >= min_reports
+        return RoundRecord(
+            round=self.round,
+            state="committed" if enough else "abandoned",
+            version=version + enough,
+            reported=len(headers),
+            devices=sorted(self.counted),
+            num_examples=examples,
+            train_loss=sum(h.loss * h.num_examples for h in headers) / examples if examples else None,
+            bytes_up=self.bytes_up,
+            bytes_down=sum(h.bytes_down for h in headers),
+            seconds=now - self.opened_at,
+        )

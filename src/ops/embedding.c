@@ -1,0 +1,39 @@
+/* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name. fit.c checked the tokens. */
+#include "ops.h"
+
+#include <string.h>
+
+static int infer(efl_op_shapes *s, efl_error *error) {
+    const efl_shape *x = &s->x[0], *w = &s->w[0];
+    if (w->ndim != 2) return efl_fail(error, EFL_MODEL, "needs a weight (V, D)");
+    /* float32 holds every whole number up to there */
+    if (w->dim[0] > 1 << 24) return efl_fail(error, EFL_MODEL, "needs a vocabulary of at most 2^24");
+    if (x->ndim >= EFL_MAX_DIMS) return efl_fail(error, EFL_MODEL, "needs tokens with fewer than 4 axes");
+    s->y = *x;
+    s->y.dim[s->y.ndim++] = w->dim[1];
+    return EFL_OK;
+}
+
+static void forward(const efl_op_run *run) {
+    const int64_t width = run->shapes->w[0].dim[1], tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
+    for (int64_t i = 0; i < tokens; i++)
+        memcpy(run->y + i * width, run->w[0] + (int64_t)run->x[0][i] * width, (size_t)width * sizeof *run->y);
+}
+
+static void backward(const efl_op_run *run) {
+    const int64_t width = run->shapes->w[0].dim[1], tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
+    for (int64_t i = 0; run->dw[0] != NULL && i < tokens; i++)
+        efl_kernels->add(run->dw[0] + (int64_t)run->x[0][i] * width, run->dy + i * width, width);
+}
+
+const efl_op efl_op_embedding = {
+    .name = "embedding",
+    .flags = EFL_READS_X | EFL_TAKES_TOKENS,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_params = 1,
+    .max_params = 1,
+    .infer = infer,
+    .forward = forward,
+    .backward = backward,
+};

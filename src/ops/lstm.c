@@ -1,0 +1,125 @@
+/* lstm.c: LSTM (Hochreiter, Schmidhuber 1997) over a sequence; shapes and attributes in recurrent.h, gates i o f c.
+ *
+ * One product makes the input's part of all gates of all steps, a small one per step adds the state's part. Backward
+ * mirrors that, and each weight gradient is one product over all steps. What forward saves for each direction:
+ * gates (T, B, 4H), activated; cells (T + 1, B, H), the first zero. Backward turns them into the gates' gradients
+ * and the hidden states.
+ */
+#include "recurrent.h"
+
+#include <string.h>
+
+enum {
+    GATES = 4,
+    WIDE = 64, /* from here on, rows of Wh are so long that streaming them gate by gate is faster */
+};
+
+static int infer(efl_op_shapes *s, efl_error *error) {
+    if (efl_recurrent_infer(s, GATES, error) != EFL_OK) return error->code;
+    const efl_recurrent r = efl_recurrent_of(s);
+    s->saved.per_sample = r.directions * (r.time * r.width + (r.time + 1) * r.hidden);
+    s->scratch.per_sample += 2 * r.hidden + r.width;
+    s->scratch.fixed = (r.hidden + 1) * r.width;
+    return EFL_OK;
+}
+
+/* The parts of saved and scratch. */
+typedef struct {
+    float *gates, *cells;
+    float *state, *dcell; /* (B, H) */
+    float *sums;          /* (B, 4H), or (4, B, H) from WIDE on */
+    float *bias, *wh;     /* (4H); Wh as (4, H, H) in forward, transposed, (4H, H), in backward */
+} parts;
+
+static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {
+    const int64_t units = run->batch * r->hidden, gates = r->time * run->batch * r->width;
+    parts p = {.gates = run->saved + d * (gates + (r->time + 1) * units)};
+    p.cells = p.gates + gates;
+    p.state = run->scratch + run->batch * r->time * r->in;
+    p.dcell = p.state + units;
+    p.sums = p.dcell + units;
+    p.bias = p.sums + run->batch * r->width;
+    p.wh = p.bias + r->width;
+    return p;
+}
+
+static void split_gates(const parts *p, const float *wh, const efl_recurrent *r) {
+    for (int64_t gate = 0; gate < GATES; gate++)
+        for (int64_t row = 0; row < r->hidden; row++)
+            memcpy(p->wh + (gate * r->hidden + row) * r->hidden, wh + row * r->width + gate * r->hidden,
+                   (size_t)r->hidden * sizeof *wh);
+}
+
+/* sums = state Wh + bh */
+static void state_sums(const parts *p, const float *wh, const float *bh, const efl_recurrent *r, int64_t batch) {
+    const int64_t H = r->hidden;
+    if (H < WIDE) {
+        efl_kernels->gemm(p->sums, p->state, H, 1, wh, bh, batch, r->width, H, 0);
+        return;
+    }
+    for (int64_t gate = 0; gate < GATES; gate++)
+        efl_kernels->gemm(p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H,
+                          H, 0);
+}
+
+static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
+    const parts p = parts_of(run, r, d);
+    const int64_t B = run->batch, units = B * r->hidden, step = B * r->width;
+    const float *wx = run->w[0] + d * r->in * r->width, *wh = run->w[1] + d * r->hidden * r->width;
+    const float *bx = run->w[2] + d * r->width, *bh = run->w[3] + d * r->width;
+    memset(p.cells, 0, (size_t)units * sizeof *p.cells);
+    memset(p.state, 0, (size_t)units * sizeof *p.state);
+    if (r->hidden >= WIDE) split_gates(&p, wh, r);
+    efl_time_major(run, r, d);
+    efl_kernels->gemm(p.gates, run->scratch, r->in, 1, wx, bx, r->time * B, r->width, r->in, 0);
+    for (int64_t t = 0; t < r->time; t++) {
+        float *gates = p.gates + t * step, *cells = p.cells + t * units;
+        state_sums(&p, wh, bh, r, B);
+        efl_kernels->lstm_forward(gates, p.sums, r->hidden >= WIDE, cells + units, cells, p.state, B, r->hidden);
+        efl_recurrent_put(run, r, d, t, p.state);
+    }
+}
+
+static void forward(const efl_op_run *run) {
+    const efl_recurrent r = efl_recurrent_of(run->shapes);
+    for (int d = 0; d < r.directions; d++) forward_direction(run, &r, d);
+}
+
+static void backward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
+    const parts p = parts_of(run, r, d);
+    const int64_t B = run->batch, units = B * r->hidden, step = B * r->width, later = (r->time - 1) * B;
+    efl_kernels->transpose(p.wh, run->w[1] + d * r->hidden * r->width, 1, r->hidden, r->width);
+    memset(p.state, 0, 2 * (size_t)units * sizeof *p.state); /* and dcell */
+    memset(p.bias, 0, (size_t)r->width * sizeof *p.bias);
+    for (int64_t t = r->time - 1; t >= 0; t--) {
+        float *gates = p.gates + t * step, *cells = p.cells + t * units;
+        efl_recurrent_take(run, r, d, t, p.state);
+        efl_kernels->lstm_backward(gates, cells + units, cells, p.state, p.dcell, B, r->hidden);
+        efl_kernels->add_rows(p.bias, gates, B, r->width); /* while they are in the cache */
+        if (t > 0) efl_kernels->gemm(p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
+    }
+    if (run->dw[1] != NULL && later > 0)
+        efl_kernels->gemm(run->dw[1] + d * r->hidden * r->width, p.cells + units, 1, r->hidden, p.gates + step, NULL,
+                          r->hidden, r->width, later, 1);
+    for (int k = 2; k < 4; k++)
+        if (run->dw[k] != NULL) efl_kernels->add(run->dw[k] + d * r->width, p.bias, r->width);
+    efl_recurrent_input_backward(run, r, d, p.gates);
+}
+
+static void backward(const efl_op_run *run) {
+    const efl_recurrent r = efl_recurrent_of(run->shapes);
+    for (int d = 0; d < r.directions; d++) backward_direction(run, &r, d);
+}
+
+const efl_op efl_op_lstm = {
+    .name = "lstm",
+    .flags = EFL_READS_X,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_params = 4,
+    .max_params = 4,
+    .num_ints = 3,
+    .infer = infer,
+    .forward = forward,
+    .backward = backward,
+};

@@ -1,0 +1,129 @@
+"""What agent and aggregator keep on disk: durable, whole, and set aside when damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgefl_agent.store import AgentStore
+from edgefl_broker.store import KEPT_MODELS, AggregatorStore
+
+from edgefl.device_events import Outbox
+from edgefl.errors import StoreError
+from edgefl.history import RoundRecord
+
+PARAMS = np.arange(4, dtype=np.float32)
+
+
+def record(round: int, state: str = "committed") -> RoundRecord:
+    return RoundRecord(round, state, round, 1, ["dev-a"], 10, 0.5, 100, 100, 1.0)  # type: ignore[arg-type]
+
+
+def test_the_outbox_survives_and_is_replaced_whole(tmp_path: Path) -> None:
+    first, second = Outbox("m" * 16, 1, 0, b"one"), Outbox("m" * 16, 2, 1, b"two")
+    store = AgentStore(tmp_path)
+    assert store.load() is None
+    store.save(first)
+    store.save(second)
+    store.close()
+    again = AgentStore(tmp_path)
+    assert again.load() == second
+    again.drop()
+    assert again.load() is None
+
+
+def test_starts_are_counted(tmp_path: Path) -> None:
+    starts = []
+    for _ in range(3):
+        store = AgentStore(tmp_path)
+        starts.append(store.count_start())
+        store.close()
+    assert starts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("garbage", [b"not a database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
+def test_a_damaged_database_is_set_aside_and_kept(tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "agent.db").write_bytes(garbage)
+    store = AgentStore(tmp_path)
+    assert store.count_start() == 1
+    (aside,) = tmp_path.glob("agent.damaged-*")
+    assert aside.read_bytes() == garbage
+
+
+def test_a_folder_that_can_not_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="check the folder"):
+        AgentStore(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_is_a_store_error_and_nothing_half_done(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store._db.execute("PRAGMA max_page_count = 1")  # SQLite's own "database or disk is full"
+    large = np.zeros(100_000, np.float32)
+    with pytest.raises(StoreError, match="disk space"):
+        store.commit(record(1), large)
+    assert store.records() == []
+    assert store._db.execute("SELECT count(*) FROM models").fetchone() == (1,)
+
+
+def test_the_aggregator_resumes_after_the_last_commit(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    first = store.resume("plan", PARAMS)
+    assert (first.start, first.round, first.version) == (1, 1, 0)
+    store.commit(record(1), PARAMS + 1)
+    store.commit(record(2, "abandoned"), None)
+    store.close()
+    again = AggregatorStore(tmp_path).resume("plan", PARAMS)
+    assert (again.run, again.start, again.round, again.version) == (first.run, 2, 3, 1)
+    np.testing.assert_array_equal(again.params, PARAMS + 1)
+
+
+def test_i05_a_round_can_not_be_committed_twice(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    with pytest.raises(StoreError):
+        store.commit(record(1), PARAMS + 2)
+    np.testing.assert_array_equal(store.resume("plan", PARAMS).params, PARAMS + 1)
+
+
+def test_only_the_last_models_are_kept(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for round in range(1, 8):
+        store.commit(record(round), PARAMS + round)
+    versions = [row[0] for row in store._db.execute("SELECT version FROM models ORDER BY version")]
+    assert versions == list(range(8 - KEPT_MODELS, 8))
+
+
+def test_i12_a_flipped_bit_is_found_and_the_model_before_gets_a_version_of_its_own(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store.commit(record(2), PARAMS + 2)
+    store.close()
+    with sqlite3.connect(tmp_path / "aggregator.db") as database:
+        blob = bytearray(database.execute("SELECT params FROM models WHERE version = 2").fetchone()[0])
+        blob[5] ^= 1
+        database.execute("UPDATE models SET params = ? WHERE version = 2", (bytes(blob),))
+    state = AggregatorStore(tmp_path).resume("plan", PARAMS)
+    assert (state.round, state.version) == (3, 3)
+    np.testing.assert_array_equal(state.params, PARAMS + 1)
+
+
+def test_no_sound_model_left_is_an_error(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store._db.execute("UPDATE models SET sha256 = 'x'")
+    with pytest.raises(StoreError, match="no sound model is left"):
+        store.resume("plan", PARAMS)
+
+
+def test_another_plan_is_refused(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    with pytest.raises(StoreError, match="another model"):
+        store.resume("other", PARAMS)

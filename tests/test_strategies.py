@@ -1,0 +1,109 @@
+"""Strategies against the papers' formulas, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgefl import codecs, strategies
+from edgefl.errors import CodecError, UsageError
+from edgefl.strategies import Update
+
+RAW = codecs.get("raw32")
+
+
+def update(delta, num_examples, codec=RAW, device="a"):
+    return Update(device, num_examples, codec, codec.encode(np.float32(delta)))
+
+
+def run(strategy, params, *updates):
+    strategy.start(np.float32(params), 1)
+    for each in updates:
+        strategy.add(each)
+    return strategy.finish()
+
+
+def test_fedavg_is_the_mean_weighted_by_num_examples():
+    # (1·[1, 0] + 3·[-1, 2]) / 4 = [-0.5, 1.5]
+    result = run(strategies.get("fedavg"), [10, 20], update([1, 0], 1), update([-1, 2], 3))
+    assert result.dtype == np.float32
+    assert result.tolist() == [9.5, 21.5]
+
+
+def test_server_lr_scales_the_mean():
+    updates = update([1, 0], 1), update([-1, 2], 3)
+    assert run(strategies.get("fedavg", server_lr=2), [10, 20], *updates).tolist() == [9, 23]
+    assert run(strategies.get("fedavg", server_lr=0.5), [10, 20], *updates).tolist() == [9.75, 20.75]
+
+
+def test_one_full_device_gives_its_own_model():
+    local = np.float32([0.25, -3, 7])
+    assert (run(strategies.get("fedavg"), [1, 1, 1], update(local - 1, 600)) == local).all()
+
+
+def test_fedsgd_takes_one_step_down_the_pooled_gradient():
+    # devices send −g_k: w − 0.5 · (2·[4, 0] + 2·[0, 2]) / 4
+    result = run(strategies.get("fedsgd", lr=0.5), [1, 1], update([-4, 0], 2), update([0, -2], 2))
+    assert result.tolist() == [0, 0.5]
+
+
+def test_what_devices_compute():
+    assert strategies.get("fedavg").local_mode == "sgd"
+    assert strategies.get("fedsgd").local_mode == "gradient"
+
+
+@pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
+def test_i02_order_and_codec_mix_do_not_matter(name):
+    rng = np.random.default_rng(0)
+    updates = [
+        update(rng.normal(size=50), int(rng.integers(1, 1000)), codecs.get(rng.choice(sorted(codecs.CODECS))))
+        for _ in range(12)
+    ]
+    results = {run(strategies.get(name), np.zeros(50), *rng.permutation(updates)).tobytes() for _ in range(5)}
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
+def test_a_round_starts_from_nothing_and_leaves_its_params_alone(name):
+    strategy, params = strategies.get(name), np.float32([1, 2])
+    run(strategy, params, update([5, 5], 9))
+    params.flags.writeable = False
+    again = run(strategy, params, update([1, 1], 1))
+    assert (again == run(strategies.get(name), params, update([1, 1], 1))).all()
+    assert params.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
+def test_i16_a_refused_update_changes_nothing(name):
+    good, bad = update([1, -1], 4), Update("b", 2**32, RAW, np.float32([3e38, 0]).tobytes())
+    strategy = strategies.get(name)
+    strategy.start(np.float32([0, 0]), 1)
+    strategy.add(good)
+    for refused in (bad, Update("c", 0, RAW, good.payload), Update("d", 1, RAW, good.payload[:4])):
+        with pytest.raises(CodecError):
+            strategy.add(refused)
+    assert (strategy.finish() == run(strategies.get(name), [0, 0], good)).all()
+
+
+@pytest.mark.parametrize(("name", "option"), [("fedavg", "server_lr"), ("fedsgd", "lr")])
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "fast"])
+def test_absurd_rates_are_refused_by_name(name, option, bad):
+    with pytest.raises(UsageError, match=option):
+        strategies.get(name, **{option: bad})
+
+
+def test_misspelt_strategy_is_named():
+    with pytest.raises(UsageError, match="did you mean 'fedavg'"):
+        strategies.get("fedavq")
+
+
+def test_i16_an_update_of_absurd_scale_is_refused_before_it_takes_the_headroom():
+    strategy = strategies.get("fedavg")
+    strategy.start(np.zeros(2, np.float32), 1)
+    raw32 = codecs.get("raw32")
+    absurd = raw32.encode(np.full(2, 1e4, np.float32))
+    for _ in range(2000):
+        with pytest.raises(CodecError, match="absurd scale"):
+            strategy.add(Update("dev-a", 10_000, raw32, absurd))
+    strategy.add(Update("dev-b", 10, raw32, raw32.encode(np.full(2, 0.5, np.float32))))
+    assert strategy.finish().tolist() == [0.5, 0.5]

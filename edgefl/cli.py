@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import __version__, daemon
+from . import __version__, cli_model, daemon
 from .errors import EdgeFLError, UsageError, nearest
 from .history import History, RoundRecord
 
@@ -50,7 +50,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
     parser.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES")
-    parser.add_argument("--loss", help="cross_entropy, bce or mse (inferred)")
+    cli_model.add_options(parser)
     parser.add_argument(
         "--batch", type=int, default=32, metavar="B", help="samples the arena is sized for (%(default)s)"
     )
@@ -68,7 +68,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
     )
-    add("--loss", help="cross_entropy, bce or mse (inferred)")
+    cli_model.add_options(parser)
     add("--devices", type=_at_least(1), default=100, metavar="N")
     add("--rounds", type=_at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
@@ -122,7 +122,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     from .inspect import describe, summarize
 
-    model = _load(options.model, options.loss)
+    model = cli_model.load(options)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
     else:
@@ -138,7 +138,7 @@ def _simulate(options: argparse.Namespace) -> int:
         raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_outputs(options)
     dataset = data.load(options.data, seed=options.seed)
-    model = _load(options.model, options.loss, options.seed)
+    model = cli_model.load(options, options.seed)
     show = _say if options.json != "-" else lambda line: None
     if kind == "memory":
         history = _in_memory(options, model, dataset, show)
@@ -184,7 +184,6 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
     import math
     import os
 
-    from .model import load
     from .simulation.partitions import split
     from .simulation.processes import ProcessFleet
     from .transports.embedded import EmbeddedBroker
@@ -202,7 +201,8 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
         )  # fmt: skip
         stack.enter_context(fleet)
         fleet.wait(lambda record: show(line(record)), timeout_s=options.rounds * options.deadline + 60)
-        return History(load(fleet.folder / "state" / "model.onnx").params, fleet.records())
+        trained = cli_model.load_trained(options, fleet.folder / "state" / "model.onnx")
+        return History(trained.params, fleet.records())
 
 
 def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
@@ -211,6 +211,8 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     codec, codec_options = name_and_options(options.codec)
     return {
         "loss": options.loss,
+        "freeze": options.freeze,
+        "dims": dict(options.dim),
         "rounds": {
             "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
             "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
@@ -240,17 +242,6 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
     score += "" if final.loss is None else f", loss {final.loss:.4g}"
     show(f"{final.committed} of {final.rounds} rounds committed{score}, {size(final.bytes_up)} up, "
          f"{size(final.bytes_down)} down")  # fmt: skip
-
-
-def _load(spec: str, loss: str | None, seed: int = 0) -> Any:
-    """A model from an ONNX file or from mlp:SIZES."""
-    from .model import load
-
-    if not spec.startswith("mlp:"):
-        return load(spec, loss=loss)
-    from . import zoo
-
-    return load(zoo.from_spec(spec, seed), loss=loss)
 
 
 def name_and_options(text: str) -> tuple[str, dict[str, Any]]:

@@ -11,14 +11,14 @@ import pytest
 from conftest import ROOT
 
 PACKAGES = {"edgefl": "edgefl", "edgefl_agent": "device_agent/edgefl_agent", "edgefl_broker": "broker/edgefl_broker"}
+ONNX = sorted(f"edgefl.{path.stem}" for path in (ROOT / "edgefl").glob("onnx_*.py"))
 # A module may import from its own floor and those before it. A package stands for all its modules.
 FLOORS = [
     ["edgefl._core", "edgefl.errors", "edgefl.registry", "edgefl"],
     ["edgefl.plan", "edgefl.accumulator", "edgefl.store", "edgefl.config", "edgefl.daemon"],
     [
-        "edgefl.trainer", "edgefl.model", "edgefl.onnx_import", "edgefl.onnx_export", "edgefl.onnx_eval",
-        "edgefl.onnx_folds", "edgefl.onnx_ops", "edgefl.onnx_ml_ops", "edgefl.onnx_trace", "edgefl.codecs",
-        "edgefl.strategies", "edgefl.zoo", "edgefl.inspect", "edgefl.history",
+        "edgefl.trainer", "edgefl.model", *ONNX, "edgefl.codecs", "edgefl.strategies", "edgefl.zoo", "edgefl.inspect",
+        "edgefl.history",
     ],
     ["edgefl.protocol"],
     [
@@ -29,13 +29,10 @@ FLOORS = [
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
     ["edgefl.local_training"],
     ["edgefl.simulation"],
-    ["edgefl.cli"],
+    ["edgefl.cli", "edgefl.cli_model"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
-READS_MODEL_FILES = {
-    "edgefl.onnx_import", "edgefl.onnx_export", "edgefl.onnx_eval", "edgefl.onnx_folds", "edgefl.onnx_ops",
-    "edgefl.onnx_ml_ops", "edgefl.onnx_trace", "edgefl.zoo",
-}  # fmt: skip
+READS_MODEL_FILES = {*ONNX, "edgefl.zoo"} - {"edgefl.onnx_layout"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -91,8 +91,18 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(description="The ONNX file to train.", examples=["/srv/edgefl/start.onnx"])]
     mqtt: Annotated[MqttConfig, Meta(description="Where devices are.")]
     loss: Annotated[
-        str | None, Meta(description="cross_entropy, bce or mse; without it, inferred from the file.", examples=["mse"])
+        str | None,
+        Meta(
+            description="cross_entropy, bce, mse, l1, huber, hinge or focal; without it, inferred from the file.",
+            examples=["mse"],
+        ),
     ] = None
+    freeze: Annotated[list[str], Meta(description="Weights not to train: by name, glob or prefix.")] = field(
+        default_factory=list
+    )
+    dims: Annotated[
+        dict[str, int], Meta(description='Sizes of axes that the file leaves open, by their names in it: { "T" = 80 }.')
+    ] = field(default_factory=dict)
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"

@@ -50,11 +50,11 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
     parser.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES")
-    cli_model.add_options(parser)
     parser.add_argument(
         "--batch", type=int, default=32, metavar="B", help="samples the arena is sized for (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    cli_model.add_options(parser)
     parser.set_defaults(command=_inspect)
 
 
@@ -68,7 +68,6 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
     )
-    cli_model.add_options(parser)
     add("--devices", type=_at_least(1), default=100, metavar="N")
     add("--rounds", type=_at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
@@ -87,6 +86,8 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--target-accuracy", type=_at_least(0.0), metavar="A", help="end when it is reached")
     add("--json", metavar="F", help="write the history there; - for standard output")
     add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
+    add("--optimizer", default="sgd", choices=["sgd", "nesterov", "adam"], help="of the devices (%(default)s)")
+    cli_model.add_options(parser)
     parser.set_defaults(command=_simulate)
 
 
@@ -176,6 +177,7 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
         faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
+        train_options={"optimizer": options.optimizer},
         on_round=lambda record: show(line(record)), note=_log_note,
     )  # fmt: skip
 
@@ -218,7 +220,8 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
             "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
         },
         "train": {
-            "epochs": options.epochs, "batch_size": options.batch_size or 0, "lr": options.lr,
+            "optimizer": options.optimizer, "epochs": options.epochs, "lr": options.lr,
+            "batch_size": options.batch_size or 0,
             "seed": options.seed % 2**32,
         },
         "strategy": {"name": strategy, "options": strategy_options},

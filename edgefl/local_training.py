@@ -37,7 +37,7 @@ def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y:
         result = trainer.fit(
             params, x, y, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr,
             momentum=config.momentum, weight_decay=config.weight_decay, prox_mu=config.prox_mu,
-            clip_norm=config.clip_norm, max_steps=config.max_steps,
+            clip_norm=config.clip_norm, optimizer=config.optimizer, max_steps=config.max_steps,
             seed=derived_seed(config.seed, job.round.round, device),
         )  # fmt: skip
         delta, steps, loss = result.delta, result.steps, result.loss

@@ -109,7 +109,8 @@ class Trainer:
         mean loss to an L2 norm of `clip_norm`, adds weight_decay * w + prox_mu * (w - params) (FedProx, Li et al.
         2020, arXiv:1812.06127), and moves w as PyTorch's SGD with momentum does, or with
         `optimizer` "nesterov", or "adam" (Kingma and Ba 2015), whose beta1 is `momentum` or else 0.9. The last
-        batch may be short. Same seed, plan and isa: same bits. Raises UsageError, DataError, Diverged, Cancelled.
+        batch may be short. Same seed, plan, `batch` and isa: same bits. Raises UsageError, DataError, Diverged and
+        Cancelled.
         """
         if optimizer not in OPTIMIZERS:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")

@@ -15,6 +15,7 @@ import pytest
 from edgefl import Trainer, _core, load, simulate, zoo
 from edgefl.data import Dataset
 from edgefl.federation import derived_seed
+from edgefl.local_training import MAX_CHUNK
 from edgefl.model import Model
 from edgefl.simulation.partitions import split
 from edgefl.strategies.fedavg import FedAvg
@@ -149,7 +150,7 @@ def test_several_local_steps_are_not_gradient_descent_but_cheaper_in_rounds(case
 def test_a_device_that_holds_all_data_trains_as_if_alone_bit_for_bit(case, options):
     data, seed = case.data((60,)), 5
     model = case.model()
-    trainer, params = Trainer(model.plan, batch=10), model.params
+    trainer, params = Trainer(model.plan, batch=options["batch_size"] or MAX_CHUNK), model.params
     extra = {"momentum": 0.5, "weight_decay": 0.01, "clip_norm": 1.0}
     for round in range(1, ROUNDS + 1):
         key = derived_seed(seed, round, "dev-0")

@@ -35,7 +35,7 @@ class Aggregator(LinkHost):
     def __init__(self, config: AggregatorConfig, progress: Progress) -> None:
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
-        self._model = load(config.model, loss=config.loss, freeze=config.freeze, dims=config.dims)
+        self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
         self._test = _test_set(config.evaluate.data, self._model)
         self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
         self._folder = Path(config.state_dir)

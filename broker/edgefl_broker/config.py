@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
@@ -48,6 +48,9 @@ class LocalConfig(Struct, frozen=True, forbid_unknown_fields=True):
     epochs: Annotated[int, Meta(description="Passes over its own data that a device makes in a round.")] = 1
     batch_size: Annotated[int, Meta(ge=0, description="Examples in a step of SGD; 0: all of them in one.")] = 10
     lr: Annotated[float, Meta(description="Learning rate.")] = 0.1
+    optimizer: Annotated[
+        Literal["sgd", "nesterov", "adam"], Meta(description="The local optimizer: sgd, nesterov or adam.")
+    ] = "sgd"
     momentum: float = 0.0
     weight_decay: float = 0.0
     prox_mu: Annotated[float, Meta(description="FedProx's pull towards the global model.")] = 0.0
@@ -97,12 +100,12 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
             examples=["mse"],
         ),
     ] = None
-    freeze: Annotated[list[str], Meta(description="Weights not to train: by name, glob or prefix.")] = field(
-        default_factory=list
-    )
+    freeze: Annotated[
+        list[str], Meta(description="Initializers that are not trained: by name, glob, or the start of a name.")
+    ] = []
     dims: Annotated[
-        dict[str, int], Meta(description='Sizes of axes that the file leaves open, by their names in it: { "T" = 80 }.')
-    ] = field(default_factory=dict)
+        dict[str, int], Meta(description="Sizes of axes that the file leaves open, beside the samples'.")
+    ] = {}
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"

@@ -36,6 +36,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device does with the params of a round: local SGD, or one gradient over all its data."""
 
     mode: Literal["sgd", "gradient"] = "sgd"
+    optimizer: Literal["sgd", "nesterov", "adam"] = "sgd"
     epochs: Annotated[int, Meta(ge=1, le=10_000)] = 1
     batch_size: Annotated[int, Meta(ge=1, le=2**24)] | None = 10  # None: all examples in one batch
     lr: Annotated[float, Meta(gt=0, le=1e6)] = 0.1

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import __version__, daemon
+from . import __version__, cli_model, daemon
 from .errors import EdgeFLError, UsageError, nearest
 from .history import History, RoundRecord
 
@@ -54,7 +54,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
         "--batch", type=int, default=32, metavar="B", help="samples the arena is sized for (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
-    _add_model_options(parser)
+    cli_model.add_options(parser)
     parser.set_defaults(command=_inspect)
 
 
@@ -87,7 +87,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="F", help="write the history there; - for standard output")
     add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
     add("--optimizer", default="sgd", choices=["sgd", "nesterov", "adam"], help="of the devices (%(default)s)")
-    _add_model_options(parser)
+    cli_model.add_options(parser)
     parser.set_defaults(command=_simulate)
 
 
@@ -123,7 +123,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     from .inspect import describe, summarize
 
-    model = _load(options)
+    model = cli_model.load(options)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
     else:
@@ -139,7 +139,7 @@ def _simulate(options: argparse.Namespace) -> int:
         raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_outputs(options)
     dataset = data.load(options.data, seed=options.seed)
-    model = _load(options, options.seed)
+    model = cli_model.load(options, options.seed)
     show = _say if options.json != "-" else lambda line: None
     if kind == "memory":
         history = _in_memory(options, model, dataset, show)
@@ -186,7 +186,6 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
     import math
     import os
 
-    from .model import load
     from .simulation.partitions import split
     from .simulation.processes import ProcessFleet
     from .transports.embedded import EmbeddedBroker
@@ -204,7 +203,8 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
         )  # fmt: skip
         stack.enter_context(fleet)
         fleet.wait(lambda record: show(line(record)), timeout_s=options.rounds * options.deadline + 60)
-        return History(load(fleet.folder / "state" / "model.onnx").params, fleet.records())
+        trained = cli_model.load_trained(options, fleet.folder / "state" / "model.onnx")
+        return History(trained.params, fleet.records())
 
 
 def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     return {
         "loss": options.loss,
         "freeze": options.freeze,
-        "dims": _dims(options),
+        "dims": dict(options.dim),
         "rounds": {
             "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
             "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
@@ -245,48 +245,6 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
     score += "" if final.loss is None else f", loss {final.loss:.4g}"
     show(f"{final.committed} of {final.rounds} rounds committed{score}, {size(final.bytes_up)} up, "
          f"{size(final.bytes_down)} down")  # fmt: skip
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--loss", help="cross_entropy, bce, mse, l1, huber, hinge or focal (inferred)")
-    add(
-        "--freeze",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="an initializer not to train; also a glob, repeated",
-    )
-    add(
-        "--dim",
-        action="append",
-        default=[],
-        metavar="NAME=N",
-        help="size of an axis that the file leaves open, repeated",
-    )
-
-
-def _load(options: argparse.Namespace, seed: int = 0) -> Any:
-    """A model from an ONNX file or from mlp:SIZES."""
-    from .model import load
-
-    source: Any = options.model
-    if source.startswith("mlp:"):
-        from . import zoo
-
-        source = zoo.from_spec(source, seed)
-    return load(source, options.loss, freeze=options.freeze, dims=_dims(options))
-
-
-def _dims(options: argparse.Namespace) -> dict[str, int]:
-    """The --dim options, by name."""
-    dims = {}
-    for item in options.dim:
-        name, _, size = item.partition("=")
-        if not size.isdecimal():
-            raise UsageError(f"--dim {item!r} is not NAME=N: write --dim seq_len=80")
-        dims[name] = int(size)
-    return dims
 
 
 def name_and_options(text: str) -> tuple[str, dict[str, Any]]:

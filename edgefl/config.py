@@ -9,6 +9,7 @@ Not here: what the keys mean; each daemon declares its own struct.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -179,9 +180,14 @@ def _table_type(hint: Any) -> type[Struct] | None:
     return None
 
 
+def _key(key: str) -> str:
+    """A key as TOML has it: bare where it may be."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
 def dump(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
     """TOML text of nested mappings; a key whose value is None is left out."""
     lines = [f"[{'.'.join(path)}]"] if path else []
-    lines += [f"{k} = {_toml(v)}" for k, v in table.items() if v is not None and not isinstance(v, Mapping)]
+    lines += [f"{_key(k)} = {_toml(v)}" for k, v in table.items() if v is not None and not isinstance(v, Mapping)]
     inner = [dump(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping)]
     return "\n".join([*lines, "", *inner])

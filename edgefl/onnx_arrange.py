@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 import onnx
 
-from .onnx_layout import positions
+from .onnx_layout import Axis, positions
 from .onnx_trace import Trace, Value, refuse
 
 
@@ -65,9 +65,9 @@ def settled(
     return replace(value, number=number, layout=layout.packed(order, sizes)), tuple(order)
 
 
-def innermost(trace: Trace, node: onnx.NodeProto, value: Value, axes: Sequence[int]) -> tuple[Value, np.ndarray, int]:
-    """The value with all elements along `axes` side by side in the plan's last axis; (n,) which of them, counted as
-    ONNX does, comes where; n. Their order stays as it is: a weight is permuted more cheaply than an activation."""
+def innermost(trace: Trace, node: onnx.NodeProto, value: Value, axes: Sequence[int]) -> tuple[Value, Axis, int]:
+    """The value with all elements along `axes` side by side in the plan's last axis; the factors by which ONNX steps
+    through them; how many. Their order stays as it is: a weight is put `in_memory_order` more cheaply."""
     layout = value.layout
     if layout.samples in axes:
         raise refuse(node, "it mixes samples: keep the first axis for them")
@@ -84,7 +84,12 @@ def innermost(trace: Trace, node: onnx.NodeProto, value: Value, axes: Sequence[i
     if not shape or shape[-1] != size:
         outer = prod(shape) // size
         value = replace(value, number=reshaped(trace, node, value.number, (outer, size) if outer > 1 else (size,)))
-    return value, np.argsort(positions(block)), size
+    return value, block, size
+
+
+def in_memory_order(block: Axis) -> np.ndarray:
+    """(n,) which element, counted as ONNX does, comes where."""
+    return np.argsort(positions(block))
 
 
 def _sizes(value: Value) -> dict[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from .onnx_arrange import arranged, innermost
+from .onnx_arrange import arranged, in_memory_order, innermost
 from .onnx_layout import Layout
 from .onnx_trace import Const, Item, Trace, Value, Weight, attributes, refuse, value_of
 
@@ -80,9 +80,9 @@ def dense(
     features = layout.shape[-1]
     if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
         raise refuse(node, f"weight {weight.array.shape} does not fit {features} features: check the export")
-    value, order, size = innermost(trace, node, value, [axis])
+    value, block, size = innermost(trace, node, value, [axis])
     outputs = weight.array.shape[1]
-    turned = outputs < NARROW <= features
+    turned, order = outputs < NARROW <= features, in_memory_order(block)
 
     def held(array: np.ndarray) -> np.ndarray:
         return array[order].T if turned else array[order]

@@ -90,6 +90,7 @@ def concat(trace: Trace, node: onnx.NodeProto, *parts: Const) -> Const:
 
 def gather(trace: Trace, node: onnx.NodeProto, x: Const, indices: Const) -> Const:
     axis, chosen = attributes(node).get("axis", 0), indices.array
+    _bound(node, chosen.size * x.array.size // max(1, x.array.shape[axis]))
     taken = x.map(lambda a: np.asarray(np.take(a, chosen, axis), a.dtype))
     once = np.unique(chosen % x.array.shape[axis]).size == chosen.size
     return taken if once else Const(taken.array, None, x.name)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from .onnx_arrange import innermost
+from .onnx_arrange import in_memory_order, innermost
 from .onnx_trace import Item, Trace, Value, attributes, refuse, value_of
 
 ROLES = ("scale", "bias", "mean", "var")
@@ -22,13 +22,13 @@ def batch_norm(
         raise refuse(node, "it was exported in training mode: export after model.eval(), or with training=PRESERVE")
     if not value.layout.leads or not value.layout.inner or given.get("spatial", 1) != 1:
         raise refuse(node, f"it normalises {value.layout} other than by channel: export with spatial=1")
-    value, order, channels = innermost(trace, node, value, [1])
+    value, _, channels = innermost(trace, node, value, [1])
     weights = []
     for slot, role, item in zip((1, 2, 3, 4), ROLES, (scale, shift, mean, variance), strict=True):
         weight = trace.weight(node, role, item, slot)
         if weight.array.shape != (channels,):
             raise refuse(node, f"its {role} has shape {weight.array.shape} for {channels} channels: check the export")
-        weights.append(weight.map(lambda array: array[order]))
+        weights.append(weight)
     epsilon, shape = given.get("epsilon", 1e-5), trace.shapes[value.number]
     if weights[3].array.min() < 0 or not epsilon > 0:
         raise refuse(node, "its variance or epsilon is negative: export the model again")
@@ -55,7 +55,7 @@ def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: 
     axes = range(given.get("axis", -1) % rank, rank)
     if any(name and trace.readers.get(name) for name in node.output[1:]):
         raise refuse(node, "its mean or deviation is read: use its first output alone")
-    value, order, size = innermost(trace, node, value, axes)
+    value, block, size = innermost(trace, node, value, axes)
     params = []
     for slot, role, item in ((1, "scale", scale), (2, "bias", shift)):
         if item is None:
@@ -64,7 +64,7 @@ def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: 
         weight = trace.weight(node, role, item, slot)
         if weight.array.size != size:
             raise refuse(node, f"its {role} has shape {weight.array.shape} for {size} numbers: give each its own")
-        params.append(trace.param(node, role, weight.map(lambda array: array.ravel()[order])))
+        params.append(trace.param(node, role, weight.map(lambda array: array.ravel()[in_memory_order(block)])))
     floats = [given.get("epsilon", 1e-5)]
     shape = trace.shapes[value.number]
     number = trace.append(node, "layer_norm", [value.number], shape, params=params, floats=floats)

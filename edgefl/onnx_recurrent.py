@@ -4,6 +4,7 @@ Transpose nodes around that, which cost nothing here (onnx_layout.py)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,10 @@ def _weights(
     bias = trace.weight(node, "B", items[2], 3)
     if bias.array.shape != (directions, 2 * rows):
         raise refuse(node, f"its bias has shape {bias.array.shape}, not {(directions, 2 * rows)}: export again")
-    halves = bias.map(lambda array: array[:, :rows]), bias.map(lambda array: array[:, rows:])
-    return params + [trace.param(node, "B", half) for half in halves], hidden
+    first = trace.param(node, "B", bias.map(lambda array: array[:, :rows]))
+    # Named after the first, so that a file in which they had to be split off gives the same names again.
+    rest = replace(bias.map(lambda array: array[:, rows:]), name=f"{trace.params[first].name}.R")
+    return [*params, first, trace.param(node, "B", rest)], hidden
 
 
 def _sequence(trace: Trace, steps: int, hidden: int, direction: int, samples_axis: int) -> Layout:

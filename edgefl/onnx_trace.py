@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .onnx_layout import Layout
 from .plan import Param
 
 MAX_AXES = 4  # of a sample, as of everything in a plan
+LARGEST_VALUE = 2**30  # elements of a sample that the core takes
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ class Trace:
         """Appends op(inputs) to the plan and returns the number of its value, which has the per-sample `shape`."""
         if len(shape) > MAX_AXES:
             raise refuse(node, f"makes samples of {len(shape)} axes {tuple(shape)}: use at most {MAX_AXES}")
+        if not 0 < prod(shape) <= LARGEST_VALUE:
+            raise refuse(node, f"makes samples of shape {tuple(shape)}: use at most {LARGEST_VALUE} elements")
         draft = Draft(op, list(inputs), list(params), [int(i) for i in ints], [float(f) for f in floats], "", loss)
         draft.onnx_node = describe(node)
         self.drafts.append(draft)

@@ -29,7 +29,7 @@ FLOORS = [
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
     ["edgefl.local_training"],
     ["edgefl.simulation"],
-    ["edgefl.cli"],
+    ["edgefl.cli", "edgefl.cli_model"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
 

@@ -178,3 +178,18 @@ def test_evaluator_refuses_targets_of_another_size():
     model = edgefl.load(mlp(6, 4), loss="mse")
     with pytest.raises(DataError, match=r"targets have shape \(3,\), the model's output \(3, 4\)"):
         OnnxEvaluator(model).evaluate(model.params, np.zeros((3, 6), np.float32), np.zeros(3))
+
+
+def test_inspect_names_open_axes_and_freezes(shared, capsys):
+    from edgefl.cli import main
+
+    path = str(shared / "models" / "onnx2c_lstm_k1_b1_r1.onnx")
+    assert main(["inspect", path]) == 1
+    assert "--dim M1=32" in capsys.readouterr().err
+    assert main(["inspect", path, "--dim", "M1=6", "--freeze", "lstm_[WR]", "--loss", "mse", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["input"]["shape"], found["num_params"], found["num_trainable"]) == ([6, 5], 120, 24)
+    assert main(["inspect", path, "--dim", "M1=6", "--freeze", "lstm_B.R"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", path, "--dim", "M1"])
+    assert "'M1' is not NAME=N" in capsys.readouterr().err

@@ -169,6 +169,18 @@ REFUSED = {
         HEAD + "<float[6,3] W> { h = MatMul(x, W) [p] y = Pow(h, h) }",
         "node 'p' (Pow): its exponent is no single number",
     ),
+    "huge_pads": (
+        HEAD + "<float[6,3] W, int64[4] p = {0,0,0,1099511627776}> { h = MatMul(x, W) [p1] y = Pad(h, p) }",
+        "node 'p1' (Pad): makes samples of shape (1099511627779,)",
+    ),
+    "huge_norm": (
+        "(float[N,16777216] x) => (float[N,16777216] y) <float[1] g> { [l] y = LayerNormalization(x, g) }",
+        "node 'l' (LayerNormalization): its scale has shape (1,) for 16777216 numbers",
+    ),
+    "huge_constant": (
+        HEAD + "<int64[2] s = {16777216,16777216}> { [c] W = ConstantOfShape(s) y = MatMul(x, W) }",
+        "node 'c' (ConstantOfShape): makes a constant of 281474976710656 elements",
+    ),
     "infinite_mask": (
         HEAD + "<float[6,3] W, float[3] m> { h = MatMul(x, W) n = Neg(m) [a] y = Sub(h, n) }",
         "node 'a' (Sub): its constant holds NaN or Inf",

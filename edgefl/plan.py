@@ -15,7 +15,6 @@ Not here: ONNX (onnx_import.py) and execution (trainer.py, src/net.c).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from functools import cached_property
@@ -111,6 +110,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the plan's canonical bytes, hex."""
+        import hashlib  # here, for OpenSSL takes 3 MB and training alone has no use for it
+
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:

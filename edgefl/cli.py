@@ -114,6 +114,7 @@ def _batch_size(text: str) -> int | None:
 def _demo(options: argparse.Namespace) -> int:
     from .simulation.demo import run_demo
 
+    daemon.unwind_on_termination()
     run_demo(options.out, options.devices, options.rounds, options.seed, _say)
     return 0
 
@@ -192,6 +193,7 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
 
     if options.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
+    daemon.unwind_on_termination()
     parts = split(dataset, options.partition, options.devices, options.seed)
     workers = options.workers or os.cpu_count() or 1
     with ExitStack() as stack:

@@ -29,6 +29,11 @@ def on_termination(stop: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, handle)
 
 
+def unwind_on_termination() -> None:
+    """SIGTERM ends a command as Ctrl-C does: what it has started is stopped, not left behind. Main thread only."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def exit_code(command: Callable[[], int | None], debug: bool) -> int:
     """Run a command: 0 done, 1 failed, 2 wrong use. An error is one message; its traceback only with `debug`."""
     try:
@@ -43,3 +48,9 @@ def exit_code(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}: check the path, its permissions and the space left", file=sys.stderr)
+        return 1

@@ -144,6 +144,7 @@ FAILED = {
     "NaN in a table": (lambda: table("a,b,y\n1,nan,0\n"), r"line 2, column 'b': 'nan' is not a finite number"),
     "label in a table": (lambda: table("a,b,y\n1,2,0.5\n"), r"line 2, column 'y': '0\.5' is not a class label"),
     "too wide": (lambda: option("--model", "mlp:65-10"), r"\b64\b.*\b65\b|\b65\b.*\b64\b"),
+    "full disk": (lambda: option("--json", "/dev/full"), r"No space left on device: check the path"),
     "label of no class": (lambda: labelled(10), r"no round was committed, the model is as it was: .* why"),
 }
 

@@ -274,6 +274,23 @@ def test_a_device_that_cannot_train_says_why_and_others_go_on(
     assert status.state == "paused" and "7" in status.reason
 
 
+def test_i09_an_agent_whose_disk_fails_is_not_waited_for(
+    broker_url: str, federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = federation(broker_url)
+    aggregator = fleet.aggregator(rounds={"rounds": 3, "deadline_s": 60.0, "min_reports": 1, "expect": 2})
+
+    def full(outbox: object) -> None:
+        raise StoreError("the disk is full")
+
+    failing = fleet.agent("dev-a")
+    monkeypatch.setattr(failing.host._store, "save", full)
+    fleet.agent("dev-b")
+    assert aggregator.join(20.0), "the rounds wait for a device that has gone"
+    assert isinstance(failing.error, StoreError)
+    assert aggregator.host.machine.presence.statuses["dev-a"].state == "lost"
+
+
 def test_a_model_too_large_for_the_device_is_refused(embedded: object, federation: Callable[..., Federation]) -> None:
     fleet = federation(embedded.url)  # type: ignore[attr-defined]
     aggregator = fleet.aggregator(rounds={"rounds": 1, "deadline_s": 8.0, "min_reports": 1, "expect": 2})

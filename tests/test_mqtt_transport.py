@@ -94,6 +94,18 @@ def test_clean_stop_sends_what_is_queued_and_no_will(wire, link):
         device.publish(last, b"too late")
 
 
+def test_a_stop_after_a_failure_lets_the_broker_send_the_will(wire, link):
+    url, protocol = wire
+    will = name(wire, "failed")
+    watcher = link(url, "watcher-3", protocol=protocol)
+    watcher.up()
+    watcher.subscribe([will])
+    failing = link(url, "failing", protocol=protocol, will=(will, b"lost"))
+    failing.up()
+    failing.stop(will=True)
+    assert watcher.heard(will).payload == b"lost"
+
+
 def test_session_keeps_messages_while_away(wire, link):
     url, protocol = wire
     topic = name(wire, "inbox")

@@ -47,7 +47,7 @@ class ProcessFleet:
         *,
         agents_per_process: int = 1,
     ) -> None:
-        if (folder / "state" / "aggregator.db").exists():
+        if (folder / "aggregator.toml").exists():  # also of a run that was stopped before its first round
             raise UsageError(f"{folder} already holds a run: choose another --out folder or remove it")
         self.folder = folder
         width = len(str(len(parts)))

@@ -71,14 +71,16 @@ class LinkHost:
     # The host's thread
 
     def run(self) -> None:
-        """Until Stop has been posted and carried out."""
+        """Until Stop has been posted and carried out. Whatever else ends it, the broker sends the will."""
         self.link.start()
         try:
             while not self.stopping:
                 self._turn()
             self._drain()
-        finally:
-            self.link.stop()
+        except BaseException:
+            self.link.stop(will=True)  # after a clean DISCONNECT we would seem to be there for ever
+            raise
+        self.link.stop()
 
     def _turn(self) -> None:
         wake_at = self.machine.wake_at

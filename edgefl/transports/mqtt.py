@@ -103,7 +103,7 @@ class MqttLink:
         self._last_token = 0
 
         self._stopping = threading.Event()
-        self._stop_at = 0.0
+        self._stop_at, self._leave_will = 0.0, False
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
@@ -113,9 +113,9 @@ class MqttLink:
         """Begin connecting, and return at once. A link is started once."""
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Send what is queued for at most `timeout` seconds, then disconnect cleanly: no will. Final."""
-        self._stop_at = time.monotonic() + timeout
+    def stop(self, timeout: float = 5.0, *, will: bool = False) -> None:
+        """Send what is queued for at most `timeout` seconds, then leave: cleanly, or so that the will is sent. Final."""
+        self._stop_at, self._leave_will = time.monotonic() + timeout, will
         self._stopping.set()
         self._wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -213,7 +213,8 @@ class MqttLink:
             if self._stopping.is_set():
                 left_s = self._stop_at - time.monotonic()
                 if left_s <= 0 or connection.up is None or not (self._queue or connection.in_flight):
-                    connection.close(self._wake_r)
+                    if not self._leave_will:
+                        connection.close(self._wake_r)
                     return
                 tick_s = min(tick_s, left_s)
             connection.step(tick_s, self._wake_r)

@@ -1,0 +1,53 @@
+"""Commands that start processes: what they leave behind when they are stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brokers import eventually, running
+
+from edgefl import zoo
+from edgefl.data import Dataset
+from edgefl.errors import UsageError
+from edgefl.simulation.processes import ProcessFleet
+
+
+def daemons_of(folder: Path) -> list[int]:
+    """Ids of the processes whose command line names a file in `folder`, but for `edgefl` itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and running(int(entry.name)):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if any(word.startswith(os.fsencode(folder) + b"/") for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded: object, how: signal.Signals) -> None:
+    words = ["simulate", "--model", "mlp:64-10", "--data", "digits", "--devices", "3", "--rounds", "100000"]
+    command = [sys.executable, "-m", "edgefl.cli", *words, "--transport", "mqtt", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: len(daemons_of(tmp_path / "run")) >= 3, 20.0)
+        process.send_signal(how)
+        assert process.wait(20.0) in (130, 143)
+        assert daemons_of(tmp_path / "run") == []
+    finally:
+        process.kill()
+        for left in daemons_of(tmp_path / "run"):
+            os.kill(left, signal.SIGKILL)
+
+
+def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> None:
+    data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    settings = (tmp_path, "mqtt://127.0.0.1", zoo.mlp([2, 2]).SerializeToString(), data, [np.arange(4)], {})
+    ProcessFleet(*settings)
+    with pytest.raises(UsageError, match="already holds a run"):
+        ProcessFleet(*settings)

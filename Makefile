@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench sanitize dist clean
+.PHONY: demo test lint bench sanitize aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -54,16 +54,28 @@ endif
 KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c) src/kernels/dispatch.c
 
-sanitize: $(CHECKS)/main
-	@set -e; for isa in $(RUNNABLE); do EDGEFL_ISA=$$isa $<; done
+sanitize: $(CHECKS)/main $(CHECKS)/products
+	@set -e; for isa in $(RUNNABLE); do for check in $^; do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
 
+$(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
+	$(CC) $(SANITIZE) $(DISPATCH) $< src/kernels/dispatch.c src/error.c $(KERNELS) -lm -o $@
+
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
 	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+
+# ---- aarch64: the same two programs on a Pi's instruction set, cross-compiled and emulated
+# apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+ARM := aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -Isrc -DEFL_ISA=baseline -static
+aarch64: $(SOURCES)
+	@mkdir -p build/aarch64
+	$(ARM) tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o build/aarch64/main
+	$(ARM) tests/sanitize/products.c src/kernels/dispatch.c src/error.c src/kernels/kernels.c -lm -o build/aarch64/products
+	@set -e; for check in main products; do qemu-aarch64-static build/aarch64/$$check; done
 
 clean:
 	rm -rf $(VENV) build dist edgefl-run edgefl/_core.*.so edgefl_toolkit.egg-info

@@ -16,7 +16,8 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
     for a Plan. Raises ModelError for a plan that the core refuses.
     """
     model, plan = (subject, subject.plan) if isinstance(subject, Model) else (None, subject)
-    net = _core.Net(plan, batch)
+    net = _core.Net(plan, 1)  # for its shapes; what `batch` samples need is worked out without having it
+    arena_bytes, _ = _core.plan_needs(plan, batch)
     shapes = [list(shape) for shape in net.shapes]
     return {
         "input": {
@@ -32,7 +33,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "loss": plan.loss,
         "loss_inferred": model.loss_inferred if model else None,
         "batch": batch,
-        "arena_bytes": net.arena_bytes,
+        "arena_bytes": arena_bytes,
         "update_bytes_raw32": 4 * plan.num_params,
         "plan_hash": plan.hash,
     }

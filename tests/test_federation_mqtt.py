@@ -19,7 +19,7 @@ from edgefl_agent.config import AgentConfig
 from mqtt_fixtures import TestLink
 
 import edgefl
-from edgefl import config
+from edgefl import config, zoo
 from edgefl.errors import StoreError
 from edgefl.protocol.messages import Round, Status, decode, encode
 from edgefl.protocol.topics import Topics
@@ -242,6 +242,19 @@ def test_an_absent_broker_is_waited_for(
         broker.start()
         assert aggregator.join(), "the rounds did not end"
         assert aggregator.host.history.final.committed == 3
+
+
+def test_a_broker_of_small_packets_carries_a_larger_model(
+    federation: Callable[..., Federation], tmp_path: Path
+) -> None:
+    with Mosquitto("allow_anonymous true\nmax_packet_size 2000\n") as broker:
+        fleet = federation(broker.url)
+        (tmp_path / "start.onnx").write_bytes(zoo.mlp([4, 300, 3], seed=1).SerializeToString())  # 9.6 kB
+        aggregator = fleet.aggregator()
+        fleet.agent("dev-a")
+        fleet.agent("dev-b")
+        assert aggregator.join(), "the rounds did not end"
+        assert [r.state for r in aggregator.host.history.rounds] == ["committed"] * 3
 
 
 def test_i10_a_broker_that_forgot_everything_is_healed(federation: Callable[..., Federation]) -> None:

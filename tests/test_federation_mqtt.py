@@ -117,6 +117,18 @@ def test_the_aggregator_goes_on_where_it_stopped(embedded: object, federation: C
     assert (fleet.folder / "aggregator" / "history.jsonl").read_bytes().count(b"\n") == len(records)
 
 
+def test_federations_with_long_names_do_not_take_each_others_sessions(
+    embedded: object, federation: Callable[..., Federation]
+) -> None:
+    ids = set()
+    for name in ("fleet", "the-fleet-of-the-north", "the-fleet-of-the-south"):
+        fleet = federation(embedded.url)  # type: ignore[attr-defined]
+        fleet.name = name
+        state = str(fleet.folder / name)
+        ids.add(fleet.aggregator(state_dir=state).host.link._settings.client_id)
+    assert len(ids) == 3 and all(len(one) <= 23 for one in ids)
+
+
 def test_a_state_folder_of_another_model_is_refused(embedded: object, federation: Callable[..., Federation]) -> None:
     fleet = federation(embedded.url)  # type: ignore[attr-defined]
     fleet.aggregator().stop()

@@ -27,10 +27,10 @@ from .device_events import (
 )
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch
-from .protocol.envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Kind, federation_hash
+from .protocol.envelope import Kind, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, Status, decode, encode
-from .protocol.parts import Splitter
+from .protocol.parts import Splitter, fitting_part_bytes
 from .protocol.topics import Topics, check_device_id
 from .update_report import UpdateReport
 
@@ -234,7 +234,9 @@ class DeviceSession:
         if work is not None and asked and (work.round.round, work.round.version) == (round.round, round.version):
             again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
             work.round = round
-            return self._report(now) if again else self._status()
+            if again:
+                return self._report(now)
+            return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._status()]
         out = self._stop_work()
         saved = self._outbox
         if saved and (saved.manifest, saved.round, saved.version) != (round.manifest, round.round, round.version):
@@ -288,12 +290,10 @@ class DeviceSession:
 
     def _report(self, now: float) -> list[object]:
         assert self.manifest is not None and self.round is not None and self._outbox is not None
-        part_bytes = self.manifest.part_bytes
-        if self._link.max_packet_bytes is not None:
-            shortest = max(MIN_PART_BYTES, -(-len(self._outbox.blob) // MAX_PARTS))
-            part_bytes = max(shortest, min(part_bytes, self._link.max_packet_bytes - 1024 - HEADER_BYTES))
+        blob = self._outbox.blob
+        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(blob), self._link.max_packet_bytes)
         splitter = Splitter(
-            self._outbox.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
+            blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
             federation=self._hash, round=self.round.round, version=self.round.version,
         )  # fmt: skip
         self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)

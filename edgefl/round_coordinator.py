@@ -36,6 +36,7 @@ from .protocol.messages import (
     decode,
     encode,
 )
+from .protocol.parts import fitting_part_bytes
 from .protocol.topics import Topics
 from .retained_model import RetainedModel
 from .round_intake import RoundIntake
@@ -61,10 +62,8 @@ class RoundCoordinator:
         if len(encode(manifest)) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
-            raise UsageError(
-                f"min_reports {config.min_reports}: at most {MAX_COHORT} devices are drawn, or set fraction 1"
-            )
-        self.manifest, self.config, self.strategy = manifest, config, strategy
+            raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
+        self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
         self.presence = Presence()
@@ -75,12 +74,11 @@ class RoundCoordinator:
         self._attempt = attempt
         self._rng = rng
         self._codec = codecs.get(manifest.codec, **manifest.codec_options)
-        self._manifest_id = manifest.id
         self._hash = federation_hash(manifest.federation, manifest.plan.hash)
         self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
-        self._model = RetainedModel(self.topics, manifest, self._hash, params, version)
+        self._show(manifest)
 
     @property
     def wake_at(self) -> float | None:
@@ -100,6 +98,7 @@ class RoundCoordinator:
                 return self._received(event, now)
             case Connected():
                 self._online = True
+                self._show(self.manifest, event.max_packet_bytes)
                 return [*self._announce(), *self._maybe_open(now)]
             case Disconnected():
                 self._online = False
@@ -111,6 +110,13 @@ class RoundCoordinator:
             case Sent() | Stop():
                 return []
         raise TypeError(f"no such event: {event!r}")
+
+    def _show(self, manifest: Manifest, max_packet_bytes: int | None = None) -> None:
+        """Take a manifest, its parts lowered to what the broker takes: devices count a model's parts by it."""
+        part_bytes = fitting_part_bytes(manifest.part_bytes, 4 * len(self.params), max_packet_bytes)
+        self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
+        self._manifest_id = self.manifest.id
+        self._model = RetainedModel(self.topics, self.manifest, self._hash, self.params, self.version)
 
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
@@ -177,6 +183,7 @@ class RoundCoordinator:
         return [
             Publish(self.topics.inbox(device), encode(Missing(self.round, parts[:512])))
             for device, parts in tally.intake.quiet(now)
+            if self.presence.is_present(device)  # else they would pile up in its session
         ]
 
     def _maybe_close(self, now: float) -> list[object]:
@@ -198,10 +205,8 @@ class RoundCoordinator:
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
-            return [
-                note,
-                *self._next(msgspec.structs.replace(record, state="abandoned", version=self.version), None, now),
-            ]
+            record = msgspec.structs.replace(record, state="abandoned", version=self.version)
+            return [note, *self._next(record, None, now)]
         self.phase, self._closing = "evaluating", (params, record)
         return [Evaluate(params)]
 
@@ -287,9 +292,7 @@ class RoundCoordinator:
             note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
             return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
         tally.count(device, header)
-        note = Note(
-            "debug", f"round {self.round}: {device} reported {header.num_examples} examples, loss {header.loss:.4f}"
-        )
+        note = Note("debug", f"round {self.round}: {device}, {header.num_examples} examples, loss {header.loss:.4f}")
         return [note, self._receipt(device, "counted"), *self._maybe_close(now)]
 
     def _receipt(self, device: str, outcome: Literal["counted", "rejected"], reason: str = "") -> Publish:

@@ -1,17 +1,18 @@
 """Opening the SQLite file that a daemon keeps its truth in: WAL, synchronous=FULL, so a commit is on disk.
 
-A damaged file is set aside, never silently used and never deleted.
+One process has a state folder at a time. A damaged file is never silently used and never deleted.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sqlite3
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from .errors import StoreError
 
@@ -19,15 +20,34 @@ log = logging.getLogger("edgefl.store")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """The database at `path` with `schema` (idempotent SQL), in autocommit, for one thread at a time; StoreError."""
+def claim(folder: Path) -> IO[bytes]:
+    """Keep `folder` for this process until the file that is returned is closed; StoreError where another has it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "wb")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"{folder} is in use by another process: stop that one, or choose another state_dir") from None
+    except OSError as error:
+        raise StoreError(f"can't use {folder}: {error.strerror}: check the folder and its owner") from None
+    return file
+
+
+def open_database(path: Path, schema: str, *, replaceable: bool) -> sqlite3.Connection:
+    """The database at `path` with `schema` (idempotent SQL), in autocommit, for one thread at a time; StoreError.
+
+    A damaged one is set aside and begun anew if it is `replaceable`; else it is an error.
+    """
+    try:
         try:
             return _open(path, schema)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
+            if not replaceable:
+                raise StoreError(
+                    f"{path} is damaged ({error}): put a backup in its place, or move it away to start from round 1"
+                ) from None
             aside = path.with_suffix(f".damaged-{os.getpid()}")
             path.rename(aside)
             log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)

@@ -70,6 +70,14 @@ class UpdateReport:
         self._unsent.extendleft(sorted(self._in_flight.values(), reverse=True))
         self._in_flight.clear()
 
+    def probe(self, now: float) -> list[object]:
+        """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its last
+        part again, for which there is a receipt, or a request for the others."""
+        if self.counted or self._unsent or self._in_flight:
+            return []
+        self._unsent.append(self._splitter.parts - 1)
+        return self.send(now)
+
     def send_all(self, now: float) -> list[object]:
         """Patience has ended, or the aggregator has reopened the round: once more from the start."""
         self.counted = False

@@ -41,7 +41,7 @@ from edgefl.protocol.machine import (
     Tick,
     Unsubscribe,
 )
-from edgefl.protocol.messages import Missing, Status
+from edgefl.protocol.messages import Missing, Receipt, Status
 
 
 def test_happy_path():
@@ -242,6 +242,18 @@ def test_missing_parts_are_sent_and_only_those():
     under_way = feed(session, received(INBOX, Missing(1, [3, 0])), now=2.0)
     assert updates(under_way) == []
     assert feed(session, received(INBOX, Missing(2, [1]))) == []
+
+
+def test_i10_a_round_announced_anew_is_sent_the_last_part_until_the_receipt():
+    """Broker or aggregator may have lost what was acknowledged; waiting for patience would cost the round."""
+    session, _ = reporting()
+    assert updates(give(session, make_round())) == []  # still under way
+    feed(session, *(Sent(i, True) for i in range(1, 40)))
+    (probe,) = updates(give(session, make_round()))
+    assert probe.topic == TOPICS.update("a", 1, Envelope.from_bytes(probe.payload).parts - 1)
+    assert updates(give(session, make_round())) == []  # the probe is under way
+    feed(session, *(Sent(i, True) for i in range(1, 60)), received(INBOX, Receipt(1, 1, "counted")))
+    assert updates(give(session, make_round())) == []
 
 
 def test_part_window():

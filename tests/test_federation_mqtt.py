@@ -19,7 +19,7 @@ from edgefl_agent.config import AgentConfig
 from mqtt_fixtures import TestLink
 
 import edgefl
-from edgefl import config
+from edgefl import config, zoo
 from edgefl.errors import StoreError
 from edgefl.protocol.messages import Round, Status, decode, encode
 from edgefl.protocol.topics import Topics
@@ -115,6 +115,18 @@ def test_the_aggregator_goes_on_where_it_stopped(embedded: object, federation: C
     versions = [r.version for r in records]
     assert versions == sorted(set(versions))
     assert (fleet.folder / "aggregator" / "history.jsonl").read_bytes().count(b"\n") == len(records)
+
+
+def test_federations_with_long_names_do_not_take_each_others_sessions(
+    embedded: object, federation: Callable[..., Federation]
+) -> None:
+    ids = set()
+    for name in ("fleet", "the-fleet-of-the-north", "the-fleet-of-the-south"):
+        fleet = federation(embedded.url)  # type: ignore[attr-defined]
+        fleet.name = name
+        state = str(fleet.folder / name)
+        ids.add(fleet.aggregator(state_dir=state).host.link._settings.client_id)
+    assert len(ids) == 3 and all(len(one) <= 23 for one in ids)
 
 
 def test_a_state_folder_of_another_model_is_refused(embedded: object, federation: Callable[..., Federation]) -> None:
@@ -242,6 +254,19 @@ def test_an_absent_broker_is_waited_for(
         broker.start()
         assert aggregator.join(), "the rounds did not end"
         assert aggregator.host.history.final.committed == 3
+
+
+def test_a_broker_of_small_packets_carries_a_larger_model(
+    federation: Callable[..., Federation], tmp_path: Path
+) -> None:
+    with Mosquitto("allow_anonymous true\nmax_packet_size 2000\n") as broker:
+        fleet = federation(broker.url)
+        (tmp_path / "start.onnx").write_bytes(zoo.mlp([4, 300, 3], seed=1).SerializeToString())  # 9.6 kB
+        aggregator = fleet.aggregator()
+        fleet.agent("dev-a")
+        fleet.agent("dev-b")
+        assert aggregator.join(), "the rounds did not end"
+        assert [r.state for r in aggregator.host.history.rounds] == ["committed"] * 3
 
 
 def test_i10_a_broker_that_forgot_everything_is_healed(federation: Callable[..., Federation]) -> None:

@@ -12,6 +12,7 @@ from machines import (
     commit_of,
     feed,
     make_coordinator,
+    make_manifest,
     make_model,
     make_update,
     of,
@@ -27,9 +28,20 @@ from machines import (
 from edgefl.coordinator_events import Commit, Evaluate, Finished
 from edgefl.errors import UsageError
 from edgefl.protocol.machine import Connected, Disconnected, Publish, Sent, Stop, Subscribe, Tick
-from edgefl.protocol.messages import MAX_COHORT, Receipt, Round
+from edgefl.protocol.messages import MAX_COHORT, RETAINED_LIMIT, Manifest, Receipt, Round, decode
 
 # Opening
+
+
+def test_parts_of_the_model_are_lowered_to_what_the_broker_takes():
+    wide = make_manifest(part_bytes=4096)
+    coordinator = make_coordinator(manifest=wide)
+    out = feed(coordinator, Connected(max_packet_bytes=2048))
+    lowered = decode(Manifest, out[1].payload, RETAINED_LIMIT)
+    assert lowered == make_manifest(part_bytes=2048 - 1024 - 48)
+    assert [p.topic for p in out[2:]] == [TOPICS.model(0, i) for i in range(5)]
+    assert round_in(feed(coordinator, status("a"))).manifest == lowered.id
+    assert feed(coordinator, Disconnected(), Connected(max_packet_bytes=2**20))[1] == out[1]  # as devices know it
 
 
 def test_connecting_puts_everything_on_the_broker():

@@ -209,6 +209,15 @@ def test_a_device_that_goes_quiet_is_asked_for_the_rest():
     assert (coordinator.wake_at, coordinator.tally.counted.keys()) == (60.0, {"a"})
 
 
+def test_a_device_that_has_gone_is_not_asked_for_the_rest():
+    coordinator = open_round("a", "b")
+    feed(coordinator, *update_parts("a", part_bytes=256)[3:9], now=10.0)
+    feed(coordinator, status("a", "lost"), now=11.0)
+    assert feed(coordinator, Tick(), now=15.0) == []  # the broker would keep each request for it
+    feed(coordinator, status("a"), now=16.0)
+    assert word_to(feed(coordinator, Tick(), now=20.0), "a") == Missing(1, [0, 1, 2, *range(9, 16)])
+
+
 def test_i13_partial_updates_stay_within_their_budget_and_who_began_first_finishes(monkeypatch):
     monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)
     coordinator = open_round("a", "b", "c")

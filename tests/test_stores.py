@@ -52,6 +52,23 @@ def test_a_damaged_database_is_set_aside_and_kept(tmp_path: Path, garbage: bytes
     assert aside.read_bytes() == garbage
 
 
+def test_i12_a_damaged_aggregator_database_is_an_error_not_a_new_start(tmp_path: Path) -> None:
+    """A new start would put the untrained model in the trained one's place."""
+    (tmp_path / "aggregator.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreError, match=r"is damaged .* backup"):
+        AggregatorStore(tmp_path)
+    assert (tmp_path / "aggregator.db").read_bytes() == b"not a database at all" * 100
+
+
+@pytest.mark.parametrize("kind", [AgentStore, AggregatorStore])
+def test_i05_a_state_folder_belongs_to_one_process(tmp_path: Path, kind: type) -> None:
+    first = kind(tmp_path)
+    with pytest.raises(StoreError, match="in use by another process"):
+        kind(tmp_path)
+    first.close()
+    kind(tmp_path).close()
+
+
 def test_a_folder_that_can_not_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="check the folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from pathlib import Path
@@ -49,9 +50,8 @@ class Aggregator(LinkHost):
         )  # fmt: skip
         self._records = self._store.records()
         self._write_outputs(state.params)
-        self.link = config.mqtt.make_link(
-            f"agg-{config.federation}"[:23], self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM
-        )
+        client_id = _client_id(config.federation)
+        self.link = config.mqtt.make_link(client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM)
         going_on = f"going on at round {state.round}" if self._records else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
 
@@ -109,6 +109,13 @@ class Aggregator(LinkHost):
     def _append_history(self, record: RoundRecord) -> None:
         with open(self._folder / "history.jsonl", "ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
+
+
+def _client_id(federation: str) -> str:
+    """At most 23 characters, as MQTT 3.1.1 has it, and another one for each federation."""
+    if len(federation) <= 19:
+        return f"agg-{federation}"
+    return f"agg-{federation[:10]}-{hashlib.sha256(federation.encode()).hexdigest()[:8]}"
 
 
 def _test_set(spec: str | None, model: Model) -> Dataset | None:

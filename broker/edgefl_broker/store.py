@@ -14,7 +14,7 @@ import numpy as np
 from edgefl.errors import StoreError
 from edgefl.federation import params_from_bytes
 from edgefl.history import RoundRecord
-from edgefl.store import durable, open_database
+from edgefl.store import claim, durable, open_database
 
 KEPT_MODELS = 3
 log = logging.getLogger("edgefl.aggregator")
@@ -42,7 +42,8 @@ class AggregatorStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aggregator.db"
-        self._db = open_database(self._path, _SCHEMA)
+        self._claim = claim(folder)
+        self._db = open_database(self._path, _SCHEMA, replaceable=False)
 
     @durable
     def resume(self, plan_hash: str, params: np.ndarray) -> State:
@@ -100,3 +101,4 @@ class AggregatorStore:
 
     def close(self) -> None:
         self._db.close()
+        self._claim.close()

@@ -15,20 +15,20 @@ class Source:
         self._spec = spec
         kind, _, rest = spec.partition("?")[0].partition(":")
         self._path = None if kind == "python" else rest
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: list[tuple[int, int]] = []
         self._dataset: Dataset | None = None
 
     def read(self) -> Dataset:
         """All examples as the training part; raises DataError or UsageError."""
         stamp = self._look()
-        if self._dataset is None or stamp is None or stamp != self._stamp:
+        if self._dataset is None or not stamp or stamp != self._stamp:
             self._dataset = None  # the old examples need not be in memory beside the new ones
             self._dataset = data.load(self._spec, test_fraction=0)
             self._stamp = stamp
         return self._dataset
 
-    def _look(self) -> tuple[int, int] | None:
-        if self._path is None or not os.path.exists(self._path):
-            return None
-        status = os.stat(self._path)
-        return status.st_mtime_ns, status.st_size
+    def _look(self) -> list[tuple[int, int]]:
+        """Time and size of the file, and of the log in which SQLite may keep the newest rows; empty if unknown."""
+        names = [] if self._path is None else [self._path, f"{self._path}-wal"]
+        found = [os.stat(name) for name in names if os.path.exists(name)]
+        return [(status.st_mtime_ns, status.st_size) for status in found]

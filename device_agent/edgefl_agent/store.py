@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgefl.device_events import Outbox
-from edgefl.store import durable, open_database
+from edgefl.store import claim, durable, open_database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -20,7 +20,8 @@ class AgentStore:
     """`agent.db` in the state folder. Used by one thread; raises StoreError."""
 
     def __init__(self, folder: Path) -> None:
-        self._db = open_database(folder / "agent.db", _SCHEMA)
+        self._claim = claim(folder)
+        self._db = open_database(folder / "agent.db", _SCHEMA, replaceable=True)  # a round can be trained again
         self._db.execute("PRAGMA cache_size = -64")  # KiB: the one row here is never read twice
 
     @durable
@@ -50,3 +51,4 @@ class AgentStore:
 
     def close(self) -> None:
         self._db.close()
+        self._claim.close()

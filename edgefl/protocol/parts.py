@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import ProtocolError
-from .envelope import HEADER_BYTES, MAX_PARTS, Envelope, Kind, blob_id
+from .envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Envelope, Kind, blob_id
 
 DEFAULT_PART_BYTES = 64 * 1024 - HEADER_BYTES
+TOPIC_BYTES = 1024  # of an MQTT packet, left to topic and properties
+
+
+def fitting_part_bytes(wanted: int, total: int, max_packet_bytes: int | None) -> int:
+    """`wanted`, lowered to what a broker takes (None: it names no limit), but a blob of `total` has MAX_PARTS parts."""
+    if max_packet_bytes is None:
+        return wanted
+    shortest = max(MIN_PART_BYTES, -(-total // MAX_PARTS))
+    return min(wanted, max(shortest, max_packet_bytes - TOPIC_BYTES - HEADER_BYTES))
 
 
 class Splitter:

@@ -114,7 +114,7 @@ class MqttLink:
         self._thread.start()
 
     def stop(self, timeout: float = 5.0, *, will: bool = False) -> None:
-        """Send what is queued for at most `timeout` seconds, then leave: cleanly, or with the will sent. Final."""
+        """Send what is queued for at most `timeout` seconds, then leave: cleanly, or so that the will is sent."""
         self._stop_at, self._leave_will = time.monotonic() + timeout, will
         self._stopping.set()
         self._wake()

@@ -15,6 +15,7 @@ from brokers import eventually, running
 from edgefl import zoo
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
+from edgefl.simulation.demo import run_demo
 from edgefl.simulation.processes import ProcessFleet
 
 
@@ -35,7 +36,9 @@ def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded:
     command = [sys.executable, "-m", "edgefl.cli", *words, "--transport", "mqtt", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: len(daemons_of(tmp_path / "run")) >= 3, 20.0)
+        history = tmp_path / "run" / "state" / "history.jsonl"
+        eventually(lambda: history.exists() and history.stat().st_size, 20.0)
+        assert len(daemons_of(tmp_path / "run")) >= 2
         process.send_signal(how)
         assert process.wait(20.0) in (130, 143)
         assert daemons_of(tmp_path / "run") == []
@@ -43,6 +46,30 @@ def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded:
         process.kill()
         for left in daemons_of(tmp_path / "run"):
             os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("devices", [4, 5])
+def test_the_smallest_demos_end_although_two_devices_die(tmp_path: Path, embedded: object, devices: int) -> None:
+    pytest.importorskip("matplotlib")
+    said: list[str] = []
+    history = run_demo(tmp_path / "run", devices, 8, 0, said.append)
+    assert (history.final.rounds, history.final.committed) == (8, 8)
+    assert any("lose power" in line for line in said)
+
+
+def test_a_fleet_that_is_interrupted_while_it_starts_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(device: str) -> None:
+        raise KeyboardInterrupt
+
+    data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    model = zoo.mlp([2, 2]).SerializeToString()
+    fleet = ProcessFleet(tmp_path / "run", "mqtt://127.0.0.1", model, data, [np.arange(4)], {})
+    monkeypatch.setattr(fleet, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt), fleet:
+        pass
+    assert daemons_of(tmp_path / "run") == []
 
 
 def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> None:

@@ -91,9 +91,13 @@ class ProcessFleet:
 
     def __enter__(self) -> ProcessFleet:
         json = str(self.folder / "history.json")
-        self._spawn("aggregator", "edgefl_broker", "--config", str(self.folder / "aggregator.toml"), "--json", json)
-        for group in self._groups:
-            self.start(group[0])
+        try:
+            self._spawn("aggregator", "edgefl_broker", "--config", str(self.folder / "aggregator.toml"), "--json", json)
+            for group in self._groups:
+                self.start(group[0])
+        except BaseException:  # a signal between two of them
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -263,6 +263,16 @@ def test_a_daemon_names_every_mistake_in_its_configuration_at_once(run, daemon):
     assert "bad.toml: [mqtt] protocol: expected" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("setting", ["rounds = 0", "goal = 0", "target_accuracy = 97.0", "min_reports = 0"])
+def test_rounds_that_could_not_be_meant_are_wrong_use(run, setting):
+    sample = DAEMONS["aggregator"].sample.read_text()
+    key = setting.partition(" ")[0]
+    text = re.sub(rf"(?m)^(# )?{key} = .*$", setting, sample)
+    Path("bad.toml").write_text(text)
+    code, _, err = run("--config", "bad.toml", main=aggregator.main)
+    assert code == 2 and f"[rounds] {key}: expected" in err
+
+
 @pytest.mark.parametrize(("words", "message"), [((), "--config"), (("--config", "nope.toml"), "can't read nope.toml")])
 def test_a_daemon_without_a_configuration(run, daemon, words, message):
     code, _, err = run(*words, main=daemon.main)

@@ -24,22 +24,30 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, description="With fewer reports at the deadline a round is abandoned, the model stays as it is."),
     ] = 2
-    goal: Annotated[
-        int | None,
-        Meta(description="End a round at so many reports; without it, when all who were asked have.", examples=[10]),
-    ] = None
+    goal: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="End a round at so many reports; without it, when all who were asked have.",
+                examples=[10],
+            ),
+        ]
+        | None
+    ) = None
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="Share of the present devices that each round asks, drawn anew.")
     ] = 1.0
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0
-    rounds: Annotated[int | None, Meta(description="End after so many rounds; without it, go on.", examples=[100])] = (
-        None
-    )
-    target_accuracy: Annotated[
-        float | None, Meta(description="End at this accuracy on [evaluate]'s data.", examples=[0.97])
-    ] = None
+    rounds: (
+        Annotated[int, Meta(ge=1, description="End after so many rounds; without it, go on.", examples=[100])] | None
+    ) = None
+    target_accuracy: (
+        Annotated[float, Meta(ge=0, le=1, description="End at this accuracy on [evaluate]'s data.", examples=[0.97])]
+        | None
+    ) = None
 
 
 class LocalConfig(Struct, frozen=True, forbid_unknown_fields=True):

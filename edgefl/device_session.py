@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from . import codecs
 from .device_events import (
     CancelTraining,
     DropUpdate,
@@ -174,7 +173,7 @@ class DeviceSession:
                     f"its model takes {4 * manifest.plan.num_params} bytes, {self._max_model_bytes} are allowed here: "
                     "raise max_model_bytes if this device can take it"
                 )
-            codec = codecs.get(manifest.codec, **manifest.codec_options)
+            codec = manifest.make_codec()
         except EdgeFLError as error:
             self.manifest, self._trouble, self._ready_at = None, f"manifest refused: {error}", None
             return [Note("error", self._trouble), *self._stop_work(), *self._status()]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from . import codecs, strategies
+from . import strategies
 from .errors import UsageError
 from .plan import Plan
 from .protocol.messages import Manifest, TrainConfig
@@ -40,16 +40,17 @@ class Recipe:
 
     def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
         """The manifest of one run; its numbers are checked against the bounds that devices will check."""
-        codecs.get(self.codec, **self.codec_options)
         mode = resolve(strategies.STRATEGIES, self.strategy, "strategy").local_mode
         manifest = Manifest(
             federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
             self.codec, self.codec_options, self.part_bytes,
         )  # fmt: skip
         try:
-            return msgspec.convert(msgspec.to_builtins(manifest), Manifest)
+            checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
         except msgspec.ValidationError as error:
             raise UsageError(f"the training settings are out of bounds: {error}") from None
+        checked.make_codec()
+        return checked
 
 
 def train_config(**settings: Any) -> TrainConfig:

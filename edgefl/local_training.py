@@ -9,7 +9,6 @@ import time
 
 import numpy as np
 
-from . import codecs
 from .device_events import TrainJob
 from .federation import derived_seed, params_from_bytes
 from .protocol.messages import UpdateHeader
@@ -43,6 +42,6 @@ def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y:
         delta, steps, loss = result.delta, result.steps, result.loss
     if not abs(loss) <= MAX_LOSS:  # NaN is not either
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
-    payload = codecs.get(job.manifest.codec, **job.manifest.codec_options).encode(delta)
+    payload = job.manifest.make_codec().encode(delta)
     train_ms = int(1000 * (time.monotonic() - started))
     return UpdateHeader(len(x), steps, loss, train_ms, job.bytes_down).to_bytes() + payload

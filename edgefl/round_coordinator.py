@@ -17,7 +17,6 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from . import codecs
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import CodecError, ProtocolError, UsageError
 from .history import RoundRecord
@@ -73,7 +72,7 @@ class RoundCoordinator:
         self.tally: Tally | None = None
         self._attempt = attempt
         self._rng = rng
-        self._codec = codecs.get(manifest.codec, **manifest.codec_options)
+        self._codec = manifest.make_codec()
         self._hash = federation_hash(manifest.federation, manifest.plan.hash)
         self._online = False
         self._give_up_waiting_at: float | None = None

@@ -16,7 +16,7 @@ CODECS = {
 __all__ = ["CODECS", "Codec", "get", "name_of"]
 
 
-def get(name: str, **options: Any) -> Codec:
+def get(name: str, /, **options: Any) -> Codec:
     """The codec called `name`, with its options; UsageError names the nearest for a misspelt one."""
     return build(CODECS, name, "codec", options)
 

@@ -6,17 +6,23 @@ Design:
      and refuse a payload of any other length than theirs may have.
   c) `accumulate` adds without ever holding a decoded vector longer than it must; an update that
      is refused leaves the accumulator's bits as they were.
+  d) A codec may treat tensors differently, by their shapes; whoever has the plan says `for_tensors`, the same on
+     both sides. Without, the delta is one long vector.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from ..accumulator import Accumulator
 from ..errors import CodecError, UsageError
+from ..plan import Param
+
+C = TypeVar("C", bound="Codec")
 
 
 class Codec(ABC):
@@ -24,11 +30,18 @@ class Codec(ABC):
 
     name: ClassVar[str]
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
+    feedback: ClassVar[bool] = False  # loses systematically: the loss is to be carried over to the next update
+    tensors: Sequence[Param] = ()  # what the delta consists of, in order; empty: not known
 
     def __init__(self, max_bytes: int | None = None) -> None:
         if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
             raise UsageError(f"{self.name}: max_bytes is {max_bytes!r}: give a whole number of bytes above 0")
         self.max_bytes = max_bytes
+
+    def for_tensors(self: C, tensors: Sequence[Param]) -> C:
+        """This codec, told that deltas consist of `tensors` (a plan's params), in this order."""
+        self.tensors = tensors
+        return self
 
     @abstractmethod
     def bound(self, num_params: int) -> int:

@@ -18,6 +18,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from .. import codecs
+from ..codecs.base import Codec
 from ..errors import ModelError, ProtocolError
 from ..plan import Plan
 
@@ -63,6 +65,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def id(self) -> str:
         """Names this manifest in round messages: the head of its SHA-256."""
         return hashlib.sha256(encode(self)).hexdigest()[:16]
+
+    def make_codec(self) -> Codec:
+        """The codec of updates, told the plan's tensors; UsageError if there is none such."""
+        return codecs.get(self.codec, **self.codec_options).for_tensors(self.plan.params)
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

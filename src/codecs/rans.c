@@ -1,0 +1,113 @@
+/* rans.c: see rans.h. */
+#include "rans.h"
+
+#include <string.h>
+
+static void fill_start(efl_rans_table *table) {
+    uint32_t start = 0;
+    for (int symbol = 0; symbol < 256; symbol++) {
+        table->start[symbol] = (uint16_t)start;
+        start += table->freq[symbol];
+    }
+}
+
+void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]) {
+    uint64_t total = 0;
+    for (int symbol = 0; symbol < 256; symbol++) total += counts[symbol];
+    memset(table, 0, sizeof *table);
+    if (total == 0) {
+        table->freq[0] = EFL_RANS_TOTAL;
+        fill_start(table);
+        return;
+    }
+    int sum = 0;
+    for (int symbol = 0; symbol < 256; symbol++) {
+        if (counts[symbol] == 0) continue;
+        const double share = (double)counts[symbol] * EFL_RANS_TOTAL / (double)total;
+        table->freq[symbol] = share < 1 ? 1 : (uint16_t)(share + 0.5);
+        sum += table->freq[symbol];
+    }
+    /* One unit at a time, where the code grows least or shrinks most: d(-count log2 freq) = count / freq. */
+    while (sum != EFL_RANS_TOTAL) {
+        const int step = sum < EFL_RANS_TOTAL ? 1 : -1;
+        int best = -1;
+        double best_gain = 0;
+        for (int symbol = 0; symbol < 256; symbol++) {
+            if (table->freq[symbol] == 0 || (step < 0 && table->freq[symbol] == 1)) continue;
+            const double gain = step * (double)counts[symbol] / (table->freq[symbol] + 0.5 * step);
+            if (best < 0 || gain > best_gain) best = symbol, best_gain = gain;
+        }
+        table->freq[best] = (uint16_t)(table->freq[best] + step);
+        sum += step;
+    }
+    fill_start(table);
+}
+
+int efl_rans_expand(efl_rans_table *table, efl_rans_slots *slots) {
+    uint32_t sum = 0;
+    for (int symbol = 0; symbol < 256; symbol++) sum += table->freq[symbol];
+    if (sum != EFL_RANS_TOTAL) return 0;
+    fill_start(table);
+    for (uint32_t symbol = 0; symbol < 256; symbol++)
+        for (uint32_t offset = 0; offset < table->freq[symbol]; offset++)
+            slots->slot[table->start[symbol] + offset] = symbol | offset << 8 | (table->freq[symbol] - 1u) << 20;
+    return 1;
+}
+
+int64_t efl_rans_bound(int64_t n, int lanes) { return 4 * (int64_t)lanes + 2 * n; }
+
+uint8_t *efl_rans_encode(uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                         const efl_rans_table *tables, int lanes) {
+    uint32_t state[EFL_RANS_MAX_LANES];
+    for (int lane = 0; lane < lanes; lane++) state[lane] = EFL_RANS_LOW;
+    for (int64_t i = n - 1; i >= 0; i--) {
+        const efl_rans_table *table = tables + (contexts ? contexts[i] : 0);
+        const uint32_t freq = table->freq[symbols[i]], start = table->start[symbols[i]];
+        uint32_t x = state[i % lanes];
+        if (x >> 20 >= freq) {
+            *--end = (uint8_t)(x >> 8);
+            *--end = (uint8_t)x;
+            x >>= 16;
+        }
+        state[i % lanes] = ((x / freq) << EFL_RANS_BITS) + x % freq + start;
+    }
+    for (int lane = lanes - 1; lane >= 0; lane--)
+        for (int byte = 3; byte >= 0; byte--) *--end = (uint8_t)(state[lane] >> (8 * byte));
+    return end;
+}
+
+int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8_t *end, int lanes) {
+    if (end - stream < 4 * lanes) return 0;
+    decoder->lanes = lanes;
+    decoder->end = end;
+    for (int lane = 0; lane < lanes; lane++, stream += 4) {
+        decoder->state[lane] =
+            stream[0] | (uint32_t)stream[1] << 8 | (uint32_t)stream[2] << 16 | (uint32_t)stream[3] << 24;
+        if (decoder->state[lane] < EFL_RANS_LOW) return 0;
+    }
+    decoder->next = stream;
+    return 1;
+}
+
+int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                    const efl_rans_slots *slots) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t *state = decoder->state + i % decoder->lanes;
+        const uint32_t slot = slots[contexts ? contexts[i] : 0].slot[*state & (EFL_RANS_TOTAL - 1)];
+        uint32_t x = ((slot >> 20) + 1) * (*state >> EFL_RANS_BITS) + ((slot >> 8) & 0xFFF);
+        if (x < EFL_RANS_LOW) {
+            if (decoder->end - decoder->next < 2) return 0;
+            x = x << 16 | decoder->next[0] | (uint32_t)decoder->next[1] << 8;
+            decoder->next += 2;
+        }
+        *state = x;
+        symbols[i] = (uint8_t)slot;
+    }
+    return 1;
+}
+
+int efl_rans_ended(const efl_rans_decoder *decoder) {
+    for (int lane = 0; lane < decoder->lanes; lane++)
+        if (decoder->state[lane] != EFL_RANS_LOW) return 0;
+    return decoder->next == decoder->end;
+}

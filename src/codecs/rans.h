@@ -1,0 +1,60 @@
+/* rans.h: the entropy coder of every compressing codec: range asymmetric numeral systems (Duda 2013,
+ * arXiv:1311.2540) with static tables of 12 bits, 32-bit states, 16-bit renormalisation.
+ *
+ * Design:
+ *   a) Coordinate i belongs to state i % lanes, so `lanes` chains of dependences run side by side, in one vector.
+ *   b) A stream is the states, little-endian, then 16-bit words in the order the decoder wants them. It has no length
+ *      inside: the decoder knows n from the plan, and at the end every state is EFL_RANS_LOW and every word used.
+ *   c) A coordinate's context chooses its table. Contexts come from the caller, who may derive those of one group of
+ *      `lanes` coordinates from the symbols of the groups before it.
+ */
+#ifndef EFL_RANS_H
+#define EFL_RANS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EFL_RANS_BITS 12
+#define EFL_RANS_TOTAL (1 << EFL_RANS_BITS)
+#define EFL_RANS_LOW (1u << 16) /* states lie in [2^16, 2^32) */
+#define EFL_RANS_MAX_LANES 32   /* lanes is 1, 8 or 32 */
+
+/* One context's symbols: frequencies of all 256 sum to EFL_RANS_TOTAL, start is the sum of those before. */
+typedef struct {
+    uint16_t freq[256], start[256];
+} efl_rans_table;
+
+/* The same for decoding: for each of 4096 slots, symbol | (slot - start) << 8 | (freq - 1) << 20. */
+typedef struct {
+    uint32_t slot[EFL_RANS_TOTAL];
+} efl_rans_slots;
+
+typedef struct {
+    uint32_t state[EFL_RANS_MAX_LANES];
+    int lanes;
+    const uint8_t *next, *end;
+} efl_rans_decoder;
+
+/* Frequencies close to counts / their sum: every symbol that occurs gets 1 at least, no other gets any. All counts 0:
+ * everything goes to symbol 0. Fills start too. */
+void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]);
+/* 0 if the frequencies do not sum to EFL_RANS_TOTAL; fills start and the slots. */
+int efl_rans_expand(efl_rans_table *table, efl_rans_slots *slots);
+
+/* The most bytes that n symbols can take. */
+int64_t efl_rans_bound(int64_t n, int lanes);
+/* Writes the stream of n symbols so that it ends just before `end`, and returns its first byte. contexts(n) index
+ * tables, NULL is context 0 everywhere. Every symbol must have a frequency in its table; `efl_rans_bound` bytes before
+ * `end` must be writable. */
+uint8_t *efl_rans_encode(uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                         const efl_rans_table *tables, int lanes);
+
+/* 0 if the stream is too short or a state is out of range. */
+int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8_t *end, int lanes);
+/* The next n symbols: n is a multiple of lanes, but for the last call. 0 if the words run out. */
+int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                    const efl_rans_slots *slots);
+/* Whether the stream ended as the encoder began it: every state EFL_RANS_LOW, nothing left. */
+int efl_rans_ended(const efl_rans_decoder *decoder);
+
+#endif

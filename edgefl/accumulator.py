@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -61,9 +62,17 @@ class Accumulator:
         size = memoryview(payload).nbytes
         if size != expected:
             raise CodecError(f"update of {size} bytes where {expected} were expected: it is for another model")
+        with self.admit(peak_of(payload), weight) as acc:
+            accumulate(payload, weight, acc)
+
+    @contextmanager
+    def admit(self, peak: float, weight: int) -> Iterator[np.ndarray]:
+        """The sums `acc`, for a codec to add one update of `weight` with |delta| <= `peak` (inf: not finite).
+
+        CodecError if there is no room for it. It counts unless the block raises, which must leave `acc` as it was.
+        """
         if not 1 <= weight <= MAX_WEIGHT:
             raise CodecError(f"update with num_examples {weight}: a device must report 1 to {MAX_WEIGHT}")
-        peak = peak_of(payload)
         if not math.isfinite(peak):
             raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate")
         claim = weight * (math.ceil(peak * SCALE) + 1)
@@ -72,7 +81,7 @@ class Accumulator:
                 f"update of absurd scale: |delta| up to {peak:g} for {weight} examples: lower the learning rate"
             )
         bound = self._claim(claim)
-        accumulate(payload, weight, self.acc)
+        yield self.acc
         self._bound = bound
         self.weight += weight
         self.count += 1

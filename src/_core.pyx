@@ -10,9 +10,10 @@ import numpy as np
 
 from edgefl.errors import DataError, ModelError, UsageError
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 
 from efl cimport *
 
@@ -33,71 +34,7 @@ def isa() -> str:
     return efl_isa().decode()
 
 
-def crc32c(const uint8_t[::1] data not None, uint32_t crc=0) -> int:
-    """CRC-32C (RFC 3720) of `data`, continuing from `crc`."""
-    cdef int64_t size = data.shape[0]
-    cdef const uint8_t *start = &data[0] if size else NULL
-    with nogil:
-        crc = efl_crc32c(crc, start, size)
-    return crc
-
-
-def all_finite(const float[::1] x not None) -> bool:
-    """Whether `x` has neither NaN nor infinity."""
-    cdef bint finite = True
-    cdef int64_t n = x.shape[0]
-    if n:
-        with nogil:
-            finite = efl_all_finite(&x[0], n)
-    return finite
-
-
-cdef int64_t _count(const uint8_t[::1] payload, int width) except -1:
-    if payload.shape[0] % width:
-        raise ValueError(f"payload of {payload.shape[0]} bytes is no whole number of {width}-byte floats")
-    return payload.shape[0] // width
-
-
-cdef int64_t _matching(const uint8_t[::1] payload, int width, int64_t[::1] acc) except -1:
-    if _count(payload, width) != acc.shape[0]:
-        raise ValueError(f"payload of {payload.shape[0]} bytes, expected {width * acc.shape[0]}")
-    return acc.shape[0]
-
-
-def accumulate_f32(const uint8_t[::1] payload not None, int64_t weight, int64_t[::1] acc not None) -> None:
-    """acc[i] += weight * rint(x[i] * 2**30), x little-endian float32; check `peak_f32` for headroom first."""
-    cdef int64_t n = _matching(payload, 4, acc)
-    if n:
-        with nogil:
-            efl_accumulate_f32(&acc[0], &payload[0], weight, n)
-
-
-def accumulate_f16(const uint8_t[::1] payload not None, int64_t weight, int64_t[::1] acc not None) -> None:
-    """As `accumulate_f32`, for little-endian float16."""
-    cdef int64_t n = _matching(payload, 2, acc)
-    if n:
-        with nogil:
-            efl_accumulate_f16(&acc[0], &payload[0], weight, n)
-
-
-def peak_f32(const uint8_t[::1] payload not None) -> float:
-    """max |x| of little-endian float32; infinity if any is not finite, 0 if there are none."""
-    cdef float peak = 0
-    cdef int64_t n = _count(payload, 4)
-    if n:
-        with nogil:
-            peak = efl_peak_f32(&payload[0], n)
-    return peak
-
-
-def peak_f16(const uint8_t[::1] payload not None) -> float:
-    """As `peak_f32`, for little-endian float16."""
-    cdef float peak = 0
-    cdef int64_t n = _count(payload, 2)
-    if n:
-        with nogil:
-            peak = efl_peak_f16(&payload[0], n)
-    return peak
+include "_codecs.pxi"
 
 
 def permutation(int64_t n, uint64_t seed, uint64_t epoch):

@@ -53,6 +53,8 @@ float efl_peak_f32(const uint8_t *payload, int64_t n);
 float efl_peak_f16(const uint8_t *payload, int64_t n);
 
 int efl_all_finite(const float *x, int64_t n);
+/* The square root of the mean of x^2, summed in one order everywhere; 0 of nothing. */
+double efl_rms(const float *x, int64_t n);
 /* delta(N) = local - global, snapped to the grid of 2^-30. */
 void efl_delta(float *delta, const float *local, const float *global, int64_t n);
 

@@ -1,5 +1,5 @@
 # The C API of efl.h, as Cython sees it.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
     enum:
@@ -19,6 +19,7 @@ cdef extern from "efl.h" nogil:
     float efl_peak_f32(const uint8_t *payload, int64_t n)
     float efl_peak_f16(const uint8_t *payload, int64_t n)
     bint efl_all_finite(const float *x, int64_t n)
+    double efl_rms(const float *x, int64_t n)
 
     enum:
         EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS
@@ -92,3 +93,37 @@ cdef extern from "efl.h" nogil:
                      double *accuracy, efl_error *error)
     int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error)
     void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch)
+
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct efl_symbol_counts:
+        uint64_t symbol[256]
+        int64_t excess[3]
+
+    ctypedef struct efl_kernel_table:
+        void (*quantize)(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
+                         int64_t n) noexcept nogil
+        void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n) noexcept nogil
+        void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n) noexcept nogil
+
+    const efl_kernel_table *efl_kernels
+
+cdef extern from "codecs/rans.h" nogil:
+    ctypedef struct efl_rans_table:
+        uint16_t freq[256]
+
+    ctypedef struct efl_rans_slots:
+        pass
+
+    ctypedef struct efl_rans_decoder:
+        pass
+
+    void efl_rans_normalise(efl_rans_table *table, const uint64_t *counts)
+    int efl_rans_prepare_encoder(efl_rans_table *table)
+    int efl_rans_prepare_decoder(const efl_rans_table *table, efl_rans_slots *slots)
+    int64_t efl_rans_bound(int64_t n, int lanes)
+    uint8_t *efl_rans_encode(uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                             const efl_rans_table *tables, int lanes)
+    int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8_t *end, int lanes)
+    int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                        const efl_rans_slots *slots)
+    int efl_rans_ended(const efl_rans_decoder *decoder)

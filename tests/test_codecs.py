@@ -14,6 +14,7 @@ from edgefl.errors import CodecError, ProtocolError, UsageError
 from edgefl.registry import resolve
 
 ALL = sorted(codecs.CODECS)
+PLAIN = ["f16", "raw32"]  # arrays as they are: no header, nothing lost but precision
 RELATIVE = {"raw32": 0.0, "f16": 2**-11}  # half a unit in the last place
 SMALLEST = {"raw32": 0.0, "f16": 2**-25}  # half of the smallest subnormal
 DELTAS = arrays(np.float32, st.integers(0, 40), elements=st.floats(-1000, 1000, width=32))
@@ -23,7 +24,7 @@ def state_of(accumulator):
     return accumulator.to_bytes()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PLAIN)
 @given(delta=DELTAS)
 def test_identity_within_its_precision(name, delta):
     codec = codecs.get(name)
@@ -77,6 +78,8 @@ def test_i16_what_is_not_finite_is_refused_on_both_sides(name, value):
     delta = np.float32([0, 1, value, 2, 3])
     with pytest.raises(CodecError, match="coordinate 2"):
         codec.encode(delta)
+    if name not in PLAIN:
+        return
     dtype = {"raw32": "<f4", "f16": "<f2"}[name]
     with pytest.raises(CodecError, match="NaN or infinity"):
         codec.accumulate(delta.astype(dtype).tobytes(), 1, accumulator)
@@ -95,11 +98,13 @@ def test_random_payloads_are_counted_or_leave_no_trace(name, raw):
 
 @pytest.mark.parametrize("name", ALL)
 def test_max_bytes_is_a_budget(name):
-    delta = np.ones(9, np.float32)
+    delta = np.random.default_rng(0).normal(size=999).astype(np.float32)
     size = len(codecs.get(name).encode(delta))
-    assert len(codecs.get(name, max_bytes=size).encode(delta)) == size
+    assert len(codecs.get(name, max_bytes=size).encode(delta)) <= size
     with pytest.raises(CodecError, match="max_bytes"):
-        codecs.get(name, max_bytes=size - 1).encode(delta)
+        codecs.get(name, max_bytes=9).encode(delta)
+    with pytest.raises(CodecError, match="max_bytes"):
+        codecs.get("f16", max_bytes=2 * 999 - 1).encode(delta)
 
 
 @pytest.mark.parametrize("name", ALL)

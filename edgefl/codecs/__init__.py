@@ -11,6 +11,7 @@ from .base import Codec
 CODECS = {
     "raw32": "edgefl.codecs.raw32:Raw32",
     "f16": "edgefl.codecs.f16:F16",
+    "ecq": "edgefl.codecs.ecq:Ecq",
 }
 
 __all__ = ["CODECS", "Codec", "get", "name_of"]

@@ -48,8 +48,11 @@ class Codec(ABC):
         """The longest payload in bytes that `num_params` coordinates can take."""
 
     @abstractmethod
-    def encode(self, delta: np.ndarray) -> bytes:
-        """Bytes of `delta`, (P,) float32 and finite; CodecError otherwise or when over `max_bytes`."""
+    def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
+        """Bytes of `delta`, (P,) float32 and finite; CodecError otherwise or when over `max_bytes`.
+
+        `rms` is the root mean square to take a quantizer's step from, where the delta carries former losses too.
+        """
 
     @abstractmethod
     def decode(self, payload: bytes, num_params: int) -> np.ndarray:

@@ -20,7 +20,7 @@ class F16(Codec):
     def bound(self, num_params: int) -> int:
         return 2 * num_params
 
-    def encode(self, delta: np.ndarray) -> bytes:
+    def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
         delta = self._check_delta(delta)
         self._check_budget(2 * delta.size)
         with np.errstate(over="ignore"):

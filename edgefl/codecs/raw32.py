@@ -17,7 +17,7 @@ class Raw32(Codec):
     def bound(self, num_params: int) -> int:
         return 4 * num_params
 
-    def encode(self, delta: np.ndarray) -> bytes:
+    def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
         delta = self._check_delta(delta)
         self._check_budget(4 * delta.size)
         return delta.astype("<f4", copy=False).tobytes()

@@ -63,6 +63,16 @@ int efl_all_finite(const float *x, int64_t n) {
     return finite;
 }
 
+double efl_rms(const float *x, int64_t n) {
+    double sums[8] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) sums[j] += (double)x[i + j] * (double)x[i + j];
+    for (; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (int j = 0; j < 8; j++) sum += sums[j];
+    return n ? sqrt(sum / (double)n) : 0;
+}
+
 /* On the accumulator's grid a lone device's update is aggregated bit-exactly; a float32 of 2^-6 or more is on
  * it already. */
 void efl_delta(float *delta, const float *local, const float *global, int64_t n) {

@@ -1,23 +1,17 @@
-/* rans.c: see rans.h. */
+/* rans.c: see rans.h. Here one state at a time, the reference for kernels/rans.c, which takes the long middle part of
+ * a stream of 32 lanes and gives the same bits. */
 #include "rans.h"
 
-#include <string.h>
+#include "../kernels/kernels.h"
 
-static void fill_start(efl_rans_table *table) {
-    uint32_t start = 0;
-    for (int symbol = 0; symbol < 256; symbol++) {
-        table->start[symbol] = (uint16_t)start;
-        start += table->freq[symbol];
-    }
-}
+#include <string.h>
 
 void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]) {
     uint64_t total = 0;
     for (int symbol = 0; symbol < 256; symbol++) total += counts[symbol];
-    memset(table, 0, sizeof *table);
+    memset(table->freq, 0, sizeof table->freq);
     if (total == 0) {
         table->freq[0] = EFL_RANS_TOTAL;
-        fill_start(table);
         return;
     }
     int sum = 0;
@@ -40,36 +34,57 @@ void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]) {
         table->freq[best] = (uint16_t)(table->freq[best] + step);
         sum += step;
     }
-    fill_start(table);
 }
 
-int efl_rans_expand(efl_rans_table *table, efl_rans_slots *slots) {
+static int sums_up(const efl_rans_table *table) {
     uint32_t sum = 0;
     for (int symbol = 0; symbol < 256; symbol++) sum += table->freq[symbol];
-    if (sum != EFL_RANS_TOTAL) return 0;
-    fill_start(table);
+    return sum == EFL_RANS_TOTAL;
+}
+
+int efl_rans_prepare_encoder(efl_rans_table *table) {
+    uint32_t start = 0;
+    for (int symbol = 0; symbol < 256; symbol++) {
+        const uint32_t freq = table->freq[symbol];
+        table->span[symbol] = freq | start << 16;
+        table->reciprocal[symbol] = freq ? UINT32_MAX / freq : 0;
+        start += freq;
+    }
+    return sums_up(table);
+}
+
+int efl_rans_prepare_decoder(const efl_rans_table *table, efl_rans_slots *slots) {
+    if (!sums_up(table)) return 0;
+    uint32_t *slot = slots->slot;
     for (uint32_t symbol = 0; symbol < 256; symbol++)
         for (uint32_t offset = 0; offset < table->freq[symbol]; offset++)
-            slots->slot[table->start[symbol] + offset] = symbol | offset << 8 | (table->freq[symbol] - 1u) << 20;
+            *slot++ = symbol | offset << 8 | (table->freq[symbol] - 1u) << 20;
     return 1;
 }
 
-int64_t efl_rans_bound(int64_t n, int lanes) { return 4 * (int64_t)lanes + 2 * n; }
+int64_t efl_rans_bound(int64_t n, int lanes) {
+    return 4 * (int64_t)lanes + 2 * n + 64;
+}
 
 uint8_t *efl_rans_encode(uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
                          const efl_rans_table *tables, int lanes) {
     uint32_t state[EFL_RANS_MAX_LANES];
     for (int lane = 0; lane < lanes; lane++) state[lane] = EFL_RANS_LOW;
-    for (int64_t i = n - 1; i >= 0; i--) {
-        const efl_rans_table *table = tables + (contexts ? contexts[i] : 0);
-        const uint32_t freq = table->freq[symbols[i]], start = table->start[symbols[i]];
-        uint32_t x = state[i % lanes];
+    while (n > 0) {
+        if (n % EFL_RANS_MAX_LANES == 0 && lanes == EFL_RANS_MAX_LANES && efl_kernels->rans_encode != NULL) {
+            end = efl_kernels->rans_encode(state, end, symbols, contexts, n, tables->span, tables->reciprocal,
+                                           sizeof *tables / sizeof *tables->span);
+            break;
+        }
+        n--;
+        const uint32_t span = tables[contexts ? contexts[n] : 0].span[symbols[n]], freq = span & 0xFFFF;
+        uint32_t x = state[n % lanes];
         if (x >> 20 >= freq) {
             *--end = (uint8_t)(x >> 8);
             *--end = (uint8_t)x;
             x >>= 16;
         }
-        state[i % lanes] = ((x / freq) << EFL_RANS_BITS) + x % freq + start;
+        state[n % lanes] = ((x / freq) << EFL_RANS_BITS) + x % freq + (span >> 16);
     }
     for (int lane = lanes - 1; lane >= 0; lane--)
         for (int byte = 3; byte >= 0; byte--) *--end = (uint8_t)(state[lane] >> (8 * byte));
@@ -91,7 +106,10 @@ int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8
 
 int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
                     const efl_rans_slots *slots) {
-    for (int64_t i = 0; i < n; i++) {
+    int64_t i = 0;
+    if (decoder->lanes == EFL_RANS_MAX_LANES && efl_kernels->rans_decode != NULL)
+        i = efl_kernels->rans_decode(decoder->state, &decoder->next, decoder->end, symbols, contexts, n, slots->slot);
+    for (; i < n; i++) {
         uint32_t *state = decoder->state + i % decoder->lanes;
         const uint32_t slot = slots[contexts ? contexts[i] : 0].slot[*state & (EFL_RANS_TOTAL - 1)];
         uint32_t x = ((slot >> 20) + 1) * (*state >> EFL_RANS_BITS) + ((slot >> 8) & 0xFFF);

@@ -16,12 +16,14 @@
 
 #define EFL_RANS_BITS 12
 #define EFL_RANS_TOTAL (1 << EFL_RANS_BITS)
-#define EFL_RANS_LOW (1u << 16) /* states lie in [2^16, 2^32) */
+#define EFL_RANS_LOW (1u << 16)  /* states lie in [2^16, 2^32) */
 #define EFL_RANS_MAX_LANES 32   /* lanes is 1, 8 or 32 */
 
-/* One context's symbols: frequencies of all 256 sum to EFL_RANS_TOTAL, start is the sum of those before. */
+/* One context's symbols: frequencies of all 256 sum to EFL_RANS_TOTAL. For the encoder: span is freq | start << 16, start
+ * the sum of those before; reciprocal is floor((2^32 - 1) / freq). */
 typedef struct {
-    uint16_t freq[256], start[256];
+    uint16_t freq[256];
+    uint32_t span[256], reciprocal[256];
 } efl_rans_table;
 
 /* The same for decoding: for each of 4096 slots, symbol | (slot - start) << 8 | (freq - 1) << 20. */
@@ -36,12 +38,13 @@ typedef struct {
 } efl_rans_decoder;
 
 /* Frequencies close to counts / their sum: every symbol that occurs gets 1 at least, no other gets any. All counts 0:
- * everything goes to symbol 0. Fills start too. */
+ * everything goes to symbol 0. */
 void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]);
-/* 0 if the frequencies do not sum to EFL_RANS_TOTAL; fills start and the slots. */
-int efl_rans_expand(efl_rans_table *table, efl_rans_slots *slots);
+/* Both from frequencies; 0 if they do not sum to EFL_RANS_TOTAL. */
+int efl_rans_prepare_encoder(efl_rans_table *table);
+int efl_rans_prepare_decoder(const efl_rans_table *table, efl_rans_slots *slots);
 
-/* The most bytes that n symbols can take. */
+/* The most bytes that n symbols can take, and what the vectors may scribble on below. */
 int64_t efl_rans_bound(int64_t n, int lanes);
 /* Writes the stream of n symbols so that it ends just before `end`, and returns its first byte. contexts(n) index
  * tables, NULL is context 0 everywhere. Every symbol must have a frequency in its table; `efl_rans_bound` bytes before

@@ -17,6 +17,8 @@
 #include "pointwise.c"
 #include "rows.c"
 #include "strided.c"
+#include "rans.c"
+#include "symbols.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -71,4 +73,9 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .gru_blend = gru_blend,
     .gru_blend_backward = gru_blend_backward,
     .gru_gates_backward = gru_gates_backward,
+    .quantize = quantize,
+    .add_symbols = add_symbols,
+    .take_symbols = take_symbols,
+    .rans_decode = EFL_RANS_DECODE,
+    .rans_encode = EFL_RANS_ENCODE,
 };

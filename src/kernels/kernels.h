@@ -60,6 +60,16 @@ typedef enum {
 
 typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
 
+#define EFL_ESCAPE 255 /* the symbol of what no other can express */
+#define EFL_LARGEST_MAGNITUDE 127
+
+/* Of a quantized vector: how often each symbol occurs; and, where |x| was rounded to 1, 2, more steps, the sum of
+ * |x| - what it was rounded to, in 1/256 steps. Integers, so that every instruction set sums to the same. */
+typedef struct {
+    uint64_t symbol[256];
+    int64_t excess[3];
+} efl_symbol_counts;
+
 typedef struct {
     const char *isa;
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
@@ -151,6 +161,22 @@ typedef struct {
     /* gates: r in, dr out. dkept NULL (reset_after): kept becomes its gradient; else dh += r dkept. */
     void (*gru_gates_backward)(float *gates, float *kept, const float *dkept, const float *h_before, float *dh,
                                int64_t batch, int64_t hidden);
+
+    /* Symbols of x(N) / step, inverse = 1 / step: 0; 2k - 1 for k steps, 2k for -k; EFL_ESCAPE beyond
+     * EFL_LARGEST_MAGNITUDE. k = floor(|x| inverse + rounding). Adds to counts. */
+    void (*quantize)(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
+                     int64_t n);
+    void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n); /* += table[symbol] */
+    void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);      /* = table[symbol] */
+
+    /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
+     * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */
+    int64_t (*rans_decode)(uint32_t *state, const uint8_t **next, const uint8_t *end, uint8_t *symbols,
+                           const uint8_t *contexts, int64_t n, const uint32_t *slots);
+    /* n is a multiple of 32; a context's spans and reciprocals are `stride` words after those of the one before.
+     * May scribble on the 32 bytes before the stream. */
+    uint8_t *(*rans_encode)(uint32_t *state, uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
+                            const uint32_t *spans, const uint32_t *reciprocals, int64_t stride);
 } efl_kernel_table;
 
 extern const efl_kernel_table *efl_kernels;

@@ -1,0 +1,282 @@
+"""What the entropy-coded codecs share: one step for the whole update, symbols, rANS, and a format that trusts nobody.
+
+    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | table
+    | escapes u32, if any | rANS stream | escapes' values, float32 each
+
+little-endian. `form` has RAW (then float32s follow and nothing else) or says how many lanes the stream has, whether
+kept coordinates are float32, and whether there are escapes: coordinates too large for a symbol, written as they are.
+Every length follows from P and the plan's tensors. Decoding is integer work and one float32 product a coordinate, so
+all machines decode the same bits; a payload that fails half way is taken back exactly, by adding it with the opposite
+sign.
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from .. import _core
+from ..accumulator import SCALE, Accumulator
+from ..errors import CodecError, UsageError
+from .base import Codec
+from .sections import Sections, check_exact, finite, kept_from_bytes, kept_to_bytes
+from .step_search import MAX_STEP, MIN_STEP, clip_step, search
+from .tables import ESCAPE, best_table, cost_bits, read_table
+
+BLOCK = 65536  # coordinates decoded at a time
+LANES = (1, 8, 32)
+RAW, ESCAPES, WIDE = 0x80, 0x10, 0x20
+_HEAD = struct.Struct("<IBf")
+_RAW_HEAD = struct.Struct("<IB")
+_CRC = struct.Struct("<I")
+_NOWHERE = np.zeros(0, np.intp)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A payload taken apart; `own` are the quantizer's numbers, `values` the escapes'."""
+
+    step: np.float32
+    own: tuple[float, ...]
+    kept: np.ndarray
+    frequencies: np.ndarray
+    lanes: int
+    stream: memoryview
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The coded part of a delta at one step."""
+
+    step: np.float32
+    own: bytes
+    symbols: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Decoded `symbols` of the coded coordinates `start` on, which lie at `where` in the vector, one run; `escaped` are
+    the vector's coordinates of escapes among them, `values` theirs. Valid until the next piece."""
+
+    start: int
+    symbols: np.ndarray
+    where: slice
+    escaped: np.ndarray
+    values: np.ndarray
+
+
+def to_fixed(values: np.ndarray) -> np.ndarray:
+    """float32 to the accumulator's int64."""
+    return np.rint(values.astype(np.float64) * SCALE).astype(np.int64)
+
+
+class EntropyCoded(Codec):
+    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a coordinate;
+    `exact` (which tensors are kept, see sections.py); `max_bytes`."""
+
+    default_step = 5.0
+    OWN: struct.Struct  # the quantizer's own numbers
+
+    def __init__(
+        self, step: float | None = None, bits: float | None = None, exact: str = "vectors", max_bytes: int | None = None
+    ) -> None:
+        super().__init__(max_bytes)
+        for option, value, most in (("step", step, 1e6), ("bits", bits, 32)):
+            if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
+                raise UsageError(f"{self.name}: {option} is {value!r}: give a number above 0, at most {most:g}")
+        if step is not None and bits is not None:
+            raise UsageError(f"{self.name}: step and bits say the same thing twice: give one")
+        self.step, self.bits, self.exact = step or self.default_step, bits, check_exact(exact)
+
+    # The quantizer
+
+    @abstractmethod
+    def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
+        """Symbols of `x` at this step."""
+
+    @abstractmethod
+    def _check_own(self, parsed: Parsed) -> None:
+        """CodecError if the quantizer's own numbers are none."""
+
+    @abstractmethod
+    def _largest(self, parsed: Parsed) -> float:
+        """A bound of what any symbol of the table stands for."""
+
+    @abstractmethod
+    def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
+        """Into `out` (n,) float32 what `symbols` (n,), those of coordinates `start` on, stand for; 0 for escapes."""
+
+    @abstractmethod
+    def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
+        """Add to `acc` (n,) int64 `weight` times `to_fixed` of that."""
+
+    # Encoding
+
+    def bound(self, num_params: int) -> int:
+        return _RAW_HEAD.size + 4 * num_params
+
+    def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
+        delta = self._check_delta(delta)
+        sections = Sections(self.tensors, self.exact, len(delta))
+        x = sections.gather(delta, sections.coded)
+        kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
+        budget = self._budget(len(delta))
+        if budget is None:
+            payload = self._write(self._quantize(x, self._default_step(x, rms)), x, kept, wide)
+        else:
+            payload = search(
+                float(np.abs(x).max(initial=0)), budget, lambda step: self._size(self._quantize(x, step), kept),
+                lambda step: self._write(self._quantize(x, step), x, kept, wide),
+            )  # fmt: skip
+        raw = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
+        best = min(payload, raw, key=len)
+        self._check_budget(len(best))
+        return best
+
+    def _budget(self, num_params: int) -> int | None:
+        """The bytes that the payload may have, if they decide the step."""
+        if self.bits is None:
+            return self.max_bytes
+        wanted = max(1, int(self.bits * num_params / 8))
+        return wanted if self.max_bytes is None else min(wanted, self.max_bytes)
+
+    def _default_step(self, x: np.ndarray, rms: float | None) -> np.float32:
+        scale = _core.rms(x) if rms is None or not rms > 0 else rms
+        return clip_step(self.step * scale)
+
+    def _size(self, q: Quantized, kept: bytes) -> float:
+        """About the bytes of `_write`."""
+        table, frequencies = best_table(q.counts)
+        stream = cost_bits(q.counts, frequencies) / 8
+        fixed = _HEAD.size + self.OWN.size + len(kept) + len(table) + 2 * _lanes_for(stream)
+        return fixed + stream + (4 + 4 * int(q.counts[ESCAPE]) if q.counts[ESCAPE] else 0)
+
+    def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
+        table, frequencies = best_table(q.counts)
+        lanes = _lanes_for(cost_bits(q.counts, frequencies) / 8)
+        form = LANES.index(lanes) | (WIDE if wide else 0)
+        escaped = b""
+        if q.counts[ESCAPE]:
+            form |= ESCAPES
+            escaped = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
+            table += struct.pack("<I", len(escaped) // 4)
+        stream = _core.rans_encode(q.symbols, None, frequencies[None], lanes)
+        head = _HEAD.pack(0, form, q.step)[_CRC.size :]
+        return _seal(b"".join((head, q.own, kept, table, stream, escaped)))
+
+    # Decoding
+
+    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+        sections = Sections(self.tensors, self.exact, num_params)
+        parsed = self._parse(payload, sections, num_params)
+        if isinstance(parsed, np.ndarray):
+            return parsed
+        out = np.zeros(num_params, np.float32)
+        for piece in _pieces(parsed, sections):
+            self._take(parsed, piece.symbols, piece.start, out[piece.where])
+            out[piece.escaped] = piece.values
+        for where, values in sections.scatter(parsed.kept):
+            out[where] = values
+        return out
+
+    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+        sections = Sections(self.tensors, self.exact, accumulator.acc.size)
+        parsed = self._parse(payload, sections, accumulator.acc.size)
+        if isinstance(parsed, np.ndarray):
+            return accumulator.add_f32(memoryview(parsed.view(np.uint8)), weight)
+        peaks = [float(np.abs(values).max(initial=0)) for values in (parsed.kept, parsed.values)]
+        with accumulator.admit(max(self._largest(parsed), *peaks), weight) as acc:
+            added = 0
+            try:
+                for piece in _pieces(parsed, sections):
+                    self._add_piece(parsed, piece, weight, acc)
+                    added += 1
+            except CodecError:
+                for piece in islice(_pieces(parsed, sections), added):
+                    self._add_piece(parsed, piece, -weight, acc)
+                raise
+            for where, values in sections.scatter(parsed.kept):
+                acc[where] += to_fixed(values) * weight
+
+    def _add_piece(self, parsed: Parsed, piece: Piece, weight: int, acc: np.ndarray) -> None:
+        self._add(parsed, piece.symbols, piece.start, weight, acc[piece.where])
+        acc[piece.escaped] += to_fixed(piece.values) * weight
+
+    def _parse(self, payload: bytes, sections: Sections, num_params: int) -> Parsed | np.ndarray:
+        """What `payload` says, or the (P,) float32 vector itself if it is raw; CodecError if malformed."""
+        view = memoryview(payload)
+        if len(view) < _RAW_HEAD.size or _core.crc32c(view[_CRC.size :]) != _CRC.unpack_from(view)[0]:
+            raise CodecError(f"{self.name}: payload fails its CRC32C: dropped")
+        form = view[_CRC.size]
+        if form == RAW:
+            self._check_length(payload, self.bound(num_params))
+            return np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False)
+        if form & ~(3 | ESCAPES | WIDE) or form & 3 >= len(LANES):
+            raise CodecError(f"{self.name}: payload of unknown form {form}: update edgefl on this side")
+        try:
+            return self._parse_coded(view, form, sections)
+        except (struct.error, ValueError) as error:
+            raise CodecError(f"{self.name}: payload is cut off or malformed ({error}): dropped") from None
+
+    def _parse_coded(self, view: memoryview, form: int, sections: Sections) -> Parsed:
+        step = np.float32(_HEAD.unpack_from(view)[2])
+        if not MIN_STEP <= step <= MAX_STEP:
+            raise CodecError(f"{self.name}: step {step} is out of bounds: dropped")
+        own = self.OWN.unpack_from(view, _HEAD.size)
+        at = _HEAD.size + self.OWN.size
+        kept_size = sections.num_kept * (4 if form & WIDE else 2)
+        kept = kept_from_bytes(view[at : at + kept_size], bool(form & WIDE), sections.num_kept)
+        at += kept_size
+        frequencies, used = read_table(view[at:])
+        at += used
+        end = len(view)
+        values = np.zeros(0, np.float32)
+        if form & ESCAPES:
+            count = struct.unpack_from("<I", view, at)[0]
+            at, end = at + 4, end - 4 * count
+            if count > sections.num_coded or end < at:
+                raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
+            values = finite(np.frombuffer(view[end:], "<f4").astype(np.float32, copy=False))
+        parsed = Parsed(step, own, kept, frequencies, LANES[form & 3], view[at:end], values)
+        self._check_own(parsed)
+        return parsed
+
+
+def _seal(rest: bytes) -> bytes:
+    return _CRC.pack(_core.crc32c(rest)) + rest
+
+
+def _lanes_for(stream_bytes: float) -> int:
+    """A lane costs about two bytes; more of them are faster."""
+    return 32 if stream_bytes >= 8192 else 8 if stream_bytes >= 1024 else 1
+
+
+def _pieces(parsed: Parsed, sections: Sections) -> Iterator[Piece]:
+    """All of the stream, a block and within it a run at a time; CodecError if it is not what it should be."""
+    symbols = np.empty(min(BLOCK, sections.num_coded), np.uint8)
+    used = 0
+    try:
+        stream = _core.RansDecoder(parsed.stream, parsed.frequencies[None], parsed.lanes)
+        for start in range(0, sections.num_coded, BLOCK):
+            block = symbols[: sections.num_coded - start]
+            stream.next(block)
+            for inside, where in sections.pieces(start, start + len(block)):
+                part = block[inside]
+                escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE
+                values = parsed.values[used : used + len(escaped)]
+                used += len(escaped)
+                if len(values) < len(escaped):
+                    raise CodecError("payload has fewer escapes than its symbols say: dropped")
+                yield Piece(start + inside.start, part, where, escaped, values)
+        stream.finish()
+    except ValueError as error:
+        raise CodecError(f"payload is malformed: {error}: dropped") from None
+    if used < len(parsed.values):
+        raise CodecError("payload has more escapes than its symbols say: dropped")

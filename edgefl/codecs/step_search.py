@@ -8,7 +8,7 @@ import numpy as np
 
 MIN_STEP, MAX_STEP = 2.0**-120, 2.0**60
 HALVINGS = 14  # of a factor 2^24 between the finest and the coarsest step: within 0.1 %
-COARSER = 1.005  # where the estimate was too low
+COARSER = 1.001  # where the estimate was too low
 
 
 def clip_step(step: float) -> np.float32:

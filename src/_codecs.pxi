@@ -113,6 +113,59 @@ def take_symbols(float[::1] out not None, const uint8_t[::1] symbols not None, c
             efl_kernels.take_symbols(&out[0], &symbols[0], &table[0], n)
 
 
+def count_symbols(const uint8_t[::1] symbols not None, const uint8_t[::1] contexts, Py_ssize_t tables):
+    """(tables, 256) uint64: how often each symbol occurs in each context; None: all are in context 0."""
+    counts = np.zeros((tables, 256), np.uint64)
+    cdef uint64_t[:, ::1] view = counts
+    cdef int64_t n = symbols.shape[0]
+    _check_contexts(contexts, n, tables)
+    if n:
+        with nogil:
+            efl_kernels.count_symbols(&view[0, 0], &symbols[0], &contexts[0] if contexts is not None else NULL, n)
+    return counts
+
+
+def dither_quantize(const float[::1] x not None, uint8_t[::1] symbols not None, float inverse, uint64_t seed):
+    """As `quantize`, with dither from `seed`; nothing is counted."""
+    cdef int64_t n = x.shape[0]
+    if symbols.shape[0] != n:
+        raise ValueError("symbols must be as long as x")
+    if n:
+        with nogil:
+            efl_kernels.dither_quantize(&symbols[0], &x[0], inverse, seed, n)
+
+
+def dither_contexts(uint8_t[::1] contexts not None, int bits, uint64_t seed, int64_t start):
+    """The first `bits`, 1 to 8, of the dither of coordinates `start` on."""
+    cdef int64_t n = contexts.shape[0]
+    if not 1 <= bits <= 8:
+        raise ValueError("bits must be 1 to 8")
+    if n:
+        with nogil:
+            efl_kernels.dither_contexts(&contexts[0], bits, seed, start, n)
+
+
+def dither_take(float[::1] out not None, const uint8_t[::1] symbols not None, float step, uint64_t seed, int64_t start):
+    """out[i] = (symbol i - dither of coordinate start + i) step; 0 for escapes."""
+    cdef int64_t n = out.shape[0]
+    if symbols.shape[0] != n:
+        raise ValueError("symbols must be as long as out")
+    if n:
+        with nogil:
+            efl_kernels.dither_take(&out[0], &symbols[0], step, seed, start, n)
+
+
+def dither_add(int64_t[::1] acc not None, const uint8_t[::1] symbols not None, float step, int64_t weight,
+               uint64_t seed, int64_t start):
+    """acc[i] += weight * rint(dither_take[i] * 2**30)."""
+    cdef int64_t n = acc.shape[0]
+    if symbols.shape[0] != n:
+        raise ValueError("symbols must be as long as acc")
+    if n:
+        with nogil:
+            efl_kernels.dither_add(&acc[0], &symbols[0], step, weight, seed, start, n)
+
+
 # ---- rANS
 
 def rans_normalise(const uint64_t[::1] counts not None):

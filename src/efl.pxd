@@ -105,6 +105,16 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n) noexcept nogil
         void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n) noexcept nogil
 
+        void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts,
+                              int64_t n) noexcept nogil
+        void (*dither_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
+                                int64_t n) noexcept nogil
+        void (*dither_contexts)(uint8_t *contexts, int bits, uint64_t seed, int64_t start, int64_t n) noexcept nogil
+        void (*dither_take)(float *y, const uint8_t *symbols, float step, uint64_t seed, int64_t start,
+                            int64_t n) noexcept nogil
+        void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed,
+                           int64_t start, int64_t n) noexcept nogil
+
     const efl_kernel_table *efl_kernels
 
 cdef extern from "codecs/rans.h" nogil:

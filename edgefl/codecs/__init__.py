@@ -12,6 +12,7 @@ CODECS = {
     "raw32": "edgefl.codecs.raw32:Raw32",
     "f16": "edgefl.codecs.f16:F16",
     "ecq": "edgefl.codecs.ecq:Ecq",
+    "ecq-dither": "edgefl.codecs.ecq_dither:EcqDither",
 }
 
 __all__ = ["CODECS", "Codec", "get", "name_of"]

@@ -37,7 +37,7 @@ class Ecq(EntropyCoded):
         found = [counts[1:3].sum(), counts[3:5].sum(), counts[5:ESCAPE].sum()]
         mean = [FRACTION * float(e) / (256 * max(1, int(c))) for e, c in zip(excess, found, strict=True)]
         own = self.OWN.pack(*(min(FRACTION - 1, max(-FRACTION, round(m))) for m in mean))
-        return Quantized(step, own, symbols, counts)
+        return Quantized(step, own, symbols, None, counts[None])
 
     def _values(self, parsed: Parsed) -> np.ndarray:
         """(256,) float32: what each symbol stands for."""
@@ -47,11 +47,11 @@ class Ecq(EntropyCoded):
         return values
 
     def _check_own(self, parsed: Parsed) -> None:
-        if not np.isfinite(self._values(parsed)).all():
-            raise CodecError("ecq: step is out of bounds: dropped")
+        if len(parsed.frequencies) != 1 or not np.isfinite(self._values(parsed)).all():
+            raise CodecError("ecq: step is out of bounds, or more than one table: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(self._values(parsed)[parsed.frequencies > 0]).max())
+        return float(np.abs(self._values(parsed)[parsed.frequencies.any(axis=0)]).max())
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, self._values(parsed))
@@ -62,5 +62,5 @@ class Ecq(EntropyCoded):
     def _table(self, parsed: Parsed) -> np.ndarray:
         """(256,) int64 of `_values`; symbols that don't occur may be too large for it, and count as 0."""
         values = self._values(parsed)
-        values[parsed.frequencies == 0] = 0
+        values[~parsed.frequencies.any(axis=0)] = 0
         return to_fixed(values)

@@ -1,6 +1,6 @@
 """What the entropy-coded codecs share: one step for the whole update, symbols, rANS, and a format that trusts nobody.
 
-    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | table
+    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | tables u8 | tables
     | escapes u32, if any | rANS stream | escapes' values, float32 each
 
 little-endian. `form` has RAW (then float32s follow and nothing else) or says how many lanes the stream has, whether
@@ -26,7 +26,7 @@ from ..errors import CodecError, UsageError
 from .base import Codec
 from .sections import Sections, check_exact, finite, kept_from_bytes, kept_to_bytes
 from .step_search import MAX_STEP, MIN_STEP, clip_step, search
-from .tables import ESCAPE, best_table, cost_bits, read_table
+from .tables import ESCAPE, best_tables, read_tables
 
 BLOCK = 65536  # coordinates decoded at a time
 LANES = (1, 8, 32)
@@ -52,12 +52,18 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Quantized:
-    """The coded part of a delta at one step."""
+    """The coded part of a delta at one step: `symbols` (n,), the `contexts` (n,) that name their tables (None: all the
+    first one), and how often each symbol occurs in each context, `counts` (K, 256)."""
 
     step: np.float32
     own: bytes
     symbols: np.ndarray
+    contexts: np.ndarray | None
     counts: np.ndarray
+
+    @property
+    def escapes(self) -> int:
+        return int(self.counts[:, ESCAPE].sum())
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,10 @@ class EntropyCoded(Codec):
     @abstractmethod
     def _check_own(self, parsed: Parsed) -> None:
         """CodecError if the quantizer's own numbers are none."""
+
+    def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
+        """The contexts (n,) of coordinates `start` on, as `_quantize` gave them."""
+        return None
 
     @abstractmethod
     def _largest(self, parsed: Parsed) -> float:
@@ -153,23 +163,23 @@ class EntropyCoded(Codec):
 
     def _size(self, q: Quantized, kept: bytes) -> float:
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
-        table, frequencies = best_table(q.counts)
-        stream = 1.0003 * cost_bits(q.counts, frequencies) / 8
-        fixed = _HEAD.size + self.OWN.size + len(kept) + len(table) + 2 * _lanes_for(stream)
-        return fixed + stream + (4 + 4 * int(q.counts[ESCAPE]) if q.counts[ESCAPE] else 0)
+        tables, _, bits = best_tables(q.counts)
+        stream = 1.0003 * bits / 8
+        fixed = _HEAD.size + self.OWN.size + len(kept) + len(tables) + 2 * _lanes_for(stream)
+        return fixed + stream + (4 + 4 * q.escapes if q.escapes else 0)
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
-        table, frequencies = best_table(q.counts)
-        lanes = _lanes_for(cost_bits(q.counts, frequencies) / 8)
+        tables, frequencies, bits = best_tables(q.counts)
+        lanes = _lanes_for(bits / 8)
         form = LANES.index(lanes) | (WIDE if wide else 0)
         escaped = b""
-        if q.counts[ESCAPE]:
+        if q.escapes:
             form |= ESCAPES
             escaped = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
-            table += struct.pack("<I", len(escaped) // 4)
-        stream = _core.rans_encode(q.symbols, None, frequencies[None], lanes)
+            tables += struct.pack("<I", q.escapes)
+        stream = _core.rans_encode(q.symbols, q.contexts, frequencies, lanes)
         head = _HEAD.pack(0, form, q.step)[_CRC.size :]
-        return _seal(b"".join((head, q.own, kept, table, stream, escaped)))
+        return _seal(b"".join((head, q.own, kept, tables, stream, escaped)))
 
     # Decoding
 
@@ -179,7 +189,7 @@ class EntropyCoded(Codec):
         if isinstance(parsed, np.ndarray):
             return parsed
         out = np.zeros(num_params, np.float32)
-        for piece in _pieces(parsed, sections):
+        for piece in self._pieces(parsed, sections):
             self._take(parsed, piece.symbols, piece.start, out[piece.where])
             out[piece.escaped] = piece.values
         for where, values in sections.scatter(parsed.kept):
@@ -195,15 +205,38 @@ class EntropyCoded(Codec):
         with accumulator.admit(max(self._largest(parsed), *peaks), weight) as acc:
             added = 0
             try:
-                for piece in _pieces(parsed, sections):
+                for piece in self._pieces(parsed, sections):
                     self._add_piece(parsed, piece, weight, acc)
                     added += 1
             except CodecError:
-                for piece in islice(_pieces(parsed, sections), added):
+                for piece in islice(self._pieces(parsed, sections), added):
                     self._add_piece(parsed, piece, -weight, acc)
                 raise
             for where, values in sections.scatter(parsed.kept):
                 acc[where] += to_fixed(values) * weight
+
+    def _pieces(self, parsed: Parsed, sections: Sections) -> Iterator[Piece]:
+        """All of the stream, a block and within it a run at a time; CodecError if it is not what it should be."""
+        symbols = np.empty(min(BLOCK, sections.num_coded), np.uint8)
+        used = 0
+        try:
+            stream = _core.RansDecoder(parsed.stream, parsed.frequencies, parsed.lanes)
+            for start in range(0, sections.num_coded, BLOCK):
+                block = symbols[: sections.num_coded - start]
+                stream.next(block, self._contexts(parsed, start, len(block)))
+                for inside, where in sections.pieces(start, start + len(block)):
+                    part = block[inside]
+                    escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE
+                    values = parsed.values[used : used + len(escaped)]
+                    used += len(escaped)
+                    if len(values) < len(escaped):
+                        raise CodecError("payload has fewer escapes than its symbols say: dropped")
+                    yield Piece(start + inside.start, part, where, escaped, values)
+            stream.finish()
+        except ValueError as error:
+            raise CodecError(f"payload is malformed: {error}: dropped") from None
+        if used < len(parsed.values):
+            raise CodecError("payload has more escapes than its symbols say: dropped")
 
     def _add_piece(self, parsed: Parsed, piece: Piece, weight: int, acc: np.ndarray) -> None:
         self._add(parsed, piece.symbols, piece.start, weight, acc[piece.where])
@@ -234,7 +267,7 @@ class EntropyCoded(Codec):
         kept_size = sections.num_kept * (4 if form & WIDE else 2)
         kept = kept_from_bytes(view[at : at + kept_size], bool(form & WIDE), sections.num_kept)
         at += kept_size
-        frequencies, used = read_table(view[at:])
+        frequencies, used = read_tables(view[at:])
         at += used
         end = len(view)
         values = np.zeros(0, np.float32)
@@ -256,27 +289,3 @@ def _seal(rest: bytes) -> bytes:
 def _lanes_for(stream_bytes: float) -> int:
     """A lane costs about two bytes; more of them are faster."""
     return 32 if stream_bytes >= 4096 else 8 if stream_bytes >= 1024 else 1
-
-
-def _pieces(parsed: Parsed, sections: Sections) -> Iterator[Piece]:
-    """All of the stream, a block and within it a run at a time; CodecError if it is not what it should be."""
-    symbols = np.empty(min(BLOCK, sections.num_coded), np.uint8)
-    used = 0
-    try:
-        stream = _core.RansDecoder(parsed.stream, parsed.frequencies[None], parsed.lanes)
-        for start in range(0, sections.num_coded, BLOCK):
-            block = symbols[: sections.num_coded - start]
-            stream.next(block)
-            for inside, where in sections.pieces(start, start + len(block)):
-                part = block[inside]
-                escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE
-                values = parsed.values[used : used + len(escaped)]
-                used += len(escaped)
-                if len(values) < len(escaped):
-                    raise CodecError("payload has fewer escapes than its symbols say: dropped")
-                yield Piece(start + inside.start, part, where, escaped, values)
-        stream.finish()
-    except ValueError as error:
-        raise CodecError(f"payload is malformed: {error}: dropped") from None
-    if used < len(parsed.values):
-        raise CodecError("payload has more escapes than its symbols say: dropped")

@@ -15,6 +15,7 @@ from ..errors import CodecError
 TOTAL = 4096
 ESCAPE = 255
 EXPLICIT, GEOMETRIC = 0, 1
+MAX_TABLES = 16
 
 
 def cost_bits(counts: np.ndarray, frequencies: np.ndarray) -> float:
@@ -32,6 +33,27 @@ def best_table(counts: np.ndarray) -> tuple[bytes, np.ndarray]:
     if (parameters := _fit_geometric(counts)) is not None:
         candidates.append((bytes([GEOMETRIC, *parameters]), geometric(*parameters)))
     return min(candidates, key=lambda c: 8 * len(c[0]) + cost_bits(counts, c[1]))
+
+
+def best_tables(counts: np.ndarray) -> tuple[bytes, np.ndarray, float]:
+    """For each row of `counts` (K, 256) its best table: their bytes after K, their frequencies (K, 256), and the bits
+    that all symbols take."""
+    found = [best_table(row) for row in counts]
+    frequencies = np.stack([f for _, f in found])
+    bits = sum(cost_bits(row, f) for row, f in zip(counts, frequencies, strict=True))
+    return b"".join((bytes([len(found)]), *(data for data, _ in found))), frequencies, bits
+
+
+def read_tables(data: memoryview) -> tuple[np.ndarray, int]:
+    """The (K, 256) frequencies that `best_tables` wrote, and how many bytes they took; CodecError if malformed."""
+    if not data or not 1 <= data[0] <= MAX_TABLES:
+        raise CodecError("payload without frequency tables, or with too many: dropped")
+    tables, at = [], 1
+    for _ in range(data[0]):
+        frequencies, used = read_table(data[at:])
+        tables.append(frequencies)
+        at += used
+    return np.stack(tables), at
 
 
 def read_table(data: memoryview) -> tuple[np.ndarray, int]:

@@ -19,6 +19,7 @@
 #include "strided.c"
 #include "rans.c"
 #include "symbols.c"
+#include "dither.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -76,6 +77,11 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .quantize = quantize,
     .add_symbols = add_symbols,
     .take_symbols = take_symbols,
+    .count_symbols = count_symbols,
+    .dither_contexts = dither_contexts,
+    .dither_quantize = dither_quantize,
+    .dither_take = dither_take,
+    .dither_add = dither_add,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,
 };

@@ -168,6 +168,15 @@ typedef struct {
                      int64_t n);
     void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n); /* += table[symbol] */
     void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);      /* = table[symbol] */
+    /* counts(K,256) += how often each symbol occurs in each context; contexts NULL: all in 0. */
+    void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);
+    /* The same with dither from `seed`; take and add decode coordinates start to start + n, escapes as 0; add is
+     * += weight llrint(. 2^30). A coordinate's context is the first bits, 1 to 8, of its dither. */
+    void (*dither_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
+    void (*dither_contexts)(uint8_t *contexts, int bits, uint64_t seed, int64_t start, int64_t n);
+    void (*dither_take)(float *y, const uint8_t *symbols, float step, uint64_t seed, int64_t start, int64_t n);
+    void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed, int64_t start,
+                       int64_t n);
 
     /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
      * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */

@@ -47,6 +47,11 @@ static void quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x
     }
 }
 
+/* counts(K,256) += how often each symbol occurs in each context. A context of NULL is 0. */
+static void count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n) {
+    for (int64_t i = 0; i < n; i++) counts[(contexts ? contexts[i] : 0) << 8 | symbols[i]]++;
+}
+
 static void add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n) {
     for (int64_t i = 0; i < n; i++) acc[i] = (int64_t)((uint64_t)acc[i] + (uint64_t)table[symbols[i]]);
 }

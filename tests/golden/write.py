@@ -1,0 +1,45 @@
+"""Writes the golden payloads. Run by hand, once for a new codec; what is there must decode to the same bits for ever.
+
+    python tests/golden/write.py CODEC...
+
+A payload that exists is not written again: a format that changes gets a new wire id or form.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgefl import codecs
+
+FOLDER = Path(__file__).parent
+SIZE = 3001
+RMS = 2.0**-12  # of the delta without its outlier
+
+
+def delta() -> np.ndarray:
+    """(SIZE,) float32, made of integers alone: heavy tails, exact zeros, one coordinate that no symbol expresses."""
+    n = np.arange(SIZE, dtype=np.int64)
+    mixed = (n * 2654435761 + 12345) % 4294967296 >> 12
+    centred = (mixed % 2001 - 1000).astype(np.float32)
+    values = np.where(mixed % 4 == 0, 0, centred**3 / np.float32(2**40))
+    values[1234] = 5.5
+    return values.astype(np.float32)
+
+
+def main(names: list[str]) -> None:
+    """One payload and its decoded float32 bytes a codec."""
+    for name in names:
+        path = FOLDER / f"{name}.payload"
+        if path.exists():
+            sys.exit(f"{path} exists: golden payloads are never written again")
+        codec = codecs.get(name)
+        payload = codec.encode(delta(), rms=RMS)
+        path.write_bytes(payload)
+        (FOLDER / f"{name}.decoded").write_bytes(codec.decode(payload, SIZE).astype("<f4").tobytes())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

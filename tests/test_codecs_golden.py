@@ -1,0 +1,41 @@
+"""Payloads of former releases decode to the same bits, for ever. tests/golden/write.py writes those of a new codec."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefl import codecs
+from edgefl.accumulator import SCALE, Accumulator
+
+FOLDER = Path(__file__).parent / "golden"
+SPEC = spec_from_file_location("golden_write", FOLDER / "write.py")
+assert SPEC is not None and SPEC.loader is not None
+WRITE = module_from_spec(SPEC)
+SPEC.loader.exec_module(WRITE)
+
+
+@pytest.mark.parametrize("name", sorted(codecs.CODECS))
+def test_golden_payload_decodes_to_the_same_bits(name):
+    payload = (FOLDER / f"{name}.payload").read_bytes()
+    decoded = (FOLDER / f"{name}.decoded").read_bytes()
+    assert codecs.get(name).decode(payload, WRITE.SIZE).astype("<f4").tobytes() == decoded
+    accumulator = Accumulator(WRITE.SIZE)
+    codecs.get(name).accumulate(payload, 3, accumulator)
+    fixed = np.rint(np.frombuffer(decoded, "<f4").astype(np.float64) * SCALE).astype(np.int64)
+    assert (accumulator.acc == 3 * fixed).all()
+
+
+@pytest.mark.parametrize("name", sorted(codecs.CODECS))
+def test_golden_payload_is_what_is_written_today(name):
+    """Not a promise between releases; on one machine a change of the encoder should be meant."""
+    assert codecs.get(name).encode(WRITE.delta(), rms=WRITE.RMS) == (FOLDER / f"{name}.payload").read_bytes()
+
+
+def test_golden_payloads_are_not_written_again(monkeypatch):
+    monkeypatch.setattr(WRITE, "FOLDER", FOLDER)
+    with pytest.raises(SystemExit, match="never written again"):
+        WRITE.main(["raw32"])

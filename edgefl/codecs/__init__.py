@@ -11,6 +11,7 @@ from .base import Codec
 CODECS = {
     "raw32": "edgefl.codecs.raw32:Raw32",
     "f16": "edgefl.codecs.f16:F16",
+    "planes": "edgefl.codecs.planes:Planes",
     "ecq": "edgefl.codecs.ecq:Ecq",
     "ecq-dither": "edgefl.codecs.ecq_dither:EcqDither",
 }

@@ -1,0 +1,133 @@
+"""planes: lossless. The four bytes of each float32 in planes of their own, those that can be coded with rANS.
+
+    CRC-32C u32 of the rest | coded u8, a bit for each plane | lengths u32 of the coded planes' streams
+    | each plane, highest first: the coded ones' tables and stream, the others' bytes
+
+The sign goes to the lowest bit, so that the highest plane is the exponent: of weights it takes under three bits.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import _core
+from ..accumulator import Accumulator
+from ..errors import CodecError
+from .base import Codec
+from .tables import read_explicit, write_explicit
+
+BLOCK = 65536  # coordinates decoded at a time
+PLANES = 4
+LANES = 32
+SHORT = 1024  # below so many coordinates tables and states cost more than they save
+_HEAD = struct.Struct("<IB")
+_LENGTH = struct.Struct("<I")
+
+
+class Planes(Codec):
+    """About 3.3 bytes a coordinate of weights; never more than 4 and a header of 5."""
+
+    name = "planes"
+    wire_id = 3
+
+    def bound(self, num_params: int) -> int:
+        return _HEAD.size + PLANES * num_params
+
+    def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
+        delta = self._check_delta(delta)
+        bits = delta.view(np.uint32)
+        turned = bits << np.uint32(1) | bits >> np.uint32(31)
+        coded, lengths, bodies = 0, b"", []
+        for plane in range(PLANES):
+            symbols = (turned >> 8 * (PLANES - 1 - plane)).astype(np.uint8)
+            body = symbols.tobytes()
+            if len(delta) >= SHORT:
+                frequencies = _core.rans_normalise(_core.count_symbols(symbols, None, 1)[0])
+                shorter = b"\0" + write_explicit(frequencies)
+                shorter += _core.rans_encode(symbols, None, frequencies[None], LANES)
+                if len(shorter) + _LENGTH.size < len(body):
+                    body, coded, lengths = shorter, coded | 1 << plane, lengths + _LENGTH.pack(len(shorter))
+            bodies.append(body)
+        rest = b"".join((bytes([coded]), lengths, *bodies))
+        self._check_budget(4 + len(rest))
+        return _core.crc32c(rest).to_bytes(4, "little") + rest
+
+    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+        out = np.empty(num_params, np.float32)
+        for start, values in self._blocks(payload, num_params):
+            out[start : start + len(values)] = values
+        return out
+
+    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+        size = accumulator.acc.size
+        peak = max((_core.peak_f32(values.view(np.uint8)) for _, values in self._blocks(payload, size)), default=0.0)
+        with accumulator.admit(peak, weight) as acc:
+            for start, values in self._blocks(payload, size):
+                _core.accumulate_f32(values.view(np.uint8), weight, acc[start : start + len(values)])
+
+    def _blocks(self, payload: bytes, num_params: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(start, float32 values) of a block at a time; CodecError, maybe after the last, if malformed."""
+        try:
+            planes = _parse(memoryview(payload), num_params)
+            for start in range(0, num_params, BLOCK):
+                turned = np.zeros(min(BLOCK, num_params - start), np.uint32)
+                for plane in planes:
+                    symbols = np.empty(len(turned), np.uint8)
+                    plane.read(symbols, start)
+                    turned = turned << np.uint32(8) | symbols.astype(np.uint32)
+                values = (turned >> np.uint32(1) | turned << np.uint32(31)).view(np.float32)
+                if not np.isfinite(values).all():
+                    raise CodecError("planes: payload with NaN or infinity: its training diverged")
+                yield start, values
+            for plane in planes:
+                plane.finish()
+        except (struct.error, ValueError, IndexError) as error:
+            raise CodecError(f"planes: payload is cut off or malformed ({error}): dropped") from None
+
+
+class _RawPlane:
+    def __init__(self, data: memoryview) -> None:
+        self._data = np.frombuffer(data, np.uint8)
+
+    def read(self, symbols: np.ndarray, start: int) -> None:
+        symbols[:] = self._data[start : start + len(symbols)]
+
+    def finish(self) -> None:
+        """Its length has been checked."""
+
+
+class _CodedPlane:
+    def __init__(self, data: memoryview) -> None:
+        frequencies, used = read_explicit(data)
+        self._stream = _core.RansDecoder(data[used:], frequencies[None], LANES)
+
+    def read(self, symbols: np.ndarray, start: int) -> None:
+        self._stream.next(symbols)
+
+    def finish(self) -> None:
+        self._stream.finish()
+
+
+def _parse(view: memoryview, num_params: int) -> list[_RawPlane | _CodedPlane]:
+    crc, coded = _HEAD.unpack_from(view)
+    if _core.crc32c(view[4:]) != crc:
+        raise CodecError("planes: payload fails its CRC32C: dropped")
+    if coded >= 1 << PLANES:
+        raise CodecError(f"planes: payload of unknown form {coded}: update edgefl on this side")
+    at = _HEAD.size
+    lengths = [num_params] * PLANES
+    for plane in range(PLANES):
+        if coded >> plane & 1:
+            lengths[plane] = _LENGTH.unpack_from(view, at)[0]
+            at += _LENGTH.size
+    if at + sum(lengths) != len(view):
+        raise CodecError("planes: payload is not as long as the plan and its head say: dropped")
+    planes: list[_RawPlane | _CodedPlane] = []
+    for plane, length in enumerate(lengths):
+        data = view[at : at + length]
+        planes.append(_CodedPlane(data) if coded >> plane & 1 else _RawPlane(data))
+        at += length
+    return planes

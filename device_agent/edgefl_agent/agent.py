@@ -56,7 +56,7 @@ class Agent(LinkHost):
     def idle(self) -> None:
         """The owner's off switch."""
         paused = self._pause_file is not None and os.path.exists(self._pause_file)
-        if paused != bool(self.machine.paused):
+        if paused != bool(self.machine.status.paused):
             self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
 
     def next_will(self) -> None:

@@ -14,11 +14,9 @@ from collections.abc import Callable
 
 from .device_events import (
     CancelTraining,
-    DropUpdate,
     Failed,
     Outbox,
     Pause,
-    SaveUpdate,
     StartTraining,
     Trained,
     Training,
@@ -32,6 +30,7 @@ from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Sto
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from .protocol.parts import Splitter, fitting_part_bytes
 from .protocol.topics import Topics, check_device_id
+from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 
 
@@ -59,11 +58,12 @@ class DeviceSession:
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that were not what the protocol says
         self._rng = rng
-        self._outbox = outbox
+        self._saved = SavedUpdate(outbox)
         self._max_model_bytes = max_model_bytes
         self._intern = intern
         self._link = Connected()
-        self._bytes_down = 0
+        self._bytes_down = 0  # since the last update that is known to be counted
+        self._bytes_told = 0  # of these, what the saved update says
         self._model: tuple[str, bytes] = ("", b"")
 
     @property
@@ -201,10 +201,15 @@ class DeviceSession:
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
-            report.counted = True
-            return [Note("info", f"round {message.round}: update counted")]
+            return [Note("info", f"round {message.round}: update counted"), *self._counted(report)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
-        return [Note("warning", f"update of {self.status.trouble}"), *self._drop_update(), *self._show()]
+        return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
+
+    def _counted(self, report: UpdateReport) -> list[object]:
+        assert self.manifest is not None
+        report.counted = True
+        self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
+        return self._saved.mark_counted(report.round.attempt, durable=self.manifest.error_feedback)
 
     # The round
 
@@ -228,12 +233,11 @@ class DeviceSession:
                 return self._report(now)
             return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._show()]
         out = self._stop_work()
-        saved = self._outbox
-        if saved and (saved.manifest, saved.round, saved.version) != (round.manifest, round.round, round.version):
-            out += self._drop_update()
+        if not self._saved.serves(round):
+            out += self._saved.drop(round)
         if not asked or self.status.paused or self.status.gave_up(round):
             return [*out, *self._show()]
-        if self._outbox:
+        if self._saved.outbox:
             return [*out, *self._report(now)]
         if self._model[0] == round.model_sha256:
             return [*out, *self._train()]
@@ -253,10 +257,6 @@ class DeviceSession:
     def _stop_training(self) -> list[object]:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()
 
-    def _drop_update(self) -> list[object]:
-        self._outbox = None
-        return [DropUpdate()]
-
     def _train(self) -> list[object]:
         assert self.manifest is not None and self.round is not None
         job = TrainJob(self.manifest, self.round, self._model[1], self._bytes_down)
@@ -266,10 +266,8 @@ class DeviceSession:
     def _trained(self, event: Trained, now: float) -> list[object]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
-        self._bytes_down -= event.job.bytes_down
-        round = self.work.round
-        self._outbox = Outbox(round.manifest, round.round, round.version, event.blob)
-        return [SaveUpdate(self._outbox), *self._report(now)]
+        self._bytes_told = event.job.bytes_down
+        return [*self._saved.save(self.work.round, event.blob, event.residual), *self._report(now)]
 
     def _failed(self, event: Failed, now: float) -> list[object]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
@@ -278,12 +276,15 @@ class DeviceSession:
         return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._show()]
 
     def _report(self, now: float) -> list[object]:
-        assert self.manifest is not None and self.round is not None and self._outbox is not None
-        blob = self._outbox.blob
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(blob), self._link.max_packet_bytes)
+        saved = self._saved.outbox
+        assert self.manifest is not None and self.round is not None and saved is not None
+        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(saved.blob), self._link.max_packet_bytes)
         splitter = Splitter(
-            blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
+            saved.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
             federation=self._hash, round=self.round.round, version=self.round.version,
         )  # fmt: skip
         self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)
-        return [*(self.work.send(now) if self.online else []), *self._show()]
+        out: list[object] = []
+        if saved.counted != self.round.attempt:  # the aggregator has forgotten that it counted it
+            out = self._saved.mark_counted(0, durable=self.manifest.error_feedback)
+        return [*out, *(self.work.send(now) if self.online else []), *self._show()]

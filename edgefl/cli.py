@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, cli_model, daemon
+from .cli_text import line, total
 from .errors import EdgeFLError, UsageError, nearest
-from .history import History, RoundRecord
+from .history import History
+
+FEEDBACK = {"auto": None, "on": True, "off": False}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,6 +80,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=float, default=0.1, metavar="L")
     add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
     add("--codec", default="raw32", metavar="K", help="raw32 or f16; options as NAME:key=value,...")
+    add("--error-feedback", default="auto", choices=FEEDBACK, help="devices add what the codec took to the next update")
     add("--faults", default="", metavar="SPEC", help="dropout:P[:seconds],straggler:P[:factor] (memory transport)")
     add("--transport", default="memory", metavar="T", help="memory, mqtt (embedded broker) or mqtt:URL")
     add("--deadline", type=_at_least(0.001), default=600.0, metavar="SECONDS", help="of a round; virtual in memory")
@@ -176,6 +180,7 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
         model, dataset, devices=options.devices, rounds=options.rounds, fraction=options.fraction,
         partition=options.partition, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
+        error_feedback=FEEDBACK[options.error_feedback],
         faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
         train_options={"optimizer": options.optimizer},
@@ -227,7 +232,9 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
             "seed": options.seed % 2**32,
         },
         "strategy": {"name": strategy, "options": strategy_options},
-        "codec": {"name": codec, "options": codec_options},
+        "codec": {
+            "name": codec, "options": codec_options, "error_feedback": FEEDBACK[options.error_feedback],
+        },
     }  # fmt: skip
 
 
@@ -242,11 +249,7 @@ def _finish(options: argparse.Namespace, model: Any, history: History, show: Cal
         sys.stdout.write(history.to_json().decode() + "\n")
     elif options.json:
         Path(options.json).write_bytes(history.to_json() + b"\n")
-    final = history.final
-    score = "" if final.accuracy is None else f", accuracy {final.accuracy:.4f}"
-    score += "" if final.loss is None else f", loss {final.loss:.4g}"
-    show(f"{final.committed} of {final.rounds} rounds committed{score}, {size(final.bytes_up)} up, "
-         f"{size(final.bytes_down)} down")  # fmt: skip
+    show(total(history.final))
 
 
 def name_and_options(text: str) -> tuple[str, dict[str, Any]]:
@@ -268,19 +271,6 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
-
-
-def size(count: int) -> str:
-    """Bytes for the eye, in decimal units."""
-    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
-
-
-def line(record: RoundRecord) -> str:
-    """One round in one line."""
-    score = "" if record.accuracy is None else f"  accuracy {record.accuracy:.4f}"
-    score += "" if record.loss is None else f"  loss {record.loss:.4g}"
-    state = "" if record.state == "committed" else f"  {record.state}"
-    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {size(record.bytes_up)} up{state}"
 
 
 def _say(text: str) -> None:

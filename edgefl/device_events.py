@@ -9,12 +9,16 @@ from .protocol.messages import Manifest, Round
 
 @dataclass(frozen=True)
 class Outbox:
-    """The newest update, as it is kept on disk: all that a restarted device needs to report it."""
+    """The newest update, as it is kept on disk: all that a restarted device needs to report it.
+
+    `counted` is the attempt of the round in which the aggregator has counted it, 0 while there is no such receipt.
+    """
 
     manifest: str
     round: int
     version: int
     blob: bytes
+    counted: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +45,37 @@ class CancelTraining:
 
 @dataclass(frozen=True)
 class SaveUpdate:
-    """Action: make the update durable before carrying out what follows."""
+    """Action: make the update, and the residual that it leaves, durable before carrying out what follows.
+
+    The residual, (P,) little-endian float32, waits beside the device's own; None if there is none.
+    """
 
     outbox: Outbox
+    residual: bytes | None = None
+
+
+@dataclass(frozen=True)
+class MarkCounted:
+    """Action: make the saved update's `counted` durable."""
+
+    attempt: int
 
 
 @dataclass(frozen=True)
 class DropUpdate:
-    """Action: the saved update has done its work."""
+    """Action: the saved update has done its work. If the model has it, its residual becomes the device's own; else
+    that one goes with it, and the device's own stays. All of it at once, or nothing."""
+
+    applied: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Event: `blob` is the update, header and encoded delta."""
+    """Event: `blob` is the update, header and encoded delta; `residual` what encoding took from it (SaveUpdate)."""
 
     job: TrainJob
     blob: bytes
+    residual: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,23 @@ from collections.abc import Callable
 
 from .device_events import (
     CancelTraining,
-    DropUpdate,
     Failed,
     Outbox,
     Pause,
-    SaveUpdate,
     StartTraining,
     Trained,
     Training,
     TrainJob,
 )
+from .device_status import DeviceStatus
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch
 from .protocol.envelope import Kind, federation_hash
-from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
-from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, Status, decode, encode
+from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
+from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from .protocol.parts import Splitter, fitting_part_bytes
 from .protocol.topics import Topics, check_device_id
+from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 
 
@@ -55,20 +55,16 @@ class DeviceSession:
         self.round: Round | None = None
         self.work: ModelFetch | Training | UpdateReport | None = None
         self.online = False
-        self.paused = ""
+        self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that were not what the protocol says
-        self._num_examples = num_examples
         self._rng = rng
-        self._outbox = outbox
+        self._saved = SavedUpdate(outbox)
         self._max_model_bytes = max_model_bytes
         self._intern = intern
         self._link = Connected()
-        self._bytes_down = 0
+        self._bytes_down = 0  # since the last update that is known to be counted
+        self._bytes_told = 0  # of these, what the saved update says
         self._model: tuple[str, bytes] = ("", b"")
-        self._given_up: tuple[str, int] | None = None
-        self._ready_at: float | None = None  # the end of the round that was given up
-        self._shown: Status | None = None
-        self._trouble = ""
 
     @property
     def wake_at(self) -> float | None:
@@ -78,7 +74,7 @@ class DeviceSession:
             return None
         if isinstance(work, ModelFetch) or (isinstance(work, UpdateReport) and not work.counted):
             return work.retry_at
-        return self._ready_at
+        return self.status.ready_at
 
     def step(self, event: object, now: float) -> list[object]:
         """Take one event in; what the host has to do, in order."""
@@ -101,36 +97,30 @@ class DeviceSession:
             case Failed():
                 return self._failed(event, now)
             case Pause():
-                self.paused = event.reason
-                return [*(self._stop_training() if event.reason else self._consider(now)), *self._status()]
+                self.status.paused = event.reason
+                return [*(self._stop_training() if event.reason else self._consider(now)), *self._show()]
             case Stop():
-                return [*self._stop_training(), *self._status("disconnected")]
+                return [*self._stop_training(), *self._show("disconnected")]
         raise TypeError(f"no such event: {event!r}")
 
     # Connection
 
     def _connected(self, event: Connected, now: float) -> list[object]:
-        self.online, self._link, self._shown = True, event, None
+        self.online, self._link = True, event
+        self.status.connected(event.boot)
         out: list[object] = [Subscribe((self.topics.manifest, self.topics.round, self.topics.inbox(self.device)))]
-        out += self._status()
+        out += self._show()
         if isinstance(self.work, ModelFetch):
             out += self.work.ask(now)
         elif isinstance(self.work, UpdateReport):
             out += self.work.send(now)
         return out
 
-    def _status(self, state: str = "") -> list[object]:
-        """Publish the presence if it has changed since it was last shown."""
-        if not state:
-            state = "training" if isinstance(self.work, Training) else "ready"
-        reason = (self.paused or self._trouble)[:500]
-        if reason and state != "disconnected":
-            state = "paused"
-        status = Status(state, self._link.boot, self._num_examples, reason)  # type: ignore[arg-type]
-        if not self.online or status == self._shown:
+    def _show(self, state: str = "") -> list[object]:
+        """Publish the presence if it has changed."""
+        if not self.online:
             return []
-        self._shown = status
-        return [Publish(self.topics.status(self.device), encode(status), retain=True)]
+        return self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 
     def _tick(self, now: float) -> list[object]:
         if self.wake_at is None or now < self.wake_at:
@@ -139,8 +129,8 @@ class DeviceSession:
             return self.work.ask(now)
         if isinstance(self.work, UpdateReport) and not self.work.counted:
             return self.work.send_all(now)
-        self._ready_at, self._trouble = None, ""
-        return self._status()
+        self.status.recover()
+        return self._show()
 
     # Messages
 
@@ -175,10 +165,11 @@ class DeviceSession:
                 )
             codec = manifest.make_codec()
         except EdgeFLError as error:
-            self.manifest, self._trouble, self._ready_at = None, f"manifest refused: {error}", None
-            return [Note("error", self._trouble), *self._stop_work(), *self._status()]
+            self.manifest = None
+            self.status.refuse(f"manifest refused: {error}")
+            return [Note("error", self.status.trouble), *self._stop_work(), *self._show()]
         self.manifest, self._codec = manifest, codec
-        self._trouble, self._given_up, self._ready_at = "", None, None
+        self.status.start_over()
         self._hash = federation_hash(self.federation, manifest.plan.hash)
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
@@ -210,10 +201,15 @@ class DeviceSession:
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
-            report.counted = True
-            return [Note("info", f"round {message.round}: update counted")]
+            return [Note("info", f"round {message.round}: update counted"), *self._counted(report)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
-        return [Note("warning", f"update of {self._trouble}"), *self._drop_update(), *self._status()]
+        return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
+
+    def _counted(self, report: UpdateReport) -> list[object]:
+        assert self.manifest is not None
+        report.counted = True
+        self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
+        return self._saved.mark_counted(report.round.attempt, durable=self.manifest.error_feedback)
 
     # The round
 
@@ -223,36 +219,34 @@ class DeviceSession:
         if round is None or manifest is None:
             return []
         if round.manifest != manifest.id:
-            return [*self._stop_work(), *self._status()]
+            return [*self._stop_work(), *self._show()]
         if round.model_bytes != 4 * manifest.plan.num_params:
             note = Note("error", f"round {round.round}: a model of {round.model_bytes} bytes does not fit the plan")
-            return [note, *self._stop_work(), *self._status()]
-        if self._given_up != (round.manifest, round.round):
-            self._trouble, self._ready_at = "", None
+            return [note, *self._stop_work(), *self._show()]
+        if not self.status.gave_up(round):
+            self.status.recover()
         asked = round.asks(self.device)
         if work is not None and asked and (work.round.round, work.round.version) == (round.round, round.version):
             again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
             work.round = round
             if again:
                 return self._report(now)
-            return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._status()]
+            return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._show()]
         out = self._stop_work()
-        saved = self._outbox
-        if saved and (saved.manifest, saved.round, saved.version) != (round.manifest, round.round, round.version):
-            out += self._drop_update()
-        if not asked or self.paused or self._given_up == (round.manifest, round.round):
-            return [*out, *self._status()]
-        if self._outbox:
+        if not self._saved.serves(round):
+            out += self._saved.drop(round)
+        if not asked or self.status.paused or self.status.gave_up(round):
+            return [*out, *self._show()]
+        if self._saved.outbox:
             return [*out, *self._report(now)]
         if self._model[0] == round.model_sha256:
             return [*out, *self._train()]
         self.work = ModelFetch(self.topics, manifest, self._hash, round, now)
-        return [*out, *self._status(), *self.work.ask(now)]
+        return [*out, *self._show(), *self.work.ask(now)]
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
-        """Sit this round out, and say so until its deadline: what is paused for ever would not be asked again."""
-        self._trouble, self.work = why, None
-        self._given_up, self._ready_at = (round.manifest, round.round), now + round.deadline_s
+        self.work = None
+        self.status.give_up(round, why, now)
 
     def _stop_work(self) -> list[object]:
         work, self.work = self.work, None
@@ -263,37 +257,34 @@ class DeviceSession:
     def _stop_training(self) -> list[object]:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()
 
-    def _drop_update(self) -> list[object]:
-        self._outbox = None
-        return [DropUpdate()]
-
     def _train(self) -> list[object]:
         assert self.manifest is not None and self.round is not None
         job = TrainJob(self.manifest, self.round, self._model[1], self._bytes_down)
         self.work = Training(self.round, job)
-        return [*self._status(), StartTraining(job)]
+        return [*self._show(), StartTraining(job)]
 
     def _trained(self, event: Trained, now: float) -> list[object]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
-        self._bytes_down -= event.job.bytes_down
-        round = self.work.round
-        self._outbox = Outbox(round.manifest, round.round, round.version, event.blob)
-        return [SaveUpdate(self._outbox), *self._report(now)]
+        self._bytes_told = event.job.bytes_down
+        return [*self._saved.save(self.work.round, event.blob, event.residual), *self._report(now)]
 
     def _failed(self, event: Failed, now: float) -> list[object]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
         self._give_up(self.work.round, event.reason, now)
-        return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._status()]
+        return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._show()]
 
     def _report(self, now: float) -> list[object]:
-        assert self.manifest is not None and self.round is not None and self._outbox is not None
-        blob = self._outbox.blob
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(blob), self._link.max_packet_bytes)
+        saved = self._saved.outbox
+        assert self.manifest is not None and self.round is not None and saved is not None
+        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(saved.blob), self._link.max_packet_bytes)
         splitter = Splitter(
-            blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
+            saved.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
             federation=self._hash, round=self.round.round, version=self.round.version,
         )  # fmt: skip
         self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)
-        return [*(self.work.send(now) if self.online else []), *self._status()]
+        out: list[object] = []
+        if saved.counted != self.round.attempt:  # the aggregator has forgotten that it counted it
+            out = self._saved.mark_counted(0, durable=self.manifest.error_feedback)
+        return [*out, *(self.work.send(now) if self.online else []), *self._show()]

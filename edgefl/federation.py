@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from . import strategies
+from . import codecs, strategies
 from .errors import UsageError
 from .plan import Plan
 from .protocol.messages import Manifest, TrainConfig
@@ -22,7 +22,10 @@ from .registry import resolve
 
 @dataclass(frozen=True)
 class Recipe:
-    """Local training, strategy and codec by name. UsageError for what does not exist or does not fit."""
+    """Local training, strategy and codec by name. UsageError for what does not exist or does not fit.
+
+    `error_feedback` None leaves it to the codec.
+    """
 
     train: TrainConfig
     strategy: str = "fedavg"
@@ -30,6 +33,7 @@ class Recipe:
     codec: str = "raw32"
     codec_options: dict[str, Any] = field(default_factory=dict)
     part_bytes: int = DEFAULT_PART_BYTES
+    error_feedback: bool | None = None
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy; FedSGD's server takes the learning rate that FedAvg's devices would."""
@@ -41,9 +45,12 @@ class Recipe:
     def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
         """The manifest of one run; its numbers are checked against the bounds that devices will check."""
         mode = resolve(strategies.STRATEGIES, self.strategy, "strategy").local_mode
+        feedback = self.error_feedback
+        if feedback is None:
+            feedback = resolve(codecs.CODECS, self.codec, "codec").feedback
         manifest = Manifest(
             federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
-            self.codec, self.codec_options, self.part_bytes,
+            self.codec, self.codec_options, self.part_bytes, feedback,
         )  # fmt: skip
         try:
             checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)

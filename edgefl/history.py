@@ -12,8 +12,10 @@ import numpy as np
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit.
 
-    `bytes_up` counts what arrived for the round, `bytes_down` what the reporting devices say they received
-    since their last report. `accuracy` and `loss` are the new model's on the test set, if there is one.
+    `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
+    they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
+    each that reported takes: up and down without compression. `accuracy` and `loss` are the new model's on the test
+    set, if there is one.
     """
 
     round: int
@@ -28,6 +30,16 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float
     accuracy: float | None = None
     loss: float | None = None
+    float32_bytes: int = 0
+    by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
+
+    @property
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """Device -> (bytes up, bytes down), of all that sent parts, counted or not; they add up to the round's.
+
+        A record holds it as JSON: that takes a tenth of the memory, and fleets and histories can be long.
+        """
+        return msgspec.json.decode(self.by_device, type=dict[str, tuple[int, int]])
 
 
 class Final(msgspec.Struct, frozen=True):
@@ -41,6 +53,7 @@ class Final(msgspec.Struct, frozen=True):
     bytes_down: int
     seconds: float
     model_sha256: str
+    float32_bytes: int = 0
 
 
 class History:
@@ -63,6 +76,7 @@ class History:
             bytes_down=sum(r.bytes_down for r in self.rounds),
             seconds=sum(r.seconds for r in self.rounds),
             model_sha256=params_sha256(self.params),
+            float32_bytes=sum(r.float32_bytes for r in self.rounds),
         )
 
     def rounds_to(self, accuracy: float) -> int | None:
@@ -70,8 +84,14 @@ class History:
         return next((r.round for r in self.rounds if (r.accuracy or 0.0) >= accuracy), None)
 
     def to_json(self) -> bytes:
-        """`{"rounds": [...], "final": {...}}`, indented."""
-        return msgspec.json.format(msgspec.json.encode({"rounds": self.rounds, "final": self.final}), indent=2)
+        """`{"rounds": [...], "final": {...}}`, a line for each round."""
+        rounds = b",\n".join(map(msgspec.json.encode, self.rounds))
+        return b'{"rounds": [\n%b\n],\n"final": %b}' % (rounds, msgspec.json.encode(self.final))
+
+
+def times_smaller(float32_bytes: int, real: int) -> str:
+    """How many times fewer bytes went than float32 takes, for behind their number; nothing where nothing went."""
+    return f" ({float32_bytes / real:.1f}x)" if real and float32_bytes else ""
 
 
 def params_sha256(params: np.ndarray) -> str:

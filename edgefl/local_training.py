@@ -6,10 +6,13 @@ Called by every host of a DeviceSession, in a thread or process of its own. The 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
+from . import error_feedback
 from .device_events import TrainJob
+from .error_feedback import Residual
 from .federation import derived_seed, params_from_bytes
 from .protocol.messages import UpdateHeader
 from .trainer import Diverged, Trainer
@@ -24,8 +27,19 @@ def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
     return Trainer(job.manifest.plan, batch=min(batch, MAX_CHUNK), max_arena_bytes=max_arena_bytes)
 
 
-def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y: np.ndarray) -> bytes:
-    """Header and encoded delta. x (n, *input shape), y (n, ...); raises DataError, Cancelled, Diverged, CodecError."""
+def train_update(
+    trainer: Trainer,
+    job: TrainJob,
+    device: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    load_residual: Callable[[], Residual | None] = lambda: None,
+) -> tuple[bytes, bytes | None]:
+    """Header and encoded delta; and, under error feedback, the residual that this leaves (SaveUpdate).
+
+    x (n, *input shape), y (n, ...). `load_residual` reads the device's own, when training is done: it need not be in
+    memory before. Raises DataError, Cancelled, Diverged, CodecError.
+    """
     config = job.manifest.train
     params = params_from_bytes(job.params)
     started = time.monotonic()
@@ -42,6 +56,17 @@ def train_update(trainer: Trainer, job: TrainJob, device: str, x: np.ndarray, y:
         delta, steps, loss = result.delta, result.steps, result.loss
     if not abs(loss) <= MAX_LOSS:  # NaN is not either
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
-    payload = job.manifest.make_codec().encode(delta)
+    payload, residual = _encode(job, delta, load_residual)
     train_ms = int(1000 * (time.monotonic() - started))
-    return UpdateHeader(len(x), steps, loss, train_ms, job.bytes_down).to_bytes() + payload
+    return UpdateHeader(len(x), steps, loss, train_ms, job.bytes_down).to_bytes() + payload, residual
+
+
+def _encode(
+    job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
+) -> tuple[bytes, bytes | None]:
+    codec = job.manifest.make_codec()
+    if not job.manifest.error_feedback:
+        return codec.encode(delta), None
+    saved = load_residual()
+    residual = None if saved is None else saved.usable(job.manifest.id, job.round.round, len(delta))
+    return error_feedback.encode(codec, delta, residual)

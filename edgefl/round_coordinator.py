@@ -195,7 +195,7 @@ class RoundCoordinator:
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
-        record = tally.record(self.version, self.config.min_reports, now)
+        record = tally.record(len(self.params), self.version, self.config.min_reports, now)
         if record.state == "abandoned":
             note = Note(
                 "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
@@ -273,7 +273,7 @@ class RoundCoordinator:
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
         if tally.cohort is not None and where.device not in tally.cohort:
             raise ProtocolError(f"an update of a device that was not asked in round {self.round}: dropped")
-        tally.bytes_up += len(event.payload)
+        tally.receive(where.device, len(event.payload))
         if where.device in tally.counted:
             return [self._receipt(where.device, "counted")] if envelope.part == envelope.parts - 1 else []
         blob = tally.intake.add(where.device, envelope, now)

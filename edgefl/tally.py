@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+
+import msgspec
 
 from .history import RoundRecord
 from .protocol.messages import UpdateHeader
@@ -24,6 +27,7 @@ class Tally:
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
+    arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
 
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
@@ -32,6 +36,11 @@ class Tally:
             self.waiting.add(device)
         else:
             self.waiting.discard(device)
+
+    def receive(self, device: str, size: int) -> None:
+        """So many bytes of the device's update have come."""
+        self.bytes_up += size
+        self.arrived[device] += size
 
     def count(self, device: str, header: UpdateHeader) -> None:
         self.counted[device] = header
@@ -46,7 +55,7 @@ class Tally:
         """No need to wait for the deadline."""
         return not self.waiting or (self.goal is not None and len(self.counted) >= self.goal)
 
-    def record(self, version: int, min_reports: int, now: float) -> RoundRecord:
+    def record(self, num_params: int, version: int, min_reports: int, now: float) -> RoundRecord:
         """The round's record, if it closes `now` on model `version`; abandoned below `min_reports`."""
         headers = self.counted.values()
         examples = sum(h.num_examples for h in headers)
@@ -62,4 +71,10 @@ class Tally:
             bytes_up=self.bytes_up,
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
+            float32_bytes=4 * num_params * len(headers),
+            by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
         )
+
+    def _traffic(self) -> dict[str, tuple[int, int]]:
+        down = {device: header.bytes_down for device, header in self.counted.items()}
+        return {device: (up, down.get(device, 0)) for device, up in sorted(self.arrived.items())}

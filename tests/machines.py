@@ -154,11 +154,11 @@ def serve(session, actions, parts=None, now=0.0):
     return out
 
 
-def fetching(**options) -> tuple[DeviceSession, list]:
+def fetching(manifest=MANIFEST, round=None, **options) -> tuple[DeviceSession, list]:
     """A session that has asked for round 1's model, and what it did so far."""
     session = make_session(**options)
-    out = feed(session, Connected(boot=7)) + give(session, MANIFEST) + give(session, make_round())
-    return session, out
+    out = feed(session, Connected(boot=7)) + give(session, manifest)
+    return session, out + give(session, round or make_round(manifest=manifest))
 
 
 def training(**options):
@@ -168,12 +168,12 @@ def training(**options):
     return session, start.job
 
 
-def reporting(now=0.0, blob=BLOB, connected=None, **options):
+def reporting(now=0.0, blob=BLOB, residual=None, connected=None, **options):
     """A session that has just reported to round 1, and what it sent."""
     session, job = training(**options)
     if connected:
         feed(session, connected)
-    return session, feed(session, Trained(job, blob), now=now)
+    return session, feed(session, Trained(job, blob, residual), now=now)
 
 
 def updates(actions) -> list[Publish]:

@@ -41,7 +41,7 @@ from edgefl.protocol.machine import (
     Tick,
     Unsubscribe,
 )
-from edgefl.protocol.messages import Missing, Receipt, Status
+from edgefl.protocol.messages import Missing, Receipt, Status, encode
 
 
 def test_happy_path():
@@ -91,12 +91,18 @@ def test_a_model_that_is_already_there_is_not_fetched_again():
     assert not of(out, Subscribe)
 
 
-def test_bytes_down_count_once():
+def test_bytes_down_are_told_until_an_update_that_tells_them_is_counted():
     session, job = training()
     assert job.bytes_down > 4 * P
     feed(session, Trained(job, BLOB))
     (start,) = of(give(session, make_round(2, 0)), StartTraining)
-    assert 0 < start.job.bytes_down < 500
+    more = len(encode(make_round(2, 0)))
+    assert start.job.bytes_down == job.bytes_down + more
+    feed(session, Trained(start.job, BLOB))
+    received = [receipt(round=2), receipt(round=2)]
+    feed(session, *received)
+    (start,) = of(give(session, make_round(3, 1, params=PARAMS)), StartTraining)
+    assert start.job.bytes_down == sum(len(r.payload) for r in received) + len(encode(make_round(3, 1)))
 
 
 # Once a round

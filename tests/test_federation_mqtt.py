@@ -147,12 +147,12 @@ def test_i11_an_agent_that_died_unheard_sends_the_same_update_again(
     silent.said(Topics(fleet.name).status("dev-b"), encode(Status("ready", 1)), retain=True)
     aggregator = fleet.aggregator(rounds={"rounds": 1, "deadline_s": 60.0, "min_reports": 2})
     agent = fleet.agent("dev-a")
-    eventually(lambda: agent.host.machine._outbox is not None)
-    saved = agent.host.machine._outbox
+    eventually(lambda: agent.host.machine._saved.outbox is not None)
+    saved = agent.host.machine._saved.outbox
     agent.die()
     aggregator.die()
     again = fleet.agent("dev-a")
-    assert again.host.machine._outbox == saved
+    assert again.host.machine._saved.outbox == saved
     again.host._worker.start = lambda job: pytest.fail("trained again")  # type: ignore[method-assign]
     second = fleet.aggregator(rounds={"rounds": 1, "deadline_s": 20.0, "min_reports": 1, "goal": 1})
     assert second.join()

@@ -13,9 +13,19 @@ from machines import PARAMS, TOPICS, P, make_coordinator, make_manifest, make_se
 
 from edgefl import codecs, strategies
 from edgefl.coordinator_events import Commit, Evaluate, Evaluated
-from edgefl.device_events import CancelTraining, DropUpdate, Failed, Outbox, Pause, SaveUpdate, StartTraining, Trained
+from edgefl.device_events import (
+    CancelTraining,
+    DropUpdate,
+    Failed,
+    MarkCounted,
+    Pause,
+    SaveUpdate,
+    StartTraining,
+    Trained,
+)
 from edgefl.protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
 from edgefl.protocol.messages import Status, UpdateHeader, encode
+from edgefl.simulation.disk import Disk
 from edgefl.strategies import Update
 from edgefl.transports.memory import MemoryBroker
 
@@ -23,7 +33,7 @@ DEVICES = ["a", "b", "c"]
 AGGREGATOR = "aggregator"
 DEADLINE_S = 60.0
 BOUND_S = 2 * DEADLINE_S + 10  # a device that gave a round up is back at that round's deadline
-MANIFEST = make_manifest(part_bytes=2048)  # model and update are two parts each
+MANIFEST = make_manifest(part_bytes=2048, error_feedback=True)  # model and update are two parts each
 
 
 def delta_of(device: str, round: int, version: int) -> np.ndarray:
@@ -40,11 +50,12 @@ class World:
         self.pending: list[tuple[str, object]] = []
         self.broker = MemoryBroker(lambda client, topic, payload: self.arrive(client, Received(topic, payload)))
         self.machines: dict = {}
-        self.disks: dict[str, Outbox | None] = dict.fromkeys(DEVICES)
+        self.disks = {device: Disk() for device in DEVICES}
         self.jobs: dict[str, object] = {}
         self.boots = dict.fromkeys(DEVICES, 0)
         self.models = [PARAMS]  # the aggregator's disk: every version, and the rounds' records
         self.records: list = []
+        self.committed_in: list[int] = []  # the attempt, for each
         self.starts = 0
         self.crash_at_commit = False
         self.start_aggregator()
@@ -71,7 +82,7 @@ class World:
     def start_device(self, device: str) -> None:
         self.jobs.pop(device, None)
         self.cut(device)
-        self.machines[device] = make_session(device, self.disks[device])
+        self.machines[device] = make_session(device, self.disks[device].outbox)
         self.connect(device)
 
     def connect(self, device: str) -> None:
@@ -107,15 +118,19 @@ class World:
             case Unsubscribe():
                 self.broker.unsubscribe(client, action.topics)
             case StartTraining():
-                saved = self.disks[client]
+                saved = self.disks[client].outbox
                 assert saved is None or (saved.manifest, saved.round) != (MANIFEST.id, action.job.round.round), "I11"
                 self.jobs[client] = action.job
             case CancelTraining():
                 self.jobs.pop(client)
             case SaveUpdate():
-                self.disks[client] = action.outbox
+                assert self.disks[client].outbox is None
+                self.disks[client].save(action.outbox, action.residual)
+            case MarkCounted():
+                self.disks[client].mark_counted(action.attempt)
             case DropUpdate():
-                self.disks[client] = None
+                self.check_settled(client, action.applied)
+                self.disks[client].drop(action.applied)
             case Evaluate():
                 self.step(client, Evaluated())
             case _:
@@ -126,6 +141,7 @@ class World:
         record, version = action.record, len(self.models) - 1
         assert record.round == len(self.records) + 1
         self.records.append(record)
+        self.committed_in.append(self.starts)
         if action.params is None:
             assert (record.state, record.version) == ("abandoned", version)
             assert record.reported < 2
@@ -140,10 +156,22 @@ class World:
         assert action.params.tobytes() == expected.finish().tobytes()
         self.models.append(action.params)
 
+    def check_settled(self, device: str, applied: bool) -> None:
+        """The residual of an update that is in the model becomes the device's, of another it does not: wherever a
+        device can know, which is when it has a receipt of the attempt that ended the round, and missed no round."""
+        saved = self.disks[device].outbox
+        assert saved.counted or not applied
+        if len(self.records) < saved.round or self.committed_in[saved.round - 1] != saved.counted:
+            return
+        record = self.records[saved.round - 1]
+        assert device in record.devices
+        missed = self.machines[device].round.round > saved.round + 1
+        assert applied == (record.state == "committed") or missed
+
     def finish_training(self, device: str, reason: str = "") -> None:
         job = self.jobs.pop(device)
         blob = make_update(delta_of(device, job.round.round, job.round.version))
-        self.step(device, Failed(job, reason) if reason else Trained(job, blob))
+        self.step(device, Failed(job, reason) if reason else Trained(job, blob, b"what encoding took"))
 
     def advance(self) -> None:
         """To the next time that anybody waits for; a second if nobody does."""

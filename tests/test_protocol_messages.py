@@ -36,7 +36,7 @@ GOLDEN = [
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
         b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
         b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"f16","codec_options":{"max_bytes":9},'
-        b'"part_bytes":1024}',
+        b'"part_bytes":1024,"error_feedback":false}',
     ),
     (
         Round("0123456789abcdef", "open", 3, 1, 2, 16, "e" * 64, 60.0, ["a", "b"]),
@@ -71,7 +71,7 @@ def test_manifest_id_survives_the_wire():
     manifest = decode(Manifest, encode(MANIFEST))
     assert manifest.id == MANIFEST.id
     assert make_manifest(run="1" * 16).id != MANIFEST.id
-    assert GOLDEN[0][0].id == "5667ce46b9d06ef5"
+    assert GOLDEN[0][0].id == "ab242bdb0176a1ff"
 
 
 ROUND = msgspec.to_builtins(make_round())

@@ -25,12 +25,12 @@ def test_the_outbox_survives_and_is_replaced_whole(tmp_path: Path) -> None:
     first, second = Outbox("m" * 16, 1, 0, b"one"), Outbox("m" * 16, 2, 1, b"two")
     store = AgentStore(tmp_path)
     assert store.load() is None
-    store.save(first)
-    store.save(second)
+    store.save(first, None)
+    store.save(second, None)
     store.close()
     again = AgentStore(tmp_path)
     assert again.load() == second
-    again.drop()
+    again.drop(applied=True)
     assert again.load() is None
 
 

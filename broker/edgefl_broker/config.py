@@ -79,6 +79,13 @@ class CodecConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(description="How updates are written: raw32 or f16.")] = "raw32"
     options: dict[str, Option] = {}
+    error_feedback: Annotated[
+        bool | None,
+        Meta(
+            description="Devices add what the codec took from an update to the next; without it, as the codec needs.",
+            examples=[True],
+        ),
+    ] = None
     part_bytes: Annotated[
         int, Meta(ge=256, le=2**20, description="Bytes of a tensor in one MQTT message: what every broker takes.")
     ] = Recipe.part_bytes
@@ -136,5 +143,5 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         train["batch_size"] = train["batch_size"] or None
         return Recipe(
             train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
-            self.codec.part_bytes,
+            self.codec.part_bytes, self.codec.error_feedback,
         )  # fmt: skip

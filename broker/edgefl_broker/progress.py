@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Protocol
 
-from edgefl.history import RoundRecord
+from edgefl.history import RoundRecord, times_smaller
 from edgefl.round_coordinator import RoundCoordinator
 
 log = logging.getLogger("edgefl.aggregator")
@@ -24,10 +24,10 @@ def summary(record: RoundRecord) -> str:
     score = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
     score += "" if record.loss is None else f", loss {record.loss:.4f}"
     who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
-    return (
-        f"round {record.round} {record.state}: {record.reported} reported{who}{score}, "
-        f"{record.bytes_up} bytes up, {record.seconds:.1f} s"
-    )
+    up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
+    down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
+    reported = f"{record.reported} reported{who}"
+    return f"round {record.round} {record.state}: {reported}{score}, {up}, {down}, {record.seconds:.1f} s"
 
 
 class Silent:

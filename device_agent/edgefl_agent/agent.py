@@ -7,7 +7,7 @@ import os
 import random
 from pathlib import Path
 
-from edgefl.device_events import CancelTraining, DropUpdate, Pause, SaveUpdate, StartTraining
+from edgefl.device_events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
 from edgefl.device_session import DeviceSession
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id
@@ -41,7 +41,7 @@ class Agent(LinkHost):
             max_model_bytes=int(config.limits.max_model_mb * 2**20),
         )  # fmt: skip
         arena_bytes = int(config.limits.max_arena_mb * 2**20)
-        self._worker = Worker(device, source, arena_bytes, config.limits.nice, self.post)
+        self._worker = Worker(device, source, arena_bytes, config.limits.nice, self._store.load_residual, self.post)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
         self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
 
@@ -56,7 +56,7 @@ class Agent(LinkHost):
     def idle(self) -> None:
         """The owner's off switch."""
         paused = self._pause_file is not None and os.path.exists(self._pause_file)
-        if paused != bool(self.machine.paused):
+        if paused != bool(self.machine.status.paused):
             self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
 
     def next_will(self) -> None:
@@ -72,8 +72,10 @@ class Agent(LinkHost):
             case CancelTraining():
                 self._worker.cancel()
             case SaveUpdate():
-                self._store.save(action.outbox)
+                self._store.save(action.outbox, action.residual)
+            case MarkCounted():
+                self._store.mark_counted(action.attempt)
             case DropUpdate():
-                self._store.drop()
+                self._store.drop(action.applied)
             case _:
                 super().carry_out(action)

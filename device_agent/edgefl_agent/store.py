@@ -1,10 +1,17 @@
-"""What a device must not forget: how often it started, and the newest update until its round is over."""
+"""What a device must not forget: how often it started, the newest update until its round is over, and the residual.
+
+Beside the update lies the residual that it leaves, named by its round as it is; the other one is the device's own.
+"""
 
 from __future__ import annotations
 
+import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from edgefl.device_events import Outbox
+from edgefl.error_feedback import Residual
 from edgefl.store import claim, durable, open_database
 
 _SCHEMA = """
@@ -13,16 +20,22 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     manifest TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS residual (
+    round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
+);
 """
+_SMALL_CACHE = "PRAGMA cache_size = -64"  # KiB: no row here is read twice
+log = logging.getLogger("edgefl.agent")
 
 
 class AgentStore:
-    """`agent.db` in the state folder. Used by one thread; raises StoreError."""
+    """`agent.db` in the state folder. Used by one thread, but for `load_residual`; raises StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self._claim = claim(folder)
-        self._db = open_database(folder / "agent.db", _SCHEMA, replaceable=True)  # a round can be trained again
-        self._db.execute("PRAGMA cache_size = -64")  # KiB: the one row here is never read twice
+        self._path = folder / "agent.db"
+        self._db = open_database(self._path, _SCHEMA, replaceable=True)  # a round can be trained again
+        self._db.execute(_SMALL_CACHE)
 
     @durable
     def count_start(self) -> int:
@@ -35,19 +48,57 @@ class AgentStore:
     @durable
     def load(self) -> Outbox | None:
         """The saved update, if there is one."""
-        row = self._db.execute("SELECT manifest, round, version, blob FROM outbox").fetchone()
+        row = self._db.execute(
+            "SELECT manifest, round, version, blob, coalesce((SELECT value FROM meta WHERE key = 'counted'), 0) "
+            "FROM outbox"
+        ).fetchone()
         return Outbox(*row) if row else None
 
     @durable
-    def save(self, outbox: Outbox) -> None:
-        """Replace the saved update; durable when this returns."""
-        values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
-        self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
+    def save(self, outbox: Outbox, residual: bytes | None) -> None:
+        """Replace the saved update and the residual that it leaves; durable when this returns."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM residual WHERE round = (SELECT round FROM outbox)")
+            self._db.execute("DELETE FROM residual WHERE round = ? OR manifest != ?", (outbox.round, outbox.manifest))
+            values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
+            self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
+            self._set_counted(outbox.counted)
+            if residual is not None:
+                left = Residual.of(outbox.manifest, outbox.round, residual)
+                row = (left.round, left.manifest, left.crc, left.blob)
+                self._db.execute("INSERT INTO residual VALUES (?, ?, ?, ?)", row)
 
     @durable
-    def drop(self) -> None:
-        """Forget the saved update."""
-        self._db.execute("DELETE FROM outbox")
+    def mark_counted(self, attempt: int) -> None:
+        """The saved update is counted in this attempt of its round (0: in none); durable when this returns."""
+        self._set_counted(attempt)
+
+    def _set_counted(self, attempt: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('counted', ?)", (attempt,))
+
+    @durable
+    def drop(self, applied: bool) -> None:
+        """Forget the saved update, and the device's own residual for the one that it leaves, or that one."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            which = "!=" if applied else "="
+            self._db.execute(f"DELETE FROM residual WHERE round {which} (SELECT round FROM outbox)")
+            self._db.execute("DELETE FROM outbox")
+
+    def load_residual(self) -> Residual | None:
+        """The device's own residual, unchecked; None if there is none or it can't be read. From any thread."""
+        try:
+            with closing(sqlite3.connect(self._path)) as database:
+                database.execute(_SMALL_CACHE)
+                row = database.execute(
+                    "SELECT manifest, round, blob, crc FROM residual "
+                    "WHERE round != coalesce((SELECT round FROM outbox), -1)"
+                ).fetchone()
+        except sqlite3.Error as error:
+            log.warning("the residual can't be read (%s): going on without it", error)
+            return None
+        return Residual(*row) if row else None
 
     def close(self) -> None:
         self._db.close()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from edgefl.data import fit_shape
 from edgefl.device_events import Failed, Trained, TrainJob
+from edgefl.error_feedback import Residual
 from edgefl.errors import EdgeFLError
 from edgefl.local_training import make_trainer, train_update
 from edgefl.trainer import Cancelled, Trainer
@@ -23,12 +24,17 @@ log = logging.getLogger("edgefl.agent")
 
 
 class Worker:
-    """Takes one job at a time; `post` gets Trained or Failed, and nothing for a job that was cancelled."""
+    """Takes one job at a time; `post` gets Trained or Failed, and nothing for a job that was cancelled.
+
+    `load_residual` is called in its thread.
+    """
 
     def __init__(
-        self, device: str, source: Source, max_arena_bytes: int, nice: int, post: Callable[[object], None]
-    ) -> None:
-        self._device, self._source, self._post, self._nice = device, source, post, nice
+        self, device: str, source: Source, max_arena_bytes: int, nice: int,
+        load_residual: Callable[[], Residual | None], post: Callable[[object], None],
+    ) -> None:  # fmt: skip
+        self._device, self._source, self._nice = device, source, nice
+        self._load_residual, self._post = load_residual, post
         self._max_arena_bytes = max_arena_bytes
         self._jobs: queue.SimpleQueue[TrainJob | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -66,7 +72,7 @@ class Worker:
             if job is not self._wanted:
                 continue
             try:
-                event: object = Trained(job, self._train(job))
+                event: object = Trained(job, *self._train(job))
             except Cancelled:
                 continue
             except EdgeFLError as error:
@@ -80,7 +86,7 @@ class Worker:
             self._post(event)
             del job, event  # model and update need not stay in memory until the next job
 
-    def _train(self, job: TrainJob) -> bytes:
+    def _train(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         plan = job.manifest.plan
         if self._trainer is None or self._plan_hash != plan.hash:
             trainer = make_trainer(job, self._max_arena_bytes)
@@ -89,4 +95,4 @@ class Worker:
         dataset = fit_shape(self._source.read(), plan.input_shape)
         if job is not self._wanted:
             raise Cancelled
-        return train_update(self._trainer, job, self._device, dataset.x_train, dataset.y_train)
+        return train_update(self._trainer, job, self._device, dataset.x_train, dataset.y_train, self._load_residual)

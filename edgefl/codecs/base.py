@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from .. import _core
 from ..accumulator import Accumulator
 from ..errors import CodecError, UsageError
 from ..plan import Param
@@ -53,6 +54,10 @@ class Codec(ABC):
 
         `rms` is the root mean square to take a quantizer's step from, where the delta carries former losses too.
         """
+
+    def rms(self, delta: np.ndarray) -> float:
+        """The root mean square that `encode` would take its step from; 0 of nothing."""
+        return _core.rms(delta)
 
     @abstractmethod
     def decode(self, payload: bytes, num_params: int) -> np.ndarray:

@@ -150,6 +150,10 @@ class EntropyCoded(Codec):
         self._check_budget(len(best))
         return best
 
+    def rms(self, delta: np.ndarray) -> float:
+        sections = Sections(self.tensors, self.exact, len(delta))
+        return _core.rms(sections.gather(delta, sections.coded))
+
     def _budget(self, num_params: int) -> int | None:
         """The bytes that the payload may have, if they decide the step."""
         if self.bits is None:

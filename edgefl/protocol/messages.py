@@ -51,7 +51,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it."""
+    """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
+
+    `error_feedback`: devices add what the codec took from their last update to the next.
+    """
 
     federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
     run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -60,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codec: Annotated[str, Meta(max_length=32)] = "raw32"
     codec_options: dict[str, int | float | str] = {}
     part_bytes: Annotated[int, Meta(ge=256, le=2**20)] = 64 * 1024 - 48
+    error_feedback: bool = False
 
     @property
     def id(self) -> str:
@@ -147,7 +151,7 @@ class UpdateHeader(msgspec.Struct, frozen=True):
     """The 32 bytes before an update's encoded delta.
 
     `num_examples` is n_k, `loss` the mean training loss, `train_ms` the time training took on the device,
-    `bytes_down` the payload bytes that it received since its last update.
+    `bytes_down` the payload bytes that it received since its last update that was counted (or since it started).
     """
 
     num_examples: int

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..coordinator_events import Commit, Evaluate, Evaluated, Finished
-from ..device_events import CancelTraining, DropUpdate, Failed, Outbox, SaveUpdate, StartTraining, Trained
+from ..device_events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
 from ..device_session import DeviceSession
 from ..errors import EdgeFLError
 from ..federation import derived_seed
@@ -26,6 +26,7 @@ from ..protocol.messages import Status, encode
 from ..round_coordinator import RoundCoordinator
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
+from .disk import Disk
 from .faults import Faults
 from .workers import Workers
 
@@ -77,7 +78,7 @@ class Host:
 
 
 class DeviceHost(Host):
-    """One device: its data, its training, its disk of one outbox, its power."""
+    """One device: its data, its training, its disk, its power."""
 
     machine: DeviceSession
 
@@ -85,14 +86,14 @@ class DeviceHost(Host):
         super().__init__(fleet, name)
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
-        self._disk: Outbox | None = None
+        self._disk = Disk()
         self._ticket: int | None = None
 
     def power_on(self) -> None:
         self.powered = True
         self.boot += 1
         self.machine = DeviceSession(
-            self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk,
+            self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk.outbox,
             intern=self.fleet.intern,
         )  # fmt: skip
         will = encode(Status("lost", self.boot))
@@ -112,9 +113,11 @@ class DeviceHost(Host):
             case CancelTraining():
                 self._cancel()
             case SaveUpdate():
-                self._disk = action.outbox
+                self._disk.save(action.outbox, action.residual)
+            case MarkCounted():
+                self._disk.mark_counted(action.attempt)
             case DropUpdate():
-                self._disk = None
+                self._disk.drop(action.applied)
             case _:
                 super().carry_out(action)
 
@@ -126,7 +129,10 @@ class DeviceHost(Host):
             boot = self.boot
             fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
             return
-        ticket = fleet.workers.add(lambda trainer: train_update(trainer, job, self.name, self._x, self._y))
+        residual = self._disk.residual  # that of now: a worker may begin much later
+        ticket = fleet.workers.add(
+            lambda trainer: train_update(trainer, job, self.name, self._x, self._y, lambda: residual)
+        )
         self._ticket = ticket
 
         def finish() -> None:
@@ -134,11 +140,11 @@ class DeviceHost(Host):
                 return  # cancelled
             self._ticket = None
             try:
-                blob = fleet.workers.result(ticket)
+                blob, left = fleet.workers.result(ticket)
             except EdgeFLError as error:
                 self.feed(Failed(job, str(error)))
             else:
-                self.feed(Trained(job, blob))
+                self.feed(Trained(job, blob, left))
 
         fleet.clock.after(duration, finish)
 

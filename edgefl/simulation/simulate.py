@@ -43,6 +43,7 @@ def simulate(
     strategy_options: dict[str, Any] | None = None,
     codec: str = "raw32",
     codec_options: dict[str, Any] | None = None,
+    error_feedback: bool | None = None,
     train_options: dict[str, Any] | None = None,
     faults: str = "",
     deadline_s: float = 600.0,
@@ -56,14 +57,15 @@ def simulate(
     """Run `rounds` rounds of `strategy` on `devices` simulated devices and return what happened.
 
     `partition` is how the training data is spread (iid, shards:K, dirichlet:A, natural, ...), `fraction` McMahan's C,
-    `batch_size` None one batch of all examples, `train_options` further fields of TrainConfig (momentum, prox_mu, ...).
+    `batch_size` None one batch of all examples, `error_feedback` None what the codec wants, `train_options` further
+    fields of TrainConfig (momentum, prox_mu, ...). With error feedback, every device that has reported keeps 4 P bytes.
     Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
     if not 0 < fraction <= 1 or devices < 1 or rounds < 1:
         raise UsageError("simulate wants devices >= 1, rounds >= 1 and a fraction above 0, at most 1")
     data = fit_shape(data, tuple(model.plan.input_shape))
     train = train_config(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed % 2**32, **(train_options or {}))
-    recipe = Recipe(train, strategy, strategy_options or {}, codec, codec_options or {})
+    recipe = Recipe(train, strategy, strategy_options or {}, codec, codec_options or {}, error_feedback=error_feedback)
     manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
     parts = split(data, partition, devices, seed)
     config = RoundConfig(

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..trainer import Trainer
 
+Result = tuple[bytes, bytes | None]  # of train_update
 AHEAD = 2  # jobs under way for each worker: enough to keep it busy, few enough to keep memory flat
 
 
@@ -23,18 +24,18 @@ class Workers:
             self._trainers.put(make_trainer())
         self._pool = ThreadPoolExecutor(count)
         self._limit = AHEAD * count
-        self._waiting: dict[int, Callable[[Trainer], bytes]] = {}
-        self._under_way: dict[int, Future[bytes]] = {}
+        self._waiting: dict[int, Callable[[Trainer], Result]] = {}
+        self._under_way: dict[int, Future[Result]] = {}
         self._tickets = 0
 
-    def add(self, job: Callable[[Trainer], bytes]) -> int:
+    def add(self, job: Callable[[Trainer], Result]) -> int:
         """Queue a job; the ticket asks for its result."""
         self._tickets += 1
         self._waiting[self._tickets] = job
         self._fill()
         return self._tickets
 
-    def result(self, ticket: int) -> bytes:
+    def result(self, ticket: int) -> Result:
         """Wait for a job's result, or its exception."""
         if ticket in self._waiting:
             self._start(ticket)
@@ -60,7 +61,7 @@ class Workers:
     def _start(self, ticket: int) -> None:
         self._under_way[ticket] = self._pool.submit(self._run, self._waiting.pop(ticket))
 
-    def _run(self, job: Callable[[Trainer], bytes]) -> bytes:
+    def _run(self, job: Callable[[Trainer], Result]) -> Result:
         trainer = self._trainers.get()
         try:
             return job(trainer)

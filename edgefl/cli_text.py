@@ -1,0 +1,33 @@
+"""What `edgefl simulate` says: a line for each round, and one for all of them."""
+
+from __future__ import annotations
+
+from .history import Final, RoundRecord, times_smaller
+
+
+def size(count: int) -> str:
+    """Bytes for the eye, in decimal units."""
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
+
+
+def line(record: RoundRecord) -> str:
+    """One round in one line."""
+    state = "" if record.state == "committed" else f"  {record.state}"
+    score = _score(record, "  ")
+    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {_traffic(record, '  ')}{state}"
+
+
+def total(final: Final) -> str:
+    """The whole run in one line."""
+    score = _score(final, ", ")
+    return f"{final.committed} of {final.rounds} rounds committed{score}, {_traffic(final, ', ')}"
+
+
+def _score(of: RoundRecord | Final, gap: str) -> str:
+    score = "" if of.accuracy is None else f"{gap}accuracy {of.accuracy:.4f}"
+    return score + ("" if of.loss is None else f"{gap}loss {of.loss:.4g}")
+
+
+def _traffic(of: RoundRecord | Final, gap: str) -> str:
+    up = f"{size(of.bytes_up)} up{times_smaller(of.float32_bytes, of.bytes_up)}"
+    return f"{up}{gap}{size(of.bytes_down)} down{times_smaller(of.float32_bytes, of.bytes_down)}"

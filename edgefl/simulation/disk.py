@@ -1,0 +1,36 @@
+"""Disk: what a simulated device must not forget. A test holds the agent's, edgefl_agent/store.py, to this one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..device_events import Outbox
+from ..error_feedback import Residual
+
+
+class Disk:
+    """The newest update and its residual; and the device's own residual, which takes 4 P bytes once there is one."""
+
+    def __init__(self) -> None:
+        self.outbox: Outbox | None = None
+        self.residual: Residual | None = None
+        self._pending: Residual | None = None
+
+    def save(self, outbox: Outbox, residual: bytes | None) -> None:
+        """SaveUpdate. A residual of another manifest is of no use any more."""
+        self.outbox, self._pending = outbox, None
+        if residual is not None:
+            self._pending = Residual.of(outbox.manifest, outbox.round, residual)
+        if self.residual is not None and self.residual.manifest != outbox.manifest:
+            self.residual = None
+
+    def mark_counted(self, attempt: int) -> None:
+        """MarkCounted."""
+        assert self.outbox is not None
+        self.outbox = replace(self.outbox, counted=attempt)
+
+    def drop(self, applied: bool) -> None:
+        """DropUpdate."""
+        if applied:
+            self.residual = self._pending
+        self.outbox = self._pending = None

@@ -106,7 +106,7 @@ def test_another_run_has_no_use_for_it():
 
 @pytest.mark.parametrize(("saved", "applied"), [(1, True), (0, False)])
 def test_a_restarted_device_knows_what_was_counted(saved, applied):
-    session, out = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 0, 0, BLOB, saved), round=make_round(
+    _, out = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 0, 0, BLOB, saved), round=make_round(
         1, 1, manifest=FEEDBACK))  # fmt: skip
     assert of(out, DropUpdate) == [DropUpdate(applied)]
     same = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 1, 0, BLOB, saved))[1]

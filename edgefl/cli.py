@@ -13,6 +13,7 @@ from typing import Any
 
 from . import __version__, cli_model, daemon
 from .cli_text import line, total
+from .codecs import CODECS
 from .errors import EdgeFLError, UsageError, nearest
 from .history import History
 
@@ -79,7 +80,14 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=_batch_size, default=10, metavar="B", help="a number, or inf: all examples in one")
     add("--lr", type=float, default=0.1, metavar="L")
     add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
-    add("--codec", default="raw32", metavar="K", help="raw32 or f16; options as NAME:key=value,...")
+    add("--codec", default="raw32", metavar="K", help=f"{', '.join(CODECS)}; options as NAME:key=value,...")
+    add(
+        "--downlink-codec",
+        default="raw32",
+        metavar="K",
+        help="of models: raw32, planes whole, others as differences",
+    )
+    add("--span", type=int, default=1, metavar="N", help="rounds whose models differ from one: about 1 / fraction")
     add("--error-feedback", default="auto", choices=FEEDBACK, help="devices add what the codec took to the next update")
     add("--faults", default="", metavar="SPEC", help="dropout:P[:seconds],straggler:P[:factor] (memory transport)")
     add("--transport", default="memory", metavar="T", help="memory, mqtt (embedded broker) or mqtt:URL")
@@ -176,11 +184,13 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
 
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
+    downlink, downlink_options = name_and_options(options.downlink_codec)
     return simulate(
         model, dataset, devices=options.devices, rounds=options.rounds, fraction=options.fraction,
         partition=options.partition, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
-        error_feedback=FEEDBACK[options.error_feedback],
+        error_feedback=FEEDBACK[options.error_feedback], downlink_codec=downlink, downlink_options=downlink_options,
+        span=options.span,
         faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
         train_options={"optimizer": options.optimizer},
@@ -218,6 +228,7 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     """aggregator.toml's tables of a simulated run over MQTT."""
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
+    downlink, downlink_options = name_and_options(options.downlink_codec)
     return {
         "loss": options.loss,
         "freeze": options.freeze,
@@ -235,6 +246,7 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
         "codec": {
             "name": codec, "options": codec_options, "error_feedback": FEEDBACK[options.error_feedback],
         },
+        "downlink": {"codec": downlink, "options": downlink_options, "span": options.span},
     }  # fmt: skip
 
 

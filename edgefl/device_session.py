@@ -24,12 +24,12 @@ from .device_events import (
 )
 from .device_status import DeviceStatus
 from .errors import EdgeFLError, ProtocolError
-from .model_fetch import ModelFetch
+from .model_fetch import ModelFetch, check_frames
 from .protocol.envelope import Kind, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from .protocol.parts import Splitter, fitting_part_bytes
-from .protocol.topics import Topics, check_device_id
+from .protocol.topics import ModelTopic, Topics, check_device_id
 from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 
@@ -64,7 +64,7 @@ class DeviceSession:
         self._link = Connected()
         self._bytes_down = 0  # since the last update that is known to be counted
         self._bytes_told = 0  # of these, what the saved update says
-        self._model: tuple[str, bytes] = ("", b"")
+        self._held: dict[str, bytes] = {}  # params by digest: the newest, and the anchor that deltas start from
 
     @property
     def wake_at(self) -> float | None:
@@ -146,7 +146,7 @@ class DeviceSession:
             if event.topic == self.topics.inbox(self.device):
                 return self._on_inbox(decode(Inbox, event.payload), now)  # type: ignore[arg-type]
             if where := self.topics.model_part(event.topic):
-                return self._on_model_part(*where, event.payload, now)
+                return self._on_model_part(where, event.payload, now)
             raise ProtocolError("nothing is expected there: dropped")
         except ProtocolError as error:
             self.dropped += 1
@@ -164,6 +164,7 @@ class DeviceSession:
                     "raise max_model_bytes if this device can take it"
                 )
             codec = manifest.make_codec()
+            manifest.make_downlink()
         except EdgeFLError as error:
             self.manifest = None
             self.status.refuse(f"manifest refused: {error}")
@@ -181,16 +182,22 @@ class DeviceSession:
         self.round = round
         return self._consider(now)
 
-    def _on_model_part(self, version: int, part: int, payload: bytes, now: float) -> list[object]:
+    def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
         fetch = self.work
         if not isinstance(fetch, ModelFetch):
             return []
-        out = fetch.on_part(version, part, payload, now)
-        if fetch.blob is None:
+        out = fetch.on_part(topic, payload, now)
+        if fetch.params is None:
             return out
-        sha256 = fetch.round.model_sha256
-        self._model = (sha256, self._intern(sha256, fetch.blob))
+        self._hold(fetch)
         return [*out, *self._train()]
+
+    def _hold(self, fetch: ModelFetch) -> None:
+        """Keep what the next round's frames can start from."""
+        assert self.manifest is not None
+        found = {**self._held, **fetch.passed}
+        kept = [frame.digest for frame in fetch.round.frames[-1 if self.manifest.span == 1 else -2 :]]
+        self._held = {digest: self._intern(digest, found[digest]) for digest in kept if digest in found}
 
     def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
         report = self.work
@@ -220,13 +227,14 @@ class DeviceSession:
             return []
         if round.manifest != manifest.id:
             return [*self._stop_work(), *self._show()]
-        if round.model_bytes != 4 * manifest.plan.num_params:
-            note = Note("error", f"round {round.round}: a model of {round.model_bytes} bytes does not fit the plan")
-            return [note, *self._stop_work(), *self._show()]
+        try:
+            check_frames(round, manifest)
+        except ProtocolError as error:
+            return [Note("error", str(error)), *self._stop_work(), *self._show()]
         if not self.status.gave_up(round):
             self.status.recover()
         asked = round.asks(self.device)
-        if work is not None and asked and (work.round.round, work.round.version) == (round.round, round.version):
+        if work is not None and asked and _same_work(work, round):
             again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
             work.round = round
             if again:
@@ -239,9 +247,9 @@ class DeviceSession:
             return [*out, *self._show()]
         if self._saved.outbox:
             return [*out, *self._report(now)]
-        if self._model[0] == round.model_sha256:
+        if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
-        self.work = ModelFetch(self.topics, manifest, self._hash, round, now)
+        self.work = ModelFetch(self.topics, manifest, self._hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
@@ -259,7 +267,8 @@ class DeviceSession:
 
     def _train(self) -> list[object]:
         assert self.manifest is not None and self.round is not None
-        job = TrainJob(self.manifest, self.round, self._model[1], self._bytes_down)
+        params = self._held[self.round.frames[-1].digest]
+        job = TrainJob(self.manifest, self.round, params, self._bytes_down)
         self.work = Training(self.round, job)
         return [*self._show(), StartTraining(job)]
 
@@ -288,3 +297,9 @@ class DeviceSession:
         if saved.counted != self.round.attempt:  # the aggregator has forgotten that it counted it
             out = self._saved.mark_counted(0, durable=self.manifest.error_feedback)
         return [*out, *(self.work.send(now) if self.online else []), *self._show()]
+
+
+def _same_work(work: ModelFetch | Training | UpdateReport, round: Round) -> bool:
+    """Whether `round`, announced again, wants what is being done; an aggregator that restarts has other frames."""
+    same = (work.round.round, work.round.version) == (round.round, round.version)
+    return same and not (isinstance(work, ModelFetch) and work.round.frames != round.frames)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from . import codecs, strategies
 from .errors import UsageError
@@ -24,7 +23,8 @@ from .registry import resolve
 class Recipe:
     """Local training, strategy and codec by name. UsageError for what does not exist or does not fit.
 
-    `error_feedback` None leaves it to the codec.
+    `error_feedback` None leaves it to the codec. `downlink` is the codec of models, `span` how many versions share an
+    anchor (downlink.py).
     """
 
     train: TrainConfig
@@ -34,6 +34,9 @@ class Recipe:
     codec_options: dict[str, Any] = field(default_factory=dict)
     part_bytes: int = DEFAULT_PART_BYTES
     error_feedback: bool | None = None
+    downlink: str = "raw32"
+    downlink_options: dict[str, Any] = field(default_factory=dict)
+    span: int = 1
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy; FedSGD's server takes the learning rate that FedAvg's devices would."""
@@ -51,12 +54,14 @@ class Recipe:
         manifest = Manifest(
             federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
             self.codec, self.codec_options, self.part_bytes, feedback,
+            self.downlink, self.downlink_options, self.span,
         )  # fmt: skip
         try:
             checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
         except msgspec.ValidationError as error:
             raise UsageError(f"the training settings are out of bounds: {error}") from None
         checked.make_codec()
+        checked.make_downlink()
         return checked
 
 
@@ -72,8 +77,3 @@ def derived_seed(*parts: object) -> int:
     """63 bits drawn from what `parts` say: the same on every machine."""
     digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
-def params_from_bytes(blob: bytes) -> np.ndarray:
-    """(P,) float32 of a model's little-endian bytes; a read-only view where the machine's order allows."""
-    return np.frombuffer(blob, "<f4").astype(np.float32, copy=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import msgspec
 import numpy as np
+
+from .params import params_sha256
 
 
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,8 +93,3 @@ class History:
 def times_smaller(float32_bytes: int, real: int) -> str:
     """How many times fewer bytes went than float32 takes, for behind their number; nothing where nothing went."""
     return f" ({float32_bytes / real:.1f}x)" if real and float32_bytes else ""
-
-
-def params_sha256(params: np.ndarray) -> str:
-    """SHA-256, hex, of the (P,) params as little-endian float32."""
-    return hashlib.sha256(params.astype("<f4", copy=False).tobytes()).hexdigest()

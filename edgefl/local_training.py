@@ -13,7 +13,8 @@ import numpy as np
 from . import error_feedback
 from .device_events import TrainJob
 from .error_feedback import Residual
-from .federation import derived_seed, params_from_bytes
+from .federation import derived_seed
+from .params import params_from_bytes
 from .protocol.messages import UpdateHeader
 from .trainer import Diverged, Trainer
 

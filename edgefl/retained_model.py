@@ -1,15 +1,10 @@
-"""RetainedModel: one model version as it lies on the MQTT broker, for devices to pull.
-
-Part of RoundCoordinator; no I/O.
-"""
+"""RetainedModel: model versions as they lie on the MQTT broker. No I/O. Part of RoundCoordinator."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 
-import numpy as np
-
-from .codecs.raw32 import Raw32
+from .downlink import Step
 from .protocol.envelope import Kind
 from .protocol.machine import Publish
 from .protocol.messages import Manifest
@@ -18,24 +13,33 @@ from .protocol.topics import Topics
 
 
 class RetainedModel:
-    """(P,) float32 `params` as retained parts under `model/{version}/`; `size` and `sha256` are of their bytes."""
+    """The retained parts of steps of the downlink."""
 
-    def __init__(
-        self, topics: Topics, manifest: Manifest, federation_hash: int, params: np.ndarray, version: int
-    ) -> None:
-        blob = params.astype("<f4", copy=False).tobytes()
-        self.size = len(blob)
-        self.sha256 = hashlib.sha256(blob).hexdigest()
-        self._splitter = Splitter(
-            blob, manifest.part_bytes, kind=Kind.MODEL, codec=Raw32.wire_id,
-            federation=federation_hash, round=0, version=version,
-        )  # fmt: skip
-        self._topics = [topics.model(version, part) for part in range(self._splitter.parts)]
+    def __init__(self, topics: Topics, manifest: Manifest, federation_hash: int) -> None:
+        self._topics = topics
+        self._part_bytes = manifest.part_bytes
+        self._federation = federation_hash
+        self._keyframe, self._delta = manifest.make_downlink()
 
-    def publish(self) -> list[object]:
+    def publish(self, steps: list[Step]) -> list[object]:
         """Put every part on the broker."""
-        return [Publish(topic, self._splitter.part(i), retain=True) for i, topic in enumerate(self._topics)]
+        return [Publish(topic, splitter.part(i), retain=True) for topic, splitter, i in self._parts(steps)]
 
-    def clear(self) -> list[object]:
+    def clear(self, steps: list[Step]) -> list[object]:
         """Take every part off the broker."""
-        return [Publish(topic, b"", retain=True) for topic in self._topics]
+        return [Publish(topic, b"", retain=True) for topic, _, _ in self._parts(steps)]
+
+    def _parts(self, steps: list[Step]) -> Iterator[tuple[str, Splitter, int]]:
+        for step in steps:
+            version = step.frame.version
+            for blob, topic, codec in (
+                (step.keyframe, self._topics.model, self._keyframe), (step.delta, self._topics.delta, self._delta)
+            ):  # fmt: skip
+                if not blob or codec is None:
+                    continue
+                splitter = Splitter(
+                    blob, self._part_bytes, kind=Kind.MODEL, codec=codec.wire_id,
+                    federation=self._federation, round=0, version=version,
+                )  # fmt: skip
+                for part in range(splitter.parts):
+                    yield topic(version, part), splitter, part

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
+from .downlink import Downlink, Step
 from .errors import CodecError, ProtocolError, UsageError
 from .history import RoundRecord
 from .presence import Presence
@@ -77,6 +78,7 @@ class RoundCoordinator:
         self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
+        self._downlink = Downlink(manifest, params, version)
         self._show(manifest)
 
     @property
@@ -112,16 +114,16 @@ class RoundCoordinator:
 
     def _show(self, manifest: Manifest, max_packet_bytes: int | None = None) -> None:
         """Take a manifest, its parts lowered to what the broker takes: devices count a model's parts by it."""
-        part_bytes = fitting_part_bytes(manifest.part_bytes, 4 * len(self.params), max_packet_bytes)
+        part_bytes = fitting_part_bytes(manifest.part_bytes, self._downlink.longest, max_packet_bytes)
         self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
         self._manifest_id = self.manifest.id
-        self._model = RetainedModel(self.topics, self.manifest, self._hash, self.params, self.version)
+        self._retained = RetainedModel(self.topics, self.manifest, self._hash)
 
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
         out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
-        out += self._model.publish()
+        out += self._retained.publish(self._downlink.steps)
         return out if self.phase == "waiting" else [*out, self._publish_round()]
 
     def _publish_round(self) -> Publish:
@@ -132,8 +134,8 @@ class RoundCoordinator:
             round=self.round,
             attempt=self._attempt,
             version=self.version,
-            model_bytes=self._model.size,
-            model_sha256=self._model.sha256,
+            model_sha256=self._downlink.sha256,
+            frames=self._downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=None if cohort is None else sorted(cohort),
         )
@@ -220,18 +222,18 @@ class RoundCoordinator:
     def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[object]:
         """Commit, announce, and go on."""
         out: list[object] = [Commit(record, params)]
+        gone: list[Step] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:
-            replaced = self._model
             self.params, self.version = params, record.version
-            self._model = RetainedModel(self.topics, self.manifest, self._hash, params, self.version)
-            out += self._model.publish()
+            added, gone = self._downlink.advance(params, self.version)
+            out += self._retained.publish(added)
         target = self.config.target_accuracy
         if target is not None and (record.accuracy or 0.0) >= target:
             out += self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
         else:
             out += self._maybe_open(now)
-        return out if params is None else [*out, *replaced.clear()]
+        return [*out, *self._retained.clear(gone)]
 
     def _finish(self, reason: str) -> list[object]:
         self.phase, self.tally = "done", None

@@ -10,6 +10,7 @@ from edgefl import codecs, strategies
 from edgefl.coordinator_events import Commit, Evaluate, Evaluated, RoundConfig
 from edgefl.device_events import StartTraining, Trained
 from edgefl.device_session import DeviceSession
+from edgefl.downlink import Downlink
 from edgefl.plan import Node, Param, Plan
 from edgefl.protocol.envelope import Envelope, Kind, federation_hash
 from edgefl.protocol.machine import Connected, Publish, Received, Subscribe
@@ -35,15 +36,19 @@ def make_manifest(**changes) -> Manifest:
 MANIFEST = make_manifest()
 
 
-def make_model(version=0, params=PARAMS, manifest=MANIFEST) -> RetainedModel:
-    return RetainedModel(TOPICS, manifest, HASH, params, version)
+def make_model(version=0, params=PARAMS, manifest=MANIFEST) -> Downlink:
+    return Downlink(manifest, params, version)
+
+
+def publish_model(version=0, params=PARAMS, manifest=MANIFEST) -> list[Publish]:
+    return RetainedModel(TOPICS, manifest, HASH).publish(make_model(version, params, manifest).steps)
 
 
 def make_round(
     round=1, version=0, attempt=1, *, params=PARAMS, manifest=MANIFEST, state="open", cohort=None, **changes
 ):
     model = make_model(version, params, manifest)
-    message = {"model_bytes": model.size, "model_sha256": model.sha256, "deadline_s": 60.0, "cohort": cohort} | changes
+    message = {"model_sha256": model.sha256, "frames": model.frames, "deadline_s": 60.0, "cohort": cohort} | changes
     return Round(manifest.id, state, round, attempt, version, **message)
 
 
@@ -132,7 +137,7 @@ BLOB = make_update()
 
 
 def model_parts(version=0, params=PARAMS):
-    return [Received(p.topic, p.payload) for p in make_model(version, params).publish()]
+    return [Received(p.topic, p.payload) for p in publish_model(version, params)]
 
 
 def give(session, message, now=0.0):

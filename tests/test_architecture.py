@@ -18,14 +18,14 @@ FLOORS = [
     ["edgefl.plan", "edgefl.accumulator", "edgefl.store", "edgefl.config", "edgefl.daemon"],
     [
         "edgefl.trainer", "edgefl.model", *ONNX, "edgefl.codecs",
-        "edgefl.strategies", "edgefl.zoo", "edgefl.inspect", "edgefl.history", "edgefl.error_feedback",
+        "edgefl.strategies", "edgefl.zoo", "edgefl.inspect", "edgefl.history", "edgefl.params", "edgefl.error_feedback",
     ],
     ["edgefl.protocol"],
     [
         "edgefl.device_session", "edgefl.device_status", "edgefl.device_events", "edgefl.model_fetch",
         "edgefl.update_report", "edgefl.saved_update",
         "edgefl.round_coordinator", "edgefl.coordinator_events", "edgefl.round_intake", "edgefl.presence",
-        "edgefl.retained_model", "edgefl.tally",
+        "edgefl.retained_model", "edgefl.tally", "edgefl.downlink", "edgefl.blob_fetch",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
     ["edgefl.local_training"],

@@ -17,6 +17,7 @@ from machines import (
     give,
     last,
     make_manifest,
+    make_model,
     make_round,
     make_session,
     model_parts,
@@ -41,7 +42,7 @@ from edgefl.protocol.machine import (
     Tick,
     Unsubscribe,
 )
-from edgefl.protocol.messages import Missing, Receipt, Status, encode
+from edgefl.protocol.messages import Frame, Missing, Receipt, Status, encode
 
 
 def test_happy_path():
@@ -169,9 +170,9 @@ def test_i03_work_for_one_run_is_never_reported_to_another():
 
 def test_a_round_whose_model_does_not_fit_the_plan_stops_all_work():
     session, job = training()
-    out = give(session, make_round(2, 0, model_bytes=4 * P + 4))
+    out = give(session, make_round(2, 0, frames=[Frame(0, make_model().sha256[:32], 4 * P + 4, 0)]))
     assert of(out, CancelTraining)
-    assert "does not fit" in of(out, Note)[0].text
+    assert "longer than the plan allows" in of(out, Note)[0].text
     assert feed(session, Trained(job, BLOB)) == []
 
 

@@ -16,6 +16,7 @@ from edgefl.protocol.messages import (
     CONTROL_LIMIT,
     MAX_COHORT,
     RETAINED_LIMIT,
+    Frame,
     Inbox,
     Manifest,
     Missing,
@@ -36,12 +37,15 @@ GOLDEN = [
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
         b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
         b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"f16","codec_options":{"max_bytes":9},'
-        b'"part_bytes":1024,"error_feedback":false}',
+        b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1}',
     ),
     (
-        Round("0123456789abcdef", "open", 3, 1, 2, 16, "e" * 64, 60.0, ["a", "b"]),
-        b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_bytes":16,'
-        b'"model_sha256":"' + b"e" * 64 + b'","deadline_s":60.0,"cohort":["a","b"]}',
+        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 32, 16, 0)], 60.0, ["a", "b"]),
+        b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_sha256":"'
+        + b"e" * 64
+        + b'","frames":[[2,"'
+        + b"e" * 32
+        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"]}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
@@ -71,13 +75,14 @@ def test_manifest_id_survives_the_wire():
     manifest = decode(Manifest, encode(MANIFEST))
     assert manifest.id == MANIFEST.id
     assert make_manifest(run="1" * 16).id != MANIFEST.id
-    assert GOLDEN[0][0].id == "ab242bdb0176a1ff"
+    assert GOLDEN[0][0].id == "c05ec5704915bf17"
 
 
 ROUND = msgspec.to_builtins(make_round())
 BAD_ROUNDS = [
     {"manifest": "0" * 15}, {"manifest": "0" * 16 + "\n"}, {"manifest": "G" * 16}, {"state": "shut"}, {"round": -1},
-    {"round": 2**32}, {"round": 1.5}, {"round": True}, {"attempt": 0}, {"model_bytes": 0}, {"model_sha256": "e" * 63},
+    {"round": 2**32}, {"round": 1.5}, {"round": True}, {"attempt": 0}, {"frames": []},
+    {"frames": [[2, "e" * 31, 16, 0]]}, {"model_sha256": "e" * 63},
     {"model_sha256": "e" * 64 + "\n"}, {"deadline_s": 0}, {"deadline_s": 1e10}, {"cohort": "a"}, {"cohort": [1]},
     {"cohort": ["a"] * (MAX_COHORT + 1)},
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from machines import TOPICS
 
 from edgefl.errors import ProtocolError, UsageError
-from edgefl.protocol.topics import Topics, UpdateTopic, check_device_id, check_federation
+from edgefl.protocol.topics import ModelTopic, Topics, UpdateTopic, check_device_id, check_federation
 
 BAD_IDS = ["", "#", "+", "a/b", "a#", "+a", "..", "a.b", "a\n", "a\0", "a b", "A", "é", "٣", "$SYS", "\x7f"]
 
@@ -51,7 +51,8 @@ def test_seven_slashes_at_most():
 @given(st.integers(0, 2**32 - 1), st.integers(0, 65534))
 def test_what_is_written_is_read(number, part):
     assert TOPICS.parse_update(TOPICS.update("pi-1", number, part)) == UpdateTopic("pi-1", number, part)
-    assert TOPICS.model_part(TOPICS.model(number, part)) == (number, part)
+    assert TOPICS.model_part(TOPICS.model(number, part)) == ModelTopic(number, False, part)
+    assert TOPICS.model_part(TOPICS.delta(number, part)) == ModelTopic(number, True, part)
 
 
 BAD_NUMBERS = [

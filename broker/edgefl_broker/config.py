@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
 
+from edgefl.codecs import CODECS
 from edgefl.coordinator_events import RoundConfig
 from edgefl.federation import Recipe, train_config
 from edgefl.transports.settings import MqttConfig
@@ -77,7 +78,7 @@ class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class CodecConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[codec]"""
 
-    name: Annotated[str, Meta(description="How updates are written: raw32 or f16.")] = "raw32"
+    name: Annotated[str, Meta(description=f"How updates are written: {', '.join(CODECS)}.")] = "raw32"
     options: dict[str, Option] = {}
     error_feedback: Annotated[
         bool | None,
@@ -89,6 +90,23 @@ class CodecConfig(Struct, frozen=True, forbid_unknown_fields=True):
     part_bytes: Annotated[
         int, Meta(ge=256, le=2**20, description="Bytes of a tensor in one MQTT message: what every broker takes.")
     ] = Recipe.part_bytes
+
+
+class DownlinkConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[downlink]"""
+
+    codec: Annotated[
+        str,
+        Meta(
+            description="How models are written: raw32, planes: whole; other codecs: as differences from earlier ones."
+        ),
+    ] = "raw32"
+    options: dict[str, Option] = {}
+    span: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Rounds whose differences start from one model: 1 where every device is asked "
+             "in every round, else about 1 / fraction."),
+    ] = 1  # fmt: skip
 
 
 class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +150,7 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
+    downlink: DownlinkConfig = field(default_factory=DownlinkConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def round_config(self) -> RoundConfig:
@@ -143,5 +162,6 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         train["batch_size"] = train["batch_size"] or None
         return Recipe(
             train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
-            self.codec.part_bytes, self.codec.error_feedback,
+            self.codec.part_bytes, self.codec.error_feedback, self.downlink.codec, self.downlink.options,
+            self.downlink.span,
         )  # fmt: skip

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from edgefl.errors import StoreError
-from edgefl.federation import params_from_bytes
 from edgefl.history import RoundRecord
+from edgefl.params import params_from_bytes
 from edgefl.store import claim, durable, open_database
 
 KEPT_MODELS = 3

@@ -32,6 +32,7 @@ class Codec(ABC):
     name: ClassVar[str]
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
     feedback: ClassVar[bool] = False  # loses systematically: the loss is to be carried over to the next update
+    lossless: ClassVar[bool] = False  # decodes to the very bits
     tensors: Sequence[Param] = ()  # what the delta consists of, in order; empty: not known
 
     def __init__(self, max_bytes: int | None = None) -> None:

@@ -32,6 +32,7 @@ class Planes(Codec):
 
     name = "planes"
     wire_id = 3
+    lossless = True
 
     def bound(self, num_params: int) -> int:
         return _HEAD.size + PLANES * num_params

@@ -13,6 +13,7 @@ class Raw32(Codec):
 
     name = "raw32"
     wire_id = 1
+    lossless = True
 
     def bound(self, num_params: int) -> int:
         return 4 * num_params

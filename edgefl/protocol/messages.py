@@ -26,9 +26,11 @@ from ..plan import Plan
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
 MAX_COHORT = 2000  # device ids that fit in that
+MAX_FRAMES = 64  # beside them
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
 Real = Annotated[float, Meta(ge=0, le=1e6)]
@@ -53,6 +55,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
 
+    `downlink` writes models: a lossless codec writes each version whole, any other one its difference from an earlier
+    version, one `span` rounds back at the most (downlink.py).
+
     `error_feedback`: devices add what the codec took from their last update to the next.
     """
 
@@ -65,19 +70,42 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part_bytes: Annotated[int, Meta(ge=256, le=2**20)] = 64 * 1024 - 48
     error_feedback: bool = False
 
+    downlink: Annotated[str, Meta(max_length=32)] = "raw32"
+    downlink_options: dict[str, int | float | str] = {}
+    span: Annotated[int, Meta(ge=1, le=1000)] = 1
+
     @property
     def id(self) -> str:
         """Names this manifest in round messages: the head of its SHA-256."""
         return hashlib.sha256(encode(self)).hexdigest()[:16]
+
+    def make_downlink(self) -> tuple[Codec, Codec | None]:
+        """The codecs of keyframes and, where they are not all, of deltas; UsageError if there is none such."""
+        codec = codecs.get(self.downlink, **self.downlink_options).for_tensors(self.plan.params)
+        return (codec, None) if codec.lossless else (codecs.get("planes"), codec)
 
     def make_codec(self) -> Codec:
         """The codec of updates, told the plan's tensors; UsageError if there is none such."""
         return codecs.get(self.codec, **self.codec_options).for_tensors(self.plan.params)
 
 
+class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One model version that lies on the broker, on the way to the newest.
+
+    `digest` is the head of the SHA-256 of its params as devices decode them; `keyframe` the bytes of all of them,
+    `delta` of what leads here from the frame before in the round's list; 0: there is none.
+    """
+
+    version: Count
+    digest: Digest
+    keyframe: Count
+    delta: Count
+
+
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The open round, or state "done". `attempt` rises when an aggregator reopens a round it could not finish.
 
+    `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked; None asks all.
     """
@@ -87,8 +115,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     round: Count
     attempt: Positive
     version: Count
-    model_bytes: Positive
     model_sha256: Sha256
+    frames: Annotated[list[Frame], Meta(min_length=1, max_length=MAX_FRAMES)]
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
     cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | None = None
 

@@ -14,7 +14,7 @@ from ..errors import ProtocolError, UsageError
 ROOT = "edgefl/v1"
 _DEVICE_ID = re.compile(r"[a-z0-9-]{1,23}")  # what every MQTT 3.1.1 broker accepts as a client id, in one case
 _FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
 
 
 def check_device_id(device: str) -> str:
@@ -40,6 +40,15 @@ class UpdateTopic:
     part: int
 
 
+@dataclass(frozen=True)
+class ModelTopic:
+    """What `model/{version}/{part}` says, or with `delta` `model/{version}/delta/{part}`."""
+
+    version: int
+    delta: bool
+    part: int
+
+
 class Topics:
     """All topics of one federation."""
 
@@ -48,10 +57,14 @@ class Topics:
         self.manifest = f"{self.base}/manifest"
         self.round = f"{self.base}/round"
         self.any_status = f"{self.base}/device/+/status"
+        self._model_part = re.compile(f"{re.escape(self.base)}/model/({_NUMBER.pattern})/(delta/)?({_NUMBER.pattern})")
         self.any_update = f"{self.base}/device/+/update/+/+"
 
     def model(self, version: int, part: int) -> str:
         return f"{self.base}/model/{version}/{part}"
+
+    def delta(self, version: int, part: int) -> str:
+        return f"{self.base}/model/{version}/delta/{part}"
 
     def status(self, device: str) -> str:
         return f"{self.base}/device/{device}/status"
@@ -62,14 +75,10 @@ class Topics:
     def update(self, device: str, round: int, part: int) -> str:
         return f"{self.base}/device/{device}/update/{round}/{part}"
 
-    def model_part(self, topic: str) -> tuple[int, int] | None:
-        """(version, part) if `topic` is a model part of this federation."""
-        words = topic.split("/")
-        if "/".join(words[:-3]) != self.base or words[-3] != "model":
-            return None
-        if not all(_NUMBER.fullmatch(word) for word in words[-2:]):
-            return None
-        return int(words[-2]), int(words[-1])
+    def model_part(self, topic: str) -> ModelTopic | None:
+        """Which part of which model version `topic` is, if it is one of this federation."""
+        found = self._model_part.fullmatch(topic)
+        return ModelTopic(int(found[1]), found[2] is not None, int(found[3])) if found else None
 
     def device_of(self, topic: str) -> str | None:
         """The device id that a topic below `device/` belongs to."""

@@ -43,6 +43,9 @@ def simulate(
     strategy_options: dict[str, Any] | None = None,
     codec: str = "raw32",
     codec_options: dict[str, Any] | None = None,
+    downlink_codec: str = "raw32",
+    downlink_options: dict[str, Any] | None = None,
+    span: int = 1,
     error_feedback: bool | None = None,
     train_options: dict[str, Any] | None = None,
     faults: str = "",
@@ -65,7 +68,17 @@ def simulate(
         raise UsageError("simulate wants devices >= 1, rounds >= 1 and a fraction above 0, at most 1")
     data = fit_shape(data, tuple(model.plan.input_shape))
     train = train_config(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed % 2**32, **(train_options or {}))
-    recipe = Recipe(train, strategy, strategy_options or {}, codec, codec_options or {}, error_feedback=error_feedback)
+    recipe = Recipe(
+        train,
+        strategy,
+        strategy_options or {},
+        codec,
+        codec_options or {},
+        error_feedback=error_feedback,
+        downlink=downlink_codec,
+        downlink_options=downlink_options or {},
+        span=span,
+    )
     manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
     parts = split(data, partition, devices, seed)
     config = RoundConfig(

@@ -1,0 +1,27 @@
+"""Params as bytes: (P,) little-endian float32, and the hashes that prove them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def params_to_bytes(params: np.ndarray) -> bytes:
+    """The (P,) params as little-endian float32."""
+    return params.astype("<f4", copy=False).tobytes()
+
+
+def params_from_bytes(blob: bytes) -> np.ndarray:
+    """(P,) float32 of a model's little-endian bytes; a read-only view where the machine's order allows."""
+    return np.frombuffer(blob, "<f4").astype(np.float32, copy=False)
+
+
+def params_sha256(params: np.ndarray) -> str:
+    """SHA-256, hex, of the (P,) params as little-endian float32."""
+    return hashlib.sha256(params_to_bytes(params)).hexdigest()
+
+
+def digest_of(blob: bytes) -> str:
+    """The head of the SHA-256, hex, of params' bytes: what a frame says of them."""
+    return hashlib.sha256(blob).hexdigest()[:32]

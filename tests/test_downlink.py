@@ -1,0 +1,254 @@
+"""The downlink: frames, the way through them, and the same params on every device, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
+
+from edgefl.device_events import CancelTraining, StartTraining
+from edgefl.downlink import Downlink
+from edgefl.errors import ProtocolError, UsageError
+from edgefl.model_fetch import ModelFetch, check_frames
+from edgefl.params import digest_of, params_sha256
+from edgefl.protocol.machine import Connected, Note, Publish, Subscribe
+from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
+from edgefl.protocol.topics import Topics
+from edgefl.retained_model import RetainedModel
+
+ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
+
+
+def walk(version: int) -> np.ndarray:
+    """(P,) what a version adds to the one before."""
+    return np.random.default_rng(version).normal(size=P).astype(np.float32) / 100
+
+
+class World:
+    """An aggregator's downlink and the retained messages that it leaves on the broker."""
+
+    def __init__(self, **manifest):
+        self.manifest = make_manifest(**manifest)
+        self.params, self.version = PARAMS, 0
+        self.downlink = Downlink(self.manifest, PARAMS, 0)
+        self.lie = RetainedModel(TOPICS, self.manifest, HASH)
+        self.retained: dict[str, bytes] = {}
+        self._do(self.lie.publish(self.downlink.steps))
+
+    def _do(self, publishes):
+        for p in publishes:
+            assert p.retain
+            self.retained[p.topic] = p.payload
+            if not p.payload:
+                del self.retained[p.topic]
+
+    def advance(self, params=None):
+        self.version += 1
+        self.params = self.params + walk(self.version) if params is None else params
+        added, gone = self.downlink.advance(self.params, self.version)
+        self._do(self.lie.publish(added))
+        self._do(self.lie.clear(gone))
+
+    @property
+    def round(self) -> Round:
+        d = self.downlink
+        return Round(self.manifest.id, "open", self.version + 1, 1, self.version, d.sha256, d.frames, 60.0)
+
+    def fetch(self, held=None) -> tuple[ModelFetch, int]:
+        """A device's fetch with these versions held; and the payload bytes that it took."""
+        check_frames(self.round, self.manifest)
+        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held or {}, 0.0)
+        taken, waiting = 0, list(fetch.ask(0.0))
+        while waiting:
+            for topic in getattr(waiting.pop(0), "topics", ()) if isinstance(waiting[0], Subscribe) else ():
+                if topic in self.retained:
+                    taken += len(self.retained[topic])
+                    waiting += fetch.on_part(TOPICS.model_part(topic), self.retained[topic], 0.0)
+            waiting = [a for a in waiting if isinstance(a, Subscribe)]
+        return fetch, taken
+
+
+def whole(**changes) -> World:
+    return World(**ECQ | changes)
+
+
+@pytest.mark.parametrize("span", [1, 4, 10])
+@pytest.mark.parametrize("missed", [1, 5, 50])
+def test_a_device_that_missed_versions_gets_the_same_bits_in_few_bytes(span, missed):
+    world = whole(span=span, downlink_options={"step": 5.0, "exact": "none"})
+    device, _ = world.fetch()
+    for _ in range(missed):
+        world.advance()
+    held = {digest_of(device.params): device.params}
+    fetch, taken = world.fetch(held)
+    assert fetch.params == world.downlink.shown.tobytes()
+    assert params_sha256(np.frombuffer(fetch.params, np.float32)) == world.round.model_sha256
+    fresh, whole_bytes = world.fetch()
+    assert fresh.params == fetch.params
+    assert taken <= whole_bytes
+    if missed <= 5:
+        assert taken < 4 * P / 4
+
+
+def test_what_devices_have_stays_near_the_exact_params():
+    world = whole()
+    for _ in range(60):
+        world.advance()
+        error = world.downlink.shown - world.params
+        assert np.sqrt((error**2).mean()) < 2 * 0.01  # a few steps' worth, not a walk of its own
+
+
+@pytest.mark.parametrize("codec", ["raw32", "planes"])
+def test_a_lossless_codec_writes_every_version_whole(codec):
+    world = World(downlink=codec)
+    for _ in range(3):
+        world.advance()
+        (frame,) = world.round.frames
+        assert frame.delta == 0
+        assert world.fetch()[0].params == world.params.tobytes()
+        assert {TOPICS.model_part(t).version for t in world.retained} == {world.version}
+
+
+def test_the_keyframe_is_the_shorter_way_when_the_chain_is_long():
+    world = whole()
+    held = {digest_of(world.fetch()[0].params): world.fetch()[0].params}
+    seen_renewed = False
+    for _ in range(120):
+        world.advance()
+        frames = world.round.frames
+        assert len(frames) <= MAX_FRAMES and len(encode(world.round)) < RETAINED_LIMIT / 6
+        keyframe = next(f for f in frames if f.keyframe)
+        after = frames[frames.index(keyframe) + 1 :]
+        assert sum(f.delta for f in after) <= keyframe.keyframe
+        seen_renewed |= keyframe.version > 0
+        _, taken = world.fetch(held)
+        assert taken <= keyframe.keyframe + sum(f.delta for f in after) + 48 * (40 + len(after) * 2)
+    assert seen_renewed
+
+
+@pytest.mark.parametrize("span", [1, 3])
+def test_nothing_is_left_on_the_broker_but_the_way(span):
+    world = whole(span=span)
+    for _ in range(50):
+        world.advance()
+        versions = {TOPICS.model_part(topic).version for topic in world.retained}
+        assert versions <= {frame.version for frame in world.round.frames}
+
+
+def test_a_version_that_a_delta_cannot_express_is_a_keyframe():
+    world = World(downlink="f16")
+    world.advance(PARAMS + np.float32(1e6))
+    (frame,) = world.round.frames
+    assert frame.keyframe and world.fetch()[0].params == world.params.tobytes()
+    world.advance(world.params + np.float32(0.5))
+    assert world.round.frames[-1].delta == 2 * P
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_i20_damaged_or_swapped_frames_never_become_a_model(data):
+    world = whole()
+    for _ in range(3):
+        world.advance()
+    topics = sorted(world.retained)
+    victim = data.draw(st.sampled_from(topics))
+    kind = data.draw(st.sampled_from(["swap", "flip", "lose"]))
+    if kind == "swap":
+        world.retained[victim] = world.retained[data.draw(st.sampled_from(topics))]
+    elif kind == "lose":
+        del world.retained[victim]
+    else:
+        raw = bytearray(world.retained[victim])
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        world.retained[victim] = bytes(raw)
+    try:
+        fetch, _ = world.fetch()
+    except ProtocolError:
+        return
+    assert fetch.params in (None, world.downlink.shown.tobytes())
+
+
+def test_a_held_version_that_is_not_what_it_says_is_not_trusted():
+    world = whole()
+    good = world.fetch()[0].params
+    world.advance()
+    fetch, _ = world.fetch({digest_of(good): bytes(4 * P)})
+    assert fetch.params == world.downlink.shown.tobytes()  # by the keyframe, after the delta had failed
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [Frame(1, "0" * 32, 100, 0)],  # another version
+        [Frame(0, "1" * 32, 100, 0)],  # another digest
+        [Frame(0, "0" * 32, 0, 9)],  # no keyframe
+        [Frame(0, "0" * 32, 4 * P + 6, 0)],  # too long
+        [Frame(9, "2" * 32, 100, 0), Frame(8, "3" * 32, 0, 0), Frame(0, "0" * 32, 0, 9)],  # a gap
+        [Frame(9, "2" * 32, 100, 0), Frame(0, "0" * 32, 0, 2**31)],
+    ],
+)
+def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):
+    manifest = make_manifest(**ECQ)
+    with pytest.raises(ProtocolError):
+        check_frames(Round(manifest.id, "open", 1, 1, 0, "0" * 64, frames, 60.0), manifest)
+
+
+def test_misspelt_downlinks_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'ecq'"):
+        make_manifest(downlink="ecg").make_downlink()
+
+
+# Through the machines
+
+
+def coordinator_and_session(**manifest):
+    manifest = make_manifest(part_bytes=2048, **manifest)
+    return make_coordinator(manifest=manifest, min_reports=1), make_session()
+
+
+def test_a_session_trains_from_what_the_coordinator_shows():
+    coordinator, session = coordinator_and_session(**ECQ)
+    retained = {}
+    feed(session, Connected())
+
+    def publish(actions):
+        out = []
+        for p in of(actions, Publish):
+            if p.retain:
+                retained[p.topic] = p
+            if p.topic in (TOPICS.manifest, TOPICS.round):
+                out += feed(session, received(p.topic, p.payload))
+        parts = [received(p.topic, p.payload) for p in retained.values() if p.payload]
+        return serve(session, out, parts)
+
+    publish(feed(coordinator, Connected()))
+    for version in range(4):
+        if version:
+            coordinator.params = coordinator.params + walk(version)
+            coordinator.version = version
+            publish(coordinator._retained.publish(coordinator._downlink.advance(coordinator.params, version)[0]))
+            coordinator.round += 1
+        out = publish([coordinator._publish_round()])
+        (start,) = of(out, StartTraining)
+        assert start.job.params == coordinator._downlink.shown.tobytes()
+        assert (start.job.params == coordinator.params.tobytes()) == (version == 0)
+
+
+def test_a_restarted_aggregator_has_other_frames_and_the_fetch_starts_again():
+    manifest = make_manifest(**ECQ)
+    session = make_session()
+    feed(session, Connected(), received(TOPICS.manifest, manifest))
+    first, second = Downlink(manifest, PARAMS, 3), Downlink(manifest, PARAMS + 1, 3)
+    rounds = [Round(manifest.id, "open", 4, 1 + i, 3, d.sha256, d.frames, 60.0) for i, d in enumerate((first, second))]
+    feed(session, received(TOPICS.round, rounds[0]))
+    out = feed(session, received(TOPICS.round, rounds[1]))
+    parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, manifest, HASH).publish(second.steps)]
+    (start,) = of(serve(session, out, parts), StartTraining)
+    assert start.job.params == (PARAMS + 1).tobytes()
+    assert not of(out, CancelTraining) and not [n for n in of(out, Note) if n.level == "warning"]
+
+
+def test_topics_of_deltas_lie_under_model():
+    assert Topics("pond").delta(7, 0) == "edgefl/v1/pond/model/7/delta/0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -90,6 +91,18 @@ class History:
         return b'{"rounds": [\n%b\n],\n"final": %b}' % (rounds, msgspec.json.encode(self.final))
 
 
+def read_records(path: Path) -> list[RoundRecord]:
+    """The records of a history.jsonl, without a last line that is still being written; none where there is no file."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+
+
 def times_smaller(float32_bytes: int, real: int) -> str:
     """How many times fewer bytes went than float32 takes, for behind their number; nothing where nothing went."""
-    return f" ({float32_bytes / real:.1f}x)" if real and float32_bytes else ""
+    if not (real and float32_bytes):
+        return ""
+    ratio = float32_bytes / real
+    return f" ({ratio:.2f}x)" if ratio < 10 else f" ({ratio:.0f}x)"

@@ -83,6 +83,10 @@ def test_history_as_json_and_model_in_a_folder(run, tmp_path):
         assert record["reported"] == 4 and record["seconds"] > 0
         assert 4 * 4 * 650 < record["bytes_up"] < 4 * (4 * 650 + 200), "four updates of 650 float32 and their headers"
         assert record["bytes_down"] > 4 * 4 * 650
+        assert record["float32_bytes"] == 4 * 4 * 650
+        assert list(record["traffic"]) == record["devices"]
+        for way, name in enumerate(("bytes_up", "bytes_down")):
+            assert sum(traffic[way] for traffic in record["traffic"].values()) == record[name]
     final, last = history["final"], history["rounds"][-1]
     assert (final["rounds"], final["committed"], final["accuracy"]) == (2, 2, last["accuracy"])
     assert final["bytes_up"] == sum(r["bytes_up"] for r in history["rounds"])
@@ -92,6 +96,18 @@ def test_history_as_json_and_model_in_a_folder(run, tmp_path):
     lines = (tmp_path / "new/run/history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == history["rounds"]
     assert f"2 of 2 rounds committed, accuracy {final['accuracy']:.4f}" in out
+    assert re.search(
+        r"^round    1     4 reported .* 1\d\.\d\d kB up \(0\.9\dx\)  1\d\.\d\d kB down \(0\.\d\dx\)\n", out
+    ), out
+
+
+def test_a_compressing_codec_says_how_much_smaller(run):
+    out = run(*SIMULATE, "--model", "mlp:64-100-10", "--codec", "ecq")[1]
+    up, down = re.findall(r"\((\d+|\d\.\d\d)x\)", out.splitlines()[-1])
+    assert float(up) > 15 and 0.8 < float(down) <= 1
+    assert run(*SIMULATE, "--codec", "ecq", "--error-feedback", "off")[0] == 0
+    code, _, err = run(*SIMULATE, "--error-feedback", "perhaps")
+    assert code == 2 and "auto" in err
 
 
 def test_json_on_standard_output_is_all_there_is(run):

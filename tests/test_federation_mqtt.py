@@ -20,6 +20,7 @@ from mqtt_fixtures import TestLink
 
 import edgefl
 from edgefl import config, zoo
+from edgefl.data import Dataset
 from edgefl.errors import StoreError
 from edgefl.protocol.messages import Round, Status, decode, encode
 from edgefl.protocol.topics import Topics
@@ -158,6 +159,32 @@ def test_i11_an_agent_that_died_unheard_sends_the_same_update_again(
     assert second.join()
     (record,) = second.host.history.rounds
     assert (record.round, record.devices) == (1, ["dev-a"])
+
+
+def test_an_agent_carries_what_its_codec_took_over_a_restart(
+    mosquitto: Mosquitto, federation: Callable[..., Federation], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model is that of a simulated fleet on the same data, which never stopped."""
+    caplog.set_level(logging.INFO)
+    fleet = federation(mosquitto.url)
+    codec, train = {"name": "ecq", "options": {"exact": "none"}}, {"epochs": 2, "lr": 0.1, "seed": 3}
+    rounds = {"rounds": 4, "deadline_s": 20.0, "min_reports": 1}
+    aggregator = fleet.aggregator(rounds=rounds, codec=codec, train=train)
+    agent = fleet.agent("dev-0")
+    eventually(lambda: agent.host.machine.round is not None and agent.host.machine.round.round >= 3)
+    agent.die()
+    fleet.agent("dev-0")
+    assert aggregator.join()
+    assert "residual" not in caplog.text
+    assert [r.state for r in aggregator.host.history.rounds] == ["committed"] * 4
+    x, y = blobs(60, seed=sum(b"dev-0"))
+    data, model = Dataset(x, y, device_train=np.zeros(60, int)), edgefl.load(fleet.folder / "start.onnx")
+    options = {"devices": 1, "rounds": 4, "partition": "natural", "codec": "ecq", "codec_options": {"exact": "none"}}
+    alike, without = (
+        edgefl.simulate(model, data, error_feedback=feedback, **options, **train).params.tobytes()
+        for feedback in (True, False)
+    )
+    assert aggregator.host.machine.params.tobytes() == alike != without
 
 
 def test_i15_random_bytes_on_any_topic_are_counted_and_dropped(
@@ -305,7 +332,7 @@ def test_i09_an_agent_whose_disk_fails_is_not_waited_for(
     fleet = federation(broker_url)
     aggregator = fleet.aggregator(rounds={"rounds": 3, "deadline_s": 60.0, "min_reports": 1, "expect": 2})
 
-    def full(outbox: object) -> None:
+    def full(outbox: object, residual: object) -> None:
         raise StoreError("the disk is full")
 
     failing = fleet.agent("dev-a")

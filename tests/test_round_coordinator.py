@@ -8,6 +8,7 @@ from machines import (
     MANIFEST,
     PARAMS,
     TOPICS,
+    P,
     accumulator_of,
     commit_of,
     feed,
@@ -193,6 +194,22 @@ def test_record():
     assert record.train_loss == pytest.approx(0.8)
     assert record.bytes_up == sum(len(m.payload) for m in update_parts()) * 2
     assert (record.bytes_down, record.seconds, record.accuracy) == (200, 3.0, 0.75)
+    assert record.float32_bytes == 2 * 4 * P
+
+
+def test_bytes_are_told_for_each_device_and_add_up():
+    coordinator = open_round("a", "b", "c", "d", min_reports=1, deadline_s=60)
+    twice, part = update_parts("a"), len(update_parts("a")[0].payload)
+    feed(coordinator, *twice, *twice, now=1.0)  # QoS 1 repeats
+    feed(coordinator, update_parts("b")[0], now=1.0)  # the rest never comes
+    not_finite = make_update()[:-4] + np.float32(np.nan).tobytes()
+    report(coordinator, "c", blob=not_finite)
+    record = commit_of(feed(coordinator, Tick(), now=60.0)).record
+    whole = sum(len(m.payload) for m in twice)
+    assert (record.devices, record.reported) == (["a"], 1)
+    assert record.traffic == {"a": (2 * whole, 100), "b": (part, 0), "c": (whole, 0)}
+    assert record.bytes_up == sum(up for up, _ in record.traffic.values())
+    assert record.bytes_down == sum(down for _, down in record.traffic.values())
 
 
 def test_fedavg_by_hand():

@@ -106,8 +106,8 @@ def test_another_run_has_no_use_for_it():
 
 @pytest.mark.parametrize(("saved", "applied"), [(1, True), (0, False)])
 def test_a_restarted_device_knows_what_was_counted(saved, applied):
-    _, out = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 0, 0, BLOB, saved), round=make_round(
-        1, 1, manifest=FEEDBACK))  # fmt: skip
+    now = make_round(2, 1, manifest=FEEDBACK)
+    out = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 1, 0, BLOB, saved), round=now)[1]
     assert of(out, DropUpdate) == [DropUpdate(applied)]
     same = fetching(manifest=FEEDBACK, outbox=Outbox(FEEDBACK.id, 1, 0, BLOB, saved))[1]
     assert updates(same)

@@ -14,7 +14,7 @@ from edgefl import data
 from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
 from edgefl.data import Dataset, fit_shape
 from edgefl.errors import UsageError
-from edgefl.history import History, RoundRecord
+from edgefl.history import History, RoundRecord, read_records
 from edgefl.model import Model, load
 from edgefl.onnx_eval import OnnxEvaluator
 from edgefl.round_coordinator import RoundCoordinator
@@ -48,17 +48,17 @@ class Aggregator(LinkHost):
             recipe.make_manifest(config.federation, state.run, plan), config.round_config(), recipe.make_strategy(),
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
         )  # fmt: skip
-        self._records = self._store.records()
+        self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)
         client_id = _client_id(config.federation)
         self.link = config.mqtt.make_link(client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM)
-        going_on = f"going on at round {state.round}" if self._records else "starting"
+        going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
 
     @property
     def history(self) -> History:
-        """All rounds so far."""
-        return History(self.machine.params, self._records)
+        """All rounds so far, from their file: they would fill the memory of a process that runs for months."""
+        return History(self.machine.params, read_records(self._history))
 
     def run(self) -> None:
         try:
@@ -80,7 +80,6 @@ class Aggregator(LinkHost):
                 self.feed(self._evaluate(action.params))
             case Commit():
                 self._store.commit(action.record, action.params)
-                self._records.append(action.record)
                 self._append_history(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)
@@ -101,13 +100,13 @@ class Aggregator(LinkHost):
     @durable
     def _write_outputs(self, params: np.ndarray) -> None:
         """Bring the files beside the database up to it: they may be a round behind after a crash."""
-        lines = [msgspec.json.encode(record) + b"\n" for record in self._records]
-        (self._folder / "history.jsonl").write_bytes(b"".join(lines))
+        lines = [msgspec.json.encode(record) + b"\n" for record in self._store.records()]
+        self._history.write_bytes(b"".join(lines))
         self._model.save(self._folder / "model.onnx", params)
 
     @durable
     def _append_history(self, record: RoundRecord) -> None:
-        with open(self._folder / "history.jsonl", "ab") as file:
+        with open(self._history, "ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
 
 

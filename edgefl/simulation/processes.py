@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ..config import dump
 from ..data import Dataset
 from ..errors import TransportError, UsageError
-from ..history import RoundRecord
+from ..history import RoundRecord, read_records
 
 FEDERATION = "fleet"
 STOP_S = 10.0
@@ -126,11 +125,7 @@ class ProcessFleet:
 
     def records(self) -> list[RoundRecord]:
         """The rounds that are over."""
-        try:
-            lines = (self.folder / "state" / "history.jsonl").read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            return []
-        return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+        return read_records(self.folder / "state" / "history.jsonl")
 
     def wait(self, on_round: Callable[[RoundRecord], None], timeout_s: float) -> None:
         """Until the aggregator has ended; TransportError if it fails or the time is up."""

@@ -1,0 +1,63 @@
+"""Records and history: old ones are read, long ones are small, sums are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgefl.history import History, RoundRecord, read_records, times_smaller
+
+OLD = (
+    b'{"round":1,"state":"committed","version":1,"reported":2,"devices":["a","b"],"num_examples":8,"train_loss":0.5,'
+    b'"bytes_up":900,"bytes_down":1000,"seconds":1.5,"accuracy":0.5,"loss":null}'
+)
+
+
+def record(round: int = 1, devices: int = 2) -> RoundRecord:
+    traffic = {f"dev-{i:04d}": (1000 + i, 2000 + i) for i in range(devices)}
+    up, down = map(sum, zip(*traffic.values(), strict=True))
+    by_device = msgspec.Raw(msgspec.json.encode(traffic))
+    return RoundRecord(
+        round, "committed", round, devices, sorted(traffic), 8, 0.5, up, down, 1.5, float32_bytes=4000 * devices,
+        by_device=by_device,
+    )  # fmt: skip
+
+
+def test_a_record_of_before_devices_were_told_apart_is_read():
+    old = msgspec.json.decode(OLD, type=RoundRecord)
+    assert (old.bytes_up, old.traffic, old.float32_bytes) == (900, {}, 0)
+    assert History(np.zeros(1), [old]).final.float32_bytes == 0
+
+
+def test_a_record_survives_its_file(tmp_path: Path):
+    path = tmp_path / "history.jsonl"
+    assert read_records(path) == []
+    lines = [msgspec.json.encode(record(n)) + b"\n" for n in (1, 2)]
+    path.write_bytes(b"".join(lines) + lines[0][:20])  # the third is being written
+    read = read_records(path)
+    assert read == [record(1), record(2)]
+    assert read[1].traffic == {"dev-0000": (1000, 2000), "dev-0001": (1001, 2001)}
+
+
+def test_json_is_a_line_for_each_round_and_adds_up():
+    text = History(np.zeros(1), [record(1), record(2)]).to_json()
+    told = json.loads(text)
+    assert text.count(b"\n") == 4
+    assert [r["traffic"]["dev-0001"] for r in told["rounds"]] == [[1001, 2001]] * 2
+    assert told["final"]["bytes_up"] == 2 * 2001
+    assert told["final"]["float32_bytes"] == 2 * 8000
+    assert json.loads(History(np.zeros(1)).to_json())["rounds"] == []
+
+
+def test_a_round_of_ten_thousand_devices_is_a_third_of_a_megabyte():
+    large = record(devices=10_000)
+    assert len(large.by_device) < 250_000
+    assert len(msgspec.json.encode(large)) < 350_000
+
+
+def test_the_ratio_is_to_float32():
+    assert [times_smaller(4000, real) for real in (100, 4400)] == [" (40x)", " (0.91x)"]
+    assert times_smaller(4000, 0) == times_smaller(0, 100) == ""

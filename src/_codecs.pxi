@@ -166,6 +166,26 @@ def dither_add(int64_t[::1] acc not None, const uint8_t[::1] symbols not None, f
             efl_kernels.dither_add(&acc[0], &symbols[0], step, weight, seed, start, n)
 
 
+def coin_quantize(const float[::1] x not None, uint8_t[::1] symbols not None, float inverse, uint64_t seed):
+    """As `quantize`, rounding up where a number in [0, 1) from `seed` is below the rest; nothing is counted."""
+    cdef int64_t n = x.shape[0]
+    if symbols.shape[0] != n:
+        raise ValueError("symbols must be as long as x")
+    if n:
+        with nogil:
+            efl_kernels.coin_quantize(&symbols[0], &x[0], inverse, seed, n)
+
+
+def coin_contexts(uint8_t[::1] contexts not None, int tables, uint64_t seed, int64_t start):
+    """The octaves, below `tables`, of the numbers of coordinates `start` on."""
+    cdef int64_t n = contexts.shape[0]
+    if not 1 <= tables <= 24:
+        raise ValueError("tables must be 1 to 24")
+    if n:
+        with nogil:
+            efl_kernels.coin_contexts(&contexts[0], tables, seed, start, n)
+
+
 # ---- rANS
 
 def rans_normalise(const uint64_t[::1] counts not None):

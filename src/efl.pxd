@@ -115,6 +115,10 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed,
                            int64_t start, int64_t n) noexcept nogil
 
+        void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
+                              int64_t n) noexcept nogil
+        void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) noexcept nogil
+
     const efl_kernel_table *efl_kernels
 
 cdef extern from "codecs/rans.h" nogil:

@@ -93,7 +93,8 @@ def test_constant_deltas(name, value, size):
     delta = np.full(size, value, np.float32)
     codec = codecs.get(name)
     back = codec.decode(codec.encode(delta), size)
-    assert np.abs(back - delta).max() <= codec.step * abs(value) * 0.51 + 2.0**-115
+    share = 1.01 if name == "ecq-sparse" else 0.51  # of a step, for rounding up or down by chance
+    assert np.abs(back - delta).max() <= share * codec.step * abs(value) + 2.0**-115
     tiny = codecs.get(name, step=1e-3)
     assert np.abs(tiny.decode(tiny.encode(delta), size) - delta).max() <= 1e-3 * abs(value) + 2.0**-115
 
@@ -190,7 +191,7 @@ def test_tensors_of_another_model_are_refused():
         codec.decode(codec.encode(np.zeros(P, np.float32)), P - 1)
 
 
-# Unbiased in a few hundred bytes would be nothing but noise: ecq-dither refuses that.
+# Unbiased with dither in a few hundred bytes would be nothing but noise: refused.
 @pytest.mark.parametrize(
     ("name", "budget"), [(n, b) for n in CODED for b in (200, 1000, 5000, 20_000) if n != "ecq-dither" or b >= 1000]
 )

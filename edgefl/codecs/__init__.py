@@ -13,6 +13,7 @@ CODECS = {
     "f16": "edgefl.codecs.f16:F16",
     "planes": "edgefl.codecs.planes:Planes",
     "ecq": "edgefl.codecs.ecq:Ecq",
+    "ecq-sparse": "edgefl.codecs.ecq_sparse:EcqSparse",
     "ecq-dither": "edgefl.codecs.ecq_dither:EcqDither",
 }
 

@@ -40,11 +40,7 @@ class Ecq(EntropyCoded):
         return Quantized(step, own, symbols, None, counts[None])
 
     def _values(self, parsed: Parsed) -> np.ndarray:
-        """(256,) float32: what each symbol stands for."""
-        shift = np.array((0, *parsed.own), np.float32)[np.minimum(_MAGNITUDES, 3)] / np.float32(FRACTION)
-        values = np.zeros(256, np.float32)
-        values[:ESCAPE] = _SIGNS * (_MAGNITUDES.astype(np.float32) + shift) * parsed.step
-        return values
+        return values_of(parsed.step, parsed.own)
 
     def _check_own(self, parsed: Parsed) -> None:
         if len(parsed.frequencies) != 1 or not np.isfinite(self._values(parsed)).all():
@@ -57,10 +53,17 @@ class Ecq(EntropyCoded):
         _core.take_symbols(out, symbols, self._values(parsed))
 
     def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
-        _core.add_symbols(acc, symbols, self._table(parsed) * weight)
+        _core.add_symbols(acc, symbols, table_of(self._values(parsed), parsed.frequencies) * weight)
 
-    def _table(self, parsed: Parsed) -> np.ndarray:
-        """(256,) int64 of `_values`; symbols that don't occur may be too large for it, and count as 0."""
-        values = self._values(parsed)
-        values[~parsed.frequencies.any(axis=0)] = 0
-        return to_fixed(values)
+
+def values_of(step: np.float32, centroids: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
+    """(256,) float32: what each symbol stands for; `centroids` in 1/FRACTION steps."""
+    shift = np.array((0, *centroids), np.float32)[np.minimum(_MAGNITUDES, 3)] / np.float32(FRACTION)
+    values = np.zeros(256, np.float32)
+    values[:ESCAPE] = _SIGNS * (_MAGNITUDES.astype(np.float32) + shift) * step
+    return values
+
+
+def table_of(values: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """(256,) int64 of the values; symbols without a frequency may be too large for it, and count as 0."""
+    return to_fixed(np.where(frequencies.any(axis=0), values, np.float32(0)))

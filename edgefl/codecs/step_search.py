@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 MIN_STEP, MAX_STEP = 2.0**-120, 2.0**60
-HALVINGS = 17  # of a factor 2^22 between the finest and the coarsest step: within 0.02 %
+HALVINGS = 17  # of a factor 2^30 between the finest and the coarsest step: within 0.02 %
 COARSER = 1.001  # where the estimate was too low
 
 
@@ -21,9 +21,9 @@ def search(
 ) -> bytes:
     """`write(step)` for about the smallest step with at most `budget` bytes; the coarsest one's if none has.
 
-    `peak` is the largest |x|: a step above twice that leaves nothing but zeros. `size` estimates len(write(step)).
+    `peak` is the largest |x|: a step of a thousand times that leaves nothing but zeros or noise. `size` estimates len(write(step)).
     """
-    low, high = np.log2(max(peak, MIN_STEP)) - 20, np.log2(max(peak, MIN_STEP)) + 2
+    low, high = np.log2(max(peak, MIN_STEP)) - 20, np.log2(max(peak, MIN_STEP)) + 10
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if size(clip_step(2.0**middle)) > budget:
@@ -32,7 +32,7 @@ def search(
             high = middle
     step = 2.0**high
     payload = write(clip_step(step))
-    while len(payload) > budget and step < 4 * peak:
+    while len(payload) > budget and step < 1024 * peak:
         step *= COARSER
         payload = write(clip_step(step))
     return payload

@@ -16,6 +16,7 @@ TOTAL = 4096
 ESCAPE = 255
 EXPLICIT, GEOMETRIC = 0, 1
 MAX_TABLES = 16
+LONG = 2**17  # symbols, beside whose code an explicit table is nothing
 
 
 def cost_bits(counts: np.ndarray, frequencies: np.ndarray) -> float:
@@ -30,7 +31,8 @@ def best_table(counts: np.ndarray) -> tuple[bytes, np.ndarray]:
     """The table for symbols that occur `counts` (256,) uint64 times: its bytes and its frequencies."""
     exact = _core.rans_normalise(counts)
     candidates = [(bytes([EXPLICIT]) + write_explicit(exact), exact)]
-    if (parameters := _fit_geometric(counts)) is not None:
+    worth_it = len(candidates[0][0]) > 6 and counts.sum() < LONG
+    if worth_it and (parameters := _fit_geometric(counts)) is not None:
         candidates.append((bytes([GEOMETRIC, *parameters]), geometric(*parameters)))
     return min(candidates, key=lambda c: 8 * len(c[0]) + cost_bits(counts, c[1]))
 

@@ -20,6 +20,7 @@
 #include "rans.c"
 #include "symbols.c"
 #include "dither.c"
+#include "coin.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -82,6 +83,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .dither_quantize = dither_quantize,
     .dither_take = dither_take,
     .dither_add = dither_add,
+    .coin_contexts = coin_contexts,
+    .coin_quantize = coin_quantize,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,
 };

@@ -177,6 +177,9 @@ typedef struct {
     void (*dither_take)(float *y, const uint8_t *symbols, float step, uint64_t seed, int64_t start, int64_t n);
     void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed, int64_t start,
                        int64_t n);
+    /* Stochastic rounding with a coin from `seed`; its octave, below `tables`, is the coordinate's context. */
+    void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
+    void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
 
     /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
      * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */

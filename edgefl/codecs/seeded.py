@@ -1,0 +1,51 @@
+"""Codecs whose rounding is random and unbiased: a seed in the payload, from which both sides draw the same numbers."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from .. import _core
+from ..errors import CodecError, UsageError
+from .entropy_coded import EntropyCoded, Parsed, Quantized
+
+
+class Seeded(EntropyCoded):
+    """Option `seed` beside ecq's: what is drawn depends on it and on the delta, so that encoding stays a function."""
+
+    OWN = struct.Struct("<Q")  # the seed
+
+    def __init__(
+        self,
+        step: float | None = None,
+        bits: float | None = None,
+        exact: str = "vectors",
+        seed: int = 0,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(step, bits, exact, max_bytes)
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise UsageError(f"{self.name}: seed is {seed!r}: give a whole number from 0 to {2**32 - 1}")
+        self.seed = seed
+
+    def _draw(self, x: np.ndarray) -> int:
+        data = x.view(np.uint8)
+        return _core.crc32c(data, self.seed) << 32 | _core.crc32c(data, self.seed ^ 0xFFFFFFFF)
+
+    def _count(self, step: np.float32, seed: int, symbols: np.ndarray, tables: int) -> Quantized:
+        """The quantized coordinates, with the contexts that `_contexts_of` gives for so many tables."""
+        contexts = self._contexts_of(seed, tables, 0, len(symbols)) if tables > 1 else None
+        return Quantized(step, self.OWN.pack(seed), symbols, contexts, _core.count_symbols(symbols, contexts, tables))
+
+    def _contexts_of(self, seed: int, tables: int, start: int, n: int) -> np.ndarray:
+        """(n,) uint8, below `tables`: the contexts of coordinates `start` on."""
+        raise NotImplementedError
+
+    def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
+        tables = len(parsed.frequencies)
+        return None if tables == 1 else self._contexts_of(int(parsed.own[0]), tables, start, n)
+
+    def _check_own(self, parsed: Parsed) -> None:
+        if not np.isfinite(np.float32(256) * parsed.step):
+            raise CodecError(f"{self.name}: step is out of bounds: dropped")

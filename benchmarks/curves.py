@@ -1,0 +1,119 @@
+"""Accuracy against bytes: McMahan's 2NN and CNN on MNIST, over the real wire format, beside the same fleet in float32.
+
+    python benchmarks/curves.py [--data SPEC] [--models 2nn cnn] [--partitions shards:2 iid] [--settings NAME ...]
+                                [--seeds N] [--runs FOLDER] [--figure PNG] [--json FILE]
+
+Twenty devices, all of which take part in every round. A run is kept as a JSON file in FOLDER, and not repeated while
+its arguments stay the same: what was interrupted goes on. Accuracy is the mean over the last ten rounds, as the
+pathological split makes single rounds jump. Bytes are History's, everything that goes over MQTT: manifest, rounds,
+receipts and the first whole model too, which `down later` leaves out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+import curves_plot
+from curves_plot import Run
+from models import mcmahan_cnn, mlp
+
+import edgefl
+from edgefl import data
+
+FLEET = {"devices": 20, "batch_size": 10, "lr": 0.1, "min_reports": 20}
+MODELS: dict[str, dict[str, Any]] = {
+    "2nn": {"make": mlp, "shape": "784", "rounds": 200, "max_steps": 60},
+    "cnn": {"make": mcmahan_cnn, "shape": "1x28x28", "rounds": 120, "max_steps": 30},
+}
+PARTITIONS = ("shards:2", "iid")
+# What goes up and down. fp32 comes first: the others are measured against it.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "ecq": {"codec": "ecq", "downlink_codec": "ecq", "downlink_options": {"step": 8.0}},
+}
+
+
+def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
+    """One simulation, or what its file has of it."""
+    spec = MODELS[model]
+    arguments = {
+        **FLEET, **SETTINGS[setting], "partition": partition, "rounds": spec["rounds"], "seed": seed,
+        "train_options": {"max_steps": spec["max_steps"]},
+    }  # fmt: skip
+    path = options.runs / f"{model}-{partition.replace(':', '')}-{setting}-{seed}.json"
+    if path.exists() and (kept := json.loads(path.read_text()))["arguments"] == arguments:
+        return Run.of(kept["rounds"])
+    print(f"{path.stem} ...", file=sys.stderr, flush=True)
+    examples = data.load(f"{options.data}?shape={spec['shape']}")
+    history = edgefl.simulate(edgefl.load(spec["make"]()), examples, workers=options.workers, **arguments)
+    fields = ("accuracy", "bytes_up", "bytes_down", "float32_bytes")
+    rounds = [{field: getattr(record, field) for field in fields} for record in history.rounds]
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"arguments": arguments, "rounds": rounds}))
+    partial.replace(path)
+    return Run.of(rounds)
+
+
+def table(found: curves_plot.Found, seeds: int) -> list[dict[str, Any]]:
+    """A row for each panel and setting: means over seeds, the worst seed's loss, ratios of all bytes."""
+    rows = []
+    for (model, partition), by_setting in found.items():
+        reference = [run.final_accuracy for run in by_setting["fp32"]]
+        for setting, runs in by_setting.items():
+            points = [100 * (r - run.final_accuracy) for r, run in zip(reference, runs, strict=True)]
+            rows.append({
+                "model": model, "partition": partition, "setting": setting,
+                "accuracy": 100 * sum(run.final_accuracy for run in runs) / seeds,
+                "below": sum(points) / seeds, "worst": max(points),
+                "up": sum(run.ratio_up for run in runs) / seeds,
+                "down": sum(run.ratio_down for run in runs) / seeds,
+                "down_later": sum(run.ratio_down_later for run in runs) / seeds,
+            })  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default=f"mnist:{os.environ.get('EDGEFL_SHARED', '.')}/data/mnist", metavar="SPEC")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["2nn"])
+    parser.add_argument("--partitions", nargs="+", choices=PARTITIONS, default=list(PARTITIONS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="5 for what is published")
+    parser.add_argument("--runs", type=Path, default=Path("build/curves"), metavar="FOLDER")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--figure", type=Path, metavar="PNG")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    settings = ["fp32", *(name for name in options.settings if name != "fp32")]
+    found: curves_plot.Found = {
+        (model, partition): {
+            setting: [run_one(model, partition, setting, seed, options) for seed in range(options.seeds)]
+            for setting in settings
+        }
+        for model in options.models
+        for partition in options.partitions
+    }
+    rows = table(found, options.seeds)
+    print("model  partition  setting        accuracy  below fp32  worst seed       up     down  down later")
+    for row in rows:
+        print(
+            "{model:6} {partition:10} {setting:14} {accuracy:7.2f} % {below:10.2f}  {worst:10.2f}  "
+            "{up:6.1f}x  {down:6.1f}x  {down_later:9.1f}x".format(**row)
+        )
+    if options.figure:
+        curves_plot.draw(found, options.figure)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,7 +21,8 @@ def search(
 ) -> bytes:
     """`write(step)` for about the smallest step with at most `budget` bytes; the coarsest one's if none has.
 
-    `peak` is the largest |x|: a step of a thousand times that leaves nothing but zeros or noise. `size` estimates len(write(step)).
+    `peak` is the largest |x|: a step of a thousand times that leaves nothing but zeros or noise. `size` estimates
+    len(write(step)).
     """
     low, high = np.log2(max(peak, MIN_STEP)) - 20, np.log2(max(peak, MIN_STEP)) + 10
     for _ in range(HALVINGS):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import CodecError
-from .params import params_sha256
+from .params import DIGEST, params_sha256
 from .protocol.messages import MAX_FRAMES, Frame, Manifest
 
 
@@ -54,7 +54,7 @@ class Downlink:
         self.shown = params
         self.sha256 = params_sha256(params)
         keyframe = self._keyframe.encode(params)
-        self.steps = [Step(Frame(version, self.sha256[:32], len(keyframe), 0), keyframe)]
+        self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
         self._first, self._anchor = version, _Version(params, params)
         self._on_anchor = True
 
@@ -96,7 +96,7 @@ class Downlink:
     def _append(self, delta: bytes, params: np.ndarray, version: int) -> None:
         self.sha256 = params_sha256(self.shown)
         kept = self.steps if self._on_anchor else self.steps[:-1]
-        self.steps = [*kept, Step(Frame(version, self.sha256[:32], 0, len(delta)), b"", delta)]
+        self.steps = [*kept, Step(Frame(version, self.sha256[:DIGEST], 0, len(delta)), b"", delta)]
         self._on_anchor = (version - self._first) % self._span == 0
         if self._on_anchor:
             self._anchor = _Version(params, self.shown)

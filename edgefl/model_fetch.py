@@ -15,7 +15,7 @@ from functools import partial
 from .blob_fetch import BlobFetch
 from .codecs import Codec
 from .errors import CodecError, ProtocolError
-from .params import digest_of, params_from_bytes, params_to_bytes
+from .params import DIGEST, digest_of, params_from_bytes, params_to_bytes
 from .protocol.machine import Note
 from .protocol.messages import Frame, Manifest, Round
 from .protocol.topics import ModelTopic, Topics
@@ -28,7 +28,7 @@ def check_frames(round: Round, manifest: Manifest) -> None:
     keyframe, delta = manifest.make_downlink()
     num_params = manifest.plan.num_params
     last = round.frames[-1]
-    if (last.version, last.digest) != (round.version, round.model_sha256[:32]):
+    if (last.version, last.digest) != (round.version, round.model_sha256[:DIGEST]):
         raise ProtocolError(f"round {round.round}: its frames lead to version {last.version}, not {round.version}")
     if not any(frame.keyframe for frame in round.frames) or not all(f.delta for f in _after_keyframe(round.frames)):
         raise ProtocolError(f"round {round.round}: its frames lead nowhere without a model that is held already")

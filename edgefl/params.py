@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 
+DIGEST = 16  # hex digits that tell versions of a model apart
+
 
 def params_to_bytes(params: np.ndarray) -> bytes:
     """The (P,) params as little-endian float32."""
@@ -24,4 +26,4 @@ def params_sha256(params: np.ndarray) -> str:
 
 def digest_of(blob: bytes) -> str:
     """The head of the SHA-256, hex, of params' bytes: what a frame says of them."""
-    return hashlib.sha256(blob).hexdigest()[:32]
+    return hashlib.sha256(blob).hexdigest()[:DIGEST]

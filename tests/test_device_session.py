@@ -170,7 +170,7 @@ def test_i03_work_for_one_run_is_never_reported_to_another():
 
 def test_a_round_whose_model_does_not_fit_the_plan_stops_all_work():
     session, job = training()
-    out = give(session, make_round(2, 0, frames=[Frame(0, make_model().sha256[:32], 4 * P + 4, 0)]))
+    out = give(session, make_round(2, 0, frames=[Frame(0, make_model().sha256[:16], 4 * P + 4, 0)]))
     assert of(out, CancelTraining)
     assert "longer than the plan allows" in of(out, Note)[0].text
     assert feed(session, Trained(job, BLOB)) == []

@@ -181,12 +181,12 @@ def test_a_held_version_that_is_not_what_it_says_is_not_trusted():
 @pytest.mark.parametrize(
     "frames",
     [
-        [Frame(1, "0" * 32, 100, 0)],  # another version
-        [Frame(0, "1" * 32, 100, 0)],  # another digest
-        [Frame(0, "0" * 32, 0, 9)],  # no keyframe
-        [Frame(0, "0" * 32, 4 * P + 6, 0)],  # too long
-        [Frame(9, "2" * 32, 100, 0), Frame(8, "3" * 32, 0, 0), Frame(0, "0" * 32, 0, 9)],  # a gap
-        [Frame(9, "2" * 32, 100, 0), Frame(0, "0" * 32, 0, 2**31)],
+        [Frame(1, "0" * 16, 100, 0)],  # another version
+        [Frame(0, "1" * 16, 100, 0)],  # another digest
+        [Frame(0, "0" * 16, 0, 9)],  # no keyframe
+        [Frame(0, "0" * 16, 4 * P + 6, 0)],  # too long
+        [Frame(9, "2" * 16, 100, 0), Frame(8, "3" * 16, 0, 0), Frame(0, "0" * 16, 0, 9)],  # a gap
+        [Frame(9, "2" * 16, 100, 0), Frame(0, "0" * 16, 0, 2**31)],
     ],
 )
 def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):

@@ -40,11 +40,11 @@ GOLDEN = [
         b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1}',
     ),
     (
-        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 32, 16, 0)], 60.0, ["a", "b"]),
+        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, ["a", "b"]),
         b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_sha256":"'
         + b"e" * 64
         + b'","frames":[[2,"'
-        + b"e" * 32
+        + b"e" * 16
         + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"]}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
@@ -82,7 +82,7 @@ ROUND = msgspec.to_builtins(make_round())
 BAD_ROUNDS = [
     {"manifest": "0" * 15}, {"manifest": "0" * 16 + "\n"}, {"manifest": "G" * 16}, {"state": "shut"}, {"round": -1},
     {"round": 2**32}, {"round": 1.5}, {"round": True}, {"attempt": 0}, {"frames": []},
-    {"frames": [[2, "e" * 31, 16, 0]]}, {"model_sha256": "e" * 63},
+    {"frames": [[2, "e" * 15, 16, 0]]}, {"model_sha256": "e" * 63},
     {"model_sha256": "e" * 64 + "\n"}, {"deadline_s": 0}, {"deadline_s": 1e10}, {"cohort": "a"}, {"cohort": [1]},
     {"cohort": ["a"] * (MAX_COHORT + 1)},
 ]  # fmt: skip

@@ -26,11 +26,11 @@ from ..plan import Plan
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
 MAX_COHORT = 2000  # device ids that fit in that
-MAX_FRAMES = 64  # beside them
+MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}\\Z")]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
 Real = Annotated[float, Meta(ge=0, le=1e6)]
@@ -92,8 +92,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One model version that lies on the broker, on the way to the newest.
 
-    `digest` is the head of the SHA-256 of its params as devices decode them; `keyframe` the bytes of all of them,
-    `delta` of what leads here from the frame before in the round's list; 0: there is none.
+    `digest` is the head of the SHA-256 of its params as devices decode them (the round has the newest's whole).
+    `keyframe`: the bytes of all params; `delta`: of what leads here from the frame before in the list; 0: there is none.
     """
 
     version: Count

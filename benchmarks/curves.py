@@ -30,7 +30,7 @@ from edgefl import data
 FLEET = {"devices": 20, "batch_size": 10, "lr": 0.1, "min_reports": 20}
 MODELS: dict[str, dict[str, Any]] = {
     "2nn": {"make": mlp, "shape": "784", "rounds": 200, "max_steps": 60},
-    "cnn": {"make": mcmahan_cnn, "shape": "1x28x28", "rounds": 60, "max_steps": 20},
+    "cnn": {"make": mcmahan_cnn, "shape": "1x28x28", "rounds": 40, "max_steps": 20},
 }
 PARTITIONS = ("shards:2", "iid")
 # What goes up and down. fp32 comes first: the others are measured against it.
@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ecq": {"codec": "ecq", "downlink_codec": "ecq", "downlink_options": {"step": 8.0}},
     "ecq-sparse": {
         "codec": "ecq-sparse",
-        "codec_options": {"step": 40.0, "exact": "none"},
+        "codec_options": {"step": 22.0, "exact": "none"},
         "downlink_codec": "ecq",
         "downlink_options": {"step": 32.0, "exact": "none"},
     },

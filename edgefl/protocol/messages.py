@@ -93,7 +93,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     """One model version that lies on the broker, on the way to the newest.
 
     `digest` is the head of the SHA-256 of its params as devices decode them (the round has the newest's whole).
-    `keyframe`: the bytes of all params; `delta`: of what leads here from the frame before in the list; 0: there is none.
+    `keyframe`: the bytes of all params; `delta`: of what leads here from the frame before in the list; 0: none.
     """
 
     version: Count

@@ -40,13 +40,14 @@ TARGETS = {"idle_rss_mb": 40.0, "training_rss_mb": 48.0, "installed_mb": 80.0}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--codec", default="raw32", metavar="NAME", help="of the updates (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="footprint-") as name:
         python = install(Path(name))
         packages = installed(python)
         with EmbeddedBroker() as broker:
-            memory = measure(Path(name), python, broker.url)
+            memory = measure(Path(name), python, broker.url, options.codec)
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     figures = {"installed_mb": sum(packages.values()), **memory}
     report = {
@@ -87,9 +88,9 @@ def installed(python: Path) -> dict[str, float]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def measure(folder: Path, python: Path, url: str) -> dict[str, float]:
+def measure(folder: Path, python: Path, url: str, codec: str) -> dict[str, float]:
     """MB (10^6 bytes) of an agent that waits, while it trains, and after."""
-    agent_toml, aggregator_toml = write(folder, url)
+    agent_toml, aggregator_toml = write(folder, url, codec)
     with start(folder, python, "edgefl_agent", agent_toml) as agent:
         idle = watch(agent, lambda seconds: seconds > SETTLE_S)
         with start(folder, Path(sys.executable), "edgefl_broker", aggregator_toml) as aggregator:
@@ -110,7 +111,7 @@ def measure(folder: Path, python: Path, url: str) -> dict[str, float]:
     }
 
 
-def write(folder: Path, url: str) -> tuple[Path, Path]:
+def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
     """Data, model and both configurations; returns agent.toml and aggregator.toml."""
     rng = np.random.default_rng(0)
     x = rng.random((EXAMPLES, SIZES[0]), np.float32)
@@ -124,7 +125,7 @@ def write(folder: Path, url: str) -> tuple[Path, Path]:
     aggregator = {
         "federation": "bench", "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
         "mqtt": mqtt, "rounds": {"rounds": ROUNDS, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
-        "train": {"epochs": 5, "batch_size": 10, "lr": 0.01},
+        "train": {"epochs": 5, "batch_size": 10, "lr": 0.01}, "codec": {"name": codec},
     }  # fmt: skip
     (folder / "agent.toml").write_text(dump(agent))
     (folder / "aggregator.toml").write_text(dump(aggregator))

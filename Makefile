@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench sanitize aarch64 dist clean
+.PHONY: demo test lint bench sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -67,6 +67,19 @@ $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
 	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+
+# ---- fuzz: the decoders of all codecs, the core compiled with the sanitizers; the corpus stays in build/fuzz/corpus
+FUZZ_SECONDS := 60
+FUZZ_SEED := 0
+FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+fuzz: $(VENV)/dev.stamp
+	mkdir -p build/fuzz/lib
+	cp -r edgefl build/fuzz/lib/
+	CFLAGS="$(FUZZ_FLAGS)" LDFLAGS="$(FUZZ_FLAGS)" \
+		$(PY) setup.py -q build_ext --force --build-temp build/fuzz/temp --build-lib build/fuzz/lib
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/fuzz/lib \
+		$(PY) tests/fuzz/codecs.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 # ---- aarch64: the same two programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

@@ -82,6 +82,8 @@ def test_i16_what_is_not_finite_is_refused_on_both_sides(name, value):
         return
     dtype = {"raw32": "<f4", "f16": "<f2"}[name]
     with pytest.raises(CodecError, match="NaN or infinity"):
+        codec.decode(delta.astype(dtype).tobytes(), 5)
+    with pytest.raises(CodecError, match="NaN or infinity"):
         codec.accumulate(delta.astype(dtype).tobytes(), 1, accumulator)
     assert state_of(accumulator) == state_of(Accumulator(5))
 

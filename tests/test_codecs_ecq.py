@@ -148,6 +148,17 @@ def test_i16_a_hostile_payload_with_a_right_crc_counts_or_leaves_no_trace(name, 
 
 
 @pytest.mark.parametrize("name", CODED)
+def test_i16_a_raw_payload_that_is_not_finite_is_refused(name):
+    codec, accumulator = codecs.get(name), Accumulator(3)
+    wrong = resealed(b"\x80" + np.float32([1, np.inf, 2]).tobytes())
+    with pytest.raises(CodecError, match="NaN or infinity"):
+        codec.decode(wrong, 3)
+    with pytest.raises(CodecError, match="NaN or infinity"):
+        codec.accumulate(wrong, 1, accumulator)
+    assert not accumulator.acc.any()
+
+
+@pytest.mark.parametrize("name", CODED)
 def test_a_stream_that_fails_late_is_taken_back(name):
     """The last words of a long stream are wrong: hundreds of thousands of coordinates have been added by then."""
     codec = codecs.get(name, bits=1)

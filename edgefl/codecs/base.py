@@ -79,6 +79,13 @@ class Codec(ABC):
             )
         return delta
 
+    def _check_decoded(self, values: np.ndarray) -> np.ndarray:
+        if not np.isfinite(values).all():
+            raise CodecError(
+                f"{self.name}: payload with NaN or infinity: its training diverged, lower the learning rate"
+            )
+        return values
+
     def _check_budget(self, size: int) -> None:
         if self.max_bytes is not None and size > self.max_bytes:
             raise CodecError(

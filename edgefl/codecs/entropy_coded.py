@@ -254,7 +254,7 @@ class EntropyCoded(Codec):
         form = view[_CRC.size]
         if form == RAW:
             self._check_length(payload, self.bound(num_params))
-            return np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False)
+            return finite(np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False))
         if form & ~(3 | ESCAPES | WIDE) or form & 3 >= len(LANES):
             raise CodecError(f"{self.name}: payload of unknown form {form}: update edgefl on this side")
         try:

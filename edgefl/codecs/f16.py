@@ -31,7 +31,7 @@ class F16(Codec):
 
     def decode(self, payload: bytes, num_params: int) -> np.ndarray:
         self._check_length(payload, 2 * num_params)
-        return np.frombuffer(payload, "<f2").astype(np.float32)
+        return self._check_decoded(np.frombuffer(payload, "<f2").astype(np.float32))
 
     def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
         accumulator.add_f16(payload, weight)

@@ -25,7 +25,7 @@ class Raw32(Codec):
 
     def decode(self, payload: bytes, num_params: int) -> np.ndarray:
         self._check_length(payload, 4 * num_params)
-        return np.frombuffer(payload, "<f4").astype(np.float32)
+        return self._check_decoded(np.frombuffer(payload, "<f4").astype(np.float32))
 
     def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
         accumulator.add_f32(payload, weight)

@@ -186,6 +186,33 @@ def coin_contexts(uint8_t[::1] contexts not None, int tables, uint64_t seed, int
             efl_kernels.coin_contexts(&contexts[0], tables, seed, start, n)
 
 
+def tcq_quantize(const float[::1] x not None, float inverse, const float[:, ::1] rates not None) -> tuple:
+    """Of x(N), by trellis search: symbols and contexts, (N,) uint8; and for levels of size 1, 2, more how many there
+    are, and the sums of how many 1/256 steps |x| is above them, (2, 3) int64.
+
+    `rates` (2, 256) float32: lambda times the bits of each symbol in each context, in squared steps; `inverse` is
+    1 / step.
+    """
+    cdef int64_t n = x.shape[0]
+    levels, symbols, contexts = np.empty(n, np.int8), np.empty(n, np.uint8), np.empty(n, np.uint8)
+    sums = np.zeros((2, 3), np.int64)
+    cdef int64_t[:, ::1] sums_view = sums
+    cdef int8_t[::1] levels_view = levels
+    cdef uint8_t[::1] symbols_view = symbols, contexts_view = contexts
+    if rates.shape[0] != 2 or rates.shape[1] != 256:
+        raise ValueError("rates must be (2, 256)")
+    cdef uint8_t *scratch = <uint8_t *>malloc(160 * (n // 32 + 1))
+    if scratch == NULL:
+        raise MemoryError
+    if n:
+        with nogil:
+            efl_kernels.tcq_search(&levels_view[0], &x[0], inverse, &rates[0, 0], scratch, n)
+            efl_tcq_symbols(&symbols_view[0], &contexts_view[0], &levels_view[0], n)
+            efl_tcq_excess(&sums_view[0, 0], &sums_view[1, 0], &x[0], &levels_view[0], inverse, n)
+    free(scratch)
+    return symbols, contexts, sums
+
+
 # ---- rANS
 
 def rans_normalise(const uint64_t[::1] counts not None):
@@ -300,6 +327,18 @@ cdef class RansDecoder:
             with nogil:
                 ok = efl_rans_decode(&self.state, &symbols[0], &contexts[0] if contexts is not None else NULL, n,
                                      self.slots)
+        if not ok:
+            raise ValueError("the stream ends too early")
+
+    def next_levels(self, uint8_t[::1] levels not None) -> None:
+        """The next symbols, those of a whole block, as levels of a trellis-coded quantizer, zig-zag; 255: escapes."""
+        cdef int64_t n = levels.shape[0]
+        cdef int ok = 1
+        if self.tables != 2 or self.state.lanes != 32:
+            raise ValueError("a trellis-coded stream has two tables and 32 lanes")
+        if n:
+            with nogil:
+                ok = efl_tcq_decode(&self.state, &levels[0], n, self.slots)
         if not ok:
             raise ValueError("the stream ends too early")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgefl.errors import DataError, ModelError, UsageError
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

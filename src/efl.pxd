@@ -1,5 +1,5 @@
 # The C API of efl.h, as Cython sees it.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
     enum:
@@ -119,6 +119,9 @@ cdef extern from "kernels/kernels.h" nogil:
                               int64_t n) noexcept nogil
         void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) noexcept nogil
 
+        void (*tcq_search)(int8_t *levels, const float *x, float inverse, const float *rates, uint8_t *scratch,
+                           int64_t n) noexcept nogil
+
     const efl_kernel_table *efl_kernels
 
 cdef extern from "codecs/rans.h" nogil:
@@ -129,7 +132,7 @@ cdef extern from "codecs/rans.h" nogil:
         pass
 
     ctypedef struct efl_rans_decoder:
-        pass
+        int lanes
 
     void efl_rans_normalise(efl_rans_table *table, const uint64_t *counts)
     int efl_rans_prepare_encoder(efl_rans_table *table)
@@ -141,3 +144,8 @@ cdef extern from "codecs/rans.h" nogil:
     int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
                         const efl_rans_slots *slots)
     int efl_rans_ended(const efl_rans_decoder *decoder)
+
+cdef extern from "codecs/tcq.h" nogil:
+    void efl_tcq_symbols(uint8_t *symbols, uint8_t *contexts, const int8_t *levels, int64_t n)
+    void efl_tcq_excess(int64_t *counts, int64_t *sums, const float *x, const int8_t *levels, float inverse, int64_t n)
+    int efl_tcq_decode(efl_rans_decoder *decoder, uint8_t *levels, int64_t n, const efl_rans_slots *slots)

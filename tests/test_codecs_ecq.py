@@ -24,6 +24,7 @@ CODED = sorted(n for n in codecs.CODECS if issubclass(resolve(codecs.CODECS, n, 
 GAUSSIAN = np.random.default_rng(0).normal(size=2**20).astype(np.float32)
 LIMIT = {
     "ecq": {2: 0.0895, 3: 0.0224, 4: 0.0057},
+    "ecq-tcq": {2: 0.0700, 3: 0.0176, 4: 0.00445},
     "ecq-dither": {2: 0.098, 3: 0.02295, 4: 0.0057},
 }
 TENSORS = [Param("w", [20, 30]), Param("b", [30]), Param("w2", [30, 5]), Param("b2", [5]), Param("mean", [5], False)]
@@ -75,7 +76,9 @@ def test_any_delta_decodes_to_what_is_accumulated(name, delta, weight):
     assert payload == codec.encode(delta)
     assert len(payload) <= codec.bound(len(delta))
     back = codec.decode(payload, len(delta))
-    assert np.isfinite(back).all() and (back[delta == 0] == 0).all() | (name == "ecq-dither")
+    assert np.isfinite(back).all()
+    if name in ("ecq", "ecq-sparse"):  # the others' levels are not always there where zero is
+        assert (back[delta == 0] == 0).all()
     accumulator = Accumulator(len(delta))
     if weight * np.abs(back.astype(np.float64)).max(initial=0) < 2.0**30:
         try:

@@ -14,6 +14,7 @@ CODECS = {
     "planes": "edgefl.codecs.planes:Planes",
     "ecq": "edgefl.codecs.ecq:Ecq",
     "ecq-sparse": "edgefl.codecs.ecq_sparse:EcqSparse",
+    "ecq-tcq": "edgefl.codecs.ecq_tcq:EcqTcq",
     "ecq-dither": "edgefl.codecs.ecq_dither:EcqDither",
 }
 

@@ -28,32 +28,42 @@ class Ecq(EntropyCoded):
     name = "ecq"
     wire_id = 4
     feedback = True
+    tables = 1
     OWN = struct.Struct("<3b")  # centroids of magnitudes 1, 2, above: how far from it, in 1/FRACTION steps
 
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
         symbols = np.empty(len(x), np.uint8)
         rounding = 0.5 - (DEAD_ZONE if step > 1.5 * _core.rms(x) else 0)
         counts, excess = _core.quantize(x, symbols, np.float32(1) / step, rounding)
-        found = [counts[1:3].sum(), counts[3:5].sum(), counts[5:ESCAPE].sum()]
-        mean = [FRACTION * float(e) / (256 * max(1, int(c))) for e, c in zip(excess, found, strict=True)]
-        own = self.OWN.pack(*(min(FRACTION - 1, max(-FRACTION, round(m))) for m in mean))
+        found = np.array([counts[1:3].sum(), counts[3:5].sum(), counts[5:ESCAPE].sum()], np.int64)
+        own = self.OWN.pack(*centroids(found, excess))
         return Quantized(step, own, symbols, None, counts[None])
 
     def _values(self, parsed: Parsed) -> np.ndarray:
         return values_of(parsed.step, parsed.own)
 
     def _check_own(self, parsed: Parsed) -> None:
-        if len(parsed.frequencies) != 1 or not np.isfinite(self._values(parsed)).all():
-            raise CodecError("ecq: step is out of bounds, or more than one table: dropped")
+        if len(parsed.frequencies) != self.tables or not np.isfinite(self._values(parsed)).all():
+            raise CodecError(f"{self.name}: step is out of bounds, or not {self.tables} tables: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(self._values(parsed)[parsed.frequencies.any(axis=0)]).max())
+        return float(np.abs(self._values(parsed)[self._occurring(parsed)]).max())
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, self._values(parsed))
 
     def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
-        _core.add_symbols(acc, symbols, table_of(self._values(parsed), parsed.frequencies) * weight)
+        _core.add_symbols(acc, symbols, table_of(self._values(parsed), self._occurring(parsed)) * weight)
+
+    def _occurring(self, parsed: Parsed) -> np.ndarray:
+        """(256,) bool: what a block can hold."""
+        return occurring(parsed.frequencies)
+
+
+def centroids(counts: np.ndarray, excess: np.ndarray) -> list[int]:
+    """Of magnitudes 1, 2 and more, in 1/FRACTION steps: `excess` (3,), in 1/256 steps in all, over `counts` (3,)."""
+    means = FRACTION / 256 * excess / np.maximum(counts, 1)
+    return [min(FRACTION - 1, max(-FRACTION, round(float(mean)))) for mean in means]
 
 
 def values_of(step: np.float32, centroids: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
@@ -64,6 +74,11 @@ def values_of(step: np.float32, centroids: tuple[float, ...] = (0, 0, 0)) -> np.
     return values
 
 
-def table_of(values: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """(256,) int64 of the values; symbols without a frequency may be too large for it, and count as 0."""
-    return to_fixed(np.where(frequencies.any(axis=0), values, np.float32(0)))
+def occurring(frequencies: np.ndarray) -> np.ndarray:
+    """(256,) bool: the symbols that have a frequency in any of the tables (K, 256)."""
+    return np.asarray(frequencies.any(axis=0))
+
+
+def table_of(values: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """(256,) int64 of the values; those of symbols that don't occur may be too large for it, and count as 0."""
+    return to_fixed(np.where(used, values, np.float32(0)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
-from .ecq import table_of, values_of
+from .ecq import occurring, table_of, values_of
 from .entropy_coded import Parsed, Quantized
 from .seeded import Seeded
 
@@ -43,10 +43,10 @@ class EcqSparse(Seeded):
             raise CodecError("ecq-sparse: payload with more tables than it can have: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(values_of(parsed.step)[parsed.frequencies.any(axis=0)]).max())
+        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max())
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, values_of(parsed.step))
 
     def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
-        _core.add_symbols(acc, symbols, table_of(values_of(parsed.step), parsed.frequencies) * weight)
+        _core.add_symbols(acc, symbols, table_of(values_of(parsed.step), occurring(parsed.frequencies)) * weight)

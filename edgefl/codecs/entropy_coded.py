@@ -88,6 +88,7 @@ class EntropyCoded(Codec):
     `exact` (which tensors are kept, see sections.py); `max_bytes`."""
 
     default_step = 5.0
+    least_lanes = 1
     OWN: struct.Struct  # the quantizer's own numbers
 
     def __init__(
@@ -110,6 +111,10 @@ class EntropyCoded(Codec):
     @abstractmethod
     def _check_own(self, parsed: Parsed) -> None:
         """CodecError if the quantizer's own numbers are none."""
+
+    def _decode_block(self, stream: _core.RansDecoder, parsed: Parsed, start: int, block: np.ndarray) -> None:
+        """The next symbols, those of coordinates `start` on, into all of `block`."""
+        stream.next(block, self._contexts(parsed, start, len(block)))
 
     def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
         """The contexts (n,) of coordinates `start` on, as `_quantize` gave them."""
@@ -174,7 +179,7 @@ class EntropyCoded(Codec):
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
         tables, frequencies, bits = best_tables(q.counts)
-        lanes = _lanes_for(bits / 8)
+        lanes = max(self.least_lanes, _lanes_for(bits / 8))
         form = LANES.index(lanes) | (WIDE if wide else 0)
         escaped = b""
         if q.escapes:
@@ -227,7 +232,7 @@ class EntropyCoded(Codec):
             stream = _core.RansDecoder(parsed.stream, parsed.frequencies, parsed.lanes)
             for start in range(0, sections.num_coded, BLOCK):
                 block = symbols[: sections.num_coded - start]
-                stream.next(block, self._contexts(parsed, start, len(block)))
+                self._decode_block(stream, parsed, start, block)
                 for inside, where in sections.pieces(start, start + len(block)):
                     part = block[inside]
                     escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE

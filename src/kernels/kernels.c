@@ -21,6 +21,7 @@
 #include "symbols.c"
 #include "dither.c"
 #include "coin.c"
+#include "tcq.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -85,6 +86,7 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .dither_add = dither_add,
     .coin_contexts = coin_contexts,
     .coin_quantize = coin_quantize,
+    .tcq_search = tcq_search,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,
 };

@@ -180,6 +180,10 @@ typedef struct {
     /* Stochastic rounding with a coin from `seed`; its octave, below `tables`, is the coordinate's context. */
     void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
     void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
+    /* Levels of x(N) / step with the least squared error + rates, 32 trellises from state 0; rates(2,256) of the symbols
+     * of both contexts, times lambda, in squared steps. scratch: 160 bytes for every 32 coordinates or a part of them.
+     * See codecs/tcq.h. */
+    void (*tcq_search)(int8_t *levels, const float *x, float inverse, const float *rates, uint8_t *scratch, int64_t n);
 
     /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
      * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */

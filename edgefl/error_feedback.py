@@ -48,19 +48,20 @@ class Residual:
         if len(self.blob) != 4 * num_params or crc32c(self.blob) != self.crc:
             log.warning("the residual of round %d is damaged on disk: dropped", self.round)
             return None
-        return np.frombuffer(self.blob, "<f4").astype(np.float32, copy=False)
+        return np.frombuffer(self.blob, "<f4").astype(np.float32)
 
 
 def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tuple[bytes, bytes | None]:
     """The payload of `delta` + `residual`, both (P,) float32, and the residual it leaves, little-endian float32.
 
-    A residual that makes an update which the codec can't write (not finite, too large) is dropped. None is left where
-    the loss is not finite. Raises CodecError if it is the delta that can't be written.
+    `residual` is overwritten: on a small device each vector counts. One with which the codec can't write the update
+    (not finite, too large) is dropped. None is left where the loss is not finite. Raises CodecError if it is the delta
+    that can't be written.
     """
     payload, target = None, delta
     if residual is not None:
         with np.errstate(over="ignore", invalid="ignore"):
-            target = delta + residual
+            target = np.add(delta, residual, out=residual)
         try:
             payload = codec.encode(target, codec.rms(delta))
         except CodecError as error:
@@ -68,6 +69,5 @@ def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tupl
             target = delta
     if payload is None:
         payload = codec.encode(delta)
-    left = codec.decode(payload, len(delta))
-    np.subtract(target, left, out=left)
+    left = np.subtract(target, codec.decode(payload, len(delta)), out=residual)
     return payload, left.astype("<f4", copy=False).tobytes() if np.isfinite(left).all() else None

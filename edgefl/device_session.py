@@ -189,15 +189,8 @@ class DeviceSession:
         out = fetch.on_part(topic, payload, now)
         if fetch.params is None:
             return out
-        self._hold(fetch)
+        self._held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
         return [*out, *self._train()]
-
-    def _hold(self, fetch: ModelFetch) -> None:
-        """Keep what the next round's frames can start from."""
-        assert self.manifest is not None
-        found = {**self._held, **fetch.passed}
-        kept = [frame.digest for frame in fetch.round.frames[-1 if self.manifest.span == 1 else -2 :]]
-        self._held = {digest: self._intern(digest, found[digest]) for digest in kept if digest in found}
 
     def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
         report = self.work

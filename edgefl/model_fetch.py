@@ -97,6 +97,13 @@ class ModelFetch:
             size=self._frame.delta if self._is_delta else self._frame.keyframe,
         )  # fmt: skip
 
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """Of what is held and decoded, what the next round's frames can start from: the newest, and its anchor."""
+        found = {**self._held, **self.passed}
+        last = self.round.frames[-1 if self._manifest.span == 1 else -2 :]
+        return {frame.digest: found[frame.digest] for frame in last if frame.digest in found}
+
     def ask(self, now: float) -> list[object]:
         """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
         self.retry_at = now + PATIENCE_S

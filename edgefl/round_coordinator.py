@@ -233,7 +233,7 @@ class RoundCoordinator:
             out += self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
         else:
             out += self._maybe_open(now)
-        return [*out, *self._retained.clear(gone)]
+        return out + self._retained.clear(gone)
 
     def _finish(self, reason: str) -> list[object]:
         self.phase, self.tally = "done", None

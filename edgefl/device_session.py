@@ -54,7 +54,7 @@ class DeviceSession:
         self.manifest: Manifest | None = None
         self.round: Round | None = None
         self.work: ModelFetch | Training | UpdateReport | None = None
-        self.online = False
+        self.online = self._stopped = False
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that were not what the protocol says
         self._rng = rng
@@ -77,7 +77,9 @@ class DeviceSession:
         return self.status.ready_at
 
     def step(self, event: object, now: float) -> list[object]:
-        """Take one event in; what the host has to do, in order."""
+        """Take one event in; what the host has to do, in order. After Stop, what is being sent goes out, no more."""
+        if self._stopped and not isinstance(event, Sent):
+            return []  # or a round that comes while last words go out would show this device present again
         match event:
             case Received():
                 return self._received(event, now)
@@ -100,6 +102,7 @@ class DeviceSession:
                 self.status.paused = event.reason
                 return [*(self._stop_training() if event.reason else self._consider(now)), *self._show()]
             case Stop():
+                self._stopped = True
                 return [*self._stop_training(), *self._show("disconnected")]
         raise TypeError(f"no such event: {event!r}")
 

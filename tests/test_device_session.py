@@ -38,6 +38,7 @@ from edgefl.protocol.machine import (
     Note,
     Publish,
     Sent,
+    Stop,
     Subscribe,
     Tick,
     Unsubscribe,
@@ -286,3 +287,11 @@ def test_parts_are_lowered_to_what_the_broker_takes():
 
 def part_bytes_of(actions) -> int:
     return Envelope.from_bytes(updates(actions)[0].payload).part_bytes
+
+
+def test_a_stopped_device_never_shows_itself_again():
+    session = make_session()
+    out = feed(session, Connected(boot=7)) + give(session, MANIFEST)
+    out += feed(session, Stop())
+    assert last(out, Status, STATUS).state == "disconnected"
+    assert give(session, make_round()) == [] and feed(session, Connected(boot=8)) == []

@@ -16,6 +16,9 @@ CODECS = {
     "ecq-sparse": "edgefl.codecs.ecq_sparse:EcqSparse",
     "ecq-tcq": "edgefl.codecs.ecq_tcq:EcqTcq",
     "ecq-dither": "edgefl.codecs.ecq_dither:EcqDither",
+    "qsgd": "edgefl.codecs.qsgd:Qsgd",
+    "topk": "edgefl.codecs.topk:TopK",
+    "sign": "edgefl.codecs.sign:Sign",
 }
 
 __all__ = ["CODECS", "Codec", "get", "name_of"]

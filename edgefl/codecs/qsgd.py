@@ -45,8 +45,8 @@ class Qsgd(Sealed):
         buckets = -(-num_params // BUCKET)
         scale = np.frombuffer(data[: 4 * buckets], "<f4").astype(np.float32)
         bits = np.unpackbits(np.frombuffer(data[4 * buckets :], np.uint8), bitorder="little")
-        bits = bits[: buckets * BUCKET * self.bits].reshape(-1, self.bits)
+        planes = bits[: buckets * BUCKET * self.bits].reshape(-1, self.bits)
         most = 2 ** (self.bits - 1) - 1
-        level = (bits[:, :-1] << np.arange(self.bits - 1, dtype=np.uint8)).sum(axis=1).astype(np.float32)
+        level = (planes[:, :-1] << np.arange(self.bits - 1, dtype=np.uint8)).sum(axis=1).astype(np.float32)
         values = level.reshape(buckets, BUCKET) * (self._check_decoded(scale) / np.float32(most))[:, None]
-        return np.where(bits[:, -1].reshape(buckets, BUCKET), -values, values).ravel()[:num_params].astype(np.float32)
+        return np.where(planes[:, -1].reshape(buckets, BUCKET), -values, values).ravel()[:num_params].astype(np.float32)

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
+from .coded import Parsed, Quantized
 from .ecq import occurring, table_of, values_of
-from .entropy_coded import Parsed, Quantized
 from .seeded import Seeded
 
 MOST_TABLES = 13

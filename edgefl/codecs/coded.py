@@ -55,17 +55,18 @@ class Quantized:
 
     @property
     def bits(self) -> float:
-        """About those of symbols, tables and side information."""
-        return self.tables[2] + 8 * (len(self.tables[0]) + len(self.side))
+        """About those of symbols and tables."""
+        return self.tables[2] + 8 * len(self.tables[0])
 
     def with_energies(self, energies: Energies, contexts: np.ndarray, counts: np.ndarray) -> Quantized:
         """This, or with the `contexts` that `energies` make, `counts` (32, 256), where that takes less."""
-        groups = group(counts)
+        groups, bits = group(counts)
+        side = groups_to_bytes(groups) + energies.to_bytes()
+        if bits + 8 * len(side) >= self.bits:
+            return self
         by_group = np.zeros((int(groups[-1]) + 1, 256), np.uint64)
         np.add.at(by_group, groups, counts)
-        side = groups_to_bytes(groups) + energies.to_bytes()
-        other = replace(self, contexts=contexts, counts=by_group, side=side, groups=groups)
-        return other if other.bits < self.bits else self
+        return replace(self, contexts=contexts, counts=by_group, side=side, groups=groups)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -125,37 +124,43 @@ def _shift(classes: np.ndarray, centre: int) -> np.ndarray:
     return np.where(classes, classes.astype(np.int8) - np.int8(centre), np.int8(DEAD))
 
 
-def group(counts: np.ndarray) -> np.ndarray:
+def group(counts: np.ndarray) -> tuple[np.ndarray, float]:
     """(CONTEXTS,) uint8: which table each context is to use, of how often each symbol occurs in it, (CONTEXTS, 256).
 
-    Neighbours share one where telling them apart saves less than a table takes, and until there are no more than
-    MAX_TABLES.
+    Neighbours share one where telling them apart saves less than a table takes. Also about the bits of all symbols and
+    tables.
     """
-    rows = [row[: int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1].astype(np.float64) for row in counts]
-    starts = list(range(CONTEXTS))
-    bits = [_bits(row) for row in rows]
-    joined = [_bits(a + b) for a, b in pairwise(rows)]
-    while len(rows) > 1:
-        loss = [both - a - b for both, (a, b) in zip(joined, pairwise(bits), strict=True)]
-        i = int(np.argmin(loss))
-        if loss[i] > 0 and len(rows) <= MAX_TABLES:
-            break
-        rows[i : i + 2] = [rows[i] + rows[i + 1]]
-        bits[i : i + 2] = [joined[i]]
-        del starts[i + 1]
-        joined[max(0, i - 1) : i + 2] = [_bits(rows[j] + rows[j + 1]) for j in (i - 1, i) if 0 <= j < len(rows) - 1]
-    groups = np.zeros(CONTEXTS, np.uint8)
-    groups[starts[1:]] = 1
-    return groups.cumsum(dtype=np.uint8)
+    cost = _costs(counts)
+    best, came = np.full(CONTEXTS + 1, np.inf), []  # of the contexts before each, with one table more each time
+    best[0] = 0
+    totals = []
+    for _ in range(MAX_TABLES):
+        total = best[:, None] + cost
+        came.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+        totals.append(float(best[CONTEXTS]))
+    tables = int(np.argmin(totals)) + 1
+    groups, stop = np.zeros(CONTEXTS, np.uint8), CONTEXTS
+    for number in range(tables - 1, -1, -1):
+        start = int(came[number][stop])
+        groups[start:stop] = number
+        stop = start
+    return groups, totals[tables - 1]
 
 
-def _bits(counts: np.ndarray) -> float:
-    """About what symbols that occur `counts` times take with a table of their own, and that table."""
-    found = counts[counts > 0]
-    total = float(found.sum())
-    if total == 0:
-        return 0.0
-    return total * float(np.log2(total)) - float((found * np.log2(found)).sum()) + 8 * min(4 + len(found), 12)
+def _costs(counts: np.ndarray) -> np.ndarray:
+    """(CONTEXTS + 1, CONTEXTS + 1): about the bits of contexts i to j - 1 with one table, and of that; infinite of
+    none."""
+    used = int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1
+    sums = np.zeros((CONTEXTS + 1, used))
+    counts[:, :used].cumsum(axis=0, out=sums[1:])
+    i, j = np.triu_indices(CONTEXTS + 1, 1)
+    found = sums[j] - sums[i]
+    total = found.sum(axis=1)
+    bits = total * np.log2(np.maximum(total, 1)) - (found * np.log2(np.maximum(found, 1))).sum(axis=1)
+    cost = np.full((CONTEXTS + 1, CONTEXTS + 1), np.inf)
+    cost[i, j] = bits + 8 * np.minimum(4 + np.count_nonzero(found, axis=1), 12)
+    return cost
 
 
 def groups_to_bytes(groups: np.ndarray) -> bytes:

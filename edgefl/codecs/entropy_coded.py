@@ -118,10 +118,10 @@ class EntropyCoded(Codec):
                 float(np.abs(x).max(initial=0)), budget, lambda step: self._size(quantized(step), kept),
                 lambda step: self._write(quantized(step), x, kept, wide),
             )  # fmt: skip
-        raw = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
-        best = min(payload, raw, key=len)
-        self._check_budget(len(best))
-        return best
+        if len(payload) > self.bound(len(delta)):
+            payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
+        self._check_budget(len(payload))
+        return payload
 
     def rms(self, delta: np.ndarray) -> float:
         sections = Sections(self.tensors, self.exact, len(delta))

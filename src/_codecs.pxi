@@ -213,6 +213,33 @@ def tcq_quantize(const float[::1] x not None, float inverse, const float[:, ::1]
     return symbols, contexts, sums
 
 
+def energy_sums(const uint8_t[::1] symbols not None, Py_ssize_t rows, Py_ssize_t columns) -> tuple:
+    """(rows,) and (columns,) uint64: the sums of the magnitudes in each, symbols (rows, columns) in one run."""
+    by_row, by_column = np.zeros(rows, np.uint64), np.zeros(columns, np.uint64)
+    cdef uint64_t[::1] row_view = by_row, column_view = by_column
+    if symbols.shape[0] != rows * columns:
+        raise ValueError("symbols must be as many as the matrix has")
+    if rows * columns:
+        with nogil:
+            efl_kernels.energy_sums(&row_view[0], &column_view[0], &symbols[0], rows, columns)
+    return by_row, by_column
+
+
+def energy_contexts(uint8_t[::1] contexts not None, const int8_t[::1] rows not None,
+                    const int8_t[::1] columns not None, const uint8_t[::1] groups, int64_t start):
+    """contexts[i] += rows and columns of coordinate start + i of their matrix, kept within 32; as groups[that], if
+    there are groups (32,)."""
+    cdef int64_t n = contexts.shape[0]
+    if start < 0 or start + n > rows.shape[0] * columns.shape[0]:
+        raise ValueError("coordinates must lie in the matrix")
+    if groups is not None and groups.shape[0] != EFL_ENERGY_CONTEXTS:
+        raise ValueError("groups must be 32 long")
+    if n:
+        with nogil:
+            efl_kernels.energy_contexts(&contexts[0], &rows[0], &columns[0],
+                                        &groups[0] if groups is not None else NULL, columns.shape[0], start, n)
+
+
 # ---- rANS
 
 def rans_normalise(const uint64_t[::1] counts not None):

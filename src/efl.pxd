@@ -95,6 +95,9 @@ cdef extern from "efl.h" nogil:
     void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch)
 
 cdef extern from "kernels/kernels.h" nogil:
+    enum:
+        EFL_ENERGY_CONTEXTS
+
     ctypedef struct efl_symbol_counts:
         uint64_t symbol[256]
         int64_t excess[3]
@@ -118,6 +121,11 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
                               int64_t n) noexcept nogil
         void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) noexcept nogil
+
+        void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R,
+                            int64_t C) noexcept nogil
+        void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
+                                int64_t C, int64_t start, int64_t n) noexcept nogil
 
         void (*tcq_search)(int8_t *levels, const float *x, float inverse, const float *rates, uint8_t *scratch,
                            int64_t n) noexcept nogil

@@ -13,7 +13,9 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
-from .entropy_coded import EntropyCoded, Parsed, Quantized, to_fixed
+from .coded import Parsed, Quantized, to_fixed
+from .energy import CONTEXTS, Energies, Matrices
+from .entropy_coded import EntropyCoded
 from .tables import ESCAPE
 
 DEAD_ZONE = 0.05  # with steps above 1.5 rms, where zeros are the rule, a magnitude begins so much later
@@ -28,6 +30,7 @@ class Ecq(EntropyCoded):
     name = "ecq"
     wire_id = 4
     feedback = True
+    energies = True
     tables = 1
     OWN = struct.Struct("<3b")  # centroids of magnitudes 1, 2, above: how far from it, in 1/FRACTION steps
 
@@ -39,11 +42,17 @@ class Ecq(EntropyCoded):
         own = self.OWN.pack(*centroids(found, excess))
         return Quantized(step, own, symbols, None, counts[None])
 
+    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
+        energies = Energies.of(q.symbols, matrices)
+        contexts = energies.contexts(np.zeros(len(x), np.uint8), 0)
+        return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
+
     def _values(self, parsed: Parsed) -> np.ndarray:
         return values_of(parsed.step, parsed.own)
 
     def _check_own(self, parsed: Parsed) -> None:
-        if len(parsed.frequencies) != self.tables or not np.isfinite(self._values(parsed)).all():
+        tables_fit = parsed.energies is not None or len(parsed.frequencies) == self.tables
+        if not tables_fit or not np.isfinite(self._values(parsed)).all():
             raise CodecError(f"{self.name}: step is out of bounds, or not {self.tables} tables: dropped")
 
     def _largest(self, parsed: Parsed) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
-from .entropy_coded import Parsed, Quantized
+from .coded import Parsed, Quantized
 from .seeded import Seeded
 from .tables import ESCAPE
 

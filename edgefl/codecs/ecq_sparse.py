@@ -11,9 +11,11 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
+from .coded import Parsed, Quantized
 from .ecq import occurring, table_of, values_of
-from .entropy_coded import Parsed, Quantized
+from .energy import CONTEXTS, Energies, Matrices
 from .seeded import Seeded
+from .step_search import clip_step
 
 MOST_TABLES = 13
 
@@ -24,6 +26,7 @@ class EcqSparse(Seeded):
     name = "ecq-sparse"
     wire_id = 6
     default_step = 40.0
+    energies = True
 
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
         seed = self._draw(x)
@@ -32,6 +35,21 @@ class EcqSparse(Seeded):
         tables = min(MOST_TABLES, max(1, len(x).bit_length() - 8))  # of the last one's coordinates, 128 at least
         return self._count(step, seed, symbols, tables)
 
+    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
+        """What survives is too little to tell rows apart: energies are those of x itself, in steps of its rms."""
+        fine = np.empty(len(x), np.uint8)
+        _core.quantize(x, fine, 1 / clip_step(_core.rms(x)), 0.5)
+        energies = Energies.of(fine, matrices)
+        seed = self.OWN.unpack(q.own)[0]
+        contexts = energies.contexts(self._contexts_of(seed, MOST_TABLES, 0, len(x)), 0)
+        return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
+
+    def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
+        if parsed.energies is None:
+            return super()._contexts(parsed, start, n)
+        coins = self._contexts_of(int(parsed.own[0]), MOST_TABLES, start, n)
+        return parsed.energies.contexts(coins, start, parsed.groups)
+
     def _contexts_of(self, seed: int, tables: int, start: int, n: int) -> np.ndarray:
         contexts = np.empty(n, np.uint8)
         _core.coin_contexts(contexts, tables, seed, start)
@@ -39,7 +57,7 @@ class EcqSparse(Seeded):
 
     def _check_own(self, parsed: Parsed) -> None:
         super()._check_own(parsed)
-        if len(parsed.frequencies) > MOST_TABLES:
+        if parsed.energies is None and len(parsed.frequencies) > MOST_TABLES:
             raise CodecError("ecq-sparse: payload with more tables than it can have: dropped")
 
     def _largest(self, parsed: Parsed) -> float:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _core
+from .coded import Parsed, Quantized
 from .ecq import Ecq, centroids
-from .entropy_coded import BLOCK, Parsed, Quantized
+from .entropy_coded import BLOCK
 from .tables import ESCAPE
 
 LAMBDA = 0.1  # squared steps that a bit is worth
@@ -25,6 +26,7 @@ class EcqTcq(Ecq):
     wire_id = 7
     default_step = 2.5
     least_lanes = 32
+    energies = False
     tables = 2
 
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:

@@ -1,10 +1,11 @@
 """What the entropy-coded codecs share: one step for the whole update, symbols, rANS, and a format that trusts nobody.
 
-    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | tables u8 | tables
-    | escapes u32, if any | rANS stream | escapes' values, float32 each
+    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | energies, if any
+    | tables u8 | tables | escapes u32, if any | rANS stream | escapes' values, float32 each
 
 little-endian. `form` has RAW (then float32s follow and nothing else) or says how many lanes the stream has, whether
-kept coordinates are float32, and whether there are escapes: coordinates too large for a symbol, written as they are.
+kept coordinates are float32, whether contexts follow from energies (energy.py), and whether there are escapes:
+coordinates too large for a symbol, written as they are.
 Every length follows from P and the plan's tensors. Decoding is integer work and one float32 product a coordinate, so
 all machines decode the same bits; a payload that fails half way is taken back exactly, by adding it with the opposite
 sign.
@@ -15,72 +16,27 @@ from __future__ import annotations
 import struct
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from .. import _core
-from ..accumulator import SCALE, Accumulator
+from ..accumulator import Accumulator
 from ..errors import CodecError, UsageError
 from .base import Codec
+from .coded import Parsed, Piece, Quantized, to_fixed
+from .energy import Energies, Matrices, groups_from_bytes
 from .sections import Sections, check_exact, finite, kept_from_bytes, kept_to_bytes
 from .step_search import MAX_STEP, MIN_STEP, clip_step, search
-from .tables import ESCAPE, best_tables, read_tables
+from .tables import ESCAPE, read_tables
 
 BLOCK = 65536  # coordinates decoded at a time
 LANES = (1, 8, 32)
-RAW, ESCAPES, WIDE = 0x80, 0x10, 0x20
+RAW, ESCAPES, WIDE, ENERGIES = 0x80, 0x10, 0x20, 0x40
 _HEAD = struct.Struct("<IBf")
 _RAW_HEAD = struct.Struct("<IB")
 _CRC = struct.Struct("<I")
 _NOWHERE = np.zeros(0, np.intp)
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A payload taken apart; `own` are the quantizer's numbers, `values` the escapes'."""
-
-    step: np.float32
-    own: tuple[float, ...]
-    kept: np.ndarray
-    frequencies: np.ndarray
-    lanes: int
-    stream: memoryview
-    values: np.ndarray
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """The coded part of a delta at one step: `symbols` (n,), the `contexts` (n,) that name their tables (None: all the
-    first one), and how often each symbol occurs in each context, `counts` (K, 256)."""
-
-    step: np.float32
-    own: bytes
-    symbols: np.ndarray
-    contexts: np.ndarray | None
-    counts: np.ndarray
-
-    @property
-    def escapes(self) -> int:
-        return int(self.counts[:, ESCAPE].sum())
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Decoded `symbols` of the coded coordinates `start` on, which lie at `where` in the vector, one run; `escaped` are
-    the vector's coordinates of escapes among them, `values` theirs. Valid until the next piece."""
-
-    start: int
-    symbols: np.ndarray
-    where: slice
-    escaped: np.ndarray
-    values: np.ndarray
-
-
-def to_fixed(values: np.ndarray) -> np.ndarray:
-    """float32 to the accumulator's int64."""
-    return np.rint(values.astype(np.float64) * SCALE).astype(np.int64)
 
 
 class EntropyCoded(Codec):
@@ -89,6 +45,7 @@ class EntropyCoded(Codec):
 
     default_step = 5.0
     least_lanes = 1
+    energies = False  # whether contexts may follow from energies
     OWN: struct.Struct  # the quantizer's own numbers
 
     def __init__(
@@ -108,6 +65,10 @@ class EntropyCoded(Codec):
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
         """Symbols of `x` at this step."""
 
+    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
+        """`q`, with energies of the `matrices` that x is where they pay; only asked if `energies`."""
+        raise NotImplementedError
+
     @abstractmethod
     def _check_own(self, parsed: Parsed) -> None:
         """CodecError if the quantizer's own numbers are none."""
@@ -117,8 +78,10 @@ class EntropyCoded(Codec):
         stream.next(block, self._contexts(parsed, start, len(block)))
 
     def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
-        """The contexts (n,) of coordinates `start` on, as `_quantize` gave them."""
-        return None
+        """The contexts (n,) of coordinates `start` on, as `Quantized` had them."""
+        if parsed.energies is None:
+            return None
+        return parsed.energies.contexts(np.zeros(n, np.uint8), start, parsed.groups)
 
     @abstractmethod
     def _largest(self, parsed: Parsed) -> float:
@@ -143,12 +106,17 @@ class EntropyCoded(Codec):
         x = sections.gather(delta, sections.coded)
         kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
         budget = self._budget(len(delta))
+
+        def quantized(step: np.float32) -> Quantized:
+            q = self._quantize(x, step)
+            return self._add_energies(q, x, sections.matrices) if self.energies and sections.matrices else q
+
         if budget is None:
-            payload = self._write(self._quantize(x, self._default_step(x, rms)), x, kept, wide)
+            payload = self._write(quantized(self._default_step(x, rms)), x, kept, wide)
         else:
             payload = search(
-                float(np.abs(x).max(initial=0)), budget, lambda step: self._size(self._quantize(x, step), kept),
-                lambda step: self._write(self._quantize(x, step), x, kept, wide),
+                float(np.abs(x).max(initial=0)), budget, lambda step: self._size(quantized(step), kept),
+                lambda step: self._write(quantized(step), x, kept, wide),
             )  # fmt: skip
         if len(payload) > self.bound(len(delta)):
             payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
@@ -172,23 +140,24 @@ class EntropyCoded(Codec):
 
     def _size(self, q: Quantized, kept: bytes) -> float:
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
-        tables, _, bits = best_tables(q.counts)
+        tables, _, bits = q.tables
         stream = 1.0003 * bits / 8
-        fixed = _HEAD.size + self.OWN.size + len(kept) + len(tables) + 2 * _lanes_for(stream)
+        fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables) + 2 * _lanes_for(stream)
         return fixed + stream + (4 + 4 * q.escapes if q.escapes else 0)
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
-        tables, frequencies, bits = best_tables(q.counts)
+        tables, frequencies, bits = q.tables
         lanes = max(self.least_lanes, _lanes_for(bits / 8))
-        form = LANES.index(lanes) | (WIDE if wide else 0)
+        form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0)
         escaped = b""
         if q.escapes:
             form |= ESCAPES
             escaped = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
             tables += struct.pack("<I", q.escapes)
-        stream = _core.rans_encode(q.symbols, q.contexts, frequencies, lanes)
+        of_contexts = frequencies if q.groups is None else frequencies[q.groups]
+        stream = _core.rans_encode(q.symbols, q.contexts, of_contexts, lanes)
         head = _HEAD.pack(0, form, q.step)[_CRC.size :]
-        return _seal(b"".join((head, q.own, kept, tables, stream, escaped)))
+        return _seal(b"".join((head, q.own, kept, q.side, tables, stream, escaped)))
 
     # Decoding
 
@@ -260,7 +229,7 @@ class EntropyCoded(Codec):
         if form == RAW:
             self._check_length(payload, self.bound(num_params))
             return finite(np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False))
-        if form & ~(3 | ESCAPES | WIDE) or form & 3 >= len(LANES):
+        if form & ~(3 | ESCAPES | WIDE | ENERGIES) or form & 3 >= len(LANES):
             raise CodecError(f"{self.name}: payload of unknown form {form}: update edgefl on this side")
         try:
             return self._parse_coded(view, form, sections)
@@ -276,8 +245,18 @@ class EntropyCoded(Codec):
         kept_size = sections.num_kept * (4 if form & WIDE else 2)
         kept = kept_from_bytes(view[at : at + kept_size], bool(form & WIDE), sections.num_kept)
         at += kept_size
+        energies, groups = None, None
+        if form & ENERGIES:
+            if not self.energies or not sections.matrices:
+                raise CodecError(f"{self.name}: payload with energies, for another model: dropped")
+            groups, used = groups_from_bytes(view[at:])
+            at += used
+            energies, used = Energies.from_bytes(view[at:], sections.matrices)
+            at += used
         frequencies, used = read_tables(view[at:])
         at += used
+        if groups is not None and len(frequencies) != int(groups[-1]) + 1:
+            raise CodecError(f"{self.name}: payload has other tables than its contexts: dropped")
         end = len(view)
         values = np.zeros(0, np.float32)
         if form & ESCAPES:
@@ -286,7 +265,7 @@ class EntropyCoded(Codec):
             if count > sections.num_coded or end < at:
                 raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
             values = finite(np.frombuffer(view[end:], "<f4").astype(np.float32, copy=False))
-        parsed = Parsed(step, own, kept, frequencies, LANES[form & 3], view[at:end], values)
+        parsed = Parsed(step, own, kept, energies, groups, frequencies, LANES[form & 3], view[at:end], values)
         self._check_own(parsed)
         return parsed
 

@@ -28,10 +28,14 @@ class Sections:
             raise CodecError(f"{num_params} params are not those of the plan: it is for another model")
         self.coded: list[slice] = []
         self.kept: list[slice] = []
+        self.matrices: list[tuple[int, int]] = []  # of what is squeezed: rows, and columns along the last axis
         at = 0
         for tensor in tensors:
             keep = (not tensor.trainable and exact != "none") or (len(tensor.shape) < 2 and exact == "vectors")
             self._append(self.kept if keep else self.coded, at, at + tensor.size)
+            if not keep:
+                columns = tensor.shape[-1] if tensor.shape else 1
+                self.matrices.append((tensor.size // columns, columns))
             at += tensor.size
         if not tensors and num_params:
             self.coded.append(slice(0, num_params))

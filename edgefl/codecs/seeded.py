@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError, UsageError
-from .entropy_coded import EntropyCoded, Parsed, Quantized
+from .coded import Parsed, Quantized
+from .entropy_coded import EntropyCoded
 
 
 class Seeded(EntropyCoded):

@@ -7,6 +7,8 @@ update would be mostly tables. Integer arithmetic only, so that every machine re
 
 from __future__ import annotations
 
+from itertools import accumulate, repeat
+
 import numpy as np
 
 from .. import _core
@@ -16,15 +18,14 @@ TOTAL = 4096
 ESCAPE = 255
 EXPLICIT, GEOMETRIC = 0, 1
 MAX_TABLES = 16
-LONG = 2**17  # symbols, beside whose code an explicit table is nothing
+LONG = 2**14  # symbols, beside whose code an explicit table is nothing
+IMPOSSIBLE = 1e30
+_BITS = np.concatenate(([IMPOSSIBLE], 12 - np.log2(np.arange(1, TOTAL + 1))))  # of a symbol, by its frequency
 
 
 def cost_bits(counts: np.ndarray, frequencies: np.ndarray) -> float:
-    """Bits that symbols occurring `counts` (256,) times take with `frequencies`; infinite if one has none."""
-    occur = counts > 0
-    if (frequencies[occur] == 0).any():
-        return np.inf
-    return float((counts[occur] * (12 - np.log2(frequencies[occur]))).sum())
+    """Bits that symbols occurring `counts` (256,) times take with `frequencies`; IMPOSSIBLE or more if one has none."""
+    return float(counts @ _BITS[frequencies])
 
 
 def best_table(counts: np.ndarray) -> tuple[bytes, np.ndarray]:
@@ -95,21 +96,16 @@ def read_explicit(data: memoryview) -> tuple[np.ndarray, int]:
 def geometric(zero: int, decay: int, last: int) -> np.ndarray:
     """(256,) frequencies: symbol 0 near `zero`/256, magnitudes up to `last` falling by `decay`/256 each, both signs
     alike, an escape where `last` is above 127 (its lower bits are the magnitude). CodecError if that is no table."""
-    frequencies = np.zeros(256, np.uint16)
     escape, last = last >> 7, last & 127
-    if escape:
-        frequencies[ESCAPE] = 1
-    weights, weight = [], 1 << 32
-    for _ in range(last):
-        weights.append(weight)
-        weight = weight * decay >> 8
-    room = TOTAL - 16 * zero - 8
-    for magnitude, weight in enumerate(weights, 1):
-        frequencies[2 * magnitude - 1 : 2 * magnitude + 1] = max(1, room * weight // (2 * sum(weights)))
-    rest = TOTAL - int(frequencies.sum(dtype=np.int64))
+    weights = list(accumulate(repeat(decay, last - 1), lambda weight, decay: weight * decay >> 8, initial=1 << 32))
+    room, total = TOTAL - 16 * zero - 8, 2 * sum(weights[:last])
+    nonzero = [max(1, room * weight // total) for weight in weights[:last]]
+    rest = TOTAL - 2 * sum(nonzero) - escape
     if rest < 1:
         raise CodecError("a geometric frequency table leaves nothing for zero: dropped")
-    frequencies[0] = rest
+    frequencies = np.zeros(256, np.uint16)
+    frequencies[0], frequencies[ESCAPE] = rest, escape
+    frequencies[1 : 2 * last + 1] = np.repeat(np.array(nonzero, np.uint16), 2)
     return frequencies
 
 
@@ -130,6 +126,6 @@ def _fit_geometric(counts: np.ndarray) -> tuple[int, int, int] | None:
                 cost = cost_bits(counts, geometric(zero, slope, flags))
             except CodecError:
                 continue
-            if cost < np.inf and (best is None or cost < best[0]):
+            if cost < IMPOSSIBLE and (best is None or cost < best[0]):
                 best = cost, (zero, slope, flags)
     return best[1] if best else None

@@ -21,6 +21,7 @@
 #include "symbols.c"
 #include "dither.c"
 #include "coin.c"
+#include "energy.c"
 #include "tcq.c"
 
 #define EFL_JOIN(a, b) a##b
@@ -86,6 +87,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .dither_add = dither_add,
     .coin_contexts = coin_contexts,
     .coin_quantize = coin_quantize,
+    .energy_sums = energy_sums,
+    .energy_contexts = energy_contexts,
     .tcq_search = tcq_search,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,

@@ -60,6 +60,7 @@ typedef enum {
 
 typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
 
+#define EFL_ENERGY_CONTEXTS 32
 #define EFL_ESCAPE 255 /* the symbol of what no other can express */
 #define EFL_LARGEST_MAGNITUDE 127
 
@@ -180,6 +181,11 @@ typedef struct {
     /* Stochastic rounding with a coin from `seed`; its octave, below `tables`, is the coordinate's context. */
     void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
     void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
+    /* rows(R) and columns(C) += the magnitudes of symbols(R,C) in each. Contexts of coordinates start to start + n of
+     * such a matrix: += rows(R) + columns(C), kept within EFL_ENERGY_CONTEXTS, as whose index in groups; NULL: itself. */
+    void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C);
+    void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
+                            int64_t C, int64_t start, int64_t n);
     /* Levels of x(N) / step with the least squared error + rates, 32 trellises from state 0; rates(2,256) of the symbols
      * of both contexts, times lambda, in squared steps. scratch: 160 bytes for every 32 coordinates or a part of them.
      * See codecs/tcq.h. */

@@ -1,4 +1,4 @@
-"""Updates as devices really send them: small federations trained here, and deltas of their early, middle and late rounds.
+"""Updates as devices really send them: deltas of small federations trained here, in early, middle and late rounds.
 
 McMahan's 2NN and CNN on MNIST, IID and with two labels a device; the character LSTM on Shakespeare, lines dealt at
 random and a role a device. A round is FedAvg's: a few devices of fifty train one epoch, cut short, and are averaged.

@@ -16,13 +16,14 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from . import cohort
 from .announcer import Announcer
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
-from .errors import ProtocolError, UsageError
+from .errors import ProtocolError
 from .history import RoundRecord
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
-from .protocol.messages import MAX_COHORT, Manifest, Missing, Round, Status, decode, encode
+from .protocol.messages import Manifest, Missing, Round, Status, decode, encode
 from .reception import Reception
 from .round_intake import RoundIntake
 from .strategies import Strategy
@@ -44,8 +45,7 @@ class RoundCoordinator:
         version: int = 0,
         attempt: int = 1,
     ) -> None:
-        if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
-            raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
+        cohort.check(config)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -104,7 +104,7 @@ class RoundCoordinator:
         return out if self.phase == "waiting" else [*out, self._publish_round()]
 
     def _publish_round(self) -> Publish:
-        cohort, announcer = self.tally.cohort if self.tally else None, self.announcer
+        announcer = self.announcer
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -114,7 +114,7 @@ class RoundCoordinator:
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
-            cohort=None if cohort is None else sorted(cohort),
+            cohort=self.tally.cohort.message if self.tally else None,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -138,13 +138,11 @@ class RoundCoordinator:
         return self._open(self.presence.present(), now)
 
     def _open(self, present: list[str], now: float) -> list[object]:
-        cohort, asked = None, present
-        if self.config.fraction < 1.0:
-            size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
-            asked = self._rng.sample(present, min(MAX_COHORT, size))
-            cohort = frozenset(asked)
+        invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
+        asked = {device for device in present if invited.asks(device)}
+        goal = cohort.goal_of(self.config, len(present))
         intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked))
+        self.tally = Tally(self.round, now, intake, invited, goal, asked)
         self.phase = "open"
         self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")

@@ -44,9 +44,11 @@ class Aggregator(LinkHost):
         plan, recipe = self._model.plan, config.recipe()
         state = self._store.resume(plan.hash, self._model.params)
         rng = random.Random()
+        rounds = config.round_config()
         self.machine = RoundCoordinator(
-            recipe.make_manifest(config.federation, state.run, plan), config.round_config(), recipe.make_strategy(),
+            recipe.make_manifest(config.federation, state.run, plan), rounds, recipe.make_strategy(),
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            recent=self._store.recent(rounds.window),
         )  # fmt: skip
         self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)

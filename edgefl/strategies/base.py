@@ -66,8 +66,8 @@ class Strategy(ABC):
 
 
 def stale_weight(num_examples: int, staleness: int) -> int:
-    """n_k (1 + s)^-1/2 to the nearest integer, at least 1. In integers, so that it is the same on any machine."""
-    return max(1, (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2)
+    """n_k (1 + s)^-1/2 to the nearest integer, at least 1 of any. In integers: the same on any machine."""
+    return max(min(1, num_examples), (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2)
 
 
 def learning_rate(option: str, value: float) -> np.float32:

@@ -36,11 +36,13 @@ class Announcer:
         self.manifest_id = self.manifest.id
         self._retained = RetainedModel(self.topics, self.manifest, self.hash)
 
+    def subscribe(self) -> list[object]:
+        return [Subscribe((self.topics.any_status, self.topics.any_update))]
+
     def everything(self) -> list[object]:
-        """Subscriptions, manifest and model; the round follows, if one is open."""
-        out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
-        return out + self._retained.publish(self.downlink.steps)
+        """Manifest and model; the round follows, if one is open."""
+        manifest = Publish(self.topics.manifest, encode(self.manifest), retain=True)
+        return [manifest, *self._retained.publish(self.downlink.steps)]
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:
         """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round

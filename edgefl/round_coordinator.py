@@ -5,7 +5,8 @@
 
 Promises kept here: a round ends at its goal, when everybody who is there has reported, or at its deadline, and
 never waits for all; a device counts once a round; the model changes only by a commit, and is announced only after
-the host has made that commit durable; what is not of this round, model and plan changes nothing.
+the host has made that commit durable; what is not of this round, model and plan changes nothing; nothing is announced
+or committed unless the federation is ours (fence.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .announcer import Announcer
 from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError
+from .fence import Fence
 from .history import RoundRecord
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
@@ -47,6 +49,8 @@ class RoundCoordinator:
         version: int = 0,
         attempt: int = 1,
         recent: Sequence[RoundRecord] = (),
+        instance: int = 0,
+        take_over: bool = False,
     ) -> None:
         cohort.check(config)
         self.config, self.strategy = config, strategy
@@ -56,14 +60,13 @@ class RoundCoordinator:
         self.announcer = Announcer(manifest, params, version)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
-        self._attempt = attempt
+        self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
         self._codec = manifest.make_codec()
         self._closed = ClosedRounds(config.window)
         self._closed.recall(recent, self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, attempt)
         self.dropped = self.reception.dropped
-        self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
 
@@ -75,8 +78,10 @@ class RoundCoordinator:
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
+        if not self.fence.held:
+            return self.fence.ask_at
         if self.phase == "waiting":
-            return self._give_up_waiting_at if self._online else None
+            return self._give_up_waiting_at
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
@@ -85,26 +90,38 @@ class RoundCoordinator:
 
     def step(self, event: object, now: float) -> list[object]:
         """Take one event in; what the host has to do, in order."""
+        if self.fence.lost:
+            return []
         match event:
             case Received():
                 return self._received(event, now)
             case Connected():
-                self._online = True
                 self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
-                return [*self._announce(), *self._maybe_open(now)]
+                # Who is there comes before the answer to our claim, so that the next round asks them all.
+                return [*self.announcer.subscribe(), *self.fence.connected(now)]
             case Disconnected():
-                self._online = False
+                self.fence.disconnected()
                 return []
             case Tick():
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
-            case Sent() | Stop():
+            case Stop():
+                return self.fence.release()
+            case Sent():
                 return []
         raise TypeError(f"no such event: {event!r}")
 
+    def _on_claim(self, payload: bytes, now: float) -> list[object]:
+        """Who has the federation; as soon as it is us, everything that is retained is put (back) on the broker."""
+        held = self.fence.held
+        out = self.fence.on_claim(payload)
+        if held or not self.fence.held:
+            return out
+        self.reception.attempt = self.fence.attempt
+        return [*out, *self._announce(), *self._maybe_open(now), *self._tick(now)]
+
     def _announce(self) -> list[object]:
-        """Everything that is retained, put (back) on the broker: it may have lost it."""
         out = self.announcer.everything()
         return out if self.phase == "waiting" else [*out, self._publish_round()]
 
@@ -114,7 +131,7 @@ class RoundCoordinator:
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
             round=self.round,
-            attempt=self._attempt,
+            attempt=self.fence.attempt,
             version=self.version,
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
@@ -128,7 +145,7 @@ class RoundCoordinator:
 
     def _maybe_open(self, now: float) -> list[object]:
         """Open the next round if enough devices are there; finish if there is none."""
-        if self.phase != "waiting" or not self._online:
+        if self.phase != "waiting" or not self.fence.held:
             return []
         if self.config.rounds is not None and self.round > self.config.rounds:
             return self._finish(f"{self.config.rounds} rounds are done")
@@ -159,6 +176,9 @@ class RoundCoordinator:
         return RoundIntake(self._codec, len(self.params), self.announcer.hash, round, version)
 
     def _tick(self, now: float) -> list[object]:
+        if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now
+            due = self.fence.ask_at is not None and now >= self.fence.ask_at
+            return self.fence.ask_again(now) if due else []
         if self.phase == "waiting":
             return self._maybe_open(now)
         tally = self.tally
@@ -171,7 +191,7 @@ class RoundCoordinator:
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
-        if self.phase != "open" or tally is None or tally.reports < self.config.min_reports:
+        if self.phase != "open" or tally is None or not self.fence.held or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
@@ -220,18 +240,20 @@ class RoundCoordinator:
 
     def _finish(self, reason: str) -> list[object]:
         self.phase, self.tally = "done", None
-        return [self._publish_round(), Finished(reason)]
+        return [self._publish_round(), *self.fence.release(), Finished(reason)]
 
     # Messages
 
     def _received(self, event: Received, now: float) -> list[object]:
         device = self.topics.device_of(event.topic)
         try:
+            if event.topic == self.topics.aggregator:
+                return self._on_claim(event.payload, now)
             if device is None:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
-            tally = self.tally if self.phase == "open" else None
+            tally = self.tally if self.phase == "open" and self.fence.held else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:
             return [self.reception.drop(device, event.topic, error)]

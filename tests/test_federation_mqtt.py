@@ -138,6 +138,17 @@ def test_a_state_folder_of_another_model_is_refused(embedded: object, federation
         fleet.aggregator()
 
 
+def test_what_dies_says_no_goodbye(mosquitto: Mosquitto, federation: Callable[..., Federation]) -> None:
+    """Of the test's own means: the broker must send the will, as it does for a process that is killed."""
+    fleet = federation(mosquitto.url)
+    aggregator = fleet.aggregator(rounds={"deadline_s": 60.0, "min_reports": 2})
+    agent = fleet.agent("dev-a")
+    presence = aggregator.host.machine.presence
+    eventually(lambda: presence.is_present("dev-a"))
+    agent.die()
+    eventually(lambda: presence.statuses["dev-a"].state == "lost")
+
+
 def test_i11_an_agent_that_died_unheard_sends_the_same_update_again(
     mosquitto: Mosquitto, federation: Callable[..., Federation], link: Callable[..., TestLink]
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.params import params_from_bytes
+from edgefl.params import params_from_bytes, params_sha256
 from edgefl.store import claim, durable, open_database
 
 KEPT_MODELS = 3
@@ -53,6 +53,11 @@ class AggregatorStore:
             run = self._meta("run", secrets.token_hex(8))
             if self._meta("plan", plan_hash) != plan_hash:
                 raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
+            if self._meta("start_params", params_sha256(params)) != params_sha256(params):
+                log.warning(
+                    "the model file's weights are not those that %s began with: going on from the folder's own model; "
+                    "to start from the file, choose another state_dir", self._path.parent,
+                )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
             if not self._db.execute("SELECT 1 FROM models").fetchone():

@@ -140,9 +140,10 @@ class RoundCoordinator:
     def _open(self, present: list[str], now: float) -> list[object]:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = {device for device in present if invited.asks(device)}
+        waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
         intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, invited, goal, asked)
+        self.tally = Tally(self.round, now, intake, invited, goal, waiting)
         self.phase = "open"
         self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
@@ -172,6 +173,8 @@ class RoundCoordinator:
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
+        if not tally.complete:
+            self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.version, self.config.min_reports, now)
         if record.state == "abandoned":
             note = Note(
@@ -223,6 +226,7 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
+            self.presence.hear(device)
             tally = self.tally if self.phase == "open" else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:

@@ -94,14 +94,19 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
-            case Sent() | Stop():
+            case Sent():
+                self.announcer.sweeper.on_sent(event.token, event.ok)
+                return []
+            case Stop():
                 return []
         raise TypeError(f"no such event: {event!r}")
 
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
         out = self.announcer.everything()
-        return out if self.phase == "waiting" else [*out, self._publish_round()]
+        if self.phase != "waiting":
+            out.append(self._publish_round())
+        return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
         announcer = self.announcer

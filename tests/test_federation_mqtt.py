@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +26,6 @@ from edgefl.protocol.topics import Topics
 from edgefl.transports.mqtt import Message
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
-    made: list[Federation] = []
-
-    def make(url: str, protocol: str = "5") -> Federation:
-        made.append(Federation(tmp_path, url, f"test-{os.getpid()}-{next(NUMBERS)}", protocol))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_three_rounds_on_both_brokers_and_versions(

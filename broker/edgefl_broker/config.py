@@ -157,6 +157,17 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"
+    journal: (
+        Annotated[
+            str,
+            Meta(
+                description="Keep every accepted update in this file, for edgefl_broker.replay: without it none "
+                "outlives its round.",
+                examples=["/var/lib/edgefl-aggregator/journal.db"],
+            ),
+        ]
+        | None
+    ) = None
     rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(
         default_factory=RoundsConfig
     )

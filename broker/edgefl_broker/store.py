@@ -66,6 +66,14 @@ class AggregatorStore:
             version, newest = self._newest_sound(len(params))
         return State(run, start, round, version, newest)
 
+    @durable
+    def newest(self, num_params: int) -> tuple[int, np.ndarray]:
+        """Version and params of the newest model; StoreError if it is damaged."""
+        version, sha256, blob = self._db.execute("SELECT * FROM models ORDER BY version DESC").fetchone()
+        if not _is_sound(blob, sha256, num_params):
+            raise StoreError(f"model {version} in {self._path} is damaged")
+        return version, params_from_bytes(blob)
+
     def _meta(self, key: str, default: str) -> str:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
         return self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]
@@ -78,7 +86,7 @@ class AggregatorStore:
         """Version and params; those of an older model get a version of their own, for none is ever used twice."""
         rows = self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC").fetchall()
         for version, sha256, blob in rows:
-            if hashlib.sha256(blob).hexdigest() != sha256 or len(blob) != 4 * num_params:
+            if not _is_sound(blob, sha256, num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
             params = params_from_bytes(blob)
@@ -107,3 +115,7 @@ class AggregatorStore:
     def close(self) -> None:
         self._db.close()
         self._claim.close()
+
+
+def _is_sound(blob: bytes, sha256: str, num_params: int) -> bool:
+    return hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint bench sanitize fuzz soak-kill soak-link aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -84,6 +84,11 @@ fuzz: $(VENV)/dev.stamp
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/fuzz/lib \
 		$(PY) tests/fuzz/codecs.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+# ---- soak: real processes, mosquitto among them, that are killed for minutes; and a bad link between them
+SOAK_SEED := 1
+soak-kill soak-link: soak-%: $(VENV)/dev.stamp
+	PYTHONPATH=tests $(PY) tests/soak_faults.py $* --seed $(SOAK_SEED)
 
 # ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

@@ -174,7 +174,7 @@ class DeviceSession:
             return [Note("error", self.status.trouble), *self._stop_work(), *self._show()]
         self.manifest, self._codec = manifest, codec
         self.status.start_over()
-        self._hash = federation_hash(self.federation, manifest.plan.hash)
+        self._hash = federation_hash(self.federation, manifest.run, manifest.plan.hash)
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
 

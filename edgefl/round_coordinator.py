@@ -74,7 +74,7 @@ class RoundCoordinator:
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
-        self._hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self._hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None

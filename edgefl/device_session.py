@@ -159,7 +159,7 @@ class DeviceSession:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.manifest is not None and manifest.id == self.manifest.id:
-            return []
+            return [self.status.again()] if self.online else []
         try:
             if 4 * manifest.plan.num_params > self._max_model_bytes:
                 raise ProtocolError(

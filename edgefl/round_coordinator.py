@@ -85,7 +85,8 @@ class RoundCoordinator:
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
         if self.phase == "waiting":
-            return self._give_up_waiting_at if self._online else None
+            times = (self._give_up_waiting_at, self.presence.ask_at) if self._online else ()
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
@@ -122,9 +123,13 @@ class RoundCoordinator:
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
+        out.append(self._publish_manifest())
         out += self._retained.publish(self._downlink.steps)
         return out if self.phase == "waiting" else [*out, self._publish_round()]
+
+    def _publish_manifest(self) -> Publish:
+        """Devices that know it take it for the question who is there."""
+        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def _publish_round(self) -> Publish:
         cohort = self.tally.cohort if self.tally else None
@@ -152,7 +157,8 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return []
+            return [self._publish_manifest()] if self.presence.ask_again(now) else []
+        self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s

@@ -26,7 +26,7 @@ class Announcer:
         if len(encode(manifest)) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         self.topics = Topics(manifest.federation)
-        self.hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self.downlink = Downlink(manifest, params, version)
         self.sweeper = Sweeper()
         self._swept = False
@@ -42,8 +42,12 @@ class Announcer:
     def everything(self) -> list[object]:
         """Subscriptions, manifest and model; the round follows, if one is open."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
+        out.append(self.publish_manifest())
         return out + self._retained.publish(self.downlink.steps)
+
+    def publish_manifest(self) -> Publish:
+        """Devices that know it take it for the question who is there."""
+        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:
         """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round

@@ -149,7 +149,7 @@ class DeviceSession:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
-            return []
+            return [self.status.again()] if self.online else []
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
@@ -164,6 +164,7 @@ class DeviceSession:
         last = self.round
         if last and last.manifest == round.manifest and (round.round, round.attempt) < (last.round, last.attempt):
             raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
+        self._saved.check(round)
         self.round = round
         return self._consider(now)
 
@@ -218,13 +219,12 @@ class DeviceSession:
         asked = round.asks(self.device)
         if work is not None and self._goes_on(work, round, asked):
             return self._go_on(work, round, now)
-        out = self._stop_work()
-        late = self._saved.late(round)
-        if not late and not self._saved.serves(round):
-            out += self._saved.drop(round)
+        out, late = self._stop_work(), self._saved.late(round)
+        if not late:
+            out += self._saved.settle(round)
         if self.status.paused or self.status.gave_up(round) or not (asked or late):
             return [*out, *self._show()]
-        if self._saved.outbox:
+        if late or self._saved.serves(round):
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]

@@ -29,10 +29,12 @@ class Tally:
     bytes_up: int = 0
     arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
 
+    def asks(self, device: str) -> bool:
+        return self.cohort is None or device in self.cohort
+
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
-        asked = self.cohort is None or device in self.cohort
-        if present and asked and device not in self.counted and device not in self.rejected:
+        if present and self.asks(device) and device not in self.counted and device not in self.rejected:
             self.waiting.add(device)
         else:
             self.waiting.discard(device)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from .history import RoundRecord
+from .protocol.messages import Mode
 
 
 class RoundConfig(msgspec.Struct, frozen=True):
@@ -18,6 +19,7 @@ class RoundConfig(msgspec.Struct, frozen=True):
     fraction: share of the present devices that is asked, C in McMahan et al. 2017; below 1, at most MAX_COHORT.
     expect: the first round waits for so many devices, at most one deadline long.
     rounds, target_accuracy: when all is done.
+    evaluate_every: of so many rounds the last only evaluates the model, on what the devices hold out.
     """
 
     deadline_s: float = 60.0
@@ -27,6 +29,11 @@ class RoundConfig(msgspec.Struct, frozen=True):
     expect: int = 0
     rounds: int | None = None
     target_accuracy: float | None = None
+    evaluate_every: int | None = None
+
+    def mode(self, round: int) -> Mode:
+        """Of the round of this number, so that it is the same after a restart."""
+        return "evaluate" if self.evaluate_every and round % self.evaluate_every == 0 else "train"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """DeviceSession: what a device does, decided without any I/O.
 
     manifest + round -> fetch the model's parts -> train -> save the update -> report it -> wait for the next round
+                                                   (or evaluate)
 
 Promises kept here: a round is trained once (the saved update is sent again, not made again); an update is kept
 until its round is over, because a PUBACK proves nothing; what belongs to another round, federation, model
@@ -285,5 +286,4 @@ class DeviceSession:
 
 def _same_work(work: ModelFetch | Training | UpdateReport, round: Round) -> bool:
     """Whether `round`, announced again, wants what is being done; an aggregator that restarts has other frames."""
-    same = (work.round.round, work.round.version) == (round.round, round.version)
-    return same and not (isinstance(work, ModelFetch) and work.round.frames != round.frames)
+    return work.round.same_work(round) and not (isinstance(work, ModelFetch) and work.round.frames != round.frames)

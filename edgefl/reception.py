@@ -59,8 +59,11 @@ class Reception:
         device = where.device
         try:
             header = UpdateHeader.from_bytes(blob)
-            payload = blob[UpdateHeader.SIZE :]
-            self._strategy.add(Update(device, header.num_examples, self._codec, payload))
+            if header.mode != tally.mode:
+                raise ProtocolError(f"the round is to {tally.mode}, the update comes of one to {header.mode}: rejected")
+            if header.mode == "train":
+                payload = blob[UpdateHeader.SIZE :]
+                self._strategy.add(Update(device, header.num_examples, self._codec, payload))
         except (ProtocolError, CodecError) as error:
             tally.reject(device)
             self.dropped[device] += 1

@@ -44,6 +44,8 @@ class RoundCoordinator:
         version: int = 0,
         attempt: int = 1,
     ) -> None:
+        if config.evaluate_every and not manifest.holdout:
+            raise UsageError("rounds that only evaluate need devices that hold examples out: [evaluate] devices = true")
         if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
             raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
         self.config, self.strategy = config, strategy
@@ -115,6 +117,7 @@ class RoundCoordinator:
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=None if cohort is None else sorted(cohort),
+            mode=self.tally.mode if self.tally else "train",
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -143,10 +146,13 @@ class RoundCoordinator:
             size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
             asked = self._rng.sample(present, min(MAX_COHORT, size))
             cohort = frozenset(asked)
-        intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked))
+        mode = self.config.mode(self.round)
+        max_payload = self._codec.bound(len(self.params)) if mode == "train" else 0
+        intake = RoundIntake(self._codec, max_payload, self.announcer.hash, self.round, self.version)
+        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked), mode)
         self.phase = "open"
-        self.strategy.start(self.params, self.round)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
@@ -180,6 +186,8 @@ class RoundCoordinator:
                 "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
             )
             return [note, *self._next(record, None, now)]
+        if record.state == "evaluated":
+            return self._next(record, None, now)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")

@@ -28,7 +28,8 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None:
             return False
-        return (saved.manifest, saved.round, saved.version) == (round.manifest, round.round, round.version)
+        mine = (saved.manifest, saved.round, saved.version, saved.mode)
+        return mine == (round.manifest, round.round, round.version, round.mode)
 
     def mark_counted(self, attempt: int, durable: bool) -> list[object]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
@@ -40,11 +41,13 @@ class SavedUpdate:
     def drop(self, round: Round | None = None) -> list[object]:
         """Its round is over, and `round` is announced; None: it was refused.
 
-        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides.
+        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
+        evaluation goes into no model, and leaves the device's residual alone.
         """
         saved, self.outbox = self.outbox, None
         if saved is None:
             return []
         if round is None or round.manifest != saved.manifest or round.round <= saved.round:
             return [DropUpdate()]
-        return [DropUpdate(applied=saved.counted > 0 and round.version > saved.version)]
+        applied = saved.mode == "train" and saved.counted > 0 and round.version > saved.version
+        return [DropUpdate(applied)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from .history import RoundRecord
-from .protocol.messages import UpdateHeader
+from .history import RoundRecord, State
+from .protocol.messages import Mode, UpdateHeader
 from .round_intake import RoundIntake
 
 
@@ -24,6 +26,7 @@ class Tally:
     cohort: frozenset[str] | None
     goal: int | None
     waiting: set[str]
+    mode: Mode = "train"
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
@@ -62,21 +65,31 @@ class Tally:
         headers = self.counted.values()
         examples = sum(h.num_examples for h in headers)
         enough = bool(headers) and len(headers) >= min_reports
+        state: State = "abandoned" if not enough else "committed" if self.mode == "train" else "evaluated"
         return RoundRecord(
             round=self.round,
-            state="committed" if enough else "abandoned",
-            version=version + enough,
+            state=state,
+            version=version + (state == "committed"),
             reported=len(headers),
             devices=sorted(self.counted),
             num_examples=examples,
-            train_loss=sum(h.loss * h.num_examples for h in headers) / examples if examples else None,
+            train_loss=_mean((h.loss, h.num_examples) for h in headers),
             bytes_up=self.bytes_up,
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
             float32_bytes=4 * num_params * len(headers),
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
+            device_examples=sum(h.num_eval for h in headers),
+            device_loss=_mean((h.eval_loss, h.num_eval) for h in headers),
+            device_accuracy=_mean((h.eval_accuracy, h.num_eval) for h in headers),
         )
 
     def _traffic(self) -> dict[str, tuple[int, int]]:
         down = {device: header.bytes_down for device, header in self.counted.items()}
         return {device: (up, down.get(device, 0)) for device, up in sorted(self.arrived.items())}
+
+
+def _mean(scores: Iterable[tuple[float | None, int]]) -> float | None:
+    """The mean of (value, weight), of those that have a value; None where they weigh nothing."""
+    known = [(value, weight) for value, weight in scores if value is not None and weight]
+    return math.fsum(v * w for v, w in known) / sum(w for _, w in known) if known else None

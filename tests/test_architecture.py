@@ -29,7 +29,7 @@ FLOORS = [
         "edgefl.announcer", "edgefl.reception",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
-    ["edgefl.local_training"],
+    ["edgefl.local_training", "edgefl.holdout"],
     ["edgefl.simulation"],
     ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_text"],
     ["edgefl_agent", "edgefl_broker"],

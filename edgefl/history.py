@@ -18,7 +18,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression.
+    each that reported takes: up and down without compression; 0 in a round that only evaluates.
 
     `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
     those of the model that the round began with, on the `device_examples` that the reporting devices hold out: the
@@ -113,6 +113,15 @@ def read_records(path: Path) -> list[RoundRecord]:
     except FileNotFoundError:
         return []
     return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+
+
+def scores(of: RoundRecord | Final, gap: str) -> str:
+    """Accuracy and loss, on the test set and on devices, those that there are, each behind a `gap`."""
+    told = [
+        ("accuracy", of.accuracy, ".4f"), ("loss", of.loss, ".4g"),
+        ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
+    ]  # fmt: skip
+    return "".join(f"{gap}{what} {value:{form}}" for what, value, form in told if value is not None)
 
 
 def times_smaller(float32_bytes: int, real: int) -> str:

@@ -45,7 +45,7 @@ class RoundCoordinator:
         attempt: int = 1,
     ) -> None:
         if config.evaluate_every and not manifest.holdout:
-            raise UsageError("rounds that only evaluate need devices that hold examples out: [evaluate] devices = true")
+            raise UsageError("rounds that only evaluate need a holdout above 0, or [evaluate] devices = true")
         if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
             raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
         self.config, self.strategy = config, strategy

@@ -77,7 +77,7 @@ class Tally:
             bytes_up=self.bytes_up,
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
-            float32_bytes=4 * num_params * len(headers),
+            float32_bytes=4 * num_params * len(headers) if self.mode == "train" else 0,
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
             device_examples=sum(h.num_eval for h in headers),
             device_loss=_mean((h.eval_loss, h.num_eval) for h in headers),

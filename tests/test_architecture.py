@@ -31,7 +31,7 @@ FLOORS = [
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
     ["edgefl.local_training", "edgefl.holdout"],
     ["edgefl.simulation"],
-    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_text"],
+    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_simulate", "edgefl.cli_text", "edgefl.cli_values"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
 

@@ -46,7 +46,7 @@ class Reception:
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (where.round, where.part):
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
-        if not tally.asks(where.device):
+        if not tally.cohort.asks(where.device):
             raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
         tally.receive(where.device, len(event.payload))
         if where.device in tally.counted:

@@ -16,13 +16,14 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from . import cohort
 from .announcer import Announcer
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError, UsageError
 from .history import RoundRecord
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
-from .protocol.messages import MAX_COHORT, Manifest, Missing, Round, Status, decode, encode
+from .protocol.messages import Manifest, Missing, Round, Status, decode, encode
 from .reception import Reception
 from .round_intake import RoundIntake
 from .strategies import Strategy
@@ -46,8 +47,7 @@ class RoundCoordinator:
     ) -> None:
         if config.evaluate_every and not manifest.holdout:
             raise UsageError("rounds that only evaluate need a holdout above 0, or [evaluate] devices = true")
-        if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
-            raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
+        cohort.check(config)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -96,17 +96,22 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
-            case Sent() | Stop():
+            case Sent():
+                self.announcer.sweeper.on_sent(event.token, event.ok)
+                return []
+            case Stop():
                 return []
         raise TypeError(f"no such event: {event!r}")
 
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
         out = self.announcer.everything()
-        return out if self.phase == "waiting" else [*out, self._publish_round()]
+        if self.phase != "waiting":
+            out.append(self._publish_round())
+        return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        cohort, announcer = self.tally.cohort if self.tally else None, self.announcer
+        announcer = self.announcer
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -116,7 +121,7 @@ class RoundCoordinator:
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
-            cohort=None if cohort is None else sorted(cohort),
+            cohort=self.tally.cohort.message if self.tally else None,
             mode=self.tally.mode if self.tally else "train",
         )
         return Publish(self.topics.round, encode(message), retain=True)
@@ -141,15 +146,14 @@ class RoundCoordinator:
         return self._open(self.presence.present(), now)
 
     def _open(self, present: list[str], now: float) -> list[object]:
-        cohort, asked = None, present
-        if self.config.fraction < 1.0:
-            size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
-            asked = self._rng.sample(present, min(MAX_COHORT, size))
-            cohort = frozenset(asked)
+        invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
+        asked = {device for device in present if invited.asks(device)}
+        waiting = self.presence.worth_waiting(asked)
+        goal = cohort.goal_of(self.config, len(present))
         mode = self.config.mode(self.round)
         max_payload = self._codec.bound(len(self.params)) if mode == "train" else 0
         intake = RoundIntake(self._codec, max_payload, self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked), mode)
+        self.tally = Tally(self.round, now, intake, invited, goal, waiting, mode)
         self.phase = "open"
         if mode == "train":
             self.strategy.start(self.params, self.round)
@@ -180,6 +184,8 @@ class RoundCoordinator:
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
+        if not tally.complete:
+            self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.version, self.config.min_reports, now)
         if record.state == "abandoned":
             note = Note(
@@ -233,6 +239,7 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
+            self.presence.hear(device)
             tally = self.tally if self.phase == "open" else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from .cohort import Cohort
 from .history import RoundRecord, State
 from .protocol.messages import Mode, UpdateHeader
 from .round_intake import RoundIntake
@@ -16,14 +17,14 @@ from .round_intake import RoundIntake
 
 @dataclass
 class Tally:
-    """`cohort` None: all are asked. `waiting` has those who were asked, are present, and are yet to report; the round
+    """`waiting` has those who were asked, are present, and are yet to report; the round
     closes when it is empty, or earlier at `goal` updates if there is such a number.
     """
 
     round: int
     opened_at: float
     intake: RoundIntake
-    cohort: frozenset[str] | None
+    cohort: Cohort
     goal: int | None
     waiting: set[str]
     mode: Mode = "train"
@@ -32,12 +33,9 @@ class Tally:
     bytes_up: int = 0
     arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
 
-    def asks(self, device: str) -> bool:
-        return self.cohort is None or device in self.cohort
-
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
-        if present and self.asks(device) and device not in self.counted and device not in self.rejected:
+        if present and self.cohort.asks(device) and device not in self.counted and device not in self.rejected:
             self.waiting.add(device)
         else:
             self.waiting.discard(device)

@@ -7,6 +7,7 @@ as commands, never imported. Everything lies in one run folder and can be read t
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import RoundRecord, read_records
 
-FEDERATION = "fleet"
 STOP_S = 10.0
 POLL_S = 0.05
 # rumqttd, the embedded broker, sends no retained message to a client that subscribes again in an old session.
@@ -32,6 +32,7 @@ LINK = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
 class ProcessFleet:
     """`settings` are aggregator.toml's tables [rounds], [train], [strategy] and [codec]. A context manager.
 
+    The federation's name and the MQTT client ids are the run's own: runs that share a broker do not meet.
     `agents_per_process` puts several agents in one process each: a hundred interpreters need not run on a laptop.
     """
 
@@ -54,6 +55,8 @@ class ProcessFleet:
         self._groups = [
             self.devices[i : i + agents_per_process] for i in range(0, len(self.devices), agents_per_process)
         ]
+        self._run = secrets.token_hex(3)
+        self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._write(url, model, data, parts, settings)
 
@@ -63,7 +66,7 @@ class ProcessFleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "start.onnx").write_bytes(model)
         table: dict[str, Any] = {
-            "federation": FEDERATION,
+            "federation": self.federation,
             "model": str(self.folder / "start.onnx"),
             "state_dir": str(self.folder / "state"),
             "mqtt": {"url": url, **LINK},
@@ -79,10 +82,10 @@ class ProcessFleet:
             home.mkdir()
             np.savez(home / "data.npz", x=data.x_train[part], y=data.y_train[part])
             agent = {
-                "federation": FEDERATION,
+                "federation": self.federation,
                 "device_id": device,
                 "state_dir": str(home),
-                "mqtt": {"url": url, **LINK},
+                "mqtt": {"url": url, "client_id": f"{device}-{self._run}", **LINK},
                 "data": {"source": f"npz:{home / 'data.npz'}"},
                 "limits": {"nice": 0},
             }

@@ -26,7 +26,7 @@ class Announcer:
         if len(encode(manifest)) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         self.topics = Topics(manifest.federation)
-        self.hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self.downlink = Downlink(manifest, params, version)
         self.sweeper = Sweeper()
         self._swept = False

@@ -174,6 +174,7 @@ class DeviceSession:
         last = self.round
         if last and last.manifest == round.manifest and (round.round, round.attempt) < (last.round, last.attempt):
             raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
+        self._saved.check(round)
         self.round = round
         return self._consider(now)
 
@@ -229,12 +230,10 @@ class DeviceSession:
             if again:
                 return self._report(now)
             return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._show()]
-        out = self._stop_work()
-        if not self._saved.serves(round):
-            out += self._saved.drop(round)
+        out = [*self._stop_work(), *self._saved.settle(round)]
         if not asked or self.status.paused or self.status.gave_up(round):
             return [*out, *self._show()]
-        if self._saved.outbox:
+        if self._saved.serves(round):
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .device_events import DropUpdate, MarkCounted, Outbox, SaveUpdate
+from .errors import ProtocolError
 from .protocol.messages import Round
 
 
@@ -38,16 +39,29 @@ class SavedUpdate:
         self.outbox = replace(self.outbox, counted=attempt)
         return [MarkCounted(attempt)] if durable else []
 
-    def drop(self, round: Round | None = None) -> list[object]:
-        """Its round is over, and `round` is announced; None: it was refused.
+    def check(self, round: Round) -> None:
+        """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted."""
+        saved = self.outbox
+        if saved is not None and saved.manifest == round.manifest and round.round < saved.round:
+            raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
+
+    def settle(self, round: Round) -> list[object]:
+        """`round` is announced: an update of one before has done its work.
 
         Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
-        evaluation goes into no model, and leaves the device's residual alone.
+        evaluation goes into no model, and leaves the device's residual alone. An update
+        of another manifest stays until the next one is saved: a broker that has lost its memory may for a moment
+        announce an earlier run.
         """
-        saved, self.outbox = self.outbox, None
-        if saved is None:
+        saved = self.outbox
+        if saved is None or saved.manifest != round.manifest or self.serves(round):
             return []
-        if round is None or round.manifest != saved.manifest or round.round <= saved.round:
-            return [DropUpdate()]
-        applied = saved.mode == "train" and saved.counted > 0 and round.version > saved.version
+        self.outbox = None
+        newer = round.round > saved.round and round.version > saved.version
+        applied = newer and saved.counted > 0 and saved.mode == "train"
         return [DropUpdate(applied)]
+
+    def drop(self) -> list[object]:
+        """It was refused."""
+        saved, self.outbox = self.outbox, None
+        return [] if saved is None else [DropUpdate()]

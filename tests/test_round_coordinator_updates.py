@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import (
+    FEDERATION,
     HASH,
     PARAMS,
+    PLAN,
     TOPICS,
     P,
     accumulator_of,
@@ -28,7 +30,7 @@ from machines import (
 from edgefl import round_intake
 from edgefl.coordinator_events import Evaluate, Evaluated
 from edgefl.errors import UsageError
-from edgefl.protocol.envelope import Kind
+from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.machine import Note, Received, Tick
 from edgefl.protocol.messages import Missing, Receipt, UpdateHeader
 from edgefl.protocol.parts import Splitter
@@ -88,6 +90,14 @@ def test_i03_late_early_and_foreign_updates_change_nothing():
         report(coordinator, "a", **foreign)
     assert (coordinator.late, coordinator.dropped["a"]) == (4, 6)
     assert accumulator_of(coordinator) == before
+
+
+def test_i19_an_update_of_an_earlier_run_is_dropped():
+    """Found by simulation: a broker had kept round 1's updates of a run that was begun anew from the same file."""
+    coordinator = open_round("a", "b")
+    before = accumulator_of(coordinator)
+    report(coordinator, "a", federation=federation_hash(FEDERATION, "e" * 16, PLAN.hash))
+    assert (coordinator.dropped["a"], accumulator_of(coordinator)) == (2, before)
 
 
 def test_i03_an_update_after_the_round_is_late():

@@ -18,11 +18,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression; 0 in a round that only evaluates.
+    each that reported takes: up and down without compression; 0 in a round that only evaluates. `devices` are those
+    whose update is of this round, `folded` late updates of earlier rounds, by device and round; both are in `reported`.
 
     `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
-    those of the model that the round began with, on the `device_examples` that the reporting devices hold out: the
-    mean of theirs, weighted by their numbers. A round that only evaluates ends "evaluated", on the version it found.
+    those of the model that the round began with, on the `device_examples` that `devices` hold out: the mean of theirs,
+    weighted by their numbers. A round that only evaluates ends "evaluated", on the version it found.
     """
 
     round: int
@@ -42,6 +43,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_accuracy: float | None = None
     device_loss: float | None = None
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
+    folded: list[tuple[str, int]] = []
+    cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ the host has made that commit durable; what is not of this round, model and plan
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -18,12 +19,13 @@ import numpy as np
 
 from . import cohort
 from .announcer import Announcer
+from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
-from .errors import ProtocolError, UsageError
+from .errors import ProtocolError
 from .history import RoundRecord
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
-from .protocol.messages import Manifest, Missing, Round, Status, decode, encode
+from .protocol.messages import Manifest, Round, Status, decode, encode
 from .reception import Reception
 from .round_intake import RoundIntake
 from .strategies import Strategy
@@ -44,10 +46,10 @@ class RoundCoordinator:
         round: int = 1,
         version: int = 0,
         attempt: int = 1,
+        recent: Sequence[RoundRecord] = (),
     ) -> None:
-        if config.evaluate_every and not manifest.holdout:
-            raise UsageError("rounds that only evaluate need a holdout above 0, or [evaluate] devices = true")
         cohort.check(config)
+        config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -58,7 +60,9 @@ class RoundCoordinator:
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
-        self.reception = Reception(self.topics, self._codec, strategy, attempt)
+        self._closed = ClosedRounds(config.window)
+        self._closed.recall(recent, self._make_intake)
+        self.reception = Reception(self.topics, self._codec, strategy, self._closed, attempt)
         self.dropped = self.reception.dropped
         self._online = False
         self._give_up_waiting_at: float | None = None
@@ -77,7 +81,7 @@ class RoundCoordinator:
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
-        quiet = self.tally.intake.wake_at
+        quiet = self.reception.wake_at(self.tally)
         return deadline if quiet is None else min(deadline, quiet)
 
     def step(self, event: object, now: float) -> list[object]:
@@ -111,7 +115,7 @@ class RoundCoordinator:
         return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer = self.announcer
+        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -122,7 +126,8 @@ class RoundCoordinator:
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=self.tally.cohort.message if self.tally else None,
-            mode=self.tally.mode if self.tally else "train",
+            late_rounds=self.config.window if mode == "train" else 0,
+            mode=mode,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -150,15 +155,18 @@ class RoundCoordinator:
         asked = {device for device in present if invited.asks(device)}
         waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
-        mode = self.config.mode(self.round)
-        max_payload = self._codec.bound(len(self.params)) if mode == "train" else 0
-        intake = RoundIntake(self._codec, max_payload, self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, invited, goal, waiting, mode)
+        intake, mode = self._make_intake(self.round, self.version), self.config.mode_of(self.round)
+        any_round = self.config.mode == "async"
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode)
         self.phase = "open"
         if mode == "train":
             self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
+
+    def _make_intake(self, round: int, version: int) -> RoundIntake:
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version)
 
     def _tick(self, now: float) -> list[object]:
         if self.phase == "waiting":
@@ -166,18 +174,14 @@ class RoundCoordinator:
         tally = self.tally
         if self.phase != "open" or tally is None:
             return []
-        if now >= tally.opened_at + self.config.deadline_s:
-            return self._close(now)
-        return [
-            Publish(self.topics.inbox(device), encode(Missing(self.round, parts[:512])))
-            for device, parts in tally.intake.quiet(now)
-            if self.presence.is_present(device)  # else they would pile up in its session
-        ]
+        over = now >= tally.opened_at + self.config.deadline_s
+        asked = [] if over and not self.config.window else self.reception.ask(tally, self.presence.is_present, now)
+        return [*asked, *self._close(now)] if over else asked
 
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
-        if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
+        if self.phase != "open" or tally is None or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
@@ -186,10 +190,11 @@ class RoundCoordinator:
         assert tally is not None
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
-        record = tally.record(len(self.params), self.version, self.config.min_reports, now)
+        record = tally.record(len(self.params), self.config.min_reports, now)
+        self._closed.close(tally, abandoned=record.state == "abandoned")
         if record.state == "abandoned":
             note = Note(
-                "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
+                "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
             return [note, *self._next(record, None, now)]
         if record.state == "evaluated":

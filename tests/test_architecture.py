@@ -26,7 +26,7 @@ FLOORS = [
         "edgefl.model_fetch", "edgefl.update_report", "edgefl.saved_update",
         "edgefl.round_coordinator", "edgefl.coordinator_events", "edgefl.round_intake", "edgefl.presence",
         "edgefl.retained_model", "edgefl.tally", "edgefl.downlink", "edgefl.blob_fetch",
-        "edgefl.announcer", "edgefl.sweeper", "edgefl.cohort", "edgefl.reception",
+        "edgefl.announcer", "edgefl.sweeper", "edgefl.cohort", "edgefl.closed_rounds", "edgefl.reception",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
     ["edgefl.local_training", "edgefl.holdout"],

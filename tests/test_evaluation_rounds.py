@@ -29,7 +29,7 @@ from machines import (
 )
 
 from edgefl.codecs import get
-from edgefl.device_events import DropUpdate, Outbox, SaveUpdate, StartTraining, Trained
+from edgefl.device_events import CancelTraining, DropUpdate, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.errors import UsageError
 from edgefl.history import History
 from edgefl.protocol.envelope import Envelope
@@ -230,3 +230,60 @@ def test_a_round_reopened_as_the_other_kind_is_done_anew(mode):
     assert not updates(out)
     (start,) = of(serve(session, out), StartTraining)
     assert start.job.round.mode == other
+
+
+# Late updates and asynchronous rounds
+
+
+def test_a_round_that_only_evaluates_takes_no_late_update():
+    config = {"late": "fold", "late_rounds": 2, "evaluate_every": 2, "min_reports": 1, "goal": 1}
+    coordinator = make_coordinator(manifest=HOLDOUT, **config)
+    feed(coordinator, status("a"), status("b"), Connected())
+    out = report(coordinator, "a")
+    assert (round_in(out).mode, round_in(out).late_rounds) == ("evaluate", 0)
+    assert word_to(report(coordinator, "b"), "b") is None
+    assert coordinator.tally.folded == {}
+    out = say(coordinator, "b", scores(5, 1.0))
+    assert (commit_of(out).record.folded, round_in(out).late_rounds) == ([], 2)
+
+
+def test_i03_late_scores_are_folded_into_no_round():
+    config = {"late": "fold", "late_rounds": 2, "evaluate_every": 2, "min_reports": 1, "goal": 1}
+    coordinator = make_coordinator(manifest=HOLDOUT, start={"round": 2, "version": 1}, **config)
+    feed(coordinator, status("a"), status("b"), Connected())
+    say(coordinator, "a", scores(5, 1.0))
+    before = accumulator_of(coordinator)
+    out = say(coordinator, "b", scores(5, 1.0))
+    assert (word_to(out, "b").outcome, coordinator.tally.folded) == ("rejected", {})
+    assert accumulator_of(coordinator) == before
+
+
+def test_a_device_brings_no_scores_late():
+    late = make_round(2, manifest=HOLDOUT, late_rounds=2)
+    session, job = asked()
+    out = give(session, late)
+    assert of(out, CancelTraining) and of(out, StartTraining)[0].job.round == late
+    session, job = asked()
+    feed(session, Trained(job, BLOB))
+    out = give(session, late)
+    assert of(out, DropUpdate) == [DropUpdate(applied=False)]
+    assert of(out, StartTraining) and not updates(out)
+
+
+def test_scores_of_late_updates_are_of_an_older_model_and_left_out():
+    coordinator = make_coordinator(manifest=HOLDOUT, late="fold", late_rounds=2, min_reports=1, goal=1)
+    feed(coordinator, status("a"), status("b"), Connected())
+    delta = get("raw32").encode(PARAMS / 10)
+
+    def blob(loss):
+        return UpdateHeader(5, 1, 0.5, 10, 100, 5, loss).to_bytes() + delta
+
+    report(coordinator, "a", blob=blob(8.0))
+    assert commit_of(report(coordinator, "b", blob=blob(8.0))) is None
+    record = commit_of(report(coordinator, "a", blob=blob(2.0), round=2, version=1)).record
+    assert (record.folded, record.device_examples, record.device_loss) == ([("b", 1)], 5, 2.0)
+
+
+def test_asynchronous_rounds_never_stop_to_evaluate():
+    with pytest.raises(UsageError, match="leave `every` out"):
+        make_coordinator(manifest=HOLDOUT, mode="async", goal=2, evaluate_every=2)

@@ -47,9 +47,11 @@ class Aggregator(LinkHost):
         strategy = recipe.make_strategy() if self._journal is None else Recorded(recipe.make_strategy(), self._journal)
         state = self._store.resume(plan.hash, self._model.params)
         rng = random.Random()
+        rounds = config.round_config()
         self.machine = RoundCoordinator(
-            recipe.make_manifest(config.federation, state.run, plan), config.round_config(), strategy,
+            recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            recent=self._store.recent(rounds.window),
         )  # fmt: skip
         self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)

@@ -107,6 +107,12 @@ class AggregatorStore:
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
 
     @durable
+    def recent(self, count: int) -> list[RoundRecord]:
+        """The last `count` rounds, in order."""
+        rows = self._db.execute("SELECT record FROM rounds ORDER BY round DESC LIMIT ?", (count,)).fetchall()
+        return [msgspec.json.decode(row[0], type=RoundRecord) for row in reversed(rows)]
+
+    @durable
     def records(self) -> list[RoundRecord]:
         """All rounds so far, in order."""
         rows = self._db.execute("SELECT record FROM rounds ORDER BY round")

@@ -26,6 +26,7 @@ from ..plan import Plan
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
 MAX_COHORT = 2000  # device ids that fit in that
+MAX_LATE_ROUNDS = 100
 MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -124,6 +125,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked, or lets them draw; None asks all.
+    `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
     `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
     """
 
@@ -136,6 +138,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames: Annotated[list[Frame], Meta(min_length=1, max_length=MAX_FRAMES)]
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
     cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
+    late_rounds: Annotated[int, Meta(ge=0, le=MAX_LATE_ROUNDS)] = 0
     mode: Mode = "train"
 
     def asks(self, device: str) -> bool:
@@ -167,12 +170,16 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
-    """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason."""
+    """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
+
+    `folded`: the later round that a late update went into; 0: its own.
+    """
 
     round: Count
     attempt: Positive
     outcome: Literal["counted", "rejected"]
     reason: Reason = ""
+    folded: Count = 0
 
 
 class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="missing"):

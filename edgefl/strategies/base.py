@@ -66,7 +66,7 @@ class Strategy(ABC):
 
 
 def stale_weight(num_examples: int, staleness: int) -> int:
-    """n_k (1 + s)^-1/2 to the nearest integer, and 1 where that were 0. In integers: the same on any machine."""
+    """n_k (1 + s)^-1/2 to the nearest integer, at least 1 if n_k is. In integers: the same on any machine."""
     weight = (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2
     return min(num_examples, max(1, weight))
 

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint bench soak sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -20,6 +20,11 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+
+SEEDS := 10000
+SEED := 0
+soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS=1 SEED=7` replays one
+	PYTHONPATH=tests $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
 
 dist: $(VENV)/dev.stamp
 	rm -rf dist

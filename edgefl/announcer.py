@@ -42,8 +42,12 @@ class Announcer:
     def everything(self) -> list[object]:
         """Subscriptions, manifest and model; the round follows, if one is open."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
+        out.append(self.publish_manifest())
         return out + self._retained.publish(self.downlink.steps)
+
+    def publish_manifest(self) -> Publish:
+        """Devices that know it take it for the question who is there."""
+        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:
         """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round

@@ -150,7 +150,7 @@ class DeviceSession:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
-            return []
+            return [self.status.again()] if self.online else []
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from .protocol.messages import Status
 
 SILENT_ROUNDS = 2
+ASK_AGAIN_S = 30.0  # before asking who is there, while too few are
 
 
 class Presence:
@@ -20,6 +21,7 @@ class Presence:
 
     def __init__(self) -> None:
         self.statuses: dict[str, Status] = {}
+        self.ask_at: float | None = None
         self._present: set[str] = set()
         self._unheard: set[str] = set()  # since the open round began
         self._silent_rounds: Counter[str] = Counter()
@@ -39,6 +41,14 @@ class Presence:
         self.statuses.pop(device, None)
         self.hear(device)
         self._present.discard(device)
+
+    def ask_again(self, now: float) -> bool:
+        """Too few are there: whether it is time to ask again. A broker whose queue is shorter than the fleet drops
+        statuses, a will may come late, and a device that waits for a round has no reason to repeat its own."""
+        due = self.ask_at is not None and now >= self.ask_at
+        if due or self.ask_at is None:
+            self.ask_at = now + ASK_AGAIN_S
+        return due
 
     def is_present(self, device: str) -> bool:
         return device in self._present

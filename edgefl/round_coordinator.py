@@ -77,7 +77,8 @@ class RoundCoordinator:
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
         if self.phase == "waiting":
-            return self._give_up_waiting_at if self._online else None
+            times = (self._give_up_waiting_at, self.presence.ask_at) if self._online else ()
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
@@ -142,7 +143,8 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return []
+            return [self.announcer.publish_manifest()] if self.presence.ask_again(now) else []
+        self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s

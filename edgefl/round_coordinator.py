@@ -49,6 +49,7 @@ class RoundCoordinator:
         recent: Sequence[RoundRecord] = (),
     ) -> None:
         cohort.check(config)
+        config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -115,7 +116,7 @@ class RoundCoordinator:
         return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer = self.announcer
+        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -126,7 +127,8 @@ class RoundCoordinator:
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=self.tally.cohort.message if self.tally else None,
-            late_rounds=self.config.window,
+            late_rounds=self.config.window if mode == "train" else 0,
+            mode=mode,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -155,16 +157,18 @@ class RoundCoordinator:
         asked = {device for device in present if invited.asks(device)}
         waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
-        intake = self._make_intake(self.round, self.version)
+        intake, mode = self._make_intake(self.round, self.version), self.config.mode_of(self.round)
         any_round = self.config.mode == "async"
-        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round)
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode)
         self.phase = "open"
-        self.strategy.start(self.params, self.round)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
     def _make_intake(self, round: int, version: int) -> RoundIntake:
-        return RoundIntake(self._codec, len(self.params), self.announcer.hash, round, version)
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version)
 
     def _tick(self, now: float) -> list[object]:
         if self.phase == "waiting":
@@ -189,13 +193,14 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
+        self._closed.close(tally, abandoned=record.state == "abandoned")
         if record.state == "abandoned":
             note = Note(
                 "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
-            self._closed.close(tally, abandoned=True)
             return [note, *self._next(record, None, now)]
-        self._closed.close(tally, abandoned=False)
+        if record.state == "evaluated":
+            return self._next(record, None, now)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")

@@ -29,9 +29,9 @@ FLOORS = [
         "edgefl.announcer", "edgefl.sweeper", "edgefl.cohort", "edgefl.closed_rounds", "edgefl.reception",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
-    ["edgefl.local_training"],
+    ["edgefl.local_training", "edgefl.holdout"],
     ["edgefl.simulation"],
-    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_text"],
+    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_simulate", "edgefl.cli_text", "edgefl.cli_values"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
 

@@ -32,7 +32,7 @@ from edgefl.coordinator_events import Evaluate, Evaluated
 from edgefl.errors import UsageError
 from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.machine import Note, Received, Tick
-from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.messages import Missing, Receipt, UpdateHeader
 from edgefl.protocol.parts import Splitter
 
 # Counting
@@ -129,17 +129,18 @@ def broken(**changes):
     return bytes(blob)
 
 
+HEAD = UpdateHeader.SIZE
 BAD_UPDATES = {
-    "nan in the delta": broken(x=(32 + 40, np.float32(np.nan).tobytes())),
-    "infinity in the delta": broken(x=(32, np.float32(-np.inf).tobytes())),
-    "absurd scale": broken(x=(32, np.float32(3e38).tobytes())),
-    "absurd weight and scale": broken(x=(32, np.float32(1e4).tobytes()), n=(0, (2**24).to_bytes(4, "little"))),
-    "no examples": broken(n=(0, bytes(4))),
-    "too many examples": broken(n=(0, b"\xff" * 4)),
-    "nan loss": broken(loss=(8, np.float32(np.nan).tobytes())),
+    "nan in the delta": broken(x=(HEAD + 40, np.float32(np.nan).tobytes())),
+    "infinity in the delta": broken(x=(HEAD, np.float32(-np.inf).tobytes())),
+    "absurd scale": broken(x=(HEAD, np.float32(3e38).tobytes())),
+    "absurd weight and scale": broken(x=(HEAD, np.float32(1e4).tobytes()), n=(4, (2**24).to_bytes(4, "little"))),
+    "no examples": broken(n=(4, bytes(4))),
+    "too many examples": broken(n=(4, b"\xff" * 4)),
+    "nan loss": broken(loss=(12, np.float32(np.nan).tobytes())),
     "short": make_update()[:-4],
-    "header only": make_update()[:32],
-    "no header": make_update()[:31],
+    "header only": make_update()[:HEAD],
+    "no header": make_update()[: HEAD - 1],
 }
 
 

@@ -1,6 +1,7 @@
 """DeviceSession: what a device does, decided without any I/O.
 
     manifest + round -> fetch the model's parts -> train -> save the update -> report it -> wait for the next round
+                                                   (or evaluate)
 
 Promises kept here: a round is trained once (the saved update is sent again, not made again); an update is kept
 until its round is over, because a PUBACK proves nothing; what belongs to another round, federation, model
@@ -149,7 +150,7 @@ class DeviceSession:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
-            return []
+            return [self.status.again()] if self.online else []
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
@@ -164,6 +165,7 @@ class DeviceSession:
         last = self.round
         if last and last.manifest == round.manifest and (round.attempt, round.round) < (last.attempt, last.round):
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
+        self._saved.check(round)
         self.round = round
         return self._consider(now)
 
@@ -218,13 +220,11 @@ class DeviceSession:
         asked = round.asks(self.device)
         if work is not None and self._goes_on(work, round, asked):
             return self._go_on(work, round, now)
-        out = self._stop_work()
+        out = [*self._stop_work(), *self._saved.settle(round)]
         late = self._saved.late(round)
-        if not late and not self._saved.serves(round):
-            out += self._saved.drop(round)
         if self.status.paused or self.status.gave_up(round) or not (asked or late):
             return [*out, *self._show()]
-        if self._saved.outbox:
+        if late or self._saved.serves(round):
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
@@ -235,9 +235,9 @@ class DeviceSession:
         """Whether `round`, announced again or the next one, wants what is being done."""
         if isinstance(work, UpdateReport):
             return self._saved.late(round) or (asked and self._saved.serves(round))
-        if isinstance(work, Training) and is_late(work.round.round, round):
+        if isinstance(work, Training) and work.round.mode == "train" and is_late(work.round.round, round):
             return True
-        same = asked and (work.round.round, work.round.version) == (round.round, round.version)
+        same = asked and work.round.same_work(round)
         return same and (isinstance(work, Training) or work.round.frames == round.frames)
 
     def _go_on(self, work: ModelFetch | Training | UpdateReport, round: Round, now: float) -> list[object]:

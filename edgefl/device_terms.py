@@ -25,7 +25,7 @@ class Terms:
         self.manifest = manifest
         self.codec = manifest.make_codec()
         manifest.make_downlink()
-        self.hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 
     def split(self, update: Outbox, max_packet_bytes: int | None) -> Splitter:
         """The parts of an update, each in a packet that the broker takes."""

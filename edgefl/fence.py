@@ -5,12 +5,13 @@ the round, so that devices too drop what an older aggregator says (M. Kleppmann,
 
     connect   subscribe to the federation's `aggregator` topic, then ask: a claim that is not retained
     asking    the broker delivers what is retained there first, then our own question, in this order. A claim that is
-              not older than ours, seen before that, is another aggregator's: we stop. If there is none, we hold
+              held, and not older than ours, is another aggregator's: we stop. If there is none, we hold
     holding   the claim is retained, repeated to whoever asks, and only now anything is announced or committed. A newer
-              one: we stop. One as new as ours, from a copy of our state: who was there first stays; if the broker told
-              each that it was the first, the one with the lower instance number does
+              one: we stop. One as new as ours, from a copy of our state, where both asked at once: the one with the
+              lower instance number stays
     released  after a clean end: another run may follow on it; our own run, from an older copy of its state, may not
 
+Questions alone stop nobody: one may come from a process that has died, out of the broker's queue for us.
 A claim lost with the broker's memory is put back by who holds it. Two aggregators on two brokers are not told apart.
 """
 
@@ -80,7 +81,7 @@ class Fence:
 
     def _asking(self, claim: Claim) -> list[object]:
         """Another's claim, before we hold it."""
-        if claim.attempt < self.attempt:
+        if claim.attempt < self.attempt or claim.state == "asking":
             return []
         gone = claim.state == "released" and claim.run != self._run
         if not (gone or self._take_over):
@@ -91,8 +92,9 @@ class Fence:
 
     def _holding(self, claim: Claim) -> list[object]:
         """Another's claim, while we hold it: stop, or say that it is ours."""
-        first = claim.attempt == self.attempt and claim.state == "holding" and claim.instance < self._instance
-        if claim.attempt > self.attempt or first:
+        if claim.attempt > self.attempt and claim.state == "asking":
+            return []
+        if (claim.attempt, self._instance) > (self.attempt, claim.instance) and claim.state != "asking":
             return self._lose(claim)
         return [self._publish("holding")]
 

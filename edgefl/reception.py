@@ -13,7 +13,7 @@ from .codecs import Codec
 from .errors import CodecError, ProtocolError
 from .protocol.envelope import Envelope
 from .protocol.machine import Note, Publish, Received
-from .protocol.messages import Missing, Receipt, UpdateHeader, encode
+from .protocol.messages import Missing, Mode, Receipt, UpdateHeader, encode
 from .protocol.topics import Topics, UpdateTopic
 from .round_intake import BUDGET_BYTES
 from .strategies import Strategy, Update
@@ -43,7 +43,7 @@ class Reception:
     def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
         """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
         where = self._topics.parse_update(event.topic)
-        own = None if tally is None else tally if where.round == tally.round else self.closed.get(where.round)
+        own = None if tally is None else self._round(tally, where.round)
         if tally is None or own is None:
             self.late += 1
             return []
@@ -62,6 +62,12 @@ class Reception:
         if blob is None:
             return []
         return self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+
+    def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
+        """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
+        if number == tally.round:
+            return tally
+        return self.closed.get(number) if tally.mode == "train" else None
 
     def _make_room(self, tally: Tally, device: str, round: int) -> None:
         """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
@@ -89,7 +95,7 @@ class Reception:
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update of the round that is open."""
         try:
-            header = self._add(where.device, blob, 0)
+            header = self._add(tally.mode, where.device, blob, 0)
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
             return self._reject(where, error)
@@ -99,18 +105,21 @@ class Reception:
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update that is late: it goes into the round that is open."""
         try:
-            header = self._add(where.device, blob, tally.version - own.version)
+            header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
         own.counted[where.device] = tally.round
         tally.fold(where.device, where.round, header)
         return [_note(where, header), self._counted(where, tally.round)]
 
-    def _add(self, device: str, blob: bytes, staleness: int) -> UpdateHeader:
+    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
         header = UpdateHeader.from_bytes(blob)
-        payload = blob[UpdateHeader.SIZE :]
-        self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
+        if header.mode != mode:
+            raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        if mode == "train":
+            payload = blob[UpdateHeader.SIZE :]
+            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 
     def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:

@@ -53,6 +53,7 @@ class RoundCoordinator:
         take_over: bool = False,
     ) -> None:
         cohort.check(config)
+        config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -81,7 +82,8 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            return self._give_up_waiting_at
+            times = (self._give_up_waiting_at, self.presence.ask_at)
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
@@ -106,10 +108,11 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
+            case Sent():
+                self.announcer.sweeper.on_sent(event.token, event.ok)
+                return []
             case Stop():
                 return self.fence.release()
-            case Sent():
-                return []
         raise TypeError(f"no such event: {event!r}")
 
     def _on_claim(self, payload: bytes, now: float) -> list[object]:
@@ -123,10 +126,12 @@ class RoundCoordinator:
 
     def _announce(self) -> list[object]:
         out = self.announcer.everything()
-        return out if self.phase == "waiting" else [*out, self._publish_round()]
+        if self.phase != "waiting":
+            out.append(self._publish_round())
+        return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer = self.announcer
+        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -137,7 +142,8 @@ class RoundCoordinator:
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=self.tally.cohort.message if self.tally else None,
-            late_rounds=self.config.window,
+            late_rounds=self.config.window if mode == "train" else 0,
+            mode=mode,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -152,7 +158,8 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return []
+            return [self.announcer.publish_manifest()] if self.presence.ask_again(now) else []
+        self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s
@@ -163,17 +170,20 @@ class RoundCoordinator:
     def _open(self, present: list[str], now: float) -> list[object]:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = {device for device in present if invited.asks(device)}
+        waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
-        intake = self._make_intake(self.round, self.version)
+        intake, mode = self._make_intake(self.round, self.version), self.config.mode_of(self.round)
         any_round = self.config.mode == "async"
-        self.tally = Tally(self.round, self.version, now, intake, invited, goal, asked, any_round)
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode)
         self.phase = "open"
-        self.strategy.start(self.params, self.round)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
     def _make_intake(self, round: int, version: int) -> RoundIntake:
-        return RoundIntake(self._codec, len(self.params), self.announcer.hash, round, version)
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version)
 
     def _tick(self, now: float) -> list[object]:
         if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now
@@ -198,14 +208,17 @@ class RoundCoordinator:
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
+        if not tally.complete:
+            self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
+        self._closed.close(tally, abandoned=record.state == "abandoned")
         if record.state == "abandoned":
             note = Note(
                 "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
-            self._closed.close(tally, abandoned=True)
             return [note, *self._next(record, None, now)]
-        self._closed.close(tally, abandoned=False)
+        if record.state == "evaluated":
+            return self._next(record, None, now)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
@@ -253,6 +266,7 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
+            self.presence.hear(device)
             tally = self.tally if self.phase == "open" and self.fence.held else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:

@@ -1,6 +1,6 @@
 """RoundIntake: the updates of one round as their parts come in, within a budget of memory. No I/O.
 
-One assembler a device; its bounds come from the plan and the codec. Part of RoundCoordinator.
+One assembler a device; its bounds come from the plan, the codec and the round's mode. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ BUDGET_BYTES = 256 * 2**20  # of updates that are not whole yet
 class RoundIntake:
     """Parts in, whole updates out."""
 
-    def __init__(self, codec: Codec, num_params: int, federation_hash: int, round: int, version: int) -> None:
+    def __init__(self, codec: Codec, max_payload: int, federation_hash: int, round: int, version: int) -> None:
         self._codec = codec
-        self._max_total = UpdateHeader.SIZE + codec.bound(num_params)
+        self._max_total = UpdateHeader.SIZE + max_payload
         self._federation = federation_hash
         self._round = round
         self._version = version

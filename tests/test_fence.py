@@ -111,14 +111,23 @@ def test_i05_who_comes_second_stops(attempt, run):
     assert coordinator.wake_at is None
 
 
-def test_i05_who_asks_first_of_two_that_start_at_once_stays():
+def test_i05_of_two_that_start_at_once_one_stays():
     first, second = coordinator_of(instance=0xA), coordinator_of(instance=0xB)
     step(first, Connected())
     step(second, Connected())
-    for message in (echo(instance=0xA), echo(instance=0xB)):  # as the broker orders them
+    for message in (echo(instance=0xA), echo(instance=0xB), claim(instance=0xA), claim(instance=0xB)):
         step(first, message)
         step(second, message)
     assert (first.fence.held, second.fence.lost) == (True, True)
+
+
+def test_a_question_of_a_process_that_has_died_stops_nobody():
+    """It lies in the broker's queue for us; had it won, its number would not be ours."""
+    coordinator = coordinator_of()
+    assert step(coordinator, Connected(), claim(5, 0xD, "asking"), claim(9, 0xD, "asking"), echo())
+    assert coordinator.fence.held
+    assert step(coordinator, claim(9, 0xD, "asking")) == []
+    assert coordinator.fence.held
 
 
 def test_i05_an_open_round_of_an_older_aggregator_is_never_committed():

@@ -147,6 +147,13 @@ class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
             description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]
         ),
     ] = None
+    devices: Annotated[
+        bool, Meta(description="Devices hold examples out, and tell how each model that they receive does on those.")
+    ] = False
+    holdout: Annotated[
+        float, Meta(gt=0, le=0.9, description="The share that they hold out: chosen once for ever, never trained on.")
+    ] = 0.2
+    every: Annotated[int, Meta(ge=2, description="One round in so many only evaluates.", examples=[10])] | None = None
 
 
 class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +178,17 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"
+    journal: (
+        Annotated[
+            str,
+            Meta(
+                description="Keep every accepted update in this file, for edgefl_broker.replay: without it none "
+                "outlives its round.",
+                examples=["/var/lib/edgefl-aggregator/journal.db"],
+            ),
+        ]
+        | None
+    ) = None
     rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(
         default_factory=RoundsConfig
     )
@@ -183,7 +201,7 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def round_config(self) -> RoundConfig:
-        return RoundConfig(**asdict(self.rounds))
+        return RoundConfig(**asdict(self.rounds), evaluate_every=self.evaluate.every)
 
     def recipe(self) -> Recipe:
         """Raises UsageError for numbers out of bounds."""
@@ -192,5 +210,5 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return Recipe(
             train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
             self.codec.part_bytes, self.codec.error_feedback, self.downlink.codec, self.downlink.options,
-            self.downlink.span,
+            self.downlink.span, self.evaluate.holdout if self.evaluate.devices else 0.0,
         )  # fmt: skip

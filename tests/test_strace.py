@@ -1,4 +1,4 @@
-"""EIO, ENOSPC and SIGKILL at the system calls by which aggregator and agent save: strace puts them there.
+"""EIO, ENOSPC and SIGKILL at each system call by which aggregator and agent save: strace puts them there.
 
 A sample runs with every test; EDGEFL_STRACE=all takes each call in turn: `make soak-strace`.
 """
@@ -196,5 +196,5 @@ def test_i08_i09_i11_at_every_system_call_of_saving(crashes: Crashes, what: str,
             shutil.rmtree(folder)
             codes.add(code)
             injected, number = injected + 1, number + SAMPLE
-    assert (injected >= 10 // SAMPLE and -9 in codes) or 1 in codes
+    assert codes - {0} and {0, ROUNDS} <= reached
     print(f"{what}, {fault}: {injected} faults, exit codes {codes}, rounds {reached}")

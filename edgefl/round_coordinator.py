@@ -285,7 +285,7 @@ class RoundCoordinator:
         """Add one whole update to the strategy, or reject it with nothing changed."""
         try:
             header = UpdateHeader.from_bytes(blob)
-            payload = blob[UpdateHeader.SIZE :]
+            payload = memoryview(blob)[UpdateHeader.SIZE :]
             self.strategy.add(Update(device, header.num_examples, self._codec, payload))
         except (ProtocolError, CodecError) as error:
             tally.reject(device)

@@ -30,7 +30,7 @@ class Update:
     device: str
     num_examples: int
     codec: Codec
-    payload: bytes
+    payload: bytes | memoryview
 
 
 class Strategy(ABC):

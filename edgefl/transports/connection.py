@@ -31,6 +31,7 @@ from .events import LinkEvent, Message, Published, Refused, Up
 
 CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
 MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
+PACKETS_A_TURN = 16
 FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
 
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
@@ -122,12 +123,20 @@ class Connection:
                 wake.recv(4096)
             state = ready.get(sock.fileno(), 0)
             if pending or state & ~select.POLLOUT:
-                client.loop_read()
+                self._read()
             if state & select.POLLOUT:
                 client.loop_write()
             client.loop_misc()
         if client.socket() is None and self.end is None:
             self.end = End("connection lost")
+
+    def _read(self) -> None:
+        """Take what has come, up to a turn's share: paho reads one packet a call."""
+        for _ in range(PACKETS_A_TURN):
+            before = len(self._events)
+            self._client.loop_read()
+            if len(self._events) == before:
+                return
 
     def take(self) -> list[LinkEvent]:
         """What has happened since the last call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -15,7 +16,9 @@ class RoundConfig(msgspec.Struct, frozen=True):
 
     goal: close at so many reports (None: when all who are asked and there have reported).
     min_reports: fewer at the deadline abandon it.
-    fraction: share of the present devices that is asked, C in McMahan et al. 2017; below 1, at most MAX_COHORT.
+    fraction: share of the present devices that is asked, C in McMahan et al. 2017.
+    over_select: ask so many times the goal (goal: of the fraction, if there is none), close at the goal.
+    cohort: "list" names those who are asked, at most MAX_COHORT; "draw" lets each device draw.
     expect: the first round waits for so many devices, at most one deadline long.
     rounds, target_accuracy: when all is done.
     """
@@ -24,6 +27,8 @@ class RoundConfig(msgspec.Struct, frozen=True):
     min_reports: int = 1
     goal: int | None = None
     fraction: float = 1.0
+    over_select: float | None = None
+    cohort: Literal["list", "draw"] = "list"
     expect: int = 0
     rounds: int | None = None
     target_accuracy: float | None = None

@@ -23,12 +23,11 @@ from .device_events import (
     TrainJob,
 )
 from .device_status import DeviceStatus
+from .device_terms import Terms
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch, check_frames
-from .protocol.envelope import Kind, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
-from .protocol.parts import Splitter, fitting_part_bytes
 from .protocol.topics import ModelTopic, Topics, check_device_id
 from .saved_update import SavedUpdate
 from .update_report import UpdateReport
@@ -51,7 +50,7 @@ class DeviceSession:
         self.device = check_device_id(device)
         self.topics = Topics(federation)
         self.federation = federation
-        self.manifest: Manifest | None = None
+        self.terms: Terms | None = None
         self.round: Round | None = None
         self.work: ModelFetch | Training | UpdateReport | None = None
         self.online = self._stopped = False
@@ -158,23 +157,15 @@ class DeviceSession:
     def _on_manifest(self, manifest: Manifest, now: float) -> list[object]:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
-        if self.manifest is not None and manifest.id == self.manifest.id:
+        if self.terms is not None and manifest.id == self.terms.manifest.id:
             return []
         try:
-            if 4 * manifest.plan.num_params > self._max_model_bytes:
-                raise ProtocolError(
-                    f"its model takes {4 * manifest.plan.num_params} bytes, {self._max_model_bytes} are allowed here: "
-                    "raise max_model_bytes if this device can take it"
-                )
-            codec = manifest.make_codec()
-            manifest.make_downlink()
+            self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
-            self.manifest = None
+            self.terms = None
             self.status.refuse(f"manifest refused: {error}")
             return [Note("error", self.status.trouble), *self._stop_work(), *self._show()]
-        self.manifest, self._codec = manifest, codec
         self.status.start_over()
-        self._hash = federation_hash(self.federation, manifest.plan.hash)
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
 
@@ -209,18 +200,19 @@ class DeviceSession:
         return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
 
     def _counted(self, report: UpdateReport) -> list[object]:
-        assert self.manifest is not None
+        assert self.terms is not None
         report.counted = True
         self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
-        return self._saved.mark_counted(report.round.attempt, durable=self.manifest.error_feedback)
+        return self._saved.mark_counted(report.round.attempt, durable=self.terms.manifest.error_feedback)
 
     # The round
 
     def _consider(self, now: float) -> list[object]:
         """Compare the round that is open with what is being done, and do what it asks."""
-        round, manifest, work = self.round, self.manifest, self.work
-        if round is None or manifest is None:
+        round, terms, work = self.round, self.terms, self.work
+        if round is None or terms is None:
             return []
+        manifest = terms.manifest
         if round.manifest != manifest.id:
             return [*self._stop_work(), *self._show()]
         try:
@@ -245,7 +237,7 @@ class DeviceSession:
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
-        self.work = ModelFetch(self.topics, manifest, self._hash, round, self._held, now)
+        self.work = ModelFetch(self.topics, manifest, terms.hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
@@ -262,9 +254,9 @@ class DeviceSession:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()
 
     def _train(self) -> list[object]:
-        assert self.manifest is not None and self.round is not None
+        assert self.terms is not None and self.round is not None
         params = self._held[self.round.frames[-1].digest]
-        job = TrainJob(self.manifest, self.round, params, self._bytes_down)
+        job = TrainJob(self.terms.manifest, self.round, params, self._bytes_down)
         self.work = Training(self.round, job)
         return [*self._show(), StartTraining(job)]
 
@@ -281,17 +273,13 @@ class DeviceSession:
         return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._show()]
 
     def _report(self, now: float) -> list[object]:
-        saved = self._saved.outbox
-        assert self.manifest is not None and self.round is not None and saved is not None
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(saved.blob), self._link.max_packet_bytes)
-        splitter = Splitter(
-            saved.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
-            federation=self._hash, round=self.round.round, version=self.round.version,
-        )  # fmt: skip
-        self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)
+        terms, round, saved = self.terms, self.round, self._saved.outbox
+        assert terms is not None and round is not None and saved is not None
+        splitter = terms.split(saved.blob, round, self._link.max_packet_bytes)
+        self.work = UpdateReport(self.topics, self.device, round, splitter, self._rng)
         out: list[object] = []
-        if saved.counted != self.round.attempt:  # the aggregator has forgotten that it counted it
-            out = self._saved.mark_counted(0, durable=self.manifest.error_feedback)
+        if saved.counted != round.attempt:  # the aggregator has forgotten that it counted it
+            out = self._saved.mark_counted(0, durable=terms.manifest.error_feedback)
         return [*out, *(self.work.send(now) if self.online else []), *self._show()]
 
 

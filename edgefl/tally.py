@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from .cohort import Cohort
 from .history import RoundRecord
 from .protocol.messages import UpdateHeader
 from .round_intake import RoundIntake
@@ -14,14 +15,14 @@ from .round_intake import RoundIntake
 
 @dataclass
 class Tally:
-    """`cohort` None: all are asked. `waiting` has those who were asked, are present, and are yet to report; the round
+    """`waiting` has those who were asked, are present, and are yet to report; the round
     closes when it is empty, or earlier at `goal` updates if there is such a number.
     """
 
     round: int
     opened_at: float
     intake: RoundIntake
-    cohort: frozenset[str] | None
+    cohort: Cohort
     goal: int | None
     waiting: set[str]
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
@@ -31,8 +32,7 @@ class Tally:
 
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
-        asked = self.cohort is None or device in self.cohort
-        if present and asked and device not in self.counted and device not in self.rejected:
+        if present and self.cohort.asks(device) and device not in self.counted and device not in self.rejected:
             self.waiting.add(device)
         else:
             self.waiting.discard(device)

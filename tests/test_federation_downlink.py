@@ -44,7 +44,7 @@ def test_deltas_on_both_brokers_and_versions(
     records = aggregator.host.history.rounds
     assert [(r.state, r.reported) for r in records] == [("committed", 2)] * 8
     assert records[-1].accuracy > 0.9
-    downlink = aggregator.host.machine._downlink
+    downlink = aggregator.host.machine.announcer.downlink
     assert downlink.frames[-1].delta > 0
     for agent in agents:  # what they trained from last lies on the way to the newest
         held = agent.host.machine._held

@@ -39,6 +39,21 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="Share of the present devices that each round asks, drawn anew.")
     ] = 1.0
+    over_select: (
+        Annotated[
+            float,
+            Meta(
+                ge=1,
+                description="Ask so many times the goal, close at the goal; without goal, that is the fraction.",
+                examples=[1.3],
+            ),
+        ]
+        | None
+    ) = None
+    cohort: Annotated[
+        Literal["list", "draw"],
+        Meta(description="list: a round names whom it asks, 2,000 at most; draw: each device draws for itself."),
+    ] = "list"
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0

@@ -19,6 +19,7 @@ class RoundConfig(msgspec.Struct, frozen=True):
     fraction: share of the present devices that is asked, C in McMahan et al. 2017.
     over_select: ask so many times the goal (goal: of the fraction, if there is none), close at the goal.
     cohort: "list" names those who are asked, at most MAX_COHORT; "draw" lets each device draw.
+    updates_per_s: devices spread their reports so that no more come (None: as many as are measured to be taken).
     expect: the first round waits for so many devices, at most one deadline long.
     rounds, target_accuracy: when all is done.
     """
@@ -29,6 +30,7 @@ class RoundConfig(msgspec.Struct, frozen=True):
     fraction: float = 1.0
     over_select: float | None = None
     cohort: Literal["list", "draw"] = "list"
+    updates_per_s: float | None = None
     expect: int = 0
     rounds: int | None = None
     target_accuracy: float | None = None
@@ -43,10 +45,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Event: loss and accuracy on the test set; None where there is none."""
+    """Event: loss and accuracy on the test set; None where there is none. `update_s`, if it is known: the processor's
+    time that each update of the round took."""
 
     loss: float | None = None
     accuracy: float | None = None
+    update_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression. `accuracy` and `loss` are the new model's on the test
+    each that reported takes: up and down without compression. `rejected` updates were none, `deferred` ones had to wait
+    until the aggregator had room. `accuracy` and `loss` are the new model's on the test
     set, if there is one.
     """
 
@@ -33,6 +34,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: float | None = None
     loss: float | None = None
     float32_bytes: int = 0
+    rejected: int = 0
+    deferred: int = 0
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
 
     @property

@@ -10,9 +10,10 @@ from typing import Literal
 
 from .codecs import Codec
 from .errors import CodecError, ProtocolError
+from .presence import Presence
 from .protocol.envelope import Envelope
 from .protocol.machine import Note, Publish, Received
-from .protocol.messages import Receipt, UpdateHeader, encode
+from .protocol.messages import Missing, Receipt, UpdateHeader, encode
 from .protocol.topics import Topics, UpdateTopic
 from .strategies import Strategy, Update
 from .tally import Tally
@@ -21,12 +22,13 @@ from .tally import Tally
 class Reception:
     """`dropped` counts messages that were not what the protocol says, by sender; `late` parts of rounds not open."""
 
-    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, attempt: int) -> None:
+    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, presence: Presence, attempt: int) -> None:
         self.dropped: Counter[str] = Counter()
         self.late = 0
         self._topics = topics
         self._codec = codec
         self._strategy = strategy
+        self._presence = presence
         self._attempt = attempt
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
@@ -50,9 +52,17 @@ class Reception:
             raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
         tally.receive(where.device, len(event.payload))
         if where.device in tally.counted:
-            return [self._receipt(where, "counted")] if envelope.part == envelope.parts - 1 else []
+            return [self._receipt(where, "counted")] if envelope.part == 0 else []
+        self._presence.hear(where.device)
         blob = tally.intake.add(where.device, envelope, now)
-        return [] if blob is None else self._count(tally, where, blob)
+        return [*(() if blob is None else self._count(tally, where, blob)), *self.ask(tally, now)]
+
+    def ask(self, tally: Tally, now: float) -> list[object]:
+        """Requests for parts that are due."""
+        return [
+            Publish(self._topics.inbox(device), encode(Missing(tally.round, parts)))
+            for device, parts in tally.intake.ask(now, self._presence.is_present)
+        ]
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
         """Add one whole update to the strategy, or reject it with nothing changed."""

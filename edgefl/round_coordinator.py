@@ -21,9 +21,10 @@ from .announcer import Announcer
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError
 from .history import RoundRecord
+from .pace import Pace
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
-from .protocol.messages import Manifest, Missing, Round, Status, decode, encode
+from .protocol.messages import Manifest, Round, Status, decode, encode
 from .reception import Reception
 from .round_intake import RoundIntake
 from .strategies import Strategy
@@ -44,6 +45,7 @@ class RoundCoordinator:
         round: int = 1,
         version: int = 0,
         attempt: int = 1,
+        update_s: float = 0.0,
     ) -> None:
         cohort.check(config)
         self.config, self.strategy = config, strategy
@@ -53,10 +55,11 @@ class RoundCoordinator:
         self.announcer = Announcer(manifest, params, version)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
+        self.pace = Pace(update_s, config.updates_per_s)
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
-        self.reception = Reception(self.topics, self._codec, strategy, attempt)
+        self.reception = Reception(self.topics, self._codec, strategy, self.presence, attempt)
         self.dropped = self.reception.dropped
         self._online = False
         self._give_up_waiting_at: float | None = None
@@ -114,8 +117,9 @@ class RoundCoordinator:
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
-            cohort=self.tally.cohort.message if self.tally else None,
         )
+        if self.tally:
+            message = msgspec.structs.replace(message, **self.tally.terms)
         return Publish(self.topics.round, encode(message), retain=True)
 
     # Opening and closing
@@ -141,8 +145,10 @@ class RoundCoordinator:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = {device for device in present if invited.asks(device)}
         goal = cohort.goal_of(self.config, len(present))
-        intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, invited, goal, asked)
+        unasked, spread_s = self.pace.unasked(len(asked)), self.pace.spread_s(len(asked), self.config.deadline_s)
+        intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version, unasked)
+        terms = {"cohort": invited.message, "spread_s": spread_s, "unasked": unasked}
+        self.tally = Tally(self.round, now, intake, invited, goal, asked, terms)
         self.phase = "open"
         self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
@@ -156,11 +162,7 @@ class RoundCoordinator:
             return []
         if now >= tally.opened_at + self.config.deadline_s:
             return self._close(now)
-        return [
-            Publish(self.topics.inbox(device), encode(Missing(self.round, parts[:512])))
-            for device, parts in tally.intake.quiet(now)
-            if self.presence.is_present(device)  # else they would pile up in its session
-        ]
+        return self.reception.ask(tally, now)
 
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
@@ -189,6 +191,8 @@ class RoundCoordinator:
     def _commit(self, result: Evaluated, now: float) -> list[object]:
         assert self._closing is not None and self.tally is not None
         (params, record), self._closing = self._closing, None
+        if result.update_s is not None:
+            self.pace.learn(result.update_s)
         record = msgspec.structs.replace(
             record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
         )

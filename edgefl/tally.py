@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,8 @@ from .round_intake import RoundIntake
 @dataclass
 class Tally:
     """`waiting` has those who were asked, are present, and are yet to report; the round
-    closes when it is empty, or earlier at `goal` updates if there is such a number.
+    closes when it is empty, or earlier at `goal` updates if there is such a number. `terms` are how it was announced:
+    fields of Round.
     """
 
     round: int
@@ -25,6 +27,7 @@ class Tally:
     cohort: Cohort
     goal: int | None
     waiting: set[str]
+    terms: dict[str, Any]
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
@@ -72,6 +75,8 @@ class Tally:
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
             float32_bytes=4 * num_params * len(headers),
+            rejected=len(self.rejected),
+            deferred=self.intake.deferred,
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
         )
 

@@ -45,7 +45,7 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"]}',
+        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"spread_s":0.0,"unasked":65535}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),

@@ -69,7 +69,7 @@ def test_opens_at_min_reports():
     assert (coordinator.phase, coordinator.wake_at) == ("waiting", None)
     message = round_in(feed(coordinator, status("b")))
     model = make_model()
-    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None)
+    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None, 0.0, 250)
     assert coordinator.wake_at == 30
 
 

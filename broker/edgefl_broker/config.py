@@ -54,6 +54,17 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["list", "draw"],
         Meta(description="list: a round names whom it asks, 2,000 at most; draw: each device draws for itself."),
     ] = "list"
+    updates_per_s: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="Devices spread their reports so that no more come in a second; without it, as measured.",
+                examples=[100.0],
+            ),
+        ]
+        | None
+    ) = None
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0

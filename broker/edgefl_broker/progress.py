@@ -27,6 +27,8 @@ def summary(record: RoundRecord) -> str:
     up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
     reported = f"{record.reported} reported{who}"
+    reported += f", {record.rejected} rejected" if record.rejected else ""
+    reported += f", {record.deferred} had to wait" if record.deferred else ""
     return f"round {record.round} {record.state}: {reported}{score}, {up}, {down}, {record.seconds:.1f} s"
 
 
@@ -59,6 +61,8 @@ class LiveLine:
             left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
             text += f", {len(tally.counted)} reported, {len(tally.waiting)} to come, {tally.bytes_up / 1e6:.1f} MB"
             text += f", {left:.0f} s left"
+            if behind := tally.intake.waiting:
+                text += f", {behind} updates wait for room"
         self._status.update(text)
 
     def close(self) -> None:

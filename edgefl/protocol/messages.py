@@ -120,6 +120,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked, or lets them draw; None asks all.
+    `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
+    sends before it is asked for the others.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -131,6 +133,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames: Annotated[list[Frame], Meta(min_length=1, max_length=MAX_FRAMES)]
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
     cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
+    spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
 
     def asks(self, device: str) -> bool:
         if self.state != "open":

@@ -75,6 +75,20 @@ class Assembler:
             self.buffered += len(envelope.data)
         return len(self._data) == envelope.parts
 
+    def clear(self) -> None:
+        """Forget the bytes, not whose they were: all parts are missing again."""
+        self._data, self.buffered = {}, 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of the blob; 0 before the first part."""
+        return self._first.total if self._first else 0
+
+    @property
+    def parts(self) -> int:
+        """Number of the blob's parts; 0 before the first one."""
+        return self._first.parts if self._first else 0
+
     @property
     def codec(self) -> int:
         """The codec byte that all parts carry."""

@@ -16,6 +16,7 @@ from .protocol.messages import RETAINED_LIMIT, Manifest, encode
 from .protocol.parts import fitting_part_bytes
 from .protocol.topics import Topics
 from .retained_model import RetainedModel
+from .sweeper import Sweeper
 
 
 class Announcer:
@@ -25,8 +26,10 @@ class Announcer:
         if len(encode(manifest)) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         self.topics = Topics(manifest.federation)
-        self.hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self.downlink = Downlink(manifest, params, version)
+        self.sweeper = Sweeper()
+        self._swept = False
         self.fit(manifest, None)
 
     def fit(self, manifest: Manifest, max_packet_bytes: int | None) -> None:
@@ -39,11 +42,24 @@ class Announcer:
     def everything(self) -> list[object]:
         """Subscriptions, manifest and model; the round follows, if one is open."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(Publish(self.topics.manifest, encode(self.manifest), retain=True))
+        out.append(self.publish_manifest())
         return out + self._retained.publish(self.downlink.steps)
+
+    def publish_manifest(self) -> Publish:
+        """Devices that know it take it for the question who is there."""
+        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:
         """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round
         that needs the new ones."""
         added, gone = self.downlink.advance(params, version)
-        return self._retained.publish(added), self._retained.clear(gone)
+        return self._retained.publish(added), self.sweeper.add(self._retained.clear(gone))
+
+    def sweep(self) -> list[object]:
+        """Take off a broker that has just been connected to what no round needs; at the start also what an aggregator
+        before this one may have left."""
+        self._swept, first = True, not self._swept
+        if first:
+            oldest = self.downlink.frames[0].version
+            return self.sweeper.add(self._retained.clear_before(oldest, self.downlink.longest))
+        return self.sweeper.again()

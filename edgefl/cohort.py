@@ -47,6 +47,8 @@ def check(config: RoundConfig) -> None:
         raise UsageError(
             f'min_reports {config.min_reports}: a list holds {MAX_COHORT} devices: use cohort = "draw", or fraction 1'
         )
+    if config.mode == "async" and config.goal is None:
+        raise UsageError("asynchronous rounds close at their goal: set goal, the number of updates in a model")
     if config.over_select is not None and config.fraction == 1.0 and config.goal is None:
         raise UsageError("over_select asks so many times the goal: set goal, or a fraction below 1")
 

@@ -1,6 +1,7 @@
 """DeviceSession: what a device does, decided without any I/O.
 
     manifest + round -> fetch the model's parts -> train -> save the update -> report it -> wait for the next round
+                                                   (or evaluate)
 
 Promises kept here: a round is trained once (the saved update is sent again, not made again); an update is kept
 until its round is over, because a PUBACK proves nothing; what belongs to another round, federation, model
@@ -12,16 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .device_events import (
-    CancelTraining,
-    Failed,
-    Outbox,
-    Pause,
-    StartTraining,
-    Trained,
-    Training,
-    TrainJob,
-)
+from .device_events import CancelTraining, Failed, Outbox, Pause, StartTraining, Trained, Training, TrainJob
 from .device_status import DeviceStatus
 from .device_terms import Terms
 from .errors import EdgeFLError, ProtocolError
@@ -29,7 +21,7 @@ from .model_fetch import ModelFetch, check_frames
 from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from .protocol.topics import ModelTopic, Topics, check_device_id
-from .saved_update import SavedUpdate
+from .saved_update import SavedUpdate, is_late
 from .update_report import UpdateReport
 
 
@@ -158,7 +150,7 @@ class DeviceSession:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
-            return []
+            return [self.status.again()] if self.online else []
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
@@ -173,6 +165,7 @@ class DeviceSession:
         last = self.round
         if last and last.manifest == round.manifest and (round.round, round.attempt) < (last.round, last.attempt):
             raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
+        self._saved.check(round)
         self.round = round
         return self._consider(now)
 
@@ -188,22 +181,25 @@ class DeviceSession:
 
     def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
         report = self.work
-        if not isinstance(report, UpdateReport) or message.round != report.round.round:
+        if not isinstance(report, UpdateReport) or message.round != report.number:
             return []
         if isinstance(message, Missing):
             return report.on_missing(message.parts, now) if self.online else []
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
-            return [Note("info", f"round {message.round}: update counted"), *self._counted(report)]
+            where = f"counted in round {message.folded}: it was late" if message.folded else "counted"
+            return [Note("info", f"round {message.round}: update {where}"), *self._counted(report, now)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
         return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
 
-    def _counted(self, report: UpdateReport) -> list[object]:
+    def _counted(self, report: UpdateReport, now: float) -> list[object]:
         assert self.terms is not None
         report.counted = True
         self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
-        return self._saved.mark_counted(report.round.attempt, durable=self.terms.manifest.error_feedback)
+        if report.number == report.round.round:
+            return self._saved.mark_counted(report.round.attempt, durable=self.terms.manifest.error_feedback)
+        return [*self._saved.fold(), *self._consider(now)]
 
     # The round
 
@@ -222,23 +218,39 @@ class DeviceSession:
         if not self.status.gave_up(round):
             self.status.recover()
         asked = round.asks(self.device)
-        if work is not None and asked and _same_work(work, round):
-            again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
-            work.round = round
-            if again:
-                return self._report(now)
-            return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._show()]
-        out = self._stop_work()
-        if not self._saved.serves(round):
-            out += self._saved.drop(round)
-        if not asked or self.status.paused or self.status.gave_up(round):
+        if work is not None and self._goes_on(work, round, asked):
+            return self._go_on(work, round, now)
+        out = [*self._stop_work(), *self._saved.settle(round)]
+        late = self._saved.late(round)
+        if self.status.paused or self.status.gave_up(round) or not (asked or late):
             return [*out, *self._show()]
-        if self._saved.outbox:
+        if late or self._saved.serves(round):
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
         self.work = ModelFetch(self.topics, manifest, terms.hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
+
+    def _goes_on(self, work: ModelFetch | Training | UpdateReport, round: Round, asked: bool) -> bool:
+        """Whether `round`, announced again or the next one, wants what is being done."""
+        if isinstance(work, UpdateReport):
+            return self._saved.late(round) or (asked and self._saved.serves(round))
+        if isinstance(work, Training) and work.round.mode == "train" and is_late(work.round.round, round):
+            return True
+        same = asked and work.round.same_work(round)
+        return same and (isinstance(work, Training) or work.round.frames == round.frames)
+
+    def _go_on(self, work: ModelFetch | Training | UpdateReport, round: Round, now: float) -> list[object]:
+        if isinstance(work, UpdateReport):
+            abandoned = work.counted and work.number != round.round
+            last, work.round = work.round, round
+            if abandoned or last.attempt != round.attempt:
+                return self._report(now)
+            told_anew = self.online and last.round == round.round  # the next round tells nothing of what was lost
+            return [*(work.probe(now) if told_anew else []), *self._show()]
+        if work.round.round == round.round:
+            work.round = round
+        return self._show()
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
         self.work = None
@@ -270,20 +282,15 @@ class DeviceSession:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
         self._give_up(self.work.round, event.reason, now)
-        return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._show()]
+        note = Note("error", f"round {event.job.round.round}: {event.reason}")
+        return [note, *self._consider(now)]
 
     def _report(self, now: float) -> list[object]:
         terms, round, saved = self.terms, self.round, self._saved.outbox
         assert terms is not None and round is not None and saved is not None
-        splitter = terms.split(saved.blob, round, self._link.max_packet_bytes)
-        self.work = UpdateReport(self.topics, self.device, round, splitter, self._rng)
+        splitter = terms.split(saved, self._link.max_packet_bytes)
+        self.work = UpdateReport(self.topics, self.device, round, saved.round, splitter, self._rng)
         out: list[object] = []
         if saved.counted != round.attempt:  # the aggregator has forgotten that it counted it
             out = self._saved.mark_counted(0, durable=terms.manifest.error_feedback)
         return [*out, *(self.work.send(now) if self.online else []), *self._show()]
-
-
-def _same_work(work: ModelFetch | Training | UpdateReport, round: Round) -> bool:
-    """Whether `round`, announced again, wants what is being done; an aggregator that restarts has other frames."""
-    same = (work.round.round, work.round.version) == (round.round, round.version)
-    return same and not (isinstance(work, ModelFetch) and work.round.frames != round.frames)

@@ -34,6 +34,11 @@ class DeviceStatus:
         self._shown = status
         return [Publish(self._topic, encode(status), retain=True)]
 
+    def again(self) -> Publish:
+        """The presence as it was shown last: whoever asks may have lost it, or have had another's word for it."""
+        assert self._shown is not None  # whoever is on-line has shown something
+        return Publish(self._topic, encode(self._shown), retain=True)
+
     def refuse(self, why: str) -> None:
         """There is nothing that this device could do, until another manifest comes."""
         self.trouble, self.ready_at = why, None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .device_events import Outbox
 from .errors import ProtocolError
 from .protocol.envelope import Kind, federation_hash
-from .protocol.messages import Manifest, Round
+from .protocol.messages import Manifest
 from .protocol.parts import Splitter, fitting_part_bytes
 
 
@@ -24,12 +25,12 @@ class Terms:
         self.manifest = manifest
         self.codec = manifest.make_codec()
         manifest.make_downlink()
-        self.hash = federation_hash(manifest.federation, manifest.plan.hash)
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 
-    def split(self, blob: bytes, round: Round, max_packet_bytes: int | None) -> Splitter:
-        """The parts of an update to `round`, each in a packet that the broker takes."""
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(blob), max_packet_bytes)
+    def split(self, update: Outbox, max_packet_bytes: int | None) -> Splitter:
+        """The parts of an update, each in a packet that the broker takes."""
+        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(update.blob), max_packet_bytes)
         return Splitter(
-            blob, part_bytes, kind=Kind.UPDATE, codec=self.codec.wire_id,
-            federation=self.hash, round=round.round, version=round.version,
+            update.blob, part_bytes, kind=Kind.UPDATE, codec=self.codec.wire_id,
+            federation=self.hash, round=update.round, version=update.version,
         )  # fmt: skip

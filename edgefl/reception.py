@@ -6,23 +6,27 @@ Part of RoundCoordinator, which says what is open and closes it.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
 
+from .closed_rounds import ClosedRound, ClosedRounds
 from .codecs import Codec
 from .errors import CodecError, ProtocolError
 from .presence import Presence
 from .protocol.envelope import Envelope
 from .protocol.machine import Note, Publish, Received
-from .protocol.messages import Missing, Receipt, UpdateHeader, encode
+from .protocol.messages import Missing, Mode, Receipt, UpdateHeader, encode
 from .protocol.topics import Topics, UpdateTopic
+from .round_intake import BUDGET_BYTES
 from .strategies import Strategy, Update
 from .tally import Tally
 
 
 class Reception:
-    """`dropped` counts messages that were not what the protocol says, by sender; `late` parts of rounds not open."""
+    """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
 
-    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, presence: Presence, attempt: int) -> None:
+    def __init__(
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, attempt: int
+    ) -> None:
+        self.closed = closed
         self.dropped: Counter[str] = Counter()
         self.late = 0
         self._topics = topics
@@ -42,44 +46,99 @@ class Reception:
     def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
         """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
         where = self._topics.parse_update(event.topic)
-        if tally is None or where.round != tally.round:
+        own = None if tally is None else self._round(tally, where.round)
+        if tally is None or own is None:
             self.late += 1
             return []
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (where.round, where.part):
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
-        if not tally.cohort.asks(where.device):
+        device = where.device
+        if not own.cohort.asks(device):
             raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
-        tally.receive(where.device, len(event.payload))
-        if where.device in tally.counted:
-            return [self._receipt(where, "counted")] if envelope.part == 0 else []
-        self._presence.hear(where.device)
-        blob = tally.intake.add(where.device, envelope, now)
-        return [*(() if blob is None else self._count(tally, where, blob)), *self.ask(tally, now)]
+        tally.receive(device, len(event.payload))
+        if device in own.counted:
+            into = where.round if isinstance(own, Tally) else own.counted[device]
+            return [self._counted(where, into)] if envelope.part == 0 else []
+        self._presence.meet(device)
+        self._make_room(tally, device, where.round)
+        blob = own.intake.add(device, envelope, now)
+        out: list[object] = []
+        if blob is not None:
+            out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        return [*out, *self.ask(tally, now)]
+
+    def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
+        """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
+        if number == tally.round:
+            return tally
+        return self.closed.get(number) if tally.mode == "train" else None
+
+    def _make_room(self, tally: Tally, device: str, round: int) -> None:
+        """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
+        partial = self.closed.partial()
+        for number, intake in partial.items():
+            if number < round:
+                intake.forget(device)
+        while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
+            partial.pop(next(iter(partial))).clear()
+
+    def wake_at(self, tally: Tally) -> float | None:
+        """When the next device will have been quiet for too long."""
+        intakes = [tally.intake, *self.closed.partial().values()]
+        return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
     def ask(self, tally: Tally, now: float) -> list[object]:
-        """Requests for parts that are due."""
+        """Requests for the parts that are due."""
         return [
-            Publish(self._topics.inbox(device), encode(Missing(tally.round, parts)))
-            for device, parts in tally.intake.ask(now, self._presence.is_present)
+            Publish(self._topics.inbox(device), encode(Missing(round, parts)))
+            for round, intake in {**self.closed.partial(), tally.round: tally.intake}.items()
+            for device, parts in intake.ask(now, self._presence.is_present)
         ]
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
-        """Add one whole update to the strategy, or reject it with nothing changed."""
-        device = where.device
+        """A whole update of the round that is open."""
         try:
-            header = UpdateHeader.from_bytes(blob)
-            payload = memoryview(blob)[UpdateHeader.SIZE :]
-            self._strategy.add(Update(device, header.num_examples, self._codec, payload))
+            header = self._add(tally.mode, where.device, blob, 0)
         except (ProtocolError, CodecError) as error:
-            tally.reject(device)
-            self.dropped[device] += 1
-            note = Note("warning", f"round {where.round}: update of {device} rejected: {error}")
-            return [note, self._receipt(where, "rejected", str(error)[:500])]
-        tally.count(device, header)
-        note = Note("debug", f"round {where.round}: {device}, {header.num_examples} examples, loss {header.loss:.4f}")
-        return [note, self._receipt(where, "counted")]
+            tally.reject(where.device)
+            return self._reject(where, error)
+        tally.count(where.device, header)
+        return [_note(where, header), self._counted(where, where.round)]
 
-    def _receipt(self, where: UpdateTopic, outcome: Literal["counted", "rejected"], reason: str = "") -> Publish:
-        receipt = Receipt(where.round, self._attempt, outcome, reason)
+    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
+        """A whole update that is late: it goes into the round that is open."""
+        try:
+            header = self._add("train", where.device, blob, tally.version - own.version)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        own.counted[where.device] = tally.round
+        tally.fold(where.device, where.round, header)
+        return [_note(where, header), self._counted(where, tally.round)]
+
+    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
+        """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
+        header = UpdateHeader.from_bytes(blob)
+        if header.mode != mode:
+            raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        if mode == "train":
+            payload = memoryview(blob)[UpdateHeader.SIZE :]
+            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
+        return header
+
+    def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:
+        self.dropped[where.device] += 1
+        note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
+        return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
+
+    def _counted(self, where: UpdateTopic, into: int) -> Publish:
+        folded = into if into != where.round else 0
+        return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
+
+    def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), encode(receipt))
+
+
+def _note(where: UpdateTopic, header: UpdateHeader) -> Note:
+    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
+    return Note("debug", f"round {where.round}: {where.device}, {what}")

@@ -11,6 +11,7 @@ the host has made that commit durable; what is not of this round, model and plan
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,7 @@ import numpy as np
 
 from . import cohort
 from .announcer import Announcer
+from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError
 from .history import RoundRecord
@@ -45,9 +47,11 @@ class RoundCoordinator:
         round: int = 1,
         version: int = 0,
         attempt: int = 1,
+        recent: Sequence[RoundRecord] = (),
         update_s: float = 0.0,
     ) -> None:
         cohort.check(config)
+        config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -59,7 +63,9 @@ class RoundCoordinator:
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
-        self.reception = Reception(self.topics, self._codec, strategy, self.presence, attempt)
+        self._closed = ClosedRounds(config.window)
+        self._closed.recall(recent, self._make_intake)
+        self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence, attempt)
         self.dropped = self.reception.dropped
         self._online = False
         self._give_up_waiting_at: float | None = None
@@ -74,11 +80,12 @@ class RoundCoordinator:
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
         if self.phase == "waiting":
-            return self._give_up_waiting_at if self._online else None
+            times = (self._give_up_waiting_at, self.presence.ask_at) if self._online else ()
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
-        quiet = self.tally.intake.wake_at
+        quiet = self.reception.wake_at(self.tally)
         return deadline if quiet is None else min(deadline, quiet)
 
     def step(self, event: object, now: float) -> list[object]:
@@ -97,17 +104,22 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
-            case Sent() | Stop():
+            case Sent():
+                self.announcer.sweeper.on_sent(event.token, event.ok)
+                return []
+            case Stop():
                 return []
         raise TypeError(f"no such event: {event!r}")
 
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
         out = self.announcer.everything()
-        return out if self.phase == "waiting" else [*out, self._publish_round()]
+        if self.phase != "waiting":
+            out.append(self._publish_round())
+        return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer = self.announcer
+        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -117,9 +129,11 @@ class RoundCoordinator:
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
+            cohort=self.tally.cohort.message if self.tally else None,
+            late_rounds=self.config.window if mode == "train" else 0,
+            mode=mode,
+            **(self.tally.pace if self.tally else {}),
         )
-        if self.tally:
-            message = msgspec.structs.replace(message, **self.tally.terms)
         return Publish(self.topics.round, encode(message), retain=True)
 
     # Opening and closing
@@ -133,7 +147,8 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return []
+            return [self.announcer.publish_manifest()] if self.presence.ask_again(now) else []
+        self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s
@@ -144,15 +159,21 @@ class RoundCoordinator:
     def _open(self, present: list[str], now: float) -> list[object]:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = {device for device in present if invited.asks(device)}
+        waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
         unasked, spread_s = self.pace.unasked(len(asked)), self.pace.spread_s(len(asked), self.config.deadline_s)
-        intake = RoundIntake(self._codec, len(self.params), self.announcer.hash, self.round, self.version, unasked)
-        terms = {"cohort": invited.message, "spread_s": spread_s, "unasked": unasked}
-        self.tally = Tally(self.round, now, intake, invited, goal, asked, terms)
+        intake, mode = self._make_intake(self.round, self.version, unasked), self.config.mode_of(self.round)
+        any_round, pace = self.config.mode == "async", {"spread_s": spread_s, "unasked": unasked}
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode, pace)
         self.phase = "open"
-        self.strategy.start(self.params, self.round)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
+
+    def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
 
     def _tick(self, now: float) -> list[object]:
         if self.phase == "waiting":
@@ -160,26 +181,31 @@ class RoundCoordinator:
         tally = self.tally
         if self.phase != "open" or tally is None:
             return []
-        if now >= tally.opened_at + self.config.deadline_s:
-            return self._close(now)
-        return self.reception.ask(tally, now)
+        over = now >= tally.opened_at + self.config.deadline_s
+        asked = [] if over and not self.config.window else self.reception.ask(tally, now)
+        return [*asked, *self._close(now)] if over else asked
 
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
-        if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
+        if self.phase != "open" or tally is None or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
-        record = tally.record(len(self.params), self.version, self.config.min_reports, now)
+        if not tally.complete:
+            self.presence.count_silence(tally.waiting)
+        record = tally.record(len(self.params), self.config.min_reports, now)
+        self._closed.close(tally, abandoned=record.state == "abandoned")
         if record.state == "abandoned":
             note = Note(
-                "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
+                "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
             return [note, *self._next(record, None, now)]
+        if record.state == "evaluated":
+            return self._next(record, None, now)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
@@ -227,6 +253,7 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
+            self.presence.hear(device)
             tally = self.tally if self.phase == "open" else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:

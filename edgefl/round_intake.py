@@ -7,7 +7,7 @@ So that the MQTT broker's queue does not overflow either, at most a window of pa
 every part that comes and is halved when some are lost (additive increase, multiplicative decrease: Chiu and Jain 1989,
 "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance").
 
-One assembler a device; its bounds come from the plan and the codec. Part of RoundCoordinator.
+One assembler a device; its bounds come from the plan, the codec and the round's mode. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class RoundIntake:
     """Parts in, whole updates out. `deferred` counts those that had to wait for room."""
 
     def __init__(
-        self, codec: Codec, num_params: int, federation_hash: int, round: int, version: int, unasked: int = 1
+        self, codec: Codec, max_payload: int, federation_hash: int, round: int, version: int, unasked: int = 1
     ) -> None:
         self.deferred = 0
+        self.buffered = 0  # bytes of updates that are not whole yet
         self._codec = codec
-        self._max_total = UpdateHeader.SIZE + codec.bound(num_params)
+        self._max_total = UpdateHeader.SIZE + max_payload
         self._federation, self._round, self._version = federation_hash, round, version
         self._unasked = unasked
         self._arrivals: dict[str, Arrival] = {}
@@ -57,6 +58,11 @@ class RoundIntake:
         self._reserved = 0  # bytes of all that are under way, once they are whole
         self._owed = 0
         self._window = float(WINDOW)
+
+    @property
+    def under_way(self) -> int:
+        """How many updates have begun to come."""
+        return len(self._arrivals) + len(self._waiting)
 
     @property
     def wake_at(self) -> float | None:
@@ -76,9 +82,11 @@ class RoundIntake:
             )
         arrival = self._arrivals.get(device)
         assembler = arrival.assembler if arrival else self._assembler()
-        before = assembler.total
+        before = assembler.total, assembler.buffered
         whole = assembler.add(envelope)
-        self._reserved += assembler.total - before if arrival else 0
+        if arrival:
+            self._reserved += assembler.total - before[0]
+            self.buffered += assembler.buffered - before[1]
         if whole:
             self.forget(device)
             return self._checked(assembler)
@@ -120,6 +128,7 @@ class RoundIntake:
     def _admit(self, device: str, assembler: Assembler, owed: int) -> Arrival:
         arrival = self._arrivals[device] = Arrival(assembler, owed)
         self._reserved += assembler.total
+        self.buffered += assembler.buffered
         self._owed += owed
         return arrival
 
@@ -148,7 +157,13 @@ class RoundIntake:
         self._waiting.pop(device, None)
         if arrival is not None:
             self._reserved -= arrival.assembler.total
+            self.buffered -= arrival.assembler.buffered
             self._owed -= arrival.owed
+
+    def clear(self) -> None:
+        """Drop all that has come."""
+        for device in [*self._arrivals, *self._waiting]:
+            self.forget(device)
 
     def ask(self, now: float, is_present: Callable[[str], bool]) -> list[tuple[str, list[int]]]:
         """(device, parts) of each that is to be asked now: its turn has come, or it was quiet for too long.

@@ -1,8 +1,8 @@
 """SavedUpdate: the newest update, kept until its round is over, and what becomes of the residual that it leaves.
 
 The receipt "counted" is the aggregator's word that an update is in the round's sum, not yet that the round was
-committed. That shows when the next round is announced: on a newer model, the update has gone into it. Part of
-DeviceSession; no I/O.
+committed. That shows when the next round is announced: on a newer model, the update has gone into it. A late update is
+settled by its receipt alone: its device goes on to the round that is open. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .device_events import DropUpdate, MarkCounted, Outbox, SaveUpdate
+from .errors import ProtocolError
 from .protocol.messages import Round
 
 
@@ -28,7 +29,15 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None:
             return False
-        return (saved.manifest, saved.round, saved.version) == (round.manifest, round.round, round.version)
+        mine = (saved.manifest, saved.round, saved.version, saved.mode)
+        return mine == (round.manifest, round.round, round.version, round.mode)
+
+    def late(self, round: Round) -> bool:
+        """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned."""
+        saved = self.outbox
+        if saved is None or saved.manifest != round.manifest or saved.mode != "train":
+            return False
+        return is_late(saved.round, round) and (not saved.counted or round.version == saved.version)
 
     def mark_counted(self, attempt: int, durable: bool) -> list[object]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
@@ -37,14 +46,37 @@ class SavedUpdate:
         self.outbox = replace(self.outbox, counted=attempt)
         return [MarkCounted(attempt)] if durable else []
 
-    def drop(self, round: Round | None = None) -> list[object]:
-        """Its round is over, and `round` is announced; None: it was refused.
+    def check(self, round: Round) -> None:
+        """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted."""
+        saved = self.outbox
+        if saved is not None and saved.manifest == round.manifest and round.round < saved.round:
+            raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
-        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides.
+    def settle(self, round: Round) -> list[object]:
+        """`round` is announced: an update of one before has done its work, unless it is still taken.
+
+        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
+        evaluation goes into no model, and leaves the device's residual alone. An update of another manifest stays until
+        the next one is saved: a broker that has lost its memory may for a moment announce an earlier run.
         """
-        saved, self.outbox = self.outbox, None
-        if saved is None:
+        saved = self.outbox
+        if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
-        if round is None or round.manifest != saved.manifest or round.round <= saved.round:
-            return [DropUpdate()]
-        return [DropUpdate(applied=saved.counted > 0 and round.version > saved.version)]
+        self.outbox = None
+        newer = round.round > saved.round and round.version > saved.version
+        return [DropUpdate(applied=newer and saved.counted > 0 and saved.mode == "train")]
+
+    def fold(self) -> list[object]:
+        """It was late, and the receipt says that it is counted."""
+        self.outbox = None
+        return [DropUpdate(applied=True)]
+
+    def drop(self) -> list[object]:
+        """It was refused."""
+        saved, self.outbox = self.outbox, None
+        return [] if saved is None else [DropUpdate()]
+
+
+def is_late(number: int, round: Round) -> bool:
+    """Whether an update of round `number` would be late for `round`, and taken all the same."""
+    return round.state == "open" and 0 < round.round - number <= round.late_rounds

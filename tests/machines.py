@@ -24,12 +24,13 @@ FEDERATION = "tiny"
 TOPICS = Topics(FEDERATION)
 PLAN = Plan([99], [Node("dense", [0], [0, 1])], [Param("w", [99, 10]), Param("b", [10])], "cross_entropy", 1, 1)
 P = PLAN.num_params  # 1000: a model of 16 parts of 256 bytes
-HASH = federation_hash(FEDERATION, PLAN.hash)
+RUN = "0" * 16
+HASH = federation_hash(FEDERATION, RUN, PLAN.hash)
 PARAMS = np.linspace(-1, 1, P, dtype=np.float32)
 
 
 def make_manifest(**changes) -> Manifest:
-    settings = {"run": "0" * 16, "plan": PLAN, "train": TrainConfig(), "part_bytes": 256} | changes
+    settings = {"run": RUN, "plan": PLAN, "train": TrainConfig(), "part_bytes": 256} | changes
     return Manifest(FEDERATION, **settings)
 
 

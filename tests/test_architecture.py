@@ -26,12 +26,12 @@ FLOORS = [
         "edgefl.model_fetch", "edgefl.update_report", "edgefl.pace", "edgefl.saved_update",
         "edgefl.round_coordinator", "edgefl.coordinator_events", "edgefl.round_intake", "edgefl.presence",
         "edgefl.retained_model", "edgefl.tally", "edgefl.downlink", "edgefl.blob_fetch",
-        "edgefl.announcer", "edgefl.cohort", "edgefl.reception",
+        "edgefl.announcer", "edgefl.sweeper", "edgefl.cohort", "edgefl.closed_rounds", "edgefl.reception",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
-    ["edgefl.local_training"],
+    ["edgefl.local_training", "edgefl.holdout"],
     ["edgefl.simulation"],
-    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_text"],
+    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_simulate", "edgefl.cli_text", "edgefl.cli_values"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
 

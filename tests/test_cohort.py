@@ -119,7 +119,7 @@ def test_a_device_takes_part_only_if_its_draw_says_so(device):
     draw = next(d for d in (Draw(seed, 0.5) for seed in range(100)) if d.asks(1, "a") and not d.asks(1, "b"))
     session, out = fetching(device=device, round=make_round(cohort=draw))
     assert bool(of(serve(session, out), StartTraining)) == (device == "a")
-    assert session.manifest == MANIFEST
+    assert session.terms.manifest == MANIFEST
 
 
 # Over-selection

@@ -237,6 +237,15 @@ def test_foreign_events_are_a_programming_error():
         make_session().step(object(), 0.0)
 
 
+def test_i07_a_manifest_that_comes_again_is_answered_with_the_presence():
+    """Found by simulation: a late will of a connection that its device had forgotten hid the device for good."""
+    session = fetching()[0]
+    shown = Status("ready", 7, 5)
+    assert last(give(session, MANIFEST), Status, STATUS) == shown
+    feed(session, Disconnected())
+    assert give(session, MANIFEST) == []
+
+
 def test_federation_hash_is_in_every_part():
     _, out = reporting(blob=make_update(np.float32(1)))
     assert {Envelope.from_bytes(p.payload).federation for p in updates(out)} == {HASH}

@@ -41,7 +41,7 @@ def test_checksum_is_crc32c():
 
 def test_hashes_are_frozen():
     assert blob_id(b"abc").hex() == "ba7816bf8f01cfea"
-    assert federation_hash("pond", "ab") == 0x0BF22879
+    assert federation_hash("pond", "0" * 16, "ab") == 0x1CE15DBD
 
 
 def test_every_single_bit_flip_is_refused():

@@ -28,8 +28,9 @@ from machines import (
 
 from edgefl.coordinator_events import Commit, Evaluate, Finished
 from edgefl.errors import UsageError
+from edgefl.presence import ASK_AGAIN_S
 from edgefl.protocol.machine import Connected, Disconnected, Publish, Sent, Stop, Subscribe, Tick
-from edgefl.protocol.messages import MAX_COHORT, RETAINED_LIMIT, Manifest, Receipt, Round, decode
+from edgefl.protocol.messages import MAX_COHORT, RETAINED_LIMIT, Manifest, Receipt, Round, decode, encode
 
 # Opening
 
@@ -66,10 +67,10 @@ def test_i10_a_reconnection_in_an_open_round_repeats_the_round():
 def test_opens_at_min_reports():
     coordinator = make_coordinator(min_reports=2, deadline_s=30)
     feed(coordinator, Connected(), status("a"), status("b", "paused"))
-    assert (coordinator.phase, coordinator.wake_at) == ("waiting", None)
+    assert (coordinator.phase, coordinator.wake_at) == ("waiting", ASK_AGAIN_S)
     message = round_in(feed(coordinator, status("b")))
     model = make_model()
-    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None, 0.0, 250)
+    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None, unasked=250)
     assert coordinator.wake_at == 30
 
 
@@ -94,14 +95,26 @@ def test_waiting_never_wants_a_tick_in_the_past():
     coordinator = make_coordinator(expect=3, deadline_s=60)
     feed(coordinator, Connected(), status("a"))
     feed(coordinator, status("a", "lost"))
-    assert coordinator.wake_at is None
+    assert coordinator.wake_at == ASK_AGAIN_S
     feed(coordinator, status("a"), now=10.0)
     feed(coordinator, Disconnected(), now=80.0)
     assert coordinator.wake_at is None
     feed(coordinator, Connected(), now=90.0)
     assert coordinator.phase == "open"
     feed(coordinator, status("a", "lost"), Tick(), now=200.0)
-    assert (coordinator.phase, coordinator.wake_at) == ("waiting", None)
+    assert (coordinator.phase, coordinator.wake_at) == ("waiting", 200 + ASK_AGAIN_S)
+
+
+def test_i07_while_too_few_are_there_they_are_asked_again():
+    """Found by simulation: a broker with a queue shorter than the fleet dropped statuses, and all waited for ever."""
+    coordinator = make_coordinator(min_reports=2)
+    feed(coordinator, Connected(), status("a"))
+    assert feed(coordinator, Tick(), now=ASK_AGAIN_S - 1) == []
+    for asked in (1, 2):
+        out = feed(coordinator, Tick(), status("a"), now=asked * ASK_AGAIN_S)
+        assert out == [Publish(TOPICS.manifest, encode(MANIFEST), retain=True)]
+    assert round_in(feed(coordinator, status("b"), now=61.0))
+    assert of(feed(coordinator, Tick(), now=100.0), Publish, TOPICS.manifest) == []
 
 
 def drawn_round(count=20, **config):

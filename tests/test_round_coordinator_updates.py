@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import (
+    FEDERATION,
     HASH,
     PARAMS,
+    PLAN,
     TOPICS,
     P,
     accumulator_of,
@@ -27,9 +29,9 @@ from machines import (
 
 from edgefl.coordinator_events import Evaluate, Evaluated
 from edgefl.errors import UsageError
-from edgefl.protocol.envelope import Kind
+from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.machine import Note, Received, Tick
-from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.messages import Missing, Receipt, UpdateHeader
 from edgefl.protocol.parts import Splitter
 
 # Counting
@@ -89,6 +91,14 @@ def test_i03_late_early_and_foreign_updates_change_nothing():
     assert accumulator_of(coordinator) == before
 
 
+def test_i19_an_update_of_an_earlier_run_is_dropped():
+    """Found by simulation: a broker had kept round 1's updates of a run that was begun anew from the same file."""
+    coordinator = open_round("a", "b")
+    before = accumulator_of(coordinator)
+    report(coordinator, "a", federation=federation_hash(FEDERATION, "e" * 16, PLAN.hash))
+    assert (coordinator.dropped["a"], accumulator_of(coordinator)) == (2, before)
+
+
 def test_i03_an_update_after_the_round_is_late():
     coordinator = open_round("a", "b", goal=1, min_reports=1)
     params = commit_of(report(coordinator, "a")).params
@@ -118,17 +128,18 @@ def broken(**changes):
     return bytes(blob)
 
 
+HEAD = UpdateHeader.SIZE
 BAD_UPDATES = {
-    "nan in the delta": broken(x=(32 + 40, np.float32(np.nan).tobytes())),
-    "infinity in the delta": broken(x=(32, np.float32(-np.inf).tobytes())),
-    "absurd scale": broken(x=(32, np.float32(3e38).tobytes())),
-    "absurd weight and scale": broken(x=(32, np.float32(1e4).tobytes()), n=(0, (2**24).to_bytes(4, "little"))),
-    "no examples": broken(n=(0, bytes(4))),
-    "too many examples": broken(n=(0, b"\xff" * 4)),
-    "nan loss": broken(loss=(8, np.float32(np.nan).tobytes())),
+    "nan in the delta": broken(x=(HEAD + 40, np.float32(np.nan).tobytes())),
+    "infinity in the delta": broken(x=(HEAD, np.float32(-np.inf).tobytes())),
+    "absurd scale": broken(x=(HEAD, np.float32(3e38).tobytes())),
+    "absurd weight and scale": broken(x=(HEAD, np.float32(1e4).tobytes()), n=(4, (2**24).to_bytes(4, "little"))),
+    "no examples": broken(n=(4, bytes(4))),
+    "too many examples": broken(n=(4, b"\xff" * 4)),
+    "nan loss": broken(loss=(12, np.float32(np.nan).tobytes())),
     "short": make_update()[:-4],
-    "header only": make_update()[:32],
-    "no header": make_update()[:31],
+    "header only": make_update()[:HEAD],
+    "no header": make_update()[: HEAD - 1],
 }
 
 

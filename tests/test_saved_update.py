@@ -15,11 +15,12 @@ from machines import (
     of,
     receipt,
     reporting,
+    serve,
     training,
     updates,
 )
 
-from edgefl.device_events import DropUpdate, MarkCounted, Outbox, SaveUpdate, Trained
+from edgefl.device_events import DropUpdate, MarkCounted, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.protocol.machine import Connected, Disconnected
 
 FEEDBACK = make_manifest(error_feedback=True)
@@ -97,11 +98,33 @@ def test_a_receipt_of_the_attempt_before_is_no_receipt():
     assert of(next_round(session, attempt=2), DropUpdate) == [DropUpdate(applied=False)]
 
 
-def test_another_run_has_no_use_for_it():
+def test_another_run_has_no_use_for_it_and_replaces_it():
     other = make_manifest(error_feedback=True, run="1" * 16)
     session, _ = counted()
     give(session, other)
-    assert of(give(session, make_round(9, 9, manifest=other)), DropUpdate) == [DropUpdate(applied=False)]
+    out = serve(session, give(session, make_round(1, 0, manifest=other)))
+    assert not of(out, DropUpdate)
+    (start,) = of(out, StartTraining)
+    assert SaveUpdate(Outbox(other.id, 1, 0, BLOB), LEFT) in feed(session, Trained(start.job, BLOB, LEFT))
+
+
+def test_i06_an_update_outlives_the_announcement_of_an_earlier_run():
+    """Found by simulation: a broker came back with what it had retained before the run began."""
+    other = make_manifest(error_feedback=True, run="1" * 16)
+    session, _ = counted()
+    give(session, other)
+    give(session, make_round(9, 9, manifest=other))
+    out = give(session, make_round(manifest=FEEDBACK)) + give(session, FEEDBACK)
+    assert updates(out)
+    assert not of(out, DropUpdate)
+
+
+def test_i06_a_restarted_device_drops_no_update_for_a_round_before_its_own():
+    """Found by simulation: its session, or a broker's old snapshot, still had that round's announcement."""
+    outbox = Outbox(FEEDBACK.id, 2, 1, BLOB)
+    session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=make_round(1, 0, manifest=FEEDBACK))
+    assert (session.dropped, session.round, of(out, DropUpdate)) == (1, None, [])
+    assert updates(give(session, make_round(2, 1, manifest=FEEDBACK)))
 
 
 @pytest.mark.parametrize(("saved", "applied"), [(1, True), (0, False)])

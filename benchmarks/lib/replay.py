@@ -177,7 +177,7 @@ class Fleet:
         manifest, round = self.manifest, self.round
         splitter = Splitter(
             self._blob, manifest.part_bytes, kind=Kind.UPDATE, codec=manifest.make_codec().wire_id,
-            federation=federation_hash(manifest.federation, manifest.plan.hash), round=round.round,
+            federation=federation_hash(manifest.federation, manifest.run, manifest.plan.hash), round=round.round,
             version=round.version,
         )  # fmt: skip
         return [splitter.part(i) for i in range(splitter.parts)]

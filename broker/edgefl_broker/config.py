@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from edgefl.codecs import CODECS
 from edgefl.coordinator_events import RoundConfig
 from edgefl.federation import Recipe, train_config
+from edgefl.protocol.messages import MAX_LATE_ROUNDS
 from edgefl.transports.settings import MqttConfig
 
 Option = int | float | str
@@ -18,6 +19,10 @@ Option = int | float | str
 class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[rounds]"""
 
+    mode: Annotated[
+        Literal["sync", "async"],
+        Meta(description="async: a model for each goal updates, whatever round they are of; devices train on and on."),
+    ] = "sync"
     deadline_s: Annotated[
         float, Meta(gt=0, le=1e9, description="A round ends after so many seconds at the latest.")
     ] = 300.0
@@ -54,6 +59,15 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["list", "draw"],
         Meta(description="list: a round names whom it asks, 2,000 at most; draw: each device draws for itself."),
     ] = "list"
+    late: Annotated[
+        Literal["drop", "fold"],
+        Meta(
+            description="An update after its round: drop, or fold it into the open one with less weight (async: fold)."
+        ),
+    ] = "drop"
+    late_rounds: Annotated[
+        int, Meta(ge=1, le=MAX_LATE_ROUNDS, description="Rounds after its own in which an update is folded in.")
+    ] = 3
     updates_per_s: (
         Annotated[
             float,
@@ -144,6 +158,13 @@ class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
             description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]
         ),
     ] = None
+    devices: Annotated[
+        bool, Meta(description="Devices hold examples out, and tell how each model that they receive does on those.")
+    ] = False
+    holdout: Annotated[
+        float, Meta(gt=0, le=0.9, description="The share that they hold out: chosen once for ever, never trained on.")
+    ] = 0.2
+    every: Annotated[int, Meta(ge=2, description="One round in so many only evaluates.", examples=[10])] | None = None
 
 
 class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +189,17 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"
+    journal: (
+        Annotated[
+            str,
+            Meta(
+                description="Keep every accepted update in this file, for edgefl_broker.replay: without it none "
+                "outlives its round.",
+                examples=["/var/lib/edgefl-aggregator/journal.db"],
+            ),
+        ]
+        | None
+    ) = None
     rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(
         default_factory=RoundsConfig
     )
@@ -180,7 +212,7 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def round_config(self) -> RoundConfig:
-        return RoundConfig(**asdict(self.rounds))
+        return RoundConfig(**asdict(self.rounds), evaluate_every=self.evaluate.every)
 
     def recipe(self) -> Recipe:
         """Raises UsageError for numbers out of bounds."""
@@ -189,5 +221,5 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return Recipe(
             train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
             self.codec.part_bytes, self.codec.error_feedback, self.downlink.codec, self.downlink.options,
-            self.downlink.span,
+            self.downlink.span, self.evaluate.holdout if self.evaluate.devices else 0.0,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Protocol
 
-from edgefl.history import RoundRecord, times_smaller
+from edgefl.history import RoundRecord, scores, times_smaller
 from edgefl.round_coordinator import RoundCoordinator
 
 log = logging.getLogger("edgefl.aggregator")
@@ -21,15 +21,16 @@ class Progress(Protocol):
 
 def summary(record: RoundRecord) -> str:
     """One line about a round that is over."""
-    score = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
-    score += "" if record.loss is None else f", loss {record.loss:.4f}"
     who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
     up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
-    reported = f"{record.reported} reported{who}"
+    late = f", {len(record.folded)} of them late" if record.folded else ""
+    reported = f"{record.reported} reported{late}{who}"
     reported += f", {record.rejected} rejected" if record.rejected else ""
     reported += f", {record.deferred} had to wait" if record.deferred else ""
-    return f"round {record.round} {record.state}: {reported}{score}, {up}, {down}, {record.seconds:.1f} s"
+    return (
+        f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {record.seconds:.1f} s"
+    )
 
 
 class Silent:

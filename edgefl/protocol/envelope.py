@@ -89,7 +89,8 @@ def blob_id(blob: bytes) -> bytes:
     return hashlib.sha256(blob).digest()[:8]
 
 
-def federation_hash(federation: str, plan_hash: str) -> int:
-    """The 32 bits in every envelope that tie it to one federation and one plan."""
-    digest = hashlib.sha256(f"{federation}\n{plan_hash}".encode()).digest()
+def federation_hash(federation: str, run: str, plan_hash: str) -> int:
+    """The 32 bits in every envelope that tie it to one federation, one run of it, and one plan: an earlier run has
+    had the same rounds and versions, and brokers keep its messages."""
+    digest = hashlib.sha256(f"{federation}\n{run}\n{plan_hash}".encode()).digest()
     return int.from_bytes(digest[:4], "little")

@@ -1,0 +1,68 @@
+"""Many schedules on all given processes, or one with its trace: `python -m dst --seeds 1000`, `--seed 7 --trace`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from .schedule import Schedule
+from .world import World
+
+CHUNK = 50
+
+
+def failure(seed: int, trace: bool = False) -> str:
+    """What went wrong in this schedule; "" if nothing did."""
+    try:
+        World(Schedule.draw(seed), print if trace else None).run()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def failures(seeds: range) -> list[tuple[int, str]]:
+    return [(seed, why) for seed in seeds if (why := failure(seed))]
+
+
+def soak(first: int, count: int, jobs: int) -> Iterator[tuple[int, str]]:
+    """Every failure among `count` schedules from seed `first` on, as they are found."""
+    chunks = [range(s, min(s + CHUNK, first + count)) for s in range(first, first + count, CHUNK)]
+    with ProcessPoolExecutor(jobs) as pool:
+        for found in pool.map(failures, chunks):
+            yield from found
+
+
+def _commit() -> str:
+    run = partial(subprocess.run, capture_output=True, text=True, cwd=Path(__file__).parent)
+    return run(["git", "describe", "--always", "--dirty"]).stdout.strip() or "unknown"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dst", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed, or the only one")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--trace", action="store_true", help="print every event of one schedule")
+    args = parser.parse_args()
+    logging.disable()
+    if args.trace or args.seeds == 1:
+        why = failure(args.seed, args.trace)
+        print(f"seed {args.seed}: {why or 'nothing wrong'}")
+        return bool(why)
+    started, failed = time.monotonic(), 0
+    for seed, why in soak(args.seed, args.seeds, args.jobs):
+        failed += 1
+        print(f"seed {seed} at commit {_commit()}: {why}", flush=True)
+    print(f"{args.seeds} schedules, {failed} failed, {time.monotonic() - started:.0f} s")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

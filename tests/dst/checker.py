@@ -1,0 +1,207 @@
+"""Checker: what must hold after every step of a host, by what only the simulation knows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgefl.device_events import Outbox, TrainJob
+from edgefl.params import digest_of, params_to_bytes
+from edgefl.protocol.envelope import HEADER_BYTES
+from edgefl.protocol.machine import Publish, Received
+from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
+from edgefl.protocol.topics import Topics
+from edgefl.update_report import UpdateReport
+
+from .liveness import Liveness
+from .truth import Truth
+from .violation import require
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .hosts import AggregatorHost, DeviceHost
+    from .world import World
+
+
+@dataclass
+class Before:
+    """What an aggregator held before a step."""
+
+    buffered: int
+    counted: int
+    statuses: dict[str, Status]
+
+
+class Checker:
+    """Hosts call it before and after each step, and before what they do to disk and network. Raises Violation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._manifest = world.schedule.manifest
+        self.truth = Truth(world.schedule)
+        self.liveness = Liveness(world, self.truth)
+        self.committed = self.truth.committed
+        self._topics = Topics(self._manifest.federation)
+        self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
+
+    # Around a step
+
+    def before(self, host: Host) -> Before | None:
+        if host is not self._world.aggregator:
+            return None
+        machine = self._world.aggregator.machine
+        intake = machine.tally.intake.buffered if machine.tally else 0
+        counted = len(machine.tally.counted) if machine.tally else 0
+        return Before(intake, counted, dict(machine.presence.statuses))
+
+    def after(self, host: Host, event: object, before: Before | None, damaged: bool) -> None:
+        if before is None:
+            self._device(host)  # type: ignore[arg-type]
+        else:
+            self._aggregator(self._world.aggregator, event, before, damaged)
+
+    def _aggregator(self, host: AggregatorHost, event: object, before: Before, damaged: bool) -> None:
+        machine, truth, schedule = host.machine, self.truth, self._world.schedule
+        require(machine.version == truth.newest, "I08", "version %d, on disk %d", machine.version, truth.newest)
+        require(params_to_bytes(machine.params) == truth.versions[truth.newest], "I03", "params changed in a round")
+        require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of who is not there")
+        if machine.tally is not None and machine.phase == "open":
+            tally = machine.tally
+            sums = machine.strategy._accumulator
+            require(sums.count == len(tally.counted), "I01", "%d updates of %r", sums.count, sorted(tally.counted))
+            most = len(schedule.devices) * tally.intake._max_total
+            require(tally.intake.buffered <= most, "I13", "%d bytes of parts", tally.intake.buffered)
+        if damaged and machine.tally is not None:
+            same = (machine.tally.intake.buffered, len(machine.tally.counted)) == (before.buffered, before.counted)
+            require(same, "I16", "a damaged part was taken in")
+        if isinstance(event, Received) and event.topic.endswith("/status") and event.payload:
+            self._will(host, event, before)
+
+    def _will(self, host: AggregatorHost, event: Received, before: Before) -> None:
+        """The will of a connection that has been replaced says nothing of the new one."""
+        status = decode(Status, event.payload)
+        device = self._topics.device_of(event.topic)
+        assert device is not None
+        known = before.statuses.get(device)
+        if status.state == "lost" and known is not None and status.boot < known.boot:
+            unchanged = host.machine.presence.statuses[device] == known
+            require(unchanged, "I07", "%s is taken for lost by the will of boot %d", device, status.boot)
+
+    def _device(self, host: DeviceHost) -> None:
+        machine, saved = host.machine, host.disk.truth.outbox
+        held = machine._saved.outbox
+        same = (held is None) == (saved is None) and (held is None or saved is None or held.blob == saved.blob)
+        require(same, "I08", "%s has another update on its disk than it thinks", host.name)
+        require(len(machine._held) <= 2, "I13", "%s holds %d models", host.name, len(machine._held))
+        if machine.round is not None:
+            last, now = host.last_round, machine.round
+            back = last is not None and last.manifest == now.manifest and _number(now) < _number(last)
+            require(not back, "I19", "%s went back to round %d", host.name, now.round)
+            host.last_round = now
+        work = machine.work
+        if isinstance(work, UpdateReport):
+            queued = len(work._unsent) + len(work._in_flight)
+            require(queued <= work._splitter.parts, "I13", "%s has %d parts to send", host.name, queued)
+            if work.counted:
+                self._counted(host, work.round)
+
+    def _counted(self, host: DeviceHost, round: Round) -> None:
+        """A device that has stopped sending is in the sum, as long as that attempt lasts."""
+        aggregator = self._world.aggregator
+        if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
+            return
+        if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
+            there = host.name in aggregator.machine.tally.counted
+            require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
+
+    # Aggregator
+
+    def publishes(self, host: Host, action: Publish) -> None:
+        if host is self._world.aggregator:
+            self._announces(action)
+        elif not action.retain:
+            self._reports(host, action)  # type: ignore[arg-type]
+
+    def _announces(self, action: Publish) -> None:
+        """I08, I09: what is announced is durable."""
+        truth = self.truth
+        if action.topic == self._topics.round:
+            round = decode(Round, action.payload, RETAINED_LIMIT)
+            require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
+            require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
+            require(round.attempt == truth.start, "I06", "attempt %d announced twice", round.attempt)
+            if self._manifest.make_downlink()[1] is None:
+                digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
+                require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
+            self._shown.setdefault(round.version, set()).add(round.model_sha256)
+        elif where := self._topics.model_part(action.topic):
+            durable = where.version in truth.versions or not action.payload
+            require(durable, "I09", "model %d published, not durable", where.version)
+        elif action.topic.endswith("/inbox"):
+            self._receipt(action)
+
+    def _receipt(self, action: Publish) -> None:
+        receipt, machine = decode(Inbox, action.payload), self._world.aggregator.machine  # type: ignore[arg-type]
+        if not isinstance(receipt, Receipt):
+            return
+        device = self._topics.device_of(action.topic)
+        require(receipt.outcome == "counted", "I06", "%s: %s", device, receipt.reason)
+        counted = machine.tally is not None and device in machine.tally.counted
+        require(counted, "I06", "receipt for %s, who is not counted", device)
+
+    # Devices
+
+    def _reports(self, host: DeviceHost, action: Publish) -> None:
+        """I06: what is sent is durable on the device, byte for byte."""
+        self._world.faults.hear(action.topic, action.payload)
+        saved = host.disk.truth.outbox
+        require(saved is not None, "I06", "%s sends an update that is not durable", host.name)
+        assert saved is not None
+        part = int(action.topic.rsplit("/", 1)[1])
+        data, size = action.payload[HEADER_BYTES:], self._manifest.part_bytes
+        require(saved.blob[part * size :].startswith(data), "I06", "%s sends what is not durable", host.name)
+
+    def trains(self, host: DeviceHost, job: TrainJob) -> None:
+        """I11: no round twice. I20: on what was announced, byte for byte."""
+        saved = host.disk.truth.outbox
+        wanted = (job.round.manifest, job.round.round, job.round.version)
+        again = saved is not None and (saved.manifest, saved.round, saved.version) == wanted
+        require(not again, "I11", "%s trains round %d again", host.name, job.round.round)
+        require(digest_of(job.params) == job.round.frames[-1].digest, "I20", "%s trains on another model", host.name)
+        if job.manifest.id == self._manifest.id:
+            shown = hashlib.sha256(job.params).hexdigest() in self._shown[job.round.version]
+            require(shown, "I20", "%s trains on what was not version %d", host.name, job.round.version)
+
+    def trained(self, host: DeviceHost, job: TrainJob, blob: bytes) -> None:
+        if job.manifest.id == self._manifest.id:
+            self.truth.trained(host.name, job.round.round, job.round.version, blob)
+
+    def saves(self, host: DeviceHost, outbox: Outbox) -> None:
+        saved = host.disk.truth.outbox
+        replaced = saved is not None and self.truth.may_count(saved)
+        require(not replaced, "I06", "%s overwrites its update", host.name)
+
+    def drops(self, host: DeviceHost, applied: bool) -> None:
+        """I06. And the residual of an update that is in the model becomes the device's, of another it does not:
+        wherever a device can know, which is when it has a receipt of the attempt that ended the round, and missed none.
+        """
+        saved, truth = host.disk.truth.outbox, self.truth
+        assert saved is not None
+        require(not truth.may_count(saved), "I06", "%s drops its update of round %d", host.name, saved.round)
+        if not self._manifest.error_feedback or saved.manifest != self._manifest.id:
+            return
+        require(saved.counted > 0 or not applied, "EF", "%s: the residual of what was never counted", host.name)
+        if not 0 < saved.round <= len(truth.records):
+            return
+        if truth.committed_in[saved.round - 1] != saved.counted or saved.round + 1 in truth.fallbacks:
+            return
+        record = truth.records[saved.round - 1]
+        require(host.name in record.devices, "I01", "%s has a receipt of round %d", host.name, record.round)
+        next_round = host.machine.round
+        missed = next_round is None or next_round.round > saved.round + 1
+        require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
+
+
+def _number(round: Round) -> tuple[int, int]:
+    return round.round, round.attempt

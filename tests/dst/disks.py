@@ -1,0 +1,133 @@
+"""Disks that keep the contract of the two stores, one transaction a method, and fail as disks do.
+
+A fate is laid upon the next write: power is lost before it, or after it but before the caller knows; the disk is full;
+the disk reports an error and nobody knows. What lies there may lose a bit. Tests hold these to the real stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from edgefl_broker.store import KEPT_MODELS, State
+
+from edgefl.device_events import Outbox
+from edgefl.errors import StoreError
+from edgefl.history import RoundRecord
+from edgefl.params import params_from_bytes, params_to_bytes
+from edgefl.simulation.disk import Disk
+
+Fate = Literal["", "power lost before", "power lost after", "full", "error before", "error after"]
+
+
+class PowerLost(Exception):
+    """The process is gone."""
+
+
+class FailingDisk:
+    """`fate` befalls the next write."""
+
+    fate: Fate = ""
+
+    def transact(self, write: Callable[[], None]) -> None:
+        """Whole or not at all, and durable when this returns. Raises PowerLost, StoreError."""
+        fate, self.fate = self.fate, ""
+        if fate == "power lost before":
+            raise PowerLost
+        if fate in ("full", "error before"):
+            raise StoreError(fate)
+        write()
+        if fate == "power lost after":
+            raise PowerLost
+        if fate == "error after":
+            raise StoreError(fate)
+
+
+class DeviceDisk(FailingDisk):
+    """As edgefl_agent.store.AgentStore."""
+
+    def __init__(self) -> None:
+        self.truth = Disk()
+        self.starts = 0
+
+    def count_start(self) -> int:
+        self.starts += 1
+        return self.starts
+
+    def load(self) -> Outbox | None:
+        return self.truth.outbox
+
+    def save(self, outbox: Outbox, residual: bytes | None) -> None:
+        self.transact(lambda: self.truth.save(outbox, residual))
+
+    def mark_counted(self, attempt: int) -> None:
+        self.transact(lambda: self.truth.mark_counted(attempt))
+
+    def drop(self, applied: bool) -> None:
+        self.transact(lambda: self.truth.drop(applied))
+
+    def flip(self, bit: int) -> None:
+        """Damage the residual."""
+        left = self.truth.residual
+        if left is not None:
+            self.truth.residual = replace(left, blob=flipped(left.blob, bit))
+
+
+class AggregatorDisk(FailingDisk):
+    """As edgefl_broker.store.AggregatorStore. `models` are (version, SHA-256, bytes), in order."""
+
+    def __init__(self, run: str, committed: Callable[[RoundRecord, np.ndarray | None], None]) -> None:
+        self.run, self.start = run, 0
+        self.rounds: list[RoundRecord] = []
+        self.models: list[tuple[int, str, bytes]] = []
+        self._committed = committed  # told of what has become durable, whether or not the caller knows
+
+    def resume(self, params: np.ndarray) -> State:
+        if not self.models:
+            self._insert(0, params_to_bytes(params))
+        self.start += 1
+        newest = self.models[-1][0]
+        version, _, blob = next(filter(_is_sound, reversed(self.models)))
+        if version != newest:
+            version = newest + 1
+            self._insert(version, blob)
+        return State(self.run, self.start, len(self.rounds) + 1, version, params_from_bytes(blob))
+
+    def _insert(self, version: int, blob: bytes) -> None:
+        self.models.append((version, hashlib.sha256(blob).hexdigest(), blob))
+
+    def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        self.transact(lambda: self._commit(record, params))
+
+    def _commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        self.rounds.append(record)
+        if params is not None:
+            self._insert(record.version, params_to_bytes(params))
+            self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]
+        self._committed(record, params)
+
+    def records(self) -> list[RoundRecord]:
+        return list(self.rounds)
+
+    @property
+    def newest_is_damaged(self) -> bool:
+        return bool(self.models) and not _is_sound(self.models[-1])
+
+    def flip(self, bit: int) -> None:
+        """Damage the newest model, if the one before it is sound."""
+        if len(self.models) > 1 and _is_sound(self.models[-2]):
+            version, sha256, blob = self.models[-1]
+            self.models[-1] = (version, sha256, flipped(blob, bit))
+
+
+def _is_sound(model: tuple[int, str, bytes]) -> bool:
+    return hashlib.sha256(model[2]).hexdigest() == model[1]
+
+
+def flipped(blob: bytes, bit: int) -> bytes:
+    """`blob` with one bit changed; `bit` is taken modulo its length."""
+    index, shift = divmod(bit % (8 * len(blob)), 8)
+    return blob[:index] + bytes([blob[index] ^ 1 << shift]) + blob[index + 1 :]

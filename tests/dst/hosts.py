@@ -1,0 +1,147 @@
+"""The two kinds of host: an agent and an aggregator, with their disks."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+from edgefl_agent.agent import STARTS
+
+from edgefl import error_feedback, strategies
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
+from edgefl.device_events import (
+    CancelTraining,
+    DropUpdate,
+    Failed,
+    MarkCounted,
+    SaveUpdate,
+    StartTraining,
+    Trained,
+    TrainJob,
+)  # fmt: skip
+from edgefl.device_session import DeviceSession
+from edgefl.federation import derived_seed
+from edgefl.protocol.messages import Round, Status, UpdateHeader, encode
+from edgefl.round_coordinator import RoundCoordinator
+
+from .disks import DeviceDisk
+from .host import Host
+
+if TYPE_CHECKING:
+    from .world import World
+
+AGGREGATOR = "aggregator"
+_LESSONS = np.random.default_rng(0).integers(-256, 256, 8192).astype(np.float32) / 256
+
+
+class DeviceHost(Host):
+    """An agent. It learns, from each model and in each round, something that is known beforehand."""
+
+    machine: DeviceSession
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.disk = DeviceDisk()
+        self.fail_next = False
+        self.last_round: Round | None = None  # that the checker has seen
+        self._job: object | None = None
+
+    def boot_up(self) -> None:
+        self.boot = self.disk.count_start() * STARTS
+        self._job = self.last_round = None
+        schedule = self.world.schedule
+        self.machine = DeviceSession(
+            self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
+            rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
+        )  # fmt: skip
+
+    def connect(self) -> None:
+        self.will = (self.machine.topics.status(self.name), encode(Status("lost", self.boot)))
+        super().connect()
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case StartTraining(job):
+                self.world.checker.trains(self, job)
+                self._train(job)
+            case CancelTraining():
+                self._job = None
+            case SaveUpdate(outbox, residual):
+                self.world.checker.saves(self, outbox)
+                self.disk.save(outbox, residual)
+            case MarkCounted(attempt):
+                self.disk.mark_counted(attempt)
+            case DropUpdate(applied):
+                self.world.checker.drops(self, applied)
+                self.disk.drop(applied)
+            case _:
+                super().carry_out(action)
+
+    def _train(self, job: TrainJob) -> None:
+        rng, schedule = self.world.rng, self.world.schedule
+        self._job = job
+        seconds = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
+        starts = self.starts
+        self.world.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
+
+    def _is_slow(self) -> bool:
+        return self.world.healed_at is None and self.world.rng.random() < self.world.schedule.slow
+
+    def _trained(self, job: TrainJob) -> None:
+        if not self.alive or self._job is not job:
+            return
+        self._job = None
+        if self.fail_next:
+            self.fail_next = False
+            self.feed(Failed(job, "no data"))
+            return
+        payload, residual = self._encode(job)
+        header = UpdateHeader(self.world.schedule.examples[self.name], 1, 0.5, 10, job.bytes_down)
+        blob = header.to_bytes() + payload
+        self.world.checker.trained(self, job, blob)
+        self.feed(Trained(job, blob, residual))
+
+    def _encode(self, job: TrainJob) -> tuple[bytes, bytes | None]:
+        """As edgefl.local_training does it."""
+        codec, delta = job.manifest.make_codec(), lesson(self.name, job.round.round, job.params)
+        if not job.manifest.error_feedback:
+            return codec.encode(delta), None
+        own = self.disk.truth.residual
+        usable = None if own is None else own.usable(job.manifest.id, job.round.round, len(delta))
+        return error_feedback.encode(codec, delta, usable)
+
+
+class AggregatorHost(Host):
+    """The aggregator."""
+
+    machine: RoundCoordinator
+
+    def boot_up(self) -> None:
+        world, schedule = self.world, self.world.schedule
+        damaged = world.disk.newest_is_damaged
+        state = world.disk.resume(schedule.params)
+        world.checker.truth.resumed(state, damaged)
+        self.machine = RoundCoordinator(
+            schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
+            rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
+            attempt=state.start,
+        )  # fmt: skip
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case Evaluate():
+                self._carry_out_all(Evaluated())
+            case Commit(record, params):
+                self.world.disk.commit(record, params)
+            case Finished():
+                pass
+            case _:
+                super().carry_out(action)
+
+
+def lesson(device: str, round: int, params: bytes) -> np.ndarray:
+    """(P,) float32, what `device` learns in that round from that model: multiples of 2^-18, not larger than 1/4."""
+    size = len(params) // 4
+    coarse = derived_seed(round, device, params.hex()) % (len(_LESSONS) - 2 * size)
+    return _LESSONS[coarse : coarse + size] / 4 + _LESSONS[coarse + size : coarse + 2 * size] / 1024

@@ -1,0 +1,46 @@
+"""Liveness, I07: once the faults have stopped, rounds end and commit, and who is there counts, within stated bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .truth import Truth
+from .violation import require
+
+if TYPE_CHECKING:
+    from .world import World
+
+RECONNECT_S = 90.0  # both ends have noticed, the longest back-off is over, late wills have come
+ROUNDS = 4  # deadlines until a round commits: the one that is open may be beyond help
+
+
+class Liveness:
+    """`satisfied` after the healing, or a Violation."""
+
+    def __init__(self, world: World, truth: Truth) -> None:
+        self._world, self._truth = world, truth
+        self._from = 0  # records before the healing
+
+    def heal(self) -> None:
+        self._from = len(self._truth.records)
+
+    def satisfied(self) -> bool:
+        world, schedule = self._world, self._world.schedule
+        assert world.healed_at is not None
+        new = self._truth.records[self._from :]
+        left = {device.name for device in world.devices if not device.gone}
+        waited = world.clock.now - world.healed_at
+        done = bool(new)
+        if len(left) == len(world.devices) or schedule.config.fraction == 1.0:  # else who is drawn may have left
+            done = any(record.state == "committed" for record in new)
+        if self._all_count():
+            done = done and left <= {name for record in new for name in record.devices}
+        bound = RECONNECT_S + ROUNDS * schedule.config.deadline_s
+        names = [record.devices for record in new]
+        require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
+        return done
+
+    def _all_count(self) -> bool:
+        """Whether a round waits for everybody who is there."""
+        config = self._world.schedule.config
+        return config.goal is None and config.fraction == 1.0

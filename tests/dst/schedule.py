@@ -1,0 +1,134 @@
+"""Schedule: what a seed decides beforehand. Weather: what the network is like, from moment to moment."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgefl.coordinator_events import RoundConfig
+from edgefl.plan import Node, Param, Plan
+from edgefl.protocol.messages import Manifest, TrainConfig
+
+FEDERATION = "sim"
+FAULTS = (
+    "cut", "partition", "kill device", "kill aggregator", "kill at an action", "disk error", "broker restart",
+    "snapshot", "amnesia", "lose retained", "flip bit on disk", "wipe device", "stop device", "clock jump", "replay",
+    "pause", "failed training", "leave",
+)  # fmt: skip
+OUTPUTS = 4
+PART_BYTES = 256  # the protocol's smallest: a model and an update are one to three parts
+LONGEST_S = 20.0  # of a packet: TCP gives up
+
+
+@dataclass
+class Weather:
+    """`healed` ends all that a network does wrong, but not its latency."""
+
+    rng: random.Random
+    latency_s: float
+    tail: float  # probability of a packet that takes very long
+    repeated: float  # probability that a message is delivered twice
+    damaged: float  # probability that a bit of a delivered tensor is flipped
+    late_wills: bool
+    max_queued: int
+    healed: bool = False
+
+    def latency(self) -> float:
+        seconds = self.rng.expovariate(1 / self.latency_s)
+        if not self.healed and self.rng.random() < self.tail:
+            seconds *= self.rng.uniform(20, 200)
+        return min(seconds, LONGEST_S)
+
+    def repeats(self) -> int:
+        return 1 if not self.healed and self.rng.random() < self.repeated else 0
+
+    def damages(self) -> bool:
+        return not self.healed and self.rng.random() < self.damaged
+
+    def will_delay(self) -> float:
+        return self.rng.uniform(0, 60) if self.late_wills and self.rng.random() < 0.5 else 0.0
+
+    def heal(self) -> None:
+        self.healed = True
+        self.latency_s = min(self.latency_s, 0.5)
+        self.max_queued = 1000
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`faults` are the kinds that happen, one every `fault_every_s` seconds until `heal_at`."""
+
+    seed: int
+    devices: tuple[str, ...]
+    late: tuple[str, ...]  # of the devices: those that appear only later
+    examples: dict[str, int]
+    manifest: Manifest
+    config: RoundConfig
+    params: np.ndarray  # (P,) float32
+    persistent: bool  # clients have MQTT sessions
+    earlier_run: bool  # broker and disks hold what an earlier run of the same plan has left
+    slow: float  # probability that a training outlasts the deadline
+    faults: tuple[str, ...]
+    fault_every_s: float
+    heal_at: float
+
+    @classmethod
+    def draw(cls, seed: int) -> Schedule:
+        rng = random.Random(seed)
+        devices = tuple("abcdef"[: rng.randint(3, 6)])
+        inputs = rng.choice([2, 6, 15, 30])
+        return cls(
+            seed=seed,
+            devices=devices,
+            late=tuple(rng.sample(devices, rng.choice([0, 0, 1]))),
+            examples={device: rng.randint(1, 20) for device in devices},
+            manifest=_draw_manifest(rng, inputs),
+            config=_draw_config(rng, len(devices)),
+            params=np.array([rng.randint(-64, 64) / 64 for _ in range(OUTPUTS * (inputs + 1))], np.float32),
+            persistent=rng.random() < 0.75,
+            earlier_run=rng.random() < 0.3,
+            slow=rng.choice([0.0, 0.05, 0.2]),
+            faults=tuple(rng.sample(FAULTS, rng.randint(0, len(FAULTS)))),
+            fault_every_s=rng.choice([4.0, 8.0, 15.0]),
+            heal_at=rng.uniform(60.0, 240.0),
+        )
+
+    def weather(self, rng: random.Random) -> Weather:
+        return Weather(
+            rng,
+            latency_s=rng.choice([0.02, 0.1, 0.1, 1.0]),
+            tail=rng.choice([0.0, 0.01, 0.05]),
+            repeated=rng.choice([0.0, 0.02, 0.2]),
+            damaged=rng.choice([0.0, 0.0, 0.05]),
+            late_wills=rng.random() < 0.5,
+            max_queued=rng.choice([3, 20, 1000, 1000]),
+        )
+
+
+def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
+    weights = [Param("w", [inputs, OUTPUTS]), Param("b", [OUTPUTS])]
+    plan = Plan([inputs], [Node("dense", [0], [0, 1])], weights, "mse", 1, 1)
+    codec = rng.choice(["raw32", "f16"])
+    return Manifest(
+        FEDERATION,
+        f"{rng.getrandbits(64):016x}",
+        plan,
+        TrainConfig(),
+        codec=codec,
+        part_bytes=PART_BYTES,
+        error_feedback=codec == "f16" and rng.random() < 0.7,
+        downlink=rng.choice(["raw32", "raw32", "f16"]),
+        span=rng.choice([1, 1, 3]),
+    )
+
+
+def _draw_config(rng: random.Random, devices: int) -> RoundConfig:
+    return RoundConfig(
+        deadline_s=rng.choice([20.0, 30.0, 60.0]),
+        min_reports=rng.randint(1, devices - 1),
+        goal=rng.choice([None, None, devices - 1]),
+        fraction=rng.choice([1.0, 1.0, 1.0, 0.6]),
+        expect=rng.choice([0, 0, devices]),
+    )

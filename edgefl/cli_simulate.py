@@ -43,6 +43,7 @@ def _add_rounds(add: Callable[..., Any]) -> None:
     add("--devices", type=at_least(1), default=100, metavar="N")
     add("--rounds", type=at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
+    add("--mode", default="sync", metavar="M", help="sync or async; options as M:key=value,..., as in [rounds]")
     add("--deadline", type=at_least(0.001), default=600.0, metavar="SECONDS", help="of a round; virtual in memory")
     add("--min-reports", type=at_least(1), default=1, metavar="N")
     add("--target-accuracy", type=at_least(0.0), metavar="A", help="end when it is reached")
@@ -116,13 +117,15 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
     downlink, downlink_options = name_and_options(options.downlink_codec)
+    mode, round_options = name_and_options(options.mode)
     return simulate(
         model, dataset, devices=options.devices, rounds=options.rounds, fraction=options.fraction,
         partition=options.partition, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
         error_feedback=FEEDBACK[options.error_feedback], downlink_codec=downlink, downlink_options=downlink_options,
         span=options.span, holdout=options.holdout, evaluate_every=options.evaluate_every,
-        faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
+        round_options={"mode": mode, **round_options}, faults=options.faults,
+        deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
         train_options={"optimizer": options.optimizer},
         on_round=lambda record: show(line(record)), note=_log_note,
@@ -160,13 +163,15 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
     downlink, downlink_options = name_and_options(options.downlink_codec)
+    mode, round_options = name_and_options(options.mode)
     return {
         "loss": options.loss,
         "freeze": options.freeze,
         "dims": dict(options.dim),
         "rounds": {
             "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
-            "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
+            "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy, "mode": mode,
+            **round_options,
         },
         "train": {
             "optimizer": options.optimizer, "epochs": options.epochs, "lr": options.lr,

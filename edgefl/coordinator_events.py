@@ -14,7 +14,7 @@ from .history import RoundRecord
 from .protocol.messages import MAX_LATE_ROUNDS, Mode
 
 
-class RoundConfig(msgspec.Struct, frozen=True):
+class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a round opens and closes.
 
     goal: close at so many reports (None: when all who are asked and there have reported).

@@ -242,11 +242,12 @@ class DeviceSession:
 
     def _go_on(self, work: ModelFetch | Training | UpdateReport, round: Round, now: float) -> list[object]:
         if isinstance(work, UpdateReport):
-            forgotten = work.counted and work.number != round.round  # its round was abandoned
-            again, work.round = forgotten or work.round.attempt != round.attempt, round
-            if again:
+            abandoned = work.counted and work.number != round.round
+            last, work.round = work.round, round
+            if abandoned or last.attempt != round.attempt:
                 return self._report(now)
-            return [*(work.probe(now) if self.online else []), *self._show()]
+            told_anew = self.online and last.round == round.round  # the next round tells nothing of what was lost
+            return [*(work.probe(now) if told_anew else []), *self._show()]
         if work.round.round == round.round:
             work.round = round
         return self._show()

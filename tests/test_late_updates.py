@@ -56,6 +56,7 @@ def test_stale_weight_is_the_polynomial_to_the_nearest_integer():
         for s in range(20):
             assert stale_weight(n, s) == max(1, math.floor(n / math.sqrt(1 + s) + 0.5)), (n, s)
         assert stale_weight(n, 0) == n
+    assert stale_weight(0, 3) == 0  # which no accumulator takes
 
 
 def test_a_late_update_moves_the_model_by_its_share():

@@ -22,7 +22,8 @@ from edgefl.strategies import Strategy, Update
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS updates (
-    round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, payload BLOB NOT NULL
+    round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
+    payload BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
 """
@@ -45,8 +46,8 @@ class Journal:
 
     @durable
     def add(self, round: int, update: Update) -> None:
-        values = (round, update.device, update.num_examples, update.payload)
-        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?)", values)
+        values = (round, update.device, update.num_examples, update.staleness, update.payload)
+        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?)", values)
 
     @durable
     def end(self) -> None:
@@ -62,9 +63,9 @@ class Journal:
     @durable
     def updates(self, round: int, codec: Codec) -> Iterator[Update]:
         """The accepted updates of the round, in the order in which they came."""
-        columns = "SELECT device, num_examples, payload FROM updates WHERE round = ? ORDER BY rowid"
-        for device, num_examples, payload in self._db.execute(columns, (round,)):
-            yield Update(device, num_examples, codec, payload)
+        columns = "SELECT device, num_examples, payload, staleness FROM updates WHERE round = ? ORDER BY rowid"
+        for device, num_examples, payload, staleness in self._db.execute(columns, (round,)):
+            yield Update(device, num_examples, codec, payload, staleness)
 
     def close(self) -> None:
         self._db.close()

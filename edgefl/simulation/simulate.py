@@ -87,10 +87,11 @@ def simulate(
     )
     manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
     parts = split(data, partition, devices, seed)
-    config = round_config(
-        deadline_s=deadline_s, min_reports=min_reports, fraction=fraction, expect=len(parts), rounds=rounds,
-        target_accuracy=target_accuracy, evaluate_every=evaluate_every, **(round_options or {}),
-    )  # fmt: skip
+    settings = {
+        "deadline_s": deadline_s, "min_reports": min_reports, "fraction": fraction, "expect": len(parts),
+        "rounds": rounds, "target_accuracy": target_accuracy, "evaluate_every": evaluate_every,
+    }  # fmt: skip
+    config = round_config(**settings | (round_options or {}))
     rng = random.Random(derived_seed(seed, "coordinator"))
     coordinator = RoundCoordinator(manifest, config, recipe.make_strategy(), model.params, rng=rng)
     pool = Workers(

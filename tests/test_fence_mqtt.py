@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from brokers import eventually
 from daemons import Federation, Running
 from edgefl_broker.aggregator import Aggregator
@@ -21,16 +23,18 @@ NUMBERS = itertools.count(1)
 ENDLESS = {"deadline_s": 10.0, "min_reports": 1}
 
 
-def federation(folder: Path, url: str) -> Federation:
-    return Federation(folder, url, f"fence-{os.getpid()}-{next(NUMBERS)}")
+@pytest.fixture
+def fleet(broker_url: str, tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path, broker_url, f"fence-{os.getpid()}-{next(NUMBERS)}")
+    yield made
+    made.close()
 
 
 def held(aggregator: Running) -> bool:
     return aggregator.host.machine.fence.held
 
 
-def test_i05_a_copy_of_a_state_that_is_on_the_air_stops(broker_url: str, tmp_path: Path) -> None:
-    fleet = federation(tmp_path, broker_url)
+def test_i05_a_copy_of_a_state_that_is_on_the_air_stops(fleet: Federation, tmp_path: Path) -> None:
     first = fleet.aggregator(rounds=ENDLESS)
     fleet.agent("dev-a")
     eventually(lambda: first.host.machine.version >= 2)
@@ -48,14 +52,13 @@ def test_i05_a_copy_of_a_state_that_is_on_the_air_stops(broker_url: str, tmp_pat
     assert [r.round for r in records] == list(range(1, len(records) + 1))
 
 
-def test_i05_an_older_aggregator_ends_with_exit_code_1_whenever_it_is_started(broker_url: str, tmp_path: Path) -> None:
-    fleet = federation(tmp_path, broker_url)
-    (tmp_path / "other").mkdir()
-    other = Federation(tmp_path / "other", broker_url, fleet.name)
-    older = fleet.write_aggregator(rounds=ENDLESS)
-    newer = other.aggregator(rounds=ENDLESS)
+def test_i05_an_older_aggregator_ends_with_exit_code_1_whenever_it_is_started(
+    fleet: Federation, tmp_path: Path
+) -> None:
+    newer = fleet.aggregator(rounds=ENDLESS)
     fleet.agent("dev-a")
     eventually(lambda: newer.host.machine.version)  # by then the broker has its claim
+    older = fleet.write_aggregator(rounds=ENDLESS, state_dir=str(tmp_path / "older"))
     command = [sys.executable, "-m", "edgefl_broker", "--config", str(older)]
     for _ in range(3):  # systemd would start it again and again
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -63,11 +66,9 @@ def test_i05_an_older_aggregator_ends_with_exit_code_1_whenever_it_is_started(br
         assert "error: this federation has another aggregator" in ended.stderr and "Traceback" not in ended.stderr
     eventually(lambda: held(newer))  # the others had its client id, and threw it out
     assert newer.error is None
-    other.close()
 
 
-def test_taking_over_ends_the_one_that_is_there(broker_url: str, tmp_path: Path) -> None:
-    fleet = federation(tmp_path, broker_url)
+def test_taking_over_ends_the_one_that_is_there(fleet: Federation, tmp_path: Path) -> None:
     first = fleet.aggregator(rounds=ENDLESS)
     eventually(lambda: held(first))
     path = fleet.write_aggregator(rounds=ENDLESS, state_dir=str(tmp_path / "new"))
@@ -77,8 +78,7 @@ def test_taking_over_ends_the_one_that_is_there(broker_url: str, tmp_path: Path)
     assert "another aggregator" in str(first.error)
 
 
-def test_after_a_clean_stop_another_run_may_follow(broker_url: str, tmp_path: Path) -> None:
-    fleet = federation(tmp_path, broker_url)
+def test_after_a_clean_stop_another_run_may_follow(fleet: Federation, tmp_path: Path) -> None:
     first = fleet.aggregator(rounds=ENDLESS)
     eventually(lambda: held(first))
     first.stop()

@@ -189,7 +189,7 @@ def test_who_is_not_asked_does_nothing(round):
 def test_round_before_manifest():
     session = make_session()
     feed(session, Connected())
-    assert give(session, make_round()) == []
+    assert give(session, make_round()) == [Subscribe((TOPICS.manifest,))]
     assert of(give(session, MANIFEST), Subscribe)
 
 

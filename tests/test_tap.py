@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -87,7 +88,7 @@ PASSED_ON = b"\x20\x03\x00\x00\x00" + PUBACK + PINGRESP + publish("f", qos=2)
 @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=12).map(sorted))
 def test_a_stream_means_the_same_however_it_is_cut(cuts):
     edges = [0, *cuts, len(STREAM)]
-    chunks = [STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    chunks = [STREAM[a:b] for a, b in pairwise(edges) if a < b]
     tap, wire, heard = tapped(*chunks)
     assert read_all(tap, wire) == PASSED_ON
     assert heard == HEARD
@@ -117,12 +118,17 @@ def test_i13_the_buffer_grows_only_for_what_has_come():
     assert len(heard) == 99 and len(tap._buffer) <= LARGEST_BUFFER
 
 
-@pytest.mark.parametrize(
-    "bytes_",
-    [b"\x32\xff\xff\xff\xff\x01", b"\x32\x04\x00\x09ab", b"\x32\x05\x00\x01t\x00\x01", b"\x30\x03\x00\x01\xff"],
-)
-def test_i15_malformed_packets_end_the_connection(bytes_):
-    tap, _, heard = tapped(bytes_)
+MALFORMED = {
+    "a length of five bytes": b"\x32\xff\xff\xff\xff\x01",
+    "a topic longer than the packet": b"\x32\x04\x00\x09ab",
+    "no properties": b"\x32\x05\x00\x01t\x00\x01",
+    "a topic that is no UTF-8": b"\x30\x03\x00\x01\xff",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_i15_malformed_packets_end_the_connection(name):
+    tap, _, heard = tapped(MALFORMED[name])
     with pytest.raises((ConnectionError, ValueError)):
         tap.fill()
     assert heard == []

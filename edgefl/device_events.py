@@ -97,11 +97,3 @@ class Pause:
     """Event: the owner says stop, with a reason; an empty one says go on."""
 
     reason: str
-
-
-@dataclass
-class Training:
-    """The session's note of what is being trained."""
-
-    round: Round
-    job: TrainJob

@@ -121,6 +121,7 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         error_feedback=codec == "f16" and rng.random() < 0.7,
         downlink=rng.choice(["raw32", "raw32", "f16"]),
         span=rng.choice([1, 1, 3]),
+        holdout=0.2,
     )
 
 
@@ -131,4 +132,5 @@ def _draw_config(rng: random.Random, devices: int) -> RoundConfig:
         goal=rng.choice([None, None, devices - 1]),
         fraction=rng.choice([1.0, 1.0, 1.0, 0.6]),
         expect=rng.choice([0, 0, devices]),
+        evaluate_every=rng.choice([None, None, 2, 3]),
     )

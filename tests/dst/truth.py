@@ -28,6 +28,7 @@ class Truth:
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self._manifest = schedule.manifest
+        self._config, self._examples = schedule.config, schedule.examples
         self._min_reports = max(1, schedule.config.min_reports)
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
 
@@ -35,6 +36,10 @@ class Truth:
     def round(self) -> int:
         """The one that is to be committed next."""
         return len(self.records) + 1
+
+    @property
+    def _evaluates(self) -> bool:
+        return self._config.mode_of(self.round) == "evaluate"
 
     def trained(self, device: str, round: int, version: int, blob: bytes) -> None:
         self._updates.setdefault((device, round, version), {})[blob] = None
@@ -61,10 +66,14 @@ class Truth:
         """I01 to I05: the record and the bytes are what an honest sum of one update a device gives."""
         require(record.round == self.round, "I05", "round %d committed in place of %d", record.round, self.round)
         require(record.reported == len(record.devices) == len(set(record.devices)), "I01", "%r", record)
+        held = sum(self._examples[device] for device in record.devices)
+        require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
         if params is None:
-            require((record.state, record.version) == ("abandoned", self.newest), "I04", "%r", record)
+            ends = "evaluated" if self._evaluates and record.reported >= self._min_reports else "abandoned"
+            require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
         else:
             require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
+            require(not self._evaluates, "I03", "round %d was to evaluate only", record.round)
             enough = record.state == "committed" and record.reported >= self._min_reports
             require(enough, "I04", "committed with %d of %d reports", record.reported, self._min_reports)
             self._check_aggregate(record, params_to_bytes(params))

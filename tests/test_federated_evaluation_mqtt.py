@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,21 +15,7 @@ from edgefl.holdout import held_out
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics
 
-NUMBERS = itertools.count(1)
 EVALUATE = {"devices": True, "holdout": 0.3, "every": 2}
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Callable[[str], Federation]]:
-    made: list[Federation] = []
-
-    def make(url: str, protocol: str = "5") -> Federation:
-        made.append(Federation(tmp_path, url, f"eval-{os.getpid()}-{next(NUMBERS)}", protocol))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def held_by(fleet: Federation, *devices: str) -> tuple[np.ndarray, np.ndarray]:

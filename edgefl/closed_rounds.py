@@ -68,5 +68,5 @@ class ClosedRounds:
         return self._rounds.get(number)
 
     def partial(self) -> dict[int, RoundIntake]:
-        """The intakes that hold parts, by their round, the oldest first."""
-        return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.buffered}
+        """The intakes with updates under way, by their round, the oldest first."""
+        return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.under_way}

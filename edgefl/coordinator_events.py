@@ -27,6 +27,7 @@ class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: an update that comes after its round is dropped, or folded into the open round with less weight; in
         asynchronous rounds always folded.
     late_rounds: how many rounds after its own an update is folded in, but into none that only evaluates.
+    updates_per_s: devices spread their reports so that no more come (None: as many as are measured to be taken).
     expect: the first round waits for so many devices, at most one deadline long.
     rounds, target_accuracy: when all is done.
     evaluate_every: of so many rounds the last only evaluates the model, on what the devices hold out.
@@ -41,6 +42,7 @@ class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["sync", "async"] = "sync"
     late: Literal["drop", "fold"] = "drop"
     late_rounds: Annotated[int, Meta(ge=1, le=MAX_LATE_ROUNDS)] = 3
+    updates_per_s: float | None = None
     expect: int = 0
     rounds: int | None = None
     target_accuracy: float | None = None
@@ -72,10 +74,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Event: loss and accuracy on the test set; None where there is none."""
+    """Event: loss and accuracy on the test set; None where there is none. `update_s`, if it is known: the processor's
+    time that each update of the round took."""
 
     loss: float | None = None
     accuracy: float | None = None
+    update_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
     each that reported takes: up and down without compression; 0 in a round that only evaluates. `devices` are those
     whose update is of this round, `folded` late updates of earlier rounds, by device and round; both are in `reported`.
+    `rejected` updates were none; `deferred` ones had to wait until the aggregator had room.
 
     `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
     those of the model that the round began with, on the `device_examples` that `devices` hold out: the mean of theirs,
@@ -42,6 +43,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_examples: int = 0
     device_accuracy: float | None = None
     device_loss: float | None = None
+    rejected: int = 0
+    deferred: int = 0
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
     folded: list[tuple[str, int]] = []
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it

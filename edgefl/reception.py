@@ -6,11 +6,11 @@ Part of RoundCoordinator, which says what is open and closes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from .closed_rounds import ClosedRound, ClosedRounds
 from .codecs import Codec
 from .errors import CodecError, ProtocolError
+from .presence import Presence
 from .protocol.envelope import Envelope
 from .protocol.machine import Note, Publish, Received
 from .protocol.messages import Missing, Mode, Receipt, UpdateHeader, encode
@@ -23,13 +23,16 @@ from .tally import Tally
 class Reception:
     """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
 
-    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, attempt: int) -> None:
+    def __init__(
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, attempt: int
+    ) -> None:
         self.closed = closed
         self.dropped: Counter[str] = Counter()
         self.late = 0
         self._topics = topics
         self._codec = codec
         self._strategy = strategy
+        self._presence = presence
         self._attempt = attempt
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
@@ -56,12 +59,14 @@ class Reception:
         tally.receive(device, len(event.payload))
         if device in own.counted:
             into = where.round if isinstance(own, Tally) else own.counted[device]
-            return [self._counted(where, into)] if envelope.part == envelope.parts - 1 else []
+            return [self._counted(where, into)] if envelope.part == 0 else []
+        self._presence.meet(device)
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
-        if blob is None:
-            return []
-        return self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        out: list[object] = []
+        if blob is not None:
+            out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        return [*out, *self.ask(tally, now)]
 
     def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
         """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
@@ -83,13 +88,12 @@ class Reception:
         intakes = [tally.intake, *self.closed.partial().values()]
         return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
-    def ask(self, tally: Tally, present: Callable[[str], bool], now: float) -> list[object]:
-        """Ask those who are present, and have been quiet for too long, for the parts that are missing."""
+    def ask(self, tally: Tally, now: float) -> list[object]:
+        """Requests for the parts that are due."""
         return [
-            Publish(self._topics.inbox(device), encode(Missing(round, parts[:512])))
+            Publish(self._topics.inbox(device), encode(Missing(round, parts)))
             for round, intake in {**self.closed.partial(), tally.round: tally.intake}.items()
-            for device, parts in intake.quiet(now)
-            if present(device)  # else they would pile up in its session
+            for device, parts in intake.ask(now, self._presence.is_present)
         ]
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
@@ -118,7 +122,7 @@ class Reception:
         if header.mode != mode:
             raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
         if mode == "train":
-            payload = blob[UpdateHeader.SIZE :]
+            payload = memoryview(blob)[UpdateHeader.SIZE :]
             self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 

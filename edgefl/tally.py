@@ -22,7 +22,7 @@ class Tally:
     the round closes when it is empty, or earlier at `goal` updates if there is such a number.
 
     `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
-    they count only where `any_round` does, in asynchronous rounds.
+    they count only where `any_round` does, in asynchronous rounds. `pace` is how it was announced: fields of Round.
     """
 
     round: int
@@ -34,6 +34,7 @@ class Tally:
     waiting: set[str]
     any_round: bool = False
     mode: Mode = "train"
+    pace: dict[str, Any] = field(default_factory=dict)
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     folded: dict[tuple[str, int], UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
@@ -92,6 +93,8 @@ class Tally:
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
             float32_bytes=4 * num_params * len(headers) if self.mode == "train" else 0,
+            rejected=len(self.rejected),
+            deferred=self.intake.deferred,
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),

@@ -27,7 +27,6 @@ from machines import (
     word_to,
 )
 
-from edgefl import round_intake
 from edgefl.coordinator_events import Evaluate, Evaluated
 from edgefl.errors import UsageError
 from edgefl.protocol.envelope import Kind, federation_hash
@@ -169,7 +168,7 @@ def test_i16_a_model_that_would_not_be_finite_is_not_committed():
 def test_i17_an_update_longer_than_the_codec_can_make_is_refused_at_its_first_part():
     coordinator = open_round("a")
     report(coordinator, "a", blob=make_update() + b"x")
-    assert coordinator.tally.intake._buffered == 0
+    assert coordinator.tally.intake._reserved == 0
     assert coordinator.dropped["a"] == 2
 
 
@@ -179,7 +178,7 @@ def test_i18_a_part_that_says_another_round_or_part_than_its_topic_is_dropped():
     feed(coordinator, Received(first.topic, second.payload), Received(TOPICS.update("a", 1, 7), second.payload))
     feed(coordinator, Received(TOPICS.update("a", 1, 0), update_parts("a", round=2)[0].payload))
     assert coordinator.dropped["a"] == 3
-    assert coordinator.tally.intake._buffered == 0
+    assert coordinator.tally.intake._reserved == 0
 
 
 def test_i18_identity_comes_from_the_topic():
@@ -227,25 +226,6 @@ def test_a_device_that_has_gone_is_not_asked_for_the_rest():
     assert feed(coordinator, Tick(), now=15.0) == []  # the broker would keep each request for it
     feed(coordinator, status("a"), now=16.0)
     assert word_to(feed(coordinator, Tick(), now=20.0), "a") == Missing(1, [0, 1, 2, *range(9, 16)])
-
-
-def test_i13_partial_updates_stay_within_their_budget_and_who_began_first_finishes(monkeypatch):
-    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)
-    coordinator = open_round("a", "b", "c")
-    intake, parts = coordinator.tally.intake, {device: update_parts(device, part_bytes=1024) for device in "abc"}
-    for number in range(3):
-        for device in "abc":
-            feed(coordinator, parts[device][number], parts[device][0])
-            assert intake._buffered <= 5000
-    assert coordinator.dropped.total() > 0
-    feed(coordinator, parts["a"][3])
-    out = [action for device in "bc" for action in report(coordinator, device)]
-    assert (commit_of(out).record.reported, intake._buffered) == (3, 0)
-
-
-def test_one_update_above_the_budget_is_still_taken(monkeypatch):
-    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 1000)
-    assert commit_of(report(open_round("a"), "a"))
 
 
 # Any bytes

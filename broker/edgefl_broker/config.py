@@ -68,6 +68,17 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     late_rounds: Annotated[
         int, Meta(ge=1, le=MAX_LATE_ROUNDS, description="Rounds after its own in which an update is folded in.")
     ] = 3
+    updates_per_s: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="Devices spread their reports so that no more come in a second; without it, as measured.",
+                examples=[100.0],
+            ),
+        ]
+        | None
+    ) = None
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0

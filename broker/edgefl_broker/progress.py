@@ -26,6 +26,8 @@ def summary(record: RoundRecord) -> str:
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
     late = f", {len(record.folded)} of them late" if record.folded else ""
     reported = f"{record.reported} reported{late}{who}"
+    reported += f", {record.rejected} rejected" if record.rejected else ""
+    reported += f", {record.deferred} had to wait" if record.deferred else ""
     return (
         f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {record.seconds:.1f} s"
     )
@@ -60,6 +62,8 @@ class LiveLine:
             left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
             text += f", {len(tally.counted)} reported, {len(tally.waiting)} to come, {tally.bytes_up / 1e6:.1f} MB"
             text += f", {left:.0f} s left"
+            if behind := tally.intake.waiting:
+                text += f", {behind} updates wait for room"
         self._status.update(text)
 
     def close(self) -> None:

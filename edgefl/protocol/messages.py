@@ -127,6 +127,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `cohort` lists the devices that are asked, or lets them draw; None asks all.
     `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
     `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
+    `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
+    sends before it is asked for the others.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -140,6 +142,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
     late_rounds: Annotated[int, Meta(ge=0, le=MAX_LATE_ROUNDS)] = 0
     mode: Mode = "train"
+    spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
 
     def asks(self, device: str) -> bool:
         if self.state != "open":

@@ -35,7 +35,7 @@ class Update:
     device: str
     num_examples: int
     codec: Codec
-    payload: bytes
+    payload: bytes | memoryview
     staleness: int = 0
 
 

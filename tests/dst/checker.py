@@ -51,7 +51,7 @@ class Checker:
         if host is not self._world.aggregator:
             return None
         machine = self._world.aggregator.machine
-        intake = machine.tally.intake._buffered if machine.tally else 0
+        intake = machine.tally.intake.buffered if machine.tally else 0
         counted = len(machine.tally.counted) if machine.tally else 0
         return Before(intake, counted, dict(machine.presence.statuses))
 
@@ -72,9 +72,9 @@ class Checker:
                 sums = machine.strategy._accumulator
                 require(sums.count == len(tally.counted), "I01", "%d updates of %r", sums.count, sorted(tally.counted))
             most = len(schedule.devices) * tally.intake._max_total
-            require(tally.intake._buffered <= most, "I13", "%d bytes of parts", tally.intake._buffered)
+            require(tally.intake.buffered <= most, "I13", "%d bytes of parts", tally.intake.buffered)
         if damaged and machine.tally is not None:
-            same = (machine.tally.intake._buffered, len(machine.tally.counted)) == (before.buffered, before.counted)
+            same = (machine.tally.intake.buffered, len(machine.tally.counted)) == (before.buffered, before.counted)
             require(same, "I16", "a damaged part was taken in")
         if isinstance(event, Received) and event.topic.endswith("/status") and event.payload:
             self._will(host, event, before)

@@ -1,4 +1,4 @@
-"""kill -9 of aggregator, agents and mosquitto, and bad links, while rounds run. For minutes: `make soak-kill soak-link`."""
+"""Processes killed with -9, and bad links, while rounds run. For minutes: `make soak-kill soak-link`."""
 
 from __future__ import annotations
 

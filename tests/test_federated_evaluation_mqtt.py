@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +30,9 @@ def held_by(fleet: Federation, *devices: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_devices_report_what_one_evaluation_of_all_that_they_hold_out_says(
-    wire: tuple[str, str], federation: Callable[..., Federation]
+    wire: tuple[str, str], federation: Callable[..., Federation], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     fleet = federation(*wire)
     aggregator = fleet.aggregator(evaluate=EVALUATE, rounds={"rounds": 2, "deadline_s": 10.0, "min_reports": 2})
     for device in ("dev-a", "dev-b"):
@@ -45,6 +47,8 @@ def test_devices_report_what_one_evaluation_of_all_that_they_hold_out_says(
     assert evaluated.device_loss == pytest.approx(whole.loss, rel=1e-6)
     assert evaluated.device_accuracy == pytest.approx(whole.accuracy, rel=1e-6)
     assert evaluated.bytes_up < 400, "two headers in two envelopes"
+    line = next(message for message in caplog.messages if message.startswith("round 2 evaluated: 2 reported"))
+    assert f"device accuracy {whole.accuracy:.4f}, device loss {whole.loss:.4g}" in line
 
 
 def test_i11_a_round_that_only_evaluates_outlives_both_sides(

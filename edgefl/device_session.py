@@ -225,7 +225,7 @@ class DeviceSession:
             check_frames(round, manifest)
         except ProtocolError as error:
             return [Note("error", str(error)), *self._stop_work(), *self._show()]
-        if not self.status.gave_up(round):
+        if round.state == "open" and not self.status.gave_up(round):  # when all is done, why stays to be read
             self.status.recover()
         asked = round.asks(self.device)
         if work is not None and goes_on(work, self._saved, round, asked):

@@ -241,6 +241,13 @@ def test_failed_training_is_shown_and_the_next_round_is_tried():
     assert last(out, Status, STATUS) == Status("training", 7, 5)
 
 
+def test_why_a_device_failed_stays_to_be_read_when_all_rounds_are_done():
+    session, job = training()
+    feed(session, Failed(job, "no data"))
+    assert not of(give(session, make_round(2, 0, state="done")), Publish)
+    assert last(give(session, make_round(3, 0)), Status, STATUS).state == "training"
+
+
 def test_missing_parts_are_sent_and_only_those():
     session, out = reporting()
     feed(session, *(Sent(p.token, True) for p in updates(out)))

@@ -308,20 +308,22 @@ def test_i10_a_broker_that_forgot_everything_is_healed(federation: Callable[...,
         eventually(lambda: len(aggregator.host.history.rounds) >= before + 5)
 
 
-def test_a_device_that_cannot_train_says_why_and_others_go_on(
-    embedded: object, federation: Callable[..., Federation]
+def test_a_device_that_cannot_train_says_so_and_others_go_on(
+    embedded: object, federation: Callable[..., Federation], caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet = federation(embedded.url)  # type: ignore[attr-defined]
     x, _ = blobs(30, seed=2)
     np.savez(fleet.folder / "bad.npz", x=x, y=np.full(30, 7))
     aggregator = fleet.aggregator(rounds={"rounds": 1, "deadline_s": 8.0, "min_reports": 1, "expect": 2})
-    shown, show = [], aggregator.host.machine.presence.show
-    aggregator.host.machine.presence.show = lambda *status: shown.append(status) or show(*status)
     fleet.agent("dev-a")
     fleet.agent("dev-bad", f"npz:{fleet.folder}/bad.npz")
     assert aggregator.join()
     assert aggregator.host.history.rounds[0].devices == ["dev-a"]
-    assert any(s.state == "paused" and "7" in s.reason for device, s in shown if device == "dev-bad")
+    status = aggregator.host.machine.presence.statuses["dev-bad"]
+    assert (status.state, status.reason) == (
+        "paused", "its data can't be used: the log on the device says why"
+    )  # fmt: skip
+    assert "label 7 of sample 0 is out of range" in caplog.text
 
 
 def test_i09_an_agent_whose_disk_fails_is_not_waited_for(

@@ -123,7 +123,7 @@ def check_end(folder: Path, code: int, fault: str) -> None:
     assert code in (0, 1)
     assert (code == 1) == ("error: " in said), said
     if code == 1:
-        assert "can't be written" in said or "can't open" in said or "can't save" in said or "can't use" in said, said
+        assert "can't be kept" in said or "can't open" in said or "can't save" in said or "can't use" in said, said
         assert "check" in said
 
 

@@ -30,7 +30,7 @@ from edgefl.history import read_records
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"]
-SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 9  # one of so many calls
+SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 15  # one of so many calls
 
 
 def require_strace() -> str:

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT 
 
 @dataclass(frozen=True)
 class State:
-    """Where to go on: `start` counts this process, `run` names the federation's one history."""
+    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history."""
 
     run: str
     start: int
@@ -68,7 +68,6 @@ class AggregatorStore:
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
-            self._set_meta("start", str(start))
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params)
             round = self._last_round(known) + 1
@@ -84,6 +83,11 @@ class AggregatorStore:
         log.error("%s has lost the rounds from %d to %d: is the disk failing?", self._path, last + 1, known.round)
         self._set_meta("lost", str(known.round))
         return known.round
+
+    @durable
+    def save_attempt(self, attempt: int) -> None:
+        """This process goes on the air: no later start has its number."""
+        self._set_meta("start", str(attempt))
 
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:

@@ -370,6 +370,19 @@ def test_backoff_is_full_jitter_up_to_its_cap():
     assert max(backoff.next() for _ in range(50)) > 300.0
 
 
+def test_a_calm_link_takes_its_time_but_never_more_than_the_cap():
+    rng, firsts = random.Random(7), {20.0: [], 1e6: []}
+    for calm_s, draws in firsts.items():
+        for _ in range(100):
+            backoff = Backoff(rng, 60.0)
+            backoff.calm_s = calm_s
+            draws.append(backoff.next())
+    assert 19.0 < max(firsts[20.0]) <= 20.0
+    assert 57.0 < max(firsts[1e6]) <= 60.0
+    backoff.calm_s = 20.0
+    assert max(backoff.next() for _ in range(50)) > 40.0  # it goes on growing
+
+
 def test_outage_reports_at_once_and_then_once_a_minute():
     outage, reports = Outage(60.0), {}
     for now in range(1000, 1200):

@@ -129,7 +129,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
     `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
     `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
-    sends before it is asked for the others.
+    sends before it is asked for the others. `back_s`: a device that has nothing to report, and loses its connection,
+    comes back at a random moment of so many seconds; one that gave the round up waits for such a moment after it.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -145,6 +146,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode = "train"
     spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
+    back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
     def asks(self, device: str) -> bool:
         if self.state != "open":

@@ -19,13 +19,14 @@ class Backoff:
 
     def __init__(self, rng: random.Random, cap_s: float, base_s: float = 1.0) -> None:
         self._rng = rng
+        self.calm_s = 0.0  # there is no hurry: the interval is at least so wide
         self._cap_s = cap_s
         self._base_s = min(base_s, cap_s)
         self._ceiling_s = self._base_s
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""
-        delay = self._rng.uniform(0.0, self._ceiling_s)
+        delay = self._rng.uniform(0.0, min(self._cap_s, max(self._ceiling_s, self.calm_s)))
         self._ceiling_s = min(self._cap_s, 2.0 * self._ceiling_s)
         return delay
 

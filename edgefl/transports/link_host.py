@@ -177,7 +177,7 @@ class LinkHost:
             self._sent[token] = message.token
 
     def _complain(self, error: TransportError) -> None:
-        """In the log, but once an outage: a coordinator goes through its rounds without a broker, too."""
+        """In the log, but once an outage."""
         if self._online or not self._dropping:
             self.log.warning("%s", error)
         self._dropping = not self._online

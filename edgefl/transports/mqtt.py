@@ -125,6 +125,10 @@ class MqttLink:
         """The will of the next connection; the present one keeps its own."""
         self._will = (topic, payload)
 
+    def calm(self, seconds: float) -> None:
+        """After a lost connection it is early enough to be back by then: a fleet then comes back more gently."""
+        self._backoff.calm_s = seconds
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Queue a QoS 1 message and return its token; a `Published` with that token always follows.
 

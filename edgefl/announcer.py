@@ -41,7 +41,7 @@ class Announcer:
 
     def everything(self) -> list[object]:
         """Subscriptions, manifest and model; the round follows, if one is open."""
-        out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
+        out: list[object] = [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
         out.append(self.publish_manifest())
         return out + self._retained.publish(self.downlink.steps)
 

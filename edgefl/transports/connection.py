@@ -164,10 +164,10 @@ class Connection:
         """The tokens still in flight, oldest first."""
         return list(self._tokens.values())
 
-    def subscribe(self, filters: list[str]) -> None:
+    def subscribe(self, filters: list[str], qos: int) -> None:
         for first in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
             some = filters[first : first + FILTERS_PER_SUBSCRIBE]
-            _, mid = self._client.subscribe([(name, 1) for name in some])
+            _, mid = self._client.subscribe([(name, qos) for name in some])
             if mid is not None:
                 self._filters[mid] = some
 

@@ -150,7 +150,7 @@ class LinkHost:
             case Publish():
                 self._backlog.append(action)
             case Subscribe():
-                self.link.subscribe(list(action.topics))
+                self.link.subscribe(list(action.topics), action.qos)
             case Unsubscribe():
                 self.link.unsubscribe(list(action.topics))
             case Note():

@@ -151,9 +151,9 @@ class MqttLink:
             self._wake()
         return token
 
-    def subscribe(self, topics: list[str]) -> None:
-        """Subscribe with QoS 1. Without a connection this does nothing: subscribe at every `Up`."""
-        self._wish(lambda connection: connection.subscribe(topics))
+    def subscribe(self, topics: list[str], qos: int = 1) -> None:
+        """Without a connection this does nothing: subscribe at every `Up`."""
+        self._wish(lambda connection: connection.subscribe(topics, qos))
 
     def unsubscribe(self, topics: list[str]) -> None:
         self._wish(lambda connection: connection.unsubscribe(topics))

@@ -112,7 +112,7 @@ class Checker:
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
         if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
-            there = host.name in aggregator.machine.tally.counted
+            there = host.name in set(aggregator.machine.tally.counted)
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
     # Aggregator
@@ -147,7 +147,7 @@ class Checker:
             return
         device = self._topics.device_of(action.topic)
         require(receipt.outcome == "counted", "I06", "%s: %s", device, receipt.reason)
-        counted = machine.tally is not None and device in machine.tally.counted
+        counted = machine.tally is not None and device in set(machine.tally.counted)
         require(counted, "I06", "receipt for %s, who is not counted", device)
 
     # Devices
@@ -178,8 +178,9 @@ class Checker:
             self.truth.trained(host.name, job.round.round, job.round.version, blob)
 
     def saves(self, host: DeviceHost, outbox: Outbox) -> None:
+        """I06, within a run: which of two runs is the newer one a device can't know, if a broker goes back to one."""
         saved = host.disk.truth.outbox
-        replaced = saved is not None and self.truth.may_count(saved)
+        replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(saved)
         require(not replaced, "I06", "%s overwrites its update", host.name)
 
     def drops(self, host: DeviceHost, applied: bool) -> None:

@@ -92,7 +92,7 @@ class Schedule:
             slow=rng.choice([0.0, 0.05, 0.2]),
             faults=tuple(rng.sample(FAULTS, rng.randint(0, len(FAULTS)))),
             fault_every_s=rng.choice([4.0, 8.0, 15.0]),
-            heal_at=rng.uniform(60.0, 240.0),
+            heal_at=rng.uniform(60.0, 480.0),
         )
 
     def weather(self, rng: random.Random) -> Weather:

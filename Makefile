@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench soak sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint bench soak soak-kill soak-link sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -58,8 +58,9 @@ RUNNABLE := baseline
 endif
 KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c) src/kernels/dispatch.c
+CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/products
+sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs
 	@set -e; for isa in $(RUNNABLE); do for check in $^; do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
@@ -68,6 +69,9 @@ $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 
 $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< src/kernels/dispatch.c src/error.c $(KERNELS) -lm -o $@
+
+$(CHECKS)/codecs: tests/sanitize/codecs.c $(KERNELS) $(SOURCES) Makefile
+	$(CC) $(SANITIZE) $(DISPATCH) $< $(CODECS) $(KERNELS) -lm -o $@
 
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
@@ -86,14 +90,20 @@ fuzz: $(VENV)/dev.stamp
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/fuzz/lib \
 		$(PY) tests/fuzz/codecs.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
-# ---- aarch64: the same two programs on a Pi's instruction set, cross-compiled and emulated
+# ---- soak: real processes, mosquitto among them, that are killed for minutes; and a bad link between them
+SOAK_SEED := 1
+soak-kill soak-link: soak-%: $(VENV)/dev.stamp
+	PYTHONPATH=tests $(PY) tests/soak_faults.py $* --seed $(SOAK_SEED)
+
+# ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 ARM := aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -Isrc -DEFL_ISA=baseline -static
 aarch64: $(SOURCES)
 	@mkdir -p build/aarch64
 	$(ARM) tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o build/aarch64/main
 	$(ARM) tests/sanitize/products.c src/kernels/dispatch.c src/error.c src/kernels/kernels.c -lm -o build/aarch64/products
-	@set -e; for check in main products; do qemu-aarch64-static build/aarch64/$$check; done
+	$(ARM) tests/sanitize/codecs.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/codecs
+	@set -e; for check in main products codecs; do qemu-aarch64-static build/aarch64/$$check; done
 
 clean:
 	rm -rf $(VENV) build dist edgefl-run edgefl/_core.*.so edgefl_toolkit.egg-info

@@ -43,7 +43,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "downlink_codec": "ecq",
         "downlink_options": {"step": 32.0, "exact": "none"},
     },
+    "ecq-tcq": {"codec": "ecq-tcq", "codec_options": {"step": 1.3}},
+    "ecq-dither": {"codec": "ecq-dither", "codec_options": {"step": 2.2}},
+    "qsgd": {"codec": "qsgd", "codec_options": {"bits": 4}},
+    "topk": {"codec": "topk", "codec_options": {"fraction": 0.005}},
+    "sign": {"codec": "sign"},
 }
+MAIN = ["fp32", "ecq", "ecq-sparse"]
 
 
 def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
@@ -90,13 +96,17 @@ def main() -> int:
     parser.add_argument("--data", default=f"mnist:{os.environ.get('EDGEFL_SHARED', '.')}/data/mnist", metavar="SPEC")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["2nn"])
     parser.add_argument("--partitions", nargs="+", choices=PARTITIONS, default=list(PARTITIONS))
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=MAIN)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="5 for what is published")
     parser.add_argument("--runs", type=Path, default=Path("build/curves"), metavar="FOLDER")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--figure", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    folder = options.data.removeprefix("mnist:")
+    if options.data.startswith("mnist:") and not Path(folder).is_dir():
+        print(f"curves: skipped, no MNIST in {folder}: give --data mnist:DIR")
+        return 0
     options.runs.mkdir(parents=True, exist_ok=True)
     settings = ["fp32", *(name for name in options.settings if name != "fp32")]
     found: curves_plot.Found = {

@@ -92,6 +92,10 @@ class Accumulator:
             raise CodecError("update would overflow the sum: clip the updates (clip_norm) or lower the weights")
         return self._bound + bound
 
+    def dilute(self, weight: int) -> None:
+        """Add `weight` times a delta of zeros, to the update that was added last."""
+        self.weight += weight
+
     def merge(self, other: Accumulator) -> None:
         """Add the partial sum of another accumulator of the same model."""
         if other.acc.size != self.acc.size:

@@ -66,27 +66,20 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     """A federated run on this machine, in memory or over MQTT."""
     add = parser.add_argument
     add("--model", required=True, metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-200-10")
-    add(
-        "--data",
-        required=True,
-        metavar="SPEC",
-        help="digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE",
-    )
+    kinds = "digits, mnist:DIR, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE"
+    add("--data", required=True, metavar="SPEC", help=kinds)
     add("--devices", type=_at_least(1), default=100, metavar="N")
     add("--rounds", type=_at_least(1), default=20, metavar="R")
     add("--fraction", type=float, default=1.0, metavar="C", help="share of the devices that a round asks")
+    add("--mode", default="sync", metavar="M", help="sync or async; options as M:key=value,..., as in [rounds]")
     add("--partition", default="iid", metavar="P", help="iid, shards:K, dirichlet:A, natural, unbalanced:S")
     add("--epochs", type=_at_least(1), default=1, metavar="E")
     add("--batch-size", type=_batch_size, default=10, metavar="B", help="a number, or inf: all examples in one")
     add("--lr", type=float, default=0.1, metavar="L")
     add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
     add("--codec", default="raw32", metavar="K", help=f"{', '.join(CODECS)}; options as NAME:key=value,...")
-    add(
-        "--downlink-codec",
-        default="raw32",
-        metavar="K",
-        help="of models: raw32, planes whole, others as differences",
-    )
+    models = "of models: raw32, planes whole, others as differences"
+    add("--downlink-codec", default="raw32", metavar="K", help=models)
     add("--span", type=int, default=1, metavar="N", help="rounds whose models differ from one: about 1 / fraction")
     add("--error-feedback", default="auto", choices=FEEDBACK, help="devices add what the codec took to the next update")
     add("--faults", default="", metavar="SPEC", help="dropout:P[:seconds],straggler:P[:factor] (memory transport)")
@@ -185,13 +178,14 @@ def _in_memory(options: argparse.Namespace, model: Any, dataset: Any, show: Call
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
     downlink, downlink_options = name_and_options(options.downlink_codec)
+    mode, round_options = name_and_options(options.mode)
     return simulate(
         model, dataset, devices=options.devices, rounds=options.rounds, fraction=options.fraction,
         partition=options.partition, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
         strategy=strategy, strategy_options=strategy_options, codec=codec, codec_options=codec_options,
         error_feedback=FEEDBACK[options.error_feedback], downlink_codec=downlink, downlink_options=downlink_options,
-        span=options.span,
-        faults=options.faults, deadline_s=options.deadline, min_reports=options.min_reports,
+        span=options.span, round_options={"mode": mode, **round_options}, faults=options.faults,
+        deadline_s=options.deadline, min_reports=options.min_reports,
         target_accuracy=options.target_accuracy, workers=options.workers, seed=options.seed,
         train_options={"optimizer": options.optimizer},
         on_round=lambda record: show(line(record)), note=_log_note,
@@ -229,13 +223,15 @@ def _settings(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     strategy, strategy_options = name_and_options(options.strategy)
     codec, codec_options = name_and_options(options.codec)
     downlink, downlink_options = name_and_options(options.downlink_codec)
+    mode, round_options = name_and_options(options.mode)
     return {
         "loss": options.loss,
         "freeze": options.freeze,
         "dims": dict(options.dim),
         "rounds": {
             "rounds": options.rounds, "deadline_s": options.deadline, "min_reports": options.min_reports,
-            "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy,
+            "fraction": options.fraction, "expect": devices, "target_accuracy": options.target_accuracy, "mode": mode,
+            **round_options,
         },
         "train": {
             "optimizer": options.optimizer, "epochs": options.epochs, "lr": options.lr,

@@ -12,25 +12,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .device_events import (
-    CancelTraining,
-    Failed,
-    Outbox,
-    Pause,
-    StartTraining,
-    Trained,
-    Training,
-    TrainJob,
-)
+from .device_events import CancelTraining, Failed, Outbox, Pause, StartTraining, Trained, Training, TrainJob
 from .device_status import DeviceStatus
+from .device_terms import Terms
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch, check_frames
-from .protocol.envelope import Kind, federation_hash
 from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
-from .protocol.parts import Splitter, fitting_part_bytes
 from .protocol.topics import ModelTopic, Topics, check_device_id
-from .saved_update import SavedUpdate
+from .saved_update import SavedUpdate, is_late
 from .update_report import UpdateReport
 
 
@@ -51,7 +41,7 @@ class DeviceSession:
         self.device = check_device_id(device)
         self.topics = Topics(federation)
         self.federation = federation
-        self.manifest: Manifest | None = None
+        self.terms: Terms | None = None
         self.round: Round | None = None
         self.work: ModelFetch | Training | UpdateReport | None = None
         self.online = self._stopped = False
@@ -158,23 +148,15 @@ class DeviceSession:
     def _on_manifest(self, manifest: Manifest, now: float) -> list[object]:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
-        if self.manifest is not None and manifest.id == self.manifest.id:
+        if self.terms is not None and manifest.id == self.terms.manifest.id:
             return [self.status.again()] if self.online else []
         try:
-            if 4 * manifest.plan.num_params > self._max_model_bytes:
-                raise ProtocolError(
-                    f"its model takes {4 * manifest.plan.num_params} bytes, {self._max_model_bytes} are allowed here: "
-                    "raise max_model_bytes if this device can take it"
-                )
-            codec = manifest.make_codec()
-            manifest.make_downlink()
+            self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
-            self.manifest = None
+            self.terms = None
             self.status.refuse(f"manifest refused: {error}")
             return [Note("error", self.status.trouble), *self._stop_work(), *self._show()]
-        self.manifest, self._codec = manifest, codec
         self.status.start_over()
-        self._hash = federation_hash(self.federation, manifest.run, manifest.plan.hash)
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
 
@@ -198,30 +180,34 @@ class DeviceSession:
 
     def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
         report = self.work
-        if not isinstance(report, UpdateReport) or message.round != report.round.round:
+        if not isinstance(report, UpdateReport) or message.round != report.number:
             return []
         if isinstance(message, Missing):
             return report.on_missing(message.parts, now) if self.online else []
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
-            return [Note("info", f"round {message.round}: update counted"), *self._counted(report)]
+            where = f"counted in round {message.folded}: it was late" if message.folded else "counted"
+            return [Note("info", f"round {message.round}: update {where}"), *self._counted(report, now)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
         return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
 
-    def _counted(self, report: UpdateReport) -> list[object]:
-        assert self.manifest is not None
+    def _counted(self, report: UpdateReport, now: float) -> list[object]:
+        assert self.terms is not None
         report.counted = True
         self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
-        return self._saved.mark_counted(report.round.attempt, durable=self.manifest.error_feedback)
+        if report.number == report.round.round:
+            return self._saved.mark_counted(report.round.attempt, durable=self.terms.manifest.error_feedback)
+        return [*self._saved.fold(), *self._consider(now)]
 
     # The round
 
     def _consider(self, now: float) -> list[object]:
         """Compare the round that is open with what is being done, and do what it asks."""
-        round, manifest, work = self.round, self.manifest, self.work
-        if round is None or manifest is None:
+        round, terms, work = self.round, self.terms, self.work
+        if round is None or terms is None:
             return []
+        manifest = terms.manifest
         if round.manifest != manifest.id:
             return [*self._stop_work(), *self._show()]
         try:
@@ -231,21 +217,39 @@ class DeviceSession:
         if not self.status.gave_up(round):
             self.status.recover()
         asked = round.asks(self.device)
-        if work is not None and asked and _same_work(work, round):
-            again = isinstance(work, UpdateReport) and work.round.attempt != round.attempt
-            work.round = round
-            if again:
-                return self._report(now)
-            return [*(work.probe(now) if isinstance(work, UpdateReport) and self.online else []), *self._show()]
+        if work is not None and self._goes_on(work, round, asked):
+            return self._go_on(work, round, now)
         out = [*self._stop_work(), *self._saved.settle(round)]
-        if not asked or self.status.paused or self.status.gave_up(round):
+        reports = self._saved.serves(round) or self._saved.late(round)
+        if self.status.paused or self.status.gave_up(round) or not (asked or self._saved.late(round)):
             return [*out, *self._show()]
-        if self._saved.serves(round):
+        if reports:
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
-        self.work = ModelFetch(self.topics, manifest, self._hash, round, self._held, now)
+        self.work = ModelFetch(self.topics, manifest, terms.hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
+
+    def _goes_on(self, work: ModelFetch | Training | UpdateReport, round: Round, asked: bool) -> bool:
+        """Whether `round`, announced again or the next one, wants what is being done."""
+        if isinstance(work, UpdateReport):
+            return self._saved.late(round) or (asked and self._saved.serves(round))
+        if isinstance(work, Training) and is_late(work.round.round, round):
+            return True
+        same = asked and (work.round.round, work.round.version) == (round.round, round.version)
+        return same and (isinstance(work, Training) or work.round.frames == round.frames)
+
+    def _go_on(self, work: ModelFetch | Training | UpdateReport, round: Round, now: float) -> list[object]:
+        if isinstance(work, UpdateReport):
+            abandoned = work.counted and work.number != round.round
+            last, work.round = work.round, round
+            if abandoned or last.attempt != round.attempt:
+                return self._report(now)
+            told_anew = self.online and last.round == round.round  # the next round tells nothing of what was lost
+            return [*(work.probe(now) if told_anew else []), *self._show()]
+        if work.round.round == round.round:
+            work.round = round
+        return self._show()
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
         self.work = None
@@ -261,9 +265,9 @@ class DeviceSession:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()
 
     def _train(self) -> list[object]:
-        assert self.manifest is not None and self.round is not None
+        assert self.terms is not None and self.round is not None
         params = self._held[self.round.frames[-1].digest]
-        job = TrainJob(self.manifest, self.round, params, self._bytes_down)
+        job = TrainJob(self.terms.manifest, self.round, params, self._bytes_down)
         self.work = Training(self.round, job)
         return [*self._show(), StartTraining(job)]
 
@@ -277,24 +281,15 @@ class DeviceSession:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
         self._give_up(self.work.round, event.reason, now)
-        return [Note("error", f"round {event.job.round.round}: {event.reason}"), *self._show()]
+        note = Note("error", f"round {event.job.round.round}: {event.reason}")
+        return [note, *self._consider(now)]
 
     def _report(self, now: float) -> list[object]:
-        saved = self._saved.outbox
-        assert self.manifest is not None and self.round is not None and saved is not None
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(saved.blob), self._link.max_packet_bytes)
-        splitter = Splitter(
-            saved.blob, part_bytes, kind=Kind.UPDATE, codec=self._codec.wire_id,
-            federation=self._hash, round=self.round.round, version=self.round.version,
-        )  # fmt: skip
-        self.work = UpdateReport(self.topics, self.device, self.round, splitter, self._rng)
+        terms, round, saved = self.terms, self.round, self._saved.outbox
+        assert terms is not None and round is not None and saved is not None
+        splitter = terms.split(saved, self._link.max_packet_bytes)
+        self.work = UpdateReport(self.topics, self.device, round, saved.round, splitter, self._rng)
         out: list[object] = []
-        if saved.counted != self.round.attempt:  # the aggregator has forgotten that it counted it
-            out = self._saved.mark_counted(0, durable=self.manifest.error_feedback)
+        if saved.counted != round.attempt:  # the aggregator has forgotten that it counted it
+            out = self._saved.mark_counted(0, durable=terms.manifest.error_feedback)
         return [*out, *(self.work.send(now) if self.online else []), *self._show()]
-
-
-def _same_work(work: ModelFetch | Training | UpdateReport, round: Round) -> bool:
-    """Whether `round`, announced again, wants what is being done; an aggregator that restarts has other frames."""
-    same = (work.round.round, work.round.version) == (round.round, round.version)
-    return same and not (isinstance(work, ModelFetch) and work.round.frames != round.frames)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from . import codecs, strategies
+from .coordinator_events import RoundConfig
 from .errors import UsageError
 from .plan import Plan
 from .protocol.messages import Manifest, TrainConfig
@@ -71,6 +72,14 @@ def train_config(**settings: Any) -> TrainConfig:
         return msgspec.convert(settings, TrainConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"training settings: {error}") from None
+
+
+def round_config(**settings: Any) -> RoundConfig:
+    """RoundConfig of `settings`, checked; UsageError names the one that is off."""
+    try:
+        return msgspec.convert(settings, RoundConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"round settings: {error}") from None
 
 
 def derived_seed(*parts: object) -> int:

@@ -16,8 +16,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression. `accuracy` and `loss` are the new model's on the test
-    set, if there is one.
+    each that reported takes: up and down without compression. `devices` are those whose update is of this round,
+    `folded` late updates of earlier rounds, by device and round; both are in `reported`. `accuracy` and `loss` are the
+    new model's on the test set, if there is one.
     """
 
     round: int
@@ -34,6 +35,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss: float | None = None
     float32_bytes: int = 0
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
+    folded: list[tuple[str, int]] = []
+    cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:

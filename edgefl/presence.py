@@ -1,9 +1,18 @@
-"""Presence: which devices are there, by their retained status. No I/O. Part of RoundCoordinator."""
+"""Presence: which devices are there, by their retained status. No I/O. Part of RoundCoordinator.
+
+A device that dies while the MQTT broker is down leaves no will: its status says "ready" for ever. So one that was
+waited for until the deadline of `SILENT_ROUNDS` rounds and sent nothing is *silent*: still asked, but no longer waited
+for, until it shows itself, by a status that it did not have or by a part of an update.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from .protocol.messages import Status
 
+SILENT_ROUNDS = 2
 ASK_AGAIN_S = 30.0  # before asking who is there, while too few are
 
 
@@ -14,12 +23,15 @@ class Presence:
         self.statuses: dict[str, Status] = {}
         self.ask_at: float | None = None
         self._present: set[str] = set()
+        self._unheard: set[str] = set()  # since the open round began
+        self._silent_rounds: Counter[str] = Counter()
 
     def show(self, device: str, status: Status) -> bool:
-        """Take a status; False if it is a late will of a session that has been replaced."""
+        """Take a status; False if it is no news, or a late will of a session that has been replaced."""
         known = self.statuses.get(device)
-        if known is not None and status.state == "lost" and status.boot < known.boot:
+        if known == status or (known is not None and status.state == "lost" and status.boot < known.boot):
             return False
+        self.hear(device)
         self.statuses[device] = status
         (self._present.add if status.present else self._present.discard)(device)
         return True
@@ -27,6 +39,7 @@ class Presence:
     def forget(self, device: str) -> None:
         """Its retained status has been cleared."""
         self.statuses.pop(device, None)
+        self.hear(device)
         self._present.discard(device)
 
     def ask_again(self, now: float) -> bool:
@@ -48,3 +61,17 @@ class Presence:
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
         return sorted(self._present)
+
+    def hear(self, device: str) -> None:
+        """The device has shown itself."""
+        self._unheard.discard(device)
+        self._silent_rounds.pop(device, None)
+
+    def worth_waiting(self, asked: Iterable[str]) -> set[str]:
+        """Those of `asked` who are not silent; what is heard counts anew, for the round that begins."""
+        self._unheard = set(asked)
+        return {device for device in self._unheard if self._silent_rounds.get(device, 0) < SILENT_ROUNDS}
+
+    def count_silence(self, waiting: set[str]) -> None:
+        """A round had to wait for these until its deadline."""
+        self._silent_rounds.update(self._unheard & waiting)

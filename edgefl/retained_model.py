@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .downlink import Step
 from .protocol.envelope import Kind
 from .protocol.machine import Publish
-from .protocol.messages import Manifest
+from .protocol.messages import MAX_FRAMES, Manifest
 from .protocol.parts import Splitter
 from .protocol.topics import Topics
 
@@ -25,9 +25,20 @@ class RetainedModel:
         """Put every part on the broker."""
         return [Publish(topic, splitter.part(i), retain=True) for topic, splitter, i in self._parts(steps)]
 
-    def clear(self, steps: list[Step]) -> list[object]:
+    def clear(self, steps: list[Step]) -> list[Publish]:
         """Take every part off the broker."""
         return [Publish(topic, b"", retain=True) for topic, _, _ in self._parts(steps)]
+
+    def clear_before(self, version: int, longest: int) -> list[Publish]:
+        """Take off the broker what may lie there of MAX_FRAMES versions before this one, and of deltas that lead to it:
+        payloads of `longest` bytes at most."""
+        before = range(max(0, version - MAX_FRAMES), version)
+        forms = [(self._topics.model, before)]
+        if self._delta is not None:
+            forms.append((self._topics.delta, range(before.start, version + 1)))
+        parts = range(-(-longest // self._part_bytes))
+        topics = [topic(v, part) for topic, versions in forms for v in versions for part in parts]
+        return [Publish(topic, b"", retain=True) for topic in topics]
 
     def _parts(self, steps: list[Step]) -> Iterator[tuple[str, Splitter, int]]:
         for step in steps:

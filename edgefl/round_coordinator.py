@@ -11,36 +11,24 @@ the host has made that commit durable; what is not of this round, model and plan
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
+from . import cohort
+from .announcer import Announcer
+from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
-from .downlink import Downlink, Step
-from .errors import CodecError, ProtocolError, UsageError
+from .errors import ProtocolError
 from .history import RoundRecord
 from .presence import Presence
-from .protocol.envelope import Envelope, federation_hash
-from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick
-from .protocol.messages import (
-    MAX_COHORT,
-    RETAINED_LIMIT,
-    Manifest,
-    Missing,
-    Receipt,
-    Round,
-    Status,
-    UpdateHeader,
-    decode,
-    encode,
-)
-from .protocol.parts import fitting_part_bytes
-from .protocol.topics import Topics
-from .retained_model import RetainedModel
+from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
+from .protocol.messages import Manifest, Round, Status, decode, encode
+from .reception import Reception
 from .round_intake import RoundIntake
-from .strategies import Strategy, Update
+from .strategies import Strategy
 from .tally import Tally
 
 
@@ -58,28 +46,31 @@ class RoundCoordinator:
         round: int = 1,
         version: int = 0,
         attempt: int = 1,
+        recent: Sequence[RoundRecord] = (),
     ) -> None:
-        if len(encode(manifest)) > RETAINED_LIMIT:
-            raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
-        if config.fraction < 1.0 and config.min_reports > MAX_COHORT:
-            raise UsageError(f"min_reports {config.min_reports}: {MAX_COHORT} devices are drawn at most, or fraction 1")
+        cohort.check(config)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
         self.presence = Presence()
-        self.dropped: Counter[str] = Counter()  # sender -> messages that were not what the protocol says
-        self.late = 0  # parts of rounds that are over
-        self.topics = Topics(manifest.federation)
+        self.announcer = Announcer(manifest, params, version)
+        self.topics = self.announcer.topics
         self.tally: Tally | None = None
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
-        self._hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
+        self._closed = ClosedRounds(config.window)
+        self._closed.recall(recent, self._make_intake)
+        self.reception = Reception(self.topics, self._codec, strategy, self._closed, attempt)
+        self.dropped = self.reception.dropped
         self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
-        self._downlink = Downlink(manifest, params, version)
-        self._show(manifest)
+
+    @property
+    def late(self) -> int:
+        """Parts of updates that came for rounds that are not open."""
+        return self.reception.late
 
     @property
     def wake_at(self) -> float | None:
@@ -90,7 +81,7 @@ class RoundCoordinator:
         if self.phase != "open" or self.tally is None:
             return None
         deadline = self.tally.opened_at + self.config.deadline_s
-        quiet = self.tally.intake.wake_at
+        quiet = self.reception.wake_at(self.tally)
         return deadline if quiet is None else min(deadline, quiet)
 
     def step(self, event: object, now: float) -> list[object]:
@@ -100,7 +91,7 @@ class RoundCoordinator:
                 return self._received(event, now)
             case Connected():
                 self._online = True
-                self._show(self.manifest, event.max_packet_bytes)
+                self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
                 return [*self._announce(), *self._maybe_open(now)]
             case Disconnected():
                 self._online = False
@@ -109,40 +100,33 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
-            case Sent() | Stop():
+            case Sent():
+                self.announcer.sweeper.on_sent(event.token, event.ok)
+                return []
+            case Stop():
                 return []
         raise TypeError(f"no such event: {event!r}")
 
-    def _show(self, manifest: Manifest, max_packet_bytes: int | None = None) -> None:
-        """Take a manifest, its parts lowered to what the broker takes: devices count a model's parts by it."""
-        part_bytes = fitting_part_bytes(manifest.part_bytes, self._downlink.longest, max_packet_bytes)
-        self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
-        self._manifest_id = self.manifest.id
-        self._retained = RetainedModel(self.topics, self.manifest, self._hash)
-
     def _announce(self) -> list[object]:
         """Everything that is retained, put (back) on the broker: it may have lost it."""
-        out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        out.append(self._publish_manifest())
-        out += self._retained.publish(self._downlink.steps)
-        return out if self.phase == "waiting" else [*out, self._publish_round()]
-
-    def _publish_manifest(self) -> Publish:
-        """Devices that know it take it for the question who is there."""
-        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
+        out = self.announcer.everything()
+        if self.phase != "waiting":
+            out.append(self._publish_round())
+        return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        cohort = self.tally.cohort if self.tally else None
+        announcer = self.announcer
         message = Round(
-            manifest=self._manifest_id,
+            manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
             round=self.round,
             attempt=self._attempt,
             version=self.version,
-            model_sha256=self._downlink.sha256,
-            frames=self._downlink.frames,
+            model_sha256=announcer.downlink.sha256,
+            frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
-            cohort=None if cohort is None else sorted(cohort),
+            cohort=self.tally.cohort.message if self.tally else None,
+            late_rounds=self.config.window,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -157,7 +141,7 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return [self._publish_manifest()] if self.presence.ask_again(now) else []
+            return [self.announcer.ask()] if self.presence.ask_again(now) else []
         self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
@@ -167,17 +151,20 @@ class RoundCoordinator:
         return self._open(self.presence.present(), now)
 
     def _open(self, present: list[str], now: float) -> list[object]:
-        cohort, asked = None, present
-        if self.config.fraction < 1.0:
-            size = max(1, self.config.min_reports, round(self.config.fraction * len(present)))
-            asked = self._rng.sample(present, min(MAX_COHORT, size))
-            cohort = frozenset(asked)
-        intake = RoundIntake(self._codec, len(self.params), self._hash, self.round, self.version)
-        self.tally = Tally(self.round, now, intake, cohort, self.config.goal, set(asked))
+        invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
+        asked = {device for device in present if invited.asks(device)}
+        waiting = self.presence.worth_waiting(asked)
+        goal = cohort.goal_of(self.config, len(present))
+        intake = self._make_intake(self.round, self.version)
+        any_round = self.config.mode == "async"
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round)
         self.phase = "open"
         self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
+
+    def _make_intake(self, round: int, version: int) -> RoundIntake:
+        return RoundIntake(self._codec, len(self.params), self.announcer.hash, round, version)
 
     def _tick(self, now: float) -> list[object]:
         if self.phase == "waiting":
@@ -185,30 +172,30 @@ class RoundCoordinator:
         tally = self.tally
         if self.phase != "open" or tally is None:
             return []
-        if now >= tally.opened_at + self.config.deadline_s:
-            return self._close(now)
-        return [
-            Publish(self.topics.inbox(device), encode(Missing(self.round, parts[:512])))
-            for device, parts in tally.intake.quiet(now)
-            if self.presence.is_present(device)  # else they would pile up in its session
-        ]
+        over = now >= tally.opened_at + self.config.deadline_s
+        asked = [] if over and not self.config.window else self.reception.ask(tally, self.presence.is_present, now)
+        return [*asked, *self._close(now)] if over else asked
 
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
-        if self.phase != "open" or tally is None or len(tally.counted) < self.config.min_reports:
+        if self.phase != "open" or tally is None or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
     def _close(self, now: float) -> list[object]:
         tally = self.tally
         assert tally is not None
-        record = tally.record(len(self.params), self.version, self.config.min_reports, now)
+        if not tally.complete:
+            self.presence.count_silence(tally.waiting)
+        record = tally.record(len(self.params), self.config.min_reports, now)
         if record.state == "abandoned":
             note = Note(
-                "warning", f"round {self.round} abandoned: {record.reported} of {self.config.min_reports} reports"
+                "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
+            self._closed.close(tally, abandoned=True)
             return [note, *self._next(record, None, now)]
+        self._closed.close(tally, abandoned=False)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
@@ -228,18 +215,18 @@ class RoundCoordinator:
     def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[object]:
         """Commit, announce, and go on."""
         out: list[object] = [Commit(record, params)]
-        gone: list[Step] = []
+        gone: list[object] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:
             self.params, self.version = params, record.version
-            added, gone = self._downlink.advance(params, self.version)
-            out += self._retained.publish(added)
+            added, gone = self.announcer.advance(params, self.version)
+            out += added
         target = self.config.target_accuracy
         if target is not None and (record.accuracy or 0.0) >= target:
             out += self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
         else:
             out += self._maybe_open(now)
-        return out + self._retained.clear(gone)
+        return out + gone
 
     def _finish(self, reason: str) -> list[object]:
         self.phase, self.tally = "done", None
@@ -254,12 +241,11 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
-            return self._on_update(event, now)
+            self.presence.hear(device)
+            tally = self.tally if self.phase == "open" else None
+            return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:
-            sender = device or "?"
-            self.dropped[sender] += 1
-            note = f"message number {self.dropped[sender]} dropped from {sender} on {event.topic[:120]!r}: {error}"
-            return [Note("warning", note)]
+            return [self.reception.drop(device, event.topic, error)]
 
     def _on_status(self, device: str, payload: bytes, now: float) -> list[object]:
         if not payload:
@@ -269,39 +255,3 @@ class RoundCoordinator:
         if self.tally is not None:
             self.tally.see(device, self.presence.is_present(device))
         return [*self._maybe_open(now), *self._maybe_close(now)]
-
-    def _on_update(self, event: Received, now: float) -> list[object]:
-        where = self.topics.parse_update(event.topic)
-        tally = self.tally
-        if self.phase != "open" or tally is None or where.round != self.round:
-            self.late += 1
-            return []
-        envelope = Envelope.from_bytes(event.payload)
-        if (envelope.round, envelope.part) != (where.round, where.part):
-            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
-        if tally.cohort is not None and where.device not in tally.cohort:
-            raise ProtocolError(f"an update of a device that was not asked in round {self.round}: dropped")
-        tally.receive(where.device, len(event.payload))
-        if where.device in tally.counted:
-            return [self._receipt(where.device, "counted")] if envelope.part == envelope.parts - 1 else []
-        blob = tally.intake.add(where.device, envelope, now)
-        return [] if blob is None else self._count(tally, where.device, blob, now)
-
-    def _count(self, tally: Tally, device: str, blob: bytes, now: float) -> list[object]:
-        """Add one whole update to the strategy, or reject it with nothing changed."""
-        try:
-            header = UpdateHeader.from_bytes(blob)
-            payload = blob[UpdateHeader.SIZE :]
-            self.strategy.add(Update(device, header.num_examples, self._codec, payload))
-        except (ProtocolError, CodecError) as error:
-            tally.reject(device)
-            self.dropped[device] += 1
-            note = Note("warning", f"round {self.round}: update of {device} rejected: {error}")
-            return [note, self._receipt(device, "rejected", str(error)[:500]), *self._maybe_close(now)]
-        tally.count(device, header)
-        note = Note("debug", f"round {self.round}: {device}, {header.num_examples} examples, loss {header.loss:.4f}")
-        return [note, self._receipt(device, "counted"), *self._maybe_close(now)]
-
-    def _receipt(self, device: str, outcome: Literal["counted", "rejected"], reason: str = "") -> Publish:
-        receipt = Receipt(self.round, self._attempt, outcome, reason)
-        return Publish(self.topics.inbox(device), encode(receipt))

@@ -29,6 +29,11 @@ class RoundIntake:
         self._buffered = 0
 
     @property
+    def buffered(self) -> int:
+        """Bytes of updates that are not whole yet."""
+        return self._buffered
+
+    @property
     def wake_at(self) -> float | None:
         """When the next device will have been quiet for too long."""
         return min(self._ask_at.values(), default=None)
@@ -73,6 +78,11 @@ class RoundIntake:
         self._ask_at.pop(device, None)
         if assembler is not None:
             self._buffered -= assembler.buffered
+
+    def clear(self) -> None:
+        """Drop all that has come."""
+        for device in list(self._partial):
+            self.forget(device)
 
     def quiet(self, now: float) -> list[tuple[str, list[int]]]:
         """(device, missing parts) of each that has been quiet for too long; asked at most every QUIET_S."""

@@ -1,8 +1,8 @@
 """SavedUpdate: the newest update, kept until its round is over, and what becomes of the residual that it leaves.
 
 The receipt "counted" is the aggregator's word that an update is in the round's sum, not yet that the round was
-committed. That shows when the next round is announced: on a newer model, the update has gone into it. Part of
-DeviceSession; no I/O.
+committed. That shows when the next round is announced: on a newer model, the update has gone into it. A late update is
+settled by its receipt alone: its device goes on to the round that is open. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ class SavedUpdate:
             return False
         return (saved.manifest, saved.round, saved.version) == (round.manifest, round.round, round.version)
 
+    def late(self, round: Round) -> bool:
+        """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned."""
+        saved = self.outbox
+        if saved is None or saved.manifest != round.manifest or not is_late(saved.round, round):
+            return False
+        return not saved.counted or round.version == saved.version
+
     def mark_counted(self, attempt: int, durable: bool) -> list[object]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
         if self.outbox is None or self.outbox.counted == attempt:
@@ -45,20 +52,30 @@ class SavedUpdate:
             raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
     def settle(self, round: Round) -> list[object]:
-        """`round` is announced: an update of one before has done its work.
+        """`round` is announced: an update of one before has done its work, unless it is still taken.
 
         Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. An update
         of another manifest stays until the next one is saved: a broker that has lost its memory may for a moment
         announce an earlier run.
         """
         saved = self.outbox
-        if saved is None or saved.manifest != round.manifest or self.serves(round):
+        if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
         self.outbox = None
         applied = saved.counted > 0 and round.round > saved.round and round.version > saved.version
         return [DropUpdate(applied)]
 
+    def fold(self) -> list[object]:
+        """It was late, and the receipt says that it is counted."""
+        self.outbox = None
+        return [DropUpdate(applied=True)]
+
     def drop(self) -> list[object]:
         """It was refused."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate()]
+
+
+def is_late(number: int, round: Round) -> bool:
+    """Whether an update of round `number` would be late for `round`, and taken all the same."""
+    return round.state == "open" and 0 < round.round - number <= round.late_rounds

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from .cohort import Cohort
 from .history import RoundRecord
 from .protocol.messages import UpdateHeader
 from .round_intake import RoundIntake
@@ -14,25 +15,30 @@ from .round_intake import RoundIntake
 
 @dataclass
 class Tally:
-    """`cohort` None: all are asked. `waiting` has those who were asked, are present, and are yet to report; the round
-    closes when it is empty, or earlier at `goal` updates if there is such a number.
+    """`version` is what devices train from. `waiting` has those who were asked, are present, and are yet to report;
+    the round closes when it is empty, or earlier at `goal` updates if there is such a number.
+
+    `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
+    they count only where `any_round` does, in asynchronous rounds.
     """
 
     round: int
+    version: int
     opened_at: float
     intake: RoundIntake
-    cohort: frozenset[str] | None
+    cohort: Cohort
     goal: int | None
     waiting: set[str]
+    any_round: bool = False
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
+    folded: dict[tuple[str, int], UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
     arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
 
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
-        asked = self.cohort is None or device in self.cohort
-        if present and asked and device not in self.counted and device not in self.rejected:
+        if present and self.cohort.asks(device) and device not in self.counted and device not in self.rejected:
             self.waiting.add(device)
         else:
             self.waiting.discard(device)
@@ -50,20 +56,28 @@ class Tally:
         self.rejected.add(device)
         self.waiting.discard(device)
 
+    def fold(self, device: str, round: int, header: UpdateHeader) -> None:
+        self.folded[device, round] = header
+
+    @property
+    def reports(self) -> int:
+        """Updates that count towards goal and minimum."""
+        return len(self.counted) + (len(self.folded) if self.any_round else 0)
+
     @property
     def complete(self) -> bool:
         """No need to wait for the deadline."""
-        return not self.waiting or (self.goal is not None and len(self.counted) >= self.goal)
+        return not self.waiting or (self.goal is not None and self.reports >= self.goal)
 
-    def record(self, num_params: int, version: int, min_reports: int, now: float) -> RoundRecord:
-        """The round's record, if it closes `now` on model `version`; abandoned below `min_reports`."""
-        headers = self.counted.values()
+    def record(self, num_params: int, min_reports: int, now: float) -> RoundRecord:
+        """The round's record, if it closes `now`; abandoned below `min_reports`."""
+        headers = [*self.counted.values(), *self.folded.values()]
         examples = sum(h.num_examples for h in headers)
-        enough = bool(headers) and len(headers) >= min_reports
+        enough = self.reports >= max(1, min_reports)
         return RoundRecord(
             round=self.round,
             state="committed" if enough else "abandoned",
-            version=version + enough,
+            version=self.version + enough,
             reported=len(headers),
             devices=sorted(self.counted),
             num_examples=examples,
@@ -73,8 +87,12 @@ class Tally:
             seconds=now - self.opened_at,
             float32_bytes=4 * num_params * len(headers),
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
+            folded=sorted(self.folded),
+            cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
         )
 
     def _traffic(self) -> dict[str, tuple[int, int]]:
-        down = {device: header.bytes_down for device, header in self.counted.items()}
-        return {device: (up, down.get(device, 0)) for device, up in sorted(self.arrived.items())}
+        down = Counter({device: header.bytes_down for device, header in self.counted.items()})
+        for (device, _), header in self.folded.items():
+            down[device] += header.bytes_down
+        return {device: (up, down[device]) for device, up in sorted(self.arrived.items())}

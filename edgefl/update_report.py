@@ -20,10 +20,15 @@ LONGEST_WAIT_S = 600.0
 
 
 class UpdateReport:
-    """The sending of one update. `counted` is set by the receipt; until then `retry_at` says when to send again."""
+    """The sending of one update, that of round `number`, while `round` is the newest.
 
-    def __init__(self, topics: Topics, device: str, round: Round, splitter: Splitter, rng: random.Random) -> None:
-        self.round = round
+    `counted` is set by the receipt; until then `retry_at` says when to send again.
+    """
+
+    def __init__(
+        self, topics: Topics, device: str, round: Round, number: int, splitter: Splitter, rng: random.Random
+    ) -> None:
+        self.round, self.number = round, number
         self.counted = False
         self.retry_at = 0.0
         self._topics = topics
@@ -42,7 +47,7 @@ class UpdateReport:
             part = self._unsent.popleft()
             self._tokens += 1
             self._in_flight[self._tokens] = part
-            topic = self._topics.update(self._device, self.round.round, part)
+            topic = self._topics.update(self._device, self.number, part)
             out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
         if out:  # a connection that comes and goes must not put the next try off for ever
             wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
@@ -84,5 +89,5 @@ class UpdateReport:
         self._tries = min(self._tries + 1, 10)
         self._in_flight.clear()
         self._unsent = deque(range(self._splitter.parts))
-        note = Note("info", f"round {self.round.round}: no receipt for the update yet, sent again")
+        note = Note("info", f"round {self.number}: no receipt for the update yet, sent again")
         return [note, *self.send(now)]

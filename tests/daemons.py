@@ -14,7 +14,7 @@ from edgefl_broker.config import AggregatorConfig
 from edgefl_broker.progress import Silent
 
 from edgefl import config, zoo
-from edgefl.protocol.machine import Stop
+from edgefl.protocol.machine import Stop, Tick
 from edgefl.transports.link_host import LinkHost
 
 CENTRES = np.random.default_rng(7).normal(0, 4, (3, 4)).astype(np.float32)
@@ -25,6 +25,10 @@ def blobs(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, n)
     return (CENTRES[y] + rng.normal(0, 0.7, (n, 4))).astype(np.float32), y
+
+
+class Killed(Exception):
+    """What ends a daemon that is to die."""
 
 
 class Running:
@@ -54,10 +58,14 @@ class Running:
 
     def die(self) -> None:
         """As near to kill -9 as a thread gets: the connection is cut without a DISCONNECT, nothing more is done."""
-        self.host.stopping = True
-        self.host.link._stop_at = 0.0
-        self.host.carry_out = lambda action: None  # type: ignore[method-assign]
-        assert self.join()
+
+        def kill(*_: object) -> None:
+            self.host.link.stop(0.0, will=True)
+            raise Killed
+
+        self.host._turn = self.host.feed = kill  # type: ignore[method-assign]
+        self.host.post(Tick())
+        assert self.join() and isinstance(self.error, Killed)
 
 
 class Federation:

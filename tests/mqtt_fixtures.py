@@ -6,11 +6,14 @@ The tests folder is on the import path: see `pythonpath` in pyproject.toml.
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from brokers import Mosquitto
@@ -18,7 +21,11 @@ from brokers import Mosquitto
 from edgefl.transports.embedded import EmbeddedBroker
 from edgefl.transports.mqtt import LinkEvent, Message, MqttLink, Published, Up
 
+if TYPE_CHECKING:
+    from daemons import Federation
+
 PATIENCE_S = 10.0
+NUMBERS = itertools.count(1)
 
 
 class Inbox:
@@ -78,6 +85,22 @@ class TestLink(MqttLink):
 
     def heard(self, topic: str) -> Message:
         return self.inbox.wait(Message, lambda event: event.topic == topic)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
+    """A maker of federations below the test's folder, on a broker's URL; they are stopped at the end of the test."""
+    from daemons import Federation  # which needs onnx, as few tests do
+
+    made: list[Federation] = []
+
+    def make(url: str, protocol: str = "5") -> Federation:
+        made.append(Federation(tmp_path, url, f"test-{os.getpid()}-{next(NUMBERS)}", protocol))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_manifest_of_another_federation_is_dropped():
     session = make_online()
     other = type(MANIFEST)("other", "0" * 16, MANIFEST.plan, MANIFEST.train)
     assert "federation 'other'" in give(session, other)[0].text
-    assert (session.manifest, session.dropped) == (None, 1)
+    assert (session.terms, session.dropped) == (None, 1)
 
 
 def test_cleared_retained_messages_are_no_fault():

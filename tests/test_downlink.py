@@ -228,11 +228,11 @@ def test_a_session_trains_from_what_the_coordinator_shows():
         if version:
             coordinator.params = coordinator.params + walk(version)
             coordinator.version = version
-            publish(coordinator._retained.publish(coordinator._downlink.advance(coordinator.params, version)[0]))
+            publish(coordinator.announcer.advance(coordinator.params, version)[0])
             coordinator.round += 1
         out = publish([coordinator._publish_round()])
         (start,) = of(out, StartTraining)
-        assert start.job.params == coordinator._downlink.shown.tobytes()
+        assert start.job.params == coordinator.announcer.downlink.shown.tobytes()
         assert (start.job.params == coordinator.params.tobytes()) == (version == 0)
 
 

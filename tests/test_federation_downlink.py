@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from brokers import eventually
@@ -16,19 +14,6 @@ TABLES = {
     "codec": {"name": "ecq", "options": {"step": 2.0}},
     "downlink": {"codec": "ecq", "options": {"step": 4.0}, "span": 1},
 }
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
-    made: list[Federation] = []
-
-    def make(url: str, protocol: str = "5") -> Federation:
-        made.append(Federation(tmp_path, url, f"down-{os.getpid()}-{next(NUMBERS)}", protocol))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.mark.parametrize("span", [1, 3])
@@ -44,7 +29,7 @@ def test_deltas_on_both_brokers_and_versions(
     records = aggregator.host.history.rounds
     assert [(r.state, r.reported) for r in records] == [("committed", 2)] * 8
     assert records[-1].accuracy > 0.9
-    downlink = aggregator.host.machine._downlink
+    downlink = aggregator.host.machine.announcer.downlink
     assert downlink.frames[-1].delta > 0
     for agent in agents:  # what they trained from last lies on the way to the newest
         held = agent.host.machine._held

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +26,6 @@ from edgefl.protocol.topics import Topics
 from edgefl.transports.mqtt import Message
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
-    made: list[Federation] = []
-
-    def make(url: str, protocol: str = "5") -> Federation:
-        made.append(Federation(tmp_path, url, f"test-{os.getpid()}-{next(NUMBERS)}", protocol))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_three_rounds_on_both_brokers_and_versions(
@@ -136,6 +122,17 @@ def test_a_state_folder_of_another_model_is_refused(embedded: object, federation
     (fleet.folder / "start.onnx").write_bytes(edgefl.zoo.mlp([4, 9, 3]).SerializeToString())
     with pytest.raises(StoreError, match="another model: give this federation a state_dir of its own"):
         fleet.aggregator()
+
+
+def test_what_dies_says_no_goodbye(mosquitto: Mosquitto, federation: Callable[..., Federation]) -> None:
+    """Of the test's own means: the broker must send the will, as it does for a process that is killed."""
+    fleet = federation(mosquitto.url)
+    aggregator = fleet.aggregator(rounds={"deadline_s": 60.0, "min_reports": 2})
+    agent = fleet.agent("dev-a")
+    presence = aggregator.host.machine.presence
+    eventually(lambda: presence.is_present("dev-a"))
+    agent.die()
+    eventually(lambda: presence.statuses["dev-a"].state == "lost")
 
 
 def test_i11_an_agent_that_died_unheard_sends_the_same_update_again(

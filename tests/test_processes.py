@@ -72,6 +72,21 @@ def test_a_fleet_that_is_interrupted_while_it_starts_is_stopped(
     assert daemons_of(tmp_path / "run") == []
 
 
+def test_two_runs_on_one_broker_do_not_meet(tmp_path: Path, embedded: object) -> None:
+    data = Dataset(np.eye(4, 2, dtype=np.float32), np.array([0, 1, 0, 1]))
+    model, parts = zoo.mlp([2, 2]).SerializeToString(), [np.arange(2), np.arange(2, 4)]
+    settings = {"loss": "cross_entropy", "rounds": {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2}}
+    url = embedded.url  # type: ignore[attr-defined]
+    fleets = [ProcessFleet(tmp_path / run, url, model, data, parts, settings, agents_per_process=2) for run in "ab"]
+    with fleets[0], fleets[1]:
+        for fleet in fleets:
+            fleet.wait(lambda record: None, 30.0)
+    for fleet in fleets:
+        assert [(r.state, r.reported) for r in fleet.records()] == [("committed", 2)] * 3
+        logs = "".join(path.read_text() for path in fleet.folder.glob("*.log"))
+        assert "WARNING" not in logs, logs
+
+
 def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> None:
     data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
     settings = (tmp_path, "mqtt://127.0.0.1", zoo.mlp([2, 2]).SerializeToString(), data, [np.arange(4)], {})

@@ -16,6 +16,7 @@ from edgefl.protocol.messages import (
     CONTROL_LIMIT,
     MAX_COHORT,
     RETAINED_LIMIT,
+    Draw,
     Frame,
     Inbox,
     Manifest,
@@ -45,11 +46,19 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"]}',
+        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0}',
+    ),
+    (
+        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, Draw(7, 0.25), 2),
+        b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_sha256":"'
+        + b"e" * 64
+        + b'","frames":[[2,"'
+        + b"e" * 16
+        + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
-    (Receipt(3, 1, "counted"), b'{"kind":"receipt","round":3,"attempt":1,"outcome":"counted","reason":""}'),
+    (Receipt(3, 1, "counted"), b'{"kind":"receipt","round":3,"attempt":1,"outcome":"counted","reason":"","folded":0}'),
     (Missing(3, [0, 7]), b'{"kind":"missing","round":3,"parts":[0,7]}'),
 ]
 
@@ -84,11 +93,12 @@ BAD_ROUNDS = [
     {"round": 2**32}, {"round": 1.5}, {"round": True}, {"attempt": 0}, {"frames": []},
     {"frames": [[2, "e" * 15, 16, 0]]}, {"model_sha256": "e" * 63},
     {"model_sha256": "e" * 64 + "\n"}, {"deadline_s": 0}, {"deadline_s": 1e10}, {"cohort": "a"}, {"cohort": [1]},
-    {"cohort": ["a"] * (MAX_COHORT + 1)},
+    {"cohort": ["a"] * (MAX_COHORT + 1)}, {"cohort": {"seed": 1}}, {"cohort": {"seed": 1, "probability": 0}},
+    {"cohort": {"seed": 1, "probability": 1.01}}, {"cohort": {"seed": -1, "probability": 1}}, {"late_rounds": 101},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("change", BAD_ROUNDS, ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize("change", BAD_ROUNDS, ids=str)
 def test_round_bounds(change):
     assert decode(Round, msgspec.json.encode(ROUND), RETAINED_LIMIT)
     with pytest.raises(ProtocolError, match="malformed"):

@@ -144,3 +144,16 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
     store.resume("plan", PARAMS)
     with pytest.raises(StoreError, match="another model"):
         store.resume("other", PARAMS)
+
+
+def test_another_model_files_weights_are_not_used_and_it_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store.resume("plan", PARAMS)
+    assert not caplog.records
+    np.testing.assert_array_equal(store.resume("plan", PARAMS + 2).params, PARAMS + 1)
+    (warning,) = caplog.messages
+    assert str(tmp_path) in warning and "another state_dir" in warning

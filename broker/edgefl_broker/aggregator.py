@@ -22,6 +22,7 @@ from edgefl.store import durable
 from edgefl.transports.link_host import LinkHost
 
 from .config import AggregatorConfig
+from .journal import Journal, Recorded
 from .progress import Progress, summary
 from .store import AggregatorStore
 
@@ -42,11 +43,15 @@ class Aggregator(LinkHost):
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder)
         plan, recipe = self._model.plan, config.recipe()
+        self._journal = None if config.journal is None else Journal(Path(config.journal))
+        strategy = recipe.make_strategy() if self._journal is None else Recorded(recipe.make_strategy(), self._journal)
         state = self._store.resume(plan.hash, self._model.params)
         rng = random.Random()
+        rounds = config.round_config()
         self.machine = RoundCoordinator(
-            recipe.make_manifest(config.federation, state.run, plan), config.round_config(), recipe.make_strategy(),
+            recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            recent=self._store.recent(rounds.window),
         )  # fmt: skip
         self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)
@@ -66,6 +71,8 @@ class Aggregator(LinkHost):
         finally:
             self._progress.close()
             self._store.close()
+            if self._journal is not None:
+                self._journal.close()
 
     def feed(self, event: object) -> None:
         super().feed(event)

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from edgefl.codecs import CODECS
 from edgefl.coordinator_events import RoundConfig
 from edgefl.federation import Recipe, train_config
+from edgefl.protocol.messages import MAX_LATE_ROUNDS
 from edgefl.transports.settings import MqttConfig
 
 Option = int | float | str
@@ -18,6 +19,10 @@ Option = int | float | str
 class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[rounds]"""
 
+    mode: Annotated[
+        Literal["sync", "async"],
+        Meta(description="async: a model for each goal updates, whatever round they are of; devices train on and on."),
+    ] = "sync"
     deadline_s: Annotated[
         float, Meta(gt=0, le=1e9, description="A round ends after so many seconds at the latest.")
     ] = 300.0
@@ -39,6 +44,30 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="Share of the present devices that each round asks, drawn anew.")
     ] = 1.0
+    over_select: (
+        Annotated[
+            float,
+            Meta(
+                ge=1,
+                description="Ask so many times the goal, close at the goal; without goal, that is the fraction.",
+                examples=[1.3],
+            ),
+        ]
+        | None
+    ) = None
+    cohort: Annotated[
+        Literal["list", "draw"],
+        Meta(description="list: a round names whom it asks, 2,000 at most; draw: each device draws for itself."),
+    ] = "list"
+    late: Annotated[
+        Literal["drop", "fold"],
+        Meta(
+            description="An update after its round: drop, or fold it into the open one with less weight (async: fold)."
+        ),
+    ] = "drop"
+    late_rounds: Annotated[
+        int, Meta(ge=1, le=MAX_LATE_ROUNDS, description="Rounds after its own in which an update is folded in.")
+    ] = 3
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0
@@ -142,6 +171,17 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[
         str, Meta(description="Folder of all that survives a stop: aggregator.db, model.onnx, history.jsonl.")
     ] = "/var/lib/edgefl-aggregator"
+    journal: (
+        Annotated[
+            str,
+            Meta(
+                description="Keep every accepted update in this file, for edgefl_broker.replay: without it none "
+                "outlives its round.",
+                examples=["/var/lib/edgefl-aggregator/journal.db"],
+            ),
+        ]
+        | None
+    ) = None
     rounds: Annotated[RoundsConfig, Meta(description="When a round opens and closes.")] = field(
         default_factory=RoundsConfig
     )

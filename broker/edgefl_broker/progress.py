@@ -26,7 +26,8 @@ def summary(record: RoundRecord) -> str:
     who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
     up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
-    reported = f"{record.reported} reported{who}"
+    late = f", {len(record.folded)} of them late" if record.folded else ""
+    reported = f"{record.reported} reported{late}{who}"
     return f"round {record.round} {record.state}: {reported}{score}, {up}, {down}, {record.seconds:.1f} s"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.params import params_from_bytes
+from edgefl.params import params_from_bytes, params_sha256
 from edgefl.store import claim, durable, open_database
 
 KEPT_MODELS = 3
@@ -53,6 +53,11 @@ class AggregatorStore:
             run = self._meta("run", secrets.token_hex(8))
             if self._meta("plan", plan_hash) != plan_hash:
                 raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
+            if self._meta("start_params", params_sha256(params)) != params_sha256(params):
+                log.warning(
+                    "the model file's weights are not those that %s began with: going on from the folder's own model; "
+                    "to start from the file, choose another state_dir", self._path.parent,
+                )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
             if not self._db.execute("SELECT 1 FROM models").fetchone():
@@ -60,6 +65,14 @@ class AggregatorStore:
             round = self._db.execute("SELECT coalesce(max(round), 0) + 1 FROM rounds").fetchone()[0]
             version, newest = self._newest_sound(len(params))
         return State(run, start, round, version, newest)
+
+    @durable
+    def newest(self, num_params: int) -> tuple[int, np.ndarray]:
+        """Version and params of the newest model; StoreError if it is damaged."""
+        version, sha256, blob = self._db.execute("SELECT * FROM models ORDER BY version DESC").fetchone()
+        if not _is_sound(blob, sha256, num_params):
+            raise StoreError(f"model {version} in {self._path} is damaged")
+        return version, params_from_bytes(blob)
 
     def _meta(self, key: str, default: str) -> str:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
@@ -73,7 +86,7 @@ class AggregatorStore:
         """Version and params; those of an older model get a version of their own, for none is ever used twice."""
         rows = self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC").fetchall()
         for version, sha256, blob in rows:
-            if hashlib.sha256(blob).hexdigest() != sha256 or len(blob) != 4 * num_params:
+            if not _is_sound(blob, sha256, num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
             params = params_from_bytes(blob)
@@ -94,6 +107,12 @@ class AggregatorStore:
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
 
     @durable
+    def recent(self, count: int) -> list[RoundRecord]:
+        """The last `count` rounds, in order."""
+        rows = self._db.execute("SELECT record FROM rounds ORDER BY round DESC LIMIT ?", (count,)).fetchall()
+        return [msgspec.json.decode(row[0], type=RoundRecord) for row in reversed(rows)]
+
+    @durable
     def records(self) -> list[RoundRecord]:
         """All rounds so far, in order."""
         rows = self._db.execute("SELECT record FROM rounds ORDER BY round")
@@ -102,3 +121,7 @@ class AggregatorStore:
     def close(self) -> None:
         self._db.close()
         self._claim.close()
+
+
+def _is_sound(blob: bytes, sha256: str, num_params: int) -> bool:
+    return hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params

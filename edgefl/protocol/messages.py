@@ -26,6 +26,7 @@ from ..plan import Plan
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
 MAX_COHORT = 2000  # device ids that fit in that
+MAX_LATE_ROUNDS = 100
 MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -102,12 +103,25 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     delta: Count
 
 
+class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cohort without a list: a device is asked if its own draw, from the round's seed, is below `probability`."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**53)]
+    probability: Annotated[float, Meta(gt=0, le=1)]
+
+    def asks(self, round: int, device: str) -> bool:
+        """The head of the SHA-256 of seed, round and device, a number below 2^64, against the probability."""
+        digest = hashlib.sha256(f"{self.seed}\n{round}\n{device}".encode()).digest()
+        return int.from_bytes(digest[:8], "little") < self.probability * 2**64
+
+
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The open round, or state "done". `attempt` rises when an aggregator reopens a round it could not finish.
 
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
-    `cohort` lists the devices that are asked; None asks all.
+    `cohort` lists the devices that are asked, or lets them draw; None asks all.
+    `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -118,10 +132,15 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_sha256: Sha256
     frames: Annotated[list[Frame], Meta(min_length=1, max_length=MAX_FRAMES)]
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
-    cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | None = None
+    cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
+    late_rounds: Annotated[int, Meta(ge=0, le=MAX_LATE_ROUNDS)] = 0
 
     def asks(self, device: str) -> bool:
-        return self.state == "open" and (self.cohort is None or device in self.cohort)
+        if self.state != "open":
+            return False
+        if isinstance(self.cohort, Draw):
+            return self.cohort.asks(self.round, device)
+        return self.cohort is None or device in self.cohort
 
 
 PRESENT = ("ready", "training")
@@ -141,12 +160,16 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
-    """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason."""
+    """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
+
+    `folded`: the later round that a late update went into; 0: its own.
+    """
 
     round: Count
     attempt: Positive
     outcome: Literal["counted", "rejected"]
     reason: Reason = ""
+    folded: Count = 0
 
 
 class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="missing"):

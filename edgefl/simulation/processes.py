@@ -7,6 +7,7 @@ as commands, never imported. Everything lies in one run folder and can be read t
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,16 +23,18 @@ from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import RoundRecord, read_records
 
-FEDERATION = "fleet"
+AGGREGATOR = "aggregator"
 STOP_S = 10.0
 POLL_S = 0.05
 # rumqttd, the embedded broker, sends no retained message to a client that subscribes again in an old session.
-LINK = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
+LINK: Mapping[str, Any] = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
 
 
 class ProcessFleet:
-    """`settings` are aggregator.toml's tables [rounds], [train], [strategy] and [codec]. A context manager.
+    """`settings` are aggregator.toml's tables [rounds], [train], [strategy] and [codec]; `link` is what [mqtt] has
+    beside the URL. A context manager.
 
+    The federation's name and the MQTT client ids are the run's own: runs that share a broker do not meet.
     `agents_per_process` puts several agents in one process each: a hundred interpreters need not run on a laptop.
     """
 
@@ -45,6 +48,7 @@ class ProcessFleet:
         settings: Mapping[str, Any],
         *,
         agents_per_process: int = 1,
+        link: Mapping[str, Any] = LINK,
     ) -> None:
         if (folder / "aggregator.toml").exists():  # also of a run that was stopped before its first round
             raise UsageError(f"{folder} already holds a run: choose another --out folder or remove it")
@@ -54,6 +58,9 @@ class ProcessFleet:
         self._groups = [
             self.devices[i : i + agents_per_process] for i in range(0, len(self.devices), agents_per_process)
         ]
+        self._link = link
+        self._run = secrets.token_hex(3)
+        self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._write(url, model, data, parts, settings)
 
@@ -63,10 +70,10 @@ class ProcessFleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "start.onnx").write_bytes(model)
         table: dict[str, Any] = {
-            "federation": FEDERATION,
+            "federation": self.federation,
             "model": str(self.folder / "start.onnx"),
             "state_dir": str(self.folder / "state"),
-            "mqtt": {"url": url, **LINK},
+            "mqtt": {"url": url, **self._link},
             **settings,
         }
         if data.x_test is not None and data.y_test is not None:
@@ -79,19 +86,18 @@ class ProcessFleet:
             home.mkdir()
             np.savez(home / "data.npz", x=data.x_train[part], y=data.y_train[part])
             agent = {
-                "federation": FEDERATION,
+                "federation": self.federation,
                 "device_id": device,
                 "state_dir": str(home),
-                "mqtt": {"url": url, **LINK},
+                "mqtt": {"url": url, "client_id": f"{device}-{self._run}", **self._link},
                 "data": {"source": f"npz:{home / 'data.npz'}"},
                 "limits": {"nice": 0},
             }
             (home / "agent.toml").write_text(dump(agent))
 
     def __enter__(self) -> ProcessFleet:
-        json = str(self.folder / "history.json")
         try:
-            self._spawn("aggregator", "edgefl_broker", "--config", str(self.folder / "aggregator.toml"), "--json", json)
+            self.start(AGGREGATOR)
             for group in self._groups:
                 self.start(group[0])
         except BaseException:  # a signal between two of them
@@ -111,15 +117,19 @@ class ProcessFleet:
                 process.kill()
                 process.wait()
 
-    def start(self, device: str) -> None:
-        """Start the process of `device` (and of those that share it)."""
-        group = self._group(device)
+    def start(self, name: str) -> None:
+        """Start the aggregator, or the process of a device (and of those that share it)."""
+        if name == AGGREGATOR:
+            json = str(self.folder / "history.json")
+            self._spawn(name, "edgefl_broker", "--config", str(self.folder / "aggregator.toml"), "--json", json)
+            return
+        group = self._group(name)
         options = [word for name in group for word in ("--config", str(self.folder / name / "agent.toml"))]
         self._spawn(group[0], "edgefl_agent", *options)
 
-    def kill(self, device: str) -> None:
-        """SIGKILL the process of `device`: no last words, as when the power goes."""
-        process = self._processes[self._group(device)[0]]
+    def kill(self, name: str) -> None:
+        """SIGKILL the aggregator, or the process of a device: no last words, as when the power goes."""
+        process = self._processes[name if name == AGGREGATOR else self._group(name)[0]]
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -131,7 +141,7 @@ class ProcessFleet:
         """Until the aggregator has ended; TransportError if it fails or the time is up."""
         until, seen = time.monotonic() + timeout_s, 0
         while True:
-            code = self._processes["aggregator"].poll()
+            code = self._processes[AGGREGATOR].poll()
             for record in self.records()[seen:]:
                 seen += 1
                 on_round(record)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..coordinator_events import Evaluated, RoundConfig
+from ..coordinator_events import Evaluated
 from ..data import Dataset, fit_shape
 from ..errors import UsageError
-from ..federation import Recipe, derived_seed, train_config
+from ..federation import Recipe, derived_seed, round_config, train_config
 from ..history import History, RoundRecord
 from ..local_training import MAX_CHUNK
 from ..model import Model
@@ -51,6 +51,7 @@ def simulate(
     faults: str = "",
     deadline_s: float = 600.0,
     min_reports: int = 1,
+    round_options: dict[str, Any] | None = None,
     target_accuracy: float | None = None,
     workers: int | None = None,
     seed: int = 0,
@@ -61,7 +62,8 @@ def simulate(
 
     `partition` is how the training data is spread (iid, shards:K, dirichlet:A, natural, ...), `fraction` McMahan's C,
     `batch_size` None one batch of all examples, `error_feedback` None what the codec wants, `train_options` further
-    fields of TrainConfig (momentum, prox_mu, ...). With error feedback, every device that has reported keeps 4 P bytes.
+    fields of TrainConfig (momentum, prox_mu, ...), `round_options` of RoundConfig (mode, goal, late, ...). With error
+    feedback, every device that has reported keeps 4 P bytes.
     Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
     if not 0 < fraction <= 1 or devices < 1 or rounds < 1:
@@ -81,10 +83,11 @@ def simulate(
     )
     manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
     parts = split(data, partition, devices, seed)
-    config = RoundConfig(
-        deadline_s=deadline_s, min_reports=min_reports, fraction=fraction, expect=len(parts), rounds=rounds,
-        target_accuracy=target_accuracy,
-    )  # fmt: skip
+    settings = {
+        "deadline_s": deadline_s, "min_reports": min_reports, "fraction": fraction, "expect": len(parts),
+        "rounds": rounds, "target_accuracy": target_accuracy,
+    }  # fmt: skip
+    config = round_config(**settings | (round_options or {}))
     rng = random.Random(derived_seed(seed, "coordinator"))
     coordinator = RoundCoordinator(manifest, config, recipe.make_strategy(), model.params, rng=rng)
     pool = Workers(

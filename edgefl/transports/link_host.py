@@ -47,6 +47,8 @@ class LinkHost:
         self.stopping = False
         self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._backlog: deque[Publish] = deque()
+        self._online = False
+        self._dropping = False  # the log has a line that what is published off-line is dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
 
     # Any thread
@@ -110,8 +112,10 @@ class LinkHost:
                 self.feed(Received(event.topic, event.payload))
                 self.link.ack(event)
             case (Up() as up, int() as boot):
+                self._online, self._dropping = True, False
                 self.feed(Connected(boot, up.max_packet_bytes))
             case Down():
+                self._online = False
                 self._backlog.clear()
                 self._sent.clear()
                 self.feed(Disconnected())
@@ -155,10 +159,16 @@ class LinkHost:
             try:
                 token = self.link.publish(message.topic, message.payload, retain=message.retain)
             except TransportError as error:
-                self.log.warning("%s", error)
+                self._complain(error)
                 self._backlog.popleft()
                 if message.token is not None:
                     self.post(Sent(message.token, False))
                 continue
             self._backlog.popleft()
             self._sent[token] = message.token
+
+    def _complain(self, error: TransportError) -> None:
+        """In the log, but once an outage: a coordinator goes through its rounds without a broker, too."""
+        if self._online or not self._dropping:
+            self.log.warning("%s", error)
+        self._dropping = not self._online

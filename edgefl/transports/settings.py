@@ -23,6 +23,17 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ]
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version: auto, 5 or 3.1.1.")] = "auto"
+    client_id: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z0-9-]{1,23}\Z",
+                description="Our name at the broker, where one is needed beside the device's or the federation's.",
+                examples=["pi-kitchen-2"],
+            ),
+        ]
+        | None
+    ) = None
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="Seconds between signs of life.")] = 60
     reconnect_cap_s: Annotated[
         float, Meta(gt=0, le=86400, description="Longest wait between two attempts to connect, in seconds.")
@@ -44,10 +55,10 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         will: tuple[str, bytes] | None = None,
         receive_maximum: int = 10,
     ) -> MqttLink:
-        """A link that acknowledges a message only when told to; raises TransportError."""
+        """A link that acknowledges a message only when told to; `client_id` if none is set. TransportError."""
         tls = TlsConfig(self.ca, self.cert, self.key) if self.ca or self.cert or self.key else None
         return MqttLink(
-            self.url, client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
+            self.url, self.client_id or client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
             protocol=self.protocol, tls=tls, receive_maximum=receive_maximum, manual_ack=True,
             session_expiry_s=self.session_expiry_s, backoff_cap_s=self.reconnect_cap_s,
         )  # fmt: skip

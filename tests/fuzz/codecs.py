@@ -31,6 +31,7 @@ SIZES = {
     5: (Param("b", [5]),),
     300: (Param("w", [10, 28]), Param("b", [20])),
     3000: (Param("w", [50, 50]), Param("b", [50]), Param("v", [10, 40]), Param("mean", [50], False)),
+    8120: (Param("w", [200, 40]), Param("k", [4, 30])),
     70_000: (Param("w", [69_990, 1]), Param("b", [10])),
 }
 LARGEST = 2.0**30  # of a decoded coordinate for which sums are compared
@@ -55,7 +56,14 @@ class Target:
         rng = np.random.default_rng(self.size)
         wild = rng.standard_t(1.5, size=self.size).astype(np.float32)
         deltas = [wild, np.zeros(self.size, np.float32), np.where(rng.random(self.size) < 0.9, 0, wild), wild * 1e-40]
-        return [self.codec.encode(delta.astype(np.float32)) for delta in deltas]
+        payloads = [self.codec.encode(delta.astype(np.float32)) for delta in deltas]
+        fine = codecs.get(self.name, **({"step": 3.0} if hasattr(self.codec, "step") else {}))
+        return [*payloads, fine.for_tensors(SIZES[self.size]).encode(self.of_rows(wild))]
+
+    def of_rows(self, wild: np.ndarray) -> np.ndarray:
+        """(size,) float32 where runs of forty coordinates are alike: what has energies."""
+        octaves = np.random.default_rng(1).integers(-8, 1, self.size // 40 + 1)
+        return (np.clip(wild, -3, 3) * np.exp2(np.repeat(octaves, 40)[: self.size])).astype(np.float32)
 
     def run(self, payload: bytes) -> str:
         """How it ended; AssertionError or any other exception is a finding."""

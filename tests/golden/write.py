@@ -1,6 +1,6 @@
 """Writes the golden payloads. Run by hand, once for a new codec; what is there must decode to the same bits for ever.
 
-    python tests/golden/write.py CODEC...
+    python tests/golden/write.py CASE...
 
 A payload that exists is not written again: a format that changes gets a new wire id or form.
 """
@@ -13,10 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from edgefl import codecs
+from edgefl.codecs.base import Codec
+from edgefl.plan import Param
 
 FOLDER = Path(__file__).parent
 SIZE = 3001
 RMS = 2.0**-12  # of the delta without its outlier
+TENSORS = (Param("w", [50, 59]), Param("b", [51]))  # SIZE of them
+WITH_ENERGIES = {  # at steps where they pay for a model so small
+    "ecq-energies": codecs.get("ecq").for_tensors(TENSORS),
+    "ecq-sparse-energies": codecs.get("ecq-sparse", step=2.0).for_tensors(TENSORS),
+}
+CASES = (*codecs.CODECS, *WITH_ENERGIES)
 
 
 def delta() -> np.ndarray:
@@ -29,14 +37,29 @@ def delta() -> np.ndarray:
     return values.astype(np.float32)
 
 
+def rows() -> np.ndarray:
+    """(SIZE,) float32: the same, where rows of w differ by powers of two, and a few are dead."""
+    values = delta() * np.float32(16)
+    scale = np.float32(2) ** (np.arange(50) % 7 - 5) * (np.arange(50) % 3 > 0)
+    values[: 50 * 59] *= np.repeat(scale.astype(np.float32), 59)
+    return values
+
+
+def case(name: str) -> tuple[Codec, np.ndarray]:
+    """The codec and the delta of one of CASES."""
+    if name in WITH_ENERGIES:
+        return WITH_ENERGIES[name], rows()
+    return codecs.get(name), delta()
+
+
 def main(names: list[str]) -> None:
-    """One payload and its decoded float32 bytes a codec."""
+    """One payload and its decoded float32 bytes a case."""
     for name in names:
         path = FOLDER / f"{name}.payload"
         if path.exists():
             sys.exit(f"{path} exists: golden payloads are never written again")
-        codec = codecs.get(name)
-        payload = codec.encode(delta(), rms=RMS)
+        codec, values = case(name)
+        payload = codec.encode(values, rms=RMS)
         path.write_bytes(payload)
         (FOLDER / f"{name}.decoded").write_bytes(codec.decode(payload, SIZE).astype("<f4").tobytes())
 

@@ -1,0 +1,92 @@
+"""Journal: every update that was accepted, kept in a file so that the rounds can be replayed bit for bit.
+
+For audits and tests of faults; off unless `journal` is configured, because no single device's update is meant to
+outlive its round. A round's updates become durable in one transaction, before the round's own commit: what the journal
+lacks after a crash was never averaged into a model.
+
+`python -m edgefl_broker.replay` is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from edgefl.codecs import Codec
+from edgefl.params import params_sha256
+from edgefl.store import durable, open_database
+from edgefl.strategies import Strategy, Update
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS updates (
+    round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
+"""
+
+
+class Journal:
+    """The file, for one thread at a time; raises StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_database(path, _SCHEMA, replaceable=False)
+
+    @durable
+    def begin(self, round: int, params: np.ndarray) -> None:
+        """Round `round` starts from the global `params`; what an earlier attempt of it left is forgotten."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM updates WHERE round >= ?", (round,))
+        self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (round, params_sha256(params)))
+
+    @durable
+    def add(self, round: int, update: Update) -> None:
+        values = (round, update.device, update.num_examples, update.staleness, update.payload)
+        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?)", values)
+
+    @durable
+    def end(self) -> None:
+        """The round is averaged; all its updates are durable when this returns."""
+        self._db.execute("COMMIT")
+
+    @durable
+    def before(self, round: int) -> str | None:
+        """SHA-256 of the params that the round started from; None if it was not averaged."""
+        row = self._db.execute("SELECT before FROM rounds WHERE round = ?", (round,)).fetchone()
+        return row[0] if row else None
+
+    @durable
+    def updates(self, round: int, codec: Codec) -> Iterator[Update]:
+        """The accepted updates of the round, in the order in which they came."""
+        columns = "SELECT device, num_examples, payload, staleness FROM updates WHERE round = ? ORDER BY rowid"
+        for device, num_examples, payload, staleness in self._db.execute(columns, (round,)):
+            yield Update(device, num_examples, codec, payload, staleness)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Recorded(Strategy):
+    """A strategy whose accepted updates are written to a journal as they are added."""
+
+    def __init__(self, strategy: Strategy, journal: Journal) -> None:
+        self._strategy, self._journal = strategy, journal
+        self._round = 0
+
+    def start(self, params: np.ndarray, round: int) -> None:
+        self._strategy.start(params, round)
+        self._journal.begin(round, params)
+        self._round = round
+
+    def add(self, update: Update) -> None:
+        self._strategy.add(update)
+        self._journal.add(self._round, update)
+
+    def finish(self) -> np.ndarray:
+        self._journal.end()
+        return self._strategy.finish()

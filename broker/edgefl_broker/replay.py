@@ -1,0 +1,71 @@
+"""Replay: the rounds once more, from the start model and the journal of accepted updates. Run it beside no aggregator.
+
+Sums are integers and a strategy has no chance in it, so the result must be the newest model, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from edgefl import config, daemon
+from edgefl.codecs import Codec
+from edgefl.errors import StoreError, UsageError
+from edgefl.model import load
+from edgefl.params import params_sha256
+from edgefl.strategies import Strategy
+
+from .config import AggregatorConfig
+from .journal import Journal
+from .store import AggregatorStore
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 if the newest model is what the journal makes, 1 if not, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgefl_broker.replay", description="Prove the newest model by the journal of accepted updates."
+    )
+    parser.add_argument("--config", metavar="FILE", required=True, help="aggregator.toml, with `journal`")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(argv)
+    return daemon.exit_code(lambda: run(config.load(options.config, AggregatorConfig)), options.debug)
+
+
+def run(settings: AggregatorConfig) -> None:
+    """Say what the journal proves; StoreError if it proves something else."""
+    if settings.journal is None or not Path(settings.journal).exists():
+        raise UsageError("there is no journal: set `journal`, and start the federation with it")
+    model, recipe = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims), settings.recipe()
+    codec = recipe.make_manifest(settings.federation, "0" * 16, model.plan).make_codec()
+    store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))
+    try:
+        rounds = [record.round for record in store.records() if record.state == "committed"]
+        params = replay(journal, rounds, recipe.make_strategy(), codec, model.params)
+        version, newest = store.newest(len(params))
+    finally:
+        store.close()
+        journal.close()
+    if params.tobytes() != newest.tobytes():
+        raise StoreError(f"version {version} is not what the {len(rounds)} committed rounds in the journal make")
+    print(f"version {version} is, bit for bit, what {len(rounds)} rounds make of the start: {params_sha256(params)}")
+
+
+def replay(journal: Journal, rounds: Iterable[int], strategy: Strategy, codec: Codec, params: np.ndarray) -> np.ndarray:
+    """(P,) what the committed `rounds` make of the (P,) params that the first began with; StoreError if one did not
+    begin where the one before it ended."""
+    for round in rounds:
+        if journal.before(round) != params_sha256(params):
+            raise StoreError(f"the journal has no round {round} that begins where the rounds before it end")
+        strategy.start(params, round)
+        for update in journal.updates(round, codec):
+            strategy.add(update)
+        params = strategy.finish()
+    return params
+
+
+if __name__ == "__main__":
+    sys.exit(main())

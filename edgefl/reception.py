@@ -1,0 +1,131 @@
+"""Reception: updates as they come in, from parts to the strategy's sum, each whole one answered by a receipt. No I/O.
+
+Part of RoundCoordinator, which says what is open and closes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from .closed_rounds import ClosedRound, ClosedRounds
+from .codecs import Codec
+from .errors import CodecError, ProtocolError
+from .protocol.envelope import Envelope
+from .protocol.machine import Note, Publish, Received
+from .protocol.messages import Missing, Receipt, UpdateHeader, encode
+from .protocol.topics import Topics, UpdateTopic
+from .round_intake import BUDGET_BYTES
+from .strategies import Strategy, Update
+from .tally import Tally
+
+
+class Reception:
+    """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
+
+    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, attempt: int) -> None:
+        self.closed = closed
+        self.dropped: Counter[str] = Counter()
+        self.late = 0
+        self._topics = topics
+        self._codec = codec
+        self._strategy = strategy
+        self._attempt = attempt
+
+    def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
+        """Count a message that can't be taken, and name its sender."""
+        sender = device or "?"
+        self.dropped[sender] += 1
+        return Note(
+            "warning", f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
+        )
+
+    def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
+        """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
+        where = self._topics.parse_update(event.topic)
+        own = None if tally is None else tally if where.round == tally.round else self.closed.get(where.round)
+        if tally is None or own is None:
+            self.late += 1
+            return []
+        envelope = Envelope.from_bytes(event.payload)
+        if (envelope.round, envelope.part) != (where.round, where.part):
+            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+        device = where.device
+        if not own.cohort.asks(device):
+            raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+        tally.receive(device, len(event.payload))
+        if device in own.counted:
+            into = where.round if isinstance(own, Tally) else own.counted[device]
+            return [self._counted(where, into)] if envelope.part == envelope.parts - 1 else []
+        self._make_room(tally, device, where.round)
+        blob = own.intake.add(device, envelope, now)
+        if blob is None:
+            return []
+        return self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+
+    def _make_room(self, tally: Tally, device: str, round: int) -> None:
+        """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
+        partial = self.closed.partial()
+        for number, intake in partial.items():
+            if number < round:
+                intake.forget(device)
+        while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
+            partial.pop(next(iter(partial))).clear()
+
+    def wake_at(self, tally: Tally) -> float | None:
+        """When the next device will have been quiet for too long."""
+        intakes = [tally.intake, *self.closed.partial().values()]
+        return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
+
+    def ask(self, tally: Tally, present: Callable[[str], bool], now: float) -> list[object]:
+        """Ask those who are present, and have been quiet for too long, for the parts that are missing."""
+        return [
+            Publish(self._topics.inbox(device), encode(Missing(round, parts[:512])))
+            for round, intake in {**self.closed.partial(), tally.round: tally.intake}.items()
+            for device, parts in intake.quiet(now)
+            if present(device)  # else they would pile up in its session
+        ]
+
+    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
+        """A whole update of the round that is open."""
+        try:
+            header = self._add(where.device, blob, 0)
+        except (ProtocolError, CodecError) as error:
+            tally.reject(where.device)
+            return self._reject(where, error)
+        tally.count(where.device, header)
+        return [_note(where, header), self._counted(where, where.round)]
+
+    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
+        """A whole update that is late: it goes into the round that is open."""
+        try:
+            header = self._add(where.device, blob, tally.version - own.version)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        own.counted[where.device] = tally.round
+        tally.fold(where.device, where.round, header)
+        return [_note(where, header), self._counted(where, tally.round)]
+
+    def _add(self, device: str, blob: bytes, staleness: int) -> UpdateHeader:
+        """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
+        header = UpdateHeader.from_bytes(blob)
+        payload = blob[UpdateHeader.SIZE :]
+        self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
+        return header
+
+    def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:
+        self.dropped[where.device] += 1
+        note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
+        return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
+
+    def _counted(self, where: UpdateTopic, into: int) -> Publish:
+        folded = into if into != where.round else 0
+        return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
+
+    def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
+        return Publish(self._topics.inbox(where.device), encode(receipt))
+
+
+def _note(where: UpdateTopic, header: UpdateHeader) -> Note:
+    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
+    return Note("debug", f"round {where.round}: {where.device}, {what}")

@@ -1,0 +1,143 @@
+/* codecs.c: what codecs compute, alone: for AddressSanitizer, and for machines that Python is not at hand for. Sizes
+ * around those of vectors, arrays that end where their memory ends; every result is part of one CRC-32C, which must be the
+ * same for all instruction sets of all machines: devices encode what another machine decodes. Compiled with dispatch.c,
+ * src/codecs and the objects of kernels.c.
+ */
+#include "codecs/rans.h"
+#include "codecs/tcq.h"
+#include "efl.h"
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXPECTED 0x83f83459u
+#define SEED 0x0123456789abcdefull
+static uint32_t digest;
+
+static void *get(int64_t count, size_t size) {
+    void *memory = calloc((size_t)count, size);
+    if (memory == NULL) exit(1);
+    return memory;
+}
+
+static void put(const void *data, int64_t size) { digest = efl_crc32c(digest, data, size); }
+
+/* Heavy tails, a quarter zeros, all of integers: the same floats everywhere. */
+static float *numbers(int64_t n) {
+    float *x = get(n, sizeof *x);
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t mixed = (uint32_t)i * 2654435761u ^ (uint32_t)n;
+        const float value = (float)((int32_t)(mixed >> 12 & 0xfff) - 2048) / 1024;
+        x[i] = mixed >> 30 == 0 ? 0 : mixed >> 26 == 63 ? value * 400 : value;
+    }
+    return x;
+}
+
+static void try_symbols(const float *x, int64_t n) {
+    uint8_t *symbols = get(n, 1), *contexts = get(n, 1);
+    int64_t table[256], *acc = get(n, sizeof *acc);
+    float values[256], *y = get(n, sizeof *y);
+    for (int i = 0; i < 256; i++) table[i] = (int64_t)i * i - 9000, values[i] = (float)i / 3;
+    efl_symbol_counts counts;
+    memset(&counts, 0, sizeof counts);
+    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.45f, n);
+    put(symbols, n), put(&counts, sizeof counts);
+    efl_kernels->add_symbols(acc, symbols, table, n);
+    efl_kernels->take_symbols(y, symbols, values, n);
+    put(acc, n * 8), put(y, n * 4);
+    efl_kernels->dither_quantize(symbols, x, 2.9f, SEED, n);
+    efl_kernels->dither_contexts(contexts, 4, SEED, 0, n);
+    put(symbols, n), put(contexts, n);
+    efl_kernels->dither_take(y, symbols, 0.345f, SEED, 0, n);
+    efl_kernels->dither_add(acc, symbols, 0.345f, -77, SEED, 0, n);
+    put(acc, n * 8), put(y, n * 4);
+    efl_kernels->coin_quantize(symbols, x, 0.31f, SEED, n);
+    efl_kernels->coin_contexts(contexts, 13, SEED, 0, n);
+    put(symbols, n), put(contexts, n);
+    free(symbols), free(contexts), free(acc), free(y);
+}
+
+static void try_energies(const float *x, int64_t rows, int64_t columns) {
+    const int64_t n = rows * columns;
+    uint8_t *symbols = get(n, 1), *contexts = get(n, 1), groups[32];
+    uint64_t *by_row = get(rows, 8), *by_column = get(columns, 8);
+    int8_t *row = get(rows, 1), *column = get(columns, 1);
+    efl_symbol_counts counts;
+    memset(&counts, 0, sizeof counts);
+    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.5f, n);
+    efl_kernels->energy_sums(by_row, by_column, symbols, rows, columns);
+    put(by_row, rows * 8), put(by_column, columns * 8);
+    for (int64_t i = 0; i < rows; i++) row[i] = (int8_t)(by_row[i] % 40);
+    for (int64_t i = 0; i < columns; i++) column[i] = (int8_t)(by_column[i] % 40 - 20);
+    for (int i = 0; i < 32; i++) groups[i] = (uint8_t)(i / 5);
+    efl_kernels->energy_contexts(contexts, row, column, NULL, columns, 0, n);
+    put(contexts, n);
+    memset(contexts, 0, (size_t)n);
+    efl_kernels->energy_contexts(contexts, row, column, groups, columns, n / 3, n - n / 3);
+    put(contexts, n);
+    free(symbols), free(contexts), free(by_row), free(by_column), free(row), free(column);
+}
+
+/* Symbols through a stream and back. */
+static void try_stream(const uint8_t *symbols, const uint8_t *contexts, int64_t n, int tables, int lanes) {
+    uint64_t *counts = get(tables * 256, 8);
+    efl_rans_table *coder = get(tables, sizeof *coder);
+    efl_rans_slots *slots = get(tables, sizeof *slots);
+    const int64_t room = efl_rans_bound(n, lanes);
+    uint8_t *stream = get(room, 1), *back = get(n, 1), *start;
+    efl_rans_decoder decoder;
+    efl_kernels->count_symbols(counts, symbols, contexts, n);
+    for (int i = 0; i < tables; i++) {
+        efl_rans_normalise(&coder[i], &counts[i * 256]);
+        if (!efl_rans_prepare_encoder(&coder[i]) || !efl_rans_prepare_decoder(&coder[i], &slots[i])) exit(1);
+    }
+    start = efl_rans_encode(stream + room, symbols, contexts, n, coder, lanes);
+    put(start, stream + room - start);
+    if (!efl_rans_begin(&decoder, start, stream + room, lanes) ||
+        !efl_rans_decode(&decoder, back, contexts, n, slots) || !efl_rans_ended(&decoder) ||
+        memcmp(back, symbols, (size_t)n) != 0) {
+        fprintf(stderr, "%d symbols on %d lanes do not come back\n", (int)n, lanes);
+        exit(1);
+    }
+    free(counts), free(coder), free(slots), free(stream), free(back);
+}
+
+static void try_trellis(const float *x, int64_t n) {
+    int8_t *levels = get(n, 1);
+    uint8_t *symbols = get(n, 1), *contexts = get(n, 1), *scratch = get((n + 31) / 32, 160);
+    float rates[512];
+    for (int i = 0; i < 512; i++) rates[i] = (float)(i % 256) / 64;
+    efl_kernels->tcq_search(levels, x, 2.3f, rates, scratch, n);
+    efl_tcq_symbols(symbols, contexts, levels, n);
+    put(levels, n), put(symbols, n), put(contexts, n);
+    try_stream(symbols, contexts, n, 2, 32);
+    free(levels), free(symbols), free(contexts), free(scratch);
+}
+
+static void try_size(int64_t n) {
+    float *x = numbers(n);
+    uint8_t *symbols = get(n, 1);
+    efl_symbol_counts counts;
+    memset(&counts, 0, sizeof counts);
+    try_symbols(x, n);
+    try_energies(x, 1, n);
+    if (n % 7 == 0) try_energies(x, 7, n / 7);
+    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.45f, n);
+    for (int lanes = 1; lanes <= 32; lanes *= lanes == 1 ? 8 : 4) try_stream(symbols, NULL, n, 1, lanes);
+    try_trellis(x, n);
+    free(x), free(symbols);
+}
+
+int main(void) {
+    static const int64_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 700, 4095, 70000};
+    efl_error error;
+    efl_crc32c_init();
+    if (efl_isa_select(getenv("EDGEFL_ISA"), &error) != EFL_OK) return puts(error.message), 1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) try_size(sizes[i]);
+    if (digest != EXPECTED)
+        return fprintf(stderr, "%s: codecs make %08x, other machines %08x\n", efl_isa(), digest, EXPECTED), 1;
+    printf("%s: codecs of %d sizes, the same bits as everywhere\n", efl_isa(), (int)(sizeof sizes / sizeof *sizes));
+    return 0;
+}

@@ -1,0 +1,104 @@
+"""The journal of accepted updates, and the replay that proves a model by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from daemons import Federation
+from edgefl_broker import replay
+from edgefl_broker.journal import Journal, Recorded
+
+from edgefl import codecs, strategies
+from edgefl.errors import CodecError, StoreError
+from edgefl.strategies import Update
+
+CODEC = codecs.get("raw32")
+START = np.zeros(3, np.float32)
+
+
+def update(device: str, delta: float, num_examples: int = 1) -> Update:
+    return Update(device, num_examples, CODEC, CODEC.encode(np.full(3, delta, np.float32)))
+
+
+def recorded(path: Path) -> tuple[Recorded, Journal]:
+    journal = Journal(path)
+    return Recorded(strategies.get("fedavg"), journal), journal
+
+
+def run_round(strategy: Recorded, params: np.ndarray, round: int, *updates: Update) -> np.ndarray:
+    strategy.start(params, round)
+    for one in updates:
+        strategy.add(one)
+    return strategy.finish()
+
+
+def test_i02_the_replay_makes_the_same_bits(tmp_path: Path) -> None:
+    strategy, journal = recorded(tmp_path / "journal.db")
+    first = run_round(strategy, START, 1, update("a", 0.1, 7), update("b", -0.3, 5))
+    second = run_round(strategy, first, 2, update("b", 1 / 3))
+    journal.close()
+    again = replay.replay(Journal(tmp_path / "journal.db"), [1, 2], strategies.get("fedavg"), CODEC, START)
+    assert again.tobytes() == second.tobytes() != first.tobytes()
+
+
+def test_a_round_that_is_opened_again_forgets_its_first_attempt(tmp_path: Path) -> None:
+    """After kill -9 between the journal's commit and the round's; and while its updates came in."""
+    strategy, journal = recorded(tmp_path / "journal.db")
+    run_round(strategy, START, 1, update("a", 9.0))
+    journal.close()
+    strategy, journal = recorded(tmp_path / "journal.db")
+    strategy.start(START, 1)
+    strategy.add(update("a", 8.0))
+    journal.close()
+    strategy, journal = recorded(tmp_path / "journal.db")
+    params = run_round(strategy, START, 1, update("a", 1.0), update("b", 3.0))
+    assert [u.device for u in journal.updates(1, CODEC)] == ["a", "b"]
+    assert replay.replay(journal, [1], strategies.get("fedavg"), CODEC, START).tobytes() == params.tobytes()
+
+
+def test_an_update_that_is_refused_is_not_in_the_journal(tmp_path: Path) -> None:
+    strategy, journal = recorded(tmp_path / "journal.db")
+    strategy.start(START, 1)
+    with pytest.raises(CodecError):
+        strategy.add(Update("a", 1, CODEC, CODEC.encode(np.full(3, np.inf, np.float32))))
+    strategy.add(update("b", 1.0))
+    strategy.finish()
+    assert [u.device for u in journal.updates(1, CODEC)] == ["b"]
+
+
+def test_a_round_that_began_elsewhere_or_is_not_there_is_named(tmp_path: Path) -> None:
+    strategy, journal = recorded(tmp_path / "journal.db")
+    run_round(strategy, START + 1, 1, update("a", 1.0))
+    for rounds, start in (([1], START), ([2], START + 1)):
+        with pytest.raises(StoreError, match=f"no round {rounds[0]} that begins"):
+            replay.replay(journal, rounds, strategies.get("fedavg"), CODEC, start)
+
+
+@pytest.mark.parametrize("codec", ["raw32", "ecq"])
+def test_a_federations_model_is_proven_by_its_journal(
+    embedded: object, federation: Callable[..., Federation], codec: str, capsys: pytest.CaptureFixture
+) -> None:
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    aggregator = fleet.aggregator(journal=str(fleet.folder / "journal.db"), codec={"name": codec})
+    for device in ("dev-a", "dev-b"):
+        fleet.agent(device)
+    assert aggregator.join()
+    words = ["--config", str(fleet.folder / "aggregator.toml")]
+    assert replay.main(words) == 0
+    assert "version 3 is, bit for bit, what 3 rounds make of the start" in capsys.readouterr().out
+    journal = Journal(fleet.folder / "journal.db")
+    journal._db.execute("UPDATE updates SET num_examples = num_examples + 1 WHERE round = 3 AND device = 'dev-a'")
+    journal.close()
+    assert replay.main(words) == 1
+    assert "version 3 is not what the 3 committed rounds" in capsys.readouterr().err
+
+
+def test_without_a_journal_there_is_nothing_to_prove(
+    embedded: object, federation: Callable[..., Federation], capsys: pytest.CaptureFixture
+) -> None:
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    assert replay.main(["--config", str(fleet.write_aggregator())]) == 2
+    assert "there is no journal" in capsys.readouterr().err

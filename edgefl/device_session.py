@@ -49,6 +49,7 @@ class DeviceSession:
         self.dropped = 0  # messages that were not what the protocol says
         self._rng = rng
         self._saved = SavedUpdate(outbox)
+        self._manifest_id = ""  # of the newest that came, refused or not
         self._max_model_bytes = max_model_bytes
         self._intern = intern
         self._link = Connected()
@@ -150,6 +151,7 @@ class DeviceSession:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
             return [self.status.again()] if self.online else []
+        self._manifest_id = manifest.id
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
@@ -166,7 +168,8 @@ class DeviceSession:
             raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
         self._saved.check(round)
         self.round = round
-        return self._consider(now)
+        lost = round.manifest != self._manifest_id
+        return [*([Subscribe((self.topics.manifest,))] if lost else []), *self._consider(now)]
 
     def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
         fetch = self.work
@@ -187,6 +190,8 @@ class DeviceSession:
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
+            if report.number != report.round.round and not message.folded:  # the round may have been abandoned since
+                return report.probe(now) if self.online else []
             where = f"counted in round {message.folded}: it was late" if message.folded else "counted"
             return [Note("info", f"round {message.round}: update {where}"), *self._counted(report, now)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)

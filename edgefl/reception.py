@@ -55,8 +55,8 @@ class Reception:
             raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
         tally.receive(device, len(event.payload))
         if device in own.counted:
-            into = where.round if isinstance(own, Tally) else own.counted[device]
-            return [self._counted(where, into)] if envelope.part == envelope.parts - 1 else []
+            folded = 0 if isinstance(own, Tally) else own.counted[device]
+            return [self._counted(where, folded)] if envelope.part == envelope.parts - 1 else []
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
         if blob is None:
@@ -94,7 +94,7 @@ class Reception:
             tally.reject(where.device)
             return self._reject(where, error)
         tally.count(where.device, header)
-        return [_note(where, header), self._counted(where, where.round)]
+        return [_note(where, header), self._counted(where, 0)]
 
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update that is late: it goes into the round that is open."""
@@ -118,8 +118,7 @@ class Reception:
         note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
         return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
 
-    def _counted(self, where: UpdateTopic, into: int) -> Publish:
-        folded = into if into != where.round else 0
+    def _counted(self, where: UpdateTopic, folded: int) -> Publish:
         return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:

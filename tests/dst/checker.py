@@ -12,6 +12,7 @@ from edgefl.protocol.envelope import HEADER_BYTES
 from edgefl.protocol.machine import Publish, Received
 from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
 from edgefl.protocol.topics import Topics
+from edgefl.round_coordinator import RoundCoordinator
 from edgefl.update_report import UpdateReport
 
 from .liveness import Liveness
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 class Before:
     """What an aggregator held before a step."""
 
-    buffered: int
-    counted: int
+    updates: tuple[int, int]
     statuses: dict[str, Status]
 
 
@@ -51,9 +51,7 @@ class Checker:
         if host is not self._world.aggregator:
             return None
         machine = self._world.aggregator.machine
-        intake = machine.tally.intake._buffered if machine.tally else 0
-        counted = len(machine.tally.counted) if machine.tally else 0
-        return Before(intake, counted, dict(machine.presence.statuses))
+        return Before(_updates(machine), dict(machine.presence.statuses))
 
     def after(self, host: Host, event: object, before: Before | None, damaged: bool) -> None:
         if before is None:
@@ -67,14 +65,13 @@ class Checker:
         require(params_to_bytes(machine.params) == truth.versions[truth.newest], "I03", "params changed in a round")
         require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of who is not there")
         if machine.tally is not None and machine.phase == "open":
-            tally = machine.tally
-            sums = machine.strategy._accumulator
-            require(sums.count == len(tally.counted), "I01", "%d updates of %r", sums.count, sorted(tally.counted))
-            most = len(schedule.devices) * tally.intake._max_total
-            require(tally.intake._buffered <= most, "I13", "%d bytes of parts", tally.intake._buffered)
-        if damaged and machine.tally is not None:
-            same = (machine.tally.intake._buffered, len(machine.tally.counted)) == (before.buffered, before.counted)
-            require(same, "I16", "a damaged part was taken in")
+            tally, sums = machine.tally, machine.strategy._accumulator
+            told = len(tally.counted) + len(tally.folded)
+            require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
+            most = len(schedule.devices) * (1 + schedule.config.window) * tally.intake._max_total
+            require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])
+        if damaged:
+            require(_updates(machine) == before.updates, "I16", "a damaged part was taken in")
         if isinstance(event, Received) and event.topic.endswith("/status") and event.payload:
             self._will(host, event, before)
 
@@ -103,7 +100,7 @@ class Checker:
         if isinstance(work, UpdateReport):
             queued = len(work._unsent) + len(work._in_flight)
             require(queued <= work._splitter.parts, "I13", "%s has %d parts to send", host.name, queued)
-            if work.counted:
+            if work.counted and work.number == work.round.round:
                 self._counted(host, work.round)
 
     def _counted(self, host: DeviceHost, round: Round) -> None:
@@ -147,7 +144,14 @@ class Checker:
             return
         device = self._topics.device_of(action.topic)
         require(receipt.outcome == "counted", "I06", "%s: %s", device, receipt.reason)
-        counted = machine.tally is not None and device in set(machine.tally.counted)
+        assert machine.tally is not None and device is not None
+        if receipt.round == machine.round:
+            counted = device in set(machine.tally.counted)
+        else:
+            closed = machine._closed.get(receipt.round)
+            counted = closed is not None and closed.counted.get(device) == receipt.folded
+            counted = counted or (device, receipt.round) in machine.tally.folded
+            self.truth.receipts.add((device, receipt.round))
         require(counted, "I06", "receipt for %s, who is not counted", device)
 
     # Devices
@@ -180,7 +184,7 @@ class Checker:
     def saves(self, host: DeviceHost, outbox: Outbox) -> None:
         """I06, within a run: which of two runs is the newer one a device can't know, if a broker goes back to one."""
         saved = host.disk.truth.outbox
-        replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(saved)
+        replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(host.name, saved)
         require(not replaced, "I06", "%s overwrites its update", host.name)
 
     def drops(self, host: DeviceHost, applied: bool) -> None:
@@ -189,8 +193,10 @@ class Checker:
         """
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
-        require(not truth.may_count(saved), "I06", "%s drops its update of round %d", host.name, saved.round)
+        require(not truth.may_count(host.name, saved), "I06", "%s drops its update of round %d", host.name, saved.round)
         if not self._manifest.error_feedback or saved.manifest != self._manifest.id:
+            return
+        if truth.settled(host.name, saved.round):
             return
         require(saved.counted > 0 or not applied, "EF", "%s: the residual of what was never counted", host.name)
         if not 0 < saved.round <= len(truth.records):
@@ -202,6 +208,15 @@ class Checker:
         next_round = host.machine.round
         missed = next_round is None or next_round.round > saved.round + 1
         require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
+
+
+def _updates(machine: RoundCoordinator) -> tuple[int, int]:
+    """Bytes of updates that are not whole yet, and updates that are."""
+    tally, late = machine.tally, machine._closed.partial().values()
+    buffered = sum(intake.buffered for intake in late)
+    return (
+        (buffered, 0) if tally is None else (buffered + tally.intake.buffered, len(tally.counted) + len(tally.folded))
+    )
 
 
 def _number(round: Round) -> tuple[int, int]:

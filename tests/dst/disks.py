@@ -109,8 +109,8 @@ class AggregatorDisk(FailingDisk):
             self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]
         self._committed(record, params)
 
-    def records(self) -> list[RoundRecord]:
-        return list(self.rounds)
+    def recent(self, count: int) -> list[RoundRecord]:
+        return self.rounds[len(self.rounds) - count :]
 
     @property
     def newest_is_damaged(self) -> bool:

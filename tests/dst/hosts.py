@@ -125,7 +125,7 @@ class AggregatorHost(Host):
         self.machine = RoundCoordinator(
             schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
-            attempt=state.start,
+            attempt=state.start, recent=world.disk.recent(schedule.config.window),
         )  # fmt: skip
 
     def carry_out(self, action: object) -> None:

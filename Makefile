@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench soak soak-kill soak-link sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint bench soak soak-kill soak-link soak-strace sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -94,6 +94,10 @@ fuzz: $(VENV)/dev.stamp
 SOAK_SEED := 1
 soak-kill soak-link: soak-%: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(PY) tests/soak_faults.py $* --seed $(SOAK_SEED)
+
+# EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
+soak-strace: $(VENV)/dev.stamp
+	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/test_strace.py
 
 # ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

@@ -42,10 +42,11 @@ class Announcer:
     def everything(self) -> list[object]:
         """Subscriptions, manifest and model; the round follows, if one is open."""
         out: list[object] = [Subscribe((self.topics.any_status, self.topics.any_update))]
-        return [*out, self.ask(), *self._retained.publish(self.downlink.steps)]
+        out.append(self.publish_manifest())
+        return out + self._retained.publish(self.downlink.steps)
 
-    def ask(self) -> Publish:
-        """The manifest. Devices that know it take it for the question who is there."""
+    def publish_manifest(self) -> Publish:
+        """Devices that know it take it for the question who is there."""
         return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:

@@ -1,8 +1,13 @@
-"""What `edgefl simulate` says: a line for each round, and one for all of them."""
+"""What `edgefl` says: of a simulation a line for each round, and one for all of them."""
 
 from __future__ import annotations
 
-from .history import Final, RoundRecord, times_smaller
+from .history import Final, RoundRecord, scores, times_smaller
+
+
+def say(text: str) -> None:
+    """A line on standard output, at once."""
+    print(text, flush=True)
 
 
 def size(count: int) -> str:
@@ -13,19 +18,17 @@ def size(count: int) -> str:
 def line(record: RoundRecord) -> str:
     """One round in one line."""
     state = "" if record.state == "committed" else f"  {record.state}"
-    score = _score(record, "  ")
-    return f"round {record.round:>4}  {record.reported:>4} reported{score}  {_traffic(record, '  ')}{state}"
+    return (
+        f"round {record.round:>4}  {record.reported:>4} reported{scores(record, '  ')}  {_traffic(record, '  ')}{state}"
+    )
 
 
 def total(final: Final) -> str:
     """The whole run in one line."""
-    score = _score(final, ", ")
-    return f"{final.committed} of {final.rounds} rounds committed{score}, {_traffic(final, ', ')}"
-
-
-def _score(of: RoundRecord | Final, gap: str) -> str:
-    score = "" if of.accuracy is None else f"{gap}accuracy {of.accuracy:.4f}"
-    return score + ("" if of.loss is None else f"{gap}loss {of.loss:.4g}")
+    evaluated = f", {final.evaluated} evaluated" if final.evaluated else ""
+    return (
+        f"{final.committed} of {final.rounds} rounds committed{evaluated}{scores(final, ', ')}, {_traffic(final, ', ')}"
+    )
 
 
 def _traffic(of: RoundRecord | Final, gap: str) -> str:

@@ -45,6 +45,8 @@ class ClosedRounds:
         for device, round in tally.folded if abandoned else ():
             self._rounds[round].counted.pop(device, None)
         self._keep(tally.round, ClosedRound(tally.version, tally.intake, tally.cohort, counted))
+        if tally.mode == "evaluate":  # what comes of it now is of no use
+            self._rounds.pop(tally.round, None)
 
     def recall(self, records: Iterable[RoundRecord], make_intake: Callable[[int, int], RoundIntake]) -> None:
         """What the records say, the oldest first; `make_intake` is told round and version."""
@@ -68,5 +70,5 @@ class ClosedRounds:
         return self._rounds.get(number)
 
     def partial(self) -> dict[int, RoundIntake]:
-        """The intakes that hold parts, by their round, the oldest first."""
-        return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.buffered}
+        """The intakes with updates under way, by their round, the oldest first."""
+        return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.under_way}

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from .errors import UsageError
 from .history import RoundRecord
-from .protocol.messages import MAX_LATE_ROUNDS
+from .protocol.messages import MAX_LATE_ROUNDS, Mode
 
 
 class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,9 +26,11 @@ class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Nguyen et al. 2022, arXiv:2106.06639).
     late: an update that comes after its round is dropped, or folded into the open round with less weight; in
         asynchronous rounds always folded.
-    late_rounds: how many rounds after its own an update is folded in.
+    late_rounds: how many rounds after its own an update is folded in, but into none that only evaluates.
+    updates_per_s: devices spread their reports so that no more come (None: as many as are measured to be taken).
     expect: the first round waits for so many devices, at most one deadline long.
     rounds, target_accuracy: when all is done.
+    evaluate_every: of so many rounds the last only evaluates the model, on what the devices hold out.
     """
 
     deadline_s: float = 60.0
@@ -39,9 +42,22 @@ class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["sync", "async"] = "sync"
     late: Literal["drop", "fold"] = "drop"
     late_rounds: Annotated[int, Meta(ge=1, le=MAX_LATE_ROUNDS)] = 3
+    updates_per_s: float | None = None
     expect: int = 0
     rounds: int | None = None
     target_accuracy: float | None = None
+    evaluate_every: int | None = None
+
+    def mode_of(self, round: int) -> Mode:
+        """Of the round of this number, so that it is the same after a restart."""
+        return "evaluate" if self.evaluate_every and round % self.evaluate_every == 0 else "train"
+
+    def check_evaluation(self, holdout: float) -> None:
+        """UsageError if no round could only evaluate, where some should; devices hold out the share `holdout`."""
+        if self.evaluate_every and not holdout:
+            raise UsageError("rounds that only evaluate need a holdout above 0, or [evaluate] devices = true")
+        if self.evaluate_every and self.mode == "async":
+            raise UsageError("asynchronous rounds never stop to evaluate, each update brings scores: leave `every` out")
 
     @property
     def window(self) -> int:
@@ -58,10 +74,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Event: loss and accuracy on the test set; None where there is none."""
+    """Event: loss and accuracy on the test set; None where there is none. `update_s`, if it is known: the processor's
+    time that each update of the round took."""
 
     loss: float | None = None
     accuracy: float | None = None
+    update_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .protocol.messages import Manifest, Round
+from .protocol.messages import Manifest, Mode, Round, UpdateHeader
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Outbox:
     blob: bytes
     counted: int = 0
 
+    @property
+    def mode(self) -> Mode:
+        """Of its round: where nothing was trained, the header is all there is."""
+        return "evaluate" if len(self.blob) == UpdateHeader.SIZE else "train"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainJob:
@@ -33,7 +38,8 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Action: train in the background, then answer with Trained or Failed carrying the same job."""
+    """Action: train, or in a round that only evaluates, evaluate, in the background; then answer with Trained or
+    Failed carrying the same job."""
 
     job: TrainJob
 
@@ -91,11 +97,3 @@ class Pause:
     """Event: the owner says stop, with a reason; an empty one says go on."""
 
     reason: str
-
-
-@dataclass
-class Training:
-    """The session's note of what is being trained."""
-
-    round: Round
-    job: TrainJob

@@ -1,6 +1,7 @@
 """DeviceSession: what a device does, decided without any I/O.
 
     manifest + round -> fetch the model's parts -> train -> save the update -> report it -> wait for the next round
+                                                   (or evaluate)
 
 Promises kept here: a round is trained once (the saved update is sent again, not made again); an update is kept
 until its round is over, because a PUBACK proves nothing; what belongs to another round, federation, model
@@ -12,15 +13,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .device_events import CancelTraining, Failed, Outbox, Pause, StartTraining, Trained, Training, TrainJob
+from .device_events import Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .device_status import DeviceStatus
 from .device_terms import Terms
+from .device_work import Training, Work, cancel, goes_on
 from .errors import EdgeFLError, ProtocolError
 from .model_fetch import ModelFetch, check_frames
 from .protocol.machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
 from .protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from .protocol.topics import ModelTopic, Topics, check_device_id
-from .saved_update import SavedUpdate, is_late
+from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 
 
@@ -43,16 +45,16 @@ class DeviceSession:
         self.federation = federation
         self.terms: Terms | None = None
         self.round: Round | None = None
-        self.work: ModelFetch | Training | UpdateReport | None = None
+        self.work: Work | None = None
         self.online = self._stopped = False
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that were not what the protocol says
         self._rng = rng
         self._saved = SavedUpdate(outbox)
-        self._manifest_id = ""  # of the newest that came, refused or not
         self._max_model_bytes = max_model_bytes
         self._intern = intern
         self._link = Connected()
+        self._heard_manifest = ""  # the newest's id, taken or refused: a full queue may have lost it on the way
         self._bytes_down = 0  # since the last update that is known to be counted
         self._bytes_told = 0  # of these, what the saved update says
         self._held: dict[str, bytes] = {}  # params by digest: the newest, and the anchor that deltas start from
@@ -151,7 +153,7 @@ class DeviceSession:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
             return [self.status.again()] if self.online else []
-        self._manifest_id = manifest.id
+        self._heard_manifest = manifest.id
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
@@ -168,7 +170,7 @@ class DeviceSession:
             raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
         self._saved.check(round)
         self.round = round
-        lost = round.manifest != self._manifest_id
+        lost = round.manifest != self._heard_manifest
         return [*([Subscribe((self.topics.manifest,))] if lost else []), *self._consider(now)]
 
     def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
@@ -222,29 +224,20 @@ class DeviceSession:
         if not self.status.gave_up(round):
             self.status.recover()
         asked = round.asks(self.device)
-        if work is not None and self._goes_on(work, round, asked):
+        if work is not None and goes_on(work, self._saved, round, asked):
             return self._go_on(work, round, now)
         out = [*self._stop_work(), *self._saved.settle(round)]
-        reports = self._saved.serves(round) or self._saved.late(round)
-        if self.status.paused or self.status.gave_up(round) or not (asked or self._saved.late(round)):
+        late = self._saved.late(round)
+        if self.status.paused or self.status.gave_up(round) or not (asked or late):
             return [*out, *self._show()]
-        if reports:
+        if late or self._saved.serves(round):
             return [*out, *self._report(now)]
         if round.frames[-1].digest in self._held:
             return [*out, *self._train()]
         self.work = ModelFetch(self.topics, manifest, terms.hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
 
-    def _goes_on(self, work: ModelFetch | Training | UpdateReport, round: Round, asked: bool) -> bool:
-        """Whether `round`, announced again or the next one, wants what is being done."""
-        if isinstance(work, UpdateReport):
-            return self._saved.late(round) or (asked and self._saved.serves(round))
-        if isinstance(work, Training) and is_late(work.round.round, round):
-            return True
-        same = asked and (work.round.round, work.round.version) == (round.round, round.version)
-        return same and (isinstance(work, Training) or work.round.frames == round.frames)
-
-    def _go_on(self, work: ModelFetch | Training | UpdateReport, round: Round, now: float) -> list[object]:
+    def _go_on(self, work: Work, round: Round, now: float) -> list[object]:
         if isinstance(work, UpdateReport):
             abandoned = work.counted and work.number != round.round
             last, work.round = work.round, round
@@ -262,9 +255,7 @@ class DeviceSession:
 
     def _stop_work(self) -> list[object]:
         work, self.work = self.work, None
-        if isinstance(work, Training):
-            return [CancelTraining()]
-        return work.cancel() if isinstance(work, ModelFetch) else []
+        return cancel(work)
 
     def _stop_training(self) -> list[object]:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()

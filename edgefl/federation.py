@@ -25,7 +25,7 @@ class Recipe:
     """Local training, strategy and codec by name. UsageError for what does not exist or does not fit.
 
     `error_feedback` None leaves it to the codec. `downlink` is the codec of models, `span` how many versions share an
-    anchor (downlink.py).
+    anchor (downlink.py), `holdout` the share of its examples that a device only evaluates on.
     """
 
     train: TrainConfig
@@ -38,6 +38,7 @@ class Recipe:
     downlink: str = "raw32"
     downlink_options: dict[str, Any] = field(default_factory=dict)
     span: int = 1
+    holdout: float = 0.0
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy; FedSGD's server takes the learning rate that FedAvg's devices would."""
@@ -55,7 +56,7 @@ class Recipe:
         manifest = Manifest(
             federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
             self.codec, self.codec_options, self.part_bytes, feedback,
-            self.downlink, self.downlink_options, self.span,
+            self.downlink, self.downlink_options, self.span, self.holdout,
         )  # fmt: skip
         try:
             checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)

@@ -10,19 +10,25 @@ import numpy as np
 
 from .params import params_sha256
 
+State = Literal["committed", "abandoned", "evaluated"]
+
 
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit.
 
     `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
     they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression. `devices` are those whose update is of this round,
-    `folded` late updates of earlier rounds, by device and round; both are in `reported`. `accuracy` and `loss` are the
-    new model's on the test set, if there is one.
+    each that reported takes: up and down without compression; 0 in a round that only evaluates. `devices` are those
+    whose update is of this round, `folded` late updates of earlier rounds, by device and round; both are in `reported`.
+    `rejected` updates were none; `deferred` ones had to wait until the aggregator had room.
+
+    `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
+    those of the model that the round began with, on the `device_examples` that `devices` hold out: the mean of theirs,
+    weighted by their numbers. A round that only evaluates ends "evaluated", on the version it found.
     """
 
     round: int
-    state: Literal["committed", "abandoned"]
+    state: State
     version: int
     reported: int
     devices: list[str]
@@ -34,6 +40,11 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: float | None = None
     loss: float | None = None
     float32_bytes: int = 0
+    device_examples: int = 0
+    device_accuracy: float | None = None
+    device_loss: float | None = None
+    rejected: int = 0
+    deferred: int = 0
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
     folded: list[tuple[str, int]] = []
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
@@ -48,7 +59,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Final(msgspec.Struct, frozen=True):
-    """How a run ended."""
+    """How a run ended. The devices' accuracy and loss are the newest that there are."""
 
     rounds: int
     committed: int
@@ -59,6 +70,9 @@ class Final(msgspec.Struct, frozen=True):
     seconds: float
     model_sha256: str
     float32_bytes: int = 0
+    evaluated: int = 0
+    device_accuracy: float | None = None
+    device_loss: float | None = None
 
 
 class History:
@@ -72,6 +86,7 @@ class History:
     def final(self) -> Final:
         committed = [r for r in self.rounds if r.state == "committed"]
         last = committed[-1] if committed else None
+        told = next((r for r in reversed(self.rounds) if r.device_examples), None)
         return Final(
             rounds=len(self.rounds),
             committed=len(committed),
@@ -82,6 +97,9 @@ class History:
             seconds=sum(r.seconds for r in self.rounds),
             model_sha256=params_sha256(self.params),
             float32_bytes=sum(r.float32_bytes for r in self.rounds),
+            evaluated=sum(r.state == "evaluated" for r in self.rounds),
+            device_accuracy=told.device_accuracy if told else None,
+            device_loss=told.device_loss if told else None,
         )
 
     def rounds_to(self, accuracy: float) -> int | None:
@@ -101,6 +119,15 @@ def read_records(path: Path) -> list[RoundRecord]:
     except FileNotFoundError:
         return []
     return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+
+
+def scores(of: RoundRecord | Final, gap: str) -> str:
+    """Accuracy and loss, on the test set and on devices, those that there are, each behind a `gap`."""
+    told = [
+        ("accuracy", of.accuracy, ".4f"), ("loss", of.loss, ".4g"),
+        ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
+    ]  # fmt: skip
+    return "".join(f"{gap}{what} {value:{form}}" for what, value, form in told if value is not None)
 
 
 def times_smaller(float32_bytes: int, real: int) -> str:

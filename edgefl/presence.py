@@ -36,6 +36,11 @@ class Presence:
         (self._present.add if status.present else self._present.discard)(device)
         return True
 
+    def meet(self, device: str) -> None:
+        """Its update has come. Who was never seen is there all the same: brokers drop statuses of large fleets."""
+        if device not in self.statuses:
+            self.show(device, Status("ready", 0))
+
     def forget(self, device: str) -> None:
         """Its retained status has been cleared."""
         self.statuses.pop(device, None)

@@ -6,14 +6,14 @@ Part of RoundCoordinator, which says what is open and closes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from .closed_rounds import ClosedRound, ClosedRounds
 from .codecs import Codec
 from .errors import CodecError, ProtocolError
+from .presence import Presence
 from .protocol.envelope import Envelope
 from .protocol.machine import Note, Publish, Received
-from .protocol.messages import Missing, Receipt, UpdateHeader, encode
+from .protocol.messages import Missing, Mode, Receipt, UpdateHeader, encode
 from .protocol.topics import Topics, UpdateTopic
 from .round_intake import BUDGET_BYTES
 from .strategies import Strategy, Update
@@ -23,13 +23,16 @@ from .tally import Tally
 class Reception:
     """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
 
-    def __init__(self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, attempt: int) -> None:
+    def __init__(
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, attempt: int
+    ) -> None:
         self.closed = closed
         self.dropped: Counter[str] = Counter()
         self.late = 0
         self._topics = topics
         self._codec = codec
         self._strategy = strategy
+        self._presence = presence
         self._attempt = attempt
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
@@ -43,7 +46,7 @@ class Reception:
     def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
         """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
         where = self._topics.parse_update(event.topic)
-        own = None if tally is None else tally if where.round == tally.round else self.closed.get(where.round)
+        own = None if tally is None else self._round(tally, where.round)
         if tally is None or own is None:
             self.late += 1
             return []
@@ -56,12 +59,20 @@ class Reception:
         tally.receive(device, len(event.payload))
         if device in own.counted:
             folded = 0 if isinstance(own, Tally) else own.counted[device]
-            return [self._counted(where, folded)] if envelope.part == envelope.parts - 1 else []
+            return [self._counted(where, folded)] if envelope.part == 0 else []
+        self._presence.meet(device)
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
-        if blob is None:
-            return []
-        return self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        out: list[object] = []
+        if blob is not None:
+            out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        return [*out, *self.ask(tally, now)]
+
+    def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
+        """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
+        if number == tally.round:
+            return tally
+        return self.closed.get(number) if tally.mode == "train" else None
 
     def _make_room(self, tally: Tally, device: str, round: int) -> None:
         """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
@@ -77,19 +88,18 @@ class Reception:
         intakes = [tally.intake, *self.closed.partial().values()]
         return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
-    def ask(self, tally: Tally, present: Callable[[str], bool], now: float) -> list[object]:
-        """Ask those who are present, and have been quiet for too long, for the parts that are missing."""
+    def ask(self, tally: Tally, now: float) -> list[object]:
+        """Requests for the parts that are due."""
         return [
-            Publish(self._topics.inbox(device), encode(Missing(round, parts[:512])))
+            Publish(self._topics.inbox(device), encode(Missing(round, parts)))
             for round, intake in {**self.closed.partial(), tally.round: tally.intake}.items()
-            for device, parts in intake.quiet(now)
-            if present(device)  # else they would pile up in its session
+            for device, parts in intake.ask(now, self._presence.is_present)
         ]
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update of the round that is open."""
         try:
-            header = self._add(where.device, blob, 0)
+            header = self._add(tally.mode, where.device, blob, 0)
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
             return self._reject(where, error)
@@ -99,18 +109,21 @@ class Reception:
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update that is late: it goes into the round that is open."""
         try:
-            header = self._add(where.device, blob, tally.version - own.version)
+            header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
         own.counted[where.device] = tally.round
         tally.fold(where.device, where.round, header)
         return [_note(where, header), self._counted(where, tally.round)]
 
-    def _add(self, device: str, blob: bytes, staleness: int) -> UpdateHeader:
+    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
         header = UpdateHeader.from_bytes(blob)
-        payload = blob[UpdateHeader.SIZE :]
-        self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
+        if header.mode != mode:
+            raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        if mode == "train":
+            payload = memoryview(blob)[UpdateHeader.SIZE :]
+            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 
     def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:

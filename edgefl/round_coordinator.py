@@ -23,6 +23,7 @@ from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError
 from .history import RoundRecord
+from .pace import Pace
 from .presence import Presence
 from .protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
 from .protocol.messages import Manifest, Round, Status, decode, encode
@@ -47,8 +48,10 @@ class RoundCoordinator:
         version: int = 0,
         attempt: int = 1,
         recent: Sequence[RoundRecord] = (),
+        update_s: float = 0.0,
     ) -> None:
         cohort.check(config)
+        config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
@@ -56,12 +59,13 @@ class RoundCoordinator:
         self.announcer = Announcer(manifest, params, version)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
+        self.pace = Pace(update_s, config.updates_per_s)
         self._attempt = attempt
         self._rng = rng
         self._codec = manifest.make_codec()
         self._closed = ClosedRounds(config.window)
-        self._closed.recall(recent, self._make_intake)
-        self.reception = Reception(self.topics, self._codec, strategy, self._closed, attempt)
+        self._closed.recall((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
+        self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence, attempt)
         self.dropped = self.reception.dropped
         self._online = False
         self._give_up_waiting_at: float | None = None
@@ -115,7 +119,7 @@ class RoundCoordinator:
         return out + self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer = self.announcer
+        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -126,7 +130,9 @@ class RoundCoordinator:
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
             cohort=self.tally.cohort.message if self.tally else None,
-            late_rounds=self.config.window,
+            late_rounds=self.config.window if mode == "train" else 0,
+            mode=mode,
+            **(self.tally.pace if self.tally else {}),
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
@@ -141,7 +147,7 @@ class RoundCoordinator:
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return [self.announcer.ask()] if self.presence.ask_again(now) else []
+            return [self.announcer.publish_manifest()] if self.presence.ask_again(now) else []
         self.presence.ask_at = None
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
@@ -155,16 +161,19 @@ class RoundCoordinator:
         asked = {device for device in present if invited.asks(device)}
         waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
-        intake = self._make_intake(self.round, self.version)
-        any_round = self.config.mode == "async"
-        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round)
+        unasked, spread_s = self.pace.unasked(len(asked)), self.pace.spread_s(len(asked), self.config.deadline_s)
+        intake, mode = self._make_intake(self.round, self.version, unasked), self.config.mode_of(self.round)
+        any_round, pace = self.config.mode == "async", {"spread_s": spread_s, "unasked": unasked}
+        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode, pace)
         self.phase = "open"
-        self.strategy.start(self.params, self.round)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
         return [note, self._publish_round()]
 
-    def _make_intake(self, round: int, version: int) -> RoundIntake:
-        return RoundIntake(self._codec, len(self.params), self.announcer.hash, round, version)
+    def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
 
     def _tick(self, now: float) -> list[object]:
         if self.phase == "waiting":
@@ -173,7 +182,7 @@ class RoundCoordinator:
         if self.phase != "open" or tally is None:
             return []
         over = now >= tally.opened_at + self.config.deadline_s
-        asked = [] if over and not self.config.window else self.reception.ask(tally, self.presence.is_present, now)
+        asked = [] if over and not self.config.window else self.reception.ask(tally, now)
         return [*asked, *self._close(now)] if over else asked
 
     def _maybe_close(self, now: float) -> list[object]:
@@ -189,13 +198,14 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
+        self._closed.close(tally, abandoned=record.state == "abandoned")
         if record.state == "abandoned":
             note = Note(
                 "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
             )
-            self._closed.close(tally, abandoned=True)
             return [note, *self._next(record, None, now)]
-        self._closed.close(tally, abandoned=False)
+        if record.state == "evaluated":
+            return self._next(record, None, now)
         params = self.strategy.finish()
         if not np.isfinite(params).all():
             note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
@@ -207,6 +217,8 @@ class RoundCoordinator:
     def _commit(self, result: Evaluated, now: float) -> list[object]:
         assert self._closing is not None and self.tally is not None
         (params, record), self._closing = self._closing, None
+        if result.update_s is not None:
+            self.pace.learn(result.update_s)
         record = msgspec.structs.replace(
             record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
         )

@@ -29,7 +29,8 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None:
             return False
-        return (saved.manifest, saved.round, saved.version) == (round.manifest, round.round, round.version)
+        mine = (saved.manifest, saved.round, saved.version, saved.mode)
+        return mine == (round.manifest, round.round, round.version, round.mode)
 
     def late(self, round: Round) -> bool:
         """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned.
@@ -38,10 +39,10 @@ class SavedUpdate:
         model; else it is sent again, and the aggregator knows.
         """
         saved = self.outbox
-        if saved is None or saved.manifest != round.manifest or not is_late(saved.round, round):
+        if saved is None or saved.manifest != round.manifest or saved.mode != "train":
             return False
         proven = saved.counted == round.attempt and round.round == saved.round + 1
-        return not proven or round.version == saved.version
+        return is_late(saved.round, round) and (not proven or round.version == saved.version)
 
     def mark_counted(self, attempt: int, durable: bool) -> list[object]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
@@ -61,16 +62,16 @@ class SavedUpdate:
     def settle(self, round: Round) -> list[object]:
         """`round` is announced: an update of one before has done its work, unless it is still taken.
 
-        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. An update
-        of another manifest stays until the next one is saved: a broker that has lost its memory may for a moment
-        announce an earlier run.
+        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
+        evaluation goes into no model, and leaves the device's residual alone. An update of another manifest stays until
+        the next one is saved: a broker that has lost its memory may for a moment announce an earlier run.
         """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
         self.outbox = None
-        applied = saved.counted > 0 and round.round > saved.round and round.version > saved.version
-        return [DropUpdate(applied)]
+        newer = round.round > saved.round and round.version > saved.version
+        return [DropUpdate(applied=newer and saved.counted > 0 and saved.mode == "train")]
 
     def fold(self) -> list[object]:
         """It was late, and the receipt says that it is counted."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from .cohort import Cohort
-from .history import RoundRecord
-from .protocol.messages import UpdateHeader
+from .history import RoundRecord, State
+from .protocol.messages import Mode, UpdateHeader
 from .round_intake import RoundIntake
 
 
@@ -19,7 +22,7 @@ class Tally:
     the round closes when it is empty, or earlier at `goal` updates if there is such a number.
 
     `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
-    they count only where `any_round` does, in asynchronous rounds.
+    they count only where `any_round` does, in asynchronous rounds. `pace` is how it was announced: fields of Round.
     """
 
     round: int
@@ -30,6 +33,8 @@ class Tally:
     goal: int | None
     waiting: set[str]
     any_round: bool = False
+    mode: Mode = "train"
+    pace: dict[str, Any] = field(default_factory=dict)
     counted: dict[str, UpdateHeader] = field(default_factory=dict)
     folded: dict[tuple[str, int], UpdateHeader] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
@@ -73,26 +78,46 @@ class Tally:
         """The round's record, if it closes `now`; abandoned below `min_reports`."""
         headers = [*self.counted.values(), *self.folded.values()]
         examples = sum(h.num_examples for h in headers)
-        enough = self.reports >= max(1, min_reports)
+        state: State = "committed" if self.mode == "train" else "evaluated"
+        if self.reports < max(1, min_reports):
+            state = "abandoned"
         return RoundRecord(
             round=self.round,
-            state="committed" if enough else "abandoned",
-            version=self.version + enough,
+            state=state,
+            version=self.version + (state == "committed"),
             reported=len(headers),
             devices=sorted(self.counted),
             num_examples=examples,
-            train_loss=sum(h.loss * h.num_examples for h in headers) / examples if examples else None,
+            train_loss=_mean((h.loss, h.num_examples) for h in headers),
             bytes_up=self.bytes_up,
             bytes_down=sum(h.bytes_down for h in headers),
             seconds=now - self.opened_at,
-            float32_bytes=4 * num_params * len(headers),
+            float32_bytes=4 * num_params * len(headers) if self.mode == "train" else 0,
+            rejected=len(self.rejected),
+            deferred=self.intake.deferred,
             by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
+            **self._scores(),
         )
+
+    def _scores(self) -> dict[str, Any]:
+        """Of the model that the round began with; devices of late updates evaluated an earlier one."""
+        headers = self.counted.values()
+        return {
+            "device_examples": sum(h.num_eval for h in headers),
+            "device_loss": _mean((h.eval_loss, h.num_eval) for h in headers),
+            "device_accuracy": _mean((h.eval_accuracy, h.num_eval) for h in headers),
+        }
 
     def _traffic(self) -> dict[str, tuple[int, int]]:
         down = Counter({device: header.bytes_down for device, header in self.counted.items()})
         for (device, _), header in self.folded.items():
             down[device] += header.bytes_down
         return {device: (up, down[device]) for device, up in sorted(self.arrived.items())}
+
+
+def _mean(scores: Iterable[tuple[float | None, int]]) -> float | None:
+    """The mean of (value, weight), of those that have a value; None where they weigh nothing."""
+    known = [(value, weight) for value, weight in scores if value is not None and weight]
+    return math.fsum(v * w for v, w in known) / sum(w for _, w in known) if known else None

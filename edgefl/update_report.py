@@ -1,7 +1,8 @@
 """UpdateReport: how a device sends its update, in parts, until the aggregator's receipt.
 
-A window of parts is in flight; a PUBACK (the broker's acknowledgement) only moves the window, it proves no
-delivery. Without a receipt everything is sent again, ever more patiently. Part of DeviceSession; no I/O.
+It begins at a random moment of the round's spread, with the parts that go unasked. A window of parts is in flight; a
+PUBACK (the broker's acknowledgement) only moves the window, it proves no delivery. Without a receipt it begins again,
+ever more patiently. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -35,13 +36,25 @@ class UpdateReport:
         self._device = device
         self._splitter = splitter
         self._rng = rng
-        self._unsent = deque(range(splitter.parts))
+        self._unsent = deque(self._unasked)
+        self._begin_at: float | None = None  # drawn at the first chance to send
+        self._held_back = False
         self._in_flight: dict[int, int] = {}  # token -> part
         self._tokens = 0
         self._tries = 0
 
+    @property
+    def _unasked(self) -> range:
+        return range(min(self._splitter.parts, self.round.unasked))
+
     def send(self, now: float) -> list[object]:
-        """As many parts as the window takes."""
+        """As many parts as the window takes, once it is this device's turn."""
+        if self._begin_at is None:
+            self._begin_at = now + (self._rng.uniform(0, self.round.spread_s) if self.round.spread_s else 0.0)
+        self._held_back = now < self._begin_at
+        if self._held_back:
+            self.retry_at = self._begin_at
+            return []
         out: list[object] = []
         while self._unsent and len(self._in_flight) < WINDOW:
             part = self._unsent.popleft()
@@ -66,6 +79,7 @@ class UpdateReport:
 
     def on_missing(self, parts: list[int], now: float) -> list[object]:
         """The aggregator lacks these."""
+        self._begin_at = now
         under_way = {*self._unsent, *self._in_flight.values()}
         self._unsent.extend(p for p in parts if p < self._splitter.parts and p not in under_way)
         return self.send(now)
@@ -76,18 +90,21 @@ class UpdateReport:
         self._in_flight.clear()
 
     def probe(self, now: float) -> list[object]:
-        """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its last
+        """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its first
         part again, for which there is a receipt, or a request for the others."""
         if self.counted or self._unsent or self._in_flight:
             return []
-        self._unsent.append(self._splitter.parts - 1)
+        self._unsent.append(0)
+        self._begin_at = None
         return self.send(now)
 
     def send_all(self, now: float) -> list[object]:
-        """Patience has ended, or the aggregator has reopened the round: once more from the start."""
+        """Its turn has come; or patience has ended: once more from the start."""
+        if self._held_back:
+            return self.send(now)
         self.counted = False
         self._tries = min(self._tries + 1, 10)
         self._in_flight.clear()
-        self._unsent = deque(range(self._splitter.parts))
+        self._unsent = deque(self._unasked)
         note = Note("info", f"round {self.number}: no receipt for the update yet, sent again")
         return [note, *self.send(now)]

@@ -22,16 +22,16 @@ FLOORS = [
     ],
     ["edgefl.protocol"],
     [
-        "edgefl.device_session", "edgefl.device_status", "edgefl.device_terms", "edgefl.device_events",
-        "edgefl.model_fetch", "edgefl.update_report", "edgefl.saved_update",
+        "edgefl.device_session", "edgefl.device_status", "edgefl.device_terms", "edgefl.device_work",
+        "edgefl.device_events", "edgefl.model_fetch", "edgefl.update_report", "edgefl.pace", "edgefl.saved_update",
         "edgefl.round_coordinator", "edgefl.coordinator_events", "edgefl.round_intake", "edgefl.presence",
         "edgefl.retained_model", "edgefl.tally", "edgefl.downlink", "edgefl.blob_fetch",
         "edgefl.announcer", "edgefl.sweeper", "edgefl.cohort", "edgefl.closed_rounds", "edgefl.reception",
     ],
     ["edgefl.federation", "edgefl.transports", "edgefl.data"],
-    ["edgefl.local_training"],
+    ["edgefl.local_training", "edgefl.holdout"],
     ["edgefl.simulation"],
-    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_text"],
+    ["edgefl.cli", "edgefl.cli_model", "edgefl.cli_simulate", "edgefl.cli_text", "edgefl.cli_values"],
     ["edgefl_agent", "edgefl_broker"],
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""kill -9 of the aggregator, an agent and mosquitto while rounds run: `make soak-kill` does it for minutes."""
+"""kill -9 of aggregator, agents and mosquitto, and bad links, while rounds run: `make soak-kill soak-link`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from brokers import Mosquitto
 from chaos import Fleet, Killing, Watcher, judge, victims
+from proxy import Bad
+from soak_faults import link
 
 
 def test_i05_i08_i10_i11_rounds_go_on_whoever_is_killed(tmp_path: Path) -> None:
@@ -20,3 +22,9 @@ def test_i05_i08_i10_i11_rounds_go_on_whoever_is_killed(tmp_path: Path) -> None:
         verdict = judge(fleet, watcher.rounds)
     assert killing.done == {"aggregator": 2, "agent": 2, "broker": 2}
     assert verdict.committed >= 4 and verdict.updates >= 2 * verdict.committed
+
+
+def test_i01_i05_i07_rounds_commit_over_a_link_that_loses_delays_and_cuts(tmp_path: Path) -> None:
+    bad = Bad(delay_s=(0.0, 0.1), loss=0.2, cut_s=3.0, swallow=0.05, buffer=4096)
+    verdict = link(tmp_path / "run", rounds=5, times=1, seed=1, bad=bad, devices=4)
+    assert verdict.committed >= 5 and verdict.updates >= 2 * verdict.committed

@@ -72,6 +72,22 @@ def test_version(run):
         assert run("--version", main=daemon.main)[:2] == (0, f"edgefl {edgefl.__version__}\n")
 
 
+def test_what_devices_hold_out_is_in_every_line_and_in_the_json(run, tmp_path):
+    words = ("--holdout", 0.2, "--evaluate-every", 2, "--json", "history.json")
+    code, out, _ = run(*SIMULATE, *words)
+    first, second, total = out.splitlines()
+    assert code == 0
+    assert "device accuracy" in first and "device loss" in first and not first.endswith("evaluated")
+    assert second.endswith("evaluated")
+    assert total.startswith("1 of 2 rounds committed, 1 evaluated, accuracy ")
+    history = json.loads((tmp_path / "history.json").read_bytes())
+    assert [r["state"] for r in history["rounds"]] == ["committed", "evaluated"]
+    assert all(0 < r["device_examples"] < 600 for r in history["rounds"])
+    final, last = history["final"], history["rounds"][1]
+    assert [final[key] for key in ("device_loss", "device_accuracy")] == [last["device_loss"], last["device_accuracy"]]
+    assert final["accuracy"] == history["rounds"][0]["accuracy"]
+
+
 def test_history_as_json_and_model_in_a_folder(run, tmp_path):
     code, out, _ = run(*SIMULATE, "--json", "history.json", "--out", "new/run")
     assert code == 0

@@ -16,6 +16,7 @@ from edgefl import _core, codecs
 from edgefl.accumulator import SCALE, Accumulator
 from edgefl.codecs.energy import CONTEXTS, Energies, group, groups_from_bytes, groups_to_bytes
 from edgefl.codecs.entropy_coded import ENERGIES
+from edgefl.codecs.tables import GEOMETRIC
 from edgefl.errors import CodecError
 from edgefl.plan import Param
 
@@ -77,6 +78,24 @@ def test_accumulates_what_it_decodes(name, options):
     assert (accumulator.acc == np.rint(codec.decode(payload, P).astype(np.float64) * SCALE).astype(np.int64) * 7).all()
 
 
+@pytest.mark.parametrize("name", CODED)
+@given(
+    rows=st.integers(1, 400), columns=st.integers(1, 120), spread=st.floats(0, 6), dead=st.floats(0, 1),
+    step=st.floats(0.1, 60), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_whatever_is_encoded_is_decoded(name, rows, columns, spread, dead, step, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_t(2, size=(rows, columns))
+    values *= np.exp2(rng.normal(size=(rows, 1)) * spread) * (rng.random((rows, 1)) >= dead)
+    values *= np.exp2(rng.normal(size=(1, columns)) * spread) * (rng.random((1, columns)) >= dead)
+    delta = values.astype(np.float32).ravel()
+    codec = codecs.get(name, step=step).for_tensors([Param("w", [rows, columns])])
+    payload = codec.encode(delta)
+    back = codec.decode(payload, delta.size)
+    most = 1.01 if name == "ecq-sparse" else 1.56  # steps; ecq: rounding, dead zone, and a centroid of many magnitudes
+    assert np.abs(back - delta).max() <= most * step * codec.rms(delta) + 2.0**-115
+
+
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
     seed=st.integers(0, 1000), share=st.floats(0, 1),
@@ -96,6 +115,21 @@ def test_classes_are_read_as_they_were_written(shapes, seed, share):
     assert whole.max(initial=0) < CONTEXTS
     cut = size // 3  # blocks see what the whole saw
     assert (whole[cut:] == back.contexts(np.zeros(size - cut, np.uint8), cut)).all()
+
+
+def test_the_largest_class_is_read_whatever_table_it_has():
+    """A geometric table that reaches class 15 has a frequency for 16 too, which is none."""
+    rng = np.random.default_rng(0)
+    rows, columns = 200, 40
+    energies = Energies.of(np.zeros(rows * columns, np.uint8), [(rows, columns)])
+    energies.classes[0][0][:] = np.where(rng.random(rows) < 0.6, 0, rng.integers(1, 16, rows))
+    data = energies.to_bytes()
+    assert data[1] == GEOMETRIC
+    back, _ = Energies.from_bytes(memoryview(data), [(rows, columns)])
+    assert (back.classes[0][0] == energies.classes[0][0]).all()
+    energies.classes[0][0][3] = 16
+    with pytest.raises(CodecError, match="no row or column"):
+        Energies.from_bytes(memoryview(energies.to_bytes()), [(rows, columns)])
 
 
 def test_groups_are_read_as_they_were_written():

@@ -65,6 +65,45 @@ def test_accumulate_is_the_rounded_fixed_point_sum(name, dtype, data):
     assert getattr(_core, f"peak_{name}")(x.tobytes()) == np.abs(x).max(initial=0)
 
 
+def long_payload() -> np.ndarray:
+    """10,001 float32 of all sizes up to 2^32, and numbers halfway between two of the grid."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(10_001).astype("<f4") * np.exp2(rng.integers(-40, 32, 10_001)).astype("<f4")
+    x[::7] = (rng.integers(-(2**22), 2**22, len(x[::7])) + 0.5) * 2.0**-30
+    x[[0, 5000, 10_000]] = [2.0**21, -(2.0**21), np.nextafter(np.float32(2**21), np.float32(0))]
+    return x
+
+
+@pytest.mark.parametrize("weight", [1, 600, 2**32])
+def test_accumulate_is_exact_at_every_size_and_address(weight):
+    x = long_payload()
+    start = np.arange(len(x), dtype=np.int64) - 5000
+    integers = np.rint(x.astype(np.float64) * 2**30).astype(np.int64)
+    for skip in range(4):
+        acc = start.copy()
+        _core.accumulate_f32(memoryview(bytes(skip) + x.tobytes())[skip:], weight, acc)
+        assert (acc == start + integers * np.int64(weight)).all()
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_accumulate_gives_the_same_bits_on_every_isa(isa):
+    code = (
+        "import sys, zlib, numpy as np; from edgefl import _core; from test_core_codecs import long_payload\n"
+        "x = long_payload(); acc = np.zeros(len(x), np.int64); _core.accumulate_f32(x.tobytes(), 77, acc)\n"
+        "print(zlib.crc32(acc.tobytes()), _core.peak_f32(x[1:].tobytes()))"
+    )
+
+    def run(**isa: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, **isa, "PYTHONPATH": path}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    other = run(EDGEFL_ISA=isa)
+    if other.returncode and "EDGEFL_ISA" in other.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert other.stdout == run().stdout != ""
+
+
 def test_every_float16_is_read_exactly():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     for half in halves[np.isfinite(halves)][::7]:

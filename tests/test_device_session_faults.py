@@ -185,6 +185,24 @@ def test_a_manifest_that_cannot_be_followed_is_shown_until_one_that_can_comes(ba
     assert last(out, Status, STATUS).state == "training"
 
 
+def test_a_manifest_that_was_lost_on_the_way_is_asked_for_again():
+    session = make_session()
+    feed(session, Connected())
+    ask = Subscribe((TOPICS.manifest,))
+    assert of(give(session, make_round()), Subscribe) == [ask]
+    assert of(give(session, make_round(2)), Subscribe) == [ask]
+    assert ask not in give(session, MANIFEST)
+    assert ask not in give(session, make_round(3))
+    assert ask in give(session, make_round(4, manifest=make_manifest(run="1" * 16)))
+
+
+def test_a_manifest_that_was_refused_is_not_asked_for_again():
+    session = make_session(max_model_bytes=100)
+    feed(session, Connected())
+    give(session, MANIFEST)
+    assert (session.terms, of(give(session, make_round()), Subscribe)) == (None, [])
+
+
 def test_manifest_of_another_federation_is_dropped():
     session = make_online()
     other = type(MANIFEST)("other", "0" * 16, MANIFEST.plan, MANIFEST.train)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgefl.history import History, RoundRecord, read_records, times_smaller
+from edgefl.history import History, RoundRecord, read_records, scores, times_smaller
 
 OLD = (
     b'{"round":1,"state":"committed","version":1,"reported":2,"devices":["a","b"],"num_examples":8,"train_loss":0.5,'
@@ -56,6 +56,12 @@ def test_a_round_of_ten_thousand_devices_is_a_third_of_a_megabyte():
     large = record(devices=10_000)
     assert len(large.by_device) < 250_000
     assert len(msgspec.json.encode(large)) < 350_000
+
+
+def test_scores_are_those_that_there_are():
+    told = msgspec.structs.replace(record(), device_accuracy=0.5, device_loss=0.25, loss=1.0)
+    assert scores(told, ", ") == ", loss 1, device accuracy 0.5000, device loss 0.25"
+    assert scores(record(), ", ") == scores(History(np.zeros(1), [record()]).final, ", ") == ""
 
 
 def test_the_ratio_is_to_float32():

@@ -19,8 +19,8 @@ CODEC = codecs.get("raw32")
 START = np.zeros(3, np.float32)
 
 
-def update(device: str, delta: float, num_examples: int = 1) -> Update:
-    return Update(device, num_examples, CODEC, CODEC.encode(np.full(3, delta, np.float32)))
+def update(device: str, delta: float, num_examples: int = 1, staleness: int = 0) -> Update:
+    return Update(device, num_examples, CODEC, CODEC.encode(np.full(3, delta, np.float32)), staleness)
 
 
 def recorded(path: Path) -> tuple[Recorded, Journal]:
@@ -38,7 +38,7 @@ def run_round(strategy: Recorded, params: np.ndarray, round: int, *updates: Upda
 def test_i02_the_replay_makes_the_same_bits(tmp_path: Path) -> None:
     strategy, journal = recorded(tmp_path / "journal.db")
     first = run_round(strategy, START, 1, update("a", 0.1, 7), update("b", -0.3, 5))
-    second = run_round(strategy, first, 2, update("b", 1 / 3))
+    second = run_round(strategy, first, 2, update("b", 1 / 3, 9), update("a", 0.7, 40, staleness=2))
     journal.close()
     again = replay.replay(Journal(tmp_path / "journal.db"), [1, 2], strategies.get("fedavg"), CODEC, START)
     assert again.tobytes() == second.tobytes() != first.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import msgspec
@@ -38,7 +39,7 @@ GOLDEN = [
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
         b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
         b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"f16","codec_options":{"max_bytes":9},'
-        b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1}',
+        b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1,"holdout":0.0}',
     ),
     (
         Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, ["a", "b"]),
@@ -46,7 +47,8 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0}',
+        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0,"mode":"train","spread_s":0.0'
+        + b',"unasked":65535}',
     ),
     (
         Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, Draw(7, 0.25), 2),
@@ -54,7 +56,9 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2}',
+        + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2,"mode":"train"'
+        + b',"spread_s":0.0'
+        + b',"unasked":65535}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
@@ -84,7 +88,7 @@ def test_manifest_id_survives_the_wire():
     manifest = decode(Manifest, encode(MANIFEST))
     assert manifest.id == MANIFEST.id
     assert make_manifest(run="1" * 16).id != MANIFEST.id
-    assert GOLDEN[0][0].id == "c05ec5704915bf17"
+    assert GOLDEN[0][0].id == "185ea800bc8a03a6"
 
 
 ROUND = msgspec.to_builtins(make_round())
@@ -186,23 +190,49 @@ def test_random_bytes_are_refused(raw):
 
 
 HEADER = UpdateHeader(50, 5, 0.25, 1234, 2**40)
+EVALUATED = UpdateHeader(50, 5, 0.25, 1234, 2**40, 12, 0.5, 0.75)
+ONLY_EVALUATED = UpdateHeader(0, 0, 0.0, 0, 2**40, 12, 0.5)
+NONE = "0000c07f"  # NaN
 
 
 def test_update_header_is_frozen():
-    golden = bytes.fromhex("32000000050000000000803ed204000000000000000100000000000000000000")
+    begin = "02002800" + "32000000050000000000803ed2040000"
+    golden = bytes.fromhex(begin + "00000000" + "0000000000010000" + NONE + NONE)
     assert HEADER.to_bytes() == golden
     assert UpdateHeader.from_bytes(golden + b"payload") == HEADER
+    golden = bytes.fromhex(begin + "0c000000" + "0000000000010000" + "0000003f" + "0000403f")
+    assert EVALUATED.to_bytes() == golden
+    assert UpdateHeader.from_bytes(golden + b"payload") == EVALUATED
+
+
+def test_header_of_a_round_that_only_evaluates_is_all_there_is():
+    raw = ONLY_EVALUATED.to_bytes()
+    assert UpdateHeader.from_bytes(raw) == ONLY_EVALUATED
+    assert (HEADER.mode, ONLY_EVALUATED.mode) == ("train", "evaluate")
+    for bad in (raw + b"payload", HEADER.to_bytes()):
+        with pytest.raises(ProtocolError, match="rejected"):
+            UpdateHeader.from_bytes(bad)
 
 
 @pytest.mark.parametrize(
     ("offset", "layout", "value"),
-    [(0, "<I", 0), (0, "<I", 2**24 + 1), (8, "<f", float("nan")), (8, "<f", float("inf")), (24, "<Q", 1)],
-)
+    [
+        (0, "<B", 1), (1, "<B", 1), (2, "<H", 32), (4, "<I", 0), (4, "<I", 2**24 + 1), (12, "<f", math.nan),
+        (12, "<f", math.inf), (20, "<I", 0), (20, "<I", 2**24 + 1), (32, "<f", math.nan), (32, "<f", -math.inf),
+        (36, "<f", 1.001), (36, "<f", -0.001), (36, "<f", math.inf),
+    ],
+)  # fmt: skip
 def test_i16_absurd_header_is_refused(offset, layout, value):
-    raw = bytearray(HEADER.to_bytes())
+    raw = bytearray(EVALUATED.to_bytes() + b"payload")
     struct.pack_into(layout, raw, offset, value)
     with pytest.raises(ProtocolError):
         UpdateHeader.from_bytes(bytes(raw))
+
+
+def test_a_header_of_the_layout_before_names_the_way_out():
+    old = struct.pack("<IIfIQQ", 50, 5, 0.25, 1234, 2**40, 0)
+    with pytest.raises(ProtocolError, match="update the older side"):
+        UpdateHeader.from_bytes(old + b"some payload")
 
 
 def test_short_header_is_refused():

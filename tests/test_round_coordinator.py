@@ -70,7 +70,7 @@ def test_opens_at_min_reports():
     assert (coordinator.phase, coordinator.wake_at) == ("waiting", ASK_AGAIN_S)
     message = round_in(feed(coordinator, status("b")))
     model = make_model()
-    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None)
+    assert message == Round(MANIFEST.id, "open", 1, 1, 0, model.sha256, model.frames, 30, None, unasked=250)
     assert coordinator.wake_at == 30
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,7 @@ from .progress import Progress, summary
 from .store import AggregatorStore
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
+UPDATE_S, PARAM_S = 5e-4, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
 
 
 class Aggregator(LinkHost):
@@ -51,8 +54,10 @@ class Aggregator(LinkHost):
         self.machine = RoundCoordinator(
             recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(rounds.window),
         )  # fmt: skip
+        self._busy_since_s = time.process_time()
         self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)
         client_id = _client_id(config.federation)
@@ -84,18 +89,25 @@ class Aggregator(LinkHost):
     def carry_out(self, action: object) -> None:
         match action:
             case Evaluate():
-                self.feed(self._evaluate(action.params))
+                update_s = self._update_s()
+                self.feed(replace(self._evaluate(action.params), update_s=update_s))
             case Commit():
                 self._store.commit(action.record, action.params)
                 self._append_history(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)
                 self.log.info("%s", summary(action.record))
+                self._busy_since_s = time.process_time()
             case Finished():
                 self.log.info("done: %s; the model is %s", action.reason, self._folder / "model.onnx")
                 self.stopping = True
             case _:
                 super().carry_out(action)
+
+    def _update_s(self) -> float | None:
+        """Processor seconds since the last commit for each update counted since; devices' pace follows from it."""
+        tally = self.machine.tally
+        return (time.process_time() - self._busy_since_s) / len(tally.counted) if tally and tally.counted else None
 
     def _evaluate(self, params: np.ndarray) -> Evaluated:
         if self._evaluator is None or self._test is None:

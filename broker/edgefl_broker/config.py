@@ -68,6 +68,17 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     late_rounds: Annotated[
         int, Meta(ge=1, le=MAX_LATE_ROUNDS, description="Rounds after its own in which an update is folded in.")
     ] = 3
+    updates_per_s: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="Devices spread their reports so that no more come in a second; without it, as measured.",
+                examples=[100.0],
+            ),
+        ]
+        | None
+    ) = None
     expect: Annotated[
         int, Meta(ge=0, description="The first round waits for so many devices, at most one deadline long.")
     ] = 0
@@ -147,6 +158,13 @@ class EvaluateConfig(Struct, frozen=True, forbid_unknown_fields=True):
             description="A test set for the model of each round; its test part is used.", examples=["npz:/srv/test.npz"]
         ),
     ] = None
+    devices: Annotated[
+        bool, Meta(description="Devices hold examples out, and tell how each model that they receive does on those.")
+    ] = False
+    holdout: Annotated[
+        float, Meta(gt=0, le=0.9, description="The share that they hold out: chosen once for ever, never trained on.")
+    ] = 0.2
+    every: Annotated[int, Meta(ge=2, description="One round in so many only evaluates.", examples=[10])] | None = None
 
 
 class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,7 +212,7 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def round_config(self) -> RoundConfig:
-        return RoundConfig(**asdict(self.rounds))
+        return RoundConfig(**asdict(self.rounds), evaluate_every=self.evaluate.every)
 
     def recipe(self) -> Recipe:
         """Raises UsageError for numbers out of bounds."""
@@ -203,5 +221,5 @@ class AggregatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return Recipe(
             train_config(**train), self.strategy.name, self.strategy.options, self.codec.name, self.codec.options,
             self.codec.part_bytes, self.codec.error_feedback, self.downlink.codec, self.downlink.options,
-            self.downlink.span,
+            self.downlink.span, self.evaluate.holdout if self.evaluate.devices else 0.0,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Protocol
 
-from edgefl.history import RoundRecord, times_smaller
+from edgefl.history import RoundRecord, scores, times_smaller
 from edgefl.round_coordinator import RoundCoordinator
 
 log = logging.getLogger("edgefl.aggregator")
@@ -21,14 +21,16 @@ class Progress(Protocol):
 
 def summary(record: RoundRecord) -> str:
     """One line about a round that is over."""
-    score = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
-    score += "" if record.loss is None else f", loss {record.loss:.4f}"
     who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
     up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
     late = f", {len(record.folded)} of them late" if record.folded else ""
     reported = f"{record.reported} reported{late}{who}"
-    return f"round {record.round} {record.state}: {reported}{score}, {up}, {down}, {record.seconds:.1f} s"
+    reported += f", {record.rejected} rejected" if record.rejected else ""
+    reported += f", {record.deferred} had to wait" if record.deferred else ""
+    return (
+        f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {record.seconds:.1f} s"
+    )
 
 
 class Silent:
@@ -60,6 +62,8 @@ class LiveLine:
             left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
             text += f", {len(tally.counted)} reported, {len(tally.waiting)} to come, {tally.bytes_up / 1e6:.1f} MB"
             text += f", {left:.0f} s left"
+            if behind := tally.intake.waiting:
+                text += f", {behind} updates wait for room"
         self._status.update(text)
 
     def close(self) -> None:

@@ -93,6 +93,7 @@ class Worker:
             with self._lock:
                 self._trainer, self._plan_hash = trainer, plan.hash
         dataset = fit_shape(self._source.read(), plan.input_shape)
-        if job is not self._wanted:
-            raise Cancelled
-        return train_update(self._trainer, job, self._device, dataset.x_train, dataset.y_train, self._load_residual)
+        return train_update(
+            self._trainer, job, self._device, dataset.x_train, dataset.y_train, self._load_residual,
+            wanted=lambda: job is self._wanted,
+        )  # fmt: skip

@@ -61,11 +61,11 @@ class Codec(ABC):
         return _core.rms(delta)
 
     @abstractmethod
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         """The (P,) float32 vector that `payload` stands for; CodecError if it is malformed."""
 
     @abstractmethod
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         """Add `weight` times the decoded payload to `accumulator`; CodecError, and nothing added, if malformed."""
 
     def _check_delta(self, delta: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Codec(ABC):
                 f"{self.name} needs {size} bytes and max_bytes is {self.max_bytes}: raise it or choose a denser codec"
             )
 
-    def _check_length(self, payload: bytes, expected: int) -> None:
+    def _check_length(self, payload: bytes | memoryview, expected: int) -> None:
         if len(payload) != expected:
             raise CodecError(
                 f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped"

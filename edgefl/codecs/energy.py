@@ -81,8 +81,8 @@ class Energies:
         energies = cls(matrices, empty)
         symbols, contexts = energies._flat()
         frequencies, at = read_tables(data)
-        if len(frequencies) != 2 or frequencies[:, MOST + 1 :].any():
-            raise CodecError("payload with energies that no row or column has: dropped")
+        if len(frequencies) != 2:
+            raise CodecError("payload with other tables of energies than two: dropped")
         size = _HEAD.unpack_from(data, at)[0]
         at += _HEAD.size
         if size > len(data) - at:
@@ -90,6 +90,8 @@ class Energies:
         stream = _core.RansDecoder(data[at : at + size], frequencies, 1)
         stream.next(symbols, contexts)
         stream.finish()
+        if symbols.max(initial=0) > MOST:
+            raise CodecError("payload with energies that no row or column has: dropped")
         for part in energies._classed():
             part[:], symbols = symbols[: len(part)], symbols[len(part) :]
         return energies, at + size

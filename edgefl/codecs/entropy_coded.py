@@ -161,7 +161,7 @@ class EntropyCoded(Codec):
 
     # Decoding
 
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         sections = Sections(self.tensors, self.exact, num_params)
         parsed = self._parse(payload, sections, num_params)
         if isinstance(parsed, np.ndarray):
@@ -174,7 +174,7 @@ class EntropyCoded(Codec):
             out[where] = values
         return out
 
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         sections = Sections(self.tensors, self.exact, accumulator.acc.size)
         parsed = self._parse(payload, sections, accumulator.acc.size)
         if isinstance(parsed, np.ndarray):
@@ -220,7 +220,7 @@ class EntropyCoded(Codec):
         self._add(parsed, piece.symbols, piece.start, weight, acc[piece.where])
         acc[piece.escaped] += to_fixed(piece.values) * weight
 
-    def _parse(self, payload: bytes, sections: Sections, num_params: int) -> Parsed | np.ndarray:
+    def _parse(self, payload: bytes | memoryview, sections: Sections, num_params: int) -> Parsed | np.ndarray:
         """What `payload` says, or the (P,) float32 vector itself if it is raw; CodecError if malformed."""
         view = memoryview(payload)
         if len(view) < _RAW_HEAD.size or _core.crc32c(view[_CRC.size :]) != _CRC.unpack_from(view)[0]:

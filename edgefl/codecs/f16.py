@@ -29,9 +29,9 @@ class F16(Codec):
             raise CodecError(f"f16: the delta exceeds ±{LARGEST:.0f}: use raw32 or lower the learning rate")
         return half.tobytes()
 
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         self._check_length(payload, 2 * num_params)
         return self._check_decoded(np.frombuffer(payload, "<f2").astype(np.float32))
 
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         accumulator.add_f16(payload, weight)

@@ -56,20 +56,20 @@ class Planes(Codec):
         self._check_budget(4 + len(rest))
         return _core.crc32c(rest).to_bytes(4, "little") + rest
 
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         out = np.empty(num_params, np.float32)
         for start, values in self._blocks(payload, num_params):
             out[start : start + len(values)] = values
         return out
 
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         size = accumulator.acc.size
         peak = max((_core.peak_f32(values.view(np.uint8)) for _, values in self._blocks(payload, size)), default=0.0)
         with accumulator.admit(peak, weight) as acc:
             for start, values in self._blocks(payload, size):
                 _core.accumulate_f32(values.view(np.uint8), weight, acc[start : start + len(values)])
 
-    def _blocks(self, payload: bytes, num_params: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _blocks(self, payload: bytes | memoryview, num_params: int) -> Iterator[tuple[int, np.ndarray]]:
         """(start, float32 values) of a block at a time; CodecError, maybe after the last, if malformed."""
         try:
             planes = _parse(memoryview(payload), num_params)

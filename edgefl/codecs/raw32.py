@@ -23,9 +23,9 @@ class Raw32(Codec):
         self._check_budget(4 * delta.size)
         return delta.astype("<f4", copy=False).tobytes()
 
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         self._check_length(payload, 4 * num_params)
         return self._check_decoded(np.frombuffer(payload, "<f4").astype(np.float32))
 
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         accumulator.add_f32(payload, weight)

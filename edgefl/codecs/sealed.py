@@ -30,12 +30,12 @@ class Sealed(Codec):
         self._check_budget(CRC_BYTES + len(data))
         return _core.crc32c(data).to_bytes(CRC_BYTES, "little") + data
 
-    def decode(self, payload: bytes, num_params: int) -> np.ndarray:
+    def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         data = bytes(payload[CRC_BYTES:])
         if len(payload) < CRC_BYTES or _core.crc32c(data) != int.from_bytes(payload[:CRC_BYTES], "little"):
             raise CodecError(f"{self.name}: payload fails its CRC32C: dropped")
         return self._check_decoded(self._read(data, num_params))
 
-    def accumulate(self, payload: bytes, weight: int, accumulator: Accumulator) -> None:
+    def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
         decoded = self.decode(payload, accumulator.acc.size)
         accumulator.add_f32(decoded.astype("<f4", copy=False).tobytes(), weight)

@@ -36,7 +36,10 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Envelope:
-    """One part of one blob. `part_bytes` is every part's length but the last one's; `total` the blob's."""
+    """One part of one blob. `part_bytes` is every part's length but the last one's; `total` the blob's.
+
+    What was read has its `data` where they came, not copied.
+    """
 
     kind: Kind
     codec: int
@@ -48,7 +51,7 @@ class Envelope:
     part_bytes: int
     total: int
     blob: bytes
-    data: bytes
+    data: bytes | memoryview
 
     def to_bytes(self) -> bytes:
         head = _HEAD.pack(
@@ -74,8 +77,9 @@ class Envelope:
             raise ProtocolError(f"part {part} of {parts} x {part_bytes} bytes does not add up to {total}: dropped")
         if length != len(raw) - HEADER_BYTES or length != min(part_bytes, total - part * part_bytes):
             raise ProtocolError(f"part {part} has {len(raw) - HEADER_BYTES} bytes, not as many as it says: dropped")
-        data = raw[HEADER_BYTES:]
-        if _CRC.unpack_from(raw, _HEAD.size)[0] != crc32c(data, crc32c(raw[: _HEAD.size])):
+        view = memoryview(raw)
+        data = view[HEADER_BYTES:]
+        if _CRC.unpack_from(raw, _HEAD.size)[0] != crc32c(data, crc32c(view[: _HEAD.size])):
             raise ProtocolError(f"part {part} fails its CRC32C: dropped")
         return cls(Kind(kind), codec, federation, round, version, part, parts, part_bytes, total, blob, data)
 

@@ -35,6 +35,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
 Real = Annotated[float, Meta(ge=0, le=1e6)]
+Mode = Literal["train", "evaluate"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version, one `span` rounds back at the most (downlink.py).
 
     `error_feedback`: devices add what the codec took from their last update to the next.
+
+    `holdout`: the share of its examples that a device evaluates every model on and never trains on (holdout.py).
     """
 
     federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
@@ -74,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     downlink: Annotated[str, Meta(max_length=32)] = "raw32"
     downlink_options: dict[str, int | float | str] = {}
     span: Annotated[int, Meta(ge=1, le=1000)] = 1
+    holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
 
     @property
     def id(self) -> str:
@@ -122,6 +126,9 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked, or lets them draw; None asks all.
     `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
+    `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
+    `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
+    sends before it is asked for the others.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -134,6 +141,9 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
     cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
     late_rounds: Annotated[int, Meta(ge=0, le=MAX_LATE_ROUNDS)] = 0
+    mode: Mode = "train"
+    spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
 
     def asks(self, device: str) -> bool:
         if self.state != "open":
@@ -141,6 +151,10 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(self.cohort, Draw):
             return self.cohort.asks(self.round, device)
         return self.cohort is None or device in self.cohort
+
+    def same_work(self, other: Round) -> bool:
+        """Whether what was done for `other` serves this one too: it may be another attempt."""
+        return (self.round, self.version, self.mode) == (other.round, other.version, other.mode)
 
 
 PRESENT = ("ready", "training")
@@ -199,10 +213,15 @@ def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
 
 
 class UpdateHeader(msgspec.Struct, frozen=True):
-    """The 32 bytes before an update's encoded delta.
+    """The 40 bytes before an update's encoded delta, little-endian; NaN is what there is none of.
 
-    `num_examples` is n_k, `loss` the mean training loss, `train_ms` the time training took on the device,
-    `bytes_down` the payload bytes that it received since its last update that was counted (or since it started).
+        layout u8 | 0 u8 | bytes of the header u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
+        | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32
+
+    `num_examples` is n_k, 0 in a round that only evaluates: no delta follows then. `loss` is the mean training loss,
+    `train_ms` the time training took on the device, `bytes_down` the payload bytes that it received since its last
+    update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as the device
+    received it, on `num_eval` examples that it holds out; there is no accuracy where the loss has none.
     """
 
     num_examples: int
@@ -210,24 +229,52 @@ class UpdateHeader(msgspec.Struct, frozen=True):
     loss: float
     train_ms: int
     bytes_down: int
+    num_eval: int = 0
+    eval_loss: float | None = None
+    eval_accuracy: float | None = None
 
-    _LAYOUT = struct.Struct("<IIfIQQ")
+    _LAYOUT = struct.Struct("<BBHIIfIIQff")
+    LAYOUT = 2
     SIZE = _LAYOUT.size
     MAX_EXAMPLES = 2**24
 
+    @property
+    def mode(self) -> Mode:
+        """Of the round that it reports to."""
+        return "train" if self.num_examples else "evaluate"
+
     def to_bytes(self) -> bytes:
-        return self._LAYOUT.pack(self.num_examples, self.steps, self.loss, self.train_ms, self.bytes_down, 0)
+        scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
+        return self._LAYOUT.pack(
+            self.LAYOUT, 0, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
+            self.num_eval, self.bytes_down, *scores,
+        )  # fmt: skip
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> UpdateHeader:
         """The header of `blob`; ProtocolError if a number in it is absurd."""
         if len(blob) < cls.SIZE:
             raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped")
-        num_examples, steps, loss, train_ms, bytes_down, zero = cls._LAYOUT.unpack_from(blob)
-        if not 1 <= num_examples <= cls.MAX_EXAMPLES:
-            raise ProtocolError(
-                f"update claims {num_examples} examples, 1 to {cls.MAX_EXAMPLES} are believed: rejected"
-            )
-        if not math.isfinite(loss) or zero != 0:
-            raise ProtocolError("update's header has a loss that is no number, or rubbish at its end: rejected")
-        return cls(num_examples, steps, loss, train_ms, bytes_down)
+        (layout, zero, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
+            cls._LAYOUT.unpack_from(blob)
+        )
+        if (layout, zero, size) != (cls.LAYOUT, 0, cls.SIZE):
+            raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side")
+        if max(num_examples, num_eval) > cls.MAX_EXAMPLES:
+            claim = max(num_examples, num_eval)
+            raise ProtocolError(f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected")
+        if (num_examples == 0) != (len(blob) == cls.SIZE):
+            raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected")
+        if not math.isfinite(loss):
+            raise ProtocolError("update's header has a training loss that is no number: rejected")
+        eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
+        header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy)
+        if not header._evaluation_is_sound():
+            raise ProtocolError("update's header has an evaluation that can't be: rejected")
+        return header
+
+    def _evaluation_is_sound(self) -> bool:
+        if self.num_eval == 0:
+            return self.eval_loss is None and self.eval_accuracy is None
+        right = self.eval_accuracy is None or 0 <= self.eval_accuracy <= 1
+        return right and self.eval_loss is not None and math.isfinite(self.eval_loss)

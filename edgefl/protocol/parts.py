@@ -50,7 +50,7 @@ class Assembler:
         self._expected = (kind, federation, round, version)
         self.max_total = max_total
         self._first: Envelope | None = None
-        self._data: dict[int, bytes] = {}
+        self._data: dict[int, bytes | memoryview] = {}
         self.buffered = 0
 
     def add(self, envelope: Envelope) -> bool:
@@ -68,12 +68,26 @@ class Assembler:
         first = self._first
         if first is None or first.blob != envelope.blob:
             self._first, self._data, self.buffered = replace(envelope, data=b""), {}, 0
-        elif replace(envelope, part=first.part, data=b"") != first:
+        elif not _same_cut(envelope, first):
             raise ProtocolError(f"part {envelope.part} disagrees with the parts before it: dropped")
         if envelope.part not in self._data:
             self._data[envelope.part] = envelope.data
             self.buffered += len(envelope.data)
         return len(self._data) == envelope.parts
+
+    def clear(self) -> None:
+        """Forget the bytes, not whose they were: all parts are missing again."""
+        self._data, self.buffered = {}, 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of the blob; 0 before the first part."""
+        return self._first.total if self._first else 0
+
+    @property
+    def parts(self) -> int:
+        """Number of the blob's parts; 0 before the first one."""
+        return self._first.parts if self._first else 0
 
     @property
     def codec(self) -> int:
@@ -90,3 +104,8 @@ class Assembler:
         assert self._first is not None and not self.missing()
         blob = b"".join(self._data[i] for i in range(self._first.parts))
         return blob if blob_id(blob) == self._first.blob else None
+
+
+def _same_cut(a: Envelope, b: Envelope) -> bool:
+    """Whether two parts of one blob say the same of it."""
+    return (a.codec, a.parts, a.part_bytes, a.total) == (b.codec, b.parts, b.part_bytes, b.total)

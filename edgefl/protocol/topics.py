@@ -59,6 +59,9 @@ class Topics:
         self.any_status = f"{self.base}/device/+/status"
         self._model_part = re.compile(f"{re.escape(self.base)}/model/({_NUMBER.pattern})/(delta/)?({_NUMBER.pattern})")
         self.any_update = f"{self.base}/device/+/update/+/+"
+        number = f"({_NUMBER.pattern})"
+        device = f"{re.escape(self.base)}/device/({_DEVICE_ID.pattern})"
+        self._update_part = re.compile(f"{device}/update/{number}/{number}")
 
     def model(self, version: int, part: int) -> str:
         return f"{self.base}/model/{version}/{part}"
@@ -90,10 +93,7 @@ class Topics:
 
     def parse_update(self, topic: str) -> UpdateTopic:
         """The parsed update topic; ProtocolError if it is none."""
-        words = topic[len(self.base) + 1 :].split("/")
-        device = self.device_of(topic)
-        if device is None or len(words) != 5 or words[2] != "update":
-            raise ProtocolError(f"{topic[:120]!r} is no update topic: dropped")
-        if not all(_NUMBER.fullmatch(word) for word in words[3:]):
-            raise ProtocolError(f"{topic[:120]!r} names no round and part: dropped")
-        return UpdateTopic(device, int(words[3]), int(words[4]))
+        found = self._update_part.fullmatch(topic)
+        if found is None:
+            raise ProtocolError(f"{topic[:120]!r} is no topic of an update's part: dropped")
+        return UpdateTopic(found[1], int(found[2]), int(found[3]))

@@ -123,7 +123,7 @@ class DeviceHost(Host):
 
     def _train(self, action: StartTraining) -> None:
         fleet, job = self.fleet, action.job
-        epochs = job.manifest.train.epochs
+        epochs = job.manifest.train.epochs if job.round.mode == "train" else 1
         duration = len(self._x) * epochs * SECONDS_PER_EXAMPLE * fleet.faults.slowdown(self._rng)
         if (drop := fleet.faults.drops_after(self._rng, duration)) is not None:
             boot = self.boot

@@ -79,7 +79,7 @@ class ProcessFleet:
         if data.x_test is not None and data.y_test is not None:
             np.savez(self.folder / "test.npz", x_train=data.x_test[:1], y_train=data.y_test[:1],
                      x_test=data.x_test, y_test=data.y_test)  # fmt: skip
-            table["evaluate"] = {"data": f"npz:{self.folder / 'test.npz'}"}
+            table["evaluate"] = {**settings.get("evaluate", {}), "data": f"npz:{self.folder / 'test.npz'}"}
         (self.folder / "aggregator.toml").write_text(dump(table))
         for device, part in zip(self.devices, parts, strict=True):
             home = self.folder / device

@@ -47,6 +47,8 @@ def simulate(
     downlink_options: dict[str, Any] | None = None,
     span: int = 1,
     error_feedback: bool | None = None,
+    holdout: float = 0.0,
+    evaluate_every: int | None = None,
     train_options: dict[str, Any] | None = None,
     faults: str = "",
     deadline_s: float = 600.0,
@@ -63,8 +65,9 @@ def simulate(
     `partition` is how the training data is spread (iid, shards:K, dirichlet:A, natural, ...), `fraction` McMahan's C,
     `batch_size` None one batch of all examples, `error_feedback` None what the codec wants, `train_options` further
     fields of TrainConfig (momentum, prox_mu, ...), `round_options` of RoundConfig (mode, goal, late, ...). With error
-    feedback, every device that has reported keeps 4 P bytes.
-    Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
+    feedback, every device that has reported keeps 4 P bytes. `holdout` is the share of its examples that each device
+    only evaluates on; each `evaluate_every`th round trains nothing. Seconds in the history are virtual. Raises
+    UsageError, DataError, ModelError, CodecError.
     """
     if not 0 < fraction <= 1 or devices < 1 or rounds < 1:
         raise UsageError("simulate wants devices >= 1, rounds >= 1 and a fraction above 0, at most 1")
@@ -80,12 +83,13 @@ def simulate(
         downlink=downlink_codec,
         downlink_options=downlink_options or {},
         span=span,
+        holdout=holdout,
     )
     manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
     parts = split(data, partition, devices, seed)
     settings = {
         "deadline_s": deadline_s, "min_reports": min_reports, "fraction": fraction, "expect": len(parts),
-        "rounds": rounds, "target_accuracy": target_accuracy,
+        "rounds": rounds, "target_accuracy": target_accuracy, "evaluate_every": evaluate_every,
     }  # fmt: skip
     config = round_config(**settings | (round_options or {}))
     rng = random.Random(derived_seed(seed, "coordinator"))

@@ -35,7 +35,7 @@ class Update:
     device: str
     num_examples: int
     codec: Codec
-    payload: bytes
+    payload: bytes | memoryview
     staleness: int = 0
 
 
@@ -66,8 +66,9 @@ class Strategy(ABC):
 
 
 def stale_weight(num_examples: int, staleness: int) -> int:
-    """n_k (1 + s)^-1/2 to the nearest integer, at least 1 of any. In integers: the same on any machine."""
-    return max(min(1, num_examples), (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2)
+    """n_k (1 + s)^-1/2 to the nearest integer, at least 1 if n_k is. In integers: the same on any machine."""
+    weight = (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2
+    return min(num_examples, max(1, weight))
 
 
 def learning_rate(option: str, value: float) -> np.float32:

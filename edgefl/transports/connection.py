@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from paho.mqtt.properties import Properties
 
 from .endpoint import Endpoint
 from .events import LinkEvent, Message, Published, Refused, Up
+from .tap import TappedClient
 
 CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
 MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
@@ -73,15 +73,15 @@ class Connection:
         self._filters: dict[int, list[str]] = {}  # packet id -> the filters of a SUBSCRIBE
         self._client = self._make_client(will)
 
-    def _make_client(self, will: tuple[str, bytes] | None) -> Client:
+    def _make_client(self, will: tuple[str, bytes] | None) -> TappedClient:
         settings, endpoint, v5 = self._settings, self._settings.endpoint, self._protocol == "5"
-        client = Client(
+        client = TappedClient(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
             clean_session=None if v5 else settings.session_expiry_s == 0,
             protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
-            manual_ack=settings.manual_ack,
+            on_tapped=self._on_message,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         if endpoint.user is not None:
@@ -92,7 +92,6 @@ class Connection:
             client.will_set(will[0], will[1], qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         return client
@@ -110,24 +109,37 @@ class Connection:
 
     def step(self, timeout_s: float, wake: socket.socket) -> None:
         """Wait for the network or for a byte on `wake`, and do what is to be done; see `take`, then `end`."""
-        client, sock = self._client, self._client.socket()
-        if sock is not None:
+        client, tap = self._client, self._client.tap
+        if tap is not None and client.socket() is not None:
+            self._acknowledge()
             poller = select.poll()
-            poller.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+            poller.register(tap, select.POLLIN | (select.POLLOUT if client.want_write() or tap.unsent else 0))
             poller.register(wake, select.POLLIN)
-            # Bytes that TLS has already decrypted are invisible to poll.
-            pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-            ready = dict(poller.poll(0 if pending else timeout_s * 1000.0))
+            ready = dict(poller.poll(0 if tap.pending else timeout_s * 1000.0))
             if wake.fileno() in ready:
                 wake.recv(4096)
-            state = ready.get(sock.fileno(), 0)
-            if pending or state & ~select.POLLOUT:
-                client.loop_read()
+            state = ready.get(tap.fileno(), 0)
+            if tap.pending or state & ~select.POLLOUT:
+                self._read()
             if state & select.POLLOUT:
+                self._acknowledge()
                 client.loop_write()
             client.loop_misc()
         if client.socket() is None and self.end is None:
             self.end = End("connection lost")
+
+    def _read(self) -> None:
+        """Take what has come: messages here, the rest through paho."""
+        tap = self._client.tap
+        assert tap is not None
+        tap.fill()
+        while tap.for_paho and self._client.socket() is not None:
+            self._client.loop_read()
+
+    def _acknowledge(self) -> None:
+        tap = self._client.tap
+        if tap is not None and tap.unsent and (tap.stuck or not self._client.want_write()):
+            tap.flush()
 
     def take(self) -> list[LinkEvent]:
         """What has happened since the last call."""
@@ -166,12 +178,13 @@ class Connection:
     def ack(self, handle: tuple[int, int]) -> None:
         """Acknowledge a message; one of an earlier connection is ignored: the broker sends it again."""
         number, mid = handle
-        if number == self._number:
-            self._client.ack(mid, qos=1)
+        if number == self._number and mid and self._client.tap is not None:
+            self._client.tap.ack(mid)
 
     def close(self, wake: socket.socket) -> None:
         """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""
         until = time.monotonic() + CLOSE_S
+        self._acknowledge()
         self._client.disconnect()
         while self._client.socket() is not None and time.monotonic() < until:
             self.step(0.05, wake)
@@ -204,9 +217,11 @@ class Connection:
         else:
             self.end = End("connection lost" if self.up else "closed before it answered")
 
-    def _on_message(self, client: Client, userdata: Any, message: Any) -> None:
-        handle = (self._number, message.mid)
-        self._events.append(Message(message.topic, bytes(message.payload), message.retain, handle))
+    def _on_message(self, topic: str, payload: bytes, retain: bool, packet_id: int) -> None:
+        handle = (self._number, packet_id)
+        self._events.append(Message(topic, payload, retain, handle))
+        if not self._settings.manual_ack:
+            self.ack(handle)
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, code: Any, properties: Any) -> None:
         token = self._tokens.pop(mid)

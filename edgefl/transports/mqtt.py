@@ -165,7 +165,9 @@ class MqttLink:
             if self._up is None:
                 return
             self._wishes.append(call)
-        self._wake()
+            woken = len(self._wishes) > 1  # by the first of them
+        if not woken:
+            self._wake()
 
     def _wake(self) -> None:
         if threading.current_thread() is not self._thread:

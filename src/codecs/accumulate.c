@@ -4,9 +4,12 @@
  * the same bits. Compiled with -ffp-contract=off: these bits are a contract between machines.
  */
 #include "../efl.h"
+#include "../kernels/kernels.h"
 
 #include <math.h>
 #include <string.h>
+
+enum { AT_ONCE = 4096 }; /* floats that stay in the nearest cache from one look at them to the next */
 
 static const double SCALE = (double)(1ll << EFL_FRACTION_BITS);
 
@@ -35,9 +38,18 @@ static float larger(float peak, float value) {
     return isfinite(size) ? fmaxf(peak, size) : INFINITY;
 }
 
-void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
+static void add_large_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         acc[i] = (int64_t)((uint64_t)acc[i] + (uint64_t)weighted(load_f32(payload, i), weight));
+}
+
+void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
+    for (int64_t done = 0; done < n; done += AT_ONCE) {
+        const int64_t size = n - done < AT_ONCE ? n - done : AT_ONCE;
+        const uint8_t *some = payload + 4 * done;
+        const int small = efl_kernels->peak_f32(some, size) < 0x1p21f;
+        (small ? efl_kernels->add_f32 : add_large_f32)(acc + done, some, weight, size);
+    }
 }
 
 void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
@@ -46,9 +58,7 @@ void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, in
 }
 
 float efl_peak_f32(const uint8_t *payload, int64_t n) {
-    float peak = 0;
-    for (int64_t i = 0; i < n; i++) peak = larger(peak, load_f32(payload, i));
-    return peak;
+    return efl_kernels->peak_f32(payload, n);
 }
 
 float efl_peak_f16(const uint8_t *payload, int64_t n) {

@@ -18,6 +18,7 @@
 #include "rows.c"
 #include "strided.c"
 #include "rans.c"
+#include "fixed.c"
 #include "symbols.c"
 #include "dither.c"
 #include "coin.c"
@@ -77,6 +78,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .gru_blend = gru_blend,
     .gru_blend_backward = gru_blend_backward,
     .gru_gates_backward = gru_gates_backward,
+    .peak_f32 = peak_f32,
+    .add_f32 = add_f32,
     .quantize = quantize,
     .add_symbols = add_symbols,
     .take_symbols = take_symbols,

@@ -163,6 +163,10 @@ typedef struct {
     void (*gru_gates_backward)(float *gates, float *kept, const float *dkept, const float *h_before, float *dh,
                                int64_t batch, int64_t hidden);
 
+    /* Of a payload(4N) of little-endian float32: max |x|, infinity if any is not finite; and acc(N) += weight times
+     * llrint(x 2^30), which must be below 2^51. */
+    float (*peak_f32)(const uint8_t *payload, int64_t n);
+    void (*add_f32)(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
     /* Symbols of x(N) / step, inverse = 1 / step: 0; 2k - 1 for k steps, 2k for -k; EFL_ESCAPE beyond
      * EFL_LARGEST_MAGNITUDE. k = floor(|x| inverse + rounding). Adds to counts. */
     void (*quantize)(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,

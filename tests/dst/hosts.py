@@ -96,11 +96,16 @@ class DeviceHost(Host):
             self.fail_next = False
             self.feed(Failed(job, "no data"))
             return
-        payload, residual = self._encode(job)
-        header = UpdateHeader(self.world.schedule.examples[self.name], 1, 0.5, 10, job.bytes_down)
-        blob = header.to_bytes() + payload
+        blob, residual = self._answer(job)
         self.world.checker.trained(self, job, blob)
         self.feed(Trained(job, blob, residual))
+
+    def _answer(self, job: TrainJob) -> tuple[bytes, bytes | None]:
+        examples = self.world.schedule.examples[self.name]
+        if job.round.mode == "evaluate":
+            return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5).to_bytes(), None
+        payload, residual = self._encode(job)
+        return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, residual
 
     def _encode(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         """As edgefl.local_training does it."""

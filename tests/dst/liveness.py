@@ -32,7 +32,7 @@ class Liveness:
         waited = world.clock.now - world.healed_at
         done = bool(new)
         if len(left) == len(world.devices) or self._asks_all():  # else who is drawn may have left
-            done = any(record.state == "committed" for record in new)
+            done = any(record.state != "abandoned" for record in new)
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
         bound = RECONNECT_S + ROUNDS * schedule.config.deadline_s

@@ -122,6 +122,7 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         error_feedback=codec == "f16" and rng.random() < 0.7,
         downlink=rng.choice(["raw32", "raw32", "f16"]),
         span=rng.choice([1, 1, 3]),
+        holdout=0.2,
     )
 
 
@@ -139,4 +140,5 @@ def _draw_config(rng: random.Random, devices: int) -> RoundConfig:
         late=rng.choice(["drop", "drop", "fold"]),
         late_rounds=rng.randint(1, 4),
         expect=rng.choice([0, 0, devices]),
+        evaluate_every=rng.choice([None, None, 2, 3]) if mode == "sync" else None,
     )

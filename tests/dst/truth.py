@@ -31,7 +31,7 @@ class Truth:
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
-        self._manifest, self._config = schedule.manifest, schedule.config
+        self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
         self._bases: list[int] = []  # the version that each round's devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
@@ -44,6 +44,9 @@ class Truth:
     def base(self, round: int) -> int:
         """The version that devices train from in `round`."""
         return self.newest if round == self.round else self._bases[round - 1]
+
+    def _evaluates(self, round: int) -> bool:
+        return self._config.mode_of(round) == "evaluate"
 
     def trained(self, device: str, round: int, version: int, blob: bytes) -> None:
         self._updates.setdefault((device, round, version), {})[blob] = None
@@ -58,6 +61,8 @@ class Truth:
             return False
         if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
             return False
+        if age > 0 and any(self._evaluates(round) for round in range(saved.round, self.round + 1)):
+            return False  # rounds to evaluate take no late updates, and theirs are never late
         return saved.version == self.base(saved.round)
 
     def _asked(self, device: str, round: int) -> bool:
@@ -88,10 +93,15 @@ class Truth:
         require(record.round == self.round, "I05", "round %d committed in place of %d", record.round, self.round)
         updates = [*((device, record.round) for device in record.devices), *record.folded]
         require(record.reported == len(updates) == len(set(updates)), "I01", "%r", record)
+        held = sum(self._examples[device] for device in record.devices)
+        require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
         if params is None:
-            require((record.state, record.version) == ("abandoned", self.newest), "I04", "%r", record)
+            done = self._evaluates(record.round) and record.reported >= max(1, self._config.min_reports)
+            ends = "evaluated" if done else "abandoned"
+            require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
         else:
             require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
+            require(not self._evaluates(record.round), "I03", "round %d was to evaluate only", record.round)
             reports = len(updates) if self._config.mode == "async" else len(record.devices)
             enough = record.state == "committed" and reports >= max(1, self._config.min_reports)
             require(enough, "I04", "committed with %d of %d reports", reports, self._config.min_reports)

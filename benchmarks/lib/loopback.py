@@ -1,0 +1,93 @@
+"""Processes around a benchmark of the aggregator: mosquitto, a bare paho subscriber, a look at memory. Linux only."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SAMPLE_S = 0.02
+# As broker/mosquitto.conf has them.
+LIMITS = """set_tcp_nodelay true
+max_queued_messages 100000
+max_queued_bytes 268435456
+max_packet_size 1048576
+"""
+
+SUBSCRIBER = """
+import os, sys
+from paho.mqtt.client import Client, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion
+
+def count(client, userdata, message):
+    os.write(1, b".")
+
+client = Client(CallbackAPIVersion.VERSION2, client_id="bare", protocol=MQTTProtocolVersion.MQTTv5)
+client.on_connect = lambda client, *rest: client.subscribe(sys.argv[2], qos=1)
+client.on_subscribe = lambda *rest: os.write(1, b"!")
+client.on_message = count
+client.connect("127.0.0.1", int(sys.argv[1]))
+client.loop_forever()
+"""
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    """mosquitto on a loopback port of its own, with the limits that EdgeFL ships; yields the port."""
+    binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
+    if binary is None:
+        raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{LIMITS}")
+    with open(folder / "mosquitto.log", "wb") as log:
+        process = subprocess.Popen([binary, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        for _ in range(200):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+                break
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def bare_subscriber(port: int, topic: str) -> Iterator[int]:
+    """paho-mqtt and nothing else; yields the file descriptor from which a byte comes for each message that it took."""
+    command = [sys.executable, "-c", SUBSCRIBER, str(port), topic]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.read(1) == b"!"
+            yield process.stdout.fileno()
+        finally:
+            process.terminate()
+
+
+class Resident:
+    """The resident memory of a process in MB (10^6 bytes), looked at every SAMPLE_S until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        self._file = Path(f"/proc/{pid}/status")
+        self.peak = 0.0
+        self.first = self._now()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _now(self) -> float:
+        line = next((row for row in self._file.read_text().splitlines() if row.startswith("VmRSS:")), "VmRSS: 0 kB")
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def _watch(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.peak = max(self.peak, self._now())
+                time.sleep(SAMPLE_S)

@@ -1,0 +1,181 @@
+"""Tap: between paho-mqtt and its socket. Takes messages in bulk, before paho sees them, and acknowledges them.
+
+paho reads an MQTT packet in five system calls, copies its payload four times and writes every PUBACK by itself; with
+parts of 64 KiB that is most of what an aggregator does. Here one call reads what has come. PUBLISH packets of QoS 0
+and 1 become messages, copied once; all other packets are passed on to paho, whole (MQTT 5, sections 2.1 and 3.3; 3.1.1
+is alike but for properties).
+
+Not here: everything else of the protocol, which is paho's.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import MQTTProtocolVersion
+
+PUBLISH = 3
+FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # it grows while reads fill it; beyond, only for a larger packet
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Tap:
+    """A socket as paho wants it. `on_message(topic, payload, retain, packet_id)`; packet_id 0 wants no `ack`."""
+
+    def __init__(self, sock: socket.socket, v5: bool, on_message: Callable[[str, bytes, bool, int], None]) -> None:
+        self._socket = sock
+        self._v5 = v5
+        self._on_message = on_message
+        self._buffer = bytearray(FIRST_BUFFER)
+        self._end = 0  # of what has been read
+        self._passed_on = bytearray()
+        self._lost: OSError | None = None
+        self._closed = False
+        self._acks = bytearray()
+        self.stuck = False  # in the middle of acknowledgements: nothing else may be sent
+
+    # For paho
+
+    def recv(self, size: int) -> bytes:
+        """What is passed on; b"" at the end of the connection, else OSError."""
+        if self._passed_on:
+            taken = bytes(self._passed_on[:size])
+            del self._passed_on[:size]
+            return taken
+        if self._lost is not None:
+            raise self._lost
+        if self._closed:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes) -> int:
+        if self.stuck:
+            self.flush()
+        if self.stuck:
+            raise BlockingIOError
+        return self._socket.send(data)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def setblocking(self, blocking: bool) -> None:
+        self._socket.setblocking(blocking)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    # For the connection
+
+    @property
+    def for_paho(self) -> bool:
+        """Whether paho is to read now."""
+        return bool(self._passed_on) or self._lost is not None or self._closed
+
+    @property
+    def pending(self) -> bool:
+        """Bytes that TLS has already decrypted are invisible to poll."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    @property
+    def unsent(self) -> bool:
+        """Whether acknowledgements wait for `flush`."""
+        return bool(self._acks)
+
+    def ack(self, packet_id: int) -> None:
+        """Acknowledge a message at the next `flush`."""
+        self._acks += b"\x40\x02" + packet_id.to_bytes(2, "big")
+
+    def flush(self) -> None:
+        """Send acknowledgements, where paho has no packet half sent."""
+        try:
+            sent = self._socket.send(self._acks)
+        except NOT_NOW:
+            sent = 0
+        except OSError as error:
+            self._lost, sent = error, len(self._acks)
+        del self._acks[:sent]
+        self.stuck = bool(self._acks)
+
+    def fill(self) -> None:
+        """Read once, and hand over what is whole."""
+        try:
+            with memoryview(self._buffer) as view, view[self._end :] as room:
+                size = self._socket.recv_into(room)
+        except NOT_NOW:
+            return
+        except OSError as error:
+            self._lost = error
+            return
+        self._closed = size == 0
+        self._end += size
+        full = self._end == len(self._buffer)
+        with memoryview(self._buffer) as view:
+            done = self._take(view[: self._end])
+        self._buffer[: self._end - done] = self._buffer[done : self._end]
+        self._end -= done
+        if self._end == len(self._buffer) or (full and len(self._buffer) < LARGEST_BUFFER):
+            self._buffer += bytes(len(self._buffer))
+
+    def _take(self, view: memoryview) -> int:
+        """Hand over the whole packets at the beginning of `view`; how many bytes they are."""
+        at = 0
+        while at + 2 <= len(view):
+            start, length = varint(view, at + 1)
+            if start + length > len(view) or start > len(view):
+                break
+            packet, at = (view[at], at, start, start + length), start + length
+            if packet[0] >> 4 == PUBLISH and packet[0] & 0x04 == 0:
+                self._message(packet[0], view[start:at])
+            else:
+                self._passed_on += view[packet[1] : at]
+        return at
+
+    def _message(self, flags: int, body: memoryview) -> None:
+        after = 2 + int.from_bytes(body[:2], "big")
+        topic, packet_id = str(body[2:after], "utf-8"), 0
+        if flags & 0x02:
+            packet_id, after = int.from_bytes(body[after : after + 2], "big"), after + 2
+        if self._v5:
+            after, properties = varint(body, after)
+            after += properties
+        if after > len(body):
+            raise ConnectionError("a PUBLISH shorter than what it announces")
+        self._on_message(topic, bytes(body[after:]), bool(flags & 0x01), packet_id)
+
+
+def varint(view: memoryview, at: int) -> tuple[int, int]:
+    """Where a variable byte integer ends, and its value; beyond the end of `view` if it is not whole yet.
+
+    ConnectionError if it has more than four bytes (MQTT 5, section 1.5.5).
+    """
+    value = 0
+    for shift in range(0, 28, 7):
+        if at >= len(view):
+            return len(view) + 1, 0
+        byte = view[at]
+        value, at = value | (byte & 0x7F) << shift, at + 1
+        if byte < 0x80:
+            return at, value
+    raise ConnectionError("a length of more than four bytes")
+
+
+class TappedClient(Client):
+    """A paho client on a Tap."""
+
+    tap: Tap | None = None
+
+    def __init__(self, *args: Any, on_tapped: Callable[[str, bytes, bool, int], None], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._on_tapped = on_tapped
+
+    def _create_socket(self) -> Tap:  # type: ignore[override]
+        """Where paho, too, puts a WebSocket between itself and its socket."""
+        sock: Any = super()._create_socket()
+        # Small packets follow each other both ways: with Nagle's algorithm each would wait for a delayed ACK, 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.tap = Tap(sock, self._protocol == MQTTProtocolVersion.MQTTv5, self._on_tapped)
+        return self.tap

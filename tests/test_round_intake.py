@@ -1,0 +1,177 @@
+"""Flow control: parts are asked for as there is room, within a budget of memory and a window of parts."""
+
+from __future__ import annotations
+
+import pytest
+from machines import (
+    TOPICS,
+    commit_of,
+    feed,
+    make_coordinator,
+    make_update,
+    of,
+    open_round,
+    report,
+    round_in,
+    status,
+    update_parts,
+    word_to,
+)
+
+from edgefl import round_intake
+from edgefl.protocol.machine import Connected, Publish, Tick
+from edgefl.protocol.messages import Inbox, Missing, decode
+
+PART = 256  # 16 of them are an update
+
+
+def parts_of(device):
+    return update_parts(device, part_bytes=PART)
+
+
+def requests(actions) -> dict[str, list[int]]:
+    """Who is asked for what."""
+    words = ((TOPICS.device_of(a.topic), decode(Inbox, a.payload)) for a in of(actions, Publish) if "inbox" in a.topic)
+    return {device: word.parts for device, word in words if isinstance(word, Missing)}
+
+
+def many(count, **config):
+    """A round of so many devices that each sends only its first part unasked."""
+    devices = [f"d{i:04}" for i in range(count)]
+    return devices, open_round(*devices, deadline_s=1e6, **config)
+
+
+def serve(coordinator, actions, now):
+    """Devices send what they are asked for, until nothing more is; all that was done."""
+    out = list(actions)
+    while asked := requests(actions):
+        actions = feed(coordinator, *(parts_of(d)[i] for d, wanted in asked.items() for i in wanted), now=now)
+        out += actions
+    return out
+
+
+def test_in_a_small_fleet_nobody_waits_to_be_asked():
+    coordinator = make_coordinator(min_reports=2)
+    message = round_in(feed(coordinator, status("a"), status("b"), Connected()))
+    assert (message.unasked, message.spread_s) == (250, 0.0)
+    out = feed(coordinator, *parts_of("a"))
+    assert word_to(out, "a").outcome == "counted"
+    assert requests(out) == {}
+
+
+def test_in_a_large_fleet_the_first_part_is_answered_by_a_request_for_the_others():
+    _, coordinator = many(600)
+    first = feed(coordinator, parts_of("d0000")[0], now=1.0)
+    assert requests(first) == {"d0000": list(range(1, 16))}
+    assert feed(coordinator, *parts_of("d0000")[1:8], now=1.0) == []
+    assert word_to(feed(coordinator, *parts_of("d0000")[8:], now=1.0), "d0000").outcome == "counted"
+
+
+def test_no_more_parts_are_owed_than_the_window_and_who_came_first_is_asked_first():
+    devices, coordinator = many(600)
+    out = feed(coordinator, *(parts_of(device)[0] for device in devices), now=1.0)
+    intake = coordinator.tally.intake
+    asked = requests(out)
+    assert list(asked) == devices[: len(asked)]
+    assert 16 * len(asked) >= 500 and sum(map(len, asked.values())) <= intake._window < 600
+    assert (intake.waiting, intake.deferred) == (600 - len(asked), 600 - len(asked))
+    commit = commit_of(serve(coordinator, out, 2.0))
+    assert (commit.record.reported, commit.record.deferred) == (600, 600 - len(asked))
+    assert (intake.waiting, intake._owed, intake._reserved, intake.wake_at) == (0, 0, 0, None)
+
+
+def test_i13_what_is_under_way_stays_within_the_budget(monkeypatch):
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 10_000)  # two updates
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    out = feed(coordinator, *(parts_of(device)[0] for device in devices))
+    assert list(requests(out)) == devices[:2]
+    while asked := requests(out):
+        out = feed(coordinator, *(parts_of(d)[i] for d, wanted in asked.items() for i in wanted))
+        assert sum(a.assembler.buffered for a in intake._arrivals.values()) <= intake._reserved <= 10_000
+    assert commit_of(out).record.reported == 600
+
+
+def test_one_update_above_the_budget_is_still_taken(monkeypatch):
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 1000)
+    assert commit_of(report(open_round("a"), "a"))
+
+
+def test_a_device_that_is_deferred_may_send_its_unasked_parts_in_vain(monkeypatch):
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)  # one update
+    coordinator = open_round("a", "b")
+    feed(coordinator, *parts_of("a")[:4], *parts_of("b"), now=0.0)
+    intake = coordinator.tally.intake
+    assert (intake.waiting, intake.deferred, coordinator.dropped.total()) == (1, 1, 0)
+    out = feed(coordinator, *parts_of("a")[4:], now=1.0)
+    assert requests(out) == {"b": list(range(16))}
+    assert commit_of(feed(coordinator, *parts_of("b"), now=1.0)).record.reported == 2
+
+
+def test_who_stays_silent_makes_way_for_those_who_wait(monkeypatch):
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)
+    coordinator = open_round("a", "b", deadline_s=1000.0)
+    feed(coordinator, *parts_of("a")[:4], *parts_of("b"), now=0.0)
+    asked = []
+    for now in (5.0, 10.0, 15.0, 20.0):
+        assert coordinator.wake_at == now
+        asked += requests(feed(coordinator, Tick(), now=now))
+    assert asked == ["a", "a", "a", "b"]
+    assert word_to(feed(coordinator, *parts_of("b"), now=21.0), "b").outcome == "counted"
+    assert word_to(feed(coordinator, *parts_of("a"), now=22.0), "a").outcome == "counted"
+
+
+def test_who_has_gone_loses_its_turn(monkeypatch):
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)
+    coordinator = open_round("a", "b", "c")
+    feed(coordinator, parts_of("a")[0], parts_of("b")[0], parts_of("c")[0])
+    feed(coordinator, status("b", "lost"))
+    assert requests(feed(coordinator, *parts_of("a")[1:])) == {"c": list(range(16))}
+    assert coordinator.tally.intake.waiting == 0
+
+
+def test_a_device_whose_status_was_lost_is_asked_all_the_same():
+    """A broker whose queue is full drops statuses too."""
+    _, coordinator = many(600)
+    assert requests(feed(coordinator, parts_of("stranger")[0])) == {"stranger": list(range(1, 16))}
+    assert coordinator.presence.is_present("stranger")
+
+
+def test_a_long_update_is_asked_for_in_pieces(monkeypatch):
+    monkeypatch.setattr(round_intake, "REQUEST", 6)
+    _, coordinator = many(600)
+    first = parts_of("d0000")[0]
+    assert requests(feed(coordinator, first)) == {"d0000": [1, 2, 3, 4, 5, 6]}
+    assert feed(coordinator, *parts_of("d0000")[1:6]) == []
+    assert requests(feed(coordinator, parts_of("d0000")[6])) == {"d0000": [7, 8, 9, 10, 11, 12]}
+
+
+def test_the_window_grows_with_what_comes_and_is_halved_when_parts_are_lost():
+    _, coordinator = many(600)
+    intake = coordinator.tally.intake
+    intake._window = 1600.0
+    feed(coordinator, parts_of("d0000")[0], parts_of("d0000")[1], now=0.0)
+    assert intake._window == pytest.approx(1600.2)
+    feed(coordinator, Tick(), now=5.0)
+    assert intake._window == pytest.approx(800.1)
+    feed(coordinator, Tick(), now=10.0)
+    assert intake._window == round_intake.WINDOW
+
+
+def test_a_counted_update_that_begins_again_is_answered_once():
+    coordinator = open_round("a", "b")
+    report(coordinator, "a")
+    again = feed(coordinator, *parts_of("a"))
+    assert len(of(again, Publish)) == 1
+    assert word_to(again, "a").outcome == "counted"
+
+
+def test_a_part_of_another_attempt_starts_the_update_over():
+    _, coordinator = many(600)
+    feed(coordinator, *parts_of("d0000")[:5])
+    other = update_parts("d0000", make_update(1.0), part_bytes=PART)
+    serve(coordinator, feed(coordinator, other[0]), 0.0)
+    out = feed(coordinator, Tick(), now=5.0)
+    assert requests(out) == {"d0000": list(range(1, 16))}
+    assert word_to(feed(coordinator, *other[1:], now=6.0), "d0000").outcome == "counted"
+    assert coordinator.tally.intake._reserved == 0

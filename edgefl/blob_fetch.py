@@ -62,7 +62,7 @@ class BlobFetch:
         return not self._wanted
 
     def blob(self) -> bytes | None:
-        """The blob; None if what came are parts of different ones."""
+        """The blob; None if parts of it are missing, because what came are parts of different ones."""
         return None if self._assembler.missing() else self._assembler.blob()
 
     def _topics(self) -> tuple[str, ...]:

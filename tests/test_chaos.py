@@ -1,4 +1,4 @@
-"""kill -9 of aggregator, agents and mosquitto, and bad links, while rounds run: `make soak-kill soak-link`."""
+"""kill -9 of aggregator, agents and mosquitto, bad links, while rounds run; `make soak-kill soak-link` for longer."""
 
 from __future__ import annotations
 

@@ -95,14 +95,6 @@ def test_a_part_that_disagrees_with_the_first_is_refused(changes):
     assert target.buffered == 256
 
 
-def test_corrupted_blob_is_none():
-    parts = envelopes()
-    parts[2] = replace(parts[2], data=b"!" * 256)
-    target = assembler()
-    assert [target.add(part) for part in parts][-1]
-    assert target.blob() is None
-
-
 def test_too_many_parts_are_refused_when_cutting():
     assert Splitter(bytes(65535 * 256), 256, codec=1, **PLACE).parts == 65535
     with pytest.raises(ProtocolError, match="raise part_bytes"):

@@ -90,12 +90,32 @@ def test_the_aggregator_resumes_after_the_last_commit(tmp_path: Path) -> None:
     store = AggregatorStore(tmp_path)
     first = store.resume("plan", PARAMS)
     assert (first.start, first.round, first.version) == (1, 1, 0)
+    store.save_attempt(first.start)
     store.commit(record(1), PARAMS + 1)
     store.commit(record(2, "abandoned"), None)
     store.close()
     again = AggregatorStore(tmp_path).resume("plan", PARAMS)
     assert (again.run, again.start, again.round, again.version) == (first.run, 2, 3, 1)
     np.testing.assert_array_equal(again.params, PARAMS + 1)
+
+
+def test_i05_a_start_that_never_goes_on_the_air_leaves_its_number_to_the_next(tmp_path: Path) -> None:
+    """Else an aggregator that is fenced off, and started again and again, would become the newest in the end."""
+    for expected, saved in ((1, None), (1, 1), (2, 9), (10, None), (10, None)):
+        store = AggregatorStore(tmp_path)
+        assert store.resume("plan", PARAMS).start == expected
+        if saved:
+            store.save_attempt(saved)
+        store.close()
+
+
+def test_the_last_records(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number, "abandoned"), None)
+    assert [r.round for r in store.recent(2)] == [2, 3]
+    assert store.recent(0) == []
 
 
 def test_i05_a_round_can_not_be_committed_twice(tmp_path: Path) -> None:

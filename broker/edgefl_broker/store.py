@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT 
 
 @dataclass(frozen=True)
 class State:
-    """Where to go on: `start` counts this process, `run` names the federation's one history."""
+    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history."""
 
     run: str
     start: int
@@ -59,12 +59,16 @@ class AggregatorStore:
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
-            self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params)
             round = self._db.execute("SELECT coalesce(max(round), 0) + 1 FROM rounds").fetchone()[0]
             version, newest = self._newest_sound(len(params))
         return State(run, start, round, version, newest)
+
+    @durable
+    def save_attempt(self, attempt: int) -> None:
+        """This process goes on the air: no later start has its number."""
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(attempt),))
 
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:

@@ -4,8 +4,10 @@
     | part u16 | parts u16 | part_bytes u32 | total u32 | blob 8s | length u32 | CRC32C u32 | bytes
 
 The CRC32C (RFC 3720) covers the header before it and the bytes. `blob` is the head of the whole blob's
-SHA-256, so that parts of two attempts never mix. Every number is checked against the others here and
-against our own plan by the assembler: nothing is allocated from what the wire says.
+SHA-256, so that parts of two attempts never mix; as the CRC vouches for it in every part, nobody computes it
+again: it would take an aggregator more time than all else. (What a model decodes to has a SHA-256 of its own.)
+Every number is checked against the others here and against our own plan by the assembler: nothing is allocated
+from what the wire says.
 """
 
 from __future__ import annotations

@@ -175,11 +175,11 @@ class Connection:
         for first in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
             self._client.unsubscribe(filters[first : first + FILTERS_PER_SUBSCRIBE])
 
-    def ack(self, handle: tuple[int, int]) -> None:
-        """Acknowledge a message; one of an earlier connection is ignored: the broker sends it again."""
-        number, mid = handle
-        if number == self._number and mid and self._client.tap is not None:
-            self._client.tap.ack(mid)
+    def ack(self, *handles: tuple[int, int]) -> None:
+        """Acknowledge messages; one of an earlier connection is ignored: the broker sends it again."""
+        for number, mid in handles:
+            if number == self._number and mid and self._client.tap is not None:
+                self._client.tap.ack(mid)
 
     def close(self, wake: socket.socket) -> None:
         """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""

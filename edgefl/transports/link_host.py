@@ -3,7 +3,8 @@
 Design:
   a) One thread runs the machine; the link's thread, workers and signal handlers only `post` events.
   b) Actions are carried out in their order; what a daemon adds (disk, training, evaluation) is in `carry_out`.
-  c) A message is acknowledged after its actions are done, so a crash in between brings it again.
+  c) A message is acknowledged after its actions are done, so a crash in between brings it again. A few are taken
+     together, then acknowledged and answered together.
   d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers.
 """
 
@@ -31,6 +32,7 @@ from ..protocol.machine import (
 from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 
 WINDOW = 200
+BATCH = 8  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
 
@@ -50,6 +52,7 @@ class LinkHost:
         self._online = False
         self._dropping = False  # the log has a line that what is published off-line is dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
+        self._taken: list[Message] = []  # to be acknowledged
 
     # Any thread
 
@@ -89,10 +92,13 @@ class LinkHost:
         sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
         try:
             self._handle(self._events.get(timeout=sleep_s))
+            for _ in range(min(self._events.qsize(), BATCH - 1)):
+                self._handle(self._events.get())
         except queue.Empty:
             self.idle()
         if wake_at is not None and time.monotonic() >= wake_at:
             self.feed(Tick())
+        self._answer()
 
     def _drain(self) -> None:
         """Last words: what is still waiting here, if the broker takes it in a few seconds."""
@@ -102,6 +108,7 @@ class LinkHost:
                 self._handle(self._events.get(timeout=left_s))
             except queue.Empty:
                 return
+            self._answer()
 
     def idle(self) -> None:
         """Called when nothing happened for a moment."""
@@ -110,7 +117,7 @@ class LinkHost:
         match event:
             case Message():
                 self.feed(Received(event.topic, event.payload))
-                self.link.ack(event)
+                self._taken.append(event)
             case (Up() as up, int() as boot):
                 self._online, self._dropping = True, False
                 self.feed(Connected(boot, up.max_packet_bytes))
@@ -125,7 +132,6 @@ class LinkHost:
                     self.log.debug("message %d was not taken: %s", event.token, event.reason)
                 if token is not None:
                     self.feed(Sent(token, event.ok))
-                self._pump()
             case Refused():
                 pass  # the link has logged it
             case Stop():
@@ -138,7 +144,6 @@ class LinkHost:
         """One event into the machine, its actions out."""
         for action in self.machine.step(event, time.monotonic()):
             self.carry_out(action)
-        self._pump()
 
     def carry_out(self, action: object) -> None:
         match action:
@@ -153,7 +158,11 @@ class LinkHost:
             case _:
                 raise TypeError(f"no such action: {action!r}")
 
-    def _pump(self) -> None:
+    def _answer(self) -> None:
+        """Acknowledge what has been taken, and send what the link has room for."""
+        if self._taken:
+            self.link.ack(*self._taken)
+            self._taken.clear()
         while self._backlog and len(self._sent) < WINDOW:
             message = self._backlog[0]
             try:

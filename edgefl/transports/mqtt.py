@@ -146,7 +146,9 @@ class MqttLink:
             self._last_token += 1
             token = self._last_token
             self._queue.append((token, topic, payload, retain))
-        self._wake()
+            woken = len(self._queue) > 1  # by the first of them
+        if not woken:
+            self._wake()
         return token
 
     def subscribe(self, topics: list[str]) -> None:
@@ -156,9 +158,9 @@ class MqttLink:
     def unsubscribe(self, topics: list[str]) -> None:
         self._wish(lambda connection: connection.unsubscribe(topics))
 
-    def ack(self, message: Message) -> None:
-        """Acknowledge a message (`manual_ack`). One of an earlier connection is left: it comes again."""
-        self._wish(lambda connection: connection.ack(message.handle))
+    def ack(self, *messages: Message) -> None:
+        """Acknowledge messages (`manual_ack`). One of an earlier connection is left: it comes again."""
+        self._wish(lambda connection: connection.ack(*(message.handle for message in messages)))
 
     def _wish(self, call: Callable[[Connection], None]) -> None:
         with self._lock:

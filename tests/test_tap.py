@@ -1,0 +1,194 @@
+"""Tap: messages off the stream however it is cut, everything else to paho, acknowledgements never within a packet."""
+
+from __future__ import annotations
+
+import socket
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefl.transports.tap import FIRST_BUFFER, LARGEST_BUFFER, Tap, varint
+
+PUBACK = b"\x40\x02\x00\x07"
+PINGRESP = b"\xd0\x00"
+
+
+def varlen(n: int) -> bytes:
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def publish(topic="t", payload=b"x", packet_id=5, qos=1, retain=False, properties: bytes | None = b"") -> bytes:
+    """A PUBLISH packet; `properties` None: of MQTT 3.1.1."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + (packet_id.to_bytes(2, "big") if qos else b"")
+    body += b"" if properties is None else varlen(len(properties)) + properties
+    return bytes([0x30 | qos << 1 | retain]) + varlen(len(body + payload)) + body + payload
+
+
+class Wire:
+    """A socket that gives what it is told, and takes at most `room` bytes."""
+
+    def __init__(self, *chunks: bytes | OSError) -> None:
+        self.chunks = list(chunks)
+        self.sent, self.room = b"", 10**9
+
+    def recv_into(self, room: memoryview) -> int:
+        if not self.chunks:
+            raise BlockingIOError
+        chunk = self.chunks.pop(0)
+        if isinstance(chunk, OSError):
+            raise chunk
+        if len(chunk) > len(room):
+            self.chunks.insert(0, chunk[len(room) :])
+        size = min(len(chunk), len(room))
+        room[:size] = chunk[:size]
+        return size
+
+    def send(self, data: bytes) -> int:
+        if self.room == 0:
+            raise BlockingIOError
+        size = min(len(data), self.room)
+        self.sent, self.room = self.sent + bytes(data[:size]), self.room - size
+        return size
+
+
+def tapped(*chunks, v5=True):
+    """A tap on these chunks, its wire, and what it hands over."""
+    wire, heard = Wire(*chunks), []
+    return Tap(wire, v5, lambda *message: heard.append(message)), wire, heard
+
+
+def read_all(tap, wire) -> bytes:
+    """Read until nothing comes; what paho gets."""
+    passed_on = b""
+    while True:
+        tap.fill()
+        while tap.for_paho:
+            passed_on += tap.recv(3)
+        if not wire.chunks:
+            return passed_on
+
+
+STREAM = b"".join([
+    b"\x20\x03\x00\x00\x00", publish("a/b", b"one", 1), PUBACK, publish("c", b"", 2, retain=True),
+    publish("d", b"two" * 50, 3, properties=b"\x01\x00"), PINGRESP, publish("e", b"zero", qos=0), publish("f", qos=2),
+])  # fmt: skip
+HEARD = [
+    ("a/b", b"one", False, 1), ("c", b"", True, 2), ("d", b"two" * 50, False, 3), ("e", b"zero", False, 0),
+]  # fmt: skip
+PASSED_ON = b"\x20\x03\x00\x00\x00" + PUBACK + PINGRESP + publish("f", qos=2)
+
+
+@given(st.lists(st.integers(1, len(STREAM) - 1), max_size=12).map(sorted))
+def test_a_stream_means_the_same_however_it_is_cut(cuts):
+    edges = [0, *cuts, len(STREAM)]
+    chunks = [STREAM[a:b] for a, b in pairwise(edges) if a < b]
+    tap, wire, heard = tapped(*chunks)
+    assert read_all(tap, wire) == PASSED_ON
+    assert heard == HEARD
+
+
+def test_mqtt_3_1_1_has_no_properties():
+    tap, wire, heard = tapped(publish("t", b"\x00\x01", 9, properties=None), v5=False)
+    assert read_all(tap, wire) == b""
+    assert heard == [("t", b"\x00\x01", False, 9)]
+
+
+@pytest.mark.parametrize("size", [FIRST_BUFFER - 8, FIRST_BUFFER, LARGEST_BUFFER * 3])
+def test_packets_of_any_length_and_what_follows_them(size):
+    payload = bytes(range(256)) * (size // 256)
+    tap, wire, heard = tapped(publish("t", payload, 1) + publish("u", b"after", 2))
+    assert read_all(tap, wire) == b""
+    assert heard == [("t", payload, False, 1), ("u", b"after", False, 2)]
+
+
+def test_i13_the_buffer_grows_only_for_what_has_come():
+    tap, wire, _ = tapped(b"\x32" + varlen(200_000_000) + b"\x00\x01t")
+    read_all(tap, wire)
+    assert len(tap._buffer) == FIRST_BUFFER
+    wire.chunks = [publish("t", bytes(100_000), n) for n in range(1, 100)]
+    tap, wire, heard = tapped(*wire.chunks)
+    read_all(tap, wire)
+    assert len(heard) == 99 and len(tap._buffer) <= LARGEST_BUFFER
+
+
+MALFORMED = {
+    "a length of five bytes": b"\x32\xff\xff\xff\xff\x01",
+    "a topic longer than the packet": b"\x32\x04\x00\x09ab",
+    "no properties": b"\x32\x05\x00\x01t\x00\x01",
+    "a topic that is no UTF-8": b"\x30\x03\x00\x01\xff",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_i15_malformed_packets_end_the_connection(name):
+    tap, _, heard = tapped(MALFORMED[name])
+    with pytest.raises((ConnectionError, ValueError)):
+        tap.fill()
+    assert heard == []
+
+
+def test_the_end_is_told_after_what_came_before_it():
+    tap, _, heard = tapped(publish() + PINGRESP, b"")
+    tap.fill()
+    tap.fill()
+    assert len(heard) == 1
+    assert (tap.recv(10), tap.recv(10)) == (PINGRESP, b"")
+    tap, _, _ = tapped(ConnectionResetError("reset"))
+    tap.fill()
+    with pytest.raises(ConnectionResetError):
+        tap.recv(1)
+
+
+def test_acknowledgements_go_together_and_nothing_comes_between_their_bytes():
+    tap, wire, _ = tapped()
+    for packet_id in (1, 2, 300):
+        tap.ack(packet_id)
+    wire.room = 6
+    tap.flush()
+    assert tap.stuck and tap.unsent
+    wire.room = 0
+    with pytest.raises(BlockingIOError):
+        tap.send(PINGRESP)
+    wire.room = 100
+    assert tap.send(PINGRESP) == 2
+    assert wire.sent == b"\x40\x02\x00\x01\x40\x02\x00\x02\x40\x02\x01\x2c" + PINGRESP
+    assert not tap.stuck and not tap.unsent
+
+
+def test_nothing_to_read_is_no_end():
+    tap, _, _ = tapped()
+    tap.fill()
+    assert not tap.for_paho
+    with pytest.raises(BlockingIOError):
+        tap.recv(1)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 16_383, 16_384, 2_097_152, 268_435_455])
+def test_variable_byte_integers(value):
+    written = varlen(value)
+    assert varint(memoryview(b"?" + written + b"!"), 1) == (1 + len(written), value)
+    end, _ = varint(memoryview(written[:-1]), 0)
+    assert end > len(written) - 1
+
+
+def test_a_real_pair_of_sockets():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heard = []
+        tap = Tap(ours, True, lambda *message: heard.append(message))
+        tap.setblocking(False)
+        tap.fill()
+        theirs.sendall(publish(packet_id=7))
+        tap.fill()
+        tap.ack(heard[0][3])
+        tap.flush()
+        assert theirs.recv(10) == PUBACK
+        assert tap.fileno() == ours.fileno()
+        tap.close()

@@ -10,6 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from edgefl._core import crc32c
+
 from edgefl.device_events import Outbox
 from edgefl.error_feedback import Residual
 from edgefl.store import claim, durable, open_database
@@ -47,12 +49,22 @@ class AgentStore:
 
     @durable
     def load(self) -> Outbox | None:
-        """The saved update, if there is one."""
+        """The saved update, if there is one. A damaged one is dropped: its round is trained again."""
         row = self._db.execute(
-            "SELECT manifest, round, version, blob, coalesce((SELECT value FROM meta WHERE key = 'counted'), 0) "
-            "FROM outbox"
+            "SELECT manifest, round, version, blob, coalesce((SELECT value FROM meta WHERE key = 'counted'), 0), "
+            "(SELECT value FROM meta WHERE key = 'outbox crc') FROM outbox"
         ).fetchone()
-        return Outbox(*row) if row else None
+        if row is None:
+            return None
+        outbox = Outbox(*row[:-1])
+        if row[-1] not in (None, _checksum(outbox)):  # None: saved before there were checksums
+            log.error("the saved update of round %s in %s is damaged: dropped", outbox.round, self._path)
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM residual")  # whose they are, the round would have said
+                self._db.execute("DELETE FROM outbox")
+            return None
+        return outbox
 
     @durable
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
@@ -63,7 +75,8 @@ class AgentStore:
             self._db.execute("DELETE FROM residual WHERE round = ? OR manifest != ?", (outbox.round, outbox.manifest))
             values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
-            self._set_counted(outbox.counted)
+            self._set("counted", outbox.counted)
+            self._set("outbox crc", _checksum(outbox))
             if residual is not None:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
                 row = (left.round, left.manifest, left.crc, left.blob)
@@ -72,10 +85,10 @@ class AgentStore:
     @durable
     def mark_counted(self, attempt: int) -> None:
         """The saved update is counted in this attempt of its round (0: in none); durable when this returns."""
-        self._set_counted(attempt)
+        self._set("counted", attempt)
 
-    def _set_counted(self, attempt: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('counted', ?)", (attempt,))
+    def _set(self, key: str, value: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @durable
     def drop(self, applied: bool) -> None:
@@ -103,3 +116,8 @@ class AgentStore:
     def close(self) -> None:
         self._db.close()
         self._claim.close()
+
+
+def _checksum(outbox: Outbox) -> int:
+    """CRC-32C of what is saved once; `counted` changes."""
+    return crc32c(outbox.blob, crc32c(f"{outbox.manifest} {outbox.round} {outbox.version}".encode()))

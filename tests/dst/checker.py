@@ -130,7 +130,8 @@ class Checker:
             round = decode(Round, action.payload, RETAINED_LIMIT)
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
-            require(round.attempt == truth.start, "I06", "attempt %d announced twice", round.attempt)
+            require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
+            require(round.attempt == self._world.disk.start, "I05", "attempt %d is not durable", round.attempt)
             if self._manifest.make_downlink()[1] is None:
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)

@@ -179,7 +179,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
     """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
 
-    `folded`: the later round that a late update went into; 0: its own.
+    `folded`: the round that the update went into, its own or a later one, where its own is over; 0: it is open.
     """
 
     round: Count

@@ -45,6 +45,8 @@ class ClosedRounds:
         for device, round in tally.folded if abandoned else ():
             self._rounds[round].counted.pop(device, None)
         self._keep(tally.round, ClosedRound(tally.version, tally.intake, tally.cohort, counted))
+        if tally.mode == "evaluate":  # what comes of it now is of no use
+            self._rounds.pop(tally.round, None)
 
     def recall(self, records: Iterable[RoundRecord], make_intake: Callable[[int, int], RoundIntake]) -> None:
         """What the records say, the oldest first; `make_intake` is told round and version."""

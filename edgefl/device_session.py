@@ -198,6 +198,8 @@ class DeviceSession:
         if message.attempt != report.round.attempt:
             return []
         if message.outcome == "counted":
+            if report.number != report.round.round and not message.folded:  # the round may have been abandoned since
+                return report.probe(now) if self.online else []
             where = f"counted in round {message.folded}: it was late" if message.folded else "counted"
             return [Note("info", f"round {message.round}: update {where}"), *self._counted(report, now)]
         self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)

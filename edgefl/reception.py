@@ -58,8 +58,8 @@ class Reception:
             raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
         tally.receive(device, len(event.payload))
         if device in own.counted:
-            into = where.round if isinstance(own, Tally) else own.counted[device]
-            return [self._counted(where, into)] if envelope.part == 0 else []
+            folded = 0 if isinstance(own, Tally) else own.counted[device]
+            return [self._counted(where, folded)] if envelope.part == 0 else []
         self._presence.meet(device)
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
@@ -104,7 +104,7 @@ class Reception:
             tally.reject(where.device)
             return self._reject(where, error)
         tally.count(where.device, header)
-        return [_note(where, header), self._counted(where, where.round)]
+        return [_note(where, header), self._counted(where, 0)]
 
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update that is late: it goes into the round that is open."""
@@ -131,8 +131,7 @@ class Reception:
         note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
         return [note, self._receipt(where, Receipt(where.round, self.attempt, "rejected", str(error)[:500]))]
 
-    def _counted(self, where: UpdateTopic, into: int) -> Publish:
-        folded = into if into != where.round else 0
+    def _counted(self, where: UpdateTopic, folded: int) -> Publish:
         return self._receipt(where, Receipt(where.round, self.attempt, "counted", folded=folded))
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -18,10 +19,16 @@ def resolve(table: Mapping[str, str], name: str, kind: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+@cache
+def _options(factory: Any) -> Mapping[str, inspect.Parameter]:
+    """What a constructor takes; asked for with every message that names a codec."""
+    return inspect.signature(factory).parameters
+
+
 def build(table: Mapping[str, str], name: str, kind: str, options: Mapping[str, Any]) -> Any:
     """An instance of the class behind `name`; options that its constructor lacks are refused by name."""
     factory = resolve(table, name, kind)
-    known = inspect.signature(factory).parameters
+    known = _options(factory)
     for option in options:
         if option not in known:
             raise UsageError(

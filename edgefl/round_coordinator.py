@@ -68,7 +68,7 @@ class RoundCoordinator:
         self._rng = rng
         self._codec = manifest.make_codec()
         self._closed = ClosedRounds(config.window)
-        self._closed.recall(recent, self._make_intake)
+        self._closed.recall((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence, attempt)
         self.dropped = self.reception.dropped
         self._give_up_waiting_at: float | None = None

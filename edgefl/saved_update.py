@@ -33,11 +33,16 @@ class SavedUpdate:
         return mine == (round.manifest, round.round, round.version, round.mode)
 
     def late(self, round: Round) -> bool:
-        """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned."""
+        """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned.
+
+        Only where the aggregator has not restarted, and no round was missed, does the receipt prove that it is in the
+        model; else it is sent again, and the aggregator knows.
+        """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or saved.mode != "train":
             return False
-        return is_late(saved.round, round) and (not saved.counted or round.version == saved.version)
+        proven = saved.counted == round.attempt and round.round == saved.round + 1
+        return is_late(saved.round, round) and (not proven or round.version == saved.version)
 
     def mark_counted(self, attempt: int, durable: bool) -> list[object]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
@@ -49,7 +54,9 @@ class SavedUpdate:
     def check(self, round: Round) -> None:
         """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted."""
         saved = self.outbox
-        if saved is not None and saved.manifest == round.manifest and round.round < saved.round:
+        if saved is None or saved.manifest != round.manifest:
+            return
+        if (round.round, round.version) < (saved.round, saved.version):
             raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
     def settle(self, round: Round) -> list[object]:

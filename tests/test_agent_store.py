@@ -149,6 +149,18 @@ def test_i12_a_damaged_residual_is_not_trained_on(tmp_path: Path, damage: str, c
     assert "damaged" in caplog.text
 
 
+@pytest.mark.parametrize("damage", ["blob = x'75706461746521'", "round = 2", "version = 7", f"manifest = '{RUNS[1]}'"])
+def test_i12_a_damaged_update_is_not_sent(tmp_path: Path, damage: str, caplog) -> None:
+    """Found by simulation: it would have been counted, for what is sent is checked against the damaged bytes."""
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), LEFT)
+    store._db.execute(f"UPDATE outbox SET {damage}")
+    assert state(store) == (None, None)
+    assert "damaged" in caplog.text
+    store.save(outbox(1), None)
+    assert state(store) == (outbox(1), None)
+
+
 def test_a_residual_that_can_not_be_read_is_none(tmp_path: Path, caplog) -> None:
     store = AgentStore(tmp_path)
     store._db.execute("DROP TABLE residual")

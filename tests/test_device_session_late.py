@@ -125,6 +125,25 @@ def test_an_update_whose_round_was_abandoned_is_sent_again():
     assert of(feed(session, folded()), StartTraining)
 
 
+def test_i06_a_receipt_from_before_its_round_was_abandoned_settles_nothing():
+    """Found by simulation: it came after the next round, and was taken for the late update's."""
+    session, out = reporting()
+    for _ in range(3):
+        out += feed(session, *(Sent(p.token, True) for p in updates(out)))
+    give(session, later(2, 0, params=PARAMS))
+    out = feed(session, receipt())
+    assert not of(out, DropUpdate)
+    assert updates(out)  # asked again: in the model, or not?
+    assert of(feed(session, folded(into=1)), DropUpdate) == [DropUpdate(applied=True)]
+
+
+def test_i06_a_receipt_of_an_aggregator_that_restarted_settles_nothing():
+    """Found by simulation: the round was reopened and committed while the device was away."""
+    session = make_session(outbox=Outbox(MANIFEST.id, 1, 0, BLOB, counted=1))
+    out = feed(session, Connected()) + give(session, MANIFEST) + give(session, later(attempt=2))
+    assert updates(out) and not of(out, DropUpdate)
+
+
 def test_an_aggregator_that_starts_again_is_sent_the_late_update_whole():
     session, _ = late_reporting()
     out = give(session, later(attempt=2))

@@ -254,7 +254,8 @@ def test_i03_late_scores_are_folded_into_no_round():
     say(coordinator, "a", scores(5, 1.0))
     before = accumulator_of(coordinator)
     out = say(coordinator, "b", scores(5, 1.0))
-    assert (word_to(out, "b").outcome, coordinator.tally.folded) == ("rejected", {})
+    assert (word_to(out, "b"), coordinator.tally.folded) == (None, {})
+    assert (coordinator.late, coordinator.dropped["b"]) == (1, 0)  # b has done nothing wrong
     assert accumulator_of(coordinator) == before
 
 

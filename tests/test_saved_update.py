@@ -124,6 +124,7 @@ def test_i06_a_restarted_device_drops_no_update_for_a_round_before_its_own():
     outbox = Outbox(FEEDBACK.id, 2, 1, BLOB)
     session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=make_round(1, 0, manifest=FEEDBACK))
     assert (session.dropped, session.round, of(out, DropUpdate)) == (1, None, [])
+    assert of(give(session, make_round(2, 0, manifest=FEEDBACK)), DropUpdate) == []  # before its model was damaged
     assert updates(give(session, make_round(2, 1, manifest=FEEDBACK)))
 
 

@@ -61,7 +61,9 @@ class Aggregator(LinkHost):
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
         client_id = _client_id(config.federation)
-        self.link = config.mqtt.make_link(client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM)
+        self.link = config.mqtt.make_link(
+            client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM, is_behind=self.is_behind
+        )
         going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
 

@@ -57,7 +57,10 @@ class AgentStore:
         if isinstance(saved.blob, bytes) and self._number("outbox_crc") in (None, _crc(saved)):  # None: of before it
             return saved
         log.error("the saved update in %s is damaged: going on without it", self._path)
-        self.drop(applied=False)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM residual")  # whose they are, the round would have said
+            self._db.execute("DELETE FROM outbox")
         return None
 
     def _number(self, key: str) -> int | None:

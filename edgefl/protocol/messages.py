@@ -163,7 +163,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PRESENT = ("ready", "training")
 
 
-class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A device's presence. `boot` rises with every connection, so that a late will can't kill a new session."""
 
     state: Literal["ready", "training", "paused", "disconnected", "lost"]
@@ -179,7 +179,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
     """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
 
-    `folded`: the later round that a late update went into; 0: its own.
+    `folded`: the round that the update went into, its own or a later one, where its own is over; 0: it is open.
     """
 
     round: Count
@@ -227,7 +227,7 @@ def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
         raise ProtocolError(f"malformed control message ({str(error)[:200]!r}): dropped") from None
 
 
-class UpdateHeader(msgspec.Struct, frozen=True):
+class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     """The 40 bytes before an update's encoded delta, little-endian; NaN is what there is none of.
 
         layout u8 | 0 u8 | bytes of the header u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32

@@ -6,8 +6,27 @@ No clock and no sleep in here: numbers in, numbers out.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from ..errors import TransportError
+
+PAUSE_S = 0.01  # between two looks at a user who is behind
+LONGEST_PAUSE_S = 10.0  # then reading goes on all the same: the broker's answers to our pings must be seen
+
+
+class Reading:
+    """When to read: not while the user is behind, but then neither for too long."""
+
+    def __init__(self, is_behind: Callable[[], bool]) -> None:
+        self._is_behind = is_behind
+        self._read_at = 0.0
+
+    def allowed(self, now: float) -> bool:
+        """Whether to read `now`, which is then done."""
+        if self._is_behind() and now < self._read_at + LONGEST_PAUSE_S:
+            return False
+        self._read_at = now
+        return True
 
 
 class Backoff:

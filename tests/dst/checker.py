@@ -10,8 +10,9 @@ from edgefl.device_events import Outbox, TrainJob
 from edgefl.params import digest_of, params_to_bytes
 from edgefl.protocol.envelope import HEADER_BYTES
 from edgefl.protocol.machine import Publish, Received
-from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, UpdateHeader, decode
 from edgefl.protocol.topics import Topics
+from edgefl.round_coordinator import RoundCoordinator
 from edgefl.update_report import UpdateReport
 
 from .liveness import Liveness
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 class Before:
     """What an aggregator held before a step."""
 
-    buffered: int
-    counted: int
+    updates: tuple[int, int]
     statuses: dict[str, Status]
 
 
@@ -42,6 +42,7 @@ class Checker:
         self.truth = Truth(world.schedule)
         self.liveness = Liveness(world, self.truth)
         self.committed = self.truth.committed
+        self._longest_update = UpdateHeader.SIZE + self._manifest.make_codec().bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
 
@@ -51,9 +52,7 @@ class Checker:
         if host is not self._world.aggregator:
             return None
         machine = self._world.aggregator.machine
-        intake = machine.tally.intake.buffered if machine.tally else 0
-        counted = len(machine.tally.counted) if machine.tally else 0
-        return Before(intake, counted, dict(machine.presence.statuses))
+        return Before(_updates(machine), dict(machine.presence.statuses))
 
     def after(self, host: Host, event: object, before: Before | None, damaged: bool) -> None:
         if before is None:
@@ -68,14 +67,14 @@ class Checker:
         require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of who is not there")
         if machine.tally is not None and machine.phase == "open":
             tally = machine.tally
+            told = len(tally.counted) + len(tally.folded)
             if tally.mode == "train":
                 sums = machine.strategy._accumulator
-                require(sums.count == len(tally.counted), "I01", "%d updates of %r", sums.count, sorted(tally.counted))
-            most = len(schedule.devices) * tally.intake._max_total
-            require(tally.intake.buffered <= most, "I13", "%d bytes of parts", tally.intake.buffered)
-        if damaged and machine.tally is not None:
-            same = (machine.tally.intake.buffered, len(machine.tally.counted)) == (before.buffered, before.counted)
-            require(same, "I16", "a damaged part was taken in")
+                require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
+            most = len(schedule.devices) * (1 + schedule.config.window) * self._longest_update
+            require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])
+        if damaged:
+            require(_updates(machine) == before.updates, "I16", "a damaged part was taken in")
         if isinstance(event, Received) and event.topic.endswith("/status") and event.payload:
             self._will(host, event, before)
 
@@ -104,7 +103,7 @@ class Checker:
         if isinstance(work, UpdateReport):
             queued = len(work._unsent) + len(work._in_flight)
             require(queued <= work._splitter.parts, "I13", "%s has %d parts to send", host.name, queued)
-            if work.counted:
+            if work.counted and work.number == work.round.round:
                 self._counted(host, work.round)
 
     def _counted(self, host: DeviceHost, round: Round) -> None:
@@ -113,7 +112,7 @@ class Checker:
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
         if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
-            there = host.name in aggregator.machine.tally.counted
+            there = host.name in set(aggregator.machine.tally.counted)
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
     # Aggregator
@@ -131,7 +130,8 @@ class Checker:
             round = decode(Round, action.payload, RETAINED_LIMIT)
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
-            require(round.attempt == truth.start, "I06", "attempt %d announced twice", round.attempt)
+            require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
+            require(round.attempt == self._world.disk.start, "I05", "attempt %d is not durable", round.attempt)
             if self._manifest.make_downlink()[1] is None:
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
@@ -150,7 +150,14 @@ class Checker:
         require(receipt.outcome == "counted", "I06", "%s: %s", device, receipt.reason)
         if self._world.schedule.config.mode_of(receipt.round) == "evaluate" and machine.round > receipt.round:
             return  # its last receipt and its record are of one step
-        counted = machine.tally is not None and device in machine.tally.counted
+        assert machine.tally is not None and device is not None
+        if receipt.round == machine.round:
+            counted = device in set(machine.tally.counted)
+        else:
+            closed = machine._closed.get(receipt.round)
+            counted = closed is not None and closed.counted.get(device) == receipt.folded
+            counted = counted or (device, receipt.round) in machine.tally.folded
+            self.truth.receipts.add((device, receipt.round))
         require(counted, "I06", "receipt for %s, who is not counted", device)
 
     # Devices
@@ -181,8 +188,9 @@ class Checker:
             self.truth.trained(host.name, job.round.round, job.round.version, blob)
 
     def saves(self, host: DeviceHost, outbox: Outbox) -> None:
+        """I06, within a run: which of two runs is the newer one a device can't know, if a broker goes back to one."""
         saved = host.disk.truth.outbox
-        replaced = saved is not None and self.truth.may_count(saved)
+        replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(host.name, saved)
         require(not replaced, "I06", "%s overwrites its update", host.name)
 
     def drops(self, host: DeviceHost, applied: bool) -> None:
@@ -191,8 +199,10 @@ class Checker:
         """
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
-        require(not truth.may_count(saved), "I06", "%s drops its update of round %d", host.name, saved.round)
+        require(not truth.may_count(host.name, saved), "I06", "%s drops its update of round %d", host.name, saved.round)
         if not self._manifest.error_feedback or saved.manifest != self._manifest.id:
+            return
+        if truth.settled(host.name, saved.round):
             return
         require(saved.counted > 0 or not applied, "EF", "%s: the residual of what was never counted", host.name)
         if not 0 < saved.round <= len(truth.records):
@@ -204,6 +214,15 @@ class Checker:
         next_round = host.machine.round
         missed = next_round is None or next_round.round > saved.round + 1
         require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
+
+
+def _updates(machine: RoundCoordinator) -> tuple[int, int]:
+    """Bytes of updates that are not whole yet, and updates that are."""
+    tally, late = machine.tally, machine._closed.partial().values()
+    buffered = sum(intake.buffered for intake in late)
+    return (
+        (buffered, 0) if tally is None else (buffered + tally.intake.buffered, len(tally.counted) + len(tally.folded))
+    )
 
 
 def _number(round: Round) -> tuple[int, int]:

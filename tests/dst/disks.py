@@ -52,12 +52,15 @@ class DeviceDisk(FailingDisk):
     def __init__(self) -> None:
         self.truth = Disk()
         self.starts = 0
+        self._damaged: Outbox | None = None
 
     def count_start(self) -> int:
         self.starts += 1
         return self.starts
 
     def load(self) -> Outbox | None:
+        if self._damaged is not None and self._damaged is self.truth.outbox:
+            self.truth = Disk()
         return self.truth.outbox
 
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
@@ -70,9 +73,11 @@ class DeviceDisk(FailingDisk):
         self.transact(lambda: self.truth.drop(applied))
 
     def flip(self, bit: int) -> None:
-        """Damage the residual."""
+        """Damage the saved update, which shows when it is loaded, or the residual."""
         left = self.truth.residual
-        if left is not None:
+        if bit % 2 or left is None:
+            self._damaged = self.truth.outbox
+        else:
             self.truth.residual = replace(left, blob=flipped(left.blob, bit))
 
 
@@ -114,8 +119,8 @@ class AggregatorDisk(FailingDisk):
             self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]
         self._committed(record, params)
 
-    def records(self) -> list[RoundRecord]:
-        return list(self.rounds)
+    def recent(self, count: int) -> list[RoundRecord]:
+        return self.rounds[len(self.rounds) - count :]
 
     @property
     def newest_is_damaged(self) -> bool:

@@ -109,7 +109,7 @@ class Faults:
         """For ever, as long as enough devices are left for a round."""
         world = self._world
         left = [device for device in world.devices if not device.gone]
-        if len(left) > max(2, world.schedule.config.min_reports):
+        if len(left) > max(2, world.schedule.config.min_reports) and world.rng.random() < 0.3:
             device = world.rng.choice(left)
             device.gone = True
             device.die("has left")

@@ -131,6 +131,7 @@ class AggregatorHost(Host):
             schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
+            recent=world.disk.recent(schedule.config.window),
         )  # fmt: skip
 
     def carry_out(self, action: object) -> None:

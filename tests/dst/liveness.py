@@ -31,10 +31,10 @@ class Liveness:
         left = {device.name for device in world.devices if not device.gone}
         waited = world.clock.now - world.healed_at
         done = bool(new)
-        if len(left) == len(world.devices) or schedule.config.fraction == 1.0:  # else who is drawn may have left
+        if len(left) == len(world.devices) or self._asks_all():  # else who is drawn may have left
             done = any(record.state != "abandoned" for record in new)
         if self._all_count():
-            done = done and left <= {name for record in new for name in record.devices}
+            done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
         bound = RECONNECT_S + ROUNDS * schedule.config.deadline_s
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
@@ -42,5 +42,8 @@ class Liveness:
 
     def _all_count(self) -> bool:
         """Whether a round waits for everybody who is there."""
+        return self._world.schedule.config.goal is None and self._asks_all()
+
+    def _asks_all(self) -> bool:
         config = self._world.schedule.config
-        return config.goal is None and config.fraction == 1.0
+        return config.fraction == 1.0 and config.over_select is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class Schedule:
             slow=rng.choice([0.0, 0.05, 0.2]),
             faults=tuple(rng.sample(FAULTS, rng.randint(0, len(FAULTS)))),
             fault_every_s=rng.choice([4.0, 8.0, 15.0]),
-            heal_at=rng.uniform(60.0, 240.0),
+            heal_at=rng.uniform(60.0, 480.0),
         )
 
     def weather(self, rng: random.Random) -> Weather:
@@ -126,11 +127,18 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
 
 
 def _draw_config(rng: random.Random, devices: int) -> RoundConfig:
+    mode: Literal["sync", "async"] = "async" if rng.random() < 0.25 else "sync"
+    goal = rng.choice([None, None, devices - 1]) if mode == "sync" else rng.randint(1, devices - 1)
     return RoundConfig(
         deadline_s=rng.choice([20.0, 30.0, 60.0]),
-        min_reports=rng.randint(1, devices - 1),
-        goal=rng.choice([None, None, devices - 1]),
+        min_reports=rng.randint(1, goal or devices - 1),
+        goal=goal,
         fraction=rng.choice([1.0, 1.0, 1.0, 0.6]),
+        over_select=rng.choice([None, None, None, 1.3]) if goal else None,
+        cohort=rng.choice(["list", "draw"]),
+        mode=mode,
+        late=rng.choice(["drop", "drop", "fold"]),
+        late_rounds=rng.randint(1, 4),
         expect=rng.choice([0, 0, devices]),
-        evaluate_every=rng.choice([None, None, 2, 3]),
+        evaluate_every=rng.choice([None, None, 2, 3]) if mode == "sync" else None,
     )

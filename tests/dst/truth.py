@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import numpy as np
 from edgefl_broker.store import State
 
 from edgefl.accumulator import SCALE
+from edgefl.cohort import Cohort
 from edgefl.device_events import Outbox
 from edgefl.history import RoundRecord
 from edgefl.params import params_from_bytes, params_to_bytes
-from edgefl.protocol.messages import UpdateHeader
+from edgefl.protocol.messages import Draw, UpdateHeader
+from edgefl.strategies.base import stale_weight
 
 from .schedule import Schedule
 from .violation import require
@@ -27,9 +30,10 @@ class Truth:
         self.newest = 0
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
-        self._manifest = schedule.manifest
-        self._config, self._examples = schedule.config, schedule.examples
-        self._min_reports = max(1, schedule.config.min_reports)
+        self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
+        self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
+        self._bases: list[int] = []  # the version that each round's devices trained from
+        self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
 
     @property
@@ -37,16 +41,38 @@ class Truth:
         """The one that is to be committed next."""
         return len(self.records) + 1
 
-    @property
-    def _evaluates(self) -> bool:
-        return self._config.mode_of(self.round) == "evaluate"
+    def base(self, round: int) -> int:
+        """The version that devices train from in `round`."""
+        return self.newest if round == self.round else self._bases[round - 1]
+
+    def _evaluates(self, round: int) -> bool:
+        return self._config.mode_of(round) == "evaluate"
 
     def trained(self, device: str, round: int, version: int, blob: bytes) -> None:
         self._updates.setdefault((device, round, version), {})[blob] = None
 
-    def may_count(self, saved: Outbox) -> bool:
-        """Whether an aggregator that goes on from what is durable could still count this update."""
-        return (saved.manifest, saved.round, saved.version) == (self._manifest.id, self.round, self.newest)
+    def may_count(self, device: str, saved: Outbox) -> bool:
+        """Whether an aggregator that goes on from what is durable could still count this update.
+
+        A late one is settled by its receipt.
+        """
+        age = self.round - saved.round
+        if saved.manifest != self._manifest.id or not 0 <= age <= self._config.window:
+            return False
+        if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
+            return False
+        if age > 0 and any(self._evaluates(round) for round in range(saved.round, self.round + 1)):
+            return False  # rounds to evaluate take no late updates, and theirs are never late
+        return saved.version == self.base(saved.round)
+
+    def _asked(self, device: str, round: int) -> bool:
+        """Whether the attempt that ended the round asked the device."""
+        rule = msgspec.json.decode(self.records[round - 1].cohort, type=list[str] | Draw | None)
+        return Cohort(round, frozenset(rule) if isinstance(rule, list) else rule).asks(device)
+
+    def settled(self, device: str, round: int) -> bool:
+        """Whether the update is in a model, or was late and has a receipt."""
+        return (device, round) in self._counted or (device, round) in self.receipts
 
     def resumed(self, state: State, damaged: bool) -> None:
         """I08 and I12: an aggregator goes on from all that was committed, or from the model before a damaged one."""
@@ -65,41 +91,50 @@ class Truth:
     def committed(self, record: RoundRecord, params: np.ndarray | None) -> None:
         """I01 to I05: the record and the bytes are what an honest sum of one update a device gives."""
         require(record.round == self.round, "I05", "round %d committed in place of %d", record.round, self.round)
-        require(record.reported == len(record.devices) == len(set(record.devices)), "I01", "%r", record)
+        updates = [*((device, record.round) for device in record.devices), *record.folded]
+        require(record.reported == len(updates) == len(set(updates)), "I01", "%r", record)
         held = sum(self._examples[device] for device in record.devices)
         require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
         if params is None:
-            ends = "evaluated" if self._evaluates and record.reported >= self._min_reports else "abandoned"
+            done = self._evaluates(record.round) and record.reported >= max(1, self._config.min_reports)
+            ends = "evaluated" if done else "abandoned"
             require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
         else:
             require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
-            require(not self._evaluates, "I03", "round %d was to evaluate only", record.round)
-            enough = record.state == "committed" and record.reported >= self._min_reports
-            require(enough, "I04", "committed with %d of %d reports", record.reported, self._min_reports)
-            self._check_aggregate(record, params_to_bytes(params))
+            require(not self._evaluates(record.round), "I03", "round %d was to evaluate only", record.round)
+            reports = len(updates) if self._config.mode == "async" else len(record.devices)
+            enough = record.state == "committed" and reports >= max(1, self._config.min_reports)
+            require(enough, "I04", "committed with %d of %d reports", reports, self._config.min_reports)
+            again = self._counted.intersection(updates)
+            require(not again, "I01", "%r have counted before", again)
+            self._check_aggregate(updates, params_to_bytes(params))
+            self._counted.update(updates)
+        self._bases.append(self.newest)
+        if params is not None:
             self.newest = record.version
             self.versions[self.newest] = params_to_bytes(params)
         self.records.append(record)
         self.committed_in.append(self.start)
 
-    def _check_aggregate(self, record: RoundRecord, params: bytes) -> None:
+    def _check_aggregate(self, updates: list[tuple[str, int]], params: bytes) -> None:
         """I02, I03. A device that lost an update before it was durable has made two; either may have been counted."""
         choices = []
-        for device in record.devices:
-            made = self._updates.get((device, record.round, self.newest), {})
-            require(bool(made), "I03", "%s made no update for round %d", device, record.round)
+        for device, round in updates:
+            made = self._updates.get((device, round, self.base(round)), {})
+            require(bool(made), "I03", "%s made no update for round %d", device, round)
             choices.append(list(made))
-        found = any(self._aggregate(updates) == params for updates in itertools.product(*choices))
-        require(found, "I02", "round %d is not the mean of the updates of %s", record.round, record.devices)
+        staleness = [self.newest - self.base(round) for _, round in updates]
+        found = any(self._aggregate(blobs, staleness) == params for blobs in itertools.product(*choices))
+        require(found, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
 
-    def _aggregate(self, updates: tuple[bytes, ...]) -> bytes:
+    def _aggregate(self, blobs: tuple[bytes, ...], staleness: list[int]) -> bytes:
         """The next version's bytes, from whole numbers: deltas are multiples of 2^-30."""
         total = np.zeros(self._manifest.plan.num_params, np.int64)
-        weight = 0
-        for blob in updates:
+        examples = 0
+        for blob, stale in zip(blobs, staleness, strict=True):
             n = UpdateHeader.from_bytes(blob).num_examples
             delta = self._manifest.make_codec().decode(blob[UpdateHeader.SIZE :], total.size)
-            total += n * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
-            weight += n
-        mean = (total / (float(weight) * SCALE)).astype(np.float32)
+            total += stale_weight(n, stale) * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
+            examples += n
+        mean = (total / (float(examples) * SCALE)).astype(np.float32)
         return params_to_bytes(params_from_bytes(self.versions[self.newest]) + mean)

@@ -125,7 +125,7 @@ class Load:
         path.write_text(dump(table))
         with open(self.folder / f"{federation}.log", "wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "edgefl_broker", "--config", str(path), "--json", str(path) + ".json"],
+                [sys.executable, "-m", "edgefl_broker", "--config", str(path)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:

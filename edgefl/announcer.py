@@ -40,7 +40,7 @@ class Announcer:
         self._retained = RetainedModel(self.topics, self.manifest, self.hash)
 
     def subscribe(self) -> list[object]:
-        return [Subscribe((self.topics.any_status, self.topics.any_update))]
+        return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
 
     def everything(self) -> list[object]:
         """Manifest and model; the round follows, if one is open."""

@@ -69,6 +69,12 @@ class DeviceSession:
             return work.retry_at
         return self.status.ready_at
 
+    @property
+    def calm_s(self) -> float:
+        """A connection that is lost may take so long to come back: nobody waits for this device."""
+        owes = isinstance(self.work, UpdateReport) and not self.work.counted
+        return 0.0 if self.round is None or owes else self.round.back_s
+
     def step(self, event: object, now: float) -> list[object]:
         """Take one event in; what the host has to do, in order. After Stop, what is being sent goes out, no more."""
         if self._stopped and not isinstance(event, Sent):
@@ -251,7 +257,8 @@ class DeviceSession:
 
     def _give_up(self, round: Round, why: str, now: float) -> None:
         self.work = None
-        self.status.give_up(round, why, now)
+        later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
+        self.status.give_up(round, why, now + round.deadline_s + later_s)
 
     def _stop_work(self) -> list[object]:
         work, self.work = self.work, None

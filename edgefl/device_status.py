@@ -43,10 +43,10 @@ class DeviceStatus:
         """There is nothing that this device could do, until another manifest comes."""
         self.trouble, self.ready_at = why, None
 
-    def give_up(self, round: Round, why: str, now: float) -> None:
-        """Sit this round out, and say so until its deadline: what is paused for ever would not be asked again."""
+    def give_up(self, round: Round, why: str, ready_at: float) -> None:
+        """Sit this round out, and say so until it is over: what is paused for ever would not be asked again."""
         self.trouble = why
-        self._given_up, self.ready_at = (round.manifest, round.round), now + round.deadline_s
+        self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
     def gave_up(self, round: Round) -> bool:
         return self._given_up == (round.manifest, round.round)

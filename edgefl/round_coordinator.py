@@ -176,9 +176,9 @@ class RoundCoordinator:
         asked = {device for device in present if invited.asks(device)}
         waiting = self.presence.worth_waiting(asked)
         goal = cohort.goal_of(self.config, len(present))
-        unasked, spread_s = self.pace.unasked(len(asked)), self.pace.spread_s(len(asked), self.config.deadline_s)
-        intake, mode = self._make_intake(self.round, self.version, unasked), self.config.mode_of(self.round)
-        any_round, pace = self.config.mode == "async", {"spread_s": spread_s, "unasked": unasked}
+        pace = self.pace.announce(len(asked), len(present), self.config.deadline_s)
+        intake, mode = self._make_intake(self.round, self.version, pace["unasked"]), self.config.mode_of(self.round)
+        any_round = self.config.mode == "async"
         self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode, pace)
         self.phase = "open"
         if mode == "train":

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from brokers import FakeBroker, Mosquitto, eventually, password_file, running
 
 from edgefl.errors import TransportError
 from edgefl.transports import mqtt
-from edgefl.transports.backoff import Backoff, Outage, Versions
+from edgefl.transports.backoff import Backoff, Outage, Reading, Versions
 from edgefl.transports.connection import MAX_IN_FLIGHT
 from edgefl.transports.embedded import MAX_PACKET_BYTES, EmbeddedBroker
 from edgefl.transports.endpoint import Endpoint
@@ -320,13 +321,13 @@ def test_unacknowledged_messages_come_again(mosquitto, link):
     sender.said("m", b"one")
     sender.said("m", b"two")
     first, second = reader.heard("m"), reader.heard("m")
-    reader.ack(first)
+    reader.ack(first.handle)
     reader.stop()
     reader = link(mosquitto.url, "manual", manual_ack=True)
     reader.up()
     again = reader.heard("m")
     assert (first.payload, second.payload, again.payload) == (b"one", b"two", b"two")
-    reader.ack(again)
+    reader.ack(again.handle)
     assert reader.inbox.quiet(Message) == []
 
 
@@ -368,6 +369,19 @@ def test_backoff_is_full_jitter_up_to_its_cap():
     assert backoff.next() <= 1.0
     backoff.slow()
     assert max(backoff.next() for _ in range(50)) > 300.0
+
+
+def test_a_calm_link_takes_its_time_but_never_more_than_the_cap():
+    rng, firsts = random.Random(7), {20.0: [], 1e6: []}
+    for calm_s, draws in firsts.items():
+        for _ in range(100):
+            backoff = Backoff(rng, 60.0)
+            backoff.calm_s = calm_s
+            draws.append(backoff.next())
+    assert 19.0 < max(firsts[20.0]) <= 20.0
+    assert 57.0 < max(firsts[1e6]) <= 60.0
+    backoff.calm_s = 20.0
+    assert max(backoff.next() for _ in range(50)) > 40.0  # it goes on growing
 
 
 def test_outage_reports_at_once_and_then_once_a_minute():
@@ -419,3 +433,28 @@ def test_url_parts_are_unquoted_and_hidden():
     assert (endpoint.user, endpoint.password, endpoint.port) == ("pi/1", "p@ss", 8883)
     assert "p@ss" not in repr(endpoint) + str(endpoint)
     assert Endpoint.parse("mqtt://[::1]:7", None).host == "::1"
+
+
+def test_i13_who_is_behind_is_sent_no_more_and_later_all(shared_mosquitto, link):
+    behind = threading.Event()
+    reader = link(shared_mosquitto.url, "slow", manual_ack=True, is_behind=behind.is_set)
+    reader.up()
+    reader.subscribe(["slow"])
+    sender = link(shared_mosquitto.url, "fast")
+    sender.up()
+    behind.set()
+    time.sleep(0.1)  # what it waits for already, it reads
+    sender.said("slow", b"zero")
+    time.sleep(0.1)
+    sender.said("slow", b"one")
+    assert [message.payload for message in reader.inbox.quiet(Message)] == [b"zero"]
+    behind.clear()
+    assert [reader.heard("slow").payload for _ in range(2)] == [b"zero", b"one"]
+
+
+def test_reading_pauses_for_ten_seconds_at_most():
+    reading = Reading(lambda: True)
+    assert reading.allowed(100.0)
+    assert not reading.allowed(109.9)
+    assert reading.allowed(110.0)
+    assert not reading.allowed(110.1)

@@ -11,11 +11,14 @@ from machines import (
     MANIFEST,
     commit_of,
     feed,
+    fetching,
     give,
     make_coordinator,
     make_round,
     make_session,
+    receipt,
     received,
+    reporting,
     round_in,
     status,
     update_parts,
@@ -109,3 +112,39 @@ def test_only_as_many_parts_go_unasked_as_the_round_says():
 def test_who_is_asked_does_not_wait_for_its_moment():
     session, _ = reporting_session(spread_s=40.0)
     assert len(updates(feed(session, received(INBOX, Missing(1, [5])), now=100.0))) > 0
+
+
+# When to come back
+
+
+def test_a_fleet_comes_back_no_faster_than_a_broker_takes_connections():
+    pace = Pace(0.0, None)
+    assert [pace.back_s(n, 3600.0) for n in (10, 49, 100, 10_000)] == [0.0, 0.0, 2.0, 200.0]
+    assert pace.back_s(10_000, 100.0) == 25.0, "never more than a quarter of the deadline"
+
+
+def test_the_round_says_when_to_come_back():
+    coordinator = make_coordinator(min_reports=100, deadline_s=60.0)
+    feed(coordinator, *(status(f"d{i}") for i in range(100)))
+    assert round_in(feed(coordinator, Connected())).back_s == 2.0
+
+
+def test_who_owes_a_report_hurries_and_who_does_not_takes_the_time():
+    session, _ = reporting(round=make_round(back_s=40.0))
+    assert session.calm_s == 0.0
+    feed(session, receipt())
+    assert session.calm_s == 40.0
+    assert make_session().calm_s == 0.0
+    session, _ = fetching(round=make_round(back_s=40.0, cohort=["b"]))
+    assert session.calm_s == 40.0
+
+
+def test_devices_that_were_rejected_come_back_one_after_the_other():
+    times = set()
+    for seed in range(5):
+        session, _ = reporting(round=make_round(back_s=40.0))
+        session._rng.seed(seed)
+        feed(session, receipt("rejected"), now=10.0)
+        assert 70.0 <= session.wake_at <= 110.0
+        times.add(session.wake_at)
+    assert len(times) == 5

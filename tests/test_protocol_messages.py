@@ -48,7 +48,7 @@ GOLDEN = [
         + b'","frames":[[2,"'
         + b"e" * 16
         + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0,"mode":"train","spread_s":0.0'
-        + b',"unasked":65535}',
+        + b',"unasked":65535,"back_s":0.0}',
     ),
     (
         Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, Draw(7, 0.25), 2),
@@ -58,7 +58,7 @@ GOLDEN = [
         + b"e" * 16
         + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2,"mode":"train"'
         + b',"spread_s":0.0'
-        + b',"unasked":65535}',
+        + b',"unasked":65535,"back_s":0.0}',
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),

@@ -39,19 +39,19 @@ def test_parts_of_the_model_are_lowered_to_what_the_broker_takes():
     wide = make_manifest(part_bytes=4096)
     coordinator = make_coordinator(manifest=wide)
     out = feed(coordinator, Connected(max_packet_bytes=2048))
-    lowered = decode(Manifest, out[1].payload, RETAINED_LIMIT)
+    lowered = decode(Manifest, out[2].payload, RETAINED_LIMIT)
     assert lowered == make_manifest(part_bytes=2048 - 1024 - 48)
-    assert [p.topic for p in out[2:]] == [TOPICS.model(0, i) for i in range(5)]
+    assert [p.topic for p in out[3:]] == [TOPICS.model(0, i) for i in range(5)]
     assert round_in(feed(coordinator, status("a"))).manifest == lowered.id
-    assert feed(coordinator, Disconnected(), Connected(max_packet_bytes=2**20))[1] == out[1]  # as devices know it
+    assert feed(coordinator, Disconnected(), Connected(max_packet_bytes=2**20))[2] == out[2]  # as devices know it
 
 
 def test_connecting_puts_everything_on_the_broker():
     coordinator = make_coordinator()
     out = feed(coordinator, Connected())
-    assert out[0] == Subscribe((TOPICS.any_status, TOPICS.any_update))
-    assert [p.topic for p in out[1:]] == [TOPICS.manifest, *(TOPICS.model(0, i) for i in range(16))]
-    assert all(p.retain for p in out[1:])
+    assert out[:2] == [Subscribe((TOPICS.any_update,)), Subscribe((TOPICS.any_status,), qos=0)]
+    assert [p.topic for p in out[2:]] == [TOPICS.manifest, *(TOPICS.model(0, i) for i in range(16))]
+    assert all(p.retain for p in out[2:])
     assert feed(coordinator, Disconnected(), Sent(1, True), Stop()) == []
     again = feed(coordinator, Connected())
     assert again == out  # I10: a broker that has lost everything is put right

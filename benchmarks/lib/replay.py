@@ -18,7 +18,7 @@ from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, R
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
 
-STALLED_S = 15.0
+STALLED_S = 60.0
 CONNECT = b"\x10%c\x00\x04MQTT\x04\x02\x00\x00\x00%c%b"  # clean session, no keep-alive
 CONNACK, PUBLISH, PUBACK, SUBACK = 2, 3, 4, 9
 

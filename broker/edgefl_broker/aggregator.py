@@ -16,7 +16,7 @@ from edgefl import data
 from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Fenced, Finished, SaveAttempt
 from edgefl.data import Dataset, fit_shape
 from edgefl.errors import EdgeFLError, UsageError
-from edgefl.history import History, RoundRecord, read_records
+from edgefl.history import History, RoundRecord, last_record, read_records
 from edgefl.model import Model, load
 from edgefl.onnx_eval import OnnxEvaluator
 from edgefl.round_coordinator import RoundCoordinator
@@ -48,7 +48,8 @@ class Aggregator(LinkHost):
         plan, recipe = self._model.plan, config.recipe()
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         strategy = recipe.make_strategy() if self._journal is None else Recorded(recipe.make_strategy(), self._journal)
-        state = self._store.resume(plan.hash, self._model.params)
+        self._history = self._folder / "history.jsonl"
+        state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
         rng = random.Random()
         rounds = config.round_config()
         self.machine = RoundCoordinator(
@@ -58,10 +59,11 @@ class Aggregator(LinkHost):
             recent=self._store.recent(rounds.window), instance=rng.getrandbits(64), take_over=take_over,
         )  # fmt: skip
         self._busy_since_s = time.process_time()
-        self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)
         client_id = _client_id(config.federation)
-        self.link = config.mqtt.make_link(client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM)
+        self.link = config.mqtt.make_link(
+            client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM, is_behind=self.is_behind
+        )
         going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
 

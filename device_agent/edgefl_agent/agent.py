@@ -65,6 +65,10 @@ class Agent(LinkHost):
     def _will(self) -> tuple[str, bytes]:
         return self._status_topic, encode(Status("lost", self.boot))
 
+    def feed(self, event: object) -> None:
+        super().feed(event)
+        self.link.calm(self.machine.calm_s)
+
     def carry_out(self, action: object) -> None:
         match action:
             case StartTraining():

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
-
-from edgefl._core import crc32c
 
 from edgefl.device_events import Outbox
 from edgefl.error_feedback import Residual
@@ -49,22 +48,27 @@ class AgentStore:
 
     @durable
     def load(self) -> Outbox | None:
-        """The saved update, if there is one. A damaged one is dropped: its round is trained again."""
-        row = self._db.execute(
-            "SELECT manifest, round, version, blob, coalesce((SELECT value FROM meta WHERE key = 'counted'), 0), "
-            "(SELECT value FROM meta WHERE key = 'outbox crc') FROM outbox"
-        ).fetchone()
+        """The saved update, if there is one; a damaged one is dropped, for the round can be trained again."""
+        row = self._db.execute("SELECT manifest, round, version, blob FROM outbox").fetchone()
         if row is None:
             return None
-        outbox = Outbox(*row[:-1])
-        if row[-1] not in (None, _checksum(outbox)):  # None: saved before there were checksums
-            log.error("the saved update of round %s in %s is damaged: dropped", outbox.round, self._path)
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute("DELETE FROM residual")  # whose they are, the round would have said
-                self._db.execute("DELETE FROM outbox")
-            return None
-        return outbox
+        manifest, round, version, blob = row
+        saved = Outbox(manifest, round, version, blob, self._number("counted") or 0)
+        if isinstance(saved.blob, bytes) and self._number("outbox_crc") in (None, _crc(saved)):  # None: of before it
+            return saved
+        log.error("the saved update in %s is damaged: going on without it", self._path)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM residual")  # whose they are, the round would have said
+            self._db.execute("DELETE FROM outbox")
+        return None
+
+    def _number(self, key: str) -> int | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _set_number(self, key: str, value: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @durable
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
@@ -75,8 +79,8 @@ class AgentStore:
             self._db.execute("DELETE FROM residual WHERE round = ? OR manifest != ?", (outbox.round, outbox.manifest))
             values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
-            self._set("counted", outbox.counted)
-            self._set("outbox crc", _checksum(outbox))
+            self._set_number("counted", outbox.counted)
+            self._set_number("outbox_crc", _crc(outbox))
             if residual is not None:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
                 row = (left.round, left.manifest, left.crc, left.blob)
@@ -85,10 +89,7 @@ class AgentStore:
     @durable
     def mark_counted(self, attempt: int) -> None:
         """The saved update is counted in this attempt of its round (0: in none); durable when this returns."""
-        self._set("counted", attempt)
-
-    def _set(self, key: str, value: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._set_number("counted", attempt)
 
     @durable
     def drop(self, applied: bool) -> None:
@@ -118,6 +119,6 @@ class AgentStore:
         self._claim.close()
 
 
-def _checksum(outbox: Outbox) -> int:
-    """CRC-32C of what is saved once; `counted` changes."""
-    return crc32c(outbox.blob, crc32c(f"{outbox.manifest} {outbox.round} {outbox.version}".encode()))
+def _crc(outbox: Outbox) -> int:
+    """CRC-32 of all that does not change while it is kept."""
+    return zlib.crc32(f"{outbox.manifest} {outbox.round} {outbox.version}".encode(), zlib.crc32(outbox.blob))

@@ -62,9 +62,13 @@ class Publish:
 
 @dataclass(frozen=True)
 class Subscribe:
-    """Subscribe at QoS 1 to exact topics or filters; subscribing again asks for the retained message again."""
+    """Subscribe to exact topics or filters; subscribing again asks for the retained message again.
+
+    QoS 0 is for what is retained and short: brokers queue no more than they can send, and drop the rest of QoS 1.
+    """
 
     topics: tuple[str, ...]
+    qos: Literal[0, 1] = 1
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
     `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
     `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
-    sends before it is asked for the others.
+    sends before it is asked for the others. `back_s`: a device that has nothing to report, and loses its connection,
+    comes back at a random moment of so many seconds; one that gave the round up waits for such a moment after it.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -145,6 +146,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode = "train"
     spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
+    back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
     def asks(self, device: str) -> bool:
         if self.state != "open":
@@ -161,7 +163,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PRESENT = ("ready", "training")
 
 
-class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A device's presence. `boot` rises with every connection, so that a late will can't kill a new session."""
 
     state: Literal["ready", "training", "paused", "disconnected", "lost"]
@@ -225,7 +227,7 @@ def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
         raise ProtocolError(f"malformed control message ({str(error)[:200]!r}): dropped") from None
 
 
-class UpdateHeader(msgspec.Struct, frozen=True):
+class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     """The 40 bytes before an update's encoded delta, little-endian; NaN is what there is none of.
 
         layout u8 | 0 u8 | bytes of the header u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32

@@ -6,8 +6,27 @@ No clock and no sleep in here: numbers in, numbers out.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from ..errors import TransportError
+
+PAUSE_S = 0.01  # between two looks at a user who is behind
+LONGEST_PAUSE_S = 10.0  # then reading goes on all the same: the broker's answers to our pings must be seen
+
+
+class Reading:
+    """When to read: not while the user is behind, but then neither for too long."""
+
+    def __init__(self, is_behind: Callable[[], bool]) -> None:
+        self._is_behind = is_behind
+        self._read_at = 0.0
+
+    def allowed(self, now: float) -> bool:
+        """Whether to read `now`, which is then done."""
+        if self._is_behind() and now < self._read_at + LONGEST_PAUSE_S:
+            return False
+        self._read_at = now
+        return True
 
 
 class Backoff:
@@ -19,13 +38,14 @@ class Backoff:
 
     def __init__(self, rng: random.Random, cap_s: float, base_s: float = 1.0) -> None:
         self._rng = rng
+        self.calm_s = 0.0  # there is no hurry: the interval is at least so wide
         self._cap_s = cap_s
         self._base_s = min(base_s, cap_s)
         self._ceiling_s = self._base_s
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""
-        delay = self._rng.uniform(0.0, self._ceiling_s)
+        delay = self._rng.uniform(0.0, min(self._cap_s, max(self._ceiling_s, self.calm_s)))
         self._ceiling_s = min(self._cap_s, 2.0 * self._ceiling_s)
         return delay
 

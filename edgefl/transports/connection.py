@@ -107,19 +107,21 @@ class Connection:
         self._client.connect(settings.endpoint.host, settings.endpoint.port, settings.keepalive, **options)
         self.opened = True
 
-    def step(self, timeout_s: float, wake: socket.socket) -> None:
+    def step(self, timeout_s: float, wake: socket.socket, read: bool = True) -> None:
         """Wait for the network or for a byte on `wake`, and do what is to be done; see `take`, then `end`."""
         client, tap = self._client, self._client.tap
         if tap is not None and client.socket() is not None:
             self._acknowledge()
             poller = select.poll()
-            poller.register(tap, select.POLLIN | (select.POLLOUT if client.want_write() or tap.unsent else 0))
+            writing = client.want_write() or tap.unsent
+            pending = read and tap.pending
+            poller.register(tap, (select.POLLIN if read else 0) | (select.POLLOUT if writing else 0))
             poller.register(wake, select.POLLIN)
-            ready = dict(poller.poll(0 if tap.pending else timeout_s * 1000.0))
+            ready = dict(poller.poll(0 if pending else timeout_s * 1000.0))
             if wake.fileno() in ready:
                 wake.recv(4096)
             state = ready.get(tap.fileno(), 0)
-            if tap.pending or state & ~select.POLLOUT:
+            if pending or state & ~select.POLLOUT:
                 self._read()
             if state & select.POLLOUT:
                 self._acknowledge()
@@ -164,10 +166,10 @@ class Connection:
         """The tokens still in flight, oldest first."""
         return list(self._tokens.values())
 
-    def subscribe(self, filters: list[str]) -> None:
+    def subscribe(self, filters: list[str], qos: int) -> None:
         for first in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
             some = filters[first : first + FILTERS_PER_SUBSCRIBE]
-            _, mid = self._client.subscribe([(name, 1) for name in some])
+            _, mid = self._client.subscribe([(name, qos) for name in some])
             if mid is not None:
                 self._filters[mid] = some
 

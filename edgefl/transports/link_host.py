@@ -32,6 +32,7 @@ from ..protocol.machine import (
 from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 
 WINDOW = 200
+BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
 BATCH = 8  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
@@ -52,7 +53,9 @@ class LinkHost:
         self._online = False
         self._dropping = False  # the log has a line that what is published off-line is dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
-        self._taken: list[Message] = []  # to be acknowledged
+        self._taken: list[tuple[int, int]] = []  # handles of messages to be acknowledged
+        self._bytes_in = 0  # of messages; written by the link's thread alone
+        self._bytes_done = 0  # of these; written by the host's thread alone
 
     # Any thread
 
@@ -68,7 +71,14 @@ class LinkHost:
         if isinstance(event, Down):
             self.boot += 1
             self.next_will()
+        if isinstance(event, Message):
+            self._bytes_in += len(event.payload)
         self.post(event)
+
+    def is_behind(self) -> bool:
+        """Whether the link should read no more for now. MQTT's own flow control is not enough: mosquitto 2.0.11 sends a
+        whole window of messages for every one that is acknowledged."""
+        return self._bytes_in - self._bytes_done > BEHIND_BYTES
 
     def next_will(self) -> None:
         """Called on the link's thread when the will of the next connection is due."""
@@ -117,7 +127,8 @@ class LinkHost:
         match event:
             case Message():
                 self.feed(Received(event.topic, event.payload))
-                self._taken.append(event)
+                self._taken.append(event.handle)
+                self._bytes_done += len(event.payload)
             case (Up() as up, int() as boot):
                 self._online, self._dropping = True, False
                 self.feed(Connected(boot, up.max_packet_bytes))
@@ -150,7 +161,7 @@ class LinkHost:
             case Publish():
                 self._backlog.append(action)
             case Subscribe():
-                self.link.subscribe(list(action.topics))
+                self.link.subscribe(list(action.topics), action.qos)
             case Unsubscribe():
                 self.link.unsubscribe(list(action.topics))
             case Note():
@@ -159,10 +170,13 @@ class LinkHost:
                 raise TypeError(f"no such action: {action!r}")
 
     def _answer(self) -> None:
-        """Acknowledge what has been taken, and send what the link has room for."""
+        """Send what the link has room for, and acknowledge what has been taken."""
+        self._pump()
         if self._taken:
             self.link.ack(*self._taken)
             self._taken.clear()
+
+    def _pump(self) -> None:
         while self._backlog and len(self._sent) < WINDOW:
             message = self._backlog[0]
             try:
@@ -177,7 +191,7 @@ class LinkHost:
             self._sent[token] = message.token
 
     def _complain(self, error: TransportError) -> None:
-        """In the log, but once an outage: a coordinator goes through its rounds without a broker, too."""
+        """In the log, but once an outage."""
         if self._online or not self._dropping:
             self.log.warning("%s", error)
         self._dropping = not self._online

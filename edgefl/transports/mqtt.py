@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import TransportError
-from .backoff import Backoff, Outage, Versions
+from .backoff import PAUSE_S, Backoff, Outage, Reading, Versions
 from .connection import (
     BAD_CLIENT_ID,
     BAD_CREDENTIALS,
@@ -65,6 +65,7 @@ class MqttLink:
     session_expiry_s: how long the broker keeps the session without us (MQTT 3.1.1: for ever); 0, no session.
     receive_maximum: how many unacknowledged messages the broker may send us (MQTT 5 only).
     manual_ack: messages are acknowledged by `ack` only; else once `on_event` was called.
+    is_behind: while it says so, nothing is read, and the broker has to keep its messages.
     on_event: gets every event, on the link's thread; what it raises is logged and goes no further.
     Raises TransportError where `url` or `tls` can't be used.
     """
@@ -83,6 +84,7 @@ class MqttLink:
         tls: TlsConfig | None = None,
         receive_maximum: int = 10,
         manual_ack: bool = False,
+        is_behind: Callable[[], bool] = lambda: False,
         backoff_cap_s: float = 600.0,
     ) -> None:
         endpoint = Endpoint.parse(url, tls)
@@ -90,6 +92,7 @@ class MqttLink:
         self._where = f"MQTT broker {endpoint}"
         self._will = will
         self._on_event = on_event
+        self._reading = Reading(is_behind)
         self._versions = Versions(protocol)
         self._backoff = Backoff(rng, backoff_cap_s)
         self._outage = Outage(LOG_EVERY_S)
@@ -125,6 +128,10 @@ class MqttLink:
         """The will of the next connection; the present one keeps its own."""
         self._will = (topic, payload)
 
+    def calm(self, seconds: float) -> None:
+        """After a lost connection it is early enough to be back by then: a fleet then comes back more gently."""
+        self._backoff.calm_s = seconds
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Queue a QoS 1 message and return its token; a `Published` with that token always follows.
 
@@ -146,30 +153,28 @@ class MqttLink:
             self._last_token += 1
             token = self._last_token
             self._queue.append((token, topic, payload, retain))
-            woken = len(self._queue) > 1  # by the first of them
-        if not woken:
-            self._wake()
+            if len(self._queue) == 1:  # else those before it have woken the thread
+                self._wake()
         return token
 
-    def subscribe(self, topics: list[str]) -> None:
-        """Subscribe with QoS 1. Without a connection this does nothing: subscribe at every `Up`."""
-        self._wish(lambda connection: connection.subscribe(topics))
+    def subscribe(self, topics: list[str], qos: int = 1) -> None:
+        """Without a connection this does nothing: subscribe at every `Up`."""
+        self._wish(lambda connection: connection.subscribe(topics, qos))
 
     def unsubscribe(self, topics: list[str]) -> None:
         self._wish(lambda connection: connection.unsubscribe(topics))
 
-    def ack(self, *messages: Message) -> None:
+    def ack(self, *handles: tuple[int, int]) -> None:
         """Acknowledge messages (`manual_ack`). One of an earlier connection is left: it comes again."""
-        self._wish(lambda connection: connection.ack(*(message.handle for message in messages)))
+        self._wish(lambda connection: connection.ack(*handles))
 
     def _wish(self, call: Callable[[Connection], None]) -> None:
         with self._lock:
             if self._up is None:
                 return
             self._wishes.append(call)
-            woken = len(self._wishes) > 1  # by the first of them
-        if not woken:
-            self._wake()
+            if len(self._wishes) == 1:
+                self._wake()
 
     def _wake(self) -> None:
         if threading.current_thread() is not self._thread:
@@ -221,7 +226,8 @@ class MqttLink:
                         connection.close(self._wake_r)
                     return
                 tick_s = min(tick_s, left_s)
-            connection.step(tick_s, self._wake_r)
+            read = self._reading.allowed(time.monotonic())
+            connection.step(tick_s if read else PAUSE_S, self._wake_r, read)
             for event in connection.take():
                 self._emit(event)
 

@@ -54,11 +54,12 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         *,
         will: tuple[str, bytes] | None = None,
         receive_maximum: int = 10,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> MqttLink:
         """A link that acknowledges a message only when told to; `client_id` if none is set. TransportError."""
         tls = TlsConfig(self.ca, self.cert, self.key) if self.ca or self.cert or self.key else None
         return MqttLink(
             self.url, self.client_id or client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
             protocol=self.protocol, tls=tls, receive_maximum=receive_maximum, manual_ack=True,
-            session_expiry_s=self.session_expiry_s, backoff_cap_s=self.reconnect_cap_s,
+            session_expiry_s=self.session_expiry_s, backoff_cap_s=self.reconnect_cap_s, is_behind=is_behind,
         )  # fmt: skip

@@ -80,6 +80,9 @@ class Link:
     def unsubscribe(self, topics: list[str]) -> None:
         pass
 
+    def calm(self, seconds: float) -> None:
+        pass
+
 
 def turn(host: LinkHost) -> Callable[[object], None]:
     """One turn of a daemon's loop: an event, and its answers."""

@@ -39,11 +39,12 @@ class Announcer:
         self.manifest_id = self.manifest.id
         self._retained = RetainedModel(self.topics, self.manifest, self.hash)
 
+    def subscribe(self) -> list[object]:
+        return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
+
     def everything(self) -> list[object]:
-        """Subscriptions, manifest and model; the round follows, if one is open."""
-        out: list[object] = [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
-        out.append(self.publish_manifest())
-        return out + self._retained.publish(self.downlink.steps)
+        """Manifest and model; the round follows, if one is open."""
+        return [self.publish_manifest(), *self._retained.publish(self.downlink.steps)]
 
     def publish_manifest(self) -> Publish:
         """Devices that know it take it for the question who is there."""

@@ -95,3 +95,17 @@ class Finished:
     """Action: there is no further round."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class SaveAttempt:
+    """Action: make the number of this start durable before carrying out what follows."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """Action: another aggregator has the federation; nothing follows, and the host ends as failed."""
+
+    reason: str

@@ -166,8 +166,8 @@ class DeviceSession:
 
     def _on_round(self, round: Round, now: float) -> list[object]:
         last = self.round
-        if last and last.manifest == round.manifest and (round.round, round.attempt) < (last.round, last.attempt):
-            raise ProtocolError(f"round {round.round} is older than round {last.round}: dropped")
+        if last and last.manifest == round.manifest and (round.attempt, round.round) < (last.attempt, last.round):
+            raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
         self._saved.check(round)
         self.round = round
         lost = round.manifest != self._heard_manifest
@@ -219,7 +219,7 @@ class DeviceSession:
             check_frames(round, manifest)
         except ProtocolError as error:
             return [Note("error", str(error)), *self._stop_work(), *self._show()]
-        if not self.status.gave_up(round):
+        if round.state == "open" and not self.status.gave_up(round):  # when all is done, why stays to be read
             self.status.recover()
         asked = round.asks(self.device)
         if work is not None and goes_on(work, self._saved, round, asked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -119,6 +120,15 @@ def read_records(path: Path) -> list[RoundRecord]:
     except FileNotFoundError:
         return []
     return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+
+
+def last_record(path: Path) -> RoundRecord | None:
+    """The last record of a history.jsonl that can be read, if there is one."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for line in reversed(lines):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(line, type=RoundRecord)
+    return None
 
 
 def scores(of: RoundRecord | Final, gap: str) -> str:

@@ -36,7 +36,7 @@ def split(device: str, x: np.ndarray, y: np.ndarray, holdout: float) -> Shares:
 
 def held_out(device: str, n: int, holdout: float) -> np.ndarray:
     """(n,) bool: example i is held out if its hash is below the share. At least one is left to train on."""
-    if n < MIN_EXAMPLES:
+    if holdout == 0 or n < MIN_EXAMPLES:
         return np.zeros(n, np.bool_)
     hashes = _hashes(derived_seed("holdout", device), n)
     held = hashes < np.uint64(int(holdout * 2**64))

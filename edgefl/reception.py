@@ -33,7 +33,7 @@ class Reception:
         self._codec = codec
         self._strategy = strategy
         self._presence = presence
-        self._attempt = attempt
+        self.attempt = attempt
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
         """Count a message that can't be taken, and name its sender."""
@@ -129,11 +129,11 @@ class Reception:
     def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:
         self.dropped[where.device] += 1
         note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
-        return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
+        return [note, self._receipt(where, Receipt(where.round, self.attempt, "rejected", str(error)[:500]))]
 
     def _counted(self, where: UpdateTopic, into: int) -> Publish:
         folded = into if into != where.round else 0
-        return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
+        return self._receipt(where, Receipt(where.round, self.attempt, "counted", folded=folded))
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), encode(receipt))

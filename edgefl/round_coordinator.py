@@ -5,7 +5,8 @@
 
 Promises kept here: a round ends at its goal, when everybody who is there has reported, or at its deadline, and
 never waits for all; a device counts once a round; the model changes only by a commit, and is announced only after
-the host has made that commit durable; what is not of this round, model and plan changes nothing.
+the host has made that commit durable; what is not of this round, model and plan changes nothing; nothing is announced
+or committed unless the federation is ours (fence.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .announcer import Announcer
 from .closed_rounds import ClosedRounds
 from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
 from .errors import ProtocolError
+from .fence import Fence
 from .history import RoundRecord
 from .pace import Pace
 from .presence import Presence
@@ -49,6 +51,8 @@ class RoundCoordinator:
         attempt: int = 1,
         recent: Sequence[RoundRecord] = (),
         update_s: float = 0.0,
+        instance: int = 0,
+        take_over: bool = False,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -60,14 +64,13 @@ class RoundCoordinator:
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
         self.pace = Pace(update_s, config.updates_per_s)
-        self._attempt = attempt
+        self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
         self._codec = manifest.make_codec()
         self._closed = ClosedRounds(config.window)
         self._closed.recall(recent, self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence, attempt)
         self.dropped = self.reception.dropped
-        self._online = False
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
 
@@ -79,8 +82,10 @@ class RoundCoordinator:
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
+        if not self.fence.held:
+            return self.fence.ask_at
         if self.phase == "waiting":
-            times = (self._give_up_waiting_at, self.presence.ask_at) if self._online else ()
+            times = (self._give_up_waiting_at, self.presence.ask_at)
             return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
@@ -90,15 +95,17 @@ class RoundCoordinator:
 
     def step(self, event: object, now: float) -> list[object]:
         """Take one event in; what the host has to do, in order."""
+        if self.fence.lost:
+            return []
         match event:
             case Received():
                 return self._received(event, now)
             case Connected():
-                self._online = True
                 self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
-                return [*self._announce(), *self._maybe_open(now)]
+                # Who is there comes before the answer to our claim, so that the next round asks them all.
+                return [*self.announcer.subscribe(), *self.fence.connected(now)]
             case Disconnected():
-                self._online = False
+                self.fence.disconnected()
                 return []
             case Tick():
                 return self._tick(now)
@@ -108,11 +115,19 @@ class RoundCoordinator:
                 self.announcer.sweeper.on_sent(event.token, event.ok)
                 return []
             case Stop():
-                return []
+                return self.fence.release()
         raise TypeError(f"no such event: {event!r}")
 
+    def _on_claim(self, payload: bytes, now: float) -> list[object]:
+        """Who has the federation; as soon as it is us, everything that is retained is put (back) on the broker."""
+        held = self.fence.held
+        out = self.fence.on_claim(payload)
+        if held or not self.fence.held:
+            return out
+        self.reception.attempt = self.fence.attempt
+        return [*out, *self._announce(), *self._maybe_open(now), *self._tick(now)]
+
     def _announce(self) -> list[object]:
-        """Everything that is retained, put (back) on the broker: it may have lost it."""
         out = self.announcer.everything()
         if self.phase != "waiting":
             out.append(self._publish_round())
@@ -124,7 +139,7 @@ class RoundCoordinator:
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
             round=self.round,
-            attempt=self._attempt,
+            attempt=self.fence.attempt,
             version=self.version,
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
@@ -140,7 +155,7 @@ class RoundCoordinator:
 
     def _maybe_open(self, now: float) -> list[object]:
         """Open the next round if enough devices are there; finish if there is none."""
-        if self.phase != "waiting" or not self._online:
+        if self.phase != "waiting" or not self.fence.held:
             return []
         if self.config.rounds is not None and self.round > self.config.rounds:
             return self._finish(f"{self.config.rounds} rounds are done")
@@ -176,6 +191,9 @@ class RoundCoordinator:
         return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
 
     def _tick(self, now: float) -> list[object]:
+        if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now
+            due = self.fence.ask_at is not None and now >= self.fence.ask_at
+            return self.fence.ask_again(now) if due else []
         if self.phase == "waiting":
             return self._maybe_open(now)
         tally = self.tally
@@ -188,7 +206,7 @@ class RoundCoordinator:
     def _maybe_close(self, now: float) -> list[object]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
-        if self.phase != "open" or tally is None or tally.reports < self.config.min_reports:
+        if self.phase != "open" or tally is None or not self.fence.held or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
@@ -242,19 +260,21 @@ class RoundCoordinator:
 
     def _finish(self, reason: str) -> list[object]:
         self.phase, self.tally = "done", None
-        return [self._publish_round(), Finished(reason)]
+        return [self._publish_round(), *self.fence.release(), Finished(reason)]
 
     # Messages
 
     def _received(self, event: Received, now: float) -> list[object]:
         device = self.topics.device_of(event.topic)
         try:
+            if event.topic == self.topics.aggregator:
+                return self._on_claim(event.payload, now)
             if device is None:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
             self.presence.hear(device)
-            tally = self.tally if self.phase == "open" else None
+            tally = self.tally if self.phase == "open" and self.fence.held else None
             return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
         except ProtocolError as error:
             return [self.reception.drop(device, event.topic, error)]

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -41,18 +42,18 @@ def open_database(path: Path, schema: str, *, replaceable: bool) -> sqlite3.Conn
     try:
         try:
             return _open(path, schema)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the message may quote a damaged name
             if isinstance(error, sqlite3.OperationalError):
                 raise
             if not replaceable:
                 raise StoreError(
-                    f"{path} is damaged ({error}): put a backup in its place, or move it away to start from round 1"
+                    f"{path} is damaged ({error}): put a backup in its place, or empty the folder to start from round 1"
                 ) from None
             aside = path.with_suffix(f".damaged-{os.getpid()}")
             path.rename(aside)
             log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)
             return _open(path, schema)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
 
 
@@ -70,6 +71,26 @@ def _open(path: Path, schema: str) -> sqlite3.Connection:
     return database
 
 
+def seal(data: bytes) -> bytes:
+    """`data`, which has no `~`, and its CRC-32: SQLite's pages have none, so a flipped bit would be read as it is."""
+    return b"%b~%08x" % (data, zlib.crc32(data))
+
+
+def unseal(row: object) -> bytes | None:
+    """What was sealed; None if it is damaged. A row without a `~`, of before there were seals, is taken as it is.
+
+    SQLite keeps a value's type beside it: a flipped bit makes anything of a blob.
+    """
+    if isinstance(row, str):
+        row = row.encode()
+    if not isinstance(row, bytes):
+        return None
+    data, mark, _ = row.rpartition(b"~")
+    if not mark:
+        return row
+    return data if seal(data) == row else None
+
+
 def durable(method: F) -> F:
     """A store's method whose SQLite and file errors become StoreError: the caller must stop, nothing was promised."""
 
@@ -77,7 +98,7 @@ def durable(method: F) -> F:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the state can't be written ({error}): check disk space and permissions") from error
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            raise StoreError(f"the state can't be kept ({error}): check the disk, its space and permissions") from error
 
     return guarded  # type: ignore[return-value]

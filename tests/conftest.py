@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["mqtt_fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
+settings.register_profile("shared-machine", deadline=None)  # a pause of the machine is no failure
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture(scope="session")

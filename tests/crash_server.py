@@ -14,6 +14,7 @@ import os
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ from edgefl.protocol.messages import RETAINED_LIMIT, Round, UpdateHeader, decode
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
 from edgefl.transports import link_host
+from edgefl.transports.link_host import LinkHost
 
 ROUNDS = 3
+LONGEST_S = 20
 MANIFEST = make_manifest(error_feedback=True)
 TOLD = struct.Struct("<III")  # aggregator: round, version, 0; agent: round reported, round heard of, attempt counted
 
@@ -78,24 +81,40 @@ class Link:
         pass
 
 
+def turn(host: LinkHost) -> Callable[[object], None]:
+    """One turn of a daemon's loop: an event, and its answers."""
+
+    def do(event: object) -> None:
+        host.feed(event)
+        host._answer()
+
+    return do
+
+
 def run_aggregator(folder: Path) -> None:
     """Three committed rounds of two devices."""
     told = Told(folder)
     settings = config.load(str(folder / "aggregator.toml"), AggregatorConfig)
     topics = Topics(settings.federation)
+    claims: list[bytes] = []
 
     def tell(topic: str, payload: bytes) -> None:
+        if topic == topics.aggregator:
+            claims.append(payload)
         if topic == topics.round:
             message = decode(Round, payload, RETAINED_LIMIT)
             told[0], told[1] = message.round, message.version
 
     aggregator = Aggregator(settings, Silent())
     aggregator.link = Link(tell)  # type: ignore[assignment]
-    machine = aggregator.machine
-    aggregator.feed(Connected())
+    machine, do = aggregator.machine, turn(aggregator)
+    do(Connected())
+    while claims:  # come back, as they do from a broker
+        do(Received(topics.aggregator, claims.pop(0)))
     for device in "ab":
-        aggregator.feed(received(topics.status(device), b'{"state":"ready","boot":1}'))
+        do(received(topics.status(device), b'{"state":"ready","boot":1}'))
     while not aggregator.stopping:
+        assert machine.phase == "open"
         number, version = machine.round, machine.version
         for device, weight in (("a", 1), ("b", 3)):
             delta = np.full(len(machine.params), weight / number, np.float32)
@@ -104,7 +123,7 @@ def run_aggregator(folder: Path) -> None:
                 blob, 4096, kind=Kind.UPDATE, codec=1, federation=machine.announcer.hash, round=number, version=version
             )
             for part in range(splitter.parts):
-                aggregator.feed(Received(topics.update(device, number, part), splitter.part(part)))
+                do(Received(topics.update(device, number, part), splitter.part(part)))
     aggregator._store.close()
 
 
@@ -126,21 +145,21 @@ def run_agent(folder: Path) -> None:
     def train(job: TrainJob) -> None:
         agent.post(Trained(job, *update_of(job.round.round)))
 
-    link = Link(tell)
+    link, do = Link(tell), turn(agent)
     agent.link, agent._worker.start = link, train  # type: ignore[assignment,method-assign]
-    agent.feed(Connected(boot=agent.boot))
-    agent.feed(received(topics.manifest, MANIFEST))
+    do(Connected(boot=agent.boot))
+    do(received(topics.manifest, MANIFEST))
     for number in range(1, ROUNDS + 1):
         model = {p.topic: p for p in model_parts(number - 1, params_of(number))}
         told[1] = number
-        agent.feed(received(topics.round, make_round(number, number - 1, params=params_of(number), manifest=MANIFEST)))
+        do(received(topics.round, make_round(number, number - 1, params=params_of(number), manifest=MANIFEST)))
         while link.wanted:
             topic = link.wanted.pop(0)
             if topic in model:
-                agent.feed(model[topic])
+                do(model[topic])
         while not agent._events.empty():
-            agent._handle(agent._events.get())
-        agent.feed(receipt(round=number))
+            do(agent._events.get())
+        do(receipt(round=number))
         told[2] = number
     agent._worker.close()
     agent._store.close()
@@ -158,9 +177,15 @@ def child(what: str, folder: Path) -> Any:
     error = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(error, 2)
     os.kill(os.getpid(), signal.SIGSTOP)
-    code = daemon.exit_code(lambda: RUNS[what](folder), debug=False)
-    sys.stderr.flush()
-    os._exit(code)
+    signal.alarm(LONGEST_S)
+    code = 3
+    try:
+        code = daemon.exit_code(lambda: RUNS[what](folder), debug=False)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def main() -> None:

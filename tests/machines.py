@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from edgefl import codecs, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, RoundConfig
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, RoundConfig, SaveAttempt
 from edgefl.device_events import StartTraining, Trained
 from edgefl.device_session import DeviceSession
 from edgefl.downlink import Downlink
@@ -101,10 +101,16 @@ def last(actions, kind, topic: str):
 
 
 def feed(machine, *events, now=0.0, accuracy=None) -> list:
-    """Step through `events` as a host would, answering every Evaluate with `accuracy`; all actions in order."""
+    """Step through `events` as a host would, answering every Evaluate with `accuracy`, and a coordinator's claim with
+    its echo; all actions in order, without those of the fence."""
     out = []
     for event in events:
         for action in machine.step(event, now):
+            if isinstance(action, Publish) and action.topic == TOPICS.aggregator:
+                out += [] if action.retain else feed(machine, received(action.topic, action.payload), now=now)
+                continue
+            if action == Subscribe((TOPICS.aggregator,)) or isinstance(action, SaveAttempt):
+                continue
             out.append(action)
             if isinstance(action, Evaluate):
                 out += feed(machine, Evaluated(accuracy=accuracy), now=now, accuracy=accuracy)

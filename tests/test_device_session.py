@@ -227,8 +227,8 @@ def test_rejected_update_is_dropped_and_the_device_is_back_after_the_round():
     assert session.wake_at == 70.0
     assert last(feed(session, Tick(), now=70.0), Status, STATUS) == Status("ready", 7, 5)
     assert session.wake_at is None
-    assert not of(give(session, make_round(), now=71.0), StartTraining)
-    assert of(give(session, make_round(2, 0), now=72.0), StartTraining)
+    assert not of(give(session, make_round(attempt=2), now=71.0), StartTraining)
+    assert of(give(session, make_round(2, 0, attempt=2), now=72.0), StartTraining)
 
 
 def test_failed_training_is_shown_and_the_next_round_is_tried():
@@ -239,6 +239,13 @@ def test_failed_training_is_shown_and_the_next_round_is_tried():
     out = give(session, make_round(2, 0))
     assert of(out, StartTraining)
     assert last(out, Status, STATUS) == Status("training", 7, 5)
+
+
+def test_why_a_device_failed_stays_to_be_read_when_all_rounds_are_done():
+    session, job = training()
+    feed(session, Failed(job, "no data"))
+    assert not of(give(session, make_round(2, 0, state="done")), Publish)
+    assert last(give(session, make_round(3, 0)), Status, STATUS).state == "training"
 
 
 def test_missing_parts_are_sent_and_only_those():

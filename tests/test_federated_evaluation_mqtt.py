@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import logging
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,21 +16,7 @@ from edgefl.holdout import held_out
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics
 
-NUMBERS = itertools.count(1)
 EVALUATE = {"devices": True, "holdout": 0.3, "every": 2}
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Callable[[str], Federation]]:
-    made: list[Federation] = []
-
-    def make(url: str, protocol: str = "5") -> Federation:
-        made.append(Federation(tmp_path, url, f"eval-{os.getpid()}-{next(NUMBERS)}", protocol))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def held_by(fleet: Federation, *devices: str) -> tuple[np.ndarray, np.ndarray]:
@@ -46,8 +30,9 @@ def held_by(fleet: Federation, *devices: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_devices_report_what_one_evaluation_of_all_that_they_hold_out_says(
-    wire: tuple[str, str], federation: Callable[..., Federation]
+    wire: tuple[str, str], federation: Callable[..., Federation], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     fleet = federation(*wire)
     aggregator = fleet.aggregator(evaluate=EVALUATE, rounds={"rounds": 2, "deadline_s": 10.0, "min_reports": 2})
     for device in ("dev-a", "dev-b"):
@@ -62,6 +47,8 @@ def test_devices_report_what_one_evaluation_of_all_that_they_hold_out_says(
     assert evaluated.device_loss == pytest.approx(whole.loss, rel=1e-6)
     assert evaluated.device_accuracy == pytest.approx(whole.accuracy, rel=1e-6)
     assert evaluated.bytes_up < 400, "two headers in two envelopes"
+    line = next(message for message in caplog.messages if message.startswith("round 2 evaluated: 2 reported"))
+    assert f"device accuracy {whole.accuracy:.4f}, device loss {whole.loss:.4g}" in line
 
 
 def test_i11_a_round_that_only_evaluates_outlives_both_sides(

@@ -198,7 +198,7 @@ def test_i15_random_bytes_on_any_topic_are_counted_and_dropped(
     vandal.up()
     topics = Topics(fleet.name)
     places = [topics.update("vandal", 1, 0), topics.status("vandal"), f"{topics.base}/device/vandal/update/x/y"]
-    aggregator_up = lambda: aggregator.host.machine._online  # noqa: E731
+    aggregator_up = lambda: aggregator.host.machine.fence.held  # noqa: E731
     eventually(aggregator_up)
     for place, size in itertools.product(places, (1, 48, 5000)):
         vandal.said(place, rng.bytes(size))
@@ -308,8 +308,8 @@ def test_i10_a_broker_that_forgot_everything_is_healed(federation: Callable[...,
         eventually(lambda: len(aggregator.host.history.rounds) >= before + 5)
 
 
-def test_a_device_that_cannot_train_says_why_and_others_go_on(
-    embedded: object, federation: Callable[..., Federation]
+def test_a_device_that_cannot_train_says_so_and_others_go_on(
+    embedded: object, federation: Callable[..., Federation], caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet = federation(embedded.url)  # type: ignore[attr-defined]
     x, _ = blobs(30, seed=2)
@@ -320,7 +320,10 @@ def test_a_device_that_cannot_train_says_why_and_others_go_on(
     assert aggregator.join()
     assert aggregator.host.history.rounds[0].devices == ["dev-a"]
     status = aggregator.host.machine.presence.statuses["dev-bad"]
-    assert status.state == "paused" and "7" in status.reason
+    assert (status.state, status.reason) == (
+        "paused", "its data can't be used: the log on the device says why"
+    )  # fmt: skip
+    assert "label 7 of sample 0 is out of range" in caplog.text
 
 
 def test_i09_an_agent_whose_disk_fails_is_not_waited_for(

@@ -41,6 +41,7 @@ def test_an_outage_is_one_line_whatever_is_published_meanwhile(
     for _ in range(2):
         for topic in "abc":
             host._handle([Publish(topic, b"")])
+            host._answer()
         host._handle((UP, 1))
         host._handle(Down("gone", 0.0))
     assert [record.message for record in caplog.records] == ["not taken: a"] * 2
@@ -49,4 +50,5 @@ def test_an_outage_is_one_line_whatever_is_published_meanwhile(
 def test_on_line_every_message_that_is_not_taken_is_told(host: LinkHost, caplog: pytest.LogCaptureFixture) -> None:
     host._handle((UP, 1))
     host._handle([Publish("a", b""), Publish("b", b"")])
+    host._answer()
     assert [record.message for record in caplog.records] == ["not taken: a", "not taken: b"]

@@ -138,7 +138,15 @@ def test_the_environments_that_build_offline_have_what_the_build_needs():
         assert set(project["build-system"]["requires"]) <= set(project["project"]["optional-dependencies"][extra])
 
 
-@pytest.mark.parametrize("unit", ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"])
+UNITS = ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_i22_a_crash_under_a_unit_leaves_no_core_file(unit):
+    assert "LimitCORE=0" in (ROOT / unit).read_text().splitlines()
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_starts_a_command_with_the_configuration_that_its_readme_installs(unit):
     text, readme = (ROOT / unit).read_text(), (ROOT / unit).with_name("README.md").read_text()
     (command, config) = re.findall(r"^ExecStart=/opt/edgefl/bin/(\S+) --config (\S+)$", text, re.MULTILINE)[0]

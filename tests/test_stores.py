@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from edgefl_agent.store import AgentStore
@@ -80,7 +81,7 @@ def test_a_full_disk_is_a_store_error_and_nothing_half_done(tmp_path: Path) -> N
     store.resume("plan", PARAMS)
     store._db.execute("PRAGMA max_page_count = 1")  # SQLite's own "database or disk is full"
     large = np.zeros(100_000, np.float32)
-    with pytest.raises(StoreError, match="disk space"):
+    with pytest.raises(StoreError, match="check the disk, its space"):
         store.commit(record(1), large)
     assert store.records() == []
     assert store._db.execute("SELECT count(*) FROM models").fetchone() == (1,)
@@ -90,12 +91,32 @@ def test_the_aggregator_resumes_after_the_last_commit(tmp_path: Path) -> None:
     store = AggregatorStore(tmp_path)
     first = store.resume("plan", PARAMS)
     assert (first.start, first.round, first.version) == (1, 1, 0)
+    store.save_attempt(first.start)
     store.commit(record(1), PARAMS + 1)
     store.commit(record(2, "abandoned"), None)
     store.close()
     again = AggregatorStore(tmp_path).resume("plan", PARAMS)
     assert (again.run, again.start, again.round, again.version) == (first.run, 2, 3, 1)
     np.testing.assert_array_equal(again.params, PARAMS + 1)
+
+
+def test_i05_a_start_that_never_goes_on_the_air_leaves_its_number_to_the_next(tmp_path: Path) -> None:
+    """Else an aggregator that is fenced off, and started again and again, would become the newest in the end."""
+    for expected, saved in ((1, None), (1, 1), (2, 9), (10, None), (10, None)):
+        store = AggregatorStore(tmp_path)
+        assert store.resume("plan", PARAMS).start == expected
+        if saved:
+            store.save_attempt(saved)
+        store.close()
+
+
+def test_the_last_records(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number, "abandoned"), None)
+    assert [r.round for r in store.recent(2)] == [2, 3]
+    assert store.recent(0) == []
 
 
 def test_i05_a_round_can_not_be_committed_twice(tmp_path: Path) -> None:
@@ -157,3 +178,40 @@ def test_another_model_files_weights_are_not_used_and_it_says_so(
     np.testing.assert_array_equal(store.resume("plan", PARAMS + 2).params, PARAMS + 1)
     (warning,) = caplog.messages
     assert str(tmp_path) in warning and "another state_dir" in warning
+
+
+def test_i05_i12_rounds_that_sqlite_has_lost_are_not_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped bit in its log takes the commits that follow; history.jsonl still has them."""
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number), PARAMS + number)
+    store._db.execute("DELETE FROM rounds WHERE round > 1")
+    store._db.execute("DELETE FROM models WHERE version > 1")
+    state = store.resume("plan", PARAMS, record(3))
+    assert (state.round, state.version) == (4, 4)
+    np.testing.assert_array_equal(state.params, PARAMS + 1)
+    assert "has lost the rounds from 2 to 3" in caplog.text
+    again = store.resume("plan", PARAMS, record(1))
+    assert (again.round, again.version) == (4, 4)
+
+
+def test_i12_an_empty_database_beside_a_history_is_an_error_not_a_new_start(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    with pytest.raises(StoreError, match=r"is empty, but history.jsonl tells of 3 rounds: put a backup"):
+        store.resume("plan", PARAMS, record(3))
+
+
+def test_a_damaged_record_is_left_out_and_one_without_a_seal_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number), PARAMS + number)
+    store._db.execute("UPDATE rounds SET record = ? WHERE round = 1", (msgspec.json.encode(record(1)),))
+    store._db.execute("UPDATE rounds SET record = replace(record, ':10,', ':11,') WHERE round = 2")
+    assert store.records() == [record(1), record(3)] == store.recent(3)
+    assert "the record of round 2" in caplog.text

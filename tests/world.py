@@ -9,7 +9,7 @@ import numpy as np
 from machines import PARAMS, TOPICS, P, make_coordinator, make_manifest, make_session, make_update
 
 from edgefl import codecs, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, SaveAttempt
 from edgefl.device_events import (
     CancelTraining,
     DropUpdate,
@@ -135,7 +135,7 @@ class World:
             case Evaluate():
                 self.step(client, Evaluated())
             case _:
-                assert isinstance(action, Commit | Note), action
+                assert isinstance(action, Commit | Note | SaveAttempt), action
 
     def note_receipt(self, action: Publish) -> None:
         if action.topic.endswith("/inbox"):

@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--config", metavar="FILE", help="aggregator.toml")
     what.add_argument("--print-config", action="store_true", help="write a sample configuration and end")
     parser.add_argument("--json", metavar="FILE", help="write the history there at the end")
+    parser.add_argument(
+        "--take-over", action="store_true", help="although another aggregator has the federation: it is gone for good"
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
@@ -32,13 +35,13 @@ def main(argv: list[str] | None = None) -> int:
         print(config.render(AggregatorConfig), end="")
         return 0
     daemon.log_to_stderr(options.log_level)
-    return daemon.exit_code(lambda: run(options.config, options.json), options.debug)
+    return daemon.exit_code(lambda: run(options.config, options.json, options.take_over), options.debug)
 
 
-def run(path: str, json: str | None) -> None:
+def run(path: str, json: str | None, take_over: bool) -> None:
     """Until the rounds are done or a signal comes."""
     settings = config.load(path, AggregatorConfig)
-    aggregator = Aggregator(settings, LiveLine() if sys.stderr.isatty() else Silent())
+    aggregator = Aggregator(settings, LiveLine() if sys.stderr.isatty() else Silent(), take_over)
     daemon.on_termination(lambda: aggregator.post(Stop()))
     aggregator.run()
     if json:

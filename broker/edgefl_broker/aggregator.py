@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 
 from edgefl import data
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Fenced, Finished, SaveAttempt
 from edgefl.data import Dataset, fit_shape
-from edgefl.errors import UsageError
-from edgefl.history import History, RoundRecord, read_records
+from edgefl.errors import EdgeFLError, UsageError
+from edgefl.history import History, RoundRecord, last_record, read_records
 from edgefl.model import Model, load
 from edgefl.onnx_eval import OnnxEvaluator
 from edgefl.round_coordinator import RoundCoordinator
@@ -37,7 +37,7 @@ class Aggregator(LinkHost):
 
     machine: RoundCoordinator
 
-    def __init__(self, config: AggregatorConfig, progress: Progress) -> None:
+    def __init__(self, config: AggregatorConfig, progress: Progress, take_over: bool = False) -> None:
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
@@ -48,17 +48,17 @@ class Aggregator(LinkHost):
         plan, recipe = self._model.plan, config.recipe()
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         strategy = recipe.make_strategy() if self._journal is None else Recorded(recipe.make_strategy(), self._journal)
-        state = self._store.resume(plan.hash, self._model.params)
+        self._history = self._folder / "history.jsonl"
+        state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
         rng = random.Random()
         rounds = config.round_config()
         self.machine = RoundCoordinator(
             recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
-            recent=self._store.recent(rounds.window),
+            recent=self._store.recent(rounds.window), instance=rng.getrandbits(64), take_over=take_over,
         )  # fmt: skip
         self._busy_since_s = time.process_time()
-        self._history = self._folder / "history.jsonl"
         self._write_outputs(state.params)
         client_id = _client_id(config.federation)
         self.link = config.mqtt.make_link(
@@ -100,6 +100,10 @@ class Aggregator(LinkHost):
                     self._model.save(self._folder / "model.onnx", action.params)
                 self.log.info("%s", summary(action.record))
                 self._busy_since_s = time.process_time()
+            case SaveAttempt():
+                self._store.save_attempt(action.attempt)
+            case Fenced():
+                raise EdgeFLError(action.reason)
             case Finished():
                 self.log.info("done: %s; the model is %s", action.reason, self._folder / "model.onnx")
                 self.stopping = True

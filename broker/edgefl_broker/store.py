@@ -14,9 +14,10 @@ import numpy as np
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.params import params_from_bytes, params_sha256
-from edgefl.store import claim, durable, open_database
+from edgefl.store import claim, durable, open_database, seal, unseal
 
 KEPT_MODELS = 3
+HEX = set(b"0123456789abcdef")  # what the values of `meta` are made of that have no seal
 log = logging.getLogger("edgefl.aggregator")
 
 _SCHEMA = """
@@ -28,7 +29,7 @@ CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT 
 
 @dataclass(frozen=True)
 class State:
-    """Where to go on: `start` counts this process, `run` names the federation's one history."""
+    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history."""
 
     run: str
     start: int
@@ -46,10 +47,18 @@ class AggregatorStore:
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
 
     @durable
-    def resume(self, plan_hash: str, params: np.ndarray) -> State:
-        """The state to go on from; `params` are the model file's, where there is none yet."""
+    def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:
+        """The state to go on from; `params` are the model file's, where there is none yet.
+
+        `known` is the last round that another file has: SQLite drops what follows a flipped bit in its log.
+        """
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
+            if known is not None and not self._db.execute("SELECT 1 FROM meta").fetchone():
+                raise StoreError(
+                    f"{self._path} is empty, but history.jsonl tells of {known.round} rounds: put a backup in its "
+                    "place, or empty the folder to start from the ONNX file"
+                )
             run = self._meta("run", secrets.token_hex(8))
             if self._meta("plan", plan_hash) != plan_hash:
                 raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
@@ -59,12 +68,26 @@ class AggregatorStore:
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
-            self._db.execute("UPDATE meta SET value = ? WHERE key = 'start'", (str(start),))
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params)
-            round = self._db.execute("SELECT coalesce(max(round), 0) + 1 FROM rounds").fetchone()[0]
-            version, newest = self._newest_sound(len(params))
+            round = self._last_round(known) + 1
+            version, newest = self._newest_sound(len(params), 0 if known is None else known.version)
         return State(run, start, round, version, newest)
+
+    def _last_round(self, known: RoundRecord | None) -> int:
+        """The last round that was ever over; a number is never used again, although its record may be lost."""
+        last = self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0]
+        last = max(last, int(self._meta("lost", "0")))
+        if known is None or known.round <= last:
+            return last
+        log.error("%s has lost the rounds from %d to %d: is the disk failing?", self._path, last + 1, known.round)
+        self._set_meta("lost", str(known.round))
+        return known.round
+
+    @durable
+    def save_attempt(self, attempt: int) -> None:
+        """This process goes on the air: no later start has its number."""
+        self._set_meta("start", str(attempt))
 
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
@@ -75,33 +98,49 @@ class AggregatorStore:
         return version, params_from_bytes(blob)
 
     def _meta(self, key: str, default: str) -> str:
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))
-        return self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            self._set_meta(key, default)
+            return default
+        value = unseal(row[0])
+        if value is None or (value.decode() == row[0] and not set(value) <= HEX):
+            raise StoreError(f"{self._path} is damaged ({key}): put a backup in its place")
+        return value.decode()
+
+    def _set_meta(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
 
     def _insert_model(self, version: int, params: np.ndarray) -> None:
         blob = params.astype("<f4", copy=False).tobytes()
         self._db.execute("INSERT INTO models VALUES (?, ?, ?)", (version, hashlib.sha256(blob).hexdigest(), blob))
 
-    def _newest_sound(self, num_params: int) -> tuple[int, np.ndarray]:
-        """Version and params; those of an older model get a version of their own, for none is ever used twice."""
+    def _newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray]:
+        """Version and params; those of an older model get a version of their own, for none is ever used twice.
+
+        `known` is the newest that there has been at least.
+        """
         rows = self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC").fetchall()
+        newest = max(known, rows[0][0])
         for version, sha256, blob in rows:
             if not _is_sound(blob, sha256, num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
             params = params_from_bytes(blob)
-            if version != rows[0][0]:
-                version = rows[0][0] + 1
+            if version != newest:
+                version = newest + 1
                 self._insert_model(version, params)
             return version, params
-        raise StoreError(f"no sound model is left in {self._path}: move it away to start again from the ONNX file")
+        raise StoreError(
+            f"no sound model is left in {self._path}: put a backup in its place, or empty the folder to start from the "
+            "ONNX file"
+        )
 
     @durable
     def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
         """One round, whole or not at all; durable when this returns."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, msgspec.json.encode(record)))
+            self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
             if params is not None:
                 self._insert_model(record.version, params)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
@@ -109,19 +148,39 @@ class AggregatorStore:
     @durable
     def recent(self, count: int) -> list[RoundRecord]:
         """The last `count` rounds, in order."""
-        rows = self._db.execute("SELECT record FROM rounds ORDER BY round DESC LIMIT ?", (count,)).fetchall()
-        return [msgspec.json.decode(row[0], type=RoundRecord) for row in reversed(rows)]
+        return self._sound("SELECT * FROM rounds ORDER BY round DESC LIMIT ?", count)[::-1]
 
     @durable
     def records(self) -> list[RoundRecord]:
         """All rounds so far, in order."""
-        rows = self._db.execute("SELECT record FROM rounds ORDER BY round")
-        return [msgspec.json.decode(row[0], type=RoundRecord) for row in rows]
+        return self._sound("SELECT * FROM rounds ORDER BY round")
+
+    def _sound(self, query: str, *values: int) -> list[RoundRecord]:
+        """The records that are as they were written."""
+        sound = []
+        for number, row in self._db.execute(query, values):
+            record = _record(row)
+            if record is None or record.round != number:
+                log.error("the record of round %d in %s is damaged: it is left out", number, self._path)
+            else:
+                sound.append(record)
+        return sound
 
     def close(self) -> None:
         self._db.close()
         self._claim.close()
 
 
-def _is_sound(blob: bytes, sha256: str, num_params: int) -> bool:
+def _record(row: object) -> RoundRecord | None:
+    """None if it is damaged."""
+    blob = unseal(row)
+    try:
+        return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)
+    except msgspec.DecodeError:
+        return None
+
+
+def _is_sound(blob: object, sha256: str, num_params: int) -> bool:
+    if not isinstance(blob, bytes):
+        return False
     return hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -47,12 +48,24 @@ class AgentStore:
 
     @durable
     def load(self) -> Outbox | None:
-        """The saved update, if there is one."""
-        row = self._db.execute(
-            "SELECT manifest, round, version, blob, coalesce((SELECT value FROM meta WHERE key = 'counted'), 0) "
-            "FROM outbox"
-        ).fetchone()
-        return Outbox(*row) if row else None
+        """The saved update, if there is one; a damaged one is dropped, for the round can be trained again."""
+        row = self._db.execute("SELECT manifest, round, version, blob FROM outbox").fetchone()
+        if row is None:
+            return None
+        manifest, round, version, blob = row
+        saved = Outbox(manifest, round, version, blob, self._number("counted") or 0)
+        if isinstance(saved.blob, bytes) and self._number("outbox_crc") in (None, _crc(saved)):  # None: of before it
+            return saved
+        log.error("the saved update in %s is damaged: going on without it", self._path)
+        self.drop(applied=False)
+        return None
+
+    def _number(self, key: str) -> int | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _set_number(self, key: str, value: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @durable
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
@@ -63,7 +76,8 @@ class AgentStore:
             self._db.execute("DELETE FROM residual WHERE round = ? OR manifest != ?", (outbox.round, outbox.manifest))
             values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
-            self._set_counted(outbox.counted)
+            self._set_number("counted", outbox.counted)
+            self._set_number("outbox_crc", _crc(outbox))
             if residual is not None:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
                 row = (left.round, left.manifest, left.crc, left.blob)
@@ -72,10 +86,7 @@ class AgentStore:
     @durable
     def mark_counted(self, attempt: int) -> None:
         """The saved update is counted in this attempt of its round (0: in none); durable when this returns."""
-        self._set_counted(attempt)
-
-    def _set_counted(self, attempt: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('counted', ?)", (attempt,))
+        self._set_number("counted", attempt)
 
     @durable
     def drop(self, applied: bool) -> None:
@@ -103,3 +114,8 @@ class AgentStore:
     def close(self) -> None:
         self._db.close()
         self._claim.close()
+
+
+def _crc(outbox: Outbox) -> int:
+    """CRC-32 of all that does not change while it is kept."""
+    return zlib.crc32(f"{outbox.manifest} {outbox.round} {outbox.version}".encode(), zlib.crc32(outbox.blob))

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from edgefl.data import fit_shape
 from edgefl.device_events import Failed, Trained, TrainJob
 from edgefl.error_feedback import Residual
-from edgefl.errors import EdgeFLError
+from edgefl.errors import DataError, EdgeFLError
 from edgefl.local_training import make_trainer, train_update
 from edgefl.trainer import Cancelled, Trainer
 
 from .source import Source
 
+SAID_HERE = "the log on the device says why"  # and nothing that goes over the network does
 log = logging.getLogger("edgefl.agent")
 
 
@@ -75,6 +76,9 @@ class Worker:
                 event: object = Trained(job, *self._train(job))
             except Cancelled:
                 continue
+            except DataError as error:
+                log.error("%s", error)
+                event = Failed(job, f"its data can't be used: {SAID_HERE}")  # the error may quote them
             except EdgeFLError as error:
                 event = Failed(job, str(error))
             except MemoryError:
@@ -82,7 +86,7 @@ class Worker:
             except Exception as error:
                 # The owner's own data code runs in here: whatever it raises must not end the agent.
                 log.exception("training broke")
-                event = Failed(job, f"{type(error).__name__}: {error}")
+                event = Failed(job, f"{type(error).__name__}: {SAID_HERE}")
             self._post(event)
             del job, event  # model and update need not stay in memory until the next job
 

@@ -1,9 +1,10 @@
 """Control messages: JSON, typed, bounded, readable with `mosquitto_sub -t 'edgefl/#' -v`.
 
-    manifest  retained  aggregator -> devices   what the federation trains, and how
-    round     retained  aggregator -> devices   the round that is open, or that all is done
-    status    retained  device -> aggregator    presence; also the will
-    inbox     -         aggregator -> device    Receipt or Missing
+    manifest    retained  aggregator -> devices   what the federation trains, and how
+    round       retained  aggregator -> devices   the round that is open, or that all is done
+    aggregator  retained  aggregator to itself    Claim: which one has the federation
+    status      retained  device -> aggregator    presence; also the will
+    inbox       -         aggregator -> device    Receipt or Missing
 
 Unknown fields are refused: both sides speak the version in the topic.
 """
@@ -120,7 +121,7 @@ class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The open round, or state "done". `attempt` rises when an aggregator reopens a round it could not finish.
+    """The open round, or state "done". `attempt` rises with every start of an aggregator (fence.py).
 
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
@@ -191,6 +192,18 @@ class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
     round: Count
     parts: Annotated[list[Annotated[int, Meta(ge=0, le=65534)]], Meta(max_length=512)]
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which aggregator has the federation (fence.py). `instance` is drawn by each process, `connection` counts its own;
+    `run` and `attempt` are the manifest's and the round's.
+    """
+
+    run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
+    attempt: Positive
+    instance: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
+    connection: Count
+    state: Literal["asking", "holding", "released"]
 
 
 Inbox = Receipt | Missing

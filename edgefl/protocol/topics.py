@@ -56,6 +56,7 @@ class Topics:
         self.base = f"{ROOT}/{check_federation(federation)}"
         self.manifest = f"{self.base}/manifest"
         self.round = f"{self.base}/round"
+        self.aggregator = f"{self.base}/aggregator"
         self.any_status = f"{self.base}/device/+/status"
         self._model_part = re.compile(f"{re.escape(self.base)}/model/({_NUMBER.pattern})/(delta/)?({_NUMBER.pattern})")
         self.any_update = f"{self.base}/device/+/update/+/+"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..coordinator_events import Commit, Evaluate, Evaluated, Finished
+from ..coordinator_events import Commit, Evaluate, Evaluated, Finished, SaveAttempt
 from ..device_events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
 from ..device_session import DeviceSession
 from ..errors import EdgeFLError
@@ -175,6 +175,8 @@ class AggregatorHost(Host):
             case Commit():
                 self.rounds.append(action.record)
                 self.fleet.on_round(action.record)
+            case SaveAttempt():
+                pass  # it starts once
             case Finished():
                 self.finished = action.reason
             case _:

@@ -88,16 +88,21 @@ class AggregatorDisk(FailingDisk):
     def resume(self, params: np.ndarray) -> State:
         if not self.models:
             self._insert(0, params_to_bytes(params))
-        self.start += 1
         newest = self.models[-1][0]
         version, _, blob = next(filter(_is_sound, reversed(self.models)))
         if version != newest:
             version = newest + 1
             self._insert(version, blob)
-        return State(self.run, self.start, len(self.rounds) + 1, version, params_from_bytes(blob))
+        return State(self.run, self.start + 1, len(self.rounds) + 1, version, params_from_bytes(blob))
 
     def _insert(self, version: int, blob: bytes) -> None:
         self.models.append((version, hashlib.sha256(blob).hexdigest(), blob))
+
+    def save_attempt(self, attempt: int) -> None:
+        def write() -> None:
+            self.start = attempt
+
+        self.transact(write)
 
     def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
         self.transact(lambda: self._commit(record, params))

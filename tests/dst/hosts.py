@@ -9,7 +9,7 @@ import numpy as np
 from edgefl_agent.agent import STARTS
 
 from edgefl import error_feedback, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished, SaveAttempt
 from edgefl.device_events import (
     CancelTraining,
     DropUpdate,
@@ -130,13 +130,15 @@ class AggregatorHost(Host):
         self.machine = RoundCoordinator(
             schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
-            attempt=state.start,
+            attempt=state.start, instance=world.rng.getrandbits(64),
         )  # fmt: skip
 
     def carry_out(self, action: object) -> None:
         match action:
             case Evaluate():
                 self._carry_out_all(Evaluated())
+            case SaveAttempt(attempt):
+                self.world.disk.save_attempt(attempt)
             case Commit(record, params):
                 self.world.disk.commit(record, params)
             case Finished():

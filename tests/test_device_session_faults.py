@@ -264,20 +264,6 @@ def test_i07_a_manifest_that_comes_again_is_answered_with_the_presence():
     assert give(session, MANIFEST) == []
 
 
-def test_i07_a_manifest_that_was_lost_is_asked_for():
-    """Found by simulation: a full queue had dropped it, and its device sat out every round."""
-    session = make_session()
-    feed(session, Connected())
-    assert give(session, make_round()) == [Subscribe((TOPICS.manifest,))]
-    assert of(give(session, MANIFEST), Subscribe)
-    other = make_manifest(run="1" * 16)
-    assert Subscribe((TOPICS.manifest,)) in give(session, make_round(manifest=other))
-    refused = make_session(max_model_bytes=1)
-    feed(refused, Connected())
-    give(refused, MANIFEST)
-    assert give(refused, make_round()) == []
-
-
 def test_federation_hash_is_in_every_part():
     _, out = reporting(blob=make_update(np.float32(1)))
     assert {Envelope.from_bytes(p.payload).federation for p in updates(out)} == {HASH}

@@ -1,7 +1,7 @@
 """Rivals: a second aggregator is started by mistake, from a copy of the first one's state. One of them must go on.
 
 No fault here makes the broker forget: the claim of who has the federation lies there (fence.py). What is not promised,
-and not checked: that a copy that is started while the first one runs, and so takes over, repeats no round.
+and not checked: in the moment until a newer claim arrives, both may close a round, each on its own disk.
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ class ClosedRounds:
 
     def close(self, tally: Tally, abandoned: bool) -> None:
         """The open round is over. Of one that was abandoned nothing is in the model: it may all come again."""
+        if not self.limit:
+            return
         counted = {} if abandoned else dict.fromkeys(tally.counted, tally.round)
         for device, round in tally.folded if abandoned else ():
             self._rounds[round].counted.pop(device, None)

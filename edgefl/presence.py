@@ -22,8 +22,8 @@ class Presence:
     def __init__(self) -> None:
         self.statuses: dict[str, Status] = {}
         self.ask_at: float | None = None
-        self._present: set[str] = set()
-        self._unheard: set[str] = set()  # since the open round began
+        self.count = 0  # how many devices can be asked
+        self._heard: set[str] = set()  # since the open round began, of those it waits for
         self._silent_rounds: Counter[str] = Counter()
 
     def show(self, device: str, status: Status) -> bool:
@@ -31,9 +31,9 @@ class Presence:
         known = self.statuses.get(device)
         if known == status or (known is not None and status.state == "lost" and status.boot < known.boot):
             return False
-        self.hear(device)
+        self.forget(device)
         self.statuses[device] = status
-        (self._present.add if status.present else self._present.discard)(device)
+        self.count += status.present
         return True
 
     def meet(self, device: str) -> None:
@@ -43,9 +43,9 @@ class Presence:
 
     def forget(self, device: str) -> None:
         """Its retained status has been cleared."""
+        self.count -= self.is_present(device)
         self.statuses.pop(device, None)
         self.hear(device)
-        self._present.discard(device)
 
     def ask_again(self, now: float) -> bool:
         """Too few are there: whether it is time to ask again. A broker whose queue is shorter than the fleet drops
@@ -56,27 +56,23 @@ class Presence:
         return due
 
     def is_present(self, device: str) -> bool:
-        return device in self._present
-
-    @property
-    def count(self) -> int:
-        """How many devices can be asked."""
-        return len(self._present)
+        status = self.statuses.get(device)
+        return status is not None and status.present
 
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
-        return sorted(self._present)
+        return sorted(device for device, status in self.statuses.items() if status.present)
 
-    def hear(self, device: str) -> None:
-        """The device has shown itself."""
-        self._unheard.discard(device)
+    def hear(self, device: str, waited_for: bool = True) -> None:
+        """The device has shown itself. Whom the round no longer waits for needs no memory of it."""
         self._silent_rounds.pop(device, None)
+        (self._heard.add if waited_for else self._heard.discard)(device)
 
     def worth_waiting(self, asked: Iterable[str]) -> set[str]:
         """Those of `asked` who are not silent; what is heard counts anew, for the round that begins."""
-        self._unheard = set(asked)
-        return {device for device in self._unheard if self._silent_rounds.get(device, 0) < SILENT_ROUNDS}
+        self._heard = set()
+        return {device for device in asked if self._silent_rounds.get(device, 0) < SILENT_ROUNDS}
 
     def count_silence(self, waiting: set[str]) -> None:
         """A round had to wait for these until its deadline."""
-        self._silent_rounds.update(self._unheard & waiting)
+        self._silent_rounds.update(waiting - self._heard)

@@ -273,9 +273,10 @@ class RoundCoordinator:
                 raise ProtocolError("nothing is expected there: dropped")
             if event.topic == self.topics.status(device):
                 return self._on_status(device, event.payload, now)
-            self.presence.hear(device)
             tally = self.tally if self.phase == "open" and self.fence.held else None
-            return [*self.reception.take(tally, event, now), *self._maybe_close(now)]
+            out = self.reception.take(tally, event, now)
+            self.presence.hear(device, tally is not None and device in tally.waiting)
+            return [*out, *self._maybe_close(now)]
         except ProtocolError as error:
             return [self.reception.drop(device, event.topic, error)]
 

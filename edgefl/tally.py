@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -17,12 +16,54 @@ from .round_intake import RoundIntake
 
 
 @dataclass
+class Mean:
+    """Of numbers by their weights, those that are None left out. Exact, so that it does not hang on who came first."""
+
+    total: Fraction = Fraction(0)
+    weight: int = 0
+
+    def add(self, value: float | None, weight: int) -> None:
+        if value is not None:
+            self.total += Fraction(value) * weight
+            self.weight += weight
+
+    @property
+    def value(self) -> float | None:
+        """None where nothing weighs anything."""
+        return float(self.total / self.weight) if self.weight else None
+
+
+@dataclass
+class Reported:
+    """What the headers of counted updates say, in sums: a header of each of ten thousand devices is not kept."""
+
+    examples: int = 0
+    bytes_down: int = 0
+    evaluated: int = 0  # examples held out
+    loss: Mean = field(default_factory=Mean)
+    eval_loss: Mean = field(default_factory=Mean)
+    eval_accuracy: Mean = field(default_factory=Mean)
+
+    def add(self, header: UpdateHeader) -> None:
+        self.examples += header.num_examples
+        self.bytes_down += header.bytes_down
+        self.loss.add(header.loss, header.num_examples)
+
+    def add_scores(self, header: UpdateHeader) -> None:
+        """Of the model that the round began with."""
+        self.evaluated += header.num_eval
+        self.eval_loss.add(header.eval_loss, header.num_eval)
+        self.eval_accuracy.add(header.eval_accuracy, header.num_eval)
+
+
+@dataclass
 class Tally:
     """`version` is what devices train from. `waiting` has those who were asked, are present, and are yet to report;
     the round closes when it is empty, or earlier at `goal` updates if there is such a number.
 
     `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
-    they count only where `any_round` does, in asynchronous rounds. `pace` is how it was announced: fields of Round.
+    they count only where `any_round` does, in asynchronous rounds. Both tell the bytes that the device says to have
+    received. `pace` is how the round was announced: fields of Round.
     """
 
     round: int
@@ -35,8 +76,9 @@ class Tally:
     any_round: bool = False
     mode: Mode = "train"
     pace: dict[str, Any] = field(default_factory=dict)
-    counted: dict[str, UpdateHeader] = field(default_factory=dict)
-    folded: dict[tuple[str, int], UpdateHeader] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
+    folded: dict[tuple[str, int], int] = field(default_factory=dict)
+    sums: Reported = field(default_factory=Reported)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
     arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
@@ -54,7 +96,9 @@ class Tally:
         self.arrived[device] += size
 
     def count(self, device: str, header: UpdateHeader) -> None:
-        self.counted[device] = header
+        self.counted[device] = header.bytes_down
+        self.sums.add(header)
+        self.sums.add_scores(header)  # those of late updates are an earlier model's
         self.waiting.discard(device)
 
     def reject(self, device: str) -> None:
@@ -62,7 +106,8 @@ class Tally:
         self.waiting.discard(device)
 
     def fold(self, device: str, round: int, header: UpdateHeader) -> None:
-        self.folded[device, round] = header
+        self.folded[device, round] = header.bytes_down
+        self.sums.add(header)
 
     @property
     def reports(self) -> int:
@@ -76,8 +121,7 @@ class Tally:
 
     def record(self, num_params: int, min_reports: int, now: float) -> RoundRecord:
         """The round's record, if it closes `now`; abandoned below `min_reports`."""
-        headers = [*self.counted.values(), *self.folded.values()]
-        examples = sum(h.num_examples for h in headers)
+        sums, reported = self.sums, len(self.counted) + len(self.folded)
         state: State = "committed" if self.mode == "train" else "evaluated"
         if self.reports < max(1, min_reports):
             state = "abandoned"
@@ -85,39 +129,34 @@ class Tally:
             round=self.round,
             state=state,
             version=self.version + (state == "committed"),
-            reported=len(headers),
+            reported=reported,
             devices=sorted(self.counted),
-            num_examples=examples,
-            train_loss=_mean((h.loss, h.num_examples) for h in headers),
+            num_examples=sums.examples,
+            train_loss=sums.loss.value,
             bytes_up=self.bytes_up,
-            bytes_down=sum(h.bytes_down for h in headers),
+            bytes_down=sums.bytes_down,
             seconds=now - self.opened_at,
-            float32_bytes=4 * num_params * len(headers) if self.mode == "train" else 0,
+            float32_bytes=4 * num_params * reported if self.mode == "train" else 0,
             rejected=len(self.rejected),
             deferred=self.intake.deferred,
-            by_device=msgspec.Raw(msgspec.json.encode(self._traffic())),
+            device_examples=sums.evaluated,
+            device_loss=sums.eval_loss.value,
+            device_accuracy=sums.eval_accuracy.value,
+            by_device=self._traffic(),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
-            **self._scores(),
         )
 
-    def _scores(self) -> dict[str, Any]:
-        """Of the model that the round began with; devices of late updates evaluated an earlier one."""
-        headers = self.counted.values()
-        return {
-            "device_examples": sum(h.num_eval for h in headers),
-            "device_loss": _mean((h.eval_loss, h.num_eval) for h in headers),
-            "device_accuracy": _mean((h.eval_accuracy, h.num_eval) for h in headers),
-        }
-
-    def _traffic(self) -> dict[str, tuple[int, int]]:
-        down = Counter({device: header.bytes_down for device, header in self.counted.items()})
-        for (device, _), header in self.folded.items():
-            down[device] += header.bytes_down
-        return {device: (up, down[device]) for device, up in sorted(self.arrived.items())}
-
-
-def _mean(scores: Iterable[tuple[float | None, int]]) -> float | None:
-    """The mean of (value, weight), of those that have a value; None where they weigh nothing."""
-    known = [(value, weight) for value, weight in scores if value is not None and weight]
-    return math.fsum(v * w for v, w in known) / sum(w for _, w in known) if known else None
+    def _traffic(self) -> msgspec.Raw:
+        """{device: [bytes up, bytes down]}, written one by one: large fleets' would be large."""
+        late: Counter[str] = Counter()
+        for (device, _), bytes_down in self.folded.items():
+            late[device] += bytes_down
+        encode, out = msgspec.json.encode, bytearray()
+        for device in sorted(self.arrived):
+            out += b"%b%b:%b" % (
+                b"," if out else b"{", encode(device),
+                encode((self.arrived[device], self.counted.get(device, 0) + late[device])),
+            )  # fmt: skip
+        out += b"}" if out else b"{}"
+        return msgspec.Raw(out)

@@ -53,6 +53,10 @@ class Fence:
         note = Note("warning", f"our own message on {self._topic} does not come back: may we write and read there?")
         return [note, *self.connected(now)]
 
+    def look_again(self) -> list[object]:
+        """At each round, for what is retained: another's claim may have been lost in a full queue on its way to us."""
+        return [Subscribe((self._topic,))]
+
     def release(self) -> list[object]:
         """A clean end."""
         if not self.held:
@@ -83,6 +87,8 @@ class Fence:
         """Another's claim, before we hold it."""
         if claim.attempt < self.attempt or claim.state == "asking":
             return []
+        if self._saved and claim.attempt == self.attempt and self._instance < claim.instance:
+            return []  # a copy's, which stops at ours: we have held it before, and if both stopped nobody would go on
         gone = claim.state == "released" and claim.run != self._run
         if not (gone or self._take_over):
             return self._lose(claim)

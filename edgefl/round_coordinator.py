@@ -184,7 +184,7 @@ class RoundCoordinator:
         if mode == "train":
             self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
-        return [note, self._publish_round()]
+        return [note, self._publish_round(), *self.fence.look_again()]
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0

@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 from dst.__main__ import failures
+from dst.rivals import Rivals
+from dst.schedule import Schedule
 
 SCHEDULES, CHUNK = 500, 50
 
@@ -16,6 +18,12 @@ SCHEDULES, CHUNK = 500, 50
 @pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
 def test_i01_to_i13_and_i19_hold_in_every_schedule(first):
     assert failures(range(first, first + CHUNK)) == []
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_i05_of_two_aggregators_one_goes_on(first):
+    for seed in range(first, first + 20):
+        Rivals(Schedule.draw(seed)).run()
 
 
 def test_a_seed_gives_the_same_run_in_every_process():

@@ -21,7 +21,7 @@ def record(round: int, version: int, state: str) -> RoundRecord:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
     rng = random.Random(seed)
-    disk = AggregatorDisk("", lambda record, params: None)
+    disk = AggregatorDisk("")
     for _ in range(6):
         store = AggregatorStore(tmp_path)
         real, simulated = store.resume("plan", PARAMS), disk.resume(PARAMS)

@@ -50,7 +50,7 @@ def holding(**options):
 def test_nothing_is_announced_before_our_own_question_has_come_back():
     coordinator = coordinator_of()
     out = step(coordinator, Connected(), status("a"))
-    assert out[1] == Subscribe((TOPICS.aggregator,))  # before the question, or what is retained might come after it
+    assert out[2] == Subscribe((TOPICS.aggregator,))  # before the question, or what is retained might come after it
     assert claims(out) == [Claim(RUN, 5, f"{0xA:016x}", 1, "asking")]
     assert not any(p.retain for p in of(out, Publish)) and coordinator.phase == "waiting"
     out = step(coordinator, echo())
@@ -150,6 +150,23 @@ def test_i05_of_two_that_both_believe_it_the_one_with_the_lower_number_stays():
     first, second = holding(instance=0xA), holding(instance=0xB)
     assert claims(step(first, claim(5, 0xB)))
     assert of(step(second, claim(5, 0xA)), Fenced)
+
+
+def test_i07_of_two_that_throw_each_other_off_the_broker_one_stays():
+    """Found by simulation: each came back to the other's claim, and both stopped."""
+    first, second = holding(instance=0xA), holding(instance=0xB)
+    out = step(first, Disconnected(), Connected(), claim(5, 0xB))
+    assert not of(out, Fenced)
+    step(first, echo(instance=0xA, connection=2))
+    assert first.fence.held
+    assert of(step(second, Disconnected(), Connected(), claim(5, 0xA)), Fenced)
+
+
+def test_i05_a_claim_that_was_lost_on_its_way_is_seen_at_the_next_round():
+    """Found by simulation: a full queue dropped it, and both went on."""
+    out = step(holding(round=1), status("a"))
+    assert of(out, Publish, TOPICS.round)
+    assert Subscribe((TOPICS.aggregator,)) in out
 
 
 # Off line, amnesia, the end

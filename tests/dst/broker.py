@@ -108,7 +108,7 @@ class Broker:
             return None
         session = self.sessions.get(client.name)
         if session is not None and session.connection is not None:
-            self._thrown_out(session.connection)
+            self._throw_out(session.connection, client)
             session = self.sessions.get(client.name)
         if session is None or not persistent:
             session = self.sessions[client.name] = Session()
@@ -116,10 +116,12 @@ class Broker:
         connection.send("connack", lambda: self._resume(connection, client.name))
         return connection
 
-    def _thrown_out(self, connection: Connection) -> None:
-        """A client that is thrown out for itself is not told: it knows better."""
+    def _throw_out(self, connection: Connection, newcomer: Client) -> None:
+        """One id, one connection. Who throws itself out knows that its old connection is over."""
         connection.sever()
         self.notice(connection)
+        if connection.client is not newcomer:
+            self._clock.after(self._weather.latency(), lambda: connection.client.on_closed(connection))
 
     def _resume(self, connection: Connection, name: str) -> None:
         connection.client.on_connected(connection)

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgefl_broker.store import State
+
 from edgefl.device_events import Outbox, TrainJob
 from edgefl.params import digest_of, params_to_bytes
 from edgefl.protocol.envelope import HEADER_BYTES
@@ -18,6 +20,7 @@ from edgefl.update_report import UpdateReport
 from .liveness import Liveness
 from .truth import Truth
 from .violation import require
+from .witness import Witness
 
 if TYPE_CHECKING:
     from .host import Host
@@ -33,7 +36,7 @@ class Before:
     statuses: dict[str, Status]
 
 
-class Checker:
+class Checker(Witness):
     """Hosts call it before and after each step, and before what they do to disk and network. Raises Violation."""
 
     def __init__(self, world: World) -> None:
@@ -41,7 +44,7 @@ class Checker:
         self._manifest = world.schedule.manifest
         self.truth = Truth(world.schedule)
         self.liveness = Liveness(world, self.truth)
-        self.committed = self.truth.committed
+        world.aggregator.disk.told = self.truth.committed
         self._longest_update = UpdateHeader.SIZE + self._manifest.make_codec().bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
@@ -54,8 +57,8 @@ class Checker:
         machine = self._world.aggregator.machine
         return Before(_updates(machine), dict(machine.presence.statuses))
 
-    def after(self, host: Host, event: object, before: Before | None, damaged: bool) -> None:
-        if before is None:
+    def after(self, host: Host, event: object, before: object, damaged: bool) -> None:
+        if not isinstance(before, Before):
             self._device(host)  # type: ignore[arg-type]
         else:
             self._aggregator(self._world.aggregator, event, before, damaged)
@@ -117,6 +120,12 @@ class Checker:
 
     # Aggregator
 
+    def resumes(self, host: AggregatorHost, state: State, damaged: bool) -> None:
+        self.truth.resumed(state, damaged)
+
+    def stops(self, host: AggregatorHost, reason: str) -> None:
+        require(False, "I07", "stopped for another aggregator, where there is none: %s", reason)
+
     def publishes(self, host: Host, action: Publish) -> None:
         if host is self._world.aggregator:
             self._announces(action)
@@ -131,7 +140,9 @@ class Checker:
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
             require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
-            require(round.attempt == self._world.disk.start, "I05", "attempt %d is not durable", round.attempt)
+            require(
+                round.attempt == self._world.aggregator.disk.start, "I05", "attempt %d is not durable", round.attempt
+            )
             if self._manifest.make_downlink()[1] is None:
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)

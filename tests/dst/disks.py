@@ -84,11 +84,17 @@ class DeviceDisk(FailingDisk):
 class AggregatorDisk(FailingDisk):
     """As edgefl_broker.store.AggregatorStore. `models` are (version, SHA-256, bytes), in order."""
 
-    def __init__(self, run: str, committed: Callable[[RoundRecord, np.ndarray | None], None]) -> None:
+    def __init__(self, run: str) -> None:
         self.run, self.start = run, 0
         self.rounds: list[RoundRecord] = []
         self.models: list[tuple[int, str, bytes]] = []
-        self._committed = committed  # told of what has become durable, whether or not the caller knows
+        self.told = _nobody  # of what has become durable, whether or not the caller knows
+
+    def copy(self) -> AggregatorDisk:
+        """Another disk with the same on it."""
+        other = AggregatorDisk(self.run)
+        other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
+        return other
 
     def resume(self, params: np.ndarray) -> State:
         if not self.models:
@@ -117,7 +123,7 @@ class AggregatorDisk(FailingDisk):
         if params is not None:
             self._insert(record.version, params_to_bytes(params))
             self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]
-        self._committed(record, params)
+        self.told(record, params)
 
     def recent(self, count: int) -> list[RoundRecord]:
         return self.rounds[len(self.rounds) - count :]
@@ -131,6 +137,10 @@ class AggregatorDisk(FailingDisk):
         if len(self.models) > 1 and _is_sound(self.models[-2]):
             version, sha256, blob = self.models[-1]
             self.models[-1] = (version, sha256, flipped(blob, bit))
+
+
+def _nobody(record: RoundRecord, params: np.ndarray | None) -> None:
+    """Who is told of commits until somebody listens."""
 
 
 def _is_sound(model: tuple[int, str, bytes]) -> bool:

@@ -9,7 +9,7 @@ from edgefl.protocol.machine import Stop
 
 from .disks import DeviceDisk
 from .host import Host
-from .hosts import DeviceHost
+from .hosts import AggregatorHost, DeviceHost
 
 if TYPE_CHECKING:
     from .world import World
@@ -51,7 +51,8 @@ class Faults:
             if host.connection is not None:
                 host.connection.stalled_until = 0.0
             host.start()
-        world.disk.fate = ""
+        for aggregator in world.aggregators:
+            aggregator.disk.fate = ""
         for device in world.devices:
             device.disk.fate, device.fail_next = "", False
             device.feed(Pause(""))
@@ -66,6 +67,9 @@ class Faults:
     def _host(self) -> Host:
         return self._world.rng.choice(self._world.hosts)
 
+    def _aggregator(self) -> AggregatorHost:
+        return self._world.rng.choice(self._world.aggregators)
+
     def _device(self) -> DeviceHost:
         return self._world.rng.choice(self._world.devices)
 
@@ -73,18 +77,18 @@ class Faults:
         self._device().die("killed")
 
     def _kill_aggregator(self) -> None:
-        self._world.aggregator.die("killed")
+        self._aggregator().die("killed")
 
     def _kill_at_an_action(self) -> None:
         self._host().die_in = self._world.rng.randint(0, 8)
 
     def _disk_error(self) -> None:
-        disks = [self._world.disk, *(device.disk for device in self._world.devices)]
+        disks = [host.disk for host in self._world.hosts]
         self._world.rng.choice(disks).fate = self._world.rng.choice(FATES)
 
     def _flip_bit_on_disk(self) -> None:
         rng, device = self._world.rng, self._device()
-        rng.choice([self._world.disk, device.disk]).flip(rng.getrandbits(16))
+        rng.choice([self._aggregator().disk, device.disk]).flip(rng.getrandbits(16))
 
     def _wipe_device(self) -> None:
         device = self._device()
@@ -172,8 +176,9 @@ class Faults:
         world = self._world
         if world.broker.retained:
             del world.broker.retained[world.rng.choice(sorted(world.broker.retained))]
-            if world.aggregator.connection is not None:
-                world.sever(world.aggregator.connection)
+            for aggregator in world.aggregators:
+                if aggregator.connection is not None:
+                    world.sever(aggregator.connection)
 
     def _replay(self) -> None:
         """An old update once more, as a broker's restored queue would bring it."""

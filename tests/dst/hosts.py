@@ -9,7 +9,7 @@ import numpy as np
 from edgefl_agent.agent import STARTS
 
 from edgefl import error_feedback, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Finished, SaveAttempt
+from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Fenced, Finished, SaveAttempt
 from edgefl.device_events import (
     CancelTraining,
     DropUpdate,
@@ -21,11 +21,12 @@ from edgefl.device_events import (
     TrainJob,
 )  # fmt: skip
 from edgefl.device_session import DeviceSession
+from edgefl.errors import StoreError
 from edgefl.federation import derived_seed
 from edgefl.protocol.messages import Round, Status, UpdateHeader, encode
 from edgefl.round_coordinator import RoundCoordinator
 
-from .disks import DeviceDisk
+from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
 
 if TYPE_CHECKING:
@@ -118,20 +119,24 @@ class DeviceHost(Host):
 
 
 class AggregatorHost(Host):
-    """The aggregator."""
+    """An aggregator."""
 
     machine: RoundCoordinator
 
+    def __init__(self, world: World, disk: AggregatorDisk) -> None:
+        super().__init__(world, AGGREGATOR)
+        self.disk = disk
+
     def boot_up(self) -> None:
-        world, schedule = self.world, self.world.schedule
-        damaged = world.disk.newest_is_damaged
-        state = world.disk.resume(schedule.params)
-        world.checker.truth.resumed(state, damaged)
+        world, schedule, disk = self.world, self.world.schedule, self.disk
+        damaged = disk.newest_is_damaged
+        state = disk.resume(schedule.params)
+        world.checker.resumes(self, state, damaged)
         self.machine = RoundCoordinator(
             schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=world.disk.recent(schedule.config.window),
+            recent=disk.recent(schedule.config.window),
         )  # fmt: skip
 
     def carry_out(self, action: object) -> None:
@@ -139,9 +144,13 @@ class AggregatorHost(Host):
             case Evaluate():
                 self._carry_out_all(Evaluated())
             case SaveAttempt(attempt):
-                self.world.disk.save_attempt(attempt)
+                self.disk.save_attempt(attempt)
             case Commit(record, params):
-                self.world.disk.commit(record, params)
+                self.disk.commit(record, params)
+            case Fenced(reason):
+                self.world.checker.stops(self, reason)
+                self.gone = True  # nobody starts it again without thinking
+                raise StoreError(reason)
             case Finished():
                 pass
             case _:

@@ -16,7 +16,7 @@ from .disks import AggregatorDisk
 from .earlier import leave_behind
 from .faults import Faults
 from .host import Host
-from .hosts import AGGREGATOR, AggregatorHost, DeviceHost
+from .hosts import AggregatorHost, DeviceHost
 from .schedule import Schedule
 
 NOTICE_S = 30.0  # within so long an end notices that its connection is over
@@ -33,17 +33,20 @@ class World:
         self._show = show
         self.weather = schedule.weather(self.rng)
         self.broker = Broker(self.clock, self.weather, self.rng, self.trace)
-        self.checker = Checker(self)
-        self.disk = AggregatorDisk(schedule.manifest.run, self.checker.committed)
-        self.aggregator = AggregatorHost(self, AGGREGATOR)
+        self.aggregators = [AggregatorHost(self, AggregatorDisk(schedule.manifest.run))]
         self.devices = [DeviceHost(self, name) for name in schedule.devices]
+        self.checker = Checker(self)
         self.faults = Faults(self)
         if schedule.earlier_run:
             leave_behind(self)
 
     @property
-    def hosts(self) -> list[Host]:
-        return [self.aggregator, *self.devices]
+    def aggregator(self) -> AggregatorHost:
+        return self.aggregators[0]
+
+    @property
+    def hosts(self) -> list[AggregatorHost | DeviceHost]:
+        return [*self.aggregators, *self.devices]
 
     def run(self) -> None:
         """Faults until the schedule's healing, then until every promise about what follows is kept."""

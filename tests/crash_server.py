@@ -74,7 +74,7 @@ class Link:
         self._token += 1
         return self._token
 
-    def subscribe(self, topics: list[str]) -> None:
+    def subscribe(self, topics: list[str], qos: int = 1) -> None:
         self.wanted += topics
 
     def unsubscribe(self, topics: list[str]) -> None:

@@ -74,10 +74,13 @@ class Link:
         self._token += 1
         return self._token
 
-    def subscribe(self, topics: list[str], qos: int = 1) -> None:
+    def subscribe(self, topics: list[str], qos: int) -> None:
         self.wanted += topics
 
     def unsubscribe(self, topics: list[str]) -> None:
+        pass
+
+    def calm(self, seconds: float) -> None:
         pass
 
 

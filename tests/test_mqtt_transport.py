@@ -265,7 +265,8 @@ def test_new_will_holds_from_the_next_connection(mosquitto, link):
     rival.up()
     assert watcher.inbox.wait(Message, lambda event: not event.retain).payload == b"boot 2"
     # mosquitto 2.0.11 does not say "session taken over", so it must be guessed from short connections.
-    assert "2 times in a row: does another client have its id?" in device.inbox.wait(Down).reason
+    # The restart may have taken it several attempts.
+    device.inbox.wait(Down, lambda event: "2 times in a row: does another client have its id?" in event.reason)
 
 
 def test_taken_over_names_the_id_and_backs_off_further(monkeypatch, link):

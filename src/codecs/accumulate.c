@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { AT_ONCE = 4096 }; /* floats that stay in the nearest cache from one look at them to the next */
+enum { AT_ONCE = 4096, MULTIPLE = 64 }; /* floats that stay in the nearest cache from one look at them to the next */
 
 static const double SCALE = (double)(1ll << EFL_FRACTION_BITS);
 
@@ -47,8 +47,10 @@ void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, in
     for (int64_t done = 0; done < n; done += AT_ONCE) {
         const int64_t size = n - done < AT_ONCE ? n - done : AT_ONCE;
         const uint8_t *some = payload + 4 * done;
-        const int small = efl_kernels->peak_f32(some, size) < 0x1p21f;
-        (small ? efl_kernels->add_f32 : add_large_f32)(acc + done, some, weight, size);
+        const int64_t whole = size / MULTIPLE * MULTIPLE;
+        const int64_t fast = efl_kernels->peak_f32(some, whole) < 0x1p21f ? whole : 0;
+        efl_kernels->add_f32(acc + done, some, weight, fast);
+        add_large_f32(acc + done + fast, some + 4 * fast, weight, size - fast);
     }
 }
 
@@ -58,7 +60,10 @@ void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, in
 }
 
 float efl_peak_f32(const uint8_t *payload, int64_t n) {
-    return efl_kernels->peak_f32(payload, n);
+    const int64_t whole = n / MULTIPLE * MULTIPLE;
+    float peak = efl_kernels->peak_f32(payload, whole);
+    for (int64_t i = whole; i < n; i++) peak = larger(peak, load_f32(payload, i));
+    return peak;
 }
 
 float efl_peak_f16(const uint8_t *payload, int64_t n) {

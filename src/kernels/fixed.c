@@ -10,6 +10,7 @@ static uint32_t payload_bits(const uint8_t *payload, int64_t i) {
 /* Without their sign, floats are in the order of their bits, infinity and NaN last. */
 static float peak_f32(const uint8_t *payload, int64_t n) {
     uint32_t most = 0;
+    n &= ~(int64_t)63; /* as it is: the compiler needs no loops for a rest */
     for (int64_t i = 0; i < n; i++) {
         const uint32_t size = payload_bits(payload, i) & 0x7fffffffu;
         most = size > most ? size : most;
@@ -25,6 +26,7 @@ static void add_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_
     const double shift = 0x1.8p52;
     int64_t shift_bits, bits;
     memcpy(&shift_bits, &shift, 8);
+    n &= ~(int64_t)63;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t word = payload_bits(payload, i);
         float value;

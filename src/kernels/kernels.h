@@ -164,7 +164,7 @@ typedef struct {
                                int64_t batch, int64_t hidden);
 
     /* Of a payload(4N) of little-endian float32: max |x|, infinity if any is not finite; and acc(N) += weight times
-     * llrint(x 2^30), which must be below 2^51. */
+     * llrint(x 2^30), which must be below 2^51. N is a multiple of 64. */
     float (*peak_f32)(const uint8_t *payload, int64_t n);
     void (*add_f32)(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
     /* Symbols of x(N) / step, inverse = 1 / step: 0; 2k - 1 for k steps, 2k for -k; EFL_ESCAPE beyond

@@ -61,7 +61,7 @@ class EcqSparse(Seeded):
             raise CodecError("ecq-sparse: payload with more tables than it can have: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max())
+        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max(initial=0))
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, values_of(parsed.step))

@@ -265,6 +265,8 @@ class EntropyCoded(Codec):
             if count > sections.num_coded or end < at:
                 raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
             values = finite(np.frombuffer(view[end:], "<f4").astype(np.float32, copy=False))
+        if frequencies[:, ESCAPE].any() and not len(values):
+            raise CodecError(f"{self.name}: a frequency for escapes, and none are there: dropped")
         parsed = Parsed(step, own, kept, energies, groups, frequencies, LANES[form & 3], view[at:end], values)
         self._check_own(parsed)
         return parsed

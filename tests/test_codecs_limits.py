@@ -1,0 +1,46 @@
+"""The entropy-coded codecs at their limits: tables of nothing but escapes, and budgets that leave next to no room."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgefl import _core, codecs
+from edgefl.accumulator import SCALE, Accumulator
+from edgefl.codecs.entropy_coded import ESCAPES
+from edgefl.codecs.tables import ESCAPE, TOTAL, write_explicit
+from edgefl.errors import CodecError
+
+CODED = ("ecq", "ecq-dither", "ecq-sparse", "ecq-tcq")
+GAUSSIAN = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
+ALL_ESCAPES = np.uint16([0] * ESCAPE + [TOTAL])
+
+
+def escapes_alone(name: str, form: int, values: np.ndarray) -> bytes:
+    """A payload of 40 coordinates, whose tables know no symbol but the escape."""
+    tables = 2 if name == "ecq-tcq" else 1
+    table = b"\0" + write_explicit(ALL_ESCAPES)
+    stream = _core.rans_encode(np.full(40, ESCAPE, np.uint8), None, ALL_ESCAPES[None], 32)
+    count = len(values).to_bytes(4, "little") if form & ESCAPES else b""
+    head = bytes([2 | form]) + np.float32(1).tobytes() + bytes(codecs.get(name).OWN.size) + bytes([tables])
+    rest = head + table * tables + count + stream + values.tobytes()
+    return _core.crc32c(rest).to_bytes(4, "little") + rest
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("form", [0, ESCAPES])
+def test_i16_a_frequency_for_escapes_that_are_not_there_is_refused(name, form):
+    payload = escapes_alone(name, form, np.zeros(0, np.float32))
+    codec, accumulator = codecs.get(name), Accumulator(40)
+    with pytest.raises(CodecError, match="escapes"):
+        codec.decode(payload, 40)
+    with pytest.raises(CodecError, match="escapes"):
+        codec.accumulate(payload, 1, accumulator)
+    assert not accumulator.acc.any() and accumulator.count == 0
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_a_payload_of_nothing_but_escapes_counts(name):
+    accumulator = Accumulator(40)
+    codecs.get(name).accumulate(escapes_alone(name, ESCAPES, GAUSSIAN[:40]), 1, accumulator)
+    assert (accumulator.acc == np.rint(GAUSSIAN[:40].astype(np.float64) * SCALE)).all()

@@ -44,3 +44,16 @@ def test_a_payload_of_nothing_but_escapes_counts(name):
     accumulator = Accumulator(40)
     codecs.get(name).accumulate(escapes_alone(name, ESCAPES, GAUSSIAN[:40]), 1, accumulator)
     assert (accumulator.acc == np.rint(GAUSSIAN[:40].astype(np.float64) * SCALE)).all()
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("budget", [60, 130, 160, 250, 400, 800, 1500, 5000])
+def test_a_small_budget_takes_two_dozen_encodings_at_most(name, budget, monkeypatch):
+    codec, steps = codecs.get(name, max_bytes=budget), []
+    quantize = type(codec)._quantize
+    monkeypatch.setattr(type(codec), "_quantize", lambda self, x, step: steps.append(step) or quantize(self, x, step))
+    try:
+        assert len(codec.encode(GAUSSIAN)) <= budget
+    except CodecError as error:
+        assert "max_bytes" in str(error)
+    assert len(steps) <= 24

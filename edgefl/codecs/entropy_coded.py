@@ -141,13 +141,18 @@ class EntropyCoded(Codec):
     def _size(self, q: Quantized, kept: bytes) -> float:
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
         tables, _, bits = q.tables
-        stream = 1.0003 * bits / 8
-        fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables) + 2 * _lanes_for(stream)
+        lanes = self._lanes(bits)
+        stream = max(4 * lanes, 3 * lanes + 1.0003 * bits / 8)  # a lane ends with 4 bytes, one of them used
+        fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables)
         return fixed + stream + (4 + 4 * q.escapes if q.escapes else 0)
+
+    def _lanes(self, bits: float) -> int:
+        """How many lanes code so many bits: a lane costs three bytes; more of them are faster."""
+        return max(self.least_lanes, 32 if bits >= 8 * 4096 else 8 if bits >= 8 * 1024 else 1)
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
         tables, frequencies, bits = q.tables
-        lanes = max(self.least_lanes, _lanes_for(bits / 8))
+        lanes = self._lanes(bits)
         form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0)
         escaped = b""
         if q.escapes:
@@ -274,8 +279,3 @@ class EntropyCoded(Codec):
 
 def _seal(rest: bytes) -> bytes:
     return _CRC.pack(_core.crc32c(rest)) + rest
-
-
-def _lanes_for(stream_bytes: float) -> int:
-    """A lane costs about two bytes; more of them are faster."""
-    return 32 if stream_bytes >= 4096 else 8 if stream_bytes >= 1024 else 1

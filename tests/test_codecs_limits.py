@@ -10,6 +10,7 @@ from edgefl.accumulator import SCALE, Accumulator
 from edgefl.codecs.entropy_coded import ESCAPES
 from edgefl.codecs.tables import ESCAPE, TOTAL, write_explicit
 from edgefl.errors import CodecError
+from edgefl.plan import Param
 
 CODED = ("ecq", "ecq-dither", "ecq-sparse", "ecq-tcq")
 GAUSSIAN = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
@@ -57,3 +58,39 @@ def test_a_small_budget_takes_two_dozen_encodings_at_most(name, budget, monkeypa
     except CodecError as error:
         assert "max_bytes" in str(error)
     assert len(steps) <= 24
+
+
+MANY_BIASES = [Param("w", [100, 100]), Param("b", [1500]), Param("variance", [500], False)]
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("bits", [1, 2])
+def test_bits_are_those_of_squeezed_coordinates_what_is_kept_comes_on_top(name, bits):
+    x = GAUSSIAN[:12_000]
+    codec = codecs.get(name, bits=bits).for_tensors(MANY_BIASES)
+    payload = codec.encode(x)
+    assert bits * 0.97 < 8 * (len(payload) - 2 * 2000) / 10_000 <= bits
+    assert np.count_nonzero(codec.decode(payload, 12_000)[:10_000]) > 1000
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize(("size", "bits"), [(40, 0.5), (20_000, 0.002)])
+def test_bits_that_can_not_be_met_are_an_error_not_an_update_of_nothing(name, size, bits):
+    with pytest.raises(CodecError, match="bits"):
+        codecs.get(name, bits=bits).encode(GAUSSIAN[:size])
+    with pytest.raises(CodecError, match="bits"):
+        codecs.get(name, bits=bits, max_bytes=10_000).encode(GAUSSIAN[:size])
+    with pytest.raises(CodecError, match="max_bytes"):
+        codecs.get(name, bits=bits, max_bytes=3).encode(GAUSSIAN[:size])
+
+
+@pytest.mark.parametrize("name", ["ecq", "ecq-sparse"])
+def test_nothing_takes_more_than_its_bits(name):
+    codec = codecs.get(name, bits=0.5)
+    assert not codec.decode(codec.encode(np.zeros(40, np.float32)), 40).any()
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_max_bytes_below_what_is_kept_is_an_error(name):
+    with pytest.raises(CodecError, match="max_bytes"):
+        codecs.get(name, max_bytes=3000).for_tensors(MANY_BIASES).encode(GAUSSIAN[:12_000])

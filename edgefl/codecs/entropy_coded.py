@@ -40,8 +40,8 @@ _NOWHERE = np.zeros(0, np.intp)
 
 
 class EntropyCoded(Codec):
-    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a coordinate;
-    `exact` (which tensors are kept, see sections.py); `max_bytes`."""
+    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a squeezed
+    coordinate, beside what is kept; `exact` (which tensors are kept, see sections.py); `max_bytes`, of all."""
 
     default_step = 5.0
     least_lanes = 1
@@ -105,7 +105,7 @@ class EntropyCoded(Codec):
         sections = Sections(self.tensors, self.exact, len(delta))
         x = sections.gather(delta, sections.coded)
         kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
-        budget = self._budget(len(delta))
+        budget = self._budget(sections.num_coded, len(kept))
 
         def quantized(step: np.float32) -> Quantized:
             q = self._quantize(x, step)
@@ -121,17 +121,19 @@ class EntropyCoded(Codec):
         if len(payload) > self.bound(len(delta)):
             payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
         self._check_budget(len(payload))
+        if budget is not None and len(payload) > budget and payload[_CRC.size] != RAW and x.any():
+            raise CodecError(f"{self.name} needs {len(payload)} bytes, bits={self.bits} allow {budget}: raise bits")
         return payload
 
     def rms(self, delta: np.ndarray) -> float:
         sections = Sections(self.tensors, self.exact, len(delta))
         return _core.rms(sections.gather(delta, sections.coded))
 
-    def _budget(self, num_params: int) -> int | None:
+    def _budget(self, num_coded: int, kept_bytes: int) -> int | None:
         """The bytes that the payload may have, if they decide the step."""
         if self.bits is None:
             return self.max_bytes
-        wanted = max(1, int(self.bits * num_params / 8))
+        wanted = int(self.bits * num_coded / 8) + kept_bytes
         return wanted if self.max_bytes is None else min(wanted, self.max_bytes)
 
     def _default_step(self, x: np.ndarray, rms: float | None) -> np.float32:

@@ -11,7 +11,8 @@ from .protocol.messages import Manifest, Mode, Round, UpdateHeader
 class Outbox:
     """The newest update, as it is kept on disk: all that a restarted device needs to report it.
 
-    `counted` is the attempt of the round in which the aggregator has counted it, 0 while there is no such receipt.
+    `counted` is the attempt of the round in which the aggregator has counted it, 0 while there is no such receipt;
+    `attempt` the one in which the device trained.
     """
 
     manifest: str
@@ -19,6 +20,7 @@ class Outbox:
     version: int
     blob: bytes
     counted: int = 0
+    attempt: int = 0
 
     @property
     def mode(self) -> Mode:

@@ -202,7 +202,11 @@ class DeviceSession:
                 return report.probe(now) if self.online else []
             where = f"counted in round {message.folded}: it was late" if message.folded else "counted"
             return [Note("info", f"round {message.round}: update {where}"), *self._counted(report, now)]
-        self._give_up(report.round, f"round {message.round}: {message.outcome}: {message.reason}", now)
+        why = f"round {message.round}: {message.outcome}: {message.reason}"
+        if report.number != report.round.round:  # it was late; the round that is open is another matter
+            self.work = None
+            return [Note("warning", f"update of {why}"), *self._saved.drop(), *self._consider(now)]
+        self._give_up(report.round, why, now)
         return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
 
     def _counted(self, report: UpdateReport, now: float) -> list[object]:

@@ -55,7 +55,10 @@ class Reception:
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
         device = where.device
         if not own.cohort.asks(device):
-            raise ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+            error = ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+            if own is tally or envelope.part:
+                raise error
+            return self._reject(where, error)  # else its device would try again for as long as such updates are taken
         tally.receive(device, len(event.payload))
         if device in own.counted:
             folded = 0 if isinstance(own, Tally) else own.counted[device]

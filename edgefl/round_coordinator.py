@@ -215,20 +215,17 @@ class RoundCoordinator:
         assert tally is not None
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
-        record = tally.record(len(self.params), self.config.min_reports, now)
+        record, notes = tally.record(len(self.params), self.config.min_reports, now), []
+        params = self.strategy.finish() if record.state == "committed" else None
+        if params is not None and not np.isfinite(params).all():
+            notes = [Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")]
+            record, params = msgspec.structs.replace(record, state="abandoned", version=self.version), None
+        elif record.state == "abandoned":
+            found = f"{tally.reports} of {self.config.min_reports} reports"
+            notes = [Note("warning", f"round {self.round} abandoned: {found}")]
         self._closed.close(tally, abandoned=record.state == "abandoned")
-        if record.state == "abandoned":
-            note = Note(
-                "warning", f"round {self.round} abandoned: {tally.reports} of {self.config.min_reports} reports"
-            )
-            return [note, *self._next(record, None, now)]
-        if record.state == "evaluated":
-            return self._next(record, None, now)
-        params = self.strategy.finish()
-        if not np.isfinite(params).all():
-            note = Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")
-            record = msgspec.structs.replace(record, state="abandoned", version=self.version)
-            return [note, *self._next(record, None, now)]
+        if params is None:
+            return [*notes, *self._next(record, None, now)]
         self.phase, self._closing = "evaluating", (params, record)
         return [Evaluate(params)]
 

@@ -22,7 +22,7 @@ class SavedUpdate:
 
     def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[object]:
         """A new update; `residual` is what encoding took from it."""
-        self.outbox = Outbox(round.manifest, round.round, round.version, blob)
+        self.outbox = Outbox(round.manifest, round.round, round.version, blob, attempt=round.attempt)
         return [SaveUpdate(self.outbox, residual)]
 
     def serves(self, round: Round) -> bool:
@@ -52,11 +52,14 @@ class SavedUpdate:
         return [MarkCounted(attempt)] if durable else []
 
     def check(self, round: Round) -> None:
-        """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted."""
+        """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted.
+
+        Not if its attempt is higher: then the aggregator itself has gone back, to a backup of its state.
+        """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest:
             return
-        if (round.round, round.version) < (saved.round, saved.version):
+        if (round.attempt, round.round, round.version) < (saved.attempt, saved.round, saved.version):
             raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
     def settle(self, round: Round) -> list[object]:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ LEFT = np.arange(3, dtype="<f4").tobytes()
 
 
 def outbox(round: int, manifest: str = RUNS[0]) -> Outbox:
-    return Outbox(manifest, round, round - 1, b"update %d" % round)
+    return Outbox(manifest, round, round - 1, b"update %d" % round, attempt=round)
 
 
 def state(store: AgentStore) -> tuple[Outbox | None, Residual | None]:
@@ -176,4 +177,4 @@ def test_a_state_folder_of_before_error_feedback_is_taken_over(tmp_path: Path) -
             "round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL)"
         )
         old.execute("INSERT INTO outbox VALUES (1, ?, 1, 0, ?)", (RUNS[0], b"update 1"))
-    assert state(AgentStore(tmp_path)) == (outbox(1), None)
+    assert state(AgentStore(tmp_path)) == (replace(outbox(1), attempt=0), None)

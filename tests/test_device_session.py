@@ -60,7 +60,7 @@ def test_happy_path():
     assert start.job.params == PARAMS.tobytes()
     assert last(out, Status, STATUS).state == "training"
     out = feed(session, Trained(start.job, BLOB), now=1.0)
-    assert out[0] == SaveUpdate(Outbox(MANIFEST.id, 1, 0, BLOB))
+    assert out[0] == SaveUpdate(Outbox(MANIFEST.id, 1, 0, BLOB, attempt=1))
     assert last(out, Status, STATUS).state == "ready"
     for _ in range(3):
         out += feed(session, *(Sent(p.token, True) for p in updates(out)), now=2.0)

@@ -59,7 +59,7 @@ def late_reporting():
 
 def test_a_training_that_its_round_did_not_wait_for_is_finished_and_reported():
     _, out = late_reporting()
-    assert of(out, SaveUpdate) == [SaveUpdate(Outbox(MANIFEST.id, 1, 0, BLOB))]
+    assert of(out, SaveUpdate) == [SaveUpdate(Outbox(MANIFEST.id, 1, 0, BLOB, attempt=1))]
     assert blob_of(updates(out)) == BLOB
     assert updates(out)[0].topic == TOPICS.update("a", 1, 0)
     envelope = Envelope.from_bytes(updates(out)[0].payload)
@@ -185,3 +185,12 @@ def test_a_paused_device_keeps_its_late_update():
     out = give(session, MANIFEST) + give(session, later())
     assert not of(out, DropUpdate) and not updates(out)
     assert updates(feed(session, Pause("")))
+
+
+def test_a_late_update_that_is_refused_costs_the_device_no_round():
+    """Its round was reopened while it was away, and asked others."""
+    session = make_session(outbox=Outbox(MANIFEST.id, 1, 0, BLOB, attempt=1))
+    assert updates(feed(session, Connected()) + give(session, MANIFEST) + give(session, later(attempt=2)))
+    out = feed(session, receipt("rejected", attempt=2, reason="not asked in round 1"))
+    assert of(out, DropUpdate) == [DropUpdate(applied=False)]
+    assert of(serve(session, out, model_parts(1, PARAMS + 1)), StartTraining)

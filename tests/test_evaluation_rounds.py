@@ -185,7 +185,7 @@ def test_a_device_evaluates_saves_and_reports_in_one_part():
     session, job = asked()
     assert (job.round.mode, job.params) == ("evaluate", PARAMS.tobytes())
     out = feed(session, Trained(job, BLOB), now=1.0)
-    assert out[0] == SaveUpdate(Outbox(HOLDOUT.id, 1, 0, BLOB))
+    assert out[0] == SaveUpdate(Outbox(HOLDOUT.id, 1, 0, BLOB, attempt=1))
     (part,) = updates(out)
     assert Envelope.from_bytes(part.payload).data == BLOB
     assert last(out, Status, STATUS).state == "ready"

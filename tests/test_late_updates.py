@@ -161,9 +161,19 @@ def test_i03_a_late_update_of_a_device_that_was_not_asked_changes_nothing():
     commit_of(report(coordinator, first))
     before = accumulator_of(coordinator)
     outsider = next(d for d in "abcd" if d not in (first, second))
-    assert "not asked in round 1" in report(coordinator, outsider, now=2.0)[0].text
+    out = report(coordinator, outsider, now=2.0)
+    assert word_to(out, outsider).outcome == "rejected" and "not asked in round 1" in out[0].text
     assert accumulator_of(coordinator) == before
     assert word_to(report(coordinator, second, now=2.0), second).folded == 2
+
+
+def test_updates_of_a_round_whose_mean_is_not_finite_are_in_no_model(monkeypatch):
+    coordinator = open_round("a", "b", **FOLD)
+    monkeypatch.setattr(coordinator.strategy, "finish", lambda: np.full(len(PARAMS), np.inf, np.float32))
+    report(coordinator, "a")
+    record = commit_of(report(coordinator, "b")).record
+    assert (record.state, record.version) == ("abandoned", 0)
+    assert word_to(report(coordinator, "a", now=2.0), "a").folded == 2  # counted now, not then
 
 
 def test_i16_a_bad_late_update_is_rejected_and_its_device_is_still_waited_for():
@@ -281,5 +291,5 @@ def test_i03_a_restart_knows_whom_earlier_rounds_asked(rule):
     record = commit_of(report(first, insider)).record
     coordinator = restarted(first, [record], **config)
     feed(coordinator, *map(status, devices), Connected())
-    assert "not asked in round 1" in report(coordinator, outsider)[0].text
+    assert "not asked in round 1" in word_to(report(coordinator, outsider), outsider).reason
     assert word_to(report(coordinator, other), other).folded == 2

@@ -40,7 +40,7 @@ def next_round(session, round=2, version=1, **changes):
 def test_update_and_residual_are_saved_in_one_action_before_anything_is_sent():
     session, job = training(manifest=FEEDBACK)
     out = feed(session, Trained(job, BLOB, LEFT))
-    assert out[0] == SaveUpdate(Outbox(FEEDBACK.id, 1, 0, BLOB), LEFT)
+    assert out[0] == SaveUpdate(Outbox(FEEDBACK.id, 1, 0, BLOB, attempt=1), LEFT)
     assert updates(out)
 
 
@@ -105,7 +105,7 @@ def test_another_run_has_no_use_for_it_and_replaces_it():
     out = serve(session, give(session, make_round(1, 0, manifest=other)))
     assert not of(out, DropUpdate)
     (start,) = of(out, StartTraining)
-    assert SaveUpdate(Outbox(other.id, 1, 0, BLOB), LEFT) in feed(session, Trained(start.job, BLOB, LEFT))
+    assert SaveUpdate(Outbox(other.id, 1, 0, BLOB, attempt=1), LEFT) in feed(session, Trained(start.job, BLOB, LEFT))
 
 
 def test_i06_an_update_outlives_the_announcement_of_an_earlier_run():
@@ -121,11 +121,19 @@ def test_i06_an_update_outlives_the_announcement_of_an_earlier_run():
 
 def test_i06_a_restarted_device_drops_no_update_for_a_round_before_its_own():
     """Found by simulation: its session, or a broker's old snapshot, still had that round's announcement."""
-    outbox = Outbox(FEEDBACK.id, 2, 1, BLOB)
+    outbox = Outbox(FEEDBACK.id, 2, 1, BLOB, attempt=1)
     session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=make_round(1, 0, manifest=FEEDBACK))
     assert (session.dropped, session.round, of(out, DropUpdate)) == (1, None, [])
     assert of(give(session, make_round(2, 0, manifest=FEEDBACK)), DropUpdate) == []  # before its model was damaged
     assert updates(give(session, make_round(2, 1, manifest=FEEDBACK)))
+
+
+def test_i07_an_aggregator_that_went_back_to_a_backup_is_followed():
+    """Of its state, with --take-over: its attempt is higher, its rounds are earlier."""
+    outbox = Outbox(FEEDBACK.id, 50, 49, BLOB, attempt=3)
+    session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=make_round(10, 9, attempt=4, manifest=FEEDBACK))
+    assert of(out, DropUpdate) == [DropUpdate(applied=False)]
+    assert (session.round.round, session.dropped) == (10, 0)
 
 
 @pytest.mark.parametrize(("saved", "applied"), [(1, True), (0, False)])

@@ -53,7 +53,7 @@ class AgentStore:
         if row is None:
             return None
         manifest, round, version, blob = row
-        saved = Outbox(manifest, round, version, blob, self._number("counted") or 0)
+        saved = Outbox(manifest, round, version, blob, self._number("counted") or 0, self._number("attempt") or 0)
         if isinstance(saved.blob, bytes) and self._number("outbox_crc") in (None, _crc(saved)):  # None: of before it
             return saved
         log.error("the saved update in %s is damaged: going on without it", self._path)
@@ -80,6 +80,7 @@ class AgentStore:
             values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
             self._set_number("counted", outbox.counted)
+            self._set_number("attempt", outbox.attempt)
             self._set_number("outbox_crc", _crc(outbox))
             if residual is not None:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
@@ -121,4 +122,5 @@ class AgentStore:
 
 def _crc(outbox: Outbox) -> int:
     """CRC-32 of all that does not change while it is kept."""
-    return zlib.crc32(f"{outbox.manifest} {outbox.round} {outbox.version}".encode(), zlib.crc32(outbox.blob))
+    told = f"{outbox.manifest} {outbox.round} {outbox.version} {outbox.attempt}"
+    return zlib.crc32(told.encode(), zlib.crc32(outbox.blob))

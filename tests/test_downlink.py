@@ -137,6 +137,26 @@ def test_nothing_is_left_on_the_broker_but_the_way(span):
         assert versions <= {frame.version for frame in world.round.frames}
 
 
+@pytest.mark.parametrize(("span", "most"), [(1, 1), (3, 2)])
+def test_a_fetch_holds_no_versions_but_those_of_use_to_the_next_round(span, most, monkeypatch):
+    """The version in work, and what is kept: not each of the dozen on the way."""
+    world, counts, on_part = whole(span=span), [], ModelFetch.on_part
+
+    def counting(fetch, *part):
+        out = on_part(fetch, *part)
+        flat = [blob for value in vars(fetch).values() for blob in (value.values() if type(value) is dict else [value])]
+        counts.append(len({id(blob) for blob in flat if type(blob) is bytes and len(blob) == 4 * P}))
+        return out
+
+    for _ in range(10 * span):
+        world.advance()
+    monkeypatch.setattr(ModelFetch, "on_part", counting)
+    fetch, _ = world.fetch()
+    assert sum(frame.delta > 0 for frame in world.round.frames) >= 8
+    assert max(counts) <= 1 + most
+    assert list(fetch.kept) == [frame.digest for frame in world.round.frames[-most:]]
+
+
 def test_a_version_that_a_delta_cannot_express_is_a_keyframe():
     world = World(downlink="f16")
     world.advance(PARAMS + np.float32(1e6))

@@ -84,7 +84,8 @@ class Downlink:
         if codec is None:
             return None
         try:
-            payload = codec.encode(params - anchor.shown, codec.rms(params - anchor.exact))
+            target = params - anchor.shown
+            payload = codec.encode(target, codec.step_rms(params - anchor.exact, target))
         except CodecError:
             return None
         shown = anchor.shown + codec.decode(payload, len(params))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
 
+from edgefl import _core
 from edgefl.device_events import CancelTraining, StartTraining
 from edgefl.downlink import Downlink
 from edgefl.errors import ProtocolError, UsageError
@@ -98,6 +99,14 @@ def test_what_devices_have_stays_near_the_exact_params():
         world.advance()
         error = world.downlink.shown - world.params
         assert np.sqrt((error**2).mean()) < 2 * 0.01  # a few steps' worth, not a walk of its own
+
+
+def test_versions_that_move_less_than_before_take_a_few_deltas_to_show_it_not_a_large_one():
+    world = whole(downlink_options={"step": 5.0, "exact": "none"})
+    for version in range(1, 31):
+        world.advance(world.params + walk(version) * np.float32(1 if version <= 10 else 1e-3))
+        assert 0 < world.round.frames[-1].delta < 2 / 8 * P + 60
+    assert _core.rms(world.downlink.shown - world.params) < 2.5 * 1e-3 * 0.01  # half a step
 
 
 @pytest.mark.parametrize("codec", ["raw32", "planes"])

@@ -33,6 +33,11 @@ from .tables import ESCAPE, read_tables
 BLOCK = 65536  # coordinates decoded at a time
 LANES = (1, 8, 32)
 RAW, ESCAPES, WIDE, ENERGIES = 0x80, 0x10, 0x20, 0x40
+# Where updates shrink, former losses dwarf the fresh one, and a step for that alone would write out all of their digits
+# at once. So the step is at least FINEST of what the two together would take, and the losses go out over a few rounds.
+# This floor ends at COARSEST rms of the two: the losses' rms is up to 0.6 step, so a floor above 1 / 0.6 would raise
+# the losses that raise it, until nothing is sent any more.
+FINEST, COARSEST = 0.3, 1.5
 _HEAD = struct.Struct("<IBf")
 _RAW_HEAD = struct.Struct("<IB")
 _CRC = struct.Struct("<I")
@@ -128,6 +133,9 @@ class EntropyCoded(Codec):
     def rms(self, delta: np.ndarray) -> float:
         sections = Sections(self.tensors, self.exact, len(delta))
         return _core.rms(sections.gather(delta, sections.coded))
+
+    def step_rms(self, fresh: np.ndarray, target: np.ndarray) -> float:
+        return max(self.rms(fresh), min(FINEST, COARSEST / self.step) * self.rms(target))
 
     def _budget(self, num_coded: int, kept_bytes: int) -> int | None:
         """The bytes that the payload may have, if they decide the step."""

@@ -30,10 +30,10 @@ def walk(version: int) -> np.ndarray:
 class World:
     """An aggregator's downlink and the retained messages that it leaves on the broker."""
 
-    def __init__(self, **manifest):
+    def __init__(self, version=0, **manifest):
         self.manifest = make_manifest(**manifest)
-        self.params, self.version = PARAMS, 0
-        self.downlink = Downlink(self.manifest, PARAMS, 0)
+        self.params, self.version = PARAMS, version
+        self.downlink = Downlink(self.manifest, PARAMS, version)
         self.lie = RetainedModel(TOPICS, self.manifest, HASH)
         self.retained: dict[str, bytes] = {}
         self._do(self.lie.publish(self.downlink.steps))
@@ -144,6 +144,24 @@ def test_nothing_is_left_on_the_broker_but_the_way(span):
         world.advance()
         versions = {TOPICS.model_part(topic).version for topic in world.retained}
         assert versions <= {frame.version for frame in world.round.frames}
+
+
+@pytest.mark.parametrize(("span", "first"), [(1, 0), (1, 5), (2, 1), (7, 0), (7, 3), (7, 6), (30, 1)])
+def test_who_comes_after_a_crash_clears_all_that_may_lie_there(span, first):
+    """Killed at any version before what it makes superfluous was cleared, or after that and the next one's commit."""
+    world = whole(span=span, version=first)
+    for _ in range(25 * min(span, 7)):
+        former = set(world.retained)
+        world.advance()
+        for version, lying in ((world.version, former | set(world.retained)), (world.version + 1, set(world.retained))):
+            kept = {TOPICS.model(version, part) for part in range(16)}
+            assert lying - kept <= {p.topic for p in world.lie.clear_before(version, world.downlink.longest)}
+
+
+@pytest.mark.parametrize(("span", "most"), [(1, 49), (10, 49 + 9 + 2 * 22), (1000, 49 + 999 + 2 * 24)])
+def test_what_is_cleared_is_a_few_versions_whatever_the_span(span, most):
+    clears = whole(span=span).lie.clear_before(123_456, 4 * P + 5)
+    assert len(clears) == len({clear.topic for clear in clears}) <= most * 16
 
 
 @pytest.mark.parametrize(("span", "most"), [(1, 1), (3, 2)])

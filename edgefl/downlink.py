@@ -1,11 +1,12 @@
 """Downlink: a model version as few bytes more than the versions that devices hold already.
 
-    keyframe   all params, lossless
+    keyframe   G_v, lossless
     delta      W_v - G_b through a codec: W are the aggregator's params, G_b what devices have decoded of version b
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
 What the codec takes is not lost: the next delta is measured from G, so it is error feedback at the aggregator. W stays
-exact; it is what is averaged into, evaluated and saved.
+exact; it is what is averaged into, evaluated and saved. Where deltas are lossy the first G is W in bfloat16: its
+keyframe is a third as long, and the first delta makes good what that took.
 
 Versions that `span` divides are *anchors*, and so is the first; a delta starts at the last anchor before it. With a
 span of 1 all versions form one chain, which suits fleets that take part in every round; a device that is drawn now and
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import CodecError
-from .params import DIGEST, params_sha256
+from .params import DIGEST, params_sha256, to_bfloat16
 from .protocol.messages import MAX_FRAMES, Frame, Manifest
 
 
@@ -53,11 +54,11 @@ class Downlink:
 
     def _restart(self, params: np.ndarray, version: int) -> None:
         """A keyframe that needs nothing before it."""
-        self.shown = params
-        self.sha256 = params_sha256(params)
-        keyframe = self._keyframe.encode(params)
+        self.shown = params if self._delta is None else to_bfloat16(params)
+        self.sha256 = params_sha256(self.shown)
+        keyframe = self._keyframe.encode(self.shown)
         self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
-        self._anchor = _Version(params, params)
+        self._anchor = _Version(params, self.shown)
         self._on_anchor = True
 
     @property

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
 
-from edgefl import _core
+import edgefl
+from edgefl import _core, zoo
 from edgefl.device_events import CancelTraining, StartTraining
 from edgefl.downlink import Downlink
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.model_fetch import ModelFetch, check_frames
-from edgefl.params import digest_of, params_sha256
+from edgefl.params import digest_of, params_sha256, to_bfloat16
 from edgefl.protocol.machine import Connected, Note, Publish, Subscribe
 from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
 from edgefl.protocol.topics import Topics
@@ -109,6 +110,29 @@ def test_versions_that_move_less_than_before_take_a_few_deltas_to_show_it_not_a_
     assert _core.rms(world.downlink.shown - world.params) < 2.5 * 1e-3 * 0.01  # half a step
 
 
+def test_the_first_model_is_a_third_of_float32_and_what_that_took_comes_with_the_first_delta():
+    model = edgefl.load(zoo.mlp([64, 200, 10]))
+    downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 0.1}), model.params, 0)
+    assert len(downlink.steps[0].keyframe) < 4 * len(model.params) / 2.8
+    taken = np.abs(downlink.shown - model.params)
+    assert (taken <= np.abs(model.params) / 2**8).all() and taken.any()
+    trained = model.params + np.random.default_rng(0).normal(0, 1e-4, len(model.params)).astype(np.float32)
+    downlink.advance(trained, 1)
+    assert np.abs(downlink.shown - trained).max() < taken.max() / 20
+
+
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_bfloat16_is_the_nearest_number_of_eight_significant_bits(value):
+    (rounded,) = to_bfloat16(np.array([value], np.float32))
+    bits = int(rounded.view(np.uint32))
+    assert bits & 0xFFFF == 0 and np.isfinite(rounded)
+    assert np.signbit(rounded) == np.signbit(np.float32(value))
+    magnitude = bits & 0x7FFFFFFF
+    for other in (max(0, magnitude - 0x10000), min(magnitude + 0x10000, 0x7F7F0000)):  # the numbers beside it
+        nearer = abs(float(np.uint32(other).view(np.float32)) - abs(value)) - abs(float(rounded) - value)
+        assert nearer > 0 or other == magnitude or (nearer == 0 and bits >> 16 & 1 == 0)
+
+
 @pytest.mark.parametrize("codec", ["raw32", "planes"])
 def test_a_lossless_codec_writes_every_version_whole(codec):
     world = World(downlink=codec)
@@ -188,7 +212,7 @@ def test_a_version_that_a_delta_cannot_express_is_a_keyframe():
     world = World(downlink="f16")
     world.advance(PARAMS + np.float32(1e6))
     (frame,) = world.round.frames
-    assert frame.keyframe and world.fetch()[0].params == world.params.tobytes()
+    assert frame.keyframe and world.fetch()[0].params == to_bfloat16(world.params).tobytes()
     world.advance(world.params + np.float32(0.5))
     assert world.round.frames[-1].delta == 2 * P
 
@@ -280,7 +304,7 @@ def test_a_session_trains_from_what_the_coordinator_shows():
         out = publish([coordinator._publish_round()])
         (start,) = of(out, StartTraining)
         assert start.job.params == coordinator.announcer.downlink.shown.tobytes()
-        assert (start.job.params == coordinator.params.tobytes()) == (version == 0)
+        assert start.job.params != coordinator.params.tobytes()
 
 
 def test_a_restarted_aggregator_has_other_frames_and_the_fetch_starts_again():
@@ -293,7 +317,7 @@ def test_a_restarted_aggregator_has_other_frames_and_the_fetch_starts_again():
     out = feed(session, received(TOPICS.round, rounds[1]))
     parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, manifest, HASH).publish(second.steps)]
     (start,) = of(serve(session, out, parts), StartTraining)
-    assert start.job.params == (PARAMS + 1).tobytes()
+    assert start.job.params == to_bfloat16(PARAMS + 1).tobytes()
     assert not of(out, CancelTraining) and not [n for n in of(out, Note) if n.level == "warning"]
 
 

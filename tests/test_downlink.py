@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
 
 import edgefl
-from edgefl import zoo
+from edgefl import _core, zoo
 from edgefl.device_events import CancelTraining, StartTraining
 from edgefl.downlink import Downlink
 from edgefl.errors import ProtocolError, UsageError
@@ -31,10 +31,10 @@ def walk(version: int) -> np.ndarray:
 class World:
     """An aggregator's downlink and the retained messages that it leaves on the broker."""
 
-    def __init__(self, **manifest):
+    def __init__(self, version=0, **manifest):
         self.manifest = make_manifest(**manifest)
-        self.params, self.version = PARAMS, 0
-        self.downlink = Downlink(self.manifest, PARAMS, 0)
+        self.params, self.version = PARAMS, version
+        self.downlink = Downlink(self.manifest, PARAMS, version)
         self.lie = RetainedModel(TOPICS, self.manifest, HASH)
         self.retained: dict[str, bytes] = {}
         self._do(self.lie.publish(self.downlink.steps))
@@ -102,6 +102,14 @@ def test_what_devices_have_stays_near_the_exact_params():
         assert np.sqrt((error**2).mean()) < 2 * 0.01  # a few steps' worth, not a walk of its own
 
 
+def test_versions_that_move_less_than_before_take_a_few_deltas_to_show_it_not_a_large_one():
+    world = whole(downlink_options={"step": 5.0, "exact": "none"})
+    for version in range(1, 31):
+        world.advance(world.params + walk(version) * np.float32(1 if version <= 10 else 1e-3))
+        assert 0 < world.round.frames[-1].delta < 2 / 8 * P + 60
+    assert _core.rms(world.downlink.shown - world.params) < 2.5 * 1e-3 * 0.01  # half a step
+
+
 def test_the_first_model_is_a_third_of_float32_and_what_that_took_comes_with_the_first_delta():
     model = edgefl.load(zoo.mlp([64, 200, 10]))
     downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 0.1}), model.params, 0)
@@ -160,6 +168,44 @@ def test_nothing_is_left_on_the_broker_but_the_way(span):
         world.advance()
         versions = {TOPICS.model_part(topic).version for topic in world.retained}
         assert versions <= {frame.version for frame in world.round.frames}
+
+
+@pytest.mark.parametrize(("span", "first"), [(1, 0), (1, 5), (2, 1), (7, 0), (7, 3), (7, 6), (30, 1)])
+def test_who_comes_after_a_crash_clears_all_that_may_lie_there(span, first):
+    """Killed at any version before what it makes superfluous was cleared, or after that and the next one's commit."""
+    world = whole(span=span, version=first)
+    for _ in range(25 * min(span, 7)):
+        former = set(world.retained)
+        world.advance()
+        for version, lying in ((world.version, former | set(world.retained)), (world.version + 1, set(world.retained))):
+            kept = {TOPICS.model(version, part) for part in range(16)}
+            assert lying - kept <= {p.topic for p in world.lie.clear_before(version, world.downlink.longest)}
+
+
+@pytest.mark.parametrize(("span", "most"), [(1, 49), (10, 49 + 9 + 2 * 22), (1000, 49 + 999 + 2 * 24)])
+def test_what_is_cleared_is_a_few_versions_whatever_the_span(span, most):
+    clears = whole(span=span).lie.clear_before(123_456, 4 * P + 5)
+    assert len(clears) == len({clear.topic for clear in clears}) <= most * 16
+
+
+@pytest.mark.parametrize(("span", "most"), [(1, 1), (3, 2)])
+def test_a_fetch_holds_no_versions_but_those_of_use_to_the_next_round(span, most, monkeypatch):
+    """The version in work, and what is kept: not each of the dozen on the way."""
+    world, counts, on_part = whole(span=span), [], ModelFetch.on_part
+
+    def counting(fetch, *part):
+        out = on_part(fetch, *part)
+        flat = [blob for value in vars(fetch).values() for blob in (value.values() if type(value) is dict else [value])]
+        counts.append(len({id(blob) for blob in flat if type(blob) is bytes and len(blob) == 4 * P}))
+        return out
+
+    for _ in range(10 * span):
+        world.advance()
+    monkeypatch.setattr(ModelFetch, "on_part", counting)
+    fetch, _ = world.fetch()
+    assert sum(frame.delta > 0 for frame in world.round.frames) >= 8
+    assert max(counts) <= 1 + most
+    assert list(fetch.kept) == [frame.digest for frame in world.round.frames[-most:]]
 
 
 def test_a_version_that_a_delta_cannot_express_is_a_keyframe():

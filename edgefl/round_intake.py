@@ -84,12 +84,13 @@ class RoundIntake:
                 f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
             )
         arrival = self._arrivals.get(device)
+        if arrival and arrival.assembler.total != envelope.total:
+            arrival = None  # another update, which has to find room for itself
         assembler = arrival.assembler if arrival else self._assembler()
-        before = assembler.total, assembler.buffered
+        before = assembler.buffered
         whole = assembler.add(envelope)
         if arrival:
-            self._reserved += assembler.total - before[0]
-            self.buffered += assembler.buffered - before[1]
+            self.buffered += assembler.buffered - before
         if whole:
             self.forget(device)
             return assembler.blob()
@@ -106,9 +107,10 @@ class RoundIntake:
         )  # fmt: skip
 
     def _begin(self, device: str, assembler: Assembler, owed: int) -> Arrival | None:
-        """Admit an update, or let it wait; one may always be under way."""
+        """Admit an update in place of its device's last one, or let it wait; one may always be under way."""
         if device in self._waiting:
             return None
+        self.forget(device)
         if self._waiting or not self._has_room(assembler, owed):
             assembler.clear()
             self._waiting[device] = assembler

@@ -295,3 +295,29 @@ def test_a_part_costs_the_same_whether_ten_or_ten_thousand_wait(monkeypatch):
     before = looks
     feed(coordinator, *(parts_of("d0000")[i] for i in range(1, 15)))
     assert looks - before <= 2 * 14
+
+
+def test_who_comes_with_a_longer_update_has_to_find_room_for_it(monkeypatch):
+    """Or small first parts would let anything in."""
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)  # one update, or many small ones
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    small = [update_parts(device, bytes(600), part_bytes=PART) for device in devices[:4]]
+    asked = requests(feed(coordinator, *(parts[0] for parts in small)))
+    assert list(asked) == devices[:4]
+    for device in devices[:4]:
+        feed(coordinator, parts_of(device)[0])
+        assert intake._reserved <= 5000
+    assert (list(intake._arrivals), list(intake._waiting)) == (devices[:1], devices[1:4])
+    serve(coordinator, feed(coordinator, *parts_of(devices[0])), 1.0)
+    assert coordinator.tally.reports == 4
+    assert (intake._reserved, intake.buffered, intake._owed) == (0, 0, 0)
+
+
+def test_a_part_that_belongs_nowhere_does_not_cost_a_device_what_has_come():
+    _, coordinator = many(600)
+    feed(coordinator, *parts_of("d0000")[:8])
+    foreign = update_parts("d0000", bytes(600), part_bytes=PART, federation=1)
+    feed(coordinator, foreign[0])
+    assert coordinator.dropped["d0000"] == 1
+    assert word_to(feed(coordinator, *parts_of("d0000")[8:]), "d0000").outcome == "counted"

@@ -3,16 +3,18 @@
 A device sends its first parts unasked, the others when it is asked. Who can't be admitted yet waits for its turn; what
 had come of its update is dropped and asked for again, so memory stays within a budget whoever sends how much.
 
-So that the MQTT broker's queue does not overflow either, at most a window of parts is owed at any time. It grows with
-every part that comes and is halved when some are lost (additive increase, multiplicative decrease: Chiu and Jain 1989,
-"Analysis of the Increase and Decrease Algorithms for Congestion Avoidance").
+So that the MQTT broker's queue does not overflow either, at most a window of the round's parts is owed at any time: who
+is next, for its first parts or for more, for the first time or again, is asked when they fit. One may always be asked.
+The window grows with every part that comes and is halved when some are lost (additive increase, multiplicative
+decrease: Chiu and Jain 1989, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance").
 
 One assembler a device; its bounds come from the plan, the codec and the round's mode. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .codecs import Codec
@@ -52,9 +54,10 @@ class RoundIntake:
         self._federation, self._round, self._version = federation_hash, round, version
         self._unasked = unasked
         self._arrivals: dict[str, Arrival] = {}
-        self._waiting: dict[str, Assembler] = {}  # their first parts, without the bytes
-        self._quiet_at: dict[str, float] = {}  # the soonest first
-        self._to_ask: dict[str, None] = {}
+        # By whose turn it is; the first is found at once, where a dict would walk over all who were before it.
+        self._waiting: OrderedDict[str, Assembler] = OrderedDict()  # their first parts, without the bytes
+        self._to_ask: OrderedDict[str, None] = OrderedDict()  # under way, nothing owed
+        self._quiet_at: OrderedDict[str, float] = OrderedDict()  # all others that are under way
         self._reserved = 0  # bytes of all that are under way, once they are whole
         self._owed = 0
         self._window = float(WINDOW)
@@ -81,12 +84,13 @@ class RoundIntake:
                 f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
             )
         arrival = self._arrivals.get(device)
+        if arrival and arrival.assembler.total != envelope.total:
+            arrival = None  # another update, which has to find room for itself
         assembler = arrival.assembler if arrival else self._assembler()
-        before = assembler.total, assembler.buffered
+        before = assembler.buffered
         whole = assembler.add(envelope)
         if arrival:
-            self._reserved += assembler.total - before[0]
-            self.buffered += assembler.buffered - before[1]
+            self.buffered += assembler.buffered - before
         if whole:
             self.forget(device)
             return assembler.blob()
@@ -103,21 +107,26 @@ class RoundIntake:
         )  # fmt: skip
 
     def _begin(self, device: str, assembler: Assembler, owed: int) -> Arrival | None:
-        """Admit an update, or let it wait; one may always be under way."""
+        """Admit an update in place of its device's last one, or let it wait; one may always be under way."""
         if device in self._waiting:
             return None
-        if self._waiting or not self._has_room(assembler):
+        self.forget(device)
+        if self._waiting or not self._has_room(assembler, owed):
             assembler.clear()
             self._waiting[device] = assembler
             self.deferred += 1
             return None
         return self._admit(device, assembler, owed)
 
-    def _has_room(self, assembler: Assembler) -> bool:
+    def _has_room(self, assembler: Assembler, owed: int = 0) -> bool:
+        """Whether an update may be under way too, whose device sends `owed` parts unasked."""
         if not self._arrivals:
             return True
         fits = self._reserved + assembler.total <= BUDGET_BYTES
-        return fits and self._owed + min(assembler.parts, REQUEST) <= self._window
+        return fits and self._may_owe(max(owed, min(assembler.parts, REQUEST)))
+
+    def _may_owe(self, parts: int) -> bool:
+        return self._owed == 0 or self._owed + parts <= self._window
 
     def _admit(self, device: str, assembler: Assembler, owed: int) -> Arrival:
         arrival = self._arrivals[device] = Arrival(assembler, owed)
@@ -131,8 +140,10 @@ class RoundIntake:
         self._owe(arrival, max(0, arrival.owed - 1))
         self._window += GROWTH
         arrival.in_vain = 0
-        self._expect(device, now)
-        if arrival.owed == 0:
+        if arrival.owed:
+            self._expect(device, now)
+        else:
+            self._quiet_at.pop(device, None)
             self._to_ask[device] = None
 
     def _owe(self, arrival: Arrival, parts: int) -> None:
@@ -140,8 +151,8 @@ class RoundIntake:
         arrival.owed = parts
 
     def _expect(self, device: str, now: float) -> None:
-        self._quiet_at.pop(device, None)  # to the end: the order is that of time
         self._quiet_at[device] = now + QUIET_S
+        self._quiet_at.move_to_end(device)
 
     def forget(self, device: str) -> None:
         """Drop what has come from `device`."""
@@ -165,35 +176,41 @@ class RoundIntake:
         Who is not present is not asked (requests would pile up in its session), and does not wait for a place.
         """
         self._quiet(now)
-        while self._waiting:
-            device, assembler = next(iter(self._waiting.items()))
-            if is_present(device) and not self._has_room(assembler):
-                break
-            del self._waiting[device]
+        return [(device, self._request(device, now)) for device in self._turns(now, is_present)]
+
+    def _turns(self, now: float, is_present: Callable[[str], bool]) -> Iterator[str]:
+        """Who is to be asked, one by one, while there is room: those who have begun before those who wait."""
+        while self._to_ask and self._may_owe(self._wanted(next(iter(self._to_ask)))):
+            device, _ = self._to_ask.popitem(last=False)
+            if is_present(device):
+                yield device
+            else:
+                self._expect(device, now)
+        while self._waiting and not self._to_ask and self._has_room(next(iter(self._waiting.values()))):
+            device, assembler = self._waiting.popitem(last=False)
             if is_present(device):
                 self._admit(device, assembler, 0)
-                self._to_ask[device] = None
-        asked, self._to_ask = [d for d in self._to_ask if is_present(d)], {}
-        return [(device, self._request(device, now)) for device in asked]
+                yield device
 
     def _quiet(self, now: float) -> None:
         """Those whose parts have stopped coming: to be asked again, or to make way for those who wait."""
-        quiet = []
-        for device, at in self._quiet_at.items():
-            if at > now:
-                break
-            quiet.append(device)
-        if quiet:
-            self._window = max(float(WINDOW), self._window / 2)
-        for device in quiet:
+        lost = 0
+        while self._quiet_at and next(iter(self._quiet_at.values())) <= now:
+            device, _ = self._quiet_at.popitem(last=False)
             arrival = self._arrivals[device]
-            arrival.in_vain += 1
+            lost += arrival.owed
             self._owe(arrival, 0)
+            arrival.in_vain += 1
             if self._waiting and arrival.in_vain > PATIENCE:
                 self.forget(device)
-                continue
-            self._expect(device, now)
-            self._to_ask[device] = None
+            else:
+                self._to_ask[device] = None
+        if lost:
+            self._window = max(float(WINDOW), self._window / 2)
+
+    def _wanted(self, device: str) -> int:
+        """How many parts the device is to be asked for next."""
+        return min(self._arrivals[device].assembler.lacks, REQUEST)
 
     def _request(self, device: str, now: float) -> list[int]:
         arrival = self._arrivals[device]

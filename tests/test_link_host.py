@@ -8,8 +8,8 @@ import pytest
 
 from edgefl.errors import TransportError
 from edgefl.protocol.machine import Publish
-from edgefl.transports.link_host import LinkHost
-from edgefl.transports.mqtt import Down, Up
+from edgefl.transports.link_host import BEHIND_BYTES, LinkHost
+from edgefl.transports.mqtt import Down, Message, Up
 
 UP = Up(session_present=False, max_packet_bytes=None, receive_maximum=10, protocol="5")
 
@@ -52,3 +52,17 @@ def test_on_line_every_message_that_is_not_taken_is_told(host: LinkHost, caplog:
     host._handle([Publish("a", b""), Publish("b", b"")])
     host._answer()
     assert [record.message for record in caplog.records] == ["not taken: a", "not taken: b"]
+
+
+@pytest.mark.parametrize(("topic", "payload"), [("t", b""), ("t" * 60_000, b""), ("t", bytes(60_000))])
+def test_i13_what_waits_for_the_host_is_bounded_however_short_its_messages_are(topic: str, payload: bytes) -> None:
+    """Thousands of empty messages are no bytes of payload, and megabytes of memory."""
+    host = LinkHost(logging.getLogger("edgefl.test"))
+    host.machine = Echo()
+    while not host.is_behind():
+        host.on_link_event(Message(topic, payload, False, (1, 1)))
+        assert host._events.qsize() * (len(topic) + len(payload) + 300) < 2 * BEHIND_BYTES
+    while host._events.qsize():
+        host._handle(host._events.get())
+    assert not host.is_behind()
+    assert host._bytes_in == host._bytes_done

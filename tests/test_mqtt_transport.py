@@ -19,7 +19,8 @@ from edgefl.transports.backoff import Backoff, Outage, Reading, Versions
 from edgefl.transports.connection import MAX_IN_FLIGHT
 from edgefl.transports.embedded import MAX_PACKET_BYTES, EmbeddedBroker
 from edgefl.transports.endpoint import Endpoint
-from edgefl.transports.mqtt import Down, Message, Published, Refused, TlsConfig, Up
+from edgefl.transports.mqtt import Down, Message, MqttLink, Published, Refused, TlsConfig, Up
+from edgefl.transports.tap import LARGEST_PACKET
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -179,6 +180,37 @@ def test_oversize_is_refused_before_sending(shared_mosquitto, link):
     with pytest.raises(TransportError, match="lower the part size"):
         device.publish("big", bytes(limit))
     assert device.said("big", bytes(limit - len("big") - mqtt.PUBLISH_OVERHEAD)).ok, "the largest that fits"
+
+
+LAVISH = "allow_anonymous true\nmax_packet_size 4194304\n"
+
+
+def test_i15_in_mqtt_5_a_packet_above_our_limit_is_not_sent_to_us(link):
+    with Mosquitto(LAVISH) as broker:
+        reader, sender = link(broker.url, "reader", protocol="5"), link(broker.url, "sender", protocol="5")
+        reader.up(), sender.up()
+        reader.subscribe(["long"])
+        largest = bytes(LARGEST_PACKET - len("long") - 9)  # fixed header 4, topic length 2, packet id 2, properties 1
+        for excess in (1000, 2, 1, 0):  # mosquitto 2.0.11 does not count the first byte
+            assert sender.said("long", largest + bytes(excess), retain=True).ok
+        heard = [message.payload for message in reader.inbox.quiet(Message) if message.topic == "long"]
+        assert heard in ([largest], [largest + bytes(1), largest])
+        assert reader.inbox.quiet(Down) == []
+
+
+def test_i15_in_mqtt_3_1_1_a_packet_above_our_limit_ends_the_connection(link, caplog):
+    with Mosquitto(LAVISH) as broker:
+        reader = link(broker.url, "reader", protocol="3.1.1", session_expiry_s=0)
+        sender = link(broker.url, "sender", protocol="5")
+        reader.up(), sender.up()
+        assert sender.said("long", bytes(LARGEST_PACKET), retain=True).ok
+        for again in ("", ", 2 times in a row"):
+            MqttLink.subscribe(reader, ["long"])
+            assert reader.inbox.wait(Down).reason.endswith(f"where it is not sent{again}")
+            reader.inbox.wait(Up)
+        reader.subscribe(["after"])
+        assert sender.said("after", b"word").ok
+        assert reader.heard("after").payload == b"word"
 
 
 def test_embedded_takes_packets_up_to_its_limit(embedded, link):

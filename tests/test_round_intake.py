@@ -175,3 +175,149 @@ def test_a_part_of_another_attempt_starts_the_update_over():
     assert requests(out) == {"d0000": list(range(1, 16))}
     assert word_to(feed(coordinator, *other[1:], now=6.0), "d0000").outcome == "counted"
     assert coordinator.tally.intake._reserved == 0
+
+
+def owed_and_window(coordinator):
+    intake = coordinator.tally.intake
+    return intake._owed, intake._window
+
+
+def test_those_who_waited_are_let_in_as_the_window_has_room(monkeypatch):
+    """One whose parts come opens the window for one more, not for all."""
+    monkeypatch.setattr(round_intake, "WINDOW", 50)
+    devices, coordinator = many(600)
+    devices = devices[:60]
+    asked = requests(feed(coordinator, *(parts_of(device)[0] for device in devices)))
+    order = list(asked)
+    assert 1 < len(order) < 5
+    while asked:
+        device = next(iter(asked))
+        for part in asked.pop(device):
+            more = requests(feed(coordinator, parts_of(device)[part], now=1.0))
+            assert len(more) < 3
+            order += more
+            asked |= more
+            owed, window = owed_and_window(coordinator)
+            assert owed <= window
+    assert order == devices
+
+
+def test_a_device_that_is_asked_in_pieces_waits_for_room_between_them(monkeypatch):
+    monkeypatch.setattr(round_intake, "WINDOW", 20)
+    monkeypatch.setattr(round_intake, "REQUEST", 6)
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    asked = requests(feed(coordinator, *(parts_of(device)[0] for device in devices[:3])))
+    assert list(asked) == devices[:3]
+    for device in devices[:3]:
+        feed(coordinator, *(parts_of(device)[i] for i in asked[device][:5]))
+    intake._window = 14.0  # as after a loss
+    ends = [requests(feed(coordinator, parts_of(d)[asked[d][5]])) for d in devices[:3]]
+    assert [len(end) for end in ends] == [1, 1, 0]
+    assert list(intake._to_ask) == devices[2:3]
+    out = feed(coordinator, *(parts_of(devices[0])[i] for i in range(7, 13)))
+    assert requests(out)[devices[2]] == [7, 8, 9, 10, 11, 12]
+
+
+def test_quiet_devices_are_asked_again_within_the_window(monkeypatch):
+    """A link that failed for all of them: what they owe is not asked for at once."""
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    intake._window = 9600.0
+    assert len(requests(feed(coordinator, *(parts_of(device)[0] for device in devices)))) == 600
+    now, again = 5.0, {}
+    asked = requests(feed(coordinator, Tick(), now=now))
+    assert intake._window == pytest.approx(4830)
+    assert 0 < sum(map(len, asked.values())) <= intake._window
+    for _ in range(10):
+        again |= asked
+        owed, window = owed_and_window(coordinator)
+        assert owed <= window
+        assert coordinator.wake_at == now + 5.0
+        now = coordinator.wake_at
+        asked = requests(feed(coordinator, Tick(), now=now))
+    assert list(again) == devices, "each has its turn, whoever stays silent"
+
+
+def test_one_may_always_be_asked(monkeypatch):
+    monkeypatch.setattr(round_intake, "WINDOW", 3)
+    monkeypatch.setattr(round_intake, "GROWTH", 0.0)
+    devices, coordinator = many(600)
+    out = feed(coordinator, *(parts_of(device)[0] for device in devices[:60]), now=1.0)
+    assert requests(out) == {"d0000": list(range(1, 16))}
+    serve(coordinator, out, 2.0)
+    assert coordinator.tally.reports == 60
+
+
+def test_who_waits_to_be_asked_is_not_taken_for_quiet(monkeypatch):
+    monkeypatch.setattr(round_intake, "WINDOW", 20)
+    monkeypatch.setattr(round_intake, "REQUEST", 6)
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    feed(coordinator, *(parts_of(device)[0] for device in devices[:3]))
+    intake._window = 6.0
+    feed(coordinator, *(parts_of(devices[2])[i] for i in range(1, 7)))
+    assert list(intake._to_ask) == [devices[2]]
+    for part, now in ((1, 4.0), (2, 8.0), (3, 12.0)):
+        feed(coordinator, Tick(), parts_of(devices[0])[part], parts_of(devices[1])[part], now=now)
+    assert list(intake._to_ask) == [devices[2]]
+    assert (intake._arrivals[devices[2]].in_vain, coordinator.wake_at) == (0, 17.0)
+
+
+def test_a_device_that_went_away_while_it_waited_to_be_asked_is_asked_when_it_is_back(monkeypatch):
+    monkeypatch.setattr(round_intake, "REQUEST", 6)
+    coordinator = open_round("a", "b", deadline_s=1000.0)
+    intake = coordinator.tally.intake
+    intake._unasked = 1
+    feed(coordinator, parts_of("a")[0])
+    feed(coordinator, status("a", "lost", boot=2))
+    assert requests(feed(coordinator, *parts_of("a")[1:7])) == {}
+    assert coordinator.wake_at == 5.0
+    assert requests(feed(coordinator, Tick(), now=5.0)) == {}
+    feed(coordinator, status("a", boot=3), now=6.0)
+    assert intake._window > round_intake.WINDOW, "nobody lost a part"
+    assert coordinator.wake_at == 10.0
+    assert requests(feed(coordinator, Tick(), now=10.0)) == {"a": [7, 8, 9, 10, 11, 12]}
+
+
+def test_a_part_costs_the_same_whether_ten_or_ten_thousand_wait(monkeypatch):
+    """`ask` runs after every part: it looks at those whose turn it is, and at the first of the others."""
+    looks = 0
+
+    def is_present(device):
+        nonlocal looks
+        looks += 1
+        return True
+
+    devices, coordinator = many(600)
+    monkeypatch.setattr(coordinator.presence, "is_present", is_present)
+    feed(coordinator, *(parts_of(device)[0] for device in devices))
+    before = looks
+    feed(coordinator, *(parts_of("d0000")[i] for i in range(1, 15)))
+    assert looks - before <= 2 * 14
+
+
+def test_who_comes_with_a_longer_update_has_to_find_room_for_it(monkeypatch):
+    """Or small first parts would let anything in."""
+    monkeypatch.setattr(round_intake, "BUDGET_BYTES", 5000)  # one update, or many small ones
+    devices, coordinator = many(600)
+    intake = coordinator.tally.intake
+    small = [update_parts(device, bytes(600), part_bytes=PART) for device in devices[:4]]
+    asked = requests(feed(coordinator, *(parts[0] for parts in small)))
+    assert list(asked) == devices[:4]
+    for device in devices[:4]:
+        feed(coordinator, parts_of(device)[0])
+        assert intake._reserved <= 5000
+    assert (list(intake._arrivals), list(intake._waiting)) == (devices[:1], devices[1:4])
+    serve(coordinator, feed(coordinator, *parts_of(devices[0])), 1.0)
+    assert coordinator.tally.reports == 4
+    assert (intake._reserved, intake.buffered, intake._owed) == (0, 0, 0)
+
+
+def test_a_part_that_belongs_nowhere_does_not_cost_a_device_what_has_come():
+    _, coordinator = many(600)
+    feed(coordinator, *parts_of("d0000")[:8])
+    foreign = update_parts("d0000", bytes(600), part_bytes=PART, federation=1)
+    feed(coordinator, foreign[0])
+    assert coordinator.dropped["d0000"] == 1
+    assert word_to(feed(coordinator, *parts_of("d0000")[8:]), "d0000").outcome == "counted"

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefl.transports.tap import FIRST_BUFFER, LARGEST_BUFFER, Tap, varint
+from edgefl.protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
+from edgefl.protocol.messages import RETAINED_LIMIT
+from edgefl.protocol.parts import TOPIC_BYTES
+from edgefl.transports.tap import CALM, FIRST_BUFFER, LARGEST_BUFFER, LARGEST_PACKET, Tap, varint
 
 PUBACK = b"\x40\x02\x00\x07"
 PINGRESP = b"\xd0\x00"
@@ -100,7 +103,7 @@ def test_mqtt_3_1_1_has_no_properties():
     assert heard == [("t", b"\x00\x01", False, 9)]
 
 
-@pytest.mark.parametrize("size", [FIRST_BUFFER - 8, FIRST_BUFFER, LARGEST_BUFFER * 3])
+@pytest.mark.parametrize("size", [FIRST_BUFFER - 8, FIRST_BUFFER, LARGEST_BUFFER * 2, LARGEST_PACKET - 256])
 def test_packets_of_any_length_and_what_follows_them(size):
     payload = bytes(range(256)) * (size // 256)
     tap, wire, heard = tapped(publish("t", payload, 1) + publish("u", b"after", 2))
@@ -109,13 +112,63 @@ def test_packets_of_any_length_and_what_follows_them(size):
 
 
 def test_i13_the_buffer_grows_only_for_what_has_come():
-    tap, wire, _ = tapped(b"\x32" + varlen(200_000_000) + b"\x00\x01t")
+    tap, wire, _ = tapped(b"\x32" + varlen(1_000_000) + b"\x00\x01t")
     read_all(tap, wire)
     assert len(tap._buffer) == FIRST_BUFFER
     wire.chunks = [publish("t", bytes(100_000), n) for n in range(1, 100)]
     tap, wire, heard = tapped(*wire.chunks)
     read_all(tap, wire)
     assert len(heard) == 99 and len(tap._buffer) <= LARGEST_BUFFER
+
+
+@pytest.mark.parametrize("v5", [True, False])
+@pytest.mark.parametrize("kind", [0x32, 0x36, 0xD0])
+def test_i17_a_packet_above_the_limit_ends_the_connection_before_it_comes(kind, v5):
+    tap, _, heard = tapped(publish(properties=b"" if v5 else None) + bytes([kind]) + varlen(LARGEST_PACKET + 1), v5=v5)
+    with pytest.raises(ConnectionError, match=f"packet of {LARGEST_PACKET + 1} bytes, at most {LARGEST_PACKET}"):
+        tap.fill()
+    assert (len(heard), len(tap._buffer)) == (1, FIRST_BUFFER)
+    tap, _, _ = tapped(bytes([kind]) + varlen(LARGEST_PACKET), v5=v5)
+    tap.fill()
+
+
+def test_all_that_the_protocol_sends_fits_in_a_packet():
+    part = HEADER_BYTES + MAX_PART_BYTES
+    assert max(part, RETAINED_LIMIT) + TOPIC_BYTES <= LARGEST_PACKET
+
+
+def test_i13_a_buffer_that_has_grown_is_let_go_when_it_is_calm():
+    tap, wire, heard = tapped(publish(payload=bytes(1_000_000)))
+    read_all(tap, wire)
+    assert len(tap._buffer) > 1_000_000
+    for n in range(CALM):
+        assert len(tap._buffer) > FIRST_BUFFER
+        wire.chunks = [publish(packet_id=n + 1)]
+        tap.fill()
+    assert len(tap._buffer) == FIRST_BUFFER
+    wire.chunks = [STREAM]
+    assert read_all(tap, wire) == PASSED_ON
+    assert heard[1 + CALM :] == HEARD
+
+
+def test_under_load_the_buffer_stays():
+    """Small reads come between the large ones."""
+    tap, wire, heard = tapped()
+    large, small, sizes = publish(payload=bytes(60_000)), publish(), set()
+    for _ in range(20):
+        wire.chunks = [large[:40_000], large[40_000:], *[small] * (CALM - 1)]
+        read_all(tap, wire)
+        sizes.add(len(tap._buffer))
+    assert (len(heard), len(sizes)) == (20 * CALM, 1)
+
+
+def test_a_buffer_is_not_let_go_with_half_a_packet_in_it():
+    tap, wire, heard = tapped()
+    packet = publish(payload=bytes(range(256)) * 400)
+    pieces = [packet[at : at + 1000] for at in range(0, len(packet), 1000)]
+    wire.chunks = [packet, *pieces]
+    read_all(tap, wire)
+    assert [message[1] for message in heard] == [bytes(range(256)) * 400] * 2
 
 
 MALFORMED = {

@@ -26,7 +26,7 @@ _HEAD = struct.Struct("<4sBBBBIIIHHII8sI")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEAD.size + _CRC.size
 MAX_PARTS = 65535
-MIN_PART_BYTES = 256
+MIN_PART_BYTES, MAX_PART_BYTES = 256, 2**20
 
 
 class Kind(IntEnum):

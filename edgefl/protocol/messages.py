@@ -23,6 +23,7 @@ from .. import codecs
 from ..codecs.base import Codec
 from ..errors import ModelError, ProtocolError
 from ..plan import Plan
+from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
@@ -72,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train: TrainConfig
     codec: Annotated[str, Meta(max_length=32)] = "raw32"
     codec_options: dict[str, int | float | str] = {}
-    part_bytes: Annotated[int, Meta(ge=256, le=2**20)] = 64 * 1024 - 48
+    part_bytes: Annotated[int, Meta(ge=MIN_PART_BYTES, le=MAX_PART_BYTES)] = 64 * 1024 - 48
     error_feedback: bool = False
 
     downlink: Annotated[str, Meta(max_length=32)] = "raw32"

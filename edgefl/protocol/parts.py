@@ -95,6 +95,11 @@ class Assembler:
         assert self._first is not None
         return self._first.codec
 
+    @property
+    def lacks(self) -> int:
+        """How many parts have not come yet."""
+        return self.parts - len(self._data)
+
     def missing(self) -> list[int]:
         """Parts that have not come yet; empty before the first one (their number is not known)."""
         return [] if self._first is None else [i for i in range(self._first.parts) if i not in self._data]

@@ -27,7 +27,7 @@ from paho.mqtt.properties import Properties
 
 from .endpoint import Endpoint
 from .events import LinkEvent, Message, Published, Refused, Up
-from .tap import TappedClient
+from .tap import LARGEST_PACKET, TappedClient
 
 CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
 MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
@@ -35,6 +35,7 @@ FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
 
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
 TAKEN_OVER = 0x8E
+LOST = "connection lost"  # without a word
 CLOSE_S = 1.0
 
 
@@ -103,6 +104,7 @@ class Connection:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = settings.receive_maximum
+            properties.MaximumPacketSize = LARGEST_PACKET  # the broker keeps what is larger to itself
             options = {"clean_start": settings.session_expiry_s == 0, "properties": properties}
         self._client.connect(settings.endpoint.host, settings.endpoint.port, settings.keepalive, **options)
         self.opened = True
@@ -128,7 +130,7 @@ class Connection:
                 client.loop_write()
             client.loop_misc()
         if client.socket() is None and self.end is None:
-            self.end = End("connection lost")
+            self.end = End(LOST)
 
     def _read(self) -> None:
         """Take what has come: messages here, the rest through paho."""
@@ -217,7 +219,7 @@ class Connection:
         elif "timeout" in str(code):
             self.end = End(f"no answer within {self._settings.keepalive} s")
         else:
-            self.end = End("connection lost" if self.up else "closed before it answered")
+            self.end = End(LOST if self.up else "closed before it answered")
 
     def _on_message(self, topic: str, payload: bytes, retain: bool, packet_id: int) -> None:
         handle = (self._number, packet_id)

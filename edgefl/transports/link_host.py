@@ -33,6 +33,7 @@ from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 
 WINDOW = 200
 BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
+MESSAGE_BYTES = 500  # of memory for each, beside its topic and payload
 BATCH = 8  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
@@ -54,7 +55,7 @@ class LinkHost:
         self._dropping = False  # the log has a line that what is published off-line is dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
         self._taken: list[tuple[int, int]] = []  # handles of messages to be acknowledged
-        self._bytes_in = 0  # of messages; written by the link's thread alone
+        self._bytes_in = 0  # the weight of messages; written by the link's thread alone
         self._bytes_done = 0  # of these; written by the host's thread alone
 
     # Any thread
@@ -72,7 +73,7 @@ class LinkHost:
             self.boot += 1
             self.next_will()
         if isinstance(event, Message):
-            self._bytes_in += len(event.payload)
+            self._bytes_in += _weight(event)
         self.post(event)
 
     def is_behind(self) -> bool:
@@ -128,7 +129,7 @@ class LinkHost:
             case Message():
                 self.feed(Received(event.topic, event.payload))
                 self._taken.append(event.handle)
-                self._bytes_done += len(event.payload)
+                self._bytes_done += _weight(event)
             case (Up() as up, int() as boot):
                 self._online, self._dropping = True, False
                 self.feed(Connected(boot, up.max_packet_bytes))
@@ -195,3 +196,8 @@ class LinkHost:
         if self._online or not self._dropping:
             self.log.warning("%s", error)
         self._dropping = not self._online
+
+
+def _weight(message: Message) -> int:
+    """Bytes of memory, about, that a message takes while it waits."""
+    return len(message.topic) + len(message.payload) + MESSAGE_BYTES

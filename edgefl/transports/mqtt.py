@@ -30,6 +30,7 @@ from .connection import (
     BAD_CLIENT_ID,
     BAD_CREDENTIALS,
     CLOSE_S,
+    LOST,
     NOT_AUTHORIZED,
     TAKEN_OVER,
     UNSUPPORTED_VERSION,
@@ -268,8 +269,8 @@ class MqttLink:
             self._short_lives = 0
             return end.reason
         self._short_lives += 1
-        again = f", {self._short_lives} times in a row: does another client have its id?"
-        return end.reason + (again if self._short_lives > 1 else "")
+        guess = ": does another client have its id?" if end.reason == LOST else ""
+        return end.reason + (f", {self._short_lives} times in a row{guess}" if self._short_lives > 1 else "")
 
     def _refused(self, end: End) -> str:
         user = f"user {self._settings.endpoint.user!r}" if self._settings.endpoint.user else "no user name"

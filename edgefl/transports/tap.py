@@ -18,8 +18,13 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from ..protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
+from ..protocol.parts import TOPIC_BYTES
+
 PUBLISH = 3
+LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part; nothing else of ours is so long
 FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # it grows while reads fill it; beyond, only for a larger packet
+CALM = 16  # reads in a row that the first buffer would do for: then a larger one is let go
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -32,6 +37,7 @@ class Tap:
         self._on_message = on_message
         self._buffer = bytearray(FIRST_BUFFER)
         self._end = 0  # of what has been read
+        self._calm = 0  # so many reads in a row needed no larger buffer than the first
         self._passed_on = bytearray()
         self._lost: OSError | None = None
         self._closed = False
@@ -101,7 +107,7 @@ class Tap:
         self.stuck = bool(self._acks)
 
     def fill(self) -> None:
-        """Read once, and hand over what is whole."""
+        """Read once, and hand over what is whole. ConnectionError or ValueError if it is not MQTT, or too long."""
         try:
             with memoryview(self._buffer) as view, view[self._end :] as room:
                 size = self._socket.recv_into(room)
@@ -112,26 +118,43 @@ class Tap:
             return
         self._closed = size == 0
         self._end += size
-        full = self._end == len(self._buffer)
+        read = self._end
         with memoryview(self._buffer) as view:
-            done = self._take(view[: self._end])
-        self._buffer[: self._end - done] = self._buffer[done : self._end]
+            done = self._take(view[:read])
+        self._buffer[: read - done] = self._buffer[done:read]
         self._end -= done
-        if self._end == len(self._buffer) or (full and len(self._buffer) < LARGEST_BUFFER):
-            self._buffer += bytes(len(self._buffer))
+        self._resize(read)
+
+    def _resize(self, read: int) -> None:
+        """Fit the buffer to how much there was in it after a read."""
+        size = len(self._buffer)
+        self._calm = self._calm + 1 if read <= FIRST_BUFFER < size else 0
+        if self._end == size or (read == size < LARGEST_BUFFER):
+            self._buffer += bytes(size)
+        elif self._calm == CALM:
+            del self._buffer[FIRST_BUFFER:]
 
     def _take(self, view: memoryview) -> int:
-        """Hand over the whole packets at the beginning of `view`; how many bytes they are."""
+        """Hand over the whole packets at the beginning of `view`; how many bytes they are.
+
+        ConnectionError as soon as one announces too many bytes: in MQTT 3.1.1 the broker can't be told beforehand.
+        """
         at = 0
         while at + 2 <= len(view):
             start, length = varint(view, at + 1)
-            if start + length > len(view) or start > len(view):
+            end = start + length
+            if length > LARGEST_PACKET:  # without its header: some brokers count no more
+                raise ConnectionError(
+                    f"the broker sends a packet of {length} bytes, at most {LARGEST_PACKET} are taken: clear what "
+                    "others have published on this federation's topics, or use MQTT 5, where it is not sent"
+                )
+            if end > len(view):
                 break
-            packet, at = (view[at], at, start, start + length), start + length
-            if packet[0] >> 4 == PUBLISH and packet[0] & 0x04 == 0:
-                self._message(packet[0], view[start:at])
+            if view[at] >> 4 == PUBLISH and view[at] & 0x04 == 0:
+                self._message(view[at], view[start:end])
             else:
-                self._passed_on += view[packet[1] : at]
+                self._passed_on += view[at:end]
+            at = end
         return at
 
     def _message(self, flags: int, body: memoryview) -> None:

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
+from machines import HASH, PARAMS, TOPICS, P, make_manifest
 
 import edgefl
 from edgefl import _core, zoo
-from edgefl.device_events import CancelTraining, StartTraining
 from edgefl.downlink import Downlink
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.model_fetch import ModelFetch, check_frames
 from edgefl.params import digest_of, params_sha256, to_bfloat16
-from edgefl.protocol.machine import Connected, Note, Publish, Subscribe
+from edgefl.protocol.machine import Subscribe
 from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
 from edgefl.protocol.topics import Topics
 from edgefl.retained_model import RetainedModel
@@ -269,56 +268,6 @@ def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):
 def test_misspelt_downlinks_are_refused():
     with pytest.raises(UsageError, match="did you mean 'ecq'"):
         make_manifest(downlink="ecg").make_downlink()
-
-
-# Through the machines
-
-
-def coordinator_and_session(**manifest):
-    manifest = make_manifest(part_bytes=2048, **manifest)
-    return make_coordinator(manifest=manifest, min_reports=1), make_session()
-
-
-def test_a_session_trains_from_what_the_coordinator_shows():
-    coordinator, session = coordinator_and_session(**ECQ)
-    retained = {}
-    feed(session, Connected())
-
-    def publish(actions):
-        out = []
-        for p in of(actions, Publish):
-            if p.retain:
-                retained[p.topic] = p
-            if p.topic in (TOPICS.manifest, TOPICS.round):
-                out += feed(session, received(p.topic, p.payload))
-        parts = [received(p.topic, p.payload) for p in retained.values() if p.payload]
-        return serve(session, out, parts)
-
-    publish(feed(coordinator, Connected()))
-    for version in range(4):
-        if version:
-            coordinator.params = coordinator.params + walk(version)
-            coordinator.version = version
-            publish(coordinator.announcer.advance(coordinator.params, version)[0])
-            coordinator.round += 1
-        out = publish([coordinator._publish_round()])
-        (start,) = of(out, StartTraining)
-        assert start.job.params == coordinator.announcer.downlink.shown.tobytes()
-        assert start.job.params != coordinator.params.tobytes()
-
-
-def test_a_restarted_aggregator_has_other_frames_and_the_fetch_starts_again():
-    manifest = make_manifest(**ECQ)
-    session = make_session()
-    feed(session, Connected(), received(TOPICS.manifest, manifest))
-    first, second = Downlink(manifest, PARAMS, 3), Downlink(manifest, PARAMS + 1, 3)
-    rounds = [Round(manifest.id, "open", 4, 1 + i, 3, d.sha256, d.frames, 60.0) for i, d in enumerate((first, second))]
-    feed(session, received(TOPICS.round, rounds[0]))
-    out = feed(session, received(TOPICS.round, rounds[1]))
-    parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, manifest, HASH).publish(second.steps)]
-    (start,) = of(serve(session, out, parts), StartTraining)
-    assert start.job.params == to_bfloat16(PARAMS + 1).tobytes()
-    assert not of(out, CancelTraining) and not [n for n in of(out, Note) if n.level == "warning"]
 
 
 def test_topics_of_deltas_lie_under_model():

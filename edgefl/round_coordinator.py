@@ -112,8 +112,8 @@ class RoundCoordinator:
             case Evaluated():
                 return self._commit(event, now)
             case Sent():
-                self.announcer.sweeper.on_sent(event.token, event.ok)
-                return []
+                sweep = self.announcer.sweeper.on_sent(event.token, event.ok)
+                return sweep if self.fence.held or self.phase == "done" else []  # else it may be another's by now
             case Stop():
                 return self.fence.release()
         raise TypeError(f"no such event: {event!r}")

@@ -5,7 +5,8 @@ is open, with less weight (strategies/base.py). It is checked as it would have b
 version, whether its device was asked, and whether it has counted already.
 
 An aggregator that starts again reads all of it from the records of the rounds that it committed, so a device counts
-once for each of its rounds across restarts too. What was folded into a round that was never committed is in no record.
+once for each of its rounds across restarts too. What was folded into a round that was never committed is in no record,
+but saved: it is recalled when the next one opens (reception.py).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class ClosedRounds:
             return
         counted = {} if abandoned else dict.fromkeys(tally.counted, tally.round)
         for device, round in tally.folded if abandoned else ():
-            self._rounds[round].counted.pop(device, None)
+            if round in self._rounds:
+                self._rounds[round].counted.pop(device, None)
         self._keep(tally.round, ClosedRound(tally.version, tally.intake, tally.cohort, counted))
         if tally.mode == "evaluate":  # what comes of it now is of no use
             self._rounds.pop(tally.round, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -84,10 +85,41 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """Action: make the round's record, and its params if it has any, durable before carrying out what follows."""
+    """Action: make the round's record, and its params if it has any, durable before carrying out what follows; with
+    them goes what was saved of the late updates `forget`, by device and round."""
 
     record: RoundRecord
     params: np.ndarray | None
+    forget: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LateUpdate:
+    """A device's whole update of `round`, header and all, that came after it. `version`: what it starts from."""
+
+    device: str
+    round: int
+    version: int
+    blob: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class SaveLate:
+    """Action: make a late update durable before sending what follows: its device forgets it with the receipt."""
+
+    update: LateUpdate
+
+
+@dataclass(frozen=True)
+class RecallLate:
+    """Action: answer with Recalled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """Event: the late updates that were saved and are in no model yet."""
+
+    updates: Iterable[LateUpdate]
 
 
 @dataclass(frozen=True)

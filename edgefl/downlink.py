@@ -1,16 +1,19 @@
 """Downlink: a model version as few bytes more than the versions that devices hold already.
 
-    keyframe   all params, lossless
+    keyframe   G_v, lossless
     delta      W_v - G_b through a codec: W are the aggregator's params, G_b what devices have decoded of version b
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
 What the codec takes is not lost: the next delta is measured from G, so it is error feedback at the aggregator. W stays
-exact; it is what is averaged into, evaluated and saved.
+exact; it is what is averaged into, evaluated and saved. Where deltas are lossy the first G is W in bfloat16: its
+keyframe is a third as long, and the first delta makes good what that took.
 
-Every `span`-th version is an *anchor*, and a delta starts at the last anchor before it. With a span of 1 all versions
-form one chain, which suits fleets that take part in every round; a device that is drawn now and then needs one delta
-for each span that it missed, and one more. The newest keyframe is renewed when the deltas since are as long as itself;
-deltas that no device would use any more are taken off the broker. Part of RoundCoordinator; no I/O.
+Versions that `span` divides are *anchors*, and so is the first; a delta starts at the last anchor before it. With a
+span of 1 all versions form one chain, which suits fleets that take part in every round; a device that is drawn now and
+then needs one delta for each span that it missed, and one more. The newest keyframe is renewed when the deltas since
+are as long as itself, and at the first anchor that `span` divides, so that an aggregator after this one knows where
+payloads may lie (retained_model.py). Deltas that no device would use any more are taken off the broker. Part of
+RoundCoordinator; no I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import CodecError
-from .params import DIGEST, params_sha256
+from .params import DIGEST, params_sha256, to_bfloat16
 from .protocol.messages import MAX_FRAMES, Frame, Manifest
 
 
@@ -46,16 +49,16 @@ class Downlink:
 
     def __init__(self, manifest: Manifest, params: np.ndarray, version: int) -> None:
         self._keyframe, self._delta = manifest.make_downlink()
-        self._span, self._first = manifest.span, version
+        self._span = manifest.span
         self._restart(params, version)
 
     def _restart(self, params: np.ndarray, version: int) -> None:
         """A keyframe that needs nothing before it."""
-        self.shown = params
-        self.sha256 = params_sha256(params)
-        keyframe = self._keyframe.encode(params)
+        self.shown = params if self._delta is None else to_bfloat16(params)
+        self.sha256 = params_sha256(self.shown)
+        keyframe = self._keyframe.encode(self.shown)
         self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
-        self._first, self._anchor = version, _Version(params, params)
+        self._anchor = _Version(params, self.shown)
         self._on_anchor = True
 
     @property
@@ -84,7 +87,8 @@ class Downlink:
         if codec is None:
             return None
         try:
-            payload = codec.encode(params - anchor.shown, codec.rms(params - anchor.exact))
+            target = params - anchor.shown
+            payload = codec.encode(target, codec.step_rms(params - anchor.exact, target))
         except CodecError:
             return None
         shown = anchor.shown + codec.decode(payload, len(params))
@@ -97,7 +101,7 @@ class Downlink:
         self.sha256 = params_sha256(self.shown)
         kept = self.steps if self._on_anchor else self.steps[:-1]
         self.steps = [*kept, Step(Frame(version, self.sha256[:DIGEST], 0, len(delta)), b"", delta)]
-        self._on_anchor = (version - self._first) % self._span == 0
+        self._on_anchor = version % self._span == 0
         if self._on_anchor:
             self._anchor = _Version(params, self.shown)
             self._renew_keyframe()
@@ -106,7 +110,8 @@ class Downlink:
     def _renew_keyframe(self) -> None:
         newest = max(index for index, step in enumerate(self.steps) if step.keyframe)
         since = sum(len(step.delta) for step in self.steps[newest + 1 :])
-        if since < len(self.steps[newest].keyframe) and len(self.steps) - newest <= MAX_FRAMES // 2:
+        astray = self.steps[newest].frame.version % self._span > 0
+        if not astray and since < len(self.steps[newest].keyframe) and len(self.steps) - newest <= MAX_FRAMES // 2:
             return
         last = self.steps[-1]
         keyframe = self._keyframe.encode(self.shown)

@@ -45,8 +45,10 @@ def _after_keyframe(frames: list[Frame]) -> list[Frame]:
 
 
 class ModelFetch:
-    """The fetch of one round's model. `params` is set, (P,) little-endian float32, when it is whole and proven;
-    `passed` has every version decoded on the way, by digest."""
+    """The fetch of one round's model. `params` is set, (P,) little-endian float32, when it is whole and proven.
+
+    Of what it decodes on the way it keeps no more than the next round can start from: each version is a whole model.
+    """
 
     def __init__(
         self, topics: Topics, manifest: Manifest, federation_hash: int, round: Round, held: Mapping[str, bytes],
@@ -54,7 +56,7 @@ class ModelFetch:
     ) -> None:  # fmt: skip
         self.round = round
         self.params: bytes | None = None
-        self.passed: dict[str, bytes] = {}
+        self._passed: dict[str, bytes] = {}
         self._topics = topics
         self._manifest = manifest
         self._hash = federation_hash
@@ -100,9 +102,13 @@ class ModelFetch:
     @property
     def kept(self) -> dict[str, bytes]:
         """Of what is held and decoded, what the next round's frames can start from: the newest, and its anchor."""
-        found = {**self._held, **self.passed}
-        last = self.round.frames[-1 if self._manifest.span == 1 else -2 :]
-        return {frame.digest: found[frame.digest] for frame in last if frame.digest in found}
+        found = {**self._held, **self._passed}
+        return {digest: found[digest] for digest in self._last if digest in found}
+
+    @property
+    def _last(self) -> list[str]:
+        """Their digests."""
+        return [frame.digest for frame in self.round.frames[-1 if self._manifest.span == 1 else -2 :]]
 
     def ask(self, now: float) -> list[object]:
         """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
@@ -126,7 +132,9 @@ class ModelFetch:
         decoded = self._decode()
         if decoded is None:
             return self._restart(now)
-        self._base = self.passed[self._frame.digest] = decoded
+        self._base = decoded
+        if self._frame.digest in self._last:
+            self._passed[self._frame.digest] = decoded
         if not self._ahead and hashlib.sha256(decoded).hexdigest() != self.round.model_sha256:
             return self._restart(now)
         self._next_blob()
@@ -153,6 +161,6 @@ class ModelFetch:
         """From a keyframe. If it was tried already, then when patience ends: the broker may be put right by then."""
         note = Note("warning", f"model {self._frame.version}: SHA-256 is not the round's; it is fetched again")
         tried = not self._held
-        self._held, self.passed = {}, {}
+        self._held, self._passed = {}, {}
         self._start(now)
         return [note] if tried else [note, *self.ask(now)]

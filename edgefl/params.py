@@ -27,3 +27,11 @@ def params_sha256(params: np.ndarray) -> str:
 def digest_of(blob: bytes) -> str:
     """The head of the SHA-256, hex, of params' bytes: what a frame says of them."""
     return hashlib.sha256(blob).hexdigest()[:DIGEST]
+
+
+def to_bfloat16(params: np.ndarray) -> np.ndarray:
+    """(P,) float32 with eight significant bits: the nearest such numbers, of two the even one, never infinity."""
+    bits = params.view(np.uint32)
+    nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)) & np.uint32(0xFFFF0000)
+    cut = bits & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(nearest.view(np.float32)), nearest, cut).view(np.float32)

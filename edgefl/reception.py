@@ -6,9 +6,13 @@ Part of RoundCoordinator, which says what is open and closes it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
 
 from .closed_rounds import ClosedRound, ClosedRounds
 from .codecs import Codec
+from .coordinator_events import LateUpdate, SaveLate
 from .errors import CodecError, ProtocolError
 from .presence import Presence
 from .protocol.envelope import Envelope
@@ -110,14 +114,32 @@ class Reception:
         return [_note(where, header), self._counted(where, 0)]
 
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
-        """A whole update that is late: it goes into the round that is open."""
+        """A whole update that is late: it goes into the round that is open, and its device forgets it."""
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
         own.counted[where.device] = tally.round
         tally.fold(where.device, where.round, header)
-        return [_note(where, header), self._counted(where, tally.round)]
+        saved = SaveLate(LateUpdate(where.device, where.round, own.version, blob))
+        return [_note(where, header), saved, self._counted(where, tally.round)]
+
+    def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[object]:
+        """Late updates of a round that was abandoned, or whose aggregator died: once more, into the open one. Their
+        bytes have come before."""
+        out: list[object] = []
+        for late in updates:
+            try:
+                header = self._add("train", late.device, late.blob, tally.version - late.version)
+            except (ProtocolError, CodecError) as error:
+                tally.spoilt.append((late.device, late.round))
+                out.append(Note("error", f"late update of {late.device}, round {late.round}, is lost: {error}"))
+                continue
+            if (own := self.closed.get(late.round)) is not None:
+                own.counted[late.device] = tally.round
+            tally.receive(late.device, 0)
+            tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
+        return out
 
     def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""

@@ -17,7 +17,7 @@ class RetainedModel:
 
     def __init__(self, topics: Topics, manifest: Manifest, federation_hash: int) -> None:
         self._topics = topics
-        self._part_bytes = manifest.part_bytes
+        self._part_bytes, self._span = manifest.part_bytes, manifest.span
         self._federation = federation_hash
         self._keyframe, self._delta = manifest.make_downlink()
 
@@ -30,14 +30,19 @@ class RetainedModel:
         return [Publish(topic, b"", retain=True) for topic, _, _ in self._parts(steps)]
 
     def clear_before(self, version: int, longest: int) -> list[Publish]:
-        """Take off the broker what may lie there of MAX_FRAMES versions before this one, and of deltas that lead to it:
-        payloads of `longest` bytes at most."""
-        before = range(max(0, version - MAX_FRAMES), version)
-        forms = [(self._topics.model, before)]
+        """Take off the broker what may lie there of versions before this one, and of deltas that lead to it: payloads
+        of `longest` bytes at most.
+
+        Frames lead back over MAX_FRAMES anchors (downlink.py). Between anchors lie only deltas of the newest versions,
+        and the keyframe of an aggregator's start, until its next anchor.
+        """
+        oldest = max(0, version - MAX_FRAMES * self._span)
+        anchors = set(range(-(-oldest // self._span) * self._span, version, self._span))
+        forms = [(self._topics.model, anchors.union(range(max(0, version - MAX_FRAMES - self._span + 1), version)))]
         if self._delta is not None:
-            forms.append((self._topics.delta, range(before.start, version + 1)))
+            forms.append((self._topics.delta, anchors.union(range(max(0, version - MAX_FRAMES), version + 1))))
         parts = range(-(-longest // self._part_bytes))
-        topics = [topic(v, part) for topic, versions in forms for v in versions for part in parts]
+        topics = [topic(v, part) for topic, versions in forms for v in sorted(versions) for part in parts]
         return [Publish(topic, b"", retain=True) for topic in topics]
 
     def _parts(self, steps: list[Step]) -> Iterator[tuple[str, Splitter, int]]:

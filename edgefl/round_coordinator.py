@@ -21,7 +21,7 @@ import numpy as np
 from . import cohort
 from .announcer import Announcer
 from .closed_rounds import ClosedRounds
-from .coordinator_events import Commit, Evaluate, Evaluated, Finished, RoundConfig
+from .coordinator_events import Commit, Evaluate, Evaluated, Finished, Recalled, RecallLate, RoundConfig
 from .errors import ProtocolError
 from .fence import Fence
 from .history import RoundRecord
@@ -111,6 +111,8 @@ class RoundCoordinator:
                 return self._tick(now)
             case Evaluated():
                 return self._commit(event, now)
+            case Recalled():
+                return self._recalled(event, now)
             case Sent():
                 sweep = self.announcer.sweeper.on_sent(event.token, event.ok)
                 return sweep if self.fence.held or self.phase == "done" else []  # else it may be another's by now
@@ -184,7 +186,13 @@ class RoundCoordinator:
         if mode == "train":
             self.strategy.start(self.params, self.round)
         note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
-        return [note, self._publish_round(), *self.fence.look_again()]
+        recall = [RecallLate()] if mode == "train" and self.config.window else []
+        return [note, self._publish_round(), *self.fence.look_again(), *recall]
+
+    def _recalled(self, event: Recalled, now: float) -> list[object]:
+        if self.phase != "open" or self.tally is None or self.tally.mode != "train":
+            return []
+        return [*self.reception.recall(self.tally, event.updates), *self._maybe_close(now)]
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
@@ -220,6 +228,7 @@ class RoundCoordinator:
         if params is not None and not np.isfinite(params).all():
             notes = [Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")]
             record, params = msgspec.structs.replace(record, state="abandoned", version=self.version), None
+            tally.spoilt += tally.folded  # or they would make the next one so
         elif record.state == "abandoned":
             found = f"{tally.reports} of {self.config.min_reports} reports"
             notes = [Note("warning", f"round {self.round} abandoned: {found}")]
@@ -241,7 +250,8 @@ class RoundCoordinator:
 
     def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[object]:
         """Commit, announce, and go on."""
-        out: list[object] = [Commit(record, params)]
+        assert self.tally is not None
+        out: list[object] = [Commit(record, params, self.tally.forget(committed=params is not None))]
         gone: list[object] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:

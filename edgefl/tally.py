@@ -63,7 +63,8 @@ class Tally:
 
     `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
     they count only where `any_round` does, in asynchronous rounds. Both tell the bytes that the device says to have
-    received. `pace` is how the round was announced: fields of Round.
+    received. `spoilt` has those that were saved and are of no use. `pace` is how the round was announced: fields of
+    Round.
     """
 
     round: int
@@ -79,6 +80,7 @@ class Tally:
     counted: dict[str, int] = field(default_factory=dict)
     folded: dict[tuple[str, int], int] = field(default_factory=dict)
     sums: Reported = field(default_factory=Reported)
+    spoilt: list[tuple[str, int]] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)
     bytes_up: int = 0
     arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
@@ -108,6 +110,10 @@ class Tally:
     def fold(self, device: str, round: int, header: UpdateHeader) -> None:
         self.folded[device, round] = header.bytes_down
         self.sums.add(header)
+
+    def forget(self, committed: bool) -> list[tuple[str, int]]:
+        """Late updates that need not be saved any longer, by device and round."""
+        return [*self.spoilt, *(self.folded if committed else ())]
 
     @property
     def reports(self) -> int:

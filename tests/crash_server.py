@@ -31,7 +31,7 @@ from edgefl import config, daemon
 from edgefl.device_events import Trained, TrainJob
 from edgefl.protocol.envelope import Kind
 from edgefl.protocol.machine import Connected, Received
-from edgefl.protocol.messages import RETAINED_LIMIT, Round, UpdateHeader, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, Receipt, Round, UpdateHeader, decode
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
 from edgefl.transports import link_host
@@ -40,7 +40,8 @@ from edgefl.transports.link_host import LinkHost
 ROUNDS = 3
 LONGEST_S = 20
 MANIFEST = make_manifest(error_feedback=True)
-TOLD = struct.Struct("<III")  # aggregator: round, version, 0; agent: round reported, round heard of, attempt counted
+TOLD = struct.Struct("<III")  # aggregator: round, version, round of a late update that has its receipt;
+# agent: round reported, round heard of, attempt counted
 
 
 class Told:
@@ -95,7 +96,7 @@ def turn(host: LinkHost) -> Callable[[object], None]:
 
 
 def run_aggregator(folder: Path) -> None:
-    """Three committed rounds of two devices."""
+    """Three committed rounds of two devices; another one is a round late."""
     told = Told(folder)
     settings = config.load(str(folder / "aggregator.toml"), AggregatorConfig)
     topics = Topics(settings.federation)
@@ -107,6 +108,8 @@ def run_aggregator(folder: Path) -> None:
         if topic == topics.round:
             message = decode(Round, payload, RETAINED_LIMIT)
             told[0], told[1] = message.round, message.version
+        if topic == topics.inbox("c"):
+            told[2] = decode(Receipt, payload).round
 
     aggregator = Aggregator(settings, Silent())
     aggregator.link = Link(tell)  # type: ignore[assignment]
@@ -114,20 +117,25 @@ def run_aggregator(folder: Path) -> None:
     do(Connected())
     while claims:  # come back, as they do from a broker
         do(Received(topics.aggregator, claims.pop(0)))
-    for device in "ab":
+    for device in "abc":
         do(received(topics.status(device), b'{"state":"ready","boot":1}'))
     while not aggregator.stopping:
         assert machine.phase == "open"
-        number, version = machine.round, machine.version
-        for device, weight in (("a", 1), ("b", 3)):
+        for device, weight, number in reports(machine.round):
             delta = np.full(len(machine.params), weight / number, np.float32)
             blob = UpdateHeader(weight, 1, 0.5, 1, 1).to_bytes() + delta.tobytes()
             splitter = Splitter(
-                blob, 4096, kind=Kind.UPDATE, codec=1, federation=machine.announcer.hash, round=number, version=version
-            )
+                blob, 4096, kind=Kind.UPDATE, codec=1, federation=machine.announcer.hash, round=number,
+                version=number - 1,
+            )  # fmt: skip
             for part in range(splitter.parts):
                 do(Received(topics.update(device, number, part), splitter.part(part)))
     aggregator._store.close()
+
+
+def reports(round: int) -> list[tuple[str, int, int]]:
+    """(device, num_examples, round that it is of) of each update that comes in a round; c's is late, and the first."""
+    return [*([("c", 4, round - 1)] if round > 1 else []), ("a", 1, round), ("b", 3, round)]
 
 
 def update_of(round: int) -> tuple[bytes, bytes]:

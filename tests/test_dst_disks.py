@@ -9,6 +9,7 @@ import pytest
 from dst.disks import AggregatorDisk
 from edgefl_broker.store import AggregatorStore
 
+from edgefl.coordinator_events import LateUpdate
 from edgefl.history import RoundRecord
 
 PARAMS = np.arange(4, dtype=np.float32)
@@ -36,8 +37,12 @@ def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
             version += committed
             row = record(round, version, "committed" if committed else "abandoned")
             params = PARAMS + version if committed else None
+            late = LateUpdate(f"dev-{round}", max(1, round - rng.randint(1, 3)), version, rng.randbytes(9))
+            waiting = sorted(disk.late)
             for side in (store, disk):
-                side.commit(row, params)
+                side.save_late(late)
+                side.commit(row, params, waiting[: len(waiting) // 2] if committed else [])
+            assert {(u.device, u.round): u.blob for u in store.late()} == {k: u.blob for k, u in disk.late.items()}
             round += 1
         disk.flip(rng.getrandbits(16))
         if disk.newest_is_damaged:

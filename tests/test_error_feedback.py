@@ -104,6 +104,22 @@ def test_the_step_comes_from_the_fresh_delta_not_from_what_has_piled_up():
     assert ecq.encode(delta) == ecq.encode(delta, ecq.rms(delta))
 
 
+@pytest.mark.parametrize("shrunk", [0.1, 1e-3])
+@pytest.mark.parametrize(("name", "step"), [("ecq", 5.0), ("ecq", 8.0), ("ecq", 32.0), ("ecq-tcq", 2.5)])
+def test_updates_that_shrink_take_a_few_rounds_to_bring_former_losses_out_not_one_of_all_their_digits(
+    name, step, shrunk
+):
+    codec, rng, n = codecs.get(name, step=step), np.random.default_rng(0), 10_000
+    residual, bits = None, []
+    for round in range(40):
+        delta = (rng.normal(size=n) * (1 if round < 10 else shrunk)).astype(np.float32)
+        payload, left = error_feedback.encode(codec, delta, residual)
+        residual = values(left)
+        bits.append(8 * len(payload) / n)
+    assert max(bits[10:]) < 1.9  # by steps of the fresh rms alone it is 2.1 to 3.5 at a tenth, 14 to 28 at a thousandth
+    assert codec.rms(residual) < step / 2 * shrunk  # they are out
+
+
 # What is never trained on
 
 

@@ -9,7 +9,7 @@ from dst.violation import Violation
 from dst.world import World
 
 from edgefl import announcer, device_terms
-from edgefl.coordinator_events import Commit, SaveAttempt
+from edgefl.coordinator_events import Commit, RecallLate, SaveAttempt, SaveLate
 from edgefl.device_events import DropUpdate, SaveUpdate
 from edgefl.device_session import DeviceSession
 from edgefl.fence import Fence
@@ -87,6 +87,31 @@ def test_an_update_is_sent_before_it_is_durable(monkeypatch):
 def test_an_update_is_dropped_at_its_receipt(monkeypatch):
     after(monkeypatch, DeviceSession, "_counted", lambda self, out: [*out, DropUpdate()])
     assert broken_promise() == "I06"
+
+
+def without(kind):
+    """A change: no actions of this kind."""
+    return lambda self, out: [action for action in out if not isinstance(action, kind)]
+
+
+def test_a_late_update_has_its_receipt_before_it_is_durable(monkeypatch):
+    after(monkeypatch, Reception, "_fold", last(SaveLate))
+    assert broken_promise() == "I06"
+
+
+def test_a_commit_forgets_late_updates_that_are_not_in_it(monkeypatch):
+    monkeypatch.setattr(Tally, "forget", lambda self, committed: list(self.folded))
+    assert broken_promise() == "I06"
+
+
+def test_a_commit_forgets_no_late_updates(monkeypatch):
+    monkeypatch.setattr(Tally, "forget", lambda self, committed: [])
+    assert broken_promise() == "I01"
+
+
+def test_late_updates_are_saved_and_left_there(monkeypatch):
+    after(monkeypatch, RoundCoordinator, "_open", without(RecallLate))
+    assert broken_promise() in ("I06", "I07")
 
 
 def test_a_puback_passes_for_a_receipt(monkeypatch):

@@ -30,11 +30,18 @@ def daemons_of(folder: Path) -> list[int]:
     return found
 
 
+def _hear_interrupts() -> None:
+    """Tests that run in the background of a shell have inherited that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded: object, how: signal.Signals) -> None:
     words = ["simulate", "--model", "mlp:64-10", "--data", "digits", "--devices", "3", "--rounds", "100000"]
     command = [sys.executable, "-m", "edgefl.cli", *words, "--transport", "mqtt", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_hear_interrupts
+    )
     try:
         history = tmp_path / "run" / "state" / "history.jsonl"
         eventually(lambda: history.exists() and history.stat().st_size, 20.0)

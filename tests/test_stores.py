@@ -11,6 +11,7 @@ import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import KEPT_MODELS, AggregatorStore
 
+from edgefl.coordinator_events import LateUpdate
 from edgefl.device_events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -215,3 +216,52 @@ def test_a_damaged_record_is_left_out_and_one_without_a_seal_is_taken(
     store._db.execute("UPDATE rounds SET record = replace(record, ':10,', ':11,') WHERE round = 2")
     assert store.records() == [record(1), record(3)] == store.recent(3)
     assert "the record of round 2" in caplog.text
+
+
+LATE = [LateUpdate("dev-b", 1, 0, b"header~payload"), LateUpdate("dev-c", 1, 0, b"\0" * 9)]
+
+
+def late_of(store: AggregatorStore) -> list[tuple[str, int, int, bytes]]:
+    return [(update.device, update.round, update.version, update.blob) for update in store.late()]
+
+
+def test_i06_late_updates_are_durable_with_the_flush_and_gone_with_their_commit(tmp_path: Path) -> None:
+    store, other = AggregatorStore(tmp_path), sqlite3.connect(tmp_path / "aggregator.db", isolation_level=None)
+    store.resume("plan", PARAMS)
+    for update in LATE:
+        store.save_late(update)
+    durable = "SELECT count(*) FROM late"
+    assert other.execute(durable).fetchone() == (0,)
+    store.flush()
+    assert other.execute(durable).fetchone() == (2,)
+    assert late_of(store) == [(u.device, u.round, u.version, u.blob) for u in LATE]
+    store.commit(record(2, "abandoned"), None)
+    store.commit(record(3), PARAMS + 3, [("dev-b", 1)])
+    store.close()
+    again = AggregatorStore(tmp_path)
+    assert [update.device for update in again.late()] == ["dev-c"]
+
+
+def test_i08_a_commit_takes_what_was_saved_before_it(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.save_late(LATE[0])
+    store.save_late(LATE[1])
+    store.commit(record(1), PARAMS + 1, [("dev-b", 1)])
+    store.close()
+    assert [update.device for update in AggregatorStore(tmp_path).late()] == ["dev-c"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 'v'", "crc = 'x'"]
+)
+def test_i12_a_damaged_late_update_is_left_out(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for update in LATE:
+        store.save_late(update)
+    store.flush()
+    store._db.execute(f"UPDATE late SET {damage} WHERE device = 'dev-b'")
+    assert [update.device for update in store.late()] == ["dev-c"]
+    assert "a late update in" in caplog.text and "is damaged" in caplog.text
+    assert [update.device for update in store.late()] == ["dev-c"]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from brokers import running
 from conftest import ROOT
-from crash_server import MANIFEST, ROUNDS, TOLD, params_of, read_told, update_of
+from crash_server import MANIFEST, ROUNDS, TOLD, params_of, read_told, reports, update_of
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 from machines import P, fetching, make_round, of
@@ -27,6 +27,7 @@ import edgefl
 from edgefl import config, zoo
 from edgefl.device_events import StartTraining
 from edgefl.history import read_records
+from edgefl.strategies.base import stale_weight
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"]
@@ -99,7 +100,7 @@ def prepare(folder: Path) -> None:
     common = {"federation": "tiny", "mqtt": {"url": "mqtt://127.0.0.1"}}
     aggregator = {
         "model": str(folder / "start.onnx"), "state_dir": str(folder / "state"), "loss": "cross_entropy",
-        "rounds": {"rounds": ROUNDS, "min_reports": 2},
+        "rounds": {"rounds": ROUNDS, "min_reports": 2, "goal": 2, "late": "fold"},
     }  # fmt: skip
     agent = {"device_id": "a", "state_dir": str(folder / "state"), "data": {"source": f"npz:{folder}/data.npz"}}
     (folder / "aggregator.toml").write_text(config.dump({**common, **aggregator}))
@@ -128,26 +129,31 @@ def check_end(folder: Path, code: int, fault: str) -> None:
 
 
 def expected_models() -> list[np.ndarray]:
-    """The model of each version: every round adds (1 * 1 + 3 * 3) / (1 + 3) / round to each parameter."""
+    """The model of each version: a round adds the mean of num_examples / round, of what is late with less weight."""
     params = [edgefl.load(zoo.mlp([4, 8, 3], seed=1), loss="cross_entropy").params]
     for number in range(1, ROUNDS + 1):
-        deltas = [np.float32(weight / number) for weight in (1, 3)]
-        total = sum(weight * round(float(d) * 2**30) for weight, d in zip((1, 3), deltas, strict=True))
-        params.append(params[-1] + np.float32(total / (4 * 2.0**30)))
+        total = examples = 0
+        for _, n, own in reports(number):
+            total += stale_weight(n, number - own) * round(float(np.float32(n / own)) * 2**30)
+            examples += n
+        params.append(params[-1] + np.float32(total / (examples * 2.0**30)))
     return params
 
 
 def check_aggregator(folder: Path, code: int) -> int:
     """Durable is one whole round after the other, and all that was announced. Returns their number."""
-    told_round, told_version, _ = read_told(folder)
+    told_round, told_version, told_late = read_told(folder)
     store = AggregatorStore(folder / "state")
     models = expected_models()
     state = store.resume(edgefl.load(zoo.mlp([4, 8, 3], seed=1), loss="cross_entropy").plan.hash, models[0])
-    records = store.records()
+    records, late = store.records(), [(update.device, update.round) for update in store.late()]
     store.close()
     assert [r.round for r in records] == list(range(1, state.round)) and state.version == len(records)
     assert state.params.tobytes() == models[state.version].tobytes()
     assert told_version <= state.version and told_round <= state.round
+    settled = [update for r in records for update in r.folded]
+    assert len({*settled, *late}) == len(settled) + len(late), "I01: in a model, and saved to go into another"
+    assert not told_late or ("c", told_late) in [*settled, *late], "I06: a late update has its receipt, and is lost"
     assert code != 0 or state.version == ROUNDS
     lines = read_records(folder / "state" / "history.jsonl")
     assert len(lines) <= len(records)

@@ -9,7 +9,16 @@ import numpy as np
 from machines import PARAMS, TOPICS, P, make_coordinator, make_manifest, make_session, make_update
 
 from edgefl import codecs, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, SaveAttempt
+from edgefl.coordinator_events import (
+    Commit,
+    Evaluate,
+    Evaluated,
+    LateUpdate,
+    Recalled,
+    RecallLate,
+    SaveAttempt,
+    SaveLate,
+)
 from edgefl.device_events import (
     CancelTraining,
     DropUpdate,
@@ -54,6 +63,7 @@ class World:
         self.models = [PARAMS]  # the aggregator's disk: every version, and the rounds' records
         self.records: list = []
         self.committed_in: list[int] = []  # the attempt, for each
+        self.late: dict[tuple[str, int], LateUpdate] = {}
         self.starts = 0
         self.receipts: set[tuple[str, int]] = set()  # device and round, of each that said "counted"
         self.crash_at_commit = False
@@ -134,6 +144,10 @@ class World:
                 self.disks[client].drop(action.applied)
             case Evaluate():
                 self.step(client, Evaluated())
+            case SaveLate(update):
+                self.late[update.device, update.round] = update
+            case RecallLate():
+                self.step(client, Recalled(list(self.late.values())))
             case _:
                 assert isinstance(action, Commit | Note | SaveAttempt), action
 
@@ -149,6 +163,8 @@ class World:
         assert record.round == len(self.records) + 1
         self.records.append(record)
         self.committed_in.append(self.starts)
+        for key in action.forget:
+            del self.late[key]
         if action.params is None:
             assert (record.state, record.version) == ("abandoned", version)
             assert len(record.devices) < 2

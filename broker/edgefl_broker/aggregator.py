@@ -13,7 +13,17 @@ import msgspec
 import numpy as np
 
 from edgefl import data
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Fenced, Finished, SaveAttempt
+from edgefl.coordinator_events import (
+    Commit,
+    Evaluate,
+    Evaluated,
+    Fenced,
+    Finished,
+    Recalled,
+    RecallLate,
+    SaveAttempt,
+    SaveLate,
+)
 from edgefl.data import Dataset, fit_shape
 from edgefl.errors import EdgeFLError, UsageError
 from edgefl.history import History, RoundRecord, last_record, read_records
@@ -88,13 +98,17 @@ class Aggregator(LinkHost):
     def idle(self) -> None:
         self._progress.show(self.machine)
 
+    def _answer(self) -> None:
+        self._store.flush()
+        super()._answer()
+
     def carry_out(self, action: object) -> None:
         match action:
             case Evaluate():
                 update_s = self._update_s()
                 self.feed(replace(self._evaluate(action.params), update_s=update_s))
             case Commit():
-                self._store.commit(action.record, action.params)
+                self._store.commit(action.record, action.params, action.forget)
                 self._append_history(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)
@@ -102,6 +116,10 @@ class Aggregator(LinkHost):
                 self._busy_since_s = time.process_time()
             case SaveAttempt():
                 self._store.save_attempt(action.attempt)
+            case SaveLate():
+                self._store.save_late(action.update)
+            case RecallLate():
+                self.feed(Recalled(self._store.late()))
             case Fenced():
                 raise EdgeFLError(action.reason)
             case Finished():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from edgefl._core import crc32c
 
+from edgefl.coordinator_events import LateUpdate
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.params import params_from_bytes, params_sha256
@@ -24,6 +27,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, params BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS late (
+    device TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (device, round)
+);
 """
 
 
@@ -136,11 +143,50 @@ class AggregatorStore:
         )
 
     @durable
-    def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
-        """One round, whole or not at all; durable when this returns."""
-        with self._db:
+    def save_late(self, update: LateUpdate) -> None:
+        """Durable with the next `flush` or `commit`: several together cost one."""
+        if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
+        row = (update.device, update.round, update.version, update.blob)
+        self._db.execute("INSERT OR REPLACE INTO late VALUES (?, ?, ?, ?, ?)", (*row, _late_crc(*row)))
+
+    @durable
+    def flush(self) -> None:
+        """What was saved is durable when this returns."""
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    def late(self) -> Iterator[LateUpdate]:
+        """The late updates that no commit has forgotten, one in memory at a time."""
+        for (row_id,) in self._late_rows():
+            if (update := self._read_late(row_id)) is not None:
+                yield update
+
+    @durable
+    def _late_rows(self) -> list[tuple[int]]:
+        return self._db.execute("SELECT rowid FROM late ORDER BY round, device").fetchall()
+
+    @durable
+    def _read_late(self, row_id: int) -> LateUpdate | None:
+        """None, and it is gone, if it is damaged."""
+        columns = "CAST(device AS BLOB), round, version, blob, crc"  # a damaged text could not be read as one
+        device, *row, crc = self._db.execute(f"SELECT {columns} FROM late WHERE rowid = ?", (row_id,)).fetchone()
+        name = device.decode(errors="replace")
+        if isinstance(row[-1], bytes) and _late_crc(name, *row) == crc:
+            return LateUpdate(name, *row)
+        log.error("a late update in %s is damaged: it is left out", self._path)
+        self._db.execute("DELETE FROM late WHERE rowid = ?", (row_id,))
+        return None
+
+    @durable
+    def commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]] = ()) -> None:
+        """One round, whole or not at all, and the late updates of these devices and rounds gone; durable when this
+        returns."""
+        with self._db:
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
+            self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", forget)
             if params is not None:
                 self._insert_model(record.version, params)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
@@ -178,6 +224,10 @@ def _record(row: object) -> RoundRecord | None:
         return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)
     except msgspec.DecodeError:
         return None
+
+
+def _late_crc(device: str, round: int, version: int, blob: bytes) -> int:
+    return crc32c(f"{device} {round} {version} ".encode() + blob)
 
 
 def _is_sound(blob: object, sha256: str, num_params: int) -> bool:

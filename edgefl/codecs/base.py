@@ -60,6 +60,10 @@ class Codec(ABC):
         """The root mean square that `encode` would take its step from; 0 of nothing."""
         return _core.rms(delta)
 
+    def step_rms(self, fresh: np.ndarray, target: np.ndarray) -> float:
+        """What to tell `encode` as `rms` of `target`, (P,) float32 as `fresh` is: `fresh` and former losses."""
+        return self.rms(fresh)
+
     @abstractmethod
     def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         """The (P,) float32 vector that `payload` stands for; CodecError if it is malformed."""

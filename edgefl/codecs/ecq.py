@@ -56,7 +56,7 @@ class Ecq(EntropyCoded):
             raise CodecError(f"{self.name}: step is out of bounds, or not {self.tables} tables: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(self._values(parsed)[self._occurring(parsed)]).max())
+        return float(np.abs(self._values(parsed)[self._occurring(parsed)]).max(initial=0))
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, self._values(parsed))

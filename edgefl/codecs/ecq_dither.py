@@ -1,8 +1,11 @@
-"""ecq-dither: entropy-coded quantization with subtractive dither (Ziv 1985), exactly unbiased.
+"""ecq-dither: entropy-coded quantization with subtractive dither (Schuchman 1964; Ziv 1985).
 
-Both sides draw the same dither from a seed in the payload. The error is uniform, independent of the delta and of other
-devices' errors, and averages out: for fleets whose devices are sampled and keep no state. At an equal step it costs
-a little more than ecq; below one bit a coordinate, a lot (there, ecq-sparse).
+Both sides draw the same dither from a seed in the payload. With a real-valued, truly random one the error of a squeezed
+coordinate would be uniform over a step and independent of the delta. This one is pseudo-random (seeded.py), of 2^16
+levels: over them the mean error is 2^-17 step at most, beside float32's rounding, and tests find the errors uniform,
+correlated neither with the delta nor from device to device. So they average out: for fleets whose devices are sampled
+and keep no state. At an equal step it costs a little more than ecq; below one bit a coordinate, a lot (there,
+ecq-sparse).
 """
 
 from __future__ import annotations

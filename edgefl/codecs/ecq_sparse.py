@@ -1,8 +1,9 @@
-"""ecq-sparse: a few coordinates, a step or two each, for links of 0.05 to 0.3 bit a coordinate. Unbiased.
+"""ecq-sparse: a few coordinates, a step or two each, for links of 0.05 to 0.3 bit a coordinate. Right on average.
 
-Stochastic rounding: of |x| = 0.02 steps one coordinate in fifty becomes a whole step. Its coin is known to both sides,
-so that most coordinates' symbol is all but certain beforehand and costs next to nothing. No state on the device, unlike
-error feedback, whose residual takes 1/p rounds to go out: at steps of tens of rms that is the better bargain by far.
+Stochastic rounding: of |x| = 0.02 steps one coordinate in fifty becomes a whole step, and the mean error is that of the
+coin's 24 bits and of float32 (seeded.py says what that leaves out). The coin is known to both sides, so that most
+coordinates' symbol is all but certain beforehand and costs next to nothing. No state on the device, unlike error
+feedback, whose residual takes 1/p rounds to go out: at steps of tens of rms that is the better bargain by far.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class EcqSparse(Seeded):
             raise CodecError("ecq-sparse: payload with more tables than it can have: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max())
+        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max(initial=0))
 
     def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
         _core.take_symbols(out, symbols, values_of(parsed.step))

@@ -33,6 +33,11 @@ from .tables import ESCAPE, read_tables
 BLOCK = 65536  # coordinates decoded at a time
 LANES = (1, 8, 32)
 RAW, ESCAPES, WIDE, ENERGIES = 0x80, 0x10, 0x20, 0x40
+# Where updates shrink, former losses dwarf the fresh one, and a step for that alone would write out all of their digits
+# at once. So the step is at least FINEST of what the two together would take, and the losses go out over a few rounds.
+# This floor ends at COARSEST rms of the two: the losses' rms is up to 0.6 step, so a floor above 1 / 0.6 would raise
+# the losses that raise it, until nothing is sent any more.
+FINEST, COARSEST = 0.3, 1.5
 _HEAD = struct.Struct("<IBf")
 _RAW_HEAD = struct.Struct("<IB")
 _CRC = struct.Struct("<I")
@@ -40,8 +45,8 @@ _NOWHERE = np.zeros(0, np.intp)
 
 
 class EntropyCoded(Codec):
-    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a coordinate;
-    `exact` (which tensors are kept, see sections.py); `max_bytes`."""
+    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a squeezed
+    coordinate, beside what is kept; `exact` (which tensors are kept, see sections.py); `max_bytes`, of all."""
 
     default_step = 5.0
     least_lanes = 1
@@ -105,7 +110,7 @@ class EntropyCoded(Codec):
         sections = Sections(self.tensors, self.exact, len(delta))
         x = sections.gather(delta, sections.coded)
         kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
-        budget = self._budget(len(delta))
+        budget = self._budget(sections.num_coded, len(kept))
 
         def quantized(step: np.float32) -> Quantized:
             q = self._quantize(x, step)
@@ -121,17 +126,22 @@ class EntropyCoded(Codec):
         if len(payload) > self.bound(len(delta)):
             payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
         self._check_budget(len(payload))
+        if budget is not None and len(payload) > budget and payload[_CRC.size] != RAW and x.any():
+            raise CodecError(f"{self.name} needs {len(payload)} bytes, bits={self.bits} allow {budget}: raise bits")
         return payload
 
     def rms(self, delta: np.ndarray) -> float:
         sections = Sections(self.tensors, self.exact, len(delta))
         return _core.rms(sections.gather(delta, sections.coded))
 
-    def _budget(self, num_params: int) -> int | None:
+    def step_rms(self, fresh: np.ndarray, target: np.ndarray) -> float:
+        return max(self.rms(fresh), min(FINEST, COARSEST / self.step) * self.rms(target))
+
+    def _budget(self, num_coded: int, kept_bytes: int) -> int | None:
         """The bytes that the payload may have, if they decide the step."""
         if self.bits is None:
             return self.max_bytes
-        wanted = max(1, int(self.bits * num_params / 8))
+        wanted = int(self.bits * num_coded / 8) + kept_bytes
         return wanted if self.max_bytes is None else min(wanted, self.max_bytes)
 
     def _default_step(self, x: np.ndarray, rms: float | None) -> np.float32:
@@ -141,13 +151,18 @@ class EntropyCoded(Codec):
     def _size(self, q: Quantized, kept: bytes) -> float:
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
         tables, _, bits = q.tables
-        stream = 1.0003 * bits / 8
-        fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables) + 2 * _lanes_for(stream)
+        lanes = self._lanes(bits)
+        stream = max(4 * lanes, 3 * lanes + 1.0003 * bits / 8)  # a lane ends with 4 bytes, one of them used
+        fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables)
         return fixed + stream + (4 + 4 * q.escapes if q.escapes else 0)
+
+    def _lanes(self, bits: float) -> int:
+        """How many lanes code so many bits: a lane costs three bytes; more of them are faster."""
+        return max(self.least_lanes, 32 if bits >= 8 * 4096 else 8 if bits >= 8 * 1024 else 1)
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
         tables, frequencies, bits = q.tables
-        lanes = max(self.least_lanes, _lanes_for(bits / 8))
+        lanes = self._lanes(bits)
         form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0)
         escaped = b""
         if q.escapes:
@@ -265,6 +280,8 @@ class EntropyCoded(Codec):
             if count > sections.num_coded or end < at:
                 raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
             values = finite(np.frombuffer(view[end:], "<f4").astype(np.float32, copy=False))
+        if frequencies[:, ESCAPE].any() and not len(values):
+            raise CodecError(f"{self.name}: a frequency for escapes, and none are there: dropped")
         parsed = Parsed(step, own, kept, energies, groups, frequencies, LANES[form & 3], view[at:end], values)
         self._check_own(parsed)
         return parsed
@@ -272,8 +289,3 @@ class EntropyCoded(Codec):
 
 def _seal(rest: bytes) -> bytes:
     return _CRC.pack(_core.crc32c(rest)) + rest
-
-
-def _lanes_for(stream_bytes: float) -> int:
-    """A lane costs about two bytes; more of them are faster."""
-    return 32 if stream_bytes >= 4096 else 8 if stream_bytes >= 1024 else 1

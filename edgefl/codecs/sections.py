@@ -12,15 +12,16 @@ import numpy as np
 from ..errors import CodecError, UsageError
 from ..plan import Param
 
-EXACT = ("vectors", "state", "none")
+EXACT = ("vectors", "none")
 LARGEST_F16 = 65504.0
 
 
 class Sections:
     """The runs of a vector of `num_params` that are squeezed, `coded`, and those that are kept, `kept`: slices.
 
-    `exact` says what is kept of `tensors`: "vectors" (those of one axis, and state), "state" (what SGD does not move)
-    or "none". Without tensors all is squeezed. CodecError if the tensors are of another model.
+    `exact` says what is kept of `tensors`: "vectors", those of one axis, or "none" of them. State, which SGD does not
+    move, is kept in either case: a running variance that went by coarse steps would fall below zero, and batch
+    normalization has no root of that. Without tensors all is squeezed. CodecError if they are of another model.
     """
 
     def __init__(self, tensors: Sequence[Param], exact: str, num_params: int) -> None:
@@ -31,7 +32,7 @@ class Sections:
         self.matrices: list[tuple[int, int]] = []  # of what is squeezed: rows, and columns along the last axis
         at = 0
         for tensor in tensors:
-            keep = (not tensor.trainable and exact != "none") or (len(tensor.shape) < 2 and exact == "vectors")
+            keep = not tensor.trainable or (len(tensor.shape) < 2 and exact == "vectors")
             self._append(self.kept if keep else self.coded, at, at + tensor.size)
             if not keep:
                 columns = tensor.shape[-1] if tensor.shape else 1

@@ -1,4 +1,11 @@
-"""Codecs whose rounding is random and unbiased: a seed in the payload, from which both sides draw the same numbers."""
+"""Codecs that round by chance, so that errors average out: a seed in the payload, of which both sides draw the same.
+
+What is drawn is pseudo-random: a hash of the seed and the coordinate's number, which repeats after 2^32 coordinates.
+The seed is CRC-32Cs of the delta and the option `seed`, one of 2^32: equal deltas and options make equal errors.
+Averages are over seeds, and of squeezed coordinates at a step that was not chosen by the draw: with `bits` or
+`max_bytes` it is, by the little that a draw changes the length. Tensors that are kept go as the nearest float16, always
+the same way off; what is too large for a symbol goes whole, without error.
+"""
 
 from __future__ import annotations
 

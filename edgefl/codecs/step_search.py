@@ -8,7 +8,7 @@ import numpy as np
 
 MIN_STEP, MAX_STEP = 2.0**-120, 2.0**60
 HALVINGS = 17  # of a factor 2^30 between the finest and the coarsest step: within 0.02 %
-COARSER = 1.001  # where the estimate was too low
+COARSER = 1.001  # where the estimate was too low; then the square of that, and so on: 15 times at most
 
 
 def clip_step(step: float) -> np.float32:
@@ -31,9 +31,9 @@ def search(
             low = middle
         else:
             high = middle
-    step = 2.0**high
+    step, coarser = 2.0**high, COARSER
     payload = write(clip_step(step))
     while len(payload) > budget and step < 1024 * peak:
-        step *= COARSER
+        step, coarser = step * coarser, coarser**2
         payload = write(clip_step(step))
     return payload

@@ -14,7 +14,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..coordinator_events import Commit, Evaluate, Evaluated, Finished, SaveAttempt
+from ..coordinator_events import (
+    Commit,
+    Evaluate,
+    Evaluated,
+    Finished,
+    LateUpdate,
+    Recalled,
+    RecallLate,
+    SaveAttempt,
+    SaveLate,
+)
 from ..device_events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
 from ..device_session import DeviceSession
 from ..errors import EdgeFLError
@@ -167,6 +177,7 @@ class AggregatorHost(Host):
         self.rounds: list[RoundRecord] = []
         self.finished = ""
         self._evaluate = evaluate
+        self._late: dict[tuple[str, int], LateUpdate] = {}
 
     def carry_out(self, action: object) -> None:
         match action:
@@ -174,7 +185,13 @@ class AggregatorHost(Host):
                 self.feed(self._evaluate(action.params))
             case Commit():
                 self.rounds.append(action.record)
+                for key in action.forget:
+                    del self._late[key]
                 self.fleet.on_round(action.record)
+            case SaveLate(update):
+                self._late[update.device, update.round] = update
+            case RecallLate():
+                self.feed(Recalled(list(self._late.values())))
             case SaveAttempt():
                 pass  # it starts once
             case Finished():

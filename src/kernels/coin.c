@@ -1,6 +1,7 @@
 /* coin.c: stochastic rounding with a coin that both sides know: coordinate i's number t in [0, 1) comes from the seed,
- * and what is left of |x| above whole steps becomes one more step where it exceeds t. Unbiased; and where t is large a
- * step is most unlikely, which the decoder knows too: t's octave is the symbol's context. Included by kernels.c.
+ * and what is left of |x| above whole steps becomes one more step where it exceeds t. Right on average, to t's 24 bits;
+ * and where t is large a step is most unlikely, which the decoder knows too: t's octave is the symbol's context. Included
+ * by kernels.c.
  *
  * These bits are a contract between machines: no product here may be fused with a sum.
  */

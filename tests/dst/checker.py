@@ -68,6 +68,8 @@ class Checker(Witness):
         require(machine.version == truth.newest, "I08", "version %d, on disk %d", machine.version, truth.newest)
         require(params_to_bytes(machine.params) == truth.versions[truth.newest], "I03", "params changed in a round")
         require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of who is not there")
+        lost = [late for late in truth.receipts if not truth.in_a_model(*late) and late not in host.disk.late]
+        require(not lost, "I06", "late updates %r have a receipt, and are in no model and on no disk", lost)
         if machine.tally is not None and machine.phase == "open":
             tally = machine.tally
             told = len(tally.counted) + len(tally.folded)
@@ -171,7 +173,10 @@ class Checker(Witness):
             closed = machine._closed.get(receipt.round)
             counted = closed is not None and closed.counted.get(device) == receipt.folded
             counted = counted or (device, receipt.round) in machine.tally.folded
-            self.truth.receipts.add((device, receipt.round))
+            late = (device, receipt.round)
+            durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
+            require(durable, "I06", "receipt for a late update of %s that is not durable", device)
+            self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, who is not counted", device)
 
     # Devices

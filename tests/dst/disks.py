@@ -7,13 +7,14 @@ the disk reports an error and nobody knows. What lies there may lose a bit. Test
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from edgefl_broker.store import KEPT_MODELS, State
 
+from edgefl.coordinator_events import LateUpdate
 from edgefl.device_events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -88,12 +89,14 @@ class AggregatorDisk(FailingDisk):
         self.run, self.start = run, 0
         self.rounds: list[RoundRecord] = []
         self.models: list[tuple[int, str, bytes]] = []
+        self.late: dict[tuple[str, int], LateUpdate] = {}
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
     def copy(self) -> AggregatorDisk:
         """Another disk with the same on it."""
         other = AggregatorDisk(self.run)
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
+        other.late = dict(self.late)
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -115,11 +118,16 @@ class AggregatorDisk(FailingDisk):
 
         self.transact(write)
 
-    def commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
-        self.transact(lambda: self._commit(record, params))
+    def save_late(self, update: LateUpdate) -> None:
+        self.transact(lambda: self.late.update({(update.device, update.round): update}))
 
-    def _commit(self, record: RoundRecord, params: np.ndarray | None) -> None:
+    def commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]] = ()) -> None:
+        self.transact(lambda: self._commit(record, params, forget))
+
+    def _commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]]) -> None:
         self.rounds.append(record)
+        for key in forget:
+            del self.late[key]  # all of them are there
         if params is not None:
             self._insert(record.version, params_to_bytes(params))
             self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]

@@ -9,7 +9,17 @@ import numpy as np
 from edgefl_agent.agent import STARTS
 
 from edgefl import error_feedback, strategies
-from edgefl.coordinator_events import Commit, Evaluate, Evaluated, Fenced, Finished, SaveAttempt
+from edgefl.coordinator_events import (
+    Commit,
+    Evaluate,
+    Evaluated,
+    Fenced,
+    Finished,
+    Recalled,
+    RecallLate,
+    SaveAttempt,
+    SaveLate,
+)
 from edgefl.device_events import (
     CancelTraining,
     DropUpdate,
@@ -145,8 +155,12 @@ class AggregatorHost(Host):
                 self._carry_out_all(Evaluated())
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
-            case Commit(record, params):
-                self.disk.commit(record, params)
+            case Commit(record, params, forget):
+                self.disk.commit(record, params, forget)
+            case SaveLate(update):
+                self.disk.save_late(update)
+            case RecallLate():
+                self._carry_out_all(Recalled(self.disk.late.values()))
             case Fenced(reason):
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking

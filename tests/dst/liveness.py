@@ -20,9 +20,11 @@ class Liveness:
     def __init__(self, world: World, truth: Truth) -> None:
         self._world, self._truth = world, truth
         self._from = 0  # records before the healing
+        self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
 
     def heal(self) -> None:
         self._from = len(self._truth.records)
+        self._late = set(self._world.aggregator.disk.late)
 
     def satisfied(self) -> bool:
         world, schedule = self._world, self._world.schedule
@@ -33,6 +35,7 @@ class Liveness:
         done = bool(new)
         if len(left) == len(world.devices) or self._asks_all():  # else who is drawn may have left
             done = any(record.state != "abandoned" for record in new)
+            done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
         bound = RECONNECT_S + ROUNDS * schedule.config.deadline_s

@@ -70,9 +70,13 @@ class Truth:
         rule = msgspec.json.decode(self.records[round - 1].cohort, type=list[str] | Draw | None)
         return Cohort(round, frozenset(rule) if isinstance(rule, list) else rule).asks(device)
 
+    def in_a_model(self, device: str, round: int) -> bool:
+        """Whether the device's update of that round is."""
+        return (device, round) in self._counted
+
     def settled(self, device: str, round: int) -> bool:
         """Whether the update is in a model, or was late and has a receipt."""
-        return (device, round) in self._counted or (device, round) in self.receipts
+        return self.in_a_model(device, round) or (device, round) in self.receipts
 
     def resumed(self, state: State, damaged: bool) -> None:
         """I08 and I12: an aggregator goes on from all that was committed, or from the model before a damaged one."""

@@ -68,11 +68,11 @@ class Presence:
         self._silent_rounds.pop(device, None)
         (self._heard.add if waited_for else self._heard.discard)(device)
 
-    def worth_waiting(self, asked: Iterable[str]) -> set[str]:
+    def worth_waiting(self, asked: Iterable[str]) -> list[str]:
         """Those of `asked` who are not silent; what is heard counts anew, for the round that begins."""
         self._heard = set()
-        return {device for device in asked if self._silent_rounds.get(device, 0) < SILENT_ROUNDS}
+        return [device for device in asked if self._silent_rounds.get(device, 0) < SILENT_ROUNDS]
 
-    def count_silence(self, waiting: set[str]) -> None:
+    def count_silence(self, waiting: Iterable[str]) -> None:
         """A round had to wait for these until its deadline."""
-        self._silent_rounds.update(waiting - self._heard)
+        self._silent_rounds.update(device for device in waiting if device not in self._heard)

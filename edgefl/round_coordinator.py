@@ -175,8 +175,8 @@ class RoundCoordinator:
 
     def _open(self, present: list[str], now: float) -> list[object]:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
-        asked = {device for device in present if invited.asks(device)}
-        waiting = self.presence.worth_waiting(asked)
+        asked = [device for device in present if invited.asks(device)]
+        waiting = {device: device for device in self.presence.worth_waiting(asked)}
         goal = cohort.goal_of(self.config, len(present))
         pace = self.pace.announce(len(asked), len(present), self.config.deadline_s)
         intake, mode = self._make_intake(self.round, self.version, pace["unasked"]), self.config.mode_of(self.round)

@@ -59,7 +59,8 @@ class Reported:
 @dataclass
 class Tally:
     """`version` is what devices train from. `waiting` has those who were asked, are present, and are yet to report;
-    the round closes when it is empty, or earlier at `goal` updates if there is such a number.
+    the round closes when it is empty, or earlier at `goal` updates if there is such a number. Each name leads to
+    itself, so that the other tables have the same string: every topic brings a new one.
 
     `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
     they count only where `any_round` does, in asynchronous rounds. Both tell the bytes that the device says to have
@@ -73,7 +74,7 @@ class Tally:
     intake: RoundIntake
     cohort: Cohort
     goal: int | None
-    waiting: set[str]
+    waiting: dict[str, str]
     any_round: bool = False
     mode: Mode = "train"
     pace: dict[str, Any] = field(default_factory=dict)
@@ -88,24 +89,23 @@ class Tally:
     def see(self, device: str, present: bool) -> None:
         """A device has come or gone."""
         if present and self.cohort.asks(device) and device not in self.counted and device not in self.rejected:
-            self.waiting.add(device)
+            self.waiting[device] = device
         else:
-            self.waiting.discard(device)
+            self.waiting.pop(device, None)
 
     def receive(self, device: str, size: int) -> None:
         """So many bytes of the device's update have come."""
         self.bytes_up += size
-        self.arrived[device] += size
+        self.arrived[self.waiting.get(device, device)] += size
 
     def count(self, device: str, header: UpdateHeader) -> None:
-        self.counted[device] = header.bytes_down
+        self.counted[self.waiting.pop(device, device)] = header.bytes_down
         self.sums.add(header)
         self.sums.add_scores(header)  # those of late updates are an earlier model's
-        self.waiting.discard(device)
 
     def reject(self, device: str) -> None:
         self.rejected.add(device)
-        self.waiting.discard(device)
+        self.waiting.pop(device, None)
 
     def fold(self, device: str, round: int, header: UpdateHeader) -> None:
         self.folded[device, round] = header.bytes_down

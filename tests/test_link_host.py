@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
 from edgefl.errors import TransportError
-from edgefl.protocol.machine import Publish
-from edgefl.transports.link_host import BEHIND_BYTES, LinkHost
-from edgefl.transports.mqtt import Down, Message, Up
+from edgefl.protocol.machine import Publish, Received
+from edgefl.transports.link_host import BEHIND_BYTES, WINDOW, LinkHost
+from edgefl.transports.mqtt import Down, Message, Published, Up
 
 UP = Up(session_present=False, max_packet_bytes=None, receive_maximum=10, protocol="5")
 
@@ -19,6 +21,27 @@ class Refusing:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         raise TransportError(f"not taken: {topic}")
+
+
+class Taking:
+    """A link that takes everything, and counts what is acknowledged."""
+
+    def __init__(self) -> None:
+        self.tokens: Iterator[int] = count()
+        self.acknowledged: list[tuple[int, int]] = []
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        return next(self.tokens)
+
+    def ack(self, *handles: tuple[int, int]) -> None:
+        self.acknowledged += handles
+
+
+class Talkative:
+    """A machine with two answers to every message."""
+
+    def step(self, event: object, now: float) -> list[object]:
+        return [Publish("answer", b"")] * 2 if isinstance(event, Received) else []
 
 
 class Echo:
@@ -66,3 +89,20 @@ def test_i13_what_waits_for_the_host_is_bounded_however_short_its_messages_are(t
         host._handle(host._events.get())
     assert not host.is_behind()
     assert host._bytes_in == host._bytes_done
+
+
+def test_nothing_is_acknowledged_while_answers_wait(host: LinkHost) -> None:
+    link = Taking()
+    host.machine, host.link = Talkative(), link  # type: ignore[assignment]
+    taken = [(1, number) for number in range(WINDOW)]
+    for handle in taken:
+        host._handle(Message("question", b"", False, handle))
+        host._answer()
+    assert link.acknowledged == taken[: WINDOW // 2]
+    for token in range(WINDOW - 1):
+        host._handle(Published(token, True, ""))
+        host._answer()
+    assert link.acknowledged == taken[: WINDOW // 2]
+    host._handle(Published(WINDOW - 1, True, ""))
+    host._answer()
+    assert link.acknowledged == taken

@@ -50,7 +50,7 @@ class Stop:
     """The host is about to end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Send at QoS 1; report back with Sent if there is a token."""
 

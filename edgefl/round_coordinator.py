@@ -114,8 +114,8 @@ class RoundCoordinator:
             case Recalled():
                 return self._recalled(event, now)
             case Sent():
-                self.announcer.sweeper.on_sent(event.token, event.ok)
-                return []
+                sweep = self.announcer.sweeper.on_sent(event.token, event.ok)
+                return sweep if self.fence.held or self.phase == "done" else []  # else it may be another's by now
             case Stop():
                 return self.fence.release()
         raise TypeError(f"no such event: {event!r}")

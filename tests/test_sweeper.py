@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from machines import TOPICS, feed, make_coordinator, make_manifest, of, report, status
 
-from edgefl.protocol.machine import Connected, Disconnected, Publish, Sent
-from edgefl.sweeper import Sweeper
+from edgefl.protocol.machine import Connected, Disconnected, Publish, Sent, Stop
+from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
+from edgefl.sweeper import AT_ONCE, Sweeper
 
 CLEARS = [Publish(f"topic/{i}", b"", retain=True) for i in range(3)]
 
@@ -15,25 +16,57 @@ def topics(actions):
     return [action.topic for action in actions]
 
 
+def token_of(actions):
+    """That of the last one; the others have none."""
+    assert not any(action.token for action in actions[:-1])
+    return actions[-1].token
+
+
 def test_a_clear_is_repeated_at_each_connection_until_it_is_acknowledged():
     sweeper = Sweeper()
-    (token,) = {a.token for a in sweeper.add(CLEARS)} - {None}
-    sweeper.on_sent(token, False)
+    first = sweeper.add(CLEARS)
+    assert sweeper.on_sent(token_of(first), False) == []
+    assert topics(sweeper.again()) == topics(CLEARS)
+    assert sweeper.on_sent(token_of(first), True) == []  # of an earlier connection
     again = sweeper.again()
     assert topics(again) == topics(CLEARS)
-    sweeper.on_sent(token, True)  # the token of an earlier connection
-    assert topics(sweeper.again()) == topics(CLEARS)
-    sweeper.on_sent(sweeper.again()[-1].token, True)
-    assert sweeper.again() == []
+    assert sweeper.on_sent(token_of(again), True) == sweeper.again() == []
 
 
-def test_what_was_added_last_speaks_for_all_before():
+def test_a_few_are_handed_out_at_a_time_the_next_when_those_are_acknowledged():
+    clears = [Publish(f"topic/{i}", b"", retain=True) for i in range(2 * AT_ONCE + 10)]
     sweeper = Sweeper()
-    first, second = sweeper.add(CLEARS[:2])[-1], sweeper.add(CLEARS[2:])[-1]
-    sweeper.on_sent(first.token, True)
-    assert topics(sweeper.again()) == topics(CLEARS)
-    sweeper.on_sent(sweeper.again()[-1].token + second.token, True)
-    assert topics(sweeper.again()) == topics(CLEARS)
+    first = sweeper.add(clears[:-5])
+    assert topics(first) == topics(clears[:AT_ONCE])
+    assert sweeper.add(clears[-5:]) == []
+    second = sweeper.on_sent(token_of(first), True)
+    assert topics(second) == topics(clears[AT_ONCE : 2 * AT_ONCE])
+    again = sweeper.again()  # what was acknowledged is not repeated
+    assert topics(again) == topics(second)
+    assert sweeper.on_sent(token_of(second), True) == []
+    third = sweeper.on_sent(token_of(again), True)
+    assert topics(third) == topics(clears[2 * AT_ONCE :])
+    assert sweeper.on_sent(token_of(third), True) == []
+
+
+def test_what_the_broker_has_refused_is_repeated_before_what_comes_next():
+    sweeper = Sweeper()
+    sweeper.on_sent(token_of(sweeper.add(CLEARS[:2])), False)
+    assert topics(sweeper.add(CLEARS[2:])) == topics(CLEARS)
+
+
+def clears_in(actions):
+    return [p for p in of(actions, Publish) if p.retain and not p.payload]
+
+
+def swept(coordinator, actions):
+    """The broker acknowledges all: what is cleared."""
+    found, more = [], clears_in(actions)
+    while more:
+        assert len(more) <= AT_ONCE
+        found += more
+        more = clears_in(feed(coordinator, Sent(token_of(more), True)))
+    return [p.topic for p in found]
 
 
 class Retained(dict):
@@ -68,15 +101,55 @@ def test_a_fault_between_the_commit_and_the_clearing_leaves_nothing_behind(fault
         feed(coordinator, status("a"))
     else:
         feed(coordinator, Disconnected())
-    broker.take(feed(coordinator, Connected()))
+    out = feed(coordinator, Connected())
+    broker.take(out)
+    for topic in swept(coordinator, out):
+        broker.pop(topic, None)
     fresh = Retained()
     fresh.take(coordinator.announcer.everything())
     assert broker.model == fresh.model < left
 
 
+LEFT = [TOPICS.model(version, part) for version in range(6, 30) for part in range(16)]
+
+
 def test_what_the_broker_has_acknowledged_is_not_swept_again():
     coordinator = make_coordinator(min_reports=1, start={"round": 31, "version": 30})
-    sweep = [p for p in of(feed(coordinator, Connected()), Publish) if p.retain and not p.payload]
-    assert {p.topic for p in sweep} == {TOPICS.model(v, part) for v in range(6, 30) for part in range(16)}
-    feed(coordinator, Sent(sweep[-1].token, True), Disconnected())
-    assert not [p for p in of(feed(coordinator, Connected()), Publish) if not p.payload]
+    assert swept(coordinator, feed(coordinator, Connected())) == LEFT
+    feed(coordinator, Disconnected())
+    assert not clears_in(feed(coordinator, Connected()))
+
+
+def test_a_sweep_goes_on_where_it_was_cut_off():
+    coordinator = make_coordinator(min_reports=1, start={"round": 31, "version": 30})
+    first = clears_in(feed(coordinator, Connected()))
+    second = clears_in(feed(coordinator, Sent(token_of(first), True)))
+    feed(coordinator, Sent(token_of(second), False), Disconnected())
+    assert swept(coordinator, feed(coordinator, Connected())) == LEFT[AT_ONCE:]
+
+
+def test_receipts_and_rounds_do_not_wait_for_a_sweep():
+    coordinator = make_coordinator(min_reports=1, start={"round": 31, "version": 30})
+    out = feed(coordinator, status("a"), Connected())
+    out += report(coordinator, "a", round=31, version=30)
+    published = of(out, Publish)
+    rounds = [i for i, p in enumerate(published) if p.topic == TOPICS.round]
+    assert decode(Round, published[rounds[-1]].payload, RETAINED_LIMIT).round == 32
+    assert len(clears_in(published[: rounds[-1]])) <= AT_ONCE
+
+
+@pytest.mark.parametrize("end", ["done", "stopped"])
+def test_the_last_versions_parts_are_cleared_when_all_is_done_but_not_after_a_stop(end):
+    """Nobody starts again after the end. After a stop the federation may be another aggregator's at any time, and the
+    next start sweeps."""
+    start = {"round": 31, "version": 30}
+    coordinator = make_coordinator(min_reports=1, rounds=31 if end == "done" else None, start=start)
+    out = feed(coordinator, status("a"), Connected())
+    (first, *_), token = clears_in(out), token_of(clears_in(out))
+    if end == "done":
+        report(coordinator, "a", round=31, version=30)
+        own = [TOPICS.model(30, part) for part in range(16)]
+        assert [first.topic, *swept(coordinator, feed(coordinator, Sent(token, True)))][-16:] == own
+    else:
+        feed(coordinator, Stop())
+        assert feed(coordinator, Sent(token, True)) == []

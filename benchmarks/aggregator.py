@@ -1,14 +1,16 @@
 """The aggregator under load: its memory by how many devices report, and its rate beside a bare paho subscriber.
 
 Devices are simulated: one process replays a ready-made update for any number of them (lib/replay.py), over a real
-mosquitto on loopback, to the real aggregator in a process of its own. The bare subscriber takes the same messages from
-the same broker with the same flow control, and does nothing but count them. Linux only.
+mosquitto on loopback, to the real aggregator in a process of its own, with the environment of its systemd unit. The
+bare subscriber takes the same messages from the same broker with the same flow control, and does nothing but count
+them. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 from loopback import Resident, bare_subscriber, mosquitto
 from replay import Fleet
+from unit import unit_environment
 
 import edgefl
 from edgefl import codecs, zoo
@@ -127,6 +130,7 @@ class Load:
             process = subprocess.Popen(
                 [sys.executable, "-m", "edgefl_broker", "--config", str(path)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=os.environ | unit_environment("broker/edgefl-aggregator.service"),
             )  # fmt: skip
         try:
             yield process

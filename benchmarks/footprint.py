@@ -24,17 +24,20 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+from unit import REPOSITORY, unit_environment
+
 from edgefl import zoo
 from edgefl.config import dump
 from edgefl.transports.embedded import EmbeddedBroker
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SIZES = [784, 200, 200, 10]
 EXAMPLES = 600
 ROUNDS = 5
 SAMPLE_S = 0.02
 SETTLE_S = 3.0
 TIMEOUT_S = 120.0
+UNITS = {"edgefl_agent": "device_agent/edgefl-agent.service", "edgefl_broker": "broker/edgefl-aggregator.service"}
 TARGETS = {"idle_rss_mb": 40.0, "training_rss_mb": 48.0, "installed_mb": 80.0}
 
 
@@ -133,7 +136,7 @@ def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
 
 
 def start(folder: Path, python: Path, module: str, config: Path) -> subprocess.Popen[bytes]:
-    environment = plain_environment() | (unit_environment() if module == "edgefl_agent" else {})
+    environment = plain_environment() | unit_environment(UNITS[module])
     with open(folder / f"{module}.log", "wb") as log:
         command = [python, "-m", module, "--config", config]
         return subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -142,13 +145,6 @@ def start(folder: Path, python: Path, module: str, config: Path) -> subprocess.P
 def plain_environment() -> dict[str, str]:
     """Ours without settings of Python and malloc, as they are not a device's."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MALLOC_"))}
-
-
-def unit_environment() -> dict[str, str]:
-    """What device_agent/edgefl-agent.service sets."""
-    lines = (REPOSITORY / "device_agent" / "edgefl-agent.service").read_text().splitlines()
-    words = [word for line in lines if line.startswith("Environment=") for word in line[len("Environment=") :].split()]
-    return dict(word.split("=", 1) for word in words)
 
 
 def watch(process: subprocess.Popen[bytes], done: Callable[[float], bool]) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -160,7 +161,13 @@ class Reception:
         return self._receipt(where, Receipt(where.round, self.attempt, "counted", folded=folded))
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
-        return Publish(self._topics.inbox(where.device), encode(receipt))
+        return Publish(self._topics.inbox(where.device), _encoded(receipt))
+
+
+@lru_cache(maxsize=8)
+def _encoded(receipt: Receipt) -> bytes:
+    """A round's receipts are nearly all alike, and thousands may wait until the broker takes them."""
+    return encode(receipt)
 
 
 def _note(where: UpdateTopic, header: UpdateHeader) -> Note:

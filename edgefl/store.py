@@ -17,6 +17,7 @@ from typing import IO, Any, TypeVar
 
 from .errors import StoreError
 
+SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB, where SQLite would keep 2 MB: hardly a row here is read twice
 log = logging.getLogger("edgefl.store")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +63,7 @@ def _open(path: Path, schema: str) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        database.execute(SMALL_CACHE)
         if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(verdict)
         database.executescript(schema)

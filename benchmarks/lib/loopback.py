@@ -74,20 +74,16 @@ def bare_subscriber(port: int, topic: str) -> Iterator[int]:
 
 
 class Resident:
-    """The resident memory of a process in MB (10^6 bytes), looked at every SAMPLE_S until it ends."""
+    """The most that a process has resident from now on, in MB (10^6 bytes): the kernel's mark, read until it ends."""
 
     def __init__(self, pid: int) -> None:
-        self._file = Path(f"/proc/{pid}/status")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the mark starts anew: proc(5)
+        self._status = Path(f"/proc/{pid}/status")
         self.peak = 0.0
-        self.first = self._now()
         threading.Thread(target=self._watch, daemon=True).start()
-
-    def _now(self) -> float:
-        line = next((row for row in self._file.read_text().splitlines() if row.startswith("VmRSS:")), "VmRSS: 0 kB")
-        return int(line.split()[1]) * 1024 / 1e6
 
     def _watch(self) -> None:
         with suppress(OSError):
-            while True:
-                self.peak = max(self.peak, self._now())
+            while marks := [row.split()[1] for row in self._status.read_text().splitlines() if row.startswith("VmHWM")]:
+                self.peak = int(marks[0]) * 1024 / 1e6
                 time.sleep(SAMPLE_S)

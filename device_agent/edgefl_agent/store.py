@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgefl.device_events import Outbox
 from edgefl.error_feedback import Residual
-from edgefl.store import claim, durable, open_database
+from edgefl.store import SMALL_CACHE, claim, durable, open_database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -25,7 +25,6 @@ CREATE TABLE IF NOT EXISTS residual (
     round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
 );
 """
-_SMALL_CACHE = "PRAGMA cache_size = -64"  # KiB: no row here is read twice
 log = logging.getLogger("edgefl.agent")
 
 
@@ -36,7 +35,6 @@ class AgentStore:
         self._claim = claim(folder)
         self._path = folder / "agent.db"
         self._db = open_database(self._path, _SCHEMA, replaceable=True)  # a round can be trained again
-        self._db.execute(_SMALL_CACHE)
 
     @durable
     def count_start(self) -> int:
@@ -105,7 +103,7 @@ class AgentStore:
         """The device's own residual, unchecked; None if there is none or it can't be read. From any thread."""
         try:
             with closing(sqlite3.connect(self._path)) as database:
-                database.execute(_SMALL_CACHE)
+                database.execute(SMALL_CACHE)
                 row = database.execute(
                     "SELECT manifest, round, blob, crc FROM residual "
                     "WHERE round != coalesce((SELECT round FROM outbox), -1)"

@@ -145,6 +145,7 @@ class World:
             case Evaluate():
                 self.step(client, Evaluated())
             case SaveLate(update):
+                assert 0 < len(self.records) + 1 - update.round <= self.config["late_rounds"], "I03"
                 self.late[update.device, update.round] = update
             case RecallLate():
                 self.step(client, Recalled(list(self.late.values())))
@@ -163,9 +164,8 @@ class World:
         assert record.round == len(self.records) + 1
         self.records.append(record)
         self.committed_in.append(self.starts)
-        for key in action.forget:
-            del self.late[key]
         if action.params is None:
+            assert not action.forget
             assert (record.state, record.version) == ("abandoned", version)
             assert len(record.devices) < 2
             return
@@ -178,6 +178,8 @@ class World:
         assert len(committed) == len(set(committed)), "I01"
         assert action.params.tobytes() == self.honest_sum(record.round, updates).tobytes()
         self.models.append(action.params)
+        for key in action.forget:
+            del self.late[key]
 
     def honest_sum(self, round: int, updates: list[tuple[str, int]]) -> np.ndarray:
         expected = strategies.get("fedavg")
@@ -186,7 +188,7 @@ class World:
             base = self.records[own - 1].version - (self.records[own - 1].state == "committed")
             payload = make_update(delta_of(device, own, base))[UpdateHeader.SIZE :]
             staleness = len(self.models) - 1 - base
-            assert own == round or 0 < round - own <= self.config["late_rounds"]
+            assert own == round or (device, own) in self.late
             expected.add(Update(device, 5, codecs.get("raw32"), payload, staleness))
         return expected.finish()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgefl.protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
 from edgefl.protocol.messages import RETAINED_LIMIT
 from edgefl.protocol.parts import TOPIC_BYTES
-from edgefl.transports.tap import CALM, FIRST_BUFFER, LARGEST_BUFFER, LARGEST_PACKET, Tap, varint
+from edgefl.transports.tap import CALM, FIRST_BUFFER, FULL, LARGEST_BUFFER, LARGEST_PACKET, Tap, varint
 
 PUBACK = b"\x40\x02\x00\x07"
 PINGRESP = b"\xd0\x00"
@@ -59,6 +59,9 @@ class Wire:
         size = min(len(data), self.room)
         self.sent, self.room = self.sent + bytes(data[:size]), self.room - size
         return size
+
+    def close(self) -> None:
+        pass
 
 
 def tapped(*chunks, v5=True):
@@ -199,20 +202,37 @@ def test_the_end_is_told_after_what_came_before_it():
         tap.recv(1)
 
 
-def test_acknowledgements_go_together_and_nothing_comes_between_their_bytes():
+def test_what_is_sent_goes_together_and_in_order():
     tap, wire, _ = tapped()
-    for packet_id in (1, 2, 300):
-        tap.ack(packet_id)
-    wire.room = 6
-    tap.flush()
-    assert tap.stuck and tap.unsent
+    tap.ack(1)
+    assert tap.send(PINGRESP) == 2
+    tap.ack(300)
+    assert wire.sent == b"" and tap.unsent
+    for wire.room in (3, 0, 100):
+        tap.flush()
+    assert wire.sent == b"\x40\x02\x00\x01" + PINGRESP + b"\x40\x02\x01\x2c"
+    assert not tap.unsent
+
+
+def test_i13_what_waits_to_be_sent_is_bounded():
+    tap, wire, _ = tapped()
     wire.room = 0
+    assert tap.send(bytes(FULL)) == FULL
     with pytest.raises(BlockingIOError):
         tap.send(PINGRESP)
-    wire.room = 100
+    tap.ack(7)  # at most as many as the broker sends
+    wire.room = FULL + 4
     assert tap.send(PINGRESP) == 2
-    assert wire.sent == b"\x40\x02\x00\x01\x40\x02\x00\x02\x40\x02\x01\x2c" + PINGRESP
-    assert not tap.stuck and not tap.unsent
+    tap.flush()
+    assert len(wire.sent) == FULL + 4 and tap.unsent
+
+
+def test_last_words_go_out_unless_it_is_abandoned():
+    for close, words in ((Tap.close, PINGRESP), (Tap.abandon, b"")):
+        tap, wire, _ = tapped()
+        tap.send(PINGRESP)
+        close(tap)
+        assert wire.sent == words
 
 
 def test_nothing_to_read_is_no_end():

@@ -113,7 +113,7 @@ class Connection:
         """Wait for the network or for a byte on `wake`, and do what is to be done; see `take`, then `end`."""
         client, tap = self._client, self._client.tap
         if tap is not None and client.socket() is not None:
-            self._acknowledge()
+            tap.flush()
             poller = select.poll()
             writing = client.want_write() or tap.unsent
             pending = read and tap.pending
@@ -126,7 +126,7 @@ class Connection:
             if pending or state & ~select.POLLOUT:
                 self._read()
             if state & select.POLLOUT:
-                self._acknowledge()
+                tap.flush()
                 client.loop_write()
             client.loop_misc()
         if client.socket() is None and self.end is None:
@@ -139,11 +139,6 @@ class Connection:
         tap.fill()
         while tap.for_paho and self._client.socket() is not None:
             self._client.loop_read()
-
-    def _acknowledge(self) -> None:
-        tap = self._client.tap
-        if tap is not None and tap.unsent and (tap.stuck or not self._client.want_write()):
-            tap.flush()
 
     def take(self) -> list[LinkEvent]:
         """What has happened since the last call."""
@@ -188,16 +183,17 @@ class Connection:
     def close(self, wake: socket.socket) -> None:
         """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""
         until = time.monotonic() + CLOSE_S
-        self._acknowledge()
-        self._client.disconnect()
-        while self._client.socket() is not None and time.monotonic() < until:
+        client = self._client
+        while client.tap is not None and client.tap.unsent and client.socket() is not None and time.monotonic() < until:
+            self.step(0.05, wake)
+        client.disconnect()
+        while client.socket() is not None and time.monotonic() < until:
             self.step(0.05, wake)
 
     def abandon(self) -> None:
         """Close the socket without a word."""
-        sock = self._client.socket()
-        if sock is not None:
-            sock.close()
+        if self._client.socket() is not None and self._client.tap is not None:
+            self._client.tap.abandon()
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
         if code.is_failure:

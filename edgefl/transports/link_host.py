@@ -35,7 +35,7 @@ from .mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 WINDOW = 200
 BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
 MESSAGE_BYTES = 500  # of memory for each, beside its topic and payload
-BATCH = 8  # events between two answers: waking the link's thread for each would cost more than most of them
+BATCH = 16  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
 

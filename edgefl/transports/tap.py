@@ -1,9 +1,9 @@
-"""Tap: between paho-mqtt and its socket. Takes messages in bulk, before paho sees them, and acknowledges them.
+"""Tap: between paho-mqtt and its socket. Takes messages in bulk, before paho sees them, and sends in bulk.
 
-paho reads an MQTT packet in five system calls, copies its payload four times and writes every PUBACK by itself; with
+paho reads an MQTT packet in five system calls, copies its payload four times and writes each packet by itself; with
 parts of 64 KiB that is most of what an aggregator does. Here one call reads what has come. PUBLISH packets of QoS 0
 and 1 become messages, copied once; all other packets are passed on to paho, whole (MQTT 5, sections 2.1 and 3.3; 3.1.1
-is alike but for properties).
+is alike but for properties). What is to be sent waits for `flush`, as each call costs a wait for Python's lock.
 
 Not here: everything else of the protocol, which is paho's.
 """
@@ -24,6 +24,7 @@ from ..protocol.parts import TOPIC_BYTES
 PUBLISH = 3
 LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part; nothing else of ours is so long
 FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # it grows while reads fill it; beyond, only for a larger packet
+FULL = 64 * 1024  # waiting to be sent: then paho has to wait too
 CALM = 16  # reads in a row that the first buffer would do for: then a larger one is let go
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -41,8 +42,7 @@ class Tap:
         self._passed_on = bytearray()
         self._lost: OSError | None = None
         self._closed = False
-        self._acks = bytearray()
-        self.stuck = False  # in the middle of acknowledgements: nothing else may be sent
+        self._unsent = bytearray()  # whole packets, but for what has gone of the first
 
     # For paho
 
@@ -59,11 +59,13 @@ class Tap:
         raise BlockingIOError
 
     def send(self, data: bytes) -> int:
-        if self.stuck:
+        """All of it, at the next `flush`."""
+        if len(self._unsent) >= FULL:
             self.flush()
-        if self.stuck:
+        if len(self._unsent) >= FULL:
             raise BlockingIOError
-        return self._socket.send(data)
+        self._unsent += data
+        return len(data)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -72,6 +74,8 @@ class Tap:
         self._socket.setblocking(blocking)
 
     def close(self) -> None:
+        """After a last DISCONNECT, if there is one."""
+        self.flush()
         self._socket.close()
 
     # For the connection
@@ -88,23 +92,29 @@ class Tap:
 
     @property
     def unsent(self) -> bool:
-        """Whether acknowledgements wait for `flush`."""
-        return bool(self._acks)
+        """Whether anything waits for `flush`."""
+        return bool(self._unsent)
 
     def ack(self, packet_id: int) -> None:
         """Acknowledge a message at the next `flush`."""
-        self._acks += b"\x40\x02" + packet_id.to_bytes(2, "big")
+        self._unsent += b"\x40\x02" + packet_id.to_bytes(2, "big")
 
     def flush(self) -> None:
-        """Send acknowledgements, where paho has no packet half sent."""
+        """Send what waits, as much as goes."""
+        if not self._unsent:
+            return
         try:
-            sent = self._socket.send(self._acks)
+            sent = self._socket.send(self._unsent)
         except NOT_NOW:
             sent = 0
         except OSError as error:
-            self._lost, sent = error, len(self._acks)
-        del self._acks[:sent]
-        self.stuck = bool(self._acks)
+            self._lost, sent = error, len(self._unsent)
+        del self._unsent[:sent]
+
+    def abandon(self) -> None:
+        """Close without a word."""
+        self._unsent.clear()
+        self.close()
 
     def fill(self) -> None:
         """Read once, and hand over what is whole. ConnectionError or ValueError if it is not MQTT, or too long."""

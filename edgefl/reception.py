@@ -98,11 +98,11 @@ class Reception:
 
     def ask(self, tally: Tally, now: float) -> list[object]:
         """Requests for the parts that are due."""
-        return [
-            Publish(self._topics.inbox(device), encode(Missing(round, parts)))
-            for round, intake in {**self.closed.partial(), tally.round: tally.intake}.items()
-            for device, parts in intake.ask(now, self._presence.is_present)
-        ]
+        out: list[object] = []
+        for round, intake in [*self.closed.partial().items(), (tally.round, tally.intake)]:
+            for device, parts in intake.ask(now, self._presence.is_present):
+                out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
+        return out
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
         """A whole update of the round that is open."""

@@ -176,6 +176,8 @@ class RoundIntake:
         Who is not present is not asked (requests would pile up in its session), and does not wait for a place.
         """
         self._quiet(now)
+        if not self._to_ask and not self._waiting:  # as with nearly every part
+            return []
         return [(device, self._request(device, now)) for device in self._turns(now, is_present)]
 
     def _turns(self, now: float, is_present: Callable[[str], bool]) -> Iterator[str]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from .._core import crc32c
 from ..errors import ProtocolError
@@ -36,8 +37,7 @@ class Kind(IntEnum):
     UPDATE = 2
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One part of one blob. `part_bytes` is every part's length but the last one's; `total` the blob's.
 
     What was read has its `data` where they came, not copied.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 
 @dataclass(frozen=True)
 class Connected:
@@ -24,8 +26,7 @@ class Disconnected:
     """The MQTT session is down; what had not been acknowledged is unknown."""
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five times as long to make
     """A message came."""
 
     topic: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..errors import ProtocolError
 from .envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Envelope, Kind, blob_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import ProtocolError, UsageError
 
@@ -31,8 +32,7 @@ def check_federation(federation: str) -> str:
     return federation
 
 
-@dataclass(frozen=True)
-class UpdateTopic:
+class UpdateTopic(NamedTuple):
     """What `device/{device}/update/{round}/{part}` says."""
 
     device: str
@@ -58,6 +58,7 @@ class Topics:
         self.round = f"{self.base}/round"
         self.aggregator = f"{self.base}/aggregator"
         self.any_status = f"{self.base}/device/+/status"
+        self._devices = f"{self.base}/device/"
         self._model_part = re.compile(f"{re.escape(self.base)}/model/({_NUMBER.pattern})/(delta/)?({_NUMBER.pattern})")
         self.any_update = f"{self.base}/device/+/update/+/+"
         number = f"({_NUMBER.pattern})"
@@ -86,10 +87,9 @@ class Topics:
 
     def device_of(self, topic: str) -> str | None:
         """The device id that a topic below `device/` belongs to."""
-        prefix = f"{self.base}/device/"
-        if not topic.startswith(prefix):
+        if not topic.startswith(self._devices):
             return None
-        device = topic[len(prefix) :].split("/", 1)[0]
+        device = topic[len(self._devices) :].split("/", 1)[0]
         return device if _DEVICE_ID.fullmatch(device) else None
 
     def parse_update(self, topic: str) -> UpdateTopic:

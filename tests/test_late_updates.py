@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import msgspec
 import numpy as np
 import pytest
+from late import FOLD, restarted, second_round
 from machines import (
     HASH,
     PARAMS,
@@ -15,7 +15,6 @@ from machines import (
     feed,
     make_coordinator,
     make_update,
-    of,
     open_round,
     report,
     round_in,
@@ -25,28 +24,10 @@ from machines import (
 )
 
 from edgefl import reception
-from edgefl.coordinator_events import LateUpdate, Recalled, RecallLate, SaveLate
 from edgefl.history import RoundRecord
-from edgefl.protocol.machine import Connected, Publish, Tick
+from edgefl.protocol.machine import Connected, Tick
 from edgefl.protocol.messages import Missing, Receipt
 from edgefl.strategies.base import stale_weight
-
-FOLD = {"late": "fold", "late_rounds": 2, "min_reports": 1, "deadline_s": 60}
-
-
-def second_round(*devices, **config):
-    """Round 2 is open on version 1; of `devices`, the first was in round 1, whose goal was 1."""
-    coordinator = open_round(*devices, **(FOLD | {"goal": 1} | config))
-    assert commit_of(report(coordinator, devices[0], blob=make_update(0.0)))
-    return coordinator
-
-
-def restarted(coordinator, records, **config):
-    """Another process on what the first one committed."""
-    records = [msgspec.json.decode(msgspec.json.encode(r), type=RoundRecord) for r in records]
-    start = {"round": coordinator.round, "version": coordinator.version, "attempt": 2, "recent": records}
-    return make_coordinator(params=coordinator.params, start=start, **(FOLD | config))
-
 
 # The weight
 
@@ -279,79 +260,6 @@ def test_i01_what_was_folded_but_not_committed_may_come_again():
     feed(coordinator, *map(status, "abc"), Connected())
     assert word_to(report(coordinator, "b"), "b") == Receipt(1, 2, "counted", folded=2)
     assert (coordinator.tally.reports, len(coordinator.tally.folded)) == (0, 1)
-
-
-# What was saved
-
-
-def saved(actions) -> list[LateUpdate]:
-    return [action.update for action in of(actions, SaveLate)]
-
-
-def test_i06_a_late_update_is_saved_before_its_receipt():
-    coordinator = second_round("a", "b", "c")
-    out = report(coordinator, "b", blob=make_update(0.3), now=2.0)
-    (late,) = saved(out)
-    assert (late.device, late.round, late.version, late.blob) == ("b", 1, 0, make_update(0.3))
-    assert [type(action) for action in out[-2:]] == [SaveLate, Publish]
-    assert saved(report(coordinator, "b", now=3.0)) == []  # it is there
-
-
-def test_i06_a_commit_forgets_what_went_into_it_and_an_abandoned_round_nothing():
-    coordinator = second_round("a", "b", "c")
-    (late,) = saved(report(coordinator, "b", now=2.0))
-    out = feed(coordinator, Tick(), now=61.0)
-    assert (commit_of(out).record.state, commit_of(out).forget) == ("abandoned", [])
-    assert of(out, RecallLate)
-    feed(coordinator, Recalled([late]), now=61.0)
-    commit = commit_of(report(coordinator, "c", round=3, version=1, now=62.0))
-    assert (commit.record.folded, commit.forget) == ([("b", 1)], [("b", 1)])
-    assert commit.record.traffic["b"] == (0, 0)  # they are in the record of the abandoned round
-
-
-def test_i06_a_late_update_outlives_its_aggregator_and_counts_once():
-    first = second_round("a", "b", "c")
-    (late,) = saved(report(first, "b", blob=make_update(1.0), now=2.0))
-    expected = accumulator_of(first)
-    coordinator = restarted(first, [RoundRecord(1, "committed", 1, 1, ["a"], 5, 0.5, 0, 0, 0.0)])
-    assert of(feed(coordinator, *map(status, "abc"), Connected()), RecallLate)
-    feed(coordinator, Recalled([late]))
-    assert accumulator_of(coordinator) == expected
-    assert word_to(report(coordinator, "b", blob=make_update(1.0)), "b") == Receipt(1, 2, "counted", folded=2)
-    assert accumulator_of(coordinator) == expected
-
-
-def test_a_buffer_that_is_full_with_what_was_saved_closes():
-    coordinator = open_round("a", "b", "c", mode="async", goal=2, min_reports=1, late_rounds=2)
-    late = [LateUpdate(device, 0, 0, make_update(0.5)) for device in "bc"]
-    commit = commit_of(feed(coordinator, Recalled(late)))
-    assert commit.forget == commit.record.folded == [("b", 0), ("c", 0)]
-
-
-def test_a_saved_update_that_can_not_be_used_is_said_and_forgotten():
-    coordinator = second_round("a", "b", "c")
-    before = accumulator_of(coordinator)
-    (note,) = feed(coordinator, Recalled([LateUpdate("b", 1, 0, make_update()[:-4])]))
-    assert note.level == "error" and "late update of b, round 1, is lost" in note.text
-    assert accumulator_of(coordinator) == before
-    commit = commit_of(feed(coordinator, Tick(), now=61.0))
-    assert (commit.record.state, commit.forget) == ("abandoned", [("b", 1)])
-
-
-def test_what_makes_a_mean_that_is_not_finite_does_so_once(monkeypatch):
-    coordinator = second_round("a", "b", "c")
-    monkeypatch.setattr(coordinator.strategy, "finish", lambda: np.full(len(PARAMS), np.inf, np.float32))
-    report(coordinator, "b", now=2.0)
-    commit = commit_of(report(coordinator, "c", round=2, version=1, now=3.0))
-    assert (commit.record.state, commit.forget) == ("abandoned", [("b", 1)])
-
-
-def test_what_was_saved_waits_for_a_round_that_trains():
-    coordinator = second_round("a", "b", "c")
-    coordinator.phase = "waiting"
-    before = accumulator_of(coordinator)
-    assert feed(coordinator, Recalled([LateUpdate("b", 1, 0, make_update())])) == []
-    assert accumulator_of(coordinator) == before
 
 
 @pytest.mark.parametrize("rule", ["list", "draw"])

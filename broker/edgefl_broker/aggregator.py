@@ -39,7 +39,7 @@ from .progress import Progress, summary
 from .store import AggregatorStore
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
-UPDATE_S, PARAM_S = 5e-4, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
+UPDATE_S, PARAM_S = 1e-3, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
 
 
 class Aggregator(LinkHost):

@@ -5,8 +5,7 @@ Design:
   b) Actions are carried out in their order; what a daemon adds (disk, training, evaluation) is in `carry_out`.
   c) A message is acknowledged after its actions are done, so a crash in between brings it again. A few are taken
      together, then acknowledged and answered together.
-  d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers. While
-     any do, nothing is acknowledged, so that the broker holds back what would be answered next.
+  d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers.
 """
 
 from __future__ import annotations
@@ -172,9 +171,10 @@ class LinkHost:
                 raise TypeError(f"no such action: {action!r}")
 
     def _answer(self) -> None:
-        """Send what the link has room for; if nothing is left, acknowledge what has been taken."""
+        """Send what the link has room for, and acknowledge what has been taken: also while answers wait, as what is
+        not taken fills the broker's queue, which is shorter than our memory."""
         self._pump()
-        if self._taken and not self._backlog:
+        if self._taken:
             self.link.ack(*self._taken)
             self._taken.clear()
 

@@ -95,11 +95,13 @@ class Commit:
 
 @dataclass(frozen=True, eq=False)
 class LateUpdate:
-    """A device's whole update of `round`, header and all, that came after it. `version`: what it starts from."""
+    """A device's whole update of `round`, header and all, that came after it. `version`: what it starts from; `codec`:
+    the number of what can decode it."""
 
     device: str
     round: int
     version: int
+    codec: int
     blob: bytes
 
 

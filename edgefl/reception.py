@@ -122,25 +122,30 @@ class Reception:
             return self._reject(where, error)
         own.counted[where.device] = tally.round
         tally.fold(where.device, where.round, header)
-        saved = SaveLate(LateUpdate(where.device, where.round, own.version, blob))
+        saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
         return [_note(where, header), saved, self._counted(where, tally.round)]
 
     def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[object]:
         """Late updates of a round that was abandoned, or whose aggregator died: once more, into the open one. Their
         bytes have come before."""
-        out: list[object] = []
-        for late in updates:
-            try:
-                header = self._add("train", late.device, late.blob, tally.version - late.version)
-            except (ProtocolError, CodecError) as error:
-                tally.spoilt.append((late.device, late.round))
-                out.append(Note("error", f"late update of {late.device}, round {late.round}, is lost: {error}"))
-                continue
-            if (own := self.closed.get(late.round)) is not None:
-                own.counted[late.device] = tally.round
-            tally.receive(late.device, 0)
-            tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
-        return out
+        return [note for late in updates if (note := self._recall(tally, late)) is not None]
+
+    def _recall(self, tally: Tally, late: LateUpdate) -> Note | None:
+        own = self.closed.get(late.round)
+        try:
+            if late.codec != self._codec.wire_id:
+                raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
+            if own is not None and late.device in own.counted:
+                raise ProtocolError(f"the device has counted in round {own.counted[late.device]}")
+            header = self._add("train", late.device, late.blob, tally.version - late.version)
+        except (ProtocolError, CodecError) as error:
+            tally.spoilt.append((late.device, late.round))
+            return Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}")
+        if own is not None:
+            own.counted[late.device] = tally.round
+        tally.receive(late.device, 0)
+        tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
+        return None
 
     def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""

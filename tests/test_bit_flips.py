@@ -15,6 +15,7 @@ import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 
+from edgefl.coordinator_events import LateUpdate
 from edgefl.device_events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -22,6 +23,7 @@ from edgefl.history import RoundRecord
 ROUNDS = 5
 FLIPS = 40  # of each kind of file
 START = np.linspace(-1, 1, 300, dtype=np.float32)
+LATE = [LateUpdate(f"dev-{name}", 4, 3, 1, name.encode() * 300) for name in "abcde"]
 
 
 def record(round: int) -> RoundRecord:
@@ -35,9 +37,11 @@ def keep(folder: Path, live: sqlite3.Connection) -> None:
 
 
 def aggregator_folders(base: Path) -> list[Path]:
-    """The state after five rounds: after a kill, and after a clean stop."""
+    """The state after five rounds, with late updates that wait for the next: after a kill, and after a clean stop."""
     store = AggregatorStore(base / "stopped")
     store.resume("plan", START)
+    for update in LATE:
+        store.save_late(update)
     for number in range(1, ROUNDS + 1):
         store.commit(record(number), START + number)
     keep(base / "stopped", store._db)
@@ -66,14 +70,20 @@ def damage_of_aggregator(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         store = AggregatorStore(folder)
         try:
             state, records = store.resume("plan", START, record(ROUNDS)), store.records()
+            late = list(store.late())
+            store.commit(record(state.round), None, [(update.device, update.round) for update in late])
+            assert list(store.late()) == [], "I01: it would be folded in again"
         finally:
             store.close()
     except StoreError as error:
-        assert str(folder) in str(error) or "damaged" in str(error)
+        assert any(word in str(error) for word in (str(folder), "damaged", "no such")), error
         return "refused"
     models = {(START + n).tobytes(): n for n in range(ROUNDS + 1)}
     version = models[state.params.tobytes()]
     assert state.version >= version and state.round > ROUNDS
+    assert [vars(update) for update in late] == [vars(u) for u in LATE if any(vars(u) == vars(v) for v in late)]
+    if len(late) < len(LATE):
+        assert caplog.records, "a late update is gone, and not a word"
     true = [record(n) for n in range(1, ROUNDS + 1)]
     assert all(r in true for r in records)
     if version < ROUNDS or len(records) < ROUNDS:

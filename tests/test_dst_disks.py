@@ -37,7 +37,7 @@ def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
             version += committed
             row = record(round, version, "committed" if committed else "abandoned")
             params = PARAMS + version if committed else None
-            late = LateUpdate(f"dev-{round}", max(1, round - rng.randint(1, 3)), version, rng.randbytes(9))
+            late = LateUpdate(f"dev-{round}", max(1, round - rng.randint(1, 3)), version, 1, rng.randbytes(9))
             waiting = sorted(disk.late)
             for side in (store, disk):
                 side.save_late(late)

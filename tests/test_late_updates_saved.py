@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from late import restarted, second_round
 from machines import (
     PARAMS,
@@ -62,7 +63,7 @@ def test_i06_a_late_update_outlives_its_aggregator_and_counts_once():
 
 def test_a_buffer_that_is_full_with_what_was_saved_closes():
     coordinator = open_round("a", "b", "c", mode="async", goal=2, min_reports=1, late_rounds=2)
-    late = [LateUpdate(device, 0, 0, make_update(0.5)) for device in "bc"]
+    late = [LateUpdate(device, 0, 0, 1, make_update(0.5)) for device in "bc"]
     commit = commit_of(feed(coordinator, Recalled(late)))
     assert commit.forget == commit.record.folded == [("b", 0), ("c", 0)]
 
@@ -70,11 +71,23 @@ def test_a_buffer_that_is_full_with_what_was_saved_closes():
 def test_a_saved_update_that_can_not_be_used_is_said_and_forgotten():
     coordinator = second_round("a", "b", "c")
     before = accumulator_of(coordinator)
-    (note,) = feed(coordinator, Recalled([LateUpdate("b", 1, 0, make_update()[:-4])]))
-    assert note.level == "error" and "late update of b, round 1, is lost" in note.text
+    (note,) = feed(coordinator, Recalled([LateUpdate("b", 1, 0, 1, make_update()[:-4])]))
+    assert note.level == "error" and "late update of b, round 1, is dropped" in note.text
     assert accumulator_of(coordinator) == before
     commit = commit_of(feed(coordinator, Tick(), now=61.0))
     assert (commit.record.state, commit.forget) == ("abandoned", [("b", 1)])
+
+
+@pytest.mark.parametrize(("update", "why"), [
+    (LateUpdate("b", 1, 0, 2, make_update()), "codec number 2, the manifest says raw32"),
+    (LateUpdate("a", 1, 0, 1, make_update()), "has counted in round 1"),
+])  # fmt: skip
+def test_i01_i03_what_was_saved_is_of_this_codec_and_has_not_counted(update, why):
+    coordinator = second_round("a", "b", "c")
+    before = accumulator_of(coordinator)
+    (note,) = feed(coordinator, Recalled([update]))
+    assert why in note.text and accumulator_of(coordinator) == before
+    assert coordinator.tally.spoilt == [(update.device, 1)]
 
 
 def test_what_makes_a_mean_that_is_not_finite_does_so_once(monkeypatch):
@@ -89,5 +102,5 @@ def test_what_was_saved_waits_for_a_round_that_trains():
     coordinator = second_round("a", "b", "c")
     coordinator.phase = "waiting"
     before = accumulator_of(coordinator)
-    assert feed(coordinator, Recalled([LateUpdate("b", 1, 0, make_update())])) == []
+    assert feed(coordinator, Recalled([LateUpdate("b", 1, 0, 1, make_update())])) == []
     assert accumulator_of(coordinator) == before

@@ -218,7 +218,7 @@ def test_a_damaged_record_is_left_out_and_one_without_a_seal_is_taken(
     assert "the record of round 2" in caplog.text
 
 
-LATE = [LateUpdate("dev-b", 1, 0, b"header~payload"), LateUpdate("dev-c", 1, 0, b"\0" * 9)]
+LATE = [LateUpdate("dev-b", 1, 0, 1, b"header~payload"), LateUpdate("dev-c", 1, 0, 1, b"\0" * 9)]
 
 
 def late_of(store: AggregatorStore) -> list[tuple[str, int, int, bytes]]:
@@ -253,7 +253,8 @@ def test_i08_a_commit_takes_what_was_saved_before_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 'v'", "crc = 'x'"]
+    "damage",
+    ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 'v'", "codec = 2", "crc = 'x'"],
 )
 def test_i12_a_damaged_late_update_is_left_out(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     store = AggregatorStore(tmp_path)
@@ -265,3 +266,16 @@ def test_i12_a_damaged_late_update_is_left_out(tmp_path: Path, damage: str, capl
     assert [update.device for update in store.late()] == ["dev-c"]
     assert "a late update in" in caplog.text and "is damaged" in caplog.text
     assert [update.device for update in store.late()] == ["dev-c"]
+
+
+def test_late_updates_that_the_configuration_has_no_place_for_are_dropped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.forget_late()
+    assert caplog.text == ""
+    store.save_late(LATE[0])
+    store.flush()
+    store.forget_late()
+    assert late_of(store) == [] and "are dropped" in caplog.text

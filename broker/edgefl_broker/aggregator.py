@@ -62,6 +62,8 @@ class Aggregator(LinkHost):
         state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
         rng = random.Random()
         rounds = config.round_config()
+        if not rounds.window:
+            self._store.forget_late()
         self.machine = RoundCoordinator(
             recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,

@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, params BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS late (
-    device TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL, crc INTEGER NOT NULL,
-    PRIMARY KEY (device, round)
+    device TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, codec INTEGER NOT NULL, blob BLOB NOT NULL,
+    crc INTEGER NOT NULL
 );
 """
 
@@ -147,8 +147,8 @@ class AggregatorStore:
         """Durable with the next `flush` or `commit`: several together cost one."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
-        row = (update.device, update.round, update.version, update.blob)
-        self._db.execute("INSERT OR REPLACE INTO late VALUES (?, ?, ?, ?, ?)", (*row, _late_crc(*row)))
+        row = (update.device, update.round, update.version, update.codec, update.blob)
+        self._db.execute("INSERT INTO late VALUES (?, ?, ?, ?, ?, ?)", (*row, _late_crc(*row)))
 
     @durable
     def flush(self) -> None:
@@ -163,17 +163,25 @@ class AggregatorStore:
                 yield update
 
     @durable
+    def forget_late(self) -> None:
+        """No round will take them."""
+        if self._db.execute("DELETE FROM late").rowcount:
+            log.warning("late updates that waited for a round are dropped: the configuration folds none in")
+
+    @durable
     def _late_rows(self) -> list[tuple[int]]:
         return self._db.execute("SELECT rowid FROM late ORDER BY round, device").fetchall()
 
     @durable
     def _read_late(self, row_id: int) -> LateUpdate | None:
         """None, and it is gone, if it is damaged."""
-        columns = "CAST(device AS BLOB), round, version, blob, crc"  # a damaged text could not be read as one
-        device, *row, crc = self._db.execute(f"SELECT {columns} FROM late WHERE rowid = ?", (row_id,)).fetchone()
-        name = device.decode(errors="replace")
-        if isinstance(row[-1], bytes) and _late_crc(name, *row) == crc:
-            return LateUpdate(name, *row)
+        columns = "CAST(device AS BLOB), round, version, codec, blob, crc"  # a damaged text could not be read as one
+        found = self._db.execute(f"SELECT {columns} FROM late WHERE rowid = ?", (row_id,)).fetchone()
+        if found is not None:
+            device, *row, crc = found
+            name = device.decode(errors="replace")
+            if isinstance(row[-1], bytes) and _late_crc(name, *row) == crc:
+                return LateUpdate(name, *row)
         log.error("a late update in %s is damaged: it is left out", self._path)
         self._db.execute("DELETE FROM late WHERE rowid = ?", (row_id,))
         return None
@@ -226,8 +234,8 @@ def _record(row: object) -> RoundRecord | None:
         return None
 
 
-def _late_crc(device: str, round: int, version: int, blob: bytes) -> int:
-    return crc32c(f"{device} {round} {version} ".encode() + blob)
+def _late_crc(device: str, round: int, version: int, codec: int, blob: bytes) -> int:
+    return crc32c(f"{device} {round} {version} {codec} ".encode() + blob)
 
 
 def _is_sound(blob: object, sha256: str, num_params: int) -> bool:

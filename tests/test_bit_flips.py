@@ -76,7 +76,7 @@ def damage_of_aggregator(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         finally:
             store.close()
     except StoreError as error:
-        assert any(word in str(error) for word in (str(folder), "damaged", "no such")), error
+        assert any(word in str(error) for word in (str(folder), "damaged", "no such", "UTF-8")), error
         return "refused"
     models = {(START + n).tobytes(): n for n in range(ROUNDS + 1)}
     version = models[state.params.tobytes()]

@@ -254,7 +254,7 @@ def test_i08_a_commit_takes_what_was_saved_before_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 'v'", "codec = 2", "crc = 'x'"],
+    ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 7", "codec = 2", "crc = 'x'"],
 )
 def test_i12_a_damaged_late_update_is_left_out(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     store = AggregatorStore(tmp_path)

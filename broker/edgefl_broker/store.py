@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS late (
     crc INTEGER NOT NULL
 );
 """
+# As what they are: a flipped bit may make a text of a number, and one that can't be read.
+_LATE_COLUMNS = (
+    "CAST(device AS BLOB), CAST(round AS INTEGER), CAST(version AS INTEGER), CAST(codec AS INTEGER), "
+    "CAST(blob AS BLOB), CAST(crc AS INTEGER)"
+)
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,11 @@ class AggregatorStore:
 
         `known` is the newest that there has been at least.
         """
-        rows = self._db.execute("SELECT version, sha256, params FROM models ORDER BY version DESC").fetchall()
+        columns = "version, CAST(sha256 AS BLOB), params"  # a damaged text could not be read as one
+        rows = self._db.execute(f"SELECT {columns} FROM models ORDER BY version DESC").fetchall()
         newest = max(known, rows[0][0])
         for version, sha256, blob in rows:
-            if not _is_sound(blob, sha256, num_params):
+            if not _is_sound(blob, sha256.decode(errors="replace"), num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
             params = params_from_bytes(blob)
@@ -175,8 +181,7 @@ class AggregatorStore:
     @durable
     def _read_late(self, row_id: int) -> LateUpdate | None:
         """None, and it is gone, if it is damaged."""
-        columns = "CAST(device AS BLOB), round, version, codec, blob, crc"  # a damaged text could not be read as one
-        found = self._db.execute(f"SELECT {columns} FROM late WHERE rowid = ?", (row_id,)).fetchone()
+        found = self._db.execute(f"SELECT {_LATE_COLUMNS} FROM late WHERE rowid = ?", (row_id,)).fetchone()
         if found is not None:
             device, *row, crc = found
             name = device.decode(errors="replace")

@@ -5,14 +5,14 @@
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
 What the codec takes is not lost: the next delta is measured from G, so it is error feedback at the aggregator. W stays
-exact; it is what is averaged into, evaluated and saved. Where deltas are lossy the first G is W in bfloat16: its
-keyframe is a third as long, and the first delta makes good what that took.
+exact; it is what is averaged into, evaluated and saved. Where there are deltas, the first G has W in bfloat16, but for
+what SGD does not move: its keyframe is a third as long, and the deltas make good what that took.
 
 Versions that `span` divides are *anchors*, and so is the first; a delta starts at the last anchor before it. With a
 span of 1 all versions form one chain, which suits fleets that take part in every round; a device that is drawn now and
 then needs one delta for each span that it missed, and one more. The newest keyframe is renewed when the deltas since
-are as long as itself, and at the first anchor that `span` divides, so that an aggregator after this one knows where
-payloads may lie (retained_model.py). Deltas that no device would use any more are taken off the broker. Part of
+are as long as a whole model, and at the first anchor that `span` divides, so that an aggregator after this one knows
+where payloads may lie (retained_model.py). Deltas that no device would use any more are taken off the broker. Part of
 RoundCoordinator; no I/O.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from .errors import CodecError
 from .params import DIGEST, params_sha256, to_bfloat16
+from .plan import Plan
 from .protocol.messages import MAX_FRAMES, Frame, Manifest
 
 
@@ -51,12 +52,16 @@ class Downlink:
         self._keyframe, self._delta = manifest.make_downlink()
         self._span = manifest.span
         self._restart(params, version)
+        if self._delta is not None:
+            self._restart(params, version, _coarse(params, manifest.plan))
 
-    def _restart(self, params: np.ndarray, version: int) -> None:
-        """A keyframe that needs nothing before it."""
-        self.shown = params if self._delta is None else to_bfloat16(params)
+    def _restart(self, params: np.ndarray, version: int, coarse: np.ndarray | None = None) -> None:
+        """A keyframe that needs nothing before it: of `params`, or of the `coarse` ones that stand for them."""
+        self.shown = params if coarse is None else coarse
         self.sha256 = params_sha256(self.shown)
         keyframe = self._keyframe.encode(self.shown)
+        if coarse is None:
+            self._whole = len(keyframe)  # the bytes of a keyframe that takes nothing
         self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
         self._anchor = _Version(params, self.shown)
         self._on_anchor = True
@@ -92,7 +97,7 @@ class Downlink:
         except CodecError:
             return None
         shown = anchor.shown + codec.decode(payload, len(params))
-        if len(payload) >= _keyframe_bytes(self.steps) or not np.isfinite(shown).all():
+        if len(payload) >= self._whole or not np.isfinite(shown).all():
             return None
         self.shown = shown
         return payload
@@ -111,10 +116,12 @@ class Downlink:
         newest = max(index for index, step in enumerate(self.steps) if step.keyframe)
         since = sum(len(step.delta) for step in self.steps[newest + 1 :])
         astray = self.steps[newest].frame.version % self._span > 0
-        if not astray and since < len(self.steps[newest].keyframe) and len(self.steps) - newest <= MAX_FRAMES // 2:
+        short = len(self.steps[newest].keyframe) + since < 2 * self._whole
+        if not astray and short and len(self.steps) - newest <= MAX_FRAMES // 2:
             return
         last = self.steps[-1]
         keyframe = self._keyframe.encode(self.shown)
+        self._whole = len(keyframe)
         older = [_without(step, keyframe=True) for step in self.steps[:-1]]
         frame = Frame(last.frame.version, last.frame.digest, len(keyframe), last.frame.delta)
         self.steps = [*older, Step(frame, keyframe, last.delta)]
@@ -146,6 +153,11 @@ def _difference(steps: list[Step], others: list[Step]) -> list[Step]:
     return [step for step in left if step.keyframe or step.delta]
 
 
-def _keyframe_bytes(steps: list[Step]) -> int:
-    """The bytes of the newest keyframe among `steps`."""
-    return next(len(step.keyframe) for step in reversed(steps) if step.keyframe)
+def _coarse(params: np.ndarray, plan: Plan) -> np.ndarray:
+    """(P,) `params` in bfloat16, but for state and frozen layers: no delta has to be spent on these."""
+    shown, at = to_bfloat16(params), 0
+    for tensor in plan.params:
+        if not tensor.trainable:
+            shown[at : at + tensor.size] = params[at : at + tensor.size]
+        at += tensor.size
+    return shown

@@ -94,3 +94,23 @@ def test_nothing_takes_more_than_its_bits(name):
 def test_max_bytes_below_what_is_kept_is_an_error(name):
     with pytest.raises(CodecError, match="max_bytes"):
         codecs.get(name, max_bytes=3000).for_tensors(MANY_BIASES).encode(GAUSSIAN[:12_000])
+
+
+FROZEN = (Param("fc1.weight", [64, 200], trainable=False), Param("fc2.weight", [200, 10]), Param("fc2.bias", [10]))
+
+
+@pytest.mark.parametrize("exact", ["vectors", "none"])
+@pytest.mark.parametrize("name", CODED)
+def test_frozen_matrices_take_no_bytes_and_if_they_have_moved_none_is_lost(name, exact):
+    codec = codecs.get(name, step=1.0, exact=exact).for_tensors(FROZEN)
+    delta = np.random.default_rng(0).normal(size=14_810).astype(np.float32)
+    delta[:12_800] = 0
+    payload = codec.encode(delta)
+    assert len(payload) < 4 * 2010 / 4
+    decoded = codec.decode(payload, len(delta))
+    assert not decoded[:12_800].any() and decoded[12_800:].any()
+    accumulator = Accumulator(len(delta))
+    codec.accumulate(payload, 3, accumulator)
+    np.testing.assert_array_equal(accumulator.acc, 3 * np.rint(decoded.astype(np.float64) * SCALE).astype(np.int64))
+    delta[77] = 1e-3
+    np.testing.assert_array_equal(codec.decode(codec.encode(delta), len(delta)), delta)

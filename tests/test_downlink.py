@@ -120,6 +120,30 @@ def test_the_first_model_is_a_third_of_float32_and_what_that_took_comes_with_the
     assert np.abs(downlink.shown - trained).max() < taken.max() / 20
 
 
+@pytest.mark.parametrize("codec", [{"downlink": "f16"}, {"downlink": "ecq", "downlink_options": {"bits": 12}}])
+def test_deltas_longer_than_the_first_keyframe_make_good_what_it_took(codec):
+    model = edgefl.load(zoo.mlp([64, 200, 10]))
+    downlink, params = Downlink(make_manifest(plan=model.plan, **codec), model.params, 0), model.params
+    first = downlink.frames[0].keyframe
+    for version in range(1, 5):
+        params = params + np.random.default_rng(version).normal(0, 1e-4, len(params)).astype(np.float32)
+        downlink.advance(params, version)
+        assert downlink.frames[-1].delta > first
+    assert _core.rms(downlink.shown - params) < 1e-6
+
+
+def test_frozen_layers_are_exact_from_the_first_model_on_and_take_no_bytes_later():
+    model = edgefl.load(zoo.mlp([64, 200, 10]), freeze=["fc1.weight"])
+    downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 8.0}), model.params, 0)
+    trainable = np.concatenate([np.full(tensor.size, tensor.trainable) for tensor in model.plan.params])
+    params = model.params
+    for version in range(1, 4):
+        params = params + np.where(trainable, np.float32(1e-3), np.float32(0))
+        downlink.advance(params, version)
+        assert (downlink.shown == params)[~trainable].all()
+        assert 0 < downlink.frames[-1].delta < trainable.sum()
+
+
 @given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_bfloat16_is_the_nearest_number_of_eight_significant_bits(value):
     (rounded,) = to_bfloat16(np.array([value], np.float32))
@@ -211,7 +235,7 @@ def test_a_version_that_a_delta_cannot_express_is_a_keyframe():
     world = World(downlink="f16")
     world.advance(PARAMS + np.float32(1e6))
     (frame,) = world.round.frames
-    assert frame.keyframe and world.fetch()[0].params == to_bfloat16(world.params).tobytes()
+    assert frame.keyframe and world.fetch()[0].params == world.params.tobytes()
     world.advance(world.params + np.float32(0.5))
     assert world.round.frames[-1].delta == 2 * P
 

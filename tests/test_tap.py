@@ -265,3 +265,15 @@ def test_a_real_pair_of_sockets():
         assert theirs.recv(10) == PUBACK
         assert tap.fileno() == ours.fileno()
         tap.close()
+
+
+def test_after_a_send_that_failed_nothing_follows():
+    tap, wire, _ = tapped()
+    wire.send = lambda data: (_ for _ in ()).throw(OSError(105, "No buffer space available"))
+    tap.send(PINGRESP)
+    tap.flush()
+    del wire.send
+    tap.flush()
+    assert wire.sent == b"" and tap.for_paho
+    with pytest.raises(OSError, match="No buffer space"):
+        tap.recv(1)

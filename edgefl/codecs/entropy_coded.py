@@ -108,6 +108,8 @@ class EntropyCoded(Codec):
     def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
         delta = self._check_delta(delta)
         sections = Sections(self.tensors, self.exact, len(delta))
+        if any(delta[run].any() for run in sections.still):
+            return self._raw(delta)
         x = sections.gather(delta, sections.coded)
         kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
         budget = self._budget(sections.num_coded, len(kept))
@@ -124,10 +126,15 @@ class EntropyCoded(Codec):
                 lambda step: self._write(quantized(step), x, kept, wide),
             )  # fmt: skip
         if len(payload) > self.bound(len(delta)):
-            payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
+            return self._raw(delta)
         self._check_budget(len(payload))
-        if budget is not None and len(payload) > budget and payload[_CRC.size] != RAW and x.any():
+        if budget is not None and len(payload) > budget and x.any():
             raise CodecError(f"{self.name} needs {len(payload)} bytes, bits={self.bits} allow {budget}: raise bits")
+        return payload
+
+    def _raw(self, delta: np.ndarray) -> bytes:
+        payload = _seal(bytes([RAW]) + delta.astype("<f4", copy=False).tobytes())
+        self._check_budget(len(payload))
         return payload
 
     def rms(self, delta: np.ndarray) -> float:

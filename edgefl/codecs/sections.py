@@ -17,11 +17,13 @@ LARGEST_F16 = 65504.0
 
 
 class Sections:
-    """The runs of a vector of `num_params` that are squeezed, `coded`, and those that are kept, `kept`: slices.
+    """The runs of a vector of `num_params` that are squeezed, `coded`, those that are kept, `kept`, and those that stay
+    as they are, `still`: slices.
 
-    `exact` says what is kept of `tensors`: "vectors", those of one axis, or "none" of them. State, which SGD does not
-    move, is kept in either case: a running variance that went by coarse steps would fall below zero, and batch
-    normalization has no root of that. Without tensors all is squeezed. CodecError if they are of another model.
+    `exact` says what is kept of `tensors`: "vectors", those of one axis, or "none" of them. State of one axis, which
+    SGD does not move, is kept in either case: a running variance that went by coarse steps would fall below zero, and
+    batch normalization has no root of that. Frozen matrices never move. Without tensors all is squeezed. CodecError if
+    they are of another model.
     """
 
     def __init__(self, tensors: Sequence[Param], exact: str, num_params: int) -> None:
@@ -29,19 +31,26 @@ class Sections:
             raise CodecError(f"{num_params} params are not those of the plan: it is for another model")
         self.coded: list[slice] = []
         self.kept: list[slice] = []
+        self.still: list[slice] = []
         self.matrices: list[tuple[int, int]] = []  # of what is squeezed: rows, and columns along the last axis
         at = 0
         for tensor in tensors:
-            keep = not tensor.trainable or (len(tensor.shape) < 2 and exact == "vectors")
-            self._append(self.kept if keep else self.coded, at, at + tensor.size)
-            if not keep:
+            runs = self._of(tensor, exact)
+            self._append(runs, at, at + tensor.size)
+            if runs is self.coded:
                 columns = tensor.shape[-1] if tensor.shape else 1
                 self.matrices.append((tensor.size // columns, columns))
             at += tensor.size
         if not tensors and num_params:
             self.coded.append(slice(0, num_params))
         self.num_coded = sum(s.stop - s.start for s in self.coded)
-        self.num_kept = num_params - self.num_coded
+        self.num_kept = sum(s.stop - s.start for s in self.kept)
+
+    def _of(self, tensor: Param, exact: str) -> list[slice]:
+        """Where a tensor belongs."""
+        if len(tensor.shape) < 2:
+            return self.kept if exact == "vectors" or not tensor.trainable else self.coded
+        return self.coded if tensor.trainable else self.still
 
     @staticmethod
     def _append(runs: list[slice], start: int, stop: int) -> None:

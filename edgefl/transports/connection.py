@@ -116,7 +116,7 @@ class Connection:
             tap.flush()
             poller = select.poll()
             writing = client.want_write() or tap.unsent
-            pending = read and tap.pending
+            pending = tap.for_paho or (read and tap.pending)  # or the connection is lost already
             poller.register(tap, (select.POLLIN if read else 0) | (select.POLLOUT if writing else 0))
             poller.register(wake, select.POLLIN)
             ready = dict(poller.poll(0 if pending else timeout_s * 1000.0))
@@ -183,9 +183,13 @@ class Connection:
     def close(self, wake: socket.socket) -> None:
         """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""
         until = time.monotonic() + CLOSE_S
-        client = self._client
-        while client.tap is not None and client.tap.unsent and client.socket() is not None and time.monotonic() < until:
+        client, tap = self._client, self._client.tap
+        while tap is not None and tap.unsent and client.socket() is not None and time.monotonic() < until:
             self.step(0.05, wake)
+        if tap is not None and client.socket() is not None:  # for paho it has gone as soon as the tap has it
+            poller = select.poll()
+            poller.register(tap, select.POLLOUT)
+            poller.poll(max(0.0, until - time.monotonic()) * 1000.0)
         client.disconnect()
         while client.socket() is not None and time.monotonic() < until:
             self.step(0.05, wake)

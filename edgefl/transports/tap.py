@@ -101,14 +101,14 @@ class Tap:
 
     def flush(self) -> None:
         """Send what waits, as much as goes."""
-        if not self._unsent:
+        if not self._unsent or self._lost is not None:
             return
         try:
             sent = self._socket.send(self._unsent)
         except NOT_NOW:
             sent = 0
         except OSError as error:
-            self._lost, sent = error, len(self._unsent)
+            self._lost, sent = error, 0
         del self._unsent[:sent]
 
     def abandon(self) -> None:

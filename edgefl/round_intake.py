@@ -57,6 +57,7 @@ class RoundIntake:
         # By whose turn it is; the first is found at once, where a dict would walk over all who were before it.
         self._waiting: OrderedDict[str, Assembler] = OrderedDict()  # their first parts, without the bytes
         self._to_ask: OrderedDict[str, None] = OrderedDict()  # under way, nothing owed
+        self._to_ask_again: OrderedDict[str, None] = OrderedDict()  # who was quiet: after those who wait
         self._quiet_at: OrderedDict[str, float] = OrderedDict()  # all others that are under way
         self._reserved = 0  # bytes of all that are under way, once they are whole
         self._owed = 0
@@ -122,8 +123,10 @@ class RoundIntake:
         """Whether an update may be under way too, whose device sends `owed` parts unasked."""
         if not self._arrivals:
             return True
-        fits = self._reserved + assembler.total <= BUDGET_BYTES
-        return fits and self._may_owe(max(owed, min(assembler.parts, REQUEST)))
+        return self._fits(assembler) and self._may_owe(max(owed, min(assembler.parts, REQUEST)))
+
+    def _fits(self, assembler: Assembler) -> bool:
+        return self._reserved + assembler.total <= BUDGET_BYTES
 
     def _may_owe(self, parts: int) -> bool:
         return self._owed == 0 or self._owed + parts <= self._window
@@ -144,6 +147,7 @@ class RoundIntake:
             self._expect(device, now)
         else:
             self._quiet_at.pop(device, None)
+            self._to_ask_again.pop(device, None)
             self._to_ask[device] = None
 
     def _owe(self, arrival: Arrival, parts: int) -> None:
@@ -159,6 +163,7 @@ class RoundIntake:
         arrival = self._arrivals.pop(device, None)
         self._quiet_at.pop(device, None)
         self._to_ask.pop(device, None)
+        self._to_ask_again.pop(device, None)
         self._waiting.pop(device, None)
         if arrival is not None:
             self._reserved -= arrival.assembler.total
@@ -176,23 +181,29 @@ class RoundIntake:
         Who is not present is not asked (requests would pile up in its session), and does not wait for a place.
         """
         self._quiet(now)
-        if not self._to_ask and not self._waiting:  # as with nearly every part
+        if not self._to_ask and not self._waiting and not self._to_ask_again:  # as with nearly every part
             return []
         return [(device, self._request(device, now)) for device in self._turns(now, is_present)]
 
     def _turns(self, now: float, is_present: Callable[[str], bool]) -> Iterator[str]:
-        """Who is to be asked, one by one, while there is room: those who have begun before those who wait."""
-        while self._to_ask and self._may_owe(self._wanted(next(iter(self._to_ask)))):
-            device, _ = self._to_ask.popitem(last=False)
-            if is_present(device):
-                yield device
-            else:
-                self._expect(device, now)
+        """Who is to be asked, one by one, while there is room: those who have begun before those who wait, and at last
+        those who were quiet: of many who never answer, none keeps the others waiting for more than its first turn."""
+        yield from self._next_of(self._to_ask, now, is_present)
         while self._waiting and not self._to_ask and self._has_room(next(iter(self._waiting.values()))):
             device, assembler = self._waiting.popitem(last=False)
             if is_present(device):
                 self._admit(device, assembler, 0)
                 yield device
+        if not self._to_ask and not (self._waiting and self._fits(next(iter(self._waiting.values())))):
+            yield from self._next_of(self._to_ask_again, now, is_present)
+
+    def _next_of(self, queue: OrderedDict[str, None], now: float, is_present: Callable[[str], bool]) -> Iterator[str]:
+        while queue and self._may_owe(self._wanted(next(iter(queue)))):
+            device, _ = queue.popitem(last=False)
+            if is_present(device):
+                yield device
+            else:
+                self._expect(device, now)
 
     def _quiet(self, now: float) -> None:
         """Those whose parts have stopped coming: to be asked again, or to make way for those who wait."""
@@ -206,7 +217,7 @@ class RoundIntake:
             if self._waiting and arrival.in_vain > PATIENCE:
                 self.forget(device)
             else:
-                self._to_ask[device] = None
+                self._to_ask_again[device] = None
         if lost:
             self._window = max(float(WINDOW), self._window / 2)
 

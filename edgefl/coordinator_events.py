@@ -119,7 +119,8 @@ class RecallLate:
 
 @dataclass(frozen=True, eq=False)
 class Recalled:
-    """Event: the late updates that were saved and are in no model yet."""
+    """Event: the late updates that were saved and are in no model yet. The host may read each from its disk as the one
+    before has been added, so that memory does not grow with their number; each is taken once."""
 
     updates: Iterable[LateUpdate]
 

@@ -51,17 +51,18 @@ class Downlink:
     def __init__(self, manifest: Manifest, params: np.ndarray, version: int) -> None:
         self._keyframe, self._delta = manifest.make_downlink()
         self._span = manifest.span
-        self._restart(params, version)
-        if self._delta is not None:
+        if self._delta is None:
+            self._restart(params, version, params)
+        else:
             self._restart(params, version, _coarse(params, manifest.plan))
+            self._whole = len(self._keyframe.encode(params))  # later ones are
 
-    def _restart(self, params: np.ndarray, version: int, coarse: np.ndarray | None = None) -> None:
-        """A keyframe that needs nothing before it: of `params`, or of the `coarse` ones that stand for them."""
-        self.shown = params if coarse is None else coarse
-        self.sha256 = params_sha256(self.shown)
-        keyframe = self._keyframe.encode(self.shown)
-        if coarse is None:
-            self._whole = len(keyframe)  # the bytes of a keyframe that takes nothing
+    def _restart(self, params: np.ndarray, version: int, shown: np.ndarray) -> None:
+        """A keyframe that needs nothing before it: of `params`, or of what is `shown` for them."""
+        self.shown = shown
+        self.sha256 = params_sha256(shown)
+        keyframe = self._keyframe.encode(shown)
+        self._whole = len(keyframe)  # the bytes of a keyframe that takes nothing
         self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
         self._anchor = _Version(params, self.shown)
         self._on_anchor = True
@@ -81,7 +82,7 @@ class Downlink:
         before = self.steps
         delta = self._encode(params)
         if delta is None:
-            self._restart(params, version)
+            self._restart(params, version, params)
         else:
             self._append(delta, params, version)
         return _difference(self.steps, before), _difference(before, self.steps)
@@ -155,9 +156,5 @@ def _difference(steps: list[Step], others: list[Step]) -> list[Step]:
 
 def _coarse(params: np.ndarray, plan: Plan) -> np.ndarray:
     """(P,) `params` in bfloat16, but for state and frozen layers: no delta has to be spent on these."""
-    shown, at = to_bfloat16(params), 0
-    for tensor in plan.params:
-        if not tensor.trainable:
-            shown[at : at + tensor.size] = params[at : at + tensor.size]
-        at += tensor.size
-    return shown
+    moved = plan.num_trainable
+    return np.concatenate((to_bfloat16(params[:moved]), params[moved:]))

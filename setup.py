@@ -14,7 +14,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = "src/kernels/kernels.c"
-COMPILE = ["-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+# Nothing here throws or is unwound: the tables for that would be a twentieth of the module.
+SMALL = ["-g0", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
+COMPILE = ["-std=c11", "-O3", *SMALL, "-fno-math-errno", "-fno-trapping-math"]
 # Sums that must have the same bits on every machine are never contracted into fused multiply-adds.
 EXACT = [*COMPILE, "-ffp-contract=off"]
 FAST = [*COMPILE, "-ffp-contract=fast"]

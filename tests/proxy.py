@@ -109,6 +109,8 @@ class Proxy:
         timer = None if life_s is None else asyncio.get_running_loop().call_later(life_s, cut)
         try:
             await asyncio.wait([*tasks, broken], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # `_stop`; of a server's task that ends so, Python 3.11 makes a traceback
         finally:
             self._cuts.discard(cut)
             if timer is not None:

@@ -24,7 +24,7 @@ bench: $(VENV)/bench.stamp
 SEEDS := 10000
 SEED := 0
 soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS=1 SEED=7` replays one
-	PYTHONPATH=tests $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
+	PYTHONPATH=tests:tests/support $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
 
 dist: $(VENV)/dev.stamp
 	rm -rf dist
@@ -93,11 +93,11 @@ fuzz: $(VENV)/dev.stamp
 # ---- soak: real processes, mosquitto among them, that are killed for minutes; and a bad link between them
 SOAK_SEED := 1
 soak-kill soak-link: soak-%: $(VENV)/dev.stamp
-	PYTHONPATH=tests $(PY) tests/soak_faults.py $* --seed $(SOAK_SEED)
+	PYTHONPATH=tests:tests/support $(PY) tests/support/soak_faults.py $* --seed $(SOAK_SEED)
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp
-	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/test_strace.py
+	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/daemons/test_strace.py
 
 # ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

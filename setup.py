@@ -50,7 +50,7 @@ SOURCES = sorted(str(path) for path in Path("src").rglob("*.c") if path.parent.n
 
 core = Extension(
     "edgefl._core",
-    sources=["src/_core.pyx", "src/kernels/dispatch.c", *SOURCES],
+    sources=["src/cython/core.pyx", "src/kernels/dispatch.c", *SOURCES],
     depends=[str(path) for path in Path("src").rglob("*.[ch]")],
     include_dirs=["src"],
     define_macros=[("EFL_X86_DISPATCH", "1")] if len(kernel_flags()) > 1 else [],
@@ -59,6 +59,6 @@ core = Extension(
 )
 
 setup(
-    ext_modules=cythonize([core], build_dir="build/cython", language_level=3),
+    ext_modules=cythonize([core], include_path=["src/cython"], build_dir="build/cython", language_level=3),
     cmdclass={"build_ext": BuildCore},
 )

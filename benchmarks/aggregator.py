@@ -27,8 +27,9 @@ from replay import Fleet
 from unit import unit_environment
 
 import edgefl
-from edgefl import codecs, zoo
-from edgefl.config import dump
+from edgefl import codecs
+from edgefl.hosting.config import dump
+from edgefl.onnx import zoo
 from edgefl.protocol.messages import UpdateHeader
 from edgefl.protocol.topics import Topics
 

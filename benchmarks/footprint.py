@@ -27,8 +27,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 from unit import REPOSITORY, unit_environment
 
-from edgefl import zoo
-from edgefl.config import dump
+from edgefl.hosting.config import dump
+from edgefl.onnx import zoo
 from edgefl.transports.embedded import EmbeddedBroker
 
 SIZES = [784, 200, 200, 10]

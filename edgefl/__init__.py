@@ -12,11 +12,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "load": "edgefl.model",
-    "Model": "edgefl.model",
-    "Plan": "edgefl.plan",
-    "Trainer": "edgefl.trainer",
-    "LocalResult": "edgefl.trainer",
+    "load": "edgefl.onnx.load",
+    "Model": "edgefl.onnx.model",
+    "Plan": "edgefl.core.plan",
+    "Trainer": "edgefl.core.trainer",
+    "LocalResult": "edgefl.core.trainer",
     "simulate": "edgefl.simulation.simulate",
     "History": "edgefl.history",
     "EdgeFLError": "edgefl.errors",

@@ -5,19 +5,18 @@ Shared by the aggregator (from its configuration) and the simulator (from its ar
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from . import codecs, strategies
-from .coordinator_events import RoundConfig
+from .core.plan import Plan
 from .errors import UsageError
-from .plan import Plan
-from .protocol.messages import Manifest, TrainConfig
+from .protocol.messages import Manifest
 from .protocol.parts import DEFAULT_PART_BYTES
 from .registry import resolve
+from .settings import RoundConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,3 @@ def round_config(**settings: Any) -> RoundConfig:
         return msgspec.convert(settings, RoundConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"round settings: {error}") from None
-
-
-def derived_seed(*parts: object) -> int:
-    """63 bits drawn from what `parts` say: the same on every machine."""
-    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

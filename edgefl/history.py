@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from .params import params_sha256
+from .core.params import params_sha256
 
 State = Literal["committed", "abandoned", "evaluated"]
 

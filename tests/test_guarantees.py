@@ -16,7 +16,7 @@ SECTIONS = re.split(r"^### (?=I\d\d )", (ROOT / "docs" / "guarantees.md").read_t
 def defined() -> set[str]:
     """Names of all test functions and classes."""
     found = set()
-    for path in (ROOT / "tests").glob("test_*.py"):
+    for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found.add(node.name)

@@ -11,7 +11,7 @@ from coders import RATES, STEPS, Coder, lossless, nmse, of_codec, pcodec_of, zst
 from real_updates import RealUpdate
 
 from edgefl import codecs
-from edgefl.plan import Param
+from edgefl.core.plan import Param
 
 Row = dict[str, Any]
 WANTED = 0.1  # NMSE of real updates

@@ -12,8 +12,8 @@ import numpy as np
 from coders import _rounded, lossless, pcodec_of, zstd_of
 
 from edgefl import codecs
-from edgefl.accumulator import Accumulator
-from edgefl.plan import Param
+from edgefl.core.accumulator import Accumulator
+from edgefl.core.plan import Param
 
 TARGETS = {
     (name + rate, does): wanted

@@ -21,8 +21,8 @@ from models import VOCABULARY, char_lstm, mcmahan_cnn, mlp
 
 import edgefl
 from edgefl import data
+from edgefl.core.plan import Param
 from edgefl.data import Dataset, fit_shape
-from edgefl.plan import Param
 from edgefl.simulation.partitions import split
 
 DEVICES = 50

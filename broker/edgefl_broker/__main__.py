@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgefl import __version__, config, daemon
+from edgefl import __version__
 from edgefl.errors import UsageError
-from edgefl.protocol.machine import Stop
+from edgefl.hosting import config, daemon
+from edgefl.machine import Stop
 
 from .aggregator import Aggregator
 from .config import AggregatorConfig

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from edgefl import data
-from edgefl.coordinator_events import (
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.events import (
     Commit,
     Evaluate,
     Evaluated,
@@ -27,11 +28,11 @@ from edgefl.coordinator_events import (
 from edgefl.data import Dataset, fit_shape
 from edgefl.errors import EdgeFLError, UsageError
 from edgefl.history import History, RoundRecord, last_record, read_records
-from edgefl.model import Model, load
-from edgefl.onnx_eval import OnnxEvaluator
-from edgefl.round_coordinator import RoundCoordinator
-from edgefl.store import durable
-from edgefl.transports.link_host import LinkHost
+from edgefl.hosting.link_host import LinkHost
+from edgefl.hosting.store import durable
+from edgefl.onnx.evaluate import OnnxEvaluator
+from edgefl.onnx.load import load
+from edgefl.onnx.model import Model
 
 from .config import AggregatorConfig
 from .journal import Journal, Recorded

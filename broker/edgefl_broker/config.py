@@ -8,9 +8,8 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
 
 from edgefl.codecs import CODECS
-from edgefl.coordinator_events import RoundConfig
 from edgefl.federation import Recipe, train_config
-from edgefl.protocol.messages import MAX_LATE_ROUNDS
+from edgefl.settings import MAX_LATE_ROUNDS, RoundConfig
 from edgefl.transports.settings import MqttConfig
 
 Option = int | float | str

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgefl.codecs import Codec
-from edgefl.params import params_sha256
-from edgefl.store import durable, open_database
+from edgefl.core.params import params_sha256
+from edgefl.hosting.store import durable, open_database
 from edgefl.strategies import Strategy, Update
 
 _SCHEMA = """

@@ -6,8 +6,8 @@ import logging
 import time
 from typing import Protocol
 
+from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.history import RoundRecord, scores, times_smaller
-from edgefl.round_coordinator import RoundCoordinator
 
 log = logging.getLogger("edgefl.aggregator")
 

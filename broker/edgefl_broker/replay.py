@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgefl import config, daemon
 from edgefl.codecs import Codec
+from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
-from edgefl.model import load
-from edgefl.params import params_sha256
+from edgefl.hosting import config, daemon
+from edgefl.onnx.load import load
 from edgefl.strategies import Strategy
 
 from .config import AggregatorConfig

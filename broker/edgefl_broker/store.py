@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from edgefl._core import crc32c
 
-from edgefl.coordinator_events import LateUpdate
+from edgefl.coordinator.events import LateUpdate
+from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.params import params_from_bytes, params_sha256
-from edgefl.store import claim, durable, open_database, seal, unseal
+from edgefl.hosting.store import claim, durable, open_database, seal, unseal
 
 KEPT_MODELS = 3
 HEX = set(b"0123456789abcdef")  # what the values of `meta` are made of that have no seal

@@ -6,8 +6,9 @@ import argparse
 import sys
 import threading
 
-from edgefl import __version__, config, daemon
-from edgefl.protocol.machine import Stop
+from edgefl import __version__
+from edgefl.hosting import config, daemon
+from edgefl.machine import Stop
 
 from .agent import Agent
 from .config import AgentConfig

@@ -7,11 +7,11 @@ import os
 import random
 from pathlib import Path
 
-from edgefl.device_events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
-from edgefl.device_session import DeviceSession
+from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
+from edgefl.device.session import DeviceSession
+from edgefl.hosting.link_host import LinkHost
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id
-from edgefl.transports.link_host import LinkHost
 
 from .config import AgentConfig
 from .source import Source

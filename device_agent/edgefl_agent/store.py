@@ -11,9 +11,9 @@ import zlib
 from contextlib import closing
 from pathlib import Path
 
-from edgefl.device_events import Outbox
-from edgefl.error_feedback import Residual
-from edgefl.store import SMALL_CACHE, claim, durable, open_database
+from edgefl.codecs.feedback import Residual
+from edgefl.device.events import Outbox
+from edgefl.hosting.store import SMALL_CACHE, claim, durable, open_database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);

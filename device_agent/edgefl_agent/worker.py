@@ -11,12 +11,12 @@ import queue
 import threading
 from collections.abc import Callable
 
+from edgefl.codecs.feedback import Residual
+from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import fit_shape
-from edgefl.device_events import Failed, Trained, TrainJob
-from edgefl.error_feedback import Residual
+from edgefl.device.events import Failed, Trained, TrainJob
+from edgefl.device.training import make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
-from edgefl.local_training import make_trainer, train_update
-from edgefl.trainer import Cancelled, Trainer
 
 from .source import Source
 

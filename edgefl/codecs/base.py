@@ -19,9 +19,9 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from .. import _core
-from ..accumulator import Accumulator
+from ..core.accumulator import Accumulator
+from ..core.plan import Param
 from ..errors import CodecError, UsageError
-from ..plan import Param
 
 C = TypeVar("C", bound="Codec")
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..accumulator import SCALE
+from ..core.accumulator import SCALE
 from .energy import Energies, group, groups_to_bytes
 from .tables import ESCAPE, best_tables
 

@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 
 from .. import _core
-from ..accumulator import Accumulator
+from ..core.accumulator import Accumulator
 from ..errors import CodecError, UsageError
 from .base import Codec
 from .coded import Parsed, Piece, Quantized, to_fixed

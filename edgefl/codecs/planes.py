@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import _core
-from ..accumulator import Accumulator
+from ..core.accumulator import Accumulator
 from ..errors import CodecError
 from .base import Codec
 from .tables import read_explicit, write_explicit

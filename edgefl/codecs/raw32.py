@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..accumulator import Accumulator
+from ..core.accumulator import Accumulator
 from .base import Codec
 
 

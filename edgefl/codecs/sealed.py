@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 
 from .. import _core
-from ..accumulator import Accumulator
+from ..core.accumulator import Accumulator
 from ..errors import CodecError
 from .base import Codec
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..core.plan import Param
 from ..errors import CodecError, UsageError
-from ..plan import Param
 
 EXACT = ("vectors", "none")
 LARGEST_F16 = 65504.0

@@ -21,39 +21,19 @@ from msgspec import Meta
 
 from .. import codecs
 from ..codecs.base import Codec
+from ..core.plan import Plan
 from ..errors import ModelError, ProtocolError
-from ..plan import Plan
+from ..settings import MAX_LATE_ROUNDS, Count, Mode, Positive, TrainConfig
 from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
 MAX_COHORT = 2000  # device ids that fit in that
-MAX_LATE_ROUNDS = 100
 MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
 
-Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
-Real = Annotated[float, Meta(ge=0, le=1e6)]
-Mode = Literal["train", "evaluate"]
-
-
-class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a device does with the params of a round: local SGD, or one gradient over all its data."""
-
-    mode: Literal["sgd", "gradient"] = "sgd"
-    optimizer: Literal["sgd", "nesterov", "adam"] = "sgd"
-    epochs: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    batch_size: Annotated[int, Meta(ge=1, le=2**24)] | None = 10  # None: all examples in one batch
-    lr: Annotated[float, Meta(gt=0, le=1e6)] = 0.1
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    weight_decay: Real = 0.0
-    prox_mu: Real = 0.0
-    clip_norm: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    max_steps: Positive | None = None
-    seed: Count = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from .. import data, zoo
+from .. import data
 from ..errors import ModelError, UsageError
 from ..history import History, RoundRecord
-from ..model import load
-from ..onnx_eval import OnnxEvaluator
+from ..onnx import zoo
+from ..onnx.evaluate import OnnxEvaluator
+from ..onnx.load import load
 from ..transports.embedded import EmbeddedBroker
 from .curve import draw
 from .partitions import split

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..device_events import Outbox
-from ..error_feedback import Residual
+from ..codecs.feedback import Residual
+from ..device.events import Outbox
 
 
 class Disk:

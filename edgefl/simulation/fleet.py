@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..coordinator_events import (
+from ..coordinator.coordinator import RoundCoordinator
+from ..coordinator.events import (
     Commit,
     Evaluate,
     Evaluated,
@@ -25,15 +26,14 @@ from ..coordinator_events import (
     SaveAttempt,
     SaveLate,
 )
-from ..device_events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
-from ..device_session import DeviceSession
+from ..core.seeds import derived_seed
+from ..device.events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
+from ..device.session import DeviceSession
+from ..device.training import train_update
 from ..errors import EdgeFLError
-from ..federation import derived_seed
 from ..history import RoundRecord
-from ..local_training import train_update
-from ..protocol.machine import Connected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
+from ..machine import Connected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
 from ..protocol.messages import Status, encode
-from ..round_coordinator import RoundCoordinator
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import dump
 from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import RoundRecord, read_records
+from ..hosting.config import dump
 
 AGGREGATOR = "aggregator"
 STOP_S = 10.0

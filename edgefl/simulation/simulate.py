@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..coordinator_events import Evaluated
+from ..coordinator.coordinator import RoundCoordinator
+from ..coordinator.events import Evaluated
+from ..core.seeds import derived_seed
+from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
+from ..device.training import MAX_CHUNK
 from ..errors import UsageError
-from ..federation import Recipe, derived_seed, round_config, train_config
+from ..federation import Recipe, round_config, train_config
 from ..history import History, RoundRecord
-from ..local_training import MAX_CHUNK
-from ..model import Model
-from ..protocol.machine import Note
-from ..round_coordinator import RoundCoordinator
-from ..trainer import Trainer
+from ..machine import Note
+from ..onnx.model import Model
 from .faults import Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .partitions import split

@@ -9,7 +9,7 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ..trainer import Trainer
+from ..core.trainer import Trainer
 
 Result = tuple[bytes, bytes | None]  # of train_update
 AHEAD = 2  # jobs under way for each worker: enough to keep it busy, few enough to keep memory flat

@@ -18,8 +18,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..accumulator import Accumulator
 from ..codecs.base import Codec
+from ..core.accumulator import Accumulator
 from ..errors import UsageError
 
 SHARE = 2**53  # n_k |delta| up to 2^23: a thousand updates of absurd scale leave headroom for the honest ones

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from edgefl_broker.store import State
 
-from edgefl.device_events import Outbox, TrainJob
-from edgefl.params import digest_of, params_to_bytes
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.core.params import digest_of, params_to_bytes
+from edgefl.device.events import Outbox, TrainJob
+from edgefl.device.update_report import UpdateReport
+from edgefl.machine import Publish, Received
 from edgefl.protocol.envelope import HEADER_BYTES
-from edgefl.protocol.machine import Publish, Received
 from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, UpdateHeader, decode
 from edgefl.protocol.topics import Topics
-from edgefl.round_coordinator import RoundCoordinator
-from edgefl.update_report import UpdateReport
 
 from .liveness import Liveness
 from .truth import Truth

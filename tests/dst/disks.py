@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from edgefl_broker.store import KEPT_MODELS, State
 
-from edgefl.coordinator_events import LateUpdate
-from edgefl.device_events import Outbox
+from edgefl.coordinator.events import LateUpdate
+from edgefl.core.params import params_from_bytes, params_to_bytes
+from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.params import params_from_bytes, params_to_bytes
 from edgefl.simulation.disk import Disk
 
 Fate = Literal["", "power lost before", "power lost after", "full", "error before", "error after"]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from edgefl.device_events import Outbox
-from edgefl.downlink import Downlink
+from edgefl.coordinator.downlink import Downlink
+from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.device.events import Outbox
 from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.messages import Manifest, Round, Status, UpdateHeader, encode
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
-from edgefl.retained_model import RetainedModel
 from edgefl.transports.memory import filter_pattern
 
 from .broker import Delivery, Session

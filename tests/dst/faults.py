@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgefl.device_events import Pause
-from edgefl.protocol.machine import Stop
+from edgefl.device.events import Pause
+from edgefl.machine import Stop
 
 from .disks import DeviceDisk
 from .host import Host

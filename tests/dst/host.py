@@ -1,6 +1,6 @@
 """Host: a process that may die between any two actions, with a clock and a connection of its own.
 
-It does what edgefl.transports.link_host does: actions in their order, a message acknowledged after its actions,
+It does what edgefl.hosting.link_host does: actions in their order, a message acknowledged after its actions,
 nothing kept of a connection that is over.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgefl.device_session import DeviceSession
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
-from edgefl.protocol.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
-from edgefl.round_coordinator import RoundCoordinator
+from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
 
 from .broker import Connection, Delivery
 from .disks import PowerLost, flipped

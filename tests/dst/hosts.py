@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from edgefl_agent.agent import STARTS
 
-from edgefl import error_feedback, strategies
-from edgefl.coordinator_events import (
+from edgefl import strategies
+from edgefl.codecs import feedback as error_feedback
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.events import (
     Commit,
     Evaluate,
     Evaluated,
@@ -20,7 +22,8 @@ from edgefl.coordinator_events import (
     SaveAttempt,
     SaveLate,
 )
-from edgefl.device_events import (
+from edgefl.core.seeds import derived_seed
+from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
     Failed,
@@ -30,11 +33,9 @@ from edgefl.device_events import (
     Trained,
     TrainJob,
 )  # fmt: skip
-from edgefl.device_session import DeviceSession
+from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
-from edgefl.federation import derived_seed
 from edgefl.protocol.messages import Round, Status, UpdateHeader, encode
-from edgefl.round_coordinator import RoundCoordinator
 
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
@@ -119,7 +120,7 @@ class DeviceHost(Host):
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, residual
 
     def _encode(self, job: TrainJob) -> tuple[bytes, bytes | None]:
-        """As edgefl.local_training does it."""
+        """As edgefl.device.training does it."""
         codec, delta = job.manifest.make_codec(), lesson(self.name, job.round.round, job.params)
         if not job.manifest.error_feedback:
             return codec.encode(delta), None

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgefl.coordinator_events import RoundConfig
-from edgefl.plan import Node, Param, Plan
-from edgefl.protocol.messages import Manifest, TrainConfig
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.protocol.messages import Manifest
+from edgefl.settings import RoundConfig, TrainConfig
 
 FEDERATION = "sim"
 FAULTS = (

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 from edgefl_broker.store import State
 
-from edgefl.accumulator import SCALE
-from edgefl.cohort import Cohort
-from edgefl.device_events import Outbox
+from edgefl.coordinator.cohort import Cohort
+from edgefl.core.accumulator import SCALE
+from edgefl.core.params import params_from_bytes, params_to_bytes
+from edgefl.device.events import Outbox
 from edgefl.history import RoundRecord
-from edgefl.params import params_from_bytes, params_to_bytes
 from edgefl.protocol.messages import Draw, UpdateHeader
 from edgefl.strategies.base import stale_weight
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from edgefl_broker.store import State
 
-from edgefl.device_events import Outbox, TrainJob
-from edgefl.protocol.machine import Publish
+from edgefl.device.events import Outbox, TrainJob
+from edgefl.machine import Publish
 
 if TYPE_CHECKING:
     from .hosts import AggregatorHost, DeviceHost, Host

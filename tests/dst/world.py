@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 
 from edgefl.errors import ProtocolError
+from edgefl.machine import Received
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.machine import Received
 from edgefl.simulation.clock import VirtualClock
 
 from .broker import Broker, Connection

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from edgefl import _core, codecs
-from edgefl.accumulator import SCALE, Accumulator
+from edgefl.core.accumulator import SCALE, Accumulator
+from edgefl.core.plan import Param
 from edgefl.errors import CodecError
-from edgefl.plan import Param
 
 SIZES = {
     0: (),

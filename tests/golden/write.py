@@ -14,7 +14,7 @@ import numpy as np
 
 from edgefl import codecs
 from edgefl.codecs.base import Codec
-from edgefl.plan import Param
+from edgefl.core.plan import Param
 
 FOLDER = Path(__file__).parent
 SIZE = 3001

@@ -1,0 +1,52 @@
+"""The options of `edgefl` that say how a model is read, and the reading."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ..onnx.model import Model
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--loss", help="cross_entropy, bce, mse, l1, huber, hinge or focal (inferred)")
+    parser.add_argument(
+        "--freeze", action="append", default=[], metavar="NAME", help="don't train these weights: name, glob or prefix"
+    )
+    parser.add_argument(
+        "--dim", action="append", default=[], type=_dim, metavar="NAME=N", help="size of an axis the file leaves open"
+    )
+
+
+def load(options: argparse.Namespace, seed: int = 0) -> Model:
+    """The model of an ONNX file or of mlp:SIZES; `seed` draws the weights of the latter. ModelError, UsageError."""
+    spec = options.model
+    if not spec.startswith("mlp:"):
+        return _read(options, spec)
+    from ..onnx import zoo
+
+    return _read(options, zoo.from_spec(spec, seed))
+
+
+def load_trained(options: argparse.Namespace, path: Path) -> Model:
+    """A file that was saved from the model of these options: its params are in the same order."""
+    return _read(options, path)
+
+
+def _read(options: argparse.Namespace, source: str | Path | onnx.ModelProto) -> Model:
+    from ..onnx.load import load
+
+    return load(source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim))
+
+
+def _dim(text: str) -> tuple[str, int]:
+    name, _, size = text.rpartition("=")
+    if not name or not size.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=N: write an axis's name in the file and its size, as time=80"
+        )
+    return name, int(size)

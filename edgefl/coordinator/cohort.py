@@ -1,0 +1,89 @@
+"""Cohort: which devices a round asks, and how many. No I/O. Part of RoundCoordinator.
+
+    list   the aggregator draws from those who are present, and the round names them: at most MAX_COHORT
+    draw   each device draws for itself from the round's seed: any number, nothing to list, and the aggregator, which
+           can make the same draw, takes no other device's update
+
+How many report after all can't be known beforehand: over-selection asks more devices than the goal, and closes at the
+goal (Bonawitz et al. 2019, arXiv:1902.01046, section 4.3: 30 % more).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..protocol.messages import MAX_COHORT, Draw
+from ..settings import RoundConfig
+
+SEEDS = 64  # tried for a round: where half of them ask enough devices, all fail once in 2^64 rounds
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who is asked in `round`: these, those whom the draw asks, or (None) all."""
+
+    round: int
+    rule: frozenset[str] | Draw | None = None
+
+    def asks(self, device: str) -> bool:
+        if isinstance(self.rule, Draw):
+            return self.rule.asks(self.round, device)
+        return self.rule is None or device in self.rule
+
+    @property
+    def message(self) -> list[str] | Draw | None:
+        """As the round announces it."""
+        return sorted(self.rule) if isinstance(self.rule, frozenset) else self.rule
+
+
+def check(config: RoundConfig) -> None:
+    """UsageError if no round could ask so many devices."""
+    asks_some = config.fraction < 1.0 or config.over_select is not None
+    if asks_some and config.cohort == "list" and config.min_reports > MAX_COHORT:
+        raise UsageError(
+            f'min_reports {config.min_reports}: a list holds {MAX_COHORT} devices: use cohort = "draw", or fraction 1'
+        )
+    if config.mode == "async" and config.goal is None:
+        raise UsageError("asynchronous rounds close at their goal: set goal, the number of updates in a model")
+    if config.over_select is not None and config.fraction == 1.0 and config.goal is None:
+        raise UsageError("over_select asks so many times the goal: set goal, or a fraction below 1")
+
+
+def goal_of(config: RoundConfig, present: int) -> int | None:
+    """The number of reports at which a round of `present` devices closes; None: at all that it asks."""
+    if config.goal is not None or config.over_select is None:
+        return config.goal
+    return max(1, config.min_reports, round(config.fraction * present))
+
+
+def gather(config: RoundConfig, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
+    """The cohort of `round`, from the devices that are present."""
+    size = _size(config, len(present))
+    if config.cohort == "draw":
+        rule = None if size >= len(present) else _draw(run, round, size / len(present), present, config.min_reports)
+        return Cohort(round, rule)
+    if config.fraction == 1.0 and config.over_select is None:
+        return Cohort(round)
+    return Cohort(round, frozenset(rng.sample(present, min(MAX_COHORT, size, len(present)))))
+
+
+def _size(config: RoundConfig, present: int) -> int:
+    wanted = config.fraction * present
+    if config.over_select is not None:
+        wanted = math.ceil(config.over_select * (goal_of(config, present) or 0))
+    return max(1, config.min_reports, round(wanted))
+
+
+def _draw(run: str, number: int, probability: float, present: list[str], at_least: int) -> Draw:
+    """The first seed that asks `at_least` so many of those present. It comes from run and round, so that an aggregator
+    which starts again and reopens the round asks the same devices."""
+    for attempt in range(SEEDS):
+        digest = hashlib.sha256(f"{run}\n{number}\n{attempt}".encode()).digest()
+        draw = Draw(int.from_bytes(digest[:6], "little"), probability)
+        if sum(draw.asks(number, device) for device in present) >= at_least:
+            break
+    return draw

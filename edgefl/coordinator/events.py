@@ -1,0 +1,90 @@
+"""Events and actions that only an aggregator's host knows; shared ones: machine.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..history import RoundRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluate:
+    """Action: answer with Evaluated for these (P,) params."""
+
+    params: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Event: loss and accuracy on the test set; None where there is none. `update_s`, if it is known: the processor's
+    time that each update of the round took."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    update_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """Action: make the round's record, and its params if it has any, durable before carrying out what follows; with
+    them goes what was saved of the late updates `forget`, by device and round."""
+
+    record: RoundRecord
+    params: np.ndarray | None
+    forget: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LateUpdate:
+    """A device's whole update of `round`, header and all, that came after it. `version`: what it starts from; `codec`:
+    the number of what can decode it."""
+
+    device: str
+    round: int
+    version: int
+    codec: int
+    blob: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class SaveLate:
+    """Action: make a late update durable before sending what follows: its device forgets it with the receipt."""
+
+    update: LateUpdate
+
+
+@dataclass(frozen=True)
+class RecallLate:
+    """Action: answer with Recalled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """Event: the late updates that were saved and are in no model yet. The host may read each from its disk as the one
+    before has been added, so that memory does not grow with their number; each is taken once."""
+
+    updates: Iterable[LateUpdate]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Action: there is no further round."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SaveAttempt:
+    """Action: make the number of this start durable before carrying out what follows."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """Action: another aggregator has the federation; nothing follows, and the host ends as failed."""
+
+    reason: str

@@ -1,0 +1,120 @@
+"""Fence: one aggregator a federation, even if two are started by mistake. No I/O. Part of RoundCoordinator.
+
+The fencing token is `attempt`. It rises with every start that goes on the air, is durable before it does, and stands in
+the round, so that devices too drop what an older aggregator says (M. Kleppmann, "How to do distributed locking", 2016).
+
+    connect   subscribe to the federation's `aggregator` topic, then ask: a claim that is not retained
+    asking    the broker delivers what is retained there first, then our own question, in this order. A claim that is
+              held, and not older than ours, is another aggregator's: we stop. If there is none, we hold
+    holding   the claim is retained, repeated to whoever asks, and only now anything is announced or committed. A newer
+              one: we stop. One as new as ours, from a copy of our state, where both asked at once: the one with the
+              lower instance number stays
+    released  after a clean end: another run may follow on it; our own run, from an older copy of its state, may not
+
+Questions alone stop nobody: one may come from a process that has died, out of the broker's queue for us.
+A claim lost with the broker's memory is put back by who holds it. Two aggregators on two brokers are not told apart.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..machine import Note, Publish, Subscribe
+from ..protocol.messages import Claim, decode, encode
+from .events import Fenced, SaveAttempt
+
+PATIENCE_S = 10.0  # before asking again
+
+
+class Fence:
+    """`held`: announcing and committing is ours. `lost`: it is another's, for good."""
+
+    def __init__(self, topic: str, run: str, attempt: int, instance: int, take_over: bool = False) -> None:
+        self.attempt = attempt
+        self.held = self.lost = False
+        self.ask_at: float | None = None
+        self._topic, self._run, self._take_over = topic, run, take_over
+        self._instance = f"{instance:016x}"
+        self._connection = 0  # our question on an earlier one says nothing of what is retained now
+        self._saved = False
+
+    def connected(self, now: float) -> list[object]:
+        """Ask for the claim."""
+        self.held = False
+        self._connection += 1
+        self.ask_at = now + PATIENCE_S
+        return [Subscribe((self._topic,)), self._publish("asking")]
+
+    def disconnected(self) -> None:
+        self.held, self.ask_at = False, None
+
+    def ask_again(self, now: float) -> list[object]:
+        """Our question has not come back."""
+        note = Note("warning", f"our own message on {self._topic} does not come back: may we write and read there?")
+        return [note, *self.connected(now)]
+
+    def look_again(self) -> list[object]:
+        """At each round, for what is retained: another's claim may have been lost in a full queue on its way to us."""
+        return [Subscribe((self._topic,))]
+
+    def release(self) -> list[object]:
+        """A clean end."""
+        if not self.held:
+            return []
+        self.held = False
+        return [self._publish("released")]
+
+    def on_claim(self, payload: bytes) -> list[object]:
+        """What is said on the topic; ProtocolError if it is no claim."""
+        if self.lost or self._connection == 0:
+            return []
+        claim = decode(Claim, payload) if payload else None
+        if claim is None or claim.instance == self._instance:
+            return self._own(claim)
+        return self._holding(claim) if self.held else self._asking(claim)
+
+    def _own(self, claim: Claim | None) -> list[object]:
+        if claim is None:  # cleared by hand
+            return [self._publish("holding")] if self.held else []
+        if self.held or self.ask_at is None or (claim.state, claim.connection) != ("asking", self._connection):
+            return []
+        self.held, self.ask_at = True, None
+        save: list[object] = [] if self._saved else [SaveAttempt(self.attempt)]
+        self._saved = True
+        return [*save, self._publish("holding")]
+
+    def _asking(self, claim: Claim) -> list[object]:
+        """Another's claim, before we hold it."""
+        if claim.attempt < self.attempt or claim.state == "asking":
+            return []
+        if self._saved and claim.attempt == self.attempt and self._instance < claim.instance:
+            return []  # a copy's, which stops at ours: we have held it before, and if both stopped nobody would go on
+        gone = claim.state == "released" and claim.run != self._run
+        if not (gone or self._take_over):
+            return self._lose(claim)
+        self.attempt, self._saved = claim.attempt + 1, False
+        self._connection += 1
+        return [self._publish("asking")]
+
+    def _holding(self, claim: Claim) -> list[object]:
+        """Another's claim, while we hold it: stop, or say that it is ours."""
+        if claim.attempt > self.attempt and claim.state == "asking":
+            return []
+        if (claim.attempt, self._instance) > (self.attempt, claim.instance) and claim.state != "asking":
+            return self._lose(claim)
+        return [self._publish("holding")]
+
+    def _lose(self, claim: Claim) -> list[object]:
+        self.held, self.lost, self.ask_at = False, True, None
+        whose = "a newer start of this one, or of a copy of its state," if claim.run == self._run else "another one"
+        return [
+            Fenced(
+                f"this federation has another aggregator: {whose} is there (run {claim.run}, attempt {claim.attempt}; "
+                f"ours are {self._run}, {self.attempt}). This one stops: if it is the right one, stop the other for "
+                "good, and start this one with --take-over"
+            )
+        ]
+
+    def _publish(self, state: Literal["asking", "holding", "released"]) -> Publish:
+        claim = Claim(self._run, self.attempt, self._instance, self._connection, state)
+        return Publish(self._topic, encode(claim), retain=state != "asking")

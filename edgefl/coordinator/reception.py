@@ -1,0 +1,181 @@
+"""Reception: updates as they come in, from parts to the strategy's sum, each whole one answered by a receipt. No I/O.
+
+Part of RoundCoordinator, which says what is open and closes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+
+import msgspec
+
+from ..codecs import Codec
+from ..errors import CodecError, ProtocolError
+from ..machine import Note, Publish, Received
+from ..protocol.envelope import Envelope
+from ..protocol.messages import Missing, Receipt, UpdateHeader, encode
+from ..protocol.topics import Topics, UpdateTopic
+from ..settings import Mode
+from ..strategies import Strategy, Update
+from .closed_rounds import ClosedRound, ClosedRounds
+from .events import LateUpdate, SaveLate
+from .intake import BUDGET_BYTES
+from .presence import Presence
+from .tally import Tally
+
+
+class Reception:
+    """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
+
+    def __init__(
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, attempt: int
+    ) -> None:
+        self.closed = closed
+        self.dropped: Counter[str] = Counter()
+        self.late = 0
+        self._topics = topics
+        self._codec = codec
+        self._strategy = strategy
+        self._presence = presence
+        self.attempt = attempt
+
+    def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
+        """Count a message that can't be taken, and name its sender."""
+        sender = device or "?"
+        self.dropped[sender] += 1
+        return Note(
+            "warning", f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
+        )
+
+    def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
+        """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
+        where = self._topics.parse_update(event.topic)
+        own = None if tally is None else self._round(tally, where.round)
+        if tally is None or own is None:
+            self.late += 1
+            return []
+        envelope = Envelope.from_bytes(event.payload)
+        if (envelope.round, envelope.part) != (where.round, where.part):
+            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+        device = where.device
+        if not own.cohort.asks(device):
+            error = ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+            if own is tally or envelope.part:
+                raise error
+            return self._reject(where, error)  # else its device would try again for as long as such updates are taken
+        tally.receive(device, len(event.payload))
+        if device in own.counted:
+            folded = 0 if isinstance(own, Tally) else own.counted[device]
+            return [self._counted(where, folded)] if envelope.part == 0 else []
+        self._presence.meet(device)
+        self._make_room(tally, device, where.round)
+        blob = own.intake.add(device, envelope, now)
+        out: list[object] = []
+        if blob is not None:
+            out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        return [*out, *self.ask(tally, now)]
+
+    def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
+        """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
+        if number == tally.round:
+            return tally
+        return self.closed.get(number) if tally.mode == "train" else None
+
+    def _make_room(self, tally: Tally, device: str, round: int) -> None:
+        """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
+        partial = self.closed.partial()
+        for number, intake in partial.items():
+            if number < round:
+                intake.forget(device)
+        while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
+            partial.pop(next(iter(partial))).clear()
+
+    def wake_at(self, tally: Tally) -> float | None:
+        """When the next device will have been quiet for too long."""
+        intakes = [tally.intake, *self.closed.partial().values()]
+        return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
+
+    def ask(self, tally: Tally, now: float) -> list[object]:
+        """Requests for the parts that are due."""
+        out: list[object] = []
+        for round, intake in [*self.closed.partial().items(), (tally.round, tally.intake)]:
+            for device, parts in intake.ask(now, self._presence.is_present):
+                out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
+        return out
+
+    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
+        """A whole update of the round that is open."""
+        try:
+            header = self._add(tally.mode, where.device, blob, 0)
+        except (ProtocolError, CodecError) as error:
+            tally.reject(where.device)
+            return self._reject(where, error)
+        tally.count(where.device, header)
+        return [_note(where, header), self._counted(where, 0)]
+
+    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
+        """A whole update that is late: it goes into the round that is open, and its device forgets it."""
+        try:
+            header = self._add("train", where.device, blob, tally.version - own.version)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        own.counted[where.device] = tally.round
+        tally.fold(where.device, where.round, header)
+        saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
+        return [_note(where, header), saved, self._counted(where, tally.round)]
+
+    def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[object]:
+        """Late updates of a round that was abandoned, or whose aggregator died: once more, into the open one. Their
+        bytes have come before."""
+        return [note for late in updates if (note := self._recall(tally, late)) is not None]
+
+    def _recall(self, tally: Tally, late: LateUpdate) -> Note | None:
+        own = self.closed.get(late.round)
+        try:
+            if late.codec != self._codec.wire_id:
+                raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
+            if own is not None and late.device in own.counted:
+                raise ProtocolError(f"the device has counted in round {own.counted[late.device]}")
+            header = self._add("train", late.device, late.blob, tally.version - late.version)
+        except (ProtocolError, CodecError) as error:
+            tally.spoilt.append((late.device, late.round))
+            return Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}")
+        if own is not None:
+            own.counted[late.device] = tally.round
+        tally.receive(late.device, 0)
+        tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
+        return None
+
+    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
+        """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
+        header = UpdateHeader.from_bytes(blob)
+        if header.mode != mode:
+            raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        if mode == "train":
+            payload = memoryview(blob)[UpdateHeader.SIZE :]
+            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
+        return header
+
+    def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:
+        self.dropped[where.device] += 1
+        note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
+        return [note, self._receipt(where, Receipt(where.round, self.attempt, "rejected", str(error)[:500]))]
+
+    def _counted(self, where: UpdateTopic, folded: int) -> Publish:
+        return self._receipt(where, Receipt(where.round, self.attempt, "counted", folded=folded))
+
+    def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
+        return Publish(self._topics.inbox(where.device), _encoded(receipt))
+
+
+@lru_cache(maxsize=8)
+def _encoded(receipt: Receipt) -> bytes:
+    """A round's receipts are nearly all alike, and thousands may wait until the broker takes them."""
+    return encode(receipt)
+
+
+def _note(where: UpdateTopic, header: UpdateHeader) -> Note:
+    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
+    return Note("debug", f"round {where.round}: {where.device}, {what}")

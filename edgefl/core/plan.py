@@ -1,0 +1,126 @@
+"""Plan: the compiled graph that a device executes. A few kB of JSON, no code.
+
+Design:
+  a) Values are numbered in the order they come to be: value 0 is the network's input, node i makes value i+1.
+  b) A node names an op of the core's table (src/ops/ops.h) and gives the values it reads, the params it
+     owns and its attributes, as positional ints and floats; each op's C file documents their order.
+  c) Shapes are per sample: the samples axis comes first everywhere and is never written down. The core
+     infers every shape from the input's and refuses what does not fit.
+  d) Params lie one after another in one flat float32 vector (P,): trained ones first, then state (running
+     statistics, and whatever is frozen: `freeze`).
+  e) The loss reads value `loss_input`; `output` is what predict returns (often one activation further on).
+
+Not here: ONNX (onnx/) and execution (trainer.py, src/net.c).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from ..errors import ModelError, UsageError, nearest
+
+Dim = Annotated[int, Meta(ge=1, le=2**24)]
+Shape = Annotated[list[Dim], Meta(max_length=4)]
+Index = Annotated[int, Meta(ge=0, le=4096)]
+LOSSES = ("cross_entropy", "bce", "mse", "l1", "huber", "hinge", "focal")
+INPUT_DTYPES = ("float32", "int64")
+
+
+class Param(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One tensor of the params vector: its canonical name, its shape, and whether SGD moves it."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    shape: Shape
+    trainable: bool = True
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Node(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One op: inputs are value numbers, params are indices into `Plan.params`."""
+
+    op: Annotated[str, Meta(max_length=32)]
+    inputs: Annotated[list[Index], Meta(min_length=1, max_length=8)]
+    params: Annotated[list[Index], Meta(max_length=8)] = []
+    ints: Annotated[list[int], Meta(max_length=16)] = []
+    floats: Annotated[list[float], Meta(max_length=4)] = []
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The compiled graph. `loss` is one of `LOSSES`; shapes are per sample."""
+
+    input_shape: Shape
+    nodes: Annotated[list[Node], Meta(min_length=1, max_length=1024)]
+    params: Annotated[list[Param], Meta(max_length=1024)]
+    loss: str
+    loss_input: Index
+    output: Index
+    input_dtype: str = "float32"
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ModelError(f"plan version {self.version} is newer than this edgefl knows (1): update edgefl")
+        if self.loss not in LOSSES:
+            raise ModelError(f"unknown loss {self.loss!r}: use one of {', '.join(LOSSES)}")
+        if self.input_dtype not in INPUT_DTYPES:
+            raise ModelError(f"unknown input dtype {self.input_dtype!r}: use one of {', '.join(INPUT_DTYPES)}")
+        trainable = [p.trainable for p in self.params]
+        if trainable != sorted(trainable, reverse=True):
+            raise ModelError("plan: state must come after every trained parameter")
+
+    @cached_property
+    def num_params(self) -> int:
+        """P, the length of the params vector, state included."""
+        return sum(p.size for p in self.params)
+
+    @cached_property
+    def num_trainable(self) -> int:
+        """How many leading coordinates of the params vector SGD moves."""
+        return sum(p.size for p in self.params if p.trainable)
+
+    def freeze(self, names: Iterable[str]) -> tuple[Plan, list[int]]:
+        """The plan in which params so named, or whose name starts so, are state; and every param's former index.
+
+        State lies behind what is trained, so the params vector changes its order too: its tensor i was tensor
+        order[i] before. Raises UsageError for a name that no param has, or if nothing would be left to train.
+        """
+        names = list(names)
+        for name in names:
+            if not any(param.name.startswith(name) for param in self.params):
+                hint = nearest(name, [param.name for param in self.params])
+                raise UsageError(f"no parameter's name starts with {name!r}: {hint}")
+        params = [replace(p, trainable=p.trainable and not p.name.startswith(tuple(names))) for p in self.params]
+        if not any(param.trainable for param in params):
+            raise UsageError("every parameter would be frozen: leave one to train")
+        order = sorted(range(len(params)), key=lambda index: not params[index].trainable)
+        place = {old: new for new, old in enumerate(order)}
+        nodes = [replace(node, params=[place[index] for index in node.params]) for node in self.nodes]
+        return replace(self, nodes=nodes, params=[params[old] for old in order]), order
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the plan's canonical bytes, hex."""
+        import hashlib  # here, for OpenSSL takes 3 MB and training alone has no use for it
+
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Plan:
+        """Decode and bound a plan; raises ModelError. The core checks the graph itself."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ModelError(f"not a plan: {error}") from None

@@ -1,0 +1,52 @@
+"""Hold-out: which of a device's examples are never trained on, but evaluate every model that the device receives.
+
+An example is known by its index. Whether it is held out depends on the device's id and that index alone: the same in
+every round, run and process, and no other example changes sides when new ones are appended. A source whose rows shift
+(a window over the last thousand) mixes the shares.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.seeds import derived_seed
+
+MIN_EXAMPLES = 5  # a device with fewer trains on all it has
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Shares(NamedTuple):
+    """x (n, ...) and y (n, ...) to train on, `x_held` (m, ...) and `y_held` (m, ...) to evaluate on; m may be 0."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_held: np.ndarray
+    y_held: np.ndarray
+
+
+def split(device: str, x: np.ndarray, y: np.ndarray, holdout: float) -> Shares:
+    """About the share `holdout` of the examples, 0 <= holdout < 1, set apart; without one, nothing is copied."""
+    held = held_out(device, len(x), holdout)
+    if not held.any():
+        return Shares(x, y, x[:0], y[:0])
+    return Shares(x[~held], y[~held], x[held], y[held])
+
+
+def held_out(device: str, n: int, holdout: float) -> np.ndarray:
+    """(n,) bool: example i is held out if its hash is below the share. At least one is left to train on."""
+    if holdout == 0 or n < MIN_EXAMPLES:
+        return np.zeros(n, np.bool_)
+    hashes = _hashes(derived_seed("holdout", device), n)
+    held = hashes < np.uint64(int(holdout * 2**64))
+    held[np.argmax(hashes)] = False
+    return held
+
+
+def _hashes(seed: int, n: int) -> np.ndarray:
+    """(n,) uint64: the first n outputs of SplitMix64 (Steele, Lea and Flood 2014), which are one hash an index."""
+    z = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(seed)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,166 @@
+"""ModelFetch: how a device comes by a round's model in the fewest bytes, from what it holds and what the broker has.
+
+The round names frames that lead to its version (downlink.py): deltas, each from the frame before, and keyframes. The
+device starts at a frame that it holds, or at a keyframe, whichever costs less, fetches one blob after another, decodes,
+and proves each step by its digest. Part of DeviceSession; no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+
+from ..codecs import Codec
+from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes
+from ..errors import CodecError, ProtocolError
+from ..machine import Note
+from ..protocol.messages import Frame, Manifest, Round
+from ..protocol.topics import ModelTopic, Topics
+from .blob_fetch import BlobFetch
+
+PATIENCE_S = 30.0  # before asking again
+
+
+def check_frames(round: Round, manifest: Manifest) -> None:
+    """ProtocolError if the round's frames don't lead to its version, or are longer than our plan allows."""
+    keyframe, delta = manifest.make_downlink()
+    num_params = manifest.plan.num_params
+    last = round.frames[-1]
+    if (last.version, last.digest) != (round.version, round.model_sha256[:DIGEST]):
+        raise ProtocolError(f"round {round.round}: its frames lead to version {last.version}, not {round.version}")
+    if not any(frame.keyframe for frame in round.frames) or not all(f.delta for f in _after_keyframe(round.frames)):
+        raise ProtocolError(f"round {round.round}: its frames lead nowhere without a model that is held already")
+    longest = delta.bound(num_params) if delta else 0
+    for frame in round.frames:
+        if frame.keyframe > keyframe.bound(num_params) or frame.delta > longest:
+            size = max(frame.keyframe, frame.delta)
+            raise ProtocolError(f"round {round.round}: a frame of {size} bytes is longer than the plan allows")
+
+
+def _after_keyframe(frames: list[Frame]) -> list[Frame]:
+    newest = max((index for index, frame in enumerate(frames) if frame.keyframe), default=0)
+    return frames[newest + 1 :]
+
+
+class ModelFetch:
+    """The fetch of one round's model. `params` is set, (P,) little-endian float32, when it is whole and proven.
+
+    Of what it decodes on the way it keeps no more than the next round can start from: each version is a whole model.
+    """
+
+    def __init__(
+        self, topics: Topics, manifest: Manifest, federation_hash: int, round: Round, held: Mapping[str, bytes],
+        now: float,
+    ) -> None:  # fmt: skip
+        self.round = round
+        self.params: bytes | None = None
+        self._passed: dict[str, bytes] = {}
+        self._topics = topics
+        self._manifest = manifest
+        self._hash = federation_hash
+        self._keyframe, self._delta = manifest.make_downlink()
+        self._held = held
+        self._start(now)
+
+    def _start(self, now: float) -> None:
+        """Plan the way: `_base` is held, `_ahead` the blobs to fetch."""
+        frames = self.round.frames
+        best: tuple[int, int, bool] | None = None
+        for index, frame in enumerate(frames):
+            if not all(after.delta for after in frames[index + 1 :]):
+                continue
+            rest = sum(after.delta for after in frames[index + 1 :])
+            if frame.digest in self._held:
+                best = min(best or (rest, index, False), (rest, index, False))
+            if frame.keyframe:
+                best = min(best or (rest + frame.keyframe, index, True), (rest + frame.keyframe, index, True))
+        assert best is not None  # check_frames has seen a keyframe
+        _, start, whole = best
+        self._base = b"" if whole else self._held[frames[start].digest]
+        self._ahead: deque[tuple[Frame, bool]] = deque((frame, True) for frame in frames[start + 1 :])
+        if whole:
+            self._ahead.appendleft((frames[start], False))
+        self._next_blob()
+        self.retry_at = now + PATIENCE_S
+
+    def _next_blob(self) -> None:
+        if not self._ahead:
+            self.params = self._base
+            return
+        self._frame, self._is_delta = self._ahead.popleft()
+        version = self._frame.version
+        codec: Codec | None = self._delta if self._is_delta else self._keyframe
+        assert codec is not None
+        self._blob = BlobFetch(
+            partial(self._topics.delta if self._is_delta else self._topics.model, version), federation=self._hash,
+            version=version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
+            size=self._frame.delta if self._is_delta else self._frame.keyframe,
+        )  # fmt: skip
+
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """Of what is held and decoded, what the next round's frames can start from: the newest, and its anchor."""
+        found = {**self._held, **self._passed}
+        return {digest: found[digest] for digest in self._last if digest in found}
+
+    @property
+    def _last(self) -> list[str]:
+        """Their digests."""
+        return [frame.digest for frame in self.round.frames[-1 if self._manifest.span == 1 else -2 :]]
+
+    def ask(self, now: float) -> list[object]:
+        """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
+        self.retry_at = now + PATIENCE_S
+        return self._blob.ask()
+
+    def cancel(self) -> list[object]:
+        """Leave no subscription behind."""
+        return self._blob.cancel()
+
+    def on_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
+        """Take one part in; ProtocolError if it is not what its topic promises."""
+        if (topic.version, topic.delta) != (self._frame.version, self._is_delta) or not self._blob.wants(topic.part):
+            return []  # a straggler of a fetch that is over
+        out = self._blob.add(topic.part, payload)
+        self.retry_at = now + PATIENCE_S
+        return [*out, *self._step(now)] if self._blob.ended else out
+
+    def _step(self, now: float) -> list[object]:
+        """One blob has come: decode it, and go on to the next."""
+        decoded = self._decode()
+        if decoded is None:
+            return self._restart(now)
+        self._base = decoded
+        if self._frame.digest in self._last:
+            self._passed[self._frame.digest] = decoded
+        if not self._ahead and hashlib.sha256(decoded).hexdigest() != self.round.model_sha256:
+            return self._restart(now)
+        self._next_blob()
+        return [] if self.params is not None else self.ask(now)
+
+    def _decode(self) -> bytes | None:
+        """The params of this frame; None if they are not what its digest says."""
+        blob = self._blob.blob()
+        if blob is None:
+            return None
+        num_params = self._manifest.plan.num_params
+        try:
+            if self._is_delta:
+                assert self._delta is not None
+                params = params_from_bytes(self._base) + self._delta.decode(blob, num_params)
+            else:
+                params = self._keyframe.decode(blob, num_params)
+        except CodecError:
+            return None
+        decoded = params_to_bytes(params)
+        return decoded if digest_of(decoded) == self._frame.digest else None
+
+    def _restart(self, now: float) -> list[object]:
+        """From a keyframe. If it was tried already, then when patience ends: the broker may be put right by then."""
+        note = Note("warning", f"model {self._frame.version}: SHA-256 is not the round's; it is fetched again")
+        tried = not self._held
+        self._held, self._passed = {}, {}
+        self._start(now)
+        return [note] if tried else [note, *self.ask(now)]

@@ -1,0 +1,102 @@
+"""Local training and evaluation: from one round's job and a device's own data to the update that leaves it.
+
+Called by every host of a DeviceSession, in a thread or process of its own. The data stays here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..codecs import feedback as error_feedback
+from ..codecs.feedback import Residual
+from ..core.params import params_from_bytes
+from ..core.seeds import derived_seed
+from ..core.trainer import Cancelled, Diverged, Trainer
+from ..protocol.messages import UpdateHeader
+from . import holdout
+from .events import TrainJob
+
+MAX_CHUNK = 128  # examples that the arena holds at once
+MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
+log = logging.getLogger("edgefl.training")
+
+
+def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
+    """A Trainer for the job's plan, with an arena for one of its batches; ModelError if the plan is refused."""
+    batch = job.manifest.train.batch_size or MAX_CHUNK
+    return Trainer(job.manifest.plan, batch=min(batch, MAX_CHUNK), max_arena_bytes=max_arena_bytes)
+
+
+def train_update(
+    trainer: Trainer,
+    job: TrainJob,
+    device: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    load_residual: Callable[[], Residual | None] = lambda: None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> tuple[bytes, bytes | None]:
+    """Header and encoded delta; and, under error feedback, the residual that this leaves (SaveUpdate).
+
+    x (n, *input shape), y (n, ...): what the manifest holds out of them evaluates the model first, and in a round that
+    only evaluates the header alone is the update. `load_residual` reads the device's own, when training is done: it
+    need not be in memory before. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError.
+    """
+    params = params_from_bytes(job.params)
+    shares = holdout.split(device, x, y, job.manifest.holdout)
+    scores = _evaluate(trainer, params, shares.x_held, shares.y_held)
+    if job.round.mode == "evaluate":
+        return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes(), None
+    if not wanted():
+        raise Cancelled("training was cancelled before it began: start the round's training again to take part")
+    started = time.monotonic()
+    delta, steps, loss = _train(trainer, job, device, params, shares.x, shares.y)
+    if not abs(loss) <= MAX_LOSS:  # NaN is not either
+        raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
+    payload, residual = _encode(job, delta, load_residual)
+    train_ms = int(1000 * (time.monotonic() - started))
+    header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
+    return header.to_bytes() + payload, residual
+
+
+def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """The header's fields on the model as it was received; none, but a line in the log, if its loss is not finite."""
+    if len(x) == 0:
+        return {}
+    loss, accuracy, count = trainer.evaluate(params, x, y)
+    if not abs(loss) <= MAX_LOSS:
+        log.warning("the model's loss on the %d examples held out is %g: not reported", count, loss)
+        return {}
+    return {"num_eval": count, "eval_loss": loss, "eval_accuracy": accuracy}
+
+
+def _train(
+    trainer: Trainer, job: TrainJob, device: str, params: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, int, float]:
+    """Delta (P,), steps and mean loss."""
+    config = job.manifest.train
+    if config.mode == "gradient":
+        return -trainer.gradient(params, x, y), 1, trainer.evaluate(params, x, y).loss
+    result = trainer.fit(
+        params, x, y, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr,
+        momentum=config.momentum, weight_decay=config.weight_decay, prox_mu=config.prox_mu,
+        clip_norm=config.clip_norm, optimizer=config.optimizer, max_steps=config.max_steps,
+        seed=derived_seed(config.seed, job.round.round, device),
+    )  # fmt: skip
+    return result.delta, result.steps, result.loss
+
+
+def _encode(
+    job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
+) -> tuple[bytes, bytes | None]:
+    codec = job.manifest.make_codec()
+    if not job.manifest.error_feedback:
+        return codec.encode(delta), None
+    saved = load_residual()
+    residual = None if saved is None else saved.usable(job.manifest.id, job.round.round, len(delta))
+    return error_feedback.encode(codec, delta, residual)

@@ -1,0 +1,110 @@
+"""UpdateReport: how a device sends its update, in parts, until the aggregator's receipt.
+
+It begins at a random moment of the round's spread, with the parts that go unasked. A window of parts is in flight; a
+PUBACK (the broker's acknowledgement) only moves the window, it proves no delivery. Without a receipt it begins again,
+ever more patiently. Part of DeviceSession; no I/O.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from ..machine import Note, Publish
+from ..protocol.messages import Round
+from ..protocol.parts import Splitter
+from ..protocol.topics import Topics
+
+WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ take no more
+PATIENCE_S = 30.0
+LONGEST_WAIT_S = 600.0
+
+
+class UpdateReport:
+    """The sending of one update, that of round `number`, while `round` is the newest.
+
+    `counted` is set by the receipt; until then `retry_at` says when to send again.
+    """
+
+    def __init__(
+        self, topics: Topics, device: str, round: Round, number: int, splitter: Splitter, rng: random.Random
+    ) -> None:
+        self.round, self.number = round, number
+        self.counted = False
+        self.retry_at = 0.0
+        self._topics = topics
+        self._device = device
+        self._splitter = splitter
+        self._rng = rng
+        self._unsent = deque(self._unasked)
+        self._begin_at: float | None = None  # drawn at the first chance to send
+        self._held_back = False
+        self._in_flight: dict[int, int] = {}  # token -> part
+        self._tokens = 0
+        self._tries = 0
+
+    @property
+    def _unasked(self) -> range:
+        return range(min(self._splitter.parts, self.round.unasked))
+
+    def send(self, now: float) -> list[object]:
+        """As many parts as the window takes, once it is this device's turn."""
+        if self._begin_at is None:
+            self._begin_at = now + (self._rng.uniform(0, self.round.spread_s) if self.round.spread_s else 0.0)
+        self._held_back = now < self._begin_at
+        if self._held_back:
+            self.retry_at = self._begin_at
+            return []
+        out: list[object] = []
+        while self._unsent and len(self._in_flight) < WINDOW:
+            part = self._unsent.popleft()
+            self._tokens += 1
+            self._in_flight[self._tokens] = part
+            topic = self._topics.update(self._device, self.number, part)
+            out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
+        if out:  # a connection that comes and goes must not put the next try off for ever
+            wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
+            self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
+        return out
+
+    def on_sent(self, token: int, ok: bool, now: float) -> list[object]:
+        """The broker acknowledged a part, or refused it: then not again at once, but when patience ends."""
+        part = self._in_flight.pop(token, None)
+        if part is None:
+            return []
+        if ok:
+            return self.send(now)
+        self._unsent.append(part)
+        return []
+
+    def on_missing(self, parts: list[int], now: float) -> list[object]:
+        """The aggregator lacks these."""
+        self._begin_at = now
+        under_way = {*self._unsent, *self._in_flight.values()}
+        self._unsent.extend(p for p in parts if p < self._splitter.parts and p not in under_way)
+        return self.send(now)
+
+    def on_disconnected(self) -> None:
+        """What was in flight is unknown: it goes first when the connection is back."""
+        self._unsent.extendleft(sorted(self._in_flight.values(), reverse=True))
+        self._in_flight.clear()
+
+    def probe(self, now: float) -> list[object]:
+        """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its first
+        part again, for which there is a receipt, or a request for the others."""
+        if self.counted or self._unsent or self._in_flight:
+            return []
+        self._unsent.append(0)
+        self._begin_at = None
+        return self.send(now)
+
+    def send_all(self, now: float) -> list[object]:
+        """Its turn has come; or patience has ended: once more from the start."""
+        if self._held_back:
+            return self.send(now)
+        self.counted = False
+        self._tries = min(self._tries + 1, 10)
+        self._in_flight.clear()
+        self._unsent = deque(self._unasked)
+        note = Note("info", f"round {self.number}: no receipt for the update yet, sent again")
+        return [note, *self.send(now)]

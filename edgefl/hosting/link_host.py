@@ -1,0 +1,193 @@
+"""LinkHost: one state machine on one MQTT link, in real time. The loop that agent and aggregator share.
+
+Design:
+  a) One thread runs the machine; the link's thread, workers and signal handlers only `post` events.
+  b) Actions are carried out in their order; what a daemon adds (disk, training, evaluation) is in `carry_out`.
+  c) A message is acknowledged after its actions are done, so a crash in between brings it again. A few are taken
+     together, then acknowledged and answered together.
+  d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from typing import Any
+
+from ..errors import TransportError
+from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
+from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
+
+WINDOW = 200
+BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
+MESSAGE_BYTES = 500  # of memory for each, beside its topic and payload
+BATCH = 16  # events between two answers: waking the link's thread for each would cost more than most of them
+LONGEST_SLEEP_S = 1.0
+DRAIN_S = 5.0
+
+
+class LinkHost:
+    """Subclasses set `machine` and `link` before `run`. `on_link_event` is what the link calls."""
+
+    machine: Any
+    link: MqttLink
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.boot = 0  # of the connection that is up or being tried; also in its will
+        self.stopping = False
+        self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._backlog: deque[Publish] = deque()
+        self._online = False
+        self._dropping = False  # the log has a line that what is published off-line is dropped
+        self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
+        self._taken: list[tuple[int, int]] = []  # handles of messages to be acknowledged
+        self._bytes_in = 0  # the weight of messages; written by the link's thread alone
+        self._bytes_done = 0  # of these; written by the host's thread alone
+
+    # Any thread
+
+    def post(self, event: object) -> None:
+        """Queue an event for the machine."""
+        self._events.put(event)
+
+    def on_link_event(self, event: LinkEvent) -> None:
+        """Called on the link's thread, before it goes on: queue only."""
+        if isinstance(event, Up):
+            self.post((event, self.boot))
+            return
+        if isinstance(event, Down):
+            self.boot += 1
+            self.next_will()
+        if isinstance(event, Message):
+            self._bytes_in += _weight(event)
+        self.post(event)
+
+    def is_behind(self) -> bool:
+        """Whether the link should read no more for now. MQTT's own flow control is not enough: mosquitto 2.0.11 sends a
+        whole window of messages for every one that is acknowledged."""
+        return self._bytes_in - self._bytes_done > BEHIND_BYTES
+
+    def next_will(self) -> None:
+        """Called on the link's thread when the will of the next connection is due."""
+
+    # The host's thread
+
+    def run(self) -> None:
+        """Until Stop has been posted and carried out. Whatever else ends it, the broker sends the will."""
+        self.link.start()
+        try:
+            while not self.stopping:
+                self._turn()
+            self._drain()
+        except BaseException:
+            self.link.stop(will=True)  # after a clean DISCONNECT we would seem to be there for ever
+            raise
+        self.link.stop()
+
+    def _turn(self) -> None:
+        wake_at = self.machine.wake_at
+        sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
+        try:
+            self._handle(self._events.get(timeout=sleep_s))
+            for _ in range(min(self._events.qsize(), BATCH - 1)):
+                self._handle(self._events.get())
+        except queue.Empty:
+            self.idle()
+        if wake_at is not None and time.monotonic() >= wake_at:
+            self.feed(Tick())
+        self._answer()
+
+    def _drain(self) -> None:
+        """Last words: what is still waiting here, if the broker takes it in a few seconds."""
+        until = time.monotonic() + DRAIN_S
+        while (self._backlog or self._sent) and (left_s := until - time.monotonic()) > 0:
+            try:
+                self._handle(self._events.get(timeout=left_s))
+            except queue.Empty:
+                return
+            self._answer()
+
+    def idle(self) -> None:
+        """Called when nothing happened for a moment."""
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case Message():
+                self.feed(Received(event.topic, event.payload))
+                self._taken.append(event.handle)
+                self._bytes_done += _weight(event)
+            case (Up() as up, int() as boot):
+                self._online, self._dropping = True, False
+                self.feed(Connected(boot, up.max_packet_bytes))
+            case Down():
+                self._online = False
+                self._backlog.clear()
+                self._sent.clear()
+                self.feed(Disconnected())
+            case Published():
+                token = self._sent.pop(event.token, None)
+                if not event.ok:
+                    self.log.debug("message %d was not taken: %s", event.token, event.reason)
+                if token is not None:
+                    self.feed(Sent(token, event.ok))
+            case Refused():
+                pass  # the link has logged it
+            case Stop():
+                self.stopping = True
+                self.feed(event)
+            case _:
+                self.feed(event)
+
+    def feed(self, event: object) -> None:
+        """One event into the machine, its actions out."""
+        for action in self.machine.step(event, time.monotonic()):
+            self.carry_out(action)
+
+    def carry_out(self, action: object) -> None:
+        match action:
+            case Publish():
+                self._backlog.append(action)
+            case Subscribe():
+                self.link.subscribe(list(action.topics), action.qos)
+            case Unsubscribe():
+                self.link.unsubscribe(list(action.topics))
+            case Note():
+                self.log.log(getattr(logging, action.level.upper()), action.text)
+            case _:
+                raise TypeError(f"no such action: {action!r}")
+
+    def _answer(self) -> None:
+        """Send what the link has room for, and acknowledge what has been taken: also while answers wait, as what is
+        not taken fills the broker's queue, which is shorter than our memory."""
+        self._pump()
+        if self._taken:
+            self.link.ack(*self._taken)
+            self._taken.clear()
+
+    def _pump(self) -> None:
+        while self._backlog and len(self._sent) < WINDOW:
+            message = self._backlog[0]
+            try:
+                token = self.link.publish(message.topic, message.payload, retain=message.retain)
+            except TransportError as error:
+                self._complain(error)
+                self._backlog.popleft()
+                if message.token is not None:
+                    self.post(Sent(message.token, False))
+                continue
+            self._backlog.popleft()
+            self._sent[token] = message.token
+
+    def _complain(self, error: TransportError) -> None:
+        """In the log, but once an outage."""
+        if self._online or not self._dropping:
+            self.log.warning("%s", error)
+        self._dropping = not self._online
+
+
+def _weight(message: Message) -> int:
+    """Bytes of memory, about, that a message takes while it waits."""
+    return len(message.topic) + len(message.payload) + MESSAGE_BYTES

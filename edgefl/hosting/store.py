@@ -1,0 +1,106 @@
+"""Opening the SQLite file that a daemon keeps its truth in: WAL, synchronous=FULL, so a commit is on disk.
+
+One process has a state folder at a time. A damaged file is never silently used and never deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from ..errors import StoreError
+
+SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB, where SQLite would keep 2 MB: hardly a row here is read twice
+log = logging.getLogger("edgefl.hosting.store")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def claim(folder: Path) -> IO[bytes]:
+    """Keep `folder` for this process until the file that is returned is closed; StoreError where another has it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "wb")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"{folder} is in use by another process: stop that one, or choose another state_dir") from None
+    except OSError as error:
+        raise StoreError(f"can't use {folder}: {error.strerror}: check the folder and its owner") from None
+    return file
+
+
+def open_database(path: Path, schema: str, *, replaceable: bool) -> sqlite3.Connection:
+    """The database at `path` with `schema` (idempotent SQL), in autocommit, for one thread at a time; StoreError.
+
+    A damaged one is set aside and begun anew if it is `replaceable`; else it is an error.
+    """
+    try:
+        try:
+            return _open(path, schema)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the message may quote a damaged name
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            if not replaceable:
+                raise StoreError(
+                    f"{path} is damaged ({error}): put a backup in its place, or empty the folder to start from round 1"
+                ) from None
+            aside = path.with_suffix(f".damaged-{os.getpid()}")
+            path.rename(aside)
+            log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)
+            return _open(path, schema)
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+        raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
+
+
+def _open(path: Path, schema: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute(SMALL_CACHE)
+        if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        database.executescript(schema)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def seal(data: bytes) -> bytes:
+    """`data`, which has no `~`, and its CRC-32: SQLite's pages have none, so a flipped bit would be read as it is."""
+    return b"%b~%08x" % (data, zlib.crc32(data))
+
+
+def unseal(row: object) -> bytes | None:
+    """What was sealed; None if it is damaged. A row without a `~`, of before there were seals, is taken as it is.
+
+    SQLite keeps a value's type beside it: a flipped bit makes anything of a blob.
+    """
+    if isinstance(row, str):
+        row = row.encode()
+    if not isinstance(row, bytes):
+        return None
+    data, mark, _ = row.rpartition(b"~")
+    if not mark:
+        return row
+    return data if seal(data) == row else None
+
+
+def durable(method: F) -> F:
+    """A store's method whose SQLite and file errors become StoreError: the caller must stop, nothing was promised."""
+
+    @wraps(method)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            raise StoreError(f"the state can't be kept ({error}): check the disk, its space and permissions") from error
+
+    return guarded  # type: ignore[return-value]

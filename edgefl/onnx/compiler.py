@@ -1,0 +1,107 @@
+"""ONNX in: compiles an ONNX graph into a Plan, and keeps the way back for every trained tensor.
+
+Design:
+  a) graph.py gets the graph out of the file's bytes.
+  b) The nodes that the outputs depend on are walked in order; each is folded (folds.py) or becomes plan
+     nodes (ops/table.py). What has no function in either table is refused by name, never trained wrongly.
+  c) Nothing moves for the sake of ONNX's axes: layout.py follows where the plan has them.
+  d) head.py finds the output whose computation owns every param; labels and the like stay in the file alone.
+     A trailing Softmax, LogSoftmax or Sigmoid goes into the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ..core.plan import LOSSES, Plan
+from ..errors import UsageError, nearest
+from .folds import FOLDS
+from .graph import graph_input, live_order, opset_of, read_onnx, readers_of, tensor_names
+from .head import choose_loss, find_head, finish
+from .layout import OPEN, fresh
+from .model import Model
+from .ops.table import HELP, OPS
+from .trace import Const, Item, Trace, Value, op_key, refuse, to_array
+
+
+def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int]) -> Model:
+    """Compiles the file; the options are those of `edgefl.load`.
+
+    Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
+    """
+    if loss is not None and loss not in LOSSES:
+        raise UsageError(f"unknown loss {loss!r}: {nearest(loss, LOSSES)}")
+    graph = (proto := read_onnx(source)).graph
+    opset = opset_of(proto)
+    order = live_order(graph)
+    _refuse_unknown_ops(graph, order)
+    given = graph_input(graph, dims)
+    trace = Trace(opset, given.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze)
+    trace.shapes.append(given.shape)
+    start = Value(0, fresh([None, *given.shape], trace.samples), given.name, given.tokens)
+    items = _walk(trace, graph, order, {given.name: start})
+    for pattern in freeze:
+        if pattern not in trace.frozen:
+            names = [param.name for param in trace.params]
+            raise UsageError(f"freeze={pattern!r} matches no weight of the model: {nearest(pattern, names)}")
+    head = find_head(trace, graph, items)
+    ending = choose_loss(trace, head, given.shape, loss)
+    plan, owned = finish(trace, ending, given.shape, given.tokens)
+    return Model(
+        source=source,
+        plan=Plan.from_bytes(plan.to_bytes()),  # so the bounds that a device checks hold here already
+        params=np.concatenate([trace.values[param].ravel() for param in owned]),
+        bindings=[trace.bindings[param] for param in owned],
+        origins=trace.origins,
+        input_name=given.name,
+        input_dtype=given.dtype,
+        batch=given.batch,
+        output_names=[output.name for output in graph.output],
+        output_tensor=head.tensor,
+        output_shape=head.value.layout.sample_shape,
+        class_axis=ending.class_axis,
+        tail=ending.tail,
+        loss_inferred=loss is None,
+    )
+
+
+def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int]) -> None:
+    """Before anything else is looked at: the name of such an op tells an operator most."""
+    for node in (graph.node[index] for index in order):
+        key = op_key(node)
+        if key not in OPS and key not in FOLDS:
+            raise refuse(node, f"this op is not trained yet: {HELP.get(key, 'export a model without it')}")
+
+
+def _walk(trace: Trace, graph: onnx.GraphProto, order: list[int], items: dict[str, Item]) -> dict[str, Item]:
+    """What every live tensor is."""
+    for index, tensor in enumerate(graph.initializer):
+        if tensor.name in trace.readers:
+            array = to_array(tensor, f"initializer {tensor.name!r}")
+            items[tensor.name] = trace.stored(array, None, index, tensor.name)
+    for index in order:
+        trace.index = index
+        made = _apply(trace, graph.node[index], items)
+        items.update(zip(graph.node[index].output, made, strict=False))
+    return items
+
+
+def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[Item, ...]:
+    """What one node makes of its inputs."""
+    missing = next((name for name in node.input if name and name not in items), None)
+    if missing is not None:
+        raise refuse(node, f"it reads {missing!r}, which EdgeFL does not follow: leave it out of the export")
+    inputs = [items.get(name) for name in node.input]
+    constant = all(item is None or isinstance(item, Const) for item in inputs)
+    handler = (FOLDS if constant else OPS).get(op_key(node))
+    if handler is None:
+        what = "constants" if constant else "activations"
+        raise refuse(node, f"its use on {what} is not trained yet: export the model with constants folded")
+    try:
+        made = handler(trace, node, *inputs)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise refuse(node, f"malformed ({error}): export the model again") from error
+    return made if isinstance(made, tuple) else (made,)

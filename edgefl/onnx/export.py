@@ -1,0 +1,145 @@
+"""The way back: writes trained params into the ONNX file that they came from.
+
+Design:
+  a) Every float32 number that a file stores has a position in one imaginary vector, the file vector, in which
+     the file's tensors (`Origin`) lie one after another.
+  b) A `Binding` says for one plan Param at which positions its elements live, and by which scale.
+  c) An element that training left alone keeps its bits; a file that nothing changed in keeps its bytes.
+  d) Two Params may start from the same tensor. Once they differ, the first keeps the tensor and the other gets
+     an initializer of its own, which its node reads from then on. Params that share an input of a node, as the two
+     biases of an LSTM do, stay together.
+  e) A number that the graph computes from others has no place: nobody trains it, and it stays as it is.
+
+Not here: which param comes from where (compiler.py), and files on disk (model.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A tensor of the file: initializer number `index`, or attribute `attribute` of node number `index`."""
+
+    index: int
+    attribute: str | None
+    values: np.ndarray  # (n,) float32, as the file holds them
+    offset: int  # of values[0] in the file vector
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a param's elements live in the file: param = scale * file_vector[where]."""
+
+    where: np.ndarray  # (size,) int64
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How one Param is written back. `slot` is the input of node number `node` that reads it, None for an attribute."""
+
+    places: tuple[Place, ...]
+    node: int
+    slot: int | None
+    slot_shape: tuple[int, ...]
+    layout: np.ndarray  # (size,) int64: element i of the param is element layout[i] of that input
+
+
+def write_params(
+    source: bytes,
+    origins: Sequence[Origin],
+    bindings: Sequence[Binding],
+    names: Sequence[str],
+    before: np.ndarray,  # (P,) float32, as loaded
+    after: np.ndarray,  # (P,) float32, as trained
+) -> bytes:
+    """The ONNX file `source` with `after` in the place of `before`; names[i] is free for a split of binding i."""
+    kept = before.view(np.uint32) == after.view(np.uint32)
+    if kept.all():
+        return source
+    proto = onnx.ModelProto.FromString(source)
+    loaded = np.concatenate([origin.values for origin in origins])
+    written, taken = loaded.copy(), np.zeros(loaded.size, bool)
+    trained = _Trained(loaded, kept, after, bindings)
+    for members in _inputs(bindings):
+        changes = [change for at in members for change in trained.changes(at)]
+        if any((taken[where] & (written[where] != values)).any() for where, values in changes):
+            tensor = np.empty(sum(bindings[at].layout.size for at in members), np.float32)
+            for at, (_, values) in zip(members, changes, strict=True):
+                tensor[bindings[at].layout] = values
+            _split(proto, bindings[members[0]], names[members[0]], tensor)
+            continue
+        for where, values in changes:
+            written[where] = values
+            taken[where] = True
+    for origin in origins:
+        values = written[origin.offset : origin.offset + origin.values.size]
+        if (values.view(np.uint32) != origin.values.view(np.uint32)).any():
+            _store(proto.graph, origin, values)
+    return proto.SerializeToString()
+
+
+class _Trained:
+    """What training made of each binding's elements in the file."""
+
+    def __init__(self, loaded: np.ndarray, kept: np.ndarray, after: np.ndarray, bindings: Sequence[Binding]) -> None:
+        self.loaded, self.kept, self.after, self.bindings = loaded, kept, after, bindings
+        self.starts = np.cumsum([0, *(binding.layout.size for binding in bindings)])
+
+    def changes(self, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Positions in the file vector and their new values, for each place of binding number `at`."""
+        span = slice(self.starts[at], self.starts[at + 1])
+        found = []
+        for place in self.bindings[at].places:
+            moved = (self.after[span].astype(np.float64) / place.scale).astype(np.float32)
+            found.append((place.where, np.where(self.kept[span], self.loaded[place.where], moved)))
+        return found
+
+
+def _inputs(bindings: Sequence[Binding]) -> list[list[int]]:
+    """The bindings, those that make up one input of a node together."""
+    groups: dict[tuple[int, int | None, int | None], list[int]] = {}
+    for at, binding in enumerate(bindings):
+        alone = at if binding.slot is None else None
+        groups.setdefault((binding.node, binding.slot, alone), []).append(at)
+    return list(groups.values())
+
+
+def _split(proto: onnx.ModelProto, binding: Binding, name: str, tensor: np.ndarray) -> None:
+    """Gives the node of `binding` an initializer of its own: `tensor` in the order of the input that it replaces."""
+    assert binding.slot is not None, "an attribute belongs to one node alone"
+    proto.graph.initializer.append(numpy_helper.from_array(tensor.reshape(binding.slot_shape), name))
+    proto.graph.node[binding.node].input[binding.slot] = name
+    if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
+        info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, binding.slot_shape)
+        proto.graph.input.append(info)
+
+
+def _store(graph: onnx.GraphProto, origin: Origin, values: np.ndarray) -> None:
+    """Writes `values` (n,) into the tensor or attribute, in the encoding that the file chose."""
+    if origin.attribute is None:
+        _store_tensor(graph.initializer[origin.index], values)
+        return
+    attribute = next(a for a in graph.node[origin.index].attribute if a.name == origin.attribute)
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        _store_tensor(attribute.t, values)
+    elif attribute.type == onnx.AttributeProto.FLOAT:
+        attribute.f = float(values[0])
+    else:
+        attribute.floats[:] = values.tolist()
+
+
+def _store_tensor(tensor: onnx.TensorProto, values: np.ndarray) -> None:
+    if tensor.float_data:
+        tensor.float_data[:] = values.tolist()
+    else:
+        tensor.raw_data = values.astype("<f4").tobytes()

@@ -1,0 +1,225 @@
+"""Constant folding: what a node makes of constants, one function an ONNX op.
+
+An op that only moves elements keeps their positions in the file, so that a weight that the graph slices or transposes
+out of an initializer can still be written back. Arithmetic on constants (sizes, masks, a scale) has no way back, and
+what it makes is not trained.
+
+To add an op: write its function and give it a line in `FOLDS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from .layout import OPEN
+from .trace import Const, Trace, attributes, refuse, to_array
+
+LARGEST = 2**26  # elements of a constant that a file may ask for in a few bytes
+
+
+def axes_of(node: onnx.NodeProto, axes: Const | None) -> tuple[int, ...] | None:
+    """Squeeze's and Unsqueeze's axes: an input since opset 13, an attribute before."""
+    given = attributes(node).get("axes") if axes is None else axes.array.ravel().tolist()
+    return None if given is None else tuple(int(axis) for axis in given)
+
+
+def constant(trace: Trace, node: onnx.NodeProto) -> Const:
+    if len(node.attribute) != 1:
+        raise refuse(node, "a Constant has exactly one value: export the model again")
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return trace.stored(to_array(attribute.t, f"Constant {node.output[0]!r}"), "value", trace.index)
+    if attribute.name not in ("value_float", "value_floats", "value_int", "value_ints"):
+        raise refuse(node, f"{attribute.name} is not supported: store a dense numeric tensor")
+    dtype = np.float32 if "float" in attribute.name else np.int64
+    array = np.array(helper.get_attribute_value(attribute), dtype)
+    return trace.stored(array, attribute.name, trace.index)
+
+
+def identity(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
+    return replace(x, alias=node.output[0])
+
+
+def cast(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
+    """A Cast to the type it has; others lose the way back."""
+    dtype = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
+    if x.array.dtype == dtype:
+        return x
+    return Const(x.array.astype(dtype), None, x.name)
+
+
+def transpose(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
+    perm = attributes(node).get("perm")
+    return x.map(lambda a: np.transpose(a, perm))
+
+
+def reshape(trace: Trace, node: onnx.NodeProto, x: Const, shape: Const) -> Const:
+    given = shape.array.ravel().tolist()
+    copied = not attributes(node).get("allowzero", 0)
+    target = [x.array.shape[axis] if size == 0 and copied else size for axis, size in enumerate(given)]
+    return x.map(lambda a: a.reshape(target))
+
+
+def flatten(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
+    axis = attributes(node).get("axis", 1) % (x.array.ndim + 1)
+    return x.map(lambda a: a.reshape(int(np.prod(a.shape[:axis])), -1))
+
+
+def squeeze(trace: Trace, node: onnx.NodeProto, x: Const, axes: Const | None = None) -> Const:
+    return x.map(lambda a: np.squeeze(a, axes_of(node, axes)))
+
+
+def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Const, axes: Const | None = None) -> Const:
+    return x.map(lambda a: np.expand_dims(a, axes_of(node, axes) or ()))
+
+
+def concat(trace: Trace, node: onnx.NodeProto, *parts: Const) -> Const:
+    axis = attributes(node)["axis"]
+    _bound(node, sum(part.array.size for part in parts))
+    places = [part.where for part in parts if part.where is not None]
+    where = np.concatenate(places, axis) if len(places) == len(parts) else None
+    return Const(np.concatenate([part.array for part in parts], axis), where)
+
+
+def gather(trace: Trace, node: onnx.NodeProto, x: Const, indices: Const) -> Const:
+    axis, chosen = attributes(node).get("axis", 0), indices.array
+    _bound(node, chosen.size * x.array.size // max(1, x.array.shape[axis]))
+    taken = x.map(lambda a: np.asarray(np.take(a, chosen, axis), a.dtype))
+    once = np.unique(chosen % x.array.shape[axis]).size == chosen.size
+    return taken if once else Const(taken.array, None, x.name)
+
+
+def slice_(trace: Trace, node: onnx.NodeProto, x: Const, *given: Const | None) -> Const:
+    """Bounds are inputs (starts, ends, axes, steps) since opset 10, attributes before."""
+    names = ("starts", "ends", "axes", "steps")
+    if given:
+        bounds = {name: g.array.ravel().tolist() for name, g in zip(names, given, strict=False) if g is not None}
+    else:
+        bounds = attributes(node)
+    starts, ends = bounds["starts"], bounds["ends"]
+    cut = [slice(None)] * x.array.ndim
+    for at, axis in enumerate(bounds.get("axes", range(len(starts)))):
+        step = bounds["steps"][at] if "steps" in bounds else 1
+        # ONNX's "to the very start" is an end below -size, which Python would wrap around.
+        end = None if step < 0 and ends[at] < -x.array.shape[axis] else ends[at]
+        cut[axis] = slice(starts[at], end, step)
+    return x.map(lambda a: a[tuple(cut)])
+
+
+def shape(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
+    bounds = attributes(node)
+    return Const(np.array(x.array.shape[bounds.get("start", 0) : bounds.get("end")], np.int64))
+
+
+def _one_sample(node: onnx.NodeProto, shape: Const) -> tuple[int, ...]:
+    """A shape with one sample for any number of them: what is made of constants is the same for each."""
+    sizes = tuple(int(size) // OPEN if size % OPEN == 0 else int(size) for size in shape.array.ravel())
+    _bound(node, math.prod(sizes))
+    return sizes
+
+
+def _bound(node: onnx.NodeProto, size: int) -> None:
+    if not 0 <= size <= LARGEST:
+        raise refuse(node, f"makes a constant of {size} elements: use at most {LARGEST}")
+
+
+def constant_of_shape(trace: Trace, node: onnx.NodeProto, shape: Const) -> Const:
+    value = attributes(node).get("value")
+    fill = np.zeros(1, np.float32) if value is None else to_array(value, f"the value of {node.output[0]!r}")
+    return Const(np.full(_one_sample(node, shape), fill.ravel()[0]))
+
+
+def expand(trace: Trace, node: onnx.NodeProto, x: Const, shape: Const) -> Const:
+    target = np.broadcast_shapes(x.array.shape, _one_sample(node, shape))
+    if math.prod(target) == x.array.size:
+        return x.map(lambda a: a.reshape(target))
+    return Const(np.broadcast_to(x.array, target), None, x.name)
+
+
+def split(trace: Trace, node: onnx.NodeProto, x: Const, sizes: Const | None = None) -> tuple[Const, ...]:
+    axis = attributes(node).get("axis", 0)
+    ends = np.cumsum(split_sizes(node, x.array.shape[axis], sizes))
+    places = [range(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return tuple(x.map(partial(np.take, indices=place, axis=axis)) for place in places)
+
+
+def split_sizes(node: onnx.NodeProto, size: int, given: Const | None) -> list[int]:
+    """The parts: an input since opset 13, an attribute before; equal ones, the last smaller, where neither is."""
+    sizes = attributes(node).get("split") if given is None else given.array.ravel().tolist()
+    if sizes is None:
+        parts = attributes(node).get("num_outputs", len(node.output))
+        share = -(-size // parts)
+        sizes = [min(share, size - share * at) for at in range(parts)]
+    if sum(sizes) != size or min(sizes) < 1 or len(sizes) < len(node.output):
+        raise refuse(node, f"splits {size} into {sizes}: check the export")
+    return [int(part) for part in sizes]
+
+
+def range_(trace: Trace, node: onnx.NodeProto, start: Const, limit: Const, delta: Const) -> Const:
+    first, last, step = (given.array.ravel()[0] for given in (start, limit, delta))
+    if not abs(last - first) <= LARGEST * abs(step):
+        raise refuse(node, f"counts from {first} to {last}: export the model with fixed sizes")
+    return Const(np.arange(first, last, step).astype(start.array.dtype))
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """ONNX's Div cuts the fraction off whole numbers, where NumPy's // rounds down."""
+    if a.dtype.kind == "f":
+        return a / b
+    if not b.all():
+        raise ValueError("division by zero")
+    return (np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)).astype(a.dtype)
+
+
+def _arithmetic(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:
+    """Of constants alone, in their own type."""
+
+    def handler(trace: Trace, node: onnx.NodeProto, *inputs: Const) -> Const:
+        _bound(node, math.prod(np.broadcast_shapes(*(given.array.shape for given in inputs))))
+        with np.errstate(all="ignore"):
+            return Const(np.asarray(compute(*(given.array for given in inputs))))
+
+    return handler
+
+
+FOLDS: dict[str, Callable[..., Const | tuple[Const, ...]]] = {
+    "Add": _arithmetic(np.add),
+    "And": _arithmetic(np.logical_and),
+    "Cast": cast,
+    "Concat": concat,
+    "Constant": constant,
+    "ConstantOfShape": constant_of_shape,
+    "Div": _arithmetic(_divide),
+    "Equal": _arithmetic(np.equal),
+    "Expand": expand,
+    "Flatten": flatten,
+    "Gather": gather,
+    "Greater": _arithmetic(np.greater),
+    "Identity": identity,
+    "Less": _arithmetic(np.less),
+    "Mod": _arithmetic(np.mod),
+    "Mul": _arithmetic(np.multiply),
+    "Neg": _arithmetic(np.negative),
+    "Not": _arithmetic(np.logical_not),
+    "Or": _arithmetic(np.logical_or),
+    "Pow": _arithmetic(lambda a, b: np.power(a, b).astype(a.dtype)),
+    "Range": range_,
+    "Reciprocal": _arithmetic(lambda a: (1 / a).astype(a.dtype)),
+    "Reshape": reshape,
+    "Shape": shape,
+    "Slice": slice_,
+    "Split": split,
+    "Sqrt": _arithmetic(np.sqrt),
+    "Squeeze": squeeze,
+    "Sub": _arithmetic(np.subtract),
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+    "Where": _arithmetic(np.where),
+}

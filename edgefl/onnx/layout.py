@@ -1,0 +1,178 @@
+"""Where the plan keeps the elements of a tensor of the ONNX graph.
+
+The plan's images are channels last, ONNX's channels first; exporters transpose, flatten and squeeze on top of that.
+None of it moves anything here: a Layout only says, for each axis of the ONNX tensor, with which strides to step
+through the plan's memory. An op that needs its input in another order asks arrange.py for it.
+
+An axis is a product of factors, the outermost first: channels, height and width flattened into one axis are three
+factors of it. The samples are a factor too, wherever exporters put them: alone in the first axis, behind the time
+steps of a recurrent net, or in one axis with the heads of an attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+# The number of samples in a file that leaves it open: a prime that is no dim of a plan, so that it can be told from
+# every other number whatever the graph multiplies it with.
+OPEN = 2**31 - 1
+
+
+class Factor(NamedTuple):
+    """`size` steps of `stride` elements in a sample's memory; stride 0: the samples themselves."""
+
+    size: int
+    stride: int
+
+
+Axis = tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of an ONNX tensor. Exactly one factor is the samples; the others reach each element of a sample once."""
+
+    axes: tuple[Axis, ...]
+
+    def __str__(self) -> str:
+        return readable(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As ONNX has it, the number of samples included."""
+        return tuple(prod(factor.size for factor in axis) for axis in self.axes)
+
+    @property
+    def samples(self) -> int:
+        """The axis that the samples are in."""
+        return next(at for at, axis in enumerate(self.axes) if any(not factor.stride for factor in axis))
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """The axes that a sample has: all but one of samples alone."""
+        alone = self.samples if len(self.axes[self.samples]) == 1 else None
+        return tuple(at for at in range(len(self.axes)) if at != alone)
+
+    @property
+    def leads(self) -> bool:
+        """Whether the samples are the first axis and alone in it."""
+        return self.samples == 0 and len(self.axes[0]) == 1
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return tuple(self.size(axis) for axis in self.inner)
+
+    @property
+    def mixture(self) -> tuple[int, int, int]:
+        """Where the samples stand, counted from the last axis; two tensors meet sample by sample if it is equal."""
+        axis = self.axes[self.samples]
+        sizes, at = [factor.size for factor in axis], [factor.stride for factor in axis].index(0)
+        return len(self.axes) - self.samples, prod(sizes[:at]), prod(sizes[at + 1 :])
+
+    def size(self, axis: int) -> int:
+        """How much of a sample lies along `axis`."""
+        return prod(factor.size for factor in self.axes[axis] if factor.stride)
+
+    def factors(self, order: Iterable[int]) -> Axis:
+        """The sample's elements, axes taken in `order`, as few factors as possible."""
+        return tuple(_merged(factor for axis in order for factor in self.axes[axis] if factor.stride))
+
+    def transposed(self, order: Sequence[int]) -> Layout:
+        return Layout(tuple(self.axes[axis] for axis in order))
+
+    def squeezed(self, axes: Sequence[int]) -> Layout:
+        return Layout(tuple(axis for at, axis in enumerate(self.axes) if at not in axes))
+
+    def unsqueezed(self, axes: Sequence[int]) -> Layout:
+        old = iter(self.axes)
+        return Layout(tuple(() if at in axes else next(old) for at in range(len(self.axes) + len(axes))))
+
+    def packed(self, order: Sequence[int], sizes: dict[int, int]) -> Layout:
+        """The same axes around new memory: `order` from the outermost to the innermost, each of its size in `sizes`."""
+        strides, stride = {}, 1
+        for at in reversed(order):
+            strides[at] = stride
+            stride *= sizes[at]
+        axes = []
+        for at, axis in enumerate(self.axes):
+            own = (Factor(sizes[at], strides[at]),) if at in strides and sizes[at] > 1 else ()
+            samples = tuple(factor for factor in axis if not factor.stride)
+            axes.append(own + samples if axis and axis[0].stride else samples + own)
+        return Layout(tuple(axes))
+
+    def resized(self, axis: int, old: int, new: int) -> Layout:
+        """With the innermost `old` elements, which are all of `axis`, replaced by `new`."""
+        scaled = [tuple(Factor(size, stride // old * new) for size, stride in each) for each in self.axes]
+        scaled[axis] = (Factor(new, 1),) if new > 1 else ()
+        return Layout(tuple(scaled))
+
+    def reshaped(self, shape: Sequence[int]) -> Layout | None:
+        """As `shape`, or None if that needs the memory in another order, or cuts the samples apart."""
+        pending = _merged(factor for axis in self.axes for factor in axis)[::-1]
+        axes = []
+        for size in shape:
+            taken: list[Factor] = []
+            # One sample, where a file fixes it, may go with any axis: it goes with the first that is free.
+            while pending and (size > 1 or (pending[-1] == (1, 0) and not taken)):
+                whole, stride = pending[-1]
+                if size % whole == 0:
+                    taken.append(pending.pop())
+                    size //= whole
+                elif stride and whole % size == 0:
+                    taken.append(Factor(size, stride * (whole // size)))
+                    pending[-1] = Factor(whole // size, stride)
+                    size = 1
+                else:
+                    return None
+            if size != 1:
+                return None
+            axes.append(tuple(taken))
+        return None if pending else Layout(_freed(axes))
+
+
+def fresh(sizes: Sequence[int | None], samples: int, order: Sequence[int] | None = None) -> Layout:
+    """A tensor of these axes, None for that of the `samples`; `order` is that of the others in memory."""
+    bare = Layout(tuple((Factor(samples, 0),) if size is None else () for size in sizes))
+    order = [at for at, size in enumerate(sizes) if size is not None] if order is None else order
+    return bare.packed(order, {at: size for at, size in enumerate(sizes) if size is not None})
+
+
+def readable(shape: Sequence[int]) -> str:
+    """N stands for the number of samples, if the file leaves it open."""
+    words = ["N" if size == OPEN else f"{size // OPEN}N" if size % OPEN == 0 else str(size) for size in shape]
+    return f"({', '.join(words)})"
+
+
+def positions(factors: Axis) -> np.ndarray:
+    """(n,) where the elements that `factors` step through lie."""
+    where = np.zeros(1, np.int64)
+    for size, stride in factors:
+        where = np.add.outer(where, stride * np.arange(size)).ravel()
+    return where
+
+
+def _merged(factors: Iterable[Factor]) -> list[Factor]:
+    merged: list[Factor] = []
+    for factor in factors:
+        if factor.stride and factor.size == 1:
+            continue
+        if merged and factor.stride and merged[-1].stride == factor.size * factor.stride:
+            factor = Factor(merged.pop().size * factor.size, factor.stride)
+        merged.append(factor)
+    return merged
+
+
+def _freed(axes: list[Axis]) -> tuple[Axis, ...]:
+    """A single sample that shares its axis, moved into the first axis that nothing else is in."""
+    single = Factor(1, 0)
+    for at, axis in enumerate(axes):
+        if single in axis and len(axis) > 1 and () in axes:
+            axes[axes.index(())] = (single,)
+            axes[at] = tuple(factor for factor in axis if factor != single)
+            break
+    return tuple(axes)

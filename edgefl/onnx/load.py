@@ -1,0 +1,60 @@
+"""load: a trainable Model from an ONNX file, bytes or a ModelProto.
+
+Imports without onnx, so that a machine which lacks it is told what to install.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from .model import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST_FILE = 2**31 - 1  # protobuf's limit for one message
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    loss: str | None = None,
+    *,
+    freeze: Sequence[str] = (),
+    dims: Mapping[str, int] | None = None,
+) -> Model:
+    """Reads an ONNX model from a path, bytes or a ModelProto.
+
+    `loss` is one of `plan.LOSSES`; None infers it: a trailing Softmax means cross_entropy, Sigmoid bce; without
+    either, one output or the shape of the input mean mse, anything else cross_entropy on logits.
+    `freeze` names initializers that are not to be trained: by name, glob ("conv*") or the start of a name up to a dot
+    or slash ("conv1" for conv1.weight). They become state; what lies before the first trained one costs no backward
+    pass, and a frozen BatchNormalization keeps its running statistics and computes with them.
+    `dims` gives sizes to axes of the input that the file leaves open, beside that of the samples: {"time": 80}.
+    Raises ModelError for what can't be trained, UsageError for an option that does not fit.
+    """
+    try:
+        from .compiler import import_onnx
+    except ImportError as error:
+        raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
+    if isinstance(source, str | os.PathLike):
+        where = f"{os.fspath(source)}: "
+        data = _read(Path(source))
+    else:
+        where, data = "", source if isinstance(source, bytes) else source.SerializeToString()
+    try:
+        return import_onnx(data, loss, list(freeze), dict(dims or {}))
+    except ModelError as error:
+        raise ModelError(f"{where}{error}") from error.__cause__
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ModelError(f"{path} is larger than 2 GB: no ONNX file in one piece is; check the path")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"can't read {path}: {error.strerror}; check the path") from None

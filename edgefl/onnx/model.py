@@ -1,0 +1,91 @@
+"""Model: an ONNX file, the plan compiled from it, and its params. `edgefl.load` makes one.
+
+Only the aggregator's side and the simulator use it: reading and writing ONNX needs the extra `aggregator`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.plan import Plan
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from .export import Binding, Origin
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trainable ONNX model. `compiler.import_onnx` makes one."""
+
+    source: bytes  # the file as it was
+    plan: Plan
+    params: np.ndarray  # (P,) float32, the file's own values in the plan's order; read-only
+    bindings: list[Binding]  # of each param, in the plan's order
+    origins: list[Origin]
+    input_name: str
+    input_dtype: np.dtype  # of the ONNX input
+    batch: int | None  # samples a run, if the file fixes them
+    output_names: list[str]  # of the ONNX graph, labels included
+    output_tensor: str  # the tensor of the ONNX graph that `plan.output` computes
+    output_shape: tuple[int, ...]  # of `plan.output`, per sample
+    class_axis: int  # of the ONNX output, samples included, where the loss takes labels; else -1
+    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
+    loss_inferred: bool  # False if the caller named the loss
+
+    def __post_init__(self) -> None:
+        self.params.flags.writeable = False
+
+    @property
+    def state(self) -> np.ndarray:
+        """The untrained tail of `params`, a view: (P - trainable,) float32."""
+        return self.params[self.plan.num_trainable :]
+
+    def to_bytes(self, params: np.ndarray | None = None) -> bytes:
+        """The same ONNX file with `params` (P,) in it; None leaves every byte as it was. Raises ModelError."""
+        if params is None:
+            return self.source
+        from .export import write_params
+
+        after = np.ascontiguousarray(params, np.float32)
+        if after.shape != self.params.shape:
+            raise ModelError(
+                f"params have shape {after.shape}, the model {self.params.shape}: pass params of this model's plan"
+            )
+        if not np.isfinite(after).all():
+            raise ModelError("params hold NaN or Inf and would spoil the model: train with a lower lr")
+        names = [param.name for param in self.plan.params]
+        return write_params(self.source, self.origins, self.bindings, names, self.params, after)
+
+    def save(self, path: str | os.PathLike[str], params: np.ndarray | None = None) -> None:
+        """Writes `to_bytes(params)` to `path`, atomically and durably. Raises ModelError."""
+        data = self.to_bytes(params)
+        try:
+            _write_atomically(Path(path), data)
+        except OSError as error:
+            raise ModelError(f"can't save {path}: {error.strerror}; check the folder and its space") from None
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself must survive a power cut
+    finally:
+        os.close(folder)

@@ -1,0 +1,180 @@
+"""Elementwise arithmetic: two activations, or one and a constant of the file.
+
+What trains: an initializer of more than one number. A single number, a Constant node, whatever the graph computes, and
+everything that is done to the data before it reaches the first weight (standardising it, as a rule) stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+import onnx
+
+from ..arrange import arranged, settled
+from ..layout import Factor, Layout
+from ..trace import Const, Item, Readout, Trace, Value, refuse, value_of
+
+BIASED = ("dense", "conv", "depthwise")
+
+
+def arithmetic(op: str) -> Callable[[Trace, onnx.NodeProto, Item, Item], Value]:
+    def handler(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
+        return calculate(trace, node, op, a, b)
+
+    return handler
+
+
+def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> Value:
+    if isinstance(a, Const) or isinstance(b, Const):
+        slot = 0 if isinstance(a, Const) else 1
+        const = (a, b)[slot]
+        assert isinstance(const, Const)
+        return _with_constant(trace, node, op, value_of(node, (a, b)[1 - slot]), const, slot)
+    return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
+
+
+def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
+    """The bias of the layer before it, on either side, if that has none yet; a sum otherwise."""
+    for slot, value, const in ((1, a, b), (0, b, a)):
+        if isinstance(value, Value) and isinstance(const, Const):
+            biased = _bias(trace, node, value, const, slot)
+            if biased is not None:
+                return biased
+    return calculate(trace, node, "add", a, b)
+
+
+def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: int) -> Value | None:
+    draft = trace.maker(value)
+    # A sum that others read before the bias is added, or that has its bias already, is no layer's end.
+    own = value.tensor == node.input[1 - slot] and trace.readers[value.tensor] == 1
+    if draft is None or draft.op not in BIASED or len(draft.params) != 1 or not own or const.where is None:
+        return None
+    outputs, layout = trace.shapes[value.number][-1], value.layout
+    aligned = (1,) * (len(layout.axes) - const.array.ndim) + const.array.shape
+    wide = [axis for axis, size in enumerate(aligned) if size > 1]
+    if const.array.size != outputs or len(aligned) != len(layout.axes) or len(wide) > 1:
+        return None
+    if any(layout.axes[axis] != (Factor(outputs, 1),) for axis in wide):
+        return None
+    draft.params.append(trace.param(node, "bias", trace.weight(node, "bias", const, slot).map(np.ravel)))
+    return replace(value, tensor=node.output[0])
+
+
+def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, slot: int) -> Value:
+    given = const.array
+    rank = max(len(value.layout.axes), given.ndim)
+    value = _raised(value, rank)
+    layout = value.layout
+    if given.dtype != np.float32:
+        raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")
+    aligned = (1,) * (rank - given.ndim) + given.shape
+    wider = any(size not in (1, layout.size(at)) for at, size in enumerate(aligned))
+    if wider or aligned[layout.samples] != 1:
+        raise refuse(node, f"its constant {given.shape} does not fit {layout}: give each sample the same numbers")
+    order: Sequence[int] = ()
+    if given.size > 1:
+        value, order = settled(trace, node, value)
+
+    def laid(array: np.ndarray) -> np.ndarray:
+        moved = array.reshape(aligned).transpose([*order, *(axis for axis in range(rank) if axis not in order)])
+        return _narrow(moved.reshape([aligned[axis] for axis in order]))
+
+    known = value.number in trace.weighted
+    trains = known and given.size > 1 and trace.is_initializer(const)
+    if const.where is None:
+        param = trace.constant(node, "constant", laid(given))
+    else:
+        weight = trace.weight(node, "constant", const, slot).map(laid)
+        param = trace.param(node, "constant", replace(weight, trainable=weight.trainable and trains))
+    number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[slot == 0])
+    if not known:
+        trace.weighted.discard(number)
+    return Value(number, value.layout, node.output[0])
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Without leading axes of one."""
+    while array.ndim and array.shape[0] == 1:
+        array = array[0]
+    return array
+
+
+def _of_two(trace: Trace, node: onnx.NodeProto, op: str, a: Value, b: Value) -> Value:
+    rank = max(len(a.layout.axes), len(b.layout.axes))
+    x, y = (_raised(value, rank) for value in (a, b))
+    if op == "mul" and (swish := _hard_swish(trace, node, x, y)) is not None:
+        return swish
+    if x.layout.mixture != y.layout.mixture:
+        raise refuse(node, f"it mixes samples: {a.layout} and {b.layout} hold them in different axes")
+    if x.layout == y.layout and trace.shapes[x.number] == trace.shapes[y.number]:
+        number = trace.append(node, op, [x.number, y.number], trace.shapes[x.number], ints=[0])
+        return Value(number, x.layout, node.output[0])
+    axes = sorted({*x.layout.inner, *y.layout.inner})
+    sizes = dict(zip(axes, np.broadcast_shapes(_sizes(x.layout, axes), _sizes(y.layout, axes)), strict=True))
+    leader, other = (x, y) if np.prod(_sizes(x.layout, axes)) >= np.prod(_sizes(y.layout, axes)) else (y, x)
+    leader, order = settled(trace, node, leader)
+    number = arranged(trace, node, other, order, [other.layout.size(axis) for axis in order])
+    inputs = [leader.number, number] if leader.tensor == x.tensor else [number, leader.number]
+    number = trace.append(node, op, inputs, [sizes[axis] for axis in order], ints=[0])
+    return Value(number, leader.layout.packed(order, sizes), node.output[0])
+
+
+def _raised(value: Value, rank: int) -> Value:
+    """With axes of one in front, as broadcasting sees it."""
+    return replace(value, layout=value.layout.unsqueezed(range(rank - len(value.layout.axes))))
+
+
+def _sizes(layout: Layout, axes: list[int]) -> tuple[int, ...]:
+    return tuple(layout.size(axis) for axis in axes)
+
+
+def _hard_swish(trace: Trace, node: onnx.NodeProto, x: Value, y: Value) -> Value | None:
+    """x hard_sigmoid(x), as exporters spell HardSwish before opset 14."""
+    for value, gate in ((x, y), (y, x)):
+        draft = trace.maker(gate)
+        if draft is not None and draft.op == "hard_sigmoid" and draft.inputs == [value.number]:
+            alpha, beta = draft.floats
+            if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5 and value.layout == gate.layout:
+                number = trace.append(node, "hard_swish", [value.number], trace.shapes[value.number])
+                return Value(number, value.layout, node.output[0])
+    return None
+
+
+def total(trace: Trace, node: onnx.NodeProto, *terms: Item) -> Item:
+    """Sum of any number of tensors, one after another."""
+    return reduce(lambda a, b: calculate(trace, node, "add", a, b), terms)
+
+
+def negative(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    return calculate(trace, node, "mul", x, Const(np.array(-1, np.float32)))
+
+
+def power(trace: Trace, node: onnx.NodeProto, x: Item, exponent: Item | None = None) -> Value:
+    """x to a constant number; 1/x, which has no second input, is its power of -1."""
+    if exponent is not None and not (isinstance(exponent, Const) and exponent.array.size == 1):
+        raise refuse(node, "its exponent is no single number: use multiplications")
+    value = value_of(node, x)
+    to = -1.0 if exponent is None else float(exponent.array.ravel()[0])
+    number = trace.append(node, "pow", [value.number], trace.shapes[value.number], floats=[to])
+    return Value(number, value.layout, node.output[0])
+
+
+def complement_of(trace: Trace, value: Value) -> int | None:
+    """k if this is 1 - value number k."""
+    draft = trace.maker(value)
+    if draft is None or draft.op != "sub" or draft.ints != [1] or len(draft.params) != 1:
+        return None
+    const = trace.values[draft.params[0]]
+    return draft.inputs[0] if const.shape == () and const == 1 else None
+
+
+def readout_of_two(trace: Trace, parts: Sequence[Item]) -> Readout | None:
+    """[1 - p, p], which shows one trained probability as two classes."""
+    match parts:
+        case (Value() as first, Value() as second) if second.layout.sample_shape == (1,):
+            if complement_of(trace, first) == second.number:
+                return Readout(second)
+    return None

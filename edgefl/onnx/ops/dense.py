@@ -1,0 +1,119 @@
+"""Gemm and MatMul: a dense layer where one side is a weight, a product of two activations where none is."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ..arrange import arranged, in_memory_order, innermost
+from ..layout import Layout
+from ..trace import Const, Item, Trace, Value, Weight, attributes, refuse, value_of
+
+NARROW = 16  # outputs that fill a vector of the widest instruction set
+
+
+def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = None) -> Value:
+    """Y = alpha A B' + beta C; alpha and beta go into the weights, and out of them again on the way back."""
+    given = attributes(node)
+    value = value_of(node, a)
+    if given.get("transA", 0) or len(value.layout.axes) != 2:
+        raise refuse(node, "it mixes samples: give it rows of features (transA=0)")
+    alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
+    if not (alpha and beta and np.isfinite([alpha, beta]).all()):
+        raise refuse(node, f"alpha={alpha}, beta={beta} leave nothing to train: export with 1")
+    weight = trace.weight(node, "weight", b, 1)
+    if weight.array.ndim == 2 and given.get("transB", 0):
+        weight = weight.map(np.transpose)
+    value = dense(trace, node, value, weight, alpha)
+    if c is not None:
+        bias = _bias(node, trace.weight(node, "bias", c, 2), trace.shapes[value.number][-1])
+        trace.drafts[-1].params.append(trace.param(node, "bias", bias, beta))
+    return value
+
+
+def _bias(node: onnx.NodeProto, weight: Weight, outputs: int) -> Weight:
+    """The bias as (O,); refuses one number shared by all outputs, which would have to stay tied."""
+    if weight.array.size != outputs or any(size != 1 for size in weight.array.shape[:-1]):
+        raise refuse(node, f"its bias has shape {weight.array.shape}, not ({outputs},): give each output its own")
+    return weight.map(np.ravel)
+
+
+def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
+    if isinstance(b, Const):
+        weight = trace.weight(node, "weight", b, 1)
+        while weight.array.ndim > 2 and len(weight.array) == 1:
+            weight = weight.map(lambda array: array[0])
+        return dense(trace, node, value_of(node, a), weight)
+    if isinstance(a, Const):  # W x = (x' W')'
+        right = value_of(node, b)
+        turned = _turned(right)
+        if turned is None or a.array.ndim != 2:
+            raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
+        weight = trace.weight(node, "weight", a, 0).map(np.transpose)
+        result = _turned(dense(trace, node, turned, weight))
+        assert result is not None
+        return result
+    return _product(trace, node, value_of(node, a), value_of(node, b))
+
+
+def _turned(value: Value) -> Value | None:
+    """With the last two axes exchanged; None if there is but one beside the samples."""
+    rank = len(value.layout.axes)
+    if rank < 3:
+        return None
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    return Value(value.number, value.layout.transposed(order), value.tensor)
+
+
+def dense(
+    trace: Trace,
+    node: onnx.NodeProto,
+    value: Value,
+    weight: Weight,
+    scale: float = 1.0,
+    mirror: np.ndarray | None = None,
+) -> Value:
+    """x W along the last axis; the rows of W (I, O) follow the order in which the plan holds the features. A narrow W
+    is held turned, as the core runs along long rows only.
+    """
+    axis, layout = len(value.layout.axes) - 1, value.layout
+    features = layout.shape[-1]
+    if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
+        raise refuse(node, f"weight {weight.array.shape} does not fit {features} features: check the export")
+    value, block, size = innermost(trace, node, value, [axis])
+    outputs = weight.array.shape[1]
+    turned, order = outputs < NARROW <= features, in_memory_order(block)
+
+    def held(array: np.ndarray) -> np.ndarray:
+        return array[order].T if turned else array[order]
+
+    mirror = None if mirror is None else held(mirror)
+    param = trace.param(node, "weight", weight.map(held), scale, mirror)
+    shape = (*trace.shapes[value.number][:-1], outputs)
+    number = trace.append(node, "dense", [value.number], shape, params=[param], ints=[1] if turned else [])
+    return Value(number, value.layout.resized(axis, size, outputs), node.output[0])
+
+
+def _product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:
+    """a (..., M, K) b (..., K, N), the leading axes equal, samples among them."""
+    rank, left, right = len(a.layout.axes), a.layout, b.layout
+    if left.mixture != right.mixture or left.samples > rank - 3 or rank != len(right.axes):
+        raise refuse(node, f"it mixes samples: {left} times {right} is no product for each sample")
+    if left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
+        raise refuse(node, f"{left} times {right} does not fit: give both the same leading axes")
+    lead = [axis for axis in left.inner if axis < rank - 2]
+    sizes = [left.size(axis) for axis in lead]
+    rows, features, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    x = arranged(trace, node, a, [*lead, rank - 2, rank - 1], [*sizes, rows, features])
+    # The keys of an attention come transposed to the product: they are read as they lie.
+    turned = _stride(right, rank - 1) > _stride(right, rank - 2)
+    last = {rank - 2: features, rank - 1: columns}
+    pair = sorted(last, reverse=turned)
+    y = arranged(trace, node, b, [*lead, *pair], [*sizes, *(last[axis] for axis in pair)])
+    number = trace.append(node, "matmul", [x, y], [*sizes, rows, columns], ints=[turned])
+    made = dict(zip([*lead, rank - 2, rank - 1], [*sizes, rows, columns], strict=True))
+    return Value(number, left.packed(list(made), made), node.output[0])
+
+
+def _stride(layout: Layout, axis: int) -> int:
+    return min((factor.stride for factor in layout.axes[axis]), default=0)

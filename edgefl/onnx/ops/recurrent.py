@@ -1,0 +1,122 @@
+"""LSTM and GRU. ONNX has the steps first, (T, samples, features), or the samples with layout=1; its exporters put
+Transpose nodes around that, which cost nothing here (layout.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..arrange import arranged
+from ..layout import Layout, fresh
+from ..trace import Const, Item, Trace, Value, attributes, refuse, value_of
+
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+ACTIVATIONS = {"lstm": ["sigmoid", "tanh", "tanh"], "gru": ["sigmoid", "tanh"]}
+GATES = {"lstm": 4, "gru": 3}
+
+
+def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
+    def handler(
+        trace: Trace, node: onnx.NodeProto, x: Item, w: Item, r: Item, b: Item | None = None, *rest: Item | None
+    ) -> tuple[Value, ...]:
+        given, value = attributes(node), value_of(node, x)
+        direction = _checked(node, op, given, rest)
+        steps_axis, samples_axis = (1, 0) if given.get("layout", 0) else (0, 1)
+        layout = value.layout
+        if len(layout.axes) != 3 or layout.samples != samples_axis or len(layout.inner) != 2:
+            raise refuse(node, f"its input {layout} is no sequence for each sample: export with batch_first")
+        steps, features = layout.shape[steps_axis], layout.shape[2]
+        params, hidden = _weights(trace, node, op, features, (w, r, b), 2 if direction == 2 else 1)
+        if given.get("hidden_size", hidden) != hidden:
+            raise refuse(node, f"hidden_size={given['hidden_size']}, its weights have {hidden}: export again")
+        read = [bool(name and trace.readers.get(name)) for name in (*node.output, "", "")]
+        if read[2]:
+            raise refuse(node, "its cell state is read: use the hidden state")
+        width = hidden * (2 if direction == 2 else 1)
+        number = arranged(trace, node, value, [steps_axis, 2], [steps, features])
+        ints = [hidden, direction, 0 if read[0] else 1]
+        ints += [given.get("linear_before_reset", 0)] if op == "gru" else []
+        shape = (steps, width) if read[0] else (width,)
+        number = trace.append(node, op, [number], shape, params=params, ints=ints)
+        sequence = Value(number, _sequence(trace, steps, hidden, direction, samples_axis), node.output[0])
+        if not read[1]:
+            return (sequence,)
+        if read[0]:
+            number = _last(trace, node, number, steps, hidden, direction)
+        return sequence, Value(number, _state(trace, hidden, direction, samples_axis), node.output[1])
+
+    return handler
+
+
+def _checked(node: onnx.NodeProto, op: str, given: dict[str, Any], rest: Sequence[Item | None]) -> int:
+    """The direction's number; refuses every option that the plan's op does not compute."""
+    direction = given.get("direction", "forward")
+    if direction not in DIRECTIONS:
+        raise refuse(node, f"direction={direction} is not known: use one of {', '.join(DIRECTIONS)}")
+    named = [name.decode() if isinstance(name, bytes) else name for name in given.get("activations") or []]
+    default = ACTIVATIONS[op] * (2 if direction == "bidirectional" else 1)
+    if named and [name.lower() for name in named] != default:
+        raise refuse(node, f"activations {named} are not trained: use {ACTIVATIONS[op]}")
+    if given.get("clip", 0) or given.get("input_forget", 0):
+        raise refuse(node, "clip and input_forget are not trained: export without them")
+    for name, item in zip(("sequence_lens", "initial_h", "initial_c", "peephole weights"), rest, strict=False):
+        if item is None:
+            continue
+        if not (name.startswith("initial") and isinstance(item, Const) and not item.array.any()):
+            raise refuse(node, f"its {name} is given: only whole sequences from a state of zero are trained")
+    return DIRECTIONS.index(direction)
+
+
+def _weights(
+    trace: Trace, node: onnx.NodeProto, op: str, features: int, items: Sequence[Item | None], directions: int
+) -> tuple[list[int], int]:
+    """Params Wx (D, I, GH), Wh (D, H, GH), and both biases (D, GH); and H."""
+    gates = GATES[op]
+    w, r = (trace.weight(node, role, item, slot) for slot, role, item in ((1, "W", items[0]), (2, "R", items[1])))
+    hidden = r.array.shape[-1]
+    rows = gates * hidden
+    if w.array.shape != (directions, rows, features) or r.array.shape != (directions, rows, hidden):
+        raise refuse(node, f"weights {w.array.shape} and {r.array.shape} do not fit {features} features: export again")
+    params = [
+        trace.param(node, role, each.map(lambda array: array.transpose(0, 2, 1))) for role, each in (("W", w), ("R", r))
+    ]
+    if items[2] is None:
+        return params + [trace.constant(node, "B", np.zeros((directions, rows))) for _ in range(2)], hidden
+    bias = trace.weight(node, "B", items[2], 3)
+    if bias.array.shape != (directions, 2 * rows):
+        raise refuse(node, f"its bias has shape {bias.array.shape}, not {(directions, 2 * rows)}: export again")
+    first = trace.param(node, "B", bias.map(lambda array: array[:, :rows]))
+    # Named after the first, so that a file in which they had to be split off gives the same names again.
+    rest = replace(bias.map(lambda array: array[:, rows:]), name=f"{trace.params[first].name}.R")
+    return [*params, first, trace.param(node, "B", rest)], hidden
+
+
+def _sequence(trace: Trace, steps: int, hidden: int, direction: int, samples_axis: int) -> Layout:
+    """(T, D, samples, H), or (samples, T, D, H) with layout=1, of a plan's (T, D H)."""
+    directions = 2 if direction == 2 else 1
+    sizes: list[int | None] = [steps, directions, hidden]
+    sizes.insert(2 if samples_axis else 0, None)
+    return fresh(sizes, trace.samples)
+
+
+def _state(trace: Trace, hidden: int, direction: int, samples_axis: int) -> Layout:
+    """(D, samples, H), or (samples, D, H) with layout=1, of a plan's (D H)."""
+    sizes: list[int | None] = [2 if direction == 2 else 1, hidden]
+    sizes.insert(1 if samples_axis else 0, None)
+    return fresh(sizes, trace.samples)
+
+
+def _last(trace: Trace, node: onnx.NodeProto, number: int, steps: int, hidden: int, direction: int) -> int:
+    """The state after the last step out of the sequence (T, D H): the backward half ends at the first."""
+    ends = {0: [steps - 1], 1: [0], 2: [steps - 1, 0]}[direction]
+    parts = []
+    for at, step in enumerate(ends):
+        row = trace.append(node, "slice", [number], (1, hidden * len(ends)), ints=[0, step, 1])
+        if len(ends) > 1:
+            row = trace.append(node, "slice", [row], (1, hidden), ints=[1, at * hidden, hidden])
+        parts.append(row)
+    return parts[0] if len(parts) == 1 else trace.append(node, "concat", parts, (1, 2 * hidden), ints=[1])

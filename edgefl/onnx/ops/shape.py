@@ -1,0 +1,255 @@
+"""What moves, cuts or joins activations. Transposing, flattening and the like only changes the layout that ONNX sees
+(layout.py): no node of the plan comes of it until an op needs the memory in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import onnx
+
+from ..arrange import arranged, in_order, settled
+from ..folds import axes_of, split_sizes
+from ..layout import Layout, readable
+from ..trace import Const, Item, Readout, Trace, Value, attributes, refuse, value_of
+from .arithmetic import calculate, readout_of_two
+
+MAX_INPUTS = 8  # of a node of the plan
+
+
+def _seen(node: onnx.NodeProto, value: Value, layout: Layout) -> Value:
+    return replace(value, layout=layout, tensor=node.output[0])
+
+
+def _axis(node: onnx.NodeProto, value: Value, axis: int) -> int:
+    """Counted from 0; refuses that of the samples."""
+    rank = len(value.layout.axes)
+    if not -rank <= axis < rank:
+        raise refuse(node, f"axis {axis} of {value.layout} does not exist: check the export")
+    if axis % rank == value.layout.samples:
+        raise refuse(node, "it mixes samples: keep the first axis for them")
+    return axis % rank
+
+
+def reshape(trace: Trace, node: onnx.NodeProto, x: Item, target: Item | None = None) -> Item:
+    if isinstance(x, Readout):
+        return x
+    value = value_of(node, x, tokens=True)
+    if not isinstance(target, Const):
+        raise refuse(node, "its shape is computed from the input: export with a fixed shape")
+    shape, old = [int(size) for size in target.array.ravel()], value.layout.shape
+    if not attributes(node).get("allowzero", 0):
+        shape = [old[axis] if size == 0 else size for axis, size in enumerate(shape)]
+    if shape.count(-1) == 1:
+        known = -int(np.prod([1, *shape], dtype=object))
+        shape[shape.index(-1)] = int(np.prod([1, *old], dtype=object)) // max(known, 1)
+    return _reshaped(trace, node, value, shape)
+
+
+def _reshaped(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[int]) -> Value:
+    """The value as ONNX's `shape`, samples included; in memory order first, if it can't be had otherwise."""
+    if min(shape, default=1) < 1:
+        raise refuse(node, f"shape {readable(shape)} is not known: export with fixed sizes")
+    layout = value.layout.reshaped(shape)
+    if layout is None:
+        value = in_order(trace, node, value)
+        layout = value.layout.reshaped(shape)
+    if layout is None:
+        sizes = f"{value.layout} to {readable(shape)}"
+        raise refuse(node, f"reshaping {sizes} mixes samples, or does not fit: keep the first axis for samples (-1)")
+    return _seen(node, value, layout)
+
+
+def flatten(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    value, axis = value_of(node, x, tokens=True), attributes(node).get("axis", 1)
+    shape = value.layout.shape
+    at = axis % len(shape) if axis < len(shape) else axis
+    halves = [int(np.prod([1, *part], dtype=object)) for part in (shape[:at], shape[at:])]
+    return _reshaped(trace, node, value, halves)
+
+
+def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    value = value_of(node, x, tokens=True)
+    rank = len(value.layout.axes)
+    order = list(attributes(node).get("perm") or range(rank)[::-1])
+    if sorted(order) != list(range(rank)):
+        raise refuse(node, f"perm={order} does not fit {rank} axes: check the export")
+    return _seen(node, value, value.layout.transposed(order))
+
+
+def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+    value = value_of(node, x, tokens=True)
+    given, layout = axes_of(node, _const(node, axes)), value.layout
+    if given is None:
+        given = tuple(axis for axis in layout.inner if not layout.axes[axis])
+    chosen = [_axis(node, value, axis) for axis in given]
+    if any(layout.axes[axis] for axis in chosen):
+        raise refuse(node, f"axes {list(given)} of {layout} are not all of size 1: check the export")
+    return _seen(node, value, layout.squeezed(chosen))
+
+
+def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+    value = value_of(node, x, tokens=True)
+    given = axes_of(node, _const(node, axes)) or ()
+    rank = len(value.layout.axes) + len(given)
+    chosen = {axis % rank for axis in given if -rank <= axis < rank}
+    if len(chosen) != len(given):
+        raise refuse(node, f"axes {list(given)} do not fit {rank} axes: check the export")
+    return _seen(node, value, value.layout.unsqueezed(sorted(chosen)))
+
+
+def _const(node: onnx.NodeProto, item: Item | None) -> Const | None:
+    if item is not None and not isinstance(item, Const):
+        raise refuse(node, "its axes or sizes are computed from the input: export with fixed ones")
+    return item
+
+
+def shape(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
+    """In which OPEN stands for the number of samples, if the file leaves it open."""
+    whole, bounds = value_of(node, x, tokens=True).layout.shape, attributes(node)
+    return Const(np.array(whole[bounds.get("start", 0) : bounds.get("end")], np.int64))
+
+
+def expand(trace: Trace, node: onnx.NodeProto, x: Item, target: Item) -> Value:
+    """To the shape that it has."""
+    value, wanted = value_of(node, x), _const(node, target)
+    assert wanted is not None
+    if np.broadcast_shapes(value.layout.shape, tuple(wanted.array.ravel().tolist())) != value.layout.shape:
+        raise refuse(node, "repeating activations is not trained yet: let arithmetic broadcast them")
+    return _seen(node, value, value.layout)
+
+
+def _part(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, start: int, size: int) -> Value:
+    """`size` elements along `axis` from `start` on."""
+    if size == value.layout.size(axis):
+        return value
+    value, order = settled(trace, node, value)
+    sizes = {at: value.layout.size(at) for at in order} | {axis: size}
+    ints = [order.index(axis), start, size]
+    number = trace.append(node, "slice", [value.number], [sizes[at] for at in order], ints=ints)
+    return replace(value, number=number, layout=value.layout.packed(order, sizes))
+
+
+def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> Value:
+    """Bounds are inputs (starts, ends, axes, steps) since opset 10, attributes before."""
+    value, bounds = value_of(node, x), attributes(node)
+    for name, item in zip(("starts", "ends", "axes", "steps"), given, strict=False):
+        if (const := _const(node, item)) is not None:
+            bounds[name] = const.array.ravel().tolist()
+    starts, ends = bounds["starts"], bounds["ends"]
+    rank = len(value.layout.axes)
+    for at, axis in enumerate(bounds.get("axes", range(len(starts)))):
+        whole = value.layout.shape[axis]
+        start, end, step = slice(starts[at], ends[at], bounds["steps"][at] if "steps" in bounds else 1).indices(whole)
+        if axis % rank == value.layout.samples and (start, step) == (0, 1) and ends[at] >= whole:
+            continue
+        if step != 1 or end <= start:
+            raise refuse(node, f"takes {start}:{end}:{step} of axis {axis}: only neighbours (step 1) are trained")
+        value = _part(trace, node, value, _axis(node, value, axis), start, end - start)
+    return _seen(node, value, value.layout)
+
+
+def split(trace: Trace, node: onnx.NodeProto, x: Item, sizes: Item | None = None) -> tuple[Value, ...]:
+    value = value_of(node, x)
+    axis = _axis(node, value, attributes(node).get("axis", 0))
+    parts, start = [], 0
+    for name, size in zip(node.output, split_sizes(node, value.layout.size(axis), _const(node, sizes)), strict=False):
+        parts.append(replace(_part(trace, node, value, axis, start, size), tensor=name))
+        start += size
+    return tuple(parts)
+
+
+def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
+    """Rows of an embedding for tokens, or one place (or neighbours) of an activation for a constant."""
+    axis = attributes(node).get("axis", 0)
+    if isinstance(x, Const):
+        return _embedding(trace, node, x, value_of(node, indices, tokens=True), axis)
+    value, chosen = value_of(node, x, tokens=True), _const(node, indices)
+    assert chosen is not None
+    axis = _axis(node, value, axis)
+    at = chosen.array.astype(np.int64)
+    size = value.layout.size(axis)
+    places = np.where(at < 0, at + size, at).ravel()
+    if at.ndim > 1 or not at.size or (np.diff(places) != 1).any() or places[0] < 0 or places[-1] >= size:
+        raise refuse(node, f"takes places {at.tolist()} of {size}: only one, or neighbours in order, are trained")
+    if value.tokens and len(places) != size:
+        raise refuse(node, "it takes some tokens apart: feed them as they are to be used")
+    part = _part(trace, node, value, axis, int(places[0]), len(places))
+    return _seen(node, part, part.layout.squeezed([axis]) if at.ndim == 0 else part.layout)
+
+
+def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, axis: int) -> Value:
+    if not tokens.tokens or axis not in (0, -table.array.ndim) or table.array.ndim != 2:
+        raise refuse(node, f"looks up axis {axis} of {table.array.shape}: only rows of a table, by tokens, are trained")
+    width = table.array.shape[1]
+    param = trace.param(node, "weight", trace.weight(node, "weight", table, 0))
+    number = trace.append(node, "embedding", [tokens.number], (*trace.shapes[tokens.number], width), params=[param])
+    layout = tokens.layout.unsqueezed([len(tokens.layout.axes)]).resized(len(tokens.layout.axes), 1, width)
+    return Value(number, layout, node.output[0])
+
+
+def concat(trace: Trace, node: onnx.NodeProto, *parts: Item) -> Value | Readout:
+    if (readout := readout_of_two(trace, parts)) is not None:
+        return readout
+    values = [value_of(node, part) for part in parts]
+    axis = _axis(node, values[0], attributes(node)["axis"])
+    shapes = [value.layout.shape[:axis] + value.layout.shape[axis + 1 :] for value in values]
+    if len(set(shapes)) > 1 or len({value.layout.mixture for value in values}) > 1:
+        raise refuse(node, f"joins {', '.join(str(value.layout) for value in values)}: give them the same other axes")
+    first, order = settled(trace, node, values[0])
+    numbers, widths = [], []
+    for value in values:
+        sizes = {at: value.layout.size(at) for at in order}
+        numbers.append(arranged(trace, node, value, order, list(sizes.values())))
+        widths.append(sizes[axis])
+    sizes = {at: first.layout.size(at) for at in order}
+    while len(numbers) > 1:
+        some, sizes[axis] = numbers[:MAX_INPUTS], sum(widths[:MAX_INPUTS])
+        joined = trace.append(node, "concat", some, list(sizes.values()), ints=[order.index(axis)])
+        numbers[:MAX_INPUTS], widths[:MAX_INPUTS] = [joined], [sizes[axis]]
+    return Value(numbers[0], first.layout.packed(order, sizes), node.output[0])
+
+
+def pad(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> Value:
+    """Pads, value and axes are inputs since opset 11, attributes before."""
+    value, bounds = value_of(node, x), attributes(node)
+    for name, item in zip(("pads", "value", "axes"), given, strict=False):
+        if (const := _const(node, item)) is not None:
+            bounds[name] = const.array.ravel().tolist()
+    rank, pads = len(value.layout.axes), [int(size) for size in bounds["pads"]]
+    fill = np.ravel(bounds.get("value", 0.0))
+    axes = [int(axis) % rank for axis in bounds.get("axes", range(rank))]
+    before = dict(zip(axes, pads, strict=False))
+    after = dict(zip(axes, pads[len(axes) :], strict=True))
+    mode, samples = bounds.get("mode", "constant"), value.layout.samples
+    if mode != "constant" or min(pads) < 0 or before.get(samples) or after.get(samples):
+        raise refuse(node, f"mode={mode}, pads={pads} are not trained: pad each sample with a constant, by 0 or more")
+    value, order = settled(trace, node, value)
+    sizes = {at: value.layout.size(at) + before.get(at, 0) + after.get(at, 0) for at in order}
+    ints = [amounts.get(at, 0) for amounts in (before, after) for at in order]
+    floats = [float(fill[0]) if fill.size else 0.0]
+    number = trace.append(node, "pad", [value.number], list(sizes.values()), ints=ints, floats=floats)
+    return Value(number, value.layout.packed(order, sizes), node.output[0])
+
+
+def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+    """Axes are an input since opset 18 (13 for sums), an attribute before; none at all would mix the samples."""
+    value, given = value_of(node, x), axes_of(node, _const(node, axes))
+    if not given:
+        raise refuse(node, "it takes all samples together: name the axes of one")
+    chosen = sorted(_axis(node, value, axis) for axis in given)
+    value, order = settled(trace, node, value)
+    sizes = {at: 1 if at in chosen else value.layout.size(at) for at in order}
+    rest = [sizes[at] for at in order if at not in chosen]
+    number = trace.append(node, "mean", [value.number], rest, ints=sorted(order.index(axis) for axis in chosen))
+    layout = value.layout.packed(order, sizes)
+    return Value(number, layout if attributes(node).get("keepdims", 1) else layout.squeezed(chosen), node.output[0])
+
+
+def total(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+    """The mean of so many."""
+    averaged, shape = mean(trace, node, x, axes), value_of(node, x).layout.shape
+    count = prod(shape[axis] for axis in axes_of(node, _const(node, axes)) or ())
+    return calculate(trace, node, "mul", averaged, Const(np.array(count, np.float32)))

@@ -1,0 +1,87 @@
+"""What a model is made of, for an operator: `edgefl inspect`. Shapes, FLOPs and arena are the core's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _core
+from ..core.plan import Plan
+from .model import Model
+
+
+def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
+    """Everything `describe` says, as JSON types: sizes in bytes, shapes and forward FLOPs per sample.
+
+    `batch` is the number of samples that the training arena is sized for; what only the ONNX file knows is None
+    for a Plan. Raises ModelError for a plan that the core refuses.
+    """
+    model, plan = (subject, subject.plan) if isinstance(subject, Model) else (None, subject)
+    net = _core.Net(plan, 1)  # for its shapes; what `batch` samples need is worked out without having it
+    arena_bytes, _ = _core.plan_needs(plan, batch)
+    shapes = [list(shape) for shape in net.shapes]
+    return {
+        "input": {
+            "name": model.input_name if model else None,
+            "shape": list(plan.input_shape),
+            "dtype": plan.input_dtype,
+        },
+        "output": {"names": model.output_names if model else None, "shape": shapes[plan.output]},
+        "nodes": [_node(plan, number, shapes, net.flops[number - 1]) for number in range(1, len(plan.nodes) + 1)],
+        "num_params": plan.num_params,
+        "num_trainable": plan.num_trainable,
+        "flops": sum(net.flops),
+        "loss": plan.loss,
+        "loss_inferred": model.loss_inferred if model else None,
+        "batch": batch,
+        "arena_bytes": arena_bytes,
+        "update_bytes_raw32": 4 * plan.num_params,
+        "plan_hash": plan.hash,
+    }
+
+
+def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[str, Any]:
+    """The node that makes value `number`."""
+    node = plan.nodes[number - 1]
+    params = [plan.params[index] for index in node.params]
+    return {
+        "op": node.op,
+        "input_shapes": [shapes[value] for value in node.inputs],
+        "output_shape": shapes[number],
+        "params": [param.name for param in params],
+        "num_params": sum(param.size for param in params),
+        "flops": flops,
+        "trains": any(param.trainable for param in params),
+    }
+
+
+def describe(subject: Model | Plan, batch: int = 32) -> str:
+    """The same for the eye: one line a node, then the totals."""
+    found = summarize(subject, batch)
+    how = {True: " (inferred)", False: " (named)", None: ""}[found["loss_inferred"]]
+    name = "" if found["input"]["name"] is None else f"{found['input']['name']!r} "
+    return "\n".join(
+        [
+            f"input   {name}{found['input']['dtype']} {_shape(found['input']['shape'])} a sample",
+            *_table(found["nodes"]),
+            f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
+            f"FLOPs   {found['flops']:,} a sample, forward",
+            f"loss    {found['loss']}{how}",
+            f"update  {found['update_bytes_raw32']:,} bytes as raw32",
+            f"arena   {found['arena_bytes']:,} bytes at batch {batch}",
+        ]
+    )
+
+
+def _table(nodes: list[dict[str, Any]]) -> list[str]:
+    rows = [("op", "in", "out", "params", "FLOPs", "trains")]
+    for node in nodes:
+        inputs = " ".join(_shape(shape) for shape in node["input_shapes"])
+        sizes = f"{node['num_params']:,}", f"{node['flops']:,}"
+        trains = ", ".join(node["params"]) if node["trains"] else "-"
+        rows.append((node["op"], inputs, _shape(node["output_shape"]), *sizes, trains))
+    op, *numbers, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return ["  ".join([name.ljust(op), *map(str.rjust, cells, numbers), trains]) for name, *cells, trains in rows]
+
+
+def _shape(shape: list[int]) -> str:
+    return "x".join(map(str, shape))

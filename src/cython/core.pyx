@@ -1,0 +1,272 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""edgefl._core: the C core for Python. Checks types, shapes and lengths, owns memory, releases the GIL.
+
+No maths here (that is src/*.c) and no policy (that is trainer.py and accumulator.py).
+"""
+
+import os
+
+import numpy as np
+
+from edgefl.errors import DataError, ModelError, UsageError
+
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from efl cimport *
+
+
+cdef void _select_isa() except *:
+    cdef efl_error error
+    name = os.environ.get("EDGEFL_ISA", "").encode()
+    if efl_isa_select(name, &error) != EFL_OK:
+        raise ImportError(error.message.decode())
+
+
+_select_isa()
+efl_crc32c_init()
+
+
+def isa() -> str:
+    """The instruction set in use: "baseline" (SSE2), "avx2", "avx512" or "neon"."""
+    return efl_isa().decode()
+
+
+include "codecs.pxi"
+
+
+def permutation(int64_t n, uint64_t seed, uint64_t epoch):
+    """(n,) uint32: the order in which `Net.fit` visits the samples in epoch number `epoch`."""
+    order = np.empty(n, np.uint32)
+    cdef uint32_t[::1] view = order
+    if n:
+        efl_permutation(&view[0], n, seed, epoch)
+    return order
+
+
+cdef object _failure(efl_error *error):
+    """The exception for a failed call."""
+    message = error.message.decode("utf-8", "replace")
+    if error.code == EFL_DATA:
+        return DataError(message)
+    return UsageError(message) if error.code == EFL_USAGE else ModelError(message)
+
+
+cdef int _fill_shape(efl_shape *target, shape) except -1:
+    if len(shape) > EFL_MAX_DIMS:
+        raise ModelError(f"plan: a shape of {len(shape)} axes, at most {EFL_MAX_DIMS} are known: simplify the model")
+    target.ndim = len(shape)
+    for i, dim in enumerate(shape):
+        target.dim[i] = dim
+    return 0
+
+
+cdef int _fill_node(efl_node *target, node) except -1:
+    name = node.op.encode()
+    limits = (EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS)
+    counts = (len(node.inputs), len(node.params), len(node.ints), len(node.floats))
+    if len(name) >= 32 or any(count > limit for count, limit in zip(counts, limits)):
+        raise ModelError(f"plan: node {node.op[:32]!r} has too long a name or list: simplify the model")
+    memcpy(target.op, <const char *>name, len(name))
+    target.num_inputs, target.num_params, target.num_ints, target.num_floats = counts
+    for i, value in enumerate(node.inputs):
+        target.inputs[i] = value
+    for i, value in enumerate(node.params):
+        target.params[i] = value
+    for i, value in enumerate(node.ints):
+        target.ints[i] = value
+    for i, number in enumerate(node.floats):
+        target.floats[i] = number
+    return 0
+
+
+cdef class _Plan:
+    """A plan as the core reads it, and the memory that this points into."""
+
+    cdef efl_plan c
+    cdef object memory
+
+    def __cinit__(self, plan):
+        node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
+        param_memory = bytearray(sizeof(efl_param) * len(plan.params))
+        loss = plan.loss.encode()
+        cdef efl_node *nodes = <efl_node *><char *>node_memory
+        cdef efl_param *params = <efl_param *><char *>param_memory
+        try:
+            _fill_shape(&self.c.input, plan.input_shape)
+            for i, node in enumerate(plan.nodes):
+                _fill_node(&nodes[<int64_t>i], node)
+            for i, param in enumerate(plan.params):
+                _fill_shape(&params[<int64_t>i].shape, param.shape)
+                params[<int64_t>i].trainable = param.trainable
+            self.c.loss_input, self.c.output = plan.loss_input, plan.output
+        except OverflowError:
+            raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
+        self.c.num_nodes, self.c.num_params = len(plan.nodes), len(plan.params)
+        self.c.nodes, self.c.params, self.c.loss = nodes, params, loss
+        self.memory = node_memory, param_memory, loss
+
+
+def plan_needs(plan, int64_t batch) -> tuple:
+    """(bytes of a Net's arena, whether training batches must be in it whole), without having them."""
+    cdef _Plan compiled = _Plan(plan)
+    cdef efl_error error
+    cdef int64_t arena_bytes
+    cdef int mixes_samples
+    if efl_plan_needs(&compiled.c, batch, &arena_bytes, &mixes_samples, &error) != EFL_OK:
+        raise _failure(&error)
+    return arena_bytes, bool(mixes_samples)
+
+
+cdef class Net:
+    """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
+
+    Arrays are flat and C-contiguous: params (P,) and x float32; y int64 (n * label_count,) if `target_size` is 0,
+    else float32 (n * target_size,). `trainer.py` checks their contents; here only what memory safety needs.
+    """
+
+    cdef efl_net *net
+
+    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
+        cdef _Plan compiled = _Plan(plan)
+        cdef efl_error error
+        cdef int64_t limit = max_arena_bytes or 0
+        if efl_net_new(&self.net, &compiled.c, batch, limit, &error) != EFL_OK:
+            raise _failure(&error)
+
+    def __dealloc__(self):
+        efl_net_free(self.net)
+
+    @property
+    def arena_bytes(self) -> int:
+        return efl_net_arena_bytes(self.net)
+
+    @property
+    def num_params(self) -> int:
+        return efl_net_num_params(self.net)
+
+    @property
+    def target_size(self) -> int:
+        """Targets a sample; 0 if the loss takes integer labels."""
+        return efl_net_target_size(self.net)
+
+    @property
+    def label_count(self) -> int:
+        """Labels a sample; 0 if the loss takes targets."""
+        return efl_net_label_count(self.net)
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether a training batch must be in the arena whole (batch normalization)."""
+        return efl_net_mixes_samples(self.net)
+
+    @property
+    def shapes(self) -> list:
+        """The per-sample shape of every value, a list of tuples: the input's, then one a node."""
+        cdef const efl_shape *shape
+        result = []
+        for value in range(efl_net_num_values(self.net)):
+            shape = efl_net_shape(self.net, value)
+            result.append(tuple([shape.dim[i] for i in range(shape.ndim)]))
+        return result
+
+    @property
+    def flops(self) -> list:
+        """Forward floating-point operations a sample, of every node."""
+        return [efl_net_flops(self.net, node) for node in range(efl_net_num_values(self.net) - 1)]
+
+    cdef int64_t _samples(self, const float[::1] params, const float[::1] x) except -1:
+        cdef int64_t size = efl_net_size(self.net, 0)
+        if params.shape[0] != efl_net_num_params(self.net):
+            raise ValueError(f"params have {params.shape[0]} elements, expected {efl_net_num_params(self.net)}")
+        if x.shape[0] < size or x.shape[0] % size:
+            raise ValueError(f"x has {x.shape[0]} elements, expected a positive multiple of {size}")
+        return x.shape[0] // size
+
+    cdef efl_data _data(self, const float[::1] params, const float[::1] x, y) except *:
+        cdef efl_data data = efl_data(&x[0], NULL, NULL, self._samples(params, x))
+        cdef const int64_t[::1] labels
+        cdef const float[::1] targets
+        cdef int64_t size = efl_net_target_size(self.net)
+        cdef int64_t expected = data.n * (size + efl_net_label_count(self.net))
+        if len(y) != expected:
+            raise ValueError(f"y has {len(y)} elements, expected {expected}")
+        if size:
+            targets = y
+            data.targets = &targets[0]
+        else:
+            labels = y
+            data.labels = &labels[0]
+        return data
+
+    def fit(self, const float[::1] params not None, const float[::1] x not None, y not None,
+            float[::1] delta not None, *, int64_t epochs, int64_t batch_size, int64_t max_steps,
+            uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm,
+            bint nesterov=False, bint adam=False, bint buffered=False):
+        """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_fit_options options = efl_fit_options(
+            epochs, batch_size, max_steps, seed, nesterov, adam, lr, momentum, weight_decay, prox_mu, clip_norm,
+            buffered)
+        cdef efl_fit_result result
+        cdef efl_error error
+        cdef int code
+        if delta.shape[0] != params.shape[0] or batch_size < 1:
+            raise ValueError("delta must be as long as params, and batch_size positive")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        cdef float *out = &delta[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_fit(self.net, start, &data, &options, out, &result, &error)
+        if code == EFL_CANCELLED:
+            return None
+        if code != EFL_OK:
+            raise _failure(&error)
+        return result.steps, result.loss
+
+    def cancel(self) -> None:
+        """Make a `fit` that is running in another thread return before its next step."""
+        efl_net_cancel(self.net)
+
+    def gradient(self, const float[::1] params not None, const float[::1] x not None, y not None,
+                 float[::1] gradient not None) -> None:
+        """The mean loss's gradient into `gradient` (P,)."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_error error
+        cdef int code
+        if gradient.shape[0] != params.shape[0]:
+            raise ValueError("gradient must be as long as params")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        cdef float *out = &gradient[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_gradient(self.net, start, &data, out, &error)
+        if code != EFL_OK:
+            raise _failure(&error)
+
+    def evaluate(self, const float[::1] params not None, const float[::1] x not None, y not None) -> tuple:
+        """(mean loss, share of right answers or -1)."""
+        cdef efl_data data = self._data(params, x, y)
+        cdef efl_error error
+        cdef double loss, accuracy
+        cdef int code
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_evaluate(self.net, start, &data, &loss, &accuracy, &error)
+        if code != EFL_OK:
+            raise _failure(&error)
+        return loss, accuracy
+
+    def predict(self, const float[::1] params not None, const float[::1] x not None,
+                float[::1] out not None) -> None:
+        """The output value of every sample into `out` (n * output size,)."""
+        cdef int64_t n = self._samples(params, x)
+        cdef efl_error error
+        cdef int code
+        if out.shape[0] != n * efl_net_size(self.net, efl_net_output(self.net)):
+            raise ValueError("out has the wrong length")
+        cdef const float *start = &params[0] if params.shape[0] else NULL
+        with nogil:
+            code = efl_predict(self.net, start, &x[0], n, &out[0], &error)
+        if code != EFL_OK:
+            raise _failure(&error)

@@ -1,0 +1,133 @@
+"""crc32c, fixed-point accumulation and the finiteness checks of the core."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefl import _core
+
+# RFC 3720 appendix B.4, and the check value of the CRC catalogue.
+CRC32C = {
+    b"": 0,
+    b"123456789": 0xE3069283,
+    bytes(32): 0x8A9136AA,
+    b"\xff" * 32: 0x62A8AB43,
+    bytes(range(32)): 0x46DD794E,
+    bytes(reversed(range(32))): 0x113FDB5C,
+}
+
+
+@pytest.mark.parametrize("data", CRC32C)
+def test_crc32c_known_values(data):
+    assert _core.crc32c(data) == CRC32C[data]
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_crc32c_continues(data, cut):
+    assert _core.crc32c(data[cut:], _core.crc32c(data[:cut])) == _core.crc32c(data)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_crc32c_takes_any_buffer(kind):
+    assert _core.crc32c(kind(b"123456789")) == 0xE3069283
+
+
+def test_crc32c_table_equals_the_instruction():
+    code = "from edgefl._core import crc32c; print(*[crc32c(bytes(range(n))) for n in range(256)])"
+    baseline = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "EDGEFL_ISA": "baseline"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert baseline.split() == [str(_core.crc32c(bytes(range(n)))) for n in range(256)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("f32", "<f4"), ("f16", "<f2")])
+@given(data=st.data())
+def test_accumulate_is_the_rounded_fixed_point_sum(name, dtype, data):
+    width = int(dtype[2]) * 8
+    numbers = st.floats(-(2.0**10), 2.0**10, width=width)
+    x = np.array(data.draw(st.lists(numbers, max_size=20)), dtype)
+    weight = data.draw(st.integers(1, 2**20))
+    acc = np.arange(len(x), dtype=np.int64)
+    expected = acc + weight * np.rint(x.astype(np.float64) * 2**30).astype(np.int64)
+    getattr(_core, f"accumulate_{name}")(x.tobytes(), weight, acc)
+    assert (acc == expected).all()
+    assert getattr(_core, f"peak_{name}")(x.tobytes()) == np.abs(x).max(initial=0)
+
+
+def long_payload() -> np.ndarray:
+    """10,001 float32 of all sizes up to 2^32, and numbers halfway between two of the grid."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(10_001).astype("<f4") * np.exp2(rng.integers(-40, 32, 10_001)).astype("<f4")
+    x[::7] = (rng.integers(-(2**22), 2**22, len(x[::7])) + 0.5) * 2.0**-30
+    x[[0, 5000, 10_000]] = [2.0**21, -(2.0**21), np.nextafter(np.float32(2**21), np.float32(0))]
+    return x
+
+
+@pytest.mark.parametrize("weight", [1, 600, 2**32])
+def test_accumulate_is_exact_at_every_size_and_address(weight):
+    x = long_payload()
+    start = np.arange(len(x), dtype=np.int64) - 5000
+    integers = np.rint(x.astype(np.float64) * 2**30).astype(np.int64)
+    for skip in range(4):
+        acc = start.copy()
+        _core.accumulate_f32(memoryview(bytes(skip) + x.tobytes())[skip:], weight, acc)
+        assert (acc == start + integers * np.int64(weight)).all()
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_accumulate_gives_the_same_bits_on_every_isa(isa):
+    code = (
+        "import sys, zlib, numpy as np; from edgefl import _core; from test_core import long_payload\n"
+        "x = long_payload(); acc = np.zeros(len(x), np.int64); _core.accumulate_f32(x.tobytes(), 77, acc)\n"
+        "print(zlib.crc32(acc.tobytes()), _core.peak_f32(x[1:].tobytes()))"
+    )
+
+    def run(**isa: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, **isa, "PYTHONPATH": path}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    other = run(EDGEFL_ISA=isa)
+    if other.returncode and "EDGEFL_ISA" in other.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert other.stdout == run().stdout != ""
+
+
+def test_every_float16_is_read_exactly():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for half in halves[np.isfinite(halves)][::7]:
+        assert _core.peak_f16(half.tobytes()) == abs(float(half))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 16, 40])
+def test_what_is_not_finite_is_seen(bad, place):
+    x = np.ones(41, np.float32)
+    assert _core.all_finite(x)
+    x[place] = bad
+    assert not _core.all_finite(x)
+    assert _core.peak_f32(x.tobytes()) == np.inf
+    assert _core.peak_f16(x.astype(np.float16).tobytes()) == np.inf
+
+
+def test_wrong_lengths_are_refused():
+    acc = np.zeros(2, np.int64)
+    for payload in (b"", bytes(7), bytes(12)):
+        with pytest.raises(ValueError):
+            _core.accumulate_f32(payload, 1, acc)
+    with pytest.raises(ValueError):
+        _core.peak_f16(b"123")
+    with pytest.raises(TypeError):
+        _core.accumulate_f32(None, 1, acc)
+    assert not acc.any()

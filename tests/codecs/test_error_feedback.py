@@ -1,0 +1,232 @@
+"""Error feedback: the law that nothing is lost in the sum, what is never trained on, and what the theory promises."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgefl import codecs, load, simulate
+from edgefl.codecs import Codec
+from edgefl.codecs import feedback as error_feedback
+from edgefl.codecs.feedback import FEEDBACK_ROUNDS, Residual
+from edgefl.core.seeds import derived_seed
+from edgefl.core.trainer import Trainer
+from edgefl.data import Dataset
+from edgefl.errors import CodecError
+from edgefl.federation import Recipe
+from edgefl.onnx import zoo
+from edgefl.settings import TrainConfig
+
+P = 6
+DELTA = np.array([0.5, -0.25, 1e-3, 0.0, 3.0, -1e-3], np.float32)
+NAN = np.full(P, np.nan, np.float32)
+
+
+class Sign(Codec):
+    """The mean magnitude with each coordinate's sign: as biased as a codec gets (Bernstein et al. 2018)."""
+
+    name = "test-sign"
+    wire_id = 250
+    feedback = True
+
+    def bound(self, num_params):
+        return 4 + num_params
+
+    def encode(self, delta, rms=None):
+        delta = self._check_delta(delta)
+        return np.float32(abs(delta).mean()).tobytes() + (delta > 0).tobytes()
+
+    def decode(self, payload, num_params):
+        self._check_length(payload, self.bound(num_params))
+        scale = np.frombuffer(payload[:4], "<f4")
+        return np.where(np.frombuffer(payload[4:], bool), scale, -scale).astype(np.float32)
+
+    def accumulate(self, payload, weight, accumulator):
+        accumulator.add_f32(self.decode(payload, len(payload) - 4).tobytes(), weight)
+
+
+class Coarse(Sign):
+    """Whole multiples of the rms that it is told."""
+
+    name = "test-coarse"
+    wire_id = 251
+
+    def encode(self, delta, rms=None):
+        delta = self._check_delta(delta)
+        step = np.float32(rms or self.rms(delta) or 1)
+        return step.tobytes() + np.rint(delta / step).astype(np.int8).tobytes()
+
+    def decode(self, payload, num_params):
+        self._check_length(payload, self.bound(num_params))
+        return np.frombuffer(payload[4:], np.int8) * np.frombuffer(payload[:4], "<f4")
+
+
+@pytest.fixture(autouse=True)
+def lossy(monkeypatch):
+    for codec in (Sign, Coarse):
+        monkeypatch.setitem(codecs.CODECS, codec.name, f"{__name__}:{codec.__name__}")
+
+
+def values(blob: bytes) -> np.ndarray:
+    return np.frombuffer(blob, "<f4").copy()
+
+
+# The law
+
+
+LOSSY = [Sign(), Coarse(), codecs.get("f16"), codecs.get("ecq"), codecs.get("ecq", step=2.0)]
+
+
+@pytest.mark.parametrize("codec", LOSSY, ids=lambda c: f"{c.name} {getattr(c, 'step', '')}")
+def test_what_was_sent_and_what_is_left_add_up_to_what_was_learned(codec):
+    rng, residual = np.random.default_rng(0), None
+    learned, sent = np.zeros(P), np.zeros(P)
+    for _ in range(30):
+        delta = rng.normal(size=P).astype(np.float32)
+        payload, left = error_feedback.encode(codec, delta, residual)
+        learned, sent, residual = learned + delta, sent + codec.decode(payload, P), values(left)
+    assert abs(learned - sent).max() > 1e-5
+    np.testing.assert_allclose(sent + residual, learned, atol=1e-5)
+
+
+def test_a_lossless_codec_leaves_nothing():
+    payload, left = error_feedback.encode(codecs.get("raw32"), DELTA, None)
+    assert (payload, left) == (DELTA.tobytes(), bytes(4 * P))
+
+
+def test_the_step_comes_from_the_fresh_delta_not_from_what_has_piled_up():
+    pile = 100 * np.ones(P, np.float32)
+    payload, _ = error_feedback.encode(Coarse(), DELTA, pile)
+    assert values(payload[:4])[0] == Coarse().rms(DELTA)
+    tensors = load(zoo.mlp([4, 3])).plan.params
+    ecq = codecs.get("ecq").for_tensors(tensors)
+    delta = np.r_[np.full(12, 2.0), np.full(3, 50.0)].astype(np.float32)  # 3 biases, which ecq keeps as they are
+    assert ecq.rms(delta) == 2.0
+    assert ecq.encode(delta) == ecq.encode(delta, ecq.rms(delta))
+
+
+@pytest.mark.parametrize("shrunk", [0.1, 1e-3])
+@pytest.mark.parametrize(("name", "step"), [("ecq", 5.0), ("ecq", 8.0), ("ecq", 32.0), ("ecq-tcq", 2.5)])
+def test_updates_that_shrink_take_a_few_rounds_to_bring_former_losses_out_not_one_of_all_their_digits(
+    name, step, shrunk
+):
+    codec, rng, n = codecs.get(name, step=step), np.random.default_rng(0), 10_000
+    residual, bits = None, []
+    for round in range(40):
+        delta = (rng.normal(size=n) * (1 if round < 10 else shrunk)).astype(np.float32)
+        payload, left = error_feedback.encode(codec, delta, residual)
+        residual = values(left)
+        bits.append(8 * len(payload) / n)
+    assert max(bits[10:]) < 1.9  # by steps of the fresh rms alone it is 2.1 to 3.5 at a tenth, 14 to 28 at a thousandth
+    assert codec.rms(residual) < step / 2 * shrunk  # they are out
+
+
+# What is never trained on
+
+
+@pytest.mark.parametrize("residual", [NAN, np.full(P, np.inf, np.float32), np.full(P, 7e4, np.float32)], ids=str)
+def test_a_residual_that_the_codec_can_not_write_is_dropped_and_the_delta_goes(residual, caplog):
+    f16 = codecs.get("f16")
+    assert error_feedback.encode(f16, DELTA, residual.copy()) == error_feedback.encode(f16, DELTA, None)
+    assert "residual is dropped" in caplog.text
+
+
+def test_an_overflow_of_the_sum_is_no_residual_either():
+    largest = np.full(P, np.finfo(np.float32).max, np.float32)
+    payload, _ = error_feedback.encode(codecs.get("raw32"), largest, largest.copy())
+    assert payload == largest.tobytes()
+
+
+def test_a_delta_that_can_not_be_written_is_an_error():
+    with pytest.raises(CodecError):
+        error_feedback.encode(Sign(), NAN, DELTA)
+
+
+def saved(**changes) -> Residual:
+    return Residual(**{**vars(Residual.of("m", 7, DELTA.tobytes())), **changes})
+
+
+@pytest.mark.parametrize(("round", "there"), [(7, False), (6, False), (8, True), (57, True), (58, False)])
+def test_a_residual_serves_the_rounds_after_its_own_for_a_while(round, there, caplog):
+    caplog.set_level(logging.INFO)
+    assert FEEDBACK_ROUNDS == 50
+    assert (saved().usable("m", round, P) is not None) == there
+    assert ("dropped" in caplog.text) != there
+
+
+@pytest.mark.parametrize(
+    ("broken", "params"),
+    [
+        (saved(blob=DELTA.tobytes()[:-4]), P),
+        (saved(), P + 1),
+        (saved(crc=1), P),
+        (saved(blob=b"\1" + DELTA.tobytes()[1:]), P),
+    ],
+)
+def test_a_damaged_residual_is_dropped_with_a_word_in_the_log(broken, params, caplog):
+    assert saved().usable("m", 8, P).tobytes() == DELTA.tobytes()
+    assert broken.usable("m", 8, params) is None
+    assert "damaged" in caplog.text
+
+
+def test_a_residual_of_another_manifest_is_dropped():
+    assert saved().usable("other", 8, P) is None
+
+
+# Who decides
+
+
+@pytest.mark.parametrize(
+    ("codec", "asked", "decided"),
+    [("raw32", None, False), ("ecq", None, True), ("ecq", False, False), ("f16", True, True)],
+)
+def test_the_recipe_decides_and_else_the_codec(codec, asked, decided):
+    plan = load(zoo.mlp([2, 1])).plan
+    recipe = Recipe(TrainConfig(), codec=codec, error_feedback=asked)
+    assert recipe.make_manifest("fleet", "0" * 16, plan).error_feedback is decided
+
+
+# What the theory promises
+
+
+def least_squares(seed=3):
+    """A convex problem whose devices disagree; their deltas do not vanish at the optimum."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(120, 5)).astype(np.float32)
+    device = np.repeat(np.arange(4), 30)
+    y = (x @ rng.normal(size=5) + 2 * device).astype(np.float32)[:, None]
+    return load(zoo.mlp([5, 1], seed=0), loss="mse"), Dataset(x, y, device_train=device)
+
+
+def distance(codec: str, lr: float, error_feedback: bool | None = None) -> float:
+    """Of the params from those of the same run on raw32, both long after that has converged."""
+    model, data = least_squares()
+    settings = {"devices": 4, "rounds": int(8 / lr), "partition": "natural", "batch_size": None, "lr": lr}
+    exact = simulate(model, data, **settings)
+    lossy = simulate(model, data, **settings, codec=codec, error_feedback=error_feedback)
+    assert lossy.final.committed == settings["rounds"]
+    return float(abs(lossy.params - exact.params).max())
+
+
+@pytest.mark.parametrize("codec", ["test-sign", "test-coarse"])
+def test_with_feedback_a_biased_codec_goes_where_fp32_goes_and_without_it_stalls(codec):
+    """Karimireddy et al. 2019, theorem II: what is left of the distance shrinks with the learning rate."""
+    coarse, fine = distance(codec, lr=0.05), distance(codec, lr=0.0125)
+    assert fine < 0.04
+    assert fine < coarse / 2.5
+    assert distance(codec, 0.0125, error_feedback=False) > 5 * fine
+
+
+def test_a_fleet_of_one_does_what_the_formula_says():
+    model, data = least_squares()
+    x, y = data.x_train, data.y_train
+    trainer, params = Trainer(model.plan), model.params
+    history = simulate(model, Dataset(x, y), devices=1, rounds=3, batch_size=None, codec="test-sign", seed=1)
+    residual = None
+    for round in range(1, 4):
+        delta = trainer.fit(params, x, y, lr=0.1, batch_size=None, seed=derived_seed(1, round, "dev-0")).delta
+        payload, left = error_feedback.encode(Sign(), delta, residual)
+        params, residual = params + np.round(Sign().decode(payload, 6) * 2.0**30) / 2.0**30, values(left)
+    np.testing.assert_allclose(history.params, params, atol=1e-6)

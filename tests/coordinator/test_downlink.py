@@ -1,0 +1,299 @@
+"""The downlink: frames, the way through them, and the same params on every device, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import HASH, PARAMS, TOPICS, P, make_manifest
+
+import edgefl
+from edgefl import _core
+from edgefl.coordinator.downlink import Downlink
+from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.core.params import digest_of, params_sha256, to_bfloat16
+from edgefl.device.model_fetch import ModelFetch, check_frames
+from edgefl.errors import ProtocolError, UsageError
+from edgefl.machine import Subscribe
+from edgefl.onnx import zoo
+from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
+from edgefl.protocol.topics import Topics
+
+ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
+
+
+def walk(version: int) -> np.ndarray:
+    """(P,) what a version adds to the one before."""
+    return np.random.default_rng(version).normal(size=P).astype(np.float32) / 100
+
+
+class World:
+    """An aggregator's downlink and the retained messages that it leaves on the broker."""
+
+    def __init__(self, version=0, **manifest):
+        self.manifest = make_manifest(**manifest)
+        self.params, self.version = PARAMS, version
+        self.downlink = Downlink(self.manifest, PARAMS, version)
+        self.lie = RetainedModel(TOPICS, self.manifest, HASH)
+        self.retained: dict[str, bytes] = {}
+        self._do(self.lie.publish(self.downlink.steps))
+
+    def _do(self, publishes):
+        for p in publishes:
+            assert p.retain
+            self.retained[p.topic] = p.payload
+            if not p.payload:
+                del self.retained[p.topic]
+
+    def advance(self, params=None):
+        self.version += 1
+        self.params = self.params + walk(self.version) if params is None else params
+        added, gone = self.downlink.advance(self.params, self.version)
+        self._do(self.lie.publish(added))
+        self._do(self.lie.clear(gone))
+
+    @property
+    def round(self) -> Round:
+        d = self.downlink
+        return Round(self.manifest.id, "open", self.version + 1, 1, self.version, d.sha256, d.frames, 60.0)
+
+    def fetch(self, held=None) -> tuple[ModelFetch, int]:
+        """A device's fetch with these versions held; and the payload bytes that it took."""
+        check_frames(self.round, self.manifest)
+        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held or {}, 0.0)
+        taken, waiting = 0, list(fetch.ask(0.0))
+        while waiting:
+            for topic in getattr(waiting.pop(0), "topics", ()) if isinstance(waiting[0], Subscribe) else ():
+                if topic in self.retained:
+                    taken += len(self.retained[topic])
+                    waiting += fetch.on_part(TOPICS.model_part(topic), self.retained[topic], 0.0)
+            waiting = [a for a in waiting if isinstance(a, Subscribe)]
+        return fetch, taken
+
+
+def whole(**changes) -> World:
+    return World(**ECQ | changes)
+
+
+@pytest.mark.parametrize("span", [1, 4, 10])
+@pytest.mark.parametrize("missed", [1, 5, 50])
+def test_a_device_that_missed_versions_gets_the_same_bits_in_few_bytes(span, missed):
+    world = whole(span=span, downlink_options={"step": 5.0, "exact": "none"})
+    device, _ = world.fetch()
+    for _ in range(missed):
+        world.advance()
+    held = {digest_of(device.params): device.params}
+    fetch, taken = world.fetch(held)
+    assert fetch.params == world.downlink.shown.tobytes()
+    assert params_sha256(np.frombuffer(fetch.params, np.float32)) == world.round.model_sha256
+    fresh, whole_bytes = world.fetch()
+    assert fresh.params == fetch.params
+    assert taken <= whole_bytes
+    if missed <= 5:
+        assert taken < 4 * P / 4
+
+
+def test_what_devices_have_stays_near_the_exact_params():
+    world = whole()
+    for _ in range(60):
+        world.advance()
+        error = world.downlink.shown - world.params
+        assert np.sqrt((error**2).mean()) < 2 * 0.01  # a few steps' worth, not a walk of its own
+
+
+def test_versions_that_move_less_than_before_take_a_few_deltas_to_show_it_not_a_large_one():
+    world = whole(downlink_options={"step": 5.0, "exact": "none"})
+    for version in range(1, 31):
+        world.advance(world.params + walk(version) * np.float32(1 if version <= 10 else 1e-3))
+        assert 0 < world.round.frames[-1].delta < 2 / 8 * P + 60
+    assert _core.rms(world.downlink.shown - world.params) < 2.5 * 1e-3 * 0.01  # half a step
+
+
+def test_the_first_model_is_a_third_of_float32_and_what_that_took_comes_with_the_first_delta():
+    model = edgefl.load(zoo.mlp([64, 200, 10]))
+    downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 0.1}), model.params, 0)
+    assert len(downlink.steps[0].keyframe) < 4 * len(model.params) / 2.8
+    taken = np.abs(downlink.shown - model.params)
+    assert (taken <= np.abs(model.params) / 2**8).all() and taken.any()
+    trained = model.params + np.random.default_rng(0).normal(0, 1e-4, len(model.params)).astype(np.float32)
+    downlink.advance(trained, 1)
+    assert np.abs(downlink.shown - trained).max() < taken.max() / 20
+
+
+@pytest.mark.parametrize("codec", [{"downlink": "f16"}, {"downlink": "ecq", "downlink_options": {"bits": 12}}])
+def test_deltas_longer_than_the_first_keyframe_make_good_what_it_took(codec):
+    model = edgefl.load(zoo.mlp([64, 200, 10]))
+    downlink, params = Downlink(make_manifest(plan=model.plan, **codec), model.params, 0), model.params
+    first = downlink.frames[0].keyframe
+    for version in range(1, 5):
+        params = params + np.random.default_rng(version).normal(0, 1e-4, len(params)).astype(np.float32)
+        downlink.advance(params, version)
+        assert downlink.frames[-1].delta > first
+    assert _core.rms(downlink.shown - params) < 1e-6
+
+
+def test_frozen_layers_are_exact_from_the_first_model_on_and_take_no_bytes_later():
+    model = edgefl.load(zoo.mlp([64, 200, 10]), freeze=["fc1.weight"])
+    downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 8.0}), model.params, 0)
+    trainable = np.concatenate([np.full(tensor.size, tensor.trainable) for tensor in model.plan.params])
+    params = model.params
+    for version in range(1, 4):
+        params = params + np.where(trainable, np.float32(1e-3), np.float32(0))
+        downlink.advance(params, version)
+        assert (downlink.shown == params)[~trainable].all()
+        assert 0 < downlink.frames[-1].delta < trainable.sum()
+
+
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_bfloat16_is_the_nearest_number_of_eight_significant_bits(value):
+    (rounded,) = to_bfloat16(np.array([value], np.float32))
+    bits = int(rounded.view(np.uint32))
+    assert bits & 0xFFFF == 0 and np.isfinite(rounded)
+    assert np.signbit(rounded) == np.signbit(np.float32(value))
+    magnitude = bits & 0x7FFFFFFF
+    for other in (max(0, magnitude - 0x10000), min(magnitude + 0x10000, 0x7F7F0000)):  # the numbers beside it
+        nearer = abs(float(np.uint32(other).view(np.float32)) - abs(value)) - abs(float(rounded) - value)
+        assert nearer > 0 or other == magnitude or (nearer == 0 and bits >> 16 & 1 == 0)
+
+
+@pytest.mark.parametrize("codec", ["raw32", "planes"])
+def test_a_lossless_codec_writes_every_version_whole(codec):
+    world = World(downlink=codec)
+    for _ in range(3):
+        world.advance()
+        (frame,) = world.round.frames
+        assert frame.delta == 0
+        assert world.fetch()[0].params == world.params.tobytes()
+        assert {TOPICS.model_part(t).version for t in world.retained} == {world.version}
+
+
+def test_the_keyframe_is_the_shorter_way_when_the_chain_is_long():
+    world = whole()
+    held = {digest_of(world.fetch()[0].params): world.fetch()[0].params}
+    seen_renewed = False
+    for _ in range(120):
+        world.advance()
+        frames = world.round.frames
+        assert len(frames) <= MAX_FRAMES and len(encode(world.round)) < RETAINED_LIMIT / 6
+        keyframe = next(f for f in frames if f.keyframe)
+        after = frames[frames.index(keyframe) + 1 :]
+        assert sum(f.delta for f in after) <= keyframe.keyframe
+        seen_renewed |= keyframe.version > 0
+        _, taken = world.fetch(held)
+        assert taken <= keyframe.keyframe + sum(f.delta for f in after) + 48 * (40 + len(after) * 2)
+    assert seen_renewed
+
+
+@pytest.mark.parametrize("span", [1, 3])
+def test_nothing_is_left_on_the_broker_but_the_way(span):
+    world = whole(span=span)
+    for _ in range(50):
+        world.advance()
+        versions = {TOPICS.model_part(topic).version for topic in world.retained}
+        assert versions <= {frame.version for frame in world.round.frames}
+
+
+@pytest.mark.parametrize(("span", "first"), [(1, 0), (1, 5), (2, 1), (7, 0), (7, 3), (7, 6), (30, 1)])
+def test_who_comes_after_a_crash_clears_all_that_may_lie_there(span, first):
+    """Killed at any version before what it makes superfluous was cleared, or after that and the next one's commit."""
+    world = whole(span=span, version=first)
+    for _ in range(25 * min(span, 7)):
+        former = set(world.retained)
+        world.advance()
+        for version, lying in ((world.version, former | set(world.retained)), (world.version + 1, set(world.retained))):
+            kept = {TOPICS.model(version, part) for part in range(16)}
+            assert lying - kept <= {p.topic for p in world.lie.clear_before(version, world.downlink.longest)}
+
+
+@pytest.mark.parametrize(("span", "most"), [(1, 49), (10, 49 + 9 + 2 * 22), (1000, 49 + 999 + 2 * 24)])
+def test_what_is_cleared_is_a_few_versions_whatever_the_span(span, most):
+    clears = whole(span=span).lie.clear_before(123_456, 4 * P + 5)
+    assert len(clears) == len({clear.topic for clear in clears}) <= most * 16
+
+
+@pytest.mark.parametrize(("span", "most"), [(1, 1), (3, 2)])
+def test_a_fetch_holds_no_versions_but_those_of_use_to_the_next_round(span, most, monkeypatch):
+    """The version in work, and what is kept: not each of the dozen on the way."""
+    world, counts, on_part = whole(span=span), [], ModelFetch.on_part
+
+    def counting(fetch, *part):
+        out = on_part(fetch, *part)
+        flat = [blob for value in vars(fetch).values() for blob in (value.values() if type(value) is dict else [value])]
+        counts.append(len({id(blob) for blob in flat if type(blob) is bytes and len(blob) == 4 * P}))
+        return out
+
+    for _ in range(10 * span):
+        world.advance()
+    monkeypatch.setattr(ModelFetch, "on_part", counting)
+    fetch, _ = world.fetch()
+    assert sum(frame.delta > 0 for frame in world.round.frames) >= 8
+    assert max(counts) <= 1 + most
+    assert list(fetch.kept) == [frame.digest for frame in world.round.frames[-most:]]
+
+
+def test_a_version_that_a_delta_cannot_express_is_a_keyframe():
+    world = World(downlink="f16")
+    world.advance(PARAMS + np.float32(1e6))
+    (frame,) = world.round.frames
+    assert frame.keyframe and world.fetch()[0].params == world.params.tobytes()
+    world.advance(world.params + np.float32(0.5))
+    assert world.round.frames[-1].delta == 2 * P
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_i20_damaged_or_swapped_frames_never_become_a_model(data):
+    world = whole()
+    for _ in range(3):
+        world.advance()
+    topics = sorted(world.retained)
+    victim = data.draw(st.sampled_from(topics))
+    kind = data.draw(st.sampled_from(["swap", "flip", "lose"]))
+    if kind == "swap":
+        world.retained[victim] = world.retained[data.draw(st.sampled_from(topics))]
+    elif kind == "lose":
+        del world.retained[victim]
+    else:
+        raw = bytearray(world.retained[victim])
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        world.retained[victim] = bytes(raw)
+    try:
+        fetch, _ = world.fetch()
+    except ProtocolError:
+        return
+    assert fetch.params in (None, world.downlink.shown.tobytes())
+
+
+def test_a_held_version_that_is_not_what_it_says_is_not_trusted():
+    world = whole()
+    good = world.fetch()[0].params
+    world.advance()
+    fetch, _ = world.fetch({digest_of(good): bytes(4 * P)})
+    assert fetch.params == world.downlink.shown.tobytes()  # by the keyframe, after the delta had failed
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [Frame(1, "0" * 16, 100, 0)],  # another version
+        [Frame(0, "1" * 16, 100, 0)],  # another digest
+        [Frame(0, "0" * 16, 0, 9)],  # no keyframe
+        [Frame(0, "0" * 16, 4 * P + 6, 0)],  # too long
+        [Frame(9, "2" * 16, 100, 0), Frame(8, "3" * 16, 0, 0), Frame(0, "0" * 16, 0, 9)],  # a gap
+        [Frame(9, "2" * 16, 100, 0), Frame(0, "0" * 16, 0, 2**31)],
+    ],
+)
+def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):
+    manifest = make_manifest(**ECQ)
+    with pytest.raises(ProtocolError):
+        check_frames(Round(manifest.id, "open", 1, 1, 0, "0" * 64, frames, 60.0), manifest)
+
+
+def test_misspelt_downlinks_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'ecq'"):
+        make_manifest(downlink="ecg").make_downlink()
+
+
+def test_topics_of_deltas_lie_under_model():
+    assert Topics("pond").delta(7, 0) == "edgefl/v1/pond/model/7/delta/0"

@@ -1,0 +1,180 @@
+"""The device's disk: update and residual change together or not at all, and the agent's SQLite does what Disk says."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgefl_agent.store import AgentStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefl.codecs.feedback import Residual
+from edgefl.device.events import Outbox
+from edgefl.simulation.disk import Disk
+
+RUNS = ["a" * 16, "b" * 16]
+LEFT = np.arange(3, dtype="<f4").tobytes()
+
+
+def outbox(round: int, manifest: str = RUNS[0]) -> Outbox:
+    return Outbox(manifest, round, round - 1, b"update %d" % round, attempt=round)
+
+
+def state(store: AgentStore) -> tuple[Outbox | None, Residual | None]:
+    return store.load(), store.load_residual()
+
+
+def test_a_residual_becomes_the_devices_own_when_its_update_is_applied(tmp_path: Path) -> None:
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), LEFT)
+    assert state(store) == (outbox(1), None)
+    store.drop(applied=True)
+    assert state(store) == (None, Residual.of(RUNS[0], 1, LEFT))
+    store.save(outbox(2), b"lost")
+    assert store.load_residual() == Residual.of(RUNS[0], 1, LEFT)
+    store.drop(applied=False)
+    assert state(store) == (None, Residual.of(RUNS[0], 1, LEFT))
+    store.save(outbox(3), None)
+    store.drop(applied=True)
+    assert state(store) == (None, None)
+
+
+class Steps:
+    """What a session may ask, in an order that it keeps: a new update only where the one before was dropped."""
+
+    save = st.tuples(st.sampled_from(RUNS), st.booleans())
+    after = st.lists(st.sampled_from(["mark", "restart"]), max_size=3)
+    rounds = st.lists(st.tuples(save, after, st.booleans()), max_size=8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rounds=Steps.rounds)
+def test_the_agents_store_is_the_simulated_disk(rounds):
+    with tempfile.TemporaryDirectory() as folder:
+        store, disk = AgentStore(Path(folder)), Disk()
+        for round, ((manifest, lossy), after, applied) in enumerate(rounds, 1):
+            update = outbox(round, manifest)
+            left = b"left by %d" % round if lossy else None
+            for each in (store, disk):
+                each.save(update, left)
+            for step in after:
+                if step == "restart":
+                    store.close()
+                    store = AgentStore(Path(folder))
+                else:
+                    for each in (store, disk):
+                        each.mark_counted(round % 3)
+                assert state(store) == (disk.outbox, disk.residual)
+            for each in (store, disk):
+                each.drop(applied)
+            assert state(store) == (disk.outbox, disk.residual)
+            assert rows(Path(folder)) == (disk.residual is not None)
+        store.close()
+
+
+def rows(folder: Path) -> int:
+    with sqlite3.connect(folder / "agent.db") as database:
+        return database.execute("SELECT count(*) FROM residual").fetchone()[0]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgefl.device.events import Outbox
+from edgefl_agent.store import AgentStore
+
+folder, step = Path(sys.argv[1]), sys.argv[2]
+for ops in range(1, 10_000):
+    if os.fork() == 0:
+        store = AgentStore(folder)
+        left = [ops]
+        def kill():
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+        store._db.set_progress_handler(kill, 1)
+        {"save": lambda: store.save(Outbox("a" * 16, 2, 1, b"update 2"), b"left by 2" * 2000),
+         "applied": lambda: store.drop(True), "lost": lambda: store.drop(False)}[step]()
+        store._db.set_progress_handler(None, 0)
+        os._exit(0)
+    status = os.wait()[1]
+    survived = AgentStore(folder)
+    print(survived.load() is not None, (survived.load_residual() or survived).__dict__.get("round"), flush=True)
+    survived.close()
+    if status == 0:
+        break
+"""
+BEFORE_AND_AFTER = {
+    "save": (["False 1"], ["True 1"]),
+    "applied": (["True 1"], ["False 2"]),
+    "lost": (["True 1"], ["False 1"]),
+}
+
+
+@pytest.mark.parametrize("step", BEFORE_AND_AFTER)
+def test_i11_kill_9_at_any_instruction_of_a_transaction_leaves_the_state_before_or_after(tmp_path: Path, step: str):
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), LEFT)
+    store.drop(applied=True)
+    if step != "save":
+        store.save(outbox(2), b"left by 2" * 2000)
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), step], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, after = BEFORE_AND_AFTER[step]
+    seen = done.stdout.splitlines()
+    first = seen.index(*after)
+    assert first > 10
+    assert seen == before * first + after * (len(seen) - first)
+
+
+@pytest.mark.parametrize("damage", ["blob = zeroblob(12)", "blob = substr(blob, 5)", "crc = crc + 1"])
+def test_i12_a_damaged_residual_is_not_trained_on(tmp_path: Path, damage: str, caplog) -> None:
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), np.ones(3, "<f4").tobytes())
+    store.drop(applied=True)
+    assert store.load_residual().usable(RUNS[0], 2, 3).tolist() == [1, 1, 1]
+    store._db.execute(f"UPDATE residual SET {damage}")
+    assert store.load_residual().usable(RUNS[0], 2, 3) is None
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["blob = x'75706461746521'", "round = 2", "version = 7", f"manifest = '{RUNS[1]}'"])
+def test_i12_a_damaged_update_is_not_sent(tmp_path: Path, damage: str, caplog) -> None:
+    """Found by simulation: it would have been counted, for what is sent is checked against the damaged bytes."""
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), LEFT)
+    store._db.execute(f"UPDATE outbox SET {damage}")
+    assert state(store) == (None, None)
+    assert "damaged" in caplog.text
+    store.save(outbox(1), None)
+    assert state(store) == (outbox(1), None)
+
+
+def test_a_residual_that_can_not_be_read_is_none(tmp_path: Path, caplog) -> None:
+    store = AgentStore(tmp_path)
+    store._db.execute("DROP TABLE residual")
+    assert store.load_residual() is None
+    assert "going on without it" in caplog.text
+
+
+def test_a_state_folder_of_before_error_feedback_is_taken_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "agent.db") as old:
+        old.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)")
+        old.execute(
+            "CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), manifest TEXT NOT NULL, "
+            "round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL)"
+        )
+        old.execute("INSERT INTO outbox VALUES (1, ?, 1, 0, ?)", (RUNS[0], b"update 1"))
+    assert state(AgentStore(tmp_path)) == (replace(outbox(1), attempt=0), None)

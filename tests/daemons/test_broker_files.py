@@ -1,0 +1,131 @@
+"""What ships beside mosquitto: its sample configuration, the ACL, and the commands in broker/README.md."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from brokers import Mosquitto, free_port, password_file
+
+from edgefl.transports.mqtt import Message, Refused, TlsConfig
+
+BROKER = Path(__file__).resolve().parent.parent.parent / "broker"
+
+
+def shipped_config(folder: Path, *, tls_port: int) -> str:
+    """The sample with its paths and port moved, as text to add to a test's own plain listener."""
+    text = (BROKER / "mosquitto.conf").read_text()
+    text = text.replace("listener 8883", f"listener {tls_port} 127.0.0.1")
+    text = text.replace("/etc/mosquitto/certs/", f"{folder}/").replace("/etc/mosquitto/", f"{folder}/")
+    text = re.sub(r"^#(password_file )", r"\1", text, flags=re.MULTILINE)
+    shutil.copy(BROKER / "acl", folder / "edgefl.acl")
+    (folder / "edgefl.acl").chmod(0o600)
+    # Mosquitto.__init__ names these two for its own listener.
+    return re.sub(r"^(persistence|max_packet_size) .*\n", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README's certificate commands make, for a broker called localhost."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("certificates")
+    chapter = (BROKER / "README.md").read_text().split("## Certificates")[1].split("## Install")[0]
+    commands = "".join(re.findall(r"```sh\n(.*?)```", chapter, flags=re.DOTALL))
+    commands = commands.replace("HOST=broker.example.org", "HOST=localhost")
+    assert "HOST=localhost" in commands
+    subprocess.run(["sh", "-e"], input=commands, text=True, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broker(certificates: Path):
+    """mosquitto as shipped: TLS with certificates on one port, password users on a plain one."""
+    users = {"aggregator": "a", "pi-01": "b", "pi-02": "c"}
+    password_file(certificates, users).rename(certificates / "edgefl.passwd")
+    tls_port = free_port()
+    with Mosquitto(shipped_config(certificates, tls_port=tls_port), persistence=True) as mosquitto:
+        mosquitto.tls_url = f"mqtts://localhost:{tls_port}"
+        mosquitto.users = users
+        yield mosquitto
+
+
+@pytest.fixture
+def login(broker, link):
+    """Links of password users, already up."""
+
+    def make(user: str):
+        one = link(broker.url.replace("//", f"//{user}:{broker.users[user]}@"), user, session_expiry_s=0)
+        one.up()
+        return one
+
+    return make
+
+
+def test_a_device_speaks_for_itself_only(login):
+    aggregator, one = login("aggregator"), login("pi-01")
+    aggregator.subscribe(["edgefl/#"])
+    for topic in ("edgefl/v1/f/device/pi-01/status", "edgefl/v1/f/device/pi-01/update/3/0"):
+        assert one.said(topic, b"mine").ok
+        assert aggregator.heard(topic).payload == b"mine"
+    denied = [
+        "edgefl/v1/f/device/pi-02/status",
+        "edgefl/v1/f/device/pi-02/update/3/0",
+        "edgefl/v1/f/manifest",
+        "edgefl/v1/f/round",
+        "edgefl/v1/f/model/1/0",
+        "edgefl/v1/f/device",
+        "elsewhere",
+    ]
+    for topic in denied:
+        published = one.said(topic, b"forged")
+        assert (published.ok, published.reason) == (False, "Not authorized"), topic
+    assert aggregator.inbox.quiet(Message) == []
+
+
+def test_a_device_reads_what_is_for_all_and_its_own_inbox(login):
+    aggregator, one, two = login("aggregator"), login("pi-01"), login("pi-02")
+    one.subscribe(["edgefl/v1/f/manifest", "edgefl/v1/f/round", "edgefl/v1/f/model/+/+"])
+    one.subscribe(["edgefl/v1/f/device/pi-01/inbox"])
+    two.subscribe(["edgefl/v1/f/device/pi-01/inbox", "edgefl/v1/f/device/+/update/#", "edgefl/#"])
+    assert one.inbox.quiet(Refused) == []
+    topics = ["manifest", "round", "model/1/0", "device/pi-01/inbox"]
+    for topic in topics:
+        assert aggregator.said(f"edgefl/v1/f/{topic}", b"x").ok
+        one.heard(f"edgefl/v1/f/{topic}")
+    login("pi-01").said("edgefl/v1/f/device/pi-01/update/1/0", b"private")
+    heard = {message.topic for message in two.inbox.quiet(Message)}
+    assert heard <= {f"edgefl/v1/f/{topic}" for topic in topics[:3]}, "nothing of another device"
+
+
+def test_certificates_made_as_told_let_a_client_in_under_its_name(broker, certificates, link):
+    def files(name: str) -> TlsConfig:
+        return TlsConfig(*(str(certificates / file) for file in ("ca.crt", f"{name}.crt", f"{name}.key")))
+
+    device = link(broker.tls_url, "pi-01", tls=files("pi-01"))
+    assert device.up().max_packet_bytes == 1 << 20
+    assert device.said("edgefl/v1/f/device/pi-01/status", b"here").ok
+    assert not device.said("edgefl/v1/f/device/pi-02/status", b"forged").ok
+    big = bytes(range(256)) * 2048
+    aggregator = link(broker.tls_url, "aggregator", tls=files("aggregator"))
+    aggregator.up()
+    aggregator.subscribe(["edgefl/v1/f/device/+/update/#"])
+    for part in range(8):
+        device.publish(f"edgefl/v1/f/device/pi-01/update/1/{part}", big)
+    assert [aggregator.inbox.wait(Message).payload == big for _ in range(8)] == [True] * 8
+
+
+@pytest.mark.parametrize("files", ["none", "ca only"])
+def test_without_a_certificate_nobody_gets_in(broker, certificates, link, files):
+    from edgefl.transports.mqtt import Down, Up
+
+    tls = TlsConfig(ca=str(certificates / "ca.crt")) if files == "ca only" else None
+    stranger = link(broker.tls_url, "stranger", tls=tls)
+    stranger.start()
+    down = stranger.inbox.wait(Down)
+    assert stranger.inbox.quiet(Up) == []
+    if files == "none":
+        assert down.reason.startswith("TLS: "), "the system's authorities did not sign this broker"

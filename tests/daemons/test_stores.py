@@ -1,0 +1,281 @@
+"""What agent and aggregator keep on disk: durable, whole, and set aside when damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from edgefl_agent.store import AgentStore
+from edgefl_broker.store import KEPT_MODELS, AggregatorStore
+
+from edgefl.coordinator.events import LateUpdate
+from edgefl.device.events import Outbox
+from edgefl.errors import StoreError
+from edgefl.history import RoundRecord
+
+PARAMS = np.arange(4, dtype=np.float32)
+
+
+def record(round: int, state: str = "committed") -> RoundRecord:
+    return RoundRecord(round, state, round, 1, ["dev-a"], 10, 0.5, 100, 100, 1.0)  # type: ignore[arg-type]
+
+
+def test_the_outbox_survives_and_is_replaced_whole(tmp_path: Path) -> None:
+    first, second = Outbox("m" * 16, 1, 0, b"one"), Outbox("m" * 16, 2, 1, b"two")
+    store = AgentStore(tmp_path)
+    assert store.load() is None
+    store.save(first, None)
+    store.save(second, None)
+    store.close()
+    again = AgentStore(tmp_path)
+    assert again.load() == second
+    again.drop(applied=True)
+    assert again.load() is None
+
+
+def test_starts_are_counted(tmp_path: Path) -> None:
+    starts = []
+    for _ in range(3):
+        store = AgentStore(tmp_path)
+        starts.append(store.count_start())
+        store.close()
+    assert starts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("garbage", [b"not a database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
+def test_a_damaged_database_is_set_aside_and_kept(tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "agent.db").write_bytes(garbage)
+    store = AgentStore(tmp_path)
+    assert store.count_start() == 1
+    (aside,) = tmp_path.glob("agent.damaged-*")
+    assert aside.read_bytes() == garbage
+
+
+def test_i12_a_damaged_aggregator_database_is_an_error_not_a_new_start(tmp_path: Path) -> None:
+    """A new start would put the untrained model in the trained one's place."""
+    (tmp_path / "aggregator.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreError, match=r"is damaged .* backup"):
+        AggregatorStore(tmp_path)
+    assert (tmp_path / "aggregator.db").read_bytes() == b"not a database at all" * 100
+
+
+@pytest.mark.parametrize("kind", [AgentStore, AggregatorStore])
+def test_i05_a_state_folder_belongs_to_one_process(tmp_path: Path, kind: type) -> None:
+    first = kind(tmp_path)
+    with pytest.raises(StoreError, match="in use by another process"):
+        kind(tmp_path)
+    first.close()
+    kind(tmp_path).close()
+
+
+def test_a_folder_that_can_not_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="check the folder"):
+        AgentStore(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_is_a_store_error_and_nothing_half_done(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store._db.execute("PRAGMA max_page_count = 1")  # SQLite's own "database or disk is full"
+    large = np.zeros(100_000, np.float32)
+    with pytest.raises(StoreError, match="check the disk, its space"):
+        store.commit(record(1), large)
+    assert store.records() == []
+    assert store._db.execute("SELECT count(*) FROM models").fetchone() == (1,)
+
+
+def test_the_aggregator_resumes_after_the_last_commit(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    first = store.resume("plan", PARAMS)
+    assert (first.start, first.round, first.version) == (1, 1, 0)
+    store.save_attempt(first.start)
+    store.commit(record(1), PARAMS + 1)
+    store.commit(record(2, "abandoned"), None)
+    store.close()
+    again = AggregatorStore(tmp_path).resume("plan", PARAMS)
+    assert (again.run, again.start, again.round, again.version) == (first.run, 2, 3, 1)
+    np.testing.assert_array_equal(again.params, PARAMS + 1)
+
+
+def test_i05_a_start_that_never_goes_on_the_air_leaves_its_number_to_the_next(tmp_path: Path) -> None:
+    """Else an aggregator that is fenced off, and started again and again, would become the newest in the end."""
+    for expected, saved in ((1, None), (1, 1), (2, 9), (10, None), (10, None)):
+        store = AggregatorStore(tmp_path)
+        assert store.resume("plan", PARAMS).start == expected
+        if saved:
+            store.save_attempt(saved)
+        store.close()
+
+
+def test_the_last_records(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number, "abandoned"), None)
+    assert [r.round for r in store.recent(2)] == [2, 3]
+    assert store.recent(0) == []
+
+
+def test_i05_a_round_can_not_be_committed_twice(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    with pytest.raises(StoreError):
+        store.commit(record(1), PARAMS + 2)
+    np.testing.assert_array_equal(store.resume("plan", PARAMS).params, PARAMS + 1)
+
+
+def test_only_the_last_models_are_kept(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for round in range(1, 8):
+        store.commit(record(round), PARAMS + round)
+    versions = [row[0] for row in store._db.execute("SELECT version FROM models ORDER BY version")]
+    assert versions == list(range(8 - KEPT_MODELS, 8))
+
+
+def test_i12_a_flipped_bit_is_found_and_the_model_before_gets_a_version_of_its_own(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store.commit(record(2), PARAMS + 2)
+    store.close()
+    with sqlite3.connect(tmp_path / "aggregator.db") as database:
+        blob = bytearray(database.execute("SELECT params FROM models WHERE version = 2").fetchone()[0])
+        blob[5] ^= 1
+        database.execute("UPDATE models SET params = ? WHERE version = 2", (bytes(blob),))
+    state = AggregatorStore(tmp_path).resume("plan", PARAMS)
+    assert (state.round, state.version) == (3, 3)
+    np.testing.assert_array_equal(state.params, PARAMS + 1)
+
+
+def test_no_sound_model_left_is_an_error(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store._db.execute("UPDATE models SET sha256 = 'x'")
+    with pytest.raises(StoreError, match="no sound model is left"):
+        store.resume("plan", PARAMS)
+
+
+def test_another_plan_is_refused(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    with pytest.raises(StoreError, match="another model"):
+        store.resume("other", PARAMS)
+
+
+def test_another_model_files_weights_are_not_used_and_it_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store.resume("plan", PARAMS)
+    assert not caplog.records
+    np.testing.assert_array_equal(store.resume("plan", PARAMS + 2).params, PARAMS + 1)
+    (warning,) = caplog.messages
+    assert str(tmp_path) in warning and "another state_dir" in warning
+
+
+def test_i05_i12_rounds_that_sqlite_has_lost_are_not_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped bit in its log takes the commits that follow; history.jsonl still has them."""
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number), PARAMS + number)
+    store._db.execute("DELETE FROM rounds WHERE round > 1")
+    store._db.execute("DELETE FROM models WHERE version > 1")
+    state = store.resume("plan", PARAMS, record(3))
+    assert (state.round, state.version) == (4, 4)
+    np.testing.assert_array_equal(state.params, PARAMS + 1)
+    assert "has lost the rounds from 2 to 3" in caplog.text
+    again = store.resume("plan", PARAMS, record(1))
+    assert (again.round, again.version) == (4, 4)
+
+
+def test_i12_an_empty_database_beside_a_history_is_an_error_not_a_new_start(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    with pytest.raises(StoreError, match=r"is empty, but history.jsonl tells of 3 rounds: put a backup"):
+        store.resume("plan", PARAMS, record(3))
+
+
+def test_a_damaged_record_is_left_out_and_one_without_a_seal_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for number in (1, 2, 3):
+        store.commit(record(number), PARAMS + number)
+    store._db.execute("UPDATE rounds SET record = ? WHERE round = 1", (msgspec.json.encode(record(1)),))
+    store._db.execute("UPDATE rounds SET record = replace(record, ':10,', ':11,') WHERE round = 2")
+    assert store.records() == [record(1), record(3)] == store.recent(3)
+    assert "the record of round 2" in caplog.text
+
+
+LATE = [LateUpdate("dev-b", 1, 0, 1, b"header~payload"), LateUpdate("dev-c", 1, 0, 1, b"\0" * 9)]
+
+
+def late_of(store: AggregatorStore) -> list[tuple[str, int, int, bytes]]:
+    return [(update.device, update.round, update.version, update.blob) for update in store.late()]
+
+
+def test_i06_late_updates_are_durable_with_the_flush_and_gone_with_their_commit(tmp_path: Path) -> None:
+    store, other = AggregatorStore(tmp_path), sqlite3.connect(tmp_path / "aggregator.db", isolation_level=None)
+    store.resume("plan", PARAMS)
+    for update in LATE:
+        store.save_late(update)
+    durable = "SELECT count(*) FROM late"
+    assert other.execute(durable).fetchone() == (0,)
+    store.flush()
+    assert other.execute(durable).fetchone() == (2,)
+    assert late_of(store) == [(u.device, u.round, u.version, u.blob) for u in LATE]
+    store.commit(record(2, "abandoned"), None)
+    store.commit(record(3), PARAMS + 3, [("dev-b", 1)])
+    store.close()
+    again = AggregatorStore(tmp_path)
+    assert [update.device for update in again.late()] == ["dev-c"]
+
+
+def test_i08_a_commit_takes_what_was_saved_before_it(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.save_late(LATE[0])
+    store.save_late(LATE[1])
+    store.commit(record(1), PARAMS + 1, [("dev-b", 1)])
+    store.close()
+    assert [update.device for update in AggregatorStore(tmp_path).late()] == ["dev-c"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["blob = x'00'", "device = 'dev-x'", "device = x'ff'", "round = 2", "version = 7", "codec = 2", "crc = 'x'"],
+)
+def test_i12_a_damaged_late_update_is_left_out(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for update in LATE:
+        store.save_late(update)
+    store.flush()
+    store._db.execute(f"UPDATE late SET {damage} WHERE device = 'dev-b'")
+    assert [update.device for update in store.late()] == ["dev-c"]
+    assert "a late update in" in caplog.text and "is damaged" in caplog.text
+    assert [update.device for update in store.late()] == ["dev-c"]
+
+
+def test_late_updates_that_the_configuration_has_no_place_for_are_dropped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.forget_late()
+    assert caplog.text == ""
+    store.save_late(LATE[0])
+    store.flush()
+    store.forget_late()
+    assert late_of(store) == [] and "are dropped" in caplog.text

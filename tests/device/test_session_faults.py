@@ -1,0 +1,258 @@
+"""DeviceSession under faults: a network that comes and goes, an owner who pauses, bytes that are rubbish."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from machines import (
+    BLOB,
+    HASH,
+    INBOX,
+    MANIFEST,
+    PARAMS,
+    STATUS,
+    TOPICS,
+    P,
+    feed,
+    fetching,
+    give,
+    last,
+    make_manifest,
+    make_round,
+    make_session,
+    make_update,
+    model_parts,
+    of,
+    receipt,
+    received,
+    reporting,
+    serve,
+    training,
+    updates,
+)
+
+from edgefl.device.events import CancelTraining, Failed, Pause, SaveUpdate, StartTraining, Trained
+from edgefl.errors import UsageError
+from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
+from edgefl.protocol.envelope import Envelope
+from edgefl.protocol.messages import Status
+
+# The network
+
+
+def test_reconnection_while_fetching_asks_for_what_is_due():
+    session, out = fetching()
+    feed(session, *model_parts()[:2])
+    feed(session, Disconnected(), now=1.0)
+    assert session.wake_at is None
+    out = feed(session, Connected(boot=8), now=2.0)
+    assert out[-1] == Subscribe(tuple(TOPICS.model(0, i) for i in (2, 3, 4, 5)))
+    assert of(serve(session, out), StartTraining)
+
+
+def test_reconnection_while_reporting_sends_what_was_in_flight_first():
+    session, out = reporting()
+    first = updates(out)
+    feed(session, Sent(first[0].token, True))
+    feed(session, Disconnected())
+    assert feed(session, Sent(first[1].token, True)) == []
+    again = updates(feed(session, Connected(boot=8), now=1.0))
+    assert [p.topic for p in again] == [TOPICS.update("a", 1, part) for part in range(1, 11)]
+
+
+def test_training_goes_on_without_a_connection():
+    session, job = training()
+    feed(session, Disconnected())
+    out = feed(session, Trained(job, BLOB))
+    assert of(out, SaveUpdate)
+    assert not of(out, Publish)
+    assert len(updates(feed(session, Connected(boot=8)))) == 10
+
+
+def test_parts_that_do_not_come_are_asked_for_again():
+    session, out = fetching()
+    assert feed(session, Tick(), now=29.0) == []
+    assert feed(session, Tick(), now=30.0) == [out[-1]]
+
+
+def test_a_model_that_never_has_the_right_sha_is_fetched_again_with_patience():
+    session, out = fetching()
+    for minute in range(1, 4):
+        out = serve(session, out, model_parts(params=PARAMS + 1), now=60.0 * minute)
+        assert not of(out, StartTraining)
+        assert "SHA-256" in of(out, Note)[-1].text
+        assert session.wake_at == 60.0 * minute + 30
+        out = feed(session, Tick(), now=60.0 * minute + 30)
+        assert len(of(out, Subscribe)) == 1
+    assert of(serve(session, out), StartTraining)
+
+
+def test_a_model_replaced_while_it_is_fetched_is_fetched_again():
+    session, out = fetching()
+    mixed = [*model_parts(params=PARAMS + 1)[:3], *model_parts()[3:]]
+    assert not of(serve(session, out, mixed), StartTraining)
+    out = feed(session, Tick(), now=30.0)
+    assert of(serve(session, out), StartTraining)
+
+
+def test_foreign_parts_on_a_model_topic_are_dropped():
+    session, _ = fetching()
+    topic = TOPICS.model(0, 0)
+    foreign = [model_parts()[1].payload, model_parts(version=1)[0].payload, b"rubbish"]
+    for payload in foreign:
+        assert "dropped" in feed(session, Received(topic, payload))[0].text
+    assert session.dropped == 3
+
+
+# The owner
+
+
+def test_pause_cancels_training_and_going_on_starts_it_again():
+    session, job = training()
+    out = feed(session, Pause("on battery"))
+    assert of(out, CancelTraining)
+    assert last(out, Status, STATUS) == Status("paused", 7, 5, "on battery")
+    assert feed(session, Trained(job, BLOB)) == []
+    assert not of(give(session, make_round(2, 0)), StartTraining)
+    assert of(feed(session, Pause("")), StartTraining)
+
+
+def test_pause_leaves_a_report_alone():
+    session, _ = reporting()
+    assert last(feed(session, Pause("on battery")), Status, STATUS).state == "paused"
+    assert updates(feed(session, Tick(), now=session.wake_at))
+
+
+def test_pause_while_fetching_leaves_no_subscription():
+    session, out = fetching()
+    assert of(feed(session, Pause("x")), Unsubscribe) == [Unsubscribe(out[-1].topics)]
+
+
+def test_cancelled_training_is_ignored():
+    session, job = training()
+    give(session, make_round(2, 0))
+    assert feed(session, Trained(job, BLOB)) == feed(session, Failed(job, "late")) == []
+    assert session.work.round.round == 2
+
+
+def test_stop_says_goodbye():
+    session, _ = training()
+    out = feed(session, Stop())
+    assert of(out, CancelTraining)
+    assert last(out, Status, STATUS).state == "disconnected"
+
+
+# What is refused
+
+
+def test_i20_a_model_above_the_owners_limit_is_refused_and_shown():
+    session = make_session(max_model_bytes=4 * P - 1)
+    feed(session, Connected())
+    out = give(session, MANIFEST) + give(session, make_round())
+    assert "raise max_model_bytes" in last(out, Status, STATUS).reason
+    assert not of(out, Subscribe)
+    assert of(give(make_online(max_model_bytes=4 * P), MANIFEST), Note)[0].level == "info"
+
+
+def make_online(**options):
+    session = make_session(**options)
+    feed(session, Connected())
+    return session
+
+
+@pytest.mark.parametrize(
+    "bad", [{"codec": "gzip9"}, {"codec_options": {"level": 1}}, {"codec_options": {"max_bytes": "x"}}]
+)
+def test_a_manifest_that_cannot_be_followed_is_shown_until_one_that_can_comes(bad):
+    session, _ = training()
+    out = give(session, make_manifest(**bad))
+    assert of(out, CancelTraining)
+    assert last(out, Status, STATUS).reason.startswith("manifest refused")
+    out = give(session, MANIFEST)
+    assert last(out, Status, STATUS).state == "training"
+
+
+def test_a_manifest_that_was_lost_on_the_way_is_asked_for_again():
+    session = make_session()
+    feed(session, Connected())
+    ask = Subscribe((TOPICS.manifest,))
+    assert of(give(session, make_round()), Subscribe) == [ask]
+    assert of(give(session, make_round(2)), Subscribe) == [ask]
+    assert ask not in give(session, MANIFEST)
+    assert ask not in give(session, make_round(3))
+    assert ask in give(session, make_round(4, manifest=make_manifest(run="1" * 16)))
+
+
+def test_a_manifest_that_was_refused_is_not_asked_for_again():
+    session = make_session(max_model_bytes=100)
+    feed(session, Connected())
+    give(session, MANIFEST)
+    assert (session.terms, of(give(session, make_round()), Subscribe)) == (None, [])
+
+
+def test_manifest_of_another_federation_is_dropped():
+    session = make_online()
+    other = type(MANIFEST)("other", "0" * 16, MANIFEST.plan, MANIFEST.train)
+    assert "federation 'other'" in give(session, other)[0].text
+    assert (session.terms, session.dropped) == (None, 1)
+
+
+def test_cleared_retained_messages_are_no_fault():
+    session = make_online()
+    assert feed(session, Received(TOPICS.round, b""), Received(TOPICS.manifest, b"")) == []
+    assert session.dropped == 0
+
+
+@pytest.mark.parametrize("bad", ["", "A", "a/b", "+", "#", "a" * 24])
+def test_i18_bad_ids_are_refused(bad):
+    with pytest.raises(UsageError):
+        make_session(device=bad)
+
+
+TOPIC_POOL = [
+    TOPICS.manifest, TOPICS.round, INBOX, STATUS, TOPICS.model(0, 0), TOPICS.model(0, 3), TOPICS.model(9, 9),
+    "edgefl/v1/tiny/model/x/y", "\n", "",
+]  # fmt: skip
+REAL = [p.payload for p in (received("", MANIFEST), received("", make_round()), receipt(), *model_parts()[:3])]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(TOPIC_POOL), st.binary(max_size=80) | st.sampled_from(REAL)), max_size=20),
+    st.sampled_from([make_online, lambda: fetching()[0], lambda: training()[0], lambda: reporting()[0]]),
+)
+def test_i15_any_bytes_on_any_topic_never_raise_and_are_counted(messages, make):
+    session = make()
+    for topic, payload in messages:
+        before = session.dropped
+        out = feed(session, Received(topic, payload), now=1.0)
+        notes = [n for n in of(out, Note) if n.level == "warning"]
+        assert session.dropped - before == len([n for n in notes if n.text.startswith(repr(topic))])
+        assert all(n.text.isprintable() for n in notes)
+
+
+def test_i15_every_kind_of_rubbish_is_counted():
+    session = training()[0]
+    for count, topic in enumerate([TOPICS.manifest, TOPICS.round, INBOX, STATUS, "edgefl/v1/tiny/model/x/y"], 1):
+        feed(session, Received(topic, b"\0\xff"))
+        assert session.dropped == count
+
+
+def test_foreign_events_are_a_programming_error():
+    with pytest.raises(TypeError, match="no such event"):
+        make_session().step(object(), 0.0)
+
+
+def test_i07_a_manifest_that_comes_again_is_answered_with_the_presence():
+    """Found by simulation: a late will of a connection that its device had forgotten hid the device for good."""
+    session = fetching()[0]
+    shown = Status("ready", 7, 5)
+    assert last(give(session, MANIFEST), Status, STATUS) == shown
+    feed(session, Disconnected())
+    assert give(session, MANIFEST) == []
+
+
+def test_federation_hash_is_in_every_part():
+    _, out = reporting(blob=make_update(np.float32(1)))
+    assert {Envelope.from_bytes(p.payload).federation for p in updates(out)} == {HASH}

@@ -1,0 +1,102 @@
+"""Commands that start processes: what they leave behind when they are stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brokers import eventually, running
+
+from edgefl.data import Dataset
+from edgefl.errors import UsageError
+from edgefl.onnx import zoo
+from edgefl.simulation.demo import run_demo
+from edgefl.simulation.processes import ProcessFleet
+
+
+def daemons_of(folder: Path) -> list[int]:
+    """Ids of the processes whose command line names a file in `folder`, but for `edgefl` itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and running(int(entry.name)):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if any(word.startswith(os.fsencode(folder) + b"/") for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+def _hear_interrupts() -> None:
+    """Tests that run in the background of a shell have inherited that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded: object, how: signal.Signals) -> None:
+    words = ["simulate", "--model", "mlp:64-10", "--data", "digits", "--devices", "3", "--rounds", "100000"]
+    command = [sys.executable, "-m", "edgefl", *words, "--transport", "mqtt", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_hear_interrupts
+    )
+    try:
+        history = tmp_path / "run" / "state" / "history.jsonl"
+        eventually(lambda: history.exists() and history.stat().st_size, 20.0)
+        assert len(daemons_of(tmp_path / "run")) >= 2
+        process.send_signal(how)
+        assert process.wait(20.0) in (130, 143)
+        assert daemons_of(tmp_path / "run") == []
+    finally:
+        process.kill()
+        for left in daemons_of(tmp_path / "run"):
+            os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("devices", [4, 5])
+def test_the_smallest_demos_end_although_two_devices_die(tmp_path: Path, embedded: object, devices: int) -> None:
+    pytest.importorskip("matplotlib")
+    said: list[str] = []
+    history = run_demo(tmp_path / "run", devices, 8, 0, said.append)
+    assert (history.final.rounds, history.final.committed) == (8, 8)
+    assert any("lose power" in line for line in said)
+
+
+def test_a_fleet_that_is_interrupted_while_it_starts_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(device: str) -> None:
+        raise KeyboardInterrupt
+
+    data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    model = zoo.mlp([2, 2]).SerializeToString()
+    fleet = ProcessFleet(tmp_path / "run", "mqtt://127.0.0.1", model, data, [np.arange(4)], {})
+    monkeypatch.setattr(fleet, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt), fleet:
+        pass
+    assert daemons_of(tmp_path / "run") == []
+
+
+def test_two_runs_on_one_broker_do_not_meet(tmp_path: Path, embedded: object) -> None:
+    data = Dataset(np.eye(4, 2, dtype=np.float32), np.array([0, 1, 0, 1]))
+    model, parts = zoo.mlp([2, 2]).SerializeToString(), [np.arange(2), np.arange(2, 4)]
+    settings = {"loss": "cross_entropy", "rounds": {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2}}
+    url = embedded.url  # type: ignore[attr-defined]
+    fleets = [ProcessFleet(tmp_path / run, url, model, data, parts, settings, agents_per_process=2) for run in "ab"]
+    with fleets[0], fleets[1]:
+        for fleet in fleets:
+            fleet.wait(lambda record: None, 30.0)
+    for fleet in fleets:
+        assert [(r.state, r.reported) for r in fleet.records()] == [("committed", 2)] * 3
+        logs = "".join(path.read_text() for path in fleet.folder.glob("*.log"))
+        assert "WARNING" not in logs, logs
+
+
+def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> None:
+    data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    settings = (tmp_path, "mqtt://127.0.0.1", zoo.mlp([2, 2]).SerializeToString(), data, [np.arange(4)], {})
+    ProcessFleet(*settings)
+    with pytest.raises(UsageError, match="already holds a run"):
+        ProcessFleet(*settings)

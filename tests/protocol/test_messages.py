@@ -1,0 +1,241 @@
+"""Control messages: their JSON is frozen, and what is unknown, too long or out of bounds is refused."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from machines import MANIFEST, make_manifest, make_round
+
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.errors import ProtocolError
+from edgefl.protocol.messages import (
+    CONTROL_LIMIT,
+    MAX_COHORT,
+    RETAINED_LIMIT,
+    Draw,
+    Frame,
+    Inbox,
+    Manifest,
+    Missing,
+    Receipt,
+    Round,
+    Status,
+    UpdateHeader,
+    decode,
+    encode,
+)
+from edgefl.settings import TrainConfig
+
+SMALL = Plan([2], [Node("dense", [0], [0])], [Param("w", [2, 2])], "cross_entropy", 1, 1)
+GOLDEN = [
+    (
+        Manifest("pond", "0123456789abcdef", SMALL, TrainConfig(), "f16", {"max_bytes": 9}, 1024),
+        b'{"federation":"pond","run":"0123456789abcdef","plan":{"input_shape":[2],"nodes":[["dense",[0],[0],[],[]]],'
+        b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
+        b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
+        b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"f16","codec_options":{"max_bytes":9},'
+        b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1,"holdout":0.0}',
+    ),
+    (
+        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, ["a", "b"]),
+        b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_sha256":"'
+        + b"e" * 64
+        + b'","frames":[[2,"'
+        + b"e" * 16
+        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0,"mode":"train","spread_s":0.0'
+        + b',"unasked":65535,"back_s":0.0}',
+    ),
+    (
+        Round("0123456789abcdef", "open", 3, 1, 2, "e" * 64, [Frame(2, "e" * 16, 16, 0)], 60.0, Draw(7, 0.25), 2),
+        b'{"manifest":"0123456789abcdef","state":"open","round":3,"attempt":1,"version":2,"model_sha256":"'
+        + b"e" * 64
+        + b'","frames":[[2,"'
+        + b"e" * 16
+        + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2,"mode":"train"'
+        + b',"spread_s":0.0'
+        + b',"unasked":65535,"back_s":0.0}',
+    ),
+    (Status("ready", 4), b'{"state":"ready","boot":4}'),
+    (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
+    (Receipt(3, 1, "counted"), b'{"kind":"receipt","round":3,"attempt":1,"outcome":"counted","reason":"","folded":0}'),
+    (Missing(3, [0, 7]), b'{"kind":"missing","round":3,"parts":[0,7]}'),
+]
+
+
+def kind_of(message):
+    return Inbox if isinstance(message, Receipt | Missing) else type(message)
+
+
+@pytest.mark.parametrize(("message", "golden"), GOLDEN, ids=lambda v: type(v).__name__)
+def test_json_is_frozen(message, golden):
+    assert encode(message) == golden
+    assert decode(kind_of(message), golden) == message
+
+
+@pytest.mark.parametrize(("message", "golden"), GOLDEN, ids=lambda v: type(v).__name__)
+def test_unknown_fields_and_truncations_are_refused(message, golden):
+    for raw in (golden[:-1] + b',"more":1}', *(golden[:cut] for cut in range(len(golden)))):
+        with pytest.raises(ProtocolError):
+            decode(kind_of(message), raw)
+
+
+def test_manifest_id_survives_the_wire():
+    manifest = decode(Manifest, encode(MANIFEST))
+    assert manifest.id == MANIFEST.id
+    assert make_manifest(run="1" * 16).id != MANIFEST.id
+    assert GOLDEN[0][0].id == "185ea800bc8a03a6"
+
+
+ROUND = msgspec.to_builtins(make_round())
+BAD_ROUNDS = [
+    {"manifest": "0" * 15}, {"manifest": "0" * 16 + "\n"}, {"manifest": "G" * 16}, {"state": "shut"}, {"round": -1},
+    {"round": 2**32}, {"round": 1.5}, {"round": True}, {"attempt": 0}, {"frames": []},
+    {"frames": [[2, "e" * 15, 16, 0]]}, {"model_sha256": "e" * 63},
+    {"model_sha256": "e" * 64 + "\n"}, {"deadline_s": 0}, {"deadline_s": 1e10}, {"cohort": "a"}, {"cohort": [1]},
+    {"cohort": ["a"] * (MAX_COHORT + 1)}, {"cohort": {"seed": 1}}, {"cohort": {"seed": 1, "probability": 0}},
+    {"cohort": {"seed": 1, "probability": 1.01}}, {"cohort": {"seed": -1, "probability": 1}}, {"late_rounds": 101},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BAD_ROUNDS, ids=str)
+def test_round_bounds(change):
+    assert decode(Round, msgspec.json.encode(ROUND), RETAINED_LIMIT)
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode(Round, msgspec.json.encode(ROUND | change), RETAINED_LIMIT)
+
+
+def test_largest_cohort_fits_a_retained_message():
+    cohort = [f"{i:023d}" for i in range(MAX_COHORT)]
+    raw = encode(make_round(2**32 - 1, 2**32 - 1, 2**32 - 1, cohort=cohort))
+    assert decode(Round, raw, RETAINED_LIMIT).asks(cohort[-1])
+
+
+def test_who_is_asked():
+    assert make_round().asks("a")
+    assert make_round(cohort=["a"]).asks("a")
+    assert not make_round(cohort=["b"]).asks("a")
+    assert not make_round(cohort=[]).asks("a")
+    assert not make_round(state="done").asks("a")
+
+
+BAD_MANIFESTS = [
+    ("federation", "Pond"), ("federation", "a/b"), ("federation", "pond\n"), ("run", "0" * 17), ("part_bytes", 255),
+    ("part_bytes", 2**20 + 1), ("codec", "c" * 33), ("codec_options", {"a": [1]}), ("codec_options", {"a": None}),
+    ("train", {"lr": 0}), ("train", {"momentum": 1}), ("train", {"epochs": 0}), ("train", {"mode": "free"}),
+    ("plan", {}), ("plan", msgspec.to_builtins(SMALL) | {"version": 2}),
+    ("plan", msgspec.to_builtins(SMALL) | {"input_shape": [2**24 + 1]}),
+    ("plan", msgspec.to_builtins(SMALL) | {"loss": "magic"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_MANIFESTS)
+def test_manifest_bounds(name, value):
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode(Manifest, msgspec.json.encode(msgspec.to_builtins(GOLDEN[0][0]) | {name: value}))
+
+
+@pytest.mark.parametrize("state", ["ready", "training", "paused", "disconnected", "lost"])
+def test_presence(state):
+    assert Status(state, 0).present == (state in ("ready", "training"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        (Status, b'{"state":"dead","boot":1}'),
+        (Status, b'{"state":"ready","boot":-1}'),
+        (Status, b'{"state":"ready","boot":9007199254740993}'),
+        (Status, b'{"state":"paused","boot":1,"reason":"' + b"x" * 501 + b'"}'),
+        (Inbox, b'{"kind":"receipt","round":1,"attempt":1,"outcome":"maybe"}'),
+        (Inbox, b'{"kind":"gift","round":1}'),
+        (Inbox, b'{"kind":"missing","round":1,"parts":[65535]}'),
+        (Inbox, b'{"kind":"missing","round":1,"parts":[' + b",".join([b"1"] * 513) + b"]}"),
+    ],
+)
+def test_status_and_inbox_bounds(kind, raw):
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode(kind, raw)
+
+
+def test_longest_message_is_read_and_a_longer_one_refused():
+    raw = encode(Status("ready", 1))
+    assert decode(Status, raw.ljust(CONTROL_LIMIT))
+    with pytest.raises(ProtocolError, match="at most 8192"):
+        decode(Status, raw.ljust(CONTROL_LIMIT + 1))
+
+
+@pytest.mark.parametrize("raw", [b"[" * 8000, b'{"a":' * 1600, b'{"reason":' + b"[" * 8000, b"9" * 8000, b"\xff" * 9])
+@pytest.mark.parametrize("kind", [Manifest, Round, Status, Inbox])
+def test_nesting_bombs_endless_numbers_and_no_utf8(kind, raw):
+    with pytest.raises(ProtocolError):
+        decode(kind, raw)
+
+
+def test_what_is_quoted_from_a_payload_stays_on_one_line():
+    with pytest.raises(ProtocolError) as caught:
+        decode(Status, rb'{"state":"ready","boot":1,"a\nb\u001b":1}')
+    assert str(caught.value).isprintable()
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_random_bytes_are_refused(raw):
+    for kind in (Manifest, Round, Status, Inbox):
+        with pytest.raises(ProtocolError):
+            decode(kind, raw)
+
+
+HEADER = UpdateHeader(50, 5, 0.25, 1234, 2**40)
+EVALUATED = UpdateHeader(50, 5, 0.25, 1234, 2**40, 12, 0.5, 0.75)
+ONLY_EVALUATED = UpdateHeader(0, 0, 0.0, 0, 2**40, 12, 0.5)
+NONE = "0000c07f"  # NaN
+
+
+def test_update_header_is_frozen():
+    begin = "02002800" + "32000000050000000000803ed2040000"
+    golden = bytes.fromhex(begin + "00000000" + "0000000000010000" + NONE + NONE)
+    assert HEADER.to_bytes() == golden
+    assert UpdateHeader.from_bytes(golden + b"payload") == HEADER
+    golden = bytes.fromhex(begin + "0c000000" + "0000000000010000" + "0000003f" + "0000403f")
+    assert EVALUATED.to_bytes() == golden
+    assert UpdateHeader.from_bytes(golden + b"payload") == EVALUATED
+
+
+def test_header_of_a_round_that_only_evaluates_is_all_there_is():
+    raw = ONLY_EVALUATED.to_bytes()
+    assert UpdateHeader.from_bytes(raw) == ONLY_EVALUATED
+    assert (HEADER.mode, ONLY_EVALUATED.mode) == ("train", "evaluate")
+    for bad in (raw + b"payload", HEADER.to_bytes()):
+        with pytest.raises(ProtocolError, match="rejected"):
+            UpdateHeader.from_bytes(bad)
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value"),
+    [
+        (0, "<B", 1), (1, "<B", 1), (2, "<H", 32), (4, "<I", 0), (4, "<I", 2**24 + 1), (12, "<f", math.nan),
+        (12, "<f", math.inf), (20, "<I", 0), (20, "<I", 2**24 + 1), (32, "<f", math.nan), (32, "<f", -math.inf),
+        (36, "<f", 1.001), (36, "<f", -0.001), (36, "<f", math.inf),
+    ],
+)  # fmt: skip
+def test_i16_absurd_header_is_refused(offset, layout, value):
+    raw = bytearray(EVALUATED.to_bytes() + b"payload")
+    struct.pack_into(layout, raw, offset, value)
+    with pytest.raises(ProtocolError):
+        UpdateHeader.from_bytes(bytes(raw))
+
+
+def test_a_header_of_the_layout_before_names_the_way_out():
+    old = struct.pack("<IIfIQQ", 50, 5, 0.25, 1234, 2**40, 0)
+    with pytest.raises(ProtocolError, match="update the older side"):
+        UpdateHeader.from_bytes(old + b"some payload")
+
+
+def test_short_header_is_refused():
+    for cut in range(UpdateHeader.SIZE):
+        with pytest.raises(ProtocolError, match="no header"):
+            UpdateHeader.from_bytes(HEADER.to_bytes()[:cut])

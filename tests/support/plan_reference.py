@@ -1,0 +1,198 @@
+"""Every op of the plan, forward, in float64 NumPy: what the importer's plans are held against onnxruntime with.
+
+Arrays have the samples' axis first and channels last. The arguments are those of the plan: `node.ints` and
+`node.floats` in the order that each op's C file documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from edgefl.core.plan import Node, Plan
+
+Forward = Callable[..., np.ndarray]
+erf = np.vectorize(math.erf)
+
+
+def windows(x: np.ndarray, kernel, strides, pads, dilations=(1, 1), fill: float = 0.0) -> np.ndarray:
+    """(N, OH, OW, KH, KW, C) of x (N, H, W, C)."""
+    top, left, bottom, right = pads
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(x, reach, (1, 2))
+    seen = seen[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
+    return np.moveaxis(seen, 3, -1)
+
+
+def conv(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) -> np.ndarray:
+    *strides_pads, dil_h, dil_w, groups = node.ints
+    seen = windows(x, w.shape[:2], strides_pads[:2], strides_pads[2:], (dil_h, dil_w))
+    parts = zip(np.split(seen, groups, -1), np.split(w, groups, -1), strict=True)
+    return np.concatenate([np.einsum("nhwklc,klco->nhwo", s, f) for s, f in parts], -1) + b
+
+
+def depthwise(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) -> np.ndarray:
+    seen = windows(x, w.shape[:2], node.ints[:2], node.ints[2:6], node.ints[6:])
+    filters = w.reshape(*w.shape[:2], x.shape[-1], -1)
+    return np.einsum("nhwklc,klcm->nhwcm", seen, filters).reshape(*seen.shape[:3], -1) + b
+
+
+def maxpool(node: Node, x: np.ndarray) -> np.ndarray:
+    return windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8], fill=-np.inf).max((3, 4))
+
+
+def avgpool(node: Node, x: np.ndarray) -> np.ndarray:
+    seen = windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8]).sum((3, 4))
+    counted = np.ones_like(x)
+    if node.ints[8]:
+        return seen / (node.ints[0] * node.ints[1])
+    return seen / windows(counted, node.ints[:2], node.ints[2:4], node.ints[4:8]).sum((3, 4))
+
+
+def arithmetic(compute: Forward) -> Forward:
+    """Shapes broadcast per sample; a param has no samples' axis."""
+
+    def forward(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if len(node.inputs) == 2:
+            rank = max(a.ndim, b.ndim)
+            a, b = (v.reshape(len(v), *(1,) * (rank - v.ndim), *v.shape[1:]) for v in (a, b))
+            return compute(a, b)
+        y = compute(b, a) if node.ints == [1] else compute(a, b)
+        assert y.shape == a.shape, "a param broadcasts to the value, never the other way round"
+        return y
+
+    return forward
+
+
+def softmax(node: Node, x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def batch_norm(node: Node, x, gamma, beta, mean, var) -> np.ndarray:
+    return (x - mean) / np.sqrt(var + node.floats[0]) * gamma + beta
+
+
+def layer_norm(node: Node, x, gamma, beta) -> np.ndarray:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + node.floats[0]) * gamma + beta
+
+
+def pad(node: Node, x: np.ndarray) -> np.ndarray:
+    half = len(node.ints) // 2
+    widths = [(0, 0), *zip(node.ints[:half], node.ints[half:], strict=True)]
+    return np.pad(x, widths, constant_values=node.floats[0])
+
+
+def slice_(node: Node, x: np.ndarray) -> np.ndarray:
+    axis, start, size = node.ints
+    assert start >= 0 and start + size <= x.shape[axis + 1]
+    return np.take(x, range(start, start + size), axis + 1)
+
+
+def gelu(node: Node, x: np.ndarray) -> np.ndarray:
+    if node.ints == [1]:
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_step(node: Node, x, h, c, wx, wh, bx, bh) -> tuple[np.ndarray, np.ndarray]:
+    i, o, f, g = np.split(x @ wx + h @ wh + bx + bh, 4, -1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def gru_step(node: Node, x, h, c, wx, wh, bx, bh) -> tuple[np.ndarray, np.ndarray]:
+    zx, rx, nx = np.split(x @ wx + bx, 3, -1)
+    zh, rh, nh = np.split(h @ wh + bh, 3, -1)
+    z, r = sigmoid(zx + zh), sigmoid(rx + rh)
+    if not node.ints[3]:
+        size = h.shape[-1]
+        nh = (r * h) @ wh[:, -size:] + bh[-size:]
+        return (1 - z) * np.tanh(nx + nh) + z * h, c
+    return (1 - z) * np.tanh(nx + r * nh) + z * h, c
+
+
+def recurrent(step: Callable) -> Forward:
+    def forward(node: Node, x: np.ndarray, *params: np.ndarray) -> np.ndarray:
+        hidden, direction, output = node.ints[:3]
+        sequences, lasts = [], []
+        for at, backward in enumerate({0: [False], 1: [True], 2: [False, True]}[direction]):
+            h = c = np.zeros((len(x), hidden))
+            outputs = []
+            for t in range(x.shape[1])[:: -1 if backward else 1]:
+                h, c = step(node, x[:, t], h, c, *(param[at] for param in params))
+                outputs.append(h)
+            sequences.append(np.stack(outputs[:: -1 if backward else 1], 1))
+            lasts.append(h)
+        return np.concatenate(lasts if output else sequences, -1)
+
+    return forward
+
+
+FORWARD: dict[str, Forward] = {
+    "abs": lambda node, x: np.abs(x),
+    "add": arithmetic(np.add),
+    "avgpool": avgpool,
+    "batch_norm": batch_norm,
+    "clip": lambda node, x: np.clip(x, *node.floats),
+    "concat": lambda node, *xs: np.concatenate(xs, node.ints[0] + 1),
+    "conv": conv,
+    "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
+    "depthwise": depthwise,
+    "div": arithmetic(np.divide),
+    "dropout": lambda node, x: x,
+    "elu": lambda node, x: np.where(x > 0, x, node.floats[0] * np.expm1(x)),
+    "embedding": lambda node, x, w: w[x.astype(int)],
+    "erf": lambda node, x: erf(x),
+    "exp": lambda node, x: np.exp(x),
+    "flatten": lambda node, x: x.reshape(len(x), -1),
+    "gelu": gelu,
+    "gru": recurrent(gru_step),
+    "hard_sigmoid": lambda node, x: np.clip(node.floats[0] * x + node.floats[1], 0, 1),
+    "hard_swish": lambda node, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "layer_norm": layer_norm,
+    "leaky_relu": lambda node, x: np.where(x > 0, x, node.floats[0] * x),
+    "log": lambda node, x: np.log(x),
+    "log_softmax": lambda node, x: np.log(softmax(node, x)),
+    "lstm": recurrent(lstm_step),
+    "matmul": lambda node, a, b: a @ (np.swapaxes(b, -1, -2) if node.ints[0] else b),
+    "maxpool": maxpool,
+    "mean": lambda node, x: x.mean(tuple(axis + 1 for axis in node.ints)),
+    "mul": arithmetic(np.multiply),
+    "pad": pad,
+    "pow": lambda node, x: x ** node.floats[0],
+    "relu": lambda node, x: np.maximum(x, 0),
+    "reshape": lambda node, x: x.reshape(len(x), *node.ints),
+    "sigmoid": lambda node, x: sigmoid(x),
+    "slice": slice_,
+    "softmax": softmax,
+    "softplus": lambda node, x: np.logaddexp(0, x),
+    "sqrt": lambda node, x: np.sqrt(x),
+    "sub": arithmetic(np.subtract),
+    "tanh": lambda node, x: np.tanh(x),
+    "transpose": lambda node, x: x.transpose(0, *(axis + 1 for axis in node.ints)),
+}
+
+
+def values(plan: Plan, params: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+    """Every value of the plan for x (n, *input_shape)."""
+    ends = np.cumsum([param.size for param in plan.params])
+    split = np.split(np.float64(params), ends[:-1])
+    tensors = [part.reshape(param.shape) for part, param in zip(split, plan.params, strict=True)]
+    found = [np.float64(x)]
+    for node in plan.nodes:
+        inputs = [found[number] for number in node.inputs]
+        found.append(FORWARD[node.op](node, *inputs, *(tensors[param] for param in node.params)))
+    return found
+
+
+def predict(plan: Plan, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return values(plan, params, x)[plan.output]

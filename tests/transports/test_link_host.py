@@ -1,0 +1,106 @@
+"""LinkHost without a network: what it hands to its link, and what it says of what the link does not take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from edgefl.errors import TransportError
+from edgefl.hosting.link_host import BEHIND_BYTES, WINDOW, LinkHost
+from edgefl.machine import Publish, Received
+from edgefl.transports.mqtt import Down, Message, Published, Up
+
+UP = Up(session_present=False, max_packet_bytes=None, receive_maximum=10, protocol="5")
+
+
+class Refusing:
+    """A link that takes nothing."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        raise TransportError(f"not taken: {topic}")
+
+
+class Taking:
+    """A link that takes everything, and counts what is acknowledged."""
+
+    def __init__(self) -> None:
+        self.tokens: Iterator[int] = count()
+        self.acknowledged: list[tuple[int, int]] = []
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        return next(self.tokens)
+
+    def ack(self, *handles: tuple[int, int]) -> None:
+        self.acknowledged += handles
+
+
+class Talkative:
+    """A machine with two answers to every message."""
+
+    def step(self, event: object, now: float) -> list[object]:
+        return [Publish("answer", b"")] * 2 if isinstance(event, Received) else []
+
+
+class Echo:
+    """A machine whose only event is the list of its actions."""
+
+    def step(self, event: object, now: float) -> list[object]:
+        return event if isinstance(event, list) else []
+
+
+@pytest.fixture
+def host() -> LinkHost:
+    host = LinkHost(logging.getLogger("edgefl.test"))
+    host.machine, host.link = Echo(), Refusing()  # type: ignore[assignment]
+    return host
+
+
+def test_an_outage_is_one_line_whatever_is_published_meanwhile(
+    host: LinkHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        for topic in "abc":
+            host._handle([Publish(topic, b"")])
+            host._answer()
+        host._handle((UP, 1))
+        host._handle(Down("gone", 0.0))
+    assert [record.message for record in caplog.records] == ["not taken: a"] * 2
+
+
+def test_on_line_every_message_that_is_not_taken_is_told(host: LinkHost, caplog: pytest.LogCaptureFixture) -> None:
+    host._handle((UP, 1))
+    host._handle([Publish("a", b""), Publish("b", b"")])
+    host._answer()
+    assert [record.message for record in caplog.records] == ["not taken: a", "not taken: b"]
+
+
+@pytest.mark.parametrize(("topic", "payload"), [("t", b""), ("t" * 60_000, b""), ("t", bytes(60_000))])
+def test_i13_what_waits_for_the_host_is_bounded_however_short_its_messages_are(topic: str, payload: bytes) -> None:
+    """Thousands of empty messages are no bytes of payload, and megabytes of memory."""
+    host = LinkHost(logging.getLogger("edgefl.test"))
+    host.machine = Echo()
+    while not host.is_behind():
+        host.on_link_event(Message(topic, payload, False, (1, 1)))
+        assert host._events.qsize() * (len(topic) + len(payload) + 300) < 2 * BEHIND_BYTES
+    while host._events.qsize():
+        host._handle(host._events.get())
+    assert not host.is_behind()
+    assert host._bytes_in == host._bytes_done
+
+
+def test_what_was_taken_is_acknowledged_although_answers_wait(host: LinkHost) -> None:
+    link = Taking()
+    host.machine, host.link = Talkative(), link  # type: ignore[assignment]
+    taken = [(1, number) for number in range(WINDOW)]
+    for handle in taken:
+        host._handle(Message("question", b"", False, handle))
+        host._answer()
+    assert link.acknowledged == taken
+    assert len(host._sent) == len(host._backlog) == WINDOW
+    for token in range(WINDOW):
+        host._handle(Published(token, True, ""))
+        host._answer()
+    assert not host._backlog

@@ -56,7 +56,8 @@ class Crashes:
         self._strace, self.base, self._number = require_strace(), base, 0
         self._server = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "support" / "crash_server.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
     def run(self, what: str, call: str, fault: str) -> tuple[Path, int, bool]:

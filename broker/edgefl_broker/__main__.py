@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from edgefl import __version__
 from edgefl.errors import UsageError
-from edgefl.hosting import config, daemon
+from edgefl.hosting import command, config, daemon
 from edgefl.machine import Stop
 
 from .aggregator import Aggregator
@@ -18,31 +16,40 @@ from .progress import LiveLine, Silent
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when the rounds are done or after a clean stop, 1 failed, 2 wrong use."""
-    parser = argparse.ArgumentParser(
-        prog="edgefl-aggregator", description="Average whichever devices report, over MQTT."
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", help="aggregator.toml")
-    what.add_argument("--print-config", action="store_true", help="write a sample configuration and end")
-    parser.add_argument("--json", metavar="FILE", help="write the history there at the end")
-    parser.add_argument(
-        "--take-over", action="store_true", help="although another aggregator has the federation: it is gone for good"
-    )
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
-    options = parser.parse_args(argv)
+    options = make_parser().parse_args(argv)
     if options.print_config:
         print(config.render(AggregatorConfig), end="")
         return 0
-    daemon.log_to_stderr(options.log_level)
-    return daemon.exit_code(lambda: run(options.config, options.json, options.take_over), options.debug)
+    live = sys.stderr.isatty() and options.log_format == "text"
+    return command.run(options, lambda: run(options.config, options.json, options.take_over, live=live))
 
 
-def run(path: str, json: str | None, take_over: bool) -> None:
+def make_parser() -> command.Parser:
+    """The parser of all options."""
+    parser = command.Parser(
+        prog="edgefl-aggregator",
+        description="Run a federation's rounds: average the updates of whichever devices report over MQTT.",
+        example="edgefl-aggregator --print-config > aggregator.toml\n  edgefl-aggregator --config aggregator.toml",
+    )
+    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="FILE", help="run the federation of this aggregator.toml")
+    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
+    add = parser.add_argument_group("the run").add_argument
+    add("--json", metavar="FILE", help="write the history to this file at the end")
+    add(
+        "--take-over",
+        action="store_true",
+        help="start although another aggregator has claimed the federation; only if that one is gone for good",
+    )
+    command.add_common_options(parser, level="info")
+    command.add_program_options(parser)
+    return parser
+
+
+def run(path: str, json: str | None, take_over: bool, *, live: bool) -> None:
     """Until the rounds are done or a signal comes."""
     settings = config.load(path, AggregatorConfig)
-    aggregator = Aggregator(settings, LiveLine() if sys.stderr.isatty() else Silent(), take_over)
+    aggregator = Aggregator(settings, LiveLine() if live else Silent(), take_over)
     daemon.on_termination(lambda: aggregator.post(Stop()))
     aggregator.run()
     if json:

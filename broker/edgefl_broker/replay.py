@@ -5,7 +5,6 @@ Sums are integers and a strategy has no chance in it, so the result must be the 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
-from edgefl.hosting import config, daemon
+from edgefl.hosting import command, config
 from edgefl.onnx.load import load
 from edgefl.strategies import Strategy
 
@@ -26,13 +25,16 @@ from .store import AggregatorStore
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 if the newest model is what the journal makes, 1 if not, 2 wrong use."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edgefl_broker.replay", description="Prove the newest model by the journal of accepted updates."
+    parser = command.Parser(
+        prog="python -m edgefl_broker.replay",
+        description="Prove the newest model by the journal of accepted updates.",
+        example="python -m edgefl_broker.replay --config aggregator.toml",
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="aggregator.toml, with `journal`")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    add = parser.add_argument_group("the federation").add_argument
+    add("--config", metavar="FILE", required=True, help="its aggregator.toml, with `journal`")
+    command.add_common_options(parser, level="warning")
     options = parser.parse_args(argv)
-    return daemon.exit_code(lambda: run(config.load(options.config, AggregatorConfig)), options.debug)
+    return command.run(options, lambda: run(config.load(options.config, AggregatorConfig)))
 
 
 def run(settings: AggregatorConfig) -> None:

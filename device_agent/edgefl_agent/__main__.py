@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 
-from edgefl import __version__
-from edgefl.hosting import config, daemon
+from edgefl.hosting import command, config, daemon
 from edgefl.machine import Stop
 
 from .agent import Agent
@@ -16,19 +14,28 @@ from .config import AgentConfig
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 after a clean stop, 1 failed, 2 wrong use."""
-    parser = argparse.ArgumentParser(prog="edgefl-agent", description="Train on this device's data, publish over MQTT.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", action="append", help="agent.toml; several make several agents")
-    what.add_argument("--print-config", action="store_true", help="write a sample configuration and end")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
-    options = parser.parse_args(argv)
+    options = make_parser().parse_args(argv)
     if options.print_config:
         print(config.render(AgentConfig), end="")
         return 0
-    daemon.log_to_stderr(options.log_level)
-    return daemon.exit_code(lambda: run(options.config), options.debug)
+    return command.run(options, lambda: run(options.config))
+
+
+def make_parser() -> command.Parser:
+    """The parser of all options."""
+    parser = command.Parser(
+        prog="edgefl-agent",
+        description="Train on this device's data and publish what was learned over MQTT.",
+        example="edgefl-agent --print-config > agent.toml\n  edgefl-agent --config agent.toml",
+    )
+    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--config", metavar="FILE", action="append", help="run by this agent.toml; given several times, as many agents"
+    )
+    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
+    command.add_common_options(parser, level="info")
+    command.add_program_options(parser)
+    return parser
 
 
 def run(paths: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The options of `edgefl` that say how a model is read, and the reading."""
+"""The options that say how a model is read, for all commands that read one, and the reading."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--loss", help="cross_entropy, bce, mse, l1, huber, hinge or focal (inferred)")
-    parser.add_argument(
-        "--freeze", action="append", default=[], metavar="NAME", help="don't train these weights: name, glob or prefix"
+    """A group of options that a command with a model has."""
+    add = parser.add_argument_group("how the model is read").add_argument
+    losses = "cross_entropy, bce, mse, l1, huber, hinge or focal"
+    add("--loss", metavar="NAME", help=f"{losses} (default: inferred from the model's output)")
+    add(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave these weights as they are: a name, glob or prefix; may be given several times",
     )
-    parser.add_argument(
-        "--dim", action="append", default=[], type=_dim, metavar="NAME=N", help="size of an axis the file leaves open"
+    add(
+        "--dim",
+        action="append",
+        default=[],
+        type=_dim,
+        metavar="NAME=N",
+        help="size of an axis that the file leaves open; may be given several times",
     )
 
 

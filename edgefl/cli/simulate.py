@@ -18,6 +18,8 @@ from . import model as cli_model
 from .text import line, say, total
 from .values import at_least, batch_size, name_and_options
 
+EXAMPLE = "edgefl simulate --model mlp:64-32-10 --data digits --devices 50 --rounds 20 --partition shards:2"
+
 FEEDBACK = {"auto": None, "on": True, "off": False}
 
 

@@ -1,4 +1,4 @@
-"""What every command of EdgeFL does around its work: log lines, signals, errors and exit codes."""
+"""What every program of EdgeFL does around its work: signals, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from ..errors import EdgeFLError
-
-
-def log_to_stderr(level: str) -> None:
-    """One line a message: time, level, text."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
-    )
+from .log_lines import print_error
 
 
 def on_termination(stop: Callable[[], None]) -> None:
@@ -41,7 +35,7 @@ def exit_code(command: Callable[[], int | None], debug: bool) -> int:
     except EdgeFLError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -52,5 +46,5 @@ def exit_code(command: Callable[[], int | None], debug: bool) -> int:
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}: check the path, its permissions and the space left", file=sys.stderr)
+        print_error(f"{where}{error.strerror}: check the path, its permissions and the space left")
         return 1

@@ -211,7 +211,7 @@ def test_the_highest_label_is_fine(run):
 
 WRONG_USE = {
     "no command": ((), "required: COMMAND"),
-    "command": (("simulat",), "invalid choice: 'simulat'"),
+    "command": (("simulat",), "unknown command 'simulat': did you mean 'simulate'?"),
     "mlp": (("inspect", "mlp:2"), "'mlp:2' names no model"),
     "batch": (("inspect", "mlp:2-2", "--batch", "0"), "batch 0: use 1 to 2^24"),
     "demo too small": (("demo", "--devices", "2"), "at least 4 devices and 8 rounds"),

@@ -30,6 +30,7 @@ from machines import PARAMS, P, make_manifest, make_round, make_update, model_pa
 from edgefl.device.events import Trained, TrainJob
 from edgefl.hosting import config, daemon, link_host
 from edgefl.hosting.link_host import LinkHost
+from edgefl.hosting.log_lines import log_to_stderr
 from edgefl.machine import Connected, Received
 from edgefl.protocol.envelope import Kind
 from edgefl.protocol.messages import RETAINED_LIMIT, Receipt, Round, UpdateHeader, decode
@@ -200,7 +201,7 @@ def child(what: str, folder: Path) -> Any:
 
 def main() -> None:
     link_host.WINDOW = 10**9  # the stand-in answers nothing
-    daemon.log_to_stderr("warning")
+    log_to_stderr("warning")
     for line in sys.stdin:
         what, _, folder = line.strip().partition(" ")
         pid = os.fork()

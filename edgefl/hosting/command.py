@@ -1,0 +1,129 @@
+"""The command line that all programs share: strict options, helpful errors, common options, shell completion.
+
+A program builds a `Parser`, adds its options in named groups and then the common ones, and hands what was parsed to
+`run`. argparse's habits that hurt an operator are switched off here: abbreviated options are refused, since
+`--device 5` would silently mean `--devices 5`, and an error is two lines instead of a page of usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..errors import nearest
+from . import daemon
+from .log_lines import FORMATS, log_to_stderr
+
+LEVELS = ("debug", "info", "warning", "error")
+SHELLS = ("bash", "zsh", "tcsh")
+FILES = ("FILE", "M.onnx")  # metavars of options that a shell completes with a file's name
+FOLDERS = ("DIR",)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses abbreviations and hints at the nearest word that it knows."""
+
+    def __init__(self, *, example: str | None = None, **settings: Any) -> None:
+        epilog = f"example:\n  {example}" if example else None
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _Help, "epilog": epilog, **settings})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but a word that is not known ends the program, in a sub-command too."""
+        words = sys.argv[1:] if args is None else list(args)
+        self._refuse_unknown_options(words)
+        options, rest = super().parse_known_args(words, namespace)
+        if rest:
+            self.error(f"unexpected word {rest[0]!r}")
+        return options, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2, with the message and where the help is."""
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists the options\n")
+
+    def _refuse_unknown_options(self, words: Sequence[str]) -> None:
+        """Before argparse complains of what is missing only because its name is misspelt."""
+        for word in words:
+            if word == "--" or (self._subparsers and not word.startswith("-")):
+                return  # what follows is the business of the sub-command
+            name = word.partition("=")[0]
+            if _looks_like_an_option(name) and name not in self._option_string_actions:
+                self.error(f"unknown option {name}: {nearest(name, self._option_string_actions)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "command" if action.nargs == argparse.PARSER else "value"
+            hint = nearest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"unknown {what} {value!r}: {hint}")
+
+
+def add_common_options(parser: Parser, level: str) -> None:
+    """The options of whatever does work and may fail; `level` is the default of --log-level."""
+    add = parser.add_argument_group("messages").add_argument
+    add("--log-level", default=level, choices=LEVELS, help="least severe message that is written")
+    add("--log-format", default="text", choices=FORMATS, help="dated lines, or one JSON object a line")
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_program_options(parser: Parser) -> None:
+    """The options that a whole program has, beside those of its commands."""
+    add = parser.add_argument_group("the program").add_argument
+    add("--version", action="version", version=f"edgefl {__version__}", help="print the version and end")
+    help = "print a script that completes this program's options in a shell, and end"
+    add("--print-completion", action=_PrintCompletion, choices=SHELLS, help=help)
+
+
+def run(options: argparse.Namespace, work: Callable[[], int | None]) -> int:
+    """Do the work with the log that the common options ask for; returns the exit code."""
+    log_to_stderr(options.log_level, options.log_format)
+    return daemon.exit_code(work, options.debug)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows each default that says something, and keeps the lines of the example."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        silent = default is None or default is False or default == [] or default == argparse.SUPPRESS
+        if silent or not action.option_strings or "(default" in (action.help or ""):
+            return action.help
+        return f"{action.help or ''} (default: %(default)s)".strip()
+
+
+class _PrintCompletion(argparse.Action):
+    """Generated once, at installation: completing a word then starts no Python, which takes a Pi a second."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error("completion needs shtab: pip install 'edgefl-toolkit[completion]'")
+        _mark_paths(parser, shtab.FILE, shtab.DIRECTORY)
+        print(shtab.complete(parser, shell=str(values)))
+        parser.exit()
+
+
+def _mark_paths(parser: argparse.ArgumentParser, file: object, folder: object) -> None:
+    """Tell shtab which options want a file or a folder."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                _mark_paths(child, file, folder)
+        elif action.metavar in FILES or action.metavar in FOLDERS:
+            action.complete = file if action.metavar in FILES else folder  # type: ignore[attr-defined]
+
+
+def _looks_like_an_option(word: str) -> bool:
+    """Neither `-`, which is standard output, nor a negative number, nor a text with blanks."""
+    if not word.startswith("-") or word == "-" or " " in word:
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False

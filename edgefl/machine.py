@@ -1,14 +1,14 @@
-"""Events and actions of the two state machines, DeviceSession and RoundCoordinator.
+"""What a state machine is, and the events and actions that DeviceSession and RoundCoordinator share.
 
-A machine is `step(event, now) -> actions` and never touches a socket, a clock, a disk or a thread: its host
-(agent, aggregator, simulator) feeds it events and carries out its actions in their order. `now` is monotonic
-seconds. `wake_at` is the time at which the machine wants a Tick, or None.
+A machine never touches a socket, a clock, a disk or a thread. Its host (hosting/host.py: in the agent, the aggregator
+or the simulator) feeds it events and carries out its actions in their order. device/events.py and coordinator/events.py
+extend `Event` and `Action` by what only a device or only an aggregator knows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -85,3 +85,26 @@ class Note:
 
     level: Literal["debug", "info", "warning", "error"]
     text: str
+
+
+Event: TypeAlias = Connected | Disconnected | Received | Sent | Tick | Stop
+Action: TypeAlias = Publish | Subscribe | Unsubscribe | Note
+
+E = TypeVar("E", contravariant=True)  # all events of a machine, `Event` among them
+A = TypeVar("A")  # all its actions, `Action` among them
+
+
+class Machine(Protocol[E, A]):
+    """A state machine. `now` is monotonic seconds, on the host's clock."""
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the machine wants a Tick; None: not until something happens."""
+
+    def step(self, event: E | Event, now: float) -> list[A]:
+        """Process one event; returns what the host has to do, in order."""
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """For the last case of a match: mypy proves that it is never reached (typing.assert_never, from Python 3.11)."""
+    raise TypeError(f"{type(value).__name__} is not expected here: {value!r}")

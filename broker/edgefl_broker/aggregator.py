@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from edgefl import data
+from edgefl.coordinator import events
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Commit,
@@ -43,7 +44,7 @@ RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowle
 UPDATE_S, PARAM_S = 1e-3, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
 
 
-class Aggregator(LinkHost):
+class Aggregator(LinkHost[events.Event, events.Action]):
     """Everything is checked and opened here; `run` returns when the rounds are done or Stop is posted."""
 
     machine: RoundCoordinator
@@ -94,7 +95,7 @@ class Aggregator(LinkHost):
             if self._journal is not None:
                 self._journal.close()
 
-    def feed(self, event: object) -> None:
+    def feed(self, event: events.Event) -> None:
         super().feed(event)
         self._progress.show(self.machine)
 
@@ -105,7 +106,7 @@ class Aggregator(LinkHost):
         self._store.flush()
         super()._answer()
 
-    def carry_out(self, action: object) -> None:
+    def carry_out(self, action: events.Action) -> None:
         match action:
             case Evaluate():
                 update_s = self._update_s()
@@ -129,7 +130,7 @@ class Aggregator(LinkHost):
                 self.log.info("done: %s; the model is %s", action.reason, self._folder / "model.onnx")
                 self.stopping = True
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)
 
     def _update_s(self) -> float | None:
         """Processor seconds since the last commit for each update counted since; devices' pace follows from it."""

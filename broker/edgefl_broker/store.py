@@ -88,7 +88,7 @@ class AggregatorStore:
 
     def _last_round(self, known: RoundRecord | None) -> int:
         """The last round that was ever over; a number is never used again, although its record may be lost."""
-        last = self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0]
+        last = int(self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0])
         last = max(last, int(self._meta("lost", "0")))
         if known is None or known.round <= last:
             return last
@@ -240,7 +240,8 @@ def _record(row: object) -> RoundRecord | None:
 
 
 def _late_crc(device: str, round: int, version: int, codec: int, blob: bytes) -> int:
-    return crc32c(f"{device} {round} {version} {codec} ".encode() + blob)
+    crc: int = crc32c(f"{device} {round} {version} {codec} ".encode() + blob)
+    return crc
 
 
 def _is_sound(blob: object, sha256: str, num_params: int) -> bool:

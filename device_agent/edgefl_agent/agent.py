@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+from edgefl.device import events
 from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
 from edgefl.device.session import DeviceSession
 from edgefl.hosting.link_host import LinkHost
@@ -21,7 +22,7 @@ from .worker import Worker
 STARTS = 2**20  # a start's boot numbers are this far apart: so many connections fit in one
 
 
-class Agent(LinkHost):
+class Agent(LinkHost[events.Event, events.Action]):
     """Everything is checked and opened here; `run` returns after `post(Stop())`. Raises EdgeFLErrors."""
 
     machine: DeviceSession
@@ -65,11 +66,11 @@ class Agent(LinkHost):
     def _will(self) -> tuple[str, bytes]:
         return self._status_topic, encode(Status("lost", self.boot))
 
-    def feed(self, event: object) -> None:
+    def feed(self, event: events.Event) -> None:
         super().feed(event)
         self.link.calm(self.machine.calm_s)
 
-    def carry_out(self, action: object) -> None:
+    def carry_out(self, action: events.Action) -> None:
         match action:
             case StartTraining():
                 self._worker.start(action.job)
@@ -82,4 +83,4 @@ class Agent(LinkHost):
             case DropUpdate():
                 self._store.drop(action.applied)
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)

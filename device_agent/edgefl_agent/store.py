@@ -42,7 +42,7 @@ class AgentStore:
         row = self._db.execute(
             "INSERT INTO meta VALUES ('starts', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
         ).fetchone()
-        return row[0]
+        return int(row[0])
 
     @durable
     def load(self) -> Outbox | None:

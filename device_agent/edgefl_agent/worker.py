@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(
         self, device: str, source: Source, max_arena_bytes: int, nice: int,
-        load_residual: Callable[[], Residual | None], post: Callable[[object], None],
+        load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed], None],
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
         self._load_residual, self._post = load_residual, post
@@ -73,7 +73,7 @@ class Worker:
             if job is not self._wanted:
                 continue
             try:
-                event: object = Trained(job, *self._train(job))
+                event: Trained | Failed = Trained(job, *self._train(job))
             except Cancelled:
                 continue
             except DataError as error:

@@ -15,6 +15,7 @@ from ..protocol.messages import RETAINED_LIMIT, Manifest, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.topics import Topics
 from .downlink import Downlink
+from .events import Action
 from .retained_model import RetainedModel
 from .sweeper import Sweeper
 
@@ -39,10 +40,10 @@ class Announcer:
         self.manifest_id = self.manifest.id
         self._retained = RetainedModel(self.topics, self.manifest, self.hash)
 
-    def subscribe(self) -> list[object]:
+    def subscribe(self) -> list[Action]:
         return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
 
-    def everything(self) -> list[object]:
+    def everything(self) -> list[Action]:
         """Manifest and model; the round follows, if one is open."""
         return [self.publish_manifest(), *self._retained.publish(self.downlink.steps)]
 
@@ -50,13 +51,13 @@ class Announcer:
         """Devices that know it take it for the question who is there."""
         return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
-    def advance(self, params: np.ndarray, version: int) -> tuple[list[object], list[object]]:
+    def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
         """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round
         that needs the new ones."""
         added, gone = self.downlink.advance(params, version)
         return self._retained.publish(added), self.sweeper.add(self._retained.clear(gone))
 
-    def sweep(self) -> list[object]:
+    def sweep(self) -> list[Action]:
         """Take off a broker that has just been connected to what no round needs; at the start also what an aggregator
         before this one may have left."""
         self._swept, first = True, not self._swept

@@ -20,14 +20,14 @@ import numpy as np
 
 from ..errors import ProtocolError
 from ..history import RoundRecord
-from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick
+from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick, assert_never
 from ..protocol.messages import Manifest, Round, Status, decode, encode
 from ..settings import RoundConfig
 from ..strategies import Strategy
 from . import cohort
 from .announcer import Announcer
 from .closed_rounds import ClosedRounds
-from .events import Commit, Evaluate, Evaluated, Finished, Recalled, RecallLate
+from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, Recalled, RecallLate
 from .fence import Fence
 from .intake import RoundIntake
 from .pace import Pace
@@ -94,7 +94,7 @@ class RoundCoordinator:
         quiet = self.reception.wake_at(self.tally)
         return deadline if quiet is None else min(deadline, quiet)
 
-    def step(self, event: object, now: float) -> list[object]:
+    def step(self, event: Event, now: float) -> list[Action]:
         """Take one event in; what the host has to do, in order."""
         if self.fence.lost:
             return []
@@ -119,9 +119,10 @@ class RoundCoordinator:
                 return sweep if self.fence.held or self.phase == "done" else []  # else it may be another's by now
             case Stop():
                 return self.fence.release()
-        raise TypeError(f"no such event: {event!r}")
+            case _:
+                assert_never(event)
 
-    def _on_claim(self, payload: bytes, now: float) -> list[object]:
+    def _on_claim(self, payload: bytes, now: float) -> list[Action]:
         """Who has the federation; as soon as it is us, everything that is retained is put (back) on the broker."""
         held = self.fence.held
         out = self.fence.on_claim(payload)
@@ -130,7 +131,7 @@ class RoundCoordinator:
         self.reception.attempt = self.fence.attempt
         return [*out, *self._announce(), *self._maybe_open(now), *self._tick(now)]
 
-    def _announce(self) -> list[object]:
+    def _announce(self) -> list[Action]:
         out = self.announcer.everything()
         if self.phase != "waiting":
             out.append(self._publish_round())
@@ -156,7 +157,7 @@ class RoundCoordinator:
 
     # Opening and closing
 
-    def _maybe_open(self, now: float) -> list[object]:
+    def _maybe_open(self, now: float) -> list[Action]:
         """Open the next round if enough devices are there; finish if there is none."""
         if self.phase != "waiting" or not self.fence.held:
             return []
@@ -174,7 +175,7 @@ class RoundCoordinator:
                 return []
         return self._open(self.presence.present(), now)
 
-    def _open(self, present: list[str], now: float) -> list[object]:
+    def _open(self, present: list[str], now: float) -> list[Action]:
         invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = [device for device in present if invited.asks(device)]
         waiting = {device: device for device in self.presence.worth_waiting(asked)}
@@ -190,7 +191,7 @@ class RoundCoordinator:
         recall = [RecallLate()] if mode == "train" and self.config.window else []
         return [note, self._publish_round(), *self.fence.look_again(), *recall]
 
-    def _recalled(self, event: Recalled, now: float) -> list[object]:
+    def _recalled(self, event: Recalled, now: float) -> list[Action]:
         if self.phase != "open" or self.tally is None or self.tally.mode != "train":
             return []
         return [*self.reception.recall(self.tally, event.updates), *self._maybe_close(now)]
@@ -199,7 +200,7 @@ class RoundCoordinator:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
         return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
 
-    def _tick(self, now: float) -> list[object]:
+    def _tick(self, now: float) -> list[Action]:
         if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now
             due = self.fence.ask_at is not None and now >= self.fence.ask_at
             return self.fence.ask_again(now) if due else []
@@ -212,14 +213,14 @@ class RoundCoordinator:
         asked = [] if over and not self.config.window else self.reception.ask(tally, now)
         return [*asked, *self._close(now)] if over else asked
 
-    def _maybe_close(self, now: float) -> list[object]:
+    def _maybe_close(self, now: float) -> list[Action]:
         """Close before the deadline: the goal is reached, or nobody who could still report is there."""
         tally = self.tally
         if self.phase != "open" or tally is None or not self.fence.held or tally.reports < self.config.min_reports:
             return []
         return self._close(now) if tally.complete else []
 
-    def _close(self, now: float) -> list[object]:
+    def _close(self, now: float) -> list[Action]:
         tally = self.tally
         assert tally is not None
         if not tally.complete:
@@ -239,7 +240,7 @@ class RoundCoordinator:
         self.phase, self._closing = "evaluating", (params, record)
         return [Evaluate(params)]
 
-    def _commit(self, result: Evaluated, now: float) -> list[object]:
+    def _commit(self, result: Evaluated, now: float) -> list[Action]:
         assert self._closing is not None and self.tally is not None
         (params, record), self._closing = self._closing, None
         if result.update_s is not None:
@@ -249,11 +250,11 @@ class RoundCoordinator:
         )
         return self._next(record, params, now)
 
-    def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[object]:
+    def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[Action]:
         """Commit, announce, and go on."""
         assert self.tally is not None
-        out: list[object] = [Commit(record, params, self.tally.forget(committed=params is not None))]
-        gone: list[object] = []
+        out: list[Action] = [Commit(record, params, self.tally.forget(committed=params is not None))]
+        gone: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:
             self.params, self.version = params, record.version
@@ -266,13 +267,13 @@ class RoundCoordinator:
             out += self._maybe_open(now)
         return out + gone
 
-    def _finish(self, reason: str) -> list[object]:
+    def _finish(self, reason: str) -> list[Action]:
         self.phase, self.tally = "done", None
         return [self._publish_round(), *self.fence.release(), Finished(reason)]
 
     # Messages
 
-    def _received(self, event: Received, now: float) -> list[object]:
+    def _received(self, event: Received, now: float) -> list[Action]:
         device = self.topics.device_of(event.topic)
         try:
             if event.topic == self.topics.aggregator:
@@ -288,7 +289,7 @@ class RoundCoordinator:
         except ProtocolError as error:
             return [self.reception.drop(device, event.topic, error)]
 
-    def _on_status(self, device: str, payload: bytes, now: float) -> list[object]:
+    def _on_status(self, device: str, payload: bytes, now: float) -> list[Action]:
         if not payload:
             self.presence.forget(device)
         elif not self.presence.show(device, decode(Status, payload)):

@@ -1,12 +1,14 @@
-"""Events and actions that only an aggregator's host knows; shared ones: machine.py."""
+"""Events and actions of RoundCoordinator: the shared ones (machine.py), and those that only an aggregator knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
+from .. import machine
 from ..history import RoundRecord
 
 
@@ -88,3 +90,7 @@ class Fenced:
     """Action: another aggregator has the federation; nothing follows, and the host ends as failed."""
 
     reason: str
+
+
+Event: TypeAlias = machine.Event | Evaluated | Recalled
+Action: TypeAlias = machine.Action | Evaluate | Commit | SaveLate | RecallLate | Finished | SaveAttempt | Fenced

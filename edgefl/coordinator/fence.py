@@ -21,7 +21,7 @@ from typing import Literal
 
 from ..machine import Note, Publish, Subscribe
 from ..protocol.messages import Claim, decode, encode
-from .events import Fenced, SaveAttempt
+from .events import Action, Fenced, SaveAttempt
 
 PATIENCE_S = 10.0  # before asking again
 
@@ -38,7 +38,7 @@ class Fence:
         self._connection = 0  # our question on an earlier one says nothing of what is retained now
         self._saved = False
 
-    def connected(self, now: float) -> list[object]:
+    def connected(self, now: float) -> list[Action]:
         """Ask for the claim."""
         self.held = False
         self._connection += 1
@@ -48,23 +48,23 @@ class Fence:
     def disconnected(self) -> None:
         self.held, self.ask_at = False, None
 
-    def ask_again(self, now: float) -> list[object]:
+    def ask_again(self, now: float) -> list[Action]:
         """Our question has not come back."""
         note = Note("warning", f"our own message on {self._topic} does not come back: may we write and read there?")
         return [note, *self.connected(now)]
 
-    def look_again(self) -> list[object]:
+    def look_again(self) -> list[Action]:
         """At each round, for what is retained: another's claim may have been lost in a full queue on its way to us."""
         return [Subscribe((self._topic,))]
 
-    def release(self) -> list[object]:
+    def release(self) -> list[Action]:
         """A clean end."""
         if not self.held:
             return []
         self.held = False
         return [self._publish("released")]
 
-    def on_claim(self, payload: bytes) -> list[object]:
+    def on_claim(self, payload: bytes) -> list[Action]:
         """What is said on the topic; ProtocolError if it is no claim."""
         if self.lost or self._connection == 0:
             return []
@@ -73,17 +73,17 @@ class Fence:
             return self._own(claim)
         return self._holding(claim) if self.held else self._asking(claim)
 
-    def _own(self, claim: Claim | None) -> list[object]:
+    def _own(self, claim: Claim | None) -> list[Action]:
         if claim is None:  # cleared by hand
             return [self._publish("holding")] if self.held else []
         if self.held or self.ask_at is None or (claim.state, claim.connection) != ("asking", self._connection):
             return []
         self.held, self.ask_at = True, None
-        save: list[object] = [] if self._saved else [SaveAttempt(self.attempt)]
+        save: list[Action] = [] if self._saved else [SaveAttempt(self.attempt)]
         self._saved = True
         return [*save, self._publish("holding")]
 
-    def _asking(self, claim: Claim) -> list[object]:
+    def _asking(self, claim: Claim) -> list[Action]:
         """Another's claim, before we hold it."""
         if claim.attempt < self.attempt or claim.state == "asking":
             return []
@@ -96,7 +96,7 @@ class Fence:
         self._connection += 1
         return [self._publish("asking")]
 
-    def _holding(self, claim: Claim) -> list[object]:
+    def _holding(self, claim: Claim) -> list[Action]:
         """Another's claim, while we hold it: stop, or say that it is ours."""
         if claim.attempt > self.attempt and claim.state == "asking":
             return []
@@ -104,7 +104,7 @@ class Fence:
             return self._lose(claim)
         return [self._publish("holding")]
 
-    def _lose(self, claim: Claim) -> list[object]:
+    def _lose(self, claim: Claim) -> list[Action]:
         self.held, self.lost, self.ask_at = False, True, None
         whose = "a newer start of this one, or of a copy of its state," if claim.run == self._run else "another one"
         return [

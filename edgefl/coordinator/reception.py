@@ -20,7 +20,7 @@ from ..protocol.topics import Topics, UpdateTopic
 from ..settings import Mode
 from ..strategies import Strategy, Update
 from .closed_rounds import ClosedRound, ClosedRounds
-from .events import LateUpdate, SaveLate
+from .events import Action, LateUpdate, SaveLate
 from .intake import BUDGET_BYTES
 from .presence import Presence
 from .tally import Tally
@@ -49,7 +49,7 @@ class Reception:
             "warning", f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
         )
 
-    def take(self, tally: Tally | None, event: Received, now: float) -> list[object]:
+    def take(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
         """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
         where = self._topics.parse_update(event.topic)
         own = None if tally is None else self._round(tally, where.round)
@@ -72,7 +72,7 @@ class Reception:
         self._presence.meet(device)
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
-        out: list[object] = []
+        out: list[Action] = []
         if blob is not None:
             out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
         return [*out, *self.ask(tally, now)]
@@ -97,15 +97,15 @@ class Reception:
         intakes = [tally.intake, *self.closed.partial().values()]
         return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
-    def ask(self, tally: Tally, now: float) -> list[object]:
+    def ask(self, tally: Tally, now: float) -> list[Action]:
         """Requests for the parts that are due."""
-        out: list[object] = []
+        out: list[Action] = []
         for round, intake in [*self.closed.partial().items(), (tally.round, tally.intake)]:
             for device, parts in intake.ask(now, self._presence.is_present):
                 out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
         return out
 
-    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[object]:
+    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[Action]:
         """A whole update of the round that is open."""
         try:
             header = self._add(tally.mode, where.device, blob, 0)
@@ -115,7 +115,7 @@ class Reception:
         tally.count(where.device, header)
         return [_note(where, header), self._counted(where, 0)]
 
-    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[object]:
+    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[Action]:
         """A whole update that is late: it goes into the round that is open, and its device forgets it."""
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
@@ -126,7 +126,7 @@ class Reception:
         saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
         return [_note(where, header), saved, self._counted(where, tally.round)]
 
-    def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[object]:
+    def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
         """Late updates of a round that was abandoned, or whose aggregator died: once more, into the open one. Their
         bytes have come before."""
         return [note for late in updates if (note := self._recall(tally, late)) is not None]
@@ -158,7 +158,7 @@ class Reception:
             self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 
-    def _reject(self, where: UpdateTopic, error: Exception) -> list[object]:
+    def _reject(self, where: UpdateTopic, error: Exception) -> list[Action]:
         self.dropped[where.device] += 1
         note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
         return [note, self._receipt(where, Receipt(where.round, self.attempt, "rejected", str(error)[:500]))]

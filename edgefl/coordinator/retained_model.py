@@ -10,6 +10,7 @@ from ..protocol.messages import MAX_FRAMES, Manifest
 from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
 from .downlink import Step
+from .events import Action
 
 
 class RetainedModel:
@@ -21,7 +22,7 @@ class RetainedModel:
         self._federation = federation_hash
         self._keyframe, self._delta = manifest.make_downlink()
 
-    def publish(self, steps: list[Step]) -> list[object]:
+    def publish(self, steps: list[Step]) -> list[Action]:
         """Put every part on the broker."""
         return [Publish(topic, splitter.part(i), retain=True) for topic, splitter, i in self._parts(steps)]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..machine import Publish
+from .events import Action
 
 AT_ONCE = 50
 
@@ -25,17 +26,17 @@ class Sweeper:
         self._out = 0
         self._token = 0
 
-    def add(self, clears: list[Publish]) -> list[object]:
+    def add(self, clears: list[Publish]) -> list[Action]:
         """Clear these, after those before."""
         self._left += clears
         return self._next()
 
-    def again(self) -> list[object]:
+    def again(self) -> list[Action]:
         """There is a new connection: what the last one took is unknown."""
         self._out = 0
         return self._next()
 
-    def on_sent(self, token: int, ok: bool) -> list[object]:
+    def on_sent(self, token: int, ok: bool) -> list[Action]:
         """The broker has taken what was handed out, or has not: then it is repeated before what comes next."""
         if token != self._token:
             return []
@@ -45,7 +46,7 @@ class Sweeper:
         del self._left[:taken]
         return self._next()
 
-    def _next(self) -> list[object]:
+    def _next(self) -> list[Action]:
         """The broker takes messages in order, so the last one speaks for all."""
         if self._out or not self._left:
             return []

@@ -13,6 +13,7 @@ from ..errors import ProtocolError
 from ..machine import Subscribe, Unsubscribe
 from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler
+from .events import Action
 
 WINDOW = 4  # parts asked for at once
 
@@ -29,18 +30,18 @@ class BlobFetch:
         self._ahead = deque(range(-(-size // part_bytes)))
         self._wanted = {self._ahead.popleft() for _ in range(min(WINDOW, len(self._ahead)))}
 
-    def ask(self) -> list[object]:
+    def ask(self) -> list[Action]:
         """Subscribe to the parts that are due."""
         return [Subscribe(self._topics())] if self._wanted else []
 
-    def cancel(self) -> list[object]:
+    def cancel(self) -> list[Action]:
         """Leave no subscription behind."""
         return [Unsubscribe(self._topics())] if self._wanted else []
 
     def wants(self, part: int) -> bool:
         return part in self._wanted
 
-    def add(self, part: int, payload: bytes) -> list[object]:
+    def add(self, part: int, payload: bytes) -> list[Action]:
         """Take one part in that is wanted; ProtocolError if it is not what its topic promises."""
         envelope = Envelope.from_bytes(payload)
         if envelope.part != part or envelope.codec != self._codec:
@@ -49,7 +50,7 @@ class BlobFetch:
             )
         self._assembler.add(envelope)
         self._wanted.discard(part)
-        out: list[object] = [Unsubscribe((self._topic(part),))]
+        out: list[Action] = [Unsubscribe((self._topic(part),))]
         if self._ahead:
             following = self._ahead.popleft()
             self._wanted.add(following)

@@ -1,9 +1,11 @@
-"""Events and actions that only a device's host knows; those of both machines are in machine.py."""
+"""Events and actions of DeviceSession: the shared ones (machine.py), and those that only a device knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from .. import machine
 from ..protocol.messages import Manifest, Round, UpdateHeader
 from ..settings import Mode
 
@@ -100,3 +102,7 @@ class Pause:
     """Event: the owner says stop, with a reason; an empty one says go on."""
 
     reason: str
+
+
+Event: TypeAlias = machine.Event | Trained | Failed | Pause
+Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate

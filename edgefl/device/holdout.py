@@ -39,14 +39,15 @@ def held_out(device: str, n: int, holdout: float) -> np.ndarray:
     if holdout == 0 or n < MIN_EXAMPLES:
         return np.zeros(n, np.bool_)
     hashes = _hashes(derived_seed("holdout", device), n)
-    held = hashes < np.uint64(int(holdout * 2**64))
+    held: np.ndarray = hashes < np.uint64(int(holdout * 2**64))
     held[np.argmax(hashes)] = False
     return held
 
 
 def _hashes(seed: int, n: int) -> np.ndarray:
     """(n,) uint64: the first n outputs of SplitMix64 (Steele, Lea and Flood 2014), which are one hash an index."""
-    z = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(seed)
+    z: np.ndarray = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(seed)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(31)
+    return z

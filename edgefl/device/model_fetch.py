@@ -19,6 +19,7 @@ from ..machine import Note
 from ..protocol.messages import Frame, Manifest, Round
 from ..protocol.topics import ModelTopic, Topics
 from .blob_fetch import BlobFetch
+from .events import Action
 
 PATIENCE_S = 30.0  # before asking again
 
@@ -110,16 +111,16 @@ class ModelFetch:
         """Their digests."""
         return [frame.digest for frame in self.round.frames[-1 if self._manifest.span == 1 else -2 :]]
 
-    def ask(self, now: float) -> list[object]:
+    def ask(self, now: float) -> list[Action]:
         """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
         self.retry_at = now + PATIENCE_S
         return self._blob.ask()
 
-    def cancel(self) -> list[object]:
+    def cancel(self) -> list[Action]:
         """Leave no subscription behind."""
         return self._blob.cancel()
 
-    def on_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
+    def on_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[Action]:
         """Take one part in; ProtocolError if it is not what its topic promises."""
         if (topic.version, topic.delta) != (self._frame.version, self._is_delta) or not self._blob.wants(topic.part):
             return []  # a straggler of a fetch that is over
@@ -127,7 +128,7 @@ class ModelFetch:
         self.retry_at = now + PATIENCE_S
         return [*out, *self._step(now)] if self._blob.ended else out
 
-    def _step(self, now: float) -> list[object]:
+    def _step(self, now: float) -> list[Action]:
         """One blob has come: decode it, and go on to the next."""
         decoded = self._decode()
         if decoded is None:
@@ -157,7 +158,7 @@ class ModelFetch:
         decoded = params_to_bytes(params)
         return decoded if digest_of(decoded) == self._frame.digest else None
 
-    def _restart(self, now: float) -> list[object]:
+    def _restart(self, now: float) -> list[Action]:
         """From a keyframe. If it was tried already, then when patience ends: the broker may be put right by then."""
         note = Note("warning", f"model {self._frame.version}: SHA-256 is not the round's; it is fetched again")
         tried = not self._held

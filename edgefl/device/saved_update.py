@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..errors import ProtocolError
 from ..protocol.messages import Round
-from .events import DropUpdate, MarkCounted, Outbox, SaveUpdate
+from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate
 
 
 class SavedUpdate:
@@ -20,7 +20,7 @@ class SavedUpdate:
     def __init__(self, outbox: Outbox | None) -> None:
         self.outbox = outbox
 
-    def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[object]:
+    def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[Action]:
         """A new update; `residual` is what encoding took from it."""
         self.outbox = Outbox(round.manifest, round.round, round.version, blob, attempt=round.attempt)
         return [SaveUpdate(self.outbox, residual)]
@@ -44,7 +44,7 @@ class SavedUpdate:
         proven = saved.counted == round.attempt and round.round == saved.round + 1
         return is_late(saved.round, round) and (not proven or round.version == saved.version)
 
-    def mark_counted(self, attempt: int, durable: bool) -> list[object]:
+    def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
         """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
         if self.outbox is None or self.outbox.counted == attempt:
             return []
@@ -62,7 +62,7 @@ class SavedUpdate:
         if (round.attempt, round.round, round.version) < (saved.attempt, saved.round, saved.version):
             raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
-    def settle(self, round: Round) -> list[object]:
+    def settle(self, round: Round) -> list[Action]:
         """`round` is announced: an update of one before has done its work, unless it is still taken.
 
         Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
@@ -76,12 +76,12 @@ class SavedUpdate:
         newer = round.round > saved.round and round.version > saved.version
         return [DropUpdate(applied=newer and saved.counted > 0 and saved.mode == "train")]
 
-    def fold(self) -> list[object]:
+    def fold(self) -> list[Action]:
         """It was late, and the receipt says that it is counted."""
         self.outbox = None
         return [DropUpdate(applied=True)]
 
-    def drop(self) -> list[object]:
+    def drop(self) -> list[Action]:
         """It was refused."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate()]

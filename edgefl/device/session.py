@@ -14,10 +14,10 @@ import random
 from collections.abc import Callable
 
 from ..errors import EdgeFLError, ProtocolError
-from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick
+from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
 from ..protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
 from ..protocol.topics import ModelTopic, Topics, check_device_id
-from .events import Failed, Outbox, Pause, StartTraining, Trained, TrainJob
+from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
 from .saved_update import SavedUpdate
 from .status import DeviceStatus
@@ -75,7 +75,7 @@ class DeviceSession:
         owes = isinstance(self.work, UpdateReport) and not self.work.counted
         return 0.0 if self.round is None or owes else self.round.back_s
 
-    def step(self, event: object, now: float) -> list[object]:
+    def step(self, event: Event, now: float) -> list[Action]:
         """Take one event in; what the host has to do, in order. After Stop, what is being sent goes out, no more."""
         if self._stopped and not isinstance(event, Sent):
             return []  # or a round that comes while last words go out would show this device present again
@@ -103,14 +103,15 @@ class DeviceSession:
             case Stop():
                 self._stopped = True
                 return [*self._stop_training(), *self._show("disconnected")]
-        raise TypeError(f"no such event: {event!r}")
+            case _:
+                assert_never(event)
 
     # Connection
 
-    def _connected(self, event: Connected, now: float) -> list[object]:
+    def _connected(self, event: Connected, now: float) -> list[Action]:
         self.online, self._link = True, event
         self.status.connected(event.boot)
-        out: list[object] = [Subscribe((self.topics.manifest, self.topics.round, self.topics.inbox(self.device)))]
+        out: list[Action] = [Subscribe((self.topics.manifest, self.topics.round, self.topics.inbox(self.device)))]
         out += self._show()
         if isinstance(self.work, ModelFetch):
             out += self.work.ask(now)
@@ -118,13 +119,13 @@ class DeviceSession:
             out += self.work.send(now)
         return out
 
-    def _show(self, state: str = "") -> list[object]:
+    def _show(self, state: str = "") -> list[Action]:
         """Publish the presence if it has changed."""
         if not self.online:
             return []
         return self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 
-    def _tick(self, now: float) -> list[object]:
+    def _tick(self, now: float) -> list[Action]:
         if self.wake_at is None or now < self.wake_at:
             return []
         if isinstance(self.work, ModelFetch):
@@ -136,7 +137,7 @@ class DeviceSession:
 
     # Messages
 
-    def _received(self, event: Received, now: float) -> list[object]:
+    def _received(self, event: Received, now: float) -> list[Action]:
         self._bytes_down += len(event.payload)
         if not event.payload:  # a retained message was cleared
             return []
@@ -154,7 +155,7 @@ class DeviceSession:
             self.dropped += 1
             return [Note("warning", f"{event.topic[:120]!r}: {error}")]
 
-    def _on_manifest(self, manifest: Manifest, now: float) -> list[object]:
+    def _on_manifest(self, manifest: Manifest, now: float) -> list[Action]:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is not None and manifest.id == self.terms.manifest.id:
@@ -170,7 +171,7 @@ class DeviceSession:
         note = Note("info", f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}")
         return [note, *self._stop_work(), *self._consider(now)]
 
-    def _on_round(self, round: Round, now: float) -> list[object]:
+    def _on_round(self, round: Round, now: float) -> list[Action]:
         last = self.round
         if last and last.manifest == round.manifest and (round.attempt, round.round) < (last.attempt, last.round):
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
@@ -179,7 +180,7 @@ class DeviceSession:
         lost = round.manifest != self._heard_manifest
         return [*([Subscribe((self.topics.manifest,))] if lost else []), *self._consider(now)]
 
-    def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[object]:
+    def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[Action]:
         fetch = self.work
         if not isinstance(fetch, ModelFetch):
             return []
@@ -189,7 +190,7 @@ class DeviceSession:
         self._held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
         return [*out, *self._train()]
 
-    def _on_inbox(self, message: Receipt | Missing, now: float) -> list[object]:
+    def _on_inbox(self, message: Receipt | Missing, now: float) -> list[Action]:
         report = self.work
         if not isinstance(report, UpdateReport) or message.round != report.number:
             return []
@@ -209,7 +210,7 @@ class DeviceSession:
         self._give_up(report.round, why, now)
         return [Note("warning", f"update of {self.status.trouble}"), *self._saved.drop(), *self._show()]
 
-    def _counted(self, report: UpdateReport, now: float) -> list[object]:
+    def _counted(self, report: UpdateReport, now: float) -> list[Action]:
         assert self.terms is not None
         report.counted = True
         self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
@@ -219,7 +220,7 @@ class DeviceSession:
 
     # The round
 
-    def _consider(self, now: float) -> list[object]:
+    def _consider(self, now: float) -> list[Action]:
         """Compare the round that is open with what is being done, and do what it asks."""
         round, terms, work = self.round, self.terms, self.work
         if round is None or terms is None:
@@ -247,7 +248,7 @@ class DeviceSession:
         self.work = ModelFetch(self.topics, manifest, terms.hash, round, self._held, now)
         return [*out, *self._show(), *self.work.ask(now)]
 
-    def _go_on(self, work: Work, round: Round, now: float) -> list[object]:
+    def _go_on(self, work: Work, round: Round, now: float) -> list[Action]:
         if isinstance(work, UpdateReport):
             abandoned = work.counted and work.number != round.round
             last, work.round = work.round, round
@@ -264,39 +265,39 @@ class DeviceSession:
         later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
         self.status.give_up(round, why, now + round.deadline_s + later_s)
 
-    def _stop_work(self) -> list[object]:
+    def _stop_work(self) -> list[Action]:
         work, self.work = self.work, None
         return cancel(work)
 
-    def _stop_training(self) -> list[object]:
+    def _stop_training(self) -> list[Action]:
         return [] if isinstance(self.work, UpdateReport) else self._stop_work()
 
-    def _train(self) -> list[object]:
+    def _train(self) -> list[Action]:
         assert self.terms is not None and self.round is not None
         params = self._held[self.round.frames[-1].digest]
         job = TrainJob(self.terms.manifest, self.round, params, self._bytes_down)
         self.work = Training(self.round, job)
         return [*self._show(), StartTraining(job)]
 
-    def _trained(self, event: Trained, now: float) -> list[object]:
+    def _trained(self, event: Trained, now: float) -> list[Action]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
         self._bytes_told = event.job.bytes_down
         return [*self._saved.save(self.work.round, event.blob, event.residual), *self._report(now)]
 
-    def _failed(self, event: Failed, now: float) -> list[object]:
+    def _failed(self, event: Failed, now: float) -> list[Action]:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return []
         self._give_up(self.work.round, event.reason, now)
         note = Note("error", f"round {event.job.round.round}: {event.reason}")
         return [note, *self._consider(now)]
 
-    def _report(self, now: float) -> list[object]:
+    def _report(self, now: float) -> list[Action]:
         terms, round, saved = self.terms, self.round, self._saved.outbox
         assert terms is not None and round is not None and saved is not None
         splitter = terms.split(saved, self._link.max_packet_bytes)
         self.work = UpdateReport(self.topics, self.device, round, saved.round, splitter, self._rng)
-        out: list[object] = []
+        out: list[Action] = []
         if saved.counted != round.attempt:  # the aggregator has forgotten that it counted it
             out = self._saved.mark_counted(0, durable=terms.manifest.error_feedback)
         return [*out, *(self.work.send(now) if self.online else []), *self._show()]

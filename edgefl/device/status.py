@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..machine import Publish
 from ..protocol.messages import Round, Status, encode
+from .events import Action
 
 
 class DeviceStatus:
@@ -23,7 +24,7 @@ class DeviceStatus:
         """A session of its own: what was shown before, its will may have replaced."""
         self._boot, self._shown = boot, None
 
-    def publish(self, state: str) -> list[object]:
+    def publish(self, state: str) -> list[Action]:
         """The presence, if it has changed since it was last shown."""
         reason = (self.paused or self.trouble)[:500]
         if reason and state != "disconnected":

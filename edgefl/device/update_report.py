@@ -14,6 +14,7 @@ from ..machine import Note, Publish
 from ..protocol.messages import Round
 from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
+from .events import Action
 
 WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ take no more
 PATIENCE_S = 30.0
@@ -47,7 +48,7 @@ class UpdateReport:
     def _unasked(self) -> range:
         return range(min(self._splitter.parts, self.round.unasked))
 
-    def send(self, now: float) -> list[object]:
+    def send(self, now: float) -> list[Action]:
         """As many parts as the window takes, once it is this device's turn."""
         if self._begin_at is None:
             self._begin_at = now + (self._rng.uniform(0, self.round.spread_s) if self.round.spread_s else 0.0)
@@ -55,7 +56,7 @@ class UpdateReport:
         if self._held_back:
             self.retry_at = self._begin_at
             return []
-        out: list[object] = []
+        out: list[Action] = []
         while self._unsent and len(self._in_flight) < WINDOW:
             part = self._unsent.popleft()
             self._tokens += 1
@@ -67,7 +68,7 @@ class UpdateReport:
             self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
         return out
 
-    def on_sent(self, token: int, ok: bool, now: float) -> list[object]:
+    def on_sent(self, token: int, ok: bool, now: float) -> list[Action]:
         """The broker acknowledged a part, or refused it: then not again at once, but when patience ends."""
         part = self._in_flight.pop(token, None)
         if part is None:
@@ -77,7 +78,7 @@ class UpdateReport:
         self._unsent.append(part)
         return []
 
-    def on_missing(self, parts: list[int], now: float) -> list[object]:
+    def on_missing(self, parts: list[int], now: float) -> list[Action]:
         """The aggregator lacks these."""
         self._begin_at = now
         under_way = {*self._unsent, *self._in_flight.values()}
@@ -89,7 +90,7 @@ class UpdateReport:
         self._unsent.extendleft(sorted(self._in_flight.values(), reverse=True))
         self._in_flight.clear()
 
-    def probe(self, now: float) -> list[object]:
+    def probe(self, now: float) -> list[Action]:
         """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its first
         part again, for which there is a receipt, or a request for the others."""
         if self.counted or self._unsent or self._in_flight:
@@ -98,7 +99,7 @@ class UpdateReport:
         self._begin_at = None
         return self.send(now)
 
-    def send_all(self, now: float) -> list[object]:
+    def send_all(self, now: float) -> list[Action]:
         """Its turn has come; or patience has ended: once more from the start."""
         if self._held_back:
             return self.send(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..protocol.messages import Round
-from .events import CancelTraining, TrainJob
+from .events import Action, CancelTraining, TrainJob
 from .model_fetch import ModelFetch
 from .saved_update import SavedUpdate, is_late
 from .update_report import UpdateReport
@@ -32,7 +32,7 @@ def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
     return same and (isinstance(work, Training) or work.round.frames == round.frames)
 
 
-def cancel(work: Work | None) -> list[object]:
+def cancel(work: Work | None) -> list[Action]:
     """What ends it: a report needs nothing."""
     if isinstance(work, Training):
         return [CancelTraining()]

@@ -14,11 +14,25 @@ import logging
 import queue
 import time
 from collections import deque
-from typing import Any
 
 from ..errors import TransportError
-from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
+from ..machine import (
+    A,
+    Connected,
+    Disconnected,
+    E,
+    Event,
+    Note,
+    Publish,
+    Received,
+    Sent,
+    Stop,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
 from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
+from .host import Host
 
 WINDOW = 200
 BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
@@ -28,17 +42,16 @@ LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
 
 
-class LinkHost:
+class LinkHost(Host[E, A]):
     """Subclasses set `machine` and `link` before `run`. `on_link_event` is what the link calls."""
 
-    machine: Any
     link: MqttLink
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
         self.boot = 0  # of the connection that is up or being tried; also in its will
         self.stopping = False
-        self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[E | Event | LinkEvent] = queue.SimpleQueue()
         self._backlog: deque[Publish] = deque()
         self._online = False
         self._dropping = False  # the log has a line that what is published off-line is dropped
@@ -49,21 +62,21 @@ class LinkHost:
 
     # Any thread
 
-    def post(self, event: object) -> None:
+    def post(self, event: E | Event) -> None:
         """Queue an event for the machine."""
         self._events.put(event)
 
     def on_link_event(self, event: LinkEvent) -> None:
         """Called on the link's thread, before it goes on: queue only."""
         if isinstance(event, Up):
-            self.post((event, self.boot))
+            self._events.put(Connected(self.boot, event.max_packet_bytes))
             return
         if isinstance(event, Down):
             self.boot += 1
             self.next_will()
         if isinstance(event, Message):
             self._bytes_in += _weight(event)
-        self.post(event)
+        self._events.put(event)
 
     def is_behind(self) -> bool:
         """Whether the link should read no more for now. MQTT's own flow control is not enough: mosquitto 2.0.11 sends a
@@ -113,15 +126,15 @@ class LinkHost:
     def idle(self) -> None:
         """Called when nothing happened for a moment."""
 
-    def _handle(self, event: object) -> None:
+    def _handle(self, event: E | Event | LinkEvent) -> None:
         match event:
             case Message():
                 self.feed(Received(event.topic, event.payload))
                 self._taken.append(event.handle)
                 self._bytes_done += _weight(event)
-            case (Up() as up, int() as boot):
+            case Connected():
                 self._online, self._dropping = True, False
-                self.feed(Connected(boot, up.max_packet_bytes))
+                self.feed(event)
             case Down():
                 self._online = False
                 self._backlog.clear()
@@ -133,7 +146,7 @@ class LinkHost:
                     self.log.debug("message %d was not taken: %s", event.token, event.reason)
                 if token is not None:
                     self.feed(Sent(token, event.ok))
-            case Refused():
+            case Refused() | Up():
                 pass  # the link has logged it
             case Stop():
                 self.stopping = True
@@ -141,23 +154,20 @@ class LinkHost:
             case _:
                 self.feed(event)
 
-    def feed(self, event: object) -> None:
-        """One event into the machine, its actions out."""
-        for action in self.machine.step(event, time.monotonic()):
-            self.carry_out(action)
+    def now(self) -> float:
+        return time.monotonic()
 
-    def carry_out(self, action: object) -> None:
-        match action:
-            case Publish():
-                self._backlog.append(action)
-            case Subscribe():
-                self.link.subscribe(list(action.topics), action.qos)
-            case Unsubscribe():
-                self.link.unsubscribe(list(action.topics))
-            case Note():
-                self.log.log(getattr(logging, action.level.upper()), action.text)
-            case _:
-                raise TypeError(f"no such action: {action!r}")
+    def publish(self, action: Publish) -> None:
+        self._backlog.append(action)
+
+    def subscribe(self, action: Subscribe) -> None:
+        self.link.subscribe(list(action.topics), action.qos)
+
+    def unsubscribe(self, action: Unsubscribe) -> None:
+        self.link.unsubscribe(list(action.topics))
+
+    def note(self, action: Note) -> None:
+        self.log.log(getattr(logging, action.level.upper()), action.text)
 
     def _answer(self) -> None:
         """Send what the link has room for, and acknowledge what has been taken: also while answers wait, as what is

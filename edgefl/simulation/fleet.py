@@ -14,11 +14,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..coordinator import events as coordinator_events
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import (
     Commit,
     Evaluate,
     Evaluated,
+    Fenced,
     Finished,
     LateUpdate,
     Recalled,
@@ -27,17 +29,19 @@ from ..coordinator.events import (
     SaveLate,
 )
 from ..core.seeds import derived_seed
+from ..device import events as device_events
 from ..device.events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
 from ..device.session import DeviceSession
 from ..device.training import train_update
 from ..errors import EdgeFLError
 from ..history import RoundRecord
-from ..machine import Connected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
+from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
 from ..protocol.messages import Status, encode
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk
 from .faults import Faults
+from .virtual_host import VirtualHost
 from .workers import Workers
 
 LATENCY_S = 0.05
@@ -45,49 +49,35 @@ SECONDS_PER_EXAMPLE = 0.001
 AGGREGATOR = "aggregator"
 
 
-class Host:
-    """What both hosts share: carry out actions, tick when the machine wants it."""
+class FleetHost(VirtualHost[E, A]):
+    """A host in the fleet: on its clock and its broker, and with a power switch."""
 
     def __init__(self, fleet: Fleet, name: str) -> None:
+        super().__init__(fleet.clock)
         self.fleet, self.name = fleet, name
-        self.machine: DeviceSession | RoundCoordinator
         self.powered = True
         self.boot = 0
-        self._tick_at: float | None = None
 
-    def feed(self, event: object) -> None:
-        """One event in, its actions out."""
-        if not self.powered:
-            return
-        for action in self.machine.step(event, self.fleet.clock.now):
-            self.carry_out(action)
-        wake_at = self.machine.wake_at
-        if wake_at is not None and (self._tick_at is None or wake_at < self._tick_at):
-            self._tick_at = wake_at
-            self.fleet.clock.after(wake_at - self.fleet.clock.now, self._tick)
+    def feed(self, event: E | Event) -> None:
+        if self.powered:
+            super().feed(event)
 
-    def _tick(self) -> None:
-        self._tick_at = None
-        self.feed(Tick())
+    def publish(self, action: Publish) -> None:
+        self.fleet.broker.publish(action.topic, action.payload, action.retain)
+        if action.token is not None:
+            self.fleet.feed_later(self.name, Sent(action.token, True))
 
-    def carry_out(self, action: object) -> None:
-        broker = self.fleet.broker
-        match action:
-            case Publish():
-                broker.publish(action.topic, action.payload, action.retain)
-                if action.token is not None:
-                    self.fleet.feed_later(self.name, Sent(action.token, True))
-            case Subscribe():
-                broker.subscribe(self.name, action.topics)
-            case Unsubscribe():
-                broker.unsubscribe(self.name, action.topics)
-            case Note():
-                self.fleet.note(self.name, action)
-            case _:
-                raise TypeError(f"no such action: {action!r}")
+    def subscribe(self, action: Subscribe) -> None:
+        self.fleet.broker.subscribe(self.name, action.topics)
+
+    def unsubscribe(self, action: Unsubscribe) -> None:
+        self.fleet.broker.unsubscribe(self.name, action.topics)
+
+    def note(self, action: Note) -> None:
+        self.fleet.note(self.name, action)
 
 
-class DeviceHost(Host):
+class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
     """One device: its data, its training, its disk, its power."""
 
     machine: DeviceSession
@@ -116,7 +106,7 @@ class DeviceHost(Host):
         self.powered = False
         self.fleet.clock.after(away_s, self.power_on)
 
-    def carry_out(self, action: object) -> None:
+    def carry_out(self, action: device_events.Action) -> None:
         match action:
             case StartTraining():
                 self._train(action)
@@ -129,7 +119,7 @@ class DeviceHost(Host):
             case DropUpdate():
                 self._disk.drop(action.applied)
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)
 
     def _train(self, action: StartTraining) -> None:
         fleet, job = self.fleet, action.job
@@ -164,7 +154,7 @@ class DeviceHost(Host):
             self._ticket = None
 
 
-class AggregatorHost(Host):
+class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Action]):
     """The coordinator, its history and its test set."""
 
     machine: RoundCoordinator
@@ -179,7 +169,7 @@ class AggregatorHost(Host):
         self._evaluate = evaluate
         self._late: dict[tuple[str, int], LateUpdate] = {}
 
-    def carry_out(self, action: object) -> None:
+    def carry_out(self, action: coordinator_events.Action) -> None:
         match action:
             case Evaluate():
                 self.feed(self._evaluate(action.params))
@@ -196,8 +186,10 @@ class AggregatorHost(Host):
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason
+            case Fenced():
+                raise AssertionError(f"the fleet has one aggregator, yet: {action.reason}")
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)
 
 
 class Fleet:
@@ -213,7 +205,7 @@ class Fleet:
         self.clock = VirtualClock()
         self.broker = MemoryBroker(self._deliver)
         self.workers, self.faults, self.on_round, self.note = workers, faults, on_round, note
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, DeviceHost | AggregatorHost] = {}
         self._blobs: dict[str, bytes] = {}
 
     def intern(self, sha256: str, blob: bytes) -> bytes:
@@ -233,7 +225,7 @@ class Fleet:
         while not aggregator.finished and self.clock.now < max_virtual_s and self.clock.advance():
             pass
 
-    def feed_later(self, name: str, event: object) -> None:
+    def feed_later(self, name: str, event: Event) -> None:
         """One latency from now, unless the host has lost power in between."""
         host = self.hosts[name]
         boot = host.boot

@@ -101,7 +101,7 @@ class Connection:
         """Connect and send CONNECT; `Up` or the end comes from `step`. Raises OSError."""
         settings, options = self._settings, dict[str, Any]()
         if self._protocol == "5":
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = settings.receive_maximum
             properties.MaximumPacketSize = LARGEST_PACKET  # the broker keeps what is larger to itself

@@ -145,7 +145,7 @@ class EmbeddedBroker:
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def _listening(port: int) -> bool:

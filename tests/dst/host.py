@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
-from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
+from edgefl.machine import A, Connected, Disconnected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
+from edgefl.simulation.virtual_host import VirtualHost
 
 from .broker import Connection, Delivery
 from .disks import PowerLost, flipped
@@ -23,13 +22,13 @@ LONGEST_BACKOFF_S = 30.0
 RESTART_S = 20.0  # within so long a process that has died is started again
 
 
-class Host:
+class Host(VirtualHost[E, A]):
     """A process, its clock and its connection. `die_in` counts actions down to a sudden death."""
 
-    machine: DeviceSession | RoundCoordinator
     will: tuple[str, bytes] | None = None
 
     def __init__(self, world: World, name: str) -> None:
+        super().__init__(world.clock)
         self.world, self.name = world, name
         self.alive = self.gone = False
         self.boot = 0
@@ -39,20 +38,22 @@ class Host:
         self.die_in: int | None = None
         self._offset, self._rate = 0.0, 1.0
         self._tries = 0
-        self._tick_at: float | None = None
 
     # The process
 
-    @property
     def now(self) -> float:
         """This process's monotonic clock."""
-        return self._offset + self._rate * self.world.clock.now
+        return self._offset + self._rate * self.clock.now
+
+    def virtual(self, at: float) -> float:
+        return self.clock.now + max(0.0, at - self.now()) / self._rate + 0.01
 
     def jump(self, seconds: float) -> None:
         """Its clock leaps ahead: the machine was asleep."""
         self._offset += seconds
         self._tick_at = None
-        self._plan_tick()
+        if self.alive:
+            self.plan_tick()
 
     def start(self) -> None:
         if self.alive or self.gone:
@@ -61,7 +62,7 @@ class Host:
         self.alive, self.die_in = True, None
         self.starts += 1
         self._rate = rng.uniform(0.95, 1.05)
-        self._offset = rng.uniform(0, 1000) - self._rate * self.world.clock.now
+        self._offset = rng.uniform(0, 1000) - self._rate * self.clock.now
         self._tries, self._tick_at = 0, None
         self.boot_up()
         self.connect()
@@ -78,14 +79,14 @@ class Host:
         connection, self.connection = self.connection, None
         if connection is not None:
             self.world.sever(connection)
-        self.world.clock.after(self.world.rng.uniform(0.1, RESTART_S), self.start)
+        self.clock.after(self.world.rng.uniform(0.1, RESTART_S), self.start)
 
     # The connection
 
     def connect(self) -> None:
         if not self.alive or self.connection is not None:
             return
-        if self.world.clock.now >= self.partitioned_until:
+        if self.clock.now >= self.partitioned_until:
             self.connection = self.world.broker.connect(self, self.will, self.world.schedule.persistent)
         if self.connection is None:
             self._connect_later()
@@ -94,7 +95,7 @@ class Host:
         self._tries += 1
         starts = self.starts
         delay_s = self.world.rng.uniform(0.5, min(LONGEST_BACKOFF_S, 2.0**self._tries))
-        self.world.clock.after(delay_s, lambda: self.connect() if starts == self.starts else None)
+        self.clock.after(delay_s, lambda: self.connect() if starts == self.starts else None)
 
     def on_connected(self, connection: Connection) -> None:
         if connection is self.connection:
@@ -126,7 +127,7 @@ class Host:
 
     # The machine
 
-    def feed(self, event: object, damaged: bool = False) -> None:
+    def feed(self, event: E | Event, damaged: bool = False) -> None:
         """One event in, its actions out, or as many as the process lives to carry out."""
         if not self.alive:
             return
@@ -134,53 +135,42 @@ class Host:
         checker = self.world.checker
         before = checker.before(self)
         try:
-            self._carry_out_all(event)
+            super().feed(event)
         except PowerLost:
             self.die("killed at an action")
         except StoreError as error:
             self.die(f"stops: {error}")
         else:
             checker.after(self, event, before, damaged)
-            self._plan_tick()
 
-    def _carry_out_all(self, event: object) -> None:
-        for action in self.machine.step(event, self.now):
-            if self.die_in is not None:
-                self.die_in -= 1
-                if self.die_in < 0:
-                    raise PowerLost
-            self.carry_out(action)
+    def answer(self, event: E) -> None:
+        """The answer to an action, at once: it belongs to the event that is being handled."""
+        super().feed(event)
 
-    def _plan_tick(self) -> None:
-        wake_at = self.machine.wake_at
-        if wake_at is None or not self.alive:
-            return
-        clock, starts = self.world.clock, self.starts
-        at = clock.now + max(0.0, wake_at - self.now) / self._rate + 0.01
-        if self._tick_at is None or at < self._tick_at:
-            self._tick_at = at
-            clock.after(at - clock.now, lambda: self._tick(at) if starts == self.starts else None)
+    def carry_out(self, action: A) -> None:
+        if self.die_in is not None:
+            self.die_in -= 1
+            if self.die_in < 0:
+                raise PowerLost
+        self.act(action)
 
-    def _tick(self, at: float) -> None:
-        if at == self._tick_at:
-            self._tick_at = None
-            self.feed(Tick())
+    def act(self, action: A) -> None:
+        raise NotImplementedError
 
-    def carry_out(self, action: object) -> None:
-        broker, connection = self.world.broker, self.connection
-        match action:
-            case Publish(topic, payload, retain, token):
-                self.world.checker.publishes(self, action)
-                if connection is not None:
-                    sent = None if token is None else lambda: self.on_acknowledged(connection, token)
-                    broker.publish(connection, topic, payload, retain, sent)
-            case Subscribe(topics):
-                if connection is not None:
-                    broker.subscribe(connection, topics)
-            case Unsubscribe(topics):
-                if connection is not None:
-                    broker.unsubscribe(connection, topics)
-            case Note():
-                self.world.trace(self.name, "note: %s", action.text)
-            case _:
-                raise TypeError(f"no such action: {action!r}")
+    def publish(self, action: Publish) -> None:
+        self.world.checker.publishes(self, action)
+        connection, token = self.connection, action.token
+        if connection is not None:
+            sent = None if token is None else lambda: self.on_acknowledged(connection, token)
+            self.world.broker.publish(connection, action.topic, action.payload, action.retain, sent)
+
+    def subscribe(self, action: Subscribe) -> None:
+        if self.connection is not None:
+            self.world.broker.subscribe(self.connection, action.topics)
+
+    def unsubscribe(self, action: Unsubscribe) -> None:
+        if self.connection is not None:
+            self.world.broker.unsubscribe(self.connection, action.topics)
+
+    def note(self, action: Note) -> None:
+        self.world.trace(self.name, "note: %s", action.text)

@@ -10,6 +10,7 @@ from edgefl_agent.agent import STARTS
 
 from edgefl import strategies
 from edgefl.codecs import feedback as error_feedback
+from edgefl.coordinator import events as coordinator_events
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Commit,
@@ -23,6 +24,7 @@ from edgefl.coordinator.events import (
     SaveLate,
 )
 from edgefl.core.seeds import derived_seed
+from edgefl.device import events as device_events
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
@@ -47,7 +49,7 @@ AGGREGATOR = "aggregator"
 _LESSONS = np.random.default_rng(0).integers(-256, 256, 8192).astype(np.float32) / 256
 
 
-class DeviceHost(Host):
+class DeviceHost(Host[device_events.Event, device_events.Action]):
     """An agent. It learns, from each model and in each round, something that is known beforehand."""
 
     machine: DeviceSession
@@ -72,7 +74,7 @@ class DeviceHost(Host):
         self.will = (self.machine.topics.status(self.name), encode(Status("lost", self.boot)))
         super().connect()
 
-    def carry_out(self, action: object) -> None:
+    def act(self, action: device_events.Action) -> None:
         match action:
             case StartTraining(job):
                 self.world.checker.trains(self, job)
@@ -88,14 +90,14 @@ class DeviceHost(Host):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)
 
     def _train(self, job: TrainJob) -> None:
         rng, schedule = self.world.rng, self.world.schedule
         self._job = job
         seconds = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
         starts = self.starts
-        self.world.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
+        self.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
 
     def _is_slow(self) -> bool:
         return self.world.healed_at is None and self.world.rng.random() < self.world.schedule.slow
@@ -129,7 +131,7 @@ class DeviceHost(Host):
         return error_feedback.encode(codec, delta, usable)
 
 
-class AggregatorHost(Host):
+class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
     """An aggregator."""
 
     machine: RoundCoordinator
@@ -150,10 +152,10 @@ class AggregatorHost(Host):
             recent=disk.recent(schedule.config.window),
         )  # fmt: skip
 
-    def carry_out(self, action: object) -> None:
+    def act(self, action: coordinator_events.Action) -> None:
         match action:
             case Evaluate():
-                self._carry_out_all(Evaluated())
+                self.answer(Evaluated())
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
             case Commit(record, params, forget):
@@ -161,7 +163,7 @@ class AggregatorHost(Host):
             case SaveLate(update):
                 self.disk.save_late(update)
             case RecallLate():
-                self._carry_out_all(Recalled(self.disk.late.values()))
+                self.answer(Recalled(self.disk.late.values()))
             case Fenced(reason):
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking
@@ -169,7 +171,7 @@ class AggregatorHost(Host):
             case Finished():
                 pass
             case _:
-                super().carry_out(action)
+                self.carry_out_shared(action)
 
 
 def lesson(device: str, round: int, params: bytes) -> np.ndarray:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
 from edgefl.errors import TransportError
 from edgefl.hosting.link_host import BEHIND_BYTES, WINDOW, LinkHost
-from edgefl.machine import Publish, Received
-from edgefl.transports.mqtt import Down, Message, Published, Up
+from edgefl.machine import Action, Connected, Publish, Received
+from edgefl.transports.mqtt import Down, Message, Published
 
-UP = Up(session_present=False, max_packet_bytes=None, receive_maximum=10, protocol="5")
+UP = Connected(boot=1)
 
 
 class Refusing:
@@ -40,38 +41,45 @@ class Taking:
 class Talkative:
     """A machine with two answers to every message."""
 
-    def step(self, event: object, now: float) -> list[object]:
+    def step(self, event: object, now: float) -> list[Action]:
         return [Publish("answer", b"")] * 2 if isinstance(event, Received) else []
+
+
+class Plain(LinkHost[Any, Action]):
+    """A host of a machine that asks for nothing of its own."""
+
+    def __init__(self, machine: Any, link: Any) -> None:
+        super().__init__(logging.getLogger("edgefl.test"))
+        self.machine, self.link = machine, link
+
+    def carry_out(self, action: Action) -> None:
+        self.carry_out_shared(action)
 
 
 class Echo:
     """A machine whose only event is the list of its actions."""
 
-    def step(self, event: object, now: float) -> list[object]:
+    def step(self, event: object, now: float) -> list[Action]:
         return event if isinstance(event, list) else []
 
 
 @pytest.fixture
-def host() -> LinkHost:
-    host = LinkHost(logging.getLogger("edgefl.test"))
-    host.machine, host.link = Echo(), Refusing()  # type: ignore[assignment]
-    return host
+def host() -> Plain:
+    return Plain(Echo(), Refusing())
 
 
-def test_an_outage_is_one_line_whatever_is_published_meanwhile(
-    host: LinkHost, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_is_one_line_whatever_is_published_meanwhile(host: Plain, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         for topic in "abc":
             host._handle([Publish(topic, b"")])
             host._answer()
-        host._handle((UP, 1))
+        host._handle(UP)
         host._handle(Down("gone", 0.0))
     assert [record.message for record in caplog.records] == ["not taken: a"] * 2
 
 
-def test_on_line_every_message_that_is_not_taken_is_told(host: LinkHost, caplog: pytest.LogCaptureFixture) -> None:
-    host._handle((UP, 1))
+def test_on_line_every_message_that_is_not_taken_is_told(host: Plain, caplog: pytest.LogCaptureFixture) -> None:
+    host._handle(UP)
     host._handle([Publish("a", b""), Publish("b", b"")])
     host._answer()
     assert [record.message for record in caplog.records] == ["not taken: a", "not taken: b"]
@@ -80,8 +88,7 @@ def test_on_line_every_message_that_is_not_taken_is_told(host: LinkHost, caplog:
 @pytest.mark.parametrize(("topic", "payload"), [("t", b""), ("t" * 60_000, b""), ("t", bytes(60_000))])
 def test_i13_what_waits_for_the_host_is_bounded_however_short_its_messages_are(topic: str, payload: bytes) -> None:
     """Thousands of empty messages are no bytes of payload, and megabytes of memory."""
-    host = LinkHost(logging.getLogger("edgefl.test"))
-    host.machine = Echo()
+    host = Plain(Echo(), Refusing())
     while not host.is_behind():
         host.on_link_event(Message(topic, payload, False, (1, 1)))
         assert host._events.qsize() * (len(topic) + len(payload) + 300) < 2 * BEHIND_BYTES
@@ -91,9 +98,9 @@ def test_i13_what_waits_for_the_host_is_bounded_however_short_its_messages_are(t
     assert host._bytes_in == host._bytes_done
 
 
-def test_what_was_taken_is_acknowledged_although_answers_wait(host: LinkHost) -> None:
+def test_what_was_taken_is_acknowledged_although_answers_wait() -> None:
     link = Taking()
-    host.machine, host.link = Talkative(), link  # type: ignore[assignment]
+    host = Plain(Talkative(), link)
     taken = [(1, number) for number in range(WINDOW)]
     for handle in taken:
         host._handle(Message("question", b"", False, handle))

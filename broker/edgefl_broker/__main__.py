@@ -50,8 +50,8 @@ def run(path: str, json: str | None, take_over: bool, *, live: bool) -> None:
     """Until the rounds are done or a signal comes."""
     settings = config.load(path, AggregatorConfig)
     aggregator = Aggregator(settings, LiveLine() if live else Silent(), take_over)
-    daemon.on_termination(lambda: aggregator.post(Stop()))
-    aggregator.run()
+    with daemon.on_termination(lambda: aggregator.post(Stop())):
+        aggregator.run()
     if json:
         try:
             Path(json).write_bytes(aggregator.history.to_json())

@@ -46,10 +46,6 @@ def run(paths: list[str]) -> None:
         for agent in agents:
             agent.post(Stop())
 
-    daemon.on_termination(stop)
-    if len(agents) == 1:
-        agents[0].run()
-        return
     failures: list[BaseException] = []
 
     def guarded(agent: Agent) -> None:
@@ -59,11 +55,15 @@ def run(paths: list[str]) -> None:
             failures.append(error)
             stop()
 
-    threads = [threading.Thread(target=guarded, args=(agent,)) for agent in agents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with daemon.on_termination(stop):
+        if len(agents) == 1:
+            agents[0].run()
+            return
+        threads = [threading.Thread(target=guarded, args=(agent,)) for agent in agents]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if failures:
         raise failures[0]
 

@@ -25,6 +25,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from ..simulation.demo import run_demo
 
-    daemon.unwind_on_termination()
-    run_demo(options.out, options.devices, options.rounds, options.seed, say)
+    with daemon.unwind_on_termination():
+        run_demo(options.out, options.devices, options.rounds, options.seed, say)
     return 0

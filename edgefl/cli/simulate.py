@@ -145,10 +145,10 @@ def _over_mqtt(options: argparse.Namespace, url: str, model: Any, dataset: Any, 
 
     if options.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
-    daemon.unwind_on_termination()
     parts = split(dataset, options.partition, options.devices, options.seed)
     workers = options.workers or os.cpu_count() or 1
     with ExitStack() as stack:
+        stack.enter_context(daemon.unwind_on_termination())
         folder = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
         broker = url or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(

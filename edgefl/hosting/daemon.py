@@ -5,27 +5,42 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from ..errors import EdgeFLError
 from .log_lines import print_error
 
 
-def on_termination(stop: Callable[[], None]) -> None:
-    """Call `stop` at SIGTERM and SIGINT."""
+def on_termination(stop: Callable[[], None]) -> AbstractContextManager[None]:
+    """Within the block, SIGTERM and SIGINT call `stop`. Main thread only."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         logging.getLogger("edgefl").info("%s: stopping", signal.Signals(number).name)
         stop()
 
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
+    return _handling(handle, signal.SIGTERM, signal.SIGINT)
 
 
-def unwind_on_termination() -> None:
-    """SIGTERM ends a command as Ctrl-C does: what it has started is stopped, not left behind. Main thread only."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+def unwind_on_termination() -> AbstractContextManager[None]:
+    """Within the block, SIGTERM ends a command as Ctrl-C does: it stops what it has started. Main thread only."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    return _handling(handle, signal.SIGTERM)
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Handle `signals`, and restore the former handlers afterwards: the caller's process may go on."""
+    former = [(number, signal.signal(number, handler)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, its_handler in former:
+            signal.signal(number, its_handler)
 
 
 def exit_code(command: Callable[[], int | None], debug: bool) -> int:

@@ -1,6 +1,9 @@
 """`edgefl demo`: a whole federation on one machine, with real processes, a real broker and a power cut.
 
 Ten agents learn to read digits. Half way two of them are killed; one comes back. Every round ends all the same.
+
+An agent needs about a second to start, in which ten rounds pass. On a slow machine all rounds may be over by then: the
+demo then runs one more round, which waits for the device that came back, so that it is always seen to report again.
 """
 
 from __future__ import annotations
@@ -22,40 +25,50 @@ from .processes import ProcessFleet
 
 SIZES = [64, 50, 10]
 PARTITION = "dirichlet:0.5"
-ABSENCE = 3  # rounds that the killed agent which comes back is away, at least
+ABSENCE = 3  # rounds that pass before the first of the killed agents is started again
 KILLED = 2
 TIMEOUT_S = 300.0
+RETURN_S = 60.0  # in which the agent that was started again has to report
 
 
 class Story:
-    """Who dies, who comes back and when; and the table that shows it."""
+    """Which devices die, which one comes back and when; and the table that shows it."""
 
     def __init__(self, fleet: ProcessFleet, rounds: int, say: Callable[[str], None]) -> None:
         self._fleet, self._rounds, self._say = fleet, rounds, say
-        self._killed: list[str] = []
-        self._back_at = rounds + 1
+        self._killed = [fleet.devices[1], fleet.devices[-2]]
+        self.revived = self._killed[0]
+        self._back_at = self._last_before = rounds + 1
+        self.returned = False  # the device that came back has reported again
         say(
             f"{'round':>5}  {'devices that reported':<{3 * len(fleet.devices)}} {'accuracy':>8}  {'kB up':>7}  {'s':>5}"
         )
 
     def on_round(self, record: RoundRecord) -> None:
+        self.returned |= record.round > self._last_before and self.revived in record.devices
         marks = " ".join(d.rpartition("-")[2] if d in record.devices else "--" for d in self._fleet.devices)
         accuracy = "" if record.accuracy is None else f"{record.accuracy:.4f}"
         self._say(
             f"{record.round:>5}  {marks:<{3 * len(self._fleet.devices)}} {accuracy:>8}  "
             f"{record.bytes_up / 1000:>7.1f}  {record.seconds:>5.2f}"
-            + (" " + record.state)
-            * (record.state != "committed")
+            + (f" {record.state}" if record.state != "committed" else "")
         )
         if record.round == self._rounds // 2:
-            self._killed = [self._fleet.devices[1], self._fleet.devices[-2]]
             for device in self._killed:
                 self._fleet.kill(device)
             self._back_at = record.round + ABSENCE
             self._say(f"       {' and '.join(self._killed)} lose power (SIGKILL)")
         if record.round == self._back_at:
-            self._fleet.start(self._killed[0])
-            self._say(f"       {self._killed[0]} is switched on again")
+            # The round that is open by now may hold an update from before the power cut.
+            self._last_before = self._fleet.records()[-1].round + 1
+            self._fleet.start(self.revived)
+            self._say(f"       {self.revived} is switched on again")
+
+    def wait_for_return(self, min_reports: int) -> None:
+        """One more round, with `min_reports` that are reached only with the device that came back."""
+        self._say(f"       one more round, which waits for {self.revived}")
+        self._fleet.go_on(rounds=self._rounds + 1, min_reports=min_reports)
+        self._fleet.wait(self.on_round, RETURN_S)
 
 
 def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[str], None]) -> History:
@@ -79,6 +92,8 @@ def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[
         fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, settings))
         story = Story(fleet, rounds, say)
         fleet.wait(story.on_round, TIMEOUT_S)
+        if not story.returned:
+            story.wait_for_return(devices - KILLED + 1)
         records = fleet.records()
     return _close(folder, records, digits, say)
 

@@ -62,6 +62,7 @@ class ProcessFleet:
         self._run = secrets.token_hex(3)
         self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._seen = 0  # rounds that `wait` has told of
         self._write(url, model, data, parts, settings)
 
     def _write(
@@ -80,6 +81,7 @@ class ProcessFleet:
             np.savez(self.folder / "test.npz", x_train=data.x_test[:1], y_train=data.y_test[:1],
                      x_test=data.x_test, y_test=data.y_test)  # fmt: skip
             table["evaluate"] = {**settings.get("evaluate", {}), "data": f"npz:{self.folder / 'test.npz'}"}
+        self._table = table
         (self.folder / "aggregator.toml").write_text(dump(table))
         for device, part in zip(self.devices, parts, strict=True):
             home = self.folder / device
@@ -127,6 +129,12 @@ class ProcessFleet:
         options = [word for name in group for word in ("--config", str(self.folder / name / "agent.toml"))]
         self._spawn(group[0], "edgefl_agent", *options)
 
+    def go_on(self, **rounds: Any) -> None:
+        """Start the aggregator again, whose rounds are over, with these keys of [rounds] changed."""
+        self._table["rounds"] = {**self._table["rounds"], **rounds}
+        (self.folder / "aggregator.toml").write_text(dump(self._table))
+        self.start(AGGREGATOR)
+
     def kill(self, name: str) -> None:
         """SIGKILL the aggregator, or the process of a device: no last words, as when the power goes."""
         process = self._processes[name if name == AGGREGATOR else self._group(name)[0]]
@@ -138,12 +146,12 @@ class ProcessFleet:
         return read_records(self.folder / "state" / "history.jsonl")
 
     def wait(self, on_round: Callable[[RoundRecord], None], timeout_s: float) -> None:
-        """Until the aggregator has ended; TransportError if it fails or the time is up."""
-        until, seen = time.monotonic() + timeout_s, 0
+        """Until the aggregator has ended; TransportError if it fails or the time is up. Each round is told once."""
+        until = time.monotonic() + timeout_s
         while True:
             code = self._processes[AGGREGATOR].poll()
-            for record in self.records()[seen:]:
-                seen += 1
+            for record in self.records()[self._seen :]:
+                self._seen += 1
                 on_round(record)
             if code is not None:
                 break

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from edgefl.data import Dataset
 from edgefl.errors import UsageError
 from edgefl.onnx import zoo
 from edgefl.simulation.demo import run_demo
-from edgefl.simulation.processes import ProcessFleet
+from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 
 
 def daemons_of(folder: Path) -> list[int]:
@@ -55,13 +57,31 @@ def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded:
             os.kill(left, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("devices", [4, 5])
-def test_the_smallest_demos_end_although_two_devices_die(tmp_path: Path, embedded: object, devices: int) -> None:
+@pytest.mark.parametrize(("devices", "start_s"), [(4, 0.0), (5, 0.0), (4, 4.0)])
+def test_the_smallest_demos_see_the_device_that_came_back_report(
+    tmp_path: Path, embedded: object, monkeypatch: pytest.MonkeyPatch, devices: int, start_s: float
+) -> None:
+    """Also where an agent takes `start_s` longer to start: all eight rounds are over by then."""
     pytest.importorskip("matplotlib")
+    start, started = ProcessFleet.start, Counter[str]()
+
+    def slowly(fleet: ProcessFleet, name: str) -> None:
+        started[name] += 1
+        if started[name] > 1 and name != AGGREGATOR:
+            threading.Timer(start_s, start, [fleet, name]).start()
+        else:
+            start(fleet, name)
+
+    monkeypatch.setattr(ProcessFleet, "start", slowly)
     said: list[str] = []
     history = run_demo(tmp_path / "run", devices, 8, 0, said.append)
-    assert (history.final.rounds, history.final.committed) == (8, 8)
+    assert started["dev-2"] == 2
+    rounds = history.final.rounds
+    assert rounds == history.final.committed and rounds in ((9,) if start_s else (8, 9))
+    assert (rounds == 9) == any("one more round, which waits for dev-2" in line for line in said)
     assert any("lose power" in line for line in said)
+    reports = ["dev-2" in record.devices for record in history.rounds]
+    assert all(reports[:4]) and False in reports[4:] and reports[-1]
 
 
 def test_a_fleet_that_is_interrupted_while_it_starts_is_stopped(

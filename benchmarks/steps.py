@@ -37,11 +37,11 @@ def gather(name: str, spec: Spec, ort_python: str | None, folder: Path) -> tuple
     x, y = spec.data(spec.batch * peers.DISTINCT, shape)
     found: dict[str, peers.Peer] = {"edgefl": peers.edgefl(model, x, y, spec.batch, loss)}
     if importlib.util.find_spec("torch"):
-        found["torch"] = peers.torch(name, model, x, y, spec.batch, loss, VOCABULARY)
+        found["torch"] = peers.torch(name, model, x, y, batch=spec.batch, loss=loss, vocabulary=VOCABULARY)
     if importlib.util.find_spec("jax") and name in ("logistic", "mlp"):
         found["jax"] = peers.jax_dense(_weights(model), x, y, spec.batch)
     if ort_python and spec.classes is not None:
-        ort = peers.OnnxRuntimeTraining(ort_python, model, x, y, spec.batch, folder)
+        ort = peers.OnnxRuntimeTraining(ort_python, model, x, y, batch=spec.batch, folder=folder)
         if ort.ready:
             found["ort-training"] = ort
     return found, step_mflop(plan, spec.batch)

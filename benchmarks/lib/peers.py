@@ -34,7 +34,7 @@ def edgefl(model: bytes, x: np.ndarray, y: np.ndarray, batch: int, loss: str) ->
     return steps
 
 
-def torch(name: str, model: bytes, x: np.ndarray, y: np.ndarray, batch: int, loss: str, vocabulary: int) -> Peer:
+def torch(name: str, model: bytes, x: np.ndarray, y: np.ndarray, *, batch: int, loss: str, vocabulary: int) -> Peer:
     import torch as t
     from torch_models import twin
 
@@ -92,7 +92,7 @@ def jax_dense(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray, batch: in
 class OnnxRuntimeTraining:
     """onnxruntime-training in an interpreter of its own: it wants numpy < 2. See peer_ort.py for the other end."""
 
-    def __init__(self, python: str, model: bytes, x: np.ndarray, y: np.ndarray, batch: int, folder: Path) -> None:
+    def __init__(self, python: str, model: bytes, x: np.ndarray, y: np.ndarray, *, batch: int, folder: Path) -> None:
         (folder / "model.onnx").write_bytes(model)
         np.savez(folder / "data.npz", x=x, y=y)
         script = Path(__file__).with_name("peer_ort.py")

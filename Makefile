@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 
-.PHONY: demo test lint bench soak soak-kill soak-link soak-strace sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -25,6 +25,12 @@ SEEDS := 10000
 SEED := 0
 soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS=1 SEED=7` replays one
 	PYTHONPATH=tests:tests/support $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
+
+coverage: $(VENV)/dev.stamp  ## which lines of Python the tests run; pages in build/coverage
+	$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html
+
+docs: $(VENV)/docs.stamp  ## the site, in build/docs; a warning is an error
+	$(PY) -m sphinx -q -W --keep-going -c docs . build/docs
 
 dist: $(VENV)/dev.stamp
 	rm -rf dist

@@ -42,7 +42,7 @@ FLAT_MB, RATE = 5.0, 0.8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--codec", choices=CODECS, action="append", help="of the updates (default: all)")
     parser.add_argument("--fleets", type=int, nargs="*", default=FLEETS, help="devices that report (%(default)s)")
     parser.add_argument("--turns", type=int, default=TURNS, help="of each at the rate (%(default)s; 0: none)")

@@ -75,7 +75,7 @@ def figure(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help="rate, real, speed: all by default")
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("EDGEFL_SHARED", ".")), metavar="FOLDER")
     parser.add_argument("--updates", type=Path, default=Path("build/updates"), metavar="FOLDER")

@@ -42,7 +42,7 @@ TARGETS = {"idle_rss_mb": 40.0, "training_rss_mb": 48.0, "installed_mb": 80.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--codec", default="raw32", metavar="NAME", help="of the updates (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()

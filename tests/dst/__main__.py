@@ -45,7 +45,7 @@ def _commit() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dst", description=__doc__)
+    parser = argparse.ArgumentParser(prog="dst", allow_abbrev=False, description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the first seed, or the only one")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--jobs", type=int, default=2, help="processes")

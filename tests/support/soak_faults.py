@@ -57,7 +57,9 @@ def link(folder: Path, rounds: int, times: int, seed: int, bad: Bad = FIELD, dev
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["kill", "link"])
     parser.add_argument("--times", type=int, help="kills of each (kill: 50, link: 5)")
     parser.add_argument("--rounds", type=int, default=30, help="of link")

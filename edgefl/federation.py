@@ -40,20 +40,24 @@ class Recipe:
     holdout: float = 0.0
 
     def make_strategy(self) -> strategies.Strategy:
-        """The strategy; FedSGD's server takes the learning rate that FedAvg's devices would."""
-        options = dict(self.strategy_options)
-        if self.strategy == "fedsgd":
-            options.setdefault("lr", self.train.lr)
-        return strategies.get(self.strategy, **options)
+        """The strategy; options that were left open have their values from the training settings."""
+        return self._agree()[0]
+
+    def _agree(self) -> tuple[strategies.Strategy, TrainConfig]:
+        """The strategy, and the training settings that it makes of ours."""
+        strategy = strategies.get(self.strategy, **self.strategy_options)
+        if type(strategy).broadcast is not strategies.Strategy.broadcast:
+            raise UsageError(f"strategy {strategy.name!r} has side vectors for devices: nothing carries them yet")
+        return strategy, train_config(**msgspec.structs.asdict(self.train) | dict(strategy.defaults(self.train)))
 
     def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
         """The manifest of one run; its numbers are checked against the bounds that devices will check."""
-        mode = resolve(strategies.STRATEGIES, self.strategy, "strategy").local_mode
+        _, train = self._agree()
         feedback = self.error_feedback
         if feedback is None:
             feedback = resolve(codecs.CODECS, self.codec, "codec").feedback
         manifest = Manifest(
-            federation, run, plan, msgspec.structs.replace(self.train, mode=mode),
+            federation, run, plan, train,
             self.codec, self.codec_options, self.part_bytes, feedback,
             self.downlink, self.downlink_options, self.span, self.holdout,
         )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgefl import data
 from edgefl.coordinator import events
+from edgefl.coordinator.cohort import expected_reports
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Commit,
@@ -34,11 +35,13 @@ from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
+from edgefl.strategies import Site, Strategy
+from edgefl.strategies.checkpoint import pack
 
 from .config import AggregatorConfig
 from .journal import Journal, Recorded
 from .progress import Progress, summary
-from .store import AggregatorStore
+from .store import AggregatorStore, State
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
 UPDATE_S, PARAM_S = 1e-3, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
@@ -59,11 +62,20 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._store = AggregatorStore(self._folder)
         plan, recipe = self._model.plan, config.recipe()
         self._journal = None if config.journal is None else Journal(Path(config.journal))
-        strategy = recipe.make_strategy() if self._journal is None else Recorded(recipe.make_strategy(), self._journal)
+        strategy = recipe.make_strategy()
+        if self._journal is not None:
+            strategy = Recorded(strategy, self._journal)
         self._history = self._folder / "history.jsonl"
         state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
         rng = random.Random()
         rounds = config.round_config()
+        strategy.prepare(
+            Site(
+                plan.num_params, plan.num_trainable, expected_reports(rounds), self._folder,
+                int(config.strategy.spill_mb * 1e6),
+            )
+        )  # fmt: skip
+        self._restore(strategy, state)
         if not rounds.window:
             self._store.forget_late()
         self.machine = RoundCoordinator(
@@ -85,6 +97,13 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def history(self) -> History:
         """All rounds so far, from their file: they would fill the memory of a process that runs for months."""
         return History(self.machine.params, read_records(self._history))
+
+    def _restore(self, strategy: Strategy, state: State) -> None:
+        """Give the strategy the state that belongs to the model, if both are of the same strategy."""
+        if state.strategy in ("", strategy.name):
+            strategy.restore(state.state)
+        else:
+            self.log.warning("the state of strategy %s is not for %s, which starts anew", state.strategy, strategy.name)
 
     def run(self) -> None:
         try:
@@ -112,7 +131,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 update_s = self._update_s()
                 self.feed(replace(self._evaluate(action.params), update_s=update_s))
             case Commit():
-                self._store.commit(action.record, action.params, action.forget)
+                state = pack(self.machine.strategy.name, action.state)
+                self._store.commit(action.record, action.params, action.forget, state)
                 self._append_history(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)

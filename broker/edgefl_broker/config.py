@@ -110,8 +110,12 @@ class LocalConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """[strategy]"""
 
-    name: Annotated[str, Meta(description="How updates are combined: fedavg or fedsgd.")] = "fedavg"
+    name: Annotated[str, Meta(description="How updates are combined: fedavg, fedavgm or fedsgd.")] = "fedavg"
     options: dict[str, Option] = {}
+    spill_mb: Annotated[
+        float,
+        Meta(gt=0, le=1e6, description="Megabytes of disk for the updates of a round, if the strategy needs them all."),
+    ] = 1024.0
 
 
 class CodecConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,15 +9,17 @@ lacks after a crash was never averaged into a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
 from edgefl.hosting.store import durable, open_database
-from edgefl.strategies import Strategy, Update
+from edgefl.strategies import Site, State, Strategy, Update
+from edgefl.strategies.base import Training
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
@@ -76,7 +78,20 @@ class Recorded(Strategy):
 
     def __init__(self, strategy: Strategy, journal: Journal) -> None:
         self._strategy, self._journal = strategy, journal
+        self.name = strategy.name
         self._round = 0
+
+    def defaults(self, train: Training) -> Mapping[str, Any]:
+        return self._strategy.defaults(train)
+
+    def prepare(self, site: Site) -> None:
+        self._strategy.prepare(site)
+
+    def state(self) -> State:
+        return self._strategy.state()
+
+    def restore(self, state: State) -> None:
+        self._strategy.restore(state)
 
     def start(self, params: np.ndarray, round: int) -> None:
         self._strategy.start(params, round)

@@ -16,7 +16,7 @@ from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import command, config
 from edgefl.onnx.load import load
-from edgefl.strategies import Strategy
+from edgefl.strategies import Site, Strategy
 
 from .config import AggregatorConfig
 from .journal import Journal
@@ -42,11 +42,13 @@ def run(settings: AggregatorConfig) -> None:
     if settings.journal is None or not Path(settings.journal).exists():
         raise UsageError("there is no journal: set `journal`, and start the federation with it")
     model, recipe = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims), settings.recipe()
+    strategy = recipe.make_strategy()
+    strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
     codec = recipe.make_manifest(settings.federation, "0" * 16, model.plan).make_codec()
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))
     try:
         rounds = [record.round for record in store.records() if record.state == "committed"]
-        params = replay(journal, rounds, recipe.make_strategy(), codec, model.params)
+        params = replay(journal, rounds, strategy, codec, model.params)
         version, newest = store.newest(len(params))
     finally:
         store.close()

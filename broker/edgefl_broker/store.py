@@ -6,18 +6,20 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from edgefl._core import crc32c
 
+from edgefl import strategies
 from edgefl.coordinator.events import LateUpdate
 from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.hosting.store import claim, durable, open_database, seal, unseal
+from edgefl.strategies.checkpoint import unpack
 
 KEPT_MODELS = 3
 HEX = set(b"0123456789abcdef")  # what the values of `meta` are made of that have no seal
@@ -26,7 +28,9 @@ log = logging.getLogger("edgefl.aggregator")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS models (version INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, params BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS models (
+    version INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, params BLOB NOT NULL, state BLOB NOT NULL DEFAULT x''
+);
 CREATE TABLE IF NOT EXISTS late (
     device TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, codec INTEGER NOT NULL, blob BLOB NOT NULL,
     crc INTEGER NOT NULL
@@ -41,13 +45,18 @@ _LATE_COLUMNS = (
 
 @dataclass(frozen=True)
 class State:
-    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history."""
+    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history.
+
+    `strategy` is the name of the strategy that made `params`, and `state` what it kept; "" and {} if it kept nothing.
+    """
 
     run: str
     start: int
     round: int
     version: int
     params: np.ndarray
+    strategy: str = ""
+    state: strategies.State = field(default_factory=dict)
 
 
 class AggregatorStore:
@@ -57,6 +66,13 @@ class AggregatorStore:
         self._path = folder / "aggregator.db"
         self._claim = claim(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
+        self._add_state_column()
+
+    @durable
+    def _add_state_column(self) -> None:
+        """A database from before strategies had state lacks its column."""
+        if "state" not in [column[1] for column in self._db.execute("PRAGMA table_info(models)")]:
+            self._db.execute("ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x''")
 
     @durable
     def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:
@@ -81,10 +97,10 @@ class AggregatorStore:
                 )  # fmt: skip
             start = int(self._meta("start", "0")) + 1
             if not self._db.execute("SELECT 1 FROM models").fetchone():
-                self._insert_model(0, params)
+                self._insert_model(0, params.astype("<f4", copy=False).tobytes(), b"")
             round = self._last_round(known) + 1
-            version, newest = self._newest_sound(len(params), 0 if known is None else known.version)
-        return State(run, start, round, version, newest)
+            version, newest, state = self._newest_sound(len(params), 0 if known is None else known.version)
+        return State(run, start, round, version, newest, *unpack(state))
 
     def _last_round(self, known: RoundRecord | None) -> int:
         """The last round that was ever over; a number is never used again, although its record may be lost."""
@@ -104,8 +120,9 @@ class AggregatorStore:
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
         """Version and params of the newest model; StoreError if it is damaged."""
-        version, sha256, blob = self._db.execute("SELECT * FROM models ORDER BY version DESC").fetchone()
-        if not _is_sound(blob, sha256, num_params):
+        query = "SELECT version, sha256, params, state FROM models ORDER BY version DESC"
+        version, sha256, blob, state = self._db.execute(query).fetchone()
+        if not _is_sound(blob, state, sha256, num_params):
             raise StoreError(f"model {version} in {self._path} is damaged")
         return version, params_from_bytes(blob)
 
@@ -122,27 +139,29 @@ class AggregatorStore:
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
 
-    def _insert_model(self, version: int, params: np.ndarray) -> None:
-        blob = params.astype("<f4", copy=False).tobytes()
-        self._db.execute("INSERT INTO models VALUES (?, ?, ?)", (version, hashlib.sha256(blob).hexdigest(), blob))
+    def _insert_model(self, version: int, params: bytes, state: bytes) -> None:
+        """`state` is the strategy's, which belongs to these params; one SHA-256 covers both."""
+        row = (version, _digest(params, state), params, state)
+        self._db.execute("INSERT INTO models (version, sha256, params, state) VALUES (?, ?, ?, ?)", row)
 
-    def _newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray]:
-        """Version and params; those of an older model get a version of their own, for none is ever used twice.
+    def _newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray, bytes]:
+        """Version, params and the strategy's state of the newest model that is not damaged.
+
+        An older one gets a version of its own, for no number is ever used twice.
 
         `known` is the newest that there has been at least.
         """
-        columns = "version, CAST(sha256 AS BLOB), params"  # a damaged text could not be read as one
+        columns = "version, CAST(sha256 AS BLOB), params, state"  # a damaged text could not be read as one
         rows = self._db.execute(f"SELECT {columns} FROM models ORDER BY version DESC").fetchall()
         newest = max(known, rows[0][0])
-        for version, sha256, blob in rows:
-            if not _is_sound(blob, sha256.decode(errors="replace"), num_params):
+        for version, sha256, blob, state in rows:
+            if not _is_sound(blob, state, sha256.decode(errors="replace"), num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
-            params = params_from_bytes(blob)
             if version != newest:
                 version = newest + 1
-                self._insert_model(version, params)
-            return version, params
+                self._insert_model(version, blob, state)
+            return version, params_from_bytes(blob), state
         raise StoreError(
             f"no sound model is left in {self._path}: put a backup in its place, or empty the folder to start from the "
             "ONNX file"
@@ -192,16 +211,22 @@ class AggregatorStore:
         return None
 
     @durable
-    def commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]] = ()) -> None:
-        """One round, whole or not at all, and the late updates of these devices and rounds gone; durable when this
-        returns."""
+    def commit(
+        self,
+        record: RoundRecord,
+        params: np.ndarray | None,
+        forget: Sequence[tuple[str, int]] = (),
+        state: bytes = b"",
+    ) -> None:
+        """One round, whole or not at all: its record, its model with the strategy's `state`, and the removal of the
+        late updates of the devices and rounds in `forget`. Durable when this returns."""
         with self._db:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
             self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", forget)
             if params is not None:
-                self._insert_model(record.version, params)
+                self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
 
     @durable
@@ -244,7 +269,13 @@ def _late_crc(device: str, round: int, version: int, codec: int, blob: bytes) ->
     return crc
 
 
-def _is_sound(blob: object, sha256: str, num_params: int) -> bool:
-    if not isinstance(blob, bytes):
+def _digest(params: bytes, state: bytes) -> str:
+    digest = hashlib.sha256(params)
+    digest.update(state)
+    return digest.hexdigest()
+
+
+def _is_sound(params: object, state: object, sha256: str, num_params: int) -> bool:
+    if not isinstance(params, bytes) or not isinstance(state, bytes):
         return False
-    return hashlib.sha256(blob).hexdigest() == sha256 and len(blob) == 4 * num_params
+    return len(params) == 4 * num_params and _digest(params, state) == sha256

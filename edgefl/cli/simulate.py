@@ -63,7 +63,7 @@ def _add_training(add: Callable[..., Any]) -> None:
     add("--batch-size", type=batch_size, default=10, metavar="B", help="a number, or inf: all examples in one")
     add("--lr", type=float, default=0.1, metavar="L")
     add("--optimizer", default="sgd", choices=["sgd", "nesterov", "adam"], help="of the devices (%(default)s)")
-    add("--strategy", default="fedavg", metavar="S", help="fedavg or fedsgd; options as NAME:key=value,...")
+    add("--strategy", default="fedavg", metavar="S", help="fedavg, fedavgm or fedsgd; options as NAME:key=value,...")
 
 
 def _add_wire(add: Callable[..., Any]) -> None:

@@ -60,6 +60,12 @@ def goal_of(config: RoundConfig, present: int) -> int | None:
     return max(1, config.min_reports, round(config.fraction * present))
 
 
+def expected_reports(config: RoundConfig) -> int:
+    """How many updates a round will bring at least, by what is known before the first."""
+    asked = _size(config, config.expect) if config.expect else 1
+    return max(asked, config.min_reports, config.goal or 1)
+
+
 def gather(config: RoundConfig, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
     """The cohort of `round`, from the devices that are present."""
     size = _size(config, len(present))

@@ -226,10 +226,12 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record, notes = tally.record(len(self.params), self.config.min_reports, now), []
+        before = self.strategy.state()
         params = self.strategy.finish() if record.state == "committed" else None
         if params is not None and not np.isfinite(params).all():
             notes = [Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")]
             record, params = msgspec.structs.replace(record, state="abandoned", version=self.version), None
+            self.strategy.restore(before)
             tally.spoilt += tally.folded  # or they would make the next one so
         elif record.state == "abandoned":
             found = f"{tally.reports} of {self.config.min_reports} reports"
@@ -253,7 +255,8 @@ class RoundCoordinator:
     def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[Action]:
         """Commit, announce, and go on."""
         assert self.tally is not None
-        out: list[Action] = [Commit(record, params, self.tally.forget(committed=params is not None))]
+        state = {} if params is None else self.strategy.state()
+        out: list[Action] = [Commit(record, params, self.tally.forget(committed=params is not None), state)]
         gone: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
 from .. import machine
 from ..history import RoundRecord
+from ..strategies import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +32,14 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """Action: make the round's record, and its params if it has any, durable before carrying out what follows; with
-    them goes what was saved of the late updates `forget`, by device and round."""
+    """Action: make the round's record durable before carrying out what follows, and in the same transaction its params
+    if it has any, the strategy's `state` that belongs to these params, and the removal of the saved late updates
+    `forget`, by device and round."""
 
     record: RoundRecord
     params: np.ndarray | None
     forget: Sequence[tuple[str, int]] = ()
+    state: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ class Kind(IntEnum):
 
     MODEL = 1
     UPDATE = 2
+    SIDE = 3  # reserved for a strategy's side vectors, which no topic carries yet (Strategy.broadcast)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
 from ..core.seeds import derived_seed
@@ -21,6 +22,7 @@ from ..federation import Recipe, round_config, train_config
 from ..history import History, RoundRecord
 from ..machine import Note
 from ..onnx.model import Model
+from ..strategies import Site
 from .faults import Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .partitions import split
@@ -94,7 +96,9 @@ def simulate(
     }  # fmt: skip
     config = round_config(**settings | (round_options or {}))
     rng = random.Random(derived_seed(seed, "coordinator"))
-    coordinator = RoundCoordinator(manifest, config, recipe.make_strategy(), model.params, rng=rng)
+    rule = recipe.make_strategy()
+    rule.prepare(Site(model.plan.num_params, model.plan.num_trainable, expected_reports(config)))
+    coordinator = RoundCoordinator(manifest, config, rule, model.params, rng=rng)
     pool = Workers(
         workers or os.cpu_count() or 1, lambda: Trainer(model.plan, batch=min(batch_size or MAX_CHUNK, MAX_CHUNK))
     )

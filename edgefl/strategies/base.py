@@ -1,35 +1,47 @@
-"""The contract of a strategy: start a round, add updates as they come, finish with the next params.
+"""The contract of a strategy: how updates become the next model.
 
 Design:
-  a) Streaming: a strategy holds one accumulator, never the updates.
-  b) The delta is local − global, so the server optimizer adds: w ← w + η_s · Δ, with
-     Δ = Σ n_k Δ_k / Σ n_k (McMahan et al. 2017, Algorithm 1; η_s as in Reddi et al. 2021).
-  c) An update that comes s versions late moves the model by (1 + s)^-1/2 of what it would have: the polynomial
-     weight of Xie et al. 2019 (arXiv:1903.03934) and of FedBuff (Nguyen et al. 2022, arXiv:2106.06639).
-  d) It knows nothing of rounds' deadlines, devices' presence or the network.
+  a) Streaming: a strategy adds each update as it comes. A rule that needs every update of a round keeps them in a
+     spill on disk (spill.py), never in memory.
+  b) The delta is local − global, so the server optimizer adds: w ← w + η_s · Δ.
+  c) What outlives a round is `state`. The aggregator writes it in the transaction that commits the model, and gives it
+     back with that model. Only `finish` changes it, and never in place: an array that `state` returned stays as it is.
+  d) The same updates give the same bits, in whatever order they come.
+  e) A strategy knows nothing of deadlines, presence or the network.
+
+Most strategies are three parts: pre → combine → server optimizer (composed.py).
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..codecs.base import Codec
-from ..core.accumulator import Accumulator
-from ..errors import UsageError
+from ..errors import StoreError, UsageError
 
-SHARE = 2**53  # n_k |delta| up to 2^23: a thousand updates of absurd scale leave headroom for the honest ones
+State = dict[str, np.ndarray]
+
+
+class Training(Protocol):
+    """What a strategy may read of the devices' training settings."""
+
+    @property
+    def lr(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class Update:
     """What one device reports: its encoded delta and n_k, the number of examples behind it.
 
-    `staleness`: the model has moved on so many versions since the one that the delta starts from.
+    `staleness`: how many versions the model has moved on since the one that the delta starts from. `discounted`: what
+    a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros.
     """
 
     device: str
@@ -37,42 +49,89 @@ class Update:
     codec: Codec
     payload: bytes | memoryview
     staleness: int = 0
+    discounted: int | None = None
+
+    @property
+    def weight(self) -> int:
+        """What the delta counts in a sum, n_k unless it was discounted."""
+        return self.num_examples if self.discounted is None else self.discounted
 
 
-class Strategy(ABC):
-    """Averages deltas weighted by n_k and lets a server optimizer apply the mean."""
+@dataclass(frozen=True)
+class Site:
+    """Where a strategy works.
 
-    name: ClassVar[str]
-    local_mode: ClassVar[str] = "sgd"  # what devices compute: "sgd" (a delta) or "gradient" (minus one gradient)
+    `num_params` is P, of which the first `num_trained` are trained; the others are statistics that training only
+    measures. `reports` is the number of updates that a round is known to need room for. Updates are spilled to
+    `folder` (None: the system's for temporary files), in at most `spill_bytes`.
+    """
 
+    num_params: int
+    num_trained: int
+    reports: int = 1
+    folder: Path | None = None
+    spill_bytes: int = 2**30
+
+
+class Part:
+    """What strategies and their parts share; each method may be left as it is."""
+
+    def defaults(self, train: Training) -> Mapping[str, Any]:
+        """The training settings that devices must have otherwise than `train` has them, by name.
+
+        An option of its own that was left open takes its value from `train`. Called once, before `prepare`.
+        """
+        return {}
+
+    def prepare(self, site: Site) -> None:
+        """Get ready for rounds at `site`. Called once, before `restore`; UsageError if there is not enough room."""
+
+    def state(self) -> State:
+        """What the next round needs of the rounds before, by name; {} if it needs nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned; {} goes on from nothing. StoreError if it does not fit."""
+        take(state)
+
+
+class Strategy(Part, ABC):
+    """Drive it as `start`, then `add` for each update, then `finish`; a round may end without `finish`."""
+
+    name: str
+
+    @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:
-        """Begin round `round` from the global `params`, (P,) float32."""
-        self._params = params
-        self._accumulator = Accumulator(len(params), share=SHARE)
+        """Begin round `round` from the global `params`, (P,) float32. What was added before is dropped."""
 
+    @abstractmethod
     def add(self, update: Update) -> None:
         """Count one update; CodecError, with nothing changed, if it can't be decoded or would overflow."""
-        weight = stale_weight(update.num_examples, update.staleness)
-        update.codec.accumulate(update.payload, weight, self._accumulator)
-        self._accumulator.dilute(update.num_examples - weight)
 
+    @abstractmethod
     def finish(self) -> np.ndarray:
         """The next global params, (P,) float32. At least one update must have been added."""
-        return self.apply(self._params, self._accumulator.mean())
 
-    def apply(self, params: np.ndarray, mean_delta: np.ndarray) -> np.ndarray:
-        """The server optimizer's step."""
-        return params + mean_delta
+    def broadcast(self) -> Mapping[str, np.ndarray]:
+        """Side vectors, (P,) float32 by name, for devices to receive with the model (SCAFFOLD's control variate).
 
-
-def stale_weight(num_examples: int, staleness: int) -> int:
-    """n_k (1 + s)^-1/2 to the nearest integer, at least 1 if n_k is. In integers: the same on any machine."""
-    weight = (math.isqrt(4 * num_examples**2 // (1 + staleness)) + 1) // 2
-    return min(num_examples, max(1, weight))
+        Reserved: nothing carries them yet (envelope kind SIDE), and a strategy that overrides this is refused.
+        """
+        return {}
 
 
-def learning_rate(option: str, value: float) -> np.float32:
-    """`value` as a float32 step; UsageError names the `option` whose value is none."""
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
+def take(state: State, **sizes: int) -> list[np.ndarray | None]:
+    """The vectors of `state`, float32 of the given sizes; each is None if `state` is empty. StoreError otherwise."""
+    if not state:
+        return [None] * len(sizes)
+    found = {name: (array.dtype.str, array.shape) for name, array in state.items()}
+    if found != {name: ("<f4", (size,)) for name, size in sizes.items()}:
+        raise StoreError(f"the strategy's state is {found or 'empty'}, expected {sizes}: start with a new state_dir")
+    return [state[name] for name in sizes]
+
+
+def rate(option: str, value: float) -> np.float32:
+    """`value` as a float32 step; UsageError names the `option` whose value is not a number above 0."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise UsageError(f"{option} is {value!r}: give a number above 0")
     return np.float32(value)

@@ -8,7 +8,7 @@ from machines import P, commit_of, feed, make_coordinator, make_update, open_rou
 
 from edgefl.errors import UsageError
 from edgefl.machine import Tick
-from edgefl.strategies.base import stale_weight
+from edgefl.strategies.pre.staleness import stale_weight
 
 ASYNC = {"mode": "async", "goal": 2, "late_rounds": 3, "min_reports": 1, "deadline_s": 60}
 

@@ -27,7 +27,7 @@ from edgefl.coordinator import reception
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected, Tick
 from edgefl.protocol.messages import Missing, Receipt
-from edgefl.strategies.base import stale_weight
+from edgefl.strategies.pre.staleness import stale_weight
 
 # The weight
 
@@ -223,8 +223,8 @@ def test_an_update_of_an_abandoned_round_comes_again_and_counts_in_full():
     coordinator, _ = abandoned_round()
     out = report(coordinator, "a", blob=make_update(1.0), now=61.0)
     assert word_to(out, "a") == Receipt(1, 1, "counted", folded=2)
-    assert coordinator.strategy._accumulator.weight == 5
-    np.testing.assert_allclose(coordinator.strategy._accumulator.mean(), 1.0)  # the model has not moved since
+    assert coordinator.strategy.combine.accumulator.weight == 5
+    np.testing.assert_allclose(coordinator.strategy.combine.accumulator.mean(), 1.0)  # the model has not moved since
     report(coordinator, "b", blob=make_update(1.0), round=2, now=62.0)
     commit = commit_of(report(coordinator, "a", blob=make_update(1.0), round=2, now=62.0))
     assert (commit.record.folded, commit.record.reported) == ([("a", 1)], 3)

@@ -33,6 +33,7 @@ from edgefl.machine import Note, Received, Tick
 from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.messages import Missing, Receipt, UpdateHeader
 from edgefl.protocol.parts import Splitter
+from edgefl.strategies.server.step import Step
 
 # Counting
 
@@ -157,7 +158,7 @@ def test_i16_bad_updates_are_rejected_with_every_bit_as_it_was(name):
 
 def test_i16_a_model_that_would_not_be_finite_is_not_committed():
     coordinator = open_round("a", params=np.full(P, 3.4e38, np.float32))
-    coordinator.strategy.server_lr = np.float32(1e36)
+    coordinator.strategy.server = Step(1e36)
     with np.errstate(over="ignore"):
         out = report(coordinator, "a", blob=make_update(1000.0))
     commit = commit_of(out)

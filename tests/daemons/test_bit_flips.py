@@ -19,6 +19,8 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
+from edgefl.strategies import State
+from edgefl.strategies.checkpoint import pack
 
 ROUNDS = 5
 FLIPS = 40  # of each kind of file
@@ -28,6 +30,11 @@ LATE = [LateUpdate(f"dev-{name}", 4, 3, 1, name.encode() * 300) for name in "abc
 
 def record(round: int) -> RoundRecord:
     return RoundRecord(round, "committed", round, 2, ["dev-a", "dev-b"], 10, 0.5, 100, 100, 1.0)
+
+
+def velocity(version: int) -> State:
+    """The strategy's state that belongs to the model of this version."""
+    return {"server.velocity": START * version} if version else {}
 
 
 def keep(folder: Path, live: sqlite3.Connection) -> None:
@@ -43,7 +50,7 @@ def aggregator_folders(base: Path) -> list[Path]:
     for update in LATE:
         store.save_late(update)
     for number in range(1, ROUNDS + 1):
-        store.commit(record(number), START + number)
+        store.commit(record(number), START + number, state=pack("fedavgm", velocity(number)))
     keep(base / "stopped", store._db)
     store.close()
     return [base / "stopped", base / "killed"]
@@ -80,6 +87,7 @@ def damage_of_aggregator(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         return "refused"
     models = {(START + n).tobytes(): n for n in range(ROUNDS + 1)}
     version = models[state.params.tobytes()]
+    assert pack(state.strategy, state.state) == pack("fedavgm", velocity(version)), "the state of another model"
     assert state.version >= version and state.round > ROUNDS
     assert [vars(update) for update in late] == [vars(u) for u in LATE if any(vars(u) == vars(v) for v in late)]
     if len(late) < len(LATE):

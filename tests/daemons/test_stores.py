@@ -15,6 +15,8 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
+from edgefl.strategies import State
+from edgefl.strategies.checkpoint import pack
 
 PARAMS = np.arange(4, dtype=np.float32)
 
@@ -151,6 +153,56 @@ def test_i12_a_flipped_bit_is_found_and_the_model_before_gets_a_version_of_its_o
     state = AggregatorStore(tmp_path).resume("plan", PARAMS)
     assert (state.round, state.version) == (3, 3)
     np.testing.assert_array_equal(state.params, PARAMS + 1)
+
+
+def velocity(value: float) -> State:
+    return {"server.velocity": np.full(4, value, np.float32)}
+
+
+def test_i08_the_strategys_state_is_committed_with_its_model(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    first = store.resume("plan", PARAMS)
+    assert (first.strategy, first.state) == ("", {})
+    store.commit(record(1), PARAMS + 1, state=pack("fedavgm", velocity(1)))
+    with pytest.raises(StoreError):
+        store.commit(record(1), PARAMS + 2, state=pack("fedavgm", velocity(2)))
+    store.commit(record(2, "abandoned"), None)
+    store.close()
+    again = AggregatorStore(tmp_path).resume("plan", PARAMS)
+    assert (again.version, again.strategy) == (1, "fedavgm")
+    assert again.params.tobytes() == (PARAMS + 1).tobytes()
+    assert again.state["server.velocity"].tobytes() == velocity(1)["server.velocity"].tobytes()
+
+
+@pytest.mark.parametrize("column", ["params", "state"])
+@pytest.mark.parametrize("damage", ["flip", "empty"])
+def test_i12_the_model_before_a_damaged_one_comes_with_its_own_state(tmp_path: Path, column: str, damage: str) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    for round in (1, 2):
+        store.commit(record(round), PARAMS + round, state=pack("fedavgm", velocity(round)))
+    (blob,) = store._db.execute(f"SELECT {column} FROM models WHERE version = 2").fetchone()
+    wrong = b"" if damage == "empty" else blob[:-3] + bytes([blob[-3] ^ 4]) + blob[-2:]
+    store._db.execute(f"UPDATE models SET {column} = ? WHERE version = 2", (wrong,))
+    for _ in range(2):  # what was passed over stays so after the next start
+        state = store.resume("plan", PARAMS)
+        assert (state.round, state.version, state.strategy) == (3, 3, "fedavgm")
+        assert state.params.tobytes() == (PARAMS + 1).tobytes()
+        assert state.state["server.velocity"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_folder_from_before_strategies_had_state_is_read(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store._db.execute("ALTER TABLE models DROP COLUMN state")
+    store.close()
+    store = AggregatorStore(tmp_path)
+    state = store.resume("plan", PARAMS)
+    assert (state.version, state.state) == (1, {})
+    assert state.params.tobytes() == (PARAMS + 1).tobytes()
+    store.commit(record(2), PARAMS + 2, state=pack("fedavgm", velocity(2)))
+    assert store.resume("plan", PARAMS).state["server.velocity"].tolist() == [2, 2, 2, 2]
 
 
 def test_no_sound_model_left_is_an_error(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from edgefl.device.events import StartTraining
 from edgefl.history import read_records
 from edgefl.hosting import config
 from edgefl.onnx import zoo
-from edgefl.strategies.base import stale_weight
+from edgefl.strategies.pre.staleness import stale_weight
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"]

@@ -74,7 +74,7 @@ class Checker(Witness):
             tally = machine.tally
             told = len(tally.counted) + len(tally.folded)
             if tally.mode == "train":
-                sums = machine.strategy._accumulator
+                sums = machine.strategy.combine.accumulator
                 require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
             most = len(schedule.devices) * (1 + schedule.config.window) * self._longest_update
             require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])

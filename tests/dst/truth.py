@@ -14,7 +14,7 @@ from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.history import RoundRecord
 from edgefl.protocol.messages import Draw, UpdateHeader
-from edgefl.strategies.base import stale_weight
+from edgefl.strategies.pre.staleness import stale_weight
 
 from .schedule import Schedule
 from .violation import require

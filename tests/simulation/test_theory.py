@@ -19,7 +19,7 @@ from edgefl.device.training import MAX_CHUNK
 from edgefl.onnx import zoo
 from edgefl.onnx.model import Model
 from edgefl.simulation.partitions import split
-from edgefl.strategies.fedavg import FedAvg
+from edgefl.strategies.composed import Composed
 
 ROUNDS, LR = 8, 0.1
 TOLERANCE = 1e-6  # of a param, after ROUNDS: float32 rounding alone
@@ -193,13 +193,13 @@ def test_the_order_of_the_devices_does_not_matter(case):
 
 def test_the_order_of_arrival_does_not_matter(monkeypatch):
     case = CASES["mlp"]
-    data, arrivals, add = case.data((6,) * 10), [], FedAvg.add
+    data, arrivals, add = case.data((6,) * 10), [], Composed.add
 
     def record(self, update):
         arrivals[-1].append(update.device)
         add(self, update)
 
-    monkeypatch.setattr(FedAvg, "add", record)
+    monkeypatch.setattr(Composed, "add", record)
     bits = set()
     for faults in ("", "straggler:0.5:7", "straggler:0.3:100"):
         arrivals.append([])

@@ -216,4 +216,4 @@ def report(coordinator, device, now=1.0, accuracy=None, **update):
 
 
 def accumulator_of(coordinator) -> bytes:
-    return coordinator.strategy._accumulator.to_bytes()
+    return coordinator.strategy.combine.accumulator.to_bytes()

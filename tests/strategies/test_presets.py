@@ -1,4 +1,4 @@
-"""Strategies against the papers' formulas, worked out by hand."""
+"""The presets against their papers' formulas, worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import pytest
 
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, UsageError
-from edgefl.strategies import Update
+from edgefl.settings import TrainConfig
+from edgefl.strategies import Site, Strategy, Update
 
 RAW = codecs.get("raw32")
 
 
 def update(delta, num_examples, codec=RAW, device="a"):
     return Update(device, num_examples, codec, codec.encode(np.float32(delta)))
+
+
+def make(name, **options) -> Strategy:
+    strategy = strategies.get(name, **options)
+    strategy.defaults(TrainConfig())
+    return strategy
 
 
 def run(strategy, params, *updates):
@@ -48,8 +55,44 @@ def test_fedsgd_takes_one_step_down_the_pooled_gradient():
 
 
 def test_what_devices_compute():
-    assert strategies.get("fedavg").local_mode == "sgd"
-    assert strategies.get("fedsgd").local_mode == "gradient"
+    train = TrainConfig(mode="gradient", lr=0.25)
+    assert strategies.get("fedavg").defaults(train) == {"mode": "sgd"} == strategies.get("fedavgm").defaults(train)
+    assert strategies.get("fedsgd").defaults(TrainConfig()) == {"mode": "gradient"}
+
+
+def test_fedsgd_takes_the_devices_learning_rate_unless_it_has_one():
+    for strategy, lr in ((strategies.get("fedsgd"), 0.25), (strategies.get("fedsgd", lr=0.5), 0.5)):
+        strategy.defaults(TrainConfig(lr=0.25))
+        assert run(strategy, [1], update([-1], 1)).tolist() == [1 - lr]
+    with pytest.raises(UsageError, match="has no lr"):
+        run(strategies.get("fedsgd"), [1], update([-1], 1))
+
+
+def test_fedavgm_is_hsus_momentum():
+    # v: 4, then 0.5·4 + 2 = 4, then 0.5·4 − 1 = 1; w moves by server_lr · v
+    strategy, params = make("fedavgm", server_lr=0.5, momentum=0.5), np.float32([10])
+    for delta, expected in ((4, 12), (2, 14), (-1, 14.5)):
+        params = run(strategy, params, update([delta], 3))
+        assert params.tolist() == [expected]
+
+
+def test_fedavgm_gives_running_statistics_no_velocity():
+    """A variance that kept moving could end below zero."""
+    strategy, params = make("fedavgm", momentum=0.5), np.float32([1, 1])
+    strategy.prepare(Site(2, 1))
+    for _ in range(2):
+        params = run(strategy, params, update([-0.5, -0.25], 1))
+    assert params.tolist() == [1 - 0.5 - 0.75, 1 - 0.25 - 0.25]
+    assert strategy.state()["server.velocity"].tolist() == [-0.75]
+
+
+def test_without_momentum_fedavgm_is_fedavg():
+    rng, plain, other = np.random.default_rng(1), make("fedavg"), make("fedavgm", momentum=0)
+    params = np.float32(rng.normal(size=9))
+    for number in range(3):
+        one = update(rng.normal(size=9), 3 + number)
+        params, again = run(plain, params, one), run(other, params, one)
+        assert params.tobytes() == again.tobytes()
 
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
@@ -59,37 +102,44 @@ def test_i02_order_and_codec_mix_do_not_matter(name):
         update(rng.normal(size=50), int(rng.integers(1, 1000)), codecs.get(rng.choice(sorted(codecs.CODECS))))
         for _ in range(12)
     ]
-    results = {run(strategies.get(name), np.zeros(50), *rng.permutation(updates)).tobytes() for _ in range(5)}
+    results = {run(make(name), np.zeros(50), *rng.permutation(updates)).tobytes() for _ in range(5)}
     assert len(results) == 1
 
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
 def test_a_round_starts_from_nothing_and_leaves_its_params_alone(name):
-    strategy, params = strategies.get(name), np.float32([1, 2])
-    run(strategy, params, update([5, 5], 9))
+    strategy, params = make(name), np.float32([1, 2])
+    strategy.start(params, 1)
+    strategy.add(update([5, 5], 9))  # of a round that is abandoned
     params.flags.writeable = False
     again = run(strategy, params, update([1, 1], 1))
-    assert (again == run(strategies.get(name), params, update([1, 1], 1))).all()
+    assert (again == run(make(name), params, update([1, 1], 1))).all()
     assert params.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
 def test_i16_a_refused_update_changes_nothing(name):
     good, bad = update([1, -1], 4), Update("b", 2**32, RAW, np.float32([3e38, 0]).tobytes())
-    strategy = strategies.get(name)
+    strategy = make(name)
     strategy.start(np.float32([0, 0]), 1)
     strategy.add(good)
     for refused in (bad, Update("c", 0, RAW, good.payload), Update("d", 1, RAW, good.payload[:4])):
         with pytest.raises(CodecError):
             strategy.add(refused)
-    assert (strategy.finish() == run(strategies.get(name), [0, 0], good)).all()
+    assert (strategy.finish() == run(make(name), [0, 0], good)).all()
 
 
-@pytest.mark.parametrize(("name", "option"), [("fedavg", "server_lr"), ("fedsgd", "lr")])
-@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "fast"])
+@pytest.mark.parametrize(("name", "option"), [("fedavg", "server_lr"), ("fedsgd", "lr"), ("fedavgm", "server_lr")])
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "fast", True])
 def test_absurd_rates_are_refused_by_name(name, option, bad):
     with pytest.raises(UsageError, match=option):
         strategies.get(name, **{option: bad})
+
+
+@pytest.mark.parametrize("bad", [1, -0.1, float("nan"), "much", True])
+def test_an_absurd_momentum_is_refused_by_name(bad):
+    with pytest.raises(UsageError, match="momentum"):
+        strategies.get("fedavgm", momentum=bad)
 
 
 def test_misspelt_strategy_is_named():

@@ -1,0 +1,80 @@
+"""Composed: a strategy of three parts, pre → combine → server optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import StoreError
+from .base import Part, Site, State, Strategy, Training, Update
+from .combine import Combine
+from .pre import Pre
+from .pre.staleness import Staleness
+from .server import ServerOptimizer
+
+
+class Composed(Strategy):
+    """Each update goes through the `pre` steps in order; `combine` makes one delta of all; `server` applies it.
+
+    `mode` is what devices compute: "sgd" a delta by local training, "gradient" minus one gradient over all their data.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        combine: Combine,
+        server: ServerOptimizer,
+        pre: Sequence[Pre] = (Staleness(),),
+        mode: Literal["sgd", "gradient"] = "sgd",
+    ) -> None:
+        self.name = name
+        self.pre, self.combine, self.server = tuple(pre), combine, server
+        self._mode = mode
+        self._params: np.ndarray | None = None
+
+    def _parts(self) -> Iterator[tuple[str, Part]]:
+        yield from ((f"pre{place}", part) for place, part in enumerate(self.pre))
+        yield "combine", self.combine
+        yield "server", self.server
+
+    def defaults(self, train: Training) -> Mapping[str, Any]:
+        wanted: dict[str, Any] = {"mode": self._mode}
+        for _, part in self._parts():
+            wanted.update(part.defaults(train))
+        return wanted
+
+    def prepare(self, site: Site) -> None:
+        for _, part in self._parts():
+            part.prepare(site)
+
+    def start(self, params: np.ndarray, round: int) -> None:
+        self._params = params
+        self.combine.start(len(params))
+
+    def add(self, update: Update) -> None:
+        for step in self.pre:
+            update = step.apply(update)
+        self.combine.add(update)
+
+    def finish(self) -> np.ndarray:
+        assert self._params is not None
+        return self.server.step(self._params, self.combine.finish())
+
+    def state(self) -> State:
+        return {f"{place}.{key}": array for place, part in self._parts() for key, array in part.state().items()}
+
+    def restore(self, state: State) -> None:
+        places = {place: part for place, part in self._parts()}
+        shares: dict[str, State] = {place: {} for place in places}
+        for key, array in state.items():
+            place, _, own = key.partition(".")
+            if place not in places:
+                raise StoreError(
+                    f"strategy {self.name!r} has no part {place!r} that kept state: choose another state_dir"
+                )
+            shares[place][own] = array
+        for place, part in places.items():
+            part.restore(shares[place])

@@ -25,7 +25,7 @@ from curves_plot import Run
 from models import mcmahan_cnn, mlp
 
 import edgefl
-from edgefl import data
+from edgefl import codecs, data
 
 FLEET = {"devices": 20, "batch_size": 10, "lr": 0.1, "min_reports": 20}
 MODELS: dict[str, dict[str, Any]] = {
@@ -43,13 +43,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "downlink_codec": "ecq",
         "downlink_options": {"step": 32.0, "exact": "none"},
     },
-    "ecq-tcq": {"codec": "ecq-tcq", "codec_options": {"step": 1.3}},
-    "ecq-dither": {"codec": "ecq-dither", "codec_options": {"step": 2.2}},
-    "qsgd": {"codec": "qsgd", "codec_options": {"bits": 4}},
-    "topk": {"codec": "topk", "codec_options": {"fraction": 0.005}},
-    "sign": {"codec": "sign"},
+    "qsgd": {"codec": "baselines:Qsgd", "codec_options": {"bits": 4}},
+    "topk": {"codec": "baselines:TopK", "codec_options": {"fraction": 0.005}},
+    "sign": {"codec": "baselines:Sign"},
 }
 MAIN = ["fp32", "ecq", "ecq-sparse"]
+codecs.CODECS.update({path: path for path in ("baselines:Qsgd", "baselines:TopK", "baselines:Sign")})
 
 
 def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:

@@ -42,15 +42,11 @@ const char *efl_isa(void); /* "neon" for the baseline of aarch64 */
 void efl_crc32c_init(void); /* once, before efl_crc32c */
 uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size);
 
-float efl_f16_to_f32(uint16_t half);
-
 /* acc[i] += weight * llrint(x[i] * 2^30); payload is x, n little-endian floats. The caller checks the peak first:
  * every |x| * 2^30 * weight + |acc| must stay below 2^63. */
 void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
-void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
 /* The largest |x|, or infinity if any x is not finite. */
 float efl_peak_f32(const uint8_t *payload, int64_t n);
-float efl_peak_f16(const uint8_t *payload, int64_t n);
 
 int efl_all_finite(const float *x, int64_t n);
 /* The square root of the mean of x^2, summed in one order everywhere; 0 of nothing. */

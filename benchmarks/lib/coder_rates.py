@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from coders import RATES, STEPS, Coder, lossless, nmse, of_codec, pcodec_of, zstd_of
+from coders import RATES, STEPS, Coder, lossless, make, nmse, of_codec, pcodec_of, zstd_of
 from real_updates import RealUpdate
 
 from edgefl import codecs
@@ -15,21 +15,17 @@ from edgefl.core.plan import Param
 
 Row = dict[str, Any]
 WANTED = 0.1  # NMSE of real updates
-TARGETS = {("ecq", 2): 0.0895, ("ecq", 3): 0.0224, ("ecq", 4): 0.0057, ("ecq-dither", 2): 0.098,
-           ("ecq-dither", 3): 0.0228, ("ecq-dither", 4): 0.0057, ("ecq-tcq", 2): 0.075}  # fmt: skip
+TARGETS = {2: 0.0895, 3: 0.0224, 4: 0.0057}  # NMSE of ecq, by bits
 
 
 def at_whole_bits(delta: np.ndarray) -> list[Row]:
     """NMSE at 1 to 4 real bits a coordinate, and how many bits that is above the Gaussian limit."""
     rows = []
-    for name in ("ecq", "ecq-dither", "ecq-tcq"):
-        for bits in (1, 2, 3, 4):
-            codec = codecs.get(name, bits=bits)
-            payload = codec.encode(delta)
-            rows.append(_row(name, delta, payload, codec.decode(payload, delta.size)))
-            rows[-1]["target"] = TARGETS.get((name, bits))
+    for bits in (1, 2, 3, 4):
+        rows.append(measure(of_codec("ecq", codecs.get("ecq", bits=bits)), delta))
+        rows[-1]["target"] = TARGETS.get(bits)
     for bits in (2, 3, 4):
-        coder = of_codec("qsgd", codecs.get("qsgd", bits=bits))
+        coder = of_codec("qsgd", make("qsgd", bits=bits))
         rows.append(measure(coder, delta))
     rows += [measure(coder, delta) for step in (0.55, 1.2) for coder in (pcodec_of(step), zstd_of(step))]
     return rows + [measure(coder, delta) for coder in lossless()]
@@ -41,14 +37,14 @@ def curves(delta: np.ndarray, tensors: Sequence[Param] = ()) -> dict[str, list[R
         name: [measure(of_codec(name, _told(name, options, tensors)), delta) for options in settings]
         for name, settings in RATES.items()
     }
-    for make in (pcodec_of, zstd_of):
-        rows = [measure(make(step), delta) for step in STEPS["ecq"]]
+    for library in (pcodec_of, zstd_of):
+        rows = [measure(library(step), delta) for step in STEPS["ecq"]]
         found[rows[0]["coder"]] = rows
     return found
 
 
 def _told(name: str, options: dict[str, Any], tensors: Sequence[Param]) -> codecs.Codec:
-    codec = codecs.get(name, **options)
+    codec = make(name, **options)
     return codec.for_tensors(tensors) if tensors else codec
 
 
@@ -75,8 +71,8 @@ def real_rows(updates: Iterable[RealUpdate]) -> list[Row]:
 def _bits_of(delta: np.ndarray, tensors: Sequence[Param]) -> Row:
     row = {name: _bits_at(lambda step, name=name: _told(name, {"step": step}, tensors), delta) for name in STEPS}
     row["ecq, no energies"] = _bits_at(lambda step: codecs.get("ecq", step=step, exact="none"), delta)
-    row["topk"] = _bits_at(lambda share: codecs.get("topk", fraction=1 / share), delta, 1.0, 1000.0)
-    levels = [measure(of_codec("qsgd", codecs.get("qsgd", **options)), delta) for options in RATES["qsgd"]]
+    row["topk"] = _bits_at(lambda share: make("topk", fraction=1 / share), delta, 1.0, 1000.0)
+    levels = [measure(of_codec("qsgd", make("qsgd", **options)), delta) for options in RATES["qsgd"]]
     row["qsgd"] = min((level["bits"] for level in levels if level["nmse"] <= WANTED), default=math.nan)
     row["int8 + pcodec"] = _bits_at(pcodec_of, delta)
     row["int8 + zstandard"] = _bits_at(zstd_of, delta)
@@ -85,12 +81,12 @@ def _bits_of(delta: np.ndarray, tensors: Sequence[Param]) -> Row:
     return row
 
 
-def _bits_at(make: Any, delta: np.ndarray, low: float = 0.05, high: float = 20.0) -> float:
+def _bits_at(at: Any, delta: np.ndarray, low: float = 0.05, high: float = 20.0) -> float:
     """Bits a coordinate at the coarsest setting whose NMSE is WANTED, by bisection; NaN if none is as good."""
     best = math.nan
     for _ in range(12):
         middle = math.sqrt(low * high)
-        made = make(middle)
+        made = at(middle)
         found = measure(made if isinstance(made, Coder) else of_codec(made.name, made), delta)
         if found["nmse"] <= WANTED:
             low, best = middle, found["bits"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from coders import _rounded, lossless, pcodec_of, zstd_of
+from coders import BASELINES, _rounded, lossless, make, pcodec_of, zstd_of
 
 from edgefl import codecs
 from edgefl.core.accumulator import Accumulator
@@ -17,7 +17,7 @@ from edgefl.core.plan import Param
 
 TARGETS = {
     (name + rate, does): wanted
-    for name, does, wanted in (("ecq", "encode", 300), ("ecq", "accumulate", 600), ("ecq-tcq", "encode", 30))
+    for name, does, wanted in (("ecq", "encode", 300), ("ecq", "accumulate", 600))
     for rate in ("", ", 2 bits")
 }
 Job = Callable[[], object]
@@ -27,10 +27,9 @@ def speeds(delta: np.ndarray, repeats: int) -> list[dict[str, Any]]:
     """Mcoord/s of every codec's encode and fused decode-accumulate, and of what else one would do."""
     target = np.empty_like(delta)
     jobs: dict[tuple[str, str], Job] = {("memcpy", "float32"): lambda: np.copyto(target, delta)}
-    for name in codecs.CODECS:
-        _add(jobs, name, codecs.get(name), delta)
+    for name in (*codecs.CODECS, *BASELINES):
+        _add(jobs, name, make(name), delta)
     _add(jobs, "ecq, 2 bits", codecs.get("ecq", step=1.17), delta)
-    _add(jobs, "ecq-tcq, 2 bits", codecs.get("ecq-tcq", step=0.51), delta)
     side = math.isqrt(delta.size)
     for name in ("ecq", "ecq-sparse"):
         codec = codecs.get(name).for_tensors([Param("w", [side, side])])

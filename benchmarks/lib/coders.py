@@ -1,4 +1,4 @@
-"""What codecs.py compares: EdgeFL's codecs at a row of rates each, and what one would do with a library at hand."""
+"""What codecs.py compares: EdgeFL's codecs and the baselines at several rates each, and general-purpose libraries."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from baselines import Qsgd, Sign, TopK
 
 from edgefl import codecs
 from edgefl.codecs.base import Codec
 
 STEPS = {  # in rms: from four bits a coordinate to a few hundredths
     "ecq": (0.26, 0.55, 1.2, 2.0, 3.2, 5.0, 8.0, 12.0),
-    "ecq-dither": (0.24, 0.5, 1.05, 2.2, 4.0),
-    "ecq-tcq": (0.13, 0.275, 0.6, 1.3, 1.7),
     "ecq-sparse": (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0),
 }
 RATES: dict[str, list[dict[str, Any]]] = {
@@ -23,6 +22,14 @@ RATES: dict[str, list[dict[str, Any]]] = {
     "topk": [{"fraction": share} for share in (0.001, 0.005, 0.01, 0.03, 0.1)],
     "sign": [{}],
 }
+
+
+BASELINES = {"qsgd": Qsgd, "topk": TopK, "sign": Sign}
+
+
+def make(name: str, **options: Any) -> Codec:
+    """The codec or baseline called `name`."""
+    return BASELINES[name](**options) if name in BASELINES else codecs.get(name, **options)
 
 
 @dataclass(frozen=True)

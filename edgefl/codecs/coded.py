@@ -71,10 +71,9 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Piece:
-    """Decoded `symbols` of the coded coordinates `start` on, which lie at `where` in the vector, one run; `escaped` are
-    the vector's coordinates of escapes among them, `values` theirs. Valid until the next piece."""
+    """Decoded `symbols` of coded coordinates that lie at `where` in the vector, one run; `escaped` are the vector's
+    coordinates of escapes among them, `values` theirs. Valid until the next piece."""
 
-    start: int
     symbols: np.ndarray
     where: slice
     escaped: np.ndarray

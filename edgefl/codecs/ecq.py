@@ -30,8 +30,6 @@ class Ecq(EntropyCoded):
     name = "ecq"
     wire_id = 4
     feedback = True
-    energies = True
-    tables = 1
     OWN = struct.Struct("<3b")  # centroids of magnitudes 1, 2, above: how far from it, in 1/FRACTION steps
 
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
@@ -47,26 +45,19 @@ class Ecq(EntropyCoded):
         contexts = energies.contexts(np.zeros(len(x), np.uint8), 0)
         return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
 
-    def _values(self, parsed: Parsed) -> np.ndarray:
-        return values_of(parsed.step, parsed.own)
-
     def _check_own(self, parsed: Parsed) -> None:
-        tables_fit = parsed.energies is not None or len(parsed.frequencies) == self.tables
-        if not tables_fit or not np.isfinite(self._values(parsed)).all():
-            raise CodecError(f"{self.name}: step is out of bounds, or not {self.tables} tables: dropped")
+        if parsed.energies is None and len(parsed.frequencies) != 1:
+            raise CodecError("ecq: payload with more tables than one: dropped")
 
     def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(self._values(parsed)[self._occurring(parsed)]).max(initial=0))
+        return float(np.abs(values_of(parsed.step, parsed.own)[occurring(parsed.frequencies)]).max(initial=0))
 
-    def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
-        _core.take_symbols(out, symbols, self._values(parsed))
+    def _take(self, parsed: Parsed, symbols: np.ndarray, out: np.ndarray) -> None:
+        _core.take_symbols(out, symbols, values_of(parsed.step, parsed.own))
 
-    def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
-        _core.add_symbols(acc, symbols, table_of(self._values(parsed), self._occurring(parsed)) * weight)
-
-    def _occurring(self, parsed: Parsed) -> np.ndarray:
-        """(256,) bool: what a block can hold."""
-        return occurring(parsed.frequencies)
+    def _add(self, parsed: Parsed, symbols: np.ndarray, weight: int, acc: np.ndarray) -> None:
+        values = values_of(parsed.step, parsed.own)
+        _core.add_symbols(acc, symbols, table_of(values, occurring(parsed.frequencies)) * weight)
 
 
 def centroids(counts: np.ndarray, excess: np.ndarray) -> list[int]:

@@ -49,8 +49,6 @@ class EntropyCoded(Codec):
     coordinate, beside what is kept; `exact` (which tensors are kept, see sections.py); `max_bytes`, of all."""
 
     default_step = 5.0
-    least_lanes = 1
-    energies = False  # whether contexts may follow from energies
     OWN: struct.Struct  # the quantizer's own numbers
 
     def __init__(
@@ -70,17 +68,13 @@ class EntropyCoded(Codec):
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
         """Symbols of `x` at this step."""
 
+    @abstractmethod
     def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
-        """`q`, with energies of the `matrices` that x is where they pay; only asked if `energies`."""
-        raise NotImplementedError
+        """`q`, with energies of the `matrices` that x is where they pay."""
 
     @abstractmethod
     def _check_own(self, parsed: Parsed) -> None:
         """CodecError if the quantizer's own numbers are none."""
-
-    def _decode_block(self, stream: _core.RansDecoder, parsed: Parsed, start: int, block: np.ndarray) -> None:
-        """The next symbols, those of coordinates `start` on, into all of `block`."""
-        stream.next(block, self._contexts(parsed, start, len(block)))
 
     def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
         """The contexts (n,) of coordinates `start` on, as `Quantized` had them."""
@@ -93,11 +87,11 @@ class EntropyCoded(Codec):
         """A bound of what any symbol of the table stands for."""
 
     @abstractmethod
-    def _take(self, parsed: Parsed, symbols: np.ndarray, start: int, out: np.ndarray) -> None:
-        """Into `out` (n,) float32 what `symbols` (n,), those of coordinates `start` on, stand for; 0 for escapes."""
+    def _take(self, parsed: Parsed, symbols: np.ndarray, out: np.ndarray) -> None:
+        """Into `out` (n,) float32 what `symbols` (n,) stand for; 0 for escapes."""
 
     @abstractmethod
-    def _add(self, parsed: Parsed, symbols: np.ndarray, start: int, weight: int, acc: np.ndarray) -> None:
+    def _add(self, parsed: Parsed, symbols: np.ndarray, weight: int, acc: np.ndarray) -> None:
         """Add to `acc` (n,) int64 `weight` times `to_fixed` of that."""
 
     # Encoding
@@ -116,7 +110,7 @@ class EntropyCoded(Codec):
 
         def quantized(step: np.float32) -> Quantized:
             q = self._quantize(x, step)
-            return self._add_energies(q, x, sections.matrices) if self.energies and sections.matrices else q
+            return self._add_energies(q, x, sections.matrices) if sections.matrices else q
 
         if budget is None:
             payload = self._write(quantized(self._default_step(x, rms)), x, kept, wide)
@@ -165,7 +159,7 @@ class EntropyCoded(Codec):
 
     def _lanes(self, bits: float) -> int:
         """How many lanes code so many bits: a lane costs three bytes; more of them are faster."""
-        return max(self.least_lanes, 32 if bits >= 8 * 4096 else 8 if bits >= 8 * 1024 else 1)
+        return 32 if bits >= 8 * 4096 else 8 if bits >= 8 * 1024 else 1
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
         tables, frequencies, bits = q.tables
@@ -190,7 +184,7 @@ class EntropyCoded(Codec):
             return parsed
         out = np.zeros(num_params, np.float32)
         for piece in self._pieces(parsed, sections):
-            self._take(parsed, piece.symbols, piece.start, out[piece.where])
+            self._take(parsed, piece.symbols, out[piece.where])
             out[piece.escaped] = piece.values
         for where, values in sections.scatter(parsed.kept):
             out[where] = values
@@ -223,7 +217,7 @@ class EntropyCoded(Codec):
             stream = _core.RansDecoder(parsed.stream, parsed.frequencies, parsed.lanes)
             for start in range(0, sections.num_coded, BLOCK):
                 block = symbols[: sections.num_coded - start]
-                self._decode_block(stream, parsed, start, block)
+                stream.next(block, self._contexts(parsed, start, len(block)))
                 for inside, where in sections.pieces(start, start + len(block)):
                     part = block[inside]
                     escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE
@@ -231,7 +225,7 @@ class EntropyCoded(Codec):
                     used += len(escaped)
                     if len(values) < len(escaped):
                         raise CodecError("payload has fewer escapes than its symbols say: dropped")
-                    yield Piece(start + inside.start, part, where, escaped, values)
+                    yield Piece(part, where, escaped, values)
             stream.finish()
         except ValueError as error:
             raise CodecError(f"payload is malformed: {error}: dropped") from None
@@ -239,7 +233,7 @@ class EntropyCoded(Codec):
             raise CodecError("payload has more escapes than its symbols say: dropped")
 
     def _add_piece(self, parsed: Parsed, piece: Piece, weight: int, acc: np.ndarray) -> None:
-        self._add(parsed, piece.symbols, piece.start, weight, acc[piece.where])
+        self._add(parsed, piece.symbols, weight, acc[piece.where])
         acc[piece.escaped] += to_fixed(piece.values) * weight
 
     def _parse(self, payload: bytes | memoryview, sections: Sections, num_params: int) -> Parsed | np.ndarray:
@@ -269,7 +263,7 @@ class EntropyCoded(Codec):
         at += kept_size
         energies, groups = None, None
         if form & ENERGIES:
-            if not self.energies or not sections.matrices:
+            if not sections.matrices:
                 raise CodecError(f"{self.name}: payload with energies, for another model: dropped")
             groups, used = groups_from_bytes(view[at:])
             at += used

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,26 +44,12 @@ class Accumulator:
 
     def add_f32(self, payload: bytes | memoryview, weight: int) -> None:
         """Add little-endian float32 (P,) times `weight`, in 1..2^32; CodecError leaves all as it was."""
-        self._add(payload, weight, 4, _core.peak_f32, _core.accumulate_f32)
-
-    def add_f16(self, payload: bytes | memoryview, weight: int) -> None:
-        """As `add_f32`, for little-endian float16 (P,)."""
-        self._add(payload, weight, 2, _core.peak_f16, _core.accumulate_f16)
-
-    def _add(
-        self,
-        payload: bytes | memoryview,
-        weight: int,
-        width: int,
-        peak_of: Callable[..., float],
-        accumulate: Callable[..., None],
-    ) -> None:
-        expected = width * self.acc.size
+        expected = 4 * self.acc.size
         size = memoryview(payload).nbytes
         if size != expected:
             raise CodecError(f"update of {size} bytes where {expected} were expected: it is for another model")
-        with self.admit(peak_of(payload), weight) as acc:
-            accumulate(payload, weight, acc)
+        with self.admit(_core.peak_f32(payload), weight) as acc:
+            _core.accumulate_f32(payload, weight, acc)
 
     @contextmanager
     def admit(self, peak: float, weight: int) -> Iterator[np.ndarray]:

@@ -21,10 +21,6 @@ static float load_f32(const uint8_t *payload, int64_t i) {
     return value;
 }
 
-static float load_f16(const uint8_t *payload, int64_t i) {
-    return efl_f16_to_f32((uint16_t)(payload[2 * i] | payload[2 * i + 1] << 8));
-}
-
 /* Wraps instead of overflowing, and counts what doesn't fit an int64 as 0: defined for every input, right for
  * those that passed the caller's headroom check. */
 static int64_t weighted(float value, int64_t weight) {
@@ -54,21 +50,10 @@ void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, in
     }
 }
 
-void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        acc[i] = (int64_t)((uint64_t)acc[i] + (uint64_t)weighted(load_f16(payload, i), weight));
-}
-
 float efl_peak_f32(const uint8_t *payload, int64_t n) {
     const int64_t whole = n / MULTIPLE * MULTIPLE;
     float peak = efl_kernels->peak_f32(payload, whole);
     for (int64_t i = whole; i < n; i++) peak = larger(peak, load_f32(payload, i));
-    return peak;
-}
-
-float efl_peak_f16(const uint8_t *payload, int64_t n) {
-    float peak = 0;
-    for (int64_t i = 0; i < n; i++) peak = larger(peak, load_f16(payload, i));
     return peak;
 }
 

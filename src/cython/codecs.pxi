@@ -41,14 +41,6 @@ def accumulate_f32(const uint8_t[::1] payload not None, int64_t weight, int64_t[
             efl_accumulate_f32(&acc[0], &payload[0], weight, n)
 
 
-def accumulate_f16(const uint8_t[::1] payload not None, int64_t weight, int64_t[::1] acc not None) -> None:
-    """As `accumulate_f32`, for little-endian float16."""
-    cdef int64_t n = _matching(payload, 2, acc)
-    if n:
-        with nogil:
-            efl_accumulate_f16(&acc[0], &payload[0], weight, n)
-
-
 def peak_f32(const uint8_t[::1] payload not None) -> float:
     """max |x| of little-endian float32; infinity if any is not finite, 0 if there are none."""
     cdef float peak = 0
@@ -56,16 +48,6 @@ def peak_f32(const uint8_t[::1] payload not None) -> float:
     if n:
         with nogil:
             peak = efl_peak_f32(&payload[0], n)
-    return peak
-
-
-def peak_f16(const uint8_t[::1] payload not None) -> float:
-    """As `peak_f32`, for little-endian float16."""
-    cdef float peak = 0
-    cdef int64_t n = _count(payload, 2)
-    if n:
-        with nogil:
-            peak = efl_peak_f16(&payload[0], n)
     return peak
 
 
@@ -127,47 +109,6 @@ def count_symbols(const uint8_t[::1] symbols not None, const uint8_t[::1] contex
     return counts
 
 
-def dither_quantize(const float[::1] x not None, uint8_t[::1] symbols not None, float inverse, uint64_t seed):
-    """As `quantize`, with dither from `seed`; nothing is counted."""
-    cdef int64_t n = x.shape[0]
-    if symbols.shape[0] != n:
-        raise ValueError("symbols must be as long as x")
-    if n:
-        with nogil:
-            efl_kernels.dither_quantize(&symbols[0], &x[0], inverse, seed, n)
-
-
-def dither_contexts(uint8_t[::1] contexts not None, int bits, uint64_t seed, int64_t start):
-    """The first `bits`, 1 to 8, of the dither of coordinates `start` on."""
-    cdef int64_t n = contexts.shape[0]
-    if not 1 <= bits <= 8:
-        raise ValueError("bits must be 1 to 8")
-    if n:
-        with nogil:
-            efl_kernels.dither_contexts(&contexts[0], bits, seed, start, n)
-
-
-def dither_take(float[::1] out not None, const uint8_t[::1] symbols not None, float step, uint64_t seed, int64_t start):
-    """out[i] = (symbol i - dither of coordinate start + i) step; 0 for escapes."""
-    cdef int64_t n = out.shape[0]
-    if symbols.shape[0] != n:
-        raise ValueError("symbols must be as long as out")
-    if n:
-        with nogil:
-            efl_kernels.dither_take(&out[0], &symbols[0], step, seed, start, n)
-
-
-def dither_add(int64_t[::1] acc not None, const uint8_t[::1] symbols not None, float step, int64_t weight,
-               uint64_t seed, int64_t start):
-    """acc[i] += weight * rint(dither_take[i] * 2**30)."""
-    cdef int64_t n = acc.shape[0]
-    if symbols.shape[0] != n:
-        raise ValueError("symbols must be as long as acc")
-    if n:
-        with nogil:
-            efl_kernels.dither_add(&acc[0], &symbols[0], step, weight, seed, start, n)
-
-
 def coin_quantize(const float[::1] x not None, uint8_t[::1] symbols not None, float inverse, uint64_t seed):
     """As `quantize`, rounding up where a number in [0, 1) from `seed` is below the rest; nothing is counted."""
     cdef int64_t n = x.shape[0]
@@ -186,33 +127,6 @@ def coin_contexts(uint8_t[::1] contexts not None, int tables, uint64_t seed, int
     if n:
         with nogil:
             efl_kernels.coin_contexts(&contexts[0], tables, seed, start, n)
-
-
-def tcq_quantize(const float[::1] x not None, float inverse, const float[:, ::1] rates not None) -> tuple:
-    """Of x(N), by trellis search: symbols and contexts, (N,) uint8; and for levels of size 1, 2, more how many there
-    are, and the sums of how many 1/256 steps |x| is above them, (2, 3) int64.
-
-    `rates` (2, 256) float32: lambda times the bits of each symbol in each context, in squared steps; `inverse` is
-    1 / step.
-    """
-    cdef int64_t n = x.shape[0]
-    levels, symbols, contexts = np.empty(n, np.int8), np.empty(n, np.uint8), np.empty(n, np.uint8)
-    sums = np.zeros((2, 3), np.int64)
-    cdef int64_t[:, ::1] sums_view = sums
-    cdef int8_t[::1] levels_view = levels
-    cdef uint8_t[::1] symbols_view = symbols, contexts_view = contexts
-    if rates.shape[0] != 2 or rates.shape[1] != 256:
-        raise ValueError("rates must be (2, 256)")
-    cdef uint8_t *scratch = <uint8_t *>malloc(160 * (n // 32 + 1))
-    if scratch == NULL:
-        raise MemoryError
-    if n:
-        with nogil:
-            efl_kernels.tcq_search(&levels_view[0], &x[0], inverse, &rates[0, 0], scratch, n)
-            efl_tcq_symbols(&symbols_view[0], &contexts_view[0], &levels_view[0], n)
-            efl_tcq_excess(&sums_view[0, 0], &sums_view[1, 0], &x[0], &levels_view[0], inverse, n)
-    free(scratch)
-    return symbols, contexts, sums
 
 
 def energy_sums(const uint8_t[::1] symbols not None, Py_ssize_t rows, Py_ssize_t columns) -> tuple:
@@ -356,18 +270,6 @@ cdef class RansDecoder:
             with nogil:
                 ok = efl_rans_decode(&self.state, &symbols[0], &contexts[0] if contexts is not None else NULL, n,
                                      self.slots)
-        if not ok:
-            raise ValueError("the stream ends too early")
-
-    def next_levels(self, uint8_t[::1] levels not None) -> None:
-        """The next symbols, those of a whole block, as levels of a trellis-coded quantizer, zig-zag; 255: escapes."""
-        cdef int64_t n = levels.shape[0]
-        cdef int ok = 1
-        if self.tables != 2 or self.state.lanes != 32:
-            raise ValueError("a trellis-coded stream has two tables and 32 lanes")
-        if n:
-            with nogil:
-                ok = efl_tcq_decode(&self.state, &levels[0], n, self.slots)
         if not ok:
             raise ValueError("the stream ends too early")
 

@@ -15,9 +15,7 @@ cdef extern from "efl.h" nogil:
     void efl_crc32c_init()
     uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size)
     void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
-    void efl_accumulate_f16(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
     float efl_peak_f32(const uint8_t *payload, int64_t n)
-    float efl_peak_f16(const uint8_t *payload, int64_t n)
     bint efl_all_finite(const float *x, int64_t n)
     double efl_rms(const float *x, int64_t n)
 
@@ -110,14 +108,6 @@ cdef extern from "kernels/kernels.h" nogil:
 
         void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts,
                               int64_t n) noexcept nogil
-        void (*dither_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
-                                int64_t n) noexcept nogil
-        void (*dither_contexts)(uint8_t *contexts, int bits, uint64_t seed, int64_t start, int64_t n) noexcept nogil
-        void (*dither_take)(float *y, const uint8_t *symbols, float step, uint64_t seed, int64_t start,
-                            int64_t n) noexcept nogil
-        void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed,
-                           int64_t start, int64_t n) noexcept nogil
-
         void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
                               int64_t n) noexcept nogil
         void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) noexcept nogil
@@ -126,9 +116,6 @@ cdef extern from "kernels/kernels.h" nogil:
                             int64_t C) noexcept nogil
         void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                                 int64_t C, int64_t start, int64_t n) noexcept nogil
-
-        void (*tcq_search)(int8_t *levels, const float *x, float inverse, const float *rates, uint8_t *scratch,
-                           int64_t n) noexcept nogil
 
     const efl_kernel_table *efl_kernels
 
@@ -152,8 +139,3 @@ cdef extern from "codecs/rans.h" nogil:
     int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
                         const efl_rans_slots *slots)
     int efl_rans_ended(const efl_rans_decoder *decoder)
-
-cdef extern from "codecs/tcq.h" nogil:
-    void efl_tcq_symbols(uint8_t *symbols, uint8_t *contexts, const int8_t *levels, int64_t n)
-    void efl_tcq_excess(int64_t *counts, int64_t *sums, const float *x, const int8_t *levels, float inverse, int64_t n)
-    int efl_tcq_decode(efl_rans_decoder *decoder, uint8_t *levels, int64_t n, const efl_rans_slots *slots)

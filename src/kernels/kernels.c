@@ -20,10 +20,8 @@
 #include "rans.c"
 #include "fixed.c"
 #include "symbols.c"
-#include "dither.c"
 #include "coin.c"
 #include "energy.c"
-#include "tcq.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -84,15 +82,10 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .add_symbols = add_symbols,
     .take_symbols = take_symbols,
     .count_symbols = count_symbols,
-    .dither_contexts = dither_contexts,
-    .dither_quantize = dither_quantize,
-    .dither_take = dither_take,
-    .dither_add = dither_add,
     .coin_contexts = coin_contexts,
     .coin_quantize = coin_quantize,
     .energy_sums = energy_sums,
     .energy_contexts = energy_contexts,
-    .tcq_search = tcq_search,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,
 };

@@ -175,13 +175,6 @@ typedef struct {
     void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);      /* = table[symbol] */
     /* counts(K,256) += how often each symbol occurs in each context; contexts NULL: all in 0. */
     void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);
-    /* The same with dither from `seed`; take and add decode coordinates start to start + n, escapes as 0; add is
-     * += weight llrint(. 2^30). A coordinate's context is the first bits, 1 to 8, of its dither. */
-    void (*dither_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
-    void (*dither_contexts)(uint8_t *contexts, int bits, uint64_t seed, int64_t start, int64_t n);
-    void (*dither_take)(float *y, const uint8_t *symbols, float step, uint64_t seed, int64_t start, int64_t n);
-    void (*dither_add)(int64_t *acc, const uint8_t *symbols, float step, int64_t weight, uint64_t seed, int64_t start,
-                       int64_t n);
     /* Stochastic rounding with a coin from `seed`; its octave, below `tables`, is the coordinate's context. */
     void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
     void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
@@ -190,10 +183,6 @@ typedef struct {
     void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C);
     void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                             int64_t C, int64_t start, int64_t n);
-    /* Levels of x(N) / step with the least squared error + rates, 32 trellises from state 0; rates(2,256) of the symbols
-     * of both contexts, times lambda, in squared steps. scratch: 160 bytes for every 32 coordinates or a part of them.
-     * See codecs/tcq.h. */
-    void (*tcq_search)(int8_t *levels, const float *x, float inverse, const float *rates, uint8_t *scratch, int64_t n);
 
     /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
      * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */

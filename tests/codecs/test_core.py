@@ -51,18 +51,16 @@ def test_crc32c_table_equals_the_instruction():
     assert baseline.split() == [str(_core.crc32c(bytes(range(n)))) for n in range(256)]
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("f32", "<f4"), ("f16", "<f2")])
 @given(data=st.data())
-def test_accumulate_is_the_rounded_fixed_point_sum(name, dtype, data):
-    width = int(dtype[2]) * 8
-    numbers = st.floats(-(2.0**10), 2.0**10, width=width)
-    x = np.array(data.draw(st.lists(numbers, max_size=20)), dtype)
+def test_accumulate_is_the_rounded_fixed_point_sum(data):
+    numbers = st.floats(-(2.0**10), 2.0**10, width=32)
+    x = np.array(data.draw(st.lists(numbers, max_size=20)), "<f4")
     weight = data.draw(st.integers(1, 2**20))
     acc = np.arange(len(x), dtype=np.int64)
     expected = acc + weight * np.rint(x.astype(np.float64) * 2**30).astype(np.int64)
-    getattr(_core, f"accumulate_{name}")(x.tobytes(), weight, acc)
+    _core.accumulate_f32(x.tobytes(), weight, acc)
     assert (acc == expected).all()
-    assert getattr(_core, f"peak_{name}")(x.tobytes()) == np.abs(x).max(initial=0)
+    assert _core.peak_f32(x.tobytes()) == np.abs(x).max(initial=0)
 
 
 def long_payload() -> np.ndarray:
@@ -104,12 +102,6 @@ def test_accumulate_gives_the_same_bits_on_every_isa(isa):
     assert other.stdout == run().stdout != ""
 
 
-def test_every_float16_is_read_exactly():
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    for half in halves[np.isfinite(halves)][::7]:
-        assert _core.peak_f16(half.tobytes()) == abs(float(half))
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1, 16, 40])
 def test_what_is_not_finite_is_seen(bad, place):
@@ -118,7 +110,6 @@ def test_what_is_not_finite_is_seen(bad, place):
     x[place] = bad
     assert not _core.all_finite(x)
     assert _core.peak_f32(x.tobytes()) == np.inf
-    assert _core.peak_f16(x.astype(np.float16).tobytes()) == np.inf
 
 
 def test_wrong_lengths_are_refused():
@@ -127,7 +118,7 @@ def test_wrong_lengths_are_refused():
         with pytest.raises(ValueError):
             _core.accumulate_f32(payload, 1, acc)
     with pytest.raises(ValueError):
-        _core.peak_f16(b"123")
+        _core.peak_f32(b"123")
     with pytest.raises(TypeError):
         _core.accumulate_f32(None, 1, acc)
     assert not acc.any()

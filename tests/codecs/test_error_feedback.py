@@ -63,6 +63,22 @@ class Coarse(Sign):
         return np.frombuffer(payload[4:], np.int8) * np.frombuffer(payload[:4], "<f4")
 
 
+class Half(Sign):
+    """float16, which can't hold what is beyond 65504."""
+
+    name = "test-half"
+    wire_id = 252
+
+    def encode(self, delta, rms=None):
+        delta = self._check_delta(delta)
+        if abs(delta).max() > 65504:
+            raise CodecError("test-half: the delta exceeds 65504")
+        return delta.astype("<f2").tobytes()
+
+    def decode(self, payload, num_params):
+        return np.frombuffer(payload, "<f2").astype(np.float32)
+
+
 @pytest.fixture(autouse=True)
 def lossy(monkeypatch):
     for codec in (Sign, Coarse):
@@ -76,7 +92,7 @@ def values(blob: bytes) -> np.ndarray:
 # The law
 
 
-LOSSY = [Sign(), Coarse(), codecs.get("f16"), codecs.get("ecq"), codecs.get("ecq", step=2.0)]
+LOSSY = [Sign(), Coarse(), Half(), codecs.get("ecq"), codecs.get("ecq", step=2.0)]
 
 
 @pytest.mark.parametrize("codec", LOSSY, ids=lambda c: f"{c.name} {getattr(c, 'step', '')}")
@@ -108,7 +124,7 @@ def test_the_step_comes_from_the_fresh_delta_not_from_what_has_piled_up():
 
 
 @pytest.mark.parametrize("shrunk", [0.1, 1e-3])
-@pytest.mark.parametrize(("name", "step"), [("ecq", 5.0), ("ecq", 8.0), ("ecq", 32.0), ("ecq-tcq", 2.5)])
+@pytest.mark.parametrize(("name", "step"), [("ecq", 5.0), ("ecq", 8.0), ("ecq", 32.0)])
 def test_updates_that_shrink_take_a_few_rounds_to_bring_former_losses_out_not_one_of_all_their_digits(
     name, step, shrunk
 ):
@@ -128,8 +144,7 @@ def test_updates_that_shrink_take_a_few_rounds_to_bring_former_losses_out_not_on
 
 @pytest.mark.parametrize("residual", [NAN, np.full(P, np.inf, np.float32), np.full(P, 7e4, np.float32)], ids=str)
 def test_a_residual_that_the_codec_can_not_write_is_dropped_and_the_delta_goes(residual, caplog):
-    f16 = codecs.get("f16")
-    assert error_feedback.encode(f16, DELTA, residual.copy()) == error_feedback.encode(f16, DELTA, None)
+    assert error_feedback.encode(Half(), DELTA, residual.copy()) == error_feedback.encode(Half(), DELTA, None)
     assert "residual is dropped" in caplog.text
 
 
@@ -180,7 +195,7 @@ def test_a_residual_of_another_manifest_is_dropped():
 
 @pytest.mark.parametrize(
     ("codec", "asked", "decided"),
-    [("raw32", None, False), ("ecq", None, True), ("ecq", False, False), ("f16", True, True)],
+    [("raw32", None, False), ("ecq", None, True), ("ecq", False, False), ("ecq-sparse", True, True)],
 )
 def test_the_recipe_decides_and_else_the_codec(codec, asked, decided):
     plan = load(zoo.mlp([2, 1])).plan

@@ -12,19 +12,18 @@ from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.core.plan import Param
 from edgefl.errors import CodecError
 
-CODED = ("ecq", "ecq-dither", "ecq-sparse", "ecq-tcq")
+CODED = ("ecq", "ecq-sparse")
 GAUSSIAN = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
 ALL_ESCAPES = np.uint16([0] * ESCAPE + [TOTAL])
 
 
 def escapes_alone(name: str, form: int, values: np.ndarray) -> bytes:
     """A payload of 40 coordinates, whose tables know no symbol but the escape."""
-    tables = 2 if name == "ecq-tcq" else 1
     table = b"\0" + write_explicit(ALL_ESCAPES)
     stream = _core.rans_encode(np.full(40, ESCAPE, np.uint8), None, ALL_ESCAPES[None], 32)
     count = len(values).to_bytes(4, "little") if form & ESCAPES else b""
-    head = bytes([2 | form]) + np.float32(1).tobytes() + bytes(codecs.get(name).OWN.size) + bytes([tables])
-    rest = head + table * tables + count + stream + values.tobytes()
+    head = bytes([2 | form]) + np.float32(1).tobytes() + bytes(codecs.get(name).OWN.size) + bytes([1])
+    rest = head + table + count + stream + values.tobytes()
     return _core.crc32c(rest).to_bytes(4, "little") + rest
 
 

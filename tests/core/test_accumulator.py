@@ -64,13 +64,6 @@ def test_a_lone_trained_delta_comes_back_bit_exactly(weight):
     assert np.abs(delta).min() < 2**-12, "no small coordinate to lose bits of"
 
 
-def test_float16_updates_add_up():
-    acc = Accumulator(2)
-    acc.add_f16(np.array([0.5, -2], "<f2").tobytes(), 3)
-    acc.add_f16(np.array([1.5, 2], "<f2").tobytes(), 1)
-    assert acc.mean().tolist() == [0.75, -1]
-
-
 def full():
     """An accumulator with room for less than 2^33 * 2^20 more."""
     acc = Accumulator(P)

@@ -111,7 +111,7 @@ class Schedule:
 def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
     weights = [Param("w", [inputs, OUTPUTS]), Param("b", [OUTPUTS])]
     plan = Plan([inputs], [Node("dense", [0], [0, 1])], weights, "mse", 1, 1)
-    codec = rng.choice(["raw32", "f16"])
+    codec = rng.choice(["raw32", "ecq"])
     return Manifest(
         FEDERATION,
         f"{rng.getrandbits(64):016x}",
@@ -119,8 +119,8 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         TrainConfig(),
         codec=codec,
         part_bytes=PART_BYTES,
-        error_feedback=codec == "f16" and rng.random() < 0.7,
-        downlink=rng.choice(["raw32", "raw32", "f16"]),
+        error_feedback=codec == "ecq" and rng.random() < 0.7,
+        downlink=rng.choice(["raw32", "raw32", "ecq"]),
         span=rng.choice([1, 1, 3]),
         holdout=0.2,
     )

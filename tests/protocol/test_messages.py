@@ -34,11 +34,11 @@ from edgefl.settings import TrainConfig
 SMALL = Plan([2], [Node("dense", [0], [0])], [Param("w", [2, 2])], "cross_entropy", 1, 1)
 GOLDEN = [
     (
-        Manifest("pond", "0123456789abcdef", SMALL, TrainConfig(), "f16", {"max_bytes": 9}, 1024),
+        Manifest("pond", "0123456789abcdef", SMALL, TrainConfig(), "ecq", {"max_bytes": 9}, 1024),
         b'{"federation":"pond","run":"0123456789abcdef","plan":{"input_shape":[2],"nodes":[["dense",[0],[0],[],[]]],'
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
         b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
-        b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"f16","codec_options":{"max_bytes":9},'
+        b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"ecq","codec_options":{"max_bytes":9},'
         b'"part_bytes":1024,"error_feedback":false,"downlink":"raw32","downlink_options":{},"span":1,"holdout":0.0}',
     ),
     (
@@ -88,7 +88,7 @@ def test_manifest_id_survives_the_wire():
     manifest = decode(Manifest, encode(MANIFEST))
     assert manifest.id == MANIFEST.id
     assert make_manifest(run="1" * 16).id != MANIFEST.id
-    assert GOLDEN[0][0].id == "185ea800bc8a03a6"
+    assert GOLDEN[0][0].id == "7c958b68491fb558"
 
 
 ROUND = msgspec.to_builtins(make_round())

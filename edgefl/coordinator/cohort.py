@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..protocol.messages import MAX_COHORT, Draw
+from ..protocol.messages import MAX_COHORT, Draw, is_asked
 from ..settings import RoundConfig
 
 SEEDS = 64  # tried for a round: where half of them ask enough devices, all fail once in 2^64 rounds
@@ -30,9 +30,7 @@ class Cohort:
     rule: frozenset[str] | Draw | None = None
 
     def asks(self, device: str) -> bool:
-        if isinstance(self.rule, Draw):
-            return self.rule.asks(self.round, device)
-        return self.rule is None or device in self.rule
+        return is_asked(self.rule, self.round, device)
 
     @property
     def message(self) -> list[str] | Draw | None:

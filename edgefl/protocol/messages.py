@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Collection
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -101,6 +102,13 @@ class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return int.from_bytes(digest[:8], "little") < self.probability * 2**64
 
 
+def is_asked(cohort: Collection[str] | Draw | None, round: int, device: str) -> bool:
+    """Whether `round` asks `device`: the rule that both sides apply. A round without a cohort asks every device."""
+    if isinstance(cohort, Draw):
+        return cohort.asks(round, device)
+    return cohort is None or device in cohort
+
+
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The open round, or state "done". `attempt` rises with every start of an aggregator (fence.py).
 
@@ -130,11 +138,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
     def asks(self, device: str) -> bool:
-        if self.state != "open":
-            return False
-        if isinstance(self.cohort, Draw):
-            return self.cohort.asks(self.round, device)
-        return self.cohort is None or device in self.cohort
+        return self.state == "open" and is_asked(self.cohort, self.round, device)
 
     def same_work(self, other: Round) -> bool:
         """Whether what was done for `other` serves this one too: it may be another attempt."""

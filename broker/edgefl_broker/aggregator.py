@@ -22,8 +22,8 @@ from edgefl.coordinator.events import (
     Evaluated,
     Fenced,
     Finished,
-    Recalled,
-    RecallLate,
+    ReloadedLate,
+    ReloadLate,
     SaveAttempt,
     SaveLate,
 )
@@ -77,7 +77,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         )  # fmt: skip
         self._restore(strategy, state)
         if not rounds.window:
-            self._store.forget_late()
+            self._store.drop_late()
         self.machine = RoundCoordinator(
             recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
@@ -114,16 +114,10 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             if self._journal is not None:
                 self._journal.close()
 
-    def feed(self, event: events.Event) -> None:
-        super().feed(event)
-        self._progress.show(self.machine)
-
-    def idle(self) -> None:
-        self._progress.show(self.machine)
-
     def _answer(self) -> None:
         self._store.flush()
         super()._answer()
+        self._progress.show(self.machine.snapshot())
 
     def carry_out(self, action: events.Action) -> None:
         match action:
@@ -132,7 +126,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self.feed(replace(self._evaluate(action.params), update_s=update_s))
             case Commit():
                 state = pack(self.machine.strategy.name, action.state)
-                self._store.commit(action.record, action.params, action.forget, state)
+                self._store.commit(action.record, action.params, action.drop, state)
                 self._append_history(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)
@@ -142,8 +136,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._store.save_attempt(action.attempt)
             case SaveLate():
                 self._store.save_late(action.update)
-            case RecallLate():
-                self.feed(Recalled(self._store.late()))
+            case ReloadLate():
+                self.feed(ReloadedLate(self._store.late()))
             case Fenced():
                 raise EdgeFLError(action.reason)
             case Finished():
@@ -154,8 +148,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def _update_s(self) -> float | None:
         """Processor seconds since the last commit for each update counted since; devices' pace follows from it."""
-        tally = self.machine.tally
-        return (time.process_time() - self._busy_since_s) / len(tally.counted) if tally and tally.counted else None
+        counted = self.machine.snapshot().counted
+        return (time.process_time() - self._busy_since_s) / counted if counted else None
 
     def _evaluate(self, params: np.ndarray) -> Evaluated:
         if self._evaluator is None or self._test is None:

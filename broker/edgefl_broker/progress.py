@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Protocol
 
-from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.snapshot import Snapshot
 from edgefl.history import RoundRecord, scores, times_smaller
 
 log = logging.getLogger("edgefl.aggregator")
@@ -15,7 +15,7 @@ log = logging.getLogger("edgefl.aggregator")
 class Progress(Protocol):
     """Where progress goes."""
 
-    def show(self, coordinator: RoundCoordinator) -> None: ...
+    def show(self, state: Snapshot) -> None: ...
     def close(self) -> None: ...
 
 
@@ -36,7 +36,7 @@ def summary(record: RoundRecord) -> str:
 class Silent:
     """Log lines say all there is."""
 
-    def show(self, coordinator: RoundCoordinator) -> None:
+    def show(self, state: Snapshot) -> None:
         pass
 
     def close(self) -> None:
@@ -55,15 +55,13 @@ class LiveLine:
         self._status = console.status("connecting")
         self._status.start()
 
-    def show(self, coordinator: RoundCoordinator) -> None:
-        present = coordinator.presence.count
-        text = f"round {coordinator.round} {coordinator.phase}, {present} devices present"
-        if coordinator.phase == "open" and (tally := coordinator.tally) is not None:
-            left = tally.opened_at + coordinator.config.deadline_s - time.monotonic()
-            text += f", {len(tally.counted)} reported, {len(tally.waiting)} to come, {tally.bytes_up / 1e6:.1f} MB"
-            text += f", {left:.0f} s left"
-            if behind := tally.intake.waiting:
-                text += f", {behind} updates wait for room"
+    def show(self, state: Snapshot) -> None:
+        text = f"round {state.round} {state.phase}, {state.present} devices present"
+        if state.closes_at is not None:
+            text += f", {state.counted} reported, {state.waiting} to come, {state.bytes_up / 1e6:.1f} MB"
+            text += f", {state.closes_at - time.monotonic():.0f} s left"
+            if state.queued:
+                text += f", {state.queued} updates wait for room"
         self._status.update(text)
 
     def close(self) -> None:

@@ -188,7 +188,7 @@ class AggregatorStore:
                 yield update
 
     @durable
-    def forget_late(self) -> None:
+    def drop_late(self) -> None:
         """No round will take them."""
         if self._db.execute("DELETE FROM late").rowcount:
             log.warning("late updates that waited for a round are dropped: the configuration folds none in")
@@ -215,16 +215,16 @@ class AggregatorStore:
         self,
         record: RoundRecord,
         params: np.ndarray | None,
-        forget: Sequence[tuple[str, int]] = (),
+        drop: Sequence[tuple[str, int]] = (),
         state: bytes = b"",
     ) -> None:
         """One round, whole or not at all: its record, its model with the strategy's `state`, and the removal of the
-        late updates of the devices and rounds in `forget`. Durable when this returns."""
+        late updates of the devices and rounds in `drop`. Durable when this returns."""
         with self._db:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
-            self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", forget)
+            self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", drop)
             if params is not None:
                 self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))

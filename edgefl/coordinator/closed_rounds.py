@@ -1,18 +1,17 @@
-"""ClosedRounds: the last rounds that are over, and who counted in them. No I/O. Part of RoundCoordinator.
+"""ClosedRounds: the last rounds that are over, and which devices counted in them. No I/O. Part of RoundCoordinator.
 
-Under the late policy "fold", and in asynchronous rounds, an update that comes after its round goes into the round that
-is open, with less weight (strategies/base.py). It is checked as it would have been in time: its round, that round's
-version, whether its device was asked, and whether it has counted already.
+Under the late policy "fold", and in asynchronous rounds, an update that arrives after its round is added to the open
+round, with less weight (strategies/base.py). It is checked as it would have been in time: its round, that round's
+version, whether its device was asked, and whether its device has counted already.
 
-An aggregator that starts again reads all of it from the records of the rounds that it committed, so a device counts
-once for each of its rounds across restarts too. What was folded into a round that was never committed is in no record,
-but saved: it is recalled when the next one opens (reception.py).
+An aggregator that starts again reads all of this from the records of the rounds that it committed, so a device counts
+once for each of its rounds across restarts too. Late updates of a round that was never committed are in no record, but
+saved: they are reloaded when the next round opens (reception.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,37 +22,48 @@ from .intake import RoundIntake
 from .tally import Tally
 
 
-@dataclass
 class ClosedRound:
-    """`counted`: device -> the round that its update of this one went into."""
+    """A round that is over. `counted`: device -> the round that its update was added to."""
 
-    version: int
-    intake: RoundIntake
-    cohort: Cohort
-    counted: dict[str, int] = field(default_factory=dict)
+    def __init__(self, version: int, intake: RoundIntake, cohort: Cohort, counted: dict[str, int]) -> None:
+        self.version, self.intake, self.cohort = version, intake, cohort
+        self._counted = counted
+
+    def counted_in(self, device: str) -> int | None:
+        """The round that the device's update was added to, this one or a later one; None: it has not counted."""
+        return self._counted.get(device)
+
+    def count(self, device: str, round: int) -> None:
+        """The device's update of this round has been added to `round`."""
+        self._counted[device] = round
+
+    def uncount(self, device: str) -> None:
+        """The round that the device's update was added to was abandoned."""
+        self._counted.pop(device, None)
 
 
 class ClosedRounds:
-    """At most `limit` of them, the newest; none at all under the late policy "drop"."""
+    """The newest `limit` rounds; no round under the late policy "drop"."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self._limit = limit
         self._rounds: dict[int, ClosedRound] = {}
 
     def close(self, tally: Tally, abandoned: bool) -> None:
-        """The open round is over. Of one that was abandoned nothing is in the model: it may all come again."""
-        if not self.limit:
+        """The open round is over. Updates of an abandoned round are in no model: all of them may come again."""
+        if not self._limit:
             return
-        counted = {} if abandoned else dict.fromkeys(tally.counted, tally.round)
         for device, round in tally.folded if abandoned else ():
             if round in self._rounds:
-                self._rounds[round].counted.pop(device, None)
+                self._rounds[round].uncount(device)
+        if tally.mode == "evaluate":  # updates of an evaluation are of no use later
+            self._drop_before(tally.round)
+            return
+        counted = {} if abandoned else dict.fromkeys(tally.counted, tally.round)
         self._keep(tally.round, ClosedRound(tally.version, tally.intake, tally.cohort, counted))
-        if tally.mode == "evaluate":  # what comes of it now is of no use
-            self._rounds.pop(tally.round, None)
 
-    def recall(self, records: Iterable[RoundRecord], make_intake: Callable[[int, int], RoundIntake]) -> None:
-        """What the records say, the oldest first; `make_intake` is told round and version."""
+    def reload(self, records: Iterable[RoundRecord], make_intake: Callable[[int, int], RoundIntake]) -> None:
+        """Restore the rounds of `records`, oldest first. `make_intake` is given round and version."""
         for record in records:
             committed = record.state == "committed"
             version = record.version - committed
@@ -63,16 +73,20 @@ class ClosedRounds:
             self._keep(record.round, ClosedRound(version, make_intake(record.round, version), cohort, counted))
             for device, round in record.folded if committed else ():
                 if round in self._rounds:
-                    self._rounds[round].counted[device] = record.round
+                    self._rounds[round].count(device, record.round)
 
     def _keep(self, number: int, closed: ClosedRound) -> None:
         self._rounds[number] = closed
-        for old in [n for n in self._rounds if n <= number - self.limit]:
+        self._drop_before(number)
+
+    def _drop_before(self, number: int) -> None:
+        """Drop the rounds that are too old when round `number` is over."""
+        for old in [n for n in self._rounds if n <= number - self._limit]:
             del self._rounds[old]
 
     def get(self, number: int) -> ClosedRound | None:
         return self._rounds.get(number)
 
     def partial(self) -> dict[int, RoundIntake]:
-        """The intakes with updates under way, by their round, the oldest first."""
+        """The intakes with updates under way, by round, oldest first."""
         return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.under_way}

@@ -3,17 +3,18 @@
     waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
                  └── too few reports at the deadline: abandoned, the model stays as it is
 
-Promises kept here: a round ends at its goal, when everybody who is there has reported, or at its deadline, and
+Promises kept here: a round ends at its goal, when every device that is present has reported, or at its deadline, and
 never waits for all; a device counts once a round; the model changes only by a commit, and is announced only after
-the host has made that commit durable; what is not of this round, model and plan changes nothing; nothing is announced
+the host has made that commit durable; messages of another round, model or plan change nothing; nothing is announced
 or committed unless the federation is ours (fence.py).
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -27,17 +28,19 @@ from ..strategies import Strategy
 from . import cohort
 from .announcer import Announcer
 from .closed_rounds import ClosedRounds
-from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, Recalled, RecallLate
+from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
 from .intake import RoundIntake
-from .pace import Pace
+from .pace import Pace, Pacing
 from .presence import Presence
 from .reception import Reception
+from .snapshot import Phase, Snapshot
 from .tally import Tally
 
 
 class RoundCoordinator:
-    """All rounds of one federation. `round` is the one that comes next, `version` counts commits, `attempt` starts."""
+    """All rounds of one federation. `round` is the open round, or the one that comes next; `version` counts commits,
+    `attempt` starts of the aggregator. Hosts read `snapshot`."""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class RoundCoordinator:
         config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
-        self.phase: Literal["waiting", "open", "evaluating", "done"] = "waiting"
+        self.phase: Phase = "waiting"
         self.presence = Presence()
         self.announcer = Announcer(manifest, params, version)
         self.topics = self.announcer.topics
@@ -69,16 +72,34 @@ class RoundCoordinator:
         self._rng = rng
         self._codec = manifest.make_codec()
         self._closed = ClosedRounds(config.window)
-        self._closed.recall((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
-        self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence, attempt)
-        self.dropped = self.reception.dropped
+        self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
+        self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
         self._give_up_waiting_at: float | None = None
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
+        self._out: list[Action] = []  # of the step that is being made
 
     @property
     def late(self) -> int:
         """Parts of updates that came for rounds that are not open."""
         return self.reception.late
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages that violated the protocol, by sender."""
+        return self.reception.dropped
+
+    def snapshot(self) -> Snapshot:
+        """What the host and an operator may read."""
+        shot = Snapshot(
+            self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count
+        )  # fmt: skip
+        tally = self.tally
+        if tally is None:
+            return shot
+        return replace(
+            shot, counted=tally.num_counted, waiting=tally.num_waiting, queued=tally.intake.waiting,
+            bytes_up=tally.bytes_up, closes_at=tally.closes_at if self.phase == "open" else None,
+        )  # fmt: skip
 
     @property
     def wake_at(self) -> float | None:
@@ -90,55 +111,60 @@ class RoundCoordinator:
             return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
-        deadline = self.tally.opened_at + self.config.deadline_s
         quiet = self.reception.wake_at(self.tally)
-        return deadline if quiet is None else min(deadline, quiet)
+        return self.tally.closes_at if quiet is None else min(self.tally.closes_at, quiet)
 
     def step(self, event: Event, now: float) -> list[Action]:
-        """Take one event in; what the host has to do, in order."""
-        if self.fence.lost:
-            return []
+        """Process one event; returns what the host has to do, in order."""
+        if not self.fence.lost:
+            self._process(event, now)
+        out, self._out = self._out, []
+        return out
+
+    def _process(self, event: Event, now: float) -> None:
         match event:
             case Received():
-                return self._received(event, now)
+                self._on_message(event, now)
             case Connected():
                 self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
-                # Who is there comes before the answer to our claim, so that the next round asks them all.
-                return [*self.announcer.subscribe(), *self.fence.connected(now)]
+                self._out += self.announcer.subscribe()
+                self._out += self.fence.connected(now)  # statuses come before the answer: the next round asks all
             case Disconnected():
                 self.fence.disconnected()
-                return []
             case Tick():
-                return self._tick(now)
+                self._tick(now)
             case Evaluated():
-                return self._commit(event, now)
-            case Recalled():
-                return self._recalled(event, now)
+                self._commit(event, now)
+            case ReloadedLate():
+                self._on_reloaded(event, now)
             case Sent():
                 sweep = self.announcer.sweeper.on_sent(event.token, event.ok)
-                return sweep if self.fence.held or self.phase == "done" else []  # else it may be another's by now
+                if self.fence.held or self.phase == "done":  # else the federation may be another's by now
+                    self._out += sweep
             case Stop():
-                return self.fence.release()
+                self._out += self.fence.release()
             case _:
                 assert_never(event)
 
-    def _on_claim(self, payload: bytes, now: float) -> list[Action]:
-        """Who has the federation; as soon as it is us, everything that is retained is put (back) on the broker."""
-        held = self.fence.held
-        out = self.fence.on_claim(payload)
-        if held or not self.fence.held:
-            return out
-        self.reception.attempt = self.fence.attempt
-        return [*out, *self._announce(), *self._maybe_open(now), *self._tick(now)]
+    # Announcing
 
-    def _announce(self) -> list[Action]:
-        out = self.announcer.everything()
+    def _on_claim(self, payload: bytes, now: float) -> None:
+        """Once the federation is ours, everything that should be retained is put (back) on the broker."""
+        held = self.fence.held
+        self._out += self.fence.on_claim(payload)
+        if held or not self.fence.held:
+            return
+        self.reception.begin_attempt(self.fence.attempt)
+        self._out += self.announcer.everything()
         if self.phase != "waiting":
-            out.append(self._publish_round())
-        return out + self.announcer.sweep()
+            self._out.append(self._publish_round())
+        self._out += self.announcer.sweep()
+        self._maybe_open(now)
+        self._tick(now)
 
     def _publish_round(self) -> Publish:
-        announcer, mode = self.announcer, self.tally.mode if self.tally else "train"
+        announcer, tally = self.announcer, self.tally
+        mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
         message = Round(
             manifest=announcer.manifest_id,
             state="done" if self.phase == "done" else "open",
@@ -148,101 +174,112 @@ class RoundCoordinator:
             model_sha256=announcer.downlink.sha256,
             frames=announcer.downlink.frames,
             deadline_s=self.config.deadline_s,
-            cohort=self.tally.cohort.message if self.tally else None,
+            cohort=tally.cohort.message if tally else None,
             late_rounds=self.config.window if mode == "train" else 0,
             mode=mode,
-            **(self.tally.pace if self.tally else {}),
+            spread_s=pacing.spread_s,
+            unasked=pacing.unasked,
+            back_s=pacing.back_s,
         )
         return Publish(self.topics.round, encode(message), retain=True)
 
     # Opening and closing
 
-    def _maybe_open(self, now: float) -> list[Action]:
-        """Open the next round if enough devices are there; finish if there is none."""
+    def _maybe_open(self, now: float) -> None:
+        """Open the next round if enough devices are there; finish if there is no next round."""
         if self.phase != "waiting" or not self.fence.held:
-            return []
+            return
         if self.config.rounds is not None and self.round > self.config.rounds:
-            return self._finish(f"{self.config.rounds} rounds are done")
+            self._finish(f"{self.config.rounds} rounds are done")
+            return
         present = self.presence.count
         if present < max(1, self.config.min_reports):
             self._give_up_waiting_at = None
-            return [self.announcer.publish_manifest()] if self.presence.ask_again(now) else []
-        self.presence.ask_at = None
+            if self.presence.ask_again(now):
+                self._out.append(self.announcer.publish_manifest())
+            return
+        self.presence.stop_asking()
         if present < self.config.expect and self.version == 0 and self.tally is None:
             if self._give_up_waiting_at is None:
                 self._give_up_waiting_at = now + self.config.deadline_s
             if now < self._give_up_waiting_at:
-                return []
-        return self._open(self.presence.present(), now)
+                return
+        self._open(self.presence.present(), now)
 
-    def _open(self, present: list[str], now: float) -> list[Action]:
-        invited = cohort.gather(self.config, self.announcer.manifest.run, self.round, present, self._rng)
+    def _open(self, present: list[str], now: float) -> None:
+        config, mode = self.config, self.config.mode_of(self.round)
+        invited = cohort.gather(config, self.announcer.manifest.run, self.round, present, self._rng)
         asked = [device for device in present if invited.asks(device)]
-        waiting = {device: device for device in self.presence.worth_waiting(asked)}
-        goal = cohort.goal_of(self.config, len(present))
-        pace = self.pace.announce(len(asked), len(present), self.config.deadline_s)
-        intake, mode = self._make_intake(self.round, self.version, pace["unasked"]), self.config.mode_of(self.round)
-        any_round = self.config.mode == "async"
-        self.tally = Tally(self.round, self.version, now, intake, invited, goal, waiting, any_round, mode, pace)
+        pacing = self.pace.plan(len(asked), len(present), config.deadline_s)
+        self.tally = Tally(
+            round=self.round, version=self.version, mode=mode, opened_at=now, closes_at=now + config.deadline_s,
+            intake=self._make_intake(self.round, self.version, pacing.unasked), cohort=invited,
+            goal=cohort.goal_of(config, len(present)), pacing=pacing, waiting=self.presence.begin_round(asked),
+            any_round=config.mode == "async",
+        )  # fmt: skip
         self.phase = "open"
         if mode == "train":
             self.strategy.start(self.params, self.round)
-        note = Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked")
-        recall = [RecallLate()] if mode == "train" and self.config.window else []
-        return [note, self._publish_round(), *self.fence.look_again(), *recall]
+        self._out.append(Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked"))
+        self._out.append(self._publish_round())
+        self._out += self.fence.look_again()
+        if mode == "train" and config.window:
+            self._out.append(ReloadLate())
 
-    def _recalled(self, event: Recalled, now: float) -> list[Action]:
-        if self.phase != "open" or self.tally is None or self.tally.mode != "train":
-            return []
-        return [*self.reception.recall(self.tally, event.updates), *self._maybe_close(now)]
+    def _on_reloaded(self, event: ReloadedLate, now: float) -> None:
+        if self.phase == "open" and self.tally is not None and self.tally.mode == "train":
+            self._out += self.reception.reload(self.tally, event.updates)
+            self._maybe_close(now)
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
         return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
 
-    def _tick(self, now: float) -> list[Action]:
+    def _tick(self, now: float) -> None:
         if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now
-            due = self.fence.ask_at is not None and now >= self.fence.ask_at
-            return self.fence.ask_again(now) if due else []
+            if self.fence.ask_at is not None and now >= self.fence.ask_at:
+                self._out += self.fence.ask_again(now)
+            return
         if self.phase == "waiting":
-            return self._maybe_open(now)
-        tally = self.tally
-        if self.phase != "open" or tally is None:
-            return []
-        over = now >= tally.opened_at + self.config.deadline_s
-        asked = [] if over and not self.config.window else self.reception.ask(tally, now)
-        return [*asked, *self._close(now)] if over else asked
+            self._maybe_open(now)
+        elif self.phase == "open" and self.tally is not None:
+            over = now >= self.tally.closes_at
+            if not over or self.config.window:
+                self._out += self.reception.ask(self.tally, now)
+            if over:
+                self._close(self.tally, now)
 
-    def _maybe_close(self, now: float) -> list[Action]:
-        """Close before the deadline: the goal is reached, or nobody who could still report is there."""
+    def _maybe_close(self, now: float) -> None:
+        """Close before the deadline, if the goal is reached or the round waits for no device any more."""
         tally = self.tally
         if self.phase != "open" or tally is None or not self.fence.held or tally.reports < self.config.min_reports:
-            return []
-        return self._close(now) if tally.complete else []
+            return
+        if tally.complete:
+            self._close(tally, now)
 
-    def _close(self, now: float) -> list[Action]:
-        tally = self.tally
-        assert tally is not None
+    def _close(self, tally: Tally, now: float) -> None:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
-        record, notes = tally.record(len(self.params), self.config.min_reports, now), []
+        record = tally.record(len(self.params), self.config.min_reports, now)
         before = self.strategy.state()
         params = self.strategy.finish() if record.state == "committed" else None
         if params is not None and not np.isfinite(params).all():
-            notes = [Note("error", f"round {self.round}: the averaged model is not finite: lower lr or server_lr")]
+            text = f"round {self.round}: the averaged model is not finite: lower lr or server_lr"
+            self._out.append(Note("error", text))
             record, params = msgspec.structs.replace(record, state="abandoned", version=self.version), None
             self.strategy.restore(before)
-            tally.spoilt += tally.folded  # or they would make the next one so
+            tally.spoil_folded()
         elif record.state == "abandoned":
             found = f"{tally.reports} of {self.config.min_reports} reports"
-            notes = [Note("warning", f"round {self.round} abandoned: {found}")]
+            self._out.append(Note("warning", f"round {self.round} abandoned: {found}"))
         self._closed.close(tally, abandoned=record.state == "abandoned")
         if params is None:
-            return [*notes, *self._next(record, None, now)]
-        self.phase, self._closing = "evaluating", (params, record)
-        return [Evaluate(params)]
+            self._next(tally, record, None, now)
+        else:
+            self.phase, self._closing = "evaluating", (params, record)
+            self._out.append(Evaluate(params))
 
-    def _commit(self, result: Evaluated, now: float) -> list[Action]:
+    def _commit(self, result: Evaluated, now: float) -> None:
         assert self._closing is not None and self.tally is not None
         (params, record), self._closing = self._closing, None
         if result.update_s is not None:
@@ -250,53 +287,59 @@ class RoundCoordinator:
         record = msgspec.structs.replace(
             record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
         )
-        return self._next(record, params, now)
+        self._next(self.tally, record, params, now)
 
-    def _next(self, record: RoundRecord, params: np.ndarray | None, now: float) -> list[Action]:
+    def _next(self, tally: Tally, record: RoundRecord, params: np.ndarray | None, now: float) -> None:
         """Commit, announce, and go on."""
-        assert self.tally is not None
         state = {} if params is None else self.strategy.state()
-        out: list[Action] = [Commit(record, params, self.tally.forget(committed=params is not None), state)]
-        gone: list[Action] = []
+        self._out.append(Commit(record, params, tally.late_to_drop(committed=params is not None), state))
+        superfluous: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:
             self.params, self.version = params, record.version
-            added, gone = self.announcer.advance(params, self.version)
-            out += added
+            added, superfluous = self.announcer.advance(params, self.version)
+            self._out += added
         target = self.config.target_accuracy
         if target is not None and (record.accuracy or 0.0) >= target:
-            out += self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
+            self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
         else:
-            out += self._maybe_open(now)
-        return out + gone
+            self._maybe_open(now)
+        self._out += superfluous  # after the round that needs them no more
 
-    def _finish(self, reason: str) -> list[Action]:
+    def _finish(self, reason: str) -> None:
         self.phase, self.tally = "done", None
-        return [self._publish_round(), *self.fence.release(), Finished(reason)]
+        self._out.append(self._publish_round())
+        self._out += self.fence.release()
+        self._out.append(Finished(reason))
 
     # Messages
 
-    def _received(self, event: Received, now: float) -> list[Action]:
+    def _on_message(self, event: Received, now: float) -> None:
         device = self.topics.device_of(event.topic)
         try:
             if event.topic == self.topics.aggregator:
-                return self._on_claim(event.payload, now)
-            if device is None:
+                self._on_claim(event.payload, now)
+            elif device is None:
                 raise ProtocolError("nothing is expected there: dropped")
-            if event.topic == self.topics.status(device):
-                return self._on_status(device, event.payload, now)
-            tally = self.tally if self.phase == "open" and self.fence.held else None
-            out = self.reception.take(tally, event, now)
-            self.presence.hear(device, tally is not None and device in tally.waiting)
-            return [*out, *self._maybe_close(now)]
+            elif event.topic == self.topics.status(device):
+                self._on_status(device, event.payload, now)
+            else:
+                self._on_update(device, event, now)
         except ProtocolError as error:
-            return [self.reception.drop(device, event.topic, error)]
+            self._out.append(self.reception.drop(device, event.topic, error))
 
-    def _on_status(self, device: str, payload: bytes, now: float) -> list[Action]:
+    def _on_update(self, device: str, event: Received, now: float) -> None:
+        tally = self.tally if self.phase == "open" and self.fence.held else None
+        self._out += self.reception.receive(tally, event, now)
+        self.presence.note_life(device, tally is not None and tally.is_waiting_for(device))
+        self._maybe_close(now)
+
+    def _on_status(self, device: str, payload: bytes, now: float) -> None:
         if not payload:
-            self.presence.forget(device)
-        elif not self.presence.show(device, decode(Status, payload)):
-            return []
+            self.presence.drop(device)
+        elif not self.presence.update(device, decode(Status, payload)):
+            return
         if self.tally is not None:
-            self.tally.see(device, self.presence.is_present(device))
-        return [*self._maybe_open(now), *self._maybe_close(now)]
+            self.tally.set_present(device, self.presence.is_present(device))
+        self._maybe_open(now)
+        self._maybe_close(now)

@@ -34,11 +34,11 @@ class Evaluated:
 class Commit:
     """Action: make the round's record durable before carrying out what follows, and in the same transaction its params
     if it has any, the strategy's `state` that belongs to these params, and the removal of the saved late updates
-    `forget`, by device and round."""
+    `drop`, by device and round."""
 
     record: RoundRecord
     params: np.ndarray | None
-    forget: Sequence[tuple[str, int]] = ()
+    drop: Sequence[tuple[str, int]] = ()
     state: State = field(default_factory=dict)
 
 
@@ -56,18 +56,18 @@ class LateUpdate:
 
 @dataclass(frozen=True, eq=False)
 class SaveLate:
-    """Action: make a late update durable before sending what follows: its device forgets it with the receipt."""
+    """Action: make a late update durable before sending what follows: its device drops it at the receipt."""
 
     update: LateUpdate
 
 
 @dataclass(frozen=True)
-class RecallLate:
-    """Action: answer with Recalled."""
+class ReloadLate:
+    """Action: answer with ReloadedLate."""
 
 
 @dataclass(frozen=True, eq=False)
-class Recalled:
+class ReloadedLate:
     """Event: the late updates that were saved and are in no model yet. The host may read each from its disk as the one
     before has been added, so that memory does not grow with their number; each is taken once."""
 
@@ -95,5 +95,5 @@ class Fenced:
     reason: str
 
 
-Event: TypeAlias = machine.Event | Evaluated | Recalled
-Action: TypeAlias = machine.Action | Evaluate | Commit | SaveLate | RecallLate | Finished | SaveAttempt | Fenced
+Event: TypeAlias = machine.Event | Evaluated | ReloadedLate
+Action: TypeAlias = machine.Action | Evaluate | Commit | SaveLate | ReloadLate | Finished | SaveAttempt | Fenced

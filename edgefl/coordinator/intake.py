@@ -93,7 +93,7 @@ class RoundIntake:
         if arrival:
             self.buffered += assembler.buffered - before
         if whole:
-            self.forget(device)
+            self.drop(device)
             return assembler.blob()
         if arrival is None:
             arrival = self._begin(device, assembler, min(self._unasked, envelope.parts))
@@ -111,7 +111,7 @@ class RoundIntake:
         """Admit an update in place of its device's last one, or let it wait; one may always be under way."""
         if device in self._waiting:
             return None
-        self.forget(device)
+        self.drop(device)
         if self._waiting or not self._has_room(assembler, owed):
             assembler.clear()
             self._waiting[device] = assembler
@@ -158,7 +158,7 @@ class RoundIntake:
         self._quiet_at[device] = now + QUIET_S
         self._quiet_at.move_to_end(device)
 
-    def forget(self, device: str) -> None:
+    def drop(self, device: str) -> None:
         """Drop what has come from `device`."""
         arrival = self._arrivals.pop(device, None)
         self._quiet_at.pop(device, None)
@@ -170,10 +170,10 @@ class RoundIntake:
             self.buffered -= arrival.assembler.buffered
             self._owed -= arrival.owed
 
-    def clear(self) -> None:
+    def drop_all(self) -> None:
         """Drop all that has come."""
         for device in [*self._arrivals, *self._waiting]:
-            self.forget(device)
+            self.drop(device)
 
     def ask(self, now: float, is_present: Callable[[str], bool]) -> list[tuple[str, list[int]]]:
         """(device, parts) of each that is to be asked now: its turn has come, or it was quiet for too long.
@@ -215,7 +215,7 @@ class RoundIntake:
             self._owe(arrival, 0)
             arrival.in_vain += 1
             if self._waiting and arrival.in_vain > PATIENCE:
-                self.forget(device)
+                self.drop(device)
             else:
                 self._to_ask_again[device] = None
         if lost:

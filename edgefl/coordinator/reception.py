@@ -1,6 +1,6 @@
-"""Reception: updates as they come in, from parts to the strategy's sum, each whole one answered by a receipt. No I/O.
+"""Reception: updates, from their parts to the strategy's sum. Every whole update gets a receipt. No I/O.
 
-Part of RoundCoordinator, which says what is open and closes it.
+Part of RoundCoordinator, which opens and closes rounds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .tally import Tally
 
 
 class Reception:
-    """`dropped` counts messages that were not what the protocol says, by sender; `late` parts that came too late."""
+    """`dropped` counts messages that violate the protocol, by sender; `late` counts parts for closed rounds."""
 
     def __init__(
-        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, attempt: int
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence
     ) -> None:
         self.closed = closed
         self.dropped: Counter[str] = Counter()
@@ -39,18 +39,22 @@ class Reception:
         self._codec = codec
         self._strategy = strategy
         self._presence = presence
-        self.attempt = attempt
+        self._attempt = 0
+
+    def begin_attempt(self, attempt: int) -> None:
+        """Receipts name this attempt from now on."""
+        self._attempt = attempt
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
-        """Count a message that can't be taken, and name its sender."""
+        """Count a message that is dropped, and name its sender."""
         sender = device or "?"
         self.dropped[sender] += 1
         return Note(
             "warning", f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
         )
 
-    def take(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
-        """One part of an update; `tally` None: no round is open. ProtocolError if it is not what its topic says."""
+    def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
+        """Add one part of an update; `tally` is None if no round is open. ProtocolError if topic and part disagree."""
         where = self._topics.parse_update(event.topic)
         own = None if tally is None else self._round(tally, where.round)
         if tally is None or own is None:
@@ -64,33 +68,34 @@ class Reception:
             error = ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
             if own is tally or envelope.part:
                 raise error
-            return self._reject(where, error)  # else its device would try again for as long as such updates are taken
+            return self._reject(where, error)  # or its device would repeat the update as long as late ones are accepted
         tally.receive(device, len(event.payload))
-        if device in own.counted:
-            folded = 0 if isinstance(own, Tally) else own.counted[device]
+        folded = own.counted_in(device)
+        if folded is not None:
             return [self._counted(where, folded)] if envelope.part == 0 else []
-        self._presence.meet(device)
+        self._presence.prove(device)
         self._make_room(tally, device, where.round)
-        blob = own.intake.add(device, envelope, now)
         out: list[Action] = []
+        blob = own.intake.add(device, envelope, now)
         if blob is not None:
-            out = self._count(tally, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
-        return [*out, *self.ask(tally, now)]
+            out += self._count(own, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+        out += self.ask(tally, now)
+        return out
 
     def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
-        """The round that an update is for: the open one, or a closed one whose late updates that one takes."""
+        """The round that an update is for: the open one, or a closed one whose late updates the open one accepts."""
         if number == tally.round:
             return tally
         return self.closed.get(number) if tally.mode == "train" else None
 
     def _make_room(self, tally: Tally, device: str, round: int) -> None:
-        """A device has one update at a time; and late ones make room for those that come in time, the oldest first."""
+        """Drop parts of older updates by this device, and late updates, oldest first, where memory is short."""
         partial = self.closed.partial()
         for number, intake in partial.items():
             if number < round:
-                intake.forget(device)
+                intake.drop(device)
         while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
-            partial.pop(next(iter(partial))).clear()
+            partial.pop(next(iter(partial))).drop_all()
 
     def wake_at(self, tally: Tally) -> float | None:
         """When the next device will have been quiet for too long."""
@@ -106,7 +111,7 @@ class Reception:
         return out
 
     def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[Action]:
-        """A whole update of the round that is open."""
+        """Add a whole update of the open round."""
         try:
             header = self._add(tally.mode, where.device, blob, 0)
         except (ProtocolError, CodecError) as error:
@@ -116,37 +121,40 @@ class Reception:
         return [_note(where, header), self._counted(where, 0)]
 
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[Action]:
-        """A whole update that is late: it goes into the round that is open, and its device forgets it."""
+        """Add a whole late update to the open round. It is saved before its receipt, at which the device drops it."""
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
-        own.counted[where.device] = tally.round
+        own.count(where.device, tally.round)
         tally.fold(where.device, where.round, header)
         saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
         return [_note(where, header), saved, self._counted(where, tally.round)]
 
-    def recall(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
-        """Late updates of a round that was abandoned, or whose aggregator died: once more, into the open one. Their
-        bytes have come before."""
-        return [note for late in updates if (note := self._recall(tally, late)) is not None]
+    def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
+        """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
+        were counted when they arrived."""
+        out: list[Action] = []
+        for late in updates:
+            try:
+                self._reload(tally, late)
+            except (ProtocolError, CodecError) as error:
+                tally.spoil(late.device, late.round)
+                out.append(Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}"))
+        return out
 
-    def _recall(self, tally: Tally, late: LateUpdate) -> Note | None:
+    def _reload(self, tally: Tally, late: LateUpdate) -> None:
         own = self.closed.get(late.round)
-        try:
-            if late.codec != self._codec.wire_id:
-                raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
-            if own is not None and late.device in own.counted:
-                raise ProtocolError(f"the device has counted in round {own.counted[late.device]}")
-            header = self._add("train", late.device, late.blob, tally.version - late.version)
-        except (ProtocolError, CodecError) as error:
-            tally.spoilt.append((late.device, late.round))
-            return Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}")
+        if late.codec != self._codec.wire_id:
+            raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
+        counted_in = None if own is None else own.counted_in(late.device)
+        if counted_in is not None:
+            raise ProtocolError(f"the device has counted in round {counted_in}")
+        header = self._add("train", late.device, late.blob, tally.version - late.version)
         if own is not None:
-            own.counted[late.device] = tally.round
+            own.count(late.device, tally.round)
         tally.receive(late.device, 0)
         tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
-        return None
 
     def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
@@ -161,10 +169,10 @@ class Reception:
     def _reject(self, where: UpdateTopic, error: Exception) -> list[Action]:
         self.dropped[where.device] += 1
         note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
-        return [note, self._receipt(where, Receipt(where.round, self.attempt, "rejected", str(error)[:500]))]
+        return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
 
     def _counted(self, where: UpdateTopic, folded: int) -> Publish:
-        return self._receipt(where, Receipt(where.round, self.attempt, "counted", folded=folded))
+        return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))
@@ -172,7 +180,7 @@ class Reception:
 
 @lru_cache(maxsize=8)
 def _encoded(receipt: Receipt) -> bytes:
-    """A round's receipts are nearly all alike, and thousands may wait until the broker takes them."""
+    """The receipts of a round are nearly all alike, and thousands may wait for the broker: they share their bytes."""
     return encode(receipt)
 
 

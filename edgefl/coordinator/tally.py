@@ -1,11 +1,11 @@
-"""Tally: what has come in for the open round, and its record when it is over. No I/O. Part of RoundCoordinator."""
+"""Tally: what has arrived for the open round, and its record when it is over. No I/O. Part of RoundCoordinator."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import msgspec
 
@@ -14,11 +14,12 @@ from ..protocol.messages import UpdateHeader
 from ..settings import Mode
 from .cohort import Cohort
 from .intake import RoundIntake
+from .pace import Pacing
 
 
 @dataclass
 class Mean:
-    """Of numbers by their weights, those that are None left out. Exact, so that it does not hang on who came first."""
+    """The weighted mean of numbers, without those that are None. Exact, so that their order makes no difference."""
 
     total: Fraction = Fraction(0)
     weight: int = 0
@@ -30,13 +31,13 @@ class Mean:
 
     @property
     def value(self) -> float | None:
-        """None where nothing weighs anything."""
+        """None if the weights add up to 0."""
         return float(self.total / self.weight) if self.weight else None
 
 
 @dataclass
-class Reported:
-    """What the headers of counted updates say, in sums: a header of each of ten thousand devices is not kept."""
+class Sums:
+    """Sums over the headers of the updates that were added: ten thousand headers would take memory."""
 
     examples: int = 0
     bytes_down: int = 0
@@ -51,84 +52,161 @@ class Reported:
         self.loss.add(header.loss, header.num_examples)
 
     def add_scores(self, header: UpdateHeader) -> None:
-        """Of the model that the round began with."""
+        """Scores of the model that the round began with."""
         self.evaluated += header.num_eval
         self.eval_loss.add(header.eval_loss, header.num_eval)
         self.eval_accuracy.add(header.eval_accuracy, header.num_eval)
 
 
-@dataclass
-class Tally:
-    """`version` is what devices train from. `waiting` has those who were asked, are present, and are yet to report;
-    the round closes when it is empty, or earlier at `goal` updates if there is such a number. Each name leads to
-    itself, so that the other tables have the same string: every topic brings a new one.
+class Share(msgspec.Struct, gc=False):
+    """One device's part in the open round.
 
-    `folded` has the late updates of earlier rounds, by device and round. They are in the sum; towards goal and minimum
-    they count only where `any_round` does, in asynchronous rounds. Both tell the bytes that the device says to have
-    received. `spoilt` has those that were saved and are of no use. `pace` is how the round was announced: fields of
-    Round.
+    `waiting`: the round waits for the device's update, which is neither counted nor rejected yet. `bytes_up` is None
+    until a part of an update has arrived; `bytes_down` comes from the header of the update that was counted.
     """
 
-    round: int
-    version: int
-    opened_at: float
-    intake: RoundIntake
-    cohort: Cohort
-    goal: int | None
-    waiting: dict[str, str]
-    any_round: bool = False
-    mode: Mode = "train"
-    pace: dict[str, Any] = field(default_factory=dict)
-    counted: dict[str, int] = field(default_factory=dict)
-    folded: dict[tuple[str, int], int] = field(default_factory=dict)
-    sums: Reported = field(default_factory=Reported)
-    spoilt: list[tuple[str, int]] = field(default_factory=list)
-    rejected: set[str] = field(default_factory=set)
-    bytes_up: int = 0
-    arrived: Counter[str] = field(default_factory=Counter)  # device -> its share of bytes_up
+    waiting: bool = False
+    counted: bool = False
+    rejected: bool = False
+    bytes_up: int | None = None
+    bytes_down: int = 0
 
-    def see(self, device: str, present: bool) -> None:
-        """A device has come or gone."""
-        if present and self.cohort.asks(device) and device not in self.counted and device not in self.rejected:
-            self.waiting[device] = device
-        else:
-            self.waiting.pop(device, None)
+
+class Tally:
+    """One open round. It closes when it waits for no device any more, or earlier at `goal` updates if that is set.
+
+    `version` is the model that devices train from. `folded` has the late updates of earlier rounds that were added to
+    this one, by device and round, with the bytes that the device received; they count towards goal and minimum only if
+    `any_round` is set, in asynchronous rounds. `spoilt` has saved late updates that proved to be of no use.
+    """
+
+    def __init__(
+        self, *, round: int, version: int, mode: Mode, opened_at: float, closes_at: float, intake: RoundIntake,
+        cohort: Cohort, goal: int | None, pacing: Pacing, waiting: Iterable[str], any_round: bool = False,
+    ) -> None:  # fmt: skip
+        self.round, self.version, self.mode = round, version, mode
+        self.opened_at, self.closes_at = opened_at, closes_at
+        self.intake, self.cohort, self.goal, self.pacing = intake, cohort, goal, pacing
+        self.folded: dict[tuple[str, int], int] = {}
+        self.spoilt: list[tuple[str, int]] = []
+        self.bytes_up = 0
+        self._any_round = any_round
+        self._sums = Sums()
+        # One entry a device, so that each name is kept once: every topic brings a new string.
+        self._shares = {device: Share(waiting=True) for device in waiting}
+        self._num_waiting = len(self._shares)
+        self._num_counted = 0
+
+    # What has happened
+
+    def set_present(self, device: str, present: bool) -> None:
+        """The device has come or gone."""
+        if not present:
+            self._stop_waiting(self._shares.get(device))
+        elif self.cohort.asks(device):
+            self._wait_for(self._share(device))
 
     def receive(self, device: str, size: int) -> None:
-        """So many bytes of the device's update have come."""
+        """`size` bytes of an update by this device have arrived."""
         self.bytes_up += size
-        self.arrived[self.waiting.get(device, device)] += size
+        share = self._share(device)
+        share.bytes_up = (share.bytes_up or 0) + size
 
     def count(self, device: str, header: UpdateHeader) -> None:
-        self.counted[self.waiting.pop(device, device)] = header.bytes_down
-        self.sums.add(header)
-        self.sums.add_scores(header)  # those of late updates are an earlier model's
+        """The device's update of this round has been added to the sum."""
+        share = self._share(device)
+        self._stop_waiting(share)
+        share.counted, share.bytes_down = True, header.bytes_down
+        self._num_counted += 1
+        self._sums.add(header)
+        self._sums.add_scores(header)  # a late update's scores are those of an earlier model
 
     def reject(self, device: str) -> None:
-        self.rejected.add(device)
-        self.waiting.pop(device, None)
+        """The device's update of this round was refused as invalid."""
+        share = self._share(device)
+        self._stop_waiting(share)
+        share.rejected = True
 
     def fold(self, device: str, round: int, header: UpdateHeader) -> None:
+        """The device's late update of `round` has been added to the sum."""
         self.folded[device, round] = header.bytes_down
-        self.sums.add(header)
+        self._sums.add(header)
 
-    def forget(self, committed: bool) -> list[tuple[str, int]]:
-        """Late updates that need not be saved any longer, by device and round."""
-        return [*self.spoilt, *(self.folded if committed else ())]
+    def spoil(self, device: str, round: int) -> None:
+        """The device's saved update of `round` is of no use."""
+        self.spoilt.append((device, round))
+
+    def spoil_folded(self) -> None:
+        """The sum is not finite: the late updates in it would spoil the next round too."""
+        self.spoilt += self.folded
+
+    def _share(self, device: str) -> Share:
+        share = self._shares.get(device)
+        if share is None:
+            share = self._shares[device] = Share()
+        return share
+
+    def _wait_for(self, share: Share) -> None:
+        if not (share.waiting or share.counted or share.rejected):
+            share.waiting = True
+            self._num_waiting += 1
+
+    def _stop_waiting(self, share: Share | None) -> None:
+        if share is not None and share.waiting:
+            share.waiting = False
+            self._num_waiting -= 1
+
+    # What follows from it
+
+    def is_waiting_for(self, device: str) -> bool:
+        share = self._shares.get(device)
+        return share is not None and share.waiting
+
+    def counted_in(self, device: str) -> int | None:
+        """0, for a round that is open, if the device's update of this round is counted; else None."""
+        share = self._shares.get(device)
+        return 0 if share is not None and share.counted else None
+
+    @property
+    def waiting(self) -> list[str]:
+        """Devices that the round waits for."""
+        return [device for device, share in self._shares.items() if share.waiting]
+
+    @property
+    def counted(self) -> list[str]:
+        """Devices whose update of this round is counted."""
+        return [device for device, share in self._shares.items() if share.counted]
+
+    @property
+    def rejected(self) -> list[str]:
+        """Devices with an update of this round that was rejected."""
+        return [device for device, share in self._shares.items() if share.rejected]
+
+    @property
+    def num_waiting(self) -> int:
+        return self._num_waiting
+
+    @property
+    def num_counted(self) -> int:
+        return self._num_counted
 
     @property
     def reports(self) -> int:
         """Updates that count towards goal and minimum."""
-        return len(self.counted) + (len(self.folded) if self.any_round else 0)
+        return self._num_counted + (len(self.folded) if self._any_round else 0)
 
     @property
     def complete(self) -> bool:
-        """No need to wait for the deadline."""
-        return not self.waiting or (self.goal is not None and self.reports >= self.goal)
+        """Whether the round need not wait for its deadline."""
+        return not self._num_waiting or (self.goal is not None and self.reports >= self.goal)
+
+    def late_to_drop(self, committed: bool) -> list[tuple[str, int]]:
+        """Saved late updates that need not be kept any longer, by device and round."""
+        return [*self.spoilt, *(self.folded if committed else ())]
 
     def record(self, num_params: int, min_reports: int, now: float) -> RoundRecord:
-        """The round's record, if it closes `now`; abandoned below `min_reports`."""
-        sums, reported = self.sums, len(self.counted) + len(self.folded)
+        """The round's record, if it closes `now`; abandoned if `reports` is below `min_reports`."""
+        sums, reported = self._sums, self._num_counted + len(self.folded)
         state: State = "committed" if self.mode == "train" else "evaluated"
         if self.reports < max(1, min_reports):
             state = "abandoned"
@@ -155,15 +233,15 @@ class Tally:
         )
 
     def _traffic(self) -> msgspec.Raw:
-        """{device: [bytes up, bytes down]}, written one by one: large fleets' would be large."""
+        """{device: [bytes up, bytes down]} as JSON, written device by device: as a dictionary a fleet is large."""
         late: Counter[str] = Counter()
         for (device, _), bytes_down in self.folded.items():
             late[device] += bytes_down
         encode, out = msgspec.json.encode, bytearray()
-        for device in sorted(self.arrived):
+        for device in sorted(device for device, share in self._shares.items() if share.bytes_up is not None):
+            share = self._shares[device]
             out += b"%b%b:%b" % (
-                b"," if out else b"{", encode(device),
-                encode((self.arrived[device], self.counted.get(device, 0) + late[device])),
+                b"," if out else b"{", encode(device), encode((share.bytes_up, share.bytes_down + late[device])),
             )  # fmt: skip
         out += b"}" if out else b"{}"
         return msgspec.Raw(out)

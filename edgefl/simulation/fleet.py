@@ -23,8 +23,8 @@ from ..coordinator.events import (
     Fenced,
     Finished,
     LateUpdate,
-    Recalled,
-    RecallLate,
+    ReloadedLate,
+    ReloadLate,
     SaveAttempt,
     SaveLate,
 )
@@ -175,13 +175,13 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self.feed(self._evaluate(action.params))
             case Commit():
                 self.rounds.append(action.record)
-                for key in action.forget:
+                for key in action.drop:
                     del self._late[key]
                 self.fleet.on_round(action.record)
             case SaveLate(update):
                 self._late[update.device, update.round] = update
-            case RecallLate():
-                self.feed(Recalled(list(self._late.values())))
+            case ReloadLate():
+                self.feed(ReloadedLate(list(self._late.values())))
             case SaveAttempt():
                 pass  # it starts once
             case Finished():

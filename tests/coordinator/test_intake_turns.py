@@ -16,7 +16,7 @@ def test_who_never_answers_holds_a_place_for_one_turn(mute_first):
     mute, parts = set(devices[:200] if mute_first else devices[::3] + devices[1::3]), {d: parts_of(d) for d in devices}
     asked = requests(feed(coordinator, *(parts[device][0] for device in devices), now=0.0))
     now, asked_mute = 0.0, 0
-    while len(coordinator.tally.counted) < 100:
+    while coordinator.tally.num_counted < 100:
         asked_mute += len(mute.intersection(asked))
         answers = [parts[d][i] for d, wanted in asked.items() if d not in mute for i in wanted]
         if not answers:

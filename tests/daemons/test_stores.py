@@ -325,9 +325,9 @@ def test_late_updates_that_the_configuration_has_no_place_for_are_dropped_and_sa
 ) -> None:
     store = AggregatorStore(tmp_path)
     store.resume("plan", PARAMS)
-    store.forget_late()
+    store.drop_late()
     assert caplog.text == ""
     store.save_late(LATE[0])
     store.flush()
-    store.forget_late()
+    store.drop_late()
     assert late_of(store) == [] and "are dropped" in caplog.text

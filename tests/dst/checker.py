@@ -72,7 +72,7 @@ class Checker(Witness):
         require(not lost, "I06", "late updates %r have a receipt, and are in no model and on no disk", lost)
         if machine.tally is not None and machine.phase == "open":
             tally = machine.tally
-            told = len(tally.counted) + len(tally.folded)
+            told = tally.num_counted + len(tally.folded)
             if tally.mode == "train":
                 sums = machine.strategy.combine.accumulator
                 require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
@@ -117,7 +117,7 @@ class Checker(Witness):
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
         if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
-            there = host.name in set(aggregator.machine.tally.counted)
+            there = host.name in aggregator.machine.tally.counted
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
     # Aggregator
@@ -168,10 +168,10 @@ class Checker(Witness):
             return  # its last receipt and its record are of one step
         assert machine.tally is not None and device is not None
         if receipt.round == machine.round:
-            counted = device in set(machine.tally.counted)
+            counted = device in machine.tally.counted
         else:
             closed = machine._closed.get(receipt.round)
-            counted = closed is not None and closed.counted.get(device) == receipt.folded
+            counted = closed is not None and closed.counted_in(device) == receipt.folded
             counted = counted or (device, receipt.round) in machine.tally.folded
             late = (device, receipt.round)
             durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
@@ -239,9 +239,9 @@ def _updates(machine: RoundCoordinator) -> tuple[int, int]:
     """Bytes of updates that are not whole yet, and updates that are."""
     tally, late = machine.tally, machine._closed.partial().values()
     buffered = sum(intake.buffered for intake in late)
-    return (
-        (buffered, 0) if tally is None else (buffered + tally.intake.buffered, len(tally.counted) + len(tally.folded))
-    )
+    if tally is None:
+        return buffered, 0
+    return buffered + tally.intake.buffered, tally.num_counted + len(tally.folded)
 
 
 def _number(round: Round) -> tuple[int, int]:

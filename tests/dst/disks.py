@@ -121,12 +121,12 @@ class AggregatorDisk(FailingDisk):
     def save_late(self, update: LateUpdate) -> None:
         self.transact(lambda: self.late.update({(update.device, update.round): update}))
 
-    def commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]] = ()) -> None:
-        self.transact(lambda: self._commit(record, params, forget))
+    def commit(self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]] = ()) -> None:
+        self.transact(lambda: self._commit(record, params, drop))
 
-    def _commit(self, record: RoundRecord, params: np.ndarray | None, forget: Sequence[tuple[str, int]]) -> None:
+    def _commit(self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]]) -> None:
         self.rounds.append(record)
-        for key in forget:
+        for key in drop:
             del self.late[key]  # all of them are there
         if params is not None:
             self._insert(record.version, params_to_bytes(params))

@@ -18,8 +18,8 @@ from edgefl.coordinator.events import (
     Evaluated,
     Fenced,
     Finished,
-    Recalled,
-    RecallLate,
+    ReloadedLate,
+    ReloadLate,
     SaveAttempt,
     SaveLate,
 )
@@ -158,12 +158,12 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.answer(Evaluated())
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
-            case Commit(record, params, forget):
-                self.disk.commit(record, params, forget)
+            case Commit(record, params, drop):
+                self.disk.commit(record, params, drop)
             case SaveLate(update):
                 self.disk.save_late(update)
-            case RecallLate():
-                self.answer(Recalled(self.disk.late.values()))
+            case ReloadLate():
+                self.answer(ReloadedLate(self.disk.late.values()))
             case Fenced(reason):
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking

@@ -44,7 +44,7 @@ class OneGoesOn(Witness):
     def satisfied(self) -> bool:
         world = self._world
         assert world.healed_at is not None
-        holders = [host for host in world.aggregators if host.alive and host.machine.fence.held]
+        holders = [host for host in world.aggregators if host.alive and host.machine.snapshot().held]
         done = self._committed > self._from and len(holders) == 1
         waited = world.clock.now - world.healed_at
         bound = RECONNECT_S + (ROUNDS + self._behind) * world.schedule.config.deadline_s

@@ -63,7 +63,7 @@ def test_i11_a_round_that_only_evaluates_outlives_both_sides(
     silent.up()
     silent.said(Topics(fleet.name).status("dev-b"), encode(Status("ready", 1)), retain=True)
     aggregator = fleet.aggregator(rounds={"deadline_s": 60.0, "min_reports": 2, "rounds": 2}, evaluate=EVALUATE)
-    eventually(lambda: aggregator.host.machine.tally is not None and aggregator.host.machine.tally.counted)
+    eventually(lambda: aggregator.host.machine.snapshot().counted)
     agent.die()
     aggregator.die()
     saved = agent.host.machine._saved.outbox

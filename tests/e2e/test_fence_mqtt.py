@@ -31,7 +31,7 @@ def fleet(broker_url: str, tmp_path: Path) -> Iterator[Federation]:
 
 
 def held(aggregator: Running) -> bool:
-    return aggregator.host.machine.fence.held
+    return aggregator.host.machine.snapshot().held
 
 
 def test_i05_a_copy_of_a_state_that_is_on_the_air_stops(fleet: Federation, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def open_round(*devices: str, now=0.0, **options) -> RoundCoordinator:
     """A connected coordinator in round 1, with these devices present; it waits for all of them by default."""
     coordinator = make_coordinator(**{"min_reports": len(devices)} | options)
     feed(coordinator, *map(status, devices), Connected(), now=now)
-    assert coordinator.phase == "open"
+    assert coordinator.snapshot().phase == "open"
     return coordinator
 
 

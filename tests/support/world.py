@@ -14,8 +14,8 @@ from edgefl.coordinator.events import (
     Evaluate,
     Evaluated,
     LateUpdate,
-    Recalled,
-    RecallLate,
+    ReloadedLate,
+    ReloadLate,
     SaveAttempt,
     SaveLate,
 )
@@ -147,8 +147,8 @@ class World:
             case SaveLate(update):
                 assert 0 < len(self.records) + 1 - update.round <= self.config["late_rounds"], "I03"
                 self.late[update.device, update.round] = update
-            case RecallLate():
-                self.step(client, Recalled(list(self.late.values())))
+            case ReloadLate():
+                self.step(client, ReloadedLate(list(self.late.values())))
             case _:
                 assert isinstance(action, Commit | Note | SaveAttempt), action
 
@@ -165,7 +165,7 @@ class World:
         self.records.append(record)
         self.committed_in.append(self.starts)
         if action.params is None:
-            assert not action.forget
+            assert not action.drop
             assert (record.state, record.version) == ("abandoned", version)
             assert len(record.devices) < 2
             return
@@ -178,7 +178,7 @@ class World:
         assert len(committed) == len(set(committed)), "I01"
         assert action.params.tobytes() == self.honest_sum(record.round, updates).tobytes()
         self.models.append(action.params)
-        for key in action.forget:
+        for key in action.drop:
             del self.late[key]
 
     def honest_sum(self, round: int, updates: list[tuple[str, int]]) -> np.ndarray:

@@ -1,0 +1,30 @@
+"""Snapshot: what the coordinator's host and an operator may read of it, at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["waiting", "open", "evaluating", "done"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`round` is the open round, or the one that comes next. `held`: the federation is ours (fence.py).
+
+    `present` counts the devices that can be asked. The other counts are of the round that opened last, 0 before the
+    first: updates `counted`, devices that it is still `waiting` for, updates `queued` until there is room, `bytes_up`
+    of all parts that have arrived. `closes_at` is its deadline, on the host's clock; None unless it is open.
+    """
+
+    phase: Phase
+    round: int
+    version: int
+    attempt: int
+    held: bool
+    present: int
+    counted: int = 0
+    waiting: int = 0
+    queued: int = 0
+    bytes_up: int = 0
+    closes_at: float | None = None

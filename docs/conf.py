@@ -33,6 +33,8 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # links to headings work as they do on a forge
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # NumPy's own name instead of its ten lines
+autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 python_use_unqualified_type_names = True
 
@@ -42,12 +44,18 @@ html_copy_source = False
 
 
 def plain_text_to_rst(*event: Any) -> None:
-    """Docstrings are plain text in which single backticks hold code and a star is a star."""
+    """Docstrings are plain text: backticks hold code, a star is a star, an indented block is shown as it is."""
     lines = event[-1]
-    pieces = "\n".join(lines).split("`")
-    for i, piece in enumerate(pieces):
-        pieces[i] = f"``{piece}``\\ " if i % 2 else re.sub(r"([*|\\])", r"\\\1", piece)
-    lines[:] = "".join(pieces).split("\n")
+    blocks = re.split(r"\n\n(?=    )|(?<=\n)\n(?=\S)", "\n".join(lines) + "\n")
+    for i, block in enumerate(blocks):
+        if block.startswith("    "):
+            blocks[i] = "::\n\n" + block
+            continue
+        pieces = block.split("`")
+        for k, piece in enumerate(pieces):
+            pieces[k] = f"``{piece}``\\ " if k % 2 else re.sub(r"([*|\\])", r"\\\1", piece)
+        blocks[i] = "".join(pieces)
+    lines[:] = "\n\n".join(blocks).split("\n")
 
 
 def setup(app: Any) -> None:

@@ -17,15 +17,17 @@ State = Literal["committed", "abandoned", "evaluated"]
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit.
 
-    `bytes_up` counts all parts of updates that arrived for the round, `bytes_down` all that the reporting devices say
-    they received since they were last counted: manifest, rounds, model, receipts. `float32_bytes` is what one model for
-    each that reported takes: up and down without compression; 0 in a round that only evaluates. `devices` are those
-    whose update is of this round, `folded` late updates of earlier rounds, by device and round; both are in `reported`.
-    `rejected` updates were none; `deferred` ones had to wait until the aggregator had room.
+    `bytes_up` counts every part of an update that arrived for the round. `bytes_down` counts what the reporting devices
+    say they have received since their last report: manifest, rounds, model, receipts. `float32_bytes` is the size of an
+    uncompressed model for each device that reported; a round that only evaluates has 0.
+
+    `devices` reported an update of this round; `folded` lists late updates of earlier rounds as (device, round).
+    `reported` counts both. `rejected` counts updates refused as invalid, `deferred` those that had to wait until the
+    aggregator had room.
 
     `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
-    those of the model that the round began with, on the `device_examples` that `devices` hold out: the mean of theirs,
-    weighted by their numbers. A round that only evaluates ends "evaluated", on the version it found.
+    means over the `device_examples` examples that `devices` hold out, for the model that the round began with. A round
+    that only evaluates has the state "evaluated" and the version that it found.
     """
 
     round: int
@@ -52,15 +54,15 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
-        """Device -> (bytes up, bytes down), of all that sent parts, counted or not; they add up to the round's.
+        """Device -> (bytes up, bytes down), for every device that sent a part; the sums are the round's.
 
-        A record holds it as JSON: that takes a tenth of the memory, and fleets and histories can be long.
+        A record holds this as JSON, in a tenth of the memory: fleets are large and histories long.
         """
         return msgspec.json.decode(self.by_device, type=dict[str, tuple[int, int]])
 
 
 class Final(msgspec.Struct, frozen=True):
-    """How a run ended. The devices' accuracy and loss are the newest that there are."""
+    """The sums of a run, the last model's scores, and the newest scores that devices have reported."""
 
     rounds: int
     committed: int
@@ -114,7 +116,7 @@ class History:
 
 
 def read_records(path: Path) -> list[RoundRecord]:
-    """The records of a history.jsonl, without a last line that is still being written; none where there is no file."""
+    """The records of a history.jsonl, without a last line that is still being written; [] if there is no file."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -123,7 +125,7 @@ def read_records(path: Path) -> list[RoundRecord]:
 
 
 def last_record(path: Path) -> RoundRecord | None:
-    """The last record of a history.jsonl that can be read, if there is one."""
+    """The last record of a history.jsonl that can be decoded; None if there is no such record."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     for line in reversed(lines):
         with suppress(msgspec.DecodeError):
@@ -132,7 +134,7 @@ def last_record(path: Path) -> RoundRecord | None:
 
 
 def scores(of: RoundRecord | Final, gap: str) -> str:
-    """Accuracy and loss, on the test set and on devices, those that there are, each behind a `gap`."""
+    """The accuracies and losses that are known, of the test set and of devices, each preceded by `gap`."""
     told = [
         ("accuracy", of.accuracy, ".4f"), ("loss", of.loss, ".4g"),
         ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
@@ -141,7 +143,7 @@ def scores(of: RoundRecord | Final, gap: str) -> str:
 
 
 def times_smaller(float32_bytes: int, real: int) -> str:
-    """How many times fewer bytes went than float32 takes, for behind their number; nothing where nothing went."""
+    """ " (12x)": how many times fewer bytes were sent than float32 takes; "" if there is nothing to compare."""
     if not (real and float32_bytes):
         return ""
     ratio = float32_bytes / real

@@ -1,6 +1,6 @@
-"""How to come back: when to try again, with which MQTT version, and when to say so.
+"""When to reconnect, with which MQTT version, and when to log that it takes long.
 
-No clock and no sleep in here: numbers in, numbers out.
+Nothing here reads a clock or sleeps: numbers in, numbers out.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Callable
 
 from ..errors import TransportError
 
-PAUSE_S = 0.01  # between two looks at a user who is behind
-LONGEST_PAUSE_S = 10.0  # then reading goes on all the same: the broker's answers to our pings must be seen
+PAUSE_S = 0.01  # between two looks at whether the link's user has caught up
+LONGEST_PAUSE_S = 10.0  # then read anyway, or the broker's answers to our pings are missed
 
 
 class Reading:
-    """When to read: not while the user is behind, but then neither for too long."""
+    """Pauses reading while the link's user is behind, but never for longer than `LONGEST_PAUSE_S`."""
 
     def __init__(self, is_behind: Callable[[], bool]) -> None:
         self._is_behind = is_behind
         self._read_at = 0.0
 
     def allowed(self, now: float) -> bool:
-        """Whether to read `now`, which is then done."""
+        """Whether to read `now`; True counts as having read."""
         if self._is_behind() and now < self._read_at + LONGEST_PAUSE_S:
             return False
         self._read_at = now
@@ -33,12 +33,12 @@ class Backoff:
     """Delays drawn uniformly from [0, min(cap, base * 2^n)] seconds, n the attempts since `reset`.
 
     Full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a fleet that
-    lost its broker at one moment must not come back at one moment.
+    lost its broker at one moment must not reconnect at one moment.
     """
 
     def __init__(self, rng: random.Random, cap_s: float, base_s: float = 1.0) -> None:
         self._rng = rng
-        self.calm_s = 0.0  # there is no hurry: the interval is at least so wide
+        self.calm_s = 0.0  # the interval is at least this wide, where there is no hurry
         self._cap_s = cap_s
         self._base_s = min(base_s, cap_s)
         self._ceiling_s = self._base_s
@@ -50,7 +50,7 @@ class Backoff:
         return delay
 
     def slow(self) -> None:
-        """Draw from the widest interval from now on: an early attempt would be no better than a late one."""
+        """Draw from the widest interval from now on: an early attempt would not help."""
         self._ceiling_s = self._cap_s
 
     def reset(self) -> None:
@@ -58,7 +58,7 @@ class Backoff:
 
 
 class Versions:
-    """Which MQTT version to speak next, "5" or "3.1.1": what worked, else by turns."""
+    """Which MQTT version to try next, "5" or "3.1.1": the one that has worked, otherwise each in turn."""
 
     def __init__(self, wanted: str) -> None:
         if wanted not in ("auto", "5", "3.1.1"):
@@ -68,11 +68,11 @@ class Versions:
         self._favourite = self.current = "5" if wanted == "auto" else wanted
 
     def learn(self, *, up: bool, hung_up: bool, unsupported: bool) -> None:
-        """From a connection that was accepted, or closed without an answer, or refused for its version."""
+        """Note how a connection went: accepted (`up`), closed without an answer (`hung_up`), version refused."""
         if up:
             if not self._settled:
                 self._favourite, self._settled = self.current, True
-            # A proxy without its broker hangs up on any version: what once worked gets the first try again.
+            # A proxy whose broker is down hangs up on any version, so start again with the one that has worked.
             self.current = self._favourite
         elif (hung_up or unsupported) and not self.pinned:
             self.current = "3.1.1" if self.current == "5" else "5"
@@ -81,7 +81,7 @@ class Versions:
 
 
 class Outage:
-    """How long we have been without a broker, and when a log line is due: at once, then every `every_s`."""
+    """How long the link has had no broker, and when a log line is due: at once, then every `every_s` seconds."""
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -89,7 +89,7 @@ class Outage:
         self._next = 0.0
 
     def due(self, now: float) -> float | None:
-        """Seconds of outage so far where a line is due now, else None. The first call starts the outage."""
+        """Seconds of outage so far if a log line is due now, otherwise None. The first call starts the outage."""
         if self._since is None:
             self._since = self._next = now
         if now < self._next:
@@ -102,7 +102,7 @@ class Outage:
         return max(0.0, self._next - now)
 
     def over(self, now: float) -> float:
-        """End the outage; returns the seconds it took, 0 where there was none."""
+        """End the outage; returns how many seconds it lasted, 0 if there was none."""
         took = 0.0 if self._since is None else now - self._since
         self._since = None
         return took

@@ -3,10 +3,10 @@
 Design:
   a) A connection belongs to one thread and does nothing between calls: paho's writer takes no lock, so a
      second thread would interleave packets. `step` is one turn of the event loop.
-  b) paho's callbacks only append to a queue, which `take` hands over outside paho's locks: what the
-     link's user does with an event can neither deadlock paho nor kill its thread.
-  c) A paho client lives for one connection. Its in-flight messages end with it, so nothing is resent
-     behind the back of those who decide what is still worth sending; the session lives in the broker.
+  b) paho's callbacks only append to a queue, which `take` hands over outside paho's locks. So whatever the link's
+     user does with an event can neither deadlock paho nor end its thread.
+  c) A paho client lives for one connection, and its in-flight messages end with it. So paho never resends a message
+     that the state machines no longer want sent. The session lives in the broker.
 
 Not here: threads, queues and trying again (mqtt.py).
 """
@@ -35,13 +35,13 @@ FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
 
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
 TAKEN_OVER = 0x8E
-LOST = "connection lost"  # without a word
+LOST = "connection lost"  # without a DISCONNECT
 CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What stays the same from one connection of a link to the next."""
+    """The settings that all connections of a link share."""
 
     endpoint: Endpoint
     client_id: str
@@ -60,12 +60,12 @@ class End:
 
 
 class Connection:
-    """One connection. `number` sets its messages' handles apart from those of earlier connections."""
+    """One connection. `number` distinguishes its messages' handles from those of earlier connections."""
 
     def __init__(self, settings: Settings, protocol: str, will: tuple[str, bytes] | None, number: int) -> None:
         self.end: End | None = None
         self.up: Up | None = None
-        self.opened = False  # TCP (and TLS) stood, whatever came of CONNECT
+        self.opened = False  # TCP and TLS were established, whether or not CONNECT was accepted
         self._settings = settings
         self._protocol = protocol
         self._number = number
@@ -88,7 +88,7 @@ class Connection:
         if endpoint.user is not None:
             client.username_pw_set(endpoint.user, endpoint.password)
         if endpoint.tls is not None:
-            client.tls_set_context(endpoint.tls.context())  # read anew: certificates get renewed
+            client.tls_set_context(endpoint.tls.context())  # read each time, since certificates are renewed
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -104,19 +104,19 @@ class Connection:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = settings.receive_maximum
-            properties.MaximumPacketSize = LARGEST_PACKET  # the broker keeps what is larger to itself
+            properties.MaximumPacketSize = LARGEST_PACKET  # the broker drops larger packets instead of sending them
             options = {"clean_start": settings.session_expiry_s == 0, "properties": properties}
         self._client.connect(settings.endpoint.host, settings.endpoint.port, settings.keepalive, **options)
         self.opened = True
 
     def step(self, timeout_s: float, wake: socket.socket, read: bool = True) -> None:
-        """Wait for the network or for a byte on `wake`, and do what is to be done; see `take`, then `end`."""
+        """Wait for the network or for a byte on `wake`, then read and write. Look at `take`, then at `end`."""
         client, tap = self._client, self._client.tap
         if tap is not None and client.socket() is not None:
             tap.flush()
             poller = select.poll()
             writing = client.want_write() or tap.unsent
-            pending = tap.for_paho or (read and tap.pending)  # or the connection is lost already
+            pending = tap.for_paho or (read and tap.pending)  # or the connection is already lost
             poller.register(tap, (select.POLLIN if read else 0) | (select.POLLOUT if writing else 0))
             poller.register(wake, select.POLLIN)
             ready = dict(poller.poll(0 if pending else timeout_s * 1000.0))
@@ -133,7 +133,7 @@ class Connection:
             self.end = End(LOST)
 
     def _read(self) -> None:
-        """Take what has come: messages here, the rest through paho."""
+        """Read what has arrived: messages here, everything else through paho."""
         tap = self._client.tap
         assert tap is not None
         tap.fill()
@@ -141,7 +141,7 @@ class Connection:
             self._client.loop_read()
 
     def take(self) -> list[LinkEvent]:
-        """What has happened since the last call."""
+        """The events since the last call."""
         events = list(self._events)
         self._events.clear()
         return events
@@ -175,18 +175,18 @@ class Connection:
             self._client.unsubscribe(filters[first : first + FILTERS_PER_SUBSCRIBE])
 
     def ack(self, *handles: tuple[int, int]) -> None:
-        """Acknowledge messages; one of an earlier connection is ignored: the broker sends it again."""
+        """Acknowledge messages. Those of an earlier connection are skipped: the broker sends them again."""
         for number, mid in handles:
             if number == self._number and mid and self._client.tap is not None:
                 self._client.tap.ack(mid)
 
     def close(self, wake: socket.socket) -> None:
-        """DISCONNECT, so that the broker sends no will, waiting at most `CLOSE_S` for it to leave."""
+        """Send DISCONNECT, so that the broker publishes no will; wait at most `CLOSE_S` until it has left."""
         until = time.monotonic() + CLOSE_S
         client, tap = self._client, self._client.tap
         while tap is not None and tap.unsent and client.socket() is not None and time.monotonic() < until:
             self.step(0.05, wake)
-        if tap is not None and client.socket() is not None:  # for paho it has gone as soon as the tap has it
+        if tap is not None and client.socket() is not None:  # paho takes it for sent as soon as the tap has it
             poller = select.poll()
             poller.register(tap, select.POLLOUT)
             poller.poll(max(0.0, until - time.monotonic()) * 1000.0)
@@ -195,7 +195,7 @@ class Connection:
             self.step(0.05, wake)
 
     def abandon(self) -> None:
-        """Close the socket without a word."""
+        """Close the socket without a DISCONNECT."""
         if self._client.socket() is not None and self._client.tap is not None:
             self._client.tap.abandon()
 

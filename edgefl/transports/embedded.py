@@ -1,14 +1,14 @@
 """EmbeddedBroker: an MQTT broker from PyPI (iotcore, which is rumqttd) as a child process on the loopback.
 
-For demo, simulator and tests, so that they need nothing but pip. Not for production: no authentication and
-nothing on disk. Its ways, measured with iotcore 0.4.0 (rumqttd 0.20):
-  a) A resumed session gets no retained message on re-subscribing (rumqtt issue 1069). Clients that live by
-     retained messages connect with `session_expiry_s=0`; on a standing connection unsubscribe first.
-  b) Overlapping filters of one client bring a message once each, as in MQTT 5 they may.
+For the demo, the simulator and tests, which so need nothing but pip. Not for production: it has no authentication and
+keeps nothing on disk. How it behaves, measured with iotcore 0.4.0 (rumqttd 0.20):
+  a) A client that resumes a session and subscribes again receives no retained message (rumqtt issue 1069). Clients
+     that need retained messages connect with `session_expiry_s=0`, or unsubscribe first on a standing connection.
+  b) Each of a client's overlapping filters delivers the message, which MQTT 5 allows.
   c) An empty payload clears a retained message, even when published without the retain flag.
   d) It names no MaximumPacketSize and hangs up on packets above `MAX_PACKET_BYTES`.
-  e) Messages lie in one log per filter ever subscribed or, without a subscriber, per topic. None is freed
-     before its log is full: memory follows what was published.
+  e) It keeps one log of messages for each filter that was ever subscribed to or, without a subscriber, for each topic.
+     A message is freed only when its log is full, so memory grows with what was published.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pathlib import Path
 from ..errors import TransportError
 
 MAX_PACKET_BYTES = 1 << 20
-# The most that one log holds; a subscriber further behind loses messages. 256 MiB are three rounds of
-# 100 devices with 800 kB each.
+# The capacity of one log; a subscriber that is further behind loses messages. 256 MiB are three rounds of 100 devices
+# with 800 kB each.
 SEGMENT_BYTES = 16 << 20
 SEGMENTS = 16
 START_S = 15.0
@@ -51,8 +51,8 @@ max_payload_size = {max_packet_bytes}
 max_inflight_count = 100
 dynamic_filters = true
 """
-# The broker has no way to be stopped from inside and logs every packet as an error, hence a process of its
-# own without logs. It leaves when its parent does, however that came about.
+# The broker cannot be stopped from inside, and it logs every packet as an error. So it has a process of its own,
+# without logs, which ends when its parent does, for whatever reason.
 _CHILD = """
 import logging, os, sys, threading, time
 def leave_with(parent):
@@ -69,8 +69,8 @@ IotCoreBroker(config_path=sys.argv[1]).run_forever()
 class EmbeddedBroker:
     """A context manager: `with EmbeddedBroker() as broker: ... broker.url`.
 
-    `url` speaks MQTT 5 only and `url_v3` 3.1.1 only; topics, sessions and retained messages are common to
-    both. Raises TransportError where iotcore is missing or does not start.
+    `url` speaks only MQTT 5 and `url_v3` only 3.1.1; both share topics, sessions and retained messages. Raises
+    TransportError if iotcore is missing or does not start.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class EmbeddedBroker:
         return self._process.pid
 
     def close(self) -> None:
-        """Stop the broker; its sessions and retained messages are gone."""
+        """Stop the broker, and drop its sessions and retained messages."""
         self._process.terminate()
         try:
             self._process.wait(5.0)

@@ -1,4 +1,4 @@
-"""Where an MQTT broker is and how to be let in: its URL, and the TLS files."""
+"""The address of an MQTT broker and the credentials for it: its URL and the TLS files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FORM = "write mqtt://[user[:password]@]host[:port], or mqtts:// for TLS"
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """PEM files: the CA behind the broker's certificate (None: the system's), our own certificate, its key."""
+    """PEM files: the authority of the broker's certificate (None: the system's), our own certificate, its key."""
 
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Read the files; raises OSError (of which ssl.SSLError is one) where that fails."""
+        """Read the files; raises OSError, or its subclass ssl.SSLError, if that fails."""
         context = ssl.create_default_context(cafile=self.ca)
         if self.cert:
             context.load_cert_chain(self.cert, self.key)
@@ -42,7 +42,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, tls: TlsConfig | None) -> Endpoint:
-        """From a URL, and TLS files for `mqtts://` only; raises TransportError where they can't be used."""
+        """From a URL, and TLS files for `mqtts://` only; raises TransportError if they cannot be used."""
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -65,7 +65,7 @@ def _readable(tls: TlsConfig) -> TlsConfig:
         tls.context()
     except OSError as error:
         raise TransportError(
-            f"{tls} can't be used ({why(error)}): check the paths, who may read them, "
+            f"{tls} can't be used ({why(error)}): check the paths, their permissions, "
             "and that certificate and key belong together"
         ) from None
     return tls

@@ -1,4 +1,4 @@
-"""What an MQTT link tells its user. Plain values: they may be queued, compared and replayed.
+"""The events of an MQTT link. They are plain values, which may be queued, compared and replayed.
 
 Not here: the link itself (mqtt.py) and the decisions taken on these events (session, coordinator).
 """
@@ -12,9 +12,9 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """Connected. Subscribe now: at every `Up`, whatever `session_present` says.
+    """Connected. Subscribe at every `Up`, whatever `session_present` says.
 
-    `max_packet_bytes` is the broker's MaximumPacketSize (None: it names none, as in MQTT 3.1.1);
+    `max_packet_bytes` is the broker's MaximumPacketSize (None if it names none, as in MQTT 3.1.1);
     `receive_maximum` is how many QoS 1 messages the link keeps in flight; `protocol` is "5" or "3.1.1".
     """
 
@@ -26,7 +26,7 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Not connected: sent when a connection ends, and after every attempt that fails."""
+    """Not connected: emitted when a connection ends, and after every attempt that fails."""
 
     reason: str
     retry_in_s: float
@@ -34,17 +34,17 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker answered no: to a connection (a `Down` follows) or to a subscription (none follows).
+    """The broker refused a connection, and a `Down` follows; or it refused a subscription.
 
-    `fatal`: no retry can help until the configuration changes. The link goes on trying all the same.
+    `fatal`: no retry can help until the configuration changes. The link keeps trying nevertheless.
     """
 
     reason: str
     fatal: bool
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five times as long to make
-    """One message. `handle` is (connection number, packet id), what `MqttLink.ack` needs."""
+class Message(msgspec.Struct, frozen=True, gc=False):  # five times as fast to create as a dataclass
+    """One message. `handle` is (connection number, packet id), which `MqttLink.ack` needs."""
 
     topic: str
     payload: bytes
@@ -54,10 +54,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The broker has acknowledged (`ok`) or refused the message of this token, or it was never answered.
+    """The broker has acknowledged (`ok`) or refused the message of this token, or has never answered.
 
-    `ok` means the broker's word, not the reader's: brokers drop acknowledged messages. With "connection
-    lost" the message may or may not have arrived, and the link will not send it again.
+    `ok` does not mean that a reader has the message: brokers drop acknowledged messages. With "connection lost" the
+    message may or may not have arrived, and the link does not send it again.
     """
 
     token: int

@@ -1,7 +1,7 @@
 """An MQTT broker's behaviour in memory, for the simulator: topics, filters, retained messages, wills.
 
-Deliveries go out through a callback, so that whoever owns the clock decides when they arrive. It neither loses nor
-repeats anything. Not here: faults (simulation/faults.py) and real MQTT (mqtt.py).
+Deliveries go through a callback, so that the owner of the clock decides when they arrive. This broker neither loses nor
+repeats a message. Not here: faults (simulation/faults.py) and real MQTT (mqtt.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def filter_pattern(topic_filter: str) -> re.Pattern[str]:
-    """What a topic filter with `+` and `#` matches (MQTT 5, section 4.7)."""
+    """The pattern of the topics that a filter with `+` and `#` matches (MQTT 5, section 4.7)."""
     words = ["[^/]*" if w == "+" else re.escape(w) for w in topic_filter.split("/")]
     if words[-1] == re.escape("#"):
         return re.compile("/".join(words[:-1]) + "(/.*)?" if len(words) > 1 else ".*", re.DOTALL)
@@ -19,7 +19,7 @@ def filter_pattern(topic_filter: str) -> re.Pattern[str]:
 
 
 class MemoryBroker:
-    """`deliver(client, topic, payload)` is called for each message that a client gets."""
+    """Calls `deliver(client, topic, payload)` for each message that a client receives."""
 
     def __init__(self, deliver: Callable[[str, str, bytes], None]) -> None:
         self._deliver = deliver
@@ -34,14 +34,14 @@ class MemoryBroker:
             self._wills[client] = will
 
     def cut(self, client: str) -> None:
-        """The client is gone without a word: its will is published, its subscriptions end."""
+        """The client dies without a DISCONNECT: publish its will, end its subscriptions."""
         for subscribers in [*self._exact.values(), *(s for _, s in self._filters.values())]:
             subscribers.pop(client, None)
         if (will := self._wills.pop(client, None)) is not None:
             self.publish(*will, retain=True)
 
     def subscribe(self, client: str, topics: tuple[str, ...]) -> None:
-        """Exact topics or filters; what is retained there is delivered, again if subscribed again."""
+        """Subscribe to exact topics or filters. Retained messages are delivered at every subscription."""
         for topic in topics:
             if "+" not in topic and "#" not in topic:
                 self._exact.setdefault(topic, {})[client] = None
@@ -62,7 +62,7 @@ class MemoryBroker:
                     del self._exact[topic]
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
-        """To every subscriber once; a retained empty payload clears what was retained."""
+        """Deliver once to every subscriber. A retained empty payload clears the retained message."""
         if retain and payload:
             self._retained[topic] = payload
         elif retain:

@@ -1,11 +1,12 @@
-"""Tap: between paho-mqtt and its socket. Takes messages in bulk, before paho sees them, and sends in bulk.
+"""Tap: sits between paho-mqtt and its socket. It reads messages in bulk, before paho sees them, and sends in bulk.
 
-paho reads an MQTT packet in five system calls, copies its payload four times and writes each packet by itself; with
-parts of 64 KiB that is most of what an aggregator does. Here one call reads what has come. PUBLISH packets of QoS 0
-and 1 become messages, copied once; all other packets are passed on to paho, whole (MQTT 5, sections 2.1 and 3.3; 3.1.1
-is alike but for properties). What is to be sent waits for `flush`, as each call costs a wait for Python's lock.
+paho needs five system calls to read an MQTT packet, copies its payload four times and writes each packet by itself.
+With parts of 64 KiB an aggregator would spend most of its time there. The tap reads whatever has arrived in one call.
+It turns PUBLISH packets of QoS 0 and 1 into messages, with one copy, and passes all other packets on to paho, whole
+(MQTT 5, sections 2.1 and 3.3; 3.1.1 differs only in the properties). Outgoing bytes wait for `flush`, since each system
+call may wait for Python's lock.
 
-Not here: everything else of the protocol, which is paho's.
+Not here: the rest of the protocol, which paho speaks.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from ..protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
 from ..protocol.parts import TOPIC_BYTES
 
 PUBLISH = 3
-LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part; nothing else of ours is so long
-FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # it grows while reads fill it; beyond, only for a larger packet
-FULL = 64 * 1024  # waiting to be sent: then paho has to wait too
-CALM = 16  # reads in a row that the first buffer would do for: then a larger one is let go
+LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part; no other packet of ours is longer
+FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # grows while reads fill it; further only for a larger packet
+FULL = 64 * 1024  # unsent bytes above which paho has to wait
+CALM = 16  # after so many reads that fit the first buffer, a larger one is freed
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Tap:
-    """A socket as paho wants it. `on_message(topic, payload, retain, packet_id)`; packet_id 0 wants no `ack`."""
+    """A socket for paho. Calls `on_message(topic, payload, retain, packet_id)`; a packet_id of 0 needs no `ack`."""
 
     def __init__(self, sock: socket.socket, v5: bool, on_message: Callable[[str, bytes, bool, int], None]) -> None:
         self._socket = sock
         self._v5 = v5
         self._on_message = on_message
         self._buffer = bytearray(FIRST_BUFFER)
-        self._end = 0  # of what has been read
-        self._calm = 0  # so many reads in a row needed no larger buffer than the first
+        self._end = 0  # of the bytes read so far
+        self._calm = 0  # reads in a row that would have fitted the first buffer
         self._passed_on = bytearray()
         self._lost: OSError | None = None
         self._closed = False
-        self._unsent = bytearray()  # whole packets, but for what has gone of the first
+        self._unsent = bytearray()  # whole packets; the first may have been sent in part
 
     # For paho
 
     def recv(self, size: int) -> bytes:
-        """What is passed on; b"" at the end of the connection, else OSError."""
+        """The next bytes for paho; b"" at the end of the connection; OSError if there are none or it broke."""
         if self._passed_on:
             taken = bytes(self._passed_on[:size])
             del self._passed_on[:size]
@@ -59,7 +60,7 @@ class Tap:
         raise BlockingIOError
 
     def send(self, data: bytes) -> int:
-        """All of it, at the next `flush`."""
+        """Queue the data for the next `flush`; BlockingIOError while too much is queued."""
         if len(self._unsent) >= FULL:
             self.flush()
         if len(self._unsent) >= FULL:
@@ -74,7 +75,7 @@ class Tap:
         self._socket.setblocking(blocking)
 
     def close(self) -> None:
-        """After a last DISCONNECT, if there is one."""
+        """Send what is queued, such as a DISCONNECT, and close."""
         self.flush()
         self._socket.close()
 
@@ -82,12 +83,12 @@ class Tap:
 
     @property
     def for_paho(self) -> bool:
-        """Whether paho is to read now."""
+        """Whether there is something for paho to read."""
         return bool(self._passed_on) or self._lost is not None or self._closed
 
     @property
     def pending(self) -> bool:
-        """Bytes that TLS has already decrypted are invisible to poll."""
+        """Whether TLS holds decrypted bytes, which poll cannot see."""
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     @property
@@ -100,7 +101,7 @@ class Tap:
         self._unsent += b"\x40\x02" + packet_id.to_bytes(2, "big")
 
     def flush(self) -> None:
-        """Send what waits, as much as goes."""
+        """Send as many queued bytes as the socket accepts."""
         if not self._unsent or self._lost is not None:
             return
         try:
@@ -112,12 +113,12 @@ class Tap:
         del self._unsent[:sent]
 
     def abandon(self) -> None:
-        """Close without a word."""
+        """Close without sending what is queued."""
         self._unsent.clear()
         self.close()
 
     def fill(self) -> None:
-        """Read once, and hand over what is whole. ConnectionError or ValueError if it is not MQTT, or too long."""
+        """Read once, and hand over complete packets. ConnectionError or ValueError if not MQTT, or too long."""
         try:
             with memoryview(self._buffer) as view, view[self._end :] as room:
                 size = self._socket.recv_into(room)
@@ -136,7 +137,7 @@ class Tap:
         self._resize(read)
 
     def _resize(self, read: int) -> None:
-        """Fit the buffer to how much there was in it after a read."""
+        """Grow or shrink the buffer by how full the last read left it."""
         size = len(self._buffer)
         self._calm = self._calm + 1 if read <= FIRST_BUFFER < size else 0
         if self._end == size or (read == size < LARGEST_BUFFER):
@@ -145,17 +146,17 @@ class Tap:
             del self._buffer[FIRST_BUFFER:]
 
     def _take(self, view: memoryview) -> int:
-        """Hand over the whole packets at the beginning of `view`; how many bytes they are.
+        """Hand over the complete packets at the beginning of `view`; returns how many bytes they take.
 
-        ConnectionError as soon as one announces too many bytes: in MQTT 3.1.1 the broker can't be told beforehand.
+        ConnectionError as soon as a packet announces too many bytes: MQTT 3.1.1 has no way to tell the broker a limit.
         """
         at = 0
         while at + 2 <= len(view):
             start, length = varint(view, at + 1)
             end = start + length
-            if length > LARGEST_PACKET:  # without its header: some brokers count no more
+            if length > LARGEST_PACKET:  # without its header, since some brokers do not count that
                 raise ConnectionError(
-                    f"the broker sends a packet of {length} bytes, at most {LARGEST_PACKET} are taken: clear what "
+                    f"the broker sends a packet of {length} bytes, at most {LARGEST_PACKET} are accepted: clear what "
                     "others have published on this federation's topics, or use MQTT 5, where it is not sent"
                 )
             if end > len(view):
@@ -181,7 +182,7 @@ class Tap:
 
 
 def varint(view: memoryview, at: int) -> tuple[int, int]:
-    """Where a variable byte integer ends, and its value; beyond the end of `view` if it is not whole yet.
+    """Where a variable byte integer ends, and its value. The end is beyond `view` if the integer is not complete yet.
 
     ConnectionError if it has more than four bytes (MQTT 5, section 1.5.5).
     """
@@ -206,9 +207,9 @@ class TappedClient(Client):
         self._on_tapped = on_tapped
 
     def _create_socket(self) -> Tap:  # type: ignore[override]
-        """Where paho, too, puts a WebSocket between itself and its socket."""
+        """The hook in which paho itself wraps its socket for WebSockets."""
         sock: Any = super()._create_socket()
-        # Small packets follow each other both ways: with Nagle's algorithm each would wait for a delayed ACK, 40 ms.
+        # Small packets follow each other in both directions; Nagle's algorithm would delay each by 40 ms, for an ACK.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tap = Tap(sock, self._protocol == MQTTProtocolVersion.MQTTv5, self._on_tapped)
         return self.tap

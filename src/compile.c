@@ -71,7 +71,7 @@ static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *erro
         if (node->params[k] < 0 || node->params[k] >= plan->num_params)
             return efl_fail(error, EFL_MODEL, "owns param %d, which does not exist", node->params[k]);
         step->shapes.w[k] = plan->params[node->params[k]].shape;
-        net->shares_params |= net->owners[node->params[k]]++ > 0;
+        net->shares_params |= net->owners[node->params[k]]++ > 0 && node->params[k] < net->num_trainable;
     }
     if (step->op->infer(&step->shapes, error) != EFL_OK) return error->code;
     net->values[i + 1].shape = step->shapes.y;

@@ -36,7 +36,7 @@ struct efl_net {
     efl_value *values;   /* (num_values) */
     int64_t *offsets;    /* (num_tensors + 1) where each param starts in the params vector */
     int *owners;         /* (num_tensors + 1) nodes that own each param */
-    int shares_params;   /* some param has two: its gradient is a sum, so only the buffered path can move it */
+    int shares_params;   /* a trained one has two: its gradient is a sum, so only the buffered path can move it */
     int num_trainable;   /* tensors */
     const efl_loss *loss;
     int loss_input, output;

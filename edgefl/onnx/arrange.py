@@ -10,8 +10,10 @@ from math import prod
 import numpy as np
 import onnx
 
+from .items import Value
 from .layout import Axis, positions
-from .trace import Trace, Value, refuse
+from .nodes import refuse
+from .trace import Trace
 
 
 def arranged(trace: Trace, node: onnx.NodeProto, value: Value, order: Sequence[int], shape: Sequence[int]) -> int:

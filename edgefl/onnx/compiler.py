@@ -7,6 +7,7 @@ Design:
   c) Nothing moves for the sake of ONNX's axes: layout.py follows where the plan has them.
   d) head.py finds the output whose computation owns every param; labels and the like stay in the file alone.
      A trailing Softmax, LogSoftmax or Sigmoid goes into the loss.
+  e) A tensor that several nodes read is one param, or several, or refused: sharing.py.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from ..errors import UsageError, nearest
 from .folds import FOLDS
 from .graph import graph_input, live_order, opset_of, read_onnx, readers_of, tensor_names
 from .head import choose_loss, find_head, finish
+from .items import Const, Item, Value
 from .layout import OPEN, fresh
 from .model import Model
+from .nodes import op_key, refuse, to_array
 from .ops.table import HELP, OPS
-from .trace import Const, Item, Trace, Value, op_key, refuse, to_array
+from .sharing import refuse_half_shared
+from .trace import Trace
 
 
 def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int]) -> Model:
@@ -50,6 +54,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
     head = find_head(trace, graph, items)
     ending = choose_loss(trace, head, given.shape, loss)
     plan, owned = finish(trace, ending, given.shape, given.tokens)
+    refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
     return Model(
         source=source,
         plan=Plan.from_bytes(plan.to_bytes()),  # so the bounds that a device checks hold here already

@@ -5,9 +5,9 @@ Design:
      the file's tensors (`Origin`) lie one after another.
   b) A `Binding` says for one plan Param at which positions its elements live, and by which scale.
   c) An element that training left alone keeps its bits; a file that nothing changed in keeps its bytes.
-  d) Two Params may start from the same tensor. Once they differ, the first keeps the tensor and the other gets
-     an initializer of its own, which its node reads from then on. Params that share an input of a node, as the two
-     biases of an LSTM do, stay together.
+  d) Two Params may start from the same tensor (sharing.py). Once they differ, the first keeps the tensor and the
+     other gets an initializer of its own, which its nodes read from then on. Params that share an input of a node,
+     as the two biases of an LSTM do, stay together.
   e) A number that the graph computes from others has no place: nobody trains it, and it stays as it is.
 
 Not here: which param comes from where (compiler.py), and files on disk (model.py).
@@ -45,10 +45,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Binding:
-    """How one Param is written back. `slot` is the input of node number `node` that reads it, None for an attribute."""
+    """How one Param is written back. `slot` is the input of `nodes` that reads it, None for an attribute."""
 
     places: tuple[Place, ...]
-    node: int
+    nodes: tuple[int, ...]  # numbers in the graph
     slot: int | None
     slot_shape: tuple[int, ...]
     layout: np.ndarray  # (size,) int64: element i of the param is element layout[i] of that input
@@ -107,18 +107,19 @@ class _Trained:
 
 def _inputs(bindings: Sequence[Binding]) -> list[list[int]]:
     """The bindings, those that make up one input of a node together."""
-    groups: dict[tuple[int, int | None, int | None], list[int]] = {}
+    groups: dict[tuple[tuple[int, ...], int | None, int | None], list[int]] = {}
     for at, binding in enumerate(bindings):
         alone = at if binding.slot is None else None
-        groups.setdefault((binding.node, binding.slot, alone), []).append(at)
+        groups.setdefault((binding.nodes, binding.slot, alone), []).append(at)
     return list(groups.values())
 
 
 def _split(proto: onnx.ModelProto, binding: Binding, name: str, tensor: np.ndarray) -> None:
-    """Gives the node of `binding` an initializer of its own: `tensor` in the order of the input that it replaces."""
+    """Gives the nodes of `binding` an initializer of their own: `tensor`, in the order of the input it replaces."""
     assert binding.slot is not None, "an attribute belongs to one node alone"
     proto.graph.initializer.append(numpy_helper.from_array(tensor.reshape(binding.slot_shape), name))
-    proto.graph.node[binding.node].input[binding.slot] = name
+    for node in binding.nodes:
+        proto.graph.node[node].input[binding.slot] = name
     if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
         info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, binding.slot_shape)
         proto.graph.input.append(info)

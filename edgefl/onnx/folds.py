@@ -18,8 +18,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from .items import Const
 from .layout import OPEN
-from .trace import Const, Trace, attributes, refuse, to_array
+from .nodes import attributes, refuse, to_array
+from .trace import Trace
 
 LARGEST = 2**26  # elements of a constant that a file may ask for in a few bytes
 
@@ -44,7 +46,7 @@ def constant(trace: Trace, node: onnx.NodeProto) -> Const:
 
 
 def identity(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
-    return replace(x, alias=node.output[0])
+    return replace(x, alias=node.output[0], copies=x.copies | {node.output[0]})
 
 
 def cast(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
@@ -85,7 +87,8 @@ def concat(trace: Trace, node: onnx.NodeProto, *parts: Const) -> Const:
     _bound(node, sum(part.array.size for part in parts))
     places = [part.where for part in parts if part.where is not None]
     where = np.concatenate(places, axis) if len(places) == len(parts) else None
-    return Const(np.concatenate([part.array for part in parts], axis), where)
+    copies = frozenset[str]().union(*(part.copies for part in parts))
+    return Const(np.concatenate([part.array for part in parts], axis), where, copies=copies)
 
 
 def gather(trace: Trace, node: onnx.NodeProto, x: Const, indices: Const) -> Const:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from ..errors import ModelError, UsageError, nearest
-from .trace import describe, refuse
+from .nodes import describe, refuse
 
 TOKENS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 OLDEST_OPSET = 7  # before it Add and Gemm broadcast by attributes

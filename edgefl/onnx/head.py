@@ -10,8 +10,10 @@ import onnx
 from ..core.plan import Node, Plan
 from ..errors import ModelError, UsageError
 from .arrange import arranged
+from .items import Item, Readout, Value
 from .layout import Factor
-from .trace import Item, Readout, Trace, Value, refuse
+from .nodes import refuse
+from .trace import Trace
 
 TAKES_LABELS = ("cross_entropy", "hinge", "focal")  # in the place of the Softmax that the file ends in
 LOSS_OF_TAIL = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "sigmoid": "bce"}

@@ -40,15 +40,16 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
 
 
 def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[str, Any]:
-    """The node that makes value `number`."""
+    """The node that makes value `number`; a param that several nodes read counts for the first."""
     node = plan.nodes[number - 1]
     params = [plan.params[index] for index in node.params]
+    counted = {index for earlier in plan.nodes[: number - 1] for index in earlier.params}
     return {
         "op": node.op,
         "input_shapes": [shapes[value] for value in node.inputs],
         "output_shape": shapes[number],
         "params": [param.name for param in params],
-        "num_params": sum(param.size for param in params),
+        "num_params": sum(plan.params[index].size for index in {*node.params} - counted),
         "flops": flops,
         "trains": any(param.trainable for param in params),
     }

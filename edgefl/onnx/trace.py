@@ -1,16 +1,12 @@
-"""What is known while an ONNX graph is walked: its tensors, and the plan as far as it has come.
+"""What is known while an ONNX graph is walked: the plan as far as it has come, and where its params come from.
 
-A tensor of the graph is one of three things here:
-  Const    known now: an initializer, or something folded from initializers
-  Value    computed from the input: a value of the plan, and the layout that ONNX sees it in
-  Readout  computed from a Value for the reader (label, class probabilities): kept in the file, not in the plan
-
-Not here: what an op means (ops/table.py, folds.py) and the walk itself (compiler.py).
+Not here: what a tensor of the graph is (items.py), what an op means (ops/table.py, folds.py), and the walk
+itself (compiler.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
@@ -18,65 +14,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from ..core.plan import Param
-from ..errors import ModelError
 from .export import Binding, Origin, Place
-from .layout import Layout
+from .items import Const, Item, Use, Value, Weight
+from .nodes import describe, label, refuse
+from .sharing import identity, refuse_doubtful
 
 MAX_AXES = 4  # of a sample, as of everything in a plan
 LARGEST_VALUE = 2**30  # elements of a sample that the core takes
-
-
-@dataclass(frozen=True)
-class Const:
-    """A tensor known now. `where` has its shape: each element's position in the file vector (see export.py);
-    None if trained values could not be written back. `name` is the initializer's, "" where there is none; `alias`
-    what the file calls it where an exporter has merged equal initializers."""
-
-    array: np.ndarray
-    where: np.ndarray | None = None
-    name: str = ""
-    alias: str = ""
-
-    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Const:
-        """Applies a function that only moves elements, to the values and to the way back alike."""
-        return replace(self, array=move(self.array), where=None if self.where is None else move(self.where))
-
-
-@dataclass(frozen=True)
-class Value:
-    """Value `number` of the plan, known in the file as `tensor`, its elements where `layout` says."""
-
-    number: int
-    layout: Layout
-    tensor: str
-    tokens: bool = False  # whole numbers that index an embedding
-
-
-@dataclass(frozen=True)
-class Readout:
-    value: Value
-
-
-Item = Const | Value | Readout
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A Const about to become a Param; `layout` has its shape: positions in the node input that reads it."""
-
-    array: np.ndarray
-    where: np.ndarray
-    layout: np.ndarray
-    name: str
-    slot: int | None
-    slot_shape: tuple[int, ...]
-    trainable: bool = True
-
-    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Weight:
-        return replace(self, array=move(self.array), where=move(self.where), layout=move(self.layout))
 
 
 @dataclass
@@ -106,6 +52,8 @@ class Trace:
     params: list[Param] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)  # of each param, in its shape
     bindings: list[Binding] = field(default_factory=list)
+    uses: dict[int, Use] = field(default_factory=dict)  # of each param that the file stores
+    identities: dict[Any, int] = field(default_factory=dict)  # see sharing.py
     origins: list[Origin] = field(default_factory=list)
     weighted: set[int] = field(default_factory=set)  # values that some weight, frozen or not, has gone into
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
@@ -141,7 +89,7 @@ class Trace:
             raise refuse(node, f"its {known_as} holds NaN or Inf: export the model again from finite weights")
         layout = np.arange(item.array.size).reshape(item.array.shape)
         frozen = self.freezes(item)
-        return Weight(item.array, item.where, layout, item.name, slot, item.array.shape, not frozen)
+        return Weight(item.array, item.where, layout, item.name, slot, item.array.shape, not frozen, item.copies)
 
     def freezes(self, item: Const) -> bool:
         """Whether the caller asked to leave this one alone."""
@@ -151,16 +99,43 @@ class Trace:
         return bool(found)
 
     def param(
-        self, node: onnx.NodeProto, role: str, weight: Weight, scale: float = 1.0, mirror: np.ndarray | None = None
+        self,
+        node: onnx.NodeProto,
+        role: str,
+        weight: Weight,
+        *,
+        layer: int | None = None,
+        scale: float = 1.0,
+        mirror: np.ndarray | None = None,
     ) -> int:
-        """Registers `scale * weight` as a Param and returns its index; `mirror`: where -weight is to be kept too."""
+        """Registers `scale * weight` as a Param and returns its index; `mirror`: where -weight is to be kept too.
+
+        A node of the same op that reads the same elements in the same input in the same way gets the same Param
+        (sharing.py). `layer` is the Param that the node is known by: a bias is shared only where the weight is.
+        """
+        use = Use(node, role, weight, layer)
+        same = identity(use, weight.trainable, scale)
+        if same in self.identities:
+            return self._shared(self.identities[same], use)
         array = weight.array if scale == 1.0 else (weight.array * np.float64(scale)).astype(np.float32)
         places = [Place(weight.where.ravel(), scale)]
         if mirror is not None:
             places.append(Place(mirror.ravel(), -scale))
         name = self._name(weight.name, f"{label(node)}.{role}")
-        binding = Binding(tuple(places), self.index, weight.slot, weight.slot_shape, weight.layout.ravel())
-        return self._register(Param(name, list(array.shape), weight.trainable), array, binding)
+        binding = Binding(tuple(places), (self.index,), weight.slot, weight.slot_shape, weight.layout.ravel())
+        index = self._register(Param(name, list(array.shape), weight.trainable), array, binding)
+        self.uses[index] = use
+        if same is not None:
+            self.identities[same] = index
+        return index
+
+    def _shared(self, index: int, use: Use) -> int:
+        """Param `index`, which the node being looked at reads too."""
+        if self.params[index].trainable:
+            refuse_doubtful(self.uses[index], use)
+        binding = self.bindings[index]
+        self.bindings[index] = replace(binding, nodes=(*binding.nodes, self.index))
+        return index
 
     def constant(self, node: onnx.NodeProto, role: str, array: np.ndarray) -> int:
         """Registers numbers that the graph computes with but nobody trains: they stay in the file as they are."""
@@ -168,7 +143,7 @@ class Trace:
         if not np.isfinite(array).all():
             raise refuse(node, f"its {role} holds NaN or Inf: use finite numbers (a mask of -1e9, say)")
         name = self._name("", f"{label(node)}.{role}")
-        binding = Binding((), self.index, None, array.shape, np.arange(array.size))
+        binding = Binding((), (self.index,), None, array.shape, np.arange(array.size))
         return self._register(Param(name, list(array.shape), False), array, binding)
 
     def _register(self, param: Param, array: np.ndarray, binding: Binding) -> int:
@@ -221,50 +196,3 @@ class Trace:
 def called(name: str, pattern: str) -> bool:
     """Whether a pattern (a glob, a name, or the start of a name up to a dot or slash) means this initializer."""
     return bool(name) and (fnmatchcase(name, pattern) or name.startswith((f"{pattern}.", f"{pattern}/")))
-
-
-def label(node: onnx.NodeProto) -> str:
-    """The node's name, or that of its first output: exporters often leave names out."""
-    return node.name or (node.output[0] if node.output else "")
-
-
-def op_key(node: onnx.NodeProto) -> str:
-    """The op's name, with its domain unless that is ONNX's own."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-
-
-def describe(node: onnx.NodeProto) -> str:
-    return f"node {label(node)!r} ({op_key(node)})"
-
-
-def refuse(node: onnx.NodeProto, why: str) -> ModelError:
-    """The error for a node that can't be trained; `why` ends with what to do."""
-    return ModelError(f"{describe(node)}: {why}")
-
-
-def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False) -> Value:
-    """The plan value that `node` reads; raises ModelError for a constant, a label or the like."""
-    if isinstance(item, Value):
-        if item.tokens and not tokens:
-            raise refuse(node, "it computes with whole numbers: cast them to float, or look them up with Gather")
-        return item
-    if item is None:
-        raise refuse(node, "its first input is missing: export the model again")
-    kind = "a constant" if isinstance(item, Const) else "a label or class probability"
-    raise refuse(node, f"it reads {kind} where EdgeFL expects a value to train through: keep it out of the graph")
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """The node's attributes as Python values; strings decoded."""
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
-
-
-def to_array(tensor: onnx.TensorProto, what: str) -> np.ndarray:
-    """The tensor as an array; raises ModelError if its bytes lie in another file or do not fill its shape."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:  # no path out of a model file is ever opened
-        raise ModelError(f"{what} lies in another file: save the model as one file (save_as_external_data=False)")
-    try:
-        return np.array(numpy_helper.to_array(tensor))
-    except Exception as error:  # onnx raises whatever its decoder of that type happens to
-        raise ModelError(f"{what} can't be read: {error}; export the model again") from None

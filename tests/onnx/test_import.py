@@ -99,9 +99,9 @@ def test_real_file_agrees_with_onnxruntime(shared, name):
 
 
 def test_names_are_the_files_own_and_unique():
-    text = HEAD + "<float[6,6] W, float[6] B> { h = Gemm(x, W, B) r = Relu(h) s = Gemm(r, W, B) [out] y = MatMul(s, V)"
+    text = HEAD + "<float[6,6] W, float[6] B> { U = Identity(W) h = Gemm(x, W, B) r = Relu(h) s = Gemm(r, U, B)"
     ones = ",".join("1" * 18)
-    proto = onnx_model(f"{text} [c] V = Constant<value = float[6,3] {{{ones}}}>() }}")
+    proto = onnx_model(f"{text} [out] y = MatMul(s, V) [c] V = Constant<value = float[6,3] {{{ones}}}>() }}")
     assert [p.name for p in edgefl.load(proto).plan.params] == ["W", "B", "W.2", "B.2", "out.weight"]
 
 

@@ -70,9 +70,10 @@ def test_both_biases_are_written_back():
 
 def test_biases_that_two_layers_share_are_split_together():
     proto = onnx_model(
-        "(float[N,5,3] x) => (float y) <float[1,12,3] W, float[1,12,3] R, float[1,24] B, int64[1] a = {1}>"
+        "(float[N,5,3] x) => (float y) <float[1,12,3] W, float[1,12,3] V, float[1,12,3] R, float[1,12,3] S,"
+        " float[1,24] B, int64[1] a = {1}>"
         "{ X = Transpose<perm=[1,0,2]>(x) P = LSTM<hidden_size=3>(X, W, R, B) Q = Squeeze(P, a)"
-        " Y, Yh = LSTM<hidden_size=3>(Q, W, R, B) y = Transpose<perm=[1,0,2]>(Yh) }"
+        " Y, Yh = LSTM<hidden_size=3>(Q, V, S, B) y = Transpose<perm=[1,0,2]>(Yh) }"
     )
     model = assert_computes(edgefl.load(proto, loss="mse"))
     saved = onnx.ModelProto.FromString(model.to_bytes(moved(model)))

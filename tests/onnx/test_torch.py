@@ -5,27 +5,16 @@ torch is a dependency of tests alone; the new exporter (dynamo) needs onnxscript
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import os
 import warnings
-from pathlib import Path
 
 import pytest
 from onnx_files import assert_computes, ops
+from torch_export import EXPORTS, TORCH, export
 
 import edgefl
 
-MISSING = importlib.util.find_spec("torch") is None
-if MISSING and os.environ.get("EDGEFL_REQUIRE_TORCH") == "1":
-    raise RuntimeError("torch is required: pip install torch==2.13.0")
-pytestmark = [
-    pytest.mark.torch,
-    pytest.mark.skipif(MISSING, reason="torch is not installed: pip install torch==2.13.0"),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = TORCH
 
-HOW = ["folded", "unfolded", "dynamo"]
 NETS = {
     "mlp": (20,),
     "small_cnn": (1, 12, 12),
@@ -59,28 +48,7 @@ def make(name: str):
     return net
 
 
-def export(net, shape: tuple[int, ...] | None, how: str, folder: Path) -> bytes:
-    import torch
-
-    x = torch.randint(0, 10, (2, 11)) if shape is None else torch.randn(2, *shape)
-    names = {"input_names": ["input"], "output_names": ["output"]}
-    if how == "dynamo":
-        if importlib.util.find_spec("onnxscript") is None:
-            pytest.skip("the new exporter needs onnxscript")
-        samples = ({0: torch.export.Dim("N")},)
-        path = folder / "model.onnx"
-        torch.onnx.export(net, (x,), path, dynamo=True, external_data=False, dynamic_shapes=samples, **names)
-        return path.read_bytes()
-    buffer, folded = io.BytesIO(), how == "folded"
-    torch.onnx.export(
-        net, (x,), buffer, dynamo=False, do_constant_folding=folded, opset_version=17 if folded else 14,
-        training=torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE,
-        dynamic_axes={"input": {0: "N"}, "output": {0: "N"}}, **names,
-    )  # fmt: skip
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", EXPORTS)
 @pytest.mark.parametrize("name", NETS)
 def test_export_agrees_with_onnxruntime_and_with_torch(name, how, tmp_path):
     import torch

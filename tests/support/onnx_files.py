@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import plan_reference
@@ -41,10 +43,13 @@ def moved(model: edgefl.Model, seed: int = 2) -> np.ndarray:
     return after
 
 
-def assert_computes(model: edgefl.Model, tolerance: float = 1e-5) -> edgefl.Model:
-    """The plan computes what onnxruntime does: from the file as it came, and after moved params were saved into it."""
+def assert_computes(model: edgefl.Model, tolerance: float = 1e-5, freeze: Sequence[str] = ()) -> edgefl.Model:
+    """The plan computes what onnxruntime does: from the file as it came, and after moved params were saved into it.
+
+    `freeze` is what the model was loaded with.
+    """
     x, after = samples(model, 3), moved(model)
-    saved = edgefl.load(model.to_bytes(after), loss=model.plan.loss)
+    saved = edgefl.load(model.to_bytes(after), loss=model.plan.loss, freeze=freeze)
     assert [p.name for p in saved.plan.params] == [p.name for p in model.plan.params]
     assert model.to_bytes(model.params.copy()) == model.source
     for file, params in ((model, model.params), (saved, after)):

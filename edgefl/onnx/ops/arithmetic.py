@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged, settled
+from ..items import Const, Item, Readout, Value, value_of
 from ..layout import Factor, Layout
-from ..trace import Const, Item, Readout, Trace, Value, refuse, value_of
+from ..nodes import refuse
+from ..trace import Trace
 
 BIASED = ("dense", "conv", "depthwise")
 
@@ -59,7 +61,8 @@ def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: 
         return None
     if any(layout.axes[axis] != (Factor(outputs, 1),) for axis in wide):
         return None
-    draft.params.append(trace.param(node, "bias", trace.weight(node, "bias", const, slot).map(np.ravel)))
+    weight = trace.weight(node, "bias", const, slot).map(np.ravel)
+    draft.params.append(trace.param(node, "bias", weight, layer=draft.params[0]))
     return replace(value, tensor=node.output[0])
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import onnx
 
 from ..arrange import arranged
-from ..trace import Item, Trace, Value, attributes, refuse, value_of
+from ..items import Item, Value, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def conv(trace: Trace, node: onnx.NodeProto, x: Item, w: Item, b: Item | None = 
         bias = trace.weight(node, "bias", b, 2)
         if bias.array.shape != (outputs,):
             raise refuse(node, f"its bias has shape {bias.array.shape}, not ({outputs},): check the export")
-        params.append(trace.param(node, "bias", bias))
+        params.append(trace.param(node, "bias", bias, layer=params[0]))
     ints = [*window.ints, *window.dilations, *([groups] if op == "conv" else [])]
     number = trace.append(node, op, [pixels], (*window.output, outputs), params=params, ints=ints)
     return _made(trace, node, value, number)

@@ -6,8 +6,10 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged, in_memory_order, innermost
+from ..items import Const, Item, Value, Weight, value_of
 from ..layout import Layout
-from ..trace import Const, Item, Trace, Value, Weight, attributes, refuse, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 
 NARROW = 16  # outputs that fill a vector of the widest instruction set
 
@@ -27,7 +29,7 @@ def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = 
     value = dense(trace, node, value, weight, alpha)
     if c is not None:
         bias = _bias(node, trace.weight(node, "bias", c, 2), trace.shapes[value.number][-1])
-        trace.drafts[-1].params.append(trace.param(node, "bias", bias, beta))
+        trace.drafts[-1].params.append(trace.param(node, "bias", bias, layer=trace.drafts[-1].params[0], scale=beta))
     return value
 
 
@@ -88,7 +90,7 @@ def dense(
         return array[order].T if turned else array[order]
 
     mirror = None if mirror is None else held(mirror)
-    param = trace.param(node, "weight", weight.map(held), scale, mirror)
+    param = trace.param(node, "weight", weight.map(held), scale=scale, mirror=mirror)
     shape = (*trace.shapes[value.number][:-1], outputs)
     number = trace.append(node, "dense", [value.number], shape, params=[param], ints=[1] if turned else [])
     return Value(number, value.layout.resized(axis, size, outputs), node.output[0])

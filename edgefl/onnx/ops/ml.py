@@ -11,7 +11,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from ..trace import Const, Item, Readout, Trace, Value, Weight, attributes, refuse, value_of
+from ..items import Const, Item, Readout, Value, Weight, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 from .arithmetic import calculate
 from .dense import dense
 
@@ -72,7 +74,9 @@ def _dense(
 ) -> Value:
     logits = dense(trace, node, value, rows.map(np.transpose), mirror=mirrors[0])
     if intercepts is not None:
-        trace.drafts[-1].params.append(trace.param(node, "bias", intercepts, mirror=mirrors[1]))
+        trace.drafts[-1].params.append(
+            trace.param(node, "bias", intercepts, layer=trace.drafts[-1].params[0], mirror=mirrors[1])
+        )
     return logits
 
 

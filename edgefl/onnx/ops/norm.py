@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 
 from ..arrange import in_memory_order, innermost
-from ..trace import Item, Trace, Value, attributes, refuse, value_of
+from ..items import Item, Value, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 
 ROLES = ("scale", "bias", "mean", "var")
 
@@ -42,7 +44,9 @@ def batch_norm(
         trace.weighted.add(number)
     else:
         weights[2:] = [replace(weight, trainable=False) for weight in weights[2:]]
-        params = [trace.param(node, role, weight) for role, weight in zip(ROLES, weights, strict=True)]
+        params: list[int] = []
+        for role, weight in zip(ROLES, weights, strict=True):
+            params.append(trace.param(node, role, weight, layer=params[0] if params else None))
         floats = [epsilon, given.get("momentum", 0.9)]
         number = trace.append(node, "batch_norm", [value.number], shape, params=params, floats=floats)
     return Value(number, value.layout, node.output[0])
@@ -64,7 +68,8 @@ def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: 
         weight = trace.weight(node, role, item, slot)
         if weight.array.size != size:
             raise refuse(node, f"its {role} has shape {weight.array.shape} for {size} numbers: give each its own")
-        params.append(trace.param(node, role, weight.map(lambda array: array.ravel()[in_memory_order(block)])))
+        held = weight.map(lambda array: array.ravel()[in_memory_order(block)])
+        params.append(trace.param(node, role, held, layer=params[0] if params else None))
     floats = [given.get("epsilon", 1e-5)]
     shape = trace.shapes[value.number]
     number = trace.append(node, "layer_norm", [value.number], shape, params=params, floats=floats)

@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged
+from ..items import Const, Item, Value, value_of
 from ..layout import Layout, fresh
-from ..trace import Const, Item, Trace, Value, attributes, refuse, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 ACTIVATIONS = {"lstm": ["sigmoid", "tanh", "tanh"], "gru": ["sigmoid", "tanh"]}
@@ -89,10 +91,10 @@ def _weights(
     bias = trace.weight(node, "B", items[2], 3)
     if bias.array.shape != (directions, 2 * rows):
         raise refuse(node, f"its bias has shape {bias.array.shape}, not {(directions, 2 * rows)}: export again")
-    first = trace.param(node, "B", bias.map(lambda array: array[:, :rows]))
+    first = trace.param(node, "B", bias.map(lambda array: array[:, :rows]), layer=params[0])
     # Named after the first, so that a file in which they had to be split off gives the same names again.
     rest = replace(bias.map(lambda array: array[:, rows:]), name=f"{trace.params[first].name}.R")
-    return [*params, first, trace.param(node, "B", rest)], hidden
+    return [*params, first, trace.param(node, "B", rest, layer=params[0])], hidden
 
 
 def _sequence(trace: Trace, steps: int, hidden: int, direction: int, samples_axis: int) -> Layout:

@@ -12,8 +12,10 @@ import onnx
 
 from ..arrange import arranged, in_order, settled
 from ..folds import axes_of, split_sizes
+from ..items import Const, Item, Readout, Value, value_of
 from ..layout import Layout, readable
-from ..trace import Const, Item, Readout, Trace, Value, attributes, refuse, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 from .arithmetic import calculate, readout_of_two
 
 MAX_INPUTS = 8  # of a node of the plan

@@ -15,7 +15,9 @@ import numpy as np
 import onnx
 
 from ..arrange import innermost
-from ..trace import Const, Item, Readout, Trace, Value, attributes, refuse, value_of
+from ..items import Const, Item, Readout, Value, value_of
+from ..nodes import attributes, refuse
+from ..trace import Trace
 from . import shape as shapes
 from .arithmetic import add, arithmetic, negative, power, total
 from .conv import conv, global_average, global_max, pool

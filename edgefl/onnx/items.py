@@ -1,0 +1,97 @@
+"""What a tensor of the ONNX graph is while the graph is walked, and how a node reads a weight.
+
+Const    known now: an initializer, or something folded from initializers
+Value    computed from the input: a value of the plan, and the layout that ONNX sees it in
+Readout  computed from a Value for the reader (label, class probabilities): kept in the file, not in the plan
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from .layout import Layout
+from .nodes import refuse
+
+
+@dataclass(frozen=True)
+class Const:
+    """A tensor known now. `where` has its shape: each element's position in the file vector (see export.py);
+    None if trained values could not be written back. `name` is the initializer's, "" where there is none; `alias`
+    the name that an Identity gives it, and `copies` all such names of the tensors that it is made of."""
+
+    array: np.ndarray
+    where: np.ndarray | None = None
+    name: str = ""
+    alias: str = ""
+    copies: frozenset[str] = frozenset()
+
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Const:
+        """Applies a function that only moves elements, to the values and to the way back alike."""
+        return replace(self, array=move(self.array), where=None if self.where is None else move(self.where))
+
+
+@dataclass(frozen=True)
+class Value:
+    """Value `number` of the plan, known in the file as `tensor`, its elements where `layout` says."""
+
+    number: int
+    layout: Layout
+    tensor: str
+    tokens: bool = False  # whole numbers that index an embedding
+
+
+@dataclass(frozen=True)
+class Readout:
+    value: Value
+
+
+Item = Const | Value | Readout
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A Const about to become a Param; `layout` has its shape: positions in the node input that reads it."""
+
+    array: np.ndarray
+    where: np.ndarray
+    layout: np.ndarray
+    name: str
+    slot: int | None
+    slot_shape: tuple[int, ...]
+    trainable: bool = True
+    copies: frozenset[str] = frozenset()
+
+    @property
+    def blank(self) -> bool:
+        """Whether all its numbers are equal, as those of a fresh bias or scale are."""
+        first = self.array.flat[0] if self.array.size else 0
+        return bool((self.array == first).all()) and (self.array.size > 1 or first in (0, 1))
+
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Weight:
+        return replace(self, array=move(self.array), where=move(self.where), layout=move(self.layout))
+
+
+@dataclass(frozen=True)
+class Use:
+    """The first node that reads a Param, and as what; `layer` is the Param that the node is known by (sharing.py)."""
+
+    node: onnx.NodeProto
+    role: str
+    weight: Weight
+    layer: int | None
+
+
+def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False) -> Value:
+    """The plan value that `node` reads; raises ModelError for a constant, a label or the like."""
+    if isinstance(item, Value):
+        if item.tokens and not tokens:
+            raise refuse(node, "it computes with whole numbers: cast them to float, or look them up with Gather")
+        return item
+    if item is None:
+        raise refuse(node, "its first input is missing: export the model again")
+    kind = "a constant" if isinstance(item, Const) else "a label or class probability"
+    raise refuse(node, f"it reads {kind} where EdgeFL expects a value to train through: keep it out of the graph")

@@ -1,0 +1,130 @@
+"""A tensor of the file that several nodes read: one param, a param for each layer, or a model that is refused.
+
+Three cases look alike in a file:
+  one layer is used several times        one param, whose gradients add up
+  equal tensors of different layers      a param each; exporters merge fresh biases, scales and statistics
+  a weight serves in different ways      refused by name: an embedding that is the output layer too, say
+
+Design:
+  a) Nodes of one op that read the same elements in the same input, in the same order, are one layer and share their
+     param (`identity`), unless one of the next four says otherwise.
+  b) A bias, like the shift and the statistics of a normalization, is shared where the weight or scale of its node is.
+  c) An Identity in between means different layers: PyTorch's older exporter merges equal tensors and keeps their
+     names this way. Its names for tensors that it has folded ("onnx::...") prove nothing: refused.
+  d) Equal numbers throughout, as in fresh scales, prove nothing: different layers, unless the file names the module.
+  e) PyTorch's newer exporter merges equal tensors up to 1,024 elements without a trace. Two modules are one layer only
+     if the tensor has the later one's name, as tied weights do: refused otherwise.
+  f) Any other overlap with a trained param is refused.
+
+Not here: the params themselves (trace.py), and how those that were merged are written apart (export.py).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..core.plan import Param
+from .export import Origin
+from .items import Use
+from .nodes import describe, op_key, refuse
+
+FOLDED = "onnx::"  # begins the older exporter's names of what it has folded
+SCOPES = "pkg.torch.onnx.name_scopes"  # the newer exporter's list: the modules around a node, then the node
+MERGED_UP_TO = 1024  # elements; DeduplicateInitializersPass of onnx_ir
+
+
+def identity(use: Use, trainable: bool, scale: float) -> tuple[Any, ...] | None:
+    """What two nodes have in common if they are one layer; None if this one shares with nobody."""
+    weight = use.weight
+    module = ""
+    if weight.blank and use.layer is None:
+        module = _module(use.node) or ""
+        if not module and not use.node.name.startswith("/"):  # the older exporter's names of nodes since PyTorch 1.13
+            return None
+    elements = (weight.array.shape, weight.where.tobytes(), weight.layout.tobytes(), weight.slot_shape, scale)
+    return op_key(use.node), weight.slot, use.role, use.layer, module, trainable, weight.copies, elements
+
+
+def refuse_doubtful(one: Use, other: Use) -> None:
+    """Raises ModelError if the exporter may have merged what two nodes with one identity read."""
+    first, second = _module(one.node), _module(other.node)
+    if other.layer is not None or first is None or second is None or first == second:
+        return
+    named_after = other.weight.name.rpartition(".")[0]
+    if other.weight.array.size <= MERGED_UP_TO and named_after != second:
+        raise refuse(
+            other.node,
+            f"{_same(one, other)}, and the file does not tell whether they are one layer: "
+            "use one module in both places, or export with optimize=False, which does not merge equal tensors",
+        )
+
+
+def refuse_half_shared(
+    uses: Mapping[int, Use], params: Sequence[Param], origins: Sequence[Origin], owned: Sequence[int]
+) -> None:
+    """Raises ModelError if two of the params `owned` by the plan hold the same elements and should be one."""
+    for first, second in _meeting(uses, origins, sorted(owned)):
+        one, other = uses[first], uses[second]
+        trains = params[first].trainable or params[second].trainable
+        if trains and not _merged(one, other) and np.isin(one.weight.where, other.weight.where).any():
+            raise refuse(other.node, _why(one, other))
+
+
+def _meeting(uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of params with elements in the same tensor of the file; those of equal numbers are left out."""
+    starts = [origin.offset for origin in origins]
+    readers: dict[int, list[int]] = {}
+    for param in owned:
+        if param not in uses or uses[param].weight.blank:
+            continue
+        for home in np.unique(np.searchsorted(starts, uses[param].weight.where, "right") - 1):
+            readers.setdefault(int(home), []).append(param)
+    for together in readers.values():
+        yield from combinations(together, 2)
+
+
+def _merged(one: Use, other: Use) -> bool:
+    """Whether these are equal tensors of different layers."""
+    follow = one.layer is not None and other.layer is not None and one.layer != other.layer
+    if follow and (op_key(one.node), one.role) == (op_key(other.node), other.role):
+        return True
+    return one.weight.copies != other.weight.copies and not _folded(one, other)
+
+
+def _folded(one: Use, other: Use) -> bool:
+    return any(name.startswith(FOLDED) for name in one.weight.copies ^ other.weight.copies)
+
+
+def _module(node: onnx.NodeProto) -> str | None:
+    """The PyTorch module that the node belongs to, "" for the net itself; None if the file does not tell."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            try:
+                scopes = ast.literal_eval(entry.value)
+            except (SyntaxError, ValueError):
+                return None
+            return scopes[-2] if isinstance(scopes, list) and len(scopes) > 1 else None
+    return None
+
+
+def _same(one: Use, other: Use) -> str:
+    name = other.weight.name or one.weight.name
+    what = f"{other.role} {name!r}" if name else other.role
+    return f"its {what} is also the {one.role} of {describe(one.node)}"
+
+
+def _why(one: Use, other: Use) -> str:
+    if _folded(one, other):
+        return (
+            f"{_same(one, other)}, and the file does not tell whether they are one layer: "
+            "export with training=TrainingMode.PRESERVE and do_constant_folding=False"
+        )
+    name = other.weight.name or one.weight.name
+    freeze = f", or leave it as it is with freeze=[{name!r}]" if name else ""
+    return f"{_same(one, other)}, which is not trained as one yet: export the model with a copy for each{freeze}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import time
@@ -35,6 +34,7 @@ from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
+from edgefl.protocol.topics import aggregator_client_id
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
 
@@ -83,10 +83,11 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(rounds.window), instance=rng.getrandbits(64), take_over=take_over,
+            root=config.mqtt.root,
         )  # fmt: skip
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
-        client_id = _client_id(config.federation)
+        client_id = aggregator_client_id(config.federation)
         self.link = config.mqtt.make_link(
             client_id, self.on_link_event, rng, receive_maximum=RECEIVE_MAXIMUM, is_behind=self.is_behind
         )
@@ -169,13 +170,6 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def _append_history(self, record: RoundRecord) -> None:
         with open(self._history, "ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
-
-
-def _client_id(federation: str) -> str:
-    """At most 23 characters, as MQTT 3.1.1 has it, and another one for each federation."""
-    if len(federation) <= 19:
-        return f"agg-{federation}"
-    return f"agg-{federation[:10]}-{hashlib.sha256(federation.encode()).hexdigest()[:8]}"
 
 
 def _test_set(spec: str | None, model: Model) -> Dataset | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from edgefl.device import events
 from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
 from edgefl.device.session import DeviceSession
+from edgefl.errors import UsageError
 from edgefl.hosting.link_host import LinkHost
 from edgefl.protocol.messages import Status, encode
-from edgefl.protocol.topics import Topics, check_device_id
+from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 
 from .config import AgentConfig
 from .source import Source
@@ -30,7 +31,9 @@ class Agent(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__(logging.getLogger("edgefl.agent"))
         device = check_device_id(config.device_id)
-        self._status_topic = Topics(config.federation).status(device)
+        self._status_topic = Topics(config.federation, config.mqtt.root).status(device)
+        if is_aggregators(config.mqtt.client_id or device):
+            raise UsageError(f"[mqtt] client_id {config.mqtt.client_id!r} is an aggregator's: choose another")
         source = Source(config.data.source)
         num_examples = len(source.read().x_train)
         self._store = AgentStore(Path(config.state_dir))
@@ -39,7 +42,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
-            max_model_bytes=int(config.limits.max_model_mb * 2**20),
+            max_model_bytes=int(config.limits.max_model_mb * 2**20), root=config.mqtt.root,
         )  # fmt: skip
         arena_bytes = int(config.limits.max_arena_mb * 2**20)
         self._worker = Worker(device, source, arena_bytes, config.limits.nice, self._store.load_residual, self.post)

@@ -39,7 +39,11 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="Name of the federation, as in aggregator.toml.", examples=["my-fleet"])
     ]
     device_id: Annotated[
-        str, Meta(description="This device: 1 to 23 of a-z, 0-9 and '-', unique in the fleet.", examples=["pi-kitchen"])
+        str,
+        Meta(
+            description="This device: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', unique in the fleet.",
+            examples=["pi-kitchen"],
+        ),
     ]
     mqtt: Annotated[MqttConfig, Meta(description="Where updates go.")]
     data: Annotated[DataConfig, Meta(description="What is trained on.")]

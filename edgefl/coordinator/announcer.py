@@ -1,6 +1,6 @@
 """Announcer: what the aggregator keeps retained on the MQTT broker: manifest, model and round. No I/O.
 
-Part of RoundCoordinator, which says when; a broker that has lost it all is put right by `everything`.
+Part of RoundCoordinator, which decides when. If a broker has lost its memory, `everything` restores it.
 """
 
 from __future__ import annotations
@@ -13,55 +13,63 @@ from ..machine import Publish, Subscribe
 from ..protocol.envelope import federation_hash
 from ..protocol.messages import RETAINED_LIMIT, Manifest, encode
 from ..protocol.parts import fitting_part_bytes
-from ..protocol.topics import Topics
+from ..protocol.topics import ROOT, Topics
 from .downlink import Downlink
 from .events import Action
 from .retained_model import RetainedModel
-from .sweeper import Sweeper
 
 
 class Announcer:
-    """`manifest` is as devices know it, its parts lowered to what the broker takes."""
+    """`manifest` is as devices know it: its parts are no longer than the broker accepts."""
 
-    def __init__(self, manifest: Manifest, params: np.ndarray, version: int) -> None:
+    def __init__(
+        self, manifest: Manifest, params: np.ndarray, version: int, *, attempt: int = 1, root: str = ROOT
+    ) -> None:
         if len(encode(manifest)) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
-        self.topics = Topics(manifest.federation)
+        self.topics = Topics(manifest.federation, root)
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
-        self.downlink = Downlink(manifest, params, version)
-        self.sweeper = Sweeper()
+        self.downlink = Downlink(manifest, params, version, attempt)
+        self._retained = RetainedModel(self.topics, manifest, self.hash)
         self._swept = False
         self.fit(manifest, None)
 
     def fit(self, manifest: Manifest, max_packet_bytes: int | None) -> None:
-        """Take a manifest in, its parts lowered to what the broker takes: devices count a model's parts by it."""
+        """Announce this manifest, with parts that the broker accepts; devices compute from it how many there are."""
         part_bytes = fitting_part_bytes(manifest.part_bytes, self.downlink.longest, max_packet_bytes)
         self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
         self.manifest_id = self.manifest.id
-        self._retained = RetainedModel(self.topics, self.manifest, self.hash)
+        self._retained.part_bytes = part_bytes
 
     def subscribe(self) -> list[Action]:
+        """What the aggregator listens to."""
         return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
 
-    def everything(self) -> list[Action]:
-        """Manifest and model; the round follows, if one is open."""
-        return [self.publish_manifest(), *self._retained.publish(self.downlink.steps)]
+    def everything(self, attempt: int) -> list[Action]:
+        """Manifest and model, for a broker that has just been connected to; the round follows if one is open."""
+        self.downlink.move(attempt)
+        return [self.publish_manifest(), *self._retained.put(self.downlink.payloads, again=True)]
 
     def publish_manifest(self) -> Publish:
-        """Devices that know it take it for the question who is there."""
+        """Devices that know this manifest already answer it with their status."""
         return Publish(self.topics.manifest, encode(self.manifest), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
-        """The next version: what puts it on the broker, and what takes superfluous payloads off it, after the round
-        that needs the new ones."""
-        added, gone = self.downlink.advance(params, version)
-        return self._retained.publish(added), self.sweeper.add(self._retained.clear(gone))
+        """The next version: what puts it on the broker, and what clears superfluous payloads once the round that names
+        the new ones has been announced."""
+        self.downlink.advance(params, version)
+        added = self._retained.put(self.downlink.payloads)
+        return added, self._retained.keep(self.downlink.payloads)
 
     def sweep(self) -> list[Action]:
-        """Take off a broker that has just been connected to what no round needs; at the start also what an aggregator
-        before this one may have left."""
-        self._swept, first = True, not self._swept
-        if first:
-            oldest = self.downlink.frames[0].version
-            return self.sweeper.add(self._retained.clear_before(oldest, self.downlink.longest))
-        return self.sweeper.again()
+        """Clear what no round needs from a broker that has just been connected to: on the first connection also what an
+        aggregator before this one may have left."""
+        self._retained.reconnected()
+        if not self._swept:
+            self._swept = True
+            self._retained.sweep(self.downlink.longest)
+        return self._retained.keep(self.downlink.payloads)
+
+    def on_sent(self, token: int, ok: bool) -> list[Action]:
+        """The broker has acknowledged or refused a batch of clears: the next ones."""
+        return self._retained.on_sent(token, ok)

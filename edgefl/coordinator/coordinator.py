@@ -23,6 +23,7 @@ from ..errors import ProtocolError
 from ..history import RoundRecord
 from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick, assert_never
 from ..protocol.messages import Manifest, Round, Status, decode, encode
+from ..protocol.topics import ROOT
 from ..settings import RoundConfig
 from ..strategies import Strategy
 from . import cohort
@@ -57,6 +58,7 @@ class RoundCoordinator:
         update_s: float = 0.0,
         instance: int = 0,
         take_over: bool = False,
+        root: str = ROOT,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -64,7 +66,7 @@ class RoundCoordinator:
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
         self.presence = Presence()
-        self.announcer = Announcer(manifest, params, version)
+        self.announcer = Announcer(manifest, params, version, attempt=attempt, root=root)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
         self.pace = Pace(update_s, config.updates_per_s)
@@ -138,9 +140,9 @@ class RoundCoordinator:
             case ReloadedLate():
                 self._on_reloaded(event, now)
             case Sent():
-                sweep = self.announcer.sweeper.on_sent(event.token, event.ok)
+                clears = self.announcer.on_sent(event.token, event.ok)
                 if self.fence.held or self.phase == "done":  # else the federation may be another's by now
-                    self._out += sweep
+                    self._out += clears
             case Stop():
                 self._out += self.fence.release()
             case _:
@@ -155,12 +157,12 @@ class RoundCoordinator:
         if held or not self.fence.held:
             return
         self.reception.begin_attempt(self.fence.attempt)
-        self._out += self.announcer.everything()
+        self._out += self.announcer.everything(self.fence.attempt)
         if self.phase != "waiting":
             self._out.append(self._publish_round())
-        self._out += self.announcer.sweep()
         self._maybe_open(now)
         self._tick(now)
+        self._out += self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
         announcer, tally = self.announcer, self.tally

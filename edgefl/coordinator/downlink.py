@@ -1,19 +1,23 @@
-"""Downlink: a model version as few bytes more than the versions that devices hold already.
+"""Downlink: a model version in as few bytes as possible, given the versions that devices hold already.
 
     keyframe   G_v, lossless
     delta      W_v - G_b through a codec: W are the aggregator's params, G_b what devices have decoded of version b
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
-What the codec takes is not lost: the next delta is measured from G, so it is error feedback at the aggregator. W stays
-exact; it is what is averaged into, evaluated and saved. Where there are deltas, the first G has W in bfloat16, but for
-what SGD does not move: its keyframe is a third as long, and the deltas make good what that took.
+The next delta is measured from G, so what the codec dropped from one delta is in the next one: this is error feedback
+at the aggregator. W stays exact; updates are averaged into it, and it is evaluated and saved. Where there are deltas,
+the first G is W in bfloat16, except for what SGD does not move: that makes its keyframe a third as long, and the deltas
+restore what rounding took.
 
-Versions that `span` divides are *anchors*, and so is the first; a delta starts at the last anchor before it. With a
-span of 1 all versions form one chain, which suits fleets that take part in every round; a device that is drawn now and
-then needs one delta for each span that it missed, and one more. The newest keyframe is renewed when the deltas since
-are as long as a whole model, and at the first anchor that `span` divides, so that an aggregator after this one knows
-where payloads may lie (retained_model.py). Deltas that no device would use any more are taken off the broker. Part of
-RoundCoordinator; no I/O.
+Versions that `span` divides are *anchors*, and so is the first version; a delta starts at the last anchor before it.
+With a span of 1 all versions form one chain, which suits fleets that take part in every round. A device that is drawn
+now and then needs one delta for each span that it missed, and one more. The keyframe is renewed when the deltas since
+it are as long as a whole model. Deltas that no device would use any more are dropped.
+
+Each payload, keyframe or delta, has a *slot*, whose topics hold its parts (retained_model.py). A frame names the slots
+of its payloads. A slot is reused only after a round that does not name it has been announced. Aggregators with odd and
+with even `attempt` use different slots, so one that starts does not overwrite what the last round before it names. Part
+of RoundCoordinator; no I/O.
 """
 
 from __future__ import annotations
@@ -21,16 +25,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..core.params import DIGEST, params_sha256, to_bfloat16
 from ..core.plan import Plan
 from ..errors import CodecError
 from ..protocol.messages import MAX_FRAMES, Frame, Manifest
 
+SLOTS_OF_ONE = MAX_FRAMES + 4  # the frames of a round, its keyframe, and what the next version adds
+SLOTS = 2 * SLOTS_OF_ONE
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """A keyframe or a delta as it lies on the broker; `codec` is the wire id of the codec that decodes it."""
+
+    slot: int
+    version: int
+    codec: int
+    blob: bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A frame and its payloads, where it has them."""
+    """A frame and its payloads; b"" where it has none."""
 
     frame: Frame
     keyframe: bytes = b""
@@ -39,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class _Version:
-    """(P,) float32: the aggregator's params of a version, and what devices have of them."""
+    """(P,) float32: the aggregator's params of a version, and what devices decode of it."""
 
     exact: np.ndarray
     shown: np.ndarray
@@ -48,8 +66,10 @@ class _Version:
 class Downlink:
     """`steps` lead from the oldest version that is kept to the newest; `shown` is what devices train from."""
 
-    def __init__(self, manifest: Manifest, params: np.ndarray, version: int) -> None:
+    def __init__(self, manifest: Manifest, params: np.ndarray, version: int, attempt: int = 1) -> None:
         self._keyframe, self._delta = manifest.make_downlink()
+        self._attempt = attempt
+        self._taken: set[int] = set()  # slots that must not be reused for the next payload
         self._span = manifest.span
         if self._delta is None:
             self._restart(params, version, params)
@@ -58,12 +78,13 @@ class Downlink:
             self._whole = len(self._keyframe.encode(params))  # later ones are
 
     def _restart(self, params: np.ndarray, version: int, shown: np.ndarray) -> None:
-        """A keyframe that needs nothing before it: of `params`, or of what is `shown` for them."""
+        """Begin with a keyframe of `shown`, the params as devices decode them."""
         self.shown = shown
         self.sha256 = params_sha256(shown)
         keyframe = self._keyframe.encode(shown)
-        self._whole = len(keyframe)  # the bytes of a keyframe that takes nothing
-        self.steps = [Step(Frame(version, self.sha256[:DIGEST], len(keyframe), 0), keyframe)]
+        self._whole = len(keyframe)  # the bytes of a keyframe of exact params
+        frame = Frame(version, self.sha256[:DIGEST], len(keyframe), 0, keyframe_slot=self._slot())
+        self.steps = [Step(frame, keyframe)]
         self._anchor = _Version(params, self.shown)
         self._on_anchor = True
 
@@ -72,20 +93,51 @@ class Downlink:
         return [step.frame for step in self.steps]
 
     @property
+    def payloads(self) -> list[Payload]:
+        """All payloads of the steps, in the order in which a device needs them."""
+        found = []
+        for step in self.steps:
+            frame = step.frame
+            if step.keyframe:
+                found.append(Payload(frame.keyframe_slot, frame.version, self._keyframe.wire_id, step.keyframe))
+            if step.delta and self._delta is not None:
+                found.append(Payload(frame.delta_slot, frame.version, self._delta.wire_id, step.delta))
+        return found
+
+    def move(self, attempt: int) -> None:
+        """Use the slots of this attempt: another aggregator may have announced rounds in between."""
+        if attempt == self._attempt:
+            return
+        self._attempt, self._taken = attempt, set()
+        self.steps = [self._moved(step) for step in self.steps]
+
+    def _moved(self, step: Step) -> Step:
+        keyframe_slot = self._slot() if step.keyframe else 0
+        delta_slot = self._slot() if step.delta else 0
+        frame = replace(step.frame, keyframe_slot=keyframe_slot, delta_slot=delta_slot)
+        return Step(frame, step.keyframe, step.delta)
+
+    def _slot(self) -> int:
+        """The lowest slot that is free."""
+        first = (self._attempt + 1) % 2 * SLOTS_OF_ONE
+        slot = next(slot for slot in range(first, first + SLOTS_OF_ONE) if slot not in self._taken)
+        self._taken.add(slot)
+        return slot
+
+    @property
     def longest(self) -> int:
         """The most bytes of any payload."""
         num_params = len(self.shown)
         return max(c.bound(num_params) for c in (self._keyframe, self._delta) if c is not None)
 
-    def advance(self, params: np.ndarray, version: int) -> tuple[list[Step], list[Step]]:
-        """Take the next version in; the payloads that this adds, and those that it makes superfluous."""
-        before = self.steps
+    def advance(self, params: np.ndarray, version: int) -> None:
+        """Add the next version. The round that names the steps so far has been announced."""
+        self._taken = {payload.slot for payload in self.payloads}
         delta = self._encode(params)
         if delta is None:
             self._restart(params, version, params)
         else:
             self._append(delta, params, version)
-        return _difference(self.steps, before), _difference(before, self.steps)
 
     def _encode(self, params: np.ndarray) -> bytes | None:
         """The delta from the anchor, and `shown` after it; None where a keyframe serves better."""
@@ -106,7 +158,8 @@ class Downlink:
     def _append(self, delta: bytes, params: np.ndarray, version: int) -> None:
         self.sha256 = params_sha256(self.shown)
         kept = self.steps if self._on_anchor else self.steps[:-1]
-        self.steps = [*kept, Step(Frame(version, self.sha256[:DIGEST], 0, len(delta)), b"", delta)]
+        frame = Frame(version, self.sha256[:DIGEST], 0, len(delta), delta_slot=self._slot())
+        self.steps = [*kept, Step(frame, b"", delta)]
         self._on_anchor = version % self._span == 0
         if self._on_anchor:
             self._anchor = _Version(params, self.shown)
@@ -116,15 +169,14 @@ class Downlink:
     def _renew_keyframe(self) -> None:
         newest = max(index for index, step in enumerate(self.steps) if step.keyframe)
         since = sum(len(step.delta) for step in self.steps[newest + 1 :])
-        astray = self.steps[newest].frame.version % self._span > 0
         short = len(self.steps[newest].keyframe) + since < 2 * self._whole
-        if not astray and short and len(self.steps) - newest <= MAX_FRAMES // 2:
+        if short and len(self.steps) - newest <= MAX_FRAMES // 2:
             return
         last = self.steps[-1]
         keyframe = self._keyframe.encode(self.shown)
         self._whole = len(keyframe)
         older = [_without(step, keyframe=True) for step in self.steps[:-1]]
-        frame = Frame(last.frame.version, last.frame.digest, len(keyframe), last.frame.delta)
+        frame = replace(last.frame, keyframe=len(keyframe), keyframe_slot=self._slot())
         self.steps = [*older, Step(frame, keyframe, last.delta)]
 
     def _trim(self) -> None:
@@ -140,21 +192,16 @@ class Downlink:
 
 
 def _without(step: Step, *, keyframe: bool = False, delta: bool = False) -> Step:
-    """The step, with one of its payloads gone."""
+    """The step without its keyframe, its delta, or both."""
     frame = step.frame
-    frame = Frame(frame.version, frame.digest, 0 if keyframe else frame.keyframe, 0 if delta else frame.delta)
+    if keyframe:
+        frame = replace(frame, keyframe=0, keyframe_slot=0)
+    if delta:
+        frame = replace(frame, delta=0, delta_slot=0)
     return Step(frame, b"" if keyframe else step.keyframe, b"" if delta else step.delta)
 
 
-def _difference(steps: list[Step], others: list[Step]) -> list[Step]:
-    """The payloads of `steps` that are not among the `others`'."""
-    keyframes = {step.frame.version for step in others if step.keyframe}
-    deltas = {step.frame.version for step in others if step.delta}
-    left = [_without(s, keyframe=s.frame.version in keyframes, delta=s.frame.version in deltas) for s in steps]
-    return [step for step in left if step.keyframe or step.delta]
-
-
 def _coarse(params: np.ndarray, plan: Plan) -> np.ndarray:
-    """(P,) `params` in bfloat16, but for state and frozen layers: no delta has to be spent on these."""
+    """(P,) `params` in bfloat16, except for state and frozen layers, whose values no delta would restore."""
     moved = plan.num_trainable
     return np.concatenate((to_bfloat16(params[:moved]), params[moved:]))

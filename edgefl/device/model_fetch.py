@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 
 from ..codecs import Codec
 from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes
 from ..errors import CodecError, ProtocolError
-from ..machine import Note
+from ..machine import Note, Subscribe
 from ..protocol.messages import Frame, Manifest, Round
 from ..protocol.topics import ModelTopic, Topics
 from .blob_fetch import BlobFetch
@@ -63,6 +62,7 @@ class ModelFetch:
         self._hash = federation_hash
         self._keyframe, self._delta = manifest.make_downlink()
         self._held = held
+        self._round_is_old = False  # since a part of another version has come; `ask` tries again
         self._start(now)
 
     def _start(self, now: float) -> None:
@@ -91,13 +91,13 @@ class ModelFetch:
             self.params = self._base
             return
         self._frame, self._is_delta = self._ahead.popleft()
-        version = self._frame.version
+        frame = self._frame
         codec: Codec | None = self._delta if self._is_delta else self._keyframe
         assert codec is not None
         self._blob = BlobFetch(
-            partial(self._topics.delta if self._is_delta else self._topics.model, version), federation=self._hash,
-            version=version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
-            size=self._frame.delta if self._is_delta else self._frame.keyframe,
+            self._topics, frame.delta_slot if self._is_delta else frame.keyframe_slot, federation=self._hash,
+            version=frame.version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
+            size=frame.delta if self._is_delta else frame.keyframe,
         )  # fmt: skip
 
     @property
@@ -114,6 +114,7 @@ class ModelFetch:
     def ask(self, now: float) -> list[Action]:
         """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
         self.retry_at = now + PATIENCE_S
+        self._round_is_old = False
         return self._blob.ask()
 
     def cancel(self) -> list[Action]:
@@ -121,10 +122,17 @@ class ModelFetch:
         return self._blob.cancel()
 
     def on_part(self, topic: ModelTopic, payload: bytes, now: float) -> list[Action]:
-        """Take one part in; ProtocolError if it is not what its topic promises."""
-        if (topic.version, topic.delta) != (self._frame.version, self._is_delta) or not self._blob.wants(topic.part):
+        """Take in the part that came on `topic`; ProtocolError if it does not belong there.
+
+        A part of another version shows that its slot has been reused, so this round may be over: it is read again.
+        """
+        if not self._blob.wants(topic):
             return []  # a straggler of a fetch that is over
-        out = self._blob.add(topic.part, payload)
+        envelope = self._blob.read(topic.part, payload)
+        if envelope is None:
+            asked, self._round_is_old = self._round_is_old, True
+            return [] if asked else [Subscribe((self._topics.round,))]
+        out = self._blob.add(envelope)
         self.retry_at = now + PATIENCE_S
         return [*out, *self._step(now)] if self._blob.ended else out
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ..errors import EdgeFLError, ProtocolError
 from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
 from ..protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
-from ..protocol.topics import ModelTopic, Topics, check_device_id
+from ..protocol.topics import ROOT, ModelTopic, Topics, check_device_id
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
 from .saved_update import SavedUpdate
@@ -39,9 +39,10 @@ class DeviceSession:
         outbox: Outbox | None = None,
         max_model_bytes: int = 2**28,
         intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
+        root: str = ROOT,
     ) -> None:
         self.device = check_device_id(device)
-        self.topics = Topics(federation)
+        self.topics = Topics(federation, root)
         self.federation = federation
         self.terms: Terms | None = None
         self.round: Round | None = None

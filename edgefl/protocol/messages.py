@@ -32,6 +32,7 @@ RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 6
 MAX_COHORT = 2000  # device ids that fit in that
 MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
 
+Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
@@ -81,13 +82,16 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     """One model version that lies on the broker, on the way to the newest.
 
     `digest` is the head of the SHA-256 of its params as devices decode them (the round has the newest's whole).
-    `keyframe`: the bytes of all params; `delta`: of what leads here from the frame before in the list; 0: none.
+    `keyframe` is the length of the payload with all params, `delta` that of the payload that leads here from the frame
+    before it in the list; 0: there is none. Each lies in a slot (coordinator/downlink.py).
     """
 
     version: Count
     digest: Digest
     keyframe: Count
     delta: Count
+    keyframe_slot: Slot = 0
+    delta_slot: Slot = 0
 
 
 class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,100 +1,142 @@
-"""Topics: where each message lives, under `edgefl/v1/{federation}/`. Identity comes from here, never from a payload.
+"""Topics: where each message of a federation lives on the MQTT broker, below `{root}/{federation}/`.
 
-An ACL (access control list) needs three patterns: a device writes below `device/{its id}/`, reads its
-`inbox`, and reads `manifest`, `round` and `model/#`. Seven slashes at most, which AWS IoT Core asks for.
+    manifest, round, aggregator    retained, published by the aggregator
+    model/{slot}/{part}            retained, published by the aggregator; a round names the slots (downlink.py)
+    d/{id}/status                  retained, published by the device; also its will
+    d/{id}/u/{round}/{part}        one part of an update, published by the device
+    d/{id}/inbox                   receipts and requests for parts, published by the aggregator
+
+    summary, fleet/{page}, helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
+
+The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
+Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox`, and reads `manifest`, `round` and
+`model/#`. A root has one or two levels, so that no topic has more than seven slashes: AWS IoT Core allows no more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import ProtocolError, UsageError
 
-ROOT = "edgefl/v1"
-_DEVICE_ID = re.compile(r"[a-z0-9-]{1,23}")  # what every MQTT 3.1.1 broker accepts as a client id, in one case
+ROOT = "edgefl/2"
+MAX_ROOT = 64
+LONGEST_CLIENT_ID = 23  # that every MQTT 3.1.1 broker accepts
+_DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
+_ROOT = re.compile(r"[^/+#$]+(?:/[^/+#$]+)?")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
+_AGGREGATOR, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
 
 
 def check_device_id(device: str) -> str:
-    """`device` itself if it is fit for a topic and an MQTT client id; UsageError otherwise."""
+    """`device` itself if it fits in a topic and no aggregator uses it to log in; UsageError otherwise."""
     if not _DEVICE_ID.fullmatch(device):
-        raise UsageError(f"device id {device!r} must be 1 to 23 of a-z, 0-9 and '-': choose another")
+        raise UsageError(
+            f"device id {device!r} must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or a "
+            "digit: choose another"
+        )
+    if device == _AGGREGATOR or is_aggregators(device):
+        raise UsageError(
+            f"device id {device!r} is an aggregator's: its MQTT user name is {_AGGREGATOR!r}, and its client id begins "
+            f"with {_AGGREGATORS!r}: choose another"
+        )
     return device
 
 
 def check_federation(federation: str) -> str:
-    """`federation` itself if it is fit for a topic; UsageError otherwise."""
+    """`federation` itself if it fits in a topic; UsageError otherwise."""
     if not _FEDERATION.fullmatch(federation):
         raise UsageError(f"federation name {federation!r} must be 1 to 48 of a-z, 0-9 and '-': choose another")
     return federation
 
 
+def check_root(root: str) -> str:
+    """`root` itself if topics may begin with it; UsageError otherwise."""
+    if not (_ROOT.fullmatch(root) and len(root) <= MAX_ROOT and root.isprintable()):
+        raise UsageError(
+            f"topic root {root!r} must be one or two levels, such as {ROOT!r}, at most {MAX_ROOT} characters without "
+            "'+', '#' and '$': choose another"
+        )
+    return root
+
+
+def aggregator_client_id(federation: str) -> str:
+    """The MQTT client id of a federation's aggregator: at most 23 characters, and different for each federation."""
+    if len(federation) <= LONGEST_CLIENT_ID - len(_AGGREGATORS):
+        return f"{_AGGREGATORS}{federation}"
+    return f"{_AGGREGATORS}{federation[:10]}-{hashlib.sha256(federation.encode()).hexdigest()[:8]}"
+
+
+def is_aggregators(client_id: str) -> bool:
+    """Whether some federation's aggregator may have this MQTT client id. Two clients with one id disconnect each other
+    for as long as both run."""
+    return client_id.startswith(_AGGREGATORS)
+
+
 class UpdateTopic(NamedTuple):
-    """What `device/{device}/update/{round}/{part}` says."""
+    """`d/{device}/u/{round}/{part}`."""
 
     device: str
     round: int
     part: int
 
 
-@dataclass(frozen=True)
-class ModelTopic:
-    """What `model/{version}/{part}` says, or with `delta` `model/{version}/delta/{part}`."""
+class ModelTopic(NamedTuple):
+    """`model/{slot}/{part}`."""
 
-    version: int
-    delta: bool
+    slot: int
     part: int
 
 
 class Topics:
     """All topics of one federation."""
 
-    def __init__(self, federation: str) -> None:
-        self.base = f"{ROOT}/{check_federation(federation)}"
+    def __init__(self, federation: str, root: str = ROOT) -> None:
+        self.base = f"{check_root(root)}/{check_federation(federation)}"
         self.manifest = f"{self.base}/manifest"
         self.round = f"{self.base}/round"
         self.aggregator = f"{self.base}/aggregator"
-        self.any_status = f"{self.base}/device/+/status"
-        self._devices = f"{self.base}/device/"
-        self._model_part = re.compile(f"{re.escape(self.base)}/model/({_NUMBER.pattern})/(delta/)?({_NUMBER.pattern})")
-        self.any_update = f"{self.base}/device/+/update/+/+"
-        number = f"({_NUMBER.pattern})"
-        device = f"{re.escape(self.base)}/device/({_DEVICE_ID.pattern})"
-        self._update_part = re.compile(f"{device}/update/{number}/{number}")
+        self.any_status = f"{self.base}/d/+/status"
+        self.any_update = f"{self.base}/d/+/u/+/+"
+        self._devices = f"{self.base}/d/"
+        base, number = re.escape(self.base), f"({_NUMBER.pattern})"
+        self._model_part = re.compile(f"{base}/model/{number}/{number}")
+        self._update_part = re.compile(f"{base}/d/({_DEVICE_ID.pattern})/u/{number}/{number}")
 
-    def model(self, version: int, part: int) -> str:
-        return f"{self.base}/model/{version}/{part}"
-
-    def delta(self, version: int, part: int) -> str:
-        return f"{self.base}/model/{version}/delta/{part}"
+    def model(self, slot: int, part: int) -> str:
+        """The topic of one part of the payload in `slot`."""
+        return f"{self.base}/model/{slot}/{part}"
 
     def status(self, device: str) -> str:
-        return f"{self.base}/device/{device}/status"
+        """The topic of a device's presence."""
+        return f"{self._devices}{device}/status"
 
     def inbox(self, device: str) -> str:
-        return f"{self.base}/device/{device}/inbox"
+        """The topic on which the aggregator answers a device."""
+        return f"{self._devices}{device}/inbox"
 
     def update(self, device: str, round: int, part: int) -> str:
-        return f"{self.base}/device/{device}/update/{round}/{part}"
+        """The topic of one part of a device's update."""
+        return f"{self._devices}{device}/u/{round}/{part}"
 
     def model_part(self, topic: str) -> ModelTopic | None:
-        """Which part of which model version `topic` is, if it is one of this federation."""
+        """The slot and part that `topic` names; None if it is not a model's topic of this federation."""
         found = self._model_part.fullmatch(topic)
-        return ModelTopic(int(found[1]), found[2] is not None, int(found[3])) if found else None
+        return ModelTopic(int(found[1]), int(found[2])) if found else None
 
     def device_of(self, topic: str) -> str | None:
-        """The device id that a topic below `device/` belongs to."""
+        """The device that a topic below `d/` belongs to; None for any other topic."""
         if not topic.startswith(self._devices):
             return None
         device = topic[len(self._devices) :].split("/", 1)[0]
         return device if _DEVICE_ID.fullmatch(device) else None
 
     def parse_update(self, topic: str) -> UpdateTopic:
-        """The parsed update topic; ProtocolError if it is none."""
+        """The device, round and part that `topic` names; ProtocolError if it is not an update's topic."""
         found = self._update_part.fullmatch(topic)
         if found is None:
-            raise ProtocolError(f"{topic[:120]!r} is no topic of an update's part: dropped")
+            raise ProtocolError(f"{topic[:120]!r} is not the topic of an update's part: dropped")
         return UpdateTopic(found[1], int(found[2]), int(found[3]))

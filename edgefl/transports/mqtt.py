@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import TransportError
+from ..protocol.topics import LONGEST_CLIENT_ID
 from .backoff import PAUSE_S, Backoff, Outage, Reading, Versions
 from .connection import (
     BAD_CLIENT_ID,
@@ -275,6 +276,11 @@ class MqttLink:
     def _refused(self, end: End) -> str:
         user = f"user {self._settings.endpoint.user!r}" if self._settings.endpoint.user else "no user name"
         advice = _ADVICE.get(end.code or 0, "set the protocol to auto")
+        if end.code == BAD_CLIENT_ID and len(self._settings.client_id) > LONGEST_CLIENT_ID:
+            advice = (
+                f"an MQTT 3.1.1 broker may refuse more than {LONGEST_CLIENT_ID} characters: set [mqtt] client_id to a "
+                "short name that no other client has"
+            )
         reason = f"{end.reason}, with {user}, id {self._settings.client_id!r}: {advice}"
         self._emit(Refused(reason, fatal=end.code in (UNSUPPORTED_VERSION, BAD_CLIENT_ID)))
         return reason

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ..protocol.topics import ROOT
 from .mqtt import LinkEvent, MqttLink, TlsConfig
 
 PEM = Meta(examples=["/etc/edgefl/own.pem"])
@@ -23,6 +24,9 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ]
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version: auto, 5 or 3.1.1.")] = "auto"
+    root: Annotated[
+        str, Meta(description="Where the topics of all federations begin: one or two levels, the same on all sides.")
+    ] = ROOT
     client_id: (
         Annotated[
             str,

@@ -10,15 +10,15 @@ from machines import HASH, PARAMS, TOPICS, P, make_manifest
 
 import edgefl
 from edgefl import _core
-from edgefl.coordinator.downlink import Downlink
+from edgefl.coordinator.downlink import SLOTS, SLOTS_OF_ONE, Downlink
 from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.core.params import digest_of, params_sha256, to_bfloat16
 from edgefl.device.model_fetch import ModelFetch, check_frames
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo
+from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
-from edgefl.protocol.topics import Topics
 
 ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
 
@@ -37,7 +37,7 @@ class World:
         self.downlink = Downlink(self.manifest, PARAMS, version)
         self.lie = RetainedModel(TOPICS, self.manifest, HASH)
         self.retained: dict[str, bytes] = {}
-        self._do(self.lie.publish(self.downlink.steps))
+        self._do(self.lie.put(self.downlink.payloads))
 
     def _do(self, publishes):
         for p in publishes:
@@ -46,12 +46,20 @@ class World:
             if not p.payload:
                 del self.retained[p.topic]
 
+    @property
+    def versions(self) -> set[int]:
+        """Of the payloads that lie on the broker."""
+        return {Envelope.from_bytes(part).version for part in self.retained.values()}
+
     def advance(self, params=None):
         self.version += 1
         self.params = self.params + walk(self.version) if params is None else params
-        added, gone = self.downlink.advance(self.params, self.version)
-        self._do(self.lie.publish(added))
-        self._do(self.lie.clear(gone))
+        self.downlink.advance(self.params, self.version)
+        self._do(self.lie.put(self.downlink.payloads))
+        clears = self.lie.keep(self.downlink.payloads)
+        while clears:
+            self._do(clears)
+            clears = self.lie.on_sent(clears[-1].token, True)
 
     @property
     def round(self) -> Round:
@@ -166,7 +174,7 @@ def test_a_lossless_codec_writes_every_version_whole(codec):
         (frame,) = world.round.frames
         assert frame.delta == 0
         assert world.fetch()[0].params == world.params.tobytes()
-        assert {TOPICS.model_part(t).version for t in world.retained} == {world.version}
+        assert world.versions == {world.version}
 
 
 def test_the_keyframe_is_the_shorter_way_when_the_chain_is_long():
@@ -191,26 +199,22 @@ def test_nothing_is_left_on_the_broker_but_the_way(span):
     world = whole(span=span)
     for _ in range(50):
         world.advance()
-        versions = {TOPICS.model_part(topic).version for topic in world.retained}
-        assert versions <= {frame.version for frame in world.round.frames}
+        assert world.versions <= {frame.version for frame in world.round.frames}
 
 
-@pytest.mark.parametrize(("span", "first"), [(1, 0), (1, 5), (2, 1), (7, 0), (7, 3), (7, 6), (30, 1)])
-def test_who_comes_after_a_crash_clears_all_that_may_lie_there(span, first):
-    """Killed at any version before what it makes superfluous was cleared, or after that and the next one's commit."""
-    world = whole(span=span, version=first)
-    for _ in range(25 * min(span, 7)):
-        former = set(world.retained)
-        world.advance()
-        for version, lying in ((world.version, former | set(world.retained)), (world.version + 1, set(world.retained))):
-            kept = {TOPICS.model(version, part) for part in range(16)}
-            assert lying - kept <= {p.topic for p in world.lie.clear_before(version, world.downlink.longest)}
-
-
-@pytest.mark.parametrize(("span", "most"), [(1, 49), (10, 49 + 9 + 2 * 22), (1000, 49 + 999 + 2 * 24)])
-def test_what_is_cleared_is_a_few_versions_whatever_the_span(span, most):
-    clears = whole(span=span).lie.clear_before(123_456, 4 * P + 5)
-    assert len(clears) == len({clear.topic for clear in clears}) <= most * 16
+@pytest.mark.parametrize("span", [1, 7, 1000])
+def test_a_slot_is_never_wanting(span):
+    """Whatever is renewed, trimmed and begun anew, a version finds free slots among those of its attempt."""
+    world = whole(span=span)
+    for version in range(300):
+        before = {payload.slot: payload.version for payload in world.downlink.payloads}
+        world.advance(world.params + np.float32(1e6) if version % 70 == 69 else None)
+        after = {payload.slot: payload.version for payload in world.downlink.payloads}
+        assert len(after) == len(world.downlink.payloads)
+        assert {before[slot] == after[slot] for slot in before.keys() & after.keys()} <= {True}
+        assert all(slot < SLOTS_OF_ONE for slot in after)
+    world.downlink.move(2)
+    assert all(SLOTS_OF_ONE <= payload.slot < SLOTS for payload in world.downlink.payloads)
 
 
 @pytest.mark.parametrize(("span", "most"), [(1, 1), (3, 2)])
@@ -296,7 +300,3 @@ def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):
 def test_misspelt_downlinks_are_refused():
     with pytest.raises(UsageError, match="did you mean 'ecq'"):
         make_manifest(downlink="ecg").make_downlink()
-
-
-def test_topics_of_deltas_lie_under_model():
-    assert Topics("pond").delta(7, 0) == "edgefl/v1/pond/model/7/delta/0"

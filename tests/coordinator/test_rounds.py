@@ -41,7 +41,7 @@ def test_parts_of_the_model_are_lowered_to_what_the_broker_takes():
     out = feed(coordinator, Connected(max_packet_bytes=2048))
     lowered = decode(Manifest, out[2].payload, RETAINED_LIMIT)
     assert lowered == make_manifest(part_bytes=2048 - 1024 - 48)
-    assert [p.topic for p in out[3:]] == [TOPICS.model(0, i) for i in range(5)]
+    assert [p.topic for p in out[3:] if p.payload] == [TOPICS.model(0, i) for i in range(5)]
     assert round_in(feed(coordinator, status("a"))).manifest == lowered.id
     assert feed(coordinator, Disconnected(), Connected(max_packet_bytes=2**20))[2] == out[2]  # as devices know it
 
@@ -50,11 +50,12 @@ def test_connecting_puts_everything_on_the_broker():
     coordinator = make_coordinator()
     out = feed(coordinator, Connected())
     assert out[:2] == [Subscribe((TOPICS.any_update,)), Subscribe((TOPICS.any_status,), qos=0)]
-    assert [p.topic for p in out[2:]] == [TOPICS.manifest, *(TOPICS.model(0, i) for i in range(16))]
+    put = [p for p in out[2:] if p.payload]
+    assert [p.topic for p in put] == [TOPICS.manifest, *(TOPICS.model(0, i) for i in range(16))]
     assert all(p.retain for p in out[2:])
     assert feed(coordinator, Disconnected(), Sent(1, True), Stop()) == []
     again = feed(coordinator, Connected())
-    assert again == out  # I10: a broker that has lost everything is put right
+    assert again[: len(put) + 2] == [*out[:2], *put]  # I10: a broker that has lost everything is put right
 
 
 def test_i10_a_reconnection_in_an_open_round_repeats_the_round():
@@ -233,7 +234,10 @@ def test_fedavg_by_hand():
 
 
 def test_i08_i09_the_commit_comes_before_anything_of_the_new_version():
-    coordinator = open_round("a")
+    coordinator = make_coordinator(min_reports=1)
+    out = feed(coordinator, status("a"), Connected())
+    while token := out[-1].token:
+        out = feed(coordinator, Sent(token, True)) or [Publish("", b"")]
     out = report(coordinator, "a")
     kinds = [type(a) for a in out]
     assert kinds.index(Evaluate) < kinds.index(Commit)

@@ -234,7 +234,7 @@ def test_a_device_that_has_gone_is_not_asked_for_the_rest():
 
 TOPIC_POOL = [
     TOPICS.status("a"), TOPICS.update("a", 1, 0), TOPICS.update("b", 1, 1), TOPICS.inbox("a"), TOPICS.round,
-    f"{TOPICS.base}/device/A/status", f"{TOPICS.base}/device/a/update/1/x", "\n", "",
+    f"{TOPICS.base}/d/.A/status", f"{TOPICS.base}/d/a/u/1/x", "\n", "",
 ]  # fmt: skip
 REAL = [m.payload for m in (*update_parts(), *update_parts(codec=2), status("a"), status("a", "lost"))]
 
@@ -247,17 +247,17 @@ def test_i15_any_bytes_on_any_topic_never_raise_and_are_counted_with_their_sende
         out = feed(coordinator, Received(topic, payload), now=1.0)
         notes = [n for n in of(out, Note) if n.level == "warning"]
         assert coordinator.dropped.total() - before == len(notes)
-        assert all((topic[21:22] if "/device/a/" in topic or "/device/b/" in topic else "?") in n.text for n in notes)
+        assert all((TOPICS.device_of(topic) or "?") in n.text for n in notes)
         assert all(n.text.isprintable() for n in notes)
 
 
 def test_i15_every_kind_of_rubbish_is_counted_and_named():
     coordinator = open_round("a")
-    for count, tail in enumerate(["status", "inbox", "update/1/0", "update/1/x", "update/1"], 1):
-        (note,) = feed(coordinator, Received(f"{TOPICS.base}/device/a/{tail}", b"\0\xff"))
+    for count, tail in enumerate(["status", "inbox", "u/1/0", "u/1/x", "u/1"], 1):
+        (note,) = feed(coordinator, Received(f"{TOPICS.base}/d/a/{tail}", b"\0\xff"))
         assert coordinator.dropped["a"] == count
         assert f"message number {count} dropped from a" in note.text
-    feed(coordinator, Received(f"{TOPICS.base}/device/+/status", b"{}"), Received("x", b""))
+    feed(coordinator, Received(f"{TOPICS.base}/d/+/status", b"{}"), Received("x", b""))
     assert coordinator.dropped["?"] == 2
 
 

@@ -68,16 +68,16 @@ def login(broker, link):
 def test_a_device_speaks_for_itself_only(login):
     aggregator, one = login("aggregator"), login("pi-01")
     aggregator.subscribe(["edgefl/#"])
-    for topic in ("edgefl/v1/f/device/pi-01/status", "edgefl/v1/f/device/pi-01/update/3/0"):
+    for topic in ("edgefl/2/f/d/pi-01/status", "edgefl/2/f/d/pi-01/u/3/0"):
         assert one.said(topic, b"mine").ok
         assert aggregator.heard(topic).payload == b"mine"
     denied = [
-        "edgefl/v1/f/device/pi-02/status",
-        "edgefl/v1/f/device/pi-02/update/3/0",
-        "edgefl/v1/f/manifest",
-        "edgefl/v1/f/round",
-        "edgefl/v1/f/model/1/0",
-        "edgefl/v1/f/device",
+        "edgefl/2/f/d/pi-02/status",
+        "edgefl/2/f/d/pi-02/u/3/0",
+        "edgefl/2/f/manifest",
+        "edgefl/2/f/round",
+        "edgefl/2/f/model/1/0",
+        "edgefl/2/f/device",
         "elsewhere",
     ]
     for topic in denied:
@@ -88,17 +88,17 @@ def test_a_device_speaks_for_itself_only(login):
 
 def test_a_device_reads_what_is_for_all_and_its_own_inbox(login):
     aggregator, one, two = login("aggregator"), login("pi-01"), login("pi-02")
-    one.subscribe(["edgefl/v1/f/manifest", "edgefl/v1/f/round", "edgefl/v1/f/model/+/+"])
-    one.subscribe(["edgefl/v1/f/device/pi-01/inbox"])
-    two.subscribe(["edgefl/v1/f/device/pi-01/inbox", "edgefl/v1/f/device/+/update/#", "edgefl/#"])
+    one.subscribe(["edgefl/2/f/manifest", "edgefl/2/f/round", "edgefl/2/f/model/+/+"])
+    one.subscribe(["edgefl/2/f/d/pi-01/inbox"])
+    two.subscribe(["edgefl/2/f/d/pi-01/inbox", "edgefl/2/f/d/+/u/#", "edgefl/#"])
     assert one.inbox.quiet(Refused) == []
-    topics = ["manifest", "round", "model/1/0", "device/pi-01/inbox"]
+    topics = ["manifest", "round", "model/1/0", "d/pi-01/inbox"]
     for topic in topics:
-        assert aggregator.said(f"edgefl/v1/f/{topic}", b"x").ok
-        one.heard(f"edgefl/v1/f/{topic}")
-    login("pi-01").said("edgefl/v1/f/device/pi-01/update/1/0", b"private")
+        assert aggregator.said(f"edgefl/2/f/{topic}", b"x").ok
+        one.heard(f"edgefl/2/f/{topic}")
+    login("pi-01").said("edgefl/2/f/d/pi-01/u/1/0", b"private")
     heard = {message.topic for message in two.inbox.quiet(Message)}
-    assert heard <= {f"edgefl/v1/f/{topic}" for topic in topics[:3]}, "nothing of another device"
+    assert heard <= {f"edgefl/2/f/{topic}" for topic in topics[:3]}, "nothing of another device"
 
 
 def test_certificates_made_as_told_let_a_client_in_under_its_name(broker, certificates, link):
@@ -107,14 +107,14 @@ def test_certificates_made_as_told_let_a_client_in_under_its_name(broker, certif
 
     device = link(broker.tls_url, "pi-01", tls=files("pi-01"))
     assert device.up().max_packet_bytes == 1 << 20
-    assert device.said("edgefl/v1/f/device/pi-01/status", b"here").ok
-    assert not device.said("edgefl/v1/f/device/pi-02/status", b"forged").ok
+    assert device.said("edgefl/2/f/d/pi-01/status", b"here").ok
+    assert not device.said("edgefl/2/f/d/pi-02/status", b"forged").ok
     big = bytes(range(256)) * 2048
     aggregator = link(broker.tls_url, "aggregator", tls=files("aggregator"))
     aggregator.up()
-    aggregator.subscribe(["edgefl/v1/f/device/+/update/#"])
+    aggregator.subscribe(["edgefl/2/f/d/+/u/#"])
     for part in range(8):
-        device.publish(f"edgefl/v1/f/device/pi-01/update/1/{part}", big)
+        device.publish(f"edgefl/2/f/d/pi-01/u/1/{part}", big)
     assert [aggregator.inbox.wait(Message).payload == big for _ in range(8)] == [True] * 8
 
 

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import (
     BLOB,
+    FEDERATION,
     HASH,
     INBOX,
     MANIFEST,
     PARAMS,
+    PLAN,
     STATUS,
     TOPICS,
     P,
@@ -20,6 +22,7 @@ from machines import (
     give,
     last,
     make_manifest,
+    make_model,
     make_round,
     make_session,
     make_update,
@@ -30,13 +33,16 @@ from machines import (
     reporting,
     serve,
     training,
+    update_parts,
     updates,
 )
 
+from edgefl.coordinator.downlink import Payload
+from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.device.events import CancelTraining, Failed, Pause, SaveUpdate, StartTraining, Trained
 from edgefl.errors import UsageError
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
-from edgefl.protocol.envelope import Envelope
+from edgefl.protocol.envelope import Envelope, federation_hash
 from edgefl.protocol.messages import Status
 
 # The network
@@ -100,10 +106,47 @@ def test_a_model_replaced_while_it_is_fetched_is_fetched_again():
 def test_foreign_parts_on_a_model_topic_are_dropped():
     session, _ = fetching()
     topic = TOPICS.model(0, 0)
-    foreign = [model_parts()[1].payload, model_parts(version=1)[0].payload, b"rubbish"]
+    foreign = [model_parts()[1].payload, update_parts()[0].payload, b"rubbish"]
     for payload in foreign:
         assert "dropped" in feed(session, Received(topic, payload))[0].text
     assert session.dropped == 3
+
+
+def other_payloads():
+    """What else may lie in the slot of round 1's model, all of it honest."""
+    keyframe = make_model(manifest=make_manifest(downlink="planes")).payloads[0]
+    yield model_parts(version=1)[0].payload
+    for change in ({"run": "1" * 16}, {"part_bytes": 512}, {"downlink": "planes"}):
+        manifest = make_manifest(**change)
+        hash = federation_hash(FEDERATION, manifest.run, PLAN.hash)
+        (first, *_) = RetainedModel(TOPICS, manifest, hash).put(make_model(manifest=manifest).payloads)
+        yield first.payload
+    shorter = Payload(0, 0, 1, keyframe.blob[:-1])
+    yield RetainedModel(TOPICS, MANIFEST, HASH).put([shorter])[0].payload
+
+
+@pytest.mark.parametrize("other", range(5))
+def test_a_part_of_another_payload_in_a_reused_slot_is_ignored_and_the_round_read_again(other):
+    session, out = fetching()
+    part = Received(TOPICS.model(0, 0), list(other_payloads())[other])
+    assert feed(session, part) == [Subscribe((TOPICS.round,))]
+    assert feed(session, part) == [], "once until patience ends"
+    assert session.dropped == 0
+    assert feed(session, Received(TOPICS.model(0, 1), part.payload[:-1]))[0].level == "warning"
+    assert not of(give(session, make_round()), Subscribe), "it is the round that is known"
+    assert of(serve(session, out), StartTraining), "the slot's own parts, which come after"
+
+
+def test_a_round_that_is_read_again_and_is_another_one_is_fetched_from_its_own_slots():
+    session, _ = fetching()
+    late = make_model(1, PARAMS + 1)
+    late.move(2)
+    parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, MANIFEST, HASH).put(late.payloads)]
+    feed(session, Received(TOPICS.model(0, 0), parts[0].payload))
+    out = give(session, make_round(2, 1, 2, params=PARAMS + 1, frames=late.frames))
+    assert TOPICS.model_part(of(out, Subscribe)[0].topics[0]).slot > 0
+    (start,) = of(serve(session, out, parts), StartTraining)
+    assert start.job.params == (PARAMS + 1).tobytes()
 
 
 # The owner
@@ -205,7 +248,7 @@ def test_cleared_retained_messages_are_no_fault():
     assert session.dropped == 0
 
 
-@pytest.mark.parametrize("bad", ["", "A", "a/b", "+", "#", "a" * 24])
+@pytest.mark.parametrize("bad", ["", ".A", "a/b", "+", "#", "a" * 65, "aggregator", "agg-tiny"])
 def test_i18_bad_ids_are_refused(bad):
     with pytest.raises(UsageError):
         make_session(device=bad)
@@ -213,7 +256,7 @@ def test_i18_bad_ids_are_refused(bad):
 
 TOPIC_POOL = [
     TOPICS.manifest, TOPICS.round, INBOX, STATUS, TOPICS.model(0, 0), TOPICS.model(0, 3), TOPICS.model(9, 9),
-    "edgefl/v1/tiny/model/x/y", "\n", "",
+    "edgefl/2/tiny/model/x/y", "\n", "",
 ]  # fmt: skip
 REAL = [p.payload for p in (received("", MANIFEST), received("", make_round()), receipt(), *model_parts()[:3])]
 
@@ -234,7 +277,7 @@ def test_i15_any_bytes_on_any_topic_never_raise_and_are_counted(messages, make):
 
 def test_i15_every_kind_of_rubbish_is_counted():
     session = training()[0]
-    for count, topic in enumerate([TOPICS.manifest, TOPICS.round, INBOX, STATUS, "edgefl/v1/tiny/model/x/y"], 1):
+    for count, topic in enumerate([TOPICS.manifest, TOPICS.round, INBOX, STATUS, "edgefl/2/tiny/model/x/y"], 1):
         feed(session, Received(topic, b"\0\xff"))
         assert session.dropped == count
 

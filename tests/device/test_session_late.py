@@ -89,7 +89,7 @@ def test_a_report_without_receipt_goes_on_in_the_next_round():
     out = give(session, later())
     assert not of(out, DropUpdate) and not updates(out)  # the receipt may be on its way
     (probe,) = updates(give(session, later()))  # the broker or the aggregator has lost something
-    assert probe.topic.startswith(f"{TOPICS.base}/device/a/update/1/")
+    assert probe.topic.startswith(f"{TOPICS.base}/d/a/u/1/")
     give(session, later(3, 2))
     assert session.work.number == 1
     assert isinstance(folded_into(session, 3).work, ModelFetch)

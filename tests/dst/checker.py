@@ -13,7 +13,7 @@ from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Publish, Received
-from edgefl.protocol.envelope import HEADER_BYTES
+from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, UpdateHeader, decode
 from edgefl.protocol.topics import Topics
 
@@ -47,6 +47,7 @@ class Checker(Witness):
         world.aggregator.disk.told = self.truth.committed
         self._longest_update = UpdateHeader.SIZE + self._manifest.make_codec().bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
+        self._announced: Round | None = None
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
 
     # Around a step
@@ -149,11 +150,22 @@ class Checker(Witness):
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
             self._shown.setdefault(round.version, set()).add(round.model_sha256)
+            self._announced = round
         elif where := self._topics.model_part(action.topic):
-            durable = where.version in truth.versions or not action.payload
-            require(durable, "I09", "model %d published, not durable", where.version)
+            self._lies(where.slot, action.payload)
         elif action.topic.endswith("/inbox"):
             self._receipt(action)
+
+    def _lies(self, slot: int, payload: bytes) -> None:
+        """I09, and a slot that the announced round names is not reused until another round has been announced."""
+        if not payload:
+            return
+        part = Envelope.from_bytes(payload)
+        require(part.version in self.truth.versions, "I09", "model %d published, not durable", part.version)
+        if self._announced is not None and self._announced.attempt == self.truth.start:
+            named = _named(self._announced)
+            same = slot not in named or (part.version, part.total) == named[slot]
+            require(same, "I10", "slot %d of round %d is overwritten", slot, self._announced.round)
 
     def _receipt(self, action: Publish) -> None:
         receipt, machine = decode(Inbox, action.payload), self._world.aggregator.machine  # type: ignore[arg-type]
@@ -242,6 +254,12 @@ def _updates(machine: RoundCoordinator) -> tuple[int, int]:
     if tally is None:
         return buffered, 0
     return buffered + tally.intake.buffered, tally.num_counted + len(tally.folded)
+
+
+def _named(round: Round) -> dict[int, tuple[int, int]]:
+    """slot -> version and length, of each payload that the round names."""
+    keyframes = {f.keyframe_slot: (f.version, f.keyframe) for f in round.frames if f.keyframe}
+    return keyframes | {f.delta_slot: (f.version, f.delta) for f in round.frames if f.delta}
 
 
 def _number(round: Round) -> tuple[int, int]:

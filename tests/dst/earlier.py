@@ -35,8 +35,8 @@ def leave_behind(world: World) -> None:
     retained[topics.manifest] = encode(manifest)
     for version in range(ROUNDS):
         model = Downlink(manifest, schedule.params + version + 1, version)
-        for part in RetainedModel(topics, manifest, hash).publish(model.steps):
-            retained[part.topic] = part.payload  # type: ignore[attr-defined]
+        for part in RetainedModel(topics, manifest, hash).put(model.payloads):
+            retained[part.topic] = part.payload
         retained[topics.round] = encode(
             Round(manifest.id, "open", version + 1, 1, version, model.sha256, model.frames, schedule.config.deadline_s)
         )

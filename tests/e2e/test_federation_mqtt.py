@@ -201,7 +201,7 @@ def test_i15_random_bytes_on_any_topic_are_counted_and_dropped(
     vandal = link(broker_url, "vandal")
     vandal.up()
     topics = Topics(fleet.name)
-    places = [topics.update("vandal", 1, 0), topics.status("vandal"), f"{topics.base}/device/vandal/update/x/y"]
+    places = [topics.update("vandal", 1, 0), topics.status("vandal"), f"{topics.base}/d/vandal/u/x/y"]
     aggregator_up = lambda: aggregator.host.machine.snapshot().held  # noqa: E731
     eventually(aggregator_up)
     for place, size in itertools.product(places, (1, 48, 5000)):

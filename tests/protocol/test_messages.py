@@ -47,7 +47,7 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0,"mode":"train","spread_s":0.0'
+        + b'",16,0,0,0]],"deadline_s":60.0,"cohort":["a","b"],"late_rounds":0,"mode":"train","spread_s":0.0'
         + b',"unasked":65535,"back_s":0.0}',
     ),
     (
@@ -56,7 +56,7 @@ GOLDEN = [
         + b"e" * 64
         + b'","frames":[[2,"'
         + b"e" * 16
-        + b'",16,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2,"mode":"train"'
+        + b'",16,0,0,0]],"deadline_s":60.0,"cohort":{"seed":7,"probability":0.25},"late_rounds":2,"mode":"train"'
         + b',"spread_s":0.0'
         + b',"unasked":65535,"back_s":0.0}',
     ),

@@ -56,7 +56,7 @@ def test_a_restarted_aggregator_has_other_frames_and_the_fetch_starts_again():
     rounds = [Round(manifest.id, "open", 4, 1 + i, 3, d.sha256, d.frames, 60.0) for i, d in enumerate((first, second))]
     feed(session, received(TOPICS.round, rounds[0]))
     out = feed(session, received(TOPICS.round, rounds[1]))
-    parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, manifest, HASH).publish(second.steps)]
+    parts = [received(p.topic, p.payload) for p in RetainedModel(TOPICS, manifest, HASH).put(second.payloads)]
     (start,) = of(serve(session, out, parts), StartTraining)
     assert start.job.params == to_bfloat16(PARAMS + 1).tobytes()
     assert not of(out, CancelTraining) and not [n for n in of(out, Note) if n.level == "warning"]

@@ -150,7 +150,7 @@ def run_agent(folder: Path) -> None:
     topics = agent.machine.topics
 
     def tell(topic: str, payload: bytes) -> None:
-        if "/update/" in topic:
+        if "/u/" in topic:
             told[0] = topics.parse_update(topic).round
 
     def train(job: TrainJob) -> None:

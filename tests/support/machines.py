@@ -43,7 +43,7 @@ def make_model(version=0, params=PARAMS, manifest=MANIFEST) -> Downlink:
 
 
 def publish_model(version=0, params=PARAMS, manifest=MANIFEST) -> list[Publish]:
-    return RetainedModel(TOPICS, manifest, HASH).publish(make_model(version, params, manifest).steps)
+    return RetainedModel(TOPICS, manifest, HASH).put(make_model(version, params, manifest).payloads)
 
 
 def make_round(
@@ -191,7 +191,7 @@ def reporting(now=0.0, blob=BLOB, residual=None, connected=None, **options):
 
 
 def updates(actions) -> list[Publish]:
-    return [a for a in of(actions, Publish) if "/update/" in a.topic]
+    return [a for a in of(actions, Publish) if "/u/" in a.topic]
 
 
 def receipt(outcome="counted", round=1, attempt=1, reason=""):

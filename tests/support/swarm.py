@@ -97,7 +97,7 @@ class Swarm:
             receivers = list(self.sessions)
         else:
             self._retained[topic] = payload
-            receivers = list(self._wanted.pop(topic, ()))
+            receivers = list(self._wanted.get(topic, ()))
         for receiver in receivers:
             self._feed(receiver, Received(topic, payload))
 
@@ -119,7 +119,6 @@ class Swarm:
         for topic in topics:
             if self.topics.model_part(topic) is None:
                 continue
+            self._wanted.setdefault(topic, {})[device] = None
             if topic in self._retained:
                 self._again.append((device, topic))
-            else:
-                self._wanted.setdefault(topic, {})[device] = None

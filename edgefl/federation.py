@@ -15,7 +15,6 @@ from .core.plan import Plan
 from .errors import UsageError
 from .protocol.messages import Manifest
 from .protocol.parts import DEFAULT_PART_BYTES
-from .registry import resolve
 from .settings import RoundConfig, TrainConfig
 
 
@@ -46,8 +45,6 @@ class Recipe:
     def _agree(self) -> tuple[strategies.Strategy, TrainConfig]:
         """The strategy, and the training settings that it makes of ours."""
         strategy = strategies.get(self.strategy, **self.strategy_options)
-        if type(strategy).broadcast is not strategies.Strategy.broadcast:
-            raise UsageError(f"strategy {strategy.name!r} has side vectors for devices: nothing carries them yet")
         return strategy, train_config(**msgspec.structs.asdict(self.train) | dict(strategy.defaults(self.train)))
 
     def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
@@ -55,11 +52,11 @@ class Recipe:
         _, train = self._agree()
         feedback = self.error_feedback
         if feedback is None:
-            feedback = resolve(codecs.CODECS, self.codec, "codec").feedback
+            feedback = codecs.get(self.codec, **self.codec_options).feedback
         manifest = Manifest(
             federation, run, plan, train,
-            self.codec, self.codec_options, self.part_bytes, feedback,
-            self.downlink, self.downlink_options, self.span, self.holdout,
+            codecs.offer(self.codec), self.codec_options, self.part_bytes, feedback,
+            codecs.offer(self.downlink), self.downlink_options, self.span, self.holdout,
         )  # fmt: skip
         try:
             checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)

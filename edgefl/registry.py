@@ -1,37 +1,198 @@
-"""Parts loaded by name from a visible table: codecs, strategies, data readers."""
+"""Parts by name: codecs, strategies, data readers, partitions; ours from a visible table, outsiders' from entry points.
+
+Design:
+  a) A name is a built-in's, an installed entry point's, or "module:attribute", which imports any code: it may stand in
+     the operator's own configuration, command line and calls, and is never resolved from a message.
+  b) Nothing is replaced silently: two parts of one name are an error that names both packages.
+  c) A plug-in is imported only when it is asked for. What is wrong with it is a UsageError with its package and the
+     reason, and concerns nobody who does not use it.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from functools import cache
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError, nearest
+from .errors import EdgeFLError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+OURS = "edgefl-toolkit"
 
 
-def resolve(table: Mapping[str, str], name: str, kind: str) -> Any:
-    """The object that `table[name]` ("module:attribute") names; UsageError with the nearest name."""
-    if name not in table:
-        raise UsageError(f"unknown {kind} {name!r}: {nearest(name, table)}")
-    module, attribute = table[name].split(":")
-    return getattr(import_module(module), attribute)
+@dataclass(frozen=True)
+class Found:
+    """A part that was imported. `whose` names its package; "" is ours."""
+
+    value: Any
+    whose: str
+
+
+class Seam:
+    """One kind of part that outsiders may add to. `kind` is its word in errors, `group` that of the entry points."""
+
+    def __init__(self, kind: str, group: str, table: Mapping[str, str]) -> None:
+        self.kind, self.group, self.table = kind, group, table
+
+    def has(self, name: str) -> bool:
+        """Whether it is ours or installed. UsageError if two packages have it."""
+        return name in {*self._installed(name), *self.table}
+
+    def find(self, name: str) -> Found:
+        """The part that an operator names. UsageError."""
+        installed = self._installed(name)
+        if name in self.table:
+            return self.built_in(name)
+        if name in installed:
+            return self._load(installed[name])
+        if is_reference(name):
+            with working_directory_importable():
+                return Found(self._import(name, f"{self.kind} {name!r}"), name)
+        raise UsageError(f"unknown {self.kind} {name!r}: {self._nearest(name)}, or module:attribute")
+
+    def find_by_name_alone(self, name: str) -> Found:
+        """As `find`, for a name that came in a message: no code is imported that nobody installed here."""
+        if name in self.table:
+            return self.built_in(name)
+        installed = self._installed(name)
+        if name in installed:
+            return self._load(installed[name])
+        raise UsageError(
+            f"unknown {self.kind} {name!r}: {self._nearest(name)}; install its package here, or list it in [plugins]"
+        )
+
+    def _nearest(self, name: str) -> str:
+        return nearest(name, {*self.table, *(entry.name for entry in _entry_points(self.group, tuple(sys.path)))})
+
+    def built_in(self, name: str) -> Found:
+        return Found(self._import(self.table[name], f"{self.kind} {name!r}"), "")
+
+    def others(self, name: str) -> Iterator[Found]:
+        """All other installed parts that can be imported."""
+        for other, entry in self._installed(name).items():
+            if other != name:
+                try:
+                    yield self._load(entry)
+                except UsageError:  # it is broken, which concerns whoever asks for it
+                    continue
+
+    def _installed(self, asked: str) -> dict[str, EntryPoint]:
+        """Entry points by name; UsageError if two packages have the name that is `asked` for."""
+        found: dict[str, EntryPoint] = {}
+        for entry in _entry_points(self.group, tuple(sys.path)):
+            earlier = _package(found[entry.name]) if entry.name in found else OURS if entry.name in self.table else ""
+            if not earlier:
+                found[entry.name] = entry
+            elif asked == entry.name and not _same(found.get(entry.name), entry):
+                raise UsageError(
+                    f"{self.kind} {entry.name!r} is in package {_package(entry)!r} and in {earlier!r}: uninstall one, "
+                    "or rename its entry point"
+                )
+        return found
+
+    def _load(self, entry: EntryPoint) -> Found:
+        whose = f"package {_package(entry)!r}"
+        if not REFERENCE.fullmatch(entry.value):
+            raise UsageError(f"{self.kind} {entry.name!r} of {whose}: its entry point is not module:attribute")
+        return Found(self._import(entry.value, f"{self.kind} {entry.name!r} of {whose}"), whose)
+
+    def _import(self, reference: str, what: str) -> Any:
+        module, _, path = reference.partition(":")
+        try:
+            value = import_module(module)
+            for attribute in path.split("."):
+                value = getattr(value, attribute)
+        except EdgeFLError:
+            raise
+        except Exception as error:  # whatever an outsider's module raises
+            raise UsageError(f"{what} can't be imported: {type(error).__name__}: {error}") from error
+        return value
+
+    def build(self, found: Found, name: str, options: Mapping[str, Any], base: type | None = None) -> Any:
+        """What the factory that was `found` makes of `options`, a `base`. UsageError names what is wrong."""
+        what = f"{self.kind} {name!r}" + (f" of {found.whose}" if found.whose not in ("", name) else "")
+        factory = found.value
+        if not callable(factory):
+            raise UsageError(f"{what} is {type(factory).__name__}: it must be a class or a function")
+        if base is not None and isinstance(factory, type):
+            require_methods(factory, base, what)
+        _check_options(factory, what, options)
+        try:
+            made = factory(**options)
+        except EdgeFLError:
+            raise
+        except Exception as error:
+            given = f"with {options} " if options else ""
+            raise UsageError(f"{what} can't be made {given}: {type(error).__name__}: {error}") from error
+        if base is not None and not isinstance(made, base):
+            require_methods(type(made), base, what)
+        return made
+
+
+def is_reference(name: str) -> bool:
+    """Whether it has the form "module:attribute"."""
+    return REFERENCE.fullmatch(name) is not None
+
+
+def require_methods(found: type, base: type, what: str) -> None:
+    """UsageError if the class `found` lacks a method of `base`, or does not derive from it."""
+    needed = sorted(getattr(base, "__abstractmethods__", ()))
+    abstract: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
+    missing = [name for name in needed if name in abstract or not callable(getattr(found, name, None))]
+    if missing:
+        raise UsageError(f"{what} lacks {', '.join(missing)}: a {base.__name__} must have {', '.join(needed)}")
+    if not issubclass(found, base):
+        raise UsageError(f"{what} is no {base.__module__}.{base.__name__}: derive its class from that")
 
 
 @cache
 def _options(factory: Any) -> Mapping[str, inspect.Parameter]:
-    """What a constructor takes; asked for with every message that names a codec."""
+    """What a factory takes; asked for with every message that names a codec."""
     return inspect.signature(factory).parameters
 
 
-def build(table: Mapping[str, str], name: str, kind: str, options: Mapping[str, Any]) -> Any:
-    """An instance of the class behind `name`; options that its constructor lacks are refused by name."""
-    factory = resolve(table, name, kind)
+def _check_options(factory: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
+    """UsageError for an option that the factory does not take."""
     known = _options(factory)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        return
     for option in options:
         if option not in known:
-            raise UsageError(
-                f"{kind} {name!r} has no option {option!r}: {nearest(option, known) if known else 'it has none'}"
-            )
-    return factory(**options)
+            raise UsageError(f"{what} has no option {option!r}: {nearest(option, known) if known else 'it has none'}")
+
+
+@contextmanager
+def working_directory_importable() -> Iterator[None]:
+    """A console script does not look for modules where it was started; `python -m` does."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+@lru_cache(maxsize=16)
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """All entry points of `group` on the import `path`, which is the cache's key."""
+    from importlib.metadata import entry_points  # here: it takes half a megabyte
+
+    return tuple(entry_points(group=group))
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "?"
+
+
+def _same(one: EntryPoint | None, other: EntryPoint) -> bool:
+    return one is not None and (_package(one), one.value) == (_package(other), other.value)

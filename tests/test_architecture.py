@@ -18,6 +18,7 @@ FLOORS = [
     ["core"],
     ["codecs"],
     ["strategies"],
+    ["testing"],
     ["settings"],
     ["protocol"],
     ["federation", "history"],

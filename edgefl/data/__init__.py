@@ -6,6 +6,8 @@
     sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL][&kind=values|classes]
     npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y
     python:MODULE:CALLABLE                       what your own code returns, in the same terms as npz
+    MODULE:CALLABLE                              the same
+    KIND:REST                                    a reader that another package brings: entry points edgefl.data
 
 Options that every SPEC takes:
 
@@ -26,9 +28,11 @@ Not here: which device gets which example (simulation/partitions.py).
 
 from __future__ import annotations
 
-import importlib
+from importlib.util import find_spec
 
-from ..errors import UsageError, nearest
+from ..errors import DataError, EdgeFLError, UsageError
+from ..registry import Seam, is_reference, working_directory_importable
+from . import python_callable
 from .dataset import Dataset, fit_shape
 from .finish import finish
 from .options import COMMON
@@ -43,6 +47,7 @@ READERS = {
     "python": "edgefl.data.python_callable:read",
     "sqlite": "edgefl.data.sqlite_query:read",
 }
+SEAM = Seam("kind of data", "edgefl.data", READERS)
 
 
 def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
@@ -53,12 +58,31 @@ def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     be read or trained on.
     """
     kind, rest, options = _parse(spec)
-    if kind not in READERS:
-        raise UsageError(f"unknown kind of data {kind!r} in {spec!r}: {nearest(kind, READERS)}")
     common = {name: options.pop(name) for name in COMMON if name in options}
-    module, function = READERS[kind].split(":")
-    dataset = getattr(importlib.import_module(module), function)(rest, options)
-    return finish(dataset, common, test_fraction, seed)
+    return finish(_read(kind, rest, options), common, test_fraction, seed)
+
+
+def _read(kind: str, rest: str, options: dict[str, str]) -> Dataset:
+    """What the reader of that kind makes of the SPEC."""
+    reference = f"{kind}:{rest}"
+    if not SEAM.has(kind) and is_reference(reference) and _can_be_imported(kind):
+        return python_callable.read(reference, options)
+    found = SEAM.find(kind)
+    if not found.whose:
+        return found.value(rest, options)  # type: ignore[no-any-return]
+    what = f"data {kind!r} of {found.whose}"
+    try:
+        value = found.value(rest, options)
+    except EdgeFLError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what} failed: {type(error).__name__}: {error}") from error
+    return python_callable.as_dataset(value, what)
+
+
+def _can_be_imported(module: str) -> bool:
+    with working_directory_importable():
+        return find_spec(module.split(".")[0]) is not None
 
 
 def _parse(spec: str) -> tuple[str, str, dict[str, str]]:

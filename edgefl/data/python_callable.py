@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, EdgeFLError, UsageError
+from ..registry import working_directory_importable
 from .dataset import Dataset, from_arrays
 from .options import refuse_unknown
 
@@ -24,7 +23,7 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
     if not module or not function:
         raise UsageError(f"python data is python:MODULE:CALLABLE, not 'python:{rest}': name both")
     try:
-        with _working_directory_importable():
+        with working_directory_importable():
             value = getattr(importlib.import_module(module), function)()
     except EdgeFLError:
         raise
@@ -32,21 +31,11 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
         raise DataError(
             f"python:{rest} failed: {type(error).__name__}: {error}: make it run in {os.getcwd()}, or set PYTHONPATH"
         ) from error
-    return _as_dataset(value, f"python:{rest}")
+    return as_dataset(value, f"python:{rest}")
 
 
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """A console script does not look for modules where it was started; `python -m` does."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _as_dataset(value: Any, name: str) -> Dataset:
+def as_dataset(value: Any, name: str) -> Dataset:
+    """What outsiders' code may return, as a Dataset."""
     if isinstance(value, Dataset):
         return value
     if isinstance(value, tuple) and len(value) in TUPLES:

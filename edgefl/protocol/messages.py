@@ -70,12 +70,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def make_downlink(self) -> tuple[Codec, Codec | None]:
         """The codecs of keyframes and, where they are not all, of deltas; UsageError if there is none such."""
-        codec = codecs.get(self.downlink, **self.downlink_options).for_tensors(self.plan.params)
-        return (codec, None) if codec.lossless else (codecs.get("planes"), codec)
+        codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
+        return (codec, None) if codec.lossless else (codecs.from_wire("planes", {}), codec)
 
     def make_codec(self) -> Codec:
         """The codec of updates, told the plan's tensors; UsageError if there is none such."""
-        return codecs.get(self.codec, **self.codec_options).for_tensors(self.plan.params)
+        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.plan.params)
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

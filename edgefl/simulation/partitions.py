@@ -1,7 +1,8 @@
 """Partitions: which device of a simulated fleet holds which training examples.
 
 `iid`, `shards:K`, `dirichlet:A`, `unbalanced:S` give every example to exactly one device; `natural` goes by
-the device ids that the data brings along. A new partition is a function and a line in `PARTITIONS`.
+the device ids that the data brings along. A new partition is a function and a line in `PARTITIONS`. One from outside is
+a function as ours: named by its entry point in the group edgefl.partitions, as "module:function", or given as it is.
 """
 
 from __future__ import annotations
@@ -15,28 +16,59 @@ from typing import TypeVar
 import numpy as np
 
 from ..data import Dataset
-from ..errors import UsageError, nearest
+from ..errors import EdgeFLError, UsageError
+from ..registry import Found, Seam
 
 Parts = list[np.ndarray]
+Partition = Callable[[Dataset, str, int, np.random.Generator], Parts]
 N = TypeVar("N", int, float)
 MIN_EXAMPLES = 2  # that dirichlet leaves a device with
 
 
-def split(dataset: Dataset, spec: str, devices: int, seed: int) -> Parts:
+def split(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> Parts:
     """One (n_k,) int64 array of indices into the training part for each of `devices` devices.
 
     The same dataset, spec, devices and seed give the same parts. Raises UsageError.
     """
-    name, colon, argument = spec.partition(":")
-    if name not in PARTITIONS:
-        raise UsageError(f"unknown partition {spec!r}: {nearest(name, PARTITIONS)}")
-    function, wanted = PARTITIONS[name]
-    if bool(colon) != bool(wanted):
-        raise UsageError(f"partition {spec!r}: write {name}{wanted}")
     n = len(dataset.x_train)
     if not 1 <= devices <= n:
         raise UsageError(f"{devices} devices can't share {n} examples: choose 1 to {n} devices")
-    return function(dataset, argument, devices, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    if not isinstance(spec, str):
+        return _split_outside(Found(spec, "the caller"), "", (dataset, devices, rng))
+    name, colon, argument = spec.partition(":")
+    if name in PARTITIONS:
+        SEAM.find(name)  # or another package has the name too
+        function, wanted = PARTITIONS[name]
+        if bool(colon) != bool(wanted):
+            raise UsageError(f"partition {spec!r}: write {name}{wanted}")
+        return function(dataset, argument, devices, rng)
+    if colon and not SEAM.has(name):
+        attribute, _, argument = argument.partition(":")
+        name = f"{name}:{attribute}"
+    return _split_outside(SEAM.find(name), argument, (dataset, devices, rng))
+
+
+def _split_outside(found: Found, argument: str, task: tuple[Dataset, int, np.random.Generator]) -> Parts:
+    """The parts that an outsider's function makes, checked."""
+    dataset, devices, rng = task
+    what = f"partition {getattr(found.value, '__name__', found.value)!r} of {found.whose}"
+    if not callable(found.value):
+        raise UsageError(f"{what} is {type(found.value).__name__}: give a name, 'module:function' or a function")
+    try:
+        parts = [np.asarray(part) for part in found.value(dataset, argument, devices, rng)]
+    except EdgeFLError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
+    if len(parts) != devices:
+        raise UsageError(f"{what} made {len(parts)} parts for {devices} devices")
+    for device, part in enumerate(parts):
+        if part.ndim != 1 or part.dtype.kind not in "iu" or not len(part):
+            raise UsageError(f"{what}: the part of device {device} must be a list of one index or more")
+        if part.min() < 0 or part.max() >= len(dataset.x_train):
+            raise UsageError(f"{what}: the part of device {device} names an example that is not there")
+    return [part.astype(np.int64) for part in parts]
 
 
 def iid(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
@@ -103,13 +135,14 @@ def unbalanced(dataset: Dataset, argument: str, devices: int, rng: np.random.Gen
 
 
 # Name -> the function, and how its argument is written.
-PARTITIONS: dict[str, tuple[Callable[[Dataset, str, int, np.random.Generator], Parts], str]] = {
+PARTITIONS: dict[str, tuple[Partition, str]] = {
     "iid": (iid, ""),
     "shards": (shards, ":K, as in shards:2"),
     "dirichlet": (dirichlet, ":A, as in dirichlet:0.3"),
     "natural": (natural, ""),
     "unbalanced": (unbalanced, ":S, as in unbalanced:1.0"),
 }
+SEAM = Seam("partition", "edgefl.partitions", {name: f"{__name__}:{name}" for name in PARTITIONS})
 
 
 def _number(name: str, text: str, kind: Callable[[str], N], minimum: float) -> N:

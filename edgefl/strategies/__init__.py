@@ -4,14 +4,16 @@
     combine/   how updates become one delta   mean, spilled (the base of rules that need every update)
     server/    how the delta moves the model  step, momentum
 
-To add one, write the part that is missing, one rule a file, and a preset with a line here.
+To add one, write the part that is missing, one rule a file, and a preset with a line here. A strategy from outside is
+named by its entry point in the group edgefl.strategies, or as "module:Class".
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..registry import build
+from ..errors import UsageError
+from ..registry import Found, Seam
 from .base import Site, State, Strategy, Update
 
 STRATEGIES = {
@@ -20,9 +22,29 @@ STRATEGIES = {
     "fedsgd": "edgefl.strategies.presets:fedsgd",
 }
 
+SEAM = Seam("strategy", "edgefl.strategies", STRATEGIES)
+
 __all__ = ["STRATEGIES", "Site", "State", "Strategy", "Update", "get"]
 
 
-def get(name: str, **options: Any) -> Strategy:
-    """The strategy called `name`, with its options; UsageError names the nearest for a misspelt one."""
-    return build(STRATEGIES, name, "strategy", options)
+def get(strategy: str | Strategy | type[Strategy], /, **options: Any) -> Strategy:
+    """The strategy of that name or class, with its options; an object is returned as it is. UsageError."""
+    if isinstance(strategy, Strategy):
+        if options:
+            raise UsageError(f"strategy {strategy.name!r} has its options already: leave out {', '.join(options)}")
+        return strategy
+    if isinstance(strategy, str):
+        found, name = SEAM.find(strategy), strategy
+    elif isinstance(strategy, type):
+        name = f"{strategy.__module__}:{strategy.__qualname__}"
+        found = Found(strategy, name)
+    else:
+        raise UsageError(
+            f"strategy is {strategy!r}: give a name, 'module:Class', a class or an object of edgefl.strategies.Strategy"
+        )
+    made: Strategy = SEAM.build(found, name, options, Strategy)
+    if not isinstance(getattr(made, "name", None), str):
+        raise UsageError(f"strategy {name!r} has no name: give its class a variable `name`, a string")
+    if type(made).broadcast is not Strategy.broadcast:
+        raise UsageError(f"strategy {name!r} has side vectors for devices: nothing carries them yet")
+    return made

@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from edgefl import codecs
 from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.errors import CodecError, UsageError
-from edgefl.registry import resolve
 
 ALL = sorted(codecs.CODECS)
 LOSSLESS = ["planes", "raw32"]
@@ -131,14 +130,14 @@ def test_bytes_are_frozen():
 
 
 def test_wire_ids_are_frozen_and_unique():
-    known = {name: resolve(codecs.CODECS, name, "codec").wire_id for name in codecs.CODECS}
+    known = {name: type(codecs.get(name)).wire_id for name in codecs.CODECS}
     assert known == {"raw32": 1, "planes": 3, "ecq": 4, "ecq-sparse": 6}
     assert all(codecs.get(name).name == name for name in known)
 
 
 def test_ids_of_removed_codecs_are_never_used_again():
     assert codecs.RETIRED == {"f16": 2, "ecq-dither": 5, "ecq-tcq": 7, "qsgd": 8, "topk": 9, "sign": 10}
-    used = {resolve(codecs.CODECS, name, "codec").wire_id for name in codecs.CODECS}
+    used = {type(codecs.get(name)).wire_id for name in codecs.CODECS}
     assert used.isdisjoint(codecs.RETIRED.values())
     for name in codecs.RETIRED:
         with pytest.raises(UsageError, match="was removed: use ecq"):

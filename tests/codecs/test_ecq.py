@@ -18,9 +18,8 @@ from edgefl.codecs.entropy_coded import EntropyCoded
 from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.core.plan import Param
 from edgefl.errors import CodecError, UsageError
-from edgefl.registry import resolve
 
-CODED = sorted(n for n in codecs.CODECS if issubclass(resolve(codecs.CODECS, n, "codec"), EntropyCoded))
+CODED = sorted(n for n in codecs.CODECS if issubclass(type(codecs.get(n)), EntropyCoded))
 GAUSSIAN = np.random.default_rng(0).normal(size=2**20).astype(np.float32)
 LIMIT = {2: 0.0895, 3: 0.0224, 4: 0.0057}  # NMSE of ecq, by bits a coordinate
 TENSORS = [Param("w", [20, 30]), Param("b", [30]), Param("w2", [30, 5]), Param("b2", [5]), Param("mean", [5], False)]

@@ -1,0 +1,142 @@
+"""Strategies, data readers and partitions from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefl import data, strategies
+from edgefl.data import Dataset
+from edgefl.errors import DataError, UsageError
+from edgefl.simulation.partitions import split
+from edgefl.strategies.presets import fedavg
+
+from .conftest import Install
+
+STRATEGY = """
+from edgefl.strategies.combine.mean import Mean
+from edgefl.strategies.composed import Composed
+from edgefl.strategies.server.step import Step
+
+def slow(lr=0.5):
+    return Composed("slow", combine=Mean(), server=Step(lr))
+
+class Half:
+    name = "half"
+    def start(self, params, round): pass
+"""
+
+
+def test_a_strategy_by_entry_point_by_place_and_as_it_is(install: Install) -> None:
+    install("slow-things", "slow_things", STRATEGY, strategies={"slow": "slow_things:slow"})
+    assert strategies.get("slow", lr=0.1).name == strategies.get("slow_things:slow").name == "slow"
+    mine = fedavg(0.5)
+    assert strategies.get(mine) is mine
+
+
+def test_a_broken_strategy_is_named_with_package_and_reason(install: Install) -> None:
+    install(
+        "slow-things", "slow_things", STRATEGY, strategies={"half": "slow_things:Half", "fedavg": "slow_things:slow"}
+    )
+    with pytest.raises(UsageError, match="strategy 'half' of package 'slow-things' lacks add, finish"):
+        strategies.get("half")
+    with pytest.raises(UsageError, match="'fedavg' is in package 'slow-things' and in 'edgefl-toolkit'"):
+        strategies.get("fedavg")
+    assert strategies.get("fedavgm").name == "fedavgm"
+    for wrong in (5, None, {}):
+        with pytest.raises(UsageError, match="give a name, 'module:Class'"):
+            strategies.get(wrong)
+
+
+def test_a_strategy_with_side_vectors_is_refused_while_nothing_carries_them(install: Install) -> None:
+    source = (
+        "from edgefl.strategies.composed import Composed\n"
+        "from edgefl.strategies.combine.mean import Mean\nfrom edgefl.strategies.server.step import Step\n"
+        "class Side(Composed):\n"
+        "    def __init__(self): super().__init__('side', combine=Mean(), server=Step(1.0))\n"
+        "    def broadcast(self): return {'c': 0}\n"
+    )
+    install("side", "side", source, strategies={"side": "side:Side"})
+    with pytest.raises(UsageError, match="strategy 'side' has side vectors for devices: nothing carries them yet"):
+        strategies.get("side")
+
+
+READER = """
+import numpy as np
+from edgefl.data import Dataset
+
+def read(rest, options):
+    n = int(rest)
+    if options.pop("broken", ""):
+        raise OSError("sensor unplugged")
+    return Dataset(np.arange(2.0 * n).reshape(n, 2), np.arange(n) % 2)
+
+def make():
+    return np.ones((10, 2)), np.arange(10) % 2
+"""
+
+
+def test_data_by_entry_point_and_by_place(install: Install) -> None:
+    install("sensors", "sensors", READER, data={"sensor": "sensors:read", "digits": "sensors:read"})
+    assert len(data.load("sensor:20?test=0").x_train) == 20
+    assert len(data.load("sensors:make?test=0").x_train) == len(data.load("python:sensors:make?test=0").x_train) == 10
+    with pytest.raises(DataError, match="data 'sensor' of package 'sensors' failed: OSError: sensor unplugged"):
+        data.load("sensor:20?broken=1")
+    with pytest.raises(UsageError, match="kind of data 'digits' is in package 'sensors' and in 'edgefl-toolkit'"):
+        data.load("digits")
+    with pytest.raises(UsageError, match="unknown kind of data 'cvs': did you mean 'csv'"):
+        data.load("cvs:file?target=y")
+
+
+PARTITION = """
+import numpy as np
+
+def stripes(dataset, argument, devices, rng):
+    skip = int(argument or 1)
+    return [np.arange(device, len(dataset.x_train), devices * skip) for device in range(devices)]
+
+def few(dataset, argument, devices, rng):
+    return [[0]]
+
+def far(dataset, argument, devices, rng):
+    return [[10**6]] * devices
+"""
+DATA = Dataset(np.arange(20.0).reshape(10, 2), np.arange(10) % 2)
+
+
+def test_partitions_by_entry_point_by_place_and_as_they_are(install: Install) -> None:
+    install("stripes", "striping", PARTITION, partitions={"stripes": "striping:stripes", "iid": "striping:few"})
+    for spec in ("stripes", "striping:stripes", lambda *task: import_module("striping").stripes(*task)):
+        assert [part.tolist() for part in split(DATA, spec, 2, 0)] == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+    for spec in ("stripes:2", "striping:stripes:2"):
+        assert [part.tolist() for part in split(DATA, spec, 2, 0)] == [[0, 4, 8], [1, 5, 9]]
+    with pytest.raises(UsageError, match="'iid' is in package 'stripes' and in 'edgefl-toolkit'"):
+        split(DATA, "iid", 2, 0)
+
+
+def test_what_a_partition_makes_is_checked(install: Install) -> None:
+    install("stripes", "striping", PARTITION)
+    for spec, reason in (
+        ("striping:few", "made 1 parts for 2 devices"),
+        ("striping:far", "names an example that is not there"),
+        ("striping:stripes:x", "failed: ValueError"),
+        ("striping:none", "can't be imported"),
+        (5, "give a name, 'module:function' or a function"),
+        ("idd", "unknown partition 'idd': did you mean 'iid'"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            split(DATA, spec, 2, 0)
+
+
+def test_an_agent_with_built_in_codecs_does_not_look_for_plug_ins(tmp_path: Path) -> None:
+    code = (
+        "import sys, edgefl_agent.__main__; from edgefl import codecs; codecs.from_wire('ecq', {}); "
+        "print('importlib.metadata' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr

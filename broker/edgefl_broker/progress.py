@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edgefl.coordinator.snapshot import Snapshot
 from edgefl.history import RoundRecord, scores, times_smaller
+from edgefl.hosting.log_lines import TextLines
 
 log = logging.getLogger("edgefl.aggregator")
 
@@ -51,7 +52,9 @@ class LiveLine:
         from rich.logging import RichHandler
 
         console = Console(stderr=True)
-        logging.getLogger().handlers[:] = [RichHandler(console=console, show_path=False, markup=False)]
+        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+        handler.setFormatter(TextLines())
+        logging.getLogger().handlers[:] = [handler]
         self._status = console.status("connecting")
         self._status.start()
 

@@ -1,4 +1,4 @@
-"""What `edgefl` says: of a simulation a line for each round, and one for all of them."""
+"""The lines that `edgefl` prints: one for each round of a simulation, and one for the whole run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from ..history import Final, RoundRecord, scores, times_smaller
 
 
 def say(text: str) -> None:
-    """A line on standard output, at once."""
+    """Print a line on standard output, without buffering."""
     print(text, flush=True)
 
 
 def size(count: int) -> str:
-    """Bytes for the eye, in decimal units."""
+    """A number of bytes for people to read, in decimal units."""
     return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
 
 

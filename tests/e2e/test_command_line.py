@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import pytest
 from edgefl_agent import __main__ as agent
 from edgefl_broker import __main__ as aggregator
 from edgefl_broker import replay
+from edgefl_broker.progress import LiveLine
 
 import edgefl
 from edgefl.cli import main as cli
@@ -247,6 +249,19 @@ def test_a_daemon_writes_nothing_but_json(tmp_path):
     lines = [json.loads(line) for line in daemon_log(tmp_path, "json")]
     assert any("SIGTERM" in line["message"] for line in lines)
     assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+
+
+def test_the_lines_above_a_live_line_are_dated_too(monkeypatch):
+    console = pytest.importorskip("rich.console").Console
+    text = io.StringIO()
+    monkeypatch.setattr("rich.console.Console", lambda stderr: console(file=text, width=200))
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    live = LiveLine()
+    root.warning("[bold] is no markup here")
+    live.close()
+    (line,) = [line for line in text.getvalue().splitlines() if "WARNING" in line]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d WARNING \[bold\] is no markup here", line)
 
 
 def test_the_last_error_is_json_as_well(tmp_path):

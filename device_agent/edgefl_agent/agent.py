@@ -38,7 +38,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         num_examples = len(source.read().x_train)
         self._store = AgentStore(Path(config.state_dir))
         self.boot = self._store.count_start() * STARTS
-        self._pause_file = config.pause_file
+        self._pause_file, self._paused = config.pause_file, False
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
@@ -60,7 +60,8 @@ class Agent(LinkHost[events.Event, events.Action]):
     def idle(self) -> None:
         """The owner's off switch."""
         paused = self._pause_file is not None and os.path.exists(self._pause_file)
-        if paused != bool(self.machine.status.paused):
+        if paused != self._paused:
+            self._paused = paused
             self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
 
     def next_will(self) -> None:

@@ -117,6 +117,10 @@ class ModelFetch:
         self._round_is_old = False
         return self._blob.ask()
 
+    def follow(self, round: Round) -> None:
+        """The same round has been announced again."""
+        self.round = round
+
     def cancel(self) -> list[Action]:
         """Leave no subscription behind."""
         return self._blob.cancel()

@@ -1,8 +1,8 @@
-"""SavedUpdate: the newest update, kept until its round is over, and what becomes of the residual that it leaves.
+"""SavedUpdate: the newest update, kept until its round is over, and what becomes of its residual.
 
-The receipt "counted" is the aggregator's word that an update is in the round's sum, not yet that the round was
-committed. That shows when the next round is announced: on a newer model, the update has gone into it. A late update is
-settled by its receipt alone: its device goes on to the round that is open. Part of DeviceSession; no I/O.
+The receipt "counted" says that an update is in the round's sum, not yet that the round was committed. The next round
+tells: if it is on a newer model, the update is in that model. A late update is settled by its receipt alone, since its
+device goes on to the open round at once. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate
 
 
 class SavedUpdate:
-    """`outbox` is what lies on disk, or None."""
+    """`outbox` is the update on disk, or None."""
 
     def __init__(self, outbox: Outbox | None) -> None:
         self.outbox = outbox
 
     def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[Action]:
-        """A new update; `residual` is what encoding took from it."""
+        """Keep a new update; `residual` is what its encoding lost."""
         self.outbox = Outbox(round.manifest, round.round, round.version, blob, attempt=round.attempt)
         return [SaveUpdate(self.outbox, residual)]
 
     def serves(self, round: Round) -> bool:
+        """Whether the update is what `round` asks for."""
         saved = self.outbox
         if saved is None:
             return False
@@ -33,10 +34,10 @@ class SavedUpdate:
         return mine == (round.manifest, round.round, round.version, round.mode)
 
     def late(self, round: Round) -> bool:
-        """Whether it is of an earlier round, and `round` still takes it: it was not counted, or its round abandoned.
+        """Whether the update is of an earlier round, `round` still accepts it, and it may be in no model yet.
 
-        Only where the aggregator has not restarted, and no round was missed, does the receipt prove that it is in the
-        model; else it is sent again, and the aggregator knows.
+        A receipt proves that the update is in the model only if the aggregator has not restarted since and the device
+        has missed no round. Otherwise the device sends the update again, and the aggregator knows whether it counts.
         """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or saved.mode != "train":
@@ -45,16 +46,17 @@ class SavedUpdate:
         return is_late(saved.round, round) and (not proven or round.version == saved.version)
 
     def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
-        """It is counted in this attempt of its round; 0: in none any more. `durable` if a residual waits for that."""
+        """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a residual
+        depends on it."""
         if self.outbox is None or self.outbox.counted == attempt:
             return []
         self.outbox = replace(self.outbox, counted=attempt)
         return [MarkCounted(attempt)] if durable else []
 
     def check(self, round: Round) -> None:
-        """ProtocolError for a round before the saved update's: a broker may announce one to a device that restarted.
+        """ProtocolError if `round` is before the saved update's: a broker may send one to a device that restarted.
 
-        Not if its attempt is higher: then the aggregator itself has gone back, to a backup of its state.
+        A round of a higher attempt is accepted: the aggregator itself has gone back, to a backup of its state.
         """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest:
@@ -63,11 +65,11 @@ class SavedUpdate:
             raise ProtocolError(f"round {round.round} is older than the update saved for round {saved.round}: dropped")
 
     def settle(self, round: Round) -> list[Action]:
-        """`round` is announced: an update of one before has done its work, unless it is still taken.
+        """`round` is announced: drop the update of an earlier round, unless `round` accepts it.
 
-        Where a device has missed rounds, which of them were abandoned can't be known: the receipt decides. A mere
+        A device that has missed rounds can't know which of them were abandoned: there the receipt decides. An
         evaluation goes into no model, and leaves the device's residual alone. An update of another manifest stays until
-        the next one is saved: a broker that has lost its memory may for a moment announce an earlier run.
+        the next one is saved, since a broker that has lost its memory may announce an earlier run for a moment.
         """
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
@@ -76,17 +78,17 @@ class SavedUpdate:
         newer = round.round > saved.round and round.version > saved.version
         return [DropUpdate(applied=newer and saved.counted > 0 and saved.mode == "train")]
 
-    def fold(self) -> list[Action]:
-        """It was late, and the receipt says that it is counted."""
+    def settle_late(self) -> list[Action]:
+        """The update was late, and the receipt says that it is counted."""
         self.outbox = None
         return [DropUpdate(applied=True)]
 
     def drop(self) -> list[Action]:
-        """It was refused."""
+        """The aggregator has rejected the update."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate()]
 
 
 def is_late(number: int, round: Round) -> bool:
-    """Whether an update of round `number` would be late for `round`, and taken all the same."""
+    """Whether `round` accepts updates of round `number`, which is over."""
     return round.state == "open" and 0 < round.round - number <= round.late_rounds

@@ -1,4 +1,4 @@
-"""DeviceStatus: what a device shows of itself, and why it sits out. Part of DeviceSession; no I/O."""
+"""DeviceStatus: what a device publishes about itself, and why it sits a round out. Part of DeviceSession; no I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .events import Action
 
 
 class DeviceStatus:
-    """`paused` is the owner's reason, `trouble` the device's own; at `ready_at` the round that it gave up is over."""
+    """`paused`: the owner's reason to pause. `trouble`: the device's own; it ends at `ready_at`, if that is set."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused = ""
@@ -18,34 +18,38 @@ class DeviceStatus:
         self._num_examples = num_examples
         self._given_up: tuple[str, int] | None = None
         self._boot = 0
-        self._shown: Status | None = None
+        self._published: Status | None = None
 
     def connected(self, boot: int) -> None:
-        """A session of its own: what was shown before, its will may have replaced."""
-        self._boot, self._shown = boot, None
+        """There is a new connection: the will of the last one may have replaced what was published."""
+        self._boot, self._published = boot, None
 
     def publish(self, state: str) -> list[Action]:
-        """The presence, if it has changed since it was last shown."""
+        """The status, if it has changed since it was last published."""
         reason = (self.paused or self.trouble)[:500]
         if reason and state != "disconnected":
             state = "paused"
         status = Status(state, self._boot, self._num_examples, reason)  # type: ignore[arg-type]
-        if status == self._shown:
+        if status == self._published:
             return []
-        self._shown = status
+        self._published = status
         return [Publish(self._topic, encode(status), retain=True)]
 
-    def again(self) -> Publish:
-        """The presence as it was shown last: whoever asks may have lost it, or have had another's word for it."""
-        assert self._shown is not None  # whoever is on-line has shown something
-        return Publish(self._topic, encode(self._shown), retain=True)
+    def repeat(self) -> Publish:
+        """The status as it was last published, for an aggregator that may have lost it or heard otherwise."""
+        assert self._published is not None  # a device publishes its status as soon as it is connected
+        return Publish(self._topic, encode(self._published), retain=True)
+
+    def pause(self, reason: str) -> None:
+        """The owner pauses the device; an empty reason ends the pause."""
+        self.paused = reason
 
     def refuse(self, why: str) -> None:
-        """There is nothing that this device could do, until another manifest comes."""
+        """The device can do nothing until there is another manifest."""
         self.trouble, self.ready_at = why, None
 
     def give_up(self, round: Round, why: str, ready_at: float) -> None:
-        """Sit this round out, and say so until it is over: what is paused for ever would not be asked again."""
+        """Sit this round out, and say why until it is over; a device that stayed paused would never be asked again."""
         self.trouble = why
         self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
@@ -57,6 +61,6 @@ class DeviceStatus:
         self.trouble, self.ready_at = "", None
 
     def start_over(self) -> None:
-        """Another manifest: what was given up is no more."""
+        """There is another manifest, whose rounds the device has not given up."""
         self.recover()
         self._given_up = None

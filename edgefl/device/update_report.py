@@ -1,8 +1,8 @@
 """UpdateReport: how a device sends its update, in parts, until the aggregator's receipt.
 
-It begins at a random moment of the round's spread, with the parts that go unasked. A window of parts is in flight; a
-PUBACK (the broker's acknowledgement) only moves the window, it proves no delivery. Without a receipt it begins again,
-ever more patiently. Part of DeviceSession; no I/O.
+The report begins at a random moment of the round's spread, with the parts that the round lets devices send unasked. At
+most a window of parts is in flight. A PUBACK (the broker's acknowledgement) only moves the window: it proves no
+delivery. Without a receipt the report begins again, after longer and longer waits. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
 from .events import Action
 
-WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ take no more
+WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ accept no more
 PATIENCE_S = 30.0
 LONGEST_WAIT_S = 600.0
 
 
 class UpdateReport:
-    """The sending of one update, that of round `number`, while `round` is the newest.
-
-    `counted` is set by the receipt; until then `retry_at` says when to send again.
-    """
+    """The report of the update of round `number`, while `round` is the newest. `counted`: there is a receipt. Until
+    then the report wants a Tick at `retry_at`."""
 
     def __init__(
-        self, topics: Topics, device: str, round: Round, number: int, splitter: Splitter, rng: random.Random
+        self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, rng: random.Random
     ) -> None:
         self.round, self.number = round, number
         self.counted = False
@@ -38,7 +36,7 @@ class UpdateReport:
         self._splitter = splitter
         self._rng = rng
         self._unsent = deque(self._unasked)
-        self._begin_at: float | None = None  # drawn at the first chance to send
+        self._begin_at: float | None = None  # drawn when parts can first be sent
         self._held_back = False
         self._in_flight: dict[int, int] = {}  # token -> part
         self._tokens = 0
@@ -48,8 +46,16 @@ class UpdateReport:
     def _unasked(self) -> range:
         return range(min(self._splitter.parts, self.round.unasked))
 
+    def follow(self, round: Round) -> None:
+        """`round` is the newest now: the update's own round again, or a later one that accepts the update."""
+        self.round = round
+
+    def count(self) -> None:
+        """The receipt has arrived."""
+        self.counted = True
+
     def send(self, now: float) -> list[Action]:
-        """As many parts as the window takes, once it is this device's turn."""
+        """As many parts as the window has room for, once it is this device's turn."""
         if self._begin_at is None:
             self._begin_at = now + (self._rng.uniform(0, self.round.spread_s) if self.round.spread_s else 0.0)
         self._held_back = now < self._begin_at
@@ -63,13 +69,13 @@ class UpdateReport:
             self._in_flight[self._tokens] = part
             topic = self._topics.update(self._device, self.number, part)
             out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
-        if out:  # a connection that comes and goes must not put the next try off for ever
+        if out:  # a connection that comes and goes must not postpone the next try each time
             wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
             self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
         return out
 
     def on_sent(self, token: int, ok: bool, now: float) -> list[Action]:
-        """The broker acknowledged a part, or refused it: then not again at once, but when patience ends."""
+        """The broker has acknowledged a part, or refused it; a refused part is sent again at `retry_at`."""
         part = self._in_flight.pop(token, None)
         if part is None:
             return []
@@ -79,33 +85,36 @@ class UpdateReport:
         return []
 
     def on_missing(self, parts: list[int], now: float) -> list[Action]:
-        """The aggregator lacks these."""
+        """The aggregator asks for these parts."""
         self._begin_at = now
         under_way = {*self._unsent, *self._in_flight.values()}
         self._unsent.extend(p for p in parts if p < self._splitter.parts and p not in under_way)
         return self.send(now)
 
     def on_disconnected(self) -> None:
-        """What was in flight is unknown: it goes first when the connection is back."""
+        """Parts in flight may be lost: they go first on the next connection."""
         self._unsent.extendleft(sorted(self._in_flight.values(), reverse=True))
         self._in_flight.clear()
 
     def probe(self, now: float) -> list[Action]:
-        """The round was announced anew, by a broker or an aggregator that may have lost all that was sent: its first
-        part again, for which there is a receipt, or a request for the others."""
+        """Send the first part again. The answer is a receipt, or a request for the other parts.
+
+        The round was announced again, by a broker or an aggregator that may have lost all that was sent.
+        """
         if self.counted or self._unsent or self._in_flight:
             return []
         self._unsent.append(0)
         self._begin_at = None
         return self.send(now)
 
-    def send_all(self, now: float) -> list[Action]:
-        """Its turn has come; or patience has ended: once more from the start."""
+    def on_tick(self, now: float) -> list[Action]:
+        """It is this device's turn; or patience has ended, and the report begins again."""
         if self._held_back:
             return self.send(now)
         self.counted = False
         self._tries = min(self._tries + 1, 10)
         self._in_flight.clear()
         self._unsent = deque(self._unasked)
-        note = Note("info", f"round {self.number}: no receipt for the update yet, sent again")
-        return [note, *self.send(now)]
+        out: list[Action] = [Note("info", f"round {self.number}: no receipt for the update yet, sent again")]
+        out += self.send(now)
+        return out

@@ -1,29 +1,63 @@
-"""What a device does for a round: fetch the model, train (or evaluate), report. Part of DeviceSession; no I/O."""
+"""What a device has agreed to (Terms), and what it is doing for a round (Work). Part of DeviceSession; no I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol.messages import Round
-from .events import Action, CancelTraining, TrainJob
+from ..errors import ProtocolError
+from ..protocol.envelope import Kind, federation_hash
+from ..protocol.messages import Manifest, Round
+from ..protocol.parts import Splitter, fitting_part_bytes
+from .events import Action, CancelTraining, Outbox, TrainJob
 from .model_fetch import ModelFetch
 from .saved_update import SavedUpdate, is_late
 from .update_report import UpdateReport
 
 
+class Terms:
+    """The manifest that the device accepts, the `codec` of its updates and `hash`, the 32 bits in every envelope.
+
+    Raises ProtocolError for a model above `max_model_bytes`, UsageError for a codec that is not installed here.
+    """
+
+    def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
+        size = 4 * manifest.plan.num_params
+        if size > max_model_bytes:
+            raise ProtocolError(
+                f"its model takes {size} bytes, {max_model_bytes} are allowed here: "
+                "raise max_model_bytes if this device can take it"
+            )
+        self.manifest = manifest
+        self.codec = manifest.make_codec()
+        manifest.make_downlink()
+        self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
+
+    def split(self, update: Outbox, max_packet_bytes: int | None) -> Splitter:
+        """The parts of an update, each in a packet that the broker accepts."""
+        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(update.blob), max_packet_bytes)
+        return Splitter(
+            update.blob, part_bytes, kind=Kind.UPDATE, codec=self.codec.wire_id,
+            federation=self.hash, round=update.round, version=update.version,
+        )  # fmt: skip
+
+
 @dataclass
 class Training:
-    """A job that the host has; its answer is awaited."""
+    """A job that the host is doing."""
 
     round: Round
     job: TrainJob
 
+    def follow(self, round: Round) -> None:
+        """The same round has been announced again."""
+        self.round = round
 
-Work = ModelFetch | Training | UpdateReport
+
+Work = ModelFetch | Training | UpdateReport  # fetch the model, train (or evaluate), report
 
 
 def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
-    """Whether `round`, announced again or the next one, wants what is being done."""
+    """Whether `work` serves `round`, which is announced again or is the next one."""
     if isinstance(work, UpdateReport):
         return saved.late(round) or (asked and saved.serves(round))
     if isinstance(work, Training) and work.round.mode == "train" and is_late(work.round.round, round):
@@ -33,7 +67,7 @@ def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
 
 
 def cancel(work: Work | None) -> list[Action]:
-    """What ends it: a report needs nothing."""
+    """What ends `work`; a report just stops."""
     if isinstance(work, Training):
         return [CancelTraining()]
     return work.cancel() if isinstance(work, ModelFetch) else []

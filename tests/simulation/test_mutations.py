@@ -15,7 +15,7 @@ from edgefl.coordinator.fence import Fence
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
 from edgefl.coordinator.tally import Tally
-from edgefl.device import terms as device_terms
+from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
 from edgefl.device.saved_update import SavedUpdate
 from edgefl.device.session import DeviceSession
@@ -83,12 +83,12 @@ def test_a_model_is_announced_before_it_is_durable(monkeypatch):
 
 
 def test_an_update_is_sent_before_it_is_durable(monkeypatch):
-    after(monkeypatch, DeviceSession, "_trained", last(SaveUpdate))
+    emitted(monkeypatch, DeviceSession, "_on_result", last(SaveUpdate))
     assert broken_promise() == "I06"
 
 
 def test_an_update_is_dropped_at_its_receipt(monkeypatch):
-    after(monkeypatch, DeviceSession, "_counted", lambda self, out: [*out, DropUpdate()])
+    emitted(monkeypatch, DeviceSession, "_on_counted", lambda self, out: [*out, DropUpdate()])
     assert broken_promise() == "I06"
 
 
@@ -145,7 +145,7 @@ def test_an_update_of_another_round_counts(monkeypatch):
 
 
 def test_an_update_of_an_earlier_run_counts(monkeypatch):
-    for module in (announcer, device_terms):
+    for module in (announcer, device_work):
         monkeypatch.setattr(module, "federation_hash", lambda federation, run, plan: 1)
     monkeypatch.setattr("dst.earlier.federation_hash", lambda federation, run, plan: 1)
     assert broken_promise() in ("I01", "I02", "I03")

@@ -96,7 +96,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class _PrintCompletion(argparse.Action):
-    """Generated once, at installation: completing a word then starts no Python, which takes a Pi a second."""
+    """The script is generated once, so that a Tab starts no Python on the device."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         try:

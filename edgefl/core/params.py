@@ -34,4 +34,5 @@ def to_bfloat16(params: np.ndarray) -> np.ndarray:
     bits = params.view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)) & np.uint32(0xFFFF0000)
     cut = bits & np.uint32(0xFFFF0000)
-    return np.where(np.isfinite(nearest.view(np.float32)), nearest, cut).view(np.float32)
+    rounded: np.ndarray = np.where(np.isfinite(nearest.view(np.float32)), nearest, cut)
+    return rounded.view(np.float32)

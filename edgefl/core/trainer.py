@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ from ..errors import DataError, EdgeFLError, ModelError, UsageError, nearest
 from .plan import Plan
 
 LINE = 64  # bytes
+Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 
 
@@ -117,17 +119,30 @@ class Trainer:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")
         if optimizer == "adam":
             momentum = momentum or 0.9
-        rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "prox_mu": prox_mu}
         _check_counts(epochs=epochs, batch_size=batch_size, max_steps=max_steps)
-        _check_rates(**rates, clip_norm=clip_norm)
+        _check_rates(lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu, clip_norm=clip_norm)
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+            raise UsageError(f"seed is {seed!r}: give a whole number")
         start, inputs, targets, n = self._data(params, x, y)
         self._hold(min(batch_size or n, n))
         delta = _at_a_cache_line(len(start))
-        kind = {"nesterov": optimizer == "nesterov", "adam": optimizer == "adam"}
-        options = {"epochs": epochs, "batch_size": batch_size or n, "max_steps": max_steps or 0}
         with self._lock:
             done = self._net.fit(
-                start, inputs, targets, delta, **options, **rates, **kind, clip_norm=clip_norm or 0.0, seed=seed % 2**64
+                start,
+                inputs,
+                targets,
+                delta,
+                epochs=epochs,
+                batch_size=batch_size or n,
+                max_steps=max_steps or 0,
+                seed=int(seed) % 2**64,
+                lr=lr,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                prox_mu=prox_mu,
+                clip_norm=clip_norm or 0.0,
+                nesterov=optimizer == "nesterov",
+                adam=optimizer == "adam",
             )
         if done is None:
             raise Cancelled("training was cancelled: start the round's training again to take part")
@@ -174,10 +189,10 @@ class Trainer:
 
     def _data(
         self, params: ArrayLike, x: ArrayLike, y: ArrayLike
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray, int]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Targets, int]:
         """Params (P,), x and y as the core takes them, all flat; and n."""
         inputs = self._inputs(x)
-        read = self._labels if self._net.target_size == 0 else self._targets
+        read: Callable[..., Targets] = self._labels if self._net.target_size == 0 else self._targets
         targets = read(np.asarray(y), len(inputs))
         return self._params(params), inputs.reshape(-1), targets, len(inputs)
 
@@ -200,7 +215,7 @@ class Trainer:
             raise DataError(f"x is {array.dtype}, the model takes integer tokens: encode x with the model's vocabulary")
         return _float32("x", array)
 
-    def _labels(self, y: NDArray, n: int) -> NDArray[np.int64]:
+    def _labels(self, y: NDArray[Any], n: int) -> NDArray[np.int64]:
         shape = (n, *self._net.shapes[self.plan.loss_input][:-1])
         if y.shape != shape:
             raise DataError(f"y has shape {y.shape}, expected integer labels {shape}: reshape y")
@@ -211,7 +226,7 @@ class Trainer:
             raise DataError(f"label {y.max()} is out of range: map the labels to the model's classes")
         return np.ascontiguousarray(y, np.int64).reshape(-1)
 
-    def _targets(self, y: NDArray, n: int) -> NDArray[np.float32]:
+    def _targets(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
         """A single output may come without its axis, as (n,)."""
         shape = self._net.shapes[self.plan.loss_input]
         if y.shape != (n, *shape) and not (y.shape == (n,) and self._net.target_size == 1):
@@ -248,7 +263,7 @@ def _at_a_cache_line(size: int) -> NDArray[np.float32]:
     return room[start : start + 4 * size].view(np.float32)
 
 
-def _float32(name: str, array: NDArray) -> NDArray[np.float32]:
+def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     """`array` as C-contiguous finite float32; DataError that says where it is not finite."""
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is {array.dtype}, expected real numbers: convert {name} to float32")
@@ -265,6 +280,10 @@ def _check_count(name: str, value: int) -> None:
         raise UsageError(f"{name} is {value!r}: give a whole number of 1 or more")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 def _check_counts(*, epochs: int, **optional: int | None) -> None:
     _check_count("epochs", epochs)
     for name, value in optional.items():
@@ -274,7 +293,7 @@ def _check_counts(*, epochs: int, **optional: int | None) -> None:
 
 def _check_rates(*, clip_norm: float | None, **rates: float) -> None:
     for name, value in rates.items():
-        if not (0 <= value < math.inf):
+        if not (_is_number(value) and 0 <= value < math.inf):
             raise UsageError(f"{name} is {value!r}: give a finite number of 0 or more")
-    if clip_norm is not None and not (0 < clip_norm < math.inf):
+    if clip_norm is not None and not (_is_number(clip_norm) and 0 < clip_norm < math.inf):
         raise UsageError(f"clip_norm is {clip_norm!r}: give a finite number above 0, or None")

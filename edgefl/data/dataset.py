@@ -70,13 +70,13 @@ class Dataset:
             )
 
     def _sound_devices(self, devices: Any, n: int) -> np.ndarray:
-        devices = np.asarray(devices)
-        if devices.dtype.kind not in "iu" or devices.shape != (n,):
+        numbers: np.ndarray = np.asarray(devices)
+        if numbers.dtype.kind not in "iu" or numbers.shape != (n,):
             raise DataError(
-                f"{self.name}: device_train is {devices.dtype} {devices.shape}: "
+                f"{self.name}: device_train is {numbers.dtype} {numbers.shape}: "
                 f"give one whole number an example, shape ({n},)"
             )
-        return devices.astype(np.int64, copy=False)
+        return numbers.astype(np.int64, copy=False)
 
 
 def _numbers(what: str, values: Any) -> np.ndarray:

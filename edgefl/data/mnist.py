@@ -48,7 +48,8 @@ def _images(folder: Path, part: str, shape: str | None) -> np.ndarray:
         wanted = [0]
     if math.prod(wanted) != size or min(wanted) < 1:
         raise UsageError(f"shape={shape} does not hold the {size} pixels of an image: give 1x28x28 or the like")
-    return np.divide(pixels.reshape(-1, *wanted), np.float32(255), dtype=np.float32)
+    scaled: np.ndarray = np.divide(pixels.reshape(-1, *wanted), np.float32(255), dtype=np.float32)
+    return scaled
 
 
 def _labels(folder: Path, part: str) -> np.ndarray:

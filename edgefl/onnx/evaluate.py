@@ -89,7 +89,7 @@ class OnnxEvaluator:
     def _run(self, session: onnxruntime.InferenceSession, chunk: np.ndarray) -> np.ndarray:
         """One run; a short chunk is filled up where the file fixes the number of samples."""
         filled = np.resize(chunk, (self._batch or len(chunk), *chunk.shape[1:]))
-        output = session.run(None, {self.model.input_name: filled})[0][: len(chunk)]
+        output: np.ndarray = session.run(None, {self.model.input_name: filled})[0][: len(chunk)]
         if len(output) != len(chunk):
             raise ValueError(f"{len(chunk)} samples in, {len(output)} out")
         if output.shape[1:] == (2,) and self.model.output_shape == (1,):
@@ -117,17 +117,20 @@ def _of_classes(name: str, output: np.ndarray, y: np.ndarray, tail: str) -> tupl
 def _log_p(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
     """(R,) log-probabilities of the labels, whose logits are `own` (R,)."""
     top = logits.max(1)
-    return own - top - np.log(np.exp(logits - top[:, None]).sum(1))
+    log_p: np.ndarray = own - top - np.log(np.exp(logits - top[:, None]).sum(1))
+    return log_p
 
 
 def _focal(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
     log_p = _log_p(logits, own)
-    return -(np.expm1(log_p) ** 2) * log_p
+    loss: np.ndarray = -(np.expm1(log_p) ** 2) * log_p
+    return loss
 
 
 def _hinge(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
     """The label's own margin is 1 and does not count."""
-    return (np.maximum(0, 1 - own[:, None] + logits).sum(1) - 1) / logits.shape[1]
+    loss: np.ndarray = (np.maximum(0, 1 - own[:, None] + logits).sum(1) - 1) / logits.shape[1]
+    return loss
 
 
 def _targets(y: np.ndarray, output: np.ndarray) -> np.ndarray:

@@ -85,7 +85,8 @@ def write_params(
         values = written[origin.offset : origin.offset + origin.values.size]
         if (values.view(np.uint32) != origin.values.view(np.uint32)).any():
             _store(proto.graph, origin, values)
-    return proto.SerializeToString()
+    saved: bytes = proto.SerializeToString()
+    return saved
 
 
 class _Trained:

@@ -174,11 +174,14 @@ def range_(trace: Trace, node: onnx.NodeProto, start: Const, limit: Const, delta
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """ONNX's Div cuts the fraction off whole numbers, where NumPy's // rounds down."""
+    quotient: np.ndarray
     if a.dtype.kind == "f":
-        return a / b
-    if not b.all():
+        quotient = a / b
+    elif not b.all():
         raise ValueError("division by zero")
-    return (np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)).astype(a.dtype)
+    else:
+        quotient = (np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)).astype(a.dtype)
+    return quotient
 
 
 def _arithmetic(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:

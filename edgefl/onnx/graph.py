@@ -36,7 +36,7 @@ class Input:
 def read_onnx(source: bytes) -> onnx.ModelProto:
     """The model in `source`; raises ModelError for anything that is not a self-contained ONNX file."""
     try:
-        proto = onnx.ModelProto.FromString(source)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(source)
     except Exception as error:  # protobuf's own class moves between its versions
         raise ModelError(f"not an ONNX file ({error}): export the model to ONNX") from None
     if not proto.graph.node or not proto.ir_version:

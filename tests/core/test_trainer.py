@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -164,6 +165,12 @@ def test_wrong_counts_are_named(trainer, name, value):
         trainer.fit(PARAMS, X, Y, **{name: value})
     with pytest.raises(UsageError, match="max_arena_bytes"):
         Trainer(PLAN, max_arena_bytes=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", "0.1"), ("clip_norm", [1.0]), ("momentum", True), ("seed", 1.5)])
+def test_value_of_a_wrong_type_is_wrong_use(trainer, name, value):
+    with pytest.raises(UsageError, match=f"{name} is {re.escape(repr(value))}: give a"):
+        trainer.fit(PARAMS, X, Y, **{name: value})
 
 
 @pytest.mark.parametrize("lr", [1e30, 1e6])

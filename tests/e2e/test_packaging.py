@@ -81,7 +81,16 @@ def test_the_sdist_has_every_source_and_nothing_made_from_one(sdist):
     wanted = sources(
         "src/**/*", "tests/**/*.py", "tests/sanitize/*", "device_agent/**/*", "broker/**/*", "edgefl/**/*.py"
     )
-    wanted |= {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"}
+    wanted |= {
+        "edgefl/py.typed",
+        "edgefl/_core.pyi",
+        "Makefile",
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "setup.py",
+    }
     assert not wanted - sdist
     assert not [name for name in sdist if re.search(r"\.so$|\.pyc$|(^|/)build/|_core\.c$", name)]
 
@@ -93,7 +102,8 @@ def test_the_wheel_has_three_names_and_every_module(wheel):
     for package, folder in PACKAGES.items():
         inside = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*.py")}
         assert {n.partition("/")[2] for n in names if n.startswith(f"{package}/") and n.endswith(".py")} == inside
-    assert {Path(name).suffix for name in names if ".dist-info/" not in name} == {".py", ".so"}
+    rest = {n for n in names if ".dist-info/" not in n and not n.endswith((".py", ".so"))}
+    assert rest == {"edgefl/py.typed", "edgefl/_core.pyi"}, "types for those who install it"
 
 
 def test_the_wheel_has_one_small_extension(wheel):

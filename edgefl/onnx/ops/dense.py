@@ -87,7 +87,8 @@ def dense(
     turned, order = outputs < NARROW <= features, in_memory_order(block)
 
     def held(array: np.ndarray) -> np.ndarray:
-        return array[order].T if turned else array[order]
+        rows: np.ndarray = array[order]
+        return rows.T if turned else rows
 
     mirror = None if mirror is None else held(mirror)
     param = trace.param(node, "weight", weight.map(held), scale=scale, mirror=mirror)

@@ -25,7 +25,7 @@ from curves_plot import Run
 from models import mcmahan_cnn, mlp
 
 import edgefl
-from edgefl import codecs, data
+from edgefl import data
 
 FLEET = {"devices": 20, "batch_size": 10, "lr": 0.1, "min_reports": 20}
 MODELS: dict[str, dict[str, Any]] = {
@@ -48,7 +48,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sign": {"codec": "baselines:Sign"},
 }
 MAIN = ["fp32", "ecq", "ecq-sparse"]
-codecs.CODECS.update({path: path for path in ("baselines:Qsgd", "baselines:TopK", "baselines:Sign")})
 
 
 def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:

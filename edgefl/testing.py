@@ -158,10 +158,12 @@ def _check_what_can_not_be_encoded(codec: Codec) -> None:
 
 
 def _check_tensors(codec: Codec) -> None:
-    """A codec that knows the tensors is another codec object, or the same; either way it decodes what it encodes."""
+    """`for_tensors` changes nothing in the codec itself, and what it returns decodes what it encodes."""
     tensors = [Param("w", [20, 30]), Param("b", [30]), Param("seen", [10], False)]
     delta = np.random.default_rng(3).normal(size=640).astype(np.float32)
-    told = copy.copy(codec).for_tensors(tensors)
+    before = _encoded(codec, delta)
+    told = codec.for_tensors(tensors)
+    _require(_encoded(codec, delta) == before, "for_tensors leaves the codec itself as it was")
     payload = _encoded(told, delta)
     if payload is not None:
         _check_sum(told, payload, told.decode(payload, 640))

@@ -38,7 +38,7 @@ class Qsgd(Baseline):
     `bits` a coordinate, 2 to 8, one of them the sign, and a float32 scale for each BUCKET of coordinates. Unbiased.
     """
 
-    name = "qsgd"
+    name = "baseline-qsgd"
     wire_id = 201
 
     def __init__(self, bits: int = 4) -> None:
@@ -76,7 +76,7 @@ class Qsgd(Baseline):
 class TopK(Baseline):
     """The largest `fraction` of the coordinates, each with its index (Aji, Heafield 2017, arXiv:1704.05021)."""
 
-    name = "topk"
+    name = "baseline-topk"
     wire_id = 202
     feedback = True
 
@@ -102,7 +102,7 @@ class TopK(Baseline):
 class Sign(Baseline):
     """One bit a coordinate and the mean of |x| (Bernstein et al. 2018, arXiv:1802.04434). A zero counts as positive."""
 
-    name = "sign"
+    name = "baseline-sign"
     wire_id = 203
     feedback = True
 

@@ -1,20 +1,20 @@
 """The contract of a codec.
 
 Design:
-  a) A codec is pure: the same delta and options give the same bytes, decoding keeps no state.
-  b) Sizes come from our own plan, never from the payload: `decode` and `accumulate` are told P
-     and refuse a payload of any other length than theirs may have.
-  c) `accumulate` adds without ever holding a decoded vector longer than it must; an update that
-     is refused leaves the accumulator's bits as they were.
-  d) A codec may treat tensors differently, by their shapes; whoever has the plan says `for_tensors`, the same on
-     both sides. Without, the delta is one long vector.
+  a) A codec is pure and never changes: the same delta and options give the same bytes, and decoding keeps no state.
+  b) Sizes come from our own plan, never from the payload. `decode` and `accumulate` are told P, and refuse a payload
+     longer or shorter than P allows.
+  c) `accumulate` decodes a block at a time. An update that it refuses leaves the accumulator's bits as they were.
+  d) A codec may treat tensors differently, by their shapes. Encoder and decoder both make it `for_tensors` of the same
+     plan. Without tensors, the delta is one long vector.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,45 +23,44 @@ from ..core.accumulator import Accumulator
 from ..core.plan import Param
 from ..errors import CodecError, UsageError
 
-C = TypeVar("C", bound="Codec")
-
 
 class Codec(ABC):
-    """One way to write a delta. `max_bytes` is a budget: the best the codec can do in that many, or CodecError."""
+    """One way to write a delta. `max_bytes` is a budget: a payload has at most so many bytes, or encoding fails."""
 
     name: ClassVar[str]
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
-    feedback: ClassVar[bool] = False  # loses systematically: the loss is to be carried over to the next update
-    lossless: ClassVar[bool] = False  # decodes to the very bits
-    tensors: Sequence[Param] = ()  # what the delta consists of, in order; empty: not known
+    feedback: ClassVar[bool] = False  # its errors are systematic, so devices carry them over to the next update
+    lossless: ClassVar[bool] = False  # what it decodes has the bits of what it encoded
+    tensors: Sequence[Param] = ()  # the parts of a delta, in order; empty: not known
 
     def __init__(self, max_bytes: int | None = None) -> None:
         if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
             raise UsageError(f"{self.name}: max_bytes is {max_bytes!r}: give a whole number of bytes above 0")
         self.max_bytes = max_bytes
 
-    def for_tensors(self: C, tensors: Sequence[Param]) -> C:
-        """This codec, told that deltas consist of `tensors` (a plan's params), in this order."""
-        self.tensors = tensors
-        return self
+    def for_tensors(self, tensors: Sequence[Param]) -> Codec:
+        """A copy of this codec for deltas that consist of `tensors` (a plan's params), in this order."""
+        told = copy.copy(self)
+        told.tensors = tuple(tensors)
+        return told
 
     @abstractmethod
     def bound(self, num_params: int) -> int:
-        """The longest payload in bytes that `num_params` coordinates can take."""
+        """The most bytes of a payload of `num_params` coordinates."""
 
     @abstractmethod
     def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
-        """Bytes of `delta`, (P,) float32 and finite; CodecError otherwise or when over `max_bytes`.
+        """The payload of `delta`, (P,) float32; CodecError if `delta` is not finite or the payload exceeds `max_bytes`.
 
-        `rms` is the root mean square to take a quantizer's step from, where the delta carries former losses too.
+        A quantizer's step follows from the root mean square of `delta`, or from `rms` where that is given.
         """
 
     def rms(self, delta: np.ndarray) -> float:
-        """The root mean square that `encode` would take its step from; 0 of nothing."""
+        """The root mean square that sets the step of `encode`; 0 for an empty delta."""
         return _core.rms(delta)
 
     def step_rms(self, fresh: np.ndarray, target: np.ndarray) -> float:
-        """What to tell `encode` as `rms` of `target`, (P,) float32 as `fresh` is: `fresh` and former losses."""
+        """The `rms` with which to encode `target`, which is the `fresh` delta plus the residual; both (P,) float32."""
         return self.rms(fresh)
 
     @abstractmethod

@@ -20,14 +20,11 @@ import struct
 import numpy as np
 
 from .. import _core
-from ..errors import CodecError, UsageError
-from .coded import Parsed, Quantized
-from .ecq import occurring, table_of, values_of
-from .energy import CONTEXTS, Energies, Matrices
+from ..errors import UsageError
+from .ecq import levels
 from .entropy_coded import EntropyCoded
+from .quantized import Quantized
 from .step_search import clip_step
-
-MOST_TABLES = 13
 
 
 class EcqSparse(EntropyCoded):
@@ -36,6 +33,7 @@ class EcqSparse(EntropyCoded):
     name = "ecq-sparse"
     wire_id = 6
     default_step = 40.0
+    most_tables = 13
     OWN = struct.Struct("<Q")  # the seed
 
     def __init__(
@@ -56,41 +54,23 @@ class EcqSparse(EntropyCoded):
         seed = _core.crc32c(data, self.seed) << 32 | _core.crc32c(data, self.seed ^ 0xFFFFFFFF)
         symbols = np.empty(len(x), np.uint8)
         _core.coin_quantize(x, symbols, np.float32(1) / step, seed)
-        tables = min(MOST_TABLES, max(1, len(x).bit_length() - 8))  # the last one codes 128 coordinates or more
-        contexts = _octaves(seed, tables, 0, len(x)) if tables > 1 else None
-        return Quantized(step, self.OWN.pack(seed), symbols, contexts, _core.count_symbols(symbols, contexts, tables))
+        tables = min(self.most_tables, max(1, len(x).bit_length() - 8))  # the last one codes 128 coordinates or more
+        contexts = self._contexts((seed,), tables, 0, len(x))
+        return Quantized(step, (seed,), symbols, contexts, _core.count_symbols(symbols, contexts, tables))
 
-    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
-        """Too few symbols are not 0 to tell rows apart, so the energies are those of x, in steps of its rms."""
+    def _energy_symbols(self, q: Quantized, x: np.ndarray) -> np.ndarray:
+        """Most symbols of q are 0, too many to tell rows apart: so the symbols of x at a step of its rms."""
         fine = np.empty(len(x), np.uint8)
         _core.quantize(x, fine, 1 / clip_step(_core.rms(x)), 0.5)
-        energies = Energies.of(fine, matrices)
-        seed = self.OWN.unpack(q.own)[0]
-        contexts = energies.contexts(_octaves(seed, MOST_TABLES, 0, len(x)), 0)
-        return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
+        return fine
 
-    def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
-        seed, tables = int(parsed.own[0]), len(parsed.frequencies)
-        if parsed.energies is not None:
-            return parsed.energies.contexts(_octaves(seed, MOST_TABLES, start, n), start, parsed.groups)
-        return None if tables == 1 else _octaves(seed, tables, start, n)
+    def _contexts(self, own: tuple[int, ...], tables: int, start: int, n: int) -> np.ndarray | None:
+        """The octaves, below `tables`, of the numbers drawn."""
+        if tables == 1:
+            return None
+        contexts = np.empty(n, np.uint8)
+        _core.coin_contexts(contexts, tables, own[0], start)
+        return contexts
 
-    def _check_own(self, parsed: Parsed) -> None:
-        if parsed.energies is None and len(parsed.frequencies) > MOST_TABLES:
-            raise CodecError("ecq-sparse: payload with more tables than it can have: dropped")
-
-    def _largest(self, parsed: Parsed) -> float:
-        return float(np.abs(values_of(parsed.step)[occurring(parsed.frequencies)]).max(initial=0))
-
-    def _take(self, parsed: Parsed, symbols: np.ndarray, out: np.ndarray) -> None:
-        _core.take_symbols(out, symbols, values_of(parsed.step))
-
-    def _add(self, parsed: Parsed, symbols: np.ndarray, weight: int, acc: np.ndarray) -> None:
-        _core.add_symbols(acc, symbols, table_of(values_of(parsed.step), occurring(parsed.frequencies)) * weight)
-
-
-def _octaves(seed: int, tables: int, start: int, n: int) -> np.ndarray:
-    """(n,) uint8 contexts of coordinates `start` on, each below `tables`: the octaves of the numbers drawn."""
-    contexts = np.empty(n, np.uint8)
-    _core.coin_contexts(contexts, tables, seed, start)
-    return contexts
+    def _levels(self, step: np.float32, own: tuple[int, ...]) -> np.ndarray:
+        return levels(step)

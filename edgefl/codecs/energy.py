@@ -1,14 +1,24 @@
-"""How much of an update lies in each row and column of its weights: what tells rANS what to expect of a coordinate.
+"""Energies: how much of an update lies in each row and column of its matrices. They tell rANS what symbols to expect.
 
-Dead inputs and units, and those that learn most, make the coordinates of a row or column alike. Each has a class, the
-octave of its mean magnitude; a coordinate's context is the sum of its row's and its column's, as magnitudes are nearly
-the product of the two. Classes are side information of a few per cent; together they take a third to a half off the
-bytes of real updates. What has been decoded before (the row above, coordinates to the left) adds nothing to them.
+Coordinates of one row are alike, and so are those of one column: some inputs and units are dead, others learn most.
+Each row and column has a class, the octave of its mean magnitude:
 
-    groups u32 | classes' two tables, rows' and columns' | length u32 | classes, rANS
+    row class     octave(mean of the row / mean of all matrices)
+    column class  octave(mean of the column / mean of its matrix)
+    octave(q)     0 if q = 0, else clip(CENTRE + round(log2 q), 1, MOST)
 
-A bit of `groups` says that a context has another table than the one before it. Which axes have classes, and how many,
-follows from the plan: those that sum up SUMMED coordinates or more.
+A magnitude is nearly the product of its row's and its column's mean, so the context of a coordinate is a sum of
+octaves, cut to 0..31. Neighbouring contexts with similar statistics share a frequency table.
+
+    context = base + row class + column class - CENTRE
+
+The encoder sends the classes, which are a few per cent of the payload. They save a third to a half of the bytes of real
+updates. Adding already decoded neighbours (the row above, coordinates to the left) to the context saved nothing more.
+
+    groups u32 | frequency tables of row classes and of column classes | length u32 | rANS stream of the classes
+
+Bit i of `groups` says that context i uses another table than context i - 1. Which axes have classes, and how many,
+follows from the plan: those whose rows (or columns) have SUMMED coordinates or more.
 """
 
 from __future__ import annotations
@@ -21,27 +31,28 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
+from .reader import Reader
 from .tables import MAX_TABLES, best_tables, read_tables
 
 CONTEXTS = 32
-SUMMED = 8  # coordinates; of fewer, a class says too little
-MOST = 15  # the largest class; 0 is a row or column of zeros, CENTRE one of the mean
-CENTRE = 8
-DEAD = -64  # in a sum of octaves, whatever the others are
-_HEAD = struct.Struct("<I")
+SUMMED = 8  # the mean of fewer coordinates says too little
+MOST = 15  # the largest class
+CENTRE = 8  # the class of a mean magnitude
+DEAD = -64  # the octave of class 0: low enough to make every sum 0
+_U32 = struct.Struct("<I")
 Matrices = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Energies:
-    """Classes (R,) and (C,) uint8 of the rows and columns of each of `matrices` (R, C), which lie in one run."""
+    """The classes of `matrices`, whose coordinates follow one another: (R,) and (C,) uint8 for each (R, C)."""
 
     matrices: Matrices
     classes: list[tuple[np.ndarray, np.ndarray]]
 
     @classmethod
     def of(cls, symbols: np.ndarray, matrices: Matrices) -> Energies:
-        """By the magnitudes of the symbols (n,)."""
+        """The classes by the magnitudes of `symbols` (n,), those of all matrices."""
         sums, at = [], 0
         for rows, columns in matrices:
             sums.append(_core.energy_sums(symbols[at : at + rows * columns], rows, columns))
@@ -56,8 +67,10 @@ class Energies:
         return cls(matrices, classes)
 
     def contexts(self, contexts: np.ndarray, start: int, groups: np.ndarray | None = None) -> np.ndarray:
-        """`contexts` (n,) uint8 themselves, of coordinates `start` on, with the octaves of rows and columns added to
-        them; with `groups`, the numbers of their tables."""
+        """Changes `contexts` (n,) uint8, the base of coordinates `start` on, to the contexts, and returns them.
+
+        With `groups` (CONTEXTS,), each becomes groups[context], the number of its table.
+        """
         before, stop = 0, start + len(contexts)
         for (rows, columns), (by_row, by_column) in zip(self.matrices, self.classes, strict=True):
             first, last = max(start, before), min(stop, before + rows * columns)
@@ -68,42 +81,39 @@ class Energies:
         return contexts
 
     def to_bytes(self) -> bytes:
-        """The classes' tables, their length, and they."""
+        """The class tables, the stream's length, and the class stream."""
         symbols, contexts = self._flat()
         tables, frequencies, _ = best_tables(_core.count_symbols(symbols, contexts, 2))
         stream = _core.rans_encode(symbols, contexts, frequencies, 1)
-        return tables + _HEAD.pack(len(stream)) + stream
+        return tables + _U32.pack(len(stream)) + stream
 
     @classmethod
-    def from_bytes(cls, data: memoryview, matrices: Matrices) -> tuple[Energies, int]:
-        """What `to_bytes` wrote, and how many bytes it took; CodecError or ValueError if malformed."""
+    def read(cls, reader: Reader, matrices: Matrices) -> Energies:
+        """What `to_bytes` wrote for these matrices; CodecError or ValueError if malformed."""
         empty = [(np.full(rows, CENTRE, np.uint8), np.full(columns, CENTRE, np.uint8)) for rows, columns in matrices]
         energies = cls(matrices, empty)
         symbols, contexts = energies._flat()
-        frequencies, at = read_tables(data)
+        frequencies = read_tables(reader)
         if len(frequencies) != 2:
-            raise CodecError("payload with other tables of energies than two: dropped")
-        size = _HEAD.unpack_from(data, at)[0]
-        at += _HEAD.size
-        if size > len(data) - at:
-            raise CodecError("payload ends within the energies: dropped")
-        stream = _core.RansDecoder(data[at : at + size], frequencies, 1)
+            raise CodecError(f"payload with {len(frequencies)} tables for energies instead of two: dropped")
+        (size,) = reader.unpack(_U32)
+        stream = _core.RansDecoder(reader.take(size), frequencies, 1)
         stream.next(symbols, contexts)
         stream.finish()
         if symbols.max(initial=0) > MOST:
-            raise CodecError("payload with energies that no row or column has: dropped")
+            raise CodecError(f"payload with a class above {MOST}: dropped")
         for part in energies._classed():
             part[:], symbols = symbols[: len(part)], symbols[len(part) :]
-        return energies, at + size
+        return energies
 
     def _classed(self) -> Iterator[np.ndarray]:
-        """The classes that are sent, rows' and columns' of each matrix."""
+        """The classes that are sent: for each matrix those of rows, then those of columns."""
         for (rows, columns), (by_row, by_column) in zip(self.matrices, self.classes, strict=True):
             yield by_row[: rows if columns >= SUMMED else 0]
             yield by_column[: columns if rows >= SUMMED else 0]
 
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """The classes that are sent, one after another, and the contexts of their own: 0 for a row, 1 for a column."""
+        """The classes that are sent, one after another, and their own contexts: 0 for a row, 1 for a column."""
         parts = list(self._classed())
         contexts = [np.full(len(part), number % 2, np.uint8) for number, part in enumerate(parts)]
         nothing = np.zeros(0, np.uint8)
@@ -111,7 +121,7 @@ class Energies:
 
 
 def _octaves(sums: np.ndarray, summed: int, mean: float) -> np.ndarray:
-    """Classes of rows whose `summed` magnitudes add up to `sums` (R,), where `mean` is that of one."""
+    """The classes of rows, each of `summed` magnitudes that add up to `sums` (R,), relative to a `mean` magnitude."""
     if summed < SUMMED:
         return np.full(len(sums), CENTRE, np.uint8)
     classes = np.zeros(len(sums), np.uint8)
@@ -122,18 +132,18 @@ def _octaves(sums: np.ndarray, summed: int, mean: float) -> np.ndarray:
 
 
 def _shift(classes: np.ndarray, centre: int) -> np.ndarray:
-    """(R,) int8 octaves of the classes, `centre` less."""
+    """(R,) int8: classes - centre; DEAD for class 0."""
     return np.where(classes, classes.astype(np.int8) - np.int8(centre), np.int8(DEAD))
 
 
 def group(counts: np.ndarray) -> tuple[np.ndarray, float]:
-    """(CONTEXTS,) uint8: which table each context is to use, of how often each symbol occurs in it, (CONTEXTS, 256).
+    """The cheapest assignment of contexts to at most MAX_TABLES tables, and about the bits of its symbols and tables.
 
-    Neighbours share one where telling them apart saves less than a table takes. Also about the bits of all symbols and
-    tables.
+    `counts` (CONTEXTS, 256): how often each symbol occurs in each context. The assignment (CONTEXTS,) uint8 has one
+    table for each run of neighbouring contexts, found by dynamic programming over where the runs end.
     """
     cost = _costs(counts)
-    best, came = np.full(CONTEXTS + 1, np.inf), []  # of the contexts before each, with one table more each time
+    best, came = np.full(CONTEXTS + 1, np.inf), []  # best[j]: the bits of contexts 0 to j - 1 with the tables so far
     best[0] = 0
     totals = []
     for _ in range(MAX_TABLES):
@@ -151,8 +161,8 @@ def group(counts: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _costs(counts: np.ndarray) -> np.ndarray:
-    """(CONTEXTS + 1, CONTEXTS + 1): about the bits of contexts i to j - 1 with one table, and of that; infinite of
-    none."""
+    """(CONTEXTS + 1, CONTEXTS + 1): about the bits of contexts i to j - 1 with one table, including the table;
+    infinity for an empty range."""
     used = int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1
     sums = np.zeros((CONTEXTS + 1, used))
     counts[:, :used].cumsum(axis=0, out=sums[1:])
@@ -166,12 +176,12 @@ def _costs(counts: np.ndarray) -> np.ndarray:
 
 
 def groups_to_bytes(groups: np.ndarray) -> bytes:
-    """`groups` (CONTEXTS,), each the one before it or one more."""
-    return _HEAD.pack(sum(1 << i for i in range(1, CONTEXTS) if groups[i] != groups[i - 1]))
+    """`groups` (CONTEXTS,), which begin with 0 and rise by 0 or 1, as a mask of where they rise."""
+    return _U32.pack(sum(1 << i for i in range(1, CONTEXTS) if groups[i] != groups[i - 1]))
 
 
-def groups_from_bytes(data: memoryview) -> tuple[np.ndarray, int]:
-    """What `groups_to_bytes` wrote, and how many bytes it took."""
-    mask = _HEAD.unpack_from(data)[0]
+def read_groups(reader: Reader) -> np.ndarray:
+    """The groups that `groups_to_bytes` wrote."""
+    (mask,) = reader.unpack(_U32)
     steps = np.array([mask >> i & 1 for i in range(CONTEXTS)], np.uint8)
-    return (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8), _HEAD.size
+    return (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8)

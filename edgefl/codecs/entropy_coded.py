@@ -1,22 +1,21 @@
-"""What the entropy-coded codecs share: one step for the whole update, symbols, rANS, and a format that trusts nobody.
+"""Base of ecq and ecq-sparse: one step for the whole update, symbols, rANS, and a format in which all is checked.
 
-    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates | energies, if any
-    | tables u8 | tables | escapes u32, if any | rANS stream | escapes' values, float32 each
+    CRC-32C u32 of the rest | form u8 | step f32 | the quantizer's own numbers | kept coordinates
+    | groups and energies (energy.py), if form & ENERGIES | K u8, K frequency tables (tables.py)
+    | E u32, if form & ESCAPES | rANS stream | E float32 values of escapes
 
-little-endian. `form` has RAW (then float32s follow and nothing else) or says how many lanes the stream has, whether
-kept coordinates are float32, whether contexts follow from energies (energy.py), and whether there are escapes:
-coordinates too large for a symbol, written as they are.
+Everything is little-endian. A `form` of RAW is followed by P float32 and nothing else. Otherwise its two lowest bits
+are the index of the stream's lanes in LANES, and WIDE says that kept coordinates are float32 instead of float16. An
+escape is a coordinate too large for a symbol; it is written as it is.
+
 Every length follows from P and the plan's tensors. Decoding is integer work and one float32 product a coordinate, so
-all machines decode the same bits; a payload that fails half way is taken back exactly, by adding it with the opposite
-sign.
+all machines decode the same bits.
 """
 
 from __future__ import annotations
 
 import struct
 from abc import abstractmethod
-from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 
@@ -24,31 +23,34 @@ from .. import _core
 from ..core.accumulator import Accumulator
 from ..errors import CodecError, UsageError
 from .base import Codec
-from .coded import Parsed, Piece, Quantized, to_fixed
-from .energy import Energies, Matrices, groups_from_bytes
-from .sections import Sections, check_exact, finite, kept_from_bytes, kept_to_bytes
+from .energy import CONTEXTS, Energies, Matrices, read_groups
+from .payload import Coded, Payload, Raw
+from .quantized import Quantized
+from .reader import Reader
+from .sections import Sections, check_exact, finite, kept_to_bytes, read_kept
 from .step_search import MAX_STEP, MIN_STEP, clip_step, search
 from .tables import ESCAPE, read_tables
 
-BLOCK = 65536  # coordinates decoded at a time
 LANES = (1, 8, 32)
 RAW, ESCAPES, WIDE, ENERGIES = 0x80, 0x10, 0x20, 0x40
-# Where updates shrink, former losses dwarf the fresh one, and a step for that alone would write out all of their digits
-# at once. So the step is at least FINEST of what the two together would take, and the losses go out over a few rounds.
-# This floor ends at COARSEST rms of the two: the losses' rms is up to 0.6 step, so a floor above 1 / 0.6 would raise
-# the losses that raise it, until nothing is sent any more.
+# The step follows from the fresh update. Where updates shrink, the residual is much larger than the fresh update, and
+# such a step would write out all of the residual's digits at once. So
+#     step >= min(FINEST step_option, COARSEST) rms(fresh + residual)
+# and the residual goes out over a few rounds. The rms of a residual is up to 0.6 step. A COARSEST above 1 / 0.6 would
+# let the residual raise the step that raises the residual, until nothing is sent any more.
 FINEST, COARSEST = 0.3, 1.5
 _HEAD = struct.Struct("<IBf")
 _RAW_HEAD = struct.Struct("<IB")
 _CRC = struct.Struct("<I")
-_NOWHERE = np.zeros(0, np.intp)
+_COUNT = struct.Struct("<I")
 
 
 class EntropyCoded(Codec):
-    """Base of ecq and its kin. Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a squeezed
-    coordinate, beside what is kept; `exact` (which tensors are kept, see sections.py); `max_bytes`, of all."""
+    """Options: `step` (the quantizer's, in rms of the fresh update), or `bits` a coded coordinate, not counting what is
+    kept; `exact` (which tensors are kept, see sections.py); `max_bytes` of the whole payload."""
 
     default_step = 5.0
+    most_tables = 1  # without energies
     OWN: struct.Struct  # the quantizer's own numbers
 
     def __init__(
@@ -66,33 +68,19 @@ class EntropyCoded(Codec):
 
     @abstractmethod
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
-        """Symbols of `x` at this step."""
+        """The symbols of `x` at this step, without energies."""
 
     @abstractmethod
-    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
-        """`q`, with energies of the `matrices` that x is where they pay."""
+    def _levels(self, step: np.float32, own: tuple[int, ...]) -> np.ndarray:
+        """(256,) float32: the value of each symbol."""
 
-    @abstractmethod
-    def _check_own(self, parsed: Parsed) -> None:
-        """CodecError if the quantizer's own numbers are none."""
+    def _energy_symbols(self, q: Quantized, x: np.ndarray) -> np.ndarray:
+        """(n,) uint8: the symbols whose magnitudes are the energies of `x`."""
+        return q.symbols
 
-    def _contexts(self, parsed: Parsed, start: int, n: int) -> np.ndarray | None:
-        """The contexts (n,) of coordinates `start` on, as `Quantized` had them."""
-        if parsed.energies is None:
-            return None
-        return parsed.energies.contexts(np.zeros(n, np.uint8), start, parsed.groups)
-
-    @abstractmethod
-    def _largest(self, parsed: Parsed) -> float:
-        """A bound of what any symbol of the table stands for."""
-
-    @abstractmethod
-    def _take(self, parsed: Parsed, symbols: np.ndarray, out: np.ndarray) -> None:
-        """Into `out` (n,) float32 what `symbols` (n,) stand for; 0 for escapes."""
-
-    @abstractmethod
-    def _add(self, parsed: Parsed, symbols: np.ndarray, weight: int, acc: np.ndarray) -> None:
-        """Add to `acc` (n,) int64 `weight` times `to_fixed` of that."""
+    def _contexts(self, own: tuple[int, ...], tables: int, start: int, n: int) -> np.ndarray | None:
+        """(n,) uint8, below `tables`: the contexts of coordinates `start` on, without energies; None: all 0."""
+        return None
 
     # Encoding
 
@@ -131,6 +119,18 @@ class EntropyCoded(Codec):
         self._check_budget(len(payload))
         return payload
 
+    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
+        """`q` with the energies of `x`, the coordinates of `matrices`, where that is shorter."""
+        energies = Energies.of(self._energy_symbols(q, x), matrices)
+        contexts = self._with_energies(energies, q.own, 0, len(x), None)
+        return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
+
+    def _with_energies(
+        self, energies: Energies, own: tuple[int, ...], start: int, n: int, groups: np.ndarray | None
+    ) -> np.ndarray:
+        contexts = self._contexts(own, self.most_tables, start, n)
+        return energies.contexts(np.zeros(n, np.uint8) if contexts is None else contexts, start, groups)
+
     def rms(self, delta: np.ndarray) -> float:
         sections = Sections(self.tensors, self.exact, len(delta))
         return _core.rms(sections.gather(delta, sections.coded))
@@ -139,7 +139,7 @@ class EntropyCoded(Codec):
         return max(self.rms(fresh), min(FINEST, COARSEST / self.step) * self.rms(target))
 
     def _budget(self, num_coded: int, kept_bytes: int) -> int | None:
-        """The bytes that the payload may have, if they decide the step."""
+        """The most bytes of the payload, if `bits` or `max_bytes` choose the step; else None."""
         if self.bits is None:
             return self.max_bytes
         wanted = int(self.bits * num_coded / 8) + kept_bytes
@@ -153,9 +153,9 @@ class EntropyCoded(Codec):
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
         tables, _, bits = q.tables
         lanes = self._lanes(bits)
-        stream = max(4 * lanes, 3 * lanes + 1.0003 * bits / 8)  # a lane ends with 4 bytes, one of them used
+        stream = max(4 * lanes, 3 * lanes + 1.0003 * bits / 8)  # a lane ends with 4 bytes, one of which carries symbols
         fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables)
-        return fixed + stream + (4 + 4 * q.escapes if q.escapes else 0)
+        return fixed + stream + (_COUNT.size + 4 * q.escapes if q.escapes else 0)
 
     def _lanes(self, bits: float) -> int:
         """How many lanes code so many bits: a lane costs three bytes; more of them are faster."""
@@ -165,127 +165,75 @@ class EntropyCoded(Codec):
         tables, frequencies, bits = q.tables
         lanes = self._lanes(bits)
         form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0)
-        escaped = b""
+        escapes = b""
         if q.escapes:
             form |= ESCAPES
-            escaped = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
-            tables += struct.pack("<I", q.escapes)
+            escapes = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
+            tables += _COUNT.pack(q.escapes)
         of_contexts = frequencies if q.groups is None else frequencies[q.groups]
         stream = _core.rans_encode(q.symbols, q.contexts, of_contexts, lanes)
         head = _HEAD.pack(0, form, q.step)[_CRC.size :]
-        return _seal(b"".join((head, q.own, kept, q.side, tables, stream, escaped)))
+        return _seal(b"".join((head, self.OWN.pack(*q.own), kept, q.side, tables, stream, escapes)))
 
     # Decoding
 
     def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
-        sections = Sections(self.tensors, self.exact, num_params)
-        parsed = self._parse(payload, sections, num_params)
-        if isinstance(parsed, np.ndarray):
-            return parsed
-        out = np.zeros(num_params, np.float32)
-        for piece in self._pieces(parsed, sections):
-            self._take(parsed, piece.symbols, out[piece.where])
-            out[piece.escaped] = piece.values
-        for where, values in sections.scatter(parsed.kept):
-            out[where] = values
-        return out
+        return self._parse(payload, num_params).decode()
 
     def accumulate(self, payload: bytes | memoryview, weight: int, accumulator: Accumulator) -> None:
-        sections = Sections(self.tensors, self.exact, accumulator.acc.size)
-        parsed = self._parse(payload, sections, accumulator.acc.size)
-        if isinstance(parsed, np.ndarray):
-            return accumulator.add_f32(parsed.tobytes(), weight)
-        peaks = [float(np.abs(values).max(initial=0)) for values in (parsed.kept, parsed.values)]
-        with accumulator.admit(max(self._largest(parsed), *peaks), weight) as acc:
-            added = 0
-            try:
-                for piece in self._pieces(parsed, sections):
-                    self._add_piece(parsed, piece, weight, acc)
-                    added += 1
-            except CodecError:
-                for piece in islice(self._pieces(parsed, sections), added):
-                    self._add_piece(parsed, piece, -weight, acc)
-                raise
-            for where, values in sections.scatter(parsed.kept):
-                acc[where] += to_fixed(values) * weight
+        self._parse(payload, accumulator.acc.size).accumulate(weight, accumulator)
 
-    def _pieces(self, parsed: Parsed, sections: Sections) -> Iterator[Piece]:
-        """All of the stream, a block and within it a run at a time; CodecError if it is not what it should be."""
-        symbols = np.empty(min(BLOCK, sections.num_coded), np.uint8)
-        used = 0
-        try:
-            stream = _core.RansDecoder(parsed.stream, parsed.frequencies, parsed.lanes)
-            for start in range(0, sections.num_coded, BLOCK):
-                block = symbols[: sections.num_coded - start]
-                stream.next(block, self._contexts(parsed, start, len(block)))
-                for inside, where in sections.pieces(start, start + len(block)):
-                    part = block[inside]
-                    escaped = np.flatnonzero(part == ESCAPE) + where.start if len(parsed.values) else _NOWHERE
-                    values = parsed.values[used : used + len(escaped)]
-                    used += len(escaped)
-                    if len(values) < len(escaped):
-                        raise CodecError("payload has fewer escapes than its symbols say: dropped")
-                    yield Piece(part, where, escaped, values)
-            stream.finish()
-        except ValueError as error:
-            raise CodecError(f"payload is malformed: {error}: dropped") from None
-        if used < len(parsed.values):
-            raise CodecError("payload has more escapes than its symbols say: dropped")
-
-    def _add_piece(self, parsed: Parsed, piece: Piece, weight: int, acc: np.ndarray) -> None:
-        self._add(parsed, piece.symbols, weight, acc[piece.where])
-        acc[piece.escaped] += to_fixed(piece.values) * weight
-
-    def _parse(self, payload: bytes | memoryview, sections: Sections, num_params: int) -> Parsed | np.ndarray:
-        """What `payload` says, or the (P,) float32 vector itself if it is raw; CodecError if malformed."""
+    def _parse(self, payload: bytes | memoryview, num_params: int) -> Payload:
+        """What `payload` says; CodecError if it is malformed before the stream's end."""
+        sections = Sections(self.tensors, self.exact, num_params)
         view = memoryview(payload)
         if len(view) < _RAW_HEAD.size or _core.crc32c(view[_CRC.size :]) != _CRC.unpack_from(view)[0]:
             raise CodecError(f"{self.name}: payload fails its CRC32C: dropped")
         form = view[_CRC.size]
         if form == RAW:
             self._check_length(payload, self.bound(num_params))
-            return finite(np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False))
+            return Raw(finite(np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False)))
         if form & ~(3 | ESCAPES | WIDE | ENERGIES) or form & 3 >= len(LANES):
             raise CodecError(f"{self.name}: payload of unknown form {form}: update edgefl on this side")
         try:
-            return self._parse_coded(view, form, sections)
-        except (struct.error, ValueError) as error:
-            raise CodecError(f"{self.name}: payload is cut off or malformed ({error}): dropped") from None
+            return self._parse_coded(Reader(view), sections)
+        except ValueError as error:
+            raise CodecError(f"{self.name}: payload is malformed ({error}): dropped") from None
 
-    def _parse_coded(self, view: memoryview, form: int, sections: Sections) -> Parsed:
-        step = np.float32(_HEAD.unpack_from(view)[2])
+    def _parse_coded(self, reader: Reader, sections: Sections) -> Coded:
+        _, form, step = reader.unpack(_HEAD)
+        step = np.float32(step)
         if not MIN_STEP <= step <= MAX_STEP:
             raise CodecError(f"{self.name}: step {step} is out of bounds: dropped")
-        own = self.OWN.unpack_from(view, _HEAD.size)
-        at = _HEAD.size + self.OWN.size
-        kept_size = sections.num_kept * (4 if form & WIDE else 2)
-        kept = kept_from_bytes(view[at : at + kept_size], bool(form & WIDE), sections.num_kept)
-        at += kept_size
-        energies, groups = None, None
-        if form & ENERGIES:
-            if not sections.matrices:
-                raise CodecError(f"{self.name}: payload with energies, for another model: dropped")
-            groups, used = groups_from_bytes(view[at:])
-            at += used
-            energies, used = Energies.from_bytes(view[at:], sections.matrices)
-            at += used
-        frequencies, used = read_tables(view[at:])
-        at += used
-        if groups is not None and len(frequencies) != int(groups[-1]) + 1:
+        own = reader.unpack(self.OWN)
+        kept = read_kept(reader, bool(form & WIDE), sections.num_kept)
+        energies, groups = self._read_energies(reader, sections) if form & ENERGIES else (None, None)
+        frequencies = read_tables(reader)
+        if len(frequencies) > self.most_tables if groups is None else len(frequencies) != int(groups[-1]) + 1:
             raise CodecError(f"{self.name}: payload has other tables than its contexts: dropped")
-        end = len(view)
-        values = np.zeros(0, np.float32)
-        if form & ESCAPES:
-            count = struct.unpack_from("<I", view, at)[0]
-            at, end = at + 4, end - 4 * count
-            if count > sections.num_coded or end < at:
-                raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
-            values = finite(np.frombuffer(view[end:], "<f4").astype(np.float32, copy=False))
-        if frequencies[:, ESCAPE].any() and not len(values):
-            raise CodecError(f"{self.name}: a frequency for escapes, and none are there: dropped")
-        parsed = Parsed(step, own, kept, energies, groups, frequencies, LANES[form & 3], view[at:end], values)
-        self._check_own(parsed)
-        return parsed
+        escapes = self._read_escapes(reader, sections) if form & ESCAPES else np.zeros(0, np.float32)
+        if frequencies[:, ESCAPE].any() and not len(escapes):
+            raise CodecError(f"{self.name}: a frequency for escapes, and the payload has no escapes: dropped")
+
+        def contexts(start: int, n: int) -> np.ndarray | None:
+            if energies is None:
+                return self._contexts(own, len(frequencies), start, n)
+            return self._with_energies(energies, own, start, n, groups)
+
+        lanes, stream = LANES[form & 3], reader.rest
+        return Coded(sections, self._levels(step, own), contexts, frequencies, lanes, stream, kept, escapes)
+
+    def _read_energies(self, reader: Reader, sections: Sections) -> tuple[Energies, np.ndarray]:
+        if not sections.matrices:
+            raise CodecError(f"{self.name}: payload with energies, for another model: dropped")
+        groups = read_groups(reader)
+        return Energies.read(reader, sections.matrices), groups
+
+    def _read_escapes(self, reader: Reader, sections: Sections) -> np.ndarray:
+        (count,) = reader.unpack(_COUNT)
+        if count > sections.num_coded:
+            raise CodecError(f"{self.name}: more escapes than coordinates: dropped")
+        return finite(np.frombuffer(reader.take_last(4 * count), "<f4").astype(np.float32, copy=False))
 
 
 def _seal(rest: bytes) -> bytes:

@@ -1,12 +1,13 @@
-"""Error feedback: what a codec took from one update is added to the next, so that in the sum nothing is lost.
+"""Error feedback: the error of encoding one update is added to the next, so that nothing is lost in the sum.
 
     target = delta + residual,    payload = encode(target),    residual = target - decode(payload)
 
-With it, codecs that lose systematically converge as if they lost nothing; without, they may stall (Seide et al. 2014;
-Stich et al. 2018, arXiv:1809.07599; Karimireddy et al. 2019, arXiv:1901.09847). The residual stays on the device.
+With it, codecs whose errors are systematic converge as if there were no errors; without it, they may stall (Seide
+et al. 2014; Stich et al. 2018, arXiv:1809.07599; Karimireddy et al. 2019, arXiv:1901.09847). The residual stays on the
+device.
 
-The residual of an update becomes the device's only if the update has been counted. One that never was is lost whole, as
-it would be without a codec, and the residual before it holds on.
+A new residual replaces the former one only when its update has been counted. An update that is never counted is lost
+whole, as it would be without a codec, and the device keeps the residual from before it.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from .._core import crc32c
 from ..errors import CodecError
 from . import Codec
 
-# A residual is a step that was due on an older model. A device that is drawn every tenth round keeps its own (it is
-# away for longer once in 200 times, 0.9^50); one that is drawn every fiftieth loses it a third of the time, which on
-# digits cost no accuracy, saved a sixth of the bytes, and with steps of 12 rms was better than to keep it for ever.
+# A residual was due on an older model, so it expires. A device that is drawn every tenth round nearly always keeps its
+# residual (0.9^50 = 0.5 % of its absences are longer). One that is drawn every fiftieth loses it a third of the time.
+# On digits that cost no accuracy and saved a sixth of the bytes; with steps of 12 rms it was better than no expiry.
 FEEDBACK_ROUNDS = 50
 log = logging.getLogger("edgefl.training")
 
 
 @dataclass(frozen=True)
 class Residual:
-    """A residual as it lies on disk: (P,) little-endian float32 and their CRC-32C, left by `round` of `manifest`."""
+    """A residual as stored: (P,) little-endian float32 and their CRC-32C, from the update of `round` of `manifest`."""
 
     manifest: str
     round: int
@@ -41,9 +42,9 @@ class Residual:
         return cls(manifest, round, blob, crc32c(blob))
 
     def usable(self, manifest: str, round: int, num_params: int) -> np.ndarray | None:
-        """The (P,) float32, if it is sound and serves this round; else None, and the log says why."""
+        """The (P,) float32 if it is undamaged, of this run and recent enough; else None, and the log says why."""
         if self.manifest != manifest or not 0 < round - self.round <= FEEDBACK_ROUNDS:
-            log.info("the residual of round %d is too old for round %d, or another run's: dropped", self.round, round)
+            log.info("the residual of round %d is too old for round %d, or of another run: dropped", self.round, round)
             return None
         if len(self.blob) != 4 * num_params or crc32c(self.blob) != self.crc:
             log.warning("the residual of round %d is damaged on disk: dropped", self.round)
@@ -52,11 +53,11 @@ class Residual:
 
 
 def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tuple[bytes, bytes | None]:
-    """The payload of `delta` + `residual`, both (P,) float32, and the residual it leaves, little-endian float32.
+    """The payload of `delta` + `residual`, both (P,) float32, and the new residual as little-endian float32.
 
-    `residual` is overwritten: on a small device each vector counts. One with which the codec can't write the update
-    (not finite, too large) is dropped. None is left where the loss is not finite. Raises CodecError if it is the delta
-    that can't be written.
+    Overwrites `residual`, to save the memory of one more vector. If the codec can't encode the sum (not finite, or too
+    large), the residual is dropped and `delta` is encoded alone; CodecError if that fails too. The new residual is None
+    if it is not finite.
     """
     payload, target = None, delta
     if residual is not None:

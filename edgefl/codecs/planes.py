@@ -1,9 +1,10 @@
-"""planes: lossless. The four bytes of each float32 in planes of their own, those that can be coded with rANS.
+"""planes: lossless. Byte 3 of every float32 is one plane, byte 2 the next; rANS codes a plane where that is shorter.
 
-    CRC-32C u32 of the rest | coded u8, a bit for each plane | lengths u32 of the coded planes' streams
-    | each plane, highest first: the coded ones' tables and stream, the others' bytes
+    CRC-32C u32 of the rest | coded u8, bit i for plane i | u32 lengths of the coded planes
+    | four planes, highest first: a frequency table (tables.py) and a rANS stream if coded, else the bytes
 
-The sign goes to the lowest bit, so that the highest plane is the exponent: of weights it takes under three bits.
+Before the split, the sign moves to the lowest bit. So the highest plane is the exponent, which takes under three bits
+of a weight.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from .. import _core
 from ..core.accumulator import Accumulator
 from ..errors import CodecError
 from .base import Codec
-from .tables import read_explicit, write_explicit
+from .reader import Reader
+from .tables import read_table, write_explicit
 
 BLOCK = 65536  # coordinates decoded at a time
 PLANES = 4
 LANES = 32
-SHORT = 1024  # below so many coordinates tables and states cost more than they save
+SHORT = 1024  # with fewer coordinates, tables and states cost more than they save
 _HEAD = struct.Struct("<IB")
 _LENGTH = struct.Struct("<I")
 
 
 class Planes(Codec):
-    """About 3.3 bytes a coordinate of weights; never more than 4 and a header of 5."""
+    """About 3.3 bytes a coordinate of weights; at most 4, and a header of 5 bytes."""
 
     name = "planes"
     wire_id = 3
@@ -47,7 +49,7 @@ class Planes(Codec):
             body = symbols.tobytes()
             if len(delta) >= SHORT:
                 frequencies = _core.rans_normalise(_core.count_symbols(symbols, None, 1)[0])
-                shorter = b"\0" + write_explicit(frequencies)
+                shorter = write_explicit(frequencies)
                 shorter += _core.rans_encode(symbols, None, frequencies[None], LANES)
                 if len(shorter) + _LENGTH.size < len(body):
                     body, coded, lengths = shorter, coded | 1 << plane, lengths + _LENGTH.pack(len(shorter))
@@ -70,7 +72,7 @@ class Planes(Codec):
                 _core.accumulate_f32(values.view(np.uint8), weight, acc[start : start + len(values)])
 
     def _blocks(self, payload: bytes | memoryview, num_params: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(start, float32 values) of a block at a time; CodecError, maybe after the last, if malformed."""
+        """(start, float32 values) of one block after another; CodecError if malformed, even after the last block."""
         try:
             planes = _parse(memoryview(payload), num_params)
             for start in range(0, num_params, BLOCK):
@@ -102,8 +104,9 @@ class _RawPlane:
 
 class _CodedPlane:
     def __init__(self, data: memoryview) -> None:
-        frequencies, used = read_explicit(data)
-        self._stream = _core.RansDecoder(data[used:], frequencies[None], LANES)
+        reader = Reader(data)
+        frequencies = read_table(reader)
+        self._stream = _core.RansDecoder(reader.rest, frequencies[None], LANES)
 
     def read(self, symbols: np.ndarray, start: int) -> None:
         self._stream.next(symbols)

@@ -1,4 +1,4 @@
-"""raw32: the delta as it is, little-endian float32. Lossless; for debugging, first contact and reference."""
+"""raw32: the delta as little-endian float32. Lossless; for debugging, first contact and as the reference."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which coordinates of a delta a lossy codec squeezes, and which it keeps: biases, norms, running statistics.
+"""Which coordinates of a delta a lossy codec quantizes, and which it keeps: biases, norms, running statistics.
 
-Few coordinates, on which much depends; they go as float16, or float32 where that can't hold them.
+These are few, and much depends on them. They are written as float16, or float32 where float16 can't hold one.
 """
 
 from __future__ import annotations
@@ -11,28 +11,34 @@ import numpy as np
 
 from ..core.plan import Param
 from ..errors import CodecError, UsageError
+from .reader import Reader
 
 EXACT = ("vectors", "none")
 LARGEST_F16 = 65504.0
 
 
 class Sections:
-    """The runs of a vector of `num_params` that are squeezed, `coded`, those that are kept, `kept`, and those that stay
-    as they are, `still`: slices.
+    """A vector of `num_params` coordinates in three sets of runs (slices), by tensor:
 
-    `exact` says what is kept of `tensors`: "vectors", those of one axis, or "none" of them. State of one axis, which
-    SGD does not move, is kept in either case: a running variance that went by coarse steps would fall below zero, and
-    batch normalization has no root of that. Frozen matrices never move. Without tensors all is squeezed. CodecError if
-    they are of another model.
+        coded   quantized: trained matrices; trained vectors too if `exact` is "none"
+        kept    float16 or float32: vectors that are not coded
+        still   not written: frozen matrices, which never move
+
+    A vector is a tensor of one axis or none. State vectors are kept with either `exact`: SGD does not move them, and a
+    running variance quantized at a coarse step would fall below zero, where batch normalization has no square root.
+    Without tensors, all coordinates are coded. CodecError if `tensors` do not have `num_params` coordinates.
+
+    `matrices` are the (rows, columns) of the coded tensors, columns along the last axis.
     """
 
     def __init__(self, tensors: Sequence[Param], exact: str, num_params: int) -> None:
         if tensors and sum(t.size for t in tensors) != num_params:
             raise CodecError(f"{num_params} params are not those of the plan: it is for another model")
+        self.num_params = num_params
         self.coded: list[slice] = []
         self.kept: list[slice] = []
         self.still: list[slice] = []
-        self.matrices: list[tuple[int, int]] = []  # of what is squeezed: rows, and columns along the last axis
+        self.matrices: list[tuple[int, int]] = []
         at = 0
         for tensor in tensors:
             runs = self._of(tensor, exact)
@@ -47,7 +53,7 @@ class Sections:
         self.num_kept = sum(s.stop - s.start for s in self.kept)
 
     def _of(self, tensor: Param, exact: str) -> list[slice]:
-        """Where a tensor belongs."""
+        """The set that a tensor belongs to."""
         if len(tensor.shape) < 2:
             return self.kept if exact == "vectors" or not tensor.trainable else self.coded
         return self.coded if tensor.trainable else self.still
@@ -60,13 +66,13 @@ class Sections:
             runs.append(slice(start, stop))
 
     def gather(self, vector: np.ndarray, runs: list[slice]) -> np.ndarray:
-        """The runs of `vector`, one after another; itself where that is all of it."""
+        """The runs of `vector`, one after another; `vector` itself if one run covers it."""
         if len(runs) == 1 and runs[0] == slice(0, len(vector)):
             return vector
         return np.concatenate([vector[run] for run in runs]) if runs else np.zeros(0, np.float32)
 
     def scatter(self, kept: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Where in the vector the `kept` coordinates lie, run by run."""
+        """The inverse of gathering `kept` coordinates: each run, and its values."""
         at = 0
         for run in self.kept:
             size = run.stop - run.start
@@ -74,7 +80,7 @@ class Sections:
             at += size
 
     def pieces(self, start: int, stop: int) -> list[tuple[slice, slice]]:
-        """Where the squeezed coordinates start..stop lie: (in start..stop, in the vector) of each run they touch."""
+        """Coded coordinates start..stop, run by run: (slice of start..stop, slice of the vector)."""
         out, before = [], 0
         for run in self.coded:
             first, last = max(start - before, 0), min(stop - before, run.stop - run.start)
@@ -86,22 +92,21 @@ class Sections:
 
 
 def check_exact(exact: str) -> str:
-    """`exact` itself; UsageError if it is none of EXACT."""
+    """`exact` itself; UsageError if it is not in EXACT."""
     if exact not in EXACT:
         raise UsageError(f"exact is {exact!r}: choose one of {', '.join(EXACT)}")
     return exact
 
 
 def kept_to_bytes(values: np.ndarray) -> tuple[bytes, bool]:
-    """`values` as little-endian float16, or float32 where one is too large: True."""
+    """`values` as little-endian float16, or as float32 if one is too large for that; and whether they are float32."""
     wide = bool(np.abs(values).max(initial=0) > LARGEST_F16)
     return values.astype("<f4" if wide else "<f2").tobytes(), wide
 
 
-def kept_from_bytes(data: memoryview, wide: bool, count: int) -> np.ndarray:
+def read_kept(reader: Reader, wide: bool, count: int) -> np.ndarray:
     """The `count` float32 values that `kept_to_bytes` wrote; CodecError if they are cut off or not finite."""
-    if len(data) != count * (4 if wide else 2):
-        raise CodecError("payload ends within the coordinates that are kept: dropped")
+    data = reader.take(count * (4 if wide else 2))
     return finite(np.frombuffer(data, "<f4" if wide else "<f2").astype(np.float32, copy=False))
 
 

@@ -1,4 +1,4 @@
-"""The finest step whose payload fits a budget: by bisection on estimates from the histogram, then on real bytes."""
+"""The finest step whose payload fits a budget: bisection on estimated sizes, then a few coarser steps on real bytes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 import numpy as np
 
 MIN_STEP, MAX_STEP = 2.0**-120, 2.0**60
-HALVINGS = 17  # of a factor 2^30 between the finest and the coarsest step: within 0.02 %
-COARSER = 1.001  # where the estimate was too low; then the square of that, and so on: 15 times at most
+HALVINGS = 17  # of a range of 2^30: the step is found to 0.02 %
+COARSER = 1.001  # factor on the step if the estimate was too low; squared at each further try, so 15 tries at most
 
 
 def clip_step(step: float) -> np.float32:
-    """`step` as a float32 within what a payload may say."""
+    """`step` as a float32 from MIN_STEP to MAX_STEP, the steps that a payload may have."""
     return np.float32(min(max(step, MIN_STEP), MAX_STEP))
 
 
 def search(
     peak: float, budget: int, size: Callable[[np.float32], float], write: Callable[[np.float32], bytes]
 ) -> bytes:
-    """`write(step)` for about the smallest step with at most `budget` bytes; the coarsest one's if none has.
+    """`write(step)` for about the smallest step that gives at most `budget` bytes; for the coarsest step if none does.
 
-    `peak` is the largest |x|: a step of a thousand times that leaves nothing but zeros or noise. `size` estimates
-    len(write(step)).
+    `size` estimates len(write(step)). `peak` is the largest |x|: steps beyond 1024 times that leave only zeros or
+    noise, and are not tried.
     """
     low, high = np.log2(max(peak, MIN_STEP)) - 20, np.log2(max(peak, MIN_STEP)) + 10
     for _ in range(HALVINGS):

@@ -1,8 +1,12 @@
-"""Frequency tables of the entropy coder on the wire: (256,) numbers that sum to 4096, in a few bytes.
+"""Frequency tables of the entropy coder in a payload: 256 frequencies that sum to 4096, in a few bytes.
 
-Two kinds, and a codec takes the shorter in total: *explicit*, every frequency up to the last symbol that occurs; and
-*geometric*, three bytes for the symbols of a quantizer (0, then +1, -1, +2, -2, ...), which suits tiny models, whose
-update would be mostly tables. Integer arithmetic only, so that every machine reads the same table.
+Two kinds; the encoder writes the one whose table and symbols are shorter together:
+
+    explicit    0 u8 | last symbol u8 | frequencies of symbols 0 to last, one byte below 128, else two
+    geometric   1 u8 | zero u8 | decay u8 | last u8, see `geometric`
+
+A geometric table suits tiny models, whose update would be mostly tables. Reading a table is integer arithmetic, so
+every machine reads the same frequencies.
 """
 
 from __future__ import annotations
@@ -13,25 +17,26 @@ import numpy as np
 
 from .. import _core
 from ..errors import CodecError
+from .reader import Reader
 
 TOTAL = 4096
 ESCAPE = 255
 EXPLICIT, GEOMETRIC = 0, 1
 MAX_TABLES = 16
-LONG = 2**14  # symbols, beside whose code an explicit table is nothing
+LONG = 2**14  # symbols; with so many, an explicit table is negligible
 IMPOSSIBLE = 1e30
-_BITS = np.concatenate(([IMPOSSIBLE], 12 - np.log2(np.arange(1, TOTAL + 1))))  # of a symbol, by its frequency
+_BITS = np.concatenate(([IMPOSSIBLE], 12 - np.log2(np.arange(1, TOTAL + 1))))  # of one symbol, by its frequency
 
 
 def cost_bits(counts: np.ndarray, frequencies: np.ndarray) -> float:
-    """Bits that symbols occurring `counts` (256,) times take with `frequencies`; IMPOSSIBLE or more if one has none."""
+    """The bits of symbols that occur `counts` (256,) times; at least IMPOSSIBLE if one of them has frequency 0."""
     return float(counts @ _BITS[frequencies])
 
 
 def best_table(counts: np.ndarray) -> tuple[bytes, np.ndarray]:
     """The table for symbols that occur `counts` (256,) uint64 times: its bytes and its frequencies."""
     exact = _core.rans_normalise(counts)
-    candidates = [(bytes([EXPLICIT]) + write_explicit(exact), exact)]
+    candidates = [(write_explicit(exact), exact)]
     worth_it = len(candidates[0][0]) > 6 and counts.sum() < LONG
     if worth_it and (parameters := _fit_geometric(counts)) is not None:
         candidates.append((bytes([GEOMETRIC, *parameters]), geometric(*parameters)))
@@ -39,63 +44,65 @@ def best_table(counts: np.ndarray) -> tuple[bytes, np.ndarray]:
 
 
 def best_tables(counts: np.ndarray) -> tuple[bytes, np.ndarray, float]:
-    """For each row of `counts` (K, 256) its best table: their bytes after K, their frequencies (K, 256), and the bits
-    that all symbols take."""
+    """The best table for each row of `counts` (K, 256): K and the tables as bytes, the frequencies (K, 256), and the
+    bits of all symbols."""
     found = [best_table(row) for row in counts]
     frequencies = np.stack([f for _, f in found])
     bits = sum(cost_bits(row, f) for row, f in zip(counts, frequencies, strict=True))
     return b"".join((bytes([len(found)]), *(data for data, _ in found))), frequencies, bits
 
 
-def read_tables(data: memoryview) -> tuple[np.ndarray, int]:
-    """The (K, 256) frequencies that `best_tables` wrote, and how many bytes they took; CodecError if malformed."""
-    if not data or not 1 <= data[0] <= MAX_TABLES:
-        raise CodecError("payload without frequency tables, or with too many: dropped")
-    tables, at = [], 1
-    for _ in range(data[0]):
-        frequencies, used = read_table(data[at:])
-        tables.append(frequencies)
-        at += used
-    return np.stack(tables), at
+def read_tables(reader: Reader) -> np.ndarray:
+    """The (K, 256) frequencies that `best_tables` wrote; CodecError if malformed."""
+    (count,) = reader.take(1)
+    if not 1 <= count <= MAX_TABLES:
+        raise CodecError(f"payload with {count} frequency tables where 1 to {MAX_TABLES} are allowed: dropped")
+    return np.stack([read_table(reader) for _ in range(count)])
 
 
-def read_table(data: memoryview) -> tuple[np.ndarray, int]:
-    """The frequencies at the head of `data`, and how many bytes they took; CodecError if malformed."""
-    try:
-        if data[0] == EXPLICIT:
-            return read_explicit(data)
-        if data[0] == GEOMETRIC:
-            return geometric(data[1], data[2], data[3]), 4
-    except IndexError:
-        raise CodecError("payload ends within a frequency table: dropped") from None
-    raise CodecError(f"frequency table of unknown kind {data[0]}: update edgefl on this side")
+def read_table(reader: Reader) -> np.ndarray:
+    """The (256,) frequencies of a table of either kind; CodecError if malformed."""
+    (kind,) = reader.take(1)
+    if kind == EXPLICIT:
+        return _read_explicit(reader)
+    if kind == GEOMETRIC:
+        return geometric(*reader.take(3))
+    raise CodecError(f"frequency table of unknown kind {kind}: update edgefl on this side")
 
 
 def write_explicit(frequencies: np.ndarray) -> bytes:
-    """Last symbol, then each frequency: below 128 in one byte, else two with the high bit of the first set."""
+    """An explicit table. The first of two bytes of a frequency has its high bit set."""
     last = int(np.flatnonzero(frequencies)[-1])
-    out = bytearray([last])
+    out = bytearray([EXPLICIT, last])
     for frequency in frequencies[: last + 1].tolist():
         out += bytes([frequency]) if frequency < 128 else bytes([128 | frequency >> 8, frequency & 255])
     return bytes(out)
 
 
-def read_explicit(data: memoryview) -> tuple[np.ndarray, int]:
-    """What `write_explicit` wrote after the kind's byte; IndexError if it is cut off."""
+def _read_explicit(reader: Reader) -> np.ndarray:
+    """The (256,) frequencies that `write_explicit` wrote after the kind."""
+    data, at = reader.rest, 1
     frequencies = np.zeros(256, np.uint16)
-    at = 2
-    for symbol in range(data[1] + 1):
-        first = data[at]
-        frequencies[symbol] = first if first < 128 else (first & 127) << 8 | data[at + 1]
-        at += 1 if first < 128 else 2
+    try:
+        for symbol in range(data[0] + 1):
+            first = data[at]
+            frequencies[symbol] = first if first < 128 else (first & 127) << 8 | data[at + 1]
+            at += 1 if first < 128 else 2
+    except IndexError:
+        raise CodecError("payload ends within a frequency table: dropped") from None
     if int(frequencies.sum(dtype=np.int64)) != TOTAL:
-        raise CodecError("a frequency table does not sum to 4096: dropped")
-    return frequencies, at
+        raise CodecError(f"a frequency table does not sum to {TOTAL}: dropped")
+    reader.take(at)
+    return frequencies
 
 
 def geometric(zero: int, decay: int, last: int) -> np.ndarray:
-    """(256,) frequencies: symbol 0 near `zero`/256, magnitudes up to `last` falling by `decay`/256 each, both signs
-    alike, an escape where `last` is above 127 (its lower bits are the magnitude). CodecError if that is no table."""
+    """(256,) frequencies of a quantizer's symbols 0, +1, -1, +2, -2, ...; CodecError if they leave nothing for 0.
+
+        f(0) about 16 zero,    f(+k) = f(-k) about proportional to (decay / 256)^k for k = 1 to last & 127
+
+    f(ESCAPE) is 1 if last is above 127, else 0.
+    """
     escape, last = last >> 7, last & 127
     weights = list(accumulate(repeat(decay, last - 1), lambda weight, decay: weight * decay >> 8, initial=1 << 32))
     room, total = TOTAL - 16 * zero - 8, 2 * sum(weights[:last])
@@ -110,7 +117,7 @@ def geometric(zero: int, decay: int, last: int) -> np.ndarray:
 
 
 def _fit_geometric(counts: np.ndarray) -> tuple[int, int, int] | None:
-    """Parameters near the best for `counts`; None if no geometric table can code them."""
+    """Parameters near the best for `counts`; None if no geometric table has a frequency for each symbol."""
     total, nonzero = int(counts.sum()), int(counts[1:ESCAPE].sum())
     used = np.flatnonzero(counts[:ESCAPE])
     last = (int(used[-1]) + 1) // 2 if len(used) else 0

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl import _core, codecs
-from edgefl.codecs.energy import CONTEXTS, Energies, group, groups_from_bytes, groups_to_bytes
+from edgefl.codecs.energy import CONTEXTS, Energies, group, groups_to_bytes, read_groups
 from edgefl.codecs.entropy_coded import ENERGIES
+from edgefl.codecs.reader import Reader
 from edgefl.codecs.tables import GEOMETRIC
 from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.core.plan import Param
@@ -47,8 +48,9 @@ def resealed(rest: bytes) -> bytes:
 @pytest.mark.parametrize("name", CODED)
 def test_what_has_structure_takes_less_and_decodes_alike(name):
     delta = structured()
-    plain, codec = (codecs.get(name, step=STEPS[name], exact="none") for _ in range(2))
-    codec.for_tensors(TENSORS)
+    plain = codecs.get(name, step=STEPS[name], exact="none")
+    codec = plain.for_tensors(TENSORS)
+    assert plain.tensors == () and codec.tensors == TENSORS
     short, long = codec.encode(delta), plain.encode(delta)
     assert short[4] & ENERGIES and not long[4] & ENERGIES
     assert len(short) < 0.75 * len(long)
@@ -106,8 +108,9 @@ def test_classes_are_read_as_they_were_written(shapes, seed, share):
     symbols = (rng.integers(0, 255, size) * (rng.random(size) < share)).astype(np.uint8)
     energies = Energies.of(symbols, shapes)
     data = energies.to_bytes()
-    back, used = Energies.from_bytes(memoryview(data + b"more"), shapes)
-    assert used == len(data)
+    reader = Reader(data + b"more")
+    back = Energies.read(reader, shapes)
+    assert bytes(reader.rest) == b"more"
     for mine, others in zip(energies.classes, back.classes, strict=True):
         for a, b in zip(mine, others, strict=True):
             assert (a == b).all()
@@ -125,11 +128,11 @@ def test_the_largest_class_is_read_whatever_table_it_has():
     energies.classes[0][0][:] = np.where(rng.random(rows) < 0.6, 0, rng.integers(1, 16, rows))
     data = energies.to_bytes()
     assert data[1] == GEOMETRIC
-    back, _ = Energies.from_bytes(memoryview(data), [(rows, columns)])
+    back = Energies.read(Reader(data), [(rows, columns)])
     assert (back.classes[0][0] == energies.classes[0][0]).all()
     energies.classes[0][0][3] = 16
-    with pytest.raises(CodecError, match="no row or column"):
-        Energies.from_bytes(memoryview(energies.to_bytes()), [(rows, columns)])
+    with pytest.raises(CodecError, match="class above 15"):
+        Energies.read(Reader(energies.to_bytes()), [(rows, columns)])
 
 
 def test_groups_are_read_as_they_were_written():
@@ -138,8 +141,8 @@ def test_groups_are_read_as_they_were_written():
         counts[context, : 1 + context // 8 * 20] = 1000
     groups, _ = group(counts)
     assert groups[0] == 0 and groups[-1] >= 3 and set(np.diff(groups)) <= {0, 1}
-    back, used = groups_from_bytes(memoryview(groups_to_bytes(groups)))
-    assert used == 4 and (back == groups).all()
+    reader = Reader(groups_to_bytes(groups))
+    assert (read_groups(reader) == groups).all() and not reader.rest
 
 
 @pytest.mark.parametrize("name", CODED)

@@ -40,7 +40,7 @@ class RoundConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_reports: fewer at the deadline abandon it.
     fraction: share of the present devices that is asked, C in McMahan et al. 2017.
     over_select: ask so many times the goal (goal: of the fraction, if there is none), close at the goal.
-    cohort: "list" names those who are asked, at most MAX_COHORT; "draw" lets each device draw.
+    cohort: "list" names the devices that are asked; with "draw", or if they are too many to list, each device draws.
     mode: "sync", or "async": rounds are buffers that close at the goal, whatever round their updates are of (FedBuff:
         Nguyen et al. 2022, arXiv:2106.06639).
     late: an update that comes after its round is dropped, or folded into the open round with less weight; in

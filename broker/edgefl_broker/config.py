@@ -56,7 +56,9 @@ class RoundsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     cohort: Annotated[
         Literal["list", "draw"],
-        Meta(description="list: a round names whom it asks, 2,000 at most; draw: each device draws for itself."),
+        Meta(
+            description="list: a round names the devices it asks; draw, or where they are too many: each device draws."
+        ),
     ] = "list"
     late: Annotated[
         Literal["drop", "fold"],

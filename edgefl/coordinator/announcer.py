@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UsageError
 from ..machine import Publish, Subscribe
 from ..protocol.envelope import federation_hash
-from ..protocol.messages import RETAINED_LIMIT, Manifest, encode
+from ..protocol.messages import RETAINED_LIMIT, Manifest
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.topics import ROOT, Topics
 from .downlink import Downlink
@@ -25,7 +25,7 @@ class Announcer:
     def __init__(
         self, manifest: Manifest, params: np.ndarray, version: int, *, attempt: int = 1, root: str = ROOT
     ) -> None:
-        if len(encode(manifest)) > RETAINED_LIMIT:
+        if len(manifest.raw) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         self.topics = Topics(manifest.federation, root)
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
@@ -52,7 +52,7 @@ class Announcer:
 
     def publish_manifest(self) -> Publish:
         """Devices that know this manifest already answer it with their status."""
-        return Publish(self.topics.manifest, encode(self.manifest), retain=True)
+        return Publish(self.topics.manifest, self.manifest.raw, retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
         """The next version: what puts it on the broker, and what clears superfluous payloads once the round that names

@@ -1,11 +1,13 @@
 """Cohort: which devices a round asks, and how many. No I/O. Part of RoundCoordinator.
 
-    list   the aggregator draws from those who are present, and the round names them: at most MAX_COHORT
-    draw   each device draws for itself from the round's seed: any number, nothing to list, and the aggregator, which
-           can make the same draw, takes no other device's update
+    list   the aggregator draws from the devices that are present, and the round names those that it asks
+    draw   each device draws for itself from the round's seed: any number of devices, no list, and the aggregator, which
+           can make the same draw, accepts no other device's update
 
-How many report after all can't be known beforehand: over-selection asks more devices than the goal, and closes at the
-goal (Bonawitz et al. 2019, arXiv:1902.01046, section 4.3: 30 % more).
+A list that would make the round's message longer than `LIST_BYTES` becomes a draw.
+
+How many devices will report can't be known beforehand: over-selection asks more devices than the goal, and closes at
+the goal (Bonawitz et al. 2019, arXiv:1902.01046, section 4.3: 30 % more).
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ import math
 import random
 from dataclasses import dataclass
 
+import msgspec
+
 from ..errors import UsageError
-from ..protocol.messages import MAX_COHORT, Draw, is_asked
+from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
 from ..settings import RoundConfig
 
+LIST_BYTES = RETAINED_LIMIT - 4096  # all else in a round's message takes less than 4 KB
 SEEDS = 64  # tried for a round: where half of them ask enough devices, all fail once in 2^64 rounds
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Who is asked in `round`: these, those whom the draw asks, or (None) all."""
+    """The devices that `round` asks: these, those that the draw asks, or (None) all."""
 
     round: int
     rule: frozenset[str] | Draw | None = None
@@ -40,11 +45,6 @@ class Cohort:
 
 def check(config: RoundConfig) -> None:
     """UsageError if no round could ask so many devices."""
-    asks_some = config.fraction < 1.0 or config.over_select is not None
-    if asks_some and config.cohort == "list" and config.min_reports > MAX_COHORT:
-        raise UsageError(
-            f'min_reports {config.min_reports}: a list holds {MAX_COHORT} devices: use cohort = "draw", or fraction 1'
-        )
     if config.mode == "async" and config.goal is None:
         raise UsageError("asynchronous rounds close at their goal: set goal, the number of updates in a model")
     if config.over_select is not None and config.fraction == 1.0 and config.goal is None:
@@ -66,13 +66,15 @@ def expected_reports(config: RoundConfig) -> int:
 
 def gather(config: RoundConfig, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
     """The cohort of `round`, from the devices that are present."""
-    size = _size(config, len(present))
-    if config.cohort == "draw":
-        rule = None if size >= len(present) else _draw(run, round, size / len(present), present, config.min_reports)
-        return Cohort(round, rule)
-    if config.fraction == 1.0 and config.over_select is None:
-        return Cohort(round)
-    return Cohort(round, frozenset(rng.sample(present, min(MAX_COHORT, size, len(present)))))
+    size = min(_size(config, len(present)), len(present))
+    if config.cohort == "list":
+        if config.fraction == 1.0 and config.over_select is None:
+            return Cohort(round)
+        names = frozenset(rng.sample(present, size))
+        if len(msgspec.json.encode(names)) <= LIST_BYTES:
+            return Cohort(round, names)
+    rule = None if size == len(present) else _draw(run, round, size / len(present), present, config.min_reports)
+    return Cohort(round, rule)
 
 
 def _size(config: RoundConfig, present: int) -> int:
@@ -83,8 +85,8 @@ def _size(config: RoundConfig, present: int) -> int:
 
 
 def _draw(run: str, number: int, probability: float, present: list[str], at_least: int) -> Draw:
-    """The first seed that asks `at_least` so many of those present. It comes from run and round, so that an aggregator
-    which starts again and reopens the round asks the same devices."""
+    """The draw of the first seed that asks `at_least` so many of the devices present. Seeds come from run and round, so
+    an aggregator that starts again and reopens the round asks the same devices."""
     for attempt in range(SEEDS):
         digest = hashlib.sha256(f"{run}\n{number}\n{attempt}".encode()).digest()
         draw = Draw(int.from_bytes(digest[:6], "little"), probability)

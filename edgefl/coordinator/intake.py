@@ -50,7 +50,7 @@ class RoundIntake:
         self.deferred = 0
         self.buffered = 0  # bytes of updates that are not whole yet
         self._codec = codec
-        self._max_total = UpdateHeader.SIZE + max_payload
+        self._max_total = UpdateHeader.MAX_SIZE + max_payload
         self._federation, self._round, self._version = federation_hash, round, version
         self._unasked = unasked
         self._arrivals: dict[str, Arrival] = {}

@@ -162,7 +162,7 @@ class Reception:
         if header.mode != mode:
             raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
         if mode == "train":
-            payload = memoryview(blob)[UpdateHeader.SIZE :]
+            payload = memoryview(blob)[header.size :]
             self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 

@@ -28,7 +28,7 @@ class Outbox:
     @property
     def mode(self) -> Mode:
         """Of its round: where nothing was trained, the header is all there is."""
-        return "evaluate" if len(self.blob) == UpdateHeader.SIZE else "train"
+        return "evaluate" if UpdateHeader.is_all_of(self.blob) else "train"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,17 @@ from collections.abc import Callable
 
 from ..errors import EdgeFLError, ProtocolError
 from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
-from ..protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Receipt, Round, decode
+from ..protocol.messages import (
+    RETAINED_LIMIT,
+    Inbox,
+    Manifest,
+    Missing,
+    Receipt,
+    Round,
+    decode,
+    manifest_id,
+    unknown_features,
+)
 from ..protocol.topics import ROOT, ModelTopic, Topics, check_device_id
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
@@ -49,6 +59,7 @@ class DeviceSession:
         self.online = self._stopped = False
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that violated the protocol
+        self.refused = 0  # manifests and rounds that require what this version does not know
         self._rng = rng
         self._saved = SavedUpdate(outbox)
         self._max_model_bytes = max_model_bytes
@@ -156,6 +167,9 @@ class DeviceSession:
         if not event.payload:  # a retained message was cleared
             return
         try:
+            announced = event.topic in (self.topics.manifest, self.topics.round)
+            if announced and (unknown := unknown_features(event.payload)):
+                return self._refuse(event, unknown)
             if event.topic == self.topics.round:
                 self._on_round(decode(Round, event.payload, RETAINED_LIMIT), now)
             elif event.topic == self.topics.manifest:
@@ -169,6 +183,21 @@ class DeviceSession:
         except ProtocolError as error:
             self.dropped += 1
             self._out.append(Note("warning", f"{event.topic[:120]!r}: {error}"))
+
+    def _refuse(self, event: Received, unknown: list[str]) -> None:
+        """A manifest or a round requires what this version does not know: sit out until there is another one."""
+        what = event.topic.rpartition("/")[2]
+        self.refused += 1
+        if event.topic == self.topics.manifest:
+            self.terms, self._heard_manifest = None, manifest_id(event.payload)
+        else:
+            self.round = None
+        why = f"{what} refused: it requires {', '.join(unknown)}, which EdgeFL here does not know: update it"
+        if why != self.status.trouble:
+            self._out.append(Note("error", why))
+        self.status.refuse(why)
+        self._stop_work()
+        self._publish_status()
 
     def _on_manifest(self, manifest: Manifest, now: float) -> None:
         if manifest.federation != self.federation:

@@ -29,7 +29,7 @@ class DeviceStatus:
         reason = (self.paused or self.trouble)[:500]
         if reason and state != "disconnected":
             state = "paused"
-        status = Status(state, self._boot, self._num_examples, reason)  # type: ignore[arg-type]
+        status = Status(state, self._boot, self._num_examples, reason)
         if status == self._published:
             return []
         self._published = status

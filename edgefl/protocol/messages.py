@@ -6,7 +6,9 @@
     status      retained  device -> aggregator    presence; also the will
     inbox       -         aggregator -> device    Receipt or Missing
 
-Unknown fields are refused: both sides speak the version in the topic.
+They can grow. A receiver ignores fields that it does not know. A field that has its default is left out, so defaults
+never change. If a manifest or a round makes sense only to devices with some feature, it names the feature in
+`requires`, which is read before anything else. Only the plan is strict: its version says what the core must know.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Collection
+from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -29,24 +32,31 @@ from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
-MAX_COHORT = 2000  # device ids that fit in that
-MAX_FRAMES = 24  # of 32 bytes each, in every round's message to every device
+MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
+FEATURES: frozenset[str] = frozenset()  # all that a manifest or a round may require of this version of EdgeFL
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
+Requires = Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9._-]{1,32}\\Z")]], Meta(max_length=32)]
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Requirements(msgspec.Struct, frozen=True):
+    """What a manifest or a round says before anything else in it may be read."""
+
+    requires: Requires = []
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
 
-    `downlink` writes models: a lossless codec writes each version whole, any other one its difference from an earlier
-    version, one `span` rounds back at the most (downlink.py).
+    `downlink` is the codec of models: a lossless one writes each version whole, any other one the difference from a
+    version at most `span` rounds earlier (coordinator/downlink.py).
 
-    `error_feedback`: devices add what the codec took from their last update to the next.
+    With `error_feedback`, a device adds what the codec dropped from its last update to the next one.
 
-    `holdout`: the share of its examples that a device evaluates every model on and never trains on (holdout.py).
+    `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
     federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
@@ -62,23 +72,29 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     downlink_options: dict[str, int | float | str] = {}
     span: Annotated[int, Meta(ge=1, le=1000)] = 1
     holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    requires: Requires = []
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The bytes as they are published, or as they came: these may hold fields that this version does not know."""
+        return encode(self)
 
     @property
     def id(self) -> str:
-        """Names this manifest in round messages: the head of its SHA-256."""
-        return hashlib.sha256(encode(self)).hexdigest()[:16]
+        """The name of this manifest in round messages."""
+        return manifest_id(self.raw)
 
     def make_downlink(self) -> tuple[Codec, Codec | None]:
-        """The codecs of keyframes and, where they are not all, of deltas; UsageError if there is none such."""
+        """The codecs of keyframes and, if there are any, of deltas; UsageError for a codec that is not here."""
         codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
         return (codec, None) if codec.lossless else (codecs.from_wire("planes", {}), codec)
 
     def make_codec(self) -> Codec:
-        """The codec of updates, told the plan's tensors; UsageError if there is none such."""
+        """The codec of updates, told the plan's tensors; UsageError for a codec that is not here."""
         return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.plan.params)
 
 
-class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Frame(msgspec.Struct, array_like=True, frozen=True):
     """One model version that lies on the broker, on the way to the newest.
 
     `digest` is the head of the SHA-256 of its params as devices decode them (the round has the newest's whole).
@@ -94,7 +110,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     delta_slot: Slot = 0
 
 
-class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Draw(msgspec.Struct, frozen=True):
     """A cohort without a list: a device is asked if its own draw, from the round's seed, is below `probability`."""
 
     seed: Annotated[int, Meta(ge=0, le=2**53)]
@@ -113,17 +129,18 @@ def is_asked(cohort: Collection[str] | Draw | None, round: int, device: str) -> 
     return cohort is None or device in cohort
 
 
-class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The open round, or state "done". `attempt` rises with every start of an aggregator (fence.py).
+class Round(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The open round, or state "done". `attempt` rises with every start of an aggregator (coordinator/fence.py).
 
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
-    `cohort` lists the devices that are asked, or lets them draw; None asks all.
-    `late_rounds`: so many rounds after its own an update is still taken, with less weight; 0: it is not.
-    `mode` "evaluate": the model is evaluated on what devices hold out, nothing is trained, and no delta is sent.
-    `spread_s`: each device waits a random share of it before it reports; `unasked`: how many of its update's parts it
-    sends before it is asked for the others. `back_s`: a device that has nothing to report, and loses its connection,
-    comes back at a random moment of so many seconds; one that gave the round up waits for such a moment after it.
+    `cohort` lists the devices that are asked, or has each device draw; None asks all.
+    `late_rounds`: for so many rounds after its own an update still counts, with less weight; 0: it does not.
+    `mode` "evaluate": devices evaluate the model on what they hold out, train nothing, and send no delta.
+    `spread_s`: each device waits a random share of it before it reports.
+    `unasked`: a device sends so many parts of its update before it is asked for the others.
+    `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
+    seconds; a device that gave the round up is ready again at such a moment after the round.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -134,12 +151,13 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_sha256: Sha256
     frames: Annotated[list[Frame], Meta(min_length=1, max_length=MAX_FRAMES)]
     deadline_s: Annotated[float, Meta(gt=0, le=1e9)]
-    cohort: Annotated[list[str], Meta(max_length=MAX_COHORT)] | Draw | None = None
+    cohort: list[str] | Draw | None = None
     late_rounds: Annotated[int, Meta(ge=0, le=MAX_LATE_ROUNDS)] = 0
     mode: Mode = "train"
     spread_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
     back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    requires: Requires = []
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)
@@ -152,10 +170,11 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PRESENT = ("ready", "training")
 
 
-class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A device's presence. `boot` rises with every connection, so that a late will can't kill a new session."""
+class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A device's presence: ready, training, paused, disconnected or lost. A device in a state that this side does not
+    know is not present. `boot` rises with every connection, so that a late will can't end a new session."""
 
-    state: Literal["ready", "training", "paused", "disconnected", "lost"]
+    state: Annotated[str, Meta(max_length=32)]
     boot: Annotated[int, Meta(ge=0, le=2**53)]
     num_examples: Count = 0
     reason: Reason = ""
@@ -165,10 +184,10 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return self.state in PRESENT
 
 
-class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="receipt"):
     """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
 
-    `folded`: the round that the update went into, its own or a later one, where its own is over; 0: it is open.
+    `folded`: the later round that a late update went into; 0: its own round, which is open.
     """
 
     round: Count
@@ -178,16 +197,16 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     folded: Count = 0
 
 
-class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="missing"):
+class Missing(msgspec.Struct, frozen=True, tag_field="kind", tag="missing"):
     """Parts of the round's update that the aggregator lacks."""
 
     round: Count
     parts: Annotated[list[Annotated[int, Meta(ge=0, le=65534)]], Meta(max_length=512)]
 
 
-class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which aggregator has the federation (fence.py). `instance` is drawn by each process, `connection` counts its own;
-    `run` and `attempt` are the manifest's and the round's.
+class Claim(msgspec.Struct, frozen=True):
+    """Which aggregator has the federation (coordinator/fence.py). `run` and `attempt` are the manifest's and the
+    round's; each process draws an `instance`, and `connection` counts its connections.
     """
 
     run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -207,25 +226,42 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode(kind: type[T], payload: bytes, limit: int = CONTROL_LIMIT) -> T:
-    """Parse and bound one control message; ProtocolError says what is off."""
+    """Parse and bound one control message; ProtocolError says what is wrong with it."""
     if len(payload) > limit:
         raise ProtocolError(f"control message of {len(payload)} bytes, at most {limit}: dropped")
     try:
-        return msgspec.json.decode(payload, type=kind)
+        message = msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, ModelError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"malformed control message ({str(error)[:200]!r}): dropped") from None
+    if isinstance(message, Manifest):
+        message.__dict__["raw"] = bytes(payload)
+    return message
+
+
+def manifest_id(raw: bytes) -> str:
+    """The head of the SHA-256 of a manifest's bytes, as they are published."""
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def unknown_features(payload: bytes) -> list[str]:
+    """What a manifest or a round requires and this version does not know; ProtocolError if that can't be read."""
+    found = decode(Requirements, payload, RETAINED_LIMIT).requires
+    return [feature for feature in found if feature not in FEATURES]
 
 
 class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
-    """The 40 bytes before an update's encoded delta, little-endian; NaN is what there is none of.
+    """What stands before an update's encoded delta, little-endian; NaN stands for None.
 
-        layout u8 | 0 u8 | bytes of the header u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
+        layout u8 | 0 u8 | size u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
         | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32
 
+    `size` is the length of the header. It may grow: a longer header is accepted, and what this version does not know at
+    its end is ignored.
+
     `num_examples` is n_k, 0 in a round that only evaluates: no delta follows then. `loss` is the mean training loss,
-    `train_ms` the time training took on the device, `bytes_down` the payload bytes that it received since its last
-    update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as the device
-    received it, on `num_eval` examples that it holds out; there is no accuracy where the loss has none.
+    `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
+    its last update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as
+    the device received it, on the `num_eval` examples that it holds out; some losses have no accuracy.
     """
 
     num_examples: int
@@ -236,23 +272,31 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     num_eval: int = 0
     eval_loss: float | None = None
     eval_accuracy: float | None = None
+    size: int = 40
 
     _LAYOUT = struct.Struct("<BBHIIfIIQff")
     LAYOUT = 2
-    SIZE = _LAYOUT.size
+    SIZE = _LAYOUT.size  # of the header that this version writes
+    MAX_SIZE = 256
     MAX_EXAMPLES = 2**24
 
     @property
     def mode(self) -> Mode:
-        """Of the round that it reports to."""
+        """The mode of the round that it reports to."""
         return "train" if self.num_examples else "evaluate"
 
     def to_bytes(self) -> bytes:
+        """The header as this version writes it."""
         scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
         return self._LAYOUT.pack(
             self.LAYOUT, 0, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
             self.num_eval, self.bytes_down, *scores,
         )  # fmt: skip
+
+    @staticmethod
+    def is_all_of(blob: bytes) -> bool:
+        """Whether no delta follows the header of `blob`."""
+        return int.from_bytes(blob[2:4], "little") == len(blob)
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> UpdateHeader:
@@ -262,17 +306,19 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         (layout, zero, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
             cls._LAYOUT.unpack_from(blob)
         )
-        if (layout, zero, size) != (cls.LAYOUT, 0, cls.SIZE):
+        if (layout, zero) != (cls.LAYOUT, 0):
             raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side")
+        if not cls.SIZE <= size <= min(len(blob), cls.MAX_SIZE):
+            raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected")
         if max(num_examples, num_eval) > cls.MAX_EXAMPLES:
             claim = max(num_examples, num_eval)
             raise ProtocolError(f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected")
-        if (num_examples == 0) != (len(blob) == cls.SIZE):
+        if (num_examples == 0) != (len(blob) == size):
             raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected")
         if not math.isfinite(loss):
-            raise ProtocolError("update's header has a training loss that is no number: rejected")
+            raise ProtocolError("update's header has a training loss that is not finite: rejected")
         eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
-        header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy)
+        header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size)
         if not header._evaluation_is_sound():
             raise ProtocolError("update's header has an evaluation that can't be: rejected")
         return header

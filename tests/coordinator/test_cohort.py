@@ -21,10 +21,11 @@ from machines import (
     status,
 )
 
+from edgefl.coordinator.cohort import LIST_BYTES
 from edgefl.device.events import StartTraining
 from edgefl.errors import UsageError
 from edgefl.machine import Connected
-from edgefl.protocol.messages import CONTROL_LIMIT, MAX_COHORT, Draw, Round, decode, encode
+from edgefl.protocol.messages import CONTROL_LIMIT, RETAINED_LIMIT, Draw, Round, decode, encode
 
 DEVICES = [f"d{i}" for i in range(40)]
 
@@ -72,12 +73,23 @@ def test_both_sides_make_the_same_draw():
 
 
 def test_a_draw_has_no_limit_and_takes_no_room():
-    fleet = [f"dev-{i}" for i in range(2 * MAX_COHORT)]
-    coordinator, message = opened(fleet, cohort="draw", fraction=0.8, min_reports=MAX_COHORT + 1)
-    assert coordinator.tally.num_waiting > MAX_COHORT
+    fleet = [f"dev-{i}" for i in range(4000)]
+    coordinator, message = opened(fleet, cohort="draw", fraction=0.8, min_reports=2001)
+    assert coordinator.tally.num_waiting > 2000
     assert len(encode(message)) < CONTROL_LIMIT
-    with pytest.raises(UsageError, match="draw"):
-        make_coordinator(fraction=0.5, min_reports=MAX_COHORT + 1)
+
+
+@pytest.mark.parametrize("length", [8, 64])
+def test_a_list_that_does_not_fit_in_the_rounds_message_is_a_draw(length):
+    """By its bytes: a name has 1 to 64 characters."""
+    most = LIST_BYTES // (length + 3)
+    fleet = [f"{i:0{length}d}" for i in range(most + most // 8)]
+    for wanted, kind in ((most - 10, list), (most + 10, Draw)):
+        coordinator, message = opened(fleet, fraction=wanted / len(fleet), min_reports=most // 2)
+        assert type(message.cohort) is kind
+        assert len(encode(message)) <= RETAINED_LIMIT
+        assert set(coordinator.tally.waiting) == set(asked(message, fleet))
+        assert abs(coordinator.tally.num_waiting - wanted) < wanted / 5
 
 
 def test_i03_who_was_not_drawn_is_dropped_and_who_was_counts():

@@ -118,7 +118,7 @@ def test_i01_a_device_is_counted_once():
 def test_i03_a_delta_is_taken_by_no_round_that_only_evaluates():
     coordinator, _ = evaluating("a", "b")
     out = say(coordinator, "a", make_update())
-    assert "the plan allows 40" in of(out, Note)[0].text
+    assert "the plan allows 256" in of(out, Note)[0].text
     assert (coordinator.dropped["a"], coordinator.tally.counted) == (2, [])
     assert commit_of(say(coordinator, "b", scores(5, 1.0))) is None
 

@@ -168,9 +168,9 @@ def test_i16_a_model_that_would_not_be_finite_is_not_committed():
 
 def test_i17_an_update_longer_than_the_codec_can_make_is_refused_at_its_first_part():
     coordinator = open_round("a")
-    report(coordinator, "a", blob=make_update() + b"x")
+    report(coordinator, "a", blob=make_update() + bytes(UpdateHeader.MAX_SIZE - UpdateHeader.SIZE + 1))
     assert coordinator.tally.intake._reserved == 0
-    assert coordinator.dropped["a"] == 2
+    assert coordinator.dropped["a"] == 3
 
 
 def test_i18_a_part_that_says_another_round_or_part_than_its_topic_is_dropped():

@@ -59,6 +59,7 @@ def write_params(
     origins: Sequence[Origin],
     bindings: Sequence[Binding],
     names: Sequence[str],
+    *,
     before: np.ndarray,  # (P,) float32, as loaded
     after: np.ndarray,  # (P,) float32, as trained
 ) -> bytes:

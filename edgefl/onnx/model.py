@@ -61,7 +61,7 @@ class Model:
         if not np.isfinite(after).all():
             raise ModelError("params hold NaN or Inf and would spoil the model: train with a lower lr")
         names = [param.name for param in self.plan.params]
-        return write_params(self.source, self.origins, self.bindings, names, self.params, after)
+        return write_params(self.source, self.origins, self.bindings, names, before=self.params, after=after)
 
     def save(self, path: str | os.PathLike[str], params: np.ndarray | None = None) -> None:
         """Writes `to_bytes(params)` to `path`, atomically and durably. Raises ModelError."""

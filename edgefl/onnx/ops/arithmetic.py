@@ -34,7 +34,7 @@ def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> 
         slot = 0 if isinstance(a, Const) else 1
         const = (a, b)[slot]
         assert isinstance(const, Const)
-        return _with_constant(trace, node, op, value_of(node, (a, b)[1 - slot]), const, slot)
+        return _with_constant(trace, node, op, value_of(node, (a, b)[1 - slot]), const, slot=slot)
     return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
 
 
@@ -42,13 +42,13 @@ def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
     """The bias of the layer before it, on either side, if that has none yet; a sum otherwise."""
     for slot, value, const in ((1, a, b), (0, b, a)):
         if isinstance(value, Value) and isinstance(const, Const):
-            biased = _bias(trace, node, value, const, slot)
+            biased = _bias(trace, node, value, const, slot=slot)
             if biased is not None:
                 return biased
     return calculate(trace, node, "add", a, b)
 
 
-def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: int) -> Value | None:
+def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, *, slot: int) -> Value | None:
     draft = trace.maker(value)
     # A sum that others read before the bias is added, or that has its bias already, is no layer's end.
     own = value.tensor == node.input[1 - slot] and trace.readers[value.tensor] == 1
@@ -66,7 +66,7 @@ def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: 
     return replace(value, tensor=node.output[0])
 
 
-def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, slot: int) -> Value:
+def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, *, slot: int) -> Value:
     given = const.array
     rank = max(len(value.layout.axes), given.ndim)
     value = _raised(value, rank)

@@ -76,7 +76,7 @@ def _window(node: onnx.NodeProto, value: Value, kernel: Sequence[int] | None) ->
     strides, dilations = (_pair(node, given, name, rank, 1) for name in ("strides", "dilations"))
     space = _image(node, value)[1:]
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
-    begin, end = _pads(node, given, rank, list(space), reach, strides)
+    begin, end = _pads(node, given, rank, space=list(space), reach=reach, strides=strides)
     output = []
     for at, length in enumerate(space):
         room = length + begin[at] + end[at] - reach[at]
@@ -91,7 +91,13 @@ def _window(node: onnx.NodeProto, value: Value, kernel: Sequence[int] | None) ->
 
 
 def _pads(
-    node: onnx.NodeProto, given: dict[str, Any], rank: int, space: list[int], reach: list[int], strides: tuple[int, int]
+    node: onnx.NodeProto,
+    given: dict[str, Any],
+    rank: int,
+    *,
+    space: list[int],
+    reach: list[int],
+    strides: tuple[int, int],
 ) -> tuple[list[int], list[int]]:
     """Before and after (H, W): as given, or what auto_pad makes of it."""
     mode = given.get("auto_pad", "NOTSET")

@@ -73,6 +73,7 @@ def dense(
     value: Value,
     weight: Weight,
     scale: float = 1.0,
+    *,
     mirror: np.ndarray | None = None,
 ) -> Value:
     """x W along the last axis; the rows of W (I, O) follow the order in which the plan holds the features. A narrow W

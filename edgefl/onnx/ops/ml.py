@@ -61,7 +61,7 @@ def _binary_logit(trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight
             raise refuse(node, "its two rows are no mirror images: refit with one logit, or with softmax")
         mirrors.append(both.where[0] if mirrored else None)
     bias = None if intercepts is None else intercepts.map(lambda a: a[-1:])
-    return _dense(trace, node, value, rows.map(lambda a: a[-1:]), bias, mirrors)
+    return _dense(trace, node, value, rows.map(lambda a: a[-1:]), bias, mirrors=mirrors)
 
 
 def _dense(
@@ -70,6 +70,7 @@ def _dense(
     value: Value,
     rows: Weight,
     intercepts: Weight | None = None,
+    *,
     mirrors: Sequence[np.ndarray | None] = (None, None),
 ) -> Value:
     logits = dense(trace, node, value, rows.map(np.transpose), mirror=mirrors[0])

@@ -15,10 +15,11 @@ from ..trace import Trace
 ROLES = ("scale", "bias", "mean", "var")
 
 
-def batch_norm(
-    trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: Item, mean: Item, variance: Item
-) -> Value:
-    """Trained with the batch's statistics; the running ones are state. Frozen, it is only what it is at inference."""
+def batch_norm(trace: Trace, node: onnx.NodeProto, x: Item, *given_weights: Item) -> Value:
+    """Training uses the batch's statistics, and the running ones are state. A frozen one computes as at inference.
+
+    `given_weights` are scale, bias, mean and variance, as ONNX orders them.
+    """
     value, given = value_of(node, x), attributes(node)
     if given.get("training_mode", 0) or any(name and trace.readers.get(name) for name in node.output[1:]):
         raise refuse(node, "it was exported in training mode: export after model.eval(), or with training=PRESERVE")
@@ -26,7 +27,7 @@ def batch_norm(
         raise refuse(node, f"it normalises {value.layout} other than by channel: export with spatial=1")
     value, _, channels = innermost(trace, node, value, [1])
     weights = []
-    for slot, role, item in zip((1, 2, 3, 4), ROLES, (scale, shift, mean, variance), strict=True):
+    for slot, role, item in zip((1, 2, 3, 4), ROLES, given_weights, strict=True):
         weight = trace.weight(node, role, item, slot)
         if weight.array.shape != (channels,):
             raise refuse(node, f"its {role} has shape {weight.array.shape} for {channels} channels: check the export")

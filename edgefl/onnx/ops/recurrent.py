@@ -22,9 +22,9 @@ GATES = {"lstm": 4, "gru": 3}
 
 
 def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
-    def handler(
-        trace: Trace, node: onnx.NodeProto, x: Item, w: Item, r: Item, b: Item | None = None, *rest: Item | None
-    ) -> tuple[Value, ...]:
+    def handler(trace: Trace, node: onnx.NodeProto, x: Item, *inputs: Item | None) -> tuple[Value, ...]:
+        """`inputs` are W, R and, if given, B. `_checked` refuses the others, unless they change nothing."""
+        weights, rest = (*inputs[:3], None)[:3], inputs[3:]
         given, value = attributes(node), value_of(node, x)
         direction = _checked(node, op, given, rest)
         steps_axis, samples_axis = (1, 0) if given.get("layout", 0) else (0, 1)
@@ -32,7 +32,7 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
         if len(layout.axes) != 3 or layout.samples != samples_axis or len(layout.inner) != 2:
             raise refuse(node, f"its input {layout} is no sequence for each sample: export with batch_first")
         steps, features = layout.shape[steps_axis], layout.shape[2]
-        params, hidden = _weights(trace, node, op, features, (w, r, b), 2 if direction == 2 else 1)
+        params, hidden = _weights(trace, node, op, features, weights, directions=2 if direction == 2 else 1)
         if given.get("hidden_size", hidden) != hidden:
             raise refuse(node, f"hidden_size={given['hidden_size']}, its weights have {hidden}: export again")
         read = [bool(name and trace.readers.get(name)) for name in (*node.output, "", "")]
@@ -48,7 +48,7 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
         if not read[1]:
             return (sequence,)
         if read[0]:
-            number = _last(trace, node, number, steps, hidden, direction)
+            number = _last(trace, node, number, steps=steps, hidden=hidden, direction=direction)
         return sequence, Value(number, _state(trace, hidden, direction, samples_axis), node.output[1])
 
     return handler
@@ -74,7 +74,7 @@ def _checked(node: onnx.NodeProto, op: str, given: dict[str, Any], rest: Sequenc
 
 
 def _weights(
-    trace: Trace, node: onnx.NodeProto, op: str, features: int, items: Sequence[Item | None], directions: int
+    trace: Trace, node: onnx.NodeProto, op: str, features: int, items: Sequence[Item | None], *, directions: int
 ) -> tuple[list[int], int]:
     """Params Wx (D, I, GH), Wh (D, H, GH), and both biases (D, GH); and H."""
     gates = GATES[op]
@@ -112,7 +112,7 @@ def _state(trace: Trace, hidden: int, direction: int, samples_axis: int) -> Layo
     return fresh(sizes, trace.samples)
 
 
-def _last(trace: Trace, node: onnx.NodeProto, number: int, steps: int, hidden: int, direction: int) -> int:
+def _last(trace: Trace, node: onnx.NodeProto, number: int, *, steps: int, hidden: int, direction: int) -> int:
     """The state after the last step out of the sequence (T, D H): the backward half ends at the first."""
     ends = {0: [steps - 1], 1: [0], 2: [steps - 1, 0]}[direction]
     parts = []

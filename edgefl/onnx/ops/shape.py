@@ -123,7 +123,7 @@ def expand(trace: Trace, node: onnx.NodeProto, x: Item, target: Item) -> Value:
     return _seen(node, value, value.layout)
 
 
-def _part(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, start: int, size: int) -> Value:
+def _part(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, *, start: int, size: int) -> Value:
     """`size` elements along `axis` from `start` on."""
     if size == value.layout.size(axis):
         return value
@@ -149,7 +149,7 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> 
             continue
         if step != 1 or end <= start:
             raise refuse(node, f"takes {start}:{end}:{step} of axis {axis}: only neighbours (step 1) are trained")
-        value = _part(trace, node, value, _axis(node, value, axis), start, end - start)
+        value = _part(trace, node, value, _axis(node, value, axis), start=start, size=end - start)
     return _seen(node, value, value.layout)
 
 
@@ -158,7 +158,7 @@ def split(trace: Trace, node: onnx.NodeProto, x: Item, sizes: Item | None = None
     axis = _axis(node, value, attributes(node).get("axis", 0))
     parts, start = [], 0
     for name, size in zip(node.output, split_sizes(node, value.layout.size(axis), _const(node, sizes)), strict=False):
-        parts.append(replace(_part(trace, node, value, axis, start, size), tensor=name))
+        parts.append(replace(_part(trace, node, value, axis, start=start, size=size), tensor=name))
         start += size
     return tuple(parts)
 
@@ -178,7 +178,7 @@ def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
         raise refuse(node, f"takes places {at.tolist()} of {size}: only one, or neighbours in order, are trained")
     if value.tokens and len(places) != size:
         raise refuse(node, "it takes some tokens apart: feed them as they are to be used")
-    part = _part(trace, node, value, axis, int(places[0]), len(places))
+    part = _part(trace, node, value, axis, start=int(places[0]), size=len(places))
     return _seen(node, part, part.layout.squeezed([axis]) if at.ndim == 0 else part.layout)
 
 

@@ -328,3 +328,9 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
             return self.eval_loss is None and self.eval_accuracy is None
         right = self.eval_accuracy is None or 0 <= self.eval_accuracy <= 1
         return right and self.eval_loss is not None and math.isfinite(self.eval_loss)
+
+
+# msgspec completes its description of a type at the type's first use. A second thread that uses it meanwhile (a process
+# may run several agents) reads half of it, and the process dies of a segmentation fault. So all are complete at import.
+for _kind in (Manifest, Round, Status, Inbox, Claim):
+    msgspec.json.Decoder(_kind)

@@ -55,10 +55,13 @@ class Seam:
             return self.built_in(name)
         if name in installed:
             return self._load(installed[name])
+        head, _, rest = name.partition(":")
+        if rest and self.has(head):
+            raise UsageError(f"{self.kind} {name!r}: {rest!r} is not key=value: write {head}:{rest}=...")
         if is_reference(name):
             with working_directory_importable():
                 return Found(self._import(name, f"{self.kind} {name!r}"), name)
-        raise UsageError(f"unknown {self.kind} {name!r}: {self._nearest(name)}, or module:attribute")
+        raise UsageError(f"unknown {self.kind} {name!r}: {self._nearest(name)}")
 
     def find_by_name_alone(self, name: str) -> Found:
         """As `find`, for a name that came in a message: no code is imported that nobody installed here."""
@@ -67,9 +70,8 @@ class Seam:
         installed = self._installed(name)
         if name in installed:
             return self._load(installed[name])
-        raise UsageError(
-            f"unknown {self.kind} {name!r}: {self._nearest(name)}; install its package here, or list it in [plugins]"
-        )
+        where = "neither ours, nor installed, nor listed in [plugins] here"
+        raise UsageError(f"unknown {self.kind} {name!r}, {where}: {self._nearest(name)}")
 
     def _nearest(self, name: str) -> str:
         return nearest(name, {*self.table, *(entry.name for entry in _entry_points(self.group, tuple(sys.path)))})
@@ -156,14 +158,18 @@ def require_methods(found: type, base: type, what: str) -> None:
 
 
 @cache
-def _options(factory: Any) -> Mapping[str, inspect.Parameter]:
+def options_of(factory: Any) -> Mapping[str, inspect.Parameter]:
     """What a factory takes; asked for with every message that names a codec."""
-    return inspect.signature(factory).parameters
+    if not isinstance(factory, type):
+        return inspect.signature(factory).parameters
+    parameters = dict(inspect.signature(factory.__init__).parameters)  # type: ignore[misc]
+    parameters.pop("self", None)
+    return parameters
 
 
 def _check_options(factory: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
     """UsageError for an option that the factory does not take."""
-    known = _options(factory)
+    known = options_of(factory)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
         return
     for option in options:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from edgefl._core import crc32c
 
 from edgefl import strategies
+from edgefl._core import crc32c
 from edgefl.coordinator.events import LateUpdate
 from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError

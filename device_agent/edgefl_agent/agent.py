@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+from edgefl import codecs
 from edgefl.device import events
 from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
 from edgefl.device.session import DeviceSession
@@ -34,6 +35,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._status_topic = Topics(config.federation, config.mqtt.root).status(device)
         if is_aggregators(config.mqtt.client_id or device):
             raise UsageError(f"[mqtt] client_id {config.mqtt.client_id!r} is an aggregator's: choose another")
+        for codec in config.plugins.codecs:
+            codecs.offer(codec)
         source = Source(config.data.source)
         num_examples = len(source.read().x_train)
         self._store = AgentStore(Path(config.state_dir))

@@ -16,7 +16,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="The examples, which never leave this device: csv:FILE?target=COL, npz:FILE, "
-            "sqlite:FILE?query=...&target=COL or python:module:callable. Read again when it has changed.",
+            "sqlite:FILE?query=...&target=COL, module:callable or a plug-in's. Read again when it has changed.",
             examples=["csv:/var/lib/edgefl/data.csv?target=weight"],
         ),
     ]
@@ -30,6 +30,18 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     max_arena_mb: Annotated[float, Meta(gt=0, le=65536, description="Refuse a model that needs more to train.")] = 256.0
     nice: Annotated[int, Meta(ge=0, le=19, description="Scheduling priority of training: 19 yields to all else.")] = 10
+
+
+class PluginsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """[plugins]"""
+
+    codecs: Annotated[
+        list[str],
+        Meta(
+            description="Codecs of your own that a manifest may name, as module:Class. Installed ones need no line.",
+            examples=[["my_package.codecs:Tiny"]],
+        ),
+    ] = []
 
 
 class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,3 +72,6 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Annotated[LimitsConfig, Meta(description="What this device is willing to do.")] = field(
         default_factory=LimitsConfig
     )
+    plugins: Annotated[
+        PluginsConfig, Meta(description="Code of others that this device may run. A message never adds to it.")
+    ] = field(default_factory=PluginsConfig)

@@ -31,8 +31,11 @@ def batch_size(text: str) -> int | None:
 
 
 def name_and_options(text: str) -> tuple[str, dict[str, Any]]:
-    """`name:key=value,key=value` in its parts; numbers become numbers. UsageError if it is not of that form."""
-    name, _, rest = text.partition(":")
+    """`name:key=value,key=value` in its parts; numbers become numbers. UsageError if it is not of that form.
+
+    The name may be `module:Class`.
+    """
+    name, _, rest = text.rpartition(":") if "=" in text else (text, "", "")
     options: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .. import _core
 from ..core.accumulator import Accumulator
 from ..core.plan import Param
 from ..errors import CodecError, UsageError
+from ..registry import options_of
+
+C = TypeVar("C", bound="Codec")
 
 
 class Codec(ABC):
@@ -31,7 +34,14 @@ class Codec(ABC):
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
     feedback: ClassVar[bool] = False  # its errors are systematic, so devices carry them over to the next update
     lossless: ClassVar[bool] = False  # what it decodes has the bits of what it encoded
+    options: Mapping[str, Any]  # what it was made with, for the manifest
     tensors: Sequence[Param] = ()  # the parts of a delta, in order; empty: not known
+
+    def __new__(cls: type[C], *args: Any, **options: Any) -> C:
+        codec = super().__new__(cls)
+        given = {**dict(zip(options_of(cls), args, strict=False)), **options}
+        codec.options = {name: value for name, value in given.items() if value is not None}
+        return codec
 
     def __init__(self, max_bytes: int | None = None) -> None:
         if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):

@@ -22,6 +22,7 @@ from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import RoundRecord, read_records
 from ..hosting.config import dump
+from ..registry import is_reference
 
 AGGREGATOR = "aggregator"
 STOP_S = 10.0
@@ -83,6 +84,8 @@ class ProcessFleet:
             table["evaluate"] = {**settings.get("evaluate", {}), "data": f"npz:{self.folder / 'test.npz'}"}
         self._table = table
         (self.folder / "aggregator.toml").write_text(dump(table))
+        names = {settings.get("codec", {}).get("name", ""), settings.get("downlink", {}).get("codec", "")}
+        outside = sorted(filter(is_reference, names))
         for device, part in zip(self.devices, parts, strict=True):
             home = self.folder / device
             home.mkdir()
@@ -94,6 +97,7 @@ class ProcessFleet:
                 "mqtt": {"url": url, "client_id": f"{device}-{self._run}", **self._link},
                 "data": {"source": f"npz:{home / 'data.npz'}"},
                 "limits": {"nice": 0},
+                "plugins": {"codecs": outside},
             }
             (home / "agent.toml").write_text(dump(agent))
 

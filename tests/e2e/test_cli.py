@@ -226,7 +226,7 @@ WRONG_USE = {
     "fault": (option("--faults", "dropuot:0.1"), "unknown fault 'dropuot': did you mean 'dropout'?"),
     "fault's number": (option("--faults", "dropout:x"), "fault 'dropout:x' wants numbers: write dropout:0.1"),
     "faults over MQTT": ((*option("--transport", "mqtt"), "--faults", "dropout:0.1"), "--faults works on the memory"),
-    "data": (option("--data", "digts"), "unknown kind of data 'digts' in 'digts': did you mean 'digits'?"),
+    "data": (option("--data", "digts"), "unknown kind of data 'digts': did you mean 'digits'?"),
     "loss": (option("--loss", "msee"), "unknown loss 'msee': did you mean 'mse'?"),
     "too many devices": (option("--devices", 10**6), "1000000 devices can't share 1438 examples"),
     "devices": (option("--devices", 0), "argument --devices: '0' is not a whole number of at least 1"),

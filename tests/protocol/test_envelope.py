@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 
 import pytest
-from edgefl._core import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgefl._core import crc32c
 from edgefl.errors import ProtocolError
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope, Kind, blob_id, federation_hash
 

@@ -1,0 +1,1 @@
+"""A plug-in for EdgeFL: one file for each part."""

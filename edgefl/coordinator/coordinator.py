@@ -235,7 +235,9 @@ class RoundCoordinator:
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
-        return RoundIntake(self._codec, max_payload, self.announcer.hash, round, version, unasked)
+        return RoundIntake(
+            self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked
+        )  # fmt: skip
 
     def _tick(self, now: float) -> None:
         if not self.fence.held:  # a round whose deadline passes meanwhile waits: it might be another's by now

@@ -280,7 +280,7 @@ def test_who_comes_with_a_longer_update_has_to_find_room_for_it(monkeypatch):
     for device in devices[:4]:
         feed(coordinator, parts_of(device)[0])
         assert intake._reserved <= 5000
-    assert (list(intake._arrivals), list(intake._waiting)) == (devices[:1], devices[1:4])
+    assert (list(intake._arrivals), list(intake._waiting)) == (devices[:4], devices[1:4])
     serve(coordinator, feed(coordinator, *parts_of(devices[0])), 1.0)
     assert coordinator.tally.reports == 4
     assert (intake._reserved, intake.buffered, intake._owed) == (0, 0, 0)

@@ -48,7 +48,10 @@ class Agent(LinkHost[events.Event, events.Action]):
             max_model_bytes=int(config.limits.max_model_mb * 2**20), root=config.mqtt.root,
         )  # fmt: skip
         arena_bytes = int(config.limits.max_arena_mb * 2**20)
-        self._worker = Worker(device, source, arena_bytes, config.limits.nice, self._store.load_residual, self.post)
+        self._worker = Worker(
+            device, source, max_arena_bytes=arena_bytes, nice=config.limits.nice,
+            load_residual=self._store.load_residual, post=self.post,
+        )  # fmt: skip
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
         self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
 

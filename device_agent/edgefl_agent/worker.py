@@ -25,13 +25,13 @@ log = logging.getLogger("edgefl.agent")
 
 
 class Worker:
-    """Takes one job at a time; `post` gets Trained or Failed, and nothing for a job that was cancelled.
+    """Does one job at a time and posts Trained or Failed; nothing for a job that was cancelled.
 
-    `load_residual` is called in its thread.
+    `load_residual` is called in the worker's thread.
     """
 
     def __init__(
-        self, device: str, source: Source, max_arena_bytes: int, nice: int,
+        self, device: str, source: Source, *, max_arena_bytes: int, nice: int,
         load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed], None],
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
@@ -46,14 +46,14 @@ class Worker:
         self._thread.start()
 
     def start(self, job: TrainJob) -> None:
-        """Train this job next; an earlier one is not wanted any more."""
+        """Train this job next, instead of an earlier one."""
         self.cancel()
         with self._lock:
             self._wanted = job
         self._jobs.put(job)
 
     def cancel(self) -> None:
-        """What is being trained stops at its next step."""
+        """Stop training at the next step."""
         with self._lock:
             self._wanted = None
             if self._trainer is not None:
@@ -66,29 +66,31 @@ class Worker:
 
     def _run(self) -> None:
         thread = threading.get_native_id()
-        # Never below what the whole agent was started with, which only root could do.
+        # Never lower than the agent's own: only root may lower it.
         nice = max(self._nice, os.getpriority(os.PRIO_PROCESS, thread))
         os.setpriority(os.PRIO_PROCESS, thread, nice)
         while (job := self._jobs.get()) is not None:
-            if job is not self._wanted:
-                continue
-            try:
-                event: Trained | Failed = Trained(job, *self._train(job))
-            except Cancelled:
-                continue
-            except DataError as error:
-                log.error("%s", error)
-                event = Failed(job, f"its data can't be used: {SAID_HERE}")  # the error may quote them
-            except EdgeFLError as error:
-                event = Failed(job, str(error))
-            except MemoryError:
-                event = Failed(job, "not enough memory to train this model: lower max_arena_mb to refuse it at once")
-            except Exception as error:
-                # The owner's own data code runs in here: whatever it raises must not end the agent.
-                log.exception("training broke")
-                event = Failed(job, f"{type(error).__name__}: {SAID_HERE}")
-            self._post(event)
-            del job, event  # model and update need not stay in memory until the next job
+            if job is self._wanted and (event := self._result(job)) is not None:
+                self._post(event)
+                del event
+            del job  # model and update need not stay in memory until the next job
+
+    def _result(self, job: TrainJob) -> Trained | Failed | None:
+        """What to post; None if the job was cancelled."""
+        try:
+            return Trained(job, *self._train(job))
+        except Cancelled:
+            return None
+        except DataError as error:
+            log.error("%s", error)
+            return Failed(job, f"its data can't be used: {SAID_HERE}")  # the error may quote them
+        except EdgeFLError as error:
+            return Failed(job, str(error))
+        except MemoryError:
+            return Failed(job, "not enough memory to train this model: lower max_arena_mb to refuse it at once")
+        except Exception as error:  # the owner's own data code runs in here: its errors must not end the agent
+            log.exception("training broke")
+            return Failed(job, f"{type(error).__name__}: {SAID_HERE}")
 
     def _train(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         plan = job.manifest.plan
@@ -98,6 +100,6 @@ class Worker:
                 self._trainer, self._plan_hash = trainer, plan.hash
         dataset = fit_shape(self._source.read(), plan.input_shape)
         return train_update(
-            self._trainer, job, self._device, dataset.x_train, dataset.y_train, self._load_residual,
+            self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,
             wanted=lambda: job is self._wanted,
         )  # fmt: skip

@@ -105,9 +105,7 @@ class DeviceSession:
             case Connected():
                 self._on_connected(event, now)
             case Disconnected():
-                self.online = False
-                if isinstance(self.work, UpdateReport):
-                    self.work.on_disconnected()
+                self._on_disconnected()
             case Sent():
                 if isinstance(self.work, UpdateReport):
                     self._out += self.work.on_sent(event.token, event.ok, now)
@@ -143,6 +141,11 @@ class DeviceSession:
             self._out += self.work.ask(now)
         elif isinstance(self.work, UpdateReport):
             self._out += self.work.send(now)
+
+    def _on_disconnected(self) -> None:
+        self.online = False
+        if isinstance(self.work, UpdateReport):
+            self.work.on_disconnected()
 
     def _publish_status(self, state: str = "") -> None:
         """If it has changed, and the device is on-line."""

@@ -1,6 +1,6 @@
-"""Local training and evaluation: from one round's job and a device's own data to the update that leaves it.
+"""Local training and evaluation: from one round's job and a device's own data to the update that leaves the device.
 
-Called by every host of a DeviceSession, in a thread or process of its own. The data stays here.
+Every host of a DeviceSession calls it, in a thread or process of its own. The data stays on the device.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ def train_update(
     device: str,
     x: np.ndarray,
     y: np.ndarray,
+    *,
     load_residual: Callable[[], Residual | None] = lambda: None,
     wanted: Callable[[], bool] = lambda: True,
 ) -> tuple[bytes, bytes | None]:
-    """Header and encoded delta; and, under error feedback, the residual that this leaves (SaveUpdate).
+    """The update, header and encoded delta; and, under error feedback, the residual that it leaves (SaveUpdate).
 
-    x (n, *input shape), y (n, ...): what the manifest holds out of them evaluates the model first, and in a round that
-    only evaluates the header alone is the update. `load_residual` reads the device's own, when training is done: it
-    need not be in memory before. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError.
+    x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
+    only evaluates, the update is the header alone. `load_residual` reads the device's own residual, after training:
+    until then it takes no memory. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError.
     """
     params = params_from_bytes(job.params)
     shares = holdout.split(device, x, y, job.manifest.holdout)
@@ -55,8 +56,8 @@ def train_update(
     if not wanted():
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
-    delta, steps, loss = _train(trainer, job, device, params, shares.x, shares.y)
-    if not abs(loss) <= MAX_LOSS:  # NaN is not either
+    delta, steps, loss = _train(trainer, job, device, params, shares)
+    if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
     payload, residual = _encode(job, delta, load_residual)
     train_ms = int(1000 * (time.monotonic() - started))
@@ -65,7 +66,7 @@ def train_update(
 
 
 def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """The header's fields on the model as it was received; none, but a line in the log, if its loss is not finite."""
+    """Fields of the header about the model as it was received; only a line in the log if its loss is not finite."""
     if len(x) == 0:
         return {}
     loss, accuracy, count = trainer.evaluate(params, x, y)
@@ -76,9 +77,10 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
 
 
 def _train(
-    trainer: Trainer, job: TrainJob, device: str, params: np.ndarray, x: np.ndarray, y: np.ndarray
+    trainer: Trainer, job: TrainJob, device: str, params: np.ndarray, shares: holdout.Shares
 ) -> tuple[np.ndarray, int, float]:
-    """Delta (P,), steps and mean loss."""
+    """Delta (P,), steps and mean loss of training on the examples that are not held out."""
+    x, y = shares.x, shares.y
     config = job.manifest.train
     if config.mode == "gradient":
         return -trainer.gradient(params, x, y), 1, trainer.evaluate(params, x, y).loss

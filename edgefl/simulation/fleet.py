@@ -82,7 +82,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     machine: DeviceSession
 
-    def __init__(self, fleet: Fleet, name: str, federation: str, x: np.ndarray, y: np.ndarray, seed: int) -> None:
+    def __init__(self, fleet: Fleet, name: str, x: np.ndarray, y: np.ndarray, *, federation: str, seed: int) -> None:
         super().__init__(fleet, name)
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
@@ -131,7 +131,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             return
         residual = self._disk.residual  # that of now: a worker may begin much later
         ticket = fleet.workers.add(
-            lambda trainer: train_update(trainer, job, self.name, self._x, self._y, lambda: residual)
+            lambda trainer: train_update(trainer, job, self.name, self._x, self._y, load_residual=lambda: residual)
         )
         self._ticket = ticket
 

@@ -106,7 +106,9 @@ def simulate(
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, data))
     width = len(str(len(parts) - 1))
     hosts = [
-        DeviceHost(fleet, f"dev-{i:0{width}d}", FEDERATION, data.x_train[part], data.y_train[part], seed)
+        DeviceHost(
+            fleet, f"dev-{i:0{width}d}", data.x_train[part], data.y_train[part], federation=FEDERATION, seed=seed
+        )
         for i, part in enumerate(parts)
     ]
     try:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 
 from .core.params import params_sha256
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 State = Literal["committed", "abandoned", "evaluated"]
 
@@ -109,10 +114,58 @@ class History:
         """The first round at which the test accuracy was at least `accuracy`, or None."""
         return next((r.round for r in self.rounds if (r.accuracy or 0.0) >= accuracy), None)
 
+    def __repr__(self) -> str:
+        return f"<History: {total(self.final)}>"
+
+    def to_pandas(self) -> DataFrame:
+        """A row for each round, by its number, with every number of its record; UsageError where pandas is missing.
+
+        What is a list stays in `rounds`: the devices, their traffic and the cohort.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise UsageError("a table of a history needs pandas: pip install pandas") from None
+        lists = ("devices", "folded", "by_device", "cohort")
+        columns = [name for name in RoundRecord.__struct_fields__ if name not in lists]
+        rows = [[getattr(record, name) for name in columns] for record in self.rounds]
+        return DataFrame(rows, columns=columns).set_index("round")
+
+    def plot(self, path: str | Path | None = None, title: str = "") -> Figure:
+        """Accuracy and reporting devices by round, also written to `path`; UsageError where matplotlib is missing."""
+        figure = _drawn(self.rounds, title)
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
     def to_json(self) -> bytes:
         """`{"rounds": [...], "final": {...}}`, a line for each round."""
         rounds = b",\n".join(map(msgspec.json.encode, self.rounds))
         return b'{"rounds": [\n%b\n],\n"final": %b}' % (rounds, msgspec.json.encode(self.final))
+
+
+def _drawn(records: list[RoundRecord], title: str) -> Figure:
+    """A figure of its own, which matplotlib.pyplot does not know of; nothing to close."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("drawing a history needs matplotlib: pip install edgefl-toolkit[demo]") from None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.bar([r.round for r in records], [r.reported for r in records], color="0.85", label="devices that reported")
+    axes.set(xlabel="round", ylabel="devices that reported", title=title)
+    right = axes.twinx()
+    scored = [(r.round, r.accuracy) for r in records if r.accuracy is not None]
+    told = [(r.round, r.device_accuracy) for r in records if r.device_accuracy is not None]
+    for points, color, label in ((scored, "C0", "test accuracy"), (told, "C1", "accuracy on devices")):
+        if points:
+            right.plot(*zip(*points, strict=True), color=color, label=label)
+    right.set(ylabel="accuracy", ylim=(0, 1))
+    if scored or told:
+        right.legend(loc="lower right")
+    return figure
 
 
 def read_records(path: Path) -> list[RoundRecord]:
@@ -148,3 +201,21 @@ def times_smaller(float32_bytes: int, real: int) -> str:
         return ""
     ratio = float32_bytes / real
     return f" ({ratio:.2f}x)" if ratio < 10 else f" ({ratio:.0f}x)"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people to read, in decimal units."""
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
+
+
+def total(final: Final) -> str:
+    """The whole run in one line."""
+    evaluated = f", {final.evaluated} evaluated" if final.evaluated else ""
+    told = f"{scores(final, ', ')}, {traffic_text(final, ', ')}"
+    return f"{final.committed} of {final.rounds} rounds committed{evaluated}{told}"
+
+
+def traffic_text(of: RoundRecord | Final, gap: str) -> str:
+    """Bytes up and down, with `gap` in between."""
+    up = f"{size(of.bytes_up)} up{times_smaller(of.float32_bytes, of.bytes_up)}"
+    return f"{up}{gap}{size(of.bytes_down)} down{times_smaller(of.float32_bytes, of.bytes_down)}"

@@ -35,7 +35,8 @@ def best(path: str, images: "np.ndarray", labels: "np.ndarray") -> tuple[float, 
 def rounds(model: Model, spec: str) -> History:
     history = edgefl.simulate(model, edgefl.data.load(spec), devices=10, rounds=3)
     accuracy: float | None = history.final.accuracy
-    print(accuracy, [record.bytes_up for record in history.rounds])
+    history.plot("curve.png")
+    print(history, accuracy, [record.bytes_up for record in history.rounds])
     return history
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from ..codecs import CODECS
 from ..errors import EdgeFLError, UsageError, nearest
-from ..history import History
+from ..history import History, total
 from ..hosting import daemon
 from . import model as cli_model
-from .text import line, say, total
+from .text import line, say
 from .values import at_least, batch_size, name_and_options
 
 EXAMPLE = "edgefl simulate --model mlp:64-32-10 --data digits --devices 50 --rounds 20 --partition shards:2"

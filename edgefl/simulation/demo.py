@@ -19,7 +19,6 @@ from ..onnx import zoo
 from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
 from ..transports.embedded import EmbeddedBroker
-from .curve import draw
 from .partitions import split
 from .processes import ProcessFleet
 
@@ -108,7 +107,7 @@ def _close(folder: Path, records: list[RoundRecord], digits: data.Dataset, say: 
     history = History(model.params, records)
     if history.final.committed != len(records):
         raise ModelError(f"{len(records) - history.final.committed} rounds were abandoned: see {folder}/aggregator.log")
-    draw(records, folder / "curve.png", f"digits, {PARTITION}, two agents killed half way")
+    history.plot(folder / "curve.png", f"digits, {PARTITION}, two agents killed half way")
     final = history.final
     say(f"onnxruntime on {len(digits.x_test)} digits that no device has seen: accuracy {result.accuracy:.4f}")
     say(f"sent: {final.bytes_up / 1e6:.2f} MB up, {final.bytes_down / 1e6:.2f} MB down, {len(records)} rounds closed")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 
+from edgefl.errors import UsageError
 from edgefl.history import History, RoundRecord, read_records, scores, times_smaller
 
 OLD = (
@@ -67,3 +70,51 @@ def test_scores_are_those_that_there_are():
 def test_the_ratio_is_to_float32():
     assert [times_smaller(4000, real) for real in (100, 4400)] == [" (40x)", " (0.91x)"]
     assert times_smaller(4000, 0) == times_smaller(0, 100) == ""
+
+
+def run() -> History:
+    """Two committed rounds, the second with accuracies, and one that was abandoned."""
+    second = msgspec.structs.replace(record(2), accuracy=0.75, loss=0.5, device_examples=9, device_accuracy=0.5)
+    third = msgspec.structs.replace(record(3), state="abandoned", reported=0)
+    return History(np.zeros(1, np.float32), [record(1), second, third])
+
+
+def test_repr_is_one_line_that_says_how_it_went():
+    text = repr(run())
+    assert text.startswith(
+        "<History: 2 of 3 rounds committed, accuracy 0.7500, loss 0.5, device accuracy 0.5000, 6.00 kB"
+    )
+    assert text.endswith("down>") or text.endswith("x)>")
+    assert "\n" not in text
+    assert repr(History(np.zeros(1, np.float32))) == "<History: 0 of 0 rounds committed, 0.00 kB up, 0.00 kB down>"
+
+
+def test_table_has_a_row_for_each_round_and_every_number():
+    table = run().to_pandas()
+    assert table.index.name == "round" and table.index.tolist() == [1, 2, 3]
+    assert table.accuracy.dropna().tolist() == [0.75]
+    assert table.bytes_up.sum() == run().final.bytes_up
+    assert table.state.tolist() == ["committed", "committed", "abandoned"]
+    assert {*RoundRecord.__struct_fields__} - {*table.columns} == {"round", "devices", "folded", "by_device", "cohort"}
+    assert len(History(np.zeros(1)).to_pandas()) == 0
+
+
+def test_plot_draws_what_is_known_and_writes_a_file(tmp_path):
+    figure = run().plot(tmp_path / "curve.png", "a run")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    left, right = figure.axes
+    assert left.get_title() == "a run"
+    assert [bar.get_height() for bar in left.patches] == [2, 2, 0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in right.lines}
+    assert lines == {"test accuracy": [[2, 0.75]], "accuracy on devices": [[2, 0.5]]}
+    assert not History(np.zeros(1)).plot().axes[1].lines
+
+
+@pytest.mark.parametrize(("module", "call", "says"), [
+    ("pandas", History.to_pandas, "needs pandas: pip install pandas"),
+    ("matplotlib.figure", History.plot, r"needs matplotlib: pip install edgefl-toolkit\[demo\]"),
+])  # fmt: skip
+def test_what_is_missing_is_named(monkeypatch, module, call, says):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=says):
+        call(run())

@@ -5,18 +5,23 @@ Part of RoundCoordinator, which decides when. If a broker has lost its memory, `
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 
 from ..errors import UsageError
 from ..machine import Publish, Subscribe
 from ..protocol.envelope import federation_hash
-from ..protocol.messages import RETAINED_LIMIT, Manifest
+from ..protocol.messages import RETAINED_LIMIT, Manifest, Round, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.topics import ROOT, Topics
+from ..settings import RoundConfig
 from .downlink import Downlink
 from .events import Action
+from .pace import Pacing
 from .retained_model import RetainedModel
+from .tally import Tally
 
 
 class Announcer:
@@ -53,6 +58,30 @@ class Announcer:
     def publish_manifest(self) -> Publish:
         """Devices that know this manifest already answer it with their status."""
         return Publish(self.topics.manifest, self.manifest.raw, retain=True)
+
+    def publish_round(
+        self, tally: Tally | None, state: Literal["open", "done"], *, round: int, version: int, attempt: int,
+        config: RoundConfig,
+    ) -> Publish:  # fmt: skip
+        """The round of `tally`, or that all rounds are done."""
+        mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
+        message = Round(
+            manifest=self.manifest_id,
+            state=state,
+            round=round,
+            attempt=attempt,
+            version=version,
+            model_sha256=self.downlink.sha256,
+            frames=self.downlink.frames,
+            deadline_s=config.deadline_s,
+            cohort=tally.cohort.message if tally else None,
+            late_rounds=config.window if mode == "train" else 0,
+            mode=mode,
+            spread_s=pacing.spread_s,
+            unasked=pacing.unasked,
+            back_s=pacing.back_s,
+        )
+        return Publish(self.topics.round, encode(message), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
         """The next version: what puts it on the broker, and what clears superfluous payloads once the round that names

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ProtocolError
 from ..history import RoundRecord
 from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick, assert_never
-from ..protocol.messages import Manifest, Round, Status, decode, encode
+from ..protocol.messages import Manifest, Status, decode
 from ..protocol.topics import ROOT
 from ..settings import RoundConfig
 from ..strategies import Strategy
@@ -32,7 +32,7 @@ from .closed_rounds import ClosedRounds
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
 from .intake import RoundIntake
-from .pace import Pace, Pacing
+from .pace import Pace
 from .presence import Presence
 from .reception import Reception
 from .snapshot import Phase, Snapshot
@@ -165,25 +165,10 @@ class RoundCoordinator:
         self._out += self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
-        announcer, tally = self.announcer, self.tally
-        mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
-        message = Round(
-            manifest=announcer.manifest_id,
-            state="done" if self.phase == "done" else "open",
-            round=self.round,
-            attempt=self.fence.attempt,
-            version=self.version,
-            model_sha256=announcer.downlink.sha256,
-            frames=announcer.downlink.frames,
-            deadline_s=self.config.deadline_s,
-            cohort=tally.cohort.message if tally else None,
-            late_rounds=self.config.window if mode == "train" else 0,
-            mode=mode,
-            spread_s=pacing.spread_s,
-            unasked=pacing.unasked,
-            back_s=pacing.back_s,
-        )
-        return Publish(self.topics.round, encode(message), retain=True)
+        return self.announcer.publish_round(
+            self.tally, "done" if self.phase == "done" else "open", round=self.round, version=self.version,
+            attempt=self.fence.attempt, config=self.config,
+        )  # fmt: skip
 
     # Opening and closing
 

@@ -15,18 +15,9 @@ from collections.abc import Callable
 
 from ..errors import EdgeFLError, ProtocolError
 from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
-from ..protocol.messages import (
-    RETAINED_LIMIT,
-    Inbox,
-    Manifest,
-    Missing,
-    Receipt,
-    Round,
-    decode,
-    manifest_id,
-    unknown_features,
-)
-from ..protocol.topics import ROOT, ModelTopic, Topics, check_device_id
+from ..protocol.messages import Manifest, Missing, Receipt, Round
+from ..protocol.topics import ROOT, Topics, check_device_id
+from . import inbound
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
 from .saved_update import SavedUpdate
@@ -170,32 +161,40 @@ class DeviceSession:
         if not event.payload:  # a retained message was cleared
             return
         try:
-            announced = event.topic in (self.topics.manifest, self.topics.round)
-            if announced and (unknown := unknown_features(event.payload)):
-                return self._refuse(event, unknown)
-            if event.topic == self.topics.round:
-                self._on_round(decode(Round, event.payload, RETAINED_LIMIT), now)
-            elif event.topic == self.topics.manifest:
-                self._on_manifest(decode(Manifest, event.payload, RETAINED_LIMIT), now)
-            elif event.topic == self.topics.inbox(self.device):
-                self._on_inbox(decode(Inbox, event.payload), now)  # type: ignore[arg-type]
-            elif where := self.topics.model_part(event.topic):
-                self._on_model_part(where, event.payload, now)
-            else:
-                raise ProtocolError("nothing is expected there: dropped")
+            self._process_message(inbound.read(self.topics, self.device, event), now)
         except ProtocolError as error:
             self.dropped += 1
             self._out.append(Note("warning", f"{event.topic[:120]!r}: {error}"))
 
-    def _refuse(self, event: Received, unknown: list[str]) -> None:
-        """A manifest or a round requires what this version does not know: sit out until there is another one."""
-        what = event.topic.rpartition("/")[2]
+    def _process_message(self, message: inbound.Message, now: float) -> None:
+        match message:
+            case Manifest():
+                self._on_manifest(message, now)
+            case Round():
+                self._on_round(message, now)
+            case inbound.ModelPart():
+                self._on_model_part(message, now)
+            case Receipt():
+                self._on_receipt(message, now)
+            case Missing():
+                report = self.work
+                if self.online and isinstance(report, UpdateReport) and report.number == message.round:
+                    self._out += report.on_missing(message.parts, now)
+            case inbound.Unsupported():
+                self._on_unsupported(message)
+            case _:
+                assert_never(message)
+
+    def _on_unsupported(self, message: inbound.Unsupported) -> None:
         self.refused += 1
-        if event.topic == self.topics.manifest:
-            self.terms, self._heard_manifest = None, manifest_id(event.payload)
-        else:
+        if message.manifest is None:
             self.round = None
-        why = f"{what} refused: it requires {', '.join(unknown)}, which EdgeFL here does not know: update it"
+        else:
+            self.terms, self._heard_manifest = None, message.manifest
+        self._refuse(message.why)
+
+    def _refuse(self, why: str) -> None:
+        """Sit out until there is another manifest or round, and say why."""
         if why != self.status.trouble:
             self._out.append(Note("error", why))
         self.status.refuse(why)
@@ -214,10 +213,7 @@ class DeviceSession:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
             self.terms = None
-            self.status.refuse(f"manifest refused: {error}")
-            self._out.append(Note("error", self.status.trouble))
-            self._stop_work()
-            self._publish_status()
+            self._refuse(f"manifest refused: {error}")
             return
         self.status.start_over()
         text = f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}"
@@ -235,27 +231,25 @@ class DeviceSession:
             self._out.append(Subscribe((self.topics.manifest,)))
         self._consider(now)
 
-    def _on_model_part(self, topic: ModelTopic, payload: bytes, now: float) -> None:
+    def _on_model_part(self, part: inbound.ModelPart, now: float) -> None:
         fetch = self.work
         if not isinstance(fetch, ModelFetch):
             return
-        self._out += fetch.on_part(topic, payload, now)
+        self._out += fetch.on_part(part.topic, part.payload, now)
         if fetch.params is not None:
             self._held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
             self._train()
 
-    def _on_inbox(self, message: Receipt | Missing, now: float) -> None:
+    def _on_receipt(self, receipt: Receipt, now: float) -> None:
         report = self.work
-        if not isinstance(report, UpdateReport) or message.round != report.number:
+        if not isinstance(report, UpdateReport) or receipt.round != report.number:
             return
-        if isinstance(message, Missing):
-            if self.online:
-                self._out += report.on_missing(message.parts, now)
-        elif message.attempt == report.round.attempt:
-            if message.outcome == "counted":
-                self._on_counted(report, message.folded, now)
-            else:
-                self._on_rejected(report, f"round {message.round}: {message.outcome}: {message.reason}", now)
+        if receipt.attempt != report.round.attempt:
+            return
+        if receipt.outcome == "counted":
+            self._on_counted(report, receipt.folded, now)
+        else:
+            self._on_rejected(report, f"round {receipt.round}: {receipt.outcome}: {receipt.reason}", now)
 
     def _on_counted(self, report: UpdateReport, folded: int, now: float) -> None:
         """`folded` is the round that the update went into, 0 if its own round is still open."""

@@ -17,11 +17,11 @@ import numpy as np
 
 from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
-from edgefl.hosting.store import durable, open_database
+from edgefl.hosting.store import Schema, durable, open_database
 from edgefl.strategies import Site, State, Strategy, Update
 from edgefl.strategies.base import Training
 
-_SCHEMA = """
+_SQL = """
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS updates (
 );
 CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
 """
+_SCHEMA = Schema(1, _SQL, {0: ""})  # as it was before there were numbers
 
 
 class Journal:

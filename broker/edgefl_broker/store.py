@@ -18,14 +18,14 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.hosting.store import claim, durable, open_database, seal, unseal
+from edgefl.hosting.store import Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 
 KEPT_MODELS = 3
 HEX = set(b"0123456789abcdef")  # what the values of `meta` are made of that have no seal
 log = logging.getLogger("edgefl.aggregator")
 
-_SCHEMA = """
+_SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS models (
@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS late (
     crc INTEGER NOT NULL
 );
 """
+# Number 0, of before strategies had state, lacks its column.
+_SCHEMA = Schema(1, _SQL, {0: "ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x'';"})
 # As what they are: a flipped bit may make a text of a number, and one that can't be read.
 _LATE_COLUMNS = (
     "CAST(device AS BLOB), CAST(round AS INTEGER), CAST(version AS INTEGER), CAST(codec AS INTEGER), "
@@ -66,13 +68,6 @@ class AggregatorStore:
         self._path = folder / "aggregator.db"
         self._claim = claim(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
-        self._add_state_column()
-
-    @durable
-    def _add_state_column(self) -> None:
-        """A database from before strategies had state lacks its column."""
-        if "state" not in [column[1] for column in self._db.execute("PRAGMA table_info(models)")]:
-            self._db.execute("ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x''")
 
     @durable
     def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from edgefl.codecs.feedback import Residual
 from edgefl.device.events import Outbox
-from edgefl.hosting.store import SMALL_CACHE, claim, durable, open_database
+from edgefl.hosting.store import SMALL_CACHE, Schema, claim, durable, open_database
 
-_SCHEMA = """
+_SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS residual (
     round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
 );
 """
+_SCHEMA = Schema(1, _SQL, {0: ""})  # as it was before there were numbers
 log = logging.getLogger("edgefl.agent")
 
 

@@ -10,13 +10,15 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from ..errors import StoreError
 
+STAMP = 0x10001  # a schema's number stands twice in the 32 bits that SQLite keeps for it, so that a flipped bit shows
 SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB, where SQLite would keep 2 MB: hardly a row here is read twice
 log = logging.getLogger("edgefl.hosting.store")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,8 +37,19 @@ def claim(folder: Path) -> IO[bytes]:
     return file
 
 
-def open_database(path: Path, schema: str, *, replaceable: bool) -> sqlite3.Connection:
-    """The database at `path` with `schema` (idempotent SQL), in autocommit, for one thread at a time; StoreError.
+@dataclass(frozen=True)
+class Schema:
+    """The tables of a database: `sql` creates those that are missing. `number` rises with every change of `sql`, and is
+    kept in the file. `migrations[n]` is SQL that turns number n into n + 1; a number that has none is refused.
+    """
+
+    number: int
+    sql: str
+    migrations: Mapping[int, str]
+
+
+def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.Connection:
+    """The database at `path`, migrated to `schema`, in autocommit, for one thread at a time; StoreError.
 
     A damaged one is set aside and begun anew if it is `replaceable`; else it is an error.
     """
@@ -58,7 +71,7 @@ def open_database(path: Path, schema: str, *, replaceable: bool) -> sqlite3.Conn
         raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
 
 
-def _open(path: Path, schema: str) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
@@ -66,11 +79,42 @@ def _open(path: Path, schema: str) -> sqlite3.Connection:
         database.execute(SMALL_CACHE)
         if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(verdict)
-        database.executescript(schema)
+        found = _schema_number(database)
+        migrations = "" if found is None else _migrations(path, found, schema)
+        stamp = "" if found == schema.number else f"PRAGMA user_version = {schema.number * STAMP};"
+        database.executescript(f"BEGIN IMMEDIATE; {migrations} {schema.sql} {stamp} COMMIT;")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _schema_number(database: sqlite3.Connection) -> int | None:
+    """The number of the file's schema; 0 in a file from before there were numbers, None in a new one."""
+    if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        return None
+    stamp: int = database.execute("PRAGMA user_version").fetchone()[0]
+    number, rest = divmod(stamp, STAMP)
+    if rest or number < 0:
+        raise sqlite3.DatabaseError("the number of its schema")
+    return number
+
+
+def _migrations(path: Path, found: int, schema: Schema) -> str:
+    """The SQL that brings a file of number `found` up to date; StoreError if there is no way."""
+    if found > schema.number:
+        raise StoreError(
+            f"{path} was written by a newer EdgeFL (schema {found}, this one reads {schema.number}): update EdgeFL here"
+        )
+    missing = [number for number in range(found, schema.number) if number not in schema.migrations]
+    if missing:
+        raise StoreError(
+            f"{path} was written by an older EdgeFL (schema {found}, this one reads {schema.number} and can't migrate "
+            f"{missing[0]}): go on with the EdgeFL that wrote it, or start anew in an empty folder"
+        )
+    if found < schema.number:
+        log.info("%s: migrated from schema %d to %d", path, found, schema.number)
+    return "".join(schema.migrations[number] for number in range(found, schema.number))
 
 
 def seal(data: bytes) -> bytes:

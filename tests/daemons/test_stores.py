@@ -196,6 +196,7 @@ def test_a_folder_from_before_strategies_had_state_is_read(tmp_path: Path) -> No
     store.resume("plan", PARAMS)
     store.commit(record(1), PARAMS + 1)
     store._db.execute("ALTER TABLE models DROP COLUMN state")
+    store._db.execute("PRAGMA user_version = 0")
     store.close()
     store = AggregatorStore(tmp_path)
     state = store.resume("plan", PARAMS)

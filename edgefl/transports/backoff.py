@@ -1,4 +1,4 @@
-"""When to reconnect, with which MQTT version, and when to log that it takes long.
+"""When to read, to send and to reconnect, with which MQTT version, and when to log that it takes long.
 
 Nothing here reads a clock or sleeps: numbers in, numbers out.
 """
@@ -27,6 +27,22 @@ class Reading:
             return False
         self._read_at = now
         return True
+
+
+class Rate:
+    """At most `per_s` publishes a second, evenly spaced: some brokers disconnect a client that sends more."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self._gap_s = 1.0 / per_s if per_s else 0.0
+        self._next_at = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next publish may go; 0: it may go now."""
+        return max(0.0, self._next_at - now)
+
+    def count(self, now: float) -> None:
+        """A publish goes `now`."""
+        self._next_at = now + self._gap_s
 
 
 class Backoff:

@@ -49,6 +49,7 @@ class Settings:
     session_expiry_s: int
     receive_maximum: int
     manual_ack: bool
+    in_flight: int = MAX_IN_FLIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ class Connection:
         self.up = Up(
             session_present=flags.session_present,
             max_packet_bytes=getattr(properties, "MaximumPacketSize", None),
-            receive_maximum=min(getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT), MAX_IN_FLIGHT),
+            receive_maximum=min(getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT), self._settings.in_flight),
             protocol=self._protocol,
         )
         self._events.append(self.up)

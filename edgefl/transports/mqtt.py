@@ -26,12 +26,13 @@ from contextlib import suppress
 
 from ..errors import TransportError
 from ..protocol.topics import LONGEST_CLIENT_ID
-from .backoff import PAUSE_S, Backoff, Outage, Reading, Versions
+from .backoff import PAUSE_S, Backoff, Outage, Rate, Reading, Versions
 from .connection import (
     BAD_CLIENT_ID,
     BAD_CREDENTIALS,
     CLOSE_S,
     LOST,
+    MAX_IN_FLIGHT,
     NOT_AUTHORIZED,
     TAKEN_OVER,
     UNSUPPORTED_VERSION,
@@ -66,6 +67,8 @@ class MqttLink:
     protocol: "auto", "5" or "3.1.1". backoff_cap_s: the longest wait between two attempts.
     session_expiry_s: how long the broker keeps the session without us (MQTT 3.1.1: for ever); 0, no session.
     receive_maximum: how many unacknowledged messages the broker may send us (MQTT 5 only).
+    in_flight: how many unacknowledged messages we send, if the broker takes as many.
+    publishes_per_s: how many messages we send in a second at most; None: as many as are acknowledged.
     manual_ack: messages are acknowledged by `ack` only; else once `on_event` was called.
     is_behind: while it says so, nothing is read, and the broker has to keep its messages.
     on_event: gets every event, on the link's thread; what it raises is logged and goes no further.
@@ -88,13 +91,18 @@ class MqttLink:
         manual_ack: bool = False,
         is_behind: Callable[[], bool] = lambda: False,
         backoff_cap_s: float = 600.0,
+        in_flight: int = MAX_IN_FLIGHT,
+        publishes_per_s: float | None = None,
     ) -> None:
         endpoint = Endpoint.parse(url, tls)
-        self._settings = Settings(endpoint, client_id, keepalive, session_expiry_s, receive_maximum, manual_ack)
+        self._settings = Settings(
+            endpoint, client_id, keepalive, session_expiry_s, receive_maximum, manual_ack, in_flight
+        )
         self._where = f"MQTT broker {endpoint}"
         self._will = will
         self._on_event = on_event
         self._reading = Reading(is_behind)
+        self._rate = Rate(publishes_per_s)
         self._versions = Versions(protocol)
         self._backoff = Backoff(rng, backoff_cap_s)
         self._outage = Outage(LOG_EVERY_S)
@@ -229,14 +237,16 @@ class MqttLink:
                     return
                 tick_s = min(tick_s, left_s)
             read = self._reading.allowed(time.monotonic())
-            connection.step(tick_s if read else PAUSE_S, self._wake_r, read)
+            sleep_s = min(tick_s, self._rate.wait_s(time.monotonic()) or tick_s) if self._queue else tick_s
+            connection.step(sleep_s if read else PAUSE_S, self._wake_r, read)
             for event in connection.take():
                 self._emit(event)
 
     def _send(self, connection: Connection) -> None:
         while self._wishes:
             self._wishes.popleft()(connection)
-        while self._queue and connection.room > 0:
+        while self._queue and connection.room > 0 and not self._rate.wait_s(now := time.monotonic()):
+            self._rate.count(now)
             connection.publish(*self._queue[0])
             self._queue.popleft()
 

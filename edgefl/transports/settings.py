@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from ..protocol.topics import ROOT
 from .mqtt import LinkEvent, MqttLink, TlsConfig
+from .profiles import PROFILES, Name, Profile
 
 PEM = Meta(examples=["/etc/edgefl/own.pem"])
 
@@ -42,13 +44,53 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
     reconnect_cap_s: Annotated[
         float, Meta(gt=0, le=86400, description="Longest wait between two attempts to connect, in seconds.")
     ] = 600.0
-    session_expiry_s: Annotated[
-        int,
-        Meta(ge=0, le=2**32 - 2, description="How long the broker keeps our session while we are away; 0: not at all."),
-    ] = 86400
+    profile: Annotated[
+        Name,
+        Meta(description="The broker whose limits hold: mosquitto, aws, azure, emqx or hivemq."),
+    ] = "mosquitto"
+    receive_maximum: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=65535,
+                description="Messages that the broker may send ahead of our acknowledgements; else the profile's.",
+                examples=[100],
+            ),
+        ]
+        | None
+    ) = None
+    publishes_per_s: (
+        Annotated[
+            float,
+            Meta(
+                gt=0, le=1e6, description="Most messages that we send in a second; else the profile's.", examples=[10.0]
+            ),
+        ]
+        | None
+    ) = None
+    session_expiry_s: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=2**32 - 2,
+                description="Seconds that the broker keeps our session while we are away, 0: none; else the profile's.",
+                examples=[86400],
+            ),
+        ]
+        | None
+    ) = None
     ca: Annotated[str | None, PEM, Meta(description="TLS: the certificate authority's certificate.")] = None
     cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate.")] = None
     key: Annotated[str | None, PEM, Meta(description="TLS: our own key.")] = None
+
+    @property
+    def limits(self) -> Profile:
+        """The profile, with what is set explicitly in place of its own."""
+        names = ("receive_maximum", "publishes_per_s", "session_expiry_s")
+        explicit = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(PROFILES[self.profile], **explicit)
 
     def make_link(
         self,
@@ -61,9 +103,11 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         is_behind: Callable[[], bool] = lambda: False,
     ) -> MqttLink:
         """A link that acknowledges a message only when told to; `client_id` if none is set. TransportError."""
+        limits = self.limits
         tls = TlsConfig(self.ca, self.cert, self.key) if self.ca or self.cert or self.key else None
         return MqttLink(
             self.url, self.client_id or client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
-            protocol=self.protocol, tls=tls, receive_maximum=receive_maximum, manual_ack=True,
-            session_expiry_s=self.session_expiry_s, backoff_cap_s=self.reconnect_cap_s, is_behind=is_behind,
+            protocol=self.protocol, tls=tls, receive_maximum=limits.receive_maximum or receive_maximum, manual_ack=True,
+            session_expiry_s=limits.session_expiry_s, backoff_cap_s=self.reconnect_cap_s, is_behind=is_behind,
+            in_flight=limits.in_flight, publishes_per_s=limits.publishes_per_s,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.simulation.disk import Disk
+from edgefl.strategies.checkpoint import unpack
 
 Fate = Literal["", "power lost before", "power lost after", "full", "error before", "error after"]
 
@@ -83,12 +84,14 @@ class DeviceDisk(FailingDisk):
 
 
 class AggregatorDisk(FailingDisk):
-    """As edgefl_broker.store.AggregatorStore. `models` are (version, SHA-256, bytes), in order."""
+    """As edgefl_broker.store.AggregatorStore. `models` are (version, SHA-256, bytes), in order; `states`
+    has the bytes of the strategy's state, by version."""
 
     def __init__(self, run: str) -> None:
         self.run, self.start = run, 0
         self.rounds: list[RoundRecord] = []
         self.models: list[tuple[int, str, bytes]] = []
+        self.states: dict[int, bytes] = {}
         self.late: dict[tuple[str, int], LateUpdate] = {}
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
@@ -96,20 +99,23 @@ class AggregatorDisk(FailingDisk):
         """Another disk with the same on it."""
         other = AggregatorDisk(self.run)
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
-        other.late = dict(self.late)
+        other.late, other.states = dict(self.late), dict(self.states)
         return other
 
     def resume(self, params: np.ndarray) -> State:
         if not self.models:
-            self._insert(0, params_to_bytes(params))
+            self._insert(0, params_to_bytes(params), b"")
         newest = self.models[-1][0]
         version, _, blob = next(filter(_is_sound, reversed(self.models)))
+        state = self.states[version]
         if version != newest:
             version = newest + 1
-            self._insert(version, blob)
-        return State(self.run, self.start + 1, len(self.rounds) + 1, version, params_from_bytes(blob))
+            self._insert(version, blob, state)
+        params = params_from_bytes(blob)
+        return State(self.run, self.start + 1, len(self.rounds) + 1, version, params, *unpack(state))
 
-    def _insert(self, version: int, blob: bytes) -> None:
+    def _insert(self, version: int, blob: bytes, state: bytes) -> None:
+        self.states[version] = state
         self.models.append((version, hashlib.sha256(blob).hexdigest(), blob))
 
     def save_attempt(self, attempt: int) -> None:
@@ -121,15 +127,23 @@ class AggregatorDisk(FailingDisk):
     def save_late(self, update: LateUpdate) -> None:
         self.transact(lambda: self.late.update({(update.device, update.round): update}))
 
-    def commit(self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]] = ()) -> None:
-        self.transact(lambda: self._commit(record, params, drop))
+    def commit(
+        self,
+        record: RoundRecord,
+        params: np.ndarray | None,
+        drop: Sequence[tuple[str, int]] = (),
+        state: bytes = b"",
+    ) -> None:
+        self.transact(lambda: self._commit(record, params, drop, state))
 
-    def _commit(self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]]) -> None:
+    def _commit(
+        self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]], state: bytes
+    ) -> None:
         self.rounds.append(record)
         for key in drop:
             del self.late[key]  # all of them are there
         if params is not None:
-            self._insert(record.version, params_to_bytes(params))
+            self._insert(record.version, params_to_bytes(params), state)
             self.models = [m for m in self.models if m[0] > record.version - KEPT_MODELS]
         self.told(record, params)
 

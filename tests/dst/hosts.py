@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from edgefl_agent.agent import STARTS
 
-from edgefl import strategies
 from edgefl.codecs import feedback as error_feedback
 from edgefl.coordinator import events as coordinator_events
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -38,6 +37,7 @@ from edgefl.device.events import (
 from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
 from edgefl.protocol.messages import Round, Status, UpdateHeader, encode
+from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
@@ -145,8 +145,10 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
         damaged = disk.newest_is_damaged
         state = disk.resume(schedule.params)
         world.checker.resumes(self, state, damaged)
+        strategy = schedule.make_strategy()
+        strategy.restore(state.state)
         self.machine = RoundCoordinator(
-            schedule.manifest, schedule.config, strategies.get("fedavg"), state.params,
+            schedule.manifest, schedule.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(schedule.config.window),
@@ -158,8 +160,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.answer(Evaluated())
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
-            case Commit(record, params, drop):
-                self.disk.commit(record, params, drop)
+            case Commit(record, params, drop, state):
+                self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state))
             case SaveLate(update):
                 self.disk.save_late(update)
             case ReloadLate():

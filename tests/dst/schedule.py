@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from edgefl import strategies
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol.messages import Manifest
 from edgefl.settings import RoundConfig, TrainConfig
+from edgefl.strategies import Strategy
 
 FEDERATION = "sim"
 FAULTS = (
@@ -95,6 +97,14 @@ class Schedule:
             fault_every_s=rng.choice([4.0, 8.0, 15.0]),
             heal_at=rng.uniform(60.0, 480.0),
         )
+
+    @property
+    def momentum(self) -> float:
+        """The server's: half of the schedules have a strategy with state."""
+        return 0.5 if self.seed % 2 else 0.0
+
+    def make_strategy(self) -> Strategy:
+        return strategies.get("fedavgm", momentum=self.momentum) if self.momentum else strategies.get("fedavg")
 
     def weather(self, rng: random.Random) -> Weather:
         return Weather(

@@ -28,6 +28,8 @@ class Truth:
         self.committed_in: list[int] = []  # the start, for each
         self.versions: dict[int, bytes] = {0: params_to_bytes(schedule.params)}
         self.newest = 0
+        self.velocities: dict[int, np.ndarray] = {0: np.zeros(len(schedule.params), np.float32)}
+        self._momentum = np.float32(schedule.momentum)
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
@@ -86,10 +88,14 @@ class Truth:
             require(state.version > self.newest, "I05", "version %d is used again", state.version)
             require(blob in self.versions.values(), "I12", "resumed with params that were never committed")
             self.fallbacks.append(self.round)
+            former = max(version for version, known in self.versions.items() if known == blob)
             self.newest = state.version
-            self.versions[self.newest] = blob
+            self.versions[self.newest], self.velocities[self.newest] = blob, self.velocities[former]
         require(state.version == self.newest, "I08", "resumed at version %d, not %d", state.version, self.newest)
         require(blob == self.versions[self.newest], "I08", "version %d has other params than before", self.newest)
+        velocity = state.state.get("server.velocity", np.zeros(len(state.params), np.float32))
+        mine = np.array_equal(velocity, self.velocities[self.newest]) or not self._momentum
+        require(mine, "I08", "version %d comes with another model's state", self.newest)
         self.start = state.start
 
     def committed(self, record: RoundRecord, params: np.ndarray | None) -> None:
@@ -128,11 +134,14 @@ class Truth:
             require(bool(made), "I03", "%s made no update for round %d", device, round)
             choices.append(list(made))
         staleness = [self.newest - self.base(round) for _, round in updates]
-        found = any(self._aggregate(blobs, staleness) == params for blobs in itertools.product(*choices))
-        require(found, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
+        moves = (self._move(blobs, staleness) for blobs in itertools.product(*choices))
+        before = params_from_bytes(self.versions[self.newest])
+        found = next((move for move in moves if params_to_bytes(before + move) == params), None)
+        require(found is not None, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
+        self.velocities[self.newest + 1] = found
 
-    def _aggregate(self, blobs: tuple[bytes, ...], staleness: list[int]) -> bytes:
-        """The next version's bytes, from whole numbers: deltas are multiples of 2^-30."""
+    def _move(self, blobs: tuple[bytes, ...], staleness: list[int]) -> np.ndarray:
+        """(P,) float32, by which the model moves; from whole numbers: deltas are multiples of 2^-30."""
         total = np.zeros(self._manifest.plan.num_params, np.int64)
         examples = 0
         for blob, stale in zip(blobs, staleness, strict=True):
@@ -141,4 +150,4 @@ class Truth:
             total += stale_weight(n, stale) * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
             examples += n
         mean = (total / (float(examples) * SCALE)).astype(np.float32)
-        return params_to_bytes(params_from_bytes(self.versions[self.newest]) + mean)
+        return mean + self._momentum * self.velocities[self.newest]

@@ -11,6 +11,7 @@ from edgefl_broker.store import AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.history import RoundRecord
+from edgefl.strategies.checkpoint import pack
 
 PARAMS = np.arange(4, dtype=np.float32)
 
@@ -30,6 +31,7 @@ def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
             side.save_attempt(real.start)
         assert (real.start, real.round, real.version) == (simulated.start, simulated.round, simulated.version)
         assert real.params.tobytes() == simulated.params.tobytes()
+        assert pack(real.strategy, real.state) == pack(simulated.strategy, simulated.state)
         assert store.recent(2) == disk.recent(2)
         round, version = real.round, real.version
         for _ in range(rng.randint(0, 4)):
@@ -41,7 +43,8 @@ def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
             waiting = sorted(disk.late)
             for side in (store, disk):
                 side.save_late(late)
-                side.commit(row, params, waiting[: len(waiting) // 2] if committed else [])
+                gone = waiting[: len(waiting) // 2] if committed else []
+                side.commit(row, params, gone, pack("fedavgm", {"server.velocity": PARAMS * version}))
             assert {(u.device, u.round): u.blob for u in store.late()} == {k: u.blob for k, u in disk.late.items()}
             round += 1
         disk.flip(rng.getrandbits(16))

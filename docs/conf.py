@@ -26,6 +26,7 @@ include_patterns = [
     "device_agent/README.md",
     "benchmarks/README.md",
     "examples/README.md",
+    "examples/plugin/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "src", "tests", "edgefl", "**/__pycache__"]
 

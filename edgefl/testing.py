@@ -224,9 +224,9 @@ def _round(strategy: Strategy, params: np.ndarray, number: int, updates: list[Up
     _require(result.dtype == np.float32 and result.shape == (P,), "finish gives (P,) float32")
     _require(bool(np.isfinite(result).all()), "finish gives finite numbers")
     _require(params.tobytes() == before, "the params of the round's start stay as they are")
-    result = result.copy()
-    result.flags.writeable = False
-    return result
+    model: np.ndarray = result.copy()
+    model.flags.writeable = False
+    return model
 
 
 def _run(strategy: Strategy, params: np.ndarray, rounds: range) -> np.ndarray:

@@ -133,7 +133,8 @@ def _octaves(sums: np.ndarray, summed: int, mean: float) -> np.ndarray:
 
 def _shift(classes: np.ndarray, centre: int) -> np.ndarray:
     """(R,) int8: classes - centre; DEAD for class 0."""
-    return np.where(classes, classes.astype(np.int8) - np.int8(centre), np.int8(DEAD))
+    shift: np.ndarray = np.where(classes, classes.astype(np.int8) - np.int8(centre), np.int8(DEAD))
+    return shift
 
 
 def group(counts: np.ndarray) -> tuple[np.ndarray, float]:
@@ -184,4 +185,5 @@ def read_groups(reader: Reader) -> np.ndarray:
     """The groups that `groups_to_bytes` wrote."""
     (mask,) = reader.unpack(_U32)
     steps = np.array([mask >> i & 1 for i in range(CONTEXTS)], np.uint8)
-    return (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8)
+    groups: np.ndarray = (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8)
+    return groups

@@ -13,7 +13,8 @@ COARSER = 1.001  # factor on the step if the estimate was too low; squared at ea
 
 def clip_step(step: float) -> np.float32:
     """`step` as a float32 from MIN_STEP to MAX_STEP, the steps that a payload may have."""
-    return np.float32(min(max(step, MIN_STEP), MAX_STEP))
+    clipped: np.float32 = np.float32(min(max(step, MIN_STEP), MAX_STEP))
+    return clipped
 
 
 def search(

@@ -134,4 +134,5 @@ def rate(option: str, value: float) -> np.float32:
     """`value` as a float32 step; UsageError names the `option` whose value is not a number above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise UsageError(f"{option} is {value!r}: give a number above 0")
-    return np.float32(value)
+    single: np.float32 = np.float32(value)
+    return single

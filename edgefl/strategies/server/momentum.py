@@ -31,7 +31,8 @@ class Momentum(ServerOptimizer):
         if self._velocity is not None:
             move[:trained] += self._momentum * self._velocity
         self._velocity = move[:trained].copy()
-        return params + self._lr * move
+        moved: np.ndarray = params + self._lr * move
+        return moved
 
     def state(self) -> State:
         return {} if self._velocity is None else {"velocity": self._velocity}

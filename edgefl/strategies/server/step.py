@@ -26,4 +26,5 @@ class Step(ServerOptimizer):
     def step(self, params: np.ndarray, delta: np.ndarray) -> np.ndarray:
         if self._lr is None:
             raise UsageError(f"the strategy has no {self._option}: give it, or call defaults(train)")
-        return params + self._lr * delta
+        moved: np.ndarray = params + self._lr * delta
+        return moved

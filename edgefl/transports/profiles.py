@@ -7,7 +7,7 @@
     emqx        Serverless: packets of 1 MB, 10 publishes a second from a client, sessions of 2 h
     hivemq      Cloud: a Receive Maximum of 10
 
-All allow topics with seven slashes, eight filters in a SUBSCRIBE, and the ten subscriptions that a device needs at most.
+All allow topics with seven slashes, eight filters in a SUBSCRIBE, and the at most ten subscriptions of a device.
 A part of 64 KB crosses a slow link within the keep-alive, so profiles of brokers that allow more do not use it.
 """
 

@@ -45,15 +45,22 @@ def _after_keyframe(frames: list[Frame]) -> list[Frame]:
 
 
 class ModelFetch:
-    """The fetch of one round's model. `params` is set, (P,) little-endian float32, when it is whole and proven.
+    """Fetches the model of one round. `params`, (P,) little-endian float32, is set once the model is whole and proven.
 
-    Of what it decodes on the way it keeps no more than the next round can start from: each version is a whole model.
+    Of the versions that it decodes on the way it keeps only those that the next round can start from: each is as large
+    as the model.
     """
 
     def __init__(
-        self, topics: Topics, manifest: Manifest, federation_hash: int, round: Round, held: Mapping[str, bytes],
+        self,
+        topics: Topics,
+        manifest: Manifest,
+        federation_hash: int,
+        round: Round,
+        *,
+        held: Mapping[str, bytes],
         now: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.round = round
         self.params: bytes | None = None
         self._passed: dict[str, bytes] = {}

@@ -307,7 +307,7 @@ class DeviceSession:
         elif round.frames[-1].digest in self._held:
             self._train()
         else:
-            self.work = ModelFetch(self.topics, terms.manifest, terms.hash, round, self._held, now)
+            self.work = ModelFetch(self.topics, terms.manifest, terms.hash, round, held=self._held, now=now)
             self._publish_status()
             self._out += self.work.ask(now)
 

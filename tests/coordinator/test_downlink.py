@@ -69,7 +69,7 @@ class World:
     def fetch(self, held=None) -> tuple[ModelFetch, int]:
         """A device's fetch with these versions held; and the payload bytes that it took."""
         check_frames(self.round, self.manifest)
-        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held or {}, 0.0)
+        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held=held or {}, now=0.0)
         taken, waiting = 0, list(fetch.ask(0.0))
         while waiting:
             for topic in getattr(waiting.pop(0), "topics", ()) if isinstance(waiting[0], Subscribe) else ():

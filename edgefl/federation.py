@@ -20,20 +20,20 @@ from .settings import RoundConfig, TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """Local training, strategy and codec by name. UsageError for what does not exist or does not fit.
+    """Local training, strategy and codecs, by name or as objects. UsageError for what does not exist or does not fit.
 
     `error_feedback` None leaves it to the codec. `downlink` is the codec of models, `span` how many versions share an
     anchor (downlink.py), `holdout` the share of its examples that a device only evaluates on.
     """
 
     train: TrainConfig
-    strategy: str = "fedavg"
+    strategy: str | strategies.Strategy = "fedavg"
     strategy_options: dict[str, Any] = field(default_factory=dict)
-    codec: str = "raw32"
+    codec: str | codecs.Codec = "raw32"
     codec_options: dict[str, Any] = field(default_factory=dict)
     part_bytes: int = DEFAULT_PART_BYTES
     error_feedback: bool | None = None
-    downlink: str = "raw32"
+    downlink: str | codecs.Codec = "raw32"
     downlink_options: dict[str, Any] = field(default_factory=dict)
     span: int = 1
     holdout: float = 0.0
@@ -53,10 +53,11 @@ class Recipe:
         feedback = self.error_feedback
         if feedback is None:
             feedback = codecs.get(self.codec, **self.codec_options).feedback
+        codec, codec_options = codecs.for_manifest(self.codec, self.codec_options)
+        downlink, downlink_options = codecs.for_manifest(self.downlink, self.downlink_options)
         manifest = Manifest(
             federation, run, plan, train,
-            codecs.offer(self.codec), self.codec_options, self.part_bytes, feedback,
-            codecs.offer(self.downlink), self.downlink_options, self.span, self.holdout,
+            codec, codec_options, self.part_bytes, feedback, downlink, downlink_options, self.span, self.holdout,
         )  # fmt: skip
         try:
             checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)

@@ -25,7 +25,7 @@ RETIRED = {"f16": 2, "ecq-dither": 5, "ecq-tcq": 7, "qsgd": 8, "topk": 9, "sign"
 OUTSIDERS = range(128, 256)  # wire ids that are free for codecs from outside
 SEAM = Seam("codec", "edgefl.codecs", CODECS)
 
-__all__ = ["CODECS", "OUTSIDERS", "RETIRED", "Codec", "from_wire", "get", "offer"]
+__all__ = ["CODECS", "OUTSIDERS", "RETIRED", "Codec", "for_manifest", "from_wire", "get", "offer"]
 
 _offered: dict[str, Found] = {}  # what this process was told to know beside built-ins and entry points
 
@@ -56,6 +56,12 @@ def offer(codec: str | Codec | type[Codec]) -> str:
     if found.value not in [other.value for other in _installed(own)]:
         _offered[own] = found
     return own
+
+
+def for_manifest(codec: str | Codec | type[Codec], options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and the options of `codec` in a manifest, which may name it to this process from now on. UsageError."""
+    made = get(codec, **options)
+    return offer(codec), dict(made.options)
 
 
 def _find(codec: str | type[Codec]) -> tuple[Found, str]:

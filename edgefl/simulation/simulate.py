@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codecs import Codec
 from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
@@ -22,10 +23,10 @@ from ..federation import Recipe, round_config, train_config
 from ..history import History, RoundRecord
 from ..machine import Note
 from ..onnx.model import Model
-from ..strategies import Site
+from ..strategies import Site, Strategy
 from .faults import Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
-from .partitions import split
+from .partitions import Partition, split
 from .workers import Workers
 
 FEDERATION = "simulation"
@@ -38,15 +39,15 @@ def simulate(
     devices: int = 100,
     rounds: int = 20,
     fraction: float = 1.0,
-    partition: str = "iid",
+    partition: str | Partition = "iid",
     epochs: int = 1,
     batch_size: int | None = 10,
     lr: float = 0.1,
-    strategy: str = "fedavg",
+    strategy: str | Strategy = "fedavg",
     strategy_options: dict[str, Any] | None = None,
-    codec: str = "raw32",
+    codec: str | Codec = "raw32",
     codec_options: dict[str, Any] | None = None,
-    downlink_codec: str = "raw32",
+    downlink_codec: str | Codec = "raw32",
     downlink_options: dict[str, Any] | None = None,
     span: int = 1,
     error_feedback: bool | None = None,
@@ -64,6 +65,8 @@ def simulate(
     note: Callable[[str, Note], None] = lambda name, note: None,
 ) -> History:
     """Run `rounds` rounds of `strategy` on `devices` simulated devices and return what happened.
+
+    Strategy, codecs and partition may be objects, or named as plug-ins are (docs/plugins.md).
 
     `partition` is how the training data is spread (iid, shards:K, dirichlet:A, natural, ...), `fraction` McMahan's C,
     `batch_size` None one batch of all examples, `error_feedback` None what the codec wants, `train_options` further
@@ -97,6 +100,7 @@ def simulate(
     config = round_config(**settings | (round_options or {}))
     rng = random.Random(derived_seed(seed, "coordinator"))
     rule = recipe.make_strategy()
+    rule.restore({})  # an object may have been in a run before
     rule.prepare(Site(model.plan.num_params, model.plan.num_trainable, expected_reports(config)))
     coordinator = RoundCoordinator(manifest, config, rule, model.params, rng=rng)
     pool = Workers(

@@ -79,7 +79,7 @@ class Part:
     def defaults(self, train: Training) -> Mapping[str, Any]:
         """The training settings that devices must have otherwise than `train` has them, by name.
 
-        An option of its own that was left open takes its value from `train`. Called once, before `prepare`.
+        An option of its own that was left open takes its value from `train`. Called before `prepare`.
         """
         return {}
 

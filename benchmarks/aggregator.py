@@ -28,10 +28,10 @@ from unit import unit_environment
 
 import edgefl
 from edgefl import codecs
-from edgefl.hosting.config import dump
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import UpdateHeader
 from edgefl.protocol.topics import Topics
+from edgefl.settings.render import dump
 
 SIZES = [784, 200, 200, 10]
 FLEETS = (10, 100, 1000, 10_000)
@@ -124,6 +124,7 @@ class Load:
             "state_dir": str(self.folder / federation), "mqtt": {"url": f"mqtt://127.0.0.1:{self.port}"},
             "rounds": {"rounds": rounds, "min_reports": devices, "expect": devices, "deadline_s": 3600.0},
             "train": {"lr": 0.1}, "codec": {"name": self.codec},
+            "downlink": {"name": "raw32"},
         }  # fmt: skip
         path = self.folder / f"{federation}.toml"
         path.write_text(dump(table))

@@ -27,7 +27,15 @@ from models import mcmahan_cnn, mlp
 import edgefl
 from edgefl import data
 
-FLEET = {"devices": 20, "batch_size": 10, "lr": 0.1, "min_reports": 20}
+FLEET = {
+    "devices": 20,
+    "batch_size": 10,
+    "lr": 0.1,
+    "min_reports": 20,
+    "codec": "raw32",
+    "downlink": "raw32",
+    "span": 1,
+}
 MODELS: dict[str, dict[str, Any]] = {
     "2nn": {"make": mlp, "shape": "784", "rounds": 200, "max_steps": 60},
     "cnn": {"make": mcmahan_cnn, "shape": "1x28x28", "rounds": 40, "max_steps": 20},
@@ -36,15 +44,10 @@ PARTITIONS = ("shards:2", "iid")
 # What goes up and down. fp32 comes first: the others are measured against it.
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {},
-    "ecq": {"codec": "ecq", "downlink_codec": "ecq", "downlink_options": {"step": 8.0}},
-    "ecq-sparse": {
-        "codec": "ecq-sparse",
-        "codec_options": {"step": 22.0, "exact": "none"},
-        "downlink_codec": "ecq",
-        "downlink_options": {"step": 32.0, "exact": "none"},
-    },
-    "qsgd": {"codec": "baselines:Qsgd", "codec_options": {"bits": 4}},
-    "topk": {"codec": "baselines:TopK", "codec_options": {"fraction": 0.005}},
+    "ecq": {"codec": "ecq", "downlink": "ecq:step=8"},
+    "ecq-sparse": {"codec": "ecq-sparse:step=22,exact=none", "downlink": "ecq:step=32,exact=none"},
+    "qsgd": {"codec": "baselines:Qsgd:bits=4"},
+    "topk": {"codec": "baselines:TopK:fraction=0.005"},
     "sign": {"codec": "baselines:Sign"},
 }
 MAIN = ["fp32", "ecq", "ecq-sparse"]
@@ -55,7 +58,7 @@ def run_one(model: str, partition: str, setting: str, seed: int, options: argpar
     spec = MODELS[model]
     arguments = {
         **FLEET, **SETTINGS[setting], "partition": partition, "rounds": spec["rounds"], "seed": seed,
-        "train_options": {"max_steps": spec["max_steps"]},
+        "max_steps": spec["max_steps"],
     }  # fmt: skip
     path = options.runs / f"{model}-{partition.replace(':', '')}-{setting}-{seed}.json"
     if path.exists() and (kept := json.loads(path.read_text()))["arguments"] == arguments:

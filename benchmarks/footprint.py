@@ -27,8 +27,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 from unit import REPOSITORY, unit_environment
 
-from edgefl.hosting.config import dump
 from edgefl.onnx import zoo
+from edgefl.settings.render import dump
 from edgefl.transports.embedded import EmbeddedBroker
 
 SIZES = [784, 200, 200, 10]
@@ -129,6 +129,7 @@ def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
         "federation": "bench", "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
         "mqtt": mqtt, "rounds": {"rounds": ROUNDS, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
         "train": {"epochs": 5, "batch_size": 10, "lr": 0.01}, "codec": {"name": codec},
+        "downlink": {"name": "raw32"},
     }  # fmt: skip
     (folder / "agent.toml").write_text(dump(agent))
     (folder / "aggregator.toml").write_text(dump(aggregator))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the names of `_WHERE` and `_PACKAGES` again, for type checkers and editors
     from . import codecs as codecs
     from . import data as data
+    from . import settings as settings
     from . import strategies as strategies
     from . import testing as testing
     from .core.plan import Plan as Plan
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the names of `_WHERE` and `_PACKAGES` again, for type check
     from .history import History as History
     from .onnx.load import load as load
     from .onnx.model import Model as Model
+    from .settings import Settings as Settings
     from .simulation.simulate import simulate as simulate
 
 __version__ = "0.1.0"
@@ -31,11 +33,12 @@ _WHERE = {
     "Plan": "edgefl.core.plan",
     "Trainer": "edgefl.core.trainer",
     "LocalResult": "edgefl.core.trainer",
+    "Settings": "edgefl.settings",
     "simulate": "edgefl.simulation.simulate",
     "History": "edgefl.history",
     "EdgeFLError": "edgefl.errors",
 }
-_PACKAGES = ("codecs", "data", "strategies", "testing")
+_PACKAGES = ("codecs", "data", "settings", "strategies", "testing")
 __all__ = [*_WHERE, *_PACKAGES, "__version__"]
 
 

@@ -1,84 +1,90 @@
-"""What a federation trains and how, from names and numbers to the objects that do it.
-
-Shared by the aggregator (from its configuration) and the simulator (from its arguments).
-"""
+"""What a federation trains and how: from settings to the objects that do it, for the aggregator and the simulator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from . import codecs, strategies
+from . import auto
+from .codecs import Codec, for_manifest
+from .codecs import get as get_codec
 from .core.plan import Plan
 from .errors import UsageError
 from .protocol.messages import Manifest
-from .protocol.parts import DEFAULT_PART_BYTES
-from .settings import RoundConfig, TrainConfig
+from .settings import Settings, TrainSettings
+from .settings.spec import join, split
+from .strategies import Strategy
+from .strategies import get as get_strategy
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Local training, strategy and codecs, by name or as objects. UsageError for what does not exist or does not fit.
+class Objects:
+    """A strategy and codecs that are given as objects or classes; what is None goes by its name in the settings."""
 
-    `error_feedback` None leaves it to the codec. `downlink` is the codec of models, `span` how many versions share an
-    anchor (downlink.py), `holdout` the share of its examples that a device only evaluates on.
-    """
+    strategy: Strategy | type[Strategy] | None = None
+    codec: Codec | type[Codec] | None = None
+    downlink: Codec | type[Codec] | None = None
 
-    train: TrainConfig
-    strategy: str | strategies.Strategy = "fedavg"
-    strategy_options: dict[str, Any] = field(default_factory=dict)
-    codec: str | codecs.Codec = "raw32"
-    codec_options: dict[str, Any] = field(default_factory=dict)
-    part_bytes: int = DEFAULT_PART_BYTES
-    error_feedback: bool | None = None
-    downlink: str | codecs.Codec = "raw32"
-    downlink_options: dict[str, Any] = field(default_factory=dict)
-    span: int = 1
-    holdout: float = 0.0
-
-    def make_strategy(self) -> strategies.Strategy:
-        """The strategy; options that were left open have their values from the training settings."""
-        return self._agree()[0]
-
-    def _agree(self) -> tuple[strategies.Strategy, TrainConfig]:
-        """The strategy, and the training settings that it makes of ours."""
-        strategy = strategies.get(self.strategy, **self.strategy_options)
-        return strategy, train_config(**msgspec.structs.asdict(self.train) | dict(strategy.defaults(self.train)))
-
-    def make_manifest(self, federation: str, run: str, plan: Plan) -> Manifest:
-        """The manifest of one run; its numbers are checked against the bounds that devices will check."""
-        _, train = self._agree()
-        feedback = self.error_feedback
-        if feedback is None:
-            feedback = codecs.get(self.codec, **self.codec_options).feedback
-        codec, codec_options = codecs.for_manifest(self.codec, self.codec_options)
-        downlink, downlink_options = codecs.for_manifest(self.downlink, self.downlink_options)
-        manifest = Manifest(
-            federation, run, plan, train,
-            codec, codec_options, self.part_bytes, feedback, downlink, downlink_options, self.span, self.holdout,
-        )  # fmt: skip
-        try:
-            checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"the training settings are out of bounds: {error}") from None
-        checked.make_codec()
-        checked.make_downlink()
-        return checked
+    @classmethod
+    def out_of(cls, values: dict[str, Any]) -> Objects:
+        """The objects among `values`, in which a text takes the place of each. UsageError for an unfit object."""
+        found: dict[str, Any] = {}
+        for name, base in (("strategy", Strategy), ("codec", Codec), ("downlink", Codec)):
+            value = values.get(name, "")
+            if not isinstance(value, str | msgspec.Struct):  # nor a section of the settings
+                made = get_strategy(value) if base is Strategy else get_codec(value)
+                found[name] = value if base is Codec else made
+                values[name] = join(made.name, getattr(made, "options", {}))
+        return cls(**found)
 
 
-def train_config(**settings: Any) -> TrainConfig:
-    """TrainConfig of `settings`, checked; UsageError names the one that is off."""
+def make_strategy(settings: Settings, objects: Objects | None = None) -> Strategy:
+    """The strategy; options that were left open have their values from the training settings. UsageError."""
+    return _agree(settings, objects)[0]
+
+
+def make_manifest(
+    settings: Settings, federation: str, run: str, plan: Plan, *, objects: Objects | None = None
+) -> Manifest:
+    """The manifest of one run, its values checked as devices will check them. Nothing may be "auto" (auto.py) but
+    error feedback, which is the codec's to say. UsageError."""
+    settings, span, feedback = settings.checked(), settings.downlink.span, settings.codec.error_feedback
+    if span == "auto" or auto.wanted(settings):
+        raise UsageError('a manifest has no "auto": resolve codec.name, downlink.name and downlink.span first')
+    objects = objects or Objects()
+    codec, codec_options = _codec(objects.codec, settings.codec.name)
+    downlink, downlink_options = _codec(objects.downlink, settings.downlink.name)
+    _, train, mode = _agree(settings, objects)
+    manifest = Manifest(
+        federation, run, plan, train, codec, codec_options, settings.codec.part_bytes, feedback is True,
+        downlink, downlink_options, span, settings.evaluate.holdout, mode,
+    )  # fmt: skip
+    if feedback == "auto":
+        manifest = msgspec.structs.replace(manifest, error_feedback=manifest.make_codec().feedback)
     try:
-        return msgspec.convert(settings, TrainConfig)
+        checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
     except msgspec.ValidationError as error:
-        raise UsageError(f"training settings: {error}") from None
+        raise UsageError(f"no manifest can be made of the settings: {error}") from None
+    checked.make_codec()
+    checked.make_downlink()
+    return checked
 
 
-def round_config(**settings: Any) -> RoundConfig:
-    """RoundConfig of `settings`, checked; UsageError names the one that is off."""
-    try:
-        return msgspec.convert(settings, RoundConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"round settings: {error}") from None
+def _codec(given: Codec | type[Codec] | None, spec: str) -> tuple[str, dict[str, Any]]:
+    """A codec's name and options in the manifest."""
+    if given is not None:
+        return for_manifest(given, {})
+    name, options = split(spec)
+    return for_manifest(name, options)
+
+
+def _agree(settings: Settings, objects: Objects | None) -> tuple[Strategy, TrainSettings, Any]:
+    """The strategy, the training settings that it makes of ours, and what devices compute for it."""
+    name, options = split(settings.strategy.name)
+    given = objects.strategy if objects else None
+    strategy = get_strategy(name, **options) if given is None else get_strategy(given)
+    wanted = dict(strategy.defaults(settings.train))
+    mode = wanted.pop("local_mode", "sgd")
+    return strategy, settings.replace(**{f"train.{key}": value for key, value in wanted.items()}).train, mode

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 
+from . import __version__
+from .auto import Choice, apply
 from .core.params import params_sha256
-from .errors import UsageError
+from .errors import StoreError, UsageError
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,12 +87,45 @@ class Final(msgspec.Struct, frozen=True):
     device_loss: float | None = None
 
 
-class History:
-    """All rounds of a run and the params they led to."""
+class Run(msgspec.Struct, frozen=True):
+    """What was run: the settings with every "auto" resolved, the seed, and the versions it ran with.
 
-    def __init__(self, params: np.ndarray, rounds: list[RoundRecord] | None = None) -> None:
+    `auto` says what was chosen for "auto" and why; empty if nothing was. `fleet` has the options of a simulation.
+    """
+
+    settings: Settings
+    seed: int
+    versions: dict[str, str]
+    auto: str = ""
+    fleet: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, choice: Choice | None, fleet: dict[str, Any] | None = None) -> Run:
+        """The record of a run that starts now, by these settings; `choice` stands for every "auto" in them."""
+        auto = "" if choice is None else choice.explain(settings)
+        settings = settings if choice is None else apply(settings, choice)
+        sections = {name: getattr(settings, name) for name in Settings.__struct_fields__}
+        versions = {"edgefl": __version__, "python": platform.python_version(), "numpy": np.__version__}
+        return cls(Settings(**sections), settings.train.seed, versions, auto, fleet or {})
+
+    @classmethod
+    def read(cls, path: Path) -> Run | None:
+        """The record in this file, if there is one; StoreError if it can't be read."""
+        if not path.exists():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{path} is damaged ({error}): the next start of the aggregator writes it again") from None
+
+
+class History:
+    """All rounds of a run, the params they led to, and what was run."""
+
+    def __init__(self, params: np.ndarray, rounds: list[RoundRecord] | None = None, run: Run | None = None) -> None:
         self.params = params
         self.rounds = rounds or []
+        self.run = run
 
     @property
     def final(self) -> Final:
@@ -139,9 +176,10 @@ class History:
         return figure
 
     def to_json(self) -> bytes:
-        """`{"rounds": [...], "final": {...}}`, a line for each round."""
+        """`{"run": {...}, "rounds": [...], "final": {...}}`, a line for each round."""
         rounds = b",\n".join(map(msgspec.json.encode, self.rounds))
-        return b'{"rounds": [\n%b\n],\n"final": %b}' % (rounds, msgspec.json.encode(self.final))
+        run, final = msgspec.json.encode(self.run), msgspec.json.encode(self.final)
+        return b'{"run": %b,\n"rounds": [\n%b\n],\n"final": %b}' % (run, rounds, final)
 
 
 def _drawn(records: list[RoundRecord], title: str) -> Figure:

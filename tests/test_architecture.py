@@ -21,7 +21,7 @@ FLOORS = [
     ["testing"],
     ["settings"],
     ["protocol"],
-    ["federation", "history"],
+    ["auto", "federation", "history"],
     ["coordinator", "device"],  # which never import each other
     ["transports"],
     ["hosting"],

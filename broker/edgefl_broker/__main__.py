@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 from edgefl.errors import UsageError
-from edgefl.hosting import command, config, daemon
+from edgefl.hosting import command, daemon
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import Stop
+from edgefl.settings import files
+from edgefl.settings.render import render
 
 from .aggregator import Aggregator
-from .config import AggregatorConfig
 from .progress import LiveLine, Silent
 
 
@@ -18,10 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when the rounds are done or after a clean stop, 1 failed, 2 wrong use."""
     options = make_parser().parse_args(argv)
     if options.print_config:
-        print(config.render(AggregatorConfig), end="")
+        print(render(AggregatorConfig), end="")
         return 0
     live = sys.stderr.isatty() and options.log_format == "text"
-    return command.run(options, lambda: run(options.config, options.json, options.take_over, live=live))
+    return command.run(options, lambda: run(options, live=live))
 
 
 def make_parser() -> command.Parser:
@@ -35,6 +38,7 @@ def make_parser() -> command.Parser:
     what.add_argument("--config", metavar="FILE", help="run the federation of this aggregator.toml")
     what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
     add = parser.add_argument_group("the run").add_argument
+    command.add_set_option(add)
     add("--json", metavar="FILE", help="write the history to this file at the end")
     add(
         "--take-over",
@@ -46,18 +50,18 @@ def make_parser() -> command.Parser:
     return parser
 
 
-def run(path: str, json: str | None, take_over: bool, *, live: bool) -> None:
+def run(options: argparse.Namespace, *, live: bool) -> None:
     """Until the rounds are done or a signal comes."""
-    settings = config.load(path, AggregatorConfig)
-    aggregator = Aggregator(settings, LiveLine() if live else Silent(), take_over)
+    settings = files.load(options.config, AggregatorConfig, options.set)
+    aggregator = Aggregator(settings, LiveLine() if live else Silent(), options.take_over)
     with daemon.on_termination(lambda: aggregator.post(Stop())):
         aggregator.run()
-    if json:
+    if options.json:
         try:
-            Path(json).write_bytes(aggregator.history.to_json())
+            Path(options.json).write_bytes(aggregator.history.to_json())
         except OSError as error:
             raise UsageError(
-                f"can't write {json}: {error.strerror}: all is in {settings.state_dir}/history.jsonl"
+                f"can't write {options.json}: {error.strerror}: all is in {settings.state_dir}/history.jsonl"
             ) from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgefl import data
+from edgefl import auto
 from edgefl.coordinator import events
 from edgefl.coordinator.cohort import expected_reports
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -26,19 +26,20 @@ from edgefl.coordinator.events import (
     SaveAttempt,
     SaveLate,
 )
-from edgefl.data import Dataset, fit_shape
-from edgefl.errors import EdgeFLError, UsageError
-from edgefl.history import History, RoundRecord, last_record, read_records
+from edgefl.data import load_test_set
+from edgefl.errors import EdgeFLError
+from edgefl.federation import make_manifest, make_strategy
+from edgefl.history import History, RoundRecord, Run, last_record, read_records
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
-from edgefl.onnx.model import Model
 from edgefl.protocol.topics import aggregator_client_id
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
 
-from .config import AggregatorConfig
+from .choice import choice_of
 from .journal import Journal, Recorded
 from .progress import Progress, summary
 from .store import AggregatorStore, State
@@ -56,19 +57,21 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
-        self._test = _test_set(config.evaluate.data, self._model)
+        plan, spec = self._model.plan, config.evaluate.test_data
+        self._test = None if spec is None else load_test_set(spec, tuple(plan.input_shape))
         self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder)
-        plan, recipe = self._model.plan, config.recipe()
         self._journal = None if config.journal is None else Journal(Path(config.journal))
-        strategy = recipe.make_strategy()
-        if self._journal is not None:
-            strategy = Recorded(strategy, self._journal)
         self._history = self._folder / "history.jsonl"
         state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
-        rng = random.Random()
-        rounds = config.round_config()
+        choice = choice_of(config, plan, self._store)
+        self._run = Run.of(config, choice)
+        config = config if choice is None else auto.apply(config, choice)
+        rng, rounds = random.Random(), config.rounds
+        strategy = make_strategy(config)
+        if self._journal is not None:
+            strategy = Recorded(strategy, self._journal)
         strategy.prepare(
             Site(
                 plan.num_params, plan.num_trainable, expected_reports(rounds), self._folder,
@@ -79,7 +82,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if not rounds.window:
             self._store.drop_late()
         self.machine = RoundCoordinator(
-            recipe.make_manifest(config.federation, state.run, plan), rounds, strategy,
+            make_manifest(config, config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(rounds.window), instance=rng.getrandbits(64), take_over=take_over,
@@ -93,11 +96,13 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         )
         going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
+        if self._run.auto:
+            self.log.info("auto: %s", self._run.auto)
 
     @property
     def history(self) -> History:
         """All rounds so far, from their file: they would fill the memory of a process that runs for months."""
-        return History(self.machine.params, read_records(self._history))
+        return History(self.machine.params, read_records(self._history), self._run)
 
     def _restore(self, strategy: Strategy, state: State) -> None:
         """Give the strategy the state that belongs to the model, if both are of the same strategy."""
@@ -164,18 +169,10 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         """Bring the files beside the database up to it: they may be a round behind after a crash."""
         lines = [msgspec.json.encode(record) + b"\n" for record in self._store.records()]
         self._history.write_bytes(b"".join(lines))
+        (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
         self._model.save(self._folder / "model.onnx", params)
 
     @durable
     def _append_history(self, record: RoundRecord) -> None:
         with open(self._history, "ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
-
-
-def _test_set(spec: str | None, model: Model) -> Dataset | None:
-    if spec is None:
-        return None
-    dataset = fit_shape(data.load(spec), tuple(model.plan.input_shape))
-    if dataset.x_test is None:
-        raise UsageError(f"[evaluate] data {spec!r} has no test part: give npz with x_test, y_test, or add test=0.2")
-    return dataset

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from edgefl import auto
 from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
-from edgefl.hosting import command, config
+from edgefl.federation import make_manifest, make_strategy
+from edgefl.hosting import command
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx.load import load
+from edgefl.settings import files
 from edgefl.strategies import Site, Strategy
 
-from .config import AggregatorConfig
+from .choice import choice_of
 from .journal import Journal
 from .store import AggregatorStore
 
@@ -32,21 +36,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument_group("the federation").add_argument
     add("--config", metavar="FILE", required=True, help="its aggregator.toml, with `journal`")
+    command.add_set_option(add)
     command.add_common_options(parser, level="warning")
     options = parser.parse_args(argv)
-    return command.run(options, lambda: run(config.load(options.config, AggregatorConfig)))
+    return command.run(options, lambda: run(files.load(options.config, AggregatorConfig, options.set)))
 
 
 def run(settings: AggregatorConfig) -> None:
     """Say what the journal proves; StoreError if it proves something else."""
     if settings.journal is None or not Path(settings.journal).exists():
         raise UsageError("there is no journal: set `journal`, and start the federation with it")
-    model, recipe = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims), settings.recipe()
-    strategy = recipe.make_strategy()
+    model = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims)
+    strategy = make_strategy(settings)
     strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
-    codec = recipe.make_manifest(settings.federation, "0" * 16, model.plan).make_codec()
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))
     try:
+        if choice := choice_of(settings, model.plan, store):
+            settings = auto.apply(settings, choice)
+        codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).make_codec()
         rounds = [record.round for record in store.records() if record.state == "committed"]
         params = replay(journal, rounds, strategy, codec, model.params)
         version, newest = store.newest(len(params))

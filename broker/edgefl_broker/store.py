@@ -113,6 +113,11 @@ class AggregatorStore:
         self._set_meta("start", str(attempt))
 
     @durable
+    def keep(self, key: str, value: str) -> str:
+        """The value under `key`, durable: the one that was kept before, else `value`."""
+        return self._meta(key, value)
+
+    @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
         """Version and params of the newest model; StoreError if it is damaged."""
         query = "SELECT version, sha256, params, state FROM models ORDER BY version DESC"

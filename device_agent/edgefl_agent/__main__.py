@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 
-from edgefl.hosting import command, config, daemon
+from edgefl.hosting import command, daemon
 from edgefl.machine import Stop
+from edgefl.settings import files
+from edgefl.settings.render import render
 
 from .agent import Agent
 from .config import AgentConfig
@@ -16,9 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 after a clean stop, 1 failed, 2 wrong use."""
     options = make_parser().parse_args(argv)
     if options.print_config:
-        print(config.render(AgentConfig), end="")
+        print(render(AgentConfig), end="")
         return 0
-    return command.run(options, lambda: run(options.config))
+    return command.run(options, lambda: run(options.config, options.set))
 
 
 def make_parser() -> command.Parser:
@@ -33,14 +35,15 @@ def make_parser() -> command.Parser:
         "--config", metavar="FILE", action="append", help="run by this agent.toml; given several times, as many agents"
     )
     what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
+    command.add_set_option(parser.add_argument_group("the run").add_argument)
     command.add_common_options(parser, level="info")
     command.add_program_options(parser)
     return parser
 
 
-def run(paths: list[str]) -> None:
+def run(paths: list[str], sets: list[str]) -> None:
     """One agent a configuration file, each with a thread of its own; raises what the first broken one raised."""
-    agents = [Agent(config.load(path, AgentConfig)) for path in paths]
+    agents = [Agent(files.load(path, AgentConfig, sets)) for path in paths]
 
     def stop() -> None:
         for agent in agents:

@@ -10,7 +10,7 @@ from edgefl.transports.settings import MqttConfig
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """[data]"""
+    """What is trained on."""
 
     source: Annotated[
         str,
@@ -23,7 +23,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """[limits]"""
+    """What this device is willing to do."""
 
     max_model_mb: Annotated[float, Meta(gt=0, le=4096, description="Refuse a model with more megabytes of params.")] = (
         64.0
@@ -33,7 +33,7 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PluginsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """[plugins]"""
+    """Code of others that this device may run."""
 
     codecs: Annotated[
         list[str],

@@ -1,13 +1,14 @@
-"""How words on the command line of `edgefl` become values."""
+"""How words on the command line of `edgefl` become values, and options that are made from declared settings."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args, get_origin
 
-from ..errors import UsageError
+from ..settings.render import toml
+from ..settings.schema import Setting, base_types, parse
 
 
 def at_least(minimum: float) -> Callable[[str], Any]:
@@ -26,29 +27,52 @@ def at_least(minimum: float) -> Callable[[str], Any]:
     return read
 
 
-def batch_size(text: str) -> int | None:
-    return None if text in ("inf", "all", "full") else at_least(1)(text)
+def add_settings(group: Any, settings: Iterable[Setting]) -> None:
+    """An option for each of `settings`, under its short name. One that is not given is absent from the namespace."""
+    for setting in settings:
+        choices = _choices(setting)
+        value: dict[str, Any] = (
+            {"choices": choices} if choices else {"type": _reader(setting), "metavar": _word(setting)}
+        )
+        group.add_argument(flag(setting), dest=setting.key, default=argparse.SUPPRESS, help=_help(setting), **value)
 
 
-def name_and_options(text: str) -> tuple[str, dict[str, Any]]:
-    """`name:key=value,key=value` in its parts; numbers become numbers. UsageError if it is not of that form.
-
-    The name may be `module:Class`.
-    """
-    name, _, rest = text.rpartition(":") if "=" in text else (text, "", "")
-    options: dict[str, Any] = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"{text!r}: {item!r} is not key=value: write {name}:{item}=...")
-        options[key] = _number(value)
-    return name, options
+def given(options: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
+    """The values of those settings that the command line names, by key."""
+    values = vars(options)
+    return {setting.key: values[setting.key] for setting in settings if setting.key in values}
 
 
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
+def flag(setting: Setting) -> str:
+    """`--batch-size` of `train.batch_size`."""
+    return "--" + setting.short.replace("_", "-")
+
+
+def _reader(setting: Setting) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
         try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+            return parse(text, setting.hint)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def _choices(setting: Setting) -> tuple[str, ...]:
+    """The words to choose from, where nothing else is allowed."""
+    (first, *others) = base_types(setting.hint)
+    return get_args(first) if get_origin(first) is Literal and not others else ()
+
+
+def _word(setting: Setting) -> str:
+    names = {int: "N", float: "X", bool: "true|false", str: "TEXT"}
+    return next(names[base] for base in base_types(setting.hint) if base in names)
+
+
+def _help(setting: Setting) -> str:
+    text = setting.description.rstrip(".")
+    if not _choices(setting) and setting.allowed != "text":
+        text += f"; {setting.allowed}"
+    if setting.default not in (None, ""):
+        text += f" (default: {toml(setting.default)})"
+    return text.replace("%", "%%")

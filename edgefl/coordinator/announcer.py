@@ -16,7 +16,7 @@ from ..protocol.envelope import federation_hash
 from ..protocol.messages import RETAINED_LIMIT, Manifest, Round, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.topics import ROOT, Topics
-from ..settings import RoundConfig
+from ..settings import RoundSettings
 from .downlink import Downlink
 from .events import Action
 from .pace import Pacing
@@ -61,7 +61,7 @@ class Announcer:
 
     def publish_round(
         self, tally: Tally | None, state: Literal["open", "done"], *, round: int, version: int, attempt: int,
-        config: RoundConfig,
+        config: RoundSettings,
     ) -> Publish:  # fmt: skip
         """The round of `tally`, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())

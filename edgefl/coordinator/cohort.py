@@ -21,7 +21,7 @@ import msgspec
 
 from ..errors import UsageError
 from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
-from ..settings import RoundConfig
+from ..settings import RoundSettings
 
 LIST_BYTES = RETAINED_LIMIT - 4096  # all else in a round's message takes less than 4 KB
 SEEDS = 64  # tried for a round: where half of them ask enough devices, all fail once in 2^64 rounds
@@ -43,7 +43,7 @@ class Cohort:
         return sorted(self.rule) if isinstance(self.rule, frozenset) else self.rule
 
 
-def check(config: RoundConfig) -> None:
+def check(config: RoundSettings) -> None:
     """UsageError if no round could ask so many devices."""
     if config.mode == "async" and config.goal is None:
         raise UsageError("asynchronous rounds close at their goal: set goal, the number of updates in a model")
@@ -51,20 +51,20 @@ def check(config: RoundConfig) -> None:
         raise UsageError("over_select asks so many times the goal: set goal, or a fraction below 1")
 
 
-def goal_of(config: RoundConfig, present: int) -> int | None:
+def goal_of(config: RoundSettings, present: int) -> int | None:
     """The number of reports at which a round of `present` devices closes; None: at all that it asks."""
     if config.goal is not None or config.over_select is None:
         return config.goal
     return max(1, config.min_reports, round(config.fraction * present))
 
 
-def expected_reports(config: RoundConfig) -> int:
+def expected_reports(config: RoundSettings) -> int:
     """How many updates a round will bring at least, by what is known before the first."""
     asked = _size(config, config.expect) if config.expect else 1
     return max(asked, config.min_reports, config.goal or 1)
 
 
-def gather(config: RoundConfig, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
+def gather(config: RoundSettings, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
     """The cohort of `round`, from the devices that are present."""
     size = min(_size(config, len(present)), len(present))
     if config.cohort == "list":
@@ -77,7 +77,7 @@ def gather(config: RoundConfig, run: str, round: int, present: list[str], rng: r
     return Cohort(round, rule)
 
 
-def _size(config: RoundConfig, present: int) -> int:
+def _size(config: RoundSettings, present: int) -> int:
     wanted = config.fraction * present
     if config.over_select is not None:
         wanted = math.ceil(config.over_select * (goal_of(config, present) or 0))

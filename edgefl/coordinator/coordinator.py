@@ -24,7 +24,7 @@ from ..history import RoundRecord
 from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick, assert_never
 from ..protocol.messages import Manifest, Status, decode
 from ..protocol.topics import ROOT
-from ..settings import RoundConfig
+from ..settings import RoundSettings
 from ..strategies import Strategy
 from . import cohort
 from .announcer import Announcer
@@ -46,7 +46,7 @@ class RoundCoordinator:
     def __init__(
         self,
         manifest: Manifest,
-        config: RoundConfig,
+        config: RoundSettings,
         strategy: Strategy,
         params: np.ndarray,
         *,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,7 +95,7 @@ class Trainer:
         y: ArrayLike,
         *,
         epochs: int = 1,
-        batch_size: int | None = 10,
+        batch_size: int | Literal["all"] = 10,
         lr: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -105,7 +105,7 @@ class Trainer:
         seed: int = 0,
         optimizer: str = "sgd",
     ) -> LocalResult:
-        """Minibatch SGD from `params` (P,); `batch_size` None is all the data at once, in its given order.
+        """Minibatch SGD from `params` (P,); `batch_size` "all" is all the data at once, in its given order.
 
         x (n, *input_shape), integers where the model takes tokens; y integer labels (n,), or (n, T) where every
         step of a sequence has its own, or (n, *outputs) float targets. A step clips the gradient of the batch's
@@ -119,12 +119,13 @@ class Trainer:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")
         if optimizer == "adam":
             momentum = momentum or 0.9
-        _check_counts(epochs=epochs, batch_size=batch_size, max_steps=max_steps)
+        _check_counts(epochs=epochs, batch_size=None if batch_size == "all" else batch_size, max_steps=max_steps)
         _check_rates(lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu, clip_norm=clip_norm)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise UsageError(f"seed is {seed!r}: give a whole number")
         start, inputs, targets, n = self._data(params, x, y)
-        self._hold(min(batch_size or n, n))
+        batch = n if batch_size == "all" else batch_size
+        self._hold(min(batch, n))
         delta = _at_a_cache_line(len(start))
         with self._lock:
             done = self._net.fit(
@@ -133,7 +134,7 @@ class Trainer:
                 targets,
                 delta,
                 epochs=epochs,
-                batch_size=batch_size or n,
+                batch_size=batch,
                 max_steps=max_steps or 0,
                 seed=int(seed) % 2**64,
                 lr=lr,

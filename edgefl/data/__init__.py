@@ -37,7 +37,7 @@ from .dataset import Dataset, fit_shape
 from .finish import finish
 from .options import COMMON
 
-__all__ = ["READERS", "Dataset", "fit_shape", "load"]
+__all__ = ["READERS", "Dataset", "fit_shape", "load", "load_test_set"]
 
 READERS = {
     "csv": "edgefl.data.csv_file:read",
@@ -83,6 +83,14 @@ def _read(kind: str, rest: str, options: dict[str, str]) -> Dataset:
 def _can_be_imported(module: str) -> bool:
     with working_directory_importable():
         return find_spec(module.split(".")[0]) is not None
+
+
+def load_test_set(spec: str, input_shape: tuple[int, ...]) -> Dataset:
+    """The dataset that `spec` names, shaped for a model's input; UsageError if it has no test part."""
+    dataset = fit_shape(load(spec), input_shape)
+    if dataset.x_test is None:
+        raise UsageError(f"test_data {spec!r} has no test part: give npz with x_test, y_test, or add test=0.2")
+    return dataset
 
 
 def _parse(spec: str) -> tuple[str, str, dict[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,13 @@ log = logging.getLogger("edgefl.training")
 
 def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
     """A Trainer for the job's plan, with an arena for one of its batches; ModelError if the plan is refused."""
-    batch = job.manifest.train.batch_size or MAX_CHUNK
-    return Trainer(job.manifest.plan, batch=min(batch, MAX_CHUNK), max_arena_bytes=max_arena_bytes)
+    batch = arena_batch(job.manifest.train.batch_size)
+    return Trainer(job.manifest.plan, batch=batch, max_arena_bytes=max_arena_bytes)
+
+
+def arena_batch(batch_size: int | Literal["all"]) -> int:
+    """Examples that the arena holds at once: a batch's, as far as they fit."""
+    return MAX_CHUNK if batch_size == "all" else min(batch_size, MAX_CHUNK)
 
 
 def train_update(
@@ -82,7 +87,7 @@ def _train(
     """Delta (P,), steps and mean loss of training on the examples that are not held out."""
     x, y = shares.x, shares.y
     config = job.manifest.train
-    if config.mode == "gradient":
+    if job.manifest.local_mode == "gradient":
         return -trainer.gradient(params, x, y), 1, trainer.evaluate(params, x, y).loss
     result = trainer.fit(
         params, x, y, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr,

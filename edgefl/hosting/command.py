@@ -67,6 +67,12 @@ def add_common_options(parser: Parser, level: str) -> None:
     add("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_set_option(add: Callable[..., Any]) -> None:
+    """The option of a program that reads a configuration file."""
+    help = "change a setting of the configuration file, as in train.lr=0.05; may be given several times"
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help=help)
+
+
 def add_program_options(parser: Parser) -> None:
     """The options that a whole program has, beside those of its commands."""
     add = parser.add_argument_group("the program").add_argument

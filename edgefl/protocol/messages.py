@@ -27,7 +27,8 @@ from .. import codecs
 from ..codecs.base import Codec
 from ..core.plan import Plan
 from ..errors import ModelError, ProtocolError
-from ..settings import MAX_LATE_ROUNDS, Count, Mode, Positive, TrainConfig
+from ..settings import TrainSettings
+from ..settings.sections import MAX_LATE_ROUNDS, MAX_SPAN, Count, Mode, Positive
 from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
@@ -51,6 +52,8 @@ class Requirements(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
 
+    `local_mode` is the strategy's: a device sends the delta of local SGD, or one gradient over all its examples.
+
     `downlink` is the codec of models: a lossless one writes each version whole, any other one the difference from a
     version at most `span` rounds earlier (coordinator/downlink.py).
 
@@ -62,7 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
     run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
     plan: Plan
-    train: TrainConfig
+    train: TrainSettings
     codec: Annotated[str, Meta(max_length=32)] = "raw32"
     codec_options: dict[str, int | float | str] = {}
     part_bytes: Annotated[int, Meta(ge=MIN_PART_BYTES, le=MAX_PART_BYTES)] = 64 * 1024 - 48
@@ -70,8 +73,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     downlink: Annotated[str, Meta(max_length=32)] = "raw32"
     downlink_options: dict[str, int | float | str] = {}
-    span: Annotated[int, Meta(ge=1, le=1000)] = 1
+    span: Annotated[int, Meta(ge=1, le=MAX_SPAN)] = 1
     holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    local_mode: Literal["sgd", "gradient"] = "sgd"
     requires: Requires = []
 
     @cached_property

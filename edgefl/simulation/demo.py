@@ -12,12 +12,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from .. import data
+import msgspec
+
+from .. import auto, data
 from ..errors import ModelError, UsageError
 from ..history import History, RoundRecord
 from ..onnx import zoo
 from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
+from ..settings import Settings
 from ..transports.embedded import EmbeddedBroker
 from .partitions import split
 from .processes import ProcessFleet
@@ -78,33 +81,35 @@ def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[
     digits = data.load("digits", seed=seed)
     assert digits.x_test is not None and digits.y_test is not None
     parts = split(digits, PARTITION, devices, seed)
-    settings = {
-        "rounds": {"rounds": rounds, "deadline_s": 20.0, "min_reports": min(3, devices - KILLED), "expect": devices},
-        "train": {"epochs": 2, "batch_size": 10, "lr": 0.1, "seed": seed},
-    }
+    settings = Settings().replace(
+        rounds=rounds, deadline_s=20.0, min_reports=min(3, devices - KILLED), expect=devices, epochs=2, seed=seed
+    )
     sizes = ", ".join(str(len(part)) for part in parts)
     say(f"{devices} agents, {len(digits.x_train)} digits spread by {PARTITION} ({sizes})")
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
         say(f"MQTT broker on {broker.url}, run folder {folder}")
         start = zoo.mlp(SIZES, seed=seed, softmax=True).SerializeToString()
-        fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, settings))
+        say(f"auto: {auto.choose(settings, load(start).plan).explain(settings)}")
+        tables = msgspec.to_builtins(settings)
+        fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, tables))
         story = Story(fleet, rounds, say)
         fleet.wait(story.on_round, TIMEOUT_S)
         if not story.returned:
             story.wait_for_return(devices - KILLED + 1)
-        records = fleet.records()
-    return _close(folder, records, digits, say)
+    return _close(fleet, digits, say)
 
 
-def _close(folder: Path, records: list[RoundRecord], digits: data.Dataset, say: Callable[[str], None]) -> History:
+def _close(fleet: ProcessFleet, digits: data.Dataset, say: Callable[[str], None]) -> History:
     """Judge the exported file as its users will, and leave the run folder tidy."""
-    for name in ("model.onnx", "history.jsonl"):
+    folder = fleet.folder
+    history = fleet.history(load(folder / "state" / "model.onnx").params)
+    for name in ("model.onnx", "history.jsonl", "run.json"):
         (folder / "state" / name).replace(folder / name)
     model = load(folder / "model.onnx")
     assert digits.x_test is not None and digits.y_test is not None
     result = OnnxEvaluator(model).evaluate(model.params, digits.x_test, digits.y_test)
-    history = History(model.params, records)
+    records = history.rounds
     if history.final.committed != len(records):
         raise ModelError(f"{len(records) - history.final.committed} rounds were abandoned: see {folder}/aggregator.log")
     history.plot(folder / "curve.png", f"digits, {PARTITION}, two agents killed half way")

@@ -20,9 +20,10 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import TransportError, UsageError
-from ..history import RoundRecord, read_records
-from ..hosting.config import dump
+from ..history import History, RoundRecord, Run, read_records
 from ..registry import is_reference
+from ..settings.render import dump
+from ..settings.spec import split
 
 AGGREGATOR = "aggregator"
 STOP_S = 10.0
@@ -32,8 +33,7 @@ LINK: Mapping[str, Any] = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
 
 
 class ProcessFleet:
-    """`settings` are aggregator.toml's tables [rounds], [train], [strategy] and [codec]; `link` is what [mqtt] has
-    beside the URL. A context manager.
+    """`settings` are tables and keys of aggregator.toml; `link` is what [mqtt] has beside the URL. A context manager.
 
     The federation's name and the MQTT client ids are the run's own: runs that share a broker do not meet.
     `agents_per_process` puts several agents in one process each: a hundred interpreters need not run on a laptop.
@@ -81,10 +81,11 @@ class ProcessFleet:
         if data.x_test is not None and data.y_test is not None:
             np.savez(self.folder / "test.npz", x_train=data.x_test[:1], y_train=data.y_test[:1],
                      x_test=data.x_test, y_test=data.y_test)  # fmt: skip
-            table["evaluate"] = {**settings.get("evaluate", {}), "data": f"npz:{self.folder / 'test.npz'}"}
+            test_data = {"test_data": f"npz:{self.folder / 'test.npz'}"}
+            table["evaluate"] = test_data | {k: v for k, v in settings.get("evaluate", {}).items() if v is not None}
         self._table = table
         (self.folder / "aggregator.toml").write_text(dump(table))
-        names = {settings.get("codec", {}).get("name", ""), settings.get("downlink", {}).get("codec", "")}
+        names = {split(settings.get(section, {}).get("name", ""))[0] for section in ("codec", "downlink")}
         outside = sorted(filter(is_reference, names))
         for device, part in zip(self.devices, parts, strict=True):
             home = self.folder / device
@@ -148,6 +149,14 @@ class ProcessFleet:
     def records(self) -> list[RoundRecord]:
         """The rounds that are over."""
         return read_records(self.folder / "state" / "history.jsonl")
+
+    def run_record(self) -> Run | None:
+        """What the aggregator runs, once it has started."""
+        return Run.read(self.folder / "state" / "run.json")
+
+    def history(self, params: np.ndarray) -> History:
+        """What has happened so far; `params` are those that it led to."""
+        return History(params, self.records(), self.run_record())
 
     def wait(self, on_round: Callable[[RoundRecord], None], timeout_s: float) -> None:
         """Until the aggregator has ended; TransportError if it fails or the time is up. Each round is told once."""

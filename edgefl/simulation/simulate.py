@@ -6,120 +6,157 @@ import math
 import os
 import random
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..codecs import Codec
+from .. import auto
+from .. import data as sources
 from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
-from ..device.training import MAX_CHUNK
+from ..device.training import MAX_CHUNK, arena_batch
 from ..errors import UsageError
-from ..federation import Recipe, round_config, train_config
-from ..history import History, RoundRecord
+from ..federation import Objects, make_manifest, make_strategy
+from ..history import History, RoundRecord, Run
 from ..machine import Note
+from ..onnx.load import load
 from ..onnx.model import Model
-from ..strategies import Site, Strategy
+from ..settings import Settings
+from ..settings.schema import checked
+from ..strategies import Site
 from .faults import Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
+from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition, split
 from .workers import Workers
 
+if TYPE_CHECKING:
+    import onnx
+
 FEDERATION = "simulation"
+S = TypeVar("S", bound=Settings)
 
 
 def simulate(
-    model: Model,
-    data: Dataset,
+    model: Model | str | os.PathLike[str] | bytes | onnx.ModelProto,
+    data: Dataset | str,
+    settings: Settings | None = None,
     *,
-    devices: int = 100,
-    rounds: int = 20,
-    fraction: float = 1.0,
-    partition: str | Partition = "iid",
-    epochs: int = 1,
-    batch_size: int | None = 10,
-    lr: float = 0.1,
-    strategy: str | Strategy = "fedavg",
-    strategy_options: dict[str, Any] | None = None,
-    codec: str | Codec = "raw32",
-    codec_options: dict[str, Any] | None = None,
-    downlink_codec: str | Codec = "raw32",
-    downlink_options: dict[str, Any] | None = None,
-    span: int = 1,
-    error_feedback: bool | None = None,
-    holdout: float = 0.0,
-    evaluate_every: int | None = None,
-    train_options: dict[str, Any] | None = None,
-    faults: str = "",
-    deadline_s: float = 600.0,
-    min_reports: int = 1,
-    round_options: dict[str, Any] | None = None,
-    target_accuracy: float | None = None,
-    workers: int | None = None,
-    seed: int = 0,
+    devices: int = DEFAULTS.devices,
+    rounds: int | None = None,
+    partition: str | Partition = DEFAULTS.partition,
+    workers: int | None = DEFAULTS.workers,
+    seed: int | None = None,
+    faults: str = DEFAULTS.faults,
+    on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
     note: Callable[[str, Note], None] = lambda name, note: None,
+    **overrides: Any,
 ) -> History:
-    """Run `rounds` rounds of `strategy` on `devices` simulated devices and return what happened.
+    """Run a federation on simulated devices and return what happened.
 
-    Strategy, codecs and partition may be objects, or named as plug-ins are (docs/plugins.md).
+    `model` is an edgefl.Model, an ONNX file or a spec such as "mlp:64-32-10"; `data` a Dataset or a spec such as
+    "digits". `settings` are changed by `overrides`: any setting by its name (`lr=0.1`, `codec="ecq:step=2"`,
+    `**{"rounds.goal": 5}`, docs/settings.md has them all) or a whole section (`train=TrainSettings(...)`).
+    `rounds` and `seed` are settings too; without them it is the settings' numbers, or 20 rounds.
 
-    `partition` is how the training data is spread (iid, shards:K, dirichlet:A, natural, ...), `fraction` McMahan's C,
-    `batch_size` None one batch of all examples, `error_feedback` None what the codec wants, `train_options` further
-    fields of TrainConfig (momentum, prox_mu, ...), `round_options` of RoundConfig (mode, goal, late, ...). With error
-    feedback, every device that has reported keeps 4 P bytes. `holdout` is the share of its examples that each device
-    only evaluates on; each `evaluate_every`th round trains nothing. Seconds in the history are virtual. Raises
-    UsageError, DataError, ModelError, CodecError.
+    `strategy`, `codec`, `downlink` and `partition` may be objects, or named as plug-ins are (docs/plugins.md).
+    `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `workers` threads train
+    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round. With error feedback, every
+    device that has reported keeps 4 P bytes. Seconds in the history are virtual. Raises UsageError, DataError,
+    ModelError, CodecError.
     """
-    if not 0 < fraction <= 1 or devices < 1 or rounds < 1:
-        raise UsageError("simulate wants devices >= 1, rounds >= 1 and a fraction above 0, at most 1")
-    data = fit_shape(data, tuple(model.plan.input_shape))
-    train = train_config(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed % 2**32, **(train_options or {}))
-    recipe = Recipe(
-        train,
-        strategy,
-        strategy_options or {},
-        codec,
-        codec_options or {},
-        error_feedback=error_feedback,
-        downlink=downlink_codec,
-        downlink_options=downlink_options or {},
-        span=span,
-        holdout=holdout,
-    )
-    manifest = recipe.make_manifest(FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan)
-    parts = split(data, partition, devices, seed)
-    settings = {
-        "deadline_s": deadline_s, "min_reports": min_reports, "fraction": fraction, "expect": len(parts),
-        "rounds": rounds, "target_accuracy": target_accuracy, "evaluate_every": evaluate_every,
-    }  # fmt: skip
-    config = round_config(**settings | (round_options or {}))
+    objects = Objects.out_of(overrides)
+    named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
+    options = checked(FleetOptions(devices, named, faults, workers))
+    given = {"rounds.rounds": rounds, "train.seed": seed}
+    overrides |= {key: value for key, value in given.items() if value is not None}
+    settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
+    seed = settings.train.seed
+    model = _as_model(model, seed)
+    dataset = _as_dataset(data, settings, model)
+    choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
+    fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
+    run = Run.of(settings, choice, fleet_options)
+    settings = run.settings
+    manifest = make_manifest(settings, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
+    parts = split(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
-    rule = recipe.make_strategy()
-    rule.restore({})  # an object may have been in a run before
-    rule.prepare(Site(model.plan.num_params, model.plan.num_trainable, expected_reports(config)))
-    coordinator = RoundCoordinator(manifest, config, rule, model.params, rng=rng)
-    pool = Workers(
-        workers or os.cpu_count() or 1, lambda: Trainer(model.plan, batch=min(batch_size or MAX_CHUNK, MAX_CHUNK))
-    )
-    fleet = Fleet(pool, Faults.parse(faults), on_round, note)
-    aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, data))
+    strategy = make_strategy(settings, objects)
+    strategy.restore({})  # an object may have been in a run before
+    strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable, expected_reports(settings.rounds)))
+    coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng)
+    plan, batch = model.plan, arena_batch(settings.train.batch_size)
+    pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
+    fleet = Fleet(pool, Faults.parse(options.faults), on_round, note)
+    aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset))
     width = len(str(len(parts) - 1))
     hosts = [
         DeviceHost(
-            fleet, f"dev-{i:0{width}d}", data.x_train[part], data.y_train[part], federation=FEDERATION, seed=seed
+            fleet, f"dev-{i:0{width}d}", dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed
         )
         for i, part in enumerate(parts)
     ]
+    on_start(run)
     try:
-        fleet.run(aggregator, hosts, max_virtual_s=10 * rounds * deadline_s)
+        fleet.run(aggregator, hosts, max_virtual_s=10 * (settings.rounds.rounds or 1) * settings.rounds.deadline_s)
     finally:
         pool.close()
-    return History(coordinator.params, aggregator.rounds)
+    return History(coordinator.params, aggregator.rounds, run)
+
+
+def fill(settings: S, devices: int) -> S:
+    """What a simulation of so many devices knows beforehand: how many rounds, how many devices to expect. UsageError
+    if there are too few for any round."""
+    rounds = settings.rounds
+    if devices < rounds.min_reports:
+        raise UsageError(
+            f"{devices} device{'s' * (devices > 1)} can't make the {rounds.min_reports} reports that a round needs: "
+            f"set min_reports to {devices} (--min-reports {devices}), or simulate {rounds.min_reports} devices"
+        )
+    return settings.replace(**{"rounds.rounds": rounds.rounds or ROUNDS, "rounds.expect": rounds.expect or devices})
+
+
+def _checked_settings(settings: Settings | None) -> Settings:
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings is {_shown(settings)}: give edgefl.Settings(...) or edgefl.Settings.load(path)")
+    return settings.checked()
+
+
+def _as_model(model: Any, seed: int) -> Model:
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, str) and model.startswith("mlp:"):
+        from ..onnx import zoo
+
+        return load(zoo.from_spec(model, seed))
+    if isinstance(model, (str, os.PathLike, bytes)) or hasattr(model, "SerializeToString"):
+        return load(model)
+    raise UsageError(f'model is {_shown(model)}: give edgefl.load(...), an ONNX file or a spec such as "mlp:64-32-10"')
+
+
+def _as_dataset(data: Any, settings: Settings, model: Model) -> Dataset:
+    """The examples, shaped as the model wants them, with the test set that the settings name."""
+    found = sources.load(data, seed=settings.train.seed) if isinstance(data, str) else data
+    if not isinstance(found, Dataset):
+        raise UsageError(f'data is {_shown(data)}: give edgefl.data.load(...), a Dataset or a spec such as "digits"')
+    shape = tuple(model.plan.input_shape)
+    dataset = fit_shape(found, shape)
+    if settings.evaluate.test_data is None:
+        return dataset
+    test = sources.load_test_set(settings.evaluate.test_data, shape)
+    return replace(dataset, x_test=test.x_test, y_test=test.y_test)
+
+
+def _shown(value: Any) -> str:
+    return f"{repr(value)[:60]} ({type(value).__name__})"
 
 
 def _evaluator(model: Model, data: Dataset) -> Callable[[np.ndarray], Evaluated]:

@@ -41,7 +41,7 @@ class Composed(Strategy):
         yield "server", self.server
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
-        wanted: dict[str, Any] = {"mode": self._mode}
+        wanted: dict[str, Any] = {"local_mode": self._mode}
         for _, part in self._parts():
             wanted.update(part.defaults(train))
         return wanted

@@ -15,9 +15,9 @@ from edgefl.core.seeds import derived_seed
 from edgefl.core.trainer import Trainer
 from edgefl.data import Dataset
 from edgefl.errors import CodecError
-from edgefl.federation import Recipe
+from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
-from edgefl.settings import TrainConfig
+from edgefl.settings import Settings
 
 P = 6
 DELTA = np.array([0.5, -0.25, 1e-3, 0.0, 3.0, -1e-3], np.float32)
@@ -195,12 +195,12 @@ def test_a_residual_of_another_manifest_is_dropped():
 
 @pytest.mark.parametrize(
     ("codec", "asked", "decided"),
-    [("raw32", None, False), ("ecq", None, True), ("ecq", False, False), ("ecq-sparse", True, True)],
+    [("raw32", "auto", False), ("ecq", "auto", True), ("ecq", False, False), ("ecq-sparse", True, True)],
 )
-def test_the_recipe_decides_and_else_the_codec(codec, asked, decided):
+def test_the_settings_decide_and_else_the_codec(codec, asked, decided):
     plan = load(zoo.mlp([2, 1])).plan
-    recipe = Recipe(TrainConfig(), codec=codec, error_feedback=asked)
-    assert recipe.make_manifest("fleet", "0" * 16, plan).error_feedback is decided
+    settings = Settings().replace(codec=codec, error_feedback=asked, downlink="raw32", span=1)
+    assert make_manifest(settings, "fleet", "0" * 16, plan).error_feedback is decided
 
 
 # What the theory promises
@@ -215,11 +215,12 @@ def least_squares(seed=3):
     return load(zoo.mlp([5, 1], seed=0), loss="mse"), Dataset(x, y, device_train=device)
 
 
-def distance(codec: str, lr: float, error_feedback: bool | None = None) -> float:
+def distance(codec: str, lr: float, error_feedback: bool | str = "auto") -> float:
     """Of the params from those of the same run on raw32, both long after that has converged."""
     model, data = least_squares()
-    settings = {"devices": 4, "rounds": int(8 / lr), "partition": "natural", "batch_size": None, "lr": lr}
-    exact = simulate(model, data, **settings)
+    settings = {"devices": 4, "rounds": int(8 / lr), "partition": "natural", "batch_size": "all", "lr": lr}
+    settings |= {"downlink": "raw32"}
+    exact = simulate(model, data, **settings, codec="raw32")
     lossy = simulate(model, data, **settings, codec=codec, error_feedback=error_feedback)
     assert lossy.final.committed == settings["rounds"]
     return float(abs(lossy.params - exact.params).max())
@@ -238,10 +239,11 @@ def test_a_fleet_of_one_does_what_the_formula_says():
     model, data = least_squares()
     x, y = data.x_train, data.y_train
     trainer, params = Trainer(model.plan), model.params
-    history = simulate(model, Dataset(x, y), devices=1, rounds=3, batch_size=None, codec="test-sign", seed=1)
+    options = {"batch_size": "all", "codec": "test-sign", "downlink": "raw32", "min_reports": 1}
+    history = simulate(model, Dataset(x, y), devices=1, rounds=3, seed=1, **options)
     residual = None
     for round in range(1, 4):
-        delta = trainer.fit(params, x, y, lr=0.1, batch_size=None, seed=derived_seed(1, round, "dev-0")).delta
+        delta = trainer.fit(params, x, y, lr=0.1, batch_size="all", seed=derived_seed(1, round, "dev-0")).delta
         payload, left = error_feedback.encode(Sign(), delta, residual)
         params, residual = params + np.round(Sign().decode(payload, 6) * 2.0**30) / 2.0**30, values(left)
     np.testing.assert_allclose(history.params, params, atol=1e-6)

@@ -155,7 +155,7 @@ def test_scores_come_with_updates_too():
 
 
 def test_without_a_share_held_out_such_rounds_are_refused():
-    with pytest.raises(UsageError, match="devices = true"):
+    with pytest.raises(UsageError, match="holdout above 0"):
         make_coordinator(evaluate_every=2)
 
 
@@ -286,5 +286,5 @@ def test_scores_of_late_updates_are_of_an_older_model_and_left_out():
 
 
 def test_asynchronous_rounds_never_stop_to_evaluate():
-    with pytest.raises(UsageError, match="leave `every` out"):
+    with pytest.raises(UsageError, match="leave evaluate_every out"):
         make_coordinator(manifest=HOLDOUT, mode="async", goal=2, evaluate_every=2)

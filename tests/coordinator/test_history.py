@@ -48,7 +48,7 @@ def test_a_record_survives_its_file(tmp_path: Path):
 def test_json_is_a_line_for_each_round_and_adds_up():
     text = History(np.zeros(1), [record(1), record(2)]).to_json()
     told = json.loads(text)
-    assert text.count(b"\n") == 4
+    assert text.count(b"\n") == 5
     assert [r["traffic"]["dev-0001"] for r in told["rounds"]] == [[1001, 2001]] * 2
     assert told["final"]["bytes_up"] == 2 * 2001
     assert told["final"]["float32_bytes"] == 2 * 8000

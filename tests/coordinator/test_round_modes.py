@@ -36,7 +36,7 @@ def sync(run):
 
 @pytest.mark.parametrize("goal", [5, 10, 20])
 def test_async_learns_in_a_quarter_of_the_time_that_waiting_for_stragglers_takes(run, sync, goal):
-    history = run(round_options={"mode": "async", "goal": goal, "late_rounds": 100})
+    history = run(mode="async", goal=goal, late_rounds=100)
     assert history.final.seconds < sync.final.seconds / 4
     assert {record.reported for record in history.rounds} == {goal}
     stale = [record.round - own for record in history.rounds for _, own in record.folded]
@@ -48,26 +48,26 @@ def test_async_learns_in_a_quarter_of_the_time_that_waiting_for_stragglers_takes
 
 def test_over_selection_does_not_wait_for_stragglers(run):
     waiting = run(fraction=0.25)
-    quick = run(fraction=0.25, round_options={"over_select": 1.5})
+    quick = run(fraction=0.25, over_select=1.5)
     assert quick.final.seconds < waiting.final.seconds / 2
     assert {record.reported for record in quick.rounds} == {10}
 
 
 def test_drawn_cohorts_learn_as_listed_ones_do(run):
-    history = run(fraction=0.25, round_options={"cohort": "draw"})
+    history = run(fraction=0.25, cohort="draw")
     sizes = [record.reported for record in history.rounds]
     assert len(set(sizes)) > 2 and 7 <= sum(sizes) / len(sizes) <= 13
 
 
 def test_folded_updates_are_counted_on_top(run):
-    history = run(fraction=0.25, round_options={"over_select": 1.5, "late": "fold", "late_rounds": 10})
+    history = run(fraction=0.25, over_select=1.5, late="fold", late_rounds=10)
     assert all(len(record.devices) == 10 for record in history.rounds)
     assert sum(len(record.folded) for record in history.rounds) > len(history.rounds) / 2
     assert max(record.round - own for record in history.rounds for _, own in record.folded) <= 10
 
 
 def test_a_run_repeats_with_any_number_of_workers(run):
-    options = {"round_options": {"mode": "async", "goal": 5, "late_rounds": 100}, "target_accuracy": 0.5}
+    options = {"mode": "async", "goal": 5, "late_rounds": 100, "target_accuracy": 0.5}
     first, again = (run(**options, workers=workers).to_json() for workers in (1, 3))
     assert first == again
 
@@ -77,4 +77,4 @@ def test_a_run_repeats_with_any_number_of_workers(run):
 )
 def test_settings_that_make_no_sense_are_refused(run, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        run(round_options=wrong)
+        run(**wrong)

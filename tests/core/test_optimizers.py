@@ -95,7 +95,7 @@ def test_nesterov_without_momentum_is_sgd():
 
 
 def test_adams_first_step_is_lr_whatever_the_gradients_scale():
-    delta = Trainer(PLAN).fit(PARAMS, X, Y, optimizer="adam", lr=0.01, batch_size=None).delta
+    delta = Trainer(PLAN).fit(PARAMS, X, Y, optimizer="adam", lr=0.01, batch_size="all").delta
     assert np.allclose(np.abs(delta), 0.01, rtol=1e-3)
 
 

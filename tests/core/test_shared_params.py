@@ -126,7 +126,7 @@ def test_fit_moves_as_torch_does(name, way, batch):
     import torch
 
     case, options, steps = Case(name), WAYS[way], 6
-    ours = Trainer(case.plan, batch=batch).fit(case.params, case.x, case.y, epochs=steps, batch_size=None, **options)
+    ours = Trainer(case.plan, batch=batch).fit(case.params, case.x, case.y, epochs=steps, batch_size="all", **options)
     momentum = options.get("momentum", 0.0)
     if way == "adam":
         optimizer = torch.optim.Adam(case.trained, lr=options["lr"])

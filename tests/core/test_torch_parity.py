@@ -37,7 +37,7 @@ def edgefl_after(model: bytes, x: np.ndarray, y: np.ndarray, batch: int, loss: s
     params = loaded.params.copy()
     for step in range(STEPS):  # each batch is a whole fit, so that no shuffling gets between us and torch
         at = step * batch
-        fitted = trainer.fit(params, x[at : at + batch], y[at : at + batch], batch_size=None, lr=LR)
+        fitted = trainer.fit(params, x[at : at + batch], y[at : at + batch], batch_size="all", lr=LR)
         params = params + fitted.delta
     return loaded.to_bytes(params)
 

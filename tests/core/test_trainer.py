@@ -63,7 +63,7 @@ def test_delta_lies_on_the_grid_of_the_accumulator(trainer):
 def test_max_steps_and_epochs(trainer):
     assert trainer.fit(PARAMS, X, Y, max_steps=4, epochs=3).steps == 4
     assert trainer.fit(PARAMS, X, Y, max_steps=400, epochs=3).steps == 18
-    assert trainer.fit(PARAMS, X, Y, batch_size=None, epochs=3).steps == 3
+    assert trainer.fit(PARAMS, X, Y, batch_size="all", epochs=3).steps == 3
     assert trainer.fit(PARAMS, X, Y, batch_size=59).steps == 2
 
 

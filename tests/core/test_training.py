@@ -293,7 +293,7 @@ def test_twenty_steps_match_the_reference(name, options):
 def test_a_full_batch_is_one_unshuffled_step_however_small_the_arena():
     plan = PLANS["relu"]
     params, x, y = problem(plan, 50)
-    result = Trainer(plan, batch=7).fit(params, x, y, batch_size=None, lr=0.1)
+    result = Trainer(plan, batch=7).fit(params, x, y, batch_size="all", lr=0.1)
     loss, gradient = reference_gradient(plan, params, x, y)
     assert result.steps == 1
     assert relative_error(result.delta, -0.1 * gradient) < 1e-4

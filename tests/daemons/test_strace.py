@@ -26,8 +26,8 @@ from machines import P, fetching, make_round, of
 import edgefl
 from edgefl.device.events import StartTraining
 from edgefl.history import read_records
-from edgefl.hosting import config
 from edgefl.onnx import zoo
+from edgefl.settings.render import dump
 from edgefl.strategies.pre.staleness import stale_weight
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
@@ -105,8 +105,8 @@ def prepare(folder: Path) -> None:
         "rounds": {"rounds": ROUNDS, "min_reports": 2, "goal": 2, "late": "fold"},
     }  # fmt: skip
     agent = {"device_id": "a", "state_dir": str(folder / "state"), "data": {"source": f"npz:{folder}/data.npz"}}
-    (folder / "aggregator.toml").write_text(config.dump({**common, **aggregator}))
-    (folder / "agent.toml").write_text(config.dump({**common, **agent}))
+    (folder / "aggregator.toml").write_text(dump({**common, **aggregator}))
+    (folder / "agent.toml").write_text(dump({**common, **agent}))
 
 
 @pytest.fixture(scope="module")

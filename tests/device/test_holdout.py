@@ -15,7 +15,7 @@ from edgefl.device.holdout import MIN_EXAMPLES, held_out, split
 from edgefl.device.training import make_trainer, train_update
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import Manifest, UpdateHeader
-from edgefl.settings import TrainConfig
+from edgefl.settings import TrainSettings
 
 MODEL = load(zoo.mlp([4, 8, 3], seed=0))
 RNG = np.random.default_rng(0)
@@ -63,8 +63,8 @@ def test_without_a_share_nothing_is_copied():
 # What a device does with them
 
 
-def job(holdout=0.2, mode="train", params=MODEL.params, **train) -> TrainJob:
-    manifest = Manifest("tiny", "0" * 16, MODEL.plan, TrainConfig(**train), holdout=holdout)
+def job(holdout=0.2, mode="train", params=MODEL.params, **manifest) -> TrainJob:
+    manifest = Manifest("tiny", "0" * 16, MODEL.plan, TrainSettings(), holdout=holdout, **manifest)
     return TrainJob(manifest, make_round(mode=mode), params.tobytes(), 77)
 
 
@@ -73,18 +73,18 @@ def update(job, x=X, y=Y, device="a", **options):
     return UpdateHeader.from_bytes(blob), blob[UpdateHeader.SIZE :]
 
 
-@pytest.mark.parametrize("train", [{}, {"mode": "gradient"}], ids=["sgd", "gradient"])
-def test_what_is_held_out_is_never_trained_on(train):
+@pytest.mark.parametrize("local_mode", ["sgd", "gradient"])
+def test_what_is_held_out_is_never_trained_on(local_mode):
     held = held_out("a", len(X), 0.2)
-    header, delta = update(job(**train))
+    header, delta = update(job(local_mode=local_mode))
     assert (header.num_examples, header.num_eval) == (len(X) - held.sum(), held.sum())
     other, y = X.copy(), Y.copy()
     other[held] += 3
     y[held] = 2 - y[held]
-    changed, same = update(job(**train), other, y)
+    changed, same = update(job(local_mode=local_mode), other, y)
     assert same == delta
     assert changed.eval_loss != header.eval_loss
-    assert update(job(0.0, **train), X[~held], Y[~held])[1] == delta
+    assert update(job(0.0, local_mode=local_mode), X[~held], Y[~held])[1] == delta
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
@@ -100,7 +100,7 @@ def test_the_header_has_the_received_model_on_what_is_held_out(mode):
 
 def test_a_loss_without_accuracy_reports_none():
     model = load(zoo.mlp([4, 1], seed=0), loss="mse")
-    manifest = Manifest("tiny", "0" * 16, model.plan, TrainConfig(), holdout=0.5)
+    manifest = Manifest("tiny", "0" * 16, model.plan, TrainSettings(), holdout=0.5)
     header, _ = update(TrainJob(manifest, make_round(), model.params.tobytes(), 0), y=Y.astype(np.float32))
     assert header.num_eval and header.eval_loss > 0 and header.eval_accuracy is None
 

@@ -17,7 +17,8 @@ DEVICE = np.repeat(np.arange(3), 4)
 def run(x, y, **options):
     notes = []
     history = simulate(
-        MODEL, Dataset(x, y, device_train=DEVICE), devices=3, rounds=2, partition="natural", batch_size=None,
+        MODEL, Dataset(x, y, device_train=DEVICE), devices=3, rounds=2, partition="natural", batch_size="all",
+        codec="raw32", downlink="raw32",
         note=lambda name, note: notes.append((name, note.text)), **options,
     )  # fmt: skip
     return history, notes

@@ -11,7 +11,7 @@ import numpy as np
 from edgefl import strategies
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol.messages import Manifest
-from edgefl.settings import RoundConfig, TrainConfig
+from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
 
 FEDERATION = "sim"
@@ -68,7 +68,7 @@ class Schedule:
     late: tuple[str, ...]  # of the devices: those that appear only later
     examples: dict[str, int]
     manifest: Manifest
-    config: RoundConfig
+    config: RoundSettings
     params: np.ndarray  # (P,) float32
     persistent: bool  # clients have MQTT sessions
     earlier_run: bool  # broker and disks hold what an earlier run of the same plan has left
@@ -126,7 +126,7 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         FEDERATION,
         f"{rng.getrandbits(64):016x}",
         plan,
-        TrainConfig(),
+        TrainSettings(),
         codec=codec,
         part_bytes=PART_BYTES,
         error_feedback=codec == "ecq" and rng.random() < 0.7,
@@ -136,10 +136,10 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
     )
 
 
-def _draw_config(rng: random.Random, devices: int) -> RoundConfig:
+def _draw_config(rng: random.Random, devices: int) -> RoundSettings:
     mode: Literal["sync", "async"] = "async" if rng.random() < 0.25 else "sync"
     goal = rng.choice([None, None, devices - 1]) if mode == "sync" else rng.randint(1, devices - 1)
-    return RoundConfig(
+    return RoundSettings(
         deadline_s=rng.choice([20.0, 30.0, 60.0]),
         min_reports=rng.randint(1, goal or devices - 1),
         goal=goal,

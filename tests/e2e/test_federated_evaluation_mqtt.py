@@ -16,7 +16,7 @@ from edgefl.device.holdout import held_out
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics
 
-EVALUATE = {"devices": True, "holdout": 0.3, "every": 2}
+EVALUATE = {"holdout": 0.3}
 
 
 def held_by(fleet: Federation, *devices: str) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +34,9 @@ def test_devices_report_what_one_evaluation_of_all_that_they_hold_out_says(
 ) -> None:
     caplog.set_level(logging.INFO)
     fleet = federation(*wire)
-    aggregator = fleet.aggregator(evaluate=EVALUATE, rounds={"rounds": 2, "deadline_s": 10.0, "min_reports": 2})
+    aggregator = fleet.aggregator(
+        evaluate=EVALUATE, rounds={"rounds": 2, "deadline_s": 10.0, "min_reports": 2, "evaluate_every": 2}
+    )
     for device in ("dev-a", "dev-b"):
         fleet.agent(device)
     assert aggregator.join(), "the rounds did not end"
@@ -58,11 +60,13 @@ def test_i11_a_round_that_only_evaluates_outlives_both_sides(
     fleet = federation(mosquitto.url)
     rounds = {"deadline_s": 60.0, "min_reports": 1}
     agent = fleet.agent("dev-a")
-    assert fleet.aggregator(rounds={**rounds, "rounds": 1}, evaluate=EVALUATE).join()
+    assert fleet.aggregator(rounds={**rounds, "rounds": 1, "evaluate_every": 2}, evaluate=EVALUATE).join()
     silent = link(mosquitto.url, "dev-b")
     silent.up()
     silent.said(Topics(fleet.name).status("dev-b"), encode(Status("ready", 1)), retain=True)
-    aggregator = fleet.aggregator(rounds={"deadline_s": 60.0, "min_reports": 2, "rounds": 2}, evaluate=EVALUATE)
+    aggregator = fleet.aggregator(
+        rounds={"deadline_s": 60.0, "min_reports": 2, "rounds": 2, "evaluate_every": 2}, evaluate=EVALUATE
+    )
     eventually(lambda: aggregator.host.machine.snapshot().counted)
     agent.die()
     aggregator.die()
@@ -71,7 +75,7 @@ def test_i11_a_round_that_only_evaluates_outlives_both_sides(
     again = fleet.agent("dev-a")
     assert again.host.machine._saved.outbox.blob == saved.blob
     again.host._worker.start = lambda job: pytest.fail("evaluated again")  # type: ignore[method-assign]
-    last = fleet.aggregator(rounds={**rounds, "rounds": 2, "goal": 1}, evaluate=EVALUATE)
+    last = fleet.aggregator(rounds={**rounds, "rounds": 2, "goal": 1, "evaluate_every": 2}, evaluate=EVALUATE)
     params = last.host.machine.params.tobytes()
     assert last.join()
     first, record = last.host.history.rounds

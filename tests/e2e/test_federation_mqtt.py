@@ -20,10 +20,10 @@ from mqtt_fixtures import TestLink
 import edgefl
 from edgefl.data import Dataset
 from edgefl.errors import StoreError
-from edgefl.hosting import config
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import Round, Status, decode, encode
 from edgefl.protocol.topics import Topics
+from edgefl.settings import files
 from edgefl.transports.mqtt import Message
 
 NUMBERS = itertools.count(1)
@@ -165,7 +165,7 @@ def test_an_agent_carries_what_its_codec_took_over_a_restart(
     """It dies before it trains in round 3; the model is that of a simulated fleet on the same data."""
     caplog.set_level(logging.INFO)
     fleet = federation(mosquitto.url)
-    codec, train = {"name": "ecq", "options": {"exact": "none"}}, {"epochs": 2, "lr": 0.1, "seed": 3}
+    codec, train = {"name": "ecq:exact=none"}, {"epochs": 2, "lr": 0.1, "seed": 3}
     rounds = {"rounds": 4, "deadline_s": 20.0, "min_reports": 1}
     aggregator = fleet.aggregator(rounds=rounds, codec=codec, train=train)
     agent = fleet.agent("dev-0")
@@ -180,7 +180,8 @@ def test_an_agent_carries_what_its_codec_took_over_a_restart(
     assert [r.state for r in aggregator.host.history.rounds] == ["committed"] * 4
     x, y = blobs(60, seed=sum(b"dev-0"))
     data, model = Dataset(x, y, device_train=np.zeros(60, int)), edgefl.load(fleet.folder / "start.onnx")
-    options = {"devices": 1, "rounds": 4, "partition": "natural", "codec": "ecq", "codec_options": {"exact": "none"}}
+    options = {"devices": 1, "rounds": 4, "partition": "natural", "codec": "ecq:exact=none"}
+    options |= {"downlink": "raw32", "min_reports": 1}
     alike, without = (
         edgefl.simulate(model, data, error_feedback=feedback, **options, **train).params.tobytes()
         for feedback in (True, False)
@@ -380,7 +381,7 @@ def test_the_agent_counts_its_starts_and_keeps_its_boot_numbers_apart(
     path = fleet.write_agent("dev-a")
     boots = []
     for _ in range(2):
-        agent = Agent(config.load(path, AgentConfig))
+        agent = Agent(files.load(path, AgentConfig))
         boots.append(agent.boot)
         agent._worker.close()
         agent._store.close()

@@ -14,10 +14,10 @@ import pytest
 from brokers import eventually
 from daemons import Federation, Running
 from edgefl_broker.aggregator import Aggregator
-from edgefl_broker.config import AggregatorConfig
 from edgefl_broker.progress import Silent
 
-from edgefl.hosting import config
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.settings import files
 
 NUMBERS = itertools.count(1)
 ENDLESS = {"deadline_s": 10.0, "min_reports": 1}
@@ -72,7 +72,7 @@ def test_taking_over_ends_the_one_that_is_there(fleet: Federation, tmp_path: Pat
     first = fleet.aggregator(rounds=ENDLESS)
     eventually(lambda: held(first))
     path = fleet.write_aggregator(rounds=ENDLESS, state_dir=str(tmp_path / "new"))
-    second = fleet._keep(Running(Aggregator(config.load(path, AggregatorConfig), Silent(), take_over=True)))
+    second = fleet._keep(Running(Aggregator(files.load(path, AggregatorConfig), Silent(), take_over=True)))
     eventually(lambda: held(second))
     assert first.join()
     assert "another aggregator" in str(first.error)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from edgefl_agent.config import AgentConfig
-from edgefl_broker.config import AggregatorConfig
 
-from edgefl.hosting import config
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.settings import files
 
 TUTORIAL = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial.md"
 CONFIGS = {"aggregator.toml": AggregatorConfig, "agent.toml": AgentConfig}
@@ -86,7 +86,7 @@ def test_the_configuration_files_are_valid(tmp_path):
     for name, code in zip(CONFIGS, blocks, strict=True):
         assert code.startswith(f"# {name}\n")
         (tmp_path / name).write_text(code)
-        settings = config.load(tmp_path / name, CONFIGS[name])
+        settings = files.load(tmp_path / name, CONFIGS[name])
         assert settings.federation == "height-weight"
 
 

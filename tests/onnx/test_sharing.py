@@ -95,7 +95,7 @@ class TestTorch:
         model = assert_computes(edgefl.load(source, loss="mse"), tolerance=1e-4)
         before = OnnxEvaluator(model).predict(model.params, x)
         for steps in (1, 4):
-            fitted = edgefl.Trainer(model.plan).fit(model.params, x, y, epochs=steps, batch_size=None, lr=0.1)
+            fitted = edgefl.Trainer(model.plan).fit(model.params, x, y, epochs=steps, batch_size="all", lr=0.1)
             saved = model.to_bytes(model.params + fitted.delta)
             ours = OnnxEvaluator(file := edgefl.load(saved, loss="mse")).predict(file.params, x)
             theirs = torch_fits(net_of(name), x, y, steps)

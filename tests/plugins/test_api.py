@@ -29,7 +29,7 @@ def run(**options: Any) -> bytes:
 
 
 def test_objects_do_what_their_names_do() -> None:
-    named = run(strategy="fedavgm", codec="ecq", codec_options={"step": 2.0}, partition="shards:2")
+    named = run(strategy="fedavgm", codec="ecq:step=2", partition="shards:2")
     rule, codec = fedavgm(), codecs.get("ecq", step=2.0)
     from edgefl.simulation.partitions import shards
 
@@ -45,13 +45,13 @@ def test_plug_ins_by_name_by_place_and_as_objects_are_one(install: Install) -> N
     source = codec_source("loud", 200)
     install("loud-things", "loud_things", source, codecs={"loud": "loud_things:Loud"})
     install("unlisted", "unlisted", codec_source("quiet", 201))
-    runs = [run(codec="loud", codec_options={"gain": 0.5}), run(codec="loud_things:Loud", codec_options={"gain": 0.5})]
-    runs += [run(codec=codecs.get("loud", gain=0.5)), run(codec="unlisted:Loud", codec_options={"gain": 0.5})]
+    runs = [run(codec="loud:gain=0.5"), run(codec="loud_things:Loud:gain=0.5")]
+    runs += [run(codec=codecs.get("loud", gain=0.5)), run(codec="unlisted:Loud:gain=0.5")]
     runs += [run(codec=codecs.get("unlisted:Loud", gain=0.5))]
     assert len(set(runs)) == 1 and runs[0] != run()
 
 
-@pytest.mark.parametrize("option", ["strategy", "codec", "downlink_codec", "partition"])
+@pytest.mark.parametrize("option", ["strategy", "codec", "downlink", "partition"])
 @pytest.mark.parametrize("wrong", [5, None, b"ecq", ["iid"]])
 def test_a_wrong_type_says_what_is_expected(option: str, wrong: object) -> None:
     with pytest.raises(UsageError, match=r"give a name, 'module:(Class|function)'"):

@@ -56,7 +56,7 @@ def test_the_command_line_knows_all_four_parts(site: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     rounds = json.loads((tmp_path / "h.json").read_text())["rounds"]
     assert [len(record["devices"]) for record in rounds] == [4, 4, 4]
-    plain = edgefl([*RUN, "--json", str(tmp_path / "plain.json")], site)
+    plain = edgefl([*RUN, "--codec", "raw32", "--json", str(tmp_path / "plain.json")], site)
     assert plain.returncode == 0, plain.stderr
     up = [
         sum(r["bytes_up"] for r in json.loads((tmp_path / n).read_text())["rounds"]) for n in ("h.json", "plain.json")
@@ -115,7 +115,7 @@ def test_toml_on_the_aggregator_and_on_agents(site: Path, tmp_path: Path, embedd
     try:
         for device in ("dev-a", "dev-b"):
             fleet.agent(device)
-        codec = {"name": "example-topk", "options": {"fraction": 0.3}}
+        codec = {"name": "example-topk:fraction=0.3"}
         assert fleet.aggregator(strategy={"name": "median"}, codec=codec).wait(60) == 0
     finally:
         fleet.stop()
@@ -138,7 +138,7 @@ def test_a_class_that_is_not_installed_must_be_listed_by_each_device(
         for device in ("dev-a", "dev-b"):
             fleet.agent(device, data=source, plugins={"codecs": ["edgefl_example.codec:TopK"]})
         fleet.agent("dev-c", data=source)
-        codec = {"name": "edgefl_example.codec:TopK", "options": {"fraction": 0.3}}
+        codec = {"name": "edgefl_example.codec:TopK:fraction=0.3"}
         aggregator = fleet.aggregator(strategy={"name": "edgefl_example.strategy:median"}, codec=codec)
         eventually(lambda: "example-topk" in fleet.log("dev-c-edgefl_agent.log"), 30.0)
         assert aggregator.wait(60) == 0

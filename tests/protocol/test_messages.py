@@ -32,15 +32,15 @@ from edgefl.protocol.messages import (
     manifest_id,
     unknown_features,
 )
-from edgefl.settings import TrainConfig
+from edgefl.settings import TrainSettings
 
 SMALL = Plan([2], [Node("dense", [0], [0])], [Param("w", [2, 2])], "cross_entropy", 1, 1)
 GOLDEN = [
     (
-        Manifest("pond", "0123456789abcdef", SMALL, TrainConfig(), "ecq", {"max_bytes": 9}, 1024),
+        Manifest("pond", "0123456789abcdef", SMALL, TrainSettings(), "ecq", {"max_bytes": 9}, 1024),
         b'{"federation":"pond","run":"0123456789abcdef","plan":{"input_shape":[2],"nodes":[["dense",[0],[0],[],[]]],'
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
-        b'"version":1},"train":{"mode":"sgd","optimizer":"sgd","epochs":1,"batch_size":10,"lr":0.1,"momentum":0.0,"weight_decay":0.0,'
+        b'"version":1},"train":{"epochs":1,"batch_size":10,"lr":0.1,"optimizer":"sgd","momentum":0.0,"weight_decay":0.0,'
         b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"ecq","codec_options":{"max_bytes":9},'
         b'"part_bytes":1024}',
     ),
@@ -160,7 +160,7 @@ def test_who_is_asked():
 BAD_MANIFESTS = [
     ("federation", "Pond"), ("federation", "a/b"), ("federation", "pond\n"), ("run", "0" * 17), ("part_bytes", 255),
     ("part_bytes", 2**20 + 1), ("codec", "c" * 33), ("codec_options", {"a": [1]}), ("codec_options", {"a": None}),
-    ("train", {"lr": 0}), ("train", {"momentum": 1}), ("train", {"epochs": 0}), ("train", {"mode": "free"}),
+    ("train", {"lr": 0}), ("train", {"momentum": 1}), ("train", {"epochs": 0}), ("local_mode", "free"),
     ("plan", {}), ("plan", msgspec.to_builtins(SMALL) | {"version": 2}),
     ("plan", msgspec.to_builtins(SMALL) | {"input_shape": [2**24 + 1]}),
     ("plan", msgspec.to_builtins(SMALL) | {"loss": "magic"}),

@@ -22,6 +22,7 @@ PARTITION = "unbalanced:1.5"
 
 def run(model=MODEL, data=DATA, **options):
     settings = {"devices": 7, "rounds": 2, "partition": PARTITION, "holdout": 0.3, "lr": 0.05}
+    settings |= {"codec": "raw32", "downlink": "raw32"}
     return simulate(model, data, workers=1, **settings | options)
 
 
@@ -74,7 +75,7 @@ def test_without_a_share_there_is_nothing_to_say():
 
 @pytest.mark.parametrize("codec", ["raw32", "ecq"])
 def test_rounds_that_only_evaluate_change_no_bit_of_what_is_trained(codec):
-    options = {"batch_size": None, "codec": codec, "error_feedback": True, "downlink_codec": codec, "span": 2}
+    options = {"batch_size": "all", "codec": codec, "error_feedback": True, "downlink": codec, "span": 2}
     plain = run(rounds=3, **options)
     mixed = run(rounds=6, evaluate_every=2, **options)
     assert mixed.params.tobytes() == plain.params.tobytes()

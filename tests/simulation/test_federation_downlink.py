@@ -11,8 +11,8 @@ from daemons import Federation
 
 NUMBERS = itertools.count(1)
 TABLES = {
-    "codec": {"name": "ecq", "options": {"step": 2.0}},
-    "downlink": {"codec": "ecq", "options": {"step": 4.0}, "span": 1},
+    "codec": {"name": "ecq:step=2"},
+    "downlink": {"name": "ecq:step=4", "span": 1},
 }
 
 

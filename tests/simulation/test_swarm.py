@@ -24,7 +24,7 @@ DROPPED = "Outgoing messages are being dropped"  # by mosquitto, which queues 1,
 
 def aggregate(federation: Federation) -> Running:
     rounds = {"rounds": 1, "deadline_s": 60.0, "min_reports": DEVICES, "expect": DEVICES}
-    return federation.aggregator(rounds=rounds, codec={"part_bytes": 256})  # an update has two parts
+    return federation.aggregator(rounds=rounds, codec={"name": "raw32", "part_bytes": 256})  # an update has two parts
 
 
 @pytest.mark.parametrize("first", ["devices", "aggregator"])

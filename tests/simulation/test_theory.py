@@ -15,7 +15,7 @@ import pytest
 from edgefl import Trainer, _core, load, simulate
 from edgefl.core.seeds import derived_seed
 from edgefl.data import Dataset
-from edgefl.device.training import MAX_CHUNK
+from edgefl.device.training import arena_batch
 from edgefl.onnx import zoo
 from edgefl.onnx.model import Model
 from edgefl.simulation.partitions import split
@@ -106,7 +106,8 @@ def distributed_sgd(case: Case, data: Dataset, weights: np.ndarray) -> np.ndarra
 
 def federated(case: Case, data: Dataset, rounds: int = ROUNDS, **options) -> np.ndarray:
     """(P,) after `rounds` rounds of edgefl.simulate, one device for each that the data names."""
-    defaults = {"partition": "natural", "devices": len(np.unique(data.device_train)), "batch_size": None, "lr": LR}
+    defaults = {"partition": "natural", "devices": len(np.unique(data.device_train)), "batch_size": "all", "lr": LR}
+    defaults |= {"codec": "raw32", "downlink": "raw32", "min_reports": 1}
     history = simulate(case.model(), data, rounds=rounds, **{**defaults, **options})
     assert history.final.committed == rounds
     return history.params
@@ -147,16 +148,16 @@ def test_several_local_steps_are_not_gradient_descent_but_cheaper_in_rounds(case
 
 
 @every_case
-@pytest.mark.parametrize("options", [{"epochs": 3, "batch_size": 10}, {"epochs": 2, "batch_size": None}], ids=str)
+@pytest.mark.parametrize("options", [{"epochs": 3, "batch_size": 10}, {"epochs": 2, "batch_size": "all"}], ids=str)
 def test_a_device_that_holds_all_data_trains_as_if_alone_bit_for_bit(case, options):
     data, seed = case.data((60,)), 5
     model = case.model()
-    trainer, params = Trainer(model.plan, batch=options["batch_size"] or MAX_CHUNK), model.params
+    trainer, params = Trainer(model.plan, batch=arena_batch(options["batch_size"])), model.params
     extra = {"momentum": 0.5, "weight_decay": 0.01, "clip_norm": 1.0}
     for round in range(1, ROUNDS + 1):
         key = derived_seed(seed, round, "dev-0")
         params = params + trainer.fit(params, data.x_train, data.y_train, lr=LR, seed=key, **options, **extra).delta
-    reached = federated(case, data, seed=seed, train_options=extra, **options)
+    reached = federated(case, data, seed=seed, **extra, **options)
     assert reached.tobytes() == params.tobytes()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, UsageError
-from edgefl.settings import TrainConfig
+from edgefl.settings import TrainSettings
 from edgefl.strategies import Site, Strategy, Update
 
 RAW = codecs.get("raw32")
@@ -19,7 +19,7 @@ def update(delta, num_examples, codec=RAW, device="a"):
 
 def make(name, **options) -> Strategy:
     strategy = strategies.get(name, **options)
-    strategy.defaults(TrainConfig())
+    strategy.defaults(TrainSettings())
     return strategy
 
 
@@ -55,14 +55,16 @@ def test_fedsgd_takes_one_step_down_the_pooled_gradient():
 
 
 def test_what_devices_compute():
-    train = TrainConfig(mode="gradient", lr=0.25)
-    assert strategies.get("fedavg").defaults(train) == {"mode": "sgd"} == strategies.get("fedavgm").defaults(train)
-    assert strategies.get("fedsgd").defaults(TrainConfig()) == {"mode": "gradient"}
+    train = TrainSettings(lr=0.25)
+    assert (
+        strategies.get("fedavg").defaults(train) == {"local_mode": "sgd"} == strategies.get("fedavgm").defaults(train)
+    )
+    assert strategies.get("fedsgd").defaults(TrainSettings()) == {"local_mode": "gradient"}
 
 
 def test_fedsgd_takes_the_devices_learning_rate_unless_it_has_one():
     for strategy, lr in ((strategies.get("fedsgd"), 0.25), (strategies.get("fedsgd", lr=0.5), 0.5)):
-        strategy.defaults(TrainConfig(lr=0.25))
+        strategy.defaults(TrainSettings(lr=0.25))
         assert run(strategy, [1], update([-1], 1)).tolist() == [1 - lr]
     with pytest.raises(UsageError, match="has no lr"):
         run(strategies.get("fedsgd"), [1], update([-1], 1))

@@ -15,16 +15,16 @@ import numpy as np
 from brokers import eventually
 from daemons import blobs
 from edgefl_broker import replay
-from edgefl_broker.config import AggregatorConfig
 from edgefl_broker.journal import Journal
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.data import Dataset
 from edgefl.history import RoundRecord
-from edgefl.hosting import config
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
 from edgefl.protocol.topics import Topics
+from edgefl.settings import files
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 from edgefl.transports.mqtt import LinkEvent, Message, MqttLink, Up
 
@@ -44,7 +44,8 @@ class Fleet(ProcessFleet):
             "mqtt": {"url": url, **LINK},
             "journal": str(folder / "journal.db"),
             "rounds": ROUNDS,
-            "codec": {"part_bytes": 256},
+            "codec": {"name": "raw32", "part_bytes": 256},
+            "downlink": {"name": "raw32"},
             **tables,
         }
         parts = np.split(np.arange(len(x)), devices)
@@ -53,7 +54,7 @@ class Fleet(ProcessFleet):
 
     @property
     def settings(self) -> AggregatorConfig:
-        return config.load(str(self.folder / "aggregator.toml"), AggregatorConfig)
+        return files.load(str(self.folder / "aggregator.toml"), AggregatorConfig)
 
     def check_alive(self) -> None:
         """Nobody has ended on its own account."""

@@ -23,12 +23,12 @@ import numpy as np
 from edgefl_agent.agent import Agent
 from edgefl_agent.config import AgentConfig
 from edgefl_broker.aggregator import Aggregator
-from edgefl_broker.config import AggregatorConfig
 from edgefl_broker.progress import Silent
 from machines import PARAMS, P, make_manifest, make_round, make_update, model_parts, receipt, received
 
 from edgefl.device.events import Trained, TrainJob
-from edgefl.hosting import config, daemon, link_host
+from edgefl.hosting import daemon, link_host
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.log_lines import log_to_stderr
 from edgefl.machine import Connected, Received
@@ -36,6 +36,7 @@ from edgefl.protocol.envelope import Kind
 from edgefl.protocol.messages import RETAINED_LIMIT, Receipt, Round, UpdateHeader, decode
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
+from edgefl.settings import files
 
 ROUNDS = 3
 LONGEST_S = 20
@@ -98,7 +99,7 @@ def turn(host: LinkHost) -> Callable[[object], None]:
 def run_aggregator(folder: Path) -> None:
     """Three committed rounds of two devices; another one is a round late."""
     told = Told(folder)
-    settings = config.load(str(folder / "aggregator.toml"), AggregatorConfig)
+    settings = files.load(str(folder / "aggregator.toml"), AggregatorConfig)
     topics = Topics(settings.federation)
     claims: list[bytes] = []
 
@@ -146,7 +147,7 @@ def update_of(round: int) -> tuple[bytes, bytes]:
 def run_agent(folder: Path) -> None:
     """Three rounds in which the device is counted."""
     told = Told(folder)
-    agent = Agent(config.load(str(folder / "agent.toml"), AgentConfig))
+    agent = Agent(files.load(str(folder / "agent.toml"), AgentConfig))
     topics = agent.machine.topics
 
     def tell(topic: str, payload: bytes) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 from edgefl_agent.agent import Agent
 from edgefl_agent.config import AgentConfig
 from edgefl_broker.aggregator import Aggregator
-from edgefl_broker.config import AggregatorConfig
 from edgefl_broker.progress import Silent
 
-from edgefl.hosting import config
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.machine import Stop, Tick
 from edgefl.onnx import zoo
+from edgefl.settings import files
+from edgefl.settings.render import dump
 
 CENTRES = np.random.default_rng(7).normal(0, 4, (3, 4)).astype(np.float32)
 
@@ -88,10 +89,12 @@ class Federation:
             "mqtt": self._mqtt,
             "rounds": {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2},
             "train": {"epochs": 2, "lr": 0.1},
-            "evaluate": {"data": f"npz:{self.folder / 'test.npz'}"},
+            "codec": {"name": "raw32"},
+            "downlink": {"name": "raw32"},
+            "evaluate": {"test_data": f"npz:{self.folder / 'test.npz'}"},
         }
         path = self.folder / "aggregator.toml"
-        path.write_text(config.dump({**table, **tables}))
+        path.write_text(dump({**table, **tables}))
         return path
 
     def write_agent(self, device: str, source: str = "", **tables: Any) -> Path:
@@ -109,15 +112,15 @@ class Federation:
             "data": {"source": source},
         }
         path = home / "agent.toml"
-        path.write_text(config.dump({**table, **tables}))
+        path.write_text(dump({**table, **tables}))
         return path
 
     def aggregator(self, **tables: Any) -> Running:
         path = self.write_aggregator(**tables)
-        return self._keep(Running(Aggregator(config.load(path, AggregatorConfig), Silent())))
+        return self._keep(Running(Aggregator(files.load(path, AggregatorConfig), Silent())))
 
     def agent(self, device: str, source: str = "", **tables: Any) -> Running:
-        return self._keep(Running(Agent(config.load(self.write_agent(device, source, **tables), AgentConfig))))
+        return self._keep(Running(Agent(files.load(self.write_agent(device, source, **tables), AgentConfig))))
 
     def _keep(self, running: Running) -> Running:
         self._running.append(running)

@@ -19,7 +19,7 @@ from edgefl.protocol.envelope import Envelope, Kind, federation_hash
 from edgefl.protocol.messages import Inbox, Manifest, Receipt, Round, Status, UpdateHeader, decode, encode
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.topics import Topics
-from edgefl.settings import RoundConfig, TrainConfig
+from edgefl.settings import RoundSettings, TrainSettings
 
 FEDERATION = "tiny"
 TOPICS = Topics(FEDERATION)
@@ -31,7 +31,7 @@ PARAMS = np.linspace(-1, 1, P, dtype=np.float32)
 
 
 def make_manifest(**changes) -> Manifest:
-    settings = {"run": RUN, "plan": PLAN, "train": TrainConfig(), "part_bytes": 256} | changes
+    settings = {"run": RUN, "plan": PLAN, "train": TrainSettings(), "part_bytes": 256} | changes
     return Manifest(FEDERATION, **settings)
 
 
@@ -62,7 +62,12 @@ def make_session(device="a", outbox=None, **options) -> DeviceSession:
 def make_coordinator(*, strategy="fedavg", params=PARAMS, manifest=MANIFEST, seed=0, start=None, **config):
     """A coordinator that is not connected; `start` sets round, version and attempt."""
     return RoundCoordinator(
-        manifest, RoundConfig(**config), strategies.get(strategy), params, rng=random.Random(seed), **(start or {})
+        manifest,
+        RoundSettings(**{"deadline_s": 60.0, "min_reports": 1} | config),
+        strategies.get(strategy),
+        params,
+        rng=random.Random(seed),
+        **(start or {}),
     )
 
 

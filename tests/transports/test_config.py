@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from edgefl.errors import UsageError
-from edgefl.hosting.config import load, render
+from edgefl.settings.files import load
+from edgefl.settings.render import render
 
 
 class Tls(Struct, forbid_unknown_fields=True):
@@ -87,18 +88,18 @@ def test_every_mistake_is_listed_with_its_table(toml):
         """
     assert problems(toml(text)) == [
         "agent.toml: the top level has no key 'trainnig'; did you mean 'training'?",
-        "agent.toml: device: expected `str`, got 5",
+        "agent.toml: device is 5: give text",
         "agent.toml: [mqtt] has no key 'broekr'; did you mean 'broker'?",
         'agent.toml: [mqtt] needs broker = "mqtts://broker:8883": Where the MQTT broker is.',
-        "agent.toml: [mqtt] keepalive: expected `int` >= 5, got 0",
-        "agent.toml: [mqtt] protocol: expected one of 'auto', '5', '3.1.1', got '4'",
-        "agent.toml: [mqtt] password: expected `str | null`, got False",
+        "agent.toml: [mqtt] keepalive is 0: give a whole number from 5 to 600",
+        'agent.toml: [mqtt] protocol is \'4\': give "auto", "5" or "3.1.1"',
+        "agent.toml: [mqtt] password is False: give text",
         "agent.toml: [mqtt.tls] has no key 'Ca'; did you mean 'ca'?",
         'agent.toml: [mqtt.tls] needs ca = "/etc/ca.pem": CA certificate.',
-        "agent.toml: [mqtt.tls] check: expected `bool`, got 'yes'",
-        "agent.toml: [training] lr: expected `float` > 0.0, got 0",
-        "agent.toml: [training] sizes: expected `int` >= 1, got [1, 0] at `$[1]`",
-        "agent.toml: [training] options: expected `float`, got {'a': 'b'} at `$[...]`",
+        "agent.toml: [mqtt.tls] check is 'yes': give true or false",
+        "agent.toml: [training] lr is 0: give a number above 0",
+        "agent.toml: [training] sizes is [1, 0]: give a list, each a whole number of at least 1",
+        "agent.toml: [training] options is {'a': 'b'}: give a table, each value a number",
     ]
 
 
@@ -108,8 +109,8 @@ def test_missing_tables_and_tables_that_are_none(toml):
         'agent.toml: [mqtt] needs broker = "mqtts://broker:8883": Where the MQTT broker is.',
     ]
     assert problems(toml('device = "a"\nmqtt = 1\ntraining = []\n')) == [
-        "agent.toml: mqtt: expected a table, got 1",
-        "agent.toml: training: expected a table, got []",
+        "agent.toml: mqtt is 1: give a table",
+        "agent.toml: training is []: give a table",
     ]
 
 

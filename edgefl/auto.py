@@ -1,0 +1,108 @@
+"""What "auto" stands for: the codecs of updates and models, and the span, from how often a device takes part.
+
+A device that takes part in most rounds keeps what its codec lost and adds it to the next update (error feedback). A
+device that takes part now and then would keep it too long, so its codec is right on average instead and keeps nothing.
+It also has to catch up with several versions at once, which `span` makes cheap.
+
+A pure function of the settings and the plan. The share of rounds follows from `fraction`, `goal`, `over_select` and
+`expect`, never from the devices that happen to be present: a restarted aggregator must choose the same codecs, because
+the devices' residuals belong to one manifest. The aggregator keeps the choice in its state folder as well.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from . import codecs
+from .core.plan import Plan
+from .settings import RoundSettings, Settings
+from .settings.sections import MAX_SPAN
+from .settings.spec import split
+
+S = TypeVar("S", bound=Settings)
+
+# The share of the rounds from which on a device takes part in "most" rounds.
+MOST = 0.5
+# Codec of updates, codec of models. Measured: benchmarks/README.md.
+MOST_ROUNDS = ("ecq", "ecq:step=8")
+NOW_AND_THEN = ("ecq-sparse:step=4,exact=none", "ecq:step=8")
+# With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
+SMALL = 4096
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What stands for "auto" in one run, and why."""
+
+    codec: str
+    downlink: str
+    span: int
+    reason: str = ""
+
+    def explain(self, settings: Settings) -> str:
+        """One line that says what replaces "auto" in `settings`, and why; empty if nothing that matters does."""
+        told = []
+        if settings.codec.name == "auto":
+            told.append(f"{self.codec} up")
+        if settings.downlink.name == "auto":
+            told.append(f"{self.downlink} down")
+        if settings.downlink.span == "auto" and not _whole(apply(settings, self).downlink.name):
+            told.append(f"span {self.span}")
+        return f"{', '.join(told)}: {self.reason}" if told else ""
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether anything is left to choose."""
+    return "auto" in (settings.codec.name, settings.downlink.name, settings.downlink.span)
+
+
+def choose(settings: Settings, plan: Plan) -> Choice:
+    """The choice for these settings and this model; the same on every call."""
+    asked, counted = shares(settings.rounds)
+    most = min(asked, counted) >= MOST
+    codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in (MOST_ROUNDS if most else NOW_AND_THEN))
+    span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
+    reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
+    if "raw32" in (codec, downlink):
+        reason += f"; a codec's own overhead does not pay for {plan.num_params} params"
+    return Choice(codec, downlink, span, reason)
+
+
+def apply(settings: S, choice: Choice) -> S:
+    """`settings` with `choice` in the place of every "auto" but that of error_feedback, which is the codec's."""
+    changes = {"codec.name": choice.codec, "downlink.name": choice.downlink, "downlink.span": choice.span}
+    now = (settings.codec.name, settings.downlink.name, settings.downlink.span)
+    return settings.replace(**{key: new for (key, new), old in zip(changes.items(), now, strict=True) if old == "auto"})
+
+
+def shares(rounds: RoundSettings) -> tuple[float, float]:
+    """The share of the rounds in which a device is asked, and in which its update counts, as far as settings tell."""
+    asked = counted = rounds.fraction
+    if rounds.goal is not None and rounds.expect:
+        goal = min(1.0, rounds.goal / rounds.expect)
+        counted = min(counted, goal)
+        if rounds.mode == "async":  # a device fetches a model when it has reported, not when there is a new one
+            asked = counted
+        elif rounds.over_select is not None:
+            asked = min(1.0, rounds.over_select * goal)
+    elif rounds.over_select is not None:
+        asked = min(1.0, rounds.over_select * rounds.fraction)
+    return asked, counted
+
+
+def _whole(spec: str) -> bool:
+    """Whether the codec writes each model whole, without a span."""
+    name, options = split(spec)
+    return name in codecs.CODECS and codecs.get(name, **options).lossless
+
+
+def _pays(spec: str, plan: Plan) -> bool:
+    """Whether the codec writes a small model's Gaussian delta in less than float32 takes."""
+    if plan.num_params >= SMALL:
+        return True
+    name, options = split(spec)
+    codec = codecs.get(name, **options).for_tensors(plan.params)
+    delta = np.random.default_rng(0).standard_normal(plan.num_params).astype(np.float32)
+    return len(codec.encode(delta)) < delta.nbytes

@@ -1,0 +1,34 @@
+"""What only a simulation needs to know, declared as settings are: the fleet that is simulated.
+
+The defaults of simulate(), and the options of `edgefl simulate`, are made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """The fleet that is simulated."""
+
+    devices: Annotated[int, Meta(ge=1, description="Number of devices.")] = 100
+    partition: Annotated[
+        str,
+        Meta(
+            description="How the training data is spread over the devices: iid, shards:K, dirichlet:A, natural or "
+            "unbalanced:S."
+        ),
+    ] = "iid"
+    faults: Annotated[
+        str, Meta(description="dropout:P[:seconds],straggler:P[:factor] with probabilities P; in memory only.")
+    ] = ""
+    workers: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),
+    ] = None
+
+
+DEFAULTS = FleetOptions()
+ROUNDS = 20  # of a simulation whose settings name no number

@@ -1,0 +1,116 @@
+"""What "auto" stands for: a pure choice, kept for the life of a state folder, and told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from brokers import Mosquitto
+from daemons import Federation
+
+import edgefl
+from edgefl import auto, codecs
+from edgefl.errors import UsageError
+from edgefl.federation import make_manifest
+from edgefl.history import Run
+from edgefl.onnx import zoo
+from edgefl.onnx.load import load
+from edgefl.settings import Settings
+from edgefl.settings.spec import split
+
+PLAN = load(zoo.mlp([64, 100, 10])).plan  # 7510 params
+MOST, NOW_AND_THEN = auto.MOST_ROUNDS, auto.NOW_AND_THEN
+
+
+def chosen(**settings: object) -> auto.Choice:
+    return auto.choose(Settings().replace(**settings), PLAN)
+
+
+@pytest.mark.parametrize(
+    ("settings", "codecs", "span"),
+    [
+        ({}, MOST, 1),
+        ({"fraction": 0.5}, MOST, 1),
+        ({"fraction": 0.1}, NOW_AND_THEN, 10),
+        ({"fraction": 0.001, "expect": 3}, NOW_AND_THEN, 1000),
+        ({"goal": 10}, MOST, 1),  # the size of the fleet is not known
+        ({"goal": 10, "expect": 12}, MOST, 1),
+        ({"goal": 10, "expect": 100}, NOW_AND_THEN, 1),  # all are asked, and fetch every model
+        ({"goal": 10, "expect": 100, "over_select": 1.25}, NOW_AND_THEN, 8),
+        ({"goal": 90, "expect": 100, "fraction": 0.2}, NOW_AND_THEN, 5),
+        ({"over_select": 2.0, "fraction": 0.1}, NOW_AND_THEN, 5),
+        ({"mode": "async", "goal": 5, "expect": 100}, NOW_AND_THEN, 20),
+        ({"mode": "async", "goal": 5, "expect": 0}, MOST, 1),
+    ],
+    ids=str,
+)
+def test_the_choice_follows_how_often_a_device_takes_part(settings, codecs, span):
+    choice = chosen(**settings)
+    assert ((choice.codec, choice.downlink), choice.span) == (codecs, span)
+    assert chosen(**settings) == choice, "the same on every call"
+
+
+def test_only_auto_is_replaced_and_only_that_is_told():
+    settings = Settings().replace(codec="raw32", fraction=0.1)
+    choice = auto.choose(settings, PLAN)
+    applied = auto.apply(settings, choice)
+    assert (applied.codec.name, applied.downlink.name, applied.downlink.span) == ("raw32", NOW_AND_THEN[1], 10)
+    assert (
+        choice.explain(settings) == f"{NOW_AND_THEN[1]} down, span 10: a device takes part in about 10.0% of the rounds"
+    )
+    assert not auto.wanted(applied) and auto.apply(applied, chosen()) == applied
+    whole = Settings().replace(codec="raw32", downlink="raw32")
+    assert auto.wanted(whole) and choice.explain(whole) == "", "without deltas a span matters to nobody"
+    with pytest.raises(UsageError, match='has no "auto"'):
+        make_manifest(settings, "pond", "0" * 16, PLAN)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.1])
+@pytest.mark.parametrize("sizes", [[1, 1], [4, 3], [8, 8], [64, 10], [64, 50, 10]], ids=str)
+def test_a_small_model_has_a_codec_only_where_that_is_smaller_than_float32(sizes, fraction):
+    import numpy as np
+
+    plan = load(zoo.mlp(sizes)).plan
+    choice = auto.choose(Settings().replace(fraction=fraction), plan)
+    delta = np.random.default_rng(5).standard_normal(plan.num_params).astype(np.float32) / 100
+    for spec, wanted in zip((choice.codec, choice.downlink), MOST if fraction == 1 else NOW_AND_THEN, strict=True):
+        name, options = split(wanted)
+        pays = len(codecs.get(name, **options).for_tensors(plan.params).encode(delta)) < delta.nbytes
+        assert spec == (wanted if pays else "raw32")
+    assert ("raw32" in (choice.codec, choice.downlink)) == ("overhead" in choice.reason)
+
+
+def test_a_simulation_tells_it_and_keeps_it():
+    told: list[Run] = []
+    history = edgefl.simulate(
+        "mlp:64-32-10", "digits", devices=10, rounds=2, fraction=0.2, seed=3, on_start=told.append
+    )
+    run = json.loads(history.to_json())["run"]
+    assert told == [history.run] and run["seed"] == 3 and run["versions"]["edgefl"] == edgefl.__version__
+    assert run["settings"]["codec"]["name"] == NOW_AND_THEN[0] and run["settings"]["downlink"]["span"] == 5
+    assert run["auto"].startswith(f"{NOW_AND_THEN[0]} up, ") and run["fleet"]["devices"] == 10
+    again = edgefl.simulate("mlp:64-32-10", "digits", history.run.settings, devices=10)
+    assert again.params.tobytes() == history.params.tobytes(), "the record is enough to repeat the run"
+
+
+def test_a_restart_keeps_the_first_choice_whatever_the_configuration_says(
+    mosquitto: Mosquitto, federation: Callable[..., Federation]
+) -> None:
+    fleet = federation(mosquitto.url)
+    rounds = {"rounds": 1, "deadline_s": 20.0, "min_reports": 2, "expect": 2}
+    tables = {"codec": {"name": "auto"}, "downlink": {}}
+    first = fleet.aggregator(rounds=rounds, **tables)
+    for device in ("dev-a", "dev-b"):
+        fleet.agent(device)
+    assert first.join()
+    chosen, manifest = first.host.history.run, first.host.machine.announcer.manifest
+    assert chosen.settings.codec.name == manifest.codec == "ecq"
+    second = fleet.aggregator(rounds=rounds | {"fraction": 0.5, "expect": 200, "goal": 2, "rounds": 2}, **tables)
+    assert second.join()
+    assert second.host.machine.announcer.manifest.id == manifest.id
+    assert second.host.history.run.settings.codec == chosen.settings.codec
+    kept = Run.read(fleet.folder / "aggregator" / "run.json")
+    assert kept == second.host.history.run and kept.auto == chosen.auto
+    named = fleet.aggregator(rounds=rounds | {"rounds": 2}, codec={"name": "raw32"}, downlink={"name": "raw32"})
+    assert named.host.machine.announcer.manifest.codec == "raw32", "a name is obeyed"

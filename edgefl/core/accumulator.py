@@ -43,7 +43,7 @@ class Accumulator:
         self._bound = 0
 
     def add_f32(self, payload: bytes | memoryview, weight: int) -> None:
-        """Add little-endian float32 (P,) times `weight`, in 1..2^32; CodecError leaves all as it was."""
+        """Add little-endian float32 (P,) times `weight`, 1 to 2^32; after a CodecError nothing has changed."""
         expected = 4 * self.acc.size
         size = memoryview(payload).nbytes
         if size != expected:
@@ -53,9 +53,9 @@ class Accumulator:
 
     @contextmanager
     def admit(self, peak: float, weight: int) -> Iterator[np.ndarray]:
-        """The sums `acc`, for a codec to add one update of `weight` with |delta| <= `peak` (inf: not finite).
+        """Yields the sums `acc`, to which a codec adds one update of `weight` with |delta| <= `peak` (inf: not finite).
 
-        CodecError if there is no room for it. It counts unless the block raises, which must leave `acc` as it was.
+        Raises CodecError if there is no room. The update counts unless the block raises; then `acc` must be unchanged.
         """
         if not 1 <= weight <= MAX_WEIGHT:
             raise CodecError(f"update with num_examples {weight}: a device must report 1 to {MAX_WEIGHT}")
@@ -92,7 +92,7 @@ class Accumulator:
         self.count += other.count
 
     def mean(self) -> np.ndarray:
-        """(P,) float32, sum of n_k delta_k / sum of n_k; of no update at all, zeros."""
+        """(P,) float32: sum of n_k delta_k / sum of n_k, or zeros without any update."""
         return (self.acc / (float(self.weight or 1) * SCALE)).astype(np.float32)
 
     def to_bytes(self) -> bytes:

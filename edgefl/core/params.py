@@ -15,7 +15,7 @@ def params_to_bytes(params: np.ndarray) -> bytes:
 
 
 def params_from_bytes(blob: bytes) -> np.ndarray:
-    """(P,) float32 of a model's little-endian bytes; a read-only view where the machine's order allows."""
+    """(P,) float32 from little-endian bytes; a read-only view on little-endian machines."""
     return np.frombuffer(blob, "<f4").astype(np.float32, copy=False)
 
 
@@ -25,12 +25,12 @@ def params_sha256(params: np.ndarray) -> str:
 
 
 def digest_of(blob: bytes) -> str:
-    """The head of the SHA-256, hex, of params' bytes: what a frame says of them."""
+    """The first DIGEST hex digits of the SHA-256 of params' bytes, as frames have it."""
     return hashlib.sha256(blob).hexdigest()[:DIGEST]
 
 
 def to_bfloat16(params: np.ndarray) -> np.ndarray:
-    """(P,) float32 with eight significant bits: the nearest such numbers, of two the even one, never infinity."""
+    """(P,) float32 rounded to eight significant bits: to nearest, ties to even. Finite numbers stay finite."""
     bits = params.view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)) & np.uint32(0xFFFF0000)
     cut = bits & np.uint32(0xFFFF0000)

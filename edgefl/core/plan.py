@@ -1,7 +1,7 @@
 """Plan: the compiled graph that a device executes. A few kB of JSON, no code.
 
 Design:
-  a) Values are numbered in the order they come to be: value 0 is the network's input, node i makes value i+1.
+  a) Values are numbered in the order of computation: value 0 is the network's input, node i makes value i+1.
   b) A node names an op of the core's table (src/ops/ops.h) and gives the values it reads, the params it
      owns and its attributes, as positional ints and floats; each op's C file documents their order.
   c) Shapes are per sample: the samples axis comes first everywhere and is never written down. The core
@@ -10,7 +10,7 @@ Design:
      statistics, and whatever is frozen: `freeze`).
   e) The loss reads value `loss_input`; `output` is what predict returns (often one activation further on).
 
-Not here: ONNX (onnx/) and execution (trainer.py, src/net.c).
+Not here: ONNX (onnx/) and execution (trainer.py, src/).
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         return sum(p.size for p in self.params if p.trainable)
 
     def freeze(self, names: Iterable[str]) -> tuple[Plan, list[int]]:
-        """The plan in which params so named, or whose name starts so, are state; and every param's former index.
+        """The plan with these params as state, and every param's former index. A name means all that start so.
 
-        State lies behind what is trained, so the params vector changes its order too: its tensor i was tensor
+        State comes after what is trained, so the order of the params vector changes too: its tensor i was tensor
         order[i] before. Raises UsageError for a name that no param has, or if nothing would be left to train.
         """
         names = list(names)
@@ -110,7 +110,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the plan's canonical bytes, hex."""
-        import hashlib  # here, for OpenSSL takes 3 MB and training alone has no use for it
+        import hashlib  # here, since OpenSSL needs 3 MB and training alone does not use it
 
         return hashlib.sha256(self.to_bytes()).hexdigest()
 

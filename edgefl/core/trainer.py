@@ -1,9 +1,9 @@
 """Trainer: local training, gradients, evaluation and prediction of one plan, in the compiled core.
 
 Design:
-  a) Everything a caller can get wrong is checked here and named; the core checks labels and lengths.
+  a) Every mistake that a caller can make is found here and named; the core checks labels and lengths.
   b) Inputs are never modified. Arrays that are not C-contiguous float32 (x, float targets, params) or int64
-     (labels) are copied to that first; tokens, whole numbers below 2^24, lose nothing as float32.
+     (labels) are converted first. Tokens are whole numbers below 2^24, which float32 holds exactly.
   c) The GIL is released while the core works, so Trainers in several threads run at once. One Trainer does
      one call at a time; a second caller waits.
 
@@ -47,8 +47,8 @@ class LocalResult(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Mean loss, and the share of right answers: by argmax where y is labels (cross_entropy, hinge, focal), at 0.5
-    for bce, None for mse, l1 and huber."""
+    """Mean loss, and the share of right answers: by argmax if y is labels (cross_entropy, hinge, focal), at 0.5 for
+    bce, None for mse, l1 and huber."""
 
     loss: float
     accuracy: float | None
@@ -58,9 +58,9 @@ class Evaluation(NamedTuple):
 class Trainer:
     """Runs a plan. `batch` is how many samples the arena holds; larger batches go through it in pieces.
 
-    Where `max_arena_bytes` does not allow it, `batch` is halved until it does. Raises ModelError for a plan that is
-    not valid, and with the bytes needed for one that does not fit with one sample either, or that has batch
-    normalization, whose batches can't go in pieces, and does not fit as it is.
+    If the arena would exceed `max_arena_bytes`, `batch` is halved until it fits. Batch normalization needs whole
+    batches, so a plan that has it is not halved. Raises ModelError for a plan that is not valid, and for one that does
+    not fit, with the bytes that it needs.
     """
 
     def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
@@ -75,7 +75,7 @@ class Trainer:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of memory that the core holds for this plan, whatever is called."""
+        """Bytes of memory that the core holds for this plan. They change only with `batch`."""
         return self._net.arena_bytes
 
     @property
@@ -153,7 +153,7 @@ class Trainer:
         return LocalResult(delta, n, steps, loss)
 
     def cancel(self) -> None:
-        """From another thread: stop the `fit` that is running before its next step; none running, no effect."""
+        """Stop a `fit` that runs in another thread before its next step. Has no effect if none runs."""
         self._net.cancel()
 
     def gradient(self, params: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
@@ -181,7 +181,7 @@ class Trainer:
         return output
 
     def _hold(self, batch: int) -> None:
-        """Batch normalization sees a batch whole: make the arena large enough for it, or raise ModelError."""
+        """Batch normalization needs a batch whole: enlarge the arena to hold it, or raise ModelError."""
         with self._lock:
             if self._net.mixes_samples and batch > self._batch:
                 _allowed_batch(self.plan, batch, self._max_arena_bytes)
@@ -228,7 +228,7 @@ class Trainer:
         return np.ascontiguousarray(y, np.int64).reshape(-1)
 
     def _targets(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
-        """A single output may come without its axis, as (n,)."""
+        """Float targets, flat. With a single output, y may be (n,)."""
         shape = self._net.shapes[self.plan.loss_input]
         if y.shape != (n, *shape) and not (y.shape == (n,) and self._net.target_size == 1):
             raise DataError(f"y has shape {y.shape}, expected {(n, *shape)}: reshape y")
@@ -258,7 +258,8 @@ def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:
 
 
 def _at_a_cache_line(size: int) -> NDArray[np.float32]:
-    """(size,) uninitialized. The core trains in it: vectors that straddle two cache lines would cost some 6 %."""
+    """(size,) float32, uninitialized, at the start of a cache line. The core trains in it: vector loads across two
+    lines would cost about 6 %."""
     room = np.empty(4 * size + LINE, np.uint8)
     start = -room.ctypes.data % LINE
     return room[start : start + 4 * size].view(np.float32)

@@ -63,7 +63,7 @@ def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
 
 
 def _read(kind: str, rest: str, options: dict[str, str]) -> Dataset:
-    """What the reader of that kind makes of the SPEC."""
+    """The examples, read by the reader of that kind."""
     reference = f"{kind}:{rest}"
     if not SEAM.has(kind) and is_reference(reference) and _can_be_imported(kind):
         return python_callable.read(reference, options)

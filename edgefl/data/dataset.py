@@ -1,4 +1,4 @@
-"""Dataset: examples in memory. One that exists is sound: of equal lengths, of known types, finite, not empty.
+"""Dataset: examples in memory, checked when it is made: equal lengths, known types, finite numbers, not empty.
 
 Not here: reading files (one module a reader), holding out and scaling (finish.py).
 """
@@ -53,7 +53,7 @@ class Dataset:
         """x and y of one part, converted and checked, by field name."""
         x = _numbers(f"{self.name}: x_{part}", x)
         y = _numbers(f"{self.name}: y_{part}", y)
-        # An x of narrower integers is pixels or raw samples far more often than tokens.
+        # Narrower integers are pixels or raw samples far more often than tokens.
         x = _finite(f"{self.name}: x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32)
         y = _finite(f"{self.name}: y_{part}", y, np.float32 if y.dtype.kind == "f" else np.int64)
         if len(x) != len(y):
@@ -96,7 +96,7 @@ def _finite(what: str, array: np.ndarray, dtype: type[np.generic]) -> np.ndarray
     """`array` contiguous and of `dtype`, every value finite."""
     with np.errstate(over="ignore"):  # what does not fit float32 is inf, refused below
         array = np.ascontiguousarray(array, dtype=dtype)
-    # NaN survives min and max: two passes, and no temporary as large as a quarter of the data.
+    # min and max keep a NaN. np.isfinite would need a temporary a quarter as large as the data.
     if not (math.isfinite(array.min()) and math.isfinite(array.max())):
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DataError(f"{what}: example {row} holds NaN or infinity, or exceeds float32: repair or drop it")

@@ -1,4 +1,4 @@
-"""The options that every SPEC takes: holding out a test part, then scaling by statistics of what is left."""
+"""The options that every SPEC takes: holding out a test part, then scaling by statistics of the rest."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _scale(
         if not own:
             return None
         mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-        # A column that never changes carries nothing: it becomes 0, not NaN.
+        # A constant column has no information: it becomes 0, not NaN.
         return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
     if own or not (mean_name in options and std_name in options):
         raise UsageError(f"{mean_name}= and {std_name}= go together, and without standardize=1")

@@ -19,7 +19,7 @@ from .npz_file import open_npz
 from .options import choice, existing_path, refuse_unknown
 
 IDX_UINT8 = 0x0800
-MAX_INFLATION = 1032  # of deflate: no file can hold more than this many times its size
+MAX_INFLATION = 1032  # deflate's limit: no file inflates to more than this many times its size
 WRITERS = "mnist_writer_ids.npz"
 
 
@@ -64,7 +64,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, axes: int) -> np.ndarray:
-    """The uint8 array of an IDX file; the header is held against the file's size before memory is taken."""
+    """The uint8 array of an IDX file; the header is checked against the file's size before memory is allocated."""
     limit = path.stat().st_size * (MAX_INFLATION if path.suffix == ".gz" else 1)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What readers share about the options of a SPEC: text in, checked values out, UsageError otherwise."""
+"""Parsing of a SPEC's options for all readers: text in, checked values out, or UsageError."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refuse_unknown(options: Mapping[str, str], reader: str, known: Sequence[str]
 
 
 def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
-    """The value of an option out of a few; the first of `allowed` where it is absent."""
+    """The value of an option that must be one of `allowed`; the first of these if it is absent."""
     value = options.get(name, allowed[0])
     if value not in allowed:
         raise UsageError(f"data option {name}={value}: use one of {', '.join(allowed)}")

@@ -35,7 +35,7 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
 
 
 def as_dataset(value: Any, name: str) -> Dataset:
-    """What outsiders' code may return, as a Dataset."""
+    """A Dataset from what the callable returned."""
     if isinstance(value, Dataset):
         return value
     if isinstance(value, tuple) and len(value) in TUPLES:

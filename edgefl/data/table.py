@@ -1,7 +1,7 @@
 """Tables of numbers (CSV lines, SQL rows) to a Dataset, a row at a time and 4 bytes a number.
 
-Nothing is guessed: every column but the target and the device is a feature unless features= says which, and a
-cell that is not a finite number is an error that names its place.
+Nothing is guessed: without features=, every column except the target and the device is a feature. A cell that is not a
+finite number is an error that names its place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LABEL_MAX = 2**31
 
 
 class _Columns(NamedTuple):
-    """Where in a row things are."""
+    """The positions of features, target and device in a row."""
 
     features: list[int]
     target: int

@@ -1,5 +1,8 @@
-"""Brings a value's memory into the order that an op of the plan needs: by another name for it where that is enough,
-by a transpose where not, and one transpose for all ops that need the same."""
+"""Brings a value's memory into the order that an op of the plan needs.
+
+Often the same memory under another shape is enough. Otherwise a transpose is appended, one for all ops that need the
+same order.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from .trace import Trace
 
 
 def arranged(trace: Trace, node: onnx.NodeProto, value: Value, order: Sequence[int], shape: Sequence[int]) -> int:
-    """The plan's value that has the axes in `order` (ONNX's numbers, samples alone left out), as `shape`."""
+    """The plan's value whose memory has the axes in `order`, under `shape`. `order` numbers axes as ONNX does and
+    leaves out an axis that holds samples alone."""
     wanted = value.layout.factors(order)
     memory = sorted(wanted, key=lambda factor: -factor.stride)
     number = value.number
@@ -32,7 +36,7 @@ def arranged(trace: Trace, node: onnx.NodeProto, value: Value, order: Sequence[i
 
 
 def reshaped(trace: Trace, node: onnx.NodeProto, number: int, shape: Sequence[int]) -> int:
-    """Value `number` under another shape."""
+    """The number of the value that is value `number` under another shape."""
     shape = tuple(shape)
     while trace.shapes[number] != shape and number and trace.drafts[number - 1].op in ("flatten", "reshape"):
         number = trace.drafts[number - 1].inputs[0]
@@ -46,7 +50,7 @@ def reshaped(trace: Trace, node: onnx.NodeProto, number: int, shape: Sequence[in
 
 
 def in_order(trace: Trace, node: onnx.NodeProto, value: Value) -> Value:
-    """The value with its memory in ONNX's own order of axes."""
+    """The value with its memory in the order in which ONNX has the axes."""
     layout = value.layout
     number = arranged(trace, node, value, layout.inner, [prod(layout.sample_shape)])
     return replace(value, number=number, layout=layout.packed(layout.inner, _sizes(value)))
@@ -55,8 +59,8 @@ def in_order(trace: Trace, node: onnx.NodeProto, value: Value) -> Value:
 def settled(
     trace: Trace, node: onnx.NodeProto, value: Value, order: Sequence[int] | None = None
 ) -> tuple[Value, tuple[int, ...]]:
-    """The value with an axis of its own in the plan for each axis of a sample, and which is which: axis i of the plan
-    is ONNX's number order[i]. Without an `order` to keep to, that which moves least."""
+    """The value with one axis in the plan for each axis of a sample, and their order: axis i of the plan is ONNX's axis
+    order[i]. Without a given `order`, the one that moves the fewest elements."""
     layout = value.layout
     if any(factor.stride for factor in layout.axes[layout.samples]) and layout.mixture[1] > 1 < layout.mixture[2]:
         raise refuse(node, "its samples stand between other numbers in one axis: give them an axis of their own")
@@ -68,8 +72,8 @@ def settled(
 
 
 def innermost(trace: Trace, node: onnx.NodeProto, value: Value, axes: Sequence[int]) -> tuple[Value, Axis, int]:
-    """The value with all elements along `axes` side by side in the plan's last axis; the factors by which ONNX steps
-    through them; how many. Their order stays as it is: a weight is put `in_memory_order` more cheaply."""
+    """The value with all elements along `axes` in the plan's last axis, the factors by which ONNX steps through these,
+    and their number. They keep their order in memory: it is cheaper to reorder a weight (`in_memory_order`)."""
     layout = value.layout
     if layout.samples in axes:
         raise refuse(node, "it mixes samples: keep the first axis for them")
@@ -90,7 +94,7 @@ def innermost(trace: Trace, node: onnx.NodeProto, value: Value, axes: Sequence[i
 
 
 def in_memory_order(block: Axis) -> np.ndarray:
-    """(n,) which element, counted as ONNX does, comes where."""
+    """(n,) for each position in memory the element that lies there, numbered as ONNX counts."""
     return np.argsort(positions(block))
 
 
@@ -99,7 +103,7 @@ def _sizes(value: Value) -> dict[int, int]:
 
 
 def _memory_order(value: Value) -> list[int]:
-    """The axes of a sample, the outermost in memory first; ONNX's order if one is spread over several places."""
+    """The axes of a sample, the outermost in memory first; ONNX's order if an axis is spread over several places."""
     layout, keys, stride = value.layout, {}, 0.0
     for axis in reversed(layout.inner):
         factors = layout.factors([axis])

@@ -1,13 +1,13 @@
-"""ONNX in: compiles an ONNX graph into a Plan, and keeps the way back for every trained tensor.
+"""ONNX in: compiles an ONNX graph into a Plan, and notes for every trained tensor where it lies in the file.
 
 Design:
-  a) graph.py gets the graph out of the file's bytes.
+  a) graph.py reads the graph from the file's bytes.
   b) The nodes that the outputs depend on are walked in order; each is folded (folds.py) or becomes plan
      nodes (ops/table.py). What has no function in either table is refused by name, never trained wrongly.
-  c) Nothing moves for the sake of ONNX's axes: layout.py follows where the plan has them.
-  d) head.py finds the output whose computation owns every param; labels and the like stay in the file alone.
-     A trailing Softmax, LogSoftmax or Sigmoid goes into the loss.
-  e) A tensor that several nodes read is one param, or several, or refused: sharing.py.
+  c) No data is moved to follow ONNX's order of axes: layout.py tracks where the plan has each axis.
+  d) head.py finds the output that depends on every param. Outputs such as labels stay in the file and are not in the
+     plan. A trailing Softmax, LogSoftmax or Sigmoid becomes part of the loss.
+  e) sharing.py decides whether a tensor that several nodes read is one param or several, or refuses it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
 
 
 def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int]) -> None:
-    """Before anything else is looked at: the name of such an op tells an operator most."""
+    """Comes first, because the name of an unknown op tells an operator more than any later error."""
     for node in (graph.node[index] for index in order):
         key = op_key(node)
         if key not in OPS and key not in FOLDS:
@@ -82,7 +82,7 @@ def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int]) -> None:
 
 
 def _walk(trace: Trace, graph: onnx.GraphProto, order: list[int], items: dict[str, Item]) -> dict[str, Item]:
-    """What every live tensor is."""
+    """Every live tensor by name, as an Item."""
     for index, tensor in enumerate(graph.initializer):
         if tensor.name in trace.readers:
             array = to_array(tensor, f"initializer {tensor.name!r}")
@@ -95,7 +95,7 @@ def _walk(trace: Trace, graph: onnx.GraphProto, order: list[int], items: dict[st
 
 
 def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[Item, ...]:
-    """What one node makes of its inputs."""
+    """The outputs of one node."""
     missing = next((name for name in node.input if name and name not in items), None)
     if missing is not None:
         raise refuse(node, f"it reads {missing!r}, which EdgeFL does not follow: leave it out of the export")

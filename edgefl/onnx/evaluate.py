@@ -1,4 +1,4 @@
-"""Evaluates the saved ONNX file itself with onnxruntime: what the users of the file will get from it.
+"""Evaluates the saved ONNX file itself with onnxruntime, as the users of the file will run it.
 
 Not here: evaluation on a device, which has no onnxruntime (trainer.py).
 """
@@ -16,17 +16,17 @@ from .graph import live_order
 from .model import Model
 
 CHUNK = 1024  # samples a run: bounds memory
-# What a float32 probability that was rounded to 0, or to 1, may have been.
+# The smallest probability that float32 may have rounded to 0.
 TINY = np.finfo(np.float32).tiny
 BELOW_ONE = 2.0**-25
 
 
 class OnnxEvaluator:
-    """Runs `model` on one CPU thread; a samples axis fixed by the file is made symbolic where its graph allows."""
+    """Runs `model` on one CPU thread. A fixed number of samples is made symbolic if the graph allows it."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._batch: int | None = None  # samples a run, where only the file's own number works
+        self._batch: int | None = None  # samples in a run, if only the file's own number works
         probe = np.zeros((2, *model.plan.input_shape), model.input_dtype)
         try:
             self.predict(model.params, probe)
@@ -39,7 +39,7 @@ class OnnxEvaluator:
     def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The file's output for x (n, *input_shape), with `params` (P,) in it: (n, *output_shape) float32.
 
-        Where the file gives two columns for one trained probability, the second. Raises ModelError, DataError.
+        If the file has two columns for one trained probability, this is the second. Raises ModelError, DataError.
         """
         shape = tuple(self.model.plan.input_shape)
         if x.shape[1:] != shape or not len(x):
@@ -78,22 +78,22 @@ class OnnxEvaluator:
         del proto.graph.value_info[:], proto.graph.output[:]
         output = helper.make_tensor_value_info(self.model.output_tensor, onnx.TensorProto.FLOAT, None)
         proto.graph.output.append(output)
-        needed = [proto.graph.node[index] for index in live_order(proto.graph)]  # not what makes labels of it
+        needed = [proto.graph.node[index] for index in live_order(proto.graph)]  # without the nodes that make labels
         del proto.graph.node[:]
         proto.graph.node.extend(needed)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what matters comes as an exception
+        options.log_severity_level = 4  # errors come as exceptions
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def _run(self, session: onnxruntime.InferenceSession, chunk: np.ndarray) -> np.ndarray:
-        """One run; a short chunk is filled up where the file fixes the number of samples."""
+        """One run. If the file fixes the number of samples, a short chunk is padded to it."""
         filled = np.resize(chunk, (self._batch or len(chunk), *chunk.shape[1:]))
         output: np.ndarray = session.run(None, {self.model.input_name: filled})[0][: len(chunk)]
         if len(output) != len(chunk):
             raise ValueError(f"{len(chunk)} samples in, {len(output)} out")
         if output.shape[1:] == (2,) and self.model.output_shape == (1,):
-            return output[:, 1:]  # of [1 - p, p], which one logit was trained for
+            return output[:, 1:]  # p of [1 - p, p], made from one trained logit
         return output.reshape(len(chunk), *self.model.output_shape)
 
 
@@ -106,7 +106,7 @@ def _of_classes(name: str, output: np.ndarray, y: np.ndarray, tail: str) -> tupl
         raise DataError(
             f"labels run from {y.min()} to {y.max()}, the model has classes 0 to {classes - 1}: number them from 0"
         )
-    # Logits are known up to what a row has in common, which no loss of classes depends on.
+    # Adding one number to a whole row of logits changes no loss of classes.
     rows = output.reshape(-1, classes)
     logits = np.log(np.maximum(rows, TINY)) if tail == "softmax" else rows
     labels = y.ravel().astype(np.int64)

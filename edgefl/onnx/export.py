@@ -1,14 +1,14 @@
-"""The way back: writes trained params into the ONNX file that they came from.
+"""ONNX out: writes trained params into the ONNX file that they came from.
 
 Design:
   a) Every float32 number that a file stores has a position in one imaginary vector, the file vector, in which
      the file's tensors (`Origin`) lie one after another.
-  b) A `Binding` says for one plan Param at which positions its elements live, and by which scale.
-  c) An element that training left alone keeps its bits; a file that nothing changed in keeps its bytes.
+  b) A `Binding` has the positions and the scale of the elements of one Param.
+  c) An element that training did not change keeps its bits; a file without changes keeps its bytes.
   d) Two Params may start from the same tensor (sharing.py). Once they differ, the first keeps the tensor and the
      other gets an initializer of its own, which its nodes read from then on. Params that share an input of a node,
      as the two biases of an LSTM do, stay together.
-  e) A number that the graph computes from others has no place: nobody trains it, and it stays as it is.
+  e) A number that the graph computes from others has no position. It is not trained and stays as it is.
 
 Not here: which param comes from where (compiler.py), and files on disk (model.py).
 """
@@ -37,7 +37,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a param's elements live in the file: param = scale * file_vector[where]."""
+    """The positions of a param's elements: param = scale * file_vector[where]."""
 
     where: np.ndarray  # (size,) int64
     scale: float = 1.0
@@ -63,7 +63,7 @@ def write_params(
     before: np.ndarray,  # (P,) float32, as loaded
     after: np.ndarray,  # (P,) float32, as trained
 ) -> bytes:
-    """The ONNX file `source` with `after` in the place of `before`; names[i] is free for a split of binding i."""
+    """The ONNX file `source` with `after` in place of `before`. names[i] is for a new initializer of binding i."""
     kept = before.view(np.uint32) == after.view(np.uint32)
     if kept.all():
         return source
@@ -91,7 +91,7 @@ def write_params(
 
 
 class _Trained:
-    """What training made of each binding's elements in the file."""
+    """The new values of each binding's elements in the file."""
 
     def __init__(self, loaded: np.ndarray, kept: np.ndarray, after: np.ndarray, bindings: Sequence[Binding]) -> None:
         self.loaded, self.kept, self.after, self.bindings = loaded, kept, after, bindings
@@ -108,7 +108,7 @@ class _Trained:
 
 
 def _inputs(bindings: Sequence[Binding]) -> list[list[int]]:
-    """The bindings, those that make up one input of a node together."""
+    """The numbers of the bindings, grouped by the node input that they make up."""
     groups: dict[tuple[tuple[int, ...], int | None, int | None], list[int]] = {}
     for at, binding in enumerate(bindings):
         alone = at if binding.slot is None else None

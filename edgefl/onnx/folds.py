@@ -1,8 +1,8 @@
-"""Constant folding: what a node makes of constants, one function an ONNX op.
+"""Constant folding: the result of a node whose inputs are all constants, one function for each ONNX op.
 
-An op that only moves elements keeps their positions in the file, so that a weight that the graph slices or transposes
-out of an initializer can still be written back. Arithmetic on constants (sizes, masks, a scale) has no way back, and
-what it makes is not trained.
+An op that only moves elements keeps their positions in the file, so a weight that the graph slices out of an
+initializer or transposes can be written back. The result of arithmetic on constants (sizes, masks, a scale) cannot be
+written back and is not trained.
 
 To add an op: write its function and give it a line in `FOLDS`.
 """
@@ -50,7 +50,7 @@ def identity(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
 
 
 def cast(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
-    """A Cast to the type it has; others lose the way back."""
+    """A Cast to the same type changes nothing; after any other the tensor cannot be written back."""
     dtype = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
     if x.array.dtype == dtype:
         return x
@@ -110,7 +110,7 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Const, *given: Const | None) -
     cut = [slice(None)] * x.array.ndim
     for at, axis in enumerate(bounds.get("axes", range(len(starts)))):
         step = bounds["steps"][at] if "steps" in bounds else 1
-        # ONNX's "to the very start" is an end below -size, which Python would wrap around.
+        # An end below -size means "up to and with the first" in ONNX; Python would count it from the end.
         end = None if step < 0 and ends[at] < -x.array.shape[axis] else ends[at]
         cut[axis] = slice(starts[at], end, step)
     return x.map(lambda a: a[tuple(cut)])
@@ -122,7 +122,7 @@ def shape(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
 
 
 def _one_sample(node: onnx.NodeProto, shape: Const) -> tuple[int, ...]:
-    """A shape with one sample for any number of them: what is made of constants is the same for each."""
+    """The shape for one sample: a tensor made from constants is the same for every sample."""
     sizes = tuple(int(size) // OPEN if size % OPEN == 0 else int(size) for size in shape.array.ravel())
     _bound(node, math.prod(sizes))
     return sizes
@@ -154,7 +154,8 @@ def split(trace: Trace, node: onnx.NodeProto, x: Const, sizes: Const | None = No
 
 
 def split_sizes(node: onnx.NodeProto, size: int, given: Const | None) -> list[int]:
-    """The parts: an input since opset 13, an attribute before; equal ones, the last smaller, where neither is."""
+    """The sizes of the parts: an input since opset 13, an attribute before. Without either they are equal, and the last
+    may be smaller."""
     sizes = attributes(node).get("split") if given is None else given.array.ravel().tolist()
     if sizes is None:
         parts = attributes(node).get("num_outputs", len(node.output))
@@ -173,7 +174,7 @@ def range_(trace: Trace, node: onnx.NodeProto, start: Const, limit: Const, delta
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """ONNX's Div cuts the fraction off whole numbers, where NumPy's // rounds down."""
+    """ONNX's Div rounds whole numbers towards zero; NumPy's // rounds down."""
     quotient: np.ndarray
     if a.dtype.kind == "f":
         quotient = a / b
@@ -185,7 +186,7 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _arithmetic(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:
-    """Of constants alone, in their own type."""
+    """A handler that computes with constants, in their own type."""
 
     def handler(trace: Trace, node: onnx.NodeProto, *inputs: Const) -> Const:
         _bound(node, math.prod(np.broadcast_shapes(*(given.array.shape for given in inputs))))

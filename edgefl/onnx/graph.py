@@ -1,6 +1,6 @@
 """An ONNX file before its ops are looked at: its bytes, its one input, the order of its nodes.
 
-What is wrong with any of that is a ModelError, whatever protobuf thinks of it. Not here: weights (trace.py).
+Every fault in these is a ModelError, also where protobuf raises an error of its own. Not here: weights (trace.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OLDEST_OPSET = 7  # before it Add and Gemm broadcast by attributes
 
 @dataclass(frozen=True)
 class Input:
-    """The one input that is no initializer. `batch` is the number of samples, None if the file leaves it open."""
+    """The only input that is not an initializer. `batch` is the number of samples, None if the file leaves it open."""
 
     name: str
     batch: int | None
@@ -37,7 +37,7 @@ def read_onnx(source: bytes) -> onnx.ModelProto:
     """The model in `source`; raises ModelError for anything that is not a self-contained ONNX file."""
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(source)
-    except Exception as error:  # protobuf's own class moves between its versions
+    except Exception as error:  # the class of protobuf's error differs between its versions
         raise ModelError(f"not an ONNX file ({error}): export the model to ONNX") from None
     if not proto.graph.node or not proto.ir_version:
         raise ModelError("not an ONNX file, or one without a graph: export the model to ONNX")
@@ -96,7 +96,7 @@ def _sample_shape(info: onnx.ValueInfoProto, dims: tuple[int | None, ...], named
 
 
 def _dims(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
-    """The declared shape, None for what is dynamic or missing."""
+    """The declared shape. A dynamic axis is None, and so is a missing shape."""
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return None

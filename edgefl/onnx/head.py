@@ -1,4 +1,4 @@
-"""The end of the graph: which output is the model's, what the loss reads, and the plan that comes of it."""
+"""The end of the graph: which output is the model's, what the loss reads, and the finished plan."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .layout import Factor
 from .nodes import refuse
 from .trace import Trace
 
-TAKES_LABELS = ("cross_entropy", "hinge", "focal")  # in the place of the Softmax that the file ends in
+TAKES_LABELS = ("cross_entropy", "hinge", "focal")  # instead of the Softmax that the file ends in
 LOSS_OF_TAIL = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "sigmoid": "bce"}
 
 
 @dataclass(frozen=True)
 class Head:
-    """What `predict` returns: `value`, known in the file as `tensor`."""
+    """The value that `predict` returns, and its name in the file."""
 
     tensor: str
     value: Value
@@ -40,7 +40,7 @@ class Ending:
 
 
 def find_head(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item]) -> Head:
-    """The output whose computation owns every trained param."""
+    """The output that depends on every trained param."""
     trained = {at for at, param in enumerate(trace.params) if param.trainable}
     if not trained:
         raise ModelError(
@@ -60,7 +60,7 @@ def find_head(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item]) -> H
 
 
 def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
-    """The values that these are computed from, the input aside, in order; they themselves are the last."""
+    """These values and all that they are computed from, in order, without the input."""
     needed, pending = set(), list(numbers)
     while pending:
         if (at := pending.pop()) and at not in needed:
@@ -70,7 +70,7 @@ def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
 
 
 def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], named: str | None) -> Ending:
-    """The loss, named or inferred. Targets come in the shape of the file's output; labels without its classes."""
+    """The loss, named or inferred. Targets have the shape of the file's output; labels lack its axis of classes."""
     value, maker = head.value, trace.maker(head.value)
     assert maker is not None, "what owns params is no input"
     shape, tail = value.layout.sample_shape, LOSS_OF_TAIL.get(maker.op)
@@ -95,7 +95,8 @@ def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], named: s
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:
-    """That of the softmax; without one the innermost in memory: channels, features; -1 if there is none."""
+    """The axis of the softmax. Without a softmax it is the innermost in memory: channels or features; -1 if there is no
+    axis."""
     layout = head.value.layout
     size = trace.shapes[head.value.number][-1] if softmax else None
     for axis in layout.inner:
@@ -108,8 +109,8 @@ def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:
 
 
 def finish(trace: Trace, ending: Ending, input_shape: tuple[int, ...], tokens: bool) -> tuple[Plan, list[int]]:
-    """The plan of the nodes that the loss and the output need, and the trace's params that it has, in its order:
-    those that train, then state."""
+    """The plan of the nodes that the loss and the output need, and the numbers of its params in the trace: first those
+    that train, then state."""
     needed = ancestors(trace, [ending.loss_input, ending.output])
     numbers = {0: 0} | {old: new for new, old in enumerate(needed, 1)}
     drafts = [trace.drafts[at - 1] for at in needed]

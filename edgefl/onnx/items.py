@@ -19,9 +19,9 @@ from .nodes import refuse
 
 @dataclass(frozen=True)
 class Const:
-    """A tensor known now. `where` has its shape: each element's position in the file vector (see export.py);
-    None if trained values could not be written back. `name` is the initializer's, "" where there is none; `alias`
-    the name that an Identity gives it, and `copies` all such names of the tensors that it is made of."""
+    """A tensor known now. `where` has its shape and holds each element's position in the file vector (see export.py),
+    or is None if trained values could not be written back. `name` is the initializer's, or "". `alias` is the name that
+    an Identity gives it, and `copies` are all such names of the tensors that it is made of."""
 
     array: np.ndarray
     where: np.ndarray | None = None
@@ -30,13 +30,13 @@ class Const:
     copies: frozenset[str] = frozenset()
 
     def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Const:
-        """Applies a function that only moves elements, to the values and to the way back alike."""
+        """Applies a function that only moves elements, to the values and to their positions."""
         return replace(self, array=move(self.array), where=None if self.where is None else move(self.where))
 
 
 @dataclass(frozen=True)
 class Value:
-    """Value `number` of the plan, known in the file as `tensor`, its elements where `layout` says."""
+    """Value `number` of the plan, which the file calls `tensor`. `layout` says where its elements are."""
 
     number: int
     layout: Layout
@@ -54,7 +54,7 @@ Item = Const | Value | Readout
 
 @dataclass(frozen=True)
 class Weight:
-    """A Const about to become a Param; `layout` has its shape: positions in the node input that reads it."""
+    """A Const that is to become a Param. `layout` has its shape and holds positions in the node input that reads it."""
 
     array: np.ndarray
     where: np.ndarray

@@ -1,8 +1,8 @@
 """Where the plan keeps the elements of a tensor of the ONNX graph.
 
-The plan's images are channels last, ONNX's channels first; exporters transpose, flatten and squeeze on top of that.
-None of it moves anything here: a Layout only says, for each axis of the ONNX tensor, with which strides to step
-through the plan's memory. An op that needs its input in another order asks arrange.py for it.
+The plan's images are channels last, those of ONNX are channels first, and exporters transpose, flatten and squeeze.
+None of this moves data here: a Layout says, for each axis of the ONNX tensor, with which strides to step through the
+plan's memory. An op that needs its input in another order asks arrange.py for it.
 
 An axis is a product of factors, the outermost first: channels, height and width flattened into one axis are three
 factors of it. The samples are a factor too, wherever exporters put them: alone in the first axis, behind the time
@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The number of samples in a file that leaves it open: a prime that is no dim of a plan, so that it can be told from
-# every other number whatever the graph multiplies it with.
+# Stands for the number of samples if the file leaves it open. It is a prime and larger than any dim of a plan, so it is
+# recognized in every product that the graph makes with it.
 OPEN = 2**31 - 1
 
 
@@ -35,7 +35,8 @@ Axis = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of an ONNX tensor. Exactly one factor is the samples; the others reach each element of a sample once."""
+    """The axes of an ONNX tensor. Exactly one factor is the samples; the others step through each element of a sample
+    once."""
 
     axes: tuple[Axis, ...]
 
@@ -44,7 +45,7 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As ONNX has it, the number of samples included."""
+        """The shape in ONNX, including the number of samples."""
         return tuple(prod(factor.size for factor in axis) for axis in self.axes)
 
     @property
@@ -54,7 +55,7 @@ class Layout:
 
     @property
     def inner(self) -> tuple[int, ...]:
-        """The axes that a sample has: all but one of samples alone."""
+        """The axes that a sample has: all, without an axis that holds samples alone."""
         alone = self.samples if len(self.axes[self.samples]) == 1 else None
         return tuple(at for at in range(len(self.axes)) if at != alone)
 
@@ -69,7 +70,8 @@ class Layout:
 
     @property
     def mixture(self) -> tuple[int, int, int]:
-        """Where the samples stand, counted from the last axis; two tensors meet sample by sample if it is equal."""
+        """Where the samples are, counted from the last axis. Two tensors with equal mixtures can be combined sample by
+        sample."""
         axis = self.axes[self.samples]
         sizes, at = [factor.size for factor in axis], [factor.stride for factor in axis].index(0)
         return len(self.axes) - self.samples, prod(sizes[:at]), prod(sizes[at + 1 :])
@@ -79,7 +81,7 @@ class Layout:
         return prod(factor.size for factor in self.axes[axis] if factor.stride)
 
     def factors(self, order: Iterable[int]) -> Axis:
-        """The sample's elements, axes taken in `order`, as few factors as possible."""
+        """The steps through a sample's elements with the axes in `order`, in as few factors as possible."""
         return tuple(_merged(factor for axis in order for factor in self.axes[axis] if factor.stride))
 
     def transposed(self, order: Sequence[int]) -> Layout:
@@ -93,7 +95,7 @@ class Layout:
         return Layout(tuple(() if at in axes else next(old) for at in range(len(self.axes) + len(axes))))
 
     def packed(self, order: Sequence[int], sizes: dict[int, int]) -> Layout:
-        """The same axes around new memory: `order` from the outermost to the innermost, each of its size in `sizes`."""
+        """The same axes over new memory, which has the axes in `order`, the outermost first, with these `sizes`."""
         strides, stride = {}, 1
         for at in reversed(order):
             strides[at] = stride
@@ -106,18 +108,18 @@ class Layout:
         return Layout(tuple(axes))
 
     def resized(self, axis: int, old: int, new: int) -> Layout:
-        """With the innermost `old` elements, which are all of `axis`, replaced by `new`."""
+        """The layout after `axis`, the innermost, has changed from `old` elements to `new`."""
         scaled = [tuple(Factor(size, stride // old * new) for size, stride in each) for each in self.axes]
         scaled[axis] = (Factor(new, 1),) if new > 1 else ()
         return Layout(tuple(scaled))
 
     def reshaped(self, shape: Sequence[int]) -> Layout | None:
-        """As `shape`, or None if that needs the memory in another order, or cuts the samples apart."""
+        """The same memory as `shape`, or None if the shape needs another order or splits the samples."""
         pending = _merged(factor for axis in self.axes for factor in axis)[::-1]
         axes = []
         for size in shape:
             taken: list[Factor] = []
-            # One sample, where a file fixes it, may go with any axis: it goes with the first that is free.
+            # A file that fixes one sample leaves open which axis holds it: the first free one.
             while pending and (size > 1 or (pending[-1] == (1, 0) and not taken)):
                 whole, stride = pending[-1]
                 if size % whole == 0:
@@ -136,7 +138,8 @@ class Layout:
 
 
 def fresh(sizes: Sequence[int | None], samples: int, order: Sequence[int] | None = None) -> Layout:
-    """A tensor of these axes, None for that of the `samples`; `order` is that of the others in memory."""
+    """The layout of a new tensor. A size of None marks the axis of the `samples`; `order` is that of the other axes
+    in memory."""
     bare = Layout(tuple((Factor(samples, 0),) if size is None else () for size in sizes))
     order = [at for at, size in enumerate(sizes) if size is not None] if order is None else order
     return bare.packed(order, {at: size for at, size in enumerate(sizes) if size is not None})
@@ -149,7 +152,7 @@ def readable(shape: Sequence[int]) -> str:
 
 
 def positions(factors: Axis) -> np.ndarray:
-    """(n,) where the elements that `factors` step through lie."""
+    """(n,) the positions that `factors` step through."""
     where = np.zeros(1, np.int64)
     for size, stride in factors:
         where = np.add.outer(where, stride * np.arange(size)).ravel()
@@ -168,7 +171,7 @@ def _merged(factors: Iterable[Factor]) -> list[Factor]:
 
 
 def _freed(axes: list[Axis]) -> tuple[Axis, ...]:
-    """A single sample that shares its axis, moved into the first axis that nothing else is in."""
+    """The axes with a single sample that shares its axis moved into the first empty axis."""
     single = Factor(1, 0)
     for at, axis in enumerate(axes):
         if single in axis and len(axis) > 1 and () in axes:

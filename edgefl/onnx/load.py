@@ -28,12 +28,13 @@ def load(
 ) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
-    `loss` is one of `plan.LOSSES`; None infers it: a trailing Softmax means cross_entropy, Sigmoid bce; without
-    either, one output or the shape of the input mean mse, anything else cross_entropy on logits.
-    `freeze` names initializers that are not to be trained: by name, glob ("conv*") or the start of a name up to a dot
-    or slash ("conv1" for conv1.weight). They become state; what lies before the first trained one costs no backward
-    pass, and a frozen BatchNormalization keeps its running statistics and computes with them.
-    `dims` gives sizes to axes of the input that the file leaves open, beside that of the samples: {"time": 80}.
+    `loss` is one of `plan.LOSSES`. None infers it: a trailing Softmax means cross_entropy and a trailing Sigmoid bce.
+    Without either, a model with one output or with the shape of its input is trained on mse, any other on cross_entropy
+    of logits.
+    `freeze` names initializers that are not trained: by name, by glob ("conv*"), or by the start of a name up to a dot
+    or slash ("conv1" for conv1.weight). They become state. Layers before the first trained one need no backward pass. A
+    frozen BatchNormalization keeps its running statistics and computes with them.
+    `dims` gives sizes to open axes of the input other than the samples: {"time": 80}.
     Raises ModelError for what can't be trained, UsageError for an option that does not fit.
     """
     try:

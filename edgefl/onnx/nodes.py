@@ -1,4 +1,4 @@
-"""An ONNX node for the reader and for the importer: its names, its attributes, and the error that refuses it."""
+"""Helpers for one ONNX node: its names, its attributes and tensors, and the error that refuses it."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def to_array(tensor: onnx.TensorProto, what: str) -> np.ndarray:
         raise ModelError(f"{what} lies in another file: save the model as one file (save_as_external_data=False)")
     try:
         return np.array(numpy_helper.to_array(tensor))
-    except Exception as error:  # onnx raises whatever its decoder of that type happens to
+    except Exception as error:  # which class it is depends on onnx's decoder of that type
         raise ModelError(f"{what} can't be read: {error}; export the model again") from None

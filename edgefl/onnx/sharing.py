@@ -7,16 +7,19 @@ Three cases look alike in a file:
 
 Design:
   a) Nodes of one op that read the same elements in the same input, in the same order, are one layer and share their
-     param (`identity`), unless one of the next four says otherwise.
-  b) A bias, like the shift and the statistics of a normalization, is shared where the weight or scale of its node is.
-  c) An Identity in between means different layers: PyTorch's older exporter merges equal tensors and keeps their
-     names this way. Its names for tensors that it has folded ("onnx::...") prove nothing: refused.
-  d) Equal numbers throughout, as in fresh scales, prove nothing: different layers, unless the file names the module.
-  e) PyTorch's newer exporter merges equal tensors up to 1,024 elements without a trace. Two modules are one layer only
-     if the tensor has the later one's name, as tied weights do: refused otherwise.
+     param (`identity`). Rules b) to e) are the exceptions.
+  b) A bias is shared if the weight of its node is shared. So are the shift and the statistics of a normalization with
+     its scale.
+  c) An Identity in between means different layers: PyTorch's older exporter merges equal tensors and keeps their names
+     this way. If the name is one that it gives to folded tensors ("onnx::..."), it proves nothing, and the model is
+     refused.
+  d) A tensor of equal numbers, such as a fresh scale, proves nothing. Its readers are different layers, unless the file
+     names their module.
+  e) PyTorch's newer exporter merges equal tensors of up to 1,024 elements without a trace. Readers in different modules
+     are one layer if the tensor has the name of the later module, as tied weights have; otherwise the model is refused.
   f) Any other overlap with a trained param is refused.
 
-Not here: the params themselves (trace.py), and how those that were merged are written apart (export.py).
+Not here: the params themselves (trace.py), and the writing of merged params into separate initializers (export.py).
 """
 
 from __future__ import annotations
@@ -34,18 +37,18 @@ from .export import Origin
 from .items import Use
 from .nodes import describe, op_key, refuse
 
-FOLDED = "onnx::"  # begins the older exporter's names of what it has folded
+FOLDED = "onnx::"  # the older exporter's names of folded tensors begin so
 SCOPES = "pkg.torch.onnx.name_scopes"  # the newer exporter's list: the modules around a node, then the node
 MERGED_UP_TO = 1024  # elements; DeduplicateInitializersPass of onnx_ir
 
 
 def identity(use: Use, trainable: bool, scale: float) -> tuple[Any, ...] | None:
-    """What two nodes have in common if they are one layer; None if this one shares with nobody."""
+    """The key that two nodes of one layer have in common; None if this node shares its param with no other."""
     weight = use.weight
     module = ""
     if weight.blank and use.layer is None:
         module = _module(use.node) or ""
-        if not module and not use.node.name.startswith("/"):  # the older exporter's names of nodes since PyTorch 1.13
+        if not module and not use.node.name.startswith("/"):  # node names of the older exporter since PyTorch 1.13
             return None
     elements = (weight.array.shape, weight.where.tobytes(), weight.layout.tobytes(), weight.slot_shape, scale)
     return op_key(use.node), weight.slot, use.role, use.layer, module, trainable, weight.copies, elements
@@ -77,7 +80,7 @@ def refuse_half_shared(
 
 
 def _meeting(uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of params with elements in the same tensor of the file; those of equal numbers are left out."""
+    """Pairs of params with elements in the same tensor of the file, without params of equal numbers."""
     starts = [origin.offset for origin in origins]
     readers: dict[int, list[int]] = {}
     for param in owned:
@@ -90,7 +93,7 @@ def _meeting(uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence
 
 
 def _merged(one: Use, other: Use) -> bool:
-    """Whether these are equal tensors of different layers."""
+    """Whether these were equal tensors of different layers, which the exporter merged."""
     follow = one.layer is not None and other.layer is not None and one.layer != other.layer
     if follow and (op_key(one.node), one.role) == (op_key(other.node), other.role):
         return True

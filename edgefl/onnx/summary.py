@@ -1,4 +1,4 @@
-"""What a model is made of, for an operator: `edgefl inspect`. Shapes, FLOPs and arena are the core's own."""
+"""What a model consists of, for `edgefl inspect`. Shapes, FLOPs and arena come from the core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
     for a Plan. Raises ModelError for a plan that the core refuses.
     """
     model, plan = (subject, subject.plan) if isinstance(subject, Model) else (None, subject)
-    net = _core.Net(plan, 1)  # for its shapes; what `batch` samples need is worked out without having it
+    net = _core.Net(plan, 1)  # for its shapes; `plan_needs` computes the arena without allocating it
     arena_bytes, _ = _core.plan_needs(plan, batch)
     shapes = [list(shape) for shape in net.shapes]
     return {
@@ -56,7 +56,7 @@ def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[
 
 
 def describe(subject: Model | Plan, batch: int = 32) -> str:
-    """The same for the eye: one line a node, then the totals."""
+    """The same as text: one line for each node, then the totals."""
     found = summarize(subject, batch)
     how = {True: " (inferred)", False: " (named)", None: ""}[found["loss_inferred"]]
     name = "" if found["input"]["name"] is None else f"{found['input']['name']!r} "

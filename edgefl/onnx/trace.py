@@ -1,4 +1,4 @@
-"""What is known while an ONNX graph is walked: the plan as far as it has come, and where its params come from.
+"""The state of a walk over an ONNX graph: the plan so far, and where its params come from.
 
 Not here: what a tensor of the graph is (items.py), what an op means (ops/table.py, folds.py), and the walk
 itself (compiler.py).
@@ -21,8 +21,8 @@ from .items import Const, Item, Use, Value, Weight
 from .nodes import describe, label, refuse
 from .sharing import identity, refuse_doubtful
 
-MAX_AXES = 4  # of a sample, as of everything in a plan
-LARGEST_VALUE = 2**30  # elements of a sample that the core takes
+MAX_AXES = 4  # of a sample, a param or any other tensor of a plan
+LARGEST_VALUE = 2**30  # elements of a sample; the core's limit
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Trace:
     opset: int
     samples: int  # in ONNX shapes: the number that the file fixes, or OPEN
     readers: dict[str, int]  # tensor -> how many nodes and graph outputs read it
-    taken_names: set[str]  # tensors of the graph, which no new initializer may be called by
+    taken_names: set[str]  # names in the graph, which no new initializer may have
     freeze: Sequence[str] = ()  # patterns of initializers that are not to be trained
     shapes: list[tuple[int, ...]] = field(default_factory=list)  # of every value, per sample
     drafts: list[Draft] = field(default_factory=list)
@@ -55,13 +55,13 @@ class Trace:
     uses: dict[int, Use] = field(default_factory=dict)  # of each param that the file stores
     identities: dict[Any, int] = field(default_factory=dict)  # see sharing.py
     origins: list[Origin] = field(default_factory=list)
-    weighted: set[int] = field(default_factory=set)  # values that some weight, frozen or not, has gone into
+    weighted: set[int] = field(default_factory=set)  # values that depend on a weight, frozen or not
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
-    frozen: set[str] = field(default_factory=set)  # the patterns that something was called by
+    frozen: set[str] = field(default_factory=set)  # the patterns that matched
     index: int = 0
 
     def stored(self, array: np.ndarray, attribute: str | None, index: int, name: str = "") -> Const:
-        """A tensor that the file stores: initializer or node `index`. Only float32 has a way back."""
+        """A tensor that the file stores, in initializer or node `index`. Only float32 can be written back."""
         if array.dtype != np.float32:
             return Const(array, None, name)
         offset = self.origins[-1].offset + self.origins[-1].values.size if self.origins else 0
@@ -69,7 +69,7 @@ class Trace:
         return Const(array, offset + np.arange(array.size).reshape(array.shape), name)
 
     def is_initializer(self, item: Const) -> bool:
-        """Whether all its numbers lie in initializers, none in a Constant node or an attribute."""
+        """Whether all its numbers are in initializers, and none in a Constant node or an attribute."""
         if item.where is None:
             return False
         starts = np.array([origin.offset for origin in self.origins])
@@ -92,7 +92,7 @@ class Trace:
         return Weight(item.array, item.where, layout, item.name, slot, item.array.shape, not frozen, item.copies)
 
     def freezes(self, item: Const) -> bool:
-        """Whether the caller asked to leave this one alone."""
+        """Whether the caller asked not to train this tensor."""
         name = item.alias or item.name
         found = [pattern for pattern in self.freeze if called(name, pattern)]
         self.frozen.update(found)
@@ -108,7 +108,7 @@ class Trace:
         scale: float = 1.0,
         mirror: np.ndarray | None = None,
     ) -> int:
-        """Registers `scale * weight` as a Param and returns its index; `mirror`: where -weight is to be kept too.
+        """Registers `scale * weight` as a Param and returns its index. -weight is written to the positions `mirror`.
 
         A node of the same op that reads the same elements in the same input in the same way gets the same Param
         (sharing.py). `layer` is the Param that the node is known by: a bias is shared only where the weight is.
@@ -138,7 +138,7 @@ class Trace:
         return index
 
     def constant(self, node: onnx.NodeProto, role: str, array: np.ndarray) -> int:
-        """Registers numbers that the graph computes with but nobody trains: they stay in the file as they are."""
+        """Registers numbers that the graph computes with but that are not trained. They stay in the file."""
         array = np.asarray(array, np.float32)
         if not np.isfinite(array).all():
             raise refuse(node, f"its {role} holds NaN or Inf: use finite numbers (a mask of -1e9, say)")

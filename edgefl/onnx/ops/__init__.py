@@ -1,1 +1,1 @@
-"""What each ONNX op becomes in the plan, one family of ops a file; table.py names them all."""
+"""What each ONNX op becomes in the plan: one family of ops in each file, all of them listed in table.py."""

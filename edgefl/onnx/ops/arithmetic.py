@@ -1,7 +1,7 @@
 """Elementwise arithmetic: two activations, or one and a constant of the file.
 
-What trains: an initializer of more than one number. A single number, a Constant node, whatever the graph computes, and
-everything that is done to the data before it reaches the first weight (standardising it, as a rule) stays as it is.
+An initializer of more than one number is trained. Not trained are single numbers, Constant nodes, results of the graph,
+and constants that are applied to the data before the first weight, which usually standardize it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> 
 
 
 def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
-    """The bias of the layer before it, on either side, if that has none yet; a sum otherwise."""
+    """The bias of the layer that makes one of its inputs, if that layer has no bias yet; otherwise a sum."""
     for slot, value, const in ((1, a, b), (0, b, a)):
         if isinstance(value, Value) and isinstance(const, Const):
             biased = _bias(trace, node, value, const, slot=slot)
@@ -50,7 +50,7 @@ def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
 
 def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, *, slot: int) -> Value | None:
     draft = trace.maker(value)
-    # A sum that others read before the bias is added, or that has its bias already, is no layer's end.
+    # A layer whose output other nodes read too, or that has a bias already, gets no bias here.
     own = value.tensor == node.input[1 - slot] and trace.readers[value.tensor] == 1
     if draft is None or draft.op not in BIASED or len(draft.params) != 1 or not own or const.where is None:
         return None
@@ -156,7 +156,7 @@ def negative(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
 
 
 def power(trace: Trace, node: onnx.NodeProto, x: Item, exponent: Item | None = None) -> Value:
-    """x to a constant number; 1/x, which has no second input, is its power of -1."""
+    """x to the power of a constant number; -1 for Reciprocal, which has no second input."""
     if exponent is not None and not (isinstance(exponent, Const) and exponent.array.size == 1):
         raise refuse(node, "its exponent is no single number: use multiplications")
     value = value_of(node, x)
@@ -175,7 +175,7 @@ def complement_of(trace: Trace, value: Value) -> int | None:
 
 
 def readout_of_two(trace: Trace, parts: Sequence[Item]) -> Readout | None:
-    """[1 - p, p], which shows one trained probability as two classes."""
+    """[1 - p, p]: one trained probability p, written as two classes."""
     match parts:
         case (Value() as first, Value() as second) if second.layout.sample_shape == (1,):
             if complement_of(trace, first) == second.number:

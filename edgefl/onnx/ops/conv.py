@@ -17,7 +17,7 @@ from ..trace import Trace
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window over (H, W): all pairs."""
+    """A sliding window; every pair is for (H, W)."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -56,7 +56,7 @@ def _made(trace: Trace, node: onnx.NodeProto, value: Value, number: int) -> Valu
 
 
 def _pair(node: onnx.NodeProto, given: dict[str, Any], name: str, rank: int, default: int) -> tuple[int, int]:
-    """The attribute for (H, W); for one axis (1, W) with what leaves H alone."""
+    """The attribute for (H, W). With one axis it is (1, W), which leaves H as it is."""
     values = given.get(name) or [default] * rank
     if len(values) != rank or any(not 0 < value < 2**16 for value in values):
         raise refuse(node, f"{name}={list(values)} does not fit {rank} axes: check the export")
@@ -99,7 +99,7 @@ def _pads(
     reach: list[int],
     strides: tuple[int, int],
 ) -> tuple[list[int], list[int]]:
-    """Before and after (H, W): as given, or what auto_pad makes of it."""
+    """The padding before and after (H, W), as given or by auto_pad."""
     mode = given.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         whole = [
@@ -116,8 +116,8 @@ def _pads(
 
 
 def conv(trace: Trace, node: onnx.NodeProto, x: Item, w: Item, b: Item | None = None) -> Value:
-    """W is (O, C / groups, [KH,] KW) in ONNX, (KH, KW, C / groups, O) in the plan; (KH, KW, O) where every channel has
-    its own filters."""
+    """W is (O, C / groups, [KH,] KW) in ONNX and (KH, KW, C / groups, O) in the plan, or (KH, KW, O) if every channel
+    has its own filters."""
     value, weight = value_of(node, x), trace.weight(node, "weight", w, 1)
     channels = _image(node, value)[0]
     groups = attributes(node).get("group", 1)

@@ -1,4 +1,4 @@
-"""Gemm and MatMul: a dense layer where one side is a weight, a product of two activations where none is."""
+"""Gemm and MatMul: a dense layer if one side is a weight, otherwise a product of two activations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NARROW = 16  # outputs that fill a vector of the widest instruction set
 
 
 def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = None) -> Value:
-    """Y = alpha A B' + beta C; alpha and beta go into the weights, and out of them again on the way back."""
+    """Y = alpha A B' + beta C. Weights are multiplied by alpha and beta here, and divided when they are saved."""
     given = attributes(node)
     value = value_of(node, a)
     if given.get("transA", 0) or len(value.layout.axes) != 2:
@@ -59,7 +59,7 @@ def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
 
 
 def _turned(value: Value) -> Value | None:
-    """With the last two axes exchanged; None if there is but one beside the samples."""
+    """The value with its last two axes exchanged; None if it has only one axis besides the samples."""
     rank = len(value.layout.axes)
     if rank < 3:
         return None
@@ -76,8 +76,8 @@ def dense(
     *,
     mirror: np.ndarray | None = None,
 ) -> Value:
-    """x W along the last axis; the rows of W (I, O) follow the order in which the plan holds the features. A narrow W
-    is held turned, as the core runs along long rows only.
+    """x W along the last axis. The rows of W (I, O) are put in the order in which the plan holds the features. A narrow
+    W is stored transposed, (O, I), because the core is fast along long rows only.
     """
     axis, layout = len(value.layout.axes) - 1, value.layout
     features = layout.shape[-1]
@@ -109,7 +109,7 @@ def _product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:
     sizes = [left.size(axis) for axis in lead]
     rows, features, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     x = arranged(trace, node, a, [*lead, rank - 2, rank - 1], [*sizes, rows, features])
-    # The keys of an attention come transposed to the product: they are read as they lie.
+    # The keys of an attention are transposed for the product; the core reads them without moving them.
     turned = _stride(right, rank - 1) > _stride(right, rank - 2)
     last = {rank - 2: features, rank - 1: columns}
     pair = sorted(last, reverse=turned)

@@ -102,7 +102,7 @@ def _attribute(trace: Trace, node: onnx.NodeProto, attribute: str, role: str) ->
 
 
 def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
-    """L1 after a softmax changes nothing: it already adds up to one."""
+    """L1 after a softmax changes nothing, because its outputs already add up to one."""
     value = value_of(node, x)
     maker = trace.maker(value)
     after = maker.op if maker else "input"

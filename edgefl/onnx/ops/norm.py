@@ -54,7 +54,7 @@ def batch_norm(trace: Trace, node: onnx.NodeProto, x: Item, *given_weights: Item
 
 
 def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: Item | None = None) -> Value:
-    """Over the axes from `axis` on, which are one for the plan."""
+    """Over the axes from `axis` on, which the plan has as one axis."""
     value, given = value_of(node, x), attributes(node)
     rank = len(value.layout.axes)
     axes = range(given.get("axis", -1) % rank, rank)

@@ -1,5 +1,5 @@
-"""LSTM and GRU. ONNX has the steps first, (T, samples, features), or the samples with layout=1; its exporters put
-Transpose nodes around that, which cost nothing here (layout.py)."""
+"""LSTM and GRU. ONNX has the steps first, (T, samples, features), or with layout=1 the samples. Exporters put Transpose
+nodes around them, which cost nothing here (layout.py)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _weights(
     if bias.array.shape != (directions, 2 * rows):
         raise refuse(node, f"its bias has shape {bias.array.shape}, not {(directions, 2 * rows)}: export again")
     first = trace.param(node, "B", bias.map(lambda array: array[:, :rows]), layer=params[0])
-    # Named after the first, so that a file in which they had to be split off gives the same names again.
+    # Named after the first, so that a saved file with biases of their own has the same names when it is loaded again.
     rest = replace(bias.map(lambda array: array[:, rows:]), name=f"{trace.params[first].name}.R")
     return [*params, first, trace.param(node, "B", rest, layer=params[0])], hidden
 
@@ -113,7 +113,7 @@ def _state(trace: Trace, hidden: int, direction: int, samples_axis: int) -> Layo
 
 
 def _last(trace: Trace, node: onnx.NodeProto, number: int, *, steps: int, hidden: int, direction: int) -> int:
-    """The state after the last step out of the sequence (T, D H): the backward half ends at the first."""
+    """The state after the last step, taken from the sequence (T, D H). The backward half ends at the first step."""
     ends = {0: [steps - 1], 1: [0], 2: [steps - 1, 0]}[direction]
     parts = []
     for at, step in enumerate(ends):

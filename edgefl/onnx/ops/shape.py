@@ -1,5 +1,5 @@
-"""What moves, cuts or joins activations. Transposing, flattening and the like only changes the layout that ONNX sees
-(layout.py): no node of the plan comes of it until an op needs the memory in that order."""
+"""Ops that move, cut or join activations. Transposing, flattening and the like change only the layout that ONNX sees
+(layout.py). A node is added to the plan only when an op needs the memory in another order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _seen(node: onnx.NodeProto, value: Value, layout: Layout) -> Value:
 
 
 def _axis(node: onnx.NodeProto, value: Value, axis: int) -> int:
-    """Counted from 0; refuses that of the samples."""
+    """The axis, counted from 0; refuses the axis of the samples."""
     rank = len(value.layout.axes)
     if not -rank <= axis < rank:
         raise refuse(node, f"axis {axis} of {value.layout} does not exist: check the export")
@@ -51,7 +51,8 @@ def reshape(trace: Trace, node: onnx.NodeProto, x: Item, target: Item | None = N
 
 
 def _reshaped(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[int]) -> Value:
-    """The value as ONNX's `shape`, samples included; in memory order first, if it can't be had otherwise."""
+    """The value as ONNX's `shape`, which includes the samples. If no layout expresses it, the memory is first put in
+    ONNX's order."""
     if min(shape, default=1) < 1:
         raise refuse(node, f"shape {readable(shape)} is not known: export with fixed sizes")
     layout = value.layout.reshaped(shape)
@@ -109,13 +110,13 @@ def _const(node: onnx.NodeProto, item: Item | None) -> Const | None:
 
 
 def shape(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
-    """In which OPEN stands for the number of samples, if the file leaves it open."""
+    """The shape as a constant, with OPEN for the number of samples if the file leaves it open."""
     whole, bounds = value_of(node, x, tokens=True).layout.shape, attributes(node)
     return Const(np.array(whole[bounds.get("start", 0) : bounds.get("end")], np.int64))
 
 
 def expand(trace: Trace, node: onnx.NodeProto, x: Item, target: Item) -> Value:
-    """To the shape that it has."""
+    """Refuses every expansion that changes the shape."""
     value, wanted = value_of(node, x), _const(node, target)
     assert wanted is not None
     if np.broadcast_shapes(value.layout.shape, tuple(wanted.array.ravel().tolist())) != value.layout.shape:
@@ -237,7 +238,7 @@ def pad(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> Val
 
 
 def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
-    """Axes are an input since opset 18 (13 for sums), an attribute before; none at all would mix the samples."""
+    """The axes are an input since opset 18 (13 for sums) and an attribute before. All axes would mix samples."""
     value, given = value_of(node, x), axes_of(node, _const(node, axes))
     if not given:
         raise refuse(node, "it takes all samples together: name the axes of one")
@@ -251,7 +252,7 @@ def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) 
 
 
 def total(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
-    """The mean of so many."""
+    """The mean, times the number of elements."""
     averaged, shape = mean(trace, node, x, axes), value_of(node, x).layout.shape
     count = prod(shape[axis] for axis in axes_of(node, _const(node, axes)) or ())
     return calculate(trace, node, "mul", averaged, Const(np.array(count, np.float32)))

@@ -1,7 +1,7 @@
 """What each ONNX op becomes in the plan: the table, and the ops that need no file of their own.
 
-A function takes the trace, the node and the node's inputs (None for one left out), and returns what the node
-makes: one item or a tuple of them. It refuses whatever the plan's ops can't compute exactly.
+A function receives the trace, the node and the node's inputs (None for one that is left out). It returns the node's
+outputs: one item or a tuple of items. It refuses everything that the plan's ops can't compute exactly.
 
 To add an op: write its function and give it a line in `OPS`. scikit-learn's own ops are in ops/ml.py.
 """
@@ -31,7 +31,7 @@ Handler = Callable[..., Item | tuple[Item, ...]]
 
 
 def _pointwise(op: str, **defaults: float) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
-    """What maps every number by itself; `defaults` are its attributes, in the plan's order."""
+    """An op that maps every number by itself. `defaults` are its attributes, in the plan's order."""
 
     def handler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
         value, given = value_of(node, x), attributes(node)
@@ -43,7 +43,7 @@ def _pointwise(op: str, **defaults: float) -> Callable[[Trace, onnx.NodeProto, I
 
 
 def _softmax(op: str) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
-    """Along one axis; before opset 13 along all from that one on."""
+    """Along one axis; before opset 13 along that axis and all after it."""
 
     def handler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
         value = value_of(node, x)
@@ -81,7 +81,7 @@ def gelu(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
 
 
 def dropout(trace: Trace, node: onnx.NodeProto, x: Item, ratio: Item | None = None, mode: Item | None = None) -> Item:
-    """Trained with, and nothing at inference, as the file has it."""
+    """Active in training only; inference passes its input through."""
     value = value_of(node, x)
     share = float(ratio.array.ravel()[0]) if isinstance(ratio, Const) else attributes(node).get("ratio", 0.5)
     if not 0 <= share < 1 or (ratio is not None and not isinstance(ratio, Const)):
@@ -112,7 +112,7 @@ def cast(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
 
 
 def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
-    """Anything made of a value for the reader: its label, its classes by name."""
+    """An output for people: the label, or the classes by name."""
     found = next((item for item in inputs if isinstance(item, Value | Readout)), None)
     if found is None:
         raise refuse(node, "it reads no prediction: leave it out of the export")

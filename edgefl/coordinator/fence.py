@@ -1,18 +1,20 @@
 """Fence: one aggregator a federation, even if two are started by mistake. No I/O. Part of RoundCoordinator.
 
-The fencing token is `attempt`. It rises with every start that goes on the air, is durable before it does, and stands in
-the round, so that devices too drop what an older aggregator says (M. Kleppmann, "How to do distributed locking", 2016).
+The fencing token is `attempt`. It rises with every start that goes on the air, is durable before that start announces
+anything, and stands in every round, so devices too drop what an older aggregator announces (M. Kleppmann, "How to do
+distributed locking", 2016).
 
-    connect   subscribe to the federation's `aggregator` topic, then ask: a claim that is not retained
-    asking    the broker delivers what is retained there first, then our own question, in this order. A claim that is
-              held, and not older than ours, is another aggregator's: we stop. If there is none, we hold
-    holding   the claim is retained, repeated to whoever asks, and only now anything is announced or committed. A newer
-              one: we stop. One as new as ours, from a copy of our state, where both asked at once: the one with the
-              lower instance number stays
-    released  after a clean end: another run may follow on it; our own run, from an older copy of its state, may not
+    connect   subscribe to the federation's `aggregator` topic, then ask: publish a claim that is not retained
+    asking    the broker delivers the retained claim first, then our own question, in this order. If the retained claim
+              is held and is as new as ours or newer, another aggregator has the federation, and this one stops. If our
+              question comes back first, or after an older claim, the federation is ours
+    holding   our claim is retained, and repeated to whatever asks; only now is anything announced or committed. If a
+              newer claim comes, this aggregator stops. If one as new as ours comes, from a copy of our state that asked
+              at the same time, the aggregator with the lower instance number stays
+    released  after a clean end. Another run may follow; our own run, from an older copy of its state, may not
 
-Questions alone stop nobody: one may come from a process that has died, out of the broker's queue for us.
-A claim lost with the broker's memory is put back by who holds it. Two aggregators on two brokers are not told apart.
+A question alone stops no aggregator: it may be a dead process's, out of the broker's queue for us. A claim that the
+broker has lost is published again by the aggregator that holds it. Two aggregators on two brokers are not told apart.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ PATIENCE_S = 10.0  # before asking again
 
 
 class Fence:
-    """`held`: announcing and committing is ours. `lost`: it is another's, for good."""
+    """`held`: this aggregator may announce and commit. `lost`: another one may, and this one must stop."""
 
     def __init__(self, topic: str, run: str, attempt: int, instance: int, take_over: bool = False) -> None:
         self.attempt = attempt
@@ -35,7 +37,7 @@ class Fence:
         self.ask_at: float | None = None
         self._topic, self._run, self._take_over = topic, run, take_over
         self._instance = f"{instance:016x}"
-        self._connection = 0  # our question on an earlier one says nothing of what is retained now
+        self._connection = 0  # an answer to a question of an earlier connection proves nothing
         self._saved = False
 
     def connected(self, now: float) -> list[Action]:
@@ -49,23 +51,24 @@ class Fence:
         self.held, self.ask_at = False, None
 
     def ask_again(self, now: float) -> list[Action]:
-        """Our question has not come back."""
-        note = Note("warning", f"our own message on {self._topic} does not come back: may we write and read there?")
+        """Ask once more: our question has not come back."""
+        advice = "let this client write and read there in the broker's access control"
+        note = Note("warning", f"our own message on {self._topic} does not come back: {advice}")
         return [note, *self.connected(now)]
 
     def look_again(self) -> list[Action]:
-        """At each round, for what is retained: another's claim may have been lost in a full queue on its way to us."""
+        """Read the retained claim again, at each round: a full queue may have dropped another aggregator's claim."""
         return [Subscribe((self._topic,))]
 
     def release(self) -> list[Action]:
-        """A clean end."""
+        """Give the federation up, at a clean end."""
         if not self.held:
             return []
         self.held = False
         return [self._publish("released")]
 
     def on_claim(self, payload: bytes) -> list[Action]:
-        """What is said on the topic; ProtocolError if it is no claim."""
+        """A message on the `aggregator` topic; ProtocolError if it is not a claim."""
         if self.lost or self._connection == 0:
             return []
         claim = decode(Claim, payload) if payload else None
@@ -84,11 +87,11 @@ class Fence:
         return [*save, self._publish("holding")]
 
     def _asking(self, claim: Claim) -> list[Action]:
-        """Another's claim, before we hold it."""
+        """Another aggregator's claim, before the federation is ours."""
         if claim.attempt < self.attempt or claim.state == "asking":
             return []
         if self._saved and claim.attempt == self.attempt and self._instance < claim.instance:
-            return []  # a copy's, which stops at ours: we have held it before, and if both stopped nobody would go on
+            return []  # a copy of our state, which stops when it hears our claim; if both stopped, none would go on
         gone = claim.state == "released" and claim.run != self._run
         if not (gone or self._take_over):
             return self._lose(claim)
@@ -97,7 +100,7 @@ class Fence:
         return [self._publish("asking")]
 
     def _holding(self, claim: Claim) -> list[Action]:
-        """Another's claim, while we hold it: stop, or say that it is ours."""
+        """Another aggregator's claim, while the federation is ours: stop, or repeat our own claim."""
         if claim.attempt > self.attempt and claim.state == "asking":
             return []
         if (claim.attempt, self._instance) > (self.attempt, claim.instance) and claim.state != "asking":

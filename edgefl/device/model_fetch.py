@@ -1,8 +1,8 @@
-"""ModelFetch: how a device comes by a round's model in the fewest bytes, from what it holds and what the broker has.
+"""ModelFetch: how a device gets a round's model in the fewest bytes, from what it holds and what the broker has.
 
-The round names frames that lead to its version (downlink.py): deltas, each from the frame before, and keyframes. The
-device starts at a frame that it holds, or at a keyframe, whichever costs less, fetches one blob after another, decodes,
-and proves each step by its digest. Part of DeviceSession; no I/O.
+The round names frames that lead to its version (coordinator/downlink.py): deltas, each from the frame before, and
+keyframes. The device starts at a frame that it holds or at a keyframe, whichever costs fewer bytes. It fetches and
+decodes one payload after another, and checks each result by its digest. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE_S = 30.0  # before asking again
 
 
 def check_frames(round: Round, manifest: Manifest) -> None:
-    """ProtocolError if the round's frames don't lead to its version, or are longer than our plan allows."""
+    """ProtocolError if the round's frames don't lead to its version, or are longer than the plan allows."""
     keyframe, delta = manifest.make_downlink()
     num_params = manifest.plan.num_params
     last = round.frames[-1]
@@ -73,7 +73,7 @@ class ModelFetch:
         self._start(now)
 
     def _start(self, now: float) -> None:
-        """Plan the way: `_base` is held, `_ahead` the blobs to fetch."""
+        """Choose the way: `_base` is the params to start from, `_ahead` the payloads to fetch."""
         frames = self.round.frames
         best: tuple[int, int, bool] | None = None
         for index, frame in enumerate(frames):
@@ -84,7 +84,7 @@ class ModelFetch:
                 best = min(best or (rest, index, False), (rest, index, False))
             if frame.keyframe:
                 best = min(best or (rest + frame.keyframe, index, True), (rest + frame.keyframe, index, True))
-        assert best is not None  # check_frames has seen a keyframe
+        assert best is not None  # check_frames has found a keyframe
         _, start, whole = best
         self._base = b"" if whole else self._held[frames[start].digest]
         self._ahead: deque[tuple[Frame, bool]] = deque((frame, True) for frame in frames[start + 1 :])
@@ -109,13 +109,13 @@ class ModelFetch:
 
     @property
     def kept(self) -> dict[str, bytes]:
-        """Of what is held and decoded, what the next round's frames can start from: the newest, and its anchor."""
+        """The params, held or decoded, that the next round's frames can start from: the newest and its anchor."""
         found = {**self._held, **self._passed}
         return {digest: found[digest] for digest in self._last if digest in found}
 
     @property
     def _last(self) -> list[str]:
-        """Their digests."""
+        """The digests of the newest frame and its anchor."""
         return [frame.digest for frame in self.round.frames[-1 if self._manifest.span == 1 else -2 :]]
 
     def ask(self, now: float) -> list[Action]:
@@ -138,7 +138,7 @@ class ModelFetch:
         A part of another version shows that its slot has been reused, so this round may be over: it is read again.
         """
         if not self._blob.wants(topic):
-            return []  # a straggler of a fetch that is over
+            return []  # it was asked for by a fetch that is over
         envelope = self._blob.read(topic.part, payload)
         if envelope is None:
             asked, self._round_is_old = self._round_is_old, True
@@ -148,7 +148,7 @@ class ModelFetch:
         return [*out, *self._step(now)] if self._blob.ended else out
 
     def _step(self, now: float) -> list[Action]:
-        """One blob has come: decode it, and go on to the next."""
+        """A payload is complete: decode it, and fetch the next one."""
         decoded = self._decode()
         if decoded is None:
             return self._restart(now)
@@ -161,7 +161,7 @@ class ModelFetch:
         return [] if self.params is not None else self.ask(now)
 
     def _decode(self) -> bytes | None:
-        """The params of this frame; None if they are not what its digest says."""
+        """The params of this frame; None if they don't have its digest."""
         blob = self._blob.blob()
         if blob is None:
             return None
@@ -178,7 +178,7 @@ class ModelFetch:
         return decoded if digest_of(decoded) == self._frame.digest else None
 
     def _restart(self, now: float) -> list[Action]:
-        """From a keyframe. If it was tried already, then when patience ends: the broker may be put right by then."""
+        """Fetch from a keyframe. If that has been tried already, wait until patience ends: the broker may be healed."""
         note = Note("warning", f"model {self._frame.version}: SHA-256 is not the round's; it is fetched again")
         tried = not self._held
         self._held, self._passed = {}, {}

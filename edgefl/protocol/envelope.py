@@ -1,13 +1,17 @@
-"""The envelope of a tensor's part: 48 bytes before the bytes, little-endian.
+"""The envelope of one part of a tensor: 48 bytes before the part's own, little-endian.
 
     magic 4s "EFLT" | protocol u8 | kind u8 | codec u8 | 0 u8 | federation u32 | round u32 | model version u32
     | part u16 | parts u16 | part_bytes u32 | total u32 | blob 8s | length u32 | CRC32C u32 | bytes
 
-The CRC32C (RFC 3720) covers the header before it and the bytes. `blob` is the head of the whole blob's
-SHA-256, so that parts of two attempts never mix; as the CRC vouches for it in every part, nobody computes it
-again: it would take an aggregator more time than all else. (What a model decodes to has a SHA-256 of its own.)
-Every number is checked against the others here and against our own plan by the assembler: nothing is allocated
-from what the wire says.
+    kind 1   a payload of the model, keyframe or delta: round 0, the version that it leads to
+    kind 2   an update, header and encoded delta: its round, the version that it starts from
+    kind 3   reserved for side vectors: what a strategy sends to the devices with the model. No topic carries them yet
+
+The CRC32C (RFC 3720) covers the header before it and the bytes. `blob` is the head of the whole blob's SHA-256, so
+parts of two attempts never mix. Each part's CRC vouches for it, so the receiver does not compute the SHA-256 again:
+that would take an aggregator more time than everything else. (A model's decoded params have a SHA-256 of their own.)
+Every number is checked against the others here, and against our own plan by the assembler: nothing is allocated from a
+size on the wire.
 """
 
 from __future__ import annotations
@@ -39,9 +43,9 @@ class Kind(IntEnum):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """One part of one blob. `part_bytes` is every part's length but the last one's; `total` the blob's.
+    """One part of one blob. Every part but the last has `part_bytes` bytes; the blob has `total`.
 
-    What was read has its `data` where they came, not copied.
+    The `data` of an envelope that was read is a view of the message, not a copy.
     """
 
     kind: Kind
@@ -65,9 +69,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Envelope:
-        """Parse and cross-check one part; ProtocolError says what is off."""
+        """Parse and cross-check one part; ProtocolError says what is wrong with it."""
         if len(raw) < HEADER_BYTES:
-            raise ProtocolError(f"{len(raw)} bytes are no envelope: dropped")
+            raise ProtocolError(f"{len(raw)} bytes are not an envelope: dropped")
         (magic, protocol, kind, codec, zero, federation, round, version, part, parts, part_bytes, total, blob,
          length) = _HEAD.unpack_from(raw)  # fmt: skip
         if magic != MAGIC or zero != 0:
@@ -88,12 +92,12 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 def blob_id(blob: bytes) -> bytes:
-    """The eight bytes that tell one blob's parts from another's."""
+    """Eight bytes that distinguish the parts of one blob from those of another."""
     return hashlib.sha256(blob).digest()[:8]
 
 
 def federation_hash(federation: str, run: str, plan_hash: str) -> int:
-    """The 32 bits in every envelope that tie it to one federation, one run of it, and one plan: an earlier run has
-    had the same rounds and versions, and brokers keep its messages."""
+    """32 bits that tie an envelope to one federation, run and plan: an earlier run had the same rounds and versions,
+    and brokers keep its messages."""
     digest = hashlib.sha256(f"{federation}\n{run}\n{plan_hash}".encode()).digest()
     return int.from_bytes(digest[:4], "little")

@@ -1,4 +1,4 @@
-"""Blobs in parts: cut one into envelopes, put envelopes together again, within bounds known beforehand."""
+"""Blobs in parts: cut a blob into envelopes, and assemble it again within bounds that are known beforehand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..errors import ProtocolError
 from .envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Envelope, Kind, blob_id
 
 DEFAULT_PART_BYTES = 64 * 1024 - HEADER_BYTES
-TOPIC_BYTES = 1024  # of an MQTT packet, left to topic and properties
+TOPIC_BYTES = 1024  # of an MQTT packet, reserved for topic and properties
 
 
 def fitting_part_bytes(wanted: int, total: int, max_packet_bytes: int | None) -> int:
-    """`wanted`, lowered to what a broker takes (None: it names no limit), but a blob of `total` has MAX_PARTS parts."""
+    """`wanted`, lowered to what a broker accepts (None: it names no limit); a blob of `total` has at most MAX_PARTS."""
     if max_packet_bytes is None:
         return wanted
     shortest = max(MIN_PART_BYTES, -(-total // MAX_PARTS))
@@ -20,7 +20,7 @@ def fitting_part_bytes(wanted: int, total: int, max_packet_bytes: int | None) ->
 
 
 class Splitter:
-    """Cuts `blob` into parts of `part_bytes`; part i is made when it is asked for, so no second copy of all exists."""
+    """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists."""
 
     def __init__(
         self, blob: bytes, part_bytes: int, *, kind: Kind, codec: int, federation: int, round: int, version: int
@@ -41,9 +41,9 @@ class Splitter:
 
 
 class Assembler:
-    """Puts one blob together from parts in any order, repeated or not.
+    """Assembles one blob from parts in any order, repeated or not.
 
-    `max_total` is the longest the blob can be by our own plan, `like` what every part's header must say.
+    `max_total` is the longest that the blob can be by our own plan; every part must name the other arguments.
     """
 
     def __init__(self, *, kind: Kind, federation: int, round: int, version: int, max_total: int) -> None:
@@ -56,7 +56,7 @@ class Assembler:
     def add(self, envelope: Envelope) -> bool:
         """Keep a part; True when the blob is whole. ProtocolError if it does not belong here.
 
-        A part of another blob starts over: its sender has made a new attempt.
+        A part of another blob starts over: its sender has begun a new attempt.
         """
         if (envelope.kind, envelope.federation, envelope.round, envelope.version) != self._expected:
             raise ProtocolError(
@@ -76,7 +76,7 @@ class Assembler:
         return len(self._data) == envelope.parts
 
     def clear(self) -> None:
-        """Forget the bytes, not whose they were: all parts are missing again."""
+        """Drop the bytes, but not what blob they were of: all parts are missing again."""
         self._data, self.buffered = {}, 0
 
     @property
@@ -101,7 +101,7 @@ class Assembler:
         return self.parts - len(self._data)
 
     def missing(self) -> list[int]:
-        """Parts that have not come yet; empty before the first one (their number is not known)."""
+        """Parts that have not come yet; empty before the first one, since their number is not known."""
         return [] if self._first is None else [i for i in range(self._first.parts) if i not in self._data]
 
     def blob(self) -> bytes:
@@ -111,5 +111,5 @@ class Assembler:
 
 
 def _same_cut(a: Envelope, b: Envelope) -> bool:
-    """Whether two parts of one blob say the same of it."""
+    """Whether two parts of one blob agree on how it is cut."""
     return (a.codec, a.parts, a.part_bytes, a.total) == (b.codec, b.parts, b.part_bytes, b.total)

@@ -88,7 +88,7 @@ def test_a_question_that_does_not_come_back_is_asked_again():
     assert coordinator.wake_at == 11.0
     assert step(coordinator, Tick(), now=10.9) == []
     out = step(coordinator, Tick(), now=11.0)
-    assert "may we" in of(out, Note)[0].text and claims(out)[0].connection == 2
+    assert "let this client write and read there" in of(out, Note)[0].text and claims(out)[0].connection == 2
     assert coordinator.wake_at == 21.0
     step(coordinator, echo(connection=1), now=12.0)
     assert not coordinator.fence.held

@@ -15,7 +15,7 @@ import msgspec
 
 @dataclass(frozen=True)
 class Connected:
-    """The MQTT session is up. `max_packet_bytes` is what the broker said it takes, if it did."""
+    """There is a connection, the `boot`th. `max_packet_bytes`: the longest packet that the broker accepts, if known."""
 
     boot: int = 0
     max_packet_bytes: int | None = None
@@ -23,11 +23,11 @@ class Connected:
 
 @dataclass(frozen=True)
 class Disconnected:
-    """The MQTT session is down; what had not been acknowledged is unknown."""
+    """The connection is lost. Messages that were not acknowledged may or may not have arrived."""
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five times as long to make
-    """A message came."""
+    """A message has arrived."""
 
     topic: str
     payload: bytes
@@ -35,7 +35,7 @@ class Received(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five
 
 @dataclass(frozen=True)
 class Sent:
-    """The broker acknowledged (or refused) the Publish that carried `token`. No proof of delivery."""
+    """The broker has acknowledged, or refused, the Publish with this `token`. That proves no delivery."""
 
     token: int
     ok: bool
@@ -53,7 +53,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send at QoS 1; report back with Sent if there is a token."""
+    """Send at QoS 1; if there is a token, answer with Sent once the broker has."""
 
     topic: str
     payload: bytes
@@ -63,9 +63,9 @@ class Publish:
 
 @dataclass(frozen=True)
 class Subscribe:
-    """Subscribe to exact topics or filters; subscribing again asks for the retained message again.
+    """Subscribe to exact topics or filters. A repeated subscription brings the retained messages again.
 
-    QoS 0 is for what is retained and short: brokers queue no more than they can send, and drop the rest of QoS 1.
+    QoS 0 is for many short retained messages: brokers queue QoS 1 and drop what their queue can't hold.
     """
 
     topics: tuple[str, ...]
@@ -74,7 +74,7 @@ class Subscribe:
 
 @dataclass(frozen=True)
 class Unsubscribe:
-    """Stop receiving these."""
+    """End these subscriptions."""
 
     topics: tuple[str, ...]
 

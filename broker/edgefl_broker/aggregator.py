@@ -45,7 +45,7 @@ from .progress import Progress, summary
 from .store import AggregatorStore, State
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
-UPDATE_S, PARAM_S = 1e-3, 1e-8  # what an update takes, and each of its params: a guess, high, for the first round
+UPDATE_S, PARAM_S = 1e-3, 1e-8  # time for an update, and for each of its params: a high guess for the first round
 
 
 class Aggregator(LinkHost[events.Event, events.Action]):
@@ -70,6 +70,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         config = config if choice is None else auto.apply(config, choice)
         rng, rounds = random.Random(), config.rounds
         strategy = make_strategy(config)
+        self._strategy_name = strategy.name
         if self._journal is not None:
             strategy = Recorded(strategy, self._journal)
         strategy.prepare(
@@ -101,7 +102,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     @property
     def history(self) -> History:
-        """All rounds so far, from their file: they would fill the memory of a process that runs for months."""
+        """All rounds so far, read from their file: in memory they would grow for months."""
         return History(self.machine.params, read_records(self._history), self._run)
 
     def _restore(self, strategy: Strategy, state: State) -> None:
@@ -131,7 +132,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 update_s = self._update_s()
                 self.feed(replace(self._evaluate(action.params), update_s=update_s))
             case Commit():
-                state = pack(self.machine.strategy.name, action.state)
+                state = pack(self._strategy_name, action.state)
                 self._store.commit(action.record, action.params, action.drop, state)
                 self._append_history(action.record)
                 if action.params is not None:
@@ -153,7 +154,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self.carry_out_shared(action)
 
     def _update_s(self) -> float | None:
-        """Processor seconds since the last commit for each update counted since; devices' pace follows from it."""
+        """Processor seconds since the last commit, per update counted since; it sets the devices' pace."""
         counted = self.machine.snapshot().counted
         return (time.process_time() - self._busy_since_s) / counted if counted else None
 
@@ -166,7 +167,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     @durable
     def _write_outputs(self, params: np.ndarray) -> None:
-        """Bring the files beside the database up to it: they may be a round behind after a crash."""
+        """Rewrite the files beside the database: after a crash they may be a round behind it."""
         lines = [msgspec.json.encode(record) + b"\n" for record in self._store.records()]
         self._history.write_bytes(b"".join(lines))
         (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")

@@ -1,8 +1,8 @@
-"""Journal: every update that was accepted, kept in a file so that the rounds can be replayed bit for bit.
+"""Journal: a file of all accepted updates, from which the rounds can be replayed bit for bit.
 
-For audits and tests of faults; off unless `journal` is configured, because no single device's update is meant to
-outlive its round. A round's updates become durable in one transaction, before the round's own commit: what the journal
-lacks after a crash was never averaged into a model.
+It is for audits and for tests of faults, and off unless `journal` is configured, because a single device's update is
+not meant to outlive its round. A round's updates become durable in one transaction, before the round's own commit:
+updates that the journal lacks after a crash were never averaged into a model.
 
 `python -m edgefl_broker.replay` is the other half.
 """
@@ -40,7 +40,7 @@ class Journal:
 
     @durable
     def begin(self, round: int, params: np.ndarray) -> None:
-        """Round `round` starts from the global `params`; what an earlier attempt of it left is forgotten."""
+        """Round `round` starts from the global `params`; updates of an earlier attempt are deleted."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._db.execute("BEGIN IMMEDIATE")
@@ -54,7 +54,7 @@ class Journal:
 
     @durable
     def end(self) -> None:
-        """The round is averaged; all its updates are durable when this returns."""
+        """The round is averaged: make all its updates durable."""
         self._db.execute("COMMIT")
 
     @durable

@@ -14,7 +14,7 @@ log = logging.getLogger("edgefl.aggregator")
 
 
 class Progress(Protocol):
-    """Where progress goes."""
+    """Shows an operator what the aggregator does."""
 
     def show(self, state: Snapshot) -> None: ...
     def close(self) -> None: ...
@@ -22,11 +22,11 @@ class Progress(Protocol):
 
 def summary(record: RoundRecord) -> str:
     """One line about a round that is over."""
-    who = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
+    names = f" ({', '.join(record.devices)})" if len(record.devices) <= 12 else ""
     up = f"{record.bytes_up} bytes up{times_smaller(record.float32_bytes, record.bytes_up)}"
     down = f"{record.bytes_down} down{times_smaller(record.float32_bytes, record.bytes_down)}"
     late = f", {len(record.folded)} of them late" if record.folded else ""
-    reported = f"{record.reported} reported{late}{who}"
+    reported = f"{record.reported} reported{late}{names}"
     reported += f", {record.rejected} rejected" if record.rejected else ""
     reported += f", {record.deferred} had to wait" if record.deferred else ""
     return (
@@ -35,7 +35,7 @@ def summary(record: RoundRecord) -> str:
 
 
 class Silent:
-    """Log lines say all there is."""
+    """No live line: log lines are enough."""
 
     def show(self, state: Snapshot) -> None:
         pass

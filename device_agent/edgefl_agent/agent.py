@@ -21,7 +21,7 @@ from .source import Source
 from .store import AgentStore
 from .worker import Worker
 
-STARTS = 2**20  # a start's boot numbers are this far apart: so many connections fit in one
+STARTS = 2**20  # distance between the first boot numbers of two starts: a start has room for so many connections
 
 
 class Agent(LinkHost[events.Event, events.Action]):

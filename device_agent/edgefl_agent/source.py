@@ -1,4 +1,4 @@
-"""The device's examples, read again when they have changed, so that a round trains on the newest ones."""
+"""Source: the device's examples, read again when they have changed, so that each round trains on the newest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgefl.data import Dataset
 
 
 class Source:
-    """One data SPEC. A file is read again when its size or time has changed; a python callable is asked each time."""
+    """One data SPEC. A file is read again when its size or time has changed, a python callable is called each time."""
 
     def __init__(self, spec: str) -> None:
         self._spec = spec

@@ -24,7 +24,7 @@ from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
 from ..settings import RoundSettings
 
 LIST_BYTES = RETAINED_LIMIT - 4096  # all else in a round's message takes less than 4 KB
-SEEDS = 64  # tried for a round: where half of them ask enough devices, all fail once in 2^64 rounds
+SEEDS = 64  # tried for a round: if half of all seeds ask enough devices, all 64 fail once in 2^64 rounds
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def check(config: RoundSettings) -> None:
 
 
 def goal_of(config: RoundSettings, present: int) -> int | None:
-    """The number of reports at which a round of `present` devices closes; None: at all that it asks."""
+    """The number of reports at which a round of `present` devices closes; None: when all that it asks have reported."""
     if config.goal is not None or config.over_select is None:
         return config.goal
     return max(1, config.min_reports, round(config.fraction * present))

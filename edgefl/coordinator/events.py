@@ -15,15 +15,15 @@ from ..strategies import State
 
 @dataclass(frozen=True, eq=False)
 class Evaluate:
-    """Action: answer with Evaluated for these (P,) params."""
+    """Action: evaluate these (P,) params on the test set, and answer with Evaluated."""
 
     params: np.ndarray
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Event: loss and accuracy on the test set; None where there is none. `update_s`, if it is known: the processor's
-    time that each update of the round took."""
+    """Event: loss and accuracy on the test set, None without a test set. `update_s` is the processor time that each
+    update of the round took, if the host knows it."""
 
     loss: float | None = None
     accuracy: float | None = None
@@ -44,8 +44,8 @@ class Commit:
 
 @dataclass(frozen=True, eq=False)
 class LateUpdate:
-    """A device's whole update of `round`, header and all, that came after it. `version`: what it starts from; `codec`:
-    the number of what can decode it."""
+    """A device's update of `round`, with its header, which arrived after the round was over. The device trained from
+    `version`; `codec` is the wire id of its codec."""
 
     device: str
     round: int
@@ -56,27 +56,27 @@ class LateUpdate:
 
 @dataclass(frozen=True, eq=False)
 class SaveLate:
-    """Action: make a late update durable before sending what follows: its device drops it at the receipt."""
+    """Action: make a late update durable before what follows, the receipt at which its device drops the update."""
 
     update: LateUpdate
 
 
 @dataclass(frozen=True)
 class ReloadLate:
-    """Action: answer with ReloadedLate."""
+    """Action: answer with ReloadedLate, if late updates are saved."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReloadedLate:
-    """Event: the late updates that were saved and are in no model yet. The host may read each from its disk as the one
-    before has been added, so that memory does not grow with their number; each is taken once."""
+    """Event: the saved late updates that are in no model yet. They are iterated over once, so the host may read them
+    from disk one by one, and memory does not grow with their number."""
 
     updates: Iterable[LateUpdate]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Action: there is no further round."""
+    """Action: there are no more rounds."""
 
     reason: str
 
@@ -90,7 +90,7 @@ class SaveAttempt:
 
 @dataclass(frozen=True)
 class Fenced:
-    """Action: another aggregator has the federation; nothing follows, and the host ends as failed."""
+    """Action: another aggregator has the federation. No action follows; the host ends as failed."""
 
     reason: str
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ..protocol.messages import Status
 
 SILENT_ROUNDS = 2
-ASK_AGAIN_S = 30.0  # between two questions who is there, while too few devices are
+ASK_AGAIN_S = 30.0  # between two such questions, while too few devices are there
 
 
 class Presence:
@@ -48,7 +48,7 @@ class Presence:
         self.note_life(device)
 
     def ask_again(self, now: float) -> bool:
-        """Too few devices are there: whether it is time to ask who is.
+        """Whether it is time to ask which devices are there, because too few are.
 
         A broker whose queue is shorter than the fleet drops statuses, a will may come late, and a device that waits
         for a round has no reason to repeat its status.

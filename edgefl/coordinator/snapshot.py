@@ -1,4 +1,4 @@
-"""Snapshot: what the coordinator's host and an operator may read of it, at one moment."""
+"""Snapshot: what the coordinator's host, and an operator, may read of the coordinator at one moment."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from ..settings import Mode
 
 @dataclass(frozen=True)
 class Outbox:
-    """The newest update, as it is kept on disk: all that a restarted device needs to report it.
+    """The newest update, as it lies on disk: all that a restarted device needs to report it.
 
-    `counted` is the attempt of the round in which the aggregator has counted it, 0 while there is no such receipt;
-    `attempt` the one in which the device trained.
+    `attempt` is the attempt of the round in which the device trained, `counted` the one in which the aggregator counted
+    the update; 0: there is no such receipt.
     """
 
     manifest: str
@@ -27,7 +27,7 @@ class Outbox:
 
     @property
     def mode(self) -> Mode:
-        """Of its round: where nothing was trained, the header is all there is."""
+        """The mode of its round: after an evaluation the update is a header alone."""
         return "evaluate" if UpdateHeader.is_all_of(self.blob) else "train"
 
 
@@ -43,22 +43,22 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Action: train, or in a round that only evaluates, evaluate, in the background; then answer with Trained or
-    Failed carrying the same job."""
+    """Action: train in the background, or only evaluate if the round says so; then answer with Trained or Failed for
+    the same job."""
 
     job: TrainJob
 
 
 @dataclass(frozen=True)
 class CancelTraining:
-    """Action: what is being trained is not wanted any more."""
+    """Action: stop the training; its answer is not wanted any more."""
 
 
 @dataclass(frozen=True)
 class SaveUpdate:
-    """Action: make the update, and the residual that it leaves, durable before carrying out what follows.
+    """Action: make the update and its residual durable before carrying out what follows.
 
-    The residual, (P,) little-endian float32, waits beside the device's own; None if there is none.
+    The residual, (P,) little-endian float32, is kept beside the device's own until the update is dropped.
     """
 
     outbox: Outbox
@@ -74,15 +74,15 @@ class MarkCounted:
 
 @dataclass(frozen=True)
 class DropUpdate:
-    """Action: the saved update has done its work. If the model has it, its residual becomes the device's own; else
-    that one goes with it, and the device's own stays. All of it at once, or nothing."""
+    """Action: drop the saved update, in one transaction. If it was `applied` to the model, its residual becomes the
+    device's own; otherwise its residual is dropped too, and the device's own stays."""
 
     applied: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Event: `blob` is the update, header and encoded delta; `residual` what encoding took from it (SaveUpdate)."""
+    """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate)."""
 
     job: TrainJob
     blob: bytes
@@ -91,7 +91,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Failed:
-    """Event: training was not possible; the round is given up and the reason shown in the status."""
+    """Event: training was not possible. The device gives the round up, and its status says why."""
 
     job: TrainJob
     reason: str
@@ -99,7 +99,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Pause:
-    """Event: the owner says stop, with a reason; an empty one says go on."""
+    """Event: the owner pauses the device for this reason; an empty reason ends the pause."""
 
     reason: str
 

@@ -1,8 +1,8 @@
-"""Hold-out: which of a device's examples are never trained on, but evaluate every model that the device receives.
+"""Hold-out: the examples that a device never trains on, and evaluates every model on that it receives.
 
-An example is known by its index. Whether it is held out depends on the device's id and that index alone: the same in
-every round, run and process, and no other example changes sides when new ones are appended. A source whose rows shift
-(a window over the last thousand) mixes the shares.
+Whether an example is held out depends only on the device's id and the example's index. It is the same in every round,
+run and process, and examples do not change sides when new ones are appended. In a source whose rows shift, such as a
+window over the last thousand, they do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Shares(NamedTuple):
 
 
 def split(device: str, x: np.ndarray, y: np.ndarray, holdout: float) -> Shares:
-    """About the share `holdout` of the examples, 0 <= holdout < 1, set apart; without one, nothing is copied."""
+    """Hold out about the share `holdout` of the examples, 0 <= holdout < 1; at 0 nothing is copied."""
     held = held_out(device, len(x), holdout)
     if not held.any():
         return Shares(x, y, x[:0], y[:0])
@@ -35,7 +35,7 @@ def split(device: str, x: np.ndarray, y: np.ndarray, holdout: float) -> Shares:
 
 
 def held_out(device: str, n: int, holdout: float) -> np.ndarray:
-    """(n,) bool: example i is held out if its hash is below the share. At least one is left to train on."""
+    """(n,) bool: example i is held out if its hash is below the share. At least one example is left to train on."""
     if holdout == 0 or n < MIN_EXAMPLES:
         return np.zeros(n, np.bool_)
     hashes = _hashes(derived_seed("holdout", device), n)

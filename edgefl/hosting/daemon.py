@@ -55,7 +55,7 @@ def exit_code(command: Callable[[], int | None], debug: bool) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone, as `head` does
+        sys.stderr.close()  # the reader of our output has gone, as `head` does
         return 0
     except OSError as error:
         if debug:

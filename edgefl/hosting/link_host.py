@@ -3,9 +3,9 @@
 Design:
   a) One thread runs the machine; the link's thread, workers and signal handlers only `post` events.
   b) Actions are carried out in their order; what a daemon adds (disk, training, evaluation) is in `carry_out`.
-  c) A message is acknowledged after its actions are done, so a crash in between brings it again. A few are taken
-     together, then acknowledged and answered together.
-  d) The link is never handed a backlog: at most WINDOW messages, the rest wait here until the broker answers.
+  c) A message is acknowledged after its actions are done: after a crash in between, the broker sends it again. A few
+     messages are processed, acknowledged and answered together.
+  d) The link has at most WINDOW messages to send; the others wait here until the broker acknowledges.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Ref
 from .host import Host
 
 WINDOW = 200
-BEHIND_BYTES = 2**20  # of messages that wait here: then the link stops reading
-MESSAGE_BYTES = 500  # of memory for each, beside its topic and payload
+BEHIND_BYTES = 2**20  # of received messages that wait here, above which the link stops reading
+MESSAGE_BYTES = 500  # of memory that a message takes beside its topic and payload
 BATCH = 16  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
 DRAIN_S = 5.0
@@ -49,16 +49,16 @@ class LinkHost(Host[E, A]):
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
-        self.boot = 0  # of the connection that is up or being tried; also in its will
+        self.boot = 0  # number of the connection that is up or being tried; its will has it too
         self.stopping = False
         self._events: queue.SimpleQueue[E | Event | LinkEvent] = queue.SimpleQueue()
         self._backlog: deque[Publish] = deque()
         self._online = False
-        self._dropping = False  # the log has a line that what is published off-line is dropped
+        self._dropping = False  # the log says already that messages published off-line are dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
-        self._taken: list[tuple[int, int]] = []  # handles of messages to be acknowledged
-        self._bytes_in = 0  # the weight of messages; written by the link's thread alone
-        self._bytes_done = 0  # of these; written by the host's thread alone
+        self._processed: list[tuple[int, int]] = []  # handles of messages to be acknowledged
+        self._bytes_in = 0  # weight of all messages received; written by the link's thread alone
+        self._bytes_done = 0  # weight of those processed; written by the host's thread alone
 
     # Any thread
 
@@ -67,7 +67,7 @@ class LinkHost(Host[E, A]):
         self._events.put(event)
 
     def on_link_event(self, event: LinkEvent) -> None:
-        """Called on the link's thread, before it goes on: queue only."""
+        """Called on the link's thread, which waits meanwhile: queue the event, no more."""
         if isinstance(event, Up):
             self._events.put(Connected(self.boot, event.max_packet_bytes))
             return
@@ -89,14 +89,14 @@ class LinkHost(Host[E, A]):
     # The host's thread
 
     def run(self) -> None:
-        """Until Stop has been posted and carried out. Whatever else ends it, the broker sends the will."""
+        """Run until Stop has been posted and processed. After any other end the broker publishes the will."""
         self.link.start()
         try:
             while not self.stopping:
                 self._turn()
             self._drain()
         except BaseException:
-            self.link.stop(will=True)  # after a clean DISCONNECT we would seem to be there for ever
+            self.link.stop(will=True)  # after a clean DISCONNECT the last status would stay, and we would seem present
             raise
         self.link.stop()
 
@@ -114,7 +114,7 @@ class LinkHost(Host[E, A]):
         self._answer()
 
     def _drain(self) -> None:
-        """Last words: what is still waiting here, if the broker takes it in a few seconds."""
+        """Send what still waits here, if the broker accepts it within a few seconds."""
         until = time.monotonic() + DRAIN_S
         while (self._backlog or self._sent) and (left_s := until - time.monotonic()) > 0:
             try:
@@ -130,7 +130,7 @@ class LinkHost(Host[E, A]):
         match event:
             case Message():
                 self.feed(Received(event.topic, event.payload))
-                self._taken.append(event.handle)
+                self._processed.append(event.handle)
                 self._bytes_done += _weight(event)
             case Connected():
                 self._online, self._dropping = True, False
@@ -170,12 +170,12 @@ class LinkHost(Host[E, A]):
         self.log.log(getattr(logging, action.level.upper()), action.text)
 
     def _answer(self) -> None:
-        """Send what the link has room for, and acknowledge what has been taken: also while answers wait, as what is
-        not taken fills the broker's queue, which is shorter than our memory."""
+        """Send what the link has room for, and acknowledge the messages that were processed. That does not wait for our
+        answers: unacknowledged messages fill the broker's queue, which is shorter than our memory."""
         self._pump()
-        if self._taken:
-            self.link.ack(*self._taken)
-            self._taken.clear()
+        if self._processed:
+            self.link.ack(*self._processed)
+            self._processed.clear()
 
     def _pump(self) -> None:
         while self._backlog and len(self._sent) < WINDOW:
@@ -192,12 +192,12 @@ class LinkHost(Host[E, A]):
             self._sent[token] = message.token
 
     def _complain(self, error: TransportError) -> None:
-        """In the log, but once an outage."""
+        """Log what was not sent, once an outage."""
         if self._online or not self._dropping:
             self.log.warning("%s", error)
         self._dropping = not self._online
 
 
 def _weight(message: Message) -> int:
-    """Bytes of memory, about, that a message takes while it waits."""
+    """About how much memory a message takes while it waits."""
     return len(message.topic) + len(message.payload) + MESSAGE_BYTES

@@ -1,4 +1,4 @@
-"""Disk: what a simulated device must not forget. A test holds the agent's, edgefl_agent/store.py, to this one."""
+"""Disk: what a simulated device keeps over a restart. A test holds the agent's store, edgefl_agent/store.py, to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..device.events import Outbox
 
 
 class Disk:
-    """The newest update and its residual; and the device's own residual, which takes 4 P bytes once there is one."""
+    """The newest update with its residual, and the device's own residual, of 4 P bytes once it has reported."""
 
     def __init__(self) -> None:
         self.outbox: Outbox | None = None
@@ -17,7 +17,7 @@ class Disk:
         self._pending: Residual | None = None
 
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        """SaveUpdate. A residual of another manifest is of no use any more."""
+        """SaveUpdate. The device's own residual is dropped if it is of another manifest."""
         self.outbox, self._pending = outbox, None
         if residual is not None:
             self._pending = Residual.of(outbox.manifest, outbox.round, residual)

@@ -1,10 +1,10 @@
 """A fleet in memory: real sessions and a real coordinator on a virtual clock.
 
 Design:
-  a) Every message is the one that a real fleet sends, bytes and all; only sockets, clocks and disks are ours.
-  b) Time is virtual: a message takes LATENCY_S, training a time by its examples, so a round of ten thousand
-     devices takes as long as its arithmetic.
-  c) Everything random comes from one seed: a run repeats bit for bit, with any number of workers.
+  a) Messages are those of a real fleet, byte for byte; only sockets, clocks and disks are simulated.
+  b) Time is virtual. A message takes LATENCY_S, and training takes a time in proportion to its examples; a round of ten
+     thousand devices takes as long as its arithmetic.
+  c) All randomness comes from one seed: a run repeats bit for bit, with any number of workers.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             boot = self.boot
             fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
             return
-        residual = self._disk.residual  # that of now: a worker may begin much later
+        residual = self._disk.residual  # read it now: a worker may begin much later
         ticket = fleet.workers.add(
             lambda trainer: train_update(trainer, job, self.name, self._x, self._y, load_residual=lambda: residual)
         )

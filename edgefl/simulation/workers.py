@@ -1,6 +1,6 @@
 """Workers: simulated devices' training on real cores, a few jobs ahead of the virtual clock.
 
-Results are the same for any number of workers: a job depends on nothing but itself.
+Results are the same for any number of workers: a job depends only on its own arguments.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Workers:
         self._tickets = 0
 
     def add(self, job: Callable[[Trainer], Result]) -> int:
-        """Queue a job; the ticket asks for its result."""
+        """Queue a job; returns the ticket for its result."""
         self._tickets += 1
         self._waiting[self._tickets] = job
         self._fill()
@@ -45,7 +45,7 @@ class Workers:
             self._fill()
 
     def drop(self, ticket: int) -> None:
-        """Nobody wants this result any more."""
+        """Drop the job: its result is not wanted any more."""
         self._waiting.pop(ticket, None)
         if (future := self._under_way.pop(ticket, None)) is not None:
             future.cancel()

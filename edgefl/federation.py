@@ -13,6 +13,7 @@ from .codecs import get as get_codec
 from .core.plan import Plan
 from .errors import UsageError
 from .protocol.messages import Manifest
+from .protocol.parts import DEFAULT_PART_BYTES
 from .settings import Settings, TrainSettings
 from .settings.spec import join, split
 from .strategies import Strategy
@@ -51,6 +52,7 @@ def make_manifest(
     """The manifest of one run, its values checked as devices will check them. Nothing may be "auto" (auto.py) but
     error feedback, which is the codec's to say. UsageError."""
     settings, span, feedback = settings.checked(), settings.downlink.span, settings.codec.error_feedback
+    part_bytes = settings.codec.part_bytes
     if span == "auto" or auto.wanted(settings):
         raise UsageError('a manifest has no "auto": resolve codec.name, downlink.name and downlink.span first')
     objects = objects or Objects()
@@ -58,7 +60,8 @@ def make_manifest(
     downlink, downlink_options = _codec(objects.downlink, settings.downlink.name)
     _, train, mode = _agree(settings, objects)
     manifest = Manifest(
-        federation, run, plan, train, codec, codec_options, settings.codec.part_bytes, feedback is True,
+        federation, run, plan, train, codec, codec_options,
+        DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
     )  # fmt: skip
     if feedback == "auto":

@@ -68,6 +68,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         choice = choice_of(config, plan, self._store)
         self._run = Run.of(config, choice)
         config = config if choice is None else auto.apply(config, choice)
+        if config.codec.part_bytes == "auto":
+            config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
         rng, rounds = random.Random(), config.rounds
         strategy = make_strategy(config)
         self._strategy_name = strategy.name

@@ -205,8 +205,9 @@ class CodecSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='Devices add what the codec lost of an update to the next one; "auto": as the codec needs.'),
     ] = "auto"
     part_bytes: Annotated[
-        int, Meta(ge=256, le=2**20, description="Bytes of an update or model in one MQTT message.")
-    ] = 64 * 1024 - 48
+        Annotated[int, Meta(ge=256, le=2**20)] | Auto,
+        Meta(description='Bytes of an update or model in one MQTT message; "auto": as [mqtt] profile says.'),
+    ] = "auto"
 
 
 class DownlinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

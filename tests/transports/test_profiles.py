@@ -6,12 +6,18 @@ import itertools
 import time
 
 import msgspec
+import onnx
 import pytest
 from brokers import FakeBroker
+from edgefl_broker.aggregator import Aggregator
+from edgefl_broker.progress import Silent
 from mqtt_fixtures import Published
 
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.onnx import zoo
 from edgefl.protocol.envelope import HEADER_BYTES
 from edgefl.protocol.topics import ROOT, Topics
+from edgefl.settings import files
 from edgefl.transports.backoff import Rate
 from edgefl.transports.connection import FILTERS_PER_SUBSCRIBE
 from edgefl.transports.profiles import PROFILES, Profile
@@ -78,3 +84,17 @@ def test_the_link_keeps_to_the_rate_and_the_window(link):
     took = time.monotonic() - began
     assert 11 / 20 <= took < 5.0
     assert [device.inbox.wait(Published).token for _ in tokens] == tokens
+
+
+@pytest.mark.parametrize(("profile", "explicit"), [("mosquitto", None), ("azure", None), ("azure", 1000)])
+def test_the_profile_sets_the_length_of_parts_unless_it_is_set(tmp_path, profile, explicit):
+    onnx.save(zoo.mlp([4, 8, 2]), tmp_path / "start.onnx")
+    part = "" if explicit is None else f"part_bytes = {explicit}"
+    (tmp_path / "aggregator.toml").write_text(
+        f'federation = "pond"\nmodel = "{tmp_path}/start.onnx"\nstate_dir = "{tmp_path}/state"\n'
+        f'[mqtt]\nurl = "mqtt://127.0.0.1:1"\nprofile = "{profile}"\nroot = "lab/7"\n[codec]\nname = "raw32"\n{part}\n'
+        '[downlink]\nname = "raw32"\n'
+    )
+    aggregator = Aggregator(files.load(tmp_path / "aggregator.toml", AggregatorConfig), Silent())
+    assert aggregator.machine.announcer.manifest.part_bytes == (explicit or PROFILES[profile].part_bytes)
+    assert aggregator.machine.topics.round == "lab/7/pond/round"

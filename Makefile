@@ -3,6 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
 
 .PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace sanitize fuzz aarch64 dist clean
 
@@ -16,6 +17,7 @@ test: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(PY) -m mypy
 
 bench: $(VENV)/bench.stamp

@@ -120,12 +120,16 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
         if (room->per_sample > scratch.per_sample) scratch.per_sample = room->per_sample;
         if (room->fixed > scratch.fixed) scratch.fixed = room->fixed;
         int64_t count;
-        if (__builtin_mul_overflow(saved->per_sample, net->batch, &count)) all->too_large = 1;
-        else want(all, i, step->backward ? 2 * n - i : i + 1, count + saved->fixed, 1, sizeof(float), &step->saved);
+        if (__builtin_mul_overflow(saved->per_sample, net->batch, &count))
+            all->too_large = 1;
+        else
+            want(all, i, step->backward ? 2 * n - i : i + 1, count + saved->fixed, 1, sizeof(float), &step->saved);
     }
     int64_t count;
-    if (__builtin_mul_overflow(scratch.per_sample, net->batch, &count)) all->too_large = 1;
-    else want(all, 0, ALWAYS, count + scratch.fixed, 1, sizeof(float), &net->scratch);
+    if (__builtin_mul_overflow(scratch.per_sample, net->batch, &count))
+        all->too_large = 1;
+    else
+        want(all, 0, ALWAYS, count + scratch.fixed, 1, sizeof(float), &net->scratch);
     want(all, 0, ALWAYS, spare_size(net), net->batch, sizeof(float), &net->spare);
     want(all, 0, ALWAYS, net->loss->takes_labels ? efl_loss_rows(net) : 0, net->batch, sizeof(int64_t), &net->labels);
     want(all, 0, ALWAYS, net->loss->takes_labels ? 0 : net->values[net->loss_input].size, net->batch, sizeof(float),

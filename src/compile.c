@@ -18,8 +18,7 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
     int64_t total = 0;
     if (plan->num_nodes < 1 || plan->num_nodes > 1 << 12 || plan->num_params < 0 || plan->num_params > 1 << 16)
         return efl_fail(error, EFL_MODEL, "plan: too many or no nodes or params; " HINT);
-    if (batch < 1 || batch > 1 << 24)
-        return efl_fail(error, EFL_USAGE, "batch %lld: use 1 to 2^24", (long long)batch);
+    if (batch < 1 || batch > 1 << 24) return efl_fail(error, EFL_USAGE, "batch %lld: use 1 to 2^24", (long long)batch);
     for (int i = 0; i <= plan->num_params; i++) {
         const efl_shape *shape = i ? &plan->params[i - 1].shape : &plan->input;
         if (shape->ndim < 0 || shape->ndim > EFL_MAX_DIMS || efl_shape_size(shape) < 0)
@@ -28,7 +27,8 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
     }
     for (int i = 0; i < plan->num_params; i++) total += efl_shape_size(&plan->params[i].shape);
     if (total > LARGEST_MODEL)
-        return efl_fail(error, EFL_MEMORY, "plan: no memory can hold %lld params: use a smaller model", (long long)total);
+        return efl_fail(error, EFL_MEMORY, "plan: no memory can hold %lld params: use a smaller model",
+                        (long long)total);
     for (int i = 1; i < plan->num_params; i++)
         if (plan->params[i].trainable && !plan->params[i - 1].trainable)
             return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " HINT, i);
@@ -158,8 +158,7 @@ static void share(efl_net *net) {
         if (step->op->flags & EFL_ALIAS) {
             net->values[v].storage = owner;
         } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
-                   memory->size == net->values[v].size &&
-                   memory->has_gradient == net->values[v].has_gradient) {
+                   memory->size == net->values[v].size && memory->has_gradient == net->values[v].has_gradient) {
             memory->readers = net->values[v].readers;
             memory->pinned = net->values[v].pinned;
             net->values[v].storage = owner;
@@ -198,8 +197,7 @@ static int compiled(efl_net **result, const efl_plan *plan, int64_t batch, efl_e
     return EFL_OK;
 }
 
-int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
-                efl_error *error) {
+int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error) {
     if (compiled(result, plan, batch, error) != EFL_OK) return error->code;
     if (efl_arena_make(*result, max_arena_bytes, error) == EFL_OK) return EFL_OK;
     efl_net_free(*result);
@@ -207,8 +205,7 @@ int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t m
     return error->code;
 }
 
-int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
-                   efl_error *error) {
+int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error) {
     efl_net *net;
     if (compiled(&net, plan, batch, error) != EFL_OK) return error->code;
     const int code = efl_arena_measure(net, error);

@@ -1,4 +1,4 @@
-/* efl.h: the whole C API of the training core.
+/* efl.h: the whole C API of the net, the training core. That of the codecs is codecs/codecs.h.
  *
  * Design:
  *   a) C computes, Cython checks buffers, Python decides. No Python here, no I/O, no globals but the kernel table.
@@ -20,7 +20,6 @@
 #define EFL_MAX_PARAMS 8
 #define EFL_MAX_INTS 16
 #define EFL_MAX_FLOATS 4
-#define EFL_FRACTION_BITS 30 /* of the aggregator's fixed point */
 
 enum { EFL_OK = 0, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED };
 
@@ -32,27 +31,10 @@ typedef struct {
 /* Writes the message and returns `code`. */
 int efl_fail(efl_error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Instruction set: "baseline", "avx2", "avx512"; NULL or "" takes the best this processor has. EFL_USAGE if it
- * has not that one. Call once, before anything else and before any thread. */
+/* Selects the kernels of an instruction set: "baseline", "avx2" or "avx512"; NULL or "" selects the best that this
+ * processor has. EFL_USAGE if it lacks that one. Call once, before anything else and before any thread. */
 int efl_isa_select(const char *name, efl_error *error);
 const char *efl_isa(void); /* "neon" for the baseline of aarch64 */
-
-/* ---- codecs ---------------------------------------------------------------------------------------------- */
-
-void efl_crc32c_init(void); /* once, before efl_crc32c */
-uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size);
-
-/* acc[i] += weight * llrint(x[i] * 2^30); payload is x, n little-endian floats. The caller checks the peak first:
- * every |x| * 2^30 * weight + |acc| must stay below 2^63. */
-void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
-/* The largest |x|, or infinity if any x is not finite. */
-float efl_peak_f32(const uint8_t *payload, int64_t n);
-
-int efl_all_finite(const float *x, int64_t n);
-/* The square root of the mean of x^2, summed in one order everywhere; 0 of nothing. */
-double efl_rms(const float *x, int64_t n);
-/* delta(N) = local - global, snapped to the grid of 2^-30. */
-void efl_delta(float *delta, const float *local, const float *global, int64_t n);
 
 /* ---- the net --------------------------------------------------------------------------------------------- */
 
@@ -132,23 +114,26 @@ typedef struct {
  *     g += weight_decay w + prox_mu (w - params)      FedProx, Li et al. 2020, arXiv:1812.06127
  *     v = momentum v + g;  w -= lr v                  as PyTorch's SGD does; nesterov: w -= lr (g + momentum v)
  *     adam: v, s = moments of g;  w -= lr v' / (sqrt(s') + 1e-8)    Kingma, Ba 2015; beta2 0.999, beta1 = momentum
- * Where a step needs neither clipping nor pieces, params move node by node, as soon as their gradient is there.
- * delta is also where the local params live meanwhile. Batches follow efl_permutation(seed, epoch), the last one may be short; batch_size >= n is one batch in the
- * given order. Same seed, plan and instruction set: same bits.
- * EFL_DATA for a label or token out of range, EFL_USAGE for a batch that can't go in pieces and is larger than the
- * net's, EFL_CANCELLED after efl_net_cancel, EFL_MEMORY if the order, momentum or gradient can't be had. */
-int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
-            float *delta, efl_fit_result *result, efl_error *error);
-/* From any thread: makes the efl_fit that is running return before its next step; none running, no effect. */
+ * Where a step needs neither clipping nor pieces, params move node by node, as soon as their gradient is known. Until
+ * the end, delta holds the local params. Batches follow efl_permutation(seed, epoch), and the last one may be short;
+ * batch_size >= n is one batch in the given order. The same seed, plan and instruction set give the same bits.
+ * EFL_DATA for a label or token out of range; EFL_USAGE for a batch that can't go in pieces and is larger than the
+ * net's; EFL_CANCELLED after efl_net_cancel; EFL_MEMORY if the order, momentum or gradient can't be allocated. */
+int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *delta,
+            efl_fit_result *result, efl_error *error);
+/* From any thread: makes a running efl_fit return before its next step; without one, no effect. */
 void efl_net_cancel(efl_net *net);
 
 /* gradient(P) of the mean loss; 0 for what is not trained. Errors as efl_fit's. */
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
-/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1, huber. */
+/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1 and huber. */
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error);
 /* out (n, output shape); EFL_DATA for a token out of range. */
 int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error);
+
+/* Whether x(N) has neither NaN nor infinity. */
+int efl_all_finite(const float *x, int64_t n);
 
 /* order(n) = a permutation of 0..n-1 that depends on seed and epoch alone. */
 void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch);

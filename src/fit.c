@@ -4,6 +4,7 @@
  * than the arena can go through in pieces whose gradients add up, and clipping sees it whole. Fused: params move
  * node by node while the gradient goes back, and only one node's gradient ever exists.
  */
+#include "codecs/codecs.h"
 #include "net.h"
 #include "rng.h"
 
@@ -59,9 +60,10 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
 static int check_tokens(const efl_net *net, const float *x, int64_t n, efl_error *error) {
     for (int64_t i = 0; net->vocabulary > 0 && i < n; i++)
         if (!(x[i] >= 0 && x[i] < (float)net->vocabulary) || x[i] != floorf(x[i]))
-            return efl_fail(error, EFL_DATA, "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
-                            "own vocabulary", (double)x[i], (long long)(i / net->values[0].size),
-                            (long long)net->vocabulary - 1);
+            return efl_fail(error, EFL_DATA,
+                            "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
+                            "own vocabulary",
+                            (double)x[i], (long long)(i / net->values[0].size), (long long)net->vocabulary - 1);
     return EFL_OK;
 }
 
@@ -106,7 +108,8 @@ static int64_t largest_transient(const efl_net *net, const efl_training *trainin
 
 static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_training *training,
                    efl_buffers *buffers, efl_error *error) {
-    const int buffered = o->buffered || net->shares_params || o->clip_norm > 0 || (o->batch_size < n ? o->batch_size : n) > net->batch;
+    const int buffered = o->buffered || net->shares_params || o->clip_norm > 0 ||
+                         (o->batch_size < n ? o->batch_size : n) > net->batch;
     const int64_t trained = efl_num_trained(net);
     const int64_t gradient = buffered ? trained : largest_transient(net, training);
     const size_t width = sizeof(float);
@@ -169,8 +172,8 @@ static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options 
     return EFL_OK;
 }
 
-int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
-            float *delta, efl_fit_result *result, efl_error *error) {
+int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *delta,
+            efl_fit_result *result, efl_error *error) {
     efl_buffers buffers = {0};
     efl_sgd sgd = {.lr = (float)options->lr,
                    .momentum = (float)options->momentum,
@@ -229,4 +232,10 @@ int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, fl
         memcpy(out + done * size, efl_memory(net, net->output)->data, (size_t)(batch * size) * sizeof *out);
     }
     return EFL_OK;
+}
+
+int efl_all_finite(const float *x, int64_t n) {
+    int finite = 1;
+    for (int64_t i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
+    return finite;
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 
 int efl_fuses(const efl_net *net, const efl_step *step, const efl_training *training) {
-    return training->sgd != NULL && !training->sgd->adam && step->op->flags & EFL_FUSES &&
-           step->node.num_params > 0 && step->node.params[0] < net->num_trainable;
+    return training->sgd != NULL && !training->sgd->adam && step->op->flags & EFL_FUSES && step->node.num_params > 0 &&
+           step->node.params[0] < net->num_trainable;
 }
 
 /* Each node of each step draws from a stream of its own. */

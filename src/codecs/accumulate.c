@@ -1,15 +1,15 @@
-/* accumulate.c: updates into int64 fixed point with EFL_FRACTION_BITS fractional bits.
+/* accumulate.c: adds updates to int64 fixed point with EFL_FRACTION_BITS fractional bits.
  *
- * Integer sums are associative, so the order of the updates, their sharding and any tree of partial sums give
- * the same bits. Compiled with -ffp-contract=off: these bits are a contract between machines.
+ * Integer sums are associative, so the order of the updates, their sharding and any tree of partial sums give the same
+ * bits. Compiled with -ffp-contract=off: these bits are a contract between machines.
  */
-#include "../efl.h"
 #include "../kernels/kernels.h"
+#include "codecs.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { AT_ONCE = 4096, MULTIPLE = 64 }; /* floats that stay in the nearest cache from one look at them to the next */
+enum { AT_ONCE = 4096, MULTIPLE = 64 }; /* floats; so many stay in the nearest cache between peak and sum */
 
 static const double SCALE = (double)(1ll << EFL_FRACTION_BITS);
 
@@ -21,8 +21,8 @@ static float load_f32(const uint8_t *payload, int64_t i) {
     return value;
 }
 
-/* Wraps instead of overflowing, and counts what doesn't fit an int64 as 0: defined for every input, right for
- * those that passed the caller's headroom check. */
+/* Defined for every input, and right for those that passed the caller's check of headroom: the product wraps instead of
+ * overflowing, and a value that does not fit an int64 counts as 0. */
 static int64_t weighted(float value, int64_t weight) {
     const double fixed = (double)value * SCALE;
     const int64_t integer = fabs(fixed) < 0x1p63 ? (int64_t)llrint(fixed) : 0;
@@ -57,12 +57,6 @@ float efl_peak_f32(const uint8_t *payload, int64_t n) {
     return peak;
 }
 
-int efl_all_finite(const float *x, int64_t n) {
-    int finite = 1;
-    for (int64_t i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
-    return finite;
-}
-
 double efl_rms(const float *x, int64_t n) {
     double sums[8] = {0}, sum = 0;
     int64_t i = 0;
@@ -73,8 +67,8 @@ double efl_rms(const float *x, int64_t n) {
     return n ? sqrt(sum / (double)n) : 0;
 }
 
-/* On the accumulator's grid a lone device's update is aggregated bit-exactly; a float32 of 2^-6 or more is on
- * it already. */
+/* The sum of a single update on the accumulator's grid is that update, to the bit. A float32 of 2^-6 or more lies on
+ * the grid already. */
 void efl_delta(float *delta, const float *local, const float *global, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const float difference = local[i] - global[i];

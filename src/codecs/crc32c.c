@@ -1,6 +1,6 @@
 /* crc32c.c: CRC-32C (Castagnoli, RFC 3720 appendix B.4), reflected polynomial 0x82F63B78. */
-#include "../efl.h"
 #include "../kernels/kernels.h"
+#include "codecs.h"
 
 static uint32_t table[256];
 

@@ -96,8 +96,8 @@ int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8
     decoder->lanes = lanes;
     decoder->end = end;
     for (int lane = 0; lane < lanes; lane++, stream += 4) {
-        decoder->state[lane] =
-            stream[0] | (uint32_t)stream[1] << 8 | (uint32_t)stream[2] << 16 | (uint32_t)stream[3] << 24;
+        decoder->state[lane] = stream[0] | (uint32_t)stream[1] << 8 | (uint32_t)stream[2] << 16 |
+                               (uint32_t)stream[3] << 24;
         if (decoder->state[lane] < EFL_RANS_LOW) return 0;
     }
     decoder->next = stream;

@@ -19,8 +19,8 @@
 #define EFL_RANS_LOW (1u << 16)  /* states lie in [2^16, 2^32) */
 #define EFL_RANS_MAX_LANES 32   /* lanes is 1, 8 or 32 */
 
-/* One context's symbols: frequencies of all 256 sum to EFL_RANS_TOTAL. For the encoder: span is freq | start << 16, start
- * the sum of those before; reciprocal is floor((2^32 - 1) / freq). */
+/* One context's symbols: frequencies of all 256 sum to EFL_RANS_TOTAL. For the encoder: span is freq | start << 16,
+ * start the sum of those before; reciprocal is floor((2^32 - 1) / freq). */
 typedef struct {
     uint16_t freq[256];
     uint32_t span[256], reciprocal[256];

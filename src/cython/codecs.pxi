@@ -1,4 +1,4 @@
-# Codecs and the accumulator's sums. Included by core.pyx.
+# Codecs and the accumulator's sums: codecs/codecs.h for Python, with buffers checked. Included by core.pyx.
 
 def crc32c(const uint8_t[::1] data not None, uint32_t crc=0) -> int:
     """CRC-32C (RFC 3720) of `data`, continuing from `crc`."""
@@ -9,16 +9,6 @@ def crc32c(const uint8_t[::1] data not None, uint32_t crc=0) -> int:
     with nogil:
         crc = efl_crc32c(crc, start, size)
     return crc
-
-
-def all_finite(const float[::1] x not None) -> bool:
-    """Whether `x` has neither NaN nor infinity."""
-    cdef bint finite = True
-    cdef int64_t n = x.shape[0]
-    if n:
-        with nogil:
-            finite = efl_all_finite(&x[0], n)
-    return finite
 
 
 cdef int64_t _count(const uint8_t[::1] payload, int width) except -1:
@@ -71,7 +61,7 @@ def quantize(const float[::1] x not None, uint8_t[::1] symbols not None, float i
     memset(&found, 0, sizeof(found))
     if n:
         with nogil:
-            efl_kernels.quantize(&symbols[0], &found, &x[0], inverse, rounding, n)
+            efl_quantize(&symbols[0], &found, &x[0], inverse, rounding, n)
     memcpy(&counts_view[0], found.symbol, sizeof(found.symbol))
     memcpy(&excess_view[0], found.excess, sizeof(found.excess))
     return counts, excess
@@ -84,7 +74,7 @@ def add_symbols(int64_t[::1] acc not None, const uint8_t[::1] symbols not None, 
         raise ValueError("symbols must be as long as acc, and table 256 long")
     if n:
         with nogil:
-            efl_kernels.add_symbols(&acc[0], &symbols[0], &table[0], n)
+            efl_add_symbols(&acc[0], &symbols[0], &table[0], n)
 
 
 def take_symbols(float[::1] out not None, const uint8_t[::1] symbols not None, const float[::1] table not None):
@@ -94,7 +84,7 @@ def take_symbols(float[::1] out not None, const uint8_t[::1] symbols not None, c
         raise ValueError("symbols must be as long as out, and table 256 long")
     if n:
         with nogil:
-            efl_kernels.take_symbols(&out[0], &symbols[0], &table[0], n)
+            efl_take_symbols(&out[0], &symbols[0], &table[0], n)
 
 
 def count_symbols(const uint8_t[::1] symbols not None, const uint8_t[::1] contexts, Py_ssize_t tables):
@@ -105,7 +95,7 @@ def count_symbols(const uint8_t[::1] symbols not None, const uint8_t[::1] contex
     _check_contexts(contexts, n, tables)
     if n:
         with nogil:
-            efl_kernels.count_symbols(&view[0, 0], &symbols[0], &contexts[0] if contexts is not None else NULL, n)
+            efl_count_symbols(&view[0, 0], &symbols[0], &contexts[0] if contexts is not None else NULL, n)
     return counts
 
 
@@ -116,7 +106,7 @@ def coin_quantize(const float[::1] x not None, uint8_t[::1] symbols not None, fl
         raise ValueError("symbols must be as long as x")
     if n:
         with nogil:
-            efl_kernels.coin_quantize(&symbols[0], &x[0], inverse, seed, n)
+            efl_coin_quantize(&symbols[0], &x[0], inverse, seed, n)
 
 
 def coin_contexts(uint8_t[::1] contexts not None, int tables, uint64_t seed, int64_t start):
@@ -126,7 +116,7 @@ def coin_contexts(uint8_t[::1] contexts not None, int tables, uint64_t seed, int
         raise ValueError("tables must be 1 to 24")
     if n:
         with nogil:
-            efl_kernels.coin_contexts(&contexts[0], tables, seed, start, n)
+            efl_coin_contexts(&contexts[0], tables, seed, start, n)
 
 
 def energy_sums(const uint8_t[::1] symbols not None, Py_ssize_t rows, Py_ssize_t columns) -> tuple:
@@ -137,7 +127,7 @@ def energy_sums(const uint8_t[::1] symbols not None, Py_ssize_t rows, Py_ssize_t
         raise ValueError("symbols must be as many as the matrix has")
     if rows * columns:
         with nogil:
-            efl_kernels.energy_sums(&row_view[0], &column_view[0], &symbols[0], rows, columns)
+            efl_energy_sums(&row_view[0], &column_view[0], &symbols[0], rows, columns)
     return by_row, by_column
 
 
@@ -152,7 +142,7 @@ def energy_contexts(uint8_t[::1] contexts not None, const int8_t[::1] rows not N
         raise ValueError("groups must be 32 long")
     if n:
         with nogil:
-            efl_kernels.energy_contexts(&contexts[0], &rows[0], &columns[0],
+            efl_energy_contexts(&contexts[0], &rows[0], &columns[0],
                                         &groups[0] if groups is not None else NULL, columns.shape[0], start, n)
 
 

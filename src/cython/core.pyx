@@ -34,6 +34,16 @@ def isa() -> str:
     return efl_isa().decode()
 
 
+def all_finite(const float[::1] x not None) -> bool:
+    """Whether `x` has neither NaN nor infinity."""
+    cdef bint finite = True
+    cdef int64_t n = x.shape[0]
+    if n:
+        with nogil:
+            finite = efl_all_finite(&x[0], n)
+    return finite
+
+
 include "codecs.pxi"
 
 

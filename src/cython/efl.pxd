@@ -1,4 +1,4 @@
-# The C API of efl.h, as Cython sees it.
+# The C API, efl.h and codecs/codecs.h, as Cython sees it.
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
@@ -11,13 +11,6 @@ cdef extern from "efl.h" nogil:
 
     int efl_isa_select(const char *name, efl_error *error)
     const char *efl_isa()
-
-    void efl_crc32c_init()
-    uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size)
-    void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
-    float efl_peak_f32(const uint8_t *payload, int64_t n)
-    bint efl_all_finite(const float *x, int64_t n)
-    double efl_rms(const float *x, int64_t n)
 
     enum:
         EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS
@@ -90,36 +83,35 @@ cdef extern from "efl.h" nogil:
     int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss,
                      double *accuracy, efl_error *error)
     int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error)
+    bint efl_all_finite(const float *x, int64_t n)
     void efl_permutation(uint32_t *order, int64_t n, uint64_t seed, uint64_t epoch)
 
-cdef extern from "kernels/kernels.h" nogil:
+cdef extern from "codecs/codecs.h" nogil:
     enum:
         EFL_ENERGY_CONTEXTS
+
+    void efl_crc32c_init()
+    uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size)
+
+    void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
+    float efl_peak_f32(const uint8_t *payload, int64_t n)
+    double efl_rms(const float *x, int64_t n)
 
     ctypedef struct efl_symbol_counts:
         uint64_t symbol[256]
         int64_t excess[3]
 
-    ctypedef struct efl_kernel_table:
-        void (*quantize)(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
-                         int64_t n) noexcept nogil
-        void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n) noexcept nogil
-        void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n) noexcept nogil
+    void efl_quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
+                      int64_t n)
+    void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n)
+    void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n)
+    void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n)
+    void efl_coin_quantize(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n)
+    void efl_coin_contexts(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n)
+    void efl_energy_sums(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C)
+    void efl_energy_contexts(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
+                             int64_t C, int64_t start, int64_t n)
 
-        void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts,
-                              int64_t n) noexcept nogil
-        void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed,
-                              int64_t n) noexcept nogil
-        void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) noexcept nogil
-
-        void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R,
-                            int64_t C) noexcept nogil
-        void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
-                                int64_t C, int64_t start, int64_t n) noexcept nogil
-
-    const efl_kernel_table *efl_kernels
-
-cdef extern from "codecs/rans.h" nogil:
     ctypedef struct efl_rans_table:
         uint16_t freq[256]
 

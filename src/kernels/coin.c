@@ -33,8 +33,7 @@ INLINE int32_t octave_of(uint32_t bits, int32_t last) {
 
 static void coin_contexts(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n) {
     const uint32_t first = (uint32_t)start;
-    for (int64_t i = 0; i < n; i++)
-        contexts[i] = (uint8_t)octave_of(coin_bits(seed, first + (uint32_t)i), tables - 1);
+    for (int64_t i = 0; i < n; i++) contexts[i] = (uint8_t)octave_of(coin_bits(seed, first + (uint32_t)i), tables - 1);
 }
 
 static void coin_quantize(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n) {

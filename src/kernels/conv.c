@@ -39,8 +39,7 @@ INLINE void tile_step(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const 
                       const int channels, const float *const *left, int64_t at, const float *b, int64_t tail) {
     vf right[PRODUCT_COLS];
 #pragma GCC unroll 4
-    for (int j = 0; j < cols; j++)
-        right[j] = partial && j == cols - 1 ? load_n(b + j * VL, tail) : load(b + j * VL);
+    for (int j = 0; j < cols; j++) right[j] = partial && j == cols - 1 ? load_n(b + j * VL, tail) : load(b + j * VL);
 #pragma GCC unroll 9
     for (int i = 0; i < rows; i++) {
         vf factor;
@@ -116,15 +115,15 @@ INLINE void walk(product_walk *w, const efl_product *p, const float **left, floa
 }
 
 /* All tiles of one column panel, which is cols vectors wide. */
-#define PRODUCT_PANEL(cols, partial)                                                                          \
-    static void product_panel_##cols##_##partial(const efl_product *p, int64_t column, int64_t tail) {        \
-        const float *left[PRODUCT_ROWS(cols)];                                                                \
-        float *out[PRODUCT_ROWS(cols)];                                                                       \
-        product_walk w = walk_from_start(p);                                                                  \
-        for (int64_t rows = w.left; rows > 0; rows -= PRODUCT_ROWS(cols)) {                                   \
-            walk(&w, p, left, out, PRODUCT_ROWS(cols));                                                       \
-            product_tile(PRODUCT_ROWS(cols), cols, partial, 0, 0, p, left, out, column, tail);                   \
-        }                                                                                                     \
+#define PRODUCT_PANEL(cols, partial)                                                                   \
+    static void product_panel_##cols##_##partial(const efl_product *p, int64_t column, int64_t tail) { \
+        const float *left[PRODUCT_ROWS(cols)];                                                         \
+        float *out[PRODUCT_ROWS(cols)];                                                                \
+        product_walk w = walk_from_start(p);                                                           \
+        for (int64_t rows = w.left; rows > 0; rows -= PRODUCT_ROWS(cols)) {                            \
+            walk(&w, p, left, out, PRODUCT_ROWS(cols));                                                \
+            product_tile(PRODUCT_ROWS(cols), cols, partial, 0, 0, p, left, out, column, tail);         \
+        }                                                                                              \
     }
 
 PRODUCT_PANEL(1, 0)

@@ -48,20 +48,20 @@ INLINE vf relu_of(vf x) {
     return choose(x < 0.0f, splat(0.0f), x);
 }
 
-#define FORWARD(name)                                                                                         \
-    static void name##_forward(float *y, const float *x, int64_t n) {                                         \
-        FOR_VECTORS(i, n) store_upto(y + i, name##_of(load_upto(x + i, n - i)), n - i);                       \
+#define FORWARD(name)                                                                   \
+    static void name##_forward(float *y, const float *x, int64_t n) {                   \
+        FOR_VECTORS(i, n) store_upto(y + i, name##_of(load_upto(x + i, n - i)), n - i); \
     }
 FORWARD(relu)
 FORWARD(tanh)
 FORWARD(sigmoid)
 
-#define BACKWARD(name, gradient)                                                                              \
-    static void name##_backward(float *dx, const float *dy, const float *y, int64_t n) {                      \
-        FOR_VECTORS(i, n) {                                                                                   \
-            const vf d = load_upto(dy + i, n - i), v = load_upto(y + i, n - i);                               \
-            store_upto(dx + i, gradient, n - i);                                                              \
-        }                                                                                                     \
+#define BACKWARD(name, gradient)                                                         \
+    static void name##_backward(float *dx, const float *dy, const float *y, int64_t n) { \
+        FOR_VECTORS(i, n) {                                                              \
+            const vf d = load_upto(dy + i, n - i), v = load_upto(y + i, n - i);          \
+            store_upto(dx + i, gradient, n - i);                                         \
+        }                                                                                \
     }
 BACKWARD(relu, choose(v > 0.0f, d, splat(0.0f)))
 BACKWARD(tanh, d * (1.0f - v * v))

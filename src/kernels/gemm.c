@@ -81,35 +81,33 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const g
 }
 
 /* All tiles of one column panel, which is `cols` vectors wide: m rows in as few tiles as possible, of equal height. */
-#define GEMM_CASE(rows, cols, partial)                                  \
-    case rows:                                                          \
-        gemm_tile(rows, cols, partial, g, c, a, b, bias, tail);         \
-        break;
-#define GEMM_SIX(cols, partial)                                                                                    \
-    GEMM_CASE(1, cols, partial)                                                                                    \
-    GEMM_CASE(2, cols, partial)                                                                                    \
-    GEMM_CASE(3, cols, partial)                                                                                    \
-    GEMM_CASE(4, cols, partial)                                                                                    \
-    GEMM_CASE(5, cols, partial)                                                                                    \
+#define GEMM_CASE(rows, cols, partial)                                        \
+    case rows: gemm_tile(rows, cols, partial, g, c, a, b, bias, tail); break;
+#define GEMM_SIX(cols, partial) \
+    GEMM_CASE(1, cols, partial) \
+    GEMM_CASE(2, cols, partial) \
+    GEMM_CASE(3, cols, partial) \
+    GEMM_CASE(4, cols, partial) \
+    GEMM_CASE(5, cols, partial) \
     GEMM_CASE(6, cols, partial)
-#define GEMM_TWELVE(cols, partial)                                                                                 \
-    GEMM_SIX(cols, partial)                                                                                        \
-    GEMM_CASE(7, cols, partial)                                                                                    \
-    GEMM_CASE(8, cols, partial)                                                                                    \
-    GEMM_CASE(9, cols, partial)                                                                                    \
-    GEMM_CASE(10, cols, partial)                                                                                   \
-    GEMM_CASE(11, cols, partial)                                                                                   \
+#define GEMM_TWELVE(cols, partial) \
+    GEMM_SIX(cols, partial)        \
+    GEMM_CASE(7, cols, partial)    \
+    GEMM_CASE(8, cols, partial)    \
+    GEMM_CASE(9, cols, partial)    \
+    GEMM_CASE(10, cols, partial)   \
+    GEMM_CASE(11, cols, partial)   \
     GEMM_CASE(12, cols, partial)
-#define GEMM_PANEL(cols, partial, most, cases)                                                                     \
-    static void gemm_panel_##cols##_##partial(const gemm_problem *g, float *c, const float *a, const float *b,     \
-                                              const float *bias, int m, int64_t tail) {                            \
-        const int tiles = (m + most - 1) / most, rows = m / tiles;                                                 \
-        for (int left = tiles, taller = m % tiles; left > 0; left--, taller--) {                                   \
-            const int height = rows + (taller > 0);                                                                \
-            switch (height) { cases(cols, partial) }                                                               \
-            a += height * g->a_row;                                                                                \
-            c += height * g->ldc;                                                                                  \
-        }                                                                                                          \
+#define GEMM_PANEL(cols, partial, most, cases)                                                                 \
+    static void gemm_panel_##cols##_##partial(const gemm_problem *g, float *c, const float *a, const float *b, \
+                                              const float *bias, int m, int64_t tail) {                        \
+        const int tiles = (m + most - 1) / most, rows = m / tiles;                                             \
+        for (int left = tiles, taller = m % tiles; left > 0; left--, taller--) {                               \
+            const int height = rows + (taller > 0);                                                            \
+            switch (height) { cases(cols, partial) }                                                           \
+            a += height * g->a_row;                                                                            \
+            c += height * g->ldc;                                                                              \
+        }                                                                                                      \
     }
 
 typedef void gemm_panel(const gemm_problem *, float *, const float *, const float *, const float *, int, int64_t);

@@ -36,10 +36,8 @@ INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, cons
         *(v4_unaligned *)(c + i * ldc) = sum_four(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
 }
 
-#define DOT_CASE(rows)                        \
-    case rows:                                \
-        dot_tile(rows, c, ldc, a, b, k);      \
-        break;
+#define DOT_CASE(rows)                                 \
+    case rows: dot_tile(rows, c, ldc, a, b, k); break;
 
 /* Tiles of 3 rows are better full, with a low one for the rest; of tiles of 6 equal ones are better. */
 static void dot_rows(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t k) {

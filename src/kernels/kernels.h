@@ -12,6 +12,8 @@
 #ifndef EFL_KERNELS_H
 #define EFL_KERNELS_H
 
+#include "../codecs/codecs.h"
+
 #include <stdint.h>
 
 /* What one step of a local optimizer does to a weight; see efl_fit for the meaning. */
@@ -60,25 +62,14 @@ typedef enum {
 
 typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
 
-#define EFL_ENERGY_CONTEXTS 32
-#define EFL_ESCAPE 255 /* the symbol of what no other can express */
-#define EFL_LARGEST_MAGNITUDE 127
-
-/* Of a quantized vector: how often each symbol occurs; and, where |x| was rounded to 1, 2, more steps, the sum of
- * |x| - what it was rounded to, in 1/256 steps. Integers, so that every instruction set sums to the same. */
-typedef struct {
-    uint64_t symbol[256];
-    int64_t excess[3];
-} efl_symbol_counts;
-
 typedef struct {
     const char *isa;
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
 
     /* c(M,N) = a(M,K) b(K,N), + c if accumulate, else + bias(N) if not NULL. a[i][p] is a[i * a_row + p * a_col],
      * so a transposed a costs nothing; b is dense. */
-    void (*gemm)(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias,
-                 int64_t m, int64_t n, int64_t k, int accumulate);
+    void (*gemm)(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t m,
+                 int64_t n, int64_t k, int accumulate);
     /* c(M,N) = a(M,K) b(N,K)^T */
     void (*gemm_nt)(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k);
     void (*add_rows)(float *sum, const float *a, int64_t m, int64_t n); /* sum(N) += the rows of a(M,N) */
@@ -152,8 +143,8 @@ typedef struct {
                           int64_t hidden);
     /* GRU, gates (B,3H) in the order z r h~. First z and r from the sums of x's part (gates) and h's (recurrent).
      * reset_after: kept = h's part of h~, and gates' h~ += r kept; else kept = r h. */
-    void (*gru_gates)(float *gates, const float *recurrent, const float *h, float *kept, int reset_after,
-                      int64_t batch, int64_t hidden);
+    void (*gru_gates)(float *gates, const float *recurrent, const float *h, float *kept, int reset_after, int64_t batch,
+                      int64_t hidden);
     /* Then h~ = tanh(its sum + recurrent if not NULL); h = (1 - z) h~ + z h_before. */
     void (*gru_blend)(float *gates, const float *recurrent, const float *h_before, float *h, int64_t batch,
                       int64_t hidden);
@@ -163,33 +154,28 @@ typedef struct {
     void (*gru_gates_backward)(float *gates, float *kept, const float *dkept, const float *h_before, float *dh,
                                int64_t batch, int64_t hidden);
 
-    /* Of a payload(4N) of little-endian float32: max |x|, infinity if any is not finite; and acc(N) += weight times
-     * llrint(x 2^30), which must be below 2^51. N is a multiple of 64. */
+    /* For codecs/; where a name is that of a function in codecs.h, so is the meaning. payload(4N): little-endian
+     * float32, N a multiple of 64. peak_f32 as efl_peak_f32; add_f32 as efl_accumulate_f32, for |x| 2^30 below 2^51. */
     float (*peak_f32)(const uint8_t *payload, int64_t n);
     void (*add_f32)(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
-    /* Symbols of x(N) / step, inverse = 1 / step: 0; 2k - 1 for k steps, 2k for -k; EFL_ESCAPE beyond
-     * EFL_LARGEST_MAGNITUDE. k = floor(|x| inverse + rounding). Adds to counts. */
     void (*quantize)(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
                      int64_t n);
-    void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n); /* += table[symbol] */
-    void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);      /* = table[symbol] */
-    /* counts(K,256) += how often each symbol occurs in each context; contexts NULL: all in 0. */
+    void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n);
+    void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);
     void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);
-    /* Stochastic rounding with a coin from `seed`; its octave, below `tables`, is the coordinate's context. */
     void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
     void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
-    /* rows(R) and columns(C) += the magnitudes of symbols(R,C) in each. Contexts of coordinates start to start + n of
-     * such a matrix: += rows(R) + columns(C), kept within EFL_ENERGY_CONTEXTS, as whose index in groups; NULL: itself. */
     void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C);
     void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                             int64_t C, int64_t start, int64_t n);
 
-    /* The long middle of a stream of 32 lanes, see codecs/rans.h; NULL where it does not pay. Decoding stops where fewer
-     * than 64 bytes are left, and returns how many symbols are done, a multiple of 32. slots: 4096 a context. */
+    /* The long middle of a stream of 32 lanes (codecs/rans.h); NULL where vectors do not pay. Decoding stops when fewer
+     * than 64 bytes are left, and returns how many symbols it decoded, a multiple of 32. slots: 4096 for each context.
+     */
     int64_t (*rans_decode)(uint32_t *state, const uint8_t **next, const uint8_t *end, uint8_t *symbols,
                            const uint8_t *contexts, int64_t n, const uint32_t *slots);
-    /* n is a multiple of 32; a context's spans and reciprocals are `stride` words after those of the one before.
-     * May scribble on the 32 bytes before the stream. */
+    /* n is a multiple of 32. The spans and reciprocals of a context lie `stride` words after those of the context
+     * before. May write to the 32 bytes before the stream. */
     uint8_t *(*rans_encode)(uint32_t *state, uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
                             const uint32_t *spans, const uint32_t *reciprocals, int64_t stride);
 } efl_kernel_table;

@@ -132,12 +132,12 @@ static inline vf power_of(vf x, float exponent) {
     return y;
 }
 
-#define POINTWISE(kind, value)                                                                                \
-    case EFL_POINT_##kind:                                                                                    \
-        FOR_VECTORS(i, n) {                                                                                   \
-            const vf x = load_upto(from + i, n - i);                                                          \
-            store_upto(y + i, value, n - i);                                                                  \
-        }                                                                                                     \
+#define POINTWISE(kind, value)                       \
+    case EFL_POINT_##kind:                           \
+        FOR_VECTORS(i, n) {                          \
+            const vf x = load_upto(from + i, n - i); \
+            store_upto(y + i, value, n - i);         \
+        }                                            \
         break;
 
 static void pointwise(efl_pointwise kind, float *y, const float *from, float p, float q, int64_t n) {
@@ -159,16 +159,16 @@ static void pointwise(efl_pointwise kind, float *y, const float *from, float p, 
     }
 }
 
-#define POINTWISE_BACKWARD(kind, slope)                                                                       \
-    case EFL_POINT_##kind:                                                                                    \
-        FOR_VECTORS(i, n) {                                                                                   \
-            const vf d = load_upto(dy + i, n - i), v = load_upto(from + i, n - i);                            \
-            store_upto(dx + i, d * (slope), n - i);                                                           \
-        }                                                                                                     \
+#define POINTWISE_BACKWARD(kind, slope)                                            \
+    case EFL_POINT_##kind:                                                         \
+        FOR_VECTORS(i, n) {                                                        \
+            const vf d = load_upto(dy + i, n - i), v = load_upto(from + i, n - i); \
+            store_upto(dx + i, d * (slope), n - i);                                \
+        }                                                                          \
         break;
 
-static void pointwise_backward(efl_pointwise kind, float *dx, const float *dy, const float *from, float p,
-                               float q, int64_t n) {
+static void pointwise_backward(efl_pointwise kind, float *dx, const float *dy, const float *from, float p, float q,
+                               int64_t n) {
     const vf zero = splat(0.0f), one = splat(1.0f);
     switch (kind) {
         POINTWISE_BACKWARD(LEAKY_RELU, choose(v > 0.0f, one, splat(p)))

@@ -15,9 +15,9 @@ INLINE int64_t end_of(efl_window w, const int axis, int64_t out) {
 
 /* For every output pixel (oh, ow), whose C floats start at `at`, and every VL of its channels from `c`, `n` of them
  * there. */
-#define FOR_WINDOWS(w, at, c, n)                                  \
-    for (int64_t oh = 0, at = 0; oh < w.y[0]; oh++)               \
-        for (int64_t ow = 0; ow < w.y[1]; ow++, at += w.x[2])     \
+#define FOR_WINDOWS(w, at, c, n)                                     \
+    for (int64_t oh = 0, at = 0; oh < w.y[0]; oh++)                  \
+        for (int64_t ow = 0; ow < w.y[1]; ow++, at += w.x[2])        \
             for (int64_t c = 0, n = w.x[2]; n > 0; c += VL, n -= VL)
 
 /* For every place in that pixel's window: its channels from `c` are at `in`. */

@@ -43,7 +43,7 @@ INLINE void rans_store_bytes(uint8_t *p, const rans_vector *v) {
 }
 #define RANS_OP(name) _mm512_##name##_epi32
 #define RANS_AND _mm512_and_si512
-#define RANS_CORRECT(q, rest, freq) \
+#define RANS_CORRECT(q, rest, freq)                                                        \
     _mm512_mask_add_epi32(q, _mm512_cmpge_epu32_mask(rest, freq), q, _mm512_set1_epi32(1))
 
 #elif defined(__AVX2__)
@@ -104,7 +104,7 @@ INLINE void rans_store_bytes(uint8_t *p, const rans_vector *v) {
 #define RANS_OP(name) _mm256_##name##_epi32
 #define RANS_AND _mm256_and_si256
 /* rest and freq are below 2^14 */
-#define RANS_CORRECT(q, rest, freq) \
+#define RANS_CORRECT(q, rest, freq)                                                             \
     _mm256_sub_epi32(q, _mm256_cmpgt_epi32(rest, _mm256_sub_epi32(freq, _mm256_set1_epi32(1))))
 #endif
 

@@ -5,9 +5,9 @@
  */
 
 /* Every vector of units of every sample: gates at `g`, states at `at`, `left` units to go. */
-#define FOR_UNITS(count)                                                                                      \
-    for (int64_t b = 0; b < batch; b++)                                                                       \
-        for (int64_t j = 0, g = b * (count) * hidden, at = b * hidden, left = hidden; left > 0;               \
+#define FOR_UNITS(count)                                                                        \
+    for (int64_t b = 0; b < batch; b++)                                                         \
+        for (int64_t j = 0, g = b * (count) * hidden, at = b * hidden, left = hidden; left > 0; \
              j += VL, g += VL, at += VL, left -= VL)
 
 INLINE vf sum_of(const float *a, const float *b, int64_t n) {
@@ -49,8 +49,8 @@ static void lstm_backward(float *gates, float *c, const float *c_before, const f
     }
 }
 
-static void gru_gates(float *gates, const float *recurrent, const float *h, float *kept, int reset_after,
-                      int64_t batch, int64_t hidden) {
+static void gru_gates(float *gates, const float *recurrent, const float *h, float *kept, int reset_after, int64_t batch,
+                      int64_t hidden) {
     FOR_UNITS(3) {
         const vf z = sigmoid_of(sum_of(gates + g, recurrent + g, left));
         const vf r = sigmoid_of(sum_of(gates + g + hidden, recurrent + g + hidden, left));

@@ -12,7 +12,7 @@ INLINE int64_t rows_a_block(int64_t n) {
 }
 
 /* For one block of rows and one vector of columns: sums += of `terms` values a row each. */
-#define FOR_BLOCKS(first, rows, m, n)                                                                         \
+#define FOR_BLOCKS(first, rows, m, n)                                                                            \
     for (int64_t first = 0, size = rows_a_block(n), rows; rows = m - first < size ? m - first : size, first < m; \
          first += size)
 
@@ -31,39 +31,38 @@ static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
 }
 
 /* One row's terms of `moments`, and of `moments_backward`. */
-#define ADD_MOMENTS(k, row)                                                                                   \
-    {                                                                                                         \
-        const vf d = load_upto(x + at + (row) * n, n - j) - center;                                           \
-        sums[k] += d, squares[k] += d * d;                                                                    \
+#define ADD_MOMENTS(k, row)                                         \
+    {                                                               \
+        const vf d = load_upto(x + at + (row) * n, n - j) - center; \
+        sums[k] += d, squares[k] += d * d;                          \
     }
-#define ADD_PRODUCTS(k, row)                                                                                  \
-    {                                                                                                         \
-        const vf g = load_upto(dy + at + (row) * n, n - j);                                                   \
-        sums[k] += g, squares[k] += g * (load_upto(x + at + (row) * n, n - j) - center);                      \
+#define ADD_PRODUCTS(k, row)                                                             \
+    {                                                                                    \
+        const vf g = load_upto(dy + at + (row) * n, n - j);                              \
+        sums[k] += g, squares[k] += g * (load_upto(x + at + (row) * n, n - j) - center); \
     }
-#define TWO_SUMS(add_row)                                                                                     \
-    FOR_BLOCKS(first, rows, m, n) {                                                                           \
-        FOR_VECTORS(j, n) {                                                                                   \
-            const vf center = load_upto(shift + j, n - j);                                                    \
-            const int64_t at = first * n + j;                                                                 \
-            vf sums[ROW_GROUP] = {{0}}, squares[ROW_GROUP] = {{0}};                                           \
-            int64_t i = 0;                                                                                    \
-            for (; i + ROW_GROUP <= rows; i += ROW_GROUP)                                                     \
-                for (int k = 0; k < ROW_GROUP; k++) add_row(k, i + k)                                         \
-            for (; i < rows; i++) add_row(0, i)                                                               \
-            const vf sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);                                         \
-            const vf square = (squares[0] + squares[1]) + (squares[2] + squares[3]);                          \
-            store_upto(both + j, load_upto(both + j, n - j) + sum, n - j);                                    \
-            store_upto(both + n + j, load_upto(both + n + j, n - j) + square, n - j);                         \
-        }                                                                                                     \
+#define TWO_SUMS(add_row)                                                             \
+    FOR_BLOCKS(first, rows, m, n) {                                                   \
+        FOR_VECTORS(j, n) {                                                           \
+            const vf center = load_upto(shift + j, n - j);                            \
+            const int64_t at = first * n + j;                                         \
+            vf sums[ROW_GROUP] = {{0}}, squares[ROW_GROUP] = {{0}};                   \
+            int64_t i = 0;                                                            \
+            for (; i + ROW_GROUP <= rows; i += ROW_GROUP)                             \
+                for (int k = 0; k < ROW_GROUP; k++)                                   \
+                    add_row(k, i + k) for (; i < rows; i++) add_row(0, i)             \
+                        const vf sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);     \
+            const vf square = (squares[0] + squares[1]) + (squares[2] + squares[3]);  \
+            store_upto(both + j, load_upto(both + j, n - j) + sum, n - j);            \
+            store_upto(both + n + j, load_upto(both + n + j, n - j) + square, n - j); \
+        }                                                                             \
     }
 
 static void moments(float *both, const float *x, const float *shift, int64_t m, int64_t n) {
     TWO_SUMS(ADD_MOMENTS)
 }
 
-static void moments_backward(float *both, const float *dy, const float *x, const float *shift, int64_t m,
-                             int64_t n) {
+static void moments_backward(float *both, const float *dy, const float *x, const float *shift, int64_t m, int64_t n) {
     TWO_SUMS(ADD_PRODUCTS)
 }
 
@@ -108,8 +107,8 @@ INLINE vf only(vf v, int64_t n) {
     return v;
 }
 
-static void layer_norm(float *y, float *stats, const float *x, const float *gamma, const float *beta,
-                       float epsilon, int64_t m, int64_t n) {
+static void layer_norm(float *y, float *stats, const float *x, const float *gamma, const float *beta, float epsilon,
+                       int64_t m, int64_t n) {
     for (int64_t i = 0; i < m; i++, x += n, y += n) {
         const float mean = sum(x, n) / (float)n;
         vf squares = {0};

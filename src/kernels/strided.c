@@ -6,29 +6,29 @@ INLINE vf operand(const float *row, int64_t step, int64_t j, int64_t n) {
     return step == 0 ? splat(*row) : load_upto(row + j, n - j);
 }
 
-#define ARITHMETIC_ROWS(left, right, expression)                                                              \
-    for (int64_t i = 0; i < m; i++) {                                                                         \
-        const float *a = a_at + i * a_row, *b = b_at + i * b_row;                                             \
-        FOR_VECTORS(j, n) {                                                                                   \
-            const vf l = operand(a, left, j, n), r = operand(b, right, j, n);                                 \
-            store_upto(y + i * n + j, expression, n - j);                                                     \
-        }                                                                                                     \
+#define ARITHMETIC_ROWS(left, right, expression)                              \
+    for (int64_t i = 0; i < m; i++) {                                         \
+        const float *a = a_at + i * a_row, *b = b_at + i * b_row;             \
+        FOR_VECTORS(j, n) {                                                   \
+            const vf l = operand(a, left, j, n), r = operand(b, right, j, n); \
+            store_upto(y + i * n + j, expression, n - j);                     \
+        }                                                                     \
     }
-#define ARITHMETIC(name, expression)                                                                          \
-    static void name##_op(float *y, const float *a_at, int64_t a_row, int64_t a_col, const float *b_at,       \
-                            int64_t b_row, int64_t b_col, int64_t m, int64_t n) {                             \
-        if (a_col != 0 && b_col != 0)                                                                         \
-            ARITHMETIC_ROWS(1, 1, expression)                                                                 \
-        else if (a_col != 0)                                                                                  \
-            ARITHMETIC_ROWS(1, 0, expression)                                                                 \
-        else if (b_col != 0)                                                                                  \
-            ARITHMETIC_ROWS(0, 1, expression)                                                                 \
-        else                                                                                                  \
-            ARITHMETIC_ROWS(0, 0, expression)                                                                 \
+#define ARITHMETIC(name, expression)                                                                                   \
+    static void name##_op(float *y, const float *a_at, int64_t a_row, int64_t a_col, const float *b_at, int64_t b_row, \
+                          int64_t b_col, int64_t m, int64_t n) {                                                       \
+        if (a_col != 0 && b_col != 0)                                                                                  \
+            ARITHMETIC_ROWS(1, 1, expression)                                                                          \
+        else if (a_col != 0)                                                                                           \
+            ARITHMETIC_ROWS(1, 0, expression)                                                                          \
+        else if (b_col != 0)                                                                                           \
+            ARITHMETIC_ROWS(0, 1, expression)                                                                          \
+        else                                                                                                           \
+            ARITHMETIC_ROWS(0, 0, expression)                                                                          \
     }
 ARITHMETIC(add, l + r)
 ARITHMETIC(sub, l - r)
-ARITHMETIC(mul, l * r)
+ARITHMETIC(mul, (l * r))
 ARITHMETIC(div, l / r)
 
 static void arithmetic(efl_arithmetic op, float *y, const float *a, int64_t a_row, int64_t a_col, const float *b,

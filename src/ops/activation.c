@@ -14,21 +14,21 @@ static int64_t elements(const efl_op_run *run) {
     return run->batch * efl_shape_size(&run->shapes->y);
 }
 
-#define EFL_ACTIVATION(activation)                                                        \
-    static void activation##_forward(const efl_op_run *run) {                             \
-        efl_kernels->activation(run->y, run->x[0], elements(run));                        \
-    }                                                                                     \
-    static void activation##_backward(const efl_op_run *run) {                            \
-        efl_kernels->activation##_backward(run->dx[0], run->dy, run->y, elements(run));   \
-    }                                                                                     \
-    const efl_op efl_op_##activation = {                                                  \
-        .name = #activation,                                                              \
-        .flags = EFL_IN_PLACE | EFL_READS_Y,                                              \
-        .min_inputs = 1,                                                                  \
-        .max_inputs = 1,                                                                  \
-        .infer = infer,                                                                   \
-        .forward = activation##_forward,                                                  \
-        .backward = activation##_backward,                                                \
+#define EFL_ACTIVATION(activation)                                                      \
+    static void activation##_forward(const efl_op_run *run) {                           \
+        efl_kernels->activation(run->y, run->x[0], elements(run));                      \
+    }                                                                                   \
+    static void activation##_backward(const efl_op_run *run) {                          \
+        efl_kernels->activation##_backward(run->dx[0], run->dy, run->y, elements(run)); \
+    }                                                                                   \
+    const efl_op efl_op_##activation = {                                                \
+        .name = #activation,                                                            \
+        .flags = EFL_IN_PLACE | EFL_READS_Y,                                            \
+        .min_inputs = 1,                                                                \
+        .max_inputs = 1,                                                                \
+        .infer = infer,                                                                 \
+        .forward = activation##_forward,                                                \
+        .backward = activation##_backward,                                              \
     };
 
 EFL_ACTIVATION(relu)

@@ -58,8 +58,8 @@ static void state_sums(const parts *p, const float *wh, const float *bh, const e
         return;
     }
     for (int64_t gate = 0; gate < GATES; gate++)
-        efl_kernels->gemm(p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H,
-                          H, 0);
+        efl_kernels->gemm(p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H, H,
+                          0);
 }
 
 static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {

@@ -1,4 +1,5 @@
-/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), two values with equal batch axes. Ints: trans_b, b is (..., N, K). */
+/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), two values with equal batch axes. Ints: trans_b, b is (..., N,
+ * K). */
 #include "ops.h"
 
 typedef struct {

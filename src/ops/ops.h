@@ -8,57 +8,14 @@
 #include "../efl.h"
 #include "../kernels/kernels.h"
 
-#define EFL_OPS(op) \
-    op(dense)       \
-    op(conv)        \
-    op(depthwise)   \
-    op(maxpool)     \
-    op(avgpool)     \
-    op(add)         \
-    op(sub)         \
-    op(mul)         \
-    op(div)         \
-    op(mean)        \
-    op(flatten)     \
-    op(reshape)     \
-    op(transpose)   \
-    op(pad)         \
-    op(slice)       \
-    op(concat)      \
-    op(relu)        \
-    op(tanh)        \
-    op(sigmoid)     \
-    op(leaky_relu)  \
-    op(clip)        \
-    op(hard_sigmoid)\
-    op(hard_swish)  \
-    op(gelu)        \
-    op(erf)         \
-    op(sqrt)        \
-    op(exp)         \
-    op(log)         \
-    op(pow)         \
-    op(abs)         \
-    op(elu)         \
-    op(softplus)    \
-    op(softmax)     \
-    op(log_softmax) \
-    op(matmul)      \
-    op(embedding)   \
-    op(lstm)        \
-    op(gru)         \
-    op(batch_norm)  \
-    op(layer_norm)  \
-    op(dropout)
+#define EFL_OPS(op)                                                                                                  \
+    op(dense) op(conv) op(depthwise) op(maxpool) op(avgpool) op(add) op(sub) op(mul) op(div) op(mean) op(flatten)    \
+        op(reshape) op(transpose) op(pad) op(slice) op(concat) op(relu) op(tanh) op(sigmoid) op(leaky_relu) op(clip) \
+            op(hard_sigmoid) op(hard_swish) op(gelu) op(erf) op(sqrt) op(exp) op(log) op(pow) op(abs) op(elu)        \
+                op(softplus) op(softmax) op(log_softmax) op(matmul) op(embedding) op(lstm) op(gru) op(batch_norm)    \
+                    op(layer_norm) op(dropout)
 
-#define EFL_LOSSES(loss) \
-    loss(cross_entropy)  \
-    loss(bce)            \
-    loss(mse)            \
-    loss(l1)             \
-    loss(huber)          \
-    loss(hinge)          \
-    loss(focal)
+#define EFL_LOSSES(loss) loss(cross_entropy) loss(bce) loss(mse) loss(l1) loss(huber) loss(hinge) loss(focal)
 
 /* Memory in floats: so many for each sample of a batch, and so many beside them. */
 typedef struct {

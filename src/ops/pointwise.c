@@ -34,8 +34,8 @@ static int64_t elements(const efl_op_run *run) {
 
 static void forward(const efl_op_run *run) {
     const double *floats = run->shapes->node->floats;
-    efl_kernels->pointwise((efl_pointwise)run->shapes->inner[0], run->y, run->x[0], (float)floats[0],
-                           (float)floats[1], elements(run));
+    efl_kernels->pointwise((efl_pointwise)run->shapes->inner[0], run->y, run->x[0], (float)floats[0], (float)floats[1],
+                           elements(run));
 }
 
 static void backward_from(const efl_op_run *run, const float *v) {
@@ -53,20 +53,20 @@ static void backward_from_y(const efl_op_run *run) {
 }
 
 #define EFL_FROM_X(lower, upper, ints, floats) EFL_POINTWISE(lower, upper, ints, floats, EFL_READS_X, backward_from_x)
-#define EFL_FROM_Y(lower, upper, ints, floats) \
+#define EFL_FROM_Y(lower, upper, ints, floats)                                             \
     EFL_POINTWISE(lower, upper, ints, floats, EFL_IN_PLACE | EFL_READS_Y, backward_from_y)
-#define EFL_POINTWISE(lower, upper, ints, floats, needs, direction)     \
-    static int infer_##lower(efl_op_shapes *s, efl_error *error) {      \
-        return infer(s, EFL_POINT_##upper, error);                      \
-    }                                                                   \
-    const efl_op efl_op_##lower = {.name = #lower,                      \
-                                   .flags = needs,                      \
-                                   .min_inputs = 1,                     \
-                                   .max_inputs = 1,                     \
-                                   .num_ints = ints,                    \
-                                   .num_floats = floats,                \
-                                   .infer = infer_##lower,              \
-                                   .forward = forward,                  \
+#define EFL_POINTWISE(lower, upper, ints, floats, needs, direction) \
+    static int infer_##lower(efl_op_shapes *s, efl_error *error) {  \
+        return infer(s, EFL_POINT_##upper, error);                  \
+    }                                                               \
+    const efl_op efl_op_##lower = {.name = #lower,                  \
+                                   .flags = needs,                  \
+                                   .min_inputs = 1,                 \
+                                   .max_inputs = 1,                 \
+                                   .num_ints = ints,                \
+                                   .num_floats = floats,            \
+                                   .infer = infer_##lower,          \
+                                   .forward = forward,              \
                                    .backward = direction};
 
 EFL_FROM_Y(leaky_relu, LEAKY_RELU, 0, 1)

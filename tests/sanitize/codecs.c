@@ -1,11 +1,10 @@
 /* codecs.c: what codecs compute, alone: for AddressSanitizer, and for machines that Python is not at hand for. Sizes
- * around those of vectors, arrays that end where their memory ends; every result is part of one CRC-32C, which must be the
- * same for all instruction sets of all machines: devices encode what another machine decodes. Compiled with dispatch.c,
- * src/codecs and the objects of kernels.c.
+ * around those of vectors, arrays that end where their memory ends; every result is part of one CRC-32C, which must be
+ * the same for all instruction sets of all machines: devices encode what another machine decodes. Compiled with
+ * dispatch.c, src/codecs and the objects of kernels.c.
  */
-#include "codecs/rans.h"
+#include "codecs/codecs.h"
 #include "efl.h"
-#include "kernels/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +20,9 @@ static void *get(int64_t count, size_t size) {
     return memory;
 }
 
-static void put(const void *data, int64_t size) { digest = efl_crc32c(digest, data, size); }
+static void put(const void *data, int64_t size) {
+    digest = efl_crc32c(digest, data, size);
+}
 
 /* Heavy tails, a quarter zeros, all of integers: the same floats everywhere. */
 static float *numbers(int64_t n) {
@@ -41,13 +42,13 @@ static void try_symbols(const float *x, int64_t n) {
     for (int i = 0; i < 256; i++) table[i] = (int64_t)i * i - 9000, values[i] = (float)i / 3;
     efl_symbol_counts counts;
     memset(&counts, 0, sizeof counts);
-    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.45f, n);
+    efl_quantize(symbols, &counts, x, 3.7f, 0.45f, n);
     put(symbols, n), put(&counts, sizeof counts);
-    efl_kernels->add_symbols(acc, symbols, table, n);
-    efl_kernels->take_symbols(y, symbols, values, n);
+    efl_add_symbols(acc, symbols, table, n);
+    efl_take_symbols(y, symbols, values, n);
     put(acc, n * 8), put(y, n * 4);
-    efl_kernels->coin_quantize(symbols, x, 0.31f, SEED, n);
-    efl_kernels->coin_contexts(contexts, 13, SEED, 0, n);
+    efl_coin_quantize(symbols, x, 0.31f, SEED, n);
+    efl_coin_contexts(contexts, 13, SEED, 0, n);
     put(symbols, n), put(contexts, n);
     free(symbols), free(contexts), free(acc), free(y);
 }
@@ -59,16 +60,16 @@ static void try_energies(const float *x, int64_t rows, int64_t columns) {
     int8_t *row = get(rows, 1), *column = get(columns, 1);
     efl_symbol_counts counts;
     memset(&counts, 0, sizeof counts);
-    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.5f, n);
-    efl_kernels->energy_sums(by_row, by_column, symbols, rows, columns);
+    efl_quantize(symbols, &counts, x, 3.7f, 0.5f, n);
+    efl_energy_sums(by_row, by_column, symbols, rows, columns);
     put(by_row, rows * 8), put(by_column, columns * 8);
     for (int64_t i = 0; i < rows; i++) row[i] = (int8_t)(by_row[i] % 40);
     for (int64_t i = 0; i < columns; i++) column[i] = (int8_t)(by_column[i] % 40 - 20);
     for (int i = 0; i < 32; i++) groups[i] = (uint8_t)(i / 5);
-    efl_kernels->energy_contexts(contexts, row, column, NULL, columns, 0, n);
+    efl_energy_contexts(contexts, row, column, NULL, columns, 0, n);
     put(contexts, n);
     memset(contexts, 0, (size_t)n);
-    efl_kernels->energy_contexts(contexts, row, column, groups, columns, n / 3, n - n / 3);
+    efl_energy_contexts(contexts, row, column, groups, columns, n / 3, n - n / 3);
     put(contexts, n);
     free(symbols), free(contexts), free(by_row), free(by_column), free(row), free(column);
 }
@@ -81,7 +82,7 @@ static void try_stream(const uint8_t *symbols, const uint8_t *contexts, int64_t 
     const int64_t room = efl_rans_bound(n, lanes);
     uint8_t *stream = get(room, 1), *back = get(n, 1), *start;
     efl_rans_decoder decoder;
-    efl_kernels->count_symbols(counts, symbols, contexts, n);
+    efl_count_symbols(counts, symbols, contexts, n);
     for (int i = 0; i < tables; i++) {
         efl_rans_normalise(&coder[i], &counts[i * 256]);
         if (!efl_rans_prepare_encoder(&coder[i]) || !efl_rans_prepare_decoder(&coder[i], &slots[i])) exit(1);
@@ -105,7 +106,7 @@ static void try_size(int64_t n) {
     try_symbols(x, n);
     try_energies(x, 1, n);
     if (n % 7 == 0) try_energies(x, 7, n / 7);
-    efl_kernels->quantize(symbols, &counts, x, 3.7f, 0.45f, n);
+    efl_quantize(symbols, &counts, x, 3.7f, 0.45f, n);
     for (int lanes = 1; lanes <= 32; lanes *= lanes == 1 ? 8 : 4) try_stream(symbols, NULL, n, 1, lanes);
     free(x), free(symbols);
 }

@@ -3,6 +3,7 @@
  * Nets of awkward sizes are trained, differentiated, evaluated and asked, on whatever instruction set
  * EDGEFL_ISA names; buffers are exactly as long as they must be. Ends with 0 if nothing was reported.
  */
+#include "codecs/codecs.h"
 #include "efl.h"
 
 #include <math.h>
@@ -157,9 +158,15 @@ static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hi
         node->ints[0] = hidden, node->ints[1] = direction, node->ints[2] = layer > 1, node->ints[3] = reset_after;
     }
     const efl_param params[10] = {
-        {{2, {5, width}}, 1},          {{3, {both, width, gated}}, 1}, {{3, {both, hidden, gated}}, 1},
-        {{2, {both, gated}}, 1},       {{2, {both, gated}}, 1},        {{3, {both, deep, gated}}, 1},
-        {{3, {both, hidden, gated}}, 1}, {{2, {both, gated}}, 1},      {{2, {both, gated}}, 1},
+        {{2, {5, width}}, 1},
+        {{3, {both, width, gated}}, 1},
+        {{3, {both, hidden, gated}}, 1},
+        {{2, {both, gated}}, 1},
+        {{2, {both, gated}}, 1},
+        {{3, {both, deep, gated}}, 1},
+        {{3, {both, hidden, gated}}, 1},
+        {{2, {both, gated}}, 1},
+        {{2, {both, gated}}, 1},
         {{2, {deep, 3}}, 1},
     };
     efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7};

@@ -12,8 +12,6 @@ import numpy as np
 
 import edgefl
 from edgefl.data import Dataset
-from edgefl.onnx import zoo
-from edgefl.onnx.load import load
 
 DEVICES, WINDOWS, SAMPLES = 8, 60, 32
 
@@ -41,9 +39,8 @@ def sensor_windows() -> Dataset:
 
 
 def main() -> None:
-    history = edgefl.simulate(
-        load(zoo.mlp([SAMPLES, 16, 2])), sensor_windows(), devices=DEVICES, rounds=15, partition="natural"
-    )
+    model = f"mlp:{SAMPLES}-16-2"
+    history = edgefl.simulate(model, sensor_windows(), devices=DEVICES, rounds=15, partition="natural")
     first, last = history.rounds[0].accuracy, history.final.accuracy
     print(f"{DEVICES} machines: accuracy {first:.3f} after one round, {last:.3f} after {len(history.rounds)}")
 

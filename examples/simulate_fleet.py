@@ -4,15 +4,12 @@ python examples/simulate_fleet.py
 """
 
 import edgefl
-from edgefl import data
-from edgefl.onnx import zoo
-from edgefl.onnx.load import load
 
 
 def main() -> None:
     history = edgefl.simulate(
-        load(zoo.mlp([64, 32, 10])),
-        data.load("digits"),
+        "mlp:64-32-10",  # or the path of an ONNX file
+        "digits",
         devices=50,
         rounds=30,
         fraction=0.2,

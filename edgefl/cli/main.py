@@ -6,6 +6,8 @@ sets `command`, the function that does the work; and `EXAMPLE`, which its help s
 
 from __future__ import annotations
 
+from inspect import cleandoc
+
 from ..hosting.command import Parser, add_common_options, add_program_options, run
 from . import demo, inspect, simulate
 
@@ -32,7 +34,7 @@ def make_parser() -> Parser:
     add_program_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
-        text = (module.add_options.__doc__ or "").strip()
+        text = cleandoc(module.add_options.__doc__ or "")
         command = commands.add_parser(
             name, help=text.partition("\n")[0].rstrip("."), description=text, example=module.EXAMPLE
         )

@@ -159,7 +159,7 @@ def _over_mqtt(
         folder = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
         broker = url_of(options.transport) or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(
-            folder.resolve(), broker, model.to_bytes(), dataset, parts, tables,
+            folder.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
             agents_per_process=math.ceil(len(parts) / workers),
         )  # fmt: skip
         stack.enter_context(fleet)

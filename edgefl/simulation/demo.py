@@ -92,7 +92,7 @@ def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[
         start = zoo.mlp(SIZES, seed=seed, softmax=True).SerializeToString()
         say(f"auto: {auto.choose(settings, load(start).plan).explain(settings)}")
         tables = msgspec.to_builtins(settings)
-        fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, tables))
+        fleet = stack.enter_context(ProcessFleet(folder, broker.url, start, digits, parts, settings=tables))
         story = Story(fleet, rounds, say)
         fleet.wait(story.on_round, TIMEOUT_S)
         if not story.returned:

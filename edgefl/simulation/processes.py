@@ -33,10 +33,10 @@ LINK: Mapping[str, Any] = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
 
 
 class ProcessFleet:
-    """`settings` are tables and keys of aggregator.toml; `link` is what [mqtt] has beside the URL. A context manager.
+    """A context manager. `settings` are tables and keys of aggregator.toml; `link` has the keys of [mqtt] beside `url`.
 
-    The federation's name and the MQTT client ids are the run's own: runs that share a broker do not meet.
-    `agents_per_process` puts several agents in one process each: a hundred interpreters need not run on a laptop.
+    Each run has a federation name and MQTT client ids of its own, so that runs on one broker do not interfere.
+    `agents_per_process` lets several agents share a process: a laptop cannot run a hundred interpreters.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class ProcessFleet:
         model: bytes,
         data: Dataset,
         parts: list[np.ndarray],
-        settings: Mapping[str, Any],
         *,
+        settings: Mapping[str, Any],
         agents_per_process: int = 1,
         link: Mapping[str, Any] = LINK,
     ) -> None:

@@ -92,7 +92,7 @@ def test_a_fleet_that_is_interrupted_while_it_starts_is_stopped(
 
     data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
     model = zoo.mlp([2, 2]).SerializeToString()
-    fleet = ProcessFleet(tmp_path / "run", "mqtt://127.0.0.1", model, data, [np.arange(4)], {})
+    fleet = ProcessFleet(tmp_path / "run", "mqtt://127.0.0.1", model, data, [np.arange(4)], settings={})
     monkeypatch.setattr(fleet, "start", interrupt)
     with pytest.raises(KeyboardInterrupt), fleet:
         pass
@@ -104,7 +104,9 @@ def test_two_runs_on_one_broker_do_not_meet(tmp_path: Path, embedded: object) ->
     model, parts = zoo.mlp([2, 2]).SerializeToString(), [np.arange(2), np.arange(2, 4)]
     settings = {"loss": "cross_entropy", "rounds": {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2}}
     url = embedded.url  # type: ignore[attr-defined]
-    fleets = [ProcessFleet(tmp_path / run, url, model, data, parts, settings, agents_per_process=2) for run in "ab"]
+    fleets = [
+        ProcessFleet(tmp_path / run, url, model, data, parts, settings=settings, agents_per_process=2) for run in "ab"
+    ]
     with fleets[0], fleets[1]:
         for fleet in fleets:
             fleet.wait(lambda record: None, 30.0)
@@ -116,7 +118,7 @@ def test_two_runs_on_one_broker_do_not_meet(tmp_path: Path, embedded: object) ->
 
 def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> None:
     data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
-    settings = (tmp_path, "mqtt://127.0.0.1", zoo.mlp([2, 2]).SerializeToString(), data, [np.arange(4)], {})
-    ProcessFleet(*settings)
+    settings = (tmp_path, "mqtt://127.0.0.1", zoo.mlp([2, 2]).SerializeToString(), data, [np.arange(4)])
+    ProcessFleet(*settings, settings={})
     with pytest.raises(UsageError, match="already holds a run"):
-        ProcessFleet(*settings)
+        ProcessFleet(*settings, settings={})

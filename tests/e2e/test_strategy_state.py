@@ -28,7 +28,9 @@ def run(folder: Path, url: str, kills: tuple[int, ...]) -> list[RoundRecord]:
     x, y = blobs(80, seed=3)
     model = zoo.mlp([4, 8, 3], seed=1).SerializeToString()
     data = Dataset(x, y)
-    fleet = ProcessFleet(folder, url, model, data, [np.arange(40), np.arange(40, 80)], SETTINGS, agents_per_process=2)
+    fleet = ProcessFleet(
+        folder, url, model, data, [np.arange(40), np.arange(40, 80)], settings=SETTINGS, agents_per_process=2
+    )
     with fleet:
         for round in kills:
             eventually(lambda round=round: len(fleet.records()) >= round, 30.0)

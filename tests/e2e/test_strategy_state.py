@@ -20,6 +20,7 @@ SETTINGS = {
     "train": {"epochs": 2000, "lr": 0.001},
     "strategy": {"name": "fedavgm"},
     "codec": {"name": "raw32"},
+    "downlink": {"name": "raw32"},  # a lossy one begins again with a keyframe after a restart
 }
 
 

@@ -91,7 +91,7 @@ def test_a_misspelt_name_gets_the_nearest_of_all_and_wrong_types_say_what_is_wan
         codecs.get(codecs.get("ecq"), step=2.0)
 
 
-def test_a_message_never_names_a_module(install: Install) -> None:
+def test_i14_a_message_never_names_a_module(install: Install) -> None:
     """An operator may write module:Class. A manifest with it would make every device import what it says."""
     install("loud-things", "loud_things", codec_source())
     for name in ("loud_things:Loud", "loud", "os:system", "edgefl.codecs.ecq:Ecq"):

@@ -16,6 +16,7 @@ from .. import data as sources
 from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
+from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
@@ -89,7 +90,7 @@ def simulate(
     rng = random.Random(derived_seed(seed, "coordinator"))
     strategy = make_strategy(settings, objects)
     strategy.restore({})  # an object may have been in a run before
-    strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable, expected_reports(settings.rounds)))
+    strategy.prepare(_site(settings, model.plan))
     coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng)
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
@@ -108,6 +109,11 @@ def simulate(
     finally:
         pool.close()
     return History(coordinator.params, aggregator.rounds, run)
+
+
+def _site(settings: Settings, plan: Plan) -> Site:
+    reports, spill_bytes = expected_reports(settings.rounds), int(settings.strategy.spill_mb * 1e6)
+    return Site(plan.num_params, plan.num_trainable, reports, spill_bytes=spill_bytes)
 
 
 def fill(settings: S, devices: int) -> S:

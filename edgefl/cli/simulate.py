@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from ..errors import EdgeFLError, UsageError, nearest
-from ..history import History, total
+from ..history import History, RoundRecord, Run, total
 from ..hosting import command, daemon
 from ..settings import Settings, schema
 from ..simulation.options import ROUNDS, FleetOptions
 from . import model as cli_model
+from .run_folder import RunFolder
 from .text import line, say
 from .values import add_settings, given
 
@@ -41,7 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-200-10")
     help = "digits, mnist:DIR, csv:FILE?target=COL, sqlite:FILE, npz:FILE, python:MODULE:CALLABLE"
     add("--data", required=True, metavar="SPEC", help=help)
-    add("--out", type=Path, metavar="DIR", help="write model.onnx and history.jsonl there")
+    add("--out", type=Path, metavar="DIR", help="write run.json, history.jsonl (each round) and model.onnx there")
+    add("--force", action="store_true", help="replace a run that the --out folder holds")
     add("--json", metavar="FILE", help="write the history there; - for standard output")
     group = parser.add_argument_group("the fleet")
     add_settings(group, FLEET)
@@ -67,14 +69,18 @@ def _simulate(options: argparse.Namespace) -> int:
     kind, _, url = options.transport.partition(":")
     if kind not in ("memory", "mqtt") or (kind == "memory" and url):
         raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
-    _check_outputs(options)
+    _check_json(options)
+    folder = RunFolder(options.out, options.force)
     settings = _settings(options)
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed)
     show = say if options.json != "-" else lambda line: None
-    run = _in_memory if kind == "memory" else _over_mqtt
-    history = run(options, settings, model, dataset, show)
-    _finish(options, model, history, show)
+    if kind == "memory":
+        history = _in_memory(options, settings, (model, dataset), folder, show)
+    else:
+        history = _over_mqtt(options, settings, model, dataset, show)
+        _copy(folder, model, history)
+    _finish(options, history, show)
     if not history.final.committed:
         raise EdgeFLError(
             "no round was committed, the model is as it was: --log-level info says why devices did not report; "
@@ -105,26 +111,35 @@ def _settings(options: argparse.Namespace) -> Settings:
     return settings.replace(**given(options, SETTINGS))
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Before a long run, not after it: UsageError where its results could not be written."""
-    try:
-        if options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"can't make {options.out}: {error.strerror}: choose another folder with --out") from None
+def _check_json(options: argparse.Namespace) -> None:
+    """Before a long run, not after it: UsageError if its history could not be written."""
     file = Path(options.json or "-")
     if options.json != "-" and (file.is_dir() or not file.parent.is_dir()):
         raise UsageError(f"can't write {file}: name a file in a folder that exists with --json")
 
 
 def _in_memory(
-    options: argparse.Namespace, settings: Settings, model: Any, dataset: Any, show: Callable[[str], None]
+    options: argparse.Namespace,
+    settings: Settings,
+    what: tuple[Any, Any],
+    folder: RunFolder,
+    show: Callable[[str], None],
 ) -> History:
     from ..simulation.simulate import simulate
 
+    model, dataset = what
+
+    def start(run: Run) -> None:
+        folder.begin(run)
+        _show_auto(run.auto, show)
+
+    def after(record: RoundRecord) -> None:
+        folder.add(record)
+        show(line(record))
+
     return simulate(
-        model, dataset, settings, **given(options, FLEET), on_start=lambda run: _show_auto(run.auto, show),
-        on_round=lambda record: show(line(record)), note=_log_note,
+        model, dataset, settings, **given(options, FLEET), on_start=start, on_round=after,
+        on_end=lambda history: folder.end(model, history), note=_log_note,
     )  # fmt: skip
 
 
@@ -182,12 +197,15 @@ def _show_auto(text: str, show: Callable[[str], None]) -> None:
         show(f"auto: {text}")
 
 
-def _finish(options: argparse.Namespace, model: Any, history: History, show: Callable[[str], None]) -> None:
-    if options.out:
-        model.save(options.out / "model.onnx", history.params)
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in history.rounds)
-        (options.out / "history.jsonl").write_bytes(lines)
-        (options.out / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(history.run)) + b"\n")
+def _copy(folder: RunFolder, model: Any, history: History) -> None:
+    """What the daemons have kept in their state folder, where a run in memory has it."""
+    folder.begin(history.run)
+    for record in history.rounds:
+        folder.add(record)
+    folder.end(model, history)
+
+
+def _finish(options: argparse.Namespace, history: History, show: Callable[[str], None]) -> None:
     if options.json == "-":
         sys.stdout.write(history.to_json().decode() + "\n")
     elif options.json:

@@ -56,6 +56,7 @@ def simulate(
     faults: str = DEFAULTS.faults,
     on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
+    on_end: Callable[[History], None] = lambda history: None,
     note: Callable[[str, Note], None] = lambda name, note: None,
     **overrides: Any,
 ) -> History:
@@ -68,9 +69,9 @@ def simulate(
 
     `strategy`, `codec`, `downlink` and `partition` may be objects, or named as plug-ins are (docs/plugins.md).
     `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `workers` threads train
-    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round. With error feedback, every
-    device that has reported keeps 4 P bytes. Seconds in the history are virtual. Raises UsageError, DataError,
-    ModelError, CodecError.
+    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, and `on_end` what
+    happened, also if an exception or Ctrl-C ends the run. With error feedback, every device that has reported keeps
+    4 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
@@ -108,7 +109,9 @@ def simulate(
         fleet.run(aggregator, hosts, max_virtual_s=10 * (settings.rounds.rounds or 1) * settings.rounds.deadline_s)
     finally:
         pool.close()
-    return History(coordinator.params, aggregator.rounds, run)
+        history = History(coordinator.params, aggregator.rounds, run)
+        on_end(history)
+    return history
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

@@ -121,6 +121,45 @@ def test_history_as_json_and_model_in_a_folder(run, tmp_path):
     ), out
 
 
+def test_folder_that_holds_a_run_is_refused_unless_forced(run, tmp_path):
+    words = (*SIMULATE, "--out", "run")
+    assert run(*words)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert sorted(before) == ["history.jsonl", "model.onnx", "run.json"]
+    code, _, error = run(*words, "--seed", 2)
+    assert code == 2
+    assert "run already holds a run (history.jsonl, run.json, model.onnx): choose another --out folder, or " in error
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert run(*words, "--force", "--partition", "nonsense")[0] == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before, "it never began"
+    assert run(*words, "--seed", 2, "--force")[0] == 0
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert after.keys() == before.keys() and after["model.onnx"] != before["model.onnx"]
+    assert after["history.jsonl"].count(b"\n") == 2
+    (tmp_path / "run" / "aggregator.toml").write_text("")
+    code, _, error = run(*words, "--force")
+    assert code == 2 and "holds a run over MQTT" in error
+
+
+def test_ctrl_c_leaves_the_rounds_until_then(run, tmp_path, monkeypatch):
+    """The second round's line is interrupted: its record is there already, and so is the model."""
+    from edgefl.cli import simulate
+
+    def interrupted(record):
+        if record.round == 2:
+            raise KeyboardInterrupt
+        return f"round {record.round}"
+
+    monkeypatch.setattr(simulate, "line", interrupted)
+    code, _, _ = run(*SIMULATE, "--rounds", 5, "--out", "run")
+    assert code == 130
+    rounds = [json.loads(text) for text in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [record["round"] for record in rounds] == [1, 2]
+    assert json.loads((tmp_path / "run" / "run.json").read_bytes())["settings"]["rounds"]["rounds"] == 5
+    trained = edgefl.load(tmp_path / "run" / "model.onnx")
+    assert trained.plan.num_params == 650
+
+
 def test_a_compressing_codec_says_how_much_smaller(run):
     out = run(*SIMULATE, "--model", "mlp:64-100-10", "--codec", "ecq", "--downlink", "raw32")[1]
     up, down = re.findall(r"\((\d+|\d\.\d\d)x\)", out.splitlines()[-1])

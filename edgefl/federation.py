@@ -65,13 +65,12 @@ def make_manifest(
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
     )  # fmt: skip
     if feedback == "auto":
-        manifest = msgspec.structs.replace(manifest, error_feedback=manifest.make_codec().feedback)
+        manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)
     try:
         checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
     except msgspec.ValidationError as error:
         raise UsageError(f"no manifest can be made of the settings: {error}") from None
-    checked.make_codec()
-    checked.make_downlink()
+    checked.check_codecs()
     return checked
 
 

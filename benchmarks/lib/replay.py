@@ -176,7 +176,7 @@ class Fleet:
     def _parts(self) -> list[bytes]:
         manifest, round = self.manifest, self.round
         splitter = Splitter(
-            self._blob, manifest.part_bytes, kind=Kind.UPDATE, codec=manifest.make_codec().wire_id,
+            self._blob, manifest.part_bytes, kind=Kind.UPDATE, codec=manifest.update_codec.wire_id,
             federation=federation_hash(manifest.federation, manifest.run, manifest.plan.hash), round=round.round,
             version=round.version,
         )  # fmt: skip

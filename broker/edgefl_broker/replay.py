@@ -53,7 +53,7 @@ def run(settings: AggregatorConfig) -> None:
     try:
         if choice := choice_of(settings, model.plan, store):
             settings = auto.apply(settings, choice)
-        codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).make_codec()
+        codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).update_codec
         rounds = [record.round for record in store.records() if record.state == "committed"]
         params = replay(journal, rounds, strategy, codec, model.params)
         version, newest = store.newest(len(params))

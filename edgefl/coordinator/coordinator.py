@@ -72,7 +72,7 @@ class RoundCoordinator:
         self.pace = Pace(update_s, config.updates_per_s)
         self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
-        self._codec = manifest.make_codec()
+        self._codec = manifest.update_codec
         self._closed = ClosedRounds(config.window)
         self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)

@@ -67,7 +67,7 @@ class Downlink:
     """`steps` lead from the oldest version that is kept to the newest; `shown` is what devices train from."""
 
     def __init__(self, manifest: Manifest, params: np.ndarray, version: int, attempt: int = 1) -> None:
-        self._keyframe, self._delta = manifest.make_downlink()
+        self._keyframe, self._delta = manifest.model_codecs
         self._attempt = attempt
         self._taken: set[int] = set()  # slots that must not be reused for the next payload
         self._span = manifest.span

@@ -25,7 +25,7 @@ PATIENCE_S = 30.0  # before asking again
 
 def check_frames(round: Round, manifest: Manifest) -> None:
     """ProtocolError if the round's frames don't lead to its version, or are longer than the plan allows."""
-    keyframe, delta = manifest.make_downlink()
+    keyframe, delta = manifest.model_codecs
     num_params = manifest.plan.num_params
     last = round.frames[-1]
     if (last.version, last.digest) != (round.version, round.model_sha256[:DIGEST]):
@@ -67,7 +67,7 @@ class ModelFetch:
         self._topics = topics
         self._manifest = manifest
         self._hash = federation_hash
-        self._keyframe, self._delta = manifest.make_downlink()
+        self._keyframe, self._delta = manifest.model_codecs
         self._held = held
         self._round_is_old = False  # since a part of another version has come; `ask` tries again
         self._start(now)

@@ -101,7 +101,7 @@ def _train(
 def _encode(
     job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
 ) -> tuple[bytes, bytes | None]:
-    codec = job.manifest.make_codec()
+    codec = job.manifest.update_codec
     if not job.manifest.error_feedback:
         return codec.encode(delta), None
     saved = load_residual()

@@ -28,8 +28,8 @@ class Terms:
                 "raise max_model_bytes if this device can take it"
             )
         self.manifest = manifest
-        self.codec = manifest.make_codec()
-        manifest.make_downlink()
+        manifest.check_codecs()
+        self.codec = manifest.update_codec
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 
     def split(self, update: Outbox, max_packet_bytes: int | None) -> Splitter:

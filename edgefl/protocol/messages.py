@@ -88,14 +88,20 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """The name of this manifest in round messages."""
         return manifest_id(self.raw)
 
-    def make_downlink(self) -> tuple[Codec, Codec | None]:
-        """The codecs of keyframes and, if there are any, of deltas; UsageError for a codec that is not here."""
+    @cached_property
+    def update_codec(self) -> Codec:
+        """The codec of updates, for the plan's tensors; UsageError if this installation lacks it."""
+        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.plan.params)
+
+    @cached_property
+    def model_codecs(self) -> tuple[Codec, Codec | None]:
+        """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
         codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
         return (codec, None) if codec.lossless else (codecs.from_wire("planes", {}), codec)
 
-    def make_codec(self) -> Codec:
-        """The codec of updates, told the plan's tensors; UsageError for a codec that is not here."""
-        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.plan.params)
+    def check_codecs(self) -> None:
+        """UsageError unless this installation has all codecs, and they accept their options."""
+        _ = self.update_codec, self.model_codecs
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True):

@@ -299,4 +299,4 @@ def test_i17_frames_that_the_plan_does_not_allow_are_refused(frames):
 
 def test_misspelt_downlinks_are_refused():
     with pytest.raises(UsageError, match="did you mean 'ecq'"):
-        make_manifest(downlink="ecg").make_downlink()
+        make_manifest(downlink="ecg").check_codecs()

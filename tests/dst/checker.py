@@ -45,7 +45,7 @@ class Checker(Witness):
         self.truth = Truth(world.schedule)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
-        self._longest_update = UpdateHeader.SIZE + self._manifest.make_codec().bound(self._manifest.plan.num_params)
+        self._longest_update = UpdateHeader.SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
         self._announced: Round | None = None
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
@@ -146,7 +146,7 @@ class Checker(Witness):
             require(
                 round.attempt == self._world.aggregator.disk.start, "I05", "attempt %d is not durable", round.attempt
             )
-            if self._manifest.make_downlink()[1] is None:
+            if self._manifest.model_codecs[1] is None:
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
             self._shown.setdefault(round.version, set()).add(round.model_sha256)

@@ -53,12 +53,12 @@ def leave_behind(world: World) -> None:
 
 def _update(manifest: Manifest) -> bytes:
     delta = np.full(manifest.plan.num_params, 7.0, np.float32)
-    return UpdateHeader(5, 1, 0.5, 10, 100).to_bytes() + manifest.make_codec().encode(delta)
+    return UpdateHeader(5, 1, 0.5, 10, 100).to_bytes() + manifest.update_codec.encode(delta)
 
 
 def _parts(topics: Topics, manifest: Manifest, hash: int, device: str, round: int, blob: bytes) -> list[Delivery]:
     splitter = Splitter(
-        blob, manifest.part_bytes, kind=Kind.UPDATE, codec=manifest.make_codec().wire_id, federation=hash,
+        blob, manifest.part_bytes, kind=Kind.UPDATE, codec=manifest.update_codec.wire_id, federation=hash,
         round=round, version=round - 1,
     )  # fmt: skip
     return [Delivery(topics.update(device, round, i), splitter.part(i)) for i in range(splitter.parts)]

@@ -123,7 +123,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
 
     def _encode(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         """As edgefl.device.training does it."""
-        codec, delta = job.manifest.make_codec(), lesson(self.name, job.round.round, job.params)
+        codec, delta = job.manifest.update_codec, lesson(self.name, job.round.round, job.params)
         if not job.manifest.error_feedback:
             return codec.encode(delta), None
         own = self.disk.truth.residual

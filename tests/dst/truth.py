@@ -146,7 +146,7 @@ class Truth:
         examples = 0
         for blob, stale in zip(blobs, staleness, strict=True):
             n = UpdateHeader.from_bytes(blob).num_examples
-            delta = self._manifest.make_codec().decode(blob[UpdateHeader.SIZE :], total.size)
+            delta = self._manifest.update_codec.decode(blob[UpdateHeader.SIZE :], total.size)
             total += stale_weight(n, stale) * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
             examples += n
         mean = (total / (float(examples) * SCALE)).astype(np.float32)

@@ -97,18 +97,18 @@ def test_i14_a_message_never_names_a_module(install: Install) -> None:
     for name in ("loud_things:Loud", "loud", "os:system", "edgefl.codecs.ecq:Ecq"):
         for manifest in (make_manifest(codec=name), make_manifest(downlink=name)):
             with pytest.raises(UsageError, match="unknown codec"):
-                manifest.make_codec(), manifest.make_downlink()
+                manifest.check_codecs()
     assert "loud_things" not in sys.modules
     assert codecs.offer("loud_things:Loud") == "loud"  # as a device's own configuration lists it
-    assert make_manifest(codec="loud", codec_options={"gain": 2.0}).make_codec().gain == 2.0
-    assert make_manifest(downlink="loud").make_downlink()[1].name == "loud"
+    assert make_manifest(codec="loud", codec_options={"gain": 2.0}).update_codec.gain == 2.0
+    assert make_manifest(downlink="loud").model_codecs[1].name == "loud"
     with pytest.raises(UsageError, match="unknown codec 'loud_things:Loud'"):
-        make_manifest(codec="loud_things:Loud").make_codec()
+        make_manifest(codec="loud_things:Loud").check_codecs()
 
 
 def test_what_is_installed_needs_no_list(install: Install) -> None:
     install("loud-things", "loud_things", codec_source(), codecs={"loud": "loud_things:Loud"})
-    assert make_manifest(codec="loud").make_codec().name == "loud"
+    assert make_manifest(codec="loud").update_codec.name == "loud"
     assert codecs.offer("loud") == codecs.offer("loud_things:Loud") == "loud" and codecs._offered == {}
     assert codecs.offer("ecq") == codecs.offer(codecs.get("ecq")) == "ecq" and codecs._offered == {}
 

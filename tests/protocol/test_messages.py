@@ -286,3 +286,12 @@ def test_short_header_is_refused():
     for cut in range(UpdateHeader.SIZE):
         with pytest.raises(ProtocolError, match="no header"):
             UpdateHeader.from_bytes(HEADER.to_bytes()[:cut])
+
+
+def test_a_manifest_makes_its_codecs_once_and_a_changed_one_makes_its_own():
+    manifest = make_manifest(codec="ecq", downlink="ecq")
+    assert manifest.update_codec is manifest.update_codec and manifest.model_codecs is manifest.model_codecs
+    assert list(manifest.update_codec.tensors) == list(manifest.plan.params)
+    changed = msgspec.structs.replace(manifest, codec="raw32", downlink="raw32")
+    assert changed.update_codec.name == "raw32" and changed.model_codecs[1] is None
+    assert manifest == make_manifest(codec="ecq", downlink="ecq") and b"update_codec" not in encode(manifest)

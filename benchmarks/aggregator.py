@@ -29,8 +29,8 @@ from unit import unit_environment
 import edgefl
 from edgefl import codecs
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import UpdateHeader
 from edgefl.protocol.topics import Topics
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings.render import dump
 
 SIZES = [784, 200, 200, 10]

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from ..codecs import Codec
 from ..errors import ProtocolError
 from ..protocol.envelope import Envelope, Kind
-from ..protocol.messages import UpdateHeader
 from ..protocol.parts import Assembler
+from ..protocol.update_header import UpdateHeader
 
 QUIET_S = 5.0  # a device whose parts stop arriving for this long is asked for the rest
 PATIENCE = 3  # requests in vain before a device's place is given to a waiting one

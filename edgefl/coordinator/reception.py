@@ -15,8 +15,9 @@ from ..codecs import Codec
 from ..errors import CodecError, ProtocolError
 from ..machine import Note, Publish, Received
 from ..protocol.envelope import Envelope
-from ..protocol.messages import Missing, Receipt, UpdateHeader, encode
+from ..protocol.messages import Missing, Receipt, encode
 from ..protocol.topics import Topics, UpdateTopic
+from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from ..strategies import Strategy, Update
 from .closed_rounds import ClosedRound, ClosedRounds

@@ -10,7 +10,7 @@ from fractions import Fraction
 import msgspec
 
 from ..history import RoundRecord, State
-from ..protocol.messages import UpdateHeader
+from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .cohort import Cohort
 from .intake import RoundIntake

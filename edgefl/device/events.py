@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .. import machine
-from ..protocol.messages import Manifest, Round, UpdateHeader
+from ..protocol.messages import Manifest, Round
+from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 
 

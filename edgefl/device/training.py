@@ -17,7 +17,7 @@ from ..codecs.feedback import Residual
 from ..core.params import params_from_bytes
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
-from ..protocol.messages import UpdateHeader
+from ..protocol.update_header import UpdateHeader
 from . import holdout
 from .events import TrainJob
 

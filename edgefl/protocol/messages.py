@@ -14,8 +14,6 @@ never change. If a manifest or a round makes sense only to devices with some fea
 from __future__ import annotations
 
 import hashlib
-import math
-import struct
 from collections.abc import Collection
 from functools import cached_property
 from typing import Annotated, Literal, TypeVar
@@ -259,88 +257,7 @@ def unknown_features(payload: bytes) -> list[str]:
     return [feature for feature in found if feature not in FEATURES]
 
 
-class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
-    """What stands before an update's encoded delta, little-endian; NaN stands for None.
-
-        layout u8 | 0 u8 | size u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
-        | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32
-
-    `size` is the length of the header. It may grow: a longer header is accepted, and what this version does not know at
-    its end is ignored.
-
-    `num_examples` is n_k, 0 in a round that only evaluates: no delta follows then. `loss` is the mean training loss,
-    `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
-    its last update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as
-    the device received it, on the `num_eval` examples that it holds out; some losses have no accuracy.
-    """
-
-    num_examples: int
-    steps: int
-    loss: float
-    train_ms: int
-    bytes_down: int
-    num_eval: int = 0
-    eval_loss: float | None = None
-    eval_accuracy: float | None = None
-    size: int = 40
-
-    _LAYOUT = struct.Struct("<BBHIIfIIQff")
-    LAYOUT = 2
-    SIZE = _LAYOUT.size  # of the header that this version writes
-    MAX_SIZE = 256
-    MAX_EXAMPLES = 2**24
-
-    @property
-    def mode(self) -> Mode:
-        """The mode of the round that it reports to."""
-        return "train" if self.num_examples else "evaluate"
-
-    def to_bytes(self) -> bytes:
-        """The header as this version writes it."""
-        scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
-        return self._LAYOUT.pack(
-            self.LAYOUT, 0, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
-            self.num_eval, self.bytes_down, *scores,
-        )  # fmt: skip
-
-    @staticmethod
-    def is_all_of(blob: bytes) -> bool:
-        """Whether no delta follows the header of `blob`."""
-        return int.from_bytes(blob[2:4], "little") == len(blob)
-
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> UpdateHeader:
-        """The header of `blob`; ProtocolError if a number in it is absurd."""
-        if len(blob) < cls.SIZE:
-            raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped")
-        (layout, zero, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
-            cls._LAYOUT.unpack_from(blob)
-        )
-        if (layout, zero) != (cls.LAYOUT, 0):
-            raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side")
-        if not cls.SIZE <= size <= min(len(blob), cls.MAX_SIZE):
-            raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected")
-        if max(num_examples, num_eval) > cls.MAX_EXAMPLES:
-            claim = max(num_examples, num_eval)
-            raise ProtocolError(f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected")
-        if (num_examples == 0) != (len(blob) == size):
-            raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected")
-        if not math.isfinite(loss):
-            raise ProtocolError("update's header has a training loss that is not finite: rejected")
-        eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
-        header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size)
-        if not header._evaluation_is_sound():
-            raise ProtocolError("update's header has an evaluation that can't be: rejected")
-        return header
-
-    def _evaluation_is_sound(self) -> bool:
-        if self.num_eval == 0:
-            return self.eval_loss is None and self.eval_accuracy is None
-        right = self.eval_accuracy is None or 0 <= self.eval_accuracy <= 1
-        return right and self.eval_loss is not None and math.isfinite(self.eval_loss)
-
-
 # msgspec completes its description of a type at the type's first use. A second thread that uses it meanwhile (a process
 # may run several agents) reads half of it, and the process dies of a segmentation fault. So all are complete at import.
-for _kind in (Manifest, Round, Status, Inbox, Claim):
+for _kind in (Requirements, Manifest, Round, Status, Inbox, Claim):
     msgspec.json.Decoder(_kind)

@@ -34,7 +34,8 @@ from edgefl.errors import UsageError
 from edgefl.history import History
 from edgefl.machine import Connected, Note, Publish, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.messages import Status, UpdateHeader
+from edgefl.protocol.messages import Status
+from edgefl.protocol.update_header import UpdateHeader
 
 HOLDOUT = make_manifest(holdout=0.2)
 

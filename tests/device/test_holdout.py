@@ -14,7 +14,8 @@ from edgefl.device.events import TrainJob
 from edgefl.device.holdout import MIN_EXAMPLES, held_out, split
 from edgefl.device.training import make_trainer, train_update
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import Manifest, UpdateHeader
+from edgefl.protocol.messages import Manifest
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import TrainSettings
 
 MODEL = load(zoo.mlp([4, 8, 3], seed=0))

@@ -14,8 +14,9 @@ from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Publish, Received
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
-from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, UpdateHeader, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
 from edgefl.protocol.topics import Topics
+from edgefl.protocol.update_header import UpdateHeader
 
 from .liveness import Liveness
 from .truth import Truth

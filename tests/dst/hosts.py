@@ -36,7 +36,8 @@ from edgefl.device.events import (
 )  # fmt: skip
 from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
-from edgefl.protocol.messages import Round, Status, UpdateHeader, encode
+from edgefl.protocol.messages import Round, Status, encode
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk

@@ -17,8 +17,8 @@ import edgefl
 from edgefl import codecs
 from edgefl.data import Dataset
 from edgefl.machine import Connected
-from edgefl.protocol.messages import UpdateHeader
 from edgefl.protocol.topics import Topics
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.transports.memory import MemoryBroker
 from edgefl.transports.mqtt import Message
 

@@ -26,12 +26,12 @@ from edgefl.protocol.messages import (
     Receipt,
     Round,
     Status,
-    UpdateHeader,
     decode,
     encode,
     manifest_id,
     unknown_features,
 )
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import TrainSettings
 
 SMALL = Plan([2], [Node("dense", [0], [0])], [Param("w", [2, 2])], "cross_entropy", 1, 1)

@@ -10,10 +10,12 @@ from dst.world import World
 
 from edgefl.coordinator import announcer
 from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
+from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.coordinator.tally import Tally
 from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
@@ -192,3 +194,10 @@ def test_an_attempt_is_announced_before_it_is_durable(monkeypatch):
     after(monkeypatch, Fence, "_own", last(SaveAttempt))
     emitted(monkeypatch, RoundCoordinator, "_on_claim", last(SaveAttempt))
     assert broken_promise() == "I05"
+
+
+def test_a_slot_is_reused_while_the_announced_round_names_it(monkeypatch):
+    put = RetainedModel.put
+    monkeypatch.setattr(RetainedModel, "put", lambda self, payloads, again=False: put(self, payloads, again=True))
+    before(monkeypatch, Downlink, "_slot", lambda self: self._taken.clear())
+    assert broken_promise() == "I10"

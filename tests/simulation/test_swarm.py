@@ -14,7 +14,7 @@ from swarm import Swarm
 
 from edgefl import codecs
 from edgefl.coordinator.pace import Pace
-from edgefl.protocol.messages import UpdateHeader
+from edgefl.protocol.update_header import UpdateHeader
 
 DEVICES = 2000
 P = 4 * 8 + 8 + 8 * 3 + 3  # of the federation's model

@@ -33,7 +33,10 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
         dict[str, int], Meta(description="Sizes of axes that the file leaves open, beside the samples'.")
     ] = field(default_factory=dict)
     state_dir: Annotated[
-        str, Meta(description="Folder of everything that survives a stop: aggregator.db, model.onnx, history.jsonl.")
+        str,
+        Meta(
+            description="Folder of everything that survives a stop: aggregator.db, model.onnx, history.jsonl, run.json."
+        ),
     ] = "/var/lib/edgefl-aggregator"
     journal: Annotated[
         str | None,

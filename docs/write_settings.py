@@ -1,15 +1,31 @@
-"""Write docs/settings.md from the declared settings: `python docs/write_settings.py`. A test says when it is stale."""
+"""Write docs/settings.md and both sample files from the declared settings: `python docs/write_settings.py`.
 
+A test says when one of them is stale.
+"""
+
+import re
 from pathlib import Path
 
 from edgefl_agent.config import AgentConfig
 
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import Settings
-from edgefl.settings.render import reference
+from edgefl.settings.render import reference, render
 from edgefl.simulation.options import FleetOptions
 
 PAGE = Path(__file__).with_name("settings.md")
+COMMON = {"federation": "my-fleet", "url": "mqtts://broker.example.org:8883", "ca": "/etc/edgefl/ca.crt"}
+AGGREGATOR = {
+    "model": "/etc/edgefl/start.onnx", "cert": "/etc/edgefl/aggregator.crt", "key": "/etc/edgefl/aggregator.key"
+}  # fmt: skip
+AGENT = {
+    "device_id": "pi-01", "cert": "/etc/edgefl/pi-01.crt", "key": "/etc/edgefl/pi-01.key",
+    "source": "csv:/var/lib/edgefl/data.csv?target=weight", "pause_file": "/var/lib/edgefl/pause",
+}  # fmt: skip
+SAMPLES = {
+    "broker/aggregator.toml.sample": (AggregatorConfig, COMMON | AGGREGATOR),
+    "device_agent/agent.toml.sample": (AgentConfig, COMMON | AGENT),
+}
 HEAD = """# Settings
 
 Made from the declarations in `edgefl/settings/sections.py` by `python docs/write_settings.py`: do not edit this page.
@@ -48,5 +64,20 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def sample(schema: type, values: dict[str, str]) -> str:
+    """A configuration with every key, in which these keys have values."""
+    text = render(schema)
+    for key, value in values.items():
+        text, found = re.subn(rf"(?m)^# {key} = .*$", f'{key} = "{value}"', text)
+        assert found == 1, f"{key} is not a key without a value"
+    return text
+
+
+def outputs() -> dict[Path, str]:
+    """What is to stand in each file."""
+    return {PAGE: page()} | {PAGE.parent.parent / path: sample(*made) for path, made in SAMPLES.items()}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in outputs().items():
+        path.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Settings)
 
 # The share of the rounds from which on a device takes part in "most" rounds.
 MOST = 0.5
-# Codec of updates, codec of models. Measured: benchmarks/README.md.
+# Codec of updates, codec of models. docs/compression.md has the same table.
 MOST_ROUNDS = ("ecq", "ecq:step=8")
 NOW_AND_THEN = ("ecq-sparse:step=4,exact=none", "ecq:step=8")
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from brokers import Mosquitto
+from conftest import ROOT
 from daemons import Federation
 
 import edgefl
@@ -49,6 +50,13 @@ def test_the_choice_follows_how_often_a_device_takes_part(settings, codecs, span
     choice = chosen(**settings)
     assert ((choice.codec, choice.downlink), choice.span) == (codecs, span)
     assert chosen(**settings) == choice, "the same on every call"
+
+
+def test_the_documentation_has_the_table():
+    text = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
+    assert f"| half of the rounds or more | `{MOST[0]}` with error feedback | `{MOST[1]}` | 1 |" in text
+    assert f"| fewer | `{NOW_AND_THEN[0]}` | `{NOW_AND_THEN[1]}` |" in text and f"{auto.SMALL:,} params" in text
+    assert auto.MOST == 0.5
 
 
 def test_only_auto_is_replaced_and_only_that_is_told():

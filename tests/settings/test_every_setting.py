@@ -183,14 +183,15 @@ def test_manifest_or_aggregator(setting):
         assert value_of(changed, IN_MANIFEST[setting.key]) == another(setting)
 
 
-def test_the_reference_page_is_current():
+def test_the_reference_page_and_the_samples_are_current():
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         import write_settings
     finally:
         sys.path.pop(0)
-    page = write_settings.PAGE.read_text(encoding="utf-8")
-    assert page == write_settings.page(), "run: python docs/write_settings.py"
+    for path, text in write_settings.outputs().items():
+        assert path.read_text(encoding="utf-8") == text, "run: python docs/write_settings.py"
+    page = write_settings.page()
     for setting in SETTINGS:
         default = "" if setting.default is None else f"`{toml(setting.default)}`"
         assert f"| `{setting.path[1]}` | {setting.allowed} | {default} | {setting.description} |" in page

@@ -2,7 +2,7 @@
  *
  * Time runs over one step: the input is there at 0, node i of N goes forward at i + 1 and backward at 2N - i. A block
  * lives from the time it is first written to the time it is last read; blocks that never live at once share memory.
- * The largest are placed first, each at the lowest offset where it is in nobody's way.
+ * The largest are placed first, each at the lowest offset where it overlaps no block of its time.
  */
 #include "net.h"
 
@@ -21,7 +21,7 @@ enum { ALWAYS = INT32_MAX, LINE = 64 /* of the cache; loads across two cost more
 
 typedef struct {
     int from, to;           /* the first and last time it is needed */
-    int64_t bytes, content; /* rounded up; as asked for */
+    int64_t bytes, content; /* rounded up; as requested */
     int64_t offset;
     int number;
     void **where;
@@ -57,7 +57,7 @@ static int larger_first(const void *left, const void *right) {
     return a->number - b->number;
 }
 
-/* When each storage is first written and last read, and the same of its gradient. */
+/* When each storage is first written and last read, and when its gradient is. */
 typedef struct {
     int from, to, gradient_from, gradient_to;
 } efl_life;
@@ -136,7 +136,7 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
          &net->targets);
 }
 
-/* Slides a block up past those in its way until there are none. */
+/* Moves each block up past the blocks that it overlaps until it overlaps none. */
 static int64_t place(efl_blocks *all) {
     int64_t used = 0;
     qsort(all->blocks, (size_t)all->count, sizeof *all->blocks, larger_first);
@@ -177,7 +177,7 @@ static int hand_out(efl_net *net, const efl_blocks *all, int64_t max_arena_bytes
     return EFL_OK;
 }
 
-/* The caller frees all->blocks, whatever is returned. */
+/* The caller frees all->blocks, also after an error. */
 static int lay_out(efl_net *net, efl_blocks *all, efl_error *error) {
     efl_life *life = calloc((size_t)net->num_values, sizeof *life);
     all->blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4, sizeof *all->blocks);

@@ -3,7 +3,7 @@
  * Design:
  *   a) check and infer: indices, op names, arities, shapes, sizes, in that order, node by node.
  *   b) mark: what the loss and what the output depend on; which values need a gradient.
- *   c) share: activations overwrite their input where nobody else looks; flatten is only another name.
+ *   c) share: an activation overwrites its input if nothing else reads it; flatten is another name for its input.
  *   d) lay out: see arena.c.
  */
 #include "net.h"
@@ -80,7 +80,7 @@ static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *erro
     return EFL_OK;
 }
 
-/* Tokens come straight from the input, where efl_fit and its like can check them. */
+/* Tokens must come straight from the input, because efl_fit, efl_predict and the others check them there. */
 static int find_vocabulary(efl_net *net, efl_error *error) {
     for (int v = 1; v < net->num_values; v++) {
         const efl_step *step = &net->steps[v - 1];
@@ -135,7 +135,7 @@ static void mark(efl_net *net) {
     }
 }
 
-/* Reading through an alias is reading the memory it names. */
+/* A node that reads an alias reads the memory of the aliased value. */
 static void count_readers(efl_net *net) {
     for (int v = 0; v < net->num_values; v++) {
         const efl_step *step = v ? &net->steps[v - 1] : NULL;
@@ -147,8 +147,8 @@ static void count_readers(efl_net *net) {
     }
 }
 
-/* An alias of an overwritten value moves with it, so storages are found anew, in the order of the nodes. What the
- * loss or the output read needs no pin: no run goes on past them. */
+/* An alias of an overwritten value moves with it, so storages are found again, in the order of the nodes. The values
+ * that the loss and the output read need no pin, because no run continues past them. */
 static void share(efl_net *net) {
     count_readers(net);
     for (int v = 1; v < net->num_values; v++) {

@@ -1,8 +1,9 @@
-/* fit.c: what a net is for: epochs of local SGD, gradients, evaluation, prediction.
+/* fit.c: the uses of a net: epochs of local SGD, gradients, evaluation, prediction.
  *
- * Two paths lead through a step. Buffered: the gradient of all trained params is one vector (T), so a batch larger
- * than the arena can go through in pieces whose gradients add up, and clipping sees it whole. Fused: params move
- * node by node while the gradient goes back, and only one node's gradient ever exists.
+ * A step takes one of two paths. Buffered: the gradient of all trained params is one vector (T). So the gradients of
+ * a param that several nodes read add up, a batch larger than the arena can go through in pieces, and clipping has the
+ * norm of the whole. Fused: params move node by node in the backward pass, and only one node's gradient exists at a
+ * time.
  */
 #include "codecs/codecs.h"
 #include "net.h"
@@ -25,12 +26,12 @@ static void gather(efl_net *net, const efl_data *data, const uint32_t *order, in
     }
 }
 
-/* What the loss is divided by to be the mean over n samples. */
+/* The number of terms in the loss of n samples, by which its sum is divided to give the mean. */
 static double loss_count(const efl_net *net, int64_t n) {
     return (double)n * (double)(net->loss->takes_labels ? efl_net_label_count(net) : efl_net_target_size(net));
 }
 
-/* The summed loss of n samples from `first`; training: the gradient of their mean loss goes where it says. */
+/* The summed loss of n samples from `first`. With `training`, the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
                         efl_training *training, int64_t *correct) {
     const efl_value *logits = efl_memory(net, net->loss_input);
@@ -86,13 +87,13 @@ static int check_pieces(const efl_net *net, int64_t batch_size, efl_error *error
                     (long long)batch_size, (long long)net->batch);
 }
 
-/* The memory of one efl_fit beside the arena. */
+/* The memory that one efl_fit needs besides the arena. */
 typedef struct {
     uint32_t *order;
     float *gradient, *v, *s;
 } efl_buffers;
 
-/* The most that the params of one node take whose update does not happen in the op itself. */
+/* The largest number of params in one node that the op itself does not update. */
 static int64_t largest_transient(const efl_net *net, const efl_training *training) {
     int64_t largest = 0;
     for (int i = 0; i < net->num_steps; i++) {
@@ -134,7 +135,7 @@ static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_
 }
 
 static void set_rates(efl_sgd *sgd, const efl_fit_options *o, int64_t step) {
-    if (!o->adam) return; /* two powers a step */
+    if (!o->adam) return; /* saves two powers in each step */
     sgd->bias1 = (float)(1 - pow(o->momentum, (double)step));
     sgd->bias2 = (float)(1 - pow(0.999, (double)step));
 }

@@ -1,4 +1,4 @@
-/* net.c: what a compiled net tells of itself. */
+/* net.c: the properties of a compiled net. */
 #include "net.h"
 
 int64_t efl_net_arena_bytes(const efl_net *net) {

@@ -16,7 +16,7 @@ typedef struct {
 
     /* of a storage's owner only */
     float *data, *gradient; /* (batch, size); gradient is NULL where none is needed */
-    int readers;            /* nodes that read the memory, aliases aside */
+    int readers;            /* nodes that read the memory, without aliases */
     int pinned;             /* may not be overwritten: backward reads what is in it */
     int written;            /* its gradient has a first contribution in this backward pass */
 } efl_value;
@@ -36,7 +36,7 @@ struct efl_net {
     efl_value *values;   /* (num_values) */
     int64_t *offsets;    /* (num_tensors + 1) where each param starts in the params vector */
     int *owners;         /* (num_tensors + 1) nodes that own each param */
-    int shares_params;   /* a trained one has two: its gradient is a sum, so only the buffered path can move it */
+    int shares_params;   /* a trained one has several owners: its gradient is a sum, which needs the buffered path */
     int num_trainable;   /* tensors */
     const efl_loss *loss;
     int loss_input, output;
@@ -54,7 +54,7 @@ struct efl_net {
     atomic_int cancelled;
 };
 
-/* What the running step does with gradients; all NULL outside of training. */
+/* What the running step does with gradients. All is NULL except in training. */
 typedef struct {
     float *gradient;     /* (T) to add to, or */
     float *transient;    /* one node's, zeroed before and used up after it, */
@@ -81,7 +81,7 @@ static inline int64_t efl_loss_rows(const efl_net *net) {
 
 /* compile.c hands over to: */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
-/* or, to know arena_bytes without having them (INT64_MAX if nobody could): */
+/* or, to compute arena_bytes without allocating them (INT64_MAX if they are too many): */
 int efl_arena_measure(efl_net *net, efl_error *error);
 
 /* run.c */

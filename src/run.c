@@ -8,7 +8,7 @@ int efl_fuses(const efl_net *net, const efl_step *step, const efl_training *trai
            step->node.params[0] < net->num_trainable;
 }
 
-/* Each node of each step draws from a stream of its own. */
+/* Each node draws from a stream of its own in each step. */
 static uint64_t node_seed(uint64_t seed, int node) {
     return seed == 0 ? 0 : (seed + (uint64_t)node + 1) * 0x9E3779B97F4A7C15u | 1;
 }
@@ -44,7 +44,7 @@ void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *
     }
 }
 
-/* Where the node's dw go: into the whole gradient, or into `transient` one after another. */
+/* Points the node's dw into the whole gradient, or into `transient`, one after another. */
 static void give_gradients(const efl_net *net, const efl_step *step, const efl_training *training, efl_op_run *run) {
     float *next = training->transient;
     for (int k = 0; k < step->node.num_params; k++) {
@@ -71,7 +71,7 @@ static void update_params(const efl_net *net, const efl_step *step, const efl_tr
     }
 }
 
-/* The first contribution to a value's gradient is written in place, the others through `spare`. */
+/* The first contribution to a value's gradient is written in place; further ones are written to `spare` and added. */
 static void backward_step(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
     efl_op_run run = run_of(net, step, batch, training);
     float *spare = net->spare, *further[EFL_MAX_INPUTS] = {NULL};

@@ -77,7 +77,7 @@ static void backward_weight(const efl_op_run *run, const efl_window *w) {
     }
 }
 
-/* The product of one residue for all groups; the weights are (KH, KW, O, C / groups) by now. */
+/* The product of one residue for all groups, with weights (KH, KW, O, C / groups). */
 static void backward_residue(const efl_op_run *run, const efl_window *w, const efl_padded *padded, const float *dy,
                              const float *weight, float *dx, int64_t n, int64_t row, int64_t column) {
     const int64_t groups = run->shapes->node->ints[8], depth = w->x[2] / groups, out = w->y[2] / groups;

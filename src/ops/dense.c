@@ -1,6 +1,6 @@
 /* dense.c: y(..., O) = x(..., I) W(I, O) + b(O) along the last axis. Params: W, and b or not.
  *
- * ints: none, or [1] for W turned, (O, I): where O is less than a vector, its rows are the long ones to run along.
+ * ints: none, or [1] for W transposed, (O, I). If O is less than a vector, these rows are the longer ones.
  */
 #include "ops.h"
 

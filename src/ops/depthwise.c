@@ -2,7 +2,7 @@
  * W(KH, KW, C * m), b(C * m). Params: W, and b or not. Ints: stride_h, stride_w, pad_top, pad_left, pad_bottom,
  * pad_right, dil_h, dil_w.
  *
- * Where m > 1 the padded copy of x repeats its channels, and everything else is as for m = 1.
+ * If m > 1, the padded copy of x repeats its channels; the rest is as for m = 1.
  */
 #include "window.h"
 
@@ -41,7 +41,7 @@ static efl_window geometry(const efl_op_run *run) {
     return w;
 }
 
-/* Forward, or where dw is given the weights' gradient: what one writes, the other reads. */
+/* Forward; with dw, the weights' gradient, which reads what forward writes and writes what it reads. */
 static void slide(const efl_op_run *run, const efl_window *w, float *dw) {
     const efl_padded in = efl_pad_input(w, w->y[2] / w->x[2]);
     for (int64_t first = 0, n; first < run->batch; first += n) {

@@ -1,7 +1,7 @@
 /* dropout.c: in training, zero for a share `ratio` of the values and 1 / (1 - ratio) times the others. Floats: ratio.
  *
- * No mask is kept: backward draws it again from the same seed. A sample's mask depends on its place in the batch, not
- * on the pieces that the batch goes in. */
+ * No mask is kept: backward draws it again from the same seed. A sample's mask depends on its index in the batch, and
+ * not on the pieces into which the batch is cut. */
 #include "ops.h"
 
 #include <string.h>

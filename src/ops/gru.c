@@ -52,7 +52,7 @@ static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {
     return p;
 }
 
-/* to(rows, H) = columns of from(rows, ...), or the other way round: row lengths say which. */
+/* to(rows, H) = columns of from(rows, ...), or the reverse, according to the row lengths. */
 static void copy_columns(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t count) {
     for (int64_t i = 0; i < rows; i++) memcpy(to + i * to_row, from + i * from_row, (size_t)count * sizeof *to);
 }

@@ -1,7 +1,7 @@
 /* loss.c: of labels cross_entropy, focal and hinge; of targets bce, mse, l1 and huber. All from logits.
  *
- * A loss returns the sum over the samples it is given, and its gradient times `scale`: the caller makes a mean
- * over any number of pieces of it.
+ * A loss returns the sum over its samples, and writes the gradient times `scale`. So the caller can compute a mean over
+ * several pieces.
  */
 #include "ops.h"
 

@@ -56,7 +56,7 @@ static void repeat(float *row, const float *x, int64_t c, int64_t repeats) {
     for (int64_t k = 0; k < repeats; k++) memcpy(row + k * c, x, (size_t)c * sizeof *row);
 }
 
-/* The K sums of each channel into the first. */
+/* Adds the K sums of each channel into the first. */
 static void fold(float *sums, int64_t c, int64_t repeats) {
     for (int64_t k = 1; k < repeats; k++)
         for (int64_t j = 0; j < c; j++) sums[j] += sums[k * c + j];
@@ -81,7 +81,7 @@ static void sum_up(const efl_op_run *run, float *both, const float *dy, const fl
         efl_kernels->moments_backward(both, dy + done, x + done, shift, m % repeats, c);
 }
 
-/* The sums about a first guess lose no digits, wherever the mean is. */
+/* Sums about a first guess of the mean keep their digits, also if the mean is far from 0. */
 static void batch_statistics(const efl_op_run *run, float *mean, float *deviation, float *var) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS];
     float *shift = run->scratch, *both = shift + repeats * c;

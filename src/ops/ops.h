@@ -1,6 +1,6 @@
 /* ops.h: what an op and a loss are, and the tables of them.
  *
- * To add an op: one file beside this one that defines an efl_op, and one line in EFL_OPS below. A loss alike.
+ * To add an op, write a file here that defines an efl_op and give it a line in EFL_OPS below. A loss is added likewise.
  */
 #ifndef EFL_OPS_H
 #define EFL_OPS_H
@@ -17,7 +17,7 @@
 
 #define EFL_LOSSES(loss) loss(cross_entropy) loss(bce) loss(mse) loss(l1) loss(huber) loss(hinge) loss(focal)
 
-/* Memory in floats: so many for each sample of a batch, and so many beside them. */
+/* Memory in floats: for each sample of a batch, and a fixed part. */
 typedef struct {
     int64_t per_sample, fixed;
 } efl_room;
@@ -46,12 +46,12 @@ typedef struct {
     int64_t batch;
     int training;  /* 0: as onnxruntime would compute it */
     uint64_t seed; /* of this node in this step of efl_fit; 0 elsewhere, where nothing may be drawn */
-    int64_t first; /* number in the step's batch of the first sample, so that pieces draw what the whole would */
+    int64_t first; /* index of the first sample in the step's batch, so that pieces draw the same as a whole batch */
     const float *x[EFL_MAX_INPUTS], *w[EFL_MAX_PARAMS];
     float *y;
     const float *dy;
-    float *dx[EFL_MAX_INPUTS];    /* to write; NULL where nobody needs it */
-    float *dw[EFL_MAX_PARAMS];    /* to add to; NULL where the param is not trained */
+    float *dx[EFL_MAX_INPUTS];    /* to write; NULL if it is not needed */
+    float *dw[EFL_MAX_PARAMS];    /* to add to; NULL if the param is not trained */
     float *state[EFL_MAX_PARAMS]; /* untrained params in efl_fit, which forward may move; else NULL */
     const efl_update *update;     /* NULL, or to be applied to w[0] after everything has been read from it */
     float *saved, *scratch;
@@ -60,7 +60,7 @@ typedef struct {
 enum {
     EFL_IN_PLACE = 1,       /* y may be x[0], and then dx[0] is dy; backward reads no x */
     EFL_READS_X = 2,        /* backward reads x */
-    EFL_READS_Y = 4,        /* backward reads y, so that nobody may overwrite it */
+    EFL_READS_Y = 4,        /* backward reads y, so it must not be overwritten */
     EFL_ALIAS = 8,          /* y is x[0] under another shape: nothing to compute */
     EFL_FUSES = 16,         /* applies run->update if there is one */
     EFL_MIXES_SAMPLES = 32, /* in training a sample's result depends on the others: batches can't go in pieces */
@@ -101,7 +101,7 @@ typedef struct {
 EFL_OPS(EFL_DECLARE_OP)
 EFL_LOSSES(EFL_DECLARE_LOSS)
 
-/* NULL if there is none of that name. */
+/* NULL if no op has this name. */
 const efl_op *efl_op_find(const char *name);
 const efl_loss *efl_loss_find(const char *name);
 

@@ -5,7 +5,7 @@
  *     hard_sigmoid  floats alpha, beta       y     pow       floats exponent         x
  *     elu         floats alpha >= 0          y     sqrt, exp, softplus               y
  *
- * Where y tells the slope, x may be overwritten and need not be kept. A kink has the slope of its flat side.
+ * If backward reads y alone, x may be overwritten. At a kink the slope is that of the flat side.
  */
 #include "ops.h"
 

@@ -1,7 +1,7 @@
 /* pool.c: maxpool and avgpool of x(H, W, C). Ints: kh, kw, stride_h, stride_w, pad_top, pad_left, pad_bottom,
  * pad_right; avgpool also count_include_pad (1: padding counts as zeros, 0: it does not count).
  *
- * maxpool keeps no index: backward looks for the largest again, in an x that the layer before it keeps anyhow.
+ * maxpool keeps no index: backward searches for the largest again, in x, which the layer before it keeps anyway.
  */
 #include "window.h"
 

@@ -39,7 +39,7 @@ efl_recurrent efl_recurrent_of(const efl_op_shapes *s) {
                            .last = s->node->ints[2] != 0};
 }
 
-/* Where in (B, T) direction d's step t is. */
+/* The position in (B, T) of step t of direction d. */
 static int64_t place(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t) {
     const int reversed = run->shapes->node->ints[1] == 1 || d == 1;
     return reversed ? r->time - 1 - t : t;
@@ -65,7 +65,7 @@ void efl_time_major_back(const efl_op_run *run, const efl_recurrent *r, int d) {
     }
 }
 
-/* Where in y or dy sample b's h of direction d and step t is; -1 if it isn't in it. */
+/* The position in y or dy of sample b's h at step t of direction d; -1 if they do not have it. */
 static int64_t output_of(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t, int64_t b) {
     const int64_t row = r->directions * r->hidden;
     if (r->last) return t == r->time - 1 ? b * row + d * r->hidden : -1;

@@ -1,6 +1,6 @@
-/* shape.c: values that are only arranged anew: flatten, reshape, transpose, pad, slice, concat.
+/* shape.c: ops that only rearrange values: flatten, reshape, transpose, pad, slice, concat.
  *
- * Axes are per-sample. A backward copies the other way. Ints:
+ * Axes are those of a sample. Backward copies in the other direction. Ints:
  *     reshape    the new dims; none for a scalar     transpose  the permutation: axis i of y is axis ints[i] of x
  *     pad        before (ndim), after (ndim); floats: [value]
  *     slice      axis, start, size                   concat     axis

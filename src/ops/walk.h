@@ -1,4 +1,4 @@
-/* walk.h: several arrays visited together, whose axes are the same but whose steps differ.
+/* walk.h: a walk over several arrays at once, which have the same axes and different steps.
  *
  * Broadcasting is a step of 0, a transpose a change of order. Packing drops axes of one and merges those that lie
  * one behind the other in every array, so that kernels get the longest rows there are: two axes, (m, n). */

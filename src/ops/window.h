@@ -19,7 +19,7 @@ int efl_window_read(efl_window *w, const int64_t *ints, int has_dilation, efl_er
 /* Images (rows, columns, channels) inside their padding. */
 typedef struct {
     int64_t image[3], size[3], before[2];
-    int64_t group; /* as many are padded at once: some where they are small, so that tiles are filled */
+    int64_t group; /* images that are padded at once: several small ones, so that tiles are filled */
     int64_t room;  /* floats of scratch for them; 0 where there is nothing to pad, and no limit to group */
 } efl_padded;
 

@@ -66,7 +66,8 @@ def _choices(setting: Setting) -> tuple[str, ...]:
 
 def _word(setting: Setting) -> str:
     names = {int: "N", float: "X", bool: "true|false", str: "TEXT"}
-    return next(names[base] for base in base_types(setting.hint) if base in names)
+    words = [names.get(base) or "|".join(get_args(base)) for base in base_types(setting.hint)]
+    return "|".join(words)
 
 
 def _help(setting: Setting) -> str:

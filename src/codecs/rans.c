@@ -1,5 +1,5 @@
-/* rans.c: see rans.h. Here one state at a time, the reference for kernels/rans.c, which takes the long middle part of
- * a stream of 32 lanes and gives the same bits. */
+/* rans.c: see rans.h. It codes one state at a time, and is the reference for kernels/rans.c, which codes the long
+ * middle of a stream of 32 lanes to the same bits. */
 #include "rans.h"
 
 #include "../kernels/kernels.h"

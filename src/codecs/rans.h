@@ -1,12 +1,12 @@
 /* rans.h: the entropy coder of every compressing codec: range asymmetric numeral systems (Duda 2013,
- * arXiv:1311.2540) with static tables of 12 bits, 32-bit states, 16-bit renormalisation.
+ * arXiv:1311.2540) with static tables of 12 bits, states of 32 bits, and renormalisation by 16 bits.
  *
  * Design:
  *   a) Coordinate i belongs to state i % lanes, so `lanes` chains of dependences run side by side, in one vector.
- *   b) A stream is the states, little-endian, then 16-bit words in the order the decoder wants them. It has no length
- *      inside: the decoder knows n from the plan, and at the end every state is EFL_RANS_LOW and every word used.
- *   c) A coordinate's context chooses its table. Contexts come from the caller, who may derive those of one group of
- *      `lanes` coordinates from the symbols of the groups before it.
+ *   b) A stream is the states, little-endian, then 16-bit words in the order in which the decoder reads them. It does
+ * not contain its length: the decoder knows n from the plan, and at the end every state is EFL_RANS_LOW and every word
+ *      has been read.
+ *   c) A coordinate's context chooses its table. The caller gives the contexts.
  */
 #ifndef EFL_RANS_H
 #define EFL_RANS_H
@@ -44,7 +44,7 @@ void efl_rans_normalise(efl_rans_table *table, const uint64_t counts[256]);
 int efl_rans_prepare_encoder(efl_rans_table *table);
 int efl_rans_prepare_decoder(const efl_rans_table *table, efl_rans_slots *slots);
 
-/* The most bytes that n symbols can take, and what the vectors may scribble on below. */
+/* The most bytes of n symbols, with those below the stream that the vectors may write to. */
 int64_t efl_rans_bound(int64_t n, int lanes);
 /* Writes the stream of n symbols so that it ends just before `end`, and returns its first byte. contexts(n) index
  * tables, NULL is context 0 everywhere. Every symbol must have a frequency in its table; `efl_rans_bound` bytes before
@@ -57,7 +57,7 @@ int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8
 /* The next n symbols: n is a multiple of lanes, but for the last call. 0 if the words run out. */
 int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
                     const efl_rans_slots *slots);
-/* Whether the stream ended as the encoder began it: every state EFL_RANS_LOW, nothing left. */
+/* Whether every state is EFL_RANS_LOW, as the encoder began, and no byte is left. */
 int efl_rans_ended(const efl_rans_decoder *decoder);
 
 #endif

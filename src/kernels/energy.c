@@ -1,5 +1,5 @@
 /* energy.c: how much of a matrix of symbols lies in each row and column, and the contexts that follow. Included by
- * kernels.c; edgefl/codecs/energy.py says what it is for. */
+ * kernels.c; edgefl/codecs/energy.py uses them. */
 
 /* rows(R) and columns(C) += the magnitudes of symbols(R,C) in each. */
 static void energy_sums(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C) {

@@ -19,14 +19,16 @@
 /* What one step of a local optimizer does to a weight; see efl_fit for the meaning. */
 typedef struct {
     float lr, momentum, weight_decay, prox_mu;
-    float grad_scale; /* 1, or what clipping shrinks the gradient by */
+    float grad_scale; /* the factor of clipping, 1 without */
     int nesterov, adam;
     float bias1, bias2; /* Adam's corrections in this step: 1 - beta1^t, 1 - beta2^t */
 } efl_sgd;
 
-/* c[m] = sum over k of a[m, k] b[k], each c[m] and b[k] a row of n floats; m and k count three levels, outer to inner:
- * a[m, k] is at a + m . a_m + k . a_k, c[m] at c + m . c_m, b[k] at b + k . b_k (a_m and so on in floats, may be
- * negative). Where taps are k and pixels m it is a convolution; with m and k exchanged, its weights' gradient. */
+/* c[m] = sum over k of a[m, k] b[k], where each c[m] and b[k] is a row of n floats, and m and k are triples of indices,
+ * outer to inner. With dot products of triples,
+ *     a[m, k] is at a + m . a_m + k . a_k,    b[k] at b + k . b_k,    c[m] at c + m . c_m
+ * (strides in floats, may be negative). It is a convolution if m runs over pixels and k over taps, and the gradient of
+ * its weights if m runs over taps and k over pixels. */
 typedef struct {
     const float *a, *b;
     const float *bias; /* (n) to start from, or NULL */
@@ -36,13 +38,14 @@ typedef struct {
     int64_t a_m[3], a_k[3], b_k[3], c_m[3];
 } efl_product;
 
-/* A window that slides over an image: (rows, columns) of each, x and y with their channels. */
+/* A window that slides over an image: (rows, columns) each; x and y are (rows, columns, channels). */
 typedef struct {
     int64_t x[3], y[3];
     int64_t kernel[2], stride[2], dilation[2];
     int64_t before[2], after[2]; /* padding */
 } efl_window;
-/* Functions of one number; their numbers p and q: alpha; min, max; alpha, beta; the exponent; alpha. */
+/* Functions of one number, with parameters p and q: LEAKY_RELU and ELU alpha; CLIP min, max; HARD_SIGMOID alpha, beta;
+ * POW the exponent. */
 typedef enum {
     EFL_POINT_LEAKY_RELU,
     EFL_POINT_CLIP,

@@ -7,7 +7,7 @@
 
 enum { SYMBOLS_AT_ONCE = 4096 };
 
-/* Magnitudes k(N) of x in steps, in EFL_ESCAPE's at the most, and what rounding took, in 1/256 steps. */
+/* k(N) = the magnitudes of x in steps, at most EFL_LARGEST_MAGNITUDE + 1; excess(N) = |x| - k, in 1/256 steps. */
 static void magnitudes(int32_t *k, int32_t *excess, const float *x, float inverse, float rounding, int64_t n) {
     const float most = EFL_LARGEST_MAGNITUDE + 1;
     for (int64_t i = 0; i < n; i++) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -118,6 +119,11 @@ def test_the_library_never_imports_the_daemons():
     daemons = {"edgefl_agent", "edgefl_broker"}
     reached = {(name, other) for name in MODULES for other in imports(name) if other.split(".")[0] in daemons}
     assert not {(name, other) for name, other in reached if name.split(".")[0] != other.split(".")[0]}
+
+
+def test_every_package_is_in_the_wheel():
+    listed = re.search(r"(?s)packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text())
+    assert sorted(re.findall(r'"([\w.]+)"', listed[1])) == sorted(PACKAGE_NAMES)
 
 
 def test_floors_name_only_what_exists():

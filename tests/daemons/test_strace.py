@@ -32,7 +32,7 @@ from edgefl.strategies.pre.staleness import stale_weight
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"]
-SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 15  # one of so many calls
+SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 11  # one of so many calls
 
 
 def require_strace() -> str:
@@ -103,6 +103,7 @@ def prepare(folder: Path) -> None:
     aggregator = {
         "model": str(folder / "start.onnx"), "state_dir": str(folder / "state"), "loss": "cross_entropy",
         "rounds": {"rounds": ROUNDS, "min_reports": 2, "goal": 2, "late": "fold"},
+        "codec": {"name": "raw32"}, "downlink": {"name": "raw32"},
     }  # fmt: skip
     agent = {"device_id": "a", "state_dir": str(folder / "state"), "data": {"source": f"npz:{folder}/data.npz"}}
     (folder / "aggregator.toml").write_text(dump({**common, **aggregator}))

@@ -116,7 +116,7 @@ class Seam:
                 value = getattr(value, attribute)
         except EdgeFLError:
             raise
-        except Exception as error:  # whatever an outsider's module raises
+        except (Exception, SystemExit) as error:  # whatever an outsider's module raises
             raise UsageError(f"{what} can't be imported: {type(error).__name__}: {error}") from error
         return value
 
@@ -134,8 +134,8 @@ class Seam:
         except EdgeFLError:
             raise
         except Exception as error:
-            given = f"with {options} " if options else ""
-            raise UsageError(f"{what} can't be made {given}: {type(error).__name__}: {error}") from error
+            given = f" with {options}" if options else ""
+            raise UsageError(f"{what} can't be made{given}: {type(error).__name__}: {error}") from error
         if base is not None and not isinstance(made, base):
             require_methods(type(made), base, what)
         return made

@@ -90,8 +90,8 @@ def simulate(
     parts = split(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
     strategy = make_strategy(settings, objects)
-    strategy.restore({})  # an object may have been in a run before
     strategy.prepare(_site(settings, model.plan))
+    strategy.restore({})  # an object may have been in a run before
     coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng)
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))

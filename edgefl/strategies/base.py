@@ -84,7 +84,10 @@ class Part:
         return {}
 
     def prepare(self, site: Site) -> None:
-        """Get ready for rounds at `site`. Called once, before `restore`; UsageError if there is not enough room."""
+        """Get ready for rounds at `site`; UsageError if there is not enough room.
+
+        Called at the start of each run, before `restore`.
+        """
 
     def state(self) -> State:
         """What the next round needs of the rounds before, by name; {} if it needs nothing."""

@@ -13,9 +13,11 @@ from edgefl import codecs
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
 from edgefl.onnx import zoo
+from edgefl.strategies import Site, State
+from edgefl.strategies.combine.mean import Mean
 from edgefl.strategies.combine.spilled import Spilled
 from edgefl.strategies.composed import Composed
-from edgefl.strategies.presets import fedavgm
+from edgefl.strategies.presets import fedavgm, fedsgd
 from edgefl.strategies.server.step import Step
 
 from .conftest import Install, codec_source
@@ -41,6 +43,31 @@ def test_objects_do_what_their_names_do() -> None:
     for _ in range(2):  # the second run begins without the first one's momentum
         assert run(strategy=rule, codec=codec, partition=two) == named
     assert run(strategy="fedavgm") != run(strategy="fedavg")
+
+
+def test_a_strategy_object_takes_the_learning_rate_of_each_run() -> None:
+    rule = fedsgd()
+    for lr in (0.1, 0.3):
+        assert run(strategy=rule, lr=lr) == run(strategy="fedsgd", lr=lr)
+
+
+class Late(Composed):
+    """Restores what `prepare` has made room for."""
+
+    def __init__(self) -> None:
+        super().__init__("late", combine=Mean(), server=Step(1.0))
+
+    def prepare(self, site: Site) -> None:
+        super().prepare(site)
+        self.room = np.zeros(site.num_params)
+
+    def restore(self, state: State) -> None:
+        self.room[:] = 0
+        super().restore(state)
+
+
+def test_a_strategy_is_prepared_before_it_is_restored() -> None:
+    assert run(strategy=Late()) == run(strategy=Late) == run(strategy="fedavg")
 
 
 def test_plug_ins_by_name_by_place_and_as_objects_are_one(install: Install) -> None:

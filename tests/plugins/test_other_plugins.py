@@ -53,6 +53,12 @@ def test_a_broken_strategy_is_named_with_package_and_reason(install: Install) ->
             strategies.get(wrong)
 
 
+def test_a_module_that_ends_the_program_is_named_too(install: Install) -> None:
+    install("quitter", "quitter", "raise SystemExit(3)", strategies={"quit": "quitter:quit"})
+    with pytest.raises(UsageError, match="strategy 'quit' of package 'quitter' can't be imported: SystemExit: 3"):
+        strategies.get("quit")
+
+
 def test_a_strategy_with_side_vectors_is_refused_while_nothing_carries_them(install: Install) -> None:
     source = (
         "from edgefl.strategies.composed import Composed\n"

@@ -16,10 +16,11 @@ class Step(ServerOptimizer):
     """`lr` None: the devices' learning rate. `option` is what the preset calls it."""
 
     def __init__(self, lr: float | None, option: str = "server_lr") -> None:
-        self._lr, self._option = None if lr is None else rate(option, lr), option
+        self._option = option
+        self._given = self._lr = None if lr is None else rate(option, lr)
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
-        if self._lr is None:
+        if self._given is None:  # anew in each run of an object
             self._lr = rate(self._option, train.lr)
         return {}
 

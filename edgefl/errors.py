@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class EdgeFLError(Exception):
@@ -45,8 +47,15 @@ class TransportError(EdgeFLError):
     """The MQTT broker can't be used as configured."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt `word`: ", did you mean 'x'?" or the list of what is known."""
+def nearest(word: object, known: Iterable[str]) -> str:
+    """A hint for a misspelt `word`: "did you mean 'x'?" or the list of what is known."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def path_of(value: object) -> Path:
+    """`value` as a path; UsageError if it can't be one."""
+    if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
+        raise UsageError(f"path is {value!r}: give the path of a file")
+    return Path(value)

@@ -25,7 +25,7 @@ from . import codecs
 from .codecs import Codec
 from .core.accumulator import SCALE, Accumulator
 from .core.plan import Param
-from .errors import CodecError
+from .errors import CodecError, UsageError
 from .strategies import Site, State, Strategy, Update
 
 SIZES = (1, 2, 31, 1000)
@@ -37,6 +37,8 @@ class BrokenLaw(AssertionError):
 
 def check_codec(codec: Codec) -> None:
     """Pure; bounded; decode and accumulate agree exactly; zeros stay zeros; a refusal leaves no trace."""
+    if not isinstance(codec, Codec):
+        raise UsageError(f"codec is {codec!r}: give an object of edgefl.codecs.Codec")
     for delta in _deltas():
         payload = _encoded(codec, delta)
         if payload is None:
@@ -172,6 +174,8 @@ def _check_tensors(codec: Codec) -> None:
 
 def check_strategy(make: Callable[[], Strategy]) -> None:
     """Order does not matter; a round leaves no trace unless it finishes; state is complete; params stay as they are."""
+    if isinstance(make, Strategy) or not callable(make):
+        raise UsageError(f"make is {make!r}: give a function that makes the strategy anew")
     _check_order(make)
     _check_abandoned_rounds(make)
     _check_refusals(make)
@@ -190,6 +194,7 @@ class _Train:
 def _made(make: Callable[[], Strategy]) -> Strategy:
     """A strategy as a host gets it ready; the last 5 params are statistics that only training measures."""
     strategy = make()
+    _require(isinstance(strategy, Strategy), "a strategy derives from edgefl.strategies.Strategy")
     _require(isinstance(strategy.name, str) and bool(strategy.name), "a strategy has a name")
     dict(strategy.defaults(_Train()))
     strategy.prepare(Site(P, P - 5, reports=7, spill_bytes=64 * 4 * P))

@@ -82,7 +82,10 @@ class Codec(ABC):
         """Add `weight` times the decoded payload to `accumulator`; CodecError, and nothing added, if malformed."""
 
     def _check_delta(self, delta: np.ndarray) -> np.ndarray:
-        delta = np.ascontiguousarray(delta, dtype=np.float32)
+        try:
+            delta = np.ascontiguousarray(delta, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise CodecError(f"{self.name}: a delta is (P,) float32, not {delta!r}") from None
         if delta.ndim != 1:
             raise CodecError(f"{self.name}: a delta is one flat vector, not of shape {delta.shape}: pass delta.ravel()")
         if not np.isfinite(delta).all():
@@ -105,7 +108,13 @@ class Codec(ABC):
                 f"{self.name} needs {size} bytes and max_bytes is {self.max_bytes}: raise it or choose a denser codec"
             )
 
+    def _bytes_of(self, payload: bytes | memoryview) -> memoryview:
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise CodecError(f"{self.name}: a payload is bytes, not {payload!r}")
+        return memoryview(payload)
+
     def _check_length(self, payload: bytes | memoryview, expected: int) -> None:
+        payload = self._bytes_of(payload)
         if len(payload) != expected:
             raise CodecError(
                 f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped"

@@ -186,7 +186,7 @@ class EntropyCoded(Codec):
     def _parse(self, payload: bytes | memoryview, num_params: int) -> Payload:
         """What `payload` says; CodecError if it is malformed before the stream's end."""
         sections = Sections(self.tensors, self.exact, num_params)
-        view = memoryview(payload)
+        view = self._bytes_of(payload)
         if len(view) < _RAW_HEAD.size or _core.crc32c(view[_CRC.size :]) != _CRC.unpack_from(view)[0]:
             raise CodecError(f"{self.name}: payload fails its CRC32C: dropped")
         form = view[_CRC.size]

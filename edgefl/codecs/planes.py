@@ -74,7 +74,7 @@ class Planes(Codec):
     def _blocks(self, payload: bytes | memoryview, num_params: int) -> Iterator[tuple[int, np.ndarray]]:
         """(start, float32 values) of one block after another; CodecError if malformed, even after the last block."""
         try:
-            planes = _parse(memoryview(payload), num_params)
+            planes = _parse(self._bytes_of(payload), num_params)
             for start in range(0, num_params, BLOCK):
                 turned = np.zeros(min(BLOCK, num_params - start), np.uint32)
                 for plane in planes:

@@ -64,6 +64,8 @@ class Trainer:
     """
 
     def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
+        if not isinstance(plan, Plan):
+            raise UsageError(f"plan is {plan!r}: give the plan of edgefl.load(...)")
         _check_count("batch", batch)
         if max_arena_bytes is not None:
             _check_count("max_arena_bytes", max_arena_bytes)
@@ -115,11 +117,15 @@ class Trainer:
         batch may be short. Same seed, plan, `batch` and isa: same bits. Raises UsageError, DataError, Diverged and
         Cancelled.
         """
-        if optimizer not in OPTIMIZERS:
+        if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")
         if optimizer == "adam":
             momentum = momentum or 0.9
-        _check_counts(epochs=epochs, batch_size=None if batch_size == "all" else batch_size, max_steps=max_steps)
+        _check_count("epochs", epochs)
+        if not isinstance(batch_size, str) or batch_size != "all":
+            _check_count("batch_size", batch_size)
+        if max_steps is not None:
+            _check_count("max_steps", max_steps)
         _check_rates(lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu, clip_norm=clip_norm)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise UsageError(f"seed is {seed!r}: give a whole number")
@@ -277,20 +283,13 @@ def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     return result
 
 
-def _check_count(name: str, value: int) -> None:
+def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**62:
         raise UsageError(f"{name} is {value!r}: give a whole number of 1 or more")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def _check_counts(*, epochs: int, **optional: int | None) -> None:
-    _check_count("epochs", epochs)
-    for name, value in optional.items():
-        if value is not None:
-            _check_count(name, value)
 
 
 def _check_rates(*, clip_norm: float | None, **rates: float) -> None:

@@ -57,9 +57,19 @@ def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     the SPEC says test=. Raises UsageError for a SPEC that can't be right and DataError for data that can't
     be read or trained on.
     """
+    _check_arguments(spec, test_fraction, seed)
     kind, rest, options = _parse(spec)
     common = {name: options.pop(name) for name in COMMON if name in options}
     return finish(_read(kind, rest, options), common, test_fraction, seed)
+
+
+def _check_arguments(spec: object, test_fraction: object, seed: object) -> None:
+    if not isinstance(spec, str):
+        raise UsageError(f'data is {spec!r}: give a spec such as "digits" or "npz:FILE"')
+    if isinstance(test_fraction, bool) or not isinstance(test_fraction, int | float):
+        raise UsageError(f"test_fraction is {test_fraction!r}: give a number from 0 to below 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed is {seed!r}: give a whole number of at least 0")
 
 
 def _read(kind: str, rest: str, options: dict[str, str]) -> Dataset:

@@ -36,7 +36,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
 
     Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
     """
-    if loss is not None and loss not in LOSSES:
+    if loss is not None and (not isinstance(loss, str) or loss not in LOSSES):
         raise UsageError(f"unknown loss {loss!r}: {nearest(loss, LOSSES)}")
     graph = (proto := read_onnx(source)).graph
     opset = opset_of(proto)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError, path_of
 from .model import Model
 
 if TYPE_CHECKING:
@@ -41,15 +41,34 @@ def load(
         from .compiler import import_onnx
     except ImportError as error:
         raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
-    if isinstance(source, str | os.PathLike):
-        where = f"{os.fspath(source)}: "
-        data = _read(Path(source))
-    else:
-        where, data = "", source if isinstance(source, bytes) else source.SerializeToString()
+    _check_options(freeze, dims)
+    where, data = _bytes_of(source)
     try:
         return import_onnx(data, loss, list(freeze), dict(dims or {}))
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
+
+
+def _bytes_of(source: object) -> tuple[str, bytes]:
+    """What precedes an error's text, and the file's bytes."""
+    if isinstance(source, str | os.PathLike):
+        return f"{os.fspath(source)}: ", _read(path_of(source))
+    if isinstance(source, bytes):
+        return "", source
+    if isinstance(source, type) or not hasattr(source, "SerializeToString"):
+        raise UsageError(f"source is {source!r}: give the path of an ONNX file, its bytes or a ModelProto")
+    return "", source.SerializeToString()
+
+
+def _check_options(freeze: object, dims: object) -> None:
+    """A text would be read as a list of its letters."""
+    if isinstance(freeze, str) or not isinstance(freeze, Sequence) or not all(isinstance(n, str) for n in freeze):
+        raise UsageError(f"freeze is {freeze!r}: give a list of names")
+    sizes = isinstance(dims, Mapping) and all(
+        isinstance(name, str) and isinstance(size, int) and size > 0 for name, size in dims.items()
+    )
+    if dims is not None and not sizes:
+        raise UsageError(f"dims is {dims!r}: give the size of each open axis by its name, as in {{'time': 80}}")
 
 
 def _read(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.plan import Plan
-from ..errors import ModelError
+from ..errors import ModelError, UsageError, path_of
 
 if TYPE_CHECKING:
     from .export import Binding, Origin
@@ -53,7 +53,10 @@ class Model:
             return self.source
         from .export import write_params
 
-        after = np.ascontiguousarray(params, np.float32)
+        try:
+            after = np.ascontiguousarray(params, np.float32)
+        except (TypeError, ValueError):
+            raise UsageError(f"params is {params!r}: give (P,) float32 numbers") from None
         if after.shape != self.params.shape:
             raise ModelError(
                 f"params have shape {after.shape}, the model {self.params.shape}: pass params of this model's plan"
@@ -65,9 +68,10 @@ class Model:
 
     def save(self, path: str | os.PathLike[str], params: np.ndarray | None = None) -> None:
         """Writes `to_bytes(params)` to `path`, atomically and durably. Raises ModelError."""
+        where = path_of(path)
         data = self.to_bytes(params)
         try:
-            _write_atomically(Path(path), data)
+            _write_atomically(where, data)
         except OSError as error:
             raise ModelError(f"can't save {path}: {error.strerror}; check the folder and its space") from None
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import NODEFAULT, Struct
 
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, path_of
 from . import schema as declared
 from .render import comment, example_line
 from .schema import Setting
@@ -42,7 +42,7 @@ def load(
     level are not `schema`'s concern. UsageError lists every unknown key with the nearest known one, every missing key
     and every value that is not allowed, one a line, each with the file and the table.
     """
-    path = Path(path)
+    path = path_of(path)
     table = _read(path)
     if only(table):
         known = {field.encode_name for field in msgspec.structs.fields(schema)}

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+MAX_WORKERS = 1024  # each is a thread, with an arena of its own
+
 
 class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """The fleet that is simulated."""
@@ -25,7 +27,7 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="dropout:P[:seconds],straggler:P[:factor] with probabilities P; in memory only.")
     ] = ""
     workers: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
         Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),
     ] = None
 

@@ -73,6 +73,7 @@ def simulate(
     happened, also if an exception or Ctrl-C ends the run. With error feedback, every device that has reported keeps
     4 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
+    _check_callable(on_start=on_start, on_round=on_round, on_end=on_end, note=note)
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
     options = checked(FleetOptions(devices, named, faults, workers))
@@ -162,6 +163,12 @@ def _as_dataset(data: Any, settings: Settings, model: Model) -> Dataset:
         return dataset
     test = sources.load_test_set(settings.evaluate.test_data, shape)
     return replace(dataset, x_test=test.x_test, y_test=test.y_test)
+
+
+def _check_callable(**callbacks: object) -> None:
+    for name, value in callbacks.items():
+        if not callable(value):
+            raise UsageError(f"{name} is {_shown(value)}: give a function")
 
 
 def _shown(value: Any) -> str:

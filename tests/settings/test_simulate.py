@@ -42,7 +42,7 @@ WRONG = {
     "settings": (("mlp:64-10", "digits", {"lr": 1}), {}, "settings is {'lr': 1} (dict): give edgefl.Settings"),
     "devices": ((), {"devices": "ten"}, "devices is 'ten': give a whole number of at least 1"),
     "no devices": ((), {"devices": 0}, "devices is 0: give a whole number of at least 1"),
-    "workers": ((), {"workers": 1.5}, "workers is 1.5: give a whole number of at least 1"),
+    "workers": ((), {"workers": 1.5}, "workers is 1.5: give a whole number from 1 to 1024"),
     "rounds": ((), {"rounds": "two"}, "rounds.rounds is 'two': give a whole number of at least 1"),
     "seed": ((), {"seed": -1}, "train.seed is -1: give a whole number from 0 to 4294967295"),
     "faults": ((), {"faults": 0.1}, "faults is 0.1: give text"),
@@ -58,6 +58,9 @@ WRONG = {
     "no section": ((), {"settings": Settings(train=None)}, "train is None: give a TrainSettings"),  # type: ignore[arg-type]
     "name": ((), {"learning_rate": 0.1}, "there is no setting 'learning_rate': "),
     "form": ((), {"codec": "ecq:step=2,fast"}, "'fast' is not key=value: write ecq:fast=..."),
+    "too many workers": ((), {"workers": 10**9}, "workers is 1000000000: give a whole number from 1 to 1024"),
+    "callback": ((), {"on_round": "print"}, "on_round is 'print' (str): give a function"),
+    "path": (("a\0b", "digits"), {}, "path is 'a\\x00b': give the path of a file"),
     "too few": ((), {"devices": 1}, "1 device can't make the 2 reports that a round needs: set min_reports to 1"),
 }
 

@@ -11,7 +11,6 @@ from edgefl.hosting import command, daemon
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import Stop
 from edgefl.settings import files
-from edgefl.settings.render import render
 
 from .aggregator import Aggregator
 from .progress import LiveLine, Silent
@@ -21,8 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when the rounds are done or after a clean stop, 1 failed, 2 wrong use."""
     options = make_parser().parse_args(argv)
     if options.print_config:
-        print(render(AggregatorConfig), end="")
-        return 0
+        return command.print_config(options, AggregatorConfig)
     live = sys.stderr.isatty() and options.log_format == "text"
     return command.run(options, lambda: run(options, live=live))
 

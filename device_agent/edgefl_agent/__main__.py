@@ -8,7 +8,6 @@ import threading
 from edgefl.hosting import command, daemon
 from edgefl.machine import Stop
 from edgefl.settings import files
-from edgefl.settings.render import render
 
 from .agent import Agent
 from .config import AgentConfig
@@ -18,8 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 after a clean stop, 1 failed, 2 wrong use."""
     options = make_parser().parse_args(argv)
     if options.print_config:
-        print(render(AgentConfig), end="")
-        return 0
+        return command.print_config(options, AgentConfig)
     return command.run(options, lambda: run(options.config, options.set))
 
 
@@ -35,7 +33,7 @@ def make_parser() -> command.Parser:
         "--config", metavar="FILE", action="append", help="run by this agent.toml; given several times, as many agents"
     )
     what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
-    command.add_set_option(parser.add_argument_group("the run").add_argument)
+    command.add_set_option(parser.add_argument_group("the run").add_argument, "limits.nice=19")
     command.add_common_options(parser, level="info")
     command.add_program_options(parser)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from . import model as cli_model
+from .values import at_least
 
 EXAMPLE = "edgefl inspect mlp:784-200-200-10 --batch 10 --json"
 
@@ -13,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
     group = parser.add_argument_group("the model and the report")
     group.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-10")
-    group.add_argument("--batch", type=int, default=32, metavar="B", help="samples that the arena is sized for")
+    group.add_argument("--batch", type=at_least(1), default=32, metavar="B", help="samples that the arena is sized for")
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
     cli_model.add_options(parser)
     parser.set_defaults(command=_inspect)

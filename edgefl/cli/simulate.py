@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,9 @@ from . import model as cli_model
 from .run_folder import RunFolder
 from .text import line, say
 from .values import add_settings, given
+
+if TYPE_CHECKING:
+    from ..simulation.processes import ProcessFleet
 
 EXAMPLE = (
     "edgefl simulate --model mlp:64-32-10 --data digits --devices 50 --rounds 20 --partition shards:2\n"
@@ -75,11 +78,9 @@ def _simulate(options: argparse.Namespace) -> int:
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed)
     show = say if options.json != "-" else lambda line: None
-    if kind == "memory":
-        history = _in_memory(options, settings, (model, dataset), folder, show)
-    else:
-        history = _over_mqtt(options, settings, model, dataset, show)
-        _copy(folder, model, history)
+    run = _in_memory if kind == "memory" else _over_mqtt
+    with daemon.unwind_on_termination():
+        history = run(options, settings, (model, dataset), folder, show)
     _finish(options, history, show)
     if not history.final.committed:
         raise EdgeFLError(
@@ -144,7 +145,11 @@ def _in_memory(
 
 
 def _over_mqtt(
-    options: argparse.Namespace, settings: Settings, model: Any, dataset: Any, show: Callable[[str], None]
+    options: argparse.Namespace,
+    settings: Settings,
+    what: tuple[Any, Any],
+    folder: RunFolder,
+    show: Callable[[str], None],
 ) -> History:
     import math
     import os
@@ -155,6 +160,7 @@ def _over_mqtt(
     from ..simulation.simulate import fill
     from ..transports.embedded import EmbeddedBroker
 
+    model, dataset = what
     wanted = FleetOptions(**given(options, FLEET))
     if wanted.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
@@ -170,17 +176,16 @@ def _over_mqtt(
         "dims": dict(options.dim),
     }
     with ExitStack() as stack:
-        stack.enter_context(daemon.unwind_on_termination())
-        folder = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
+        home = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
         broker = url_of(options.transport) or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(
-            folder.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
+            home.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
             agents_per_process=math.ceil(len(parts) / workers),
         )  # fmt: skip
+        stack.callback(_copy, folder, model, fleet, options)  # after the daemons' end, however that came
         stack.enter_context(fleet)
         fleet.wait(lambda record: show(line(record)), timeout_s=_longest_s(settings))
-        trained = cli_model.load_trained(options, fleet.folder / "state" / "model.onnx")
-        return fleet.history(trained.params)
+        return _history(fleet, options)
 
 
 def url_of(transport: str) -> str:
@@ -197,8 +202,15 @@ def _show_auto(text: str, show: Callable[[str], None]) -> None:
         show(f"auto: {text}")
 
 
-def _copy(folder: RunFolder, model: Any, history: History) -> None:
+def _history(fleet: ProcessFleet, options: argparse.Namespace) -> History:
+    return fleet.history(cli_model.load_trained(options, fleet.model).params)
+
+
+def _copy(folder: RunFolder, model: Any, fleet: ProcessFleet, options: argparse.Namespace) -> None:
     """What the daemons have kept in their state folder, where a run in memory has it."""
+    if not fleet.model.exists():  # they have not come that far
+        return
+    history = _history(fleet, options)
     folder.begin(history.run)
     for record in history.rounds:
         folder.add(record)

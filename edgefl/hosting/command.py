@@ -12,10 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from msgspec import Struct
+
 from .. import __version__
-from ..errors import nearest
+from ..errors import UsageError, nearest
+from ..settings.render import render
 from . import daemon
-from .log_lines import FORMATS, log_to_stderr
+from .log_lines import FORMATS, log_to_stderr, print_error
 
 LEVELS = ("debug", "info", "warning", "error")
 SHELLS = ("bash", "zsh", "tcsh")
@@ -67,10 +70,19 @@ def add_common_options(parser: Parser, level: str) -> None:
     add("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_set_option(add: Callable[..., Any]) -> None:
+def add_set_option(add: Callable[..., Any], example: str = "train.lr=0.05") -> None:
     """The option of a program that reads a configuration file."""
-    help = "change a setting of the configuration file, as in train.lr=0.05; may be given several times"
+    help = f"change a setting of the configuration file, as in {example}; may be given several times"
     add("--set", metavar="KEY=VALUE", action="append", default=[], help=help)
+
+
+def print_config(options: argparse.Namespace, schema: type[Struct]) -> int:
+    """The sample of a configuration file, whose values are the defaults; returns the exit code."""
+    if options.set:
+        print_error("--set changes a configuration file: give --config, or leave --set out")
+        return UsageError.exit_code
+    print(render(schema), end="")
+    return 0
 
 
 def add_program_options(parser: Parser) -> None:

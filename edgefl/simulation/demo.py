@@ -103,7 +103,7 @@ def run_demo(folder: Path, devices: int, rounds: int, seed: int, say: Callable[[
 def _close(fleet: ProcessFleet, digits: data.Dataset, say: Callable[[str], None]) -> History:
     """Judge the exported file as its users will, and leave the run folder tidy."""
     folder = fleet.folder
-    history = fleet.history(load(folder / "state" / "model.onnx").params)
+    history = fleet.history(load(fleet.model).params)
     for name in ("model.onnx", "history.jsonl", "run.json"):
         (folder / "state" / name).replace(folder / name)
     model = load(folder / "model.onnx")

@@ -146,6 +146,11 @@ class ProcessFleet:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    @property
+    def model(self) -> Path:
+        """The model that the aggregator has trained, once it has started."""
+        return self.folder / "state" / "model.onnx"
+
     def records(self) -> list[RoundRecord]:
         """The rounds that are over."""
         return read_records(self.folder / "state" / "history.jsonl")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -141,18 +142,21 @@ def test_folder_that_holds_a_run_is_refused_unless_forced(run, tmp_path):
     assert code == 2 and "holds a run over MQTT" in error
 
 
-def test_ctrl_c_leaves_the_rounds_until_then(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("how", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_leaves_the_rounds_until_then(run, tmp_path, monkeypatch, how, exit_code):
     """The second round's line is interrupted: its record is there already, and so is the model."""
     from edgefl.cli import simulate
 
     def interrupted(record):
         if record.round == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(how)
         return f"round {record.round}"
 
     monkeypatch.setattr(simulate, "line", interrupted)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     code, _, _ = run(*SIMULATE, "--rounds", 5, "--out", "run")
-    assert code == 130
+    signal.signal(signal.SIGINT, former)
+    assert code == exit_code
     rounds = [json.loads(text) for text in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert [record["round"] for record in rounds] == [1, 2]
     assert json.loads((tmp_path / "run" / "run.json").read_bytes())["settings"]["rounds"]["rounds"] == 5
@@ -255,7 +259,9 @@ WRONG_USE = {
     "no command": ((), "required: COMMAND"),
     "command": (("simulat",), "unknown command 'simulat': did you mean 'simulate'?"),
     "mlp": (("inspect", "mlp:2"), "'mlp:2' names no model"),
-    "batch": (("inspect", "mlp:2-2", "--batch", "0"), "batch 0: use 1 to 2^24"),
+    "batch": (("inspect", "mlp:2-2", "--batch", "0"), "'0' is not a whole number of at least 1"),
+    "batch's kind": (("inspect", "mlp:2-2", "--batch", "x"), "'x' is not a whole number of at least 1"),
+    "largest batch": (("inspect", "mlp:2-2", "--batch", "99999999"), "batch 99999999: use 1 to 2^24"),
     "demo too small": (("demo", "--devices", "2"), "at least 4 devices and 8 rounds"),
     "codec": (option("--codec", "raw23"), "unknown codec 'raw23': did you mean 'raw32'?"),
     "codec's option": (option("--codec", "ecq:max_byte=2"), "no option 'max_byte': did you mean 'max_bytes'?"),
@@ -273,7 +279,7 @@ WRONG_USE = {
     "too many devices": (option("--devices", 10**6), "1000000 devices can't share 1438 examples"),
     "devices": (option("--devices", 0), "argument --devices: '0' is not a whole number of at least 1"),
     "rounds": (option("--rounds", "two"), "argument --rounds: 'two' is not a whole number of at least 1"),
-    "workers": (option("--workers", -3), "argument --workers: '-3' is not a whole number of at least 1"),
+    "workers": (option("--workers", -3), "argument --workers: '-3' is not a whole number from 1 to 1024"),
     "seed": (option("--seed", -1), "argument --seed: '-1' is not a whole number from 0 to 4294967295"),
     "deadline": (option("--deadline-s", "nan"), "argument --deadline-s: 'nan' is not a number above 0"),
     "batch size": (option("--batch-size", "ten"), "'ten' is not a whole number from 1 to 16777216 or \"all\""),
@@ -330,6 +336,11 @@ def test_the_shipped_sample_loads_and_is_the_printed_one_filled_in(run, daemon):
     assert code == 0
     assert keys_and_comments(daemon.sample.read_text()) == keys_and_comments(printed)
     assert files.load(daemon.sample, daemon.schema).mqtt.url.startswith("mqtts://"), "TLS unless it is switched off"
+
+
+def test_a_sample_is_not_changed_by_set(run, daemon):
+    code, out, err = run("--print-config", "--set", "mqtt.keepalive_s=5", main=daemon.main)
+    assert (code, out) == (2, "") and "--set changes a configuration file: give --config" in err
 
 
 def test_the_printed_sample_loads_when_what_is_required_is_filled_in(run, daemon):

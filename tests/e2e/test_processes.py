@@ -16,7 +16,9 @@ from brokers import eventually, running
 
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
+from edgefl.history import Run, read_records
 from edgefl.onnx import zoo
+from edgefl.onnx.load import load
 from edgefl.simulation.demo import run_demo
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 
@@ -51,6 +53,9 @@ def test_a_stopped_simulation_leaves_no_process_behind(tmp_path: Path, embedded:
         process.send_signal(how)
         assert process.wait(20.0) in (130, 143)
         assert daemons_of(tmp_path / "run") == []
+        assert len(read_records(tmp_path / "run" / "history.jsonl")) == len(read_records(history)) > 0
+        assert Run.read(tmp_path / "run" / "run.json") is not None
+        assert load(tmp_path / "run" / "model.onnx").plan.num_params == 650
     finally:
         process.kill()
         for left in daemons_of(tmp_path / "run"):

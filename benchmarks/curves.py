@@ -21,11 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
 import curves_plot
+import kept_runs
 from curves_plot import Run
-from models import mcmahan_cnn, mlp
-
-import edgefl
-from edgefl import data
 
 FLEET = {
     "devices": 20,
@@ -37,8 +34,8 @@ FLEET = {
     "span": 1,
 }
 MODELS: dict[str, dict[str, Any]] = {
-    "2nn": {"make": mlp, "shape": "784", "rounds": 200, "max_steps": 60},
-    "cnn": {"make": mcmahan_cnn, "shape": "1x28x28", "rounds": 40, "max_steps": 20},
+    "2nn": {"rounds": 200, "max_steps": 60},
+    "cnn": {"rounds": 40, "max_steps": 20},
 }
 PARTITIONS = ("shards:2", "iid")
 # What goes up and down. fp32 comes first: the others are measured against it.
@@ -56,21 +53,11 @@ MAIN = ["fp32", "ecq", "ecq-sparse"]
 def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
     """One simulation, or what its file has of it."""
     spec = MODELS[model]
-    arguments = {
-        **FLEET, **SETTINGS[setting], "partition": partition, "rounds": spec["rounds"], "seed": seed,
-        "max_steps": spec["max_steps"],
-    }  # fmt: skip
-    path = options.runs / f"{model}-{partition.replace(':', '')}-{setting}-{seed}.json"
-    if path.exists() and (kept := json.loads(path.read_text()))["arguments"] == arguments:
-        return Run.of(kept["rounds"])
-    print(f"{path.stem} ...", file=sys.stderr, flush=True)
-    examples = data.load(f"{options.data}?shape={spec['shape']}")
-    history = edgefl.simulate(edgefl.load(spec["make"]()), examples, workers=options.workers, **arguments)
-    fields = ("accuracy", "bytes_up", "bytes_down", "float32_bytes")
-    rounds = [{field: getattr(record, field) for field in fields} for record in history.rounds]
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"arguments": arguments, "rounds": rounds}))
-    partial.replace(path)
+    file = f"{model}-{partition.replace(':', '')}-{setting}-{seed}"
+    rounds = kept_runs.run(
+        options.runs, file, model, options.data, workers=options.workers, **FLEET | SETTINGS[setting],
+        partition=partition, rounds=spec["rounds"], seed=seed, max_steps=spec["max_steps"],
+    )  # fmt: skip
     return Run.of(rounds)
 
 
@@ -108,7 +95,6 @@ def main() -> int:
     if options.data.startswith("mnist:") and not Path(folder).is_dir():
         print(f"curves: skipped, no MNIST in {folder}: give --data mnist:DIR")
         return 0
-    options.runs.mkdir(parents=True, exist_ok=True)
     settings = ["fp32", *(name for name in options.settings if name != "fp32")]
     found: curves_plot.Found = {
         (model, partition): {

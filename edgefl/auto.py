@@ -26,9 +26,11 @@ S = TypeVar("S", bound=Settings)
 
 # The share of the rounds from which on a device takes part in "most" rounds.
 MOST = 0.5
-# Codec of updates, codec of models. docs/compression.md has the same table.
+# Codec of updates, codec of models, measured by benchmarks/defaults.py. docs/compression.md has the same table.
 MOST_ROUNDS = ("ecq", "ecq:step=8")
-NOW_AND_THEN = ("ecq-sparse:step=4,exact=none", "ecq:step=8")
+NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "ecq:step=3")
+# ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
+STEPS = ((8, 16), (4, 8), (0, 4))
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
 SMALL = 4096
 
@@ -62,7 +64,8 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     """The choice for these settings and this model; the same on every call."""
     asked, counted = shares(settings.rounds)
     most = min(asked, counted) >= MOST
-    codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in (MOST_ROUNDS if most else NOW_AND_THEN))
+    specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
+    codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
     span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
     if "raw32" in (codec, downlink):
@@ -75,6 +78,19 @@ def apply(settings: S, choice: Choice) -> S:
     changes = {"codec.name": choice.codec, "downlink.name": choice.downlink, "downlink.span": choice.span}
     now = (settings.codec.name, settings.downlink.name, settings.downlink.span)
     return settings.replace(**{key: new for (key, new), old in zip(changes.items(), now, strict=True) if old == "auto"})
+
+
+def now_and_then(count: int) -> tuple[str, str]:
+    """The codecs of updates and of models where devices are drawn now and then, for rounds of `count` reports."""
+    up, down = NOW_AND_THEN
+    return up.format(step=next(step for least, step in STEPS if count >= least)), down
+
+
+def reports(rounds: RoundSettings) -> int:
+    """How many updates a round combines, as far as settings tell: `min_reports` where they do not."""
+    if rounds.goal is not None:
+        return rounds.goal
+    return max(rounds.min_reports, round(rounds.fraction * rounds.expect))
 
 
 def shares(rounds: RoundSettings) -> tuple[float, float]:

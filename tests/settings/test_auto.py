@@ -21,7 +21,7 @@ from edgefl.settings import Settings
 from edgefl.settings.spec import split
 
 PLAN = load(zoo.mlp([64, 100, 10])).plan  # 7510 params
-MOST, NOW_AND_THEN = auto.MOST_ROUNDS, auto.NOW_AND_THEN
+MOST, FEW, SOME, MANY = auto.MOST_ROUNDS, *(auto.now_and_then(count) for count in (2, 5, 10))
 
 
 def chosen(**settings: object) -> auto.Choice:
@@ -33,15 +33,17 @@ def chosen(**settings: object) -> auto.Choice:
     [
         ({}, MOST, 1),
         ({"fraction": 0.5}, MOST, 1),
-        ({"fraction": 0.1}, NOW_AND_THEN, 10),
-        ({"fraction": 0.001, "expect": 3}, NOW_AND_THEN, 1000),
+        ({"fraction": 0.1}, FEW, 10),  # how many reports is not known
+        ({"fraction": 0.1, "expect": 40}, SOME, 10),
+        ({"fraction": 0.1, "expect": 100}, MANY, 10),
+        ({"fraction": 0.001, "expect": 3}, FEW, 1000),
         ({"goal": 10}, MOST, 1),  # the size of the fleet is not known
         ({"goal": 10, "expect": 12}, MOST, 1),
-        ({"goal": 10, "expect": 100}, NOW_AND_THEN, 1),  # all are asked, and fetch every model
-        ({"goal": 10, "expect": 100, "over_select": 1.25}, NOW_AND_THEN, 8),
-        ({"goal": 90, "expect": 100, "fraction": 0.2}, NOW_AND_THEN, 5),
-        ({"over_select": 2.0, "fraction": 0.1}, NOW_AND_THEN, 5),
-        ({"mode": "async", "goal": 5, "expect": 100}, NOW_AND_THEN, 20),
+        ({"goal": 10, "expect": 100}, MANY, 1),  # all are asked, and fetch every model
+        ({"goal": 10, "expect": 100, "over_select": 1.25}, MANY, 8),
+        ({"goal": 90, "expect": 100, "fraction": 0.2}, MANY, 5),
+        ({"over_select": 2.0, "fraction": 0.1}, FEW, 5),
+        ({"mode": "async", "goal": 5, "expect": 100}, SOME, 20),
         ({"mode": "async", "goal": 5, "expect": 0}, MOST, 1),
     ],
     ids=str,
@@ -55,7 +57,10 @@ def test_the_choice_follows_how_often_a_device_takes_part(settings, codecs, span
 def test_the_documentation_has_the_table():
     text = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
     assert f"| half of the rounds or more | `{MOST[0]}` with error feedback | `{MOST[1]}` | 1 |" in text
-    assert f"| fewer | `{NOW_AND_THEN[0]}` | `{NOW_AND_THEN[1]}` |" in text and f"{auto.SMALL:,} params" in text
+    up, down = auto.NOW_AND_THEN
+    assert f"| fewer | `{up.format(step='S')}` | `{down}` |" in text and f"{auto.SMALL:,} params" in text
+    assert auto.STEPS == ((8, 16), (4, 8), (0, 4))
+    assert "S is 16 where a round combines 8 reports or more, 8 from 4 reports on, else 4" in text
     assert auto.MOST == 0.5
 
 
@@ -63,10 +68,8 @@ def test_only_auto_is_replaced_and_only_that_is_told():
     settings = Settings().replace(codec="raw32", fraction=0.1)
     choice = auto.choose(settings, PLAN)
     applied = auto.apply(settings, choice)
-    assert (applied.codec.name, applied.downlink.name, applied.downlink.span) == ("raw32", NOW_AND_THEN[1], 10)
-    assert (
-        choice.explain(settings) == f"{NOW_AND_THEN[1]} down, span 10: a device takes part in about 10.0% of the rounds"
-    )
+    assert (applied.codec.name, applied.downlink.name, applied.downlink.span) == ("raw32", FEW[1], 10)
+    assert choice.explain(settings) == f"{FEW[1]} down, span 10: a device takes part in about 10.0% of the rounds"
     assert not auto.wanted(applied) and auto.apply(applied, chosen()) == applied
     whole = Settings().replace(codec="raw32", downlink="raw32")
     assert auto.wanted(whole) and choice.explain(whole) == "", "without deltas a span matters to nobody"
@@ -82,7 +85,7 @@ def test_a_small_model_has_a_codec_only_where_that_is_smaller_than_float32(sizes
     plan = load(zoo.mlp(sizes)).plan
     choice = auto.choose(Settings().replace(fraction=fraction), plan)
     delta = np.random.default_rng(5).standard_normal(plan.num_params).astype(np.float32) / 100
-    for spec, wanted in zip((choice.codec, choice.downlink), MOST if fraction == 1 else NOW_AND_THEN, strict=True):
+    for spec, wanted in zip((choice.codec, choice.downlink), MOST if fraction == 1 else FEW, strict=True):
         name, options = split(wanted)
         pays = len(codecs.get(name, **options).for_tensors(plan.params).encode(delta)) < delta.nbytes
         assert spec == (wanted if pays else "raw32")
@@ -96,8 +99,8 @@ def test_a_simulation_tells_it_and_keeps_it():
     )
     run = json.loads(history.to_json())["run"]
     assert told == [history.run] and run["seed"] == 3 and run["versions"]["edgefl"] == edgefl.__version__
-    assert run["settings"]["codec"]["name"] == NOW_AND_THEN[0] and run["settings"]["downlink"]["span"] == 5
-    assert run["auto"].startswith(f"{NOW_AND_THEN[0]} up, ") and run["fleet"]["devices"] == 10
+    assert run["settings"]["codec"]["name"] == FEW[0] and run["settings"]["downlink"]["span"] == 5
+    assert run["auto"].startswith(f"{FEW[0]} up, ") and run["fleet"]["devices"] == 10
     again = edgefl.simulate("mlp:64-32-10", "digits", history.run.settings, devices=10)
     assert again.params.tobytes() == history.params.tobytes(), "the record is enough to repeat the run"
 

@@ -27,7 +27,7 @@ from .layout import OPEN, fresh
 from .model import Model
 from .nodes import op_key, refuse, to_array
 from .ops.table import HELP, OPS
-from .sharing import refuse_half_shared
+from .sharing import refuse_folded_twins, refuse_half_shared
 from .trace import Trace
 
 
@@ -55,6 +55,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
     ending = choose_loss(trace, head, given.shape, loss)
     plan, owned = finish(trace, ending, given.shape, given.tokens)
     refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
+    refuse_folded_twins(trace.uses, trace.params, owned)
     return Model(
         source=source,
         plan=Plan.from_bytes(plan.to_bytes()),  # so the bounds that a device checks hold here already

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,8 +51,15 @@ def identity(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
 
 
 def cast(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
-    """A Cast to the same type changes nothing; after any other the tensor cannot be written back."""
-    dtype = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
+    return cast_to(x, helper.tensor_dtype_to_np_dtype(attributes(node)["to"]))
+
+
+def cast_like(trace: Trace, node: onnx.NodeProto, x: Const, like: Const) -> Const:
+    return cast_to(x, like.array.dtype)
+
+
+def cast_to(x: Const, dtype: np.dtype[Any]) -> Const:
+    """A cast to the same type changes nothing; after any other the tensor cannot be written back."""
     if x.array.dtype == dtype:
         return x
     return Const(x.array.astype(dtype), None, x.name)
@@ -200,6 +208,7 @@ FOLDS: dict[str, Callable[..., Const | tuple[Const, ...]]] = {
     "Add": _arithmetic(np.add),
     "And": _arithmetic(np.logical_and),
     "Cast": cast,
+    "CastLike": cast_like,
     "Concat": concat,
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,

@@ -18,6 +18,8 @@ Design:
   e) PyTorch's newer exporter merges equal tensors of up to 1,024 elements without a trace. Readers in different modules
      are one layer if the tensor has the name of the later module, as tied weights have; otherwise the model is refused.
   f) Any other overlap with a trained param is refused.
+  g) A folded tensor that equals another weight, straight or transposed, is refused: the older exporter writes an output
+     layer that is tied to an embedding like this.
 
 Not here: the params themselves (trace.py), and the writing of merged params into separate initializers (export.py).
 """
@@ -39,6 +41,10 @@ from .nodes import describe, op_key, refuse
 
 FOLDED = "onnx::"  # the older exporter's names of folded tensors begin so
 SCOPES = "pkg.torch.onnx.name_scopes"  # the newer exporter's list: the modules around a node, then the node
+UNFOLD = (
+    "and the file does not tell whether they are one layer: "
+    "export with training=TrainingMode.PRESERVE and do_constant_folding=False"
+)
 MERGED_UP_TO = 1024  # elements; DeduplicateInitializersPass of onnx_ir
 
 
@@ -79,6 +85,29 @@ def refuse_half_shared(
             raise refuse(other.node, _why(one, other))
 
 
+def refuse_folded_twins(uses: Mapping[int, Use], params: Sequence[Param], owned: Sequence[int]) -> None:
+    """Raises ModelError if one of the params `owned` by the plan is a folded copy of another one."""
+    twins: dict[tuple[int, float, float], list[int]] = {}  # by what transposing a matrix leaves in place
+    for param in sorted(owned):
+        if param in uses and not uses[param].weight.blank and (array := uses[param].weight.array).ndim == 2:
+            twins.setdefault((array.size, float(array[0, 0]), float(array[-1, -1])), []).append(param)
+    for together in twins.values():
+        for first, second in combinations(together, 2):
+            one, other = uses[first], uses[second]
+            trains = params[first].trainable or params[second].trainable
+            if trains and (_is_folded(one) or _is_folded(other)) and _equal(one.weight.array, other.weight.array):
+                what = f"its {_called(other)} holds the numbers of the {_called(one)} of {describe(one.node)}"
+                raise refuse(other.node, f"{what}, {UNFOLD}")
+
+
+def _is_folded(use: Use) -> bool:
+    return use.weight.name.startswith(FOLDED)
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(one, other) or np.array_equal(one, other.T)
+
+
 def _meeting(uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Pairs of params with elements in the same tensor of the file, without params of equal numbers."""
     starts = [origin.offset for origin in origins]
@@ -117,17 +146,17 @@ def _module(node: onnx.NodeProto) -> str | None:
 
 
 def _same(one: Use, other: Use) -> str:
-    name = other.weight.name or one.weight.name
-    what = f"{other.role} {name!r}" if name else other.role
-    return f"its {what} is also the {one.role} of {describe(one.node)}"
+    return f"its {_called(other, one.weight.name)} is also the {one.role} of {describe(one.node)}"
+
+
+def _called(use: Use, name: str = "") -> str:
+    name = use.weight.name or name
+    return f"{use.role} {name!r}" if name else use.role
 
 
 def _why(one: Use, other: Use) -> str:
     if _folded(one, other):
-        return (
-            f"{_same(one, other)}, and the file does not tell whether they are one layer: "
-            "export with training=TrainingMode.PRESERVE and do_constant_folding=False"
-        )
+        return f"{_same(one, other)}, {UNFOLD}"
     name = other.weight.name or one.weight.name
     freeze = f", or leave it as it is with freeze=[{name!r}]" if name else ""
     return f"{_same(one, other)}, which is not trained as one yet: export the model with a copy for each{freeze}"

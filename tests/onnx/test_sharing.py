@@ -36,6 +36,8 @@ NETS = {  # net of torch_shared.py -> shape of a sample, and what each exporter 
     "fresh_layer_norm_twice": ((4,), {}),
     "fresh_batch_norm_twice": ((4, 6, 6), {"folded": REFUSED, "unfolded": SPLIT, "dynamo": SPLIT}),  # mean from bias
     "copied_layers": ((4,), {"folded": SPLIT, "unfolded": SPLIT, "dynamo": REFUSED}),
+    "encoder_of_two_layers": ((5, 3), {"folded": REFUSED, "unfolded": SPLIT, "dynamo": REFUSED}),
+    "embedding_tied_without_bias": (None, {how: REFUSED for how in EXPORTS}),
     "embedding_tied_to_the_output": (None, {how: REFUSED for how in EXPORTS}),
     "weight_straight_and_transposed": ((4,), {how: REFUSED for how in EXPORTS}),
 }
@@ -78,31 +80,44 @@ def initializers(data: bytes) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(tensor.dims) for tensor in onnx.ModelProto.FromString(data).graph.initializer}
 
 
-@pytest.mark.parametrize("how", EXPORTS)
-@pytest.mark.parametrize("name", NETS)
+def assert_trains_as_torch(name: str, source: bytes, *, keeps_initializers: bool) -> None:
+    shape, _ = NETS[name]
+    x, y = data_of(net_of(name), shape)
+    model = assert_computes(edgefl.load(source, loss="mse"), tolerance=1e-4)
+    before = OnnxEvaluator(model).predict(model.params, x)
+    for steps in (1, 4):
+        fitted = edgefl.Trainer(model.plan).fit(model.params, x, y, epochs=steps, batch_size="all", lr=0.1)
+        saved = model.to_bytes(model.params + fitted.delta)
+        ours = OnnxEvaluator(file := edgefl.load(saved, loss="mse")).predict(file.params, x)
+        theirs = torch_fits(net_of(name), x, y, steps)
+        assert np.abs(theirs - before).max() > 1e-3, "the step is to be seen"
+        assert np.abs(ours - theirs).max() <= 2e-3 * np.abs(theirs - before).max()
+        if keeps_initializers:
+            assert initializers(saved) == initializers(source)
+
+
 class TestTorch:
     pytestmark = TORCH
 
+    @pytest.mark.parametrize("how", EXPORTS)
+    @pytest.mark.parametrize("name", NETS)
     def test_trains_as_torch_does_or_is_refused(self, name, how, tmp_path):
         shape, outcomes = NETS[name]
-        net = net_of(name)
-        source = export(net, shape, how, tmp_path)
+        source = export(net_of(name), shape, how, tmp_path)
         if outcomes.get(how, ONE) == REFUSED:
-            with pytest.raises(ModelError, match=r"is also the .* of node .*: (export|use one module)"):
+            with pytest.raises(
+                ModelError, match=r"(is also|holds the numbers of) the .* of node .*: (export|use one module)"
+            ):
                 edgefl.load(source, loss="mse")
             return
-        x, y = data_of(net, shape)
-        model = assert_computes(edgefl.load(source, loss="mse"), tolerance=1e-4)
-        before = OnnxEvaluator(model).predict(model.params, x)
-        for steps in (1, 4):
-            fitted = edgefl.Trainer(model.plan).fit(model.params, x, y, epochs=steps, batch_size="all", lr=0.1)
-            saved = model.to_bytes(model.params + fitted.delta)
-            ours = OnnxEvaluator(file := edgefl.load(saved, loss="mse")).predict(file.params, x)
-            theirs = torch_fits(net_of(name), x, y, steps)
-            assert np.abs(theirs - before).max() > 1e-3, "the step is to be seen"
-            assert np.abs(ours - theirs).max() <= 2e-3 * np.abs(theirs - before).max()
-            if outcomes.get(how, ONE) == ONE:
-                assert initializers(saved) == initializers(source)
+        assert_trains_as_torch(name, source, keeps_initializers=outcomes.get(how, ONE) == ONE)
+
+    @pytest.mark.parametrize("name", ["copied_layers", "encoder_of_two_layers"])
+    def test_what_the_new_exporter_merges_trains_if_it_does_not_optimize(self, name, tmp_path):
+        shape, _ = NETS[name]
+        assert_trains_as_torch(
+            name, export(net_of(name), shape, "dynamo", tmp_path, optimize=False), keeps_initializers=False
+        )
 
 
 HALF_SHARED = {  # weights, nodes from x to k (N, 4), and what is refused

@@ -20,7 +20,7 @@ TORCH = [
 EXPORTS = ["folded", "unfolded", "dynamo"]
 
 
-def export(net, shape: tuple[int, ...] | None, how: str, folder: Path) -> bytes:
+def export(net, shape: tuple[int, ...] | None, how: str, folder: Path, *, optimize: bool = True) -> bytes:
     import torch
 
     x = torch.randint(0, 10, (2, 11)) if shape is None else torch.randn(2, *shape)
@@ -30,7 +30,9 @@ def export(net, shape: tuple[int, ...] | None, how: str, folder: Path) -> bytes:
             pytest.skip("the new exporter needs onnxscript")
         samples = ({0: torch.export.Dim("N")},)
         path = folder / "model.onnx"
-        torch.onnx.export(net, (x,), path, dynamo=True, external_data=False, dynamic_shapes=samples, **names)
+        torch.onnx.export(
+            net, (x,), path, dynamo=True, optimize=optimize, external_data=False, dynamic_shapes=samples, **names
+        )
         return path.read_bytes()
     buffer, folded = io.BytesIO(), how == "folded"
     torch.onnx.export(

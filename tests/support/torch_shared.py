@@ -173,6 +173,20 @@ def embedding_tied_to_the_output() -> nn.Module:
     return _Tied()
 
 
+def embedding_tied_without_bias() -> nn.Module:
+    """The output layer of most language models."""
+    net = _Tied()
+    net.output.bias = None
+    return net
+
+
+def encoder_of_two_layers() -> nn.Module:
+    """PyTorch's encoder begins with copies of one layer."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    return nn.Sequential(nn.Linear(3, 4), encoder, nn.Flatten(), nn.Linear(20, 2))
+
+
 class _Mirrored(nn.Module):
     """An autoencoder whose decoder is its encoder's weight transposed."""
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from ..arrange import innermost
+from ..folds import cast_to
 from ..items import Const, Item, Readout, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -111,6 +112,15 @@ def cast(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
     return replace(x, tokens=False)
 
 
+def cast_like(trace: Trace, node: onnx.NodeProto, x: Item, like: Item) -> Item:
+    """PyTorch's newer exporter, unless it optimizes, casts each constant to the type of the activations beside it."""
+    if isinstance(x, Const) and isinstance(like, Value) and not like.tokens:
+        return cast_to(x, np.dtype(np.float32))
+    if isinstance(x, Value) and isinstance(like, Value) and x.tokens == like.tokens:
+        return x
+    raise refuse(node, "casts between whole numbers and activations: export the model in float32")
+
+
 def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
     """An output for people: the label, or the classes by name."""
     found = next((item for item in inputs if isinstance(item, Value | Readout)), None)
@@ -126,6 +136,7 @@ OPS: dict[str, Handler] = {
     "AveragePool": pool("avgpool"),
     "BatchNormalization": batch_norm,
     "Cast": cast,
+    "CastLike": cast_like,
     "Clip": clip,
     "Concat": shapes.concat,
     "Conv": conv,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Generic
 
 from ..machine import A, Action, E, Event, Machine, Note, Publish, Subscribe, Unsubscribe, assert_never
@@ -12,15 +13,27 @@ class Host(ABC, Generic[E, A]):
     """Subclasses set `machine`, say what time it is, and implement each action."""
 
     machine: Machine[E, A]
+    _answers: deque[E | Event] | None = None  # events that wait for the actions under way; None: no action is
 
     @abstractmethod
     def now(self) -> float:
         """Monotonic seconds, on the machine's clock."""
 
     def feed(self, event: E | Event) -> None:
-        """Give one event to the machine and carry out its actions in their order."""
-        for action in self.machine.step(event, self.now()):
-            self.carry_out(action)
+        """Give one event to the machine and carry out its actions in their order.
+
+        The answer to an action, such as an evaluation's result, comes after all actions that were decided before it.
+        """
+        if self._answers is not None:
+            self._answers.append(event)
+            return
+        self._answers = deque([event])
+        try:
+            while self._answers:
+                for action in self.machine.step(self._answers.popleft(), self.now()):
+                    self.carry_out(action)
+        finally:
+            self._answers = None
 
     @abstractmethod
     def carry_out(self, action: A) -> None:

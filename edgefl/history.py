@@ -13,7 +13,7 @@ import numpy as np
 from . import __version__
 from .auto import Choice, apply
 from .core.params import params_sha256
-from .errors import StoreError, UsageError
+from .errors import StoreError, UsageError, path_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ class History:
 
     def rounds_to(self, accuracy: float) -> int | None:
         """The first round at which the test accuracy was at least `accuracy`, or None."""
+        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float | np.floating):
+            raise UsageError(f"accuracy is {accuracy!r}: give a number from 0 to 1")
         return next((r.round for r in self.rounds if (r.accuracy or 0.0) >= accuracy), None)
 
     def __repr__(self) -> str:
@@ -170,9 +172,13 @@ class History:
 
     def plot(self, path: str | Path | None = None, title: str = "") -> Figure:
         """Accuracy and reporting devices by round, also written to `path`; UsageError where matplotlib is missing."""
+        where = None if path is None else path_of(path)
         figure = _drawn(self.rounds, title)
-        if path is not None:
-            figure.savefig(path, dpi=120)
+        if where is not None:
+            try:
+                figure.savefig(where, dpi=120)
+            except (OSError, ValueError) as error:  # a folder that is missing, an ending that matplotlib can't write
+                raise UsageError(f"can't draw {where}: {error}") from None
         return figure
 
     def to_json(self) -> bytes:

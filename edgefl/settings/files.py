@@ -6,6 +6,7 @@ A struct is a table, a field of struct type a table inside it.
 from __future__ import annotations
 
 import copy
+import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T", bound=Struct)
+MISSPELT = 0.75  # likeness from which on a key is meant as one of ours
 Table = Mapping[str, Any]
 
 
@@ -38,15 +40,15 @@ def load(
 ) -> T:
     """Read the TOML file at `path` into a `schema` struct; `sets` ("section.key=value") replace what it says.
 
-    `beneath` has what is meant where neither says anything. Where `only` is true for the file, other keys at its top
-    level are not `schema`'s concern. UsageError lists every unknown key with the nearest known one, every missing key
-    and every value that is not allowed, one a line, each with the file and the table.
+    `beneath` has what is meant where neither says anything. Where `only` is true for the file, keys at its top level
+    that are not even misspelt ones of `schema` are not its concern. UsageError lists every unknown key with the nearest
+    known one, every missing key and every value that is not allowed, one a line, each with the file and the table.
     """
     path = path_of(path)
     table = _read(path)
     if only(table):
         known = {field.encode_name for field in msgspec.structs.fields(schema)}
-        table = {key: value for key, value in table.items() if key in known}
+        table = {key: value for key, value in table.items() if difflib.get_close_matches(key, known, cutoff=MISSPELT)}
     return build(schema, table, sets, name=path.name, beneath=beneath)
 
 

@@ -110,6 +110,19 @@ def test_plot_draws_what_is_known_and_writes_a_file(tmp_path):
     assert not History(np.zeros(1)).plot().axes[1].lines
 
 
+@pytest.mark.parametrize("path", [5, b"x", "a\0b", "no/such/curve.png", "curve.nope"])
+def test_a_file_that_can_not_be_drawn_is_wrong_use(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"path is |can't draw "):
+        run().plot(path)
+
+
+@pytest.mark.parametrize("accuracy", ["x", None, True])
+def test_an_accuracy_is_a_number(accuracy):
+    with pytest.raises(UsageError, match=r"accuracy is .*: give a number"):
+        run().rounds_to(accuracy)
+
+
 @pytest.mark.parametrize(("module", "call", "says"), [
     ("pandas", History.to_pandas, "needs pandas: pip install pandas"),
     ("matplotlib.figure", History.plot, r"needs matplotlib: pip install edgefl-toolkit\[demo\]"),

@@ -118,6 +118,14 @@ def test_toml(setting, tmp_path):
     assert str(caught.value).endswith(f": give {setting.allowed}")
 
 
+@pytest.mark.parametrize("section", Settings.__struct_fields__)
+def test_a_misspelt_section_of_an_aggregators_file_is_not_left_to_the_aggregator(section, tmp_path):
+    path = tmp_path / "aggregator.toml"
+    path.write_text(dump(REQUIRED | {f"{section}x": {}}))
+    with pytest.raises(UsageError, match=f"no key '{section}x'; did you mean '{section}'"):
+        Settings.load(path)
+
+
 @every_setting
 def test_set(setting):
     value = another(setting)

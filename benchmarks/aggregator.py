@@ -64,7 +64,7 @@ def main() -> None:
 
 
 class Load:
-    """One codec's updates, and who takes them."""
+    """One codec's updates, and the process that receives them."""
 
     def __init__(self, folder: Path, port: int, codec: str) -> None:
         self.folder, self.port, self.codec = folder, port, codec

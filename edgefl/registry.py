@@ -5,7 +5,7 @@ Design:
      the operator's own configuration, command line and calls, and is never resolved from a message.
   b) Nothing is replaced silently: two parts of one name are an error that names both packages.
   c) A plug-in is imported only when it is asked for. What is wrong with it is a UsageError with its package and the
-     reason, and concerns nobody who does not use it.
+     reason, and only where it is used.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Seam:
             if other != name:
                 try:
                     yield self._load(entry)
-                except UsageError:  # it is broken, which concerns whoever asks for it
+                except UsageError:  # it is broken: an error only where it is asked for
                     continue
 
     def _installed(self, asked: str) -> dict[str, EntryPoint]:

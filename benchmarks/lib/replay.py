@@ -1,7 +1,7 @@
 """A fleet that replays one ready-made update for any number of devices, over raw MQTT 3.1.1 on one connection.
 
 An envelope does not say whose it is (the topic does), so every device's parts are the same bytes. Nothing is trained,
-stored or repeated: what is measured is who reads, not who sends.
+stored or repeated: the reader is measured, not the sender.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_classes_are_read_as_they_were_written(shapes, seed, share):
 
 
 def test_the_largest_class_is_read_whatever_table_it_has():
-    """A geometric table that reaches class 15 has a frequency for 16 too, which is none."""
+    """A geometric table that reaches class 15 has a frequency for 16 too, which is no class."""
     rng = np.random.default_rng(0)
     rows, columns = 200, 40
     energies = Energies.of(np.zeros(rows * columns, np.uint8), [(rows, columns)])

@@ -1,4 +1,4 @@
-"""Payloads of former releases decode to the same bits, for ever. tests/golden/write.py writes those of a new codec."""
+"""Payloads of former releases always decode to the same bits. tests/golden/write.py writes those of a new codec."""
 
 from __future__ import annotations
 

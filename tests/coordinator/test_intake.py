@@ -208,7 +208,7 @@ def test_quiet_devices_are_asked_again_within_the_window(monkeypatch):
         assert coordinator.wake_at == now + 5.0
         now = coordinator.wake_at
         asked = requests(feed(coordinator, Tick(), now=now))
-    assert list(again) == devices, "each has its turn, whoever stays silent"
+    assert list(again) == devices, "each device has its turn, however many stay silent"
 
 
 def test_one_may_always_be_asked(monkeypatch):

@@ -1,4 +1,4 @@
-"""Flow control: of many who never answer, none keeps those who do waiting for more than its first turn."""
+"""Flow control: a device that never answers keeps others waiting for one turn at most, however many there are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_who_never_answers_holds_a_place_for_one_turn(mute_first):
         asked = requests(feed(coordinator, *answers, now=now))
     turns = -(-200 * 16 // WINDOW)
     assert now <= (turns + 1) * QUIET_S
-    assert asked_mute <= 200 + WINDOW // 15  # none was asked again before all who answer had come
+    assert asked_mute <= 200 + WINDOW // 15  # no mute device was asked again before all others had reported
 
 
 def test_who_was_quiet_has_its_turn_when_nobody_waits():

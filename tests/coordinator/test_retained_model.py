@@ -137,7 +137,7 @@ class Retained(dict):
 @pytest.mark.parametrize("downlink", ["raw32", "ecq"])
 @pytest.mark.parametrize("fault", ["killed", "cut"])
 def test_a_fault_between_the_commit_and_the_clearing_leaves_nothing_behind(fault, downlink):
-    """Without the second connection's sweep the versions' parts would stay for ever."""
+    """Without the sweep at the second connection the parts of old versions would never be cleared."""
     manifest, broker = make_manifest(downlink=downlink), Retained()
     coordinator = make_coordinator(manifest=manifest, min_reports=1)
     broker.take(feed(coordinator, status("a"), Connected()))

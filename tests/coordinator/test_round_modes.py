@@ -1,4 +1,4 @@
-"""Whole simulated runs in every mode of rounds: who is asked, what becomes of stragglers, and how fast it learns."""
+"""Whole simulated runs in every mode of rounds: which devices are asked, what late ones do, how fast it learns."""
 
 from __future__ import annotations
 

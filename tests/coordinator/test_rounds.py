@@ -106,7 +106,7 @@ def test_waiting_never_wants_a_tick_in_the_past():
 
 
 def test_i07_while_too_few_are_there_they_are_asked_again():
-    """Found by simulation: a broker with a queue shorter than the fleet dropped statuses, and all waited for ever."""
+    """Found by simulation: a broker with a queue shorter than the fleet dropped statuses, and no round ever opened."""
     coordinator = make_coordinator(min_reports=2)
     feed(coordinator, Connected(), status("a"))
     assert feed(coordinator, Tick(), now=ASK_AGAIN_S - 1) == []

@@ -69,7 +69,7 @@ class Checker(Witness):
         machine, truth, schedule = host.machine, self.truth, self._world.schedule
         require(machine.version == truth.newest, "I08", "version %d, on disk %d", machine.version, truth.newest)
         require(params_to_bytes(machine.params) == truth.versions[truth.newest], "I03", "params changed in a round")
-        require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of who is not there")
+        require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of unknown devices")
         lost = [late for late in truth.receipts if not truth.in_a_model(*late) and late not in host.disk.late]
         require(not lost, "I06", "late updates %r have a receipt, and are in no model and on no disk", lost)
         if machine.tally is not None and machine.phase == "open":
@@ -190,7 +190,7 @@ class Checker(Witness):
             durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
             self.truth.receipts.add(late)
-        require(counted, "I06", "receipt for %s, who is not counted", device)
+        require(counted, "I06", "receipt for %s, which is not counted", device)
 
     # Devices
 

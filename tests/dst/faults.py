@@ -42,7 +42,7 @@ class Faults:
         self._later()
 
     def heal(self) -> None:
-        """Everything that is not gone for ever is up, reachable and willing from now on."""
+        """From now on every host that is not gone for good is up, reachable and willing."""
         world = self._world
         world.weather.heal()
         world.broker.up = True

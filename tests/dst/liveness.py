@@ -1,4 +1,4 @@
-"""Liveness, I07: once the faults have stopped, rounds end and commit, and who is there counts, within stated bounds."""
+"""Liveness, I07: once the faults have stopped, rounds commit, and every present device counts, within bounds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Liveness:
         left = {device.name for device in world.devices if not device.gone}
         waited = world.clock.now - world.healed_at
         done = bool(new)
-        if len(left) == len(world.devices) or self._asks_all():  # else who is drawn may have left
+        if len(left) == len(world.devices) or self._asks_all():  # else the drawn devices may have left
             done = any(record.state != "abandoned" for record in new)
             done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
@@ -44,7 +44,7 @@ class Liveness:
         return done
 
     def _all_count(self) -> bool:
-        """Whether a round waits for everybody who is there."""
+        """Whether a round asks, and waits for, every device that is present."""
         return self._world.schedule.config.goal is None and self._asks_all()
 
     def _asks_all(self) -> bool:

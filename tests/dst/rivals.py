@@ -1,6 +1,6 @@
 """Rivals: a second aggregator is started by mistake, from a copy of the first one's state. One of them must go on.
 
-No fault here makes the broker forget: the claim of who has the federation lies there (fence.py). What is not promised,
+No fault here makes the broker forget: the claim to the federation lies there (fence.py). What is not promised,
 and not checked: in the moment until a newer claim arrives, both may close a round, each on its own disk.
 """
 

@@ -1,4 +1,4 @@
-"""Writes the golden payloads. Run by hand, once for a new codec; what is there must decode to the same bits for ever.
+"""Writes the golden payloads. Run by hand, once for a new codec; every file there must always decode to the same bits.
 
     python tests/golden/write.py CASE...
 

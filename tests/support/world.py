@@ -1,4 +1,4 @@
-"""One coordinator and three sessions, with their disks, broker and network; whoever drives them picks the faults.
+"""One coordinator and three sessions, with their disks, broker and network; the test that drives them picks the faults.
 
 Safety is checked at every commit; liveness when the faults stop: a round then commits within BOUND_S.
 """
@@ -50,7 +50,7 @@ def delta_of(device: str, round: int, version: int) -> np.ndarray:
 
 
 class World:
-    """Hosts, broker and network. `pending` holds (receiver, event): whoever drives picks what arrives and when."""
+    """Hosts, broker and network. `pending` holds (receiver, event): the driving test picks what arrives and when."""
 
     def __init__(self, **config) -> None:
         self.config = config

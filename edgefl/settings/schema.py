@@ -82,9 +82,12 @@ def find(schema: type[Struct] | Struct, name: str) -> Setting:
 
 
 def replace(struct: T, changes: Mapping[str, Any]) -> T:
-    """`struct` with `changes`, by name; a section by its own name and type. Every value is checked."""
+    """`struct` with `changes`, by name; a section by its own name and type. Every value is checked.
+
+    Sections come first, so that one and a value inside it may be given in any order.
+    """
     sections = {item.name: table_type(item.type) for item in msgspec.structs.fields(struct)}
-    for name, value in changes.items():
+    for name, value in sorted(changes.items(), key=lambda change: not isinstance(change[1], Struct)):
         if sections.get(name) and isinstance(value, Struct):
             if type(value) is not sections[name]:
                 raise UsageError(f"{name} is a {type(value).__name__}: give a {sections[name].__name__}")  # type: ignore[union-attr]

@@ -30,6 +30,8 @@ def test_names_keys_sections_and_settings_are_the_same_run():
         (None, {"train.lr": 0.05, "train.epochs": 2, "codec.name": "ecq:step=2"}),
         (None, {"train": TrainSettings(lr=0.05, epochs=2), "codec": CodecSettings(name="ecq:step=2")}),
         (Settings(train=TrainSettings(lr=0.05)), {"epochs": 2, "codec": "ecq:step=2"}),
+        (None, {"epochs": 2, "train": TrainSettings(lr=0.05), "codec": "ecq:step=2"}),
+        (None, {"train": TrainSettings(lr=0.05), "epochs": 2, "codec": "ecq:step=2"}),
         (Settings().replace(lr=0.05, epochs=9, codec="ecq:step=2"), {"epochs": 2}),
     ]
     runs = {edgefl.simulate("mlp:64-10", "digits", settings, **SMALL, **more).to_json() for settings, more in ways}

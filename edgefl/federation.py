@@ -37,7 +37,7 @@ class Objects:
             if not isinstance(value, str | msgspec.Struct):  # nor a section of the settings
                 made = get_strategy(value) if base is Strategy else get_codec(value)
                 found[name] = value if base is Codec else made
-                values[name] = join(made.name, getattr(made, "options", {}))
+                values[name] = join(made.name, made.options)
         return cls(**found)
 
 

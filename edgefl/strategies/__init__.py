@@ -43,6 +43,7 @@ def get(strategy: str | Strategy | type[Strategy], /, **options: Any) -> Strateg
             f"strategy is {strategy!r}: give a name, 'module:Class', a class or an object of edgefl.strategies.Strategy"
         )
     made: Strategy = SEAM.build(found, name, options, Strategy)
+    made.options = made.options or options
     if not isinstance(getattr(made, "name", None), str):
         raise UsageError(f"strategy {name!r} has no name: give its class a variable `name`, a string")
     if type(made).broadcast is not Strategy.broadcast:

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,6 +103,7 @@ class Strategy(Part, ABC):
     """Drive it as `start`, then `add` for each update, then `finish`; a round may end without `finish`."""
 
     name: str
+    options: Mapping[str, Any] = MappingProxyType({})  # what it was made with, for the record of the run
 
     @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:

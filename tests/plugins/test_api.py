@@ -9,7 +9,7 @@ import pytest
 from daemons import blobs
 
 import edgefl
-from edgefl import codecs
+from edgefl import codecs, strategies
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
 from edgefl.onnx import zoo
@@ -46,9 +46,19 @@ def test_objects_do_what_their_names_do() -> None:
 
 
 def test_a_strategy_object_takes_the_learning_rate_of_each_run() -> None:
-    rule = fedsgd()
+    rule = fedsgd(None)
+    assert rule.options == {}
     for lr in (0.1, 0.3):
         assert run(strategy=rule, lr=lr) == run(strategy="fedsgd", lr=lr)
+
+
+@pytest.mark.parametrize("rule", [fedavgm(0.5, momentum=0.3), strategies.get("fedavgm", server_lr=0.5, momentum=0.3)])
+def test_the_record_has_the_options_of_a_strategy_object(rule: strategies.Strategy) -> None:
+    history = edgefl.simulate(edgefl.load(MODEL), DATA, devices=3, rounds=2, strategy=rule)
+    assert history.run is not None
+    assert history.run.settings.strategy.name == "fedavgm:server_lr=0.5,momentum=0.3"
+    again = edgefl.simulate(edgefl.load(MODEL), DATA, history.run.settings, devices=3)
+    assert again.params.tobytes() == history.params.tobytes()
 
 
 class Late(Composed):

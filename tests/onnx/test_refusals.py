@@ -35,7 +35,14 @@ REFUSED = {
     ),
     "not_finite": (HEAD + "<float[6,3] W> { [m] y = MatMul(x, W) }", "node 'm' (MatMul): its weight 'W' holds NaN"),
     "left_constant": ("(float[N,6] x) => (float[3,6] y) <float[3,4] W> { [m] y = MatMul(W, x) }", "node 'm' (MatMul)"),
-    "wrong_size": (HEAD + "<float[5,3] W> { [m] y = MatMul(x, W) }", "node 'm' (MatMul): weight (5, 3) does not fit"),
+    "wrong_size": (
+        HEAD + "<float[5,3] W> { [m] y = MatMul(x, W) }",
+        "node 'm' (MatMul): weight (5, 3) does not fit an input (N, 6)",
+    ),
+    "samples_in_features": (
+        HEAD + "<float[6,3] W> { f = Flatten<axis=0>(x) [m] y = MatMul(f, W) }",
+        "node 'm' (MatMul): weight (6, 3) does not fit an input (1, 6N)",
+    ),
     "trans_a": (HEAD + "<float[6,3] W> { [g] y = Gemm<transA=1>(x, W) }", "node 'g' (Gemm): it mixes samples"),
     "alpha_zero": (HEAD + "<float[6,3] W> { [g] y = Gemm<alpha=0.0>(x, W) }", "node 'g' (Gemm): alpha=0.0"),
     "bias_for_samples": (

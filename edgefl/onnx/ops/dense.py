@@ -82,7 +82,7 @@ def dense(
     axis, layout = len(value.layout.axes) - 1, value.layout
     features = layout.shape[-1]
     if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
-        raise refuse(node, f"weight {weight.array.shape} does not fit {features} features: check the export")
+        raise refuse(node, f"weight {weight.array.shape} does not fit an input {layout}: check the export")
     value, block, size = innermost(trace, node, value, [axis])
     outputs = weight.array.shape[1]
     turned, order = outputs < NARROW <= features, in_memory_order(block)

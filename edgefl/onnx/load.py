@@ -65,7 +65,7 @@ def _check_options(freeze: object, dims: object) -> None:
     if isinstance(freeze, str) or not isinstance(freeze, Sequence) or not all(isinstance(n, str) for n in freeze):
         raise UsageError(f"freeze is {freeze!r}: give a list of names")
     sizes = isinstance(dims, Mapping) and all(
-        isinstance(name, str) and isinstance(size, int) and size > 0 for name, size in dims.items()
+        isinstance(name, str) and isinstance(size, int) for name, size in dims.items()
     )
     if dims is not None and not sizes:
         raise UsageError(f"dims is {dims!r}: give the size of each open axis by its name, as in {{'time': 80}}")

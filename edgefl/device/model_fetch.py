@@ -91,7 +91,7 @@ class ModelFetch:
         if whole:
             self._ahead.appendleft((frames[start], False))
         self._next_blob()
-        self.retry_at = now + PATIENCE_S
+        self.wake_at = now + PATIENCE_S
 
     def _next_blob(self) -> None:
         if not self._ahead:
@@ -119,10 +119,15 @@ class ModelFetch:
         return [frame.digest for frame in self.round.frames[-1 if self._manifest.span == 1 else -2 :]]
 
     def ask(self, now: float) -> list[Action]:
-        """Subscribe to the parts that are due: at the start, after a reconnection, and when patience has ended."""
-        self.retry_at = now + PATIENCE_S
+        """Subscribe to the parts that are due: at the start, on a new connection, and when patience has ended."""
+        self.wake_at = now + PATIENCE_S
         self._round_is_old = False
         return self._blob.ask()
+
+    on_connected = on_tick = ask
+
+    def on_disconnected(self) -> None:
+        """Subscriptions are void: `on_connected` repeats them."""
 
     def follow(self, round: Round) -> None:
         """The same round has been announced again."""
@@ -144,7 +149,7 @@ class ModelFetch:
             asked, self._round_is_old = self._round_is_old, True
             return [] if asked else [Subscribe((self._topics.round,))]
         out = self._blob.add(envelope)
-        self.retry_at = now + PATIENCE_S
+        self.wake_at = now + PATIENCE_S
         return [*out, *self._step(now)] if self._blob.ended else out
 
     def _step(self, now: float) -> list[Action]:

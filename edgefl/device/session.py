@@ -20,10 +20,10 @@ from ..protocol.topics import ROOT, Topics, check_device_id
 from . import inbound
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
-from .saved_update import SavedUpdate
+from .reporting import Reporting
 from .status import DeviceStatus
 from .update_report import UpdateReport
-from .work import Terms, Training, Work, cancel, goes_on
+from .work import Terms, Training, Work, goes_on
 
 
 class DeviceSession:
@@ -52,25 +52,22 @@ class DeviceSession:
         self.dropped = 0  # messages that violated the protocol
         self.refused = 0  # manifests and rounds that require what this version does not know
         self._rng = rng
-        self._saved = SavedUpdate(outbox)
+        self._reporting = Reporting(self.topics, self.device, rng=rng, outbox=outbox)
+        self._saved = self._reporting.saved
         self._max_model_bytes = max_model_bytes
         self._intern = intern
         self._link = Connected()
         self._heard_manifest = ""  # id of the newest manifest that has arrived, accepted or refused
-        self._bytes_down = 0  # received since the last update that is known to be counted
-        self._bytes_told = 0  # of these, the bytes that the saved update's header reports
         self._held: dict[str, bytes] = {}  # params by digest: the newest, and the anchor that deltas start from
         self._out: list[Action] = []  # of the step that is being made
 
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
-        work = self.work
         if not self.online:
             return None
-        if isinstance(work, ModelFetch) or (isinstance(work, UpdateReport) and not work.counted):
-            return work.retry_at
-        return self.status.ready_at
+        at = None if self.work is None else self.work.wake_at
+        return self.status.ready_at if at is None else at
 
     @property
     def calm_s(self) -> float:
@@ -128,14 +125,12 @@ class DeviceSession:
         self.status.connected(event.boot)
         self._out.append(Subscribe((self.topics.manifest, self.topics.round, self.topics.inbox(self.device))))
         self._publish_status()
-        if isinstance(self.work, ModelFetch):
-            self._out += self.work.ask(now)
-        elif isinstance(self.work, UpdateReport):
-            self._out += self.work.send(now)
+        if self.work is not None:
+            self._out += self.work.on_connected(now)
 
     def _on_disconnected(self) -> None:
         self.online = False
-        if isinstance(self.work, UpdateReport):
+        if self.work is not None:
             self.work.on_disconnected()
 
     def _publish_status(self, state: str = "") -> None:
@@ -146,9 +141,7 @@ class DeviceSession:
     def _on_tick(self, now: float) -> None:
         if self.wake_at is None or now < self.wake_at:
             return
-        if isinstance(self.work, ModelFetch):
-            self._out += self.work.ask(now)
-        elif isinstance(self.work, UpdateReport) and not self.work.counted:
+        if self.work is not None and self.work.wake_at is not None:
             self._out += self.work.on_tick(now)
         else:
             self.status.recover()
@@ -157,7 +150,7 @@ class DeviceSession:
     # Messages
 
     def _on_message(self, event: Received, now: float) -> None:
-        self._bytes_down += len(event.payload)
+        self._reporting.receive(len(event.payload))
         if not event.payload:  # a retained message was cleared
             return
         try:
@@ -242,38 +235,18 @@ class DeviceSession:
 
     def _on_receipt(self, receipt: Receipt, now: float) -> None:
         report = self.work
-        if not isinstance(report, UpdateReport) or receipt.round != report.number:
+        if not isinstance(report, UpdateReport) or not report.is_answered_by(receipt):
             return
-        if receipt.attempt != report.round.attempt:
-            return
-        if receipt.outcome == "counted":
-            self._on_counted(report, receipt.folded, now)
-        else:
-            self._on_rejected(report, f"round {receipt.round}: {receipt.outcome}: {receipt.reason}", now)
-
-    def _on_counted(self, report: UpdateReport, folded: int, now: float) -> None:
-        """`folded` is the round that the update went into, 0 if its own round is still open."""
         assert self.terms is not None
-        late = report.number != report.round.round
-        if late and not folded:  # its own round may have been abandoned since
-            if self.online:
-                self._out += report.probe(now)
+        why = "" if receipt.outcome == "counted" else f"round {receipt.round}: {receipt.outcome}: {receipt.reason}"
+        if why:
+            self._out += self._reporting.on_rejected(why)
+        elif self.online or receipt.folded or not report.is_late:
+            feedback = self.terms.manifest.error_feedback
+            self._out += self._reporting.on_counted(report, receipt, feedback=feedback, now=now)
+        if self._saved.outbox is not None:
             return
-        where = f"counted in round {folded}: it was late" if folded else "counted"
-        self._out.append(Note("info", f"round {report.number}: update {where}"))
-        report.count()
-        self._bytes_down, self._bytes_told = self._bytes_down - self._bytes_told, 0
-        if late:
-            self._out += self._saved.settle_late()
-            self._consider(now)
-        else:
-            durable = self.terms.manifest.error_feedback
-            self._out += self._saved.mark_counted(report.round.attempt, durable=durable)
-
-    def _on_rejected(self, report: UpdateReport, why: str, now: float) -> None:
-        self._out.append(Note("warning", f"update of {why}"))
-        self._out += self._saved.drop()
-        if report.number != report.round.round:  # it was late: the device may take part in the open round
+        if report.is_late:  # it is settled: the device may take part in the open round
             self.work = None
             self._consider(now)
         else:
@@ -346,7 +319,8 @@ class DeviceSession:
 
     def _stop_work(self) -> None:
         work, self.work = self.work, None
-        self._out += cancel(work)
+        if work is not None:
+            self._out += work.cancel()
 
     def _stop_training(self) -> None:
         """And the fetch before it; a report goes on."""
@@ -356,7 +330,7 @@ class DeviceSession:
     def _train(self) -> None:
         assert self.terms is not None and self.round is not None
         params = self._held[self.round.frames[-1].digest]
-        job = TrainJob(self.terms.manifest, self.round, params, self._bytes_down)
+        job = TrainJob(self.terms.manifest, self.round, params, self._reporting.bytes_down)
         self.work = Training(self.round, job)
         self._publish_status()
         self._out.append(StartTraining(job))
@@ -365,8 +339,7 @@ class DeviceSession:
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return  # it was cancelled
         if isinstance(event, Trained):
-            self._bytes_told = event.job.bytes_down
-            self._out += self._saved.save(self.work.round, event.blob, event.residual)
+            self._out += self._reporting.save(self.work.round, event)
             self._report(now)
         else:
             self._give_up(self.work.round, event.reason, now)
@@ -374,14 +347,9 @@ class DeviceSession:
             self._consider(now)
 
     def _report(self, now: float) -> None:
-        terms, round, saved = self.terms, self.round, self._saved.outbox
-        assert terms is not None and round is not None and saved is not None
-        splitter = terms.split(saved, self._link.max_packet_bytes)
-        self.work = UpdateReport(
-            round, saved.round, splitter, topics=self.topics, device=self.device, rng=self._rng
-        )  # fmt: skip
-        if saved.counted != round.attempt:  # another attempt of the aggregator has not counted it
-            self._out += self._saved.mark_counted(0, durable=terms.manifest.error_feedback)
+        assert self.terms is not None and self.round is not None
+        self.work, out = self._reporting.begin(self.terms, self.round, self._link.max_packet_bytes)
+        self._out += out
         if self.online:
             self._out += self.work.send(now)
         self._publish_status()

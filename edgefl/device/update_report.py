@@ -11,7 +11,7 @@ import random
 from collections import deque
 
 from ..machine import Note, Publish
-from ..protocol.messages import Round
+from ..protocol.messages import Receipt, Round
 from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
 from .events import Action
@@ -22,15 +22,14 @@ LONGEST_WAIT_S = 600.0
 
 
 class UpdateReport:
-    """The report of the update of round `number`, while `round` is the newest. `counted`: there is a receipt. Until
-    then the report wants a Tick at `retry_at`."""
+    """The report of the update of round `number`, while `round` is the newest. `counted`: there is a receipt."""
 
     def __init__(
         self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, rng: random.Random
     ) -> None:
         self.round, self.number = round, number
         self.counted = False
-        self.retry_at = 0.0
+        self._retry_at = 0.0
         self._topics = topics
         self._device = device
         self._splitter = splitter
@@ -46,6 +45,20 @@ class UpdateReport:
     def _unasked(self) -> range:
         return range(min(self._splitter.parts, self.round.unasked))
 
+    @property
+    def wake_at(self) -> float | None:
+        """When the report goes on, or begins again; None once there is a receipt."""
+        return None if self.counted else self._retry_at
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the update's own round is over."""
+        return self.number != self.round.round
+
+    def is_answered_by(self, receipt: Receipt) -> bool:
+        """Whether `receipt` is about this update, by the attempt that has announced the round."""
+        return (receipt.round, receipt.attempt) == (self.number, self.round.attempt)
+
     def follow(self, round: Round) -> None:
         """`round` is the newest now: the update's own round again, or a later one that accepts the update."""
         self.round = round
@@ -60,7 +73,7 @@ class UpdateReport:
             self._begin_at = now + (self._rng.uniform(0, self.round.spread_s) if self.round.spread_s else 0.0)
         self._held_back = now < self._begin_at
         if self._held_back:
-            self.retry_at = self._begin_at
+            self._retry_at = self._begin_at
             return []
         out: list[Action] = []
         while self._unsent and len(self._in_flight) < WINDOW:
@@ -71,11 +84,13 @@ class UpdateReport:
             out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
         if out:  # a connection that comes and goes must not postpone the next try each time
             wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
-            self.retry_at = now + wait * self._rng.uniform(0.5, 1.0)
+            self._retry_at = now + wait * self._rng.uniform(0.5, 1.0)
         return out
 
+    on_connected = send
+
     def on_sent(self, token: int, ok: bool, now: float) -> list[Action]:
-        """The broker has acknowledged a part, or refused it; a refused part is sent again at `retry_at`."""
+        """The broker has acknowledged a part, or refused it; a refused part is sent again at the next try."""
         part = self._in_flight.pop(token, None)
         if part is None:
             return []
@@ -106,6 +121,10 @@ class UpdateReport:
         self._unsent.append(0)
         self._begin_at = None
         return self.send(now)
+
+    def cancel(self) -> list[Action]:
+        """Nothing has to be taken back: the report just stops."""
+        return []
 
     def on_tick(self, now: float) -> list[Action]:
         """It is this device's turn; or patience has ended, and the report begins again."""

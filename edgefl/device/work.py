@@ -47,13 +47,29 @@ class Training:
 
     round: Round
     job: TrainJob
+    wake_at: None = None
+
+    def on_connected(self, now: float) -> list[Action]:
+        """Training needs no connection."""
+        return []
+
+    on_tick = on_connected
+
+    def on_disconnected(self) -> None:
+        """Training goes on without a connection."""
+
+    def cancel(self) -> list[Action]:
+        """Stop the host's job."""
+        return [CancelTraining()]
 
     def follow(self, round: Round) -> None:
         """The same round has been announced again."""
         self.round = round
 
 
-Work = ModelFetch | Training | UpdateReport  # fetch the model, train (or evaluate), report
+# Fetch the model; train or evaluate; report. Each wants a Tick at `wake_at`, unless that is None; says what to do in
+# `on_connected`, `on_tick` and `cancel`; and follows later announcements of its round.
+Work = ModelFetch | Training | UpdateReport
 
 
 def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
@@ -64,10 +80,3 @@ def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
         return True
     same = asked and work.round.same_work(round)
     return same and (isinstance(work, Training) or work.round.frames == round.frames)
-
-
-def cancel(work: Work | None) -> list[Action]:
-    """What ends `work`; a report just stops."""
-    if isinstance(work, Training):
-        return [CancelTraining()]
-    return work.cancel() if isinstance(work, ModelFetch) else []

@@ -19,6 +19,7 @@ from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.coordinator.tally import Tally
 from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
+from edgefl.device.reporting import Reporting
 from edgefl.device.saved_update import SavedUpdate
 from edgefl.device.session import DeviceSession
 from edgefl.device.update_report import UpdateReport
@@ -90,7 +91,7 @@ def test_an_update_is_sent_before_it_is_durable(monkeypatch):
 
 
 def test_an_update_is_dropped_at_its_receipt(monkeypatch):
-    emitted(monkeypatch, DeviceSession, "_on_counted", lambda self, out: [*out, DropUpdate()])
+    after(monkeypatch, Reporting, "on_counted", lambda self, out: [*out, DropUpdate()])
     assert broken_promise() == "I06"
 
 

@@ -1,0 +1,69 @@
+"""Reporting: an update from the end of its training to its receipt: saved, reported, counted or rejected.
+
+It also keeps the number of bytes received, which the update's header reports. It does not decide what the device does
+next: DeviceSession does. saved_update.py has the rules of what is kept, update_report.py those of sending. No I/O.
+"""
+
+from __future__ import annotations
+
+import random
+
+from ..machine import Note
+from ..protocol.messages import Receipt, Round
+from ..protocol.topics import Topics
+from .events import Action, Outbox, Trained
+from .saved_update import SavedUpdate
+from .update_report import UpdateReport
+from .work import Terms
+
+
+class Reporting:
+    """`saved` is the update on disk, `bytes_down` what was received since the last update that is known to be
+    counted."""
+
+    def __init__(self, topics: Topics, device: str, *, rng: random.Random, outbox: Outbox | None) -> None:
+        self.saved = SavedUpdate(outbox)
+        self.bytes_down = 0
+        self._bytes_told = 0  # of these, the bytes that the saved update's header reports
+        self._topics = topics
+        self._device = device
+        self._rng = rng
+
+    def receive(self, num_bytes: int) -> None:
+        """A message of this length has arrived."""
+        self.bytes_down += num_bytes
+
+    def save(self, round: Round, result: Trained) -> list[Action]:
+        """Training has ended: keep its update until the round is over."""
+        self._bytes_told = result.job.bytes_down
+        return self.saved.save(round, result.blob, result.residual)
+
+    def begin(self, terms: Terms, round: Round, max_packet_bytes: int | None) -> tuple[UpdateReport, list[Action]]:
+        """A report of the saved update, while `round` is the newest; and what the host has to store."""
+        saved = self.saved.outbox
+        assert saved is not None
+        splitter = terms.split(saved, max_packet_bytes)
+        report = UpdateReport(
+            round, saved.round, splitter, topics=self._topics, device=self._device, rng=self._rng
+        )  # fmt: skip
+        if saved.counted == round.attempt:
+            return report, []
+        return report, self.saved.mark_counted(0, durable=terms.manifest.error_feedback)  # only another attempt has
+
+    def on_counted(self, report: UpdateReport, receipt: Receipt, *, feedback: bool, now: float) -> list[Action]:
+        """The update is counted: in the round `receipt.folded`, or in its own round, which is still open, if that is 0.
+        With `feedback` a residual depends on the receipt. A late update is dropped, since its receipt settles it."""
+        folded = receipt.folded
+        if report.is_late and not folded:  # its own round may have been abandoned since
+            return report.probe(now)
+        where = f"counted in round {folded}: it was late" if folded else "counted"
+        out: list[Action] = [Note("info", f"round {report.number}: update {where}")]
+        report.count()
+        self.bytes_down, self._bytes_told = self.bytes_down - self._bytes_told, 0
+        if report.is_late:
+            return out + self.saved.settle_late()
+        return out + self.saved.mark_counted(report.round.attempt, durable=feedback)
+
+    def on_rejected(self, why: str) -> list[Action]:
+        """The aggregator has rejected the update: it is dropped."""
+        return [Note("warning", f"update of {why}"), *self.saved.drop()]

@@ -44,7 +44,7 @@ class Announcer:
         part_bytes = fitting_part_bytes(manifest.part_bytes, self.downlink.longest, max_packet_bytes)
         self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
         self.manifest_id = self.manifest.id
-        self._retained.part_bytes = part_bytes
+        self._retained.split_at(part_bytes)
 
     def subscribe(self) -> list[Action]:
         """What the aggregator listens to."""

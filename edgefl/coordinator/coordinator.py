@@ -29,11 +29,13 @@ from ..strategies import Strategy
 from . import cohort
 from .announcer import Announcer
 from .closed_rounds import ClosedRounds
+from .closing import conclude
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
 from .intake import RoundIntake
 from .pace import Pace
 from .presence import Presence
+from .quorum import Quorum
 from .reception import Reception
 from .snapshot import Phase, Snapshot
 from .tally import Tally
@@ -76,7 +78,7 @@ class RoundCoordinator:
         self._closed = ClosedRounds(config.window)
         self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
-        self._give_up_waiting_at: float | None = None
+        self.quorum = Quorum(config, self.presence)
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
 
@@ -109,8 +111,7 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            times = (self._give_up_waiting_at, self.presence.ask_at)
-            return min((at for at in times if at is not None), default=None)
+            return self.quorum.wake_at
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
@@ -179,19 +180,10 @@ class RoundCoordinator:
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done")
             return
-        present = self.presence.count
-        if present < max(1, self.config.min_reports):
-            self._give_up_waiting_at = None
-            if self.presence.ask_again(now):
-                self._out.append(self.announcer.publish_manifest())
-            return
-        self.presence.stop_asking()
-        if present < self.config.expect and self.version == 0 and self.tally is None:
-            if self._give_up_waiting_at is None:
-                self._give_up_waiting_at = now + self.config.deadline_s
-            if now < self._give_up_waiting_at:
-                return
-        self._open(self.presence.present(), now)
+        if self.quorum.is_reached(now, first=self.version == 0 and self.tally is None):
+            self._open(self.presence.present(), now)
+        elif self.quorum.ask_again(now):
+            self._out.append(self.announcer.publish_manifest())
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self.config.mode_of(self.round)
@@ -250,17 +242,8 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
-        before = self.strategy.state()
-        params = self.strategy.finish() if record.state == "committed" else None
-        if params is not None and not np.isfinite(params).all():
-            text = f"round {self.round}: the averaged model is not finite: lower lr or server_lr"
-            self._out.append(Note("error", text))
-            record, params = msgspec.structs.replace(record, state="abandoned", version=self.version), None
-            self.strategy.restore(before)
-            tally.spoil_folded()
-        elif record.state == "abandoned":
-            found = f"{tally.reports} of {self.config.min_reports} reports"
-            self._out.append(Note("warning", f"round {self.round} abandoned: {found}"))
+        params, record, notes = conclude(tally, self.strategy, record, self.config.min_reports)
+        self._out += notes
         self._closed.close(tally, abandoned=record.state == "abandoned")
         if params is None:
             self._next(tally, record, None, now)

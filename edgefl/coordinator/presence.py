@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from ..protocol.messages import Status
 
 SILENT_ROUNDS = 2
-ASK_AGAIN_S = 30.0  # between two such questions, while too few devices are there
 
 
 class Presence:
@@ -21,7 +20,6 @@ class Presence:
 
     def __init__(self) -> None:
         self.statuses: dict[str, Status] = {}
-        self.ask_at: float | None = None
         self.count = 0
         self._alive: set[str] = set()  # devices that gave a sign of life while the open round waited for them
         self._silent_rounds: Counter[str] = Counter()
@@ -46,21 +44,6 @@ class Presence:
         self.count -= self.is_present(device)
         self.statuses.pop(device, None)
         self.note_life(device)
-
-    def ask_again(self, now: float) -> bool:
-        """Whether it is time to ask which devices are there, because too few are.
-
-        A broker whose queue is shorter than the fleet drops statuses, a will may come late, and a device that waits
-        for a round has no reason to repeat its status.
-        """
-        due = self.ask_at is not None and now >= self.ask_at
-        if due or self.ask_at is None:
-            self.ask_at = now + ASK_AGAIN_S
-        return due
-
-    def stop_asking(self) -> None:
-        """Enough devices are there."""
-        self.ask_at = None
 
     def is_present(self, device: str) -> bool:
         status = self.statuses.get(device)

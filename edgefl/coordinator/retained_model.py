@@ -29,10 +29,10 @@ AT_ONCE = 50
 
 
 class RetainedModel:
-    """The slots of one federation. `part_bytes` is the length of a part from the next payload on."""
+    """The slots of one federation."""
 
     def __init__(self, topics: Topics, manifest: Manifest, federation_hash: int) -> None:
-        self.part_bytes = manifest.part_bytes
+        self._part_bytes = manifest.part_bytes
         self._topics = topics
         self._federation = federation_hash
         self._parts: dict[int, int] = {}  # slot -> parts of the payload that lies there
@@ -44,9 +44,13 @@ class RetainedModel:
         """Publish each payload whose slot is not in use; `again`: publish all, since the broker may have lost them."""
         return [part for payload in payloads if again or payload.slot not in self._parts for part in self._put(payload)]
 
+    def split_at(self, part_bytes: int) -> None:
+        """From the next payload on, a part has this length."""
+        self._part_bytes = part_bytes
+
     def _put(self, payload: Payload) -> Iterator[Publish]:
         splitter = Splitter(
-            payload.blob, self.part_bytes, kind=Kind.MODEL, codec=payload.codec, federation=self._federation, round=0,
+            payload.blob, self._part_bytes, kind=Kind.MODEL, codec=payload.codec, federation=self._federation, round=0,
             version=payload.version,
         )  # fmt: skip
         before, self._parts[payload.slot] = self._parts.get(payload.slot, 0), splitter.parts
@@ -68,7 +72,7 @@ class RetainedModel:
 
     def sweep(self, longest: int) -> None:
         """Have the next `keep` clear what an earlier aggregator may have left, in payloads of up to `longest` bytes."""
-        parts = -(-longest // self.part_bytes)
+        parts = -(-longest // self._part_bytes)
         for slot in range(SLOTS):
             self._mark(slot, range(self._parts.get(slot, 0), parts))
 

@@ -27,7 +27,7 @@ from machines import (
 )
 
 from edgefl.coordinator.events import Commit, Evaluate, Finished
-from edgefl.coordinator.presence import ASK_AGAIN_S
+from edgefl.coordinator.quorum import ASK_AGAIN_S
 from edgefl.machine import Connected, Disconnected, Publish, Sent, Stop, Subscribe, Tick
 from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Receipt, Round, decode, encode
 

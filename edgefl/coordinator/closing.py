@@ -1,0 +1,36 @@
+"""What a round that ends gives: the next model, or none. No I/O. Part of RoundCoordinator, which commits and announces.
+
+When a round ends is decided elsewhere: at its goal or when it waits for no device (tally.py), or at its deadline.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from ..history import RoundRecord
+from ..machine import Note
+from ..strategies import Strategy
+from .tally import Tally
+
+
+def conclude(
+    tally: Tally, strategy: Strategy, record: RoundRecord, min_reports: int
+) -> tuple[np.ndarray | None, RoundRecord, list[Note]]:
+    """The next params, (P,) float32, or None; `record`, abandoned if the strategy's params are not finite; what to log.
+
+    A strategy that gave such params goes back to its state before them.
+    """
+    if record.state == "abandoned":
+        found = f"{tally.reports} of {min_reports} reports"
+        return None, record, [Note("warning", f"round {tally.round} abandoned: {found}")]
+    if record.state == "evaluated":
+        return None, record, []
+    before = strategy.state()
+    params = strategy.finish()
+    if np.isfinite(params).all():
+        return params, record, []
+    strategy.restore(before)
+    tally.spoil_folded()
+    text = f"round {tally.round}: the averaged model is not finite: lower lr or server_lr"
+    return None, msgspec.structs.replace(record, state="abandoned", version=tally.version), [Note("error", text)]

@@ -1,14 +1,15 @@
 """MqttLink: a connection to an MQTT broker that comes back by itself. Used by agent and aggregator.
 
 Design:
-  a) One thread a link. It alone touches the connection (connection.py), and calls `on_event` outside all
-     locks: publish, subscribe and ack may be called from there or from any other thread.
-  b) Messages wait here, in order and bounded, and go out as the broker's ReceiveMaximum lets them: paho's
-     own queue lives in memory, knows no such limit and drops the newest when full.
-  c) Nothing survives a connection: at its end every waiting or unanswered message gets
-     `Published(ok=False)`, subscriptions are void, and unacknowledged messages come again from the
-     broker's session. What to repeat is for the state machines above to decide.
-  d) MQTT 5 first, 3.1.1 where the broker refuses or drops it. Trying never ends; see backoff.py.
+  a) Each link has one thread. Only that thread uses the connection (connection.py), and it calls `on_event` outside
+     all locks: publish, subscribe and ack may be called from there or from any other thread.
+  b) Messages wait here, in order, in a bounded queue, and go out as the broker's ReceiveMaximum allows. paho's own
+     queue does not know that limit, and drops the newest message when full.
+  c) Nothing survives a connection: at its end every waiting or unanswered message gets `Published(ok=False)`,
+     subscriptions are void, and unacknowledged messages come again from the broker's session. The state machines above
+     decide what to repeat.
+  d) The link tries MQTT 5 first, and 3.1.1 where the broker refuses or drops that. It never stops trying: backoff.py
+     says when, verdict.py what each failure teaches.
 
 Not here: topics, envelopes, and any decision about a round.
 """
@@ -25,36 +26,17 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import TransportError
-from ..protocol.topics import LONGEST_CLIENT_ID
 from .backoff import PAUSE_S, Backoff, Outage, Rate, Reading, Versions
-from .connection import (
-    BAD_CLIENT_ID,
-    BAD_CREDENTIALS,
-    CLOSE_S,
-    LOST,
-    MAX_IN_FLIGHT,
-    NOT_AUTHORIZED,
-    TAKEN_OVER,
-    UNSUPPORTED_VERSION,
-    Connection,
-    End,
-    Settings,
-)
+from .connection import CLOSE_S, MAX_IN_FLIGHT, Connection, End, Settings
 from .endpoint import Endpoint, TlsConfig, why
 from .events import Down, LinkEvent, Message, Published, Refused, Up
+from .verdict import Verdict
 
 __all__ = ["Down", "LinkEvent", "Message", "MqttLink", "Published", "Refused", "TlsConfig", "Up"]
 
 MAX_QUEUED = 1000
 PUBLISH_OVERHEAD = 10  # fixed header 5, topic length 2, packet id 2, empty properties 1
-STABLE_S = 30.0  # a connection that held this long was a good one: the back-off starts over
 LOG_EVERY_S = 60.0
-
-_ADVICE = {
-    BAD_CLIENT_ID: "choose another client id",
-    BAD_CREDENTIALS: "check user and password here and in the broker",
-    NOT_AUTHORIZED: "check user, password or certificate here, and the broker's users",
-}
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +47,14 @@ class MqttLink:
     url: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
     will: (topic, payload), retained, sent by the broker when the link dies without `stop`.
     protocol: "auto", "5" or "3.1.1". backoff_cap_s: the longest wait between two attempts.
-    session_expiry_s: how long the broker keeps the session without us (MQTT 3.1.1: for ever); 0, no session.
+    session_expiry_s: how long the broker keeps the session without us (MQTT 3.1.1: without end); 0: no session.
     receive_maximum: how many unacknowledged messages the broker may send us (MQTT 5 only).
     in_flight: how many unacknowledged messages we send, if the broker takes as many.
-    publishes_per_s: how many messages we send in a second at most; None: as many as are acknowledged.
+    publishes_per_s: how many messages we may send in a second; None: no limit but the acknowledgements.
     manual_ack: messages are acknowledged by `ack` only; else once `on_event` was called.
-    is_behind: while it says so, nothing is read, and the broker has to keep its messages.
-    on_event: gets every event, on the link's thread; what it raises is logged and goes no further.
-    Raises TransportError where `url` or `tls` can't be used.
+    is_behind: while it returns True, the link reads nothing, and the broker has to keep its messages.
+    on_event: is called with every event, on the link's thread; an exception from it is logged.
+    Raises TransportError if `url` or `tls` can't be used.
     """
 
     def __init__(
@@ -105,9 +87,9 @@ class MqttLink:
         self._rate = Rate(publishes_per_s)
         self._versions = Versions(protocol)
         self._backoff = Backoff(rng, backoff_cap_s)
+        self._verdict = Verdict(self._settings, self._versions, self._backoff)
         self._outage = Outage(LOG_EVERY_S)
         self._number = 0
-        self._short_lives = 0
 
         self._lock = threading.Lock()  # guards the four below
         self._up: Up | None = None
@@ -139,14 +121,14 @@ class MqttLink:
         self._will = (topic, payload)
 
     def calm(self, seconds: float) -> None:
-        """After a lost connection it is early enough to be back by then: a fleet then comes back more gently."""
+        """A lost connection may stay away for so long, so that a fleet comes back spread over this time."""
         self._backoff.calm_s = seconds
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Queue a QoS 1 message and return its token; a `Published` with that token always follows.
 
-        Raises TransportError, and nothing is queued, where the link is down, the message is larger than the
-        broker takes, or `MAX_QUEUED` messages are waiting.
+        Raises TransportError, with nothing queued, if the link is down, the message is larger than the broker accepts,
+        or `MAX_QUEUED` messages are waiting.
         """
         size = len(topic.encode()) + len(payload) + PUBLISH_OVERHEAD
         with self._lock:
@@ -175,7 +157,7 @@ class MqttLink:
         self._wish(lambda connection: connection.unsubscribe(topics))
 
     def ack(self, *handles: tuple[int, int]) -> None:
-        """Acknowledge messages (`manual_ack`). One of an earlier connection is left: it comes again."""
+        """Acknowledge messages (`manual_ack`). A message of an earlier connection is skipped: it comes again."""
         self._wish(lambda connection: connection.ack(*handles))
 
     def _wish(self, call: Callable[[Connection], None]) -> None:
@@ -199,7 +181,10 @@ class MqttLink:
             if self._stopping.is_set():
                 self._forget(connection, "the link was stopped")
                 break
-            reason = self._judge(connection, end, time.monotonic() - began)
+            reason = self._verdict.judge(connection, end, time.monotonic() - began)
+            if isinstance(reason, Refused):
+                self._emit(reason)
+                reason = reason.reason
             self._forget(connection, "connection lost")
             delay_s = self._backoff.next()
             self._emit(Down(reason, delay_s))
@@ -261,39 +246,6 @@ class MqttLink:
             self._wishes.clear()
         for token in (connection.unanswered() if connection else []) + tokens:
             self._emit(Published(token, False, reason))
-
-    def _judge(self, connection: Connection | None, end: End, lasted_s: float) -> str:
-        """Learn from a connection that ended; returns the reason, in the operator's words."""
-        up = connection is not None and connection.up is not None
-        opened = connection is not None and connection.opened
-        unsupported = end.code == UNSUPPORTED_VERSION
-        self._versions.learn(up=up, hung_up=opened and end.code is None, unsupported=unsupported)
-        if end.code in _ADVICE or (unsupported and self._versions.pinned):
-            self._backoff.slow()
-            return self._refused(end)
-        if not up:
-            return end.reason
-        if end.code == TAKEN_OVER:
-            return f"{end.reason}: another client has the id {self._settings.client_id!r}, give each its own"
-        if lasted_s >= STABLE_S:
-            self._backoff.reset()
-            self._short_lives = 0
-            return end.reason
-        self._short_lives += 1
-        guess = ": does another client have its id?" if end.reason == LOST else ""
-        return end.reason + (f", {self._short_lives} times in a row{guess}" if self._short_lives > 1 else "")
-
-    def _refused(self, end: End) -> str:
-        user = f"user {self._settings.endpoint.user!r}" if self._settings.endpoint.user else "no user name"
-        advice = _ADVICE.get(end.code or 0, "set the protocol to auto")
-        if end.code == BAD_CLIENT_ID and len(self._settings.client_id) > LONGEST_CLIENT_ID:
-            advice = (
-                f"an MQTT 3.1.1 broker may refuse more than {LONGEST_CLIENT_ID} characters: set [mqtt] client_id to a "
-                "short name that no other client has"
-            )
-        reason = f"{end.reason}, with {user}, id {self._settings.client_id!r}: {advice}"
-        self._emit(Refused(reason, fatal=end.code in (UNSUPPORTED_VERSION, BAD_CLIENT_ID)))
-        return reason
 
     def _wait(self, reason: str, delay_s: float) -> None:
         until = time.monotonic() + delay_s

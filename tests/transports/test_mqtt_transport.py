@@ -14,7 +14,7 @@ import pytest
 from brokers import FakeBroker, Mosquitto, eventually, password_file, running
 
 from edgefl.errors import TransportError
-from edgefl.transports import mqtt
+from edgefl.transports import mqtt, verdict
 from edgefl.transports.backoff import Backoff, Outage, Reading, Versions
 from edgefl.transports.connection import MAX_IN_FLIGHT
 from edgefl.transports.embedded import MAX_PACKET_BYTES, EmbeddedBroker
@@ -302,7 +302,7 @@ def test_new_will_holds_from_the_next_connection(mosquitto, link):
 
 
 def test_taken_over_names_the_id_and_backs_off_further(monkeypatch, link):
-    monkeypatch.setattr(mqtt, "STABLE_S", 0.0)
+    monkeypatch.setattr(verdict, "STABLE_S", 0.0)
     server = FakeBroker(b"")
     device = link(server.url, "twin", protocol="5")
     device.up()

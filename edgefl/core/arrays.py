@@ -1,0 +1,109 @@
+"""What callers hand to a Trainer, checked and converted: params, x, y and the numbers that steer training.
+
+Every mistake is named in an error that says what was given, what is expected and what to do. Nothing is computed here,
+and arrays are never modified: one that is not C-contiguous float32 or int64 is converted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from ..errors import DataError, UsageError
+from .plan import Plan
+
+Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
+
+
+class Arrays:
+    """The arrays of one plan. `output` is the shape of what its loss compares with y, and `target_size` the number of
+    float targets of a sample, 0 if y is labels."""
+
+    def __init__(self, plan: Plan, output: tuple[int, ...], target_size: int) -> None:
+        self._plan, self._output, self._target_size = plan, output, target_size
+
+    def read(
+        self, params: ArrayLike, x: ArrayLike, y: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Targets, int]:
+        """Params (P,), x and y as the core reads them, all flat; and n."""
+        inputs = self.inputs(x)
+        read: Callable[..., Targets] = self._labels if self._target_size == 0 else self._targets
+        targets = read(np.asarray(y), len(inputs))
+        return self.params(params), inputs.reshape(-1), targets, len(inputs)
+
+    def params(self, params: ArrayLike) -> NDArray[np.float32]:
+        """(P,)"""
+        array = _float32("params", np.asarray(params))
+        if array.shape != (self._plan.num_params,):
+            expected = (self._plan.num_params,)
+            raise DataError(f"params have shape {array.shape}, expected {expected}: use those of this model")
+        return array
+
+    def inputs(self, x: ArrayLike) -> NDArray[np.float32]:
+        """(n, *input shape)"""
+        array = np.asarray(x)
+        shape = tuple(self._plan.input_shape)
+        if array.shape[1:] != shape or array.ndim == 0:
+            expected = ", ".join(map(str, ("n", *shape)))
+            raise DataError(f"x has shape {array.shape}, the model takes ({expected}): reshape x")
+        if len(array) == 0:
+            raise DataError("x has no samples: give at least one")
+        if self._plan.input_dtype == "int64" and array.dtype.kind not in "iu":
+            raise DataError(f"x is {array.dtype}, the model takes integer tokens: encode x with the model's vocabulary")
+        return _float32("x", array)
+
+    def _labels(self, y: NDArray[Any], n: int) -> NDArray[np.int64]:
+        shape = (n, *self._output[:-1])
+        if y.shape != shape:
+            raise DataError(f"y has shape {y.shape}, expected integer labels {shape}: reshape y")
+        if y.dtype.kind not in "iub":
+            takes = f"loss {self._plan.loss!r} takes integer labels"
+            raise DataError(f"y is {y.dtype}, {takes}: cast y, or load the model with loss='mse'")
+        if y.dtype == np.uint64 and y.max() > np.iinfo(np.int64).max:
+            raise DataError(f"label {y.max()} is out of range: map the labels to the model's classes")
+        return np.ascontiguousarray(y, np.int64).reshape(-1)
+
+    def _targets(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
+        """Float targets, flat. With a single output, y may be (n,)."""
+        shape = self._output
+        if y.shape != (n, *shape) and not (y.shape == (n,) and self._target_size == 1):
+            raise DataError(f"y has shape {y.shape}, expected {(n, *shape)}: reshape y")
+        targets = _float32("y", y).reshape(-1)
+        if self._plan.loss == "bce" and not (targets.min() >= 0 and targets.max() <= 1):
+            reach = f"{targets.min()} to {targets.max()}"
+            raise DataError(f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'")
+        return targets
+
+
+def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """`array` as C-contiguous finite float32; DataError that says where it is not finite."""
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} is {array.dtype}, expected real numbers: convert {name} to float32")
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    if not _core.all_finite(result.reshape(-1)):
+        where = np.argwhere(~np.isfinite(result))[0].tolist()
+        raise DataError(f"{name}{where} is NaN, infinite or beyond float32: clean the data")
+    return result
+
+
+def check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**62:
+        raise UsageError(f"{name} is {value!r}: give a whole number of 1 or more")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def check_rates(*, clip_norm: float | None, **rates: float) -> None:
+    for name, value in rates.items():
+        if not (_is_number(value) and 0 <= value < math.inf):
+            raise UsageError(f"{name} is {value!r}: give a finite number of 0 or more")
+    if clip_norm is not None and not (_is_number(clip_norm) and 0 < clip_norm < math.inf):
+        raise UsageError(f"clip_norm is {clip_norm!r}: give a finite number above 0, or None")

@@ -71,17 +71,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if config.codec.part_bytes == "auto":
             config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
         rng, rounds = random.Random(), config.rounds
-        strategy = make_strategy(config)
-        self._strategy_name = strategy.name
-        if self._journal is not None:
-            strategy = Recorded(strategy, self._journal)
-        strategy.prepare(
-            Site(
-                plan.num_params, plan.num_trainable, expected_reports(rounds), self._folder,
-                int(config.strategy.spill_mb * 1e6),
-            )
-        )  # fmt: skip
-        self._restore(strategy, state)
+        strategy = self._make_strategy(config, state)
         if not rounds.window:
             self._store.drop_late()
         self.machine = RoundCoordinator(
@@ -106,6 +96,18 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def history(self) -> History:
         """All rounds so far, read from their file: in memory they would grow for months."""
         return History(self.machine.params, read_records(self._history), self._run)
+
+    def _make_strategy(self, config: AggregatorConfig, state: State) -> Strategy:
+        """The strategy, ready for the round that `state` says is next."""
+        strategy, plan = make_strategy(config), self._model.plan
+        self._strategy_name = strategy.name
+        if self._journal is not None:
+            strategy = Recorded(strategy, self._journal)
+        spill_bytes = int(config.strategy.spill_mb * 1e6)
+        reports = expected_reports(config.rounds)
+        strategy.prepare(Site(plan.num_params, plan.num_trainable, reports, self._folder, spill_bytes))
+        self._restore(strategy, state)
+        return strategy
 
     def _restore(self, strategy: Strategy, state: State) -> None:
         """Give the strategy the state that belongs to the model, if both are of the same strategy."""

@@ -33,7 +33,7 @@ from ..strategies import Site
 from .faults import Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
-from .partitions import Partition, split
+from .partitions import Partition, Parts, split
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -98,13 +98,7 @@ def simulate(
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(pool, Faults.parse(options.faults), on_round, note)
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset))
-    width = len(str(len(parts) - 1))
-    hosts = [
-        DeviceHost(
-            fleet, f"dev-{i:0{width}d}", dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed
-        )
-        for i, part in enumerate(parts)
-    ]
+    hosts = _device_hosts(fleet, dataset, parts, seed)
     on_start(run)
     try:
         fleet.run(aggregator, hosts, max_virtual_s=10 * (settings.rounds.rounds or 1) * settings.rounds.deadline_s)
@@ -113,6 +107,17 @@ def simulate(
         history = History(coordinator.params, aggregator.rounds, run)
         on_end(history)
     return history
+
+
+def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> list[DeviceHost]:
+    """A device for each part, named dev-0, dev-1, ..., with as many digits as the largest number has."""
+    width = len(str(len(parts) - 1))
+    return [
+        DeviceHost(
+            fleet, f"dev-{i:0{width}d}", dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed
+        )
+        for i, part in enumerate(parts)
+    ]
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

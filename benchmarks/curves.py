@@ -51,7 +51,7 @@ MAIN = ["fp32", "ecq", "ecq-sparse"]
 
 
 def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
-    """One simulation, or what its file has of it."""
+    """Run one simulation, or read its result from its file."""
     spec = MODELS[model]
     file = f"{model}-{partition.replace(':', '')}-{setting}-{seed}"
     rounds = kept_runs.run(

@@ -1,6 +1,6 @@
-"""The compiled core's interface; src/cython has the docstrings. tests/core/test_stubs.py holds it against the module.
+"""Types of the compiled core. The docstrings are in src/cython; tests/core/test_stubs.py compares both.
 
-Every array is flat and C-contiguous, but for tables of frequencies and counts.
+Arrays are one-dimensional and C-contiguous, except tables of frequencies and counts, which are (contexts, symbols).
 """
 
 from typing import TypeAlias

@@ -1,11 +1,11 @@
 """Parts by name: codecs, strategies, data readers, partitions; ours from a visible table, outsiders' from entry points.
 
 Design:
-  a) A name is a built-in's, an installed entry point's, or "module:attribute", which imports any code: it may stand in
-     the operator's own configuration, command line and calls, and is never resolved from a message.
-  b) Nothing is replaced silently: two parts of one name are an error that names both packages.
-  c) A plug-in is imported only when it is asked for. What is wrong with it is a UsageError with its package and the
-     reason, and only where it is used.
+  a) A name is that of a built-in or of an installed entry point, or "module:attribute". The latter imports any code, so
+     it works in the operator's own configuration, command line and calls, and is never resolved from a message.
+  b) Nothing is replaced silently: two parts with one name are an error that names both packages.
+  c) A plug-in is imported only when its name is used. If it is broken, that is a UsageError with its package and the
+     reason; programs that do not use it are not affected.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Seam:
         raise UsageError(f"unknown {self.kind} {name!r}: {self._nearest(name)}")
 
     def find_by_name_alone(self, name: str) -> Found:
-        """As `find`, for a name that came in a message: no code is imported that nobody installed here."""
+        """As `find`, for a name from a message: only a built-in or an installed entry point is imported."""
         if name in self.table:
             return self.built_in(name)
         installed = self._installed(name)
@@ -85,7 +85,7 @@ class Seam:
             if other != name:
                 try:
                     yield self._load(entry)
-                except UsageError:  # it is broken: an error only where it is asked for
+                except UsageError:  # broken: an error only where its own name is used
                     continue
 
     def _installed(self, asked: str) -> dict[str, EntryPoint]:
@@ -121,7 +121,7 @@ class Seam:
         return value
 
     def build(self, found: Found, name: str, options: Mapping[str, Any], base: type | None = None) -> Any:
-        """What the factory that was `found` makes of `options`, a `base`. UsageError names what is wrong."""
+        """Call the `found` factory with `options`; it must return a `base`. UsageError says what is wrong."""
         what = f"{self.kind} {name!r}" + (f" of {found.whose}" if found.whose not in ("", name) else "")
         factory = found.value
         if not callable(factory):
@@ -159,7 +159,7 @@ def require_methods(found: type, base: type, what: str) -> None:
 
 @cache
 def options_of(factory: Any) -> Mapping[str, inspect.Parameter]:
-    """What a factory takes; asked for with every message that names a codec."""
+    """The parameters of a factory. Cached, since every message that names a codec needs them."""
     if not isinstance(factory, type):
         return inspect.signature(factory).parameters
     parameters = dict(inspect.signature(factory.__init__).parameters)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a codec costs in accuracy and saves in bytes, on one federation.
+"""Compare codecs on one federation: accuracy, and bytes up.
 
 python examples/compare_codecs.py
 """

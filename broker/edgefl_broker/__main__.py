@@ -49,7 +49,7 @@ def make_parser() -> command.Parser:
 
 
 def run(options: argparse.Namespace, *, live: bool) -> None:
-    """Until the rounds are done or a signal comes."""
+    """Run the aggregator until the rounds are done or a signal comes."""
     settings = files.load(options.config, AggregatorConfig, options.set)
     aggregator = Aggregator(settings, LiveLine() if live else Silent(), options.take_over)
     with daemon.on_termination(lambda: aggregator.post(Stop())):

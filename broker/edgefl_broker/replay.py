@@ -1,6 +1,7 @@
-"""Replay: the rounds once more, from the start model and the journal of accepted updates. Run it beside no aggregator.
+"""Replay: compute all rounds again from the start model and the journal of accepted updates.
 
-Sums are integers and a strategy has no chance in it, so the result must be the newest model, bit for bit.
+Sums are integers and strategies are deterministic, so the result must be the newest model, bit for bit. A state folder
+belongs to one process: stop the aggregator first.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from .store import AggregatorStore
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0 if the newest model is what the journal makes, 1 if not, 2 wrong use."""
+    """Exit code 0 if the journal leads to the newest model, 1 if it does not, 2 for wrong use."""
     parser = command.Parser(
         prog="python -m edgefl_broker.replay",
-        description="Prove the newest model by the journal of accepted updates.",
+        description="Check that the journal of accepted updates leads to the newest model, bit for bit.",
         example="python -m edgefl_broker.replay --config aggregator.toml",
     )
     add = parser.add_argument_group("the federation").add_argument
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(settings: AggregatorConfig) -> None:
-    """Say what the journal proves; StoreError if it proves something else."""
+    """Print what the journal proves; StoreError if it does not lead to the newest model."""
     if settings.journal is None or not Path(settings.journal).exists():
         raise UsageError("there is no journal: set `journal`, and start the federation with it")
     model = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims)
@@ -66,8 +67,8 @@ def run(settings: AggregatorConfig) -> None:
 
 
 def replay(journal: Journal, rounds: Iterable[int], strategy: Strategy, codec: Codec, params: np.ndarray) -> np.ndarray:
-    """(P,) what the committed `rounds` make of the (P,) params that the first began with; StoreError if one did not
-    begin where the one before it ended."""
+    """The params (P,) after the committed `rounds`; `params` (P,) are those that the first one began with. StoreError
+    if a round did not begin with the params that the round before it ended with."""
     for round in rounds:
         if journal.before(round) != params_sha256(params):
             raise StoreError(f"the journal has no round {round} that begins where the rounds before it end")

@@ -1,4 +1,7 @@
-"""The aggregator's truth: one row a round, the last models, and which federation they belong to."""
+"""What the aggregator keeps on disk: a record for each round, the newest models, and late updates.
+
+It also stores which run and plan they belong to. A commit writes a round in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from edgefl.hosting.store import Schema, claim, durable, open_database, seal, un
 from edgefl.strategies.checkpoint import unpack
 
 KEPT_MODELS = 3
-HEX = set(b"0123456789abcdef")  # what the values of `meta` are made of that have no seal
+HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
 log = logging.getLogger("edgefl.aggregator")
 
 _SQL = """
@@ -36,9 +39,9 @@ CREATE TABLE IF NOT EXISTS late (
     crc INTEGER NOT NULL
 );
 """
-# Number 0, of before strategies had state, lacks its column.
+# Schema 0 is older than the state of strategies, and lacks its column.
 _SCHEMA = Schema(1, _SQL, {0: "ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x'';"})
-# As what they are: a flipped bit may make a text of a number, and one that can't be read.
+# CAST restores each type: a flipped bit can turn a number into a text, even into one that can't be decoded.
 _LATE_COLUMNS = (
     "CAST(device AS BLOB), CAST(round AS INTEGER), CAST(version AS INTEGER), CAST(codec AS INTEGER), "
     "CAST(blob AS BLOB), CAST(crc AS INTEGER)"
@@ -47,9 +50,10 @@ _LATE_COLUMNS = (
 
 @dataclass(frozen=True)
 class State:
-    """Where to go on: `start` numbers this process, once `save_attempt` has it; `run` names the one history.
+    """Where to go on. `run` identifies the federation's history. `start` is the number of this process, which becomes
+    durable with `save_attempt`.
 
-    `strategy` is the name of the strategy that made `params`, and `state` what it kept; "" and {} if it kept nothing.
+    `strategy` is the name of the strategy that made `params`, and `state` its state; "" and {} if it has no state.
     """
 
     run: str
@@ -62,7 +66,7 @@ class State:
 
 
 class AggregatorStore:
-    """`aggregator.db` in the state folder. Used by one thread; raises StoreError."""
+    """`aggregator.db` in the state folder. One thread uses it; raises StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aggregator.db"
@@ -71,9 +75,9 @@ class AggregatorStore:
 
     @durable
     def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:
-        """The state to go on from; `params` are the model file's, where there is none yet.
+        """The state to go on from. A new folder starts with `params`, the model file's.
 
-        `known` is the last round that another file has: SQLite drops what follows a flipped bit in its log.
+        `known` is the last record in history.jsonl: SQLite drops all commits after a flipped bit in its log.
         """
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
@@ -98,7 +102,7 @@ class AggregatorStore:
         return State(run, start, round, version, newest, *unpack(state))
 
     def _last_round(self, known: RoundRecord | None) -> int:
-        """The last round that was ever over; a number is never used again, although its record may be lost."""
+        """The last round that has ended. Its number is never used again, even if its record is lost."""
         last = int(self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0])
         last = max(last, int(self._meta("lost", "0")))
         if known is None or known.round <= last:
@@ -109,12 +113,12 @@ class AggregatorStore:
 
     @durable
     def save_attempt(self, attempt: int) -> None:
-        """This process goes on the air: no later start has its number."""
+        """This process has won the federation: no later start gets its number."""
         self._set_meta("start", str(attempt))
 
     @durable
     def keep(self, key: str, value: str) -> str:
-        """The value under `key`, durable: the one that was kept before, else `value`."""
+        """The value stored under `key`; if there is none yet, `value` is stored. Durable when this returns."""
         return self._meta(key, value)
 
     @durable
@@ -140,18 +144,17 @@ class AggregatorStore:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
 
     def _insert_model(self, version: int, params: bytes, state: bytes) -> None:
-        """`state` is the strategy's, which belongs to these params; one SHA-256 covers both."""
+        """`state` is the strategy's state after `params`; one SHA-256 covers both."""
         row = (version, _digest(params, state), params, state)
         self._db.execute("INSERT INTO models (version, sha256, params, state) VALUES (?, ?, ?, ?)", row)
 
     def _newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray, bytes]:
         """Version, params and the strategy's state of the newest model that is not damaged.
 
-        An older one gets a version of its own, for no number is ever used twice.
-
-        `known` is the newest that there has been at least.
+        If the newest model is damaged, the one before gets a new version, since no version is ever used twice. `known`
+        is the newest version that history.jsonl has.
         """
-        columns = "version, CAST(sha256 AS BLOB), params, state"  # a damaged text could not be read as one
+        columns = "version, CAST(sha256 AS BLOB), params, state"  # a damaged text may not be decodable
         rows = self._db.execute(f"SELECT {columns} FROM models ORDER BY version DESC").fetchall()
         newest = max(known, rows[0][0])
         for version, sha256, blob, state in rows:
@@ -169,7 +172,7 @@ class AggregatorStore:
 
     @durable
     def save_late(self, update: LateUpdate) -> None:
-        """Durable with the next `flush` or `commit`: several together cost one."""
+        """Store a late update. It is durable after the next `flush` or `commit`, so several updates share one write."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
         row = (update.device, update.round, update.version, update.codec, update.blob)
@@ -177,19 +180,19 @@ class AggregatorStore:
 
     @durable
     def flush(self) -> None:
-        """What was saved is durable when this returns."""
+        """Late updates that were saved are durable when this returns."""
         if self._db.in_transaction:
             self._db.execute("COMMIT")
 
     def late(self) -> Iterator[LateUpdate]:
-        """The late updates that no commit has forgotten, one in memory at a time."""
+        """The late updates that no commit has removed, one in memory at a time."""
         for (row_id,) in self._late_rows():
             if (update := self._read_late(row_id)) is not None:
                 yield update
 
     @durable
     def drop_late(self) -> None:
-        """No round will take them."""
+        """Delete all late updates: no round of this configuration folds them in."""
         if self._db.execute("DELETE FROM late").rowcount:
             log.warning("late updates that waited for a round are dropped: the configuration folds none in")
 
@@ -199,7 +202,7 @@ class AggregatorStore:
 
     @durable
     def _read_late(self, row_id: int) -> LateUpdate | None:
-        """None, and it is gone, if it is damaged."""
+        """The late update in this row; if it is damaged, None, and the row is deleted."""
         found = self._db.execute(f"SELECT {_LATE_COLUMNS} FROM late WHERE rowid = ?", (row_id,)).fetchone()
         if found is not None:
             device, *row, crc = found
@@ -218,8 +221,8 @@ class AggregatorStore:
         drop: Sequence[tuple[str, int]] = (),
         state: bytes = b"",
     ) -> None:
-        """One round, whole or not at all: its record, its model with the strategy's `state`, and the removal of the
-        late updates of the devices and rounds in `drop`. Durable when this returns."""
+        """Write a round in one transaction: its record, its model with the strategy's `state`, and the removal of late
+        updates, given in `drop` by device and round. Durable when this returns."""
         with self._db:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -240,7 +243,7 @@ class AggregatorStore:
         return self._sound("SELECT * FROM rounds ORDER BY round")
 
     def _sound(self, query: str, *values: int) -> list[RoundRecord]:
-        """The records that are as they were written."""
+        """The records that are not damaged."""
         sound = []
         for number, row in self._db.execute(query, values):
             record = _record(row)
@@ -256,7 +259,7 @@ class AggregatorStore:
 
 
 def _record(row: object) -> RoundRecord | None:
-    """None if it is damaged."""
+    """The record in a row; None if it is damaged."""
     blob = unseal(row)
     try:
         return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)

@@ -40,7 +40,7 @@ def make_parser() -> command.Parser:
 
 
 def run(paths: list[str], sets: list[str]) -> None:
-    """One agent a configuration file, each with a thread of its own; raises what the first broken one raised."""
+    """Run an agent for each configuration file, in a thread of its own; if agents fail, raises the first error."""
     agents = [Agent(files.load(path, AgentConfig, sets)) for path in paths]
 
     def stop() -> None:

@@ -1,6 +1,8 @@
-"""What a device must not forget: how often it started, the newest update until its round is over, and the residual.
+"""What a device keeps on disk: how often it has started, the newest update until its round is over, and residuals.
 
-Beside the update lies the residual that it leaves, named by its round as it is; the other one is the device's own.
+There are up to two residuals. The *new* one has the round of the saved update, which left it; the *current* one is what
+the device adds to its next delta. When the update is dropped, one of them goes: the current one if the update is in the
+model, else the new one. The one that stays is the current one from then on.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ CREATE TABLE IF NOT EXISTS residual (
     round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
 );
 """
-_SCHEMA = Schema(1, _SQL, {0: ""})  # as it was before there were numbers
+_SCHEMA = Schema(1, _SQL, {0: ""})  # the same tables, older than schema numbers
 log = logging.getLogger("edgefl.agent")
 
 
 class AgentStore:
-    """`agent.db` in the state folder. Used by one thread, but for `load_residual`; raises StoreError."""
+    """`agent.db` in the state folder. One thread uses it, except for `load_residual`; raises StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self._claim = claim(folder)
@@ -39,7 +41,7 @@ class AgentStore:
 
     @durable
     def count_start(self) -> int:
-        """This start's number, 1 the first time."""
+        """Count a start of the agent; returns its number, from 1."""
         row = self._db.execute(
             "INSERT INTO meta VALUES ('starts', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
         ).fetchone()
@@ -47,18 +49,19 @@ class AgentStore:
 
     @durable
     def load(self) -> Outbox | None:
-        """The saved update, if there is one; a damaged one is dropped, for the round can be trained again."""
+        """The saved update, or None. A damaged one is dropped, since the round can be trained again."""
         row = self._db.execute("SELECT manifest, round, version, blob FROM outbox").fetchone()
         if row is None:
             return None
         manifest, round, version, blob = row
         saved = Outbox(manifest, round, version, blob, self._number("counted") or 0, self._number("attempt") or 0)
-        if isinstance(saved.blob, bytes) and self._number("outbox_crc") in (None, _crc(saved)):  # None: of before it
+        crc = self._number("outbox_crc")  # None in a file that is older than the CRC
+        if isinstance(saved.blob, bytes) and crc in (None, _crc(saved)):
             return saved
         log.error("the saved update in %s is damaged: going on without it", self._path)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM residual")  # whose they are, the round would have said
+            self._db.execute("DELETE FROM residual")  # the damaged update's round told which is which
             self._db.execute("DELETE FROM outbox")
         return None
 
@@ -71,7 +74,7 @@ class AgentStore:
 
     @durable
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        """Replace the saved update and the residual that it leaves; durable when this returns."""
+        """Replace the saved update and the new residual; durable when this returns."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM residual WHERE round = (SELECT round FROM outbox)")
@@ -88,12 +91,12 @@ class AgentStore:
 
     @durable
     def mark_counted(self, attempt: int) -> None:
-        """The saved update is counted in this attempt of its round (0: in none); durable when this returns."""
+        """The saved update is counted in this attempt of its round (0: in no attempt); durable when this returns."""
         self._set_number("counted", attempt)
 
     @durable
     def drop(self, applied: bool) -> None:
-        """Forget the saved update, and the device's own residual for the one that it leaves, or that one."""
+        """Drop the saved update, and the current residual if the update is in the model (`applied`), else the new."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             which = "!=" if applied else "="
@@ -101,7 +104,7 @@ class AgentStore:
             self._db.execute("DELETE FROM outbox")
 
     def load_residual(self) -> Residual | None:
-        """The device's own residual, unchecked; None if there is none or it can't be read. From any thread."""
+        """The current residual, unchecked; None if none is stored or it can't be read. Any thread may call this."""
         try:
             with closing(sqlite3.connect(self._path)) as database:
                 database.execute(SMALL_CACHE)
@@ -120,6 +123,6 @@ class AgentStore:
 
 
 def _crc(outbox: Outbox) -> int:
-    """CRC-32 of all that does not change while it is kept."""
-    told = f"{outbox.manifest} {outbox.round} {outbox.version} {outbox.attempt}"
-    return zlib.crc32(told.encode(), zlib.crc32(outbox.blob))
+    """CRC-32 of the fields that never change while the update is saved."""
+    text = f"{outbox.manifest} {outbox.round} {outbox.version} {outbox.attempt}"
+    return zlib.crc32(text.encode(), zlib.crc32(outbox.blob))

@@ -76,7 +76,7 @@ class Worker:
             del job  # model and update need not stay in memory until the next job
 
     def _result(self, job: TrainJob) -> Trained | Failed | None:
-        """What to post; None if the job was cancelled."""
+        """The event to post; None if the job was cancelled."""
         try:
             return Trained(job, *self._train(job))
         except Cancelled:

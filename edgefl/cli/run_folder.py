@@ -47,6 +47,6 @@ class RunFolder:
                 file.write(msgspec.json.encode(record) + b"\n")
 
     def end(self, model: Model, history: History) -> None:
-        """However the run has ended: the model as it is now."""
+        """Write the model as it is now, however the run has ended."""
         if self.path:
             model.save(self.path / "model.onnx", history.params)

@@ -91,7 +91,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """What --config, --set and the options say, later ones first. Fills in which model, and how it is read."""
+    """The settings of --config, --set and the options; later ones win. Fills in the model and how it is read."""
     from ..hosting.config import AggregatorConfig
     from ..settings import files
 
@@ -113,7 +113,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _check_json(options: argparse.Namespace) -> None:
-    """Before a long run, not after it: UsageError if its history could not be written."""
+    """UsageError if the history could not be written: better before a long run than after it."""
     file = Path(options.json or "-")
     if options.json != "-" and (file.is_dir() or not file.parent.is_dir()):
         raise UsageError(f"can't write {file}: name a file in a folder that exists with --json")
@@ -207,8 +207,8 @@ def _history(fleet: ProcessFleet, options: argparse.Namespace) -> History:
 
 
 def _copy(folder: RunFolder, model: Any, fleet: ProcessFleet, options: argparse.Namespace) -> None:
-    """What the daemons have kept in their state folder, where a run in memory has it."""
-    if not fleet.model.exists():  # they have not come that far
+    """Write the rounds and the model of a run of processes to `folder`, as a run in memory does while it runs."""
+    if not fleet.model.exists():  # no model has been written yet
         return
     history = _history(fleet, options)
     folder.begin(history.run)

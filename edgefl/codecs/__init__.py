@@ -27,7 +27,7 @@ SEAM = Seam("codec", "edgefl.codecs", CODECS)
 
 __all__ = ["CODECS", "OUTSIDERS", "RETIRED", "Codec", "for_manifest", "from_wire", "get", "offer"]
 
-_offered: dict[str, Found] = {}  # what this process was told to know beside built-ins and entry points
+_offered: dict[str, Found] = {}  # codecs that this process's configuration lists, beside built-ins and entry points
 
 
 def get(codec: str | Codec | type[Codec], /, **options: Any) -> Codec:
@@ -41,7 +41,8 @@ def get(codec: str | Codec | type[Codec], /, **options: Any) -> Codec:
 
 
 def from_wire(name: str, options: Mapping[str, Any]) -> Codec:
-    """The codec that a manifest names. No module is imported that nobody installed or listed here. UsageError."""
+    """The codec that a manifest names, if it is built in, installed or listed here: no other module is imported.
+    UsageError."""
     _refuse_retired(name)
     return _make(_offered.get(name) or SEAM.find_by_name_alone(name), name, options)
 

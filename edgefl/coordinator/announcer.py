@@ -47,7 +47,7 @@ class Announcer:
         self._retained.split_at(part_bytes)
 
     def subscribe(self) -> list[Action]:
-        """What the aggregator listens to."""
+        """Subscribe to updates and statuses."""
         return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
 
     def everything(self, attempt: int) -> list[Action]:

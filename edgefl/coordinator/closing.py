@@ -1,6 +1,6 @@
-"""What a round that ends gives: the next model, or none. No I/O. Part of RoundCoordinator, which commits and announces.
+"""Closing: the model that a round gives when it ends, or no model. No I/O. Part of RoundCoordinator.
 
-When a round ends is decided elsewhere: at its goal or when it waits for no device (tally.py), or at its deadline.
+RoundCoordinator decides when a round ends, commits the model and announces it.
 """
 
 from __future__ import annotations

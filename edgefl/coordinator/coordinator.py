@@ -93,7 +93,7 @@ class RoundCoordinator:
         return self.reception.dropped
 
     def snapshot(self) -> Snapshot:
-        """What the host and an operator may read."""
+        """The coordinator's state, for its host and for operators."""
         shot = Snapshot(
             self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count
         )  # fmt: skip

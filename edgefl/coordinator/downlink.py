@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class _Version:
-    """(P,) float32: the aggregator's params of a version, and what devices decode of it."""
+    """Params (P,) float32 of a version: `exact` as the aggregator has them, `shown` as devices decode them."""
 
     exact: np.ndarray
     shown: np.ndarray

@@ -1,8 +1,8 @@
 """Fence: one aggregator a federation, even if two are started by mistake. No I/O. Part of RoundCoordinator.
 
-The fencing token is `attempt`. It rises with every start that goes on the air, is durable before that start announces
-anything, and stands in every round, so devices too drop what an older aggregator announces (M. Kleppmann, "How to do
-distributed locking", 2016).
+The fencing token is `attempt`. It rises with every start that wins the federation, is durable before that start
+announces anything, and is part of every round, so devices too drop what an older aggregator announces (M. Kleppmann,
+"How to do distributed locking", 2016).
 
     connect   subscribe to the federation's `aggregator` topic, then ask: publish a claim that is not retained
     asking    the broker delivers the retained claim first, then our own question, in this order. If the retained claim
@@ -13,8 +13,9 @@ distributed locking", 2016).
               at the same time, the aggregator with the lower instance number stays
     released  after a clean end. Another run may follow; our own run, from an older copy of its state, may not
 
-A question alone stops no aggregator: it may be a dead process's, out of the broker's queue for us. A claim that the
-broker has lost is published again by the aggregator that holds it. Two aggregators on two brokers are not told apart.
+A question alone stops no aggregator: it may come from the broker's queue, sent by a process that has died. If the
+broker has lost a claim, the aggregator that holds it publishes it again. Aggregators on different brokers do not notice
+each other.
 """
 
 from __future__ import annotations

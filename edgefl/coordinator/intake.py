@@ -9,7 +9,7 @@ device may always be asked. The window grows with every part that arrives, and i
 increase, multiplicative decrease: Chiu and Jain 1989, "Analysis of the Increase and Decrease Algorithms for Congestion
 Avoidance").
 
-Invariant: each update under way is one Arrival, and stands in exactly one of four queues.
+Invariant: each update under way is one Arrival, in exactly one of four queues.
 
     waiting    not admitted: no bytes are kept, none are owed
     to ask     admitted, and nothing is owed: its turn is next
@@ -41,7 +41,7 @@ REQUEST = 50  # most parts in one request
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """An update under way. `owed`: parts of it that are owed; `in_vain`: requests since its last part arrived."""
+    """An update under way. `owed`: parts that the device still owes; `in_vain`: requests since its last part came."""
 
     assembler: Assembler
     queue: Queue | None = None
@@ -250,5 +250,5 @@ class RoundIntake:
 
 
 def _first(queue: Queue) -> Assembler:
-    """What has come of the first update in `queue`."""
+    """The parts that have arrived of the first update in `queue`."""
     return next(iter(queue.values())).assembler

@@ -2,7 +2,7 @@
 
 A device that dies while the MQTT broker is down leaves no will: its status says "ready" until it comes back. A device
 that sent nothing until the deadline of `SILENT_ROUNDS` rounds is therefore *silent*. Rounds still ask it, but wait for
-it again only after a sign of life: a status that is news, or a part of an update.
+it again only after a sign of life: a new status, or a part of an update.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Presence:
         self._silent_rounds: Counter[str] = Counter()
 
     def update(self, device: str, status: Status) -> bool:
-        """Store a status; False if it is no news, or the late will of a connection that has been replaced."""
+        """Store a status; False if it is known already, or is the late will of a connection that has been replaced."""
         known = self.statuses.get(device)
         if known == status or (known is not None and status.state == "lost" and status.boot < known.boot):
             return False

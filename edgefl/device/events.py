@@ -59,7 +59,7 @@ class CancelTraining:
 class SaveUpdate:
     """Action: make the update and its residual durable before carrying out what follows.
 
-    The residual, (P,) little-endian float32, is kept beside the device's own until the update is dropped.
+    The residual, (P,) little-endian float32, is new: the current one stays as well, until the update is dropped.
     """
 
     outbox: Outbox
@@ -75,8 +75,8 @@ class MarkCounted:
 
 @dataclass(frozen=True)
 class DropUpdate:
-    """Action: drop the saved update, in one transaction. If it was `applied` to the model, its residual becomes the
-    device's own; otherwise its residual is dropped too, and the device's own stays."""
+    """Action: drop the saved update, in one transaction. If it was `applied` to the model, the new residual
+    replaces the current one; otherwise the new residual is dropped too, and the current one stays."""
 
     applied: bool = False
 

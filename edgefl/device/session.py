@@ -134,7 +134,7 @@ class DeviceSession:
             self.work.on_disconnected()
 
     def _publish_status(self, state: str = "") -> None:
-        """If it has changed, and the device is on-line."""
+        """Publish the status if it has changed and the device is connected."""
         if self.online:
             self._out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 
@@ -220,7 +220,7 @@ class DeviceSession:
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
         self._saved.check(round)
         self.round = round
-        if round.manifest != self._heard_manifest:  # a full queue may have lost it on the way
+        if round.manifest != self._heard_manifest:  # the broker's queue may have been full, and dropped it
             self._out.append(Subscribe((self.topics.manifest,)))
         self._consider(now)
 
@@ -296,7 +296,7 @@ class DeviceSession:
         return True
 
     def _go_on(self, work: Work, round: Round, now: float) -> None:
-        """What is being done serves `round` too."""
+        """Continue the work, which serves `round` too."""
         last = work.round
         if not isinstance(work, UpdateReport):
             if last.round == round.round:
@@ -308,7 +308,7 @@ class DeviceSession:
         if abandoned or last.attempt != round.attempt:
             self._report(now)
             return
-        if self.online and last.round == round.round:  # announced again; a next round says nothing of what was lost
+        if self.online and last.round == round.round:  # announced again: parts may be lost
             self._out += work.probe(now)
         self._publish_status()
 
@@ -323,7 +323,7 @@ class DeviceSession:
             self._out += work.cancel()
 
     def _stop_training(self) -> None:
-        """And the fetch before it; a report goes on."""
+        """Stop training, and the fetch before it; a report goes on."""
         if not isinstance(self.work, UpdateReport):
             self._stop_work()
 

@@ -50,7 +50,7 @@ def train_update(
     """The update, header and encoded delta; and, under error feedback, the residual that it leaves (SaveUpdate).
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
-    only evaluates, the update is the header alone. `load_residual` reads the device's own residual, after training:
+    only evaluates, the update is the header alone. `load_residual` reads the current residual, after training:
     until then it takes no memory. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError.
     """
     params = params_from_bytes(job.params)

@@ -1,6 +1,8 @@
-"""Opening the SQLite file that a daemon keeps its truth in: WAL, synchronous=FULL, so a commit is on disk.
+"""The SQLite file that holds a daemon's state: opened with WAL and synchronous=FULL, so that a commit is on disk.
 
-One process has a state folder at a time. A damaged file is never silently used and never deleted.
+Only one process can use a state folder. A damaged file is never used without an error, and never deleted.
+
+Not here: tables and what they mean; each daemon's store.py has its own.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from typing import IO, Any, TypeVar
 
 from ..errors import StoreError
 
-STAMP = 0x10001  # a schema's number stands twice in the 32 bits that SQLite keeps for it, so that a flipped bit shows
-SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB, where SQLite would keep 2 MB: hardly a row here is read twice
+STAMP = 0x10001  # SQLite keeps 32 bits for a schema's number; it is written there twice, so that a flipped bit shows
+SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB instead of 2 MB: hardly a row is read twice
 log = logging.getLogger("edgefl.hosting.store")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def claim(folder: Path) -> IO[bytes]:
-    """Keep `folder` for this process until the file that is returned is closed; StoreError where another has it."""
+    """Lock `folder` for this process until the returned file is closed; StoreError if another process has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "wb")  # noqa: SIM115
@@ -39,8 +41,9 @@ def claim(folder: Path) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class Schema:
-    """The tables of a database: `sql` creates those that are missing. `number` rises with every change of `sql`, and is
-    kept in the file. `migrations[n]` is SQL that turns number n into n + 1; a number that has none is refused.
+    """The tables of a database: `sql` creates those that are missing. `number` rises with every change of `sql`, and
+    is stored in the file. `migrations[n]` is SQL that turns schema n into n + 1; a file whose schema has none is
+    refused.
     """
 
     number: int
@@ -51,7 +54,7 @@ class Schema:
 def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.Connection:
     """The database at `path`, migrated to `schema`, in autocommit, for one thread at a time; StoreError.
 
-    A damaged one is set aside and begun anew if it is `replaceable`; else it is an error.
+    If the file is damaged and `replaceable`, it is renamed and a new one is created; otherwise it is an error.
     """
     try:
         try:
@@ -90,7 +93,7 @@ def _open(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def _schema_number(database: sqlite3.Connection) -> int | None:
-    """The number of the file's schema; 0 in a file from before there were numbers, None in a new one."""
+    """The number of the file's schema: 0 in a file older than schema numbers, None in a new file."""
     if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
         return None
     stamp: int = database.execute("PRAGMA user_version").fetchone()[0]
@@ -101,7 +104,7 @@ def _schema_number(database: sqlite3.Connection) -> int | None:
 
 
 def _migrations(path: Path, found: int, schema: Schema) -> str:
-    """The SQL that brings a file of number `found` up to date; StoreError if there is no way."""
+    """The SQL that brings a file of schema `found` up to date; StoreError if a migration is missing."""
     if found > schema.number:
         raise StoreError(
             f"{path} was written by a newer EdgeFL (schema {found}, this one reads {schema.number}): update EdgeFL here"
@@ -118,14 +121,15 @@ def _migrations(path: Path, found: int, schema: Schema) -> str:
 
 
 def seal(data: bytes) -> bytes:
-    """`data`, which has no `~`, and its CRC-32: SQLite's pages have none, so a flipped bit would be read as it is."""
+    """`data`, which contains no `~`, with its CRC-32: SQLite has no checksums, so a flipped bit would go unnoticed."""
     return b"%b~%08x" % (data, zlib.crc32(data))
 
 
 def unseal(row: object) -> bytes | None:
-    """What was sealed; None if it is damaged. A row without a `~`, of before there were seals, is taken as it is.
+    """The data that `seal` was given; None if it is damaged. A row without a `~` is older than seals, and is returned
+    unchanged.
 
-    SQLite keeps a value's type beside it: a flipped bit makes anything of a blob.
+    SQLite stores the type beside the value, so a flipped bit can turn a blob into any type.
     """
     if isinstance(row, str):
         row = row.encode()
@@ -138,7 +142,7 @@ def unseal(row: object) -> bytes | None:
 
 
 def durable(method: F) -> F:
-    """A store's method whose SQLite and file errors become StoreError: the caller must stop, nothing was promised."""
+    """Turn SQLite and file errors of a store's method into StoreError: the state is not saved, so the caller stops."""
 
     @wraps(method)
     def guarded(*args: Any, **kwargs: Any) -> Any:

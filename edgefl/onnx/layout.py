@@ -4,9 +4,9 @@ The plan's images are channels last, those of ONNX are channels first, and expor
 None of this moves data here: a Layout says, for each axis of the ONNX tensor, with which strides to step through the
 plan's memory. An op that needs its input in another order asks arrange.py for it.
 
-An axis is a product of factors, the outermost first: channels, height and width flattened into one axis are three
-factors of it. The samples are a factor too, wherever exporters put them: alone in the first axis, behind the time
-steps of a recurrent net, or in one axis with the heads of an attention.
+An axis is a product of factors, the outermost first: channels, height and width flattened into one axis are its three
+factors. The samples are a factor too, wherever exporters put them: alone in the first axis, behind the time steps of a
+recurrent net, or in one axis with the heads of an attention.
 """
 
 from __future__ import annotations

@@ -105,9 +105,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 class Frame(msgspec.Struct, array_like=True, frozen=True):
     """One model version that lies on the broker, on the way to the newest.
 
-    `digest` is the head of the SHA-256 of its params as devices decode them (the round has the newest's whole).
-    `keyframe` is the length of the payload with all params, `delta` that of the payload that leads here from the frame
-    before it in the list; 0: there is none. Each lies in a slot (coordinator/downlink.py).
+    `digest` is the head of the SHA-256 of its params as devices decode them (the round has the whole SHA-256 of the
+    newest). `keyframe` is the length of the payload with all params, `delta` that of the payload that leads here from
+    the frame before it in the list; 0 if there is no such payload. Each has a slot (coordinator/downlink.py).
     """
 
     version: Count
@@ -143,10 +143,10 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked, or has each device draw; None asks all.
-    `late_rounds`: for so many rounds after its own an update still counts, with less weight; 0: it does not.
+    `late_rounds`: an update still counts, with less weight, for so many rounds after its own.
     `mode` "evaluate": devices evaluate the model on what they hold out, train nothing, and send no delta.
-    `spread_s`: each device waits a random share of it before it reports.
-    `unasked`: a device sends so many parts of its update before it is asked for the others.
+    `spread_s`: each device begins to report at a random moment within so many seconds.
+    `unasked`: a device sends so many parts of its update; the aggregator requests the others.
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
     seconds; a device that gave the round up is ready again at such a moment after the round.
     """
@@ -252,12 +252,13 @@ def manifest_id(raw: bytes) -> str:
 
 
 def unknown_features(payload: bytes) -> list[str]:
-    """What a manifest or a round requires and this version does not know; ProtocolError if that can't be read."""
+    """The features that a manifest or a round requires and this version lacks; ProtocolError if they can't be read."""
     found = decode(Requirements, payload, RETAINED_LIMIT).requires
     return [feature for feature in found if feature not in FEATURES]
 
 
-# msgspec completes its description of a type at the type's first use. A second thread that uses it meanwhile (a process
-# may run several agents) reads half of it, and the process dies of a segmentation fault. So all are complete at import.
+# msgspec completes its description of a type when the type is first used. If a second thread uses the type meanwhile (a
+# process may run several agents), it reads an incomplete description, and the process dies of a segmentation fault. So
+# all types are used once at import.
 for _kind in (Requirements, Manifest, Round, Status, Inbox, Claim):
     msgspec.json.Decoder(_kind)

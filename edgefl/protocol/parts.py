@@ -76,7 +76,7 @@ class Assembler:
         return len(self._data) == envelope.parts
 
     def clear(self) -> None:
-        """Drop the bytes, but not what blob they were of: all parts are missing again."""
+        """Drop the bytes: all parts are missing again. Parts of the same blob still fit."""
         self._data, self.buffered = {}, 0
 
     @property
@@ -105,7 +105,7 @@ class Assembler:
         return [] if self._first is None else [i for i in range(self._first.parts) if i not in self._data]
 
     def blob(self) -> bytes:
-        """The whole blob. Each part's CRC32C vouches for its bytes and for the blob that it is of."""
+        """The whole blob. Each part's CRC32C covers its bytes and the fields that identify its blob."""
         assert self._first is not None and not self.missing()
         return b"".join(self._data[i] for i in range(self._first.parts))
 

@@ -1,4 +1,4 @@
-"""UpdateHeader: what stands before an update's encoded delta."""
+"""UpdateHeader: the fixed part of an update, before its encoded delta. Not here: what becomes of its numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..settings import Mode
 
 
 class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
-    """What stands before an update's encoded delta, little-endian; NaN stands for None.
+    """The header of an update, little-endian; NaN means None.
 
         layout u8 | 0 u8 | size u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
         | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32

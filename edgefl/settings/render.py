@@ -116,7 +116,7 @@ def _comment_lines(text: str) -> list[str]:
 
 
 def _summary(table: type[Struct]) -> str:
-    """The first line of a table's docstring; msgspec writes one of its own, which says nothing, where there is none."""
+    """The first line of a table's docstring; "" if the table has only the docstring that msgspec generates."""
     text = (table.__doc__ or "").strip()
     return "" if text.startswith(f"{table.__name__}(") else text.partition("\n")[0]
 

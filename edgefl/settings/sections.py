@@ -37,7 +37,7 @@ STRATEGY_NAMES, CODEC_NAMES = ", ".join(STRATEGIES), ", ".join(CODECS)  # annota
 class TrainSettings(msgspec.Struct, frozen=True):
     """What a device does with the model of a round.
 
-    The manifest carries all of it. A device ignores a setting that is newer than its own version.
+    The manifest contains all of these. A device ignores a setting that is newer than its own version.
     """
 
     epochs: Annotated[

@@ -20,7 +20,7 @@ class VirtualClock:
         heapq.heappush(self._heap, (self.now + max(0.0, delay_s), self._sequence, callback))
 
     def advance(self) -> bool:
-        """Jump to the next callback and call it; False if there is none."""
+        """Jump to the next callback and call it; False if no callback is left."""
         if not self._heap:
             return False
         self.now, _, callback = heapq.heappop(self._heap)

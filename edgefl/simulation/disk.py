@@ -9,7 +9,7 @@ from ..device.events import Outbox
 
 
 class Disk:
-    """The newest update with its residual, and the device's own residual, of 4 P bytes once it has reported."""
+    """The newest update with its new residual, and the current residual, of 4 P bytes once the device has reported."""
 
     def __init__(self) -> None:
         self.outbox: Outbox | None = None
@@ -17,7 +17,7 @@ class Disk:
         self._pending: Residual | None = None
 
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        """SaveUpdate. The device's own residual is dropped if it is of another manifest."""
+        """SaveUpdate. The current residual is dropped if it is of another manifest."""
         self.outbox, self._pending = outbox, None
         if residual is not None:
             self._pending = Residual.of(outbox.manifest, outbox.round, residual)

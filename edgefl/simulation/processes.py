@@ -63,7 +63,7 @@ class ProcessFleet:
         self._run = secrets.token_hex(3)
         self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._seen = 0  # rounds that `wait` has told of
+        self._seen = 0  # rounds that `wait` has passed to on_round
         self._write(url, model, data, parts, settings)
 
     def _write(
@@ -135,7 +135,7 @@ class ProcessFleet:
         self._spawn(group[0], "edgefl_agent", *options)
 
     def go_on(self, **rounds: Any) -> None:
-        """Start the aggregator again, whose rounds are over, with these keys of [rounds] changed."""
+        """Start the aggregator again after its last round, with these keys of [rounds] changed."""
         self._table["rounds"] = {**self._table["rounds"], **rounds}
         (self.folder / "aggregator.toml").write_text(dump(self._table))
         self.start(AGGREGATOR)
@@ -156,15 +156,18 @@ class ProcessFleet:
         return read_records(self.folder / "state" / "history.jsonl")
 
     def run_record(self) -> Run | None:
-        """What the aggregator runs, once it has started."""
+        """The run that the aggregator has recorded; None until it has started."""
         return Run.read(self.folder / "state" / "run.json")
 
     def history(self, params: np.ndarray) -> History:
-        """What has happened so far; `params` are those that it led to."""
+        """The rounds that have ended, with `params`, the newest model's."""
         return History(params, self.records(), self.run_record())
 
     def wait(self, on_round: Callable[[RoundRecord], None], timeout_s: float) -> None:
-        """Until the aggregator has ended; TransportError if it fails or the time is up. Each round is told once."""
+        """Wait until the aggregator has ended, and call `on_round` once for each round.
+
+        TransportError if the aggregator fails or the time is up.
+        """
         until = time.monotonic() + timeout_s
         while True:
             code = self._processes[AGGREGATOR].poll()

@@ -1,6 +1,6 @@
 """Spill: every update of a round in one unlinked file, read back in chunks of coordinates.
 
-The file has no name, so nothing of it is left when the process ends, however it ends. Its size is bounded, and the
+The file has no name, so it is gone when the process ends, even after kill -9. Its size is bounded, and the
 disk space that a round is known to need is reserved before the first round.
 """
 

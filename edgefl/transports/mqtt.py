@@ -179,13 +179,13 @@ class MqttLink:
             began = time.monotonic()
             connection, end = self._live()
             if self._stopping.is_set():
-                self._forget(connection, "the link was stopped")
+                self._void(connection, "the link was stopped")
                 break
             reason = self._verdict.judge(connection, end, time.monotonic() - began)
             if isinstance(reason, Refused):
                 self._emit(reason)
                 reason = reason.reason
-            self._forget(connection, "connection lost")
+            self._void(connection, "connection lost")
             delay_s = self._backoff.next()
             self._emit(Down(reason, delay_s))
             self._wait(reason, delay_s)
@@ -235,8 +235,8 @@ class MqttLink:
             connection.publish(*self._queue[0])
             self._queue.popleft()
 
-    def _forget(self, connection: Connection | None, reason: str) -> None:
-        """From here on publish raises, and every token is answered."""
+    def _void(self, connection: Connection | None, reason: str) -> None:
+        """The connection has ended: from now on publish raises, and every token gets its Published."""
         for event in connection.take() if connection else ():
             self._emit(event)
         with self._lock:

@@ -21,8 +21,8 @@ static float load_f32(const uint8_t *payload, int64_t i) {
     return value;
 }
 
-/* Defined for every input, and right for those that passed the caller's check of headroom: the product wraps instead of
- * overflowing, and a value that does not fit an int64 counts as 0. */
+/* value * SCALE, rounded, times weight. Right if the caller has checked that the sum has room, and defined for every
+ * input: the product wraps, and a value that does not fit into an int64 counts as 0. */
 static int64_t weighted(float value, int64_t weight) {
     const double fixed = (double)value * SCALE;
     const int64_t integer = fabs(fixed) < 0x1p63 ? (int64_t)llrint(fixed) : 0;

@@ -1,6 +1,6 @@
 /* elementwise.c: activations, their gradients, and sums. Exponentials are computed here, in vectors. */
 
-/* y(N) = expression of the vectors x (and whatever else is loaded) at `i`, `n - i` lanes of it. */
+/* The loops below compute y(N) from x(N), one vector at a time; at `i`, `n - i` lanes of the last vector are used. */
 #define FOR_VECTORS(i, n) for (int64_t i = 0; i < n; i += VL)
 
 /* e^x to 2 ulp for x in [-87.3, 88.3], clamped outside; NaN stays NaN.

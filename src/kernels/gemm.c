@@ -15,7 +15,7 @@ enum {
     PACKED_DEPTH = GEMM_PACKED / (GEMM_COLS * VL) < GEMM_DEPTH ? GEMM_PACKED / (GEMM_COLS * VL) : GEMM_DEPTH
 };
 
-/* c(M,N) = a(M,K) b(K,N) on top of bias(N), NULL for none; or, if accumulate, c += scale a b. a[i][p] is
+/* c(M,N) = a(M,K) b(K,N) + bias(N), unless that is NULL; or, if accumulate, c += scale a b. a[i][p] is
  * a[i * a_row + p * a_col]; ldc and ldb are the row lengths of c and b. */
 typedef struct {
     float *c;
@@ -25,9 +25,9 @@ typedef struct {
     float scale;
 } gemm_problem;
 
-/* The sums into c or on top of it. A load must not wait for a masked store into the same line, so rows are loaded
- * before their neighbours are stored: of a narrow matrix, where many share a line, all of them. Short vectors gain by
- * that in any case. */
+/* Stores the sums into c, or adds them to c. A load must not wait for a masked store into the same cache line, so a row
+ * is loaded before its neighbour is stored. In a narrow matrix, where many rows share a line, all are loaded first.
+ * With short vectors that is always faster. */
 INLINE void gemm_finish(const int rows, const int cols, const int partial, vf sum[GEMM_TALL][GEMM_COLS],
                         const gemm_problem *g, float *c, int64_t tail) {
     const int ahead = cols == 1 || VL < 16 ? rows : 1;

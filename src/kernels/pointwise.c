@@ -1,12 +1,12 @@
 /* pointwise.c: the further activations and functions of one number, and their derivatives.
  *
- * One function a kind from a vector to a vector, with the two numbers p and q of its node; the derivative is a
- * function of v, which is x or the forward's own y (see ops/pointwise.c). NaN passes through all of them.
+ * Each kind has a function from a vector to a vector, with two numbers p and q of its node. Its derivative is a
+ * function of v, which is x or the y that forward wrote (ops/pointwise.c says which). All of them pass NaN through.
  */
 
 typedef uint32_t vu __attribute__((vector_size(VL * 4), may_alias)); /* which may wrap */
 
-/* log(1 + e) for e in [0, 1] as 2 atanh(e / (2 + e)): no 1 + e rounds a small e away. */
+/* log(1 + e) for e in [0, 1] as 2 atanh(e / (2 + e)): computing 1 + e would round a small e away. */
 INLINE vf log1p_of(vf e) {
     const vf s = e / (2.0f + e), square = s * s;
     vf p = splat(1 / 15.0f);

@@ -1,7 +1,7 @@
 /* arithmetic.c: add, sub, mul, div of two values, or of one value and one param, under NumPy's broadcasting.
  *
- * Inputs: x and y, or x; a param w then, whose shape broadcasts to x's. Ints: [reversed], 1 for y op x; none means 0.
- * The samples' axis is never broadcast. A gradient is made at the result's shape and summed to its operand's.
+ * Inputs: x and y, or x and a param w whose shape broadcasts to x's. Ints: [reversed], by default 0; 1: y op x.
+ * The axis of samples is never broadcast. A gradient has the result's shape first, and is summed to its operand's.
  */
 #include "walk.h"
 

@@ -80,8 +80,8 @@ static void forward(const efl_op_run *run) {
     for (int d = 0; d < r.directions; d++) forward_direction(run, &r, d);
 }
 
-/* Wh and bh, when gates hold the gradients and nobody needs them any more. h~'s columns of the gates become the
- * gradient of the state's part; or, where r comes first, zero, and r h has a product of its own. */
+/* The gradients of Wh and bh. gates holds gradients and is overwritten: its columns for h~ become the gradient of
+ * h's sum if reset_after, else zero, and r h gets a product of its own. */
 static void state_backward(const efl_op_run *run, const efl_recurrent *r, int d, const parts *p) {
     const int64_t H = r->hidden, width = r->width, rows = r->time * run->batch;
     if (p->reset_after) copy_columns(p->gates + 2 * H, width, p->kept, H, rows, H);

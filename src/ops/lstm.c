@@ -1,9 +1,9 @@
 /* lstm.c: LSTM (Hochreiter, Schmidhuber 1997) over a sequence; shapes and attributes in recurrent.h, gates i o f c.
  *
- * One product makes the input's part of all gates of all steps, a small one per step adds the state's part. Backward
- * mirrors that, and each weight gradient is one product over all steps. What forward saves for each direction:
- * gates (T, B, 4H), activated; cells (T + 1, B, H), the first zero. Backward turns them into the gates' gradients
- * and the hidden states.
+ * One product x Wx covers the gates of all steps; each step then adds its own h Wh. In backward, too, each weight
+ * gradient is one product over all steps. For each direction forward saves the activated gates (T, B, 4H) and the cells
+ * (T + 1, B, H), of which the first is zero. Backward overwrites gates with their gradients, and cells with the hidden
+ * states.
  */
 #include "recurrent.h"
 
@@ -11,7 +11,7 @@
 
 enum {
     GATES = 4,
-    WIDE = 64, /* from here on, rows of Wh are so long that streaming them gate by gate is faster */
+    WIDE = 64, /* from this H on, it is faster to read Wh gate by gate, because its rows are long */
 };
 
 static int infer(efl_op_shapes *s, efl_error *error) {
@@ -23,12 +23,12 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     return EFL_OK;
 }
 
-/* The parts of saved and scratch. */
+/* Where a direction's arrays lie in saved and scratch. */
 typedef struct {
     float *gates, *cells;
     float *state, *dcell; /* (B, H) */
-    float *sums;          /* (B, 4H), or (4, B, H) from WIDE on */
-    float *bias, *wh;     /* (4H); Wh as (4, H, H) in forward, transposed, (4H, H), in backward */
+    float *sums;          /* (B, 4H); (4, B, H) if H >= WIDE */
+    float *bias, *wh;     /* (4H); Wh, as (4, H, H) in forward and transposed, (4H, H), in backward */
 } parts;
 
 static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {

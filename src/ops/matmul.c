@@ -1,9 +1,9 @@
-/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), two values with equal batch axes. Ints: trans_b, b is (..., N,
- * K). */
+/* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), the product of two values with equal batch axes.
+ * Ints: trans_b; if it is 1, b is (..., N, K). */
 #include "ops.h"
 
 typedef struct {
-    int64_t products, m, n, k; /* products a sample */
+    int64_t products, m, n, k; /* products: matrix products in a sample */
     int trans_b;
 } geometry;
 
@@ -11,7 +11,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     const efl_shape *a = &s->x[0], *b = &s->x[1];
     const int64_t trans_b = s->node->ints[0];
     if (a->ndim < 2 || a->ndim != b->ndim)
-        return efl_fail(error, EFL_MODEL, "needs two inputs of as many axes, 2 or more");
+        return efl_fail(error, EFL_MODEL, "needs two inputs with the same number of axes, 2 or more");
     for (int i = 0; i < a->ndim - 2; i++)
         if (a->dim[i] != b->dim[i]) return efl_fail(error, EFL_MODEL, "needs two inputs with equal batch axes");
     if (trans_b != 0 && trans_b != 1) return efl_fail(error, EFL_MODEL, "needs trans_b 0 or 1");

@@ -38,10 +38,11 @@ const float *efl_pad(const efl_padded *p, float *scratch, const float *x, int64_
 /* m: the pixels of n outputs of y_channels; k: the taps, `depth` steps each. b's rows are b_row floats apart. */
 efl_product efl_window_product(const efl_window *w, const efl_padded *x, int64_t n, int64_t y_channels, int64_t depth,
                                int64_t b_row);
-/* m <-> k, b <-> c: sums over pixels for every tap instead. */
+/* Exchanges m with k and b with c, for sums over pixels at every tap. */
 void efl_product_exchange(efl_product *p);
 /* m: the pixels of n inputs of x_channels, from (row, column) in steps of the stride; k: the outputs that they reach
- * and the taps on the way, `depth` steps each; a, b, c are offsets into dy, w, dx. 0 if they reach none. */
+ * and the taps on the way, `depth` steps each; a, b, c are offsets into dy, w, dx. Returns 0 if no output is
+ * reached. */
 int efl_window_residue(efl_product *p, int64_t offsets[3], const efl_window *w, const efl_padded *dy, int64_t n,
                        int64_t row, int64_t column, int64_t x_channels, int64_t depth, int64_t b_row);
 

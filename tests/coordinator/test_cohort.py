@@ -1,4 +1,4 @@
-"""Cohorts: whom a round asks, by list or by each device's own draw, and when it has enough."""
+"""Cohorts: which devices a round asks, by list or by each device's own draw, and when it has enough."""
 
 from __future__ import annotations
 

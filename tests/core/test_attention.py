@@ -93,8 +93,8 @@ def test_a_shared_embedding_gets_both_gradients():
 @pytest.mark.parametrize(
     ("shape", "second", "ints", "says"),
     [
-        ([3], 0, [0], "as many axes, 2 or more"),
-        ([2, 3], 2, [0], "as many axes"),
+        ([3], 0, [0], "same number of axes, 2 or more"),
+        ([2, 3], 2, [0], "same number of axes"),
         ([4, 3], 0, [0], r"\(M, K\) by \(K, N\)"),
         ([4, 3], 1, [1], r"\(N, K\) with trans_b"),
         ([4, 3], 0, [2], "trans_b 0 or 1"),

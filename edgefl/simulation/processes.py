@@ -177,11 +177,15 @@ class ProcessFleet:
             if code is not None:
                 break
             if time.monotonic() > until:
-                raise TransportError(f"no end after {timeout_s:.0f} s: see {self.folder}/aggregator.log")
+                raise TransportError(f"no end after {timeout_s:.0f} s: {self._last_line()}; --out DIR keeps all logs")
             time.sleep(POLL_S)
         if code != 0:
-            log = (self.folder / "aggregator.log").read_text().strip().splitlines()
-            raise TransportError(f"the aggregator ended with {code}: {log[-1] if log else 'no log'}")
+            raise TransportError(f"the aggregator ended with {code}: {self._last_line()}")
+
+    def _last_line(self) -> str:
+        """Of the aggregator's log: a folder for temporary files is gone when an operator reads the error."""
+        log = (self.folder / "aggregator.log").read_text().strip().splitlines()
+        return log[-1].removeprefix("error: ") if log else "its log is empty"
 
     def _group(self, device: str) -> list[str]:
         return next(group for group in self._groups if device in group)

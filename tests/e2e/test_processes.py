@@ -15,7 +15,7 @@ import pytest
 from brokers import eventually, running
 
 from edgefl.data import Dataset
-from edgefl.errors import UsageError
+from edgefl.errors import TransportError, UsageError
 from edgefl.history import Run, read_records
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
@@ -127,3 +127,18 @@ def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> 
     ProcessFleet(*settings, settings={})
     with pytest.raises(UsageError, match="already holds a run"):
         ProcessFleet(*settings, settings={})
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("mqtt://127.0.0.1:1", r"no end after 4 s: .*cannot reach MQTT broker.*; --out DIR"),
+        ("x", "ended with 1: the MQTT broker"),
+    ],
+)
+def test_a_run_that_does_not_end_shows_the_last_line_of_the_log(tmp_path: Path, url: str, error: str) -> None:
+    data = Dataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    model, settings = zoo.mlp([2, 2]).SerializeToString(), {"loss": "cross_entropy"}
+    fleet = ProcessFleet(tmp_path / "run", url, model, data, [np.arange(4)], settings=settings)
+    with fleet, pytest.raises(TransportError, match=error):
+        fleet.wait(lambda record: None, 4.0)

@@ -17,9 +17,9 @@ FIELDS = ("accuracy", "bytes_up", "bytes_down", "float32_bytes")
 
 
 def run(folder: Path, name: str, model: str, spec: str, *, workers: int, **arguments: Any) -> list[dict[str, Any]]:
-    """`FIELDS` of each round of one simulation of `model` on MNIST (`spec`), or what its file in `folder` has of it.
+    """`FIELDS` of each round of a simulation of `model` on MNIST (`spec`), or from its file in `folder`.
 
-    A file whose arguments are others is written anew.
+    A file with other arguments is overwritten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"

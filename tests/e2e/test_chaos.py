@@ -10,7 +10,7 @@ from proxy import Bad
 from soak_faults import link
 
 
-def test_i05_i08_i10_i11_rounds_go_on_whoever_is_killed(tmp_path: Path) -> None:
+def test_i05_i08_i10_i11_rounds_go_on_after_any_kill(tmp_path: Path) -> None:
     with Mosquitto() as broker, Fleet(tmp_path / "run", broker.url) as fleet:
         with Watcher(broker.url, fleet.federation) as watcher:
             fleet.go_on(1, 20.0)

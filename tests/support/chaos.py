@@ -50,7 +50,7 @@ class Fleet(ProcessFleet):
         }
         parts = np.split(np.arange(len(x)), devices)
         model = zoo.mlp([4, 8, 3], seed=1).SerializeToString()
-        super().__init__(folder, agents_url or url, model, Dataset(x, y), list(parts), settings, link=LINK)
+        super().__init__(folder, agents_url or url, model, Dataset(x, y), list(parts), settings=settings, link=LINK)
 
     @property
     def settings(self) -> AggregatorConfig:

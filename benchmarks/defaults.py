@@ -3,7 +3,7 @@
     python benchmarks/defaults.py [--data SPEC] [--cases NAME ...] [--partitions iid shards:2] [--seeds N]
                                   [--choices "CODEC|DOWNLINK|SPAN" ...] [--runs FOLDER] [--json FILE]
 
-McMahan's 2NN and CNN on MNIST, batch 10, lr 0.1. A run's accuracy is the mean over its last five rounds; `below` says
+McMahan's 2NN and CNN on MNIST, batch 10, lr 0.1. A run's accuracy is the mean over its last ten rounds; `below` says
 how many points it stands below float32's. `rounds` is how many rounds the target takes, in parts of float32's.
 """
 
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent / "lib"))
 import kept_runs
 
 Rounds = list[dict[str, Any]]
-LAST = 5  # rounds whose mean accuracy is a run's
+LAST = 10  # rounds whose mean accuracy is a run's
 FLOAT32, AUTO = "raw32|raw32|1", "auto|auto|auto"
 
 

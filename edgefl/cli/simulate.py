@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from .text import line, say
 from .values import add_settings, given
 
 if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..onnx.model import Model
     from ..simulation.processes import ProcessFleet
 
 EXAMPLE = (
@@ -66,6 +69,18 @@ def _add_sections(parser: argparse.ArgumentParser) -> None:
         add_settings(group, [setting for setting in SETTINGS if setting.path[0] == section.name])
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run that has been checked: what is trained on what, where its results go, and how a line is shown."""
+
+    options: argparse.Namespace
+    settings: Settings
+    model: Model
+    dataset: Dataset
+    folder: RunFolder
+    show: Callable[[str], None]
+
+
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
 
@@ -80,7 +95,7 @@ def _simulate(options: argparse.Namespace) -> int:
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt
     with daemon.unwind_on_termination():
-        history = run(options, settings, (model, dataset), folder, show)
+        history = run(Job(options, settings, model, dataset, folder, show))
     _finish(options, history, show)
     if not history.final.committed:
         raise EdgeFLError(
@@ -119,38 +134,24 @@ def _check_json(options: argparse.Namespace) -> None:
         raise UsageError(f"can't write {file}: name a file in a folder that exists with --json")
 
 
-def _in_memory(
-    options: argparse.Namespace,
-    settings: Settings,
-    what: tuple[Any, Any],
-    folder: RunFolder,
-    show: Callable[[str], None],
-) -> History:
+def _in_memory(job: Job) -> History:
     from ..simulation.simulate import simulate
 
-    model, dataset = what
-
     def start(run: Run) -> None:
-        folder.begin(run)
-        _show_auto(run.auto, show)
+        job.folder.begin(run)
+        _show_auto(run.auto, job.show)
 
     def after(record: RoundRecord) -> None:
-        folder.add(record)
-        show(line(record))
+        job.folder.add(record)
+        job.show(line(record))
 
     return simulate(
-        model, dataset, settings, **given(options, FLEET), on_start=start, on_round=after,
-        on_end=lambda history: folder.end(model, history), note=_log_note,
+        job.model, job.dataset, job.settings, **given(job.options, FLEET), on_start=start, on_round=after,
+        on_end=lambda history: job.folder.end(job.model, history), note=_log_note,
     )  # fmt: skip
 
 
-def _over_mqtt(
-    options: argparse.Namespace,
-    settings: Settings,
-    what: tuple[Any, Any],
-    folder: RunFolder,
-    show: Callable[[str], None],
-) -> History:
+def _over_mqtt(job: Job) -> History:
     import math
     import os
 
@@ -160,12 +161,12 @@ def _over_mqtt(
     from ..simulation.simulate import fill
     from ..transports.embedded import EmbeddedBroker
 
-    model, dataset = what
+    options, model, show = job.options, job.model, job.show
     wanted = FleetOptions(**given(options, FLEET))
     if wanted.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
-    parts = split(dataset, wanted.partition, wanted.devices, settings.train.seed)
-    settings = fill(settings, len(parts))
+    parts = split(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)
+    settings = fill(job.settings, len(parts))
     if auto.wanted(settings):
         _show_auto(auto.choose(settings, model.plan).explain(settings), show)
     workers = wanted.workers or os.cpu_count() or 1
@@ -177,20 +178,16 @@ def _over_mqtt(
     }
     with ExitStack() as stack:
         home = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
-        broker = url_of(options.transport) or stack.enter_context(EmbeddedBroker()).url
+        url = options.transport.partition(":")[2]
+        broker = url or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(
-            home.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
+            home.resolve(), broker, model.to_bytes(), job.dataset, parts, settings=tables,
             agents_per_process=math.ceil(len(parts) / workers),
         )  # fmt: skip
-        stack.callback(_copy, folder, model, fleet, options)  # after the daemons' end, however that came
+        stack.callback(_copy, job.folder, model, fleet, options)  # after the daemons' end, however that came
         stack.enter_context(fleet)
         fleet.wait(lambda record: show(line(record)), timeout_s=_longest_s(settings))
         return _history(fleet, options)
-
-
-def url_of(transport: str) -> str:
-    """The broker's URL in `mqtt:URL`; empty for an embedded one."""
-    return transport.partition(":")[2]
 
 
 def _longest_s(settings: Settings) -> float:

@@ -84,8 +84,11 @@ class Announcer:
         return Publish(self.topics.round, encode(message), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
-        """The next version: what puts it on the broker, and what clears superfluous payloads once the round that names
-        the new ones has been announced."""
+        """The next version: what puts it on the broker, and what clears superfluous payloads.
+
+        The caller announces the next round in between, if it opens one: a device that still fetches a cleared payload
+        begins again with that round.
+        """
         self.downlink.advance(params, version)
         added = self._retained.put(self.downlink.payloads)
         return added, self._retained.keep(self.downlink.payloads)

@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
             table: dict[str, Any] = tomllib.load(file)
             return table
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}: --print-config writes a sample") from None
+        raise UsageError(f"can't read {path}: {error.strerror}: a daemon's --print-config writes a sample") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path.name} is not TOML: {error}: repair it; text values need quotes") from None
 

@@ -48,7 +48,10 @@ class Tap:
     # For paho
 
     def recv(self, size: int) -> bytes:
-        """The next bytes for paho; b"" at the end of the connection; OSError if there are none or it broke."""
+        """The next bytes for paho, or b"" at the end of the connection.
+
+        BlockingIOError if no bytes have come, another OSError if the connection broke.
+        """
         if self._passed_on:
             taken = bytes(self._passed_on[:size])
             del self._passed_on[:size]

@@ -86,7 +86,7 @@ def test_the_manifest_of_a_newer_aggregator_keeps_its_id():
     assert session.terms.manifest == MANIFEST
     assert session.terms.manifest.id == manifest_id(NEWER_MANIFEST) != MANIFEST.id
     assert not of(hears(session, TOPICS.round, encode(round_for(encode(MANIFEST)))), StartTraining)
-    assert hears(session, TOPICS.manifest, NEWER_MANIFEST)[0].topic == STATUS  # known: who is there?
+    assert hears(session, TOPICS.manifest, NEWER_MANIFEST)[0].topic == STATUS  # its status answers a known manifest
 
 
 FUTURE_MANIFEST = grown(MANIFEST, requires=["masks", "trees"], plan={"nothing": "known"}, codec=7)

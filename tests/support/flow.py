@@ -15,7 +15,7 @@ def parts_of(device):
 
 
 def requests(actions) -> dict[str, list[int]]:
-    """Who is asked for what."""
+    """The parts that each device is asked for."""
     words = ((TOPICS.device_of(a.topic), decode(Inbox, a.payload)) for a in of(actions, Publish) if "inbox" in a.topic)
     return {device: word.parts for device, word in words if isinstance(word, Missing)}
 

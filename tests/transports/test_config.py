@@ -121,7 +121,7 @@ def test_rules_across_keys_name_the_file(toml):
 
 def test_files_that_cannot_be_read(toml, tmp_path):
     assert problems(tmp_path / "absent.toml") == [
-        f"can't read {tmp_path}/absent.toml: No such file or directory: --print-config writes a sample"
+        f"can't read {tmp_path}/absent.toml: No such file or directory: a daemon's --print-config writes a sample"
     ]
     assert "Is a directory" in problems(tmp_path)[0]
     (problem,) = problems(toml("device = 'a'\nmqtt = b\n"))

@@ -64,7 +64,9 @@ class Agent(LinkHost[events.Event, events.Action]):
             self._store.close()
 
     def idle(self) -> None:
-        """The owner's off switch."""
+        """Look at the owner's off switch, and at the owner's code."""
+        if (hung := self._worker.look(self.now())) is not None:
+            self.feed(hung)
         paused = self._pause_file is not None and os.path.exists(self._pause_file)
         if paused != self._paused:
             self._paused = paused

@@ -6,6 +6,7 @@ import os
 
 from edgefl import data
 from edgefl.data import Dataset
+from edgefl.errors import DataError
 
 
 class Source:
@@ -23,9 +24,15 @@ class Source:
         stamp = self._look()
         if self._dataset is None or not stamp or stamp != self._stamp:
             self._dataset = None  # the old examples need not be in memory beside the new ones
-            self._dataset = data.load(self._spec, test_fraction=0)
+            self._dataset = self._load()
             self._stamp = stamp
         return self._dataset
+
+    def _load(self) -> Dataset:
+        try:
+            return data.load(self._spec, test_fraction=0)
+        except SystemExit as error:  # of the owner's code: with 0 the agent would end as if all were done
+            raise DataError(f"{self._spec} called sys.exit({error.code!r}): return the examples instead") from None
 
     def _look(self) -> list[tuple[int, int]]:
         """Time and size of the file, and of the log in which SQLite may keep the newest rows; empty if unknown."""

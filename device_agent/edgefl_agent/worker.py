@@ -1,31 +1,36 @@
 """The thread that trains, so that the MQTT connection's keep-alive never waits for a round.
 
 The compiled core releases the interpreter's lock for a whole epoch.
+
+The owner's code that reads the data runs here too, and it may hang or raise anything. The data are read before a job is
+taken from the mailbox, which holds the newest job only. So a call that hangs holds no model, and however many rounds
+pass meanwhile, one job is in memory.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
+import time
 from collections.abc import Callable
 
 from edgefl.codecs.feedback import Residual
 from edgefl.core.trainer import Cancelled, Trainer
-from edgefl.data import fit_shape
-from edgefl.device.events import Failed, Trained, TrainJob
+from edgefl.data import Dataset, fit_shape
+from edgefl.device.events import Failed, Hung, Trained, TrainJob
 from edgefl.device.training import make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
 
 from .source import Source
+from .watchdog import Watchdog
 
 SAID_HERE = "the log on the device says why"  # and nothing that goes over the network does
 log = logging.getLogger("edgefl.agent")
 
 
 class Worker:
-    """Does one job at a time and posts Trained or Failed; nothing for a job that was cancelled.
+    """Does one job at a time, the newest, and posts Trained or Failed; nothing for a job that was cancelled.
 
     `load_residual` is called in the worker's thread.
     """
@@ -37,9 +42,12 @@ class Worker:
         self._device, self._source, self._nice = device, source, nice
         self._load_residual, self._post = load_residual, post
         self._max_arena_bytes = max_arena_bytes
-        self._jobs: queue.SimpleQueue[TrainJob | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._wanted: TrainJob | None = None
+        self._mail = threading.Condition()
+        self._next: TrainJob | None = None  # the mailbox
+        self._wanted: TrainJob | None = None  # in the mailbox or at work; None: cancelled
+        self._closed = False
+        self._deadline_s = 0.0  # of the newest job's round
+        self._watchdog = Watchdog()
         self._trainer: Trainer | None = None
         self._plan_hash = ""
         self._thread = threading.Thread(target=self._run, name=f"train-{device}", daemon=True)
@@ -47,21 +55,36 @@ class Worker:
 
     def start(self, job: TrainJob) -> None:
         """Train this job next, instead of an earlier one."""
-        self.cancel()
-        with self._lock:
-            self._wanted = job
-        self._jobs.put(job)
+        with self._mail:
+            self._interrupt()
+            self._next = self._wanted = job
+            self._deadline_s = job.round.deadline_s
+            self._mail.notify()
 
     def cancel(self) -> None:
         """Stop training at the next step."""
-        with self._lock:
-            self._wanted = None
-            if self._trainer is not None:
-                self._trainer.cancel()
+        with self._mail:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._next = self._wanted = None
+        if self._trainer is not None:
+            self._trainer.cancel()
+
+    def look(self, now: float) -> Hung | None:
+        """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""
+        if not self._thread.is_alive() and not self._closed:
+            raise EdgeFLError(f"the training thread has ended: {SAID_HERE}; start the agent again")
+        hung_s = self._watchdog.look(now, self._deadline_s)
+        if hung_s is None:
+            return None
+        return Hung(f"its data source has not answered for {hung_s:.0f} s" if hung_s else "")
 
     def close(self) -> None:
-        self.cancel()
-        self._jobs.put(None)
+        with self._mail:
+            self._interrupt()
+            self._closed = True
+            self._mail.notify()
         self._thread.join(5.0)
 
     def _run(self) -> None:
@@ -69,37 +92,65 @@ class Worker:
         # Never lower than the agent's own: only root may lower it.
         nice = max(self._nice, os.getpriority(os.PRIO_PROCESS, thread))
         os.setpriority(os.PRIO_PROCESS, thread, nice)
-        while (job := self._jobs.get()) is not None:
-            if job is self._wanted and (event := self._result(job)) is not None:
+        while self._is_wanted():
+            if (event := self._result()) is not None:
                 self._post(event)
-                del event
-            del job  # model and update need not stay in memory until the next job
+            del event  # model and update need not stay in memory until the next job
 
-    def _result(self, job: TrainJob) -> Trained | Failed | None:
+    def _is_wanted(self) -> bool:
+        """Wait for a job to come into the mailbox; False if the agent ends instead."""
+        with self._mail:
+            self._mail.wait_for(lambda: self._next is not None or self._closed)
+            return not self._closed
+
+    def _take(self) -> TrainJob | None:
+        """The newest job; None if it has been cancelled since."""
+        with self._mail:
+            job, self._next = self._next, None
+            return job
+
+    def _result(self) -> Trained | Failed | None:
         """The event to post; None if the job was cancelled."""
+        job = None
         try:
-            return Trained(job, *self._train(job))
+            dataset = self._read()
+            job = self._take()
+            return None if job is None else Trained(job, *self._train(job, dataset))
         except Cancelled:
             return None
-        except DataError as error:
-            log.error("%s", error)
-            return Failed(job, f"its data can't be used: {SAID_HERE}")  # the error may quote them
-        except EdgeFLError as error:
-            return Failed(job, str(error))
-        except MemoryError:
-            return Failed(job, "not enough memory to train this model: lower max_arena_mb to refuse it at once")
-        except Exception as error:  # the owner's own data code runs in here: its errors must not end the agent
-            log.exception("training broke")
-            return Failed(job, f"{type(error).__name__}: {SAID_HERE}")
+        except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
+            job = job or self._take()
+            return None if job is None else Failed(job, _reason(error))
 
-    def _train(self, job: TrainJob) -> tuple[bytes, bytes | None]:
+    def _read(self) -> Dataset:
+        self._watchdog.began(time.monotonic())
+        try:
+            return self._source.read()
+        finally:
+            self._watchdog.ended()
+
+    def _train(self, job: TrainJob, dataset: Dataset) -> tuple[bytes, bytes | None]:
         plan = job.manifest.plan
         if self._trainer is None or self._plan_hash != plan.hash:
             trainer = make_trainer(job, self._max_arena_bytes)
-            with self._lock:
+            with self._mail:
                 self._trainer, self._plan_hash = trainer, plan.hash
-        dataset = fit_shape(self._source.read(), plan.input_shape)
+        dataset = fit_shape(dataset, plan.input_shape)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,
             wanted=lambda: job is self._wanted,
         )  # fmt: skip
+
+
+def _reason(error: BaseException) -> str:
+    """Why the round was not trained, without a word of the data."""
+    match error:
+        case DataError():
+            log.error("%s", error)
+            return f"its data can't be used: {SAID_HERE}"  # the error may quote them
+        case EdgeFLError():
+            return str(error)
+        case MemoryError():
+            return "not enough memory to train this model: lower max_arena_mb to refuse it at once"
+    log.error("training broke", exc_info=error)
+    return f"{type(error).__name__}: {SAID_HERE}"

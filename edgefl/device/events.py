@@ -105,5 +105,12 @@ class Pause:
     reason: str
 
 
-Event: TypeAlias = machine.Event | Trained | Failed | Pause
+@dataclass(frozen=True)
+class Hung:
+    """Event: the device can't train, for this reason, until the host says otherwise by an empty reason."""
+
+    reason: str
+
+
+Event: TypeAlias = machine.Event | Trained | Failed | Pause | Hung
 Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate

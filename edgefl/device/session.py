@@ -18,7 +18,7 @@ from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subsc
 from ..protocol.messages import Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from . import inbound
-from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob
+from .events import Action, Event, Failed, Hung, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
 from .reporting import Reporting
 from .status import DeviceStatus
@@ -101,8 +101,8 @@ class DeviceSession:
                 self._on_tick(now)
             case Trained() | Failed():
                 self._on_result(event, now)
-            case Pause():
-                self._on_pause(event.reason, now)
+            case Pause() | Hung():
+                self._on_hindrance(event, now)
             case Stop():
                 self._stopped = True
                 self._stop_training()
@@ -110,9 +110,14 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _on_pause(self, reason: str, now: float) -> None:
-        self.status.pause(reason)
-        if reason:
+    def _on_hindrance(self, event: Pause | Hung, now: float) -> None:
+        """The owner pauses or resumes the device, or its data source hangs or has answered again."""
+        if isinstance(event, Pause):
+            self.status.paused = event.reason
+        else:
+            self.status.hung = event.reason
+            self._out.append(Note("error", event.reason) if event.reason else Note("info", "it has answered again"))
+        if self.status.hindered:
             self._stop_training()
         else:
             self._consider(now)
@@ -273,7 +278,7 @@ class DeviceSession:
         self._stop_work()
         self._out += self._saved.settle(round)
         late = self._saved.late(round)
-        if self.status.paused or self.status.gave_up(round) or not (asked or late):
+        if self.status.hindered or self.status.gave_up(round) or not (asked or late):
             self._publish_status()
         elif late or self._saved.serves(round):
             self._report(now)

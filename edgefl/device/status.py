@@ -8,10 +8,12 @@ from .events import Action
 
 
 class DeviceStatus:
-    """`paused`: the owner's reason to pause. `trouble`: the device's own; it ends at `ready_at`, if that is set."""
+    """`paused`: the owner's reason to pause. `hung`: why the host can't train. `trouble`: the session's own reason to
+    sit out; it ends at `ready_at`, if that is set. Each is "" if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused = ""
+        self.hung = ""
         self.trouble = ""
         self.ready_at: float | None = None
         self._topic = topic
@@ -26,7 +28,7 @@ class DeviceStatus:
 
     def publish(self, state: str) -> list[Action]:
         """The status, if it has changed since it was last published."""
-        reason = (self.paused or self.trouble)[:500]
+        reason = (self.hindered or self.trouble)[:500]
         if reason and state != "disconnected":
             state = "paused"
         status = Status(state, self._boot, self._num_examples, reason)
@@ -40,9 +42,10 @@ class DeviceStatus:
         assert self._published is not None  # a device publishes its status as soon as it is connected
         return Publish(self._topic, encode(self._published), retain=True)
 
-    def pause(self, reason: str) -> None:
-        """The owner pauses the device; an empty reason ends the pause."""
-        self.paused = reason
+    @property
+    def hindered(self) -> str:
+        """Why the device may not, or can't, train at all; "" if it can."""
+        return self.paused or self.hung
 
     def refuse(self, why: str) -> None:
         """The device can do nothing until there is another manifest."""

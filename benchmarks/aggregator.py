@@ -122,7 +122,9 @@ class Load:
         table = {
             "federation": federation, "model": str(self.folder / "start.onnx"),
             "state_dir": str(self.folder / federation), "mqtt": {"url": f"mqtt://127.0.0.1:{self.port}"},
-            "rounds": {"rounds": rounds, "min_reports": devices, "expect": devices, "deadline_s": 3600.0},
+            "rounds": {
+                "rounds": rounds, "interval_s": 0.0, "min_reports": devices, "expect": devices, "deadline_s": 3600.0
+            },
             "train": {"lr": 0.1}, "codec": {"name": self.codec},
             "downlink": {"name": "raw32"},
         }  # fmt: skip

@@ -127,7 +127,8 @@ def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
     }  # fmt: skip
     aggregator = {
         "federation": "bench", "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
-        "mqtt": mqtt, "rounds": {"rounds": ROUNDS, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
+        "mqtt": mqtt,
+        "rounds": {"rounds": ROUNDS, "interval_s": 0.0, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
         "train": {"epochs": 5, "batch_size": 10, "lr": 0.01}, "codec": {"name": codec},
         "downlink": {"name": "raw32"},
     }  # fmt: skip

@@ -36,6 +36,7 @@ from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
 from edgefl.protocol.topics import aggregator_client_id
+from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
 
@@ -65,6 +66,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         self._history = self._folder / "history.jsonl"
         state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
+        if config.rounds.interval_s is None:
+            config = config.replace(**{"rounds.interval_s": INTERVAL_S})
         choice = choice_of(config, plan, self._store)
         self._run = Run.of(config, choice)
         config = config if choice is None else auto.apply(config, choice)
@@ -72,13 +75,13 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
         rng, rounds = random.Random(), config.rounds
         strategy = self._make_strategy(config, state)
-        if not rounds.window:
+        if not rounds.late_window:
             self._store.drop_late()
         self.machine = RoundCoordinator(
             make_manifest(config, config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
-            recent=self._store.recent(rounds.window), instance=rng.getrandbits(64), take_over=take_over,
+            recent=self._store.recent(rounds.late_window), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root,
         )  # fmt: skip
         self._busy_since_s = time.process_time()

@@ -65,6 +65,8 @@ class LiveLine:
             text += f", {state.closes_at - time.monotonic():.0f} s left"
             if state.queued:
                 text += f", {state.queued} updates wait for room"
+        elif state.opens_at is not None:
+            text += f", the next round opens in {max(0.0, state.opens_at - time.monotonic()):.0f} s"
         self._status.update(text)
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def _over_mqtt(job: Job) -> History:
     from .. import auto
     from ..simulation.partitions import split
     from ..simulation.processes import ProcessFleet
-    from ..simulation.simulate import fill
+    from ..simulation.simulate import fill, longest_s
     from ..transports.embedded import EmbeddedBroker
 
     options, model, show = job.options, job.model, job.show
@@ -186,12 +186,8 @@ def _over_mqtt(job: Job) -> History:
         )  # fmt: skip
         stack.callback(_copy, job.folder, model, fleet, options)  # after the daemons' end, however that came
         stack.enter_context(fleet)
-        fleet.wait(lambda record: show(line(record)), timeout_s=_longest_s(settings))
+        fleet.wait(lambda record: show(line(record)), timeout_s=longest_s(settings.rounds) + 60)
         return _history(fleet, options)
-
-
-def _longest_s(settings: Settings) -> float:
-    return (settings.rounds.rounds or 1) * settings.rounds.deadline_s + 60
 
 
 def _show_auto(text: str, show: Callable[[str], None]) -> None:

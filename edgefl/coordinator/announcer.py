@@ -75,7 +75,7 @@ class Announcer:
             frames=self.downlink.frames,
             deadline_s=config.deadline_s,
             cohort=tally.cohort.message if tally else None,
-            late_rounds=config.window if mode == "train" else 0,
+            late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,

@@ -37,6 +37,7 @@ from .pace import Pace
 from .presence import Presence
 from .quorum import Quorum
 from .reception import Reception
+from .schedule import Schedule
 from .snapshot import Phase, Snapshot
 from .tally import Tally
 
@@ -75,10 +76,11 @@ class RoundCoordinator:
         self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
         self._codec = manifest.update_codec
-        self._closed = ClosedRounds(config.window)
+        self._closed = ClosedRounds(config.late_window)
         self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
         self.quorum = Quorum(config, self.presence)
+        self.schedule = Schedule(config)
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
 
@@ -98,6 +100,8 @@ class RoundCoordinator:
             self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count
         )  # fmt: skip
         tally = self.tally
+        if self.phase == "waiting":
+            shot = replace(shot, opens_at=self.schedule.opens_at)
         if tally is None:
             return shot
         return replace(
@@ -111,7 +115,8 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            return self.quorum.wake_at
+            times = (self.quorum.wake_at, self.schedule.opens_at)
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
@@ -180,8 +185,10 @@ class RoundCoordinator:
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done")
             return
+        is_time = self.schedule.is_open(now)
         if self.quorum.is_reached(now, first=self.version == 0 and self.tally is None):
-            self._open(self.presence.present(), now)
+            if is_time:
+                self._open(self.presence.present(), now)
         elif self.quorum.ask_again(now):
             self._out.append(self.announcer.publish_manifest())
 
@@ -197,12 +204,13 @@ class RoundCoordinator:
             any_round=config.mode == "async",
         )  # fmt: skip
         self.phase = "open"
+        self.schedule.opened(now)
         if mode == "train":
             self.strategy.start(self.params, self.round)
         self._out.append(Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked"))
         self._out.append(self._publish_round())
         self._out += self.fence.look_again()
-        if mode == "train" and config.window:
+        if mode == "train" and config.late_window:
             self._out.append(ReloadLate())
 
     def _on_reloaded(self, event: ReloadedLate, now: float) -> None:
@@ -225,7 +233,7 @@ class RoundCoordinator:
             self._maybe_open(now)
         elif self.phase == "open" and self.tally is not None:
             over = now >= self.tally.closes_at
-            if not over or self.config.window:
+            if not over or self.config.late_window:
                 self._out += self.reception.ask(self.tally, now)
             if over:
                 self._close(self.tally, now)

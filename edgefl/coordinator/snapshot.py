@@ -15,6 +15,7 @@ class Snapshot:
     `present` counts the devices that can be asked. The other counts are of the round that opened last, 0 before the
     first: updates `counted`, devices that it is still `waiting` for, updates `queued` until there is room, `bytes_up`
     of all parts that have arrived. `closes_at` is its deadline, on the host's clock; None unless it is open.
+    `opens_at` is when the next round may open, on the same clock; None if it waits for devices alone.
     """
 
     phase: Phase
@@ -28,3 +29,4 @@ class Snapshot:
     queued: int = 0
     bytes_up: int = 0
     closes_at: float | None = None
+    opens_at: float | None = None

@@ -22,6 +22,7 @@ from ..strategies import STRATEGIES
 
 MAX_LATE_ROUNDS = 100
 MAX_SPAN = 1000
+INTERVAL_S = 60.0  # between two rounds of a deployment whose settings do not say
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**32 - 1)]
@@ -78,6 +79,14 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "after every `goal` updates, whichever round they belong to, and devices keep training (FedBuff)."
         ),
     ] = "sync"
+    interval_s: Annotated[
+        Annotated[float, Meta(ge=0, le=1e9)] | None,
+        Meta(
+            description="Least seconds from the opening of one round to the opening of the next; without it, "
+            f"{INTERVAL_S:g} in a deployment and 0 in a simulation.",
+            examples=[INTERVAL_S],
+        ),
+    ] = None
     deadline_s: Annotated[
         float, Meta(gt=0, le=1e9, description="Seconds after which a round closes at the latest.")
     ] = 300.0
@@ -164,7 +173,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError("asynchronous rounds evaluate with every update: leave evaluate_every out")
 
     @property
-    def window(self) -> int:
+    def late_window(self) -> int:
         """How many rounds after its own an update still counts."""
         return self.late_rounds if self.late == "fold" or self.mode == "async" else 0
 

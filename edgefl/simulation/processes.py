@@ -28,6 +28,7 @@ from ..settings.spec import split
 AGGREGATOR = "aggregator"
 STOP_S = 10.0
 POLL_S = 0.05
+QUICK = {"interval_s": 0.0}  # of [rounds], where the settings leave it out
 # rumqttd, the embedded broker, sends no retained message to a client that subscribes again in an old session.
 LINK: Mapping[str, Any] = {"reconnect_cap_s": 2.0, "session_expiry_s": 0}
 
@@ -77,6 +78,7 @@ class ProcessFleet:
             "state_dir": str(self.folder / "state"),
             "mqtt": {"url": url, **self._link},
             **settings,
+            "rounds": QUICK | {k: v for k, v in settings.get("rounds", {}).items() if v is not None},
         }
         if data.x_test is not None and data.y_test is not None:
             np.savez(self.folder / "test.npz", x_train=data.x_test[:1], y_train=data.y_test[:1],

@@ -27,7 +27,7 @@ from ..history import History, RoundRecord, Run
 from ..machine import Note
 from ..onnx.load import load
 from ..onnx.model import Model
-from ..settings import Settings
+from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
 from .faults import Faults
@@ -101,7 +101,7 @@ def simulate(
     hosts = _device_hosts(fleet, dataset, parts, seed)
     on_start(run)
     try:
-        fleet.run(aggregator, hosts, max_virtual_s=10 * (settings.rounds.rounds or 1) * settings.rounds.deadline_s)
+        fleet.run(aggregator, hosts, max_virtual_s=10 * longest_s(settings.rounds))
     finally:
         pool.close()
         history = History(coordinator.params, aggregator.rounds, run)
@@ -126,15 +126,26 @@ def _site(settings: Settings, plan: Plan) -> Site:
 
 
 def fill(settings: S, devices: int) -> S:
-    """What a simulation of so many devices knows beforehand: how many rounds, how many devices to expect. UsageError
-    if there are too few for any round."""
+    """What a simulation of so many devices knows beforehand: how many rounds, how many devices to expect, and that
+    nothing is gained by waiting between rounds. UsageError if there are too few devices for any round."""
     rounds = settings.rounds
     if devices < rounds.min_reports:
         raise UsageError(
             f"{devices} device{'s' * (devices > 1)} can't make the {rounds.min_reports} reports that a round needs: "
             f"set min_reports to {devices} (--min-reports {devices}), or simulate {rounds.min_reports} devices"
         )
-    return settings.replace(**{"rounds.rounds": rounds.rounds or ROUNDS, "rounds.expect": rounds.expect or devices})
+    return settings.replace(
+        **{
+            "rounds.rounds": rounds.rounds or ROUNDS,
+            "rounds.expect": rounds.expect or devices,
+            "rounds.interval_s": rounds.interval_s or 0.0,
+        }
+    )
+
+
+def longest_s(rounds: RoundSettings) -> float:
+    """Seconds that all rounds take if each runs into its deadline."""
+    return (rounds.rounds or 1) * max(rounds.deadline_s, rounds.interval_s or 0.0)
 
 
 def _checked_settings(settings: Settings | None) -> Settings:

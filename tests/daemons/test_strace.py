@@ -102,7 +102,7 @@ def prepare(folder: Path) -> None:
     common = {"federation": "tiny", "mqtt": {"url": "mqtt://127.0.0.1"}}
     aggregator = {
         "model": str(folder / "start.onnx"), "state_dir": str(folder / "state"), "loss": "cross_entropy",
-        "rounds": {"rounds": ROUNDS, "min_reports": 2, "goal": 2, "late": "fold"},
+        "rounds": {"interval_s": 0.0, "rounds": ROUNDS, "min_reports": 2, "goal": 2, "late": "fold"},
         "codec": {"name": "raw32"}, "downlink": {"name": "raw32"},
     }  # fmt: skip
     agent = {"device_id": "a", "state_dir": str(folder / "state"), "data": {"source": f"npz:{folder}/data.npz"}}

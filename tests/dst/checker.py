@@ -78,7 +78,7 @@ class Checker(Witness):
             if tally.mode == "train":
                 sums = machine.strategy.combine.accumulator
                 require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
-            most = len(schedule.devices) * (1 + schedule.config.window) * self._longest_update
+            most = len(schedule.devices) * (1 + schedule.config.late_window) * self._longest_update
             require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])
         if damaged:
             require(_updates(machine) == before.updates, "I16", "a damaged part was taken in")

@@ -60,7 +60,7 @@ class Truth:
         A late one is settled by its receipt.
         """
         age = self.round - saved.round
-        if saved.manifest != self._manifest.id or not 0 <= age <= self._config.window:
+        if saved.manifest != self._manifest.id or not 0 <= age <= self._config.late_window:
             return False
         if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
             return False

@@ -87,7 +87,8 @@ class Federation:
             "model": str(self.folder / "start.onnx"),
             "state_dir": str(self.folder / "aggregator"),
             "mqtt": self._mqtt,
-            "rounds": {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2},
+            "rounds": {"interval_s": 0.0}
+            | tables.pop("rounds", {"rounds": 3, "deadline_s": 10.0, "min_reports": 2, "expect": 2}),
             "train": {"epochs": 2, "lr": 0.1},
             "codec": {"name": "raw32"},
             "downlink": {"name": "raw32"},

@@ -16,8 +16,12 @@ class VirtualClock:
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` in `delay_s` seconds."""
+        self.at(self.now + delay_s, callback)
+
+    def at(self, time: float, callback: Callable[[], None]) -> None:
+        """Call `callback` at that time; at once if it is past."""
         self._sequence += 1
-        heapq.heappush(self._heap, (self.now + max(0.0, delay_s), self._sequence, callback))
+        heapq.heappush(self._heap, (max(self.now, time), self._sequence, callback))
 
     def advance(self) -> bool:
         """Jump to the next callback and call it; False if no callback is left."""

@@ -10,32 +10,12 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from edgefl.simulation.clock import VirtualClock
 from edgefl.transports.memory import filter_pattern
 
+from .link import Client, Connection, Delivery
 from .schedule import Weather
-
-
-class Client(Protocol):
-    """What a connection calls at the client's end."""
-
-    name: str
-
-    def on_connected(self, connection: Connection) -> None: ...
-    def on_message(self, connection: Connection, delivery: Delivery) -> None: ...
-    def on_acknowledged(self, connection: Connection, token: int) -> None: ...
-    def on_closed(self, connection: Connection) -> None: ...
-
-
-@dataclass
-class Delivery:
-    """One message in a client's session. From `acknowledged_at` on the broker forgets it."""
-
-    topic: str
-    payload: bytes
-    acknowledged_at: float | None = None
 
 
 @dataclass
@@ -59,37 +39,6 @@ class Session:
         return Session(set(self.exact), dict(self.patterns), deliveries)
 
 
-class Connection:
-    """One TCP connection. What is sent under one key arrives in order; once it is severed nothing arrives, though
-    either end may notice only later."""
-
-    def __init__(self, clock: VirtualClock, weather: Weather, client: Client, will: tuple[str, bytes] | None) -> None:
-        self.client, self.will = client, will
-        self.severed = False
-        self.severed_at = 0.0
-        self.stalled_until = 0.0
-        self._clock, self._weather = clock, weather
-        self._newest: dict[str, float] = {}
-
-    def send(self, key: str, arrive: Callable[[], None]) -> None:
-        now = self._clock.now
-        at = max(now + self._weather.latency(), self._newest.get(key, 0.0) + 1e-4)
-        self._newest[key] = at
-        self._clock.after(at - now, lambda: self._arrive(arrive))
-
-    def _arrive(self, arrive: Callable[[], None]) -> None:
-        if self.severed:
-            return
-        if self._clock.now < self.stalled_until:
-            self._clock.after(self.stalled_until - self._clock.now, lambda: self._arrive(arrive))
-            return
-        arrive()
-
-    def sever(self) -> None:
-        if not self.severed:
-            self.severed, self.severed_at = True, self._clock.now
-
-
 class Broker:
     """`retained` and `sessions` are its memory; `snapshot` what lies on its disk."""
 
@@ -97,14 +46,15 @@ class Broker:
         self.retained: dict[str, bytes] = {}
         self.sessions: dict[str, Session] = {}
         self.up = True
+        self.rates: dict[str, float] = {}  # bytes a second of slow links, by client
         self._clock, self._weather, self._rng, self._trace = clock, weather, rng, trace
         self._saved: tuple[dict[str, bytes], dict[str, Session]] = ({}, {})
 
     # A client's side of a connection
 
     def connect(self, client: Client, will: tuple[str, bytes] | None, persistent: bool) -> Connection | None:
-        """A new connection, which throws an older one out; None while the broker is down."""
-        if not self.up:
+        """A new connection, which throws an older one out; None while the broker is down or frozen."""
+        if not self.up or self._clock.now < self._weather.frozen_until:
             return None
         session = self.sessions.get(client.name)
         if session is not None and session.connection is not None:
@@ -112,8 +62,10 @@ class Broker:
             session = self.sessions.get(client.name)
         if session is None or not persistent:
             session = self.sessions[client.name] = Session()
-        connection = session.connection = Connection(self._clock, self._weather, client, will)
-        connection.send("connack", lambda: self._resume(connection, client.name))
+        connection = session.connection = Connection(
+            self._clock, self._weather, client, will, self.rates.get(client.name)
+        )
+        connection.down("connack", lambda: self._resume(connection, client.name))
         return connection
 
     def _throw_out(self, connection: Connection, newcomer: Client) -> None:
@@ -138,19 +90,20 @@ class Broker:
         def arrive() -> None:
             self.route(topic, payload, retain)
             if acknowledge is not None:
-                connection.send("puback", acknowledge)
+                connection.down("puback", acknowledge)
 
-        connection.send("up " + topic, arrive)
+        connection.up("up " + topic, arrive, len(topic) + len(payload))
 
     def subscribe(self, connection: Connection, topics: tuple[str, ...]) -> None:
-        connection.send("subscriptions", lambda: self._subscribe(connection, topics))
+        connection.up("subscriptions", lambda: self._subscribe(connection, topics), _length(topics))
 
     def unsubscribe(self, connection: Connection, topics: tuple[str, ...]) -> None:
-        connection.send("subscriptions", lambda: self._unsubscribe(connection, topics))
+        connection.up("subscriptions", lambda: self._unsubscribe(connection, topics), _length(topics))
 
-    def acknowledge(self, delivery: Delivery) -> None:
+    def acknowledge(self, connection: Connection, delivery: Delivery) -> None:
         """The client's PUBACK is under way; if the connection is severed first, the message comes again."""
-        delivery.acknowledged_at = self._clock.now + self._weather.latency()
+        if not connection.severed:
+            delivery.acknowledged_at = connection.puback()
 
     def leave(self, connection: Connection) -> None:
         """DISCONNECT: no will."""
@@ -209,7 +162,8 @@ class Broker:
             self._send(session.connection, delivery)
 
     def _send(self, connection: Connection, delivery: Delivery) -> None:
-        connection.send("down " + delivery.topic, lambda: connection.client.on_message(connection, delivery))
+        size = len(delivery.topic) + len(delivery.payload)
+        connection.down("down " + delivery.topic, lambda: connection.client.on_message(connection, delivery), size)
 
     def notice(self, connection: Connection) -> None:
         """The connection is gone: its will is published, at once or some time later."""
@@ -249,3 +203,7 @@ class Broker:
         session = self.sessions.get(name)
         if session is not None:
             self.sessions[name] = Session(connection=session.connection)
+
+
+def _length(topics: tuple[str, ...]) -> int:
+    return sum(len(topic) for topic in topics)

@@ -17,8 +17,9 @@ from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.transports.memory import filter_pattern
 
-from .broker import Delivery, Session
+from .broker import Session
 from .hosts import AGGREGATOR
+from .link import Delivery
 
 if TYPE_CHECKING:
     from .world import World

@@ -8,8 +8,9 @@ from edgefl.device.events import Pause
 from edgefl.machine import Stop
 
 from .disks import DeviceDisk
-from .host import Host
+from .host import SILENCE_S, Host
 from .hosts import AggregatorHost, DeviceHost
+from .link import Connection
 
 if TYPE_CHECKING:
     from .world import World
@@ -48,6 +49,7 @@ class Faults:
         world.broker.up = True
         for host in world.hosts:
             host.partitioned_until, host.die_in = 0.0, None
+            host.thaw()
             if host.connection is not None:
                 host.connection.stalled_until = 0.0
             host.start()
@@ -56,6 +58,9 @@ class Faults:
         for device in world.devices:
             device.disk.fate, device.fail_next = "", False
             device.feed(Pause(""))
+        if world.schedule.lasting.heals:
+            for device in world.devices:
+                device.recover()
 
     def hear(self, topic: str, payload: bytes) -> None:
         """A device's update goes by."""
@@ -98,6 +103,8 @@ class Faults:
     def _stop_device(self) -> None:
         """SIGTERM: last words, and no will."""
         device, world = self._device(), self._world
+        if device.is_frozen:
+            return
         device.feed(Stop())
         starts = device.starts
 
@@ -112,7 +119,7 @@ class Faults:
     def _leave(self) -> None:
         """For ever, as long as enough devices are left for a round."""
         world = self._world
-        left = [device for device in world.devices if not device.gone]
+        left = [device for device in world.devices if not (device.gone or device.trouble)]
         if len(left) > max(2, world.schedule.config.min_reports) and world.rng.random() < 0.3:
             device = world.rng.choice(left)
             device.gone = True
@@ -131,7 +138,24 @@ class Faults:
     def _failed_training(self) -> None:
         self._device().fail_next = True
 
+    def _freeze(self) -> None:
+        world = self._world
+        self._host().freeze(min(world.rng.expovariate(1 / 60), world.schedule.heal_at - world.clock.now))
+
     # Network and broker
+
+    def _freeze_broker(self) -> None:
+        """It accepts and answers nothing for a while, then goes on. A client waits for a sign of life, not longer."""
+        world = self._world
+        seconds = min(world.rng.expovariate(1 / 60), world.schedule.heal_at - world.clock.now)
+        world.weather.frozen_until = max(world.weather.frozen_until, world.clock.now + seconds)
+        for host in world.hosts:
+            if host.connection is not None:
+                world.clock.after(SILENCE_S, lambda c=host.connection: self._miss(c))
+
+    def _miss(self, connection: Connection) -> None:
+        if self._world.clock.now < self._world.weather.frozen_until:
+            self._world.sever(connection)
 
     def _cut(self) -> None:
         connection = self._host().connection

@@ -6,19 +6,21 @@ nothing kept of a connection that is over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgefl.errors import StoreError
 from edgefl.machine import A, Connected, Disconnected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
 from edgefl.simulation.virtual_host import VirtualHost
 
-from .broker import Connection, Delivery
 from .disks import PowerLost, flipped
+from .link import Connection, Delivery
 
 if TYPE_CHECKING:
     from .world import World
 
 LONGEST_BACKOFF_S = 30.0
+SILENCE_S = 90.0  # a keep-alive and a half: then the other end is given up
 RESTART_S = 20.0  # within so long a process that has died is started again
 
 
@@ -36,6 +38,8 @@ class Host(VirtualHost[E, A]):
         self.connection: Connection | None = None
         self.partitioned_until = 0.0
         self.die_in: int | None = None
+        self._frozen_until = 0.0
+        self._frozen: list[Callable[[], None]] = []  # what waits for its end
         self._offset, self._rate = 0.0, 1.0
         self._tries = 0
 
@@ -63,7 +67,7 @@ class Host(VirtualHost[E, A]):
         self.starts += 1
         self._rate = rng.uniform(0.95, 1.05)
         self._offset = rng.uniform(0, 1000) - self._rate * self.clock.now
-        self._tries, self._tick_at = 0, None
+        self._tries, self._tick_at, self._frozen_until = 0, None, 0.0
         self.boot_up()
         self.connect()
 
@@ -76,14 +80,53 @@ class Host(VirtualHost[E, A]):
             return
         self.world.trace(self.name, "dies: %s", why)
         self.alive = False
+        self._frozen.clear()
         connection, self.connection = self.connection, None
         if connection is not None:
             self.world.sever(connection)
         self.clock.after(self.world.rng.uniform(0.1, RESTART_S), self.start)
 
+    def freeze(self, seconds: float) -> None:
+        """SIGSTOP: nothing happens here until the thaw. Its connection stays until the broker misses a sign of life."""
+        if not self.alive:
+            return
+        self.world.trace(self.name, "frozen for %d s", seconds)
+        self._frozen_until = self.clock.now + seconds
+        self.clock.at(self._frozen_until, self._thaw)
+        connection = self.connection
+        if connection is not None:
+            self.clock.after(SILENCE_S, lambda: self._miss(connection))
+
+    def thaw(self) -> None:
+        """SIGCONT: what has come in the meantime is processed."""
+        self._frozen_until = 0.0
+        self._thaw()
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.clock.now < self._frozen_until
+
+    def _thaw(self) -> None:
+        if not self.is_frozen:
+            waiting, self._frozen = self._frozen, []
+            for call in waiting:
+                call()
+
+    def _miss(self, connection: Connection) -> None:
+        if self.is_frozen and connection is self.connection:
+            self.world.sever(connection)
+
+    def _waits(self, call: Callable[[], None]) -> bool:
+        """Whether this process is frozen; it will call `call` when it is not."""
+        if self.is_frozen:
+            self._frozen.append(call)
+        return self.is_frozen
+
     # The connection
 
     def connect(self) -> None:
+        if self._waits(self.connect):
+            return
         if not self.alive or self.connection is not None:
             return
         if self.clock.now >= self.partitioned_until:
@@ -98,12 +141,14 @@ class Host(VirtualHost[E, A]):
         self.clock.after(delay_s, lambda: self.connect() if starts == self.starts else None)
 
     def on_connected(self, connection: Connection) -> None:
-        if connection is self.connection:
+        if not self._waits(lambda: self.on_connected(connection)) and connection is self.connection:
             self._tries = 0
             self.feed(Connected(self.boot))
 
     def on_closed(self, connection: Connection) -> None:
         """The process notices that its connection is over."""
+        if self._waits(lambda: self.on_closed(connection)):
+            return
         if connection is not self.connection:
             return
         self.connection = None
@@ -112,6 +157,8 @@ class Host(VirtualHost[E, A]):
         self._connect_later()
 
     def on_message(self, connection: Connection, delivery: Delivery) -> None:
+        if self._waits(lambda: self.on_message(connection, delivery)):
+            return
         if connection is not self.connection:
             return
         payload, damaged = delivery.payload, False
@@ -119,17 +166,17 @@ class Host(VirtualHost[E, A]):
             payload, damaged = flipped(payload, self.world.rng.getrandbits(16)), True
         self.feed(Received(delivery.topic, payload), damaged)
         if connection is self.connection:
-            self.world.broker.acknowledge(delivery)
+            self.world.broker.acknowledge(connection, delivery)
 
     def on_acknowledged(self, connection: Connection, token: int) -> None:
-        if connection is self.connection:
+        if not self._waits(lambda: self.on_acknowledged(connection, token)) and connection is self.connection:
             self.feed(Sent(token, True))
 
     # The machine
 
     def feed(self, event: E | Event, damaged: bool = False) -> None:
         """One event in, its actions out, or as many as the process lives to carry out."""
-        if not self.alive:
+        if not self.alive or self._waits(lambda: self.feed(event, damaged)):
             return
         self.world.trace_event(self, event, damaged)
         checker = self.world.checker

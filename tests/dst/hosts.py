@@ -36,12 +36,15 @@ from edgefl.device.events import (
 )  # fmt: skip
 from edgefl.device.session import DeviceSession
 from edgefl.errors import StoreError
+from edgefl.machine import Publish
+from edgefl.protocol.envelope import MAGIC, Envelope
 from edgefl.protocol.messages import Round, Status, encode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
+from .lasting import AWAKE_S, FLAP_S, FROZEN_S
 
 if TYPE_CHECKING:
     from .world import World
@@ -60,7 +63,47 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.disk = DeviceDisk()
         self.fail_next = False
         self.last_round: Round | None = None  # that the checker has seen
-        self._job: object | None = None
+        self.trouble = world.schedule.lasting.troubles.get(name, "")
+        self._job: TrainJob | None = None
+        if self.trouble == "slow link":
+            world.broker.rates[name] = world.schedule.lasting.rate
+        elif self.trouble in ("frozen", "flapping"):
+            self._again()
+
+    # Lasting trouble
+
+    def _again(self) -> None:
+        """A device that freezes or flaps does it again after a while."""
+        rng, freezes = self.world.rng, self.trouble == "frozen"
+        self.clock.after(rng.uniform(*(AWAKE_S if freezes else FLAP_S)), self._freeze if freezes else self._flap)
+
+    def _freeze(self) -> None:
+        if self.trouble:
+            seconds = self.world.rng.uniform(*FROZEN_S)
+            self.freeze(seconds)
+            self.clock.after(seconds, self._again)
+
+    def _flap(self) -> None:
+        if self.trouble and not self.gone:
+            if self.connection is not None:
+                connection = self.connection
+                connection.sever()
+                self.world.broker.notice(connection)
+                self.on_closed(connection)
+                self.connect()
+            self._again()
+
+    def recover(self) -> None:
+        """The trouble is over. A training that hung ends."""
+        trouble, self.trouble = self.trouble, ""
+        if trouble == "slow link":
+            del self.world.broker.rates[self.name]
+            if self.connection is not None:
+                self.connection.heal()
+        if trouble in ("slow", "hung", "flapping") and self._job is not None:
+            self._trained(self._job)
+
+    # The process
 
     def boot_up(self) -> None:
         self.boot = self.disk.count_start() * STARTS
@@ -96,9 +139,11 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
     def _train(self, job: TrainJob) -> None:
         rng, schedule = self.world.rng, self.world.schedule
         self._job = job
-        seconds = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
+        usual_s = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
+        seconds = schedule.lasting.training_s(self.trouble, usual_s, rng)
         starts = self.starts
-        self.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
+        if seconds is not None:
+            self.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
 
     def _is_slow(self) -> bool:
         return self.world.healed_at is None and self.world.rng.random() < self.world.schedule.slow
@@ -107,13 +152,20 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         if not self.alive or self._job is not job:
             return
         self._job = None
-        if self.fail_next:
+        if self.fail_next or self.trouble == "dying":
             self.fail_next = False
             self.feed(Failed(job, "no data"))
             return
         blob, residual = self._answer(job)
         self.world.checker.trained(self, job, blob)
         self.feed(Trained(job, blob, residual))
+
+    def publish(self, action: Publish) -> None:
+        if self.trouble == "one part" and action.payload.startswith(MAGIC):
+            part = Envelope.from_bytes(action.payload)
+            if part.part == part.parts - 1:
+                return
+        super().publish(action)
 
     def _answer(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         examples = self.world.schedule.examples[self.name]

@@ -14,11 +14,13 @@ from edgefl.protocol.messages import Manifest
 from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
 
+from .lasting import Lasting
+
 FEDERATION = "sim"
 FAULTS = (
     "cut", "partition", "kill device", "kill aggregator", "kill at an action", "disk error", "broker restart",
     "snapshot", "amnesia", "lose retained", "flip bit on disk", "wipe device", "stop device", "clock jump", "replay",
-    "pause", "failed training", "leave",
+    "pause", "failed training", "leave", "freeze", "freeze broker",
 )  # fmt: skip
 OUTPUTS = 4
 PART_BYTES = 256  # the protocol's smallest: a model and an update are one to three parts
@@ -37,6 +39,7 @@ class Weather:
     late_wills: bool
     max_queued: int
     healed: bool = False
+    frozen_until: float = 0.0  # the broker, which does nothing until then
 
     def latency(self) -> float:
         seconds = self.rng.expovariate(1 / self.latency_s)
@@ -55,6 +58,7 @@ class Weather:
 
     def heal(self) -> None:
         self.healed = True
+        self.frozen_until = 0.0
         self.latency_s = min(self.latency_s, 0.5)
         self.max_queued = 1000
 
@@ -76,19 +80,21 @@ class Schedule:
     faults: tuple[str, ...]
     fault_every_s: float
     heal_at: float
+    lasting: Lasting
 
     @classmethod
     def draw(cls, seed: int) -> Schedule:
         rng = random.Random(seed)
         devices = tuple("abcdef"[: rng.randint(3, 6)])
         inputs = rng.choice([2, 6, 15, 30])
+        config = _draw_config(rng, len(devices))
         return cls(
             seed=seed,
             devices=devices,
             late=tuple(rng.sample(devices, rng.choice([0, 0, 1]))),
             examples={device: rng.randint(1, 20) for device in devices},
             manifest=_draw_manifest(rng, inputs),
-            config=_draw_config(rng, len(devices)),
+            config=config,
             params=np.array([rng.randint(-64, 64) / 64 for _ in range(OUTPUTS * (inputs + 1))], np.float32),
             persistent=rng.random() < 0.75,
             earlier_run=rng.random() < 0.3,
@@ -96,6 +102,7 @@ class Schedule:
             faults=tuple(rng.sample(FAULTS, rng.randint(0, len(FAULTS)))),
             fault_every_s=rng.choice([4.0, 8.0, 15.0]),
             heal_at=rng.uniform(60.0, 480.0),
+            lasting=Lasting.draw(rng, devices, config),
         )
 
     @property

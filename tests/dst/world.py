@@ -10,13 +10,14 @@ from edgefl.machine import Received
 from edgefl.protocol.envelope import Envelope
 from edgefl.simulation.clock import VirtualClock
 
-from .broker import Broker, Connection
+from .broker import Broker
 from .checker import Checker
 from .disks import AggregatorDisk
 from .earlier import leave_behind
 from .faults import Faults
 from .host import Host
 from .hosts import AggregatorHost, DeviceHost
+from .link import Connection
 from .schedule import Schedule
 
 NOTICE_S = 30.0  # within so long an end notices that its connection is over

@@ -1,0 +1,59 @@
+"""Lasting: faults that do not pass by themselves. A device is slow, hung or restless for a whole run.
+
+    slow        its training takes 20 to 100 times as long
+    slow link   a line of a few bytes a second, first in, first out, each way
+    hung        its training answers after hours, or never
+    dying       its training fails again and again
+    frozen      SIGSTOP for minutes, then awake for a moment, again and again
+    flapping    its training hangs, and every few seconds it has a new connection
+    one part    the last part of its updates never leaves it
+
+At most a third of the devices have a trouble, and never so many that the others can't make a round. In some schedules
+trouble ends with the healing; in the others liveness.py says what must hold in spite of it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from edgefl.settings import RoundSettings
+
+TROUBLES = ("slow", "slow link", "hung", "dying", "frozen", "flapping", "one part")
+HOURS_S = (3600.0, 4 * 3600.0)
+RATES = (60.0, 150.0)  # bytes a second: a model and an update take from half a minute to two
+FROZEN_S, AWAKE_S = (60.0, 600.0), (5.0, 60.0)
+FLAP_S = (2.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """`troubles` is each troubled device's; `heals`: they end when all other faults do."""
+
+    troubles: dict[str, str] = field(default_factory=dict)
+    heals: bool = True
+    factor: float = 1.0  # of a slow device's training
+    rate: float = RATES[1]  # of a slow link
+
+    @classmethod
+    def draw(cls, rng: random.Random, devices: tuple[str, ...], config: RoundSettings) -> Lasting:
+        if rng.random() < 0.4:
+            return cls()
+        most = min(len(devices) // 3, len(devices) - config.min_reports)
+        troubled = rng.sample(devices, rng.randint(1, max(1, most)))
+        return cls(
+            {device: rng.choice(TROUBLES) for device in troubled},
+            heals=rng.random() < 0.4, factor=rng.uniform(20, 100), rate=rng.uniform(*RATES),
+        )  # fmt: skip
+
+    def training_s(self, trouble: str, seconds: float, rng: random.Random) -> float | None:
+        """How long a training of so many seconds takes a device with this trouble; None: it never ends."""
+        match trouble:
+            case "slow":
+                return seconds * self.factor
+            case "hung":
+                return rng.choice([None, rng.uniform(*HOURS_S)])
+            case "flapping":
+                return None
+            case _:
+                return seconds

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+OUT_OF_RANGE = "a label or a token is out of the model's range"
+
 
 class EdgeFLError(Exception):
     """Base of all errors that EdgeFL raises on purpose; `str()` of one is fit for an operator."""
@@ -28,7 +30,15 @@ class ModelError(EdgeFLError):
 
 
 class DataError(EdgeFLError):
-    """Data that can't be read, or that the model can't be trained on."""
+    """Data that can't be read, or that the model can't be trained on.
+
+    The message may quote the data. `safe` says where and what is wrong without any value from them, so it may leave the
+    device; if it is empty, only the device's own log tells.
+    """
+
+    def __init__(self, message: str, safe: str = "") -> None:
+        super().__init__(message)
+        self.safe = safe
 
 
 class CodecError(EdgeFLError):

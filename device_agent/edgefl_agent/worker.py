@@ -21,11 +21,11 @@ from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import Failed, Hung, Trained, TrainJob
 from edgefl.device.training import make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
+from edgefl.protocol.trouble import SEE_LOG, Trouble
 
 from .source import Source
 from .watchdog import Watchdog
 
-SAID_HERE = "the log on the device says why"  # and nothing that goes over the network does
 log = logging.getLogger("edgefl.agent")
 
 
@@ -74,7 +74,7 @@ class Worker:
     def look(self, now: float) -> Hung | None:
         """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""
         if not self._thread.is_alive() and not self._closed:
-            raise EdgeFLError(f"the training thread has ended: {SAID_HERE}; start the agent again")
+            raise EdgeFLError(f"the training thread has ended: {SEE_LOG}; start the agent again")
         hung_s = self._watchdog.look(now, self._deadline_s)
         if hung_s is None:
             return None
@@ -120,12 +120,16 @@ class Worker:
             return None
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
             job = job or self._take()
-            return None if job is None else Failed(job, _reason(error))
+            return None if job is None else _failed(job, error)
 
     def _read(self) -> Dataset:
         self._watchdog.began(time.monotonic())
         try:
             return self._source.read()
+        except EdgeFLError as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(str(error)) from error  # it may quote the data too: a table's first line, as its header
         finally:
             self._watchdog.ended()
 
@@ -142,15 +146,11 @@ class Worker:
         )  # fmt: skip
 
 
-def _reason(error: BaseException) -> str:
-    """Why the round was not trained, without a word of the data."""
-    match error:
-        case DataError():
-            log.error("%s", error)
-            return f"its data can't be used: {SAID_HERE}"  # the error may quote them
-        case EdgeFLError():
-            return str(error)
-        case MemoryError():
-            return "not enough memory to train this model: lower max_arena_mb to refuse it at once"
-    log.error("training broke", exc_info=error)
-    return f"{type(error).__name__}: {SAID_HERE}"
+def _failed(job: TrainJob, error: BaseException) -> Failed:
+    """Why the round was not trained, without a word of the data; the log has all of it."""
+    if isinstance(error, DataError):
+        log.error("%s", error)
+    elif not isinstance(error, EdgeFLError | MemoryError):
+        log.error("training broke", exc_info=error)
+    why = Trouble.of(error)
+    return Failed(job, why.text, why.code)

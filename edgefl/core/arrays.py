@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from ..errors import DataError, UsageError
+from ..errors import OUT_OF_RANGE, DataError, UsageError
 from .plan import Plan
 
 Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
@@ -50,33 +50,39 @@ class Arrays:
         shape = tuple(self._plan.input_shape)
         if array.shape[1:] != shape or array.ndim == 0:
             expected = ", ".join(map(str, ("n", *shape)))
-            raise DataError(f"x has shape {array.shape}, the model takes ({expected}): reshape x")
+            text = f"x has shape {array.shape}, the model takes ({expected})"
+            raise DataError(f"{text}: reshape x", text)
         if len(array) == 0:
-            raise DataError("x has no samples: give at least one")
+            raise DataError("x has no samples: give at least one", "x has no samples")
         if self._plan.input_dtype == "int64" and array.dtype.kind not in "iu":
-            raise DataError(f"x is {array.dtype}, the model takes integer tokens: encode x with the model's vocabulary")
+            text = f"x is {array.dtype}, the model takes integer tokens"
+            raise DataError(f"{text}: encode x with the model's vocabulary", text)
         return _float32("x", array)
 
     def _labels(self, y: NDArray[Any], n: int) -> NDArray[np.int64]:
         shape = (n, *self._output[:-1])
         if y.shape != shape:
-            raise DataError(f"y has shape {y.shape}, expected integer labels {shape}: reshape y")
+            text = f"y has shape {y.shape}, expected integer labels {shape}"
+            raise DataError(f"{text}: reshape y", text)
         if y.dtype.kind not in "iub":
-            takes = f"loss {self._plan.loss!r} takes integer labels"
-            raise DataError(f"y is {y.dtype}, {takes}: cast y, or load the model with loss='mse'")
+            text = f"y is {y.dtype}, loss {self._plan.loss!r} takes integer labels"
+            raise DataError(f"{text}: cast y, or load the model with loss='mse'", text)
         if y.dtype == np.uint64 and y.max() > np.iinfo(np.int64).max:
-            raise DataError(f"label {y.max()} is out of range: map the labels to the model's classes")
+            text = f"label {y.max()} is out of range: map the labels to the model's classes"
+            raise DataError(text, OUT_OF_RANGE)
         return np.ascontiguousarray(y, np.int64).reshape(-1)
 
     def _targets(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
         """Float targets, flat. With a single output, y may be (n,)."""
         shape = self._output
         if y.shape != (n, *shape) and not (y.shape == (n,) and self._target_size == 1):
-            raise DataError(f"y has shape {y.shape}, expected {(n, *shape)}: reshape y")
+            text = f"y has shape {y.shape}, expected {(n, *shape)}"
+            raise DataError(f"{text}: reshape y", text)
         targets = _float32("y", y).reshape(-1)
         if self._plan.loss == "bce" and not (targets.min() >= 0 and targets.max() <= 1):
             reach = f"{targets.min()} to {targets.max()}"
-            raise DataError(f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'")
+            text = f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'"
+            raise DataError(text, "y is not within 0 to 1, as loss 'bce' takes it")
         return targets
 
 
@@ -88,7 +94,8 @@ def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
         result = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     if not _core.all_finite(result.reshape(-1)):
         where = np.argwhere(~np.isfinite(result))[0].tolist()
-        raise DataError(f"{name}{where} is NaN, infinite or beyond float32: clean the data")
+        text = f"{name}{where} is NaN, infinite or beyond float32"
+        raise DataError(f"{text}: clean the data", text)
     return result
 
 

@@ -86,7 +86,8 @@ def _read(kind: str, rest: str, options: dict[str, str]) -> Dataset:
     except EdgeFLError:
         raise
     except Exception as error:
-        raise DataError(f"{what} failed: {type(error).__name__}: {error}") from error
+        text = f"{what} failed: {type(error).__name__}"
+        raise DataError(f"{text}: {error}", text) from error
     return python_callable.as_dataset(value, what)
 
 

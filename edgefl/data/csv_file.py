@@ -23,12 +23,16 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
             lines = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(lines, [])]
             if not header:
-                raise DataError(f"{path.name} is empty or begins with an empty line: put column names there")
+                text = f"{path.name} is empty or begins with an empty line"
+                raise DataError(f"{text}: put column names there", text)
             numbered = ((lines.line_num, cells) for cells in lines if cells)
             return read_table(path.name, "line", header, numbered, options)
     except csv.Error as error:
-        raise DataError(f"{path.name}, line {lines.line_num}: {error}: repair the line") from None
+        place = f"{path.name}, line {lines.line_num}"
+        raise DataError(f"{place}: {error}: repair the line", f"{place}: not a line of a CSV file") from None
     except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror}: check the path and its permissions") from None
+        text = f"can't read {path}: {error.strerror}"
+        raise DataError(f"{text}: check the path and its permissions", text) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
+        text = f"{path.name} is not UTF-8 text"
+        raise DataError(f"{text} ({error.reason}): save it as UTF-8", text) from None

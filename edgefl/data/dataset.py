@@ -43,7 +43,8 @@ class Dataset:
             for axis in "xy":
                 self._check_alike(axis, sound[f"{axis}_train"], sound[f"{axis}_test"])
         elif self.x_test is not None or self.y_test is not None:
-            raise DataError(f"{self.name}: a test part needs both x_test and y_test: give both or none")
+            text = "a test part needs both x_test and y_test"
+            raise DataError(f"{self.name}: {text}: give both or none", text)
         if self.device_train is not None:
             sound["device_train"] = self._sound_devices(self.device_train, len(sound["x_train"]))
         for field, value in sound.items():
@@ -51,55 +52,56 @@ class Dataset:
 
     def _sound_pair(self, part: str, x: Any, y: Any) -> dict[str, np.ndarray]:
         """x and y of one part, converted and checked, by field name."""
-        x = _numbers(f"{self.name}: x_{part}", x)
-        y = _numbers(f"{self.name}: y_{part}", y)
+        x = _numbers(self.name, f"x_{part}", x)
+        y = _numbers(self.name, f"y_{part}", y)
         # Narrower integers are pixels or raw samples far more often than tokens.
-        x = _finite(f"{self.name}: x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32)
-        y = _finite(f"{self.name}: y_{part}", y, np.float32 if y.dtype.kind == "f" else np.int64)
+        x = _finite(self.name, f"x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32)
+        y = _finite(self.name, f"y_{part}", y, np.float32 if y.dtype.kind == "f" else np.int64)
         if len(x) != len(y):
-            raise DataError(
-                f"{self.name}: x_{part} has {len(x)} examples and y_{part} {len(y)}: give one target an example"
-            )
+            text = f"x_{part} has {len(x)} examples and y_{part} {len(y)}"
+            raise DataError(f"{self.name}: {text}: give one target an example", text)
         return {f"x_{part}": x, f"y_{part}": y}
 
     def _check_alike(self, axis: str, train: np.ndarray, test: np.ndarray) -> None:
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-            raise DataError(
-                f"{self.name}: {axis}_train is {train.dtype} {train.shape} and {axis}_test {test.dtype} "
-                f"{test.shape}: only the first number may differ"
-            )
+            text = f"{axis}_train is {train.dtype} {train.shape} and {axis}_test {test.dtype} {test.shape}"
+            raise DataError(f"{self.name}: {text}: only the first number may differ", text)
 
     def _sound_devices(self, devices: Any, n: int) -> np.ndarray:
         numbers: np.ndarray = np.asarray(devices)
         if numbers.dtype.kind not in "iu" or numbers.shape != (n,):
             raise DataError(
                 f"{self.name}: device_train is {numbers.dtype} {numbers.shape}: "
-                f"give one whole number an example, shape ({n},)"
+                f"give one whole number an example, shape ({n},)",
+                f"device_train has not one whole number for each of {n} examples",
             )
         return numbers.astype(np.int64, copy=False)
 
 
-def _numbers(what: str, values: Any) -> np.ndarray:
+def _numbers(name: str, part: str, values: Any) -> np.ndarray:
     """`values` as an array of numbers that is not empty."""
+    what = f"{name}: {part}"
     try:
         array = np.asarray(values)
     except ValueError as error:  # ragged nested lists
-        raise DataError(f"{what} is not an array: {error}: give every example the same shape") from None
+        text = f"{what} is not an array: {error}: give every example the same shape"
+        raise DataError(text, f"{part}: not every example has the same shape") from None
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} holds {array.dtype} values: give numbers only")
+        raise DataError(f"{what} holds {array.dtype} values: give numbers only", f"{part}: not numbers")
     if array.size == 0 or array.ndim == 0:
-        raise DataError(f"{what} is empty, shape {array.shape}: give at least one example")
+        raise DataError(f"{what} is empty, shape {array.shape}: give at least one example", f"{part} is empty")
     return array
 
 
-def _finite(what: str, array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+def _finite(name: str, part: str, array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
     """`array` contiguous and of `dtype`, every value finite."""
     with np.errstate(over="ignore"):  # what does not fit float32 is inf, refused below
         array = np.ascontiguousarray(array, dtype=dtype)
     # min and max keep a NaN. np.isfinite would need a temporary a quarter as large as the data.
     if not (math.isfinite(array.min()) and math.isfinite(array.max())):
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise DataError(f"{what}: example {row} holds NaN or infinity, or exceeds float32: repair or drop it")
+        text = f"{part}: example {row} holds NaN or infinity, or exceeds float32"
+        raise DataError(f"{name}: {text}: repair or drop it", text)
     return array
 
 
@@ -110,7 +112,8 @@ def from_arrays(arrays: Mapping[str, Any], name: str) -> Dataset:
         if key not in arrays:
             raise DataError(
                 f"{name} has no {key!r} but {', '.join(sorted(arrays)) or 'nothing'}: "
-                "name the arrays x_train and y_train, or x and y"
+                "name the arrays x_train and y_train, or x and y",
+                f"there is no {key!r}",
             )
     optional = {key: arrays[key] for key in ("x_test", "y_test", "device_train") if key in arrays}
     return Dataset(arrays[f"x{suffix}"], arrays[f"y{suffix}"], name=name, **optional)
@@ -124,10 +127,9 @@ def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:
     shape = tuple(input_shape)
     given = dataset.x_train.shape[1:]
     if math.prod(given) != math.prod(shape):
-        raise DataError(
-            f"{dataset.name}: an example has shape {given}, {math.prod(given)} values, and the model's input "
-            f"{shape}, {math.prod(shape)}: choose other features or another model"
-        )
+        text = f"an example has shape {given}, {math.prod(given)} values, and the model's input {shape}"
+        remedy = "choose other features or another model"
+        raise DataError(f"{dataset.name}: {text}, {math.prod(shape)}: {remedy}", f"{text}, {math.prod(shape)}")
     x_train = dataset.x_train.reshape(-1, *shape)
     x_test = None if dataset.x_test is None else dataset.x_test.reshape(-1, *shape)
     return dataclasses.replace(dataset, x_train=x_train, x_test=x_test)

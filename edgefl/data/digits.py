@@ -17,6 +17,7 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise DataError("digits needs scikit-learn: pip install edgefl-toolkit[demo]") from None
+        text = "digits needs scikit-learn"
+        raise DataError(f"{text}: pip install edgefl-toolkit[demo]", text) from None
     x, y = load_digits(return_X_y=True)
     return Dataset(x / 16, y, name="digits")

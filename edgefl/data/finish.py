@@ -33,7 +33,8 @@ def _hold_out(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     n = len(dataset.x_train)
     num_test = max(1, round(n * fraction))
     if num_test >= n:
-        raise DataError(f"{dataset.name}: too few examples ({n}) to hold any out: add more, or test=0")
+        text = f"too few examples ({n}) to hold any out"
+        raise DataError(f"{dataset.name}: {text}: add more, or test=0", text)
     order = np.random.default_rng(seed).permutation(n)
     test, train = np.sort(order[:num_test]), np.sort(order[num_test:])
     return Dataset(

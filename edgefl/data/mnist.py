@@ -60,7 +60,8 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"no {name} or {name}.gz in {folder}: put the four official MNIST files there")
+    text = f"no {name} or {name}.gz in {folder}"
+    raise DataError(f"{text}: put the four official MNIST files there", text)
 
 
 def _read_idx(path: Path, axes: int) -> np.ndarray:
@@ -70,19 +71,22 @@ def _read_idx(path: Path, axes: int) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = np.frombuffer(file.read(4 * (1 + axes)), ">u4")
             if len(header) != 1 + axes or header[0] != IDX_UINT8 + axes:
-                raise DataError(f"{path} is not an IDX file of {axes} axes: fetch it again")
+                text = f"{path} is not an IDX file of {axes} axes"
+                raise DataError(f"{text}: fetch it again", text)
             shape = [int(axis) for axis in header[1:]]
             size = math.prod(shape)
             data = file.read(size + 1) if size <= limit else b""
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"can't read {path}: {error}: fetch it again") from None
+        raise DataError(f"can't read {path}: {error}: fetch it again", f"can't read {path}") from None
     if len(data) != size or size == 0:
-        raise DataError(f"{path} does not hold the {shape} values its header promises: fetch it again")
+        text = f"{path} does not hold the values its header promises"
+        raise DataError(f"{path} does not hold the {shape} values its header promises: fetch it again", text)
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _writer_ids(folder: Path) -> np.ndarray:
     with open_npz(existing_path(str(folder / WRITERS))) as arrays:
         if "train_writer" not in arrays:
-            raise DataError(f"{folder / WRITERS} has no 'train_writer': put the writer of each training digit there")
+            text = f"{folder / WRITERS} has no 'train_writer'"
+            raise DataError(f"{text}: put the writer of each training digit there", text)
         return arrays["train_writer"]

@@ -29,8 +29,10 @@ def open_npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
-            raise DataError(f"{path.name} holds one bare array: save named ones with numpy.savez")
+            text = f"{path.name} holds one bare array"
+            raise DataError(f"{text}: save named ones with numpy.savez", text)
         with file:
             yield file
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"can't read {path}: {error}: write it anew with numpy.savez, numbers only") from None
+        text = f"can't read {path}: {error}: write it anew with numpy.savez, numbers only"
+        raise DataError(text, f"can't read {path}: not an .npz file of numbers") from None

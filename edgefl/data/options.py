@@ -48,5 +48,6 @@ def existing_path(rest: str) -> Path:
     """The path a SPEC names; DataError when nothing is there."""
     path = Path(rest).expanduser()
     if not rest or not path.exists():
-        raise DataError(f"no data at {rest!r}: check the path; a relative one starts at {os.getcwd()}")
+        text = f"no data at {rest!r}"
+        raise DataError(f"{text}: check the path; a relative one starts at {os.getcwd()}", text)
     return path

@@ -28,9 +28,8 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
     except EdgeFLError:
         raise
     except Exception as error:
-        raise DataError(
-            f"python:{rest} failed: {type(error).__name__}: {error}: make it run in {os.getcwd()}, or set PYTHONPATH"
-        ) from error
+        text = f"python:{rest} failed: {type(error).__name__}"
+        raise DataError(f"{text}: {error}: make it run in {os.getcwd()}, or set PYTHONPATH", text) from error
     return as_dataset(value, f"python:{rest}")
 
 
@@ -43,6 +42,7 @@ def as_dataset(value: Any, name: str) -> Dataset:
     if not isinstance(value, Mapping):
         raise DataError(
             f"{name} returned {type(value).__name__}: return a Dataset, a dict, (x, y) "
-            "or (x_train, y_train, x_test, y_test)"
+            "or (x_train, y_train, x_test, y_test)",
+            f"{name} returned {type(value).__name__}",
         )
     return from_arrays(value, name)

@@ -26,4 +26,5 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
             header = [column[0] for column in cursor.description]
             return read_table(path.name, "row", header, enumerate(cursor, 1), options)
     except (sqlite3.Error, sqlite3.Warning) as error:  # Warning: two statements, up to Python 3.11
-        raise DataError(f"{path.name}: {error}: check the query, and that this is a SQLite database") from None
+        text = f"{path.name}: {error}: check the query, and that this is a SQLite database"
+        raise DataError(text, f"{path.name}: the query failed ({type(error).__name__})") from None

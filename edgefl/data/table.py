@@ -23,11 +23,12 @@ LABEL_MAX = 2**31
 
 
 class _Columns(NamedTuple):
-    """The positions of features, target and device in a row."""
+    """The positions of features, target and device in a row; and the names that the SPEC has for some of them."""
 
     features: list[int]
     target: int
     device: int | None
+    told: frozenset[str]
 
 
 class _Cells:
@@ -62,8 +63,11 @@ class _Cells:
         remedy = f"repair or delete the {self.unit}"
         if column in self.columns.features:
             remedy += ", or name only the columns to learn from with features=A,B"
-        place = f"{self.source}, {self.unit} {row}, column {self.header[column]!r}"
-        return DataError(f"{place}: {shown} is not {wanted}: {remedy}")
+        place, name = f"{self.source}, {self.unit} {row}", self.header[column]
+        # A table without a header has data where the names should be: only a name that the SPEC has too may be told.
+        told = repr(name) if name in self.columns.told else f"number {column + 1}"
+        text = f"{place}, column {name!r}: {shown} is not {wanted}: {remedy}"
+        return DataError(text, f"{place}, column {told}: not {wanted}")
 
 
 def read_table(
@@ -89,7 +93,8 @@ def read_table(
         if len(record) != len(header):
             raise DataError(
                 f"{source}, {unit} {row}: {len(record)} cells under a header of {len(header)}: "
-                f"repair or delete the {unit}; a delimiter inside a cell needs quotes"
+                f"repair or delete the {unit}; a delimiter inside a cell needs quotes",
+                f"{source}, {unit} {row}: {len(record)} cells under a header of {len(header)}",
             )
         x.extend([cells.number(row, i, record[i]) for i in columns.features])
         y.append(target(row, columns.target, record[columns.target]))
@@ -97,7 +102,8 @@ def read_table(
             device = cells.device(row, columns.device, record[columns.device])
             devices.append(ids.setdefault(device, len(ids)))
     if not y:
-        raise DataError(f"{source} has a header and no {unit}s of data: add some")
+        text = f"{source} has a header and no {unit}s of data"
+        raise DataError(f"{text}: add some", text)
     return Dataset(
         np.frombuffer(x, np.float32).reshape(len(y), -1),
         np.frombuffer(y, np.int64 if classes else np.float32),
@@ -120,7 +126,8 @@ def _choose_columns(source: str, header: Sequence[str], options: Mapping[str, st
     """Positions of the columns that the options name; DataError for one that is missing."""
     twice = [name for i, name in enumerate(header) if name in header[:i]]
     if twice:
-        raise DataError(f"{source} has two columns named {twice[0]!r}: give each its own name")
+        text = f"{source} has two columns named {twice[0]!r}: give each its own name"
+        raise DataError(text, f"{source} has two columns of one name")
     if "target" not in options:
         raise UsageError(f"{source}: add target=COL, the column to learn; columns: {', '.join(header)}")
     target = _position(source, header, options["target"])
@@ -130,13 +137,16 @@ def _choose_columns(source: str, header: Sequence[str], options: Mapping[str, st
     else:
         features = [_position(source, header, name) for name in names(options["features"])]
     if not features:
-        raise DataError(f"{source} has no column left to learn from: add one")
+        text = f"{source} has no column left to learn from"
+        raise DataError(f"{text}: add one", text)
     if target in features or len(set(features)) < len(features):
         raise UsageError(f"features={options['features']} has a column twice, or the target: name each once")
-    return _Columns(features, target, device)
+    told = {options["target"], options.get("device", ""), *names(options.get("features", ""))}
+    return _Columns(features, target, device, frozenset(told))
 
 
 def _position(source: str, header: Sequence[str], name: str) -> int:
     if name not in header:
-        raise DataError(f"{source} has no column {name!r}: {nearest(name, header)}")
+        text = f"{source} has no column {name!r}"
+        raise DataError(f"{text}: {nearest(name, header)}", text)
     return header.index(name)

@@ -92,10 +92,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Failed:
-    """Event: training was not possible. The device gives the round up, and its status says why."""
+    """Event: training was not possible. The device gives the round up, and its status says why: `code` is one of
+    trouble.CODES, and `reason` holds no value from the data."""
 
     job: TrainJob
     reason: str
+    code: str = "error"
 
 
 @dataclass(frozen=True)

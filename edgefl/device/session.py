@@ -17,6 +17,7 @@ from ..errors import EdgeFLError, ProtocolError
 from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
 from ..protocol.messages import Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
+from ..protocol.trouble import Trouble
 from . import inbound
 from .events import Action, Event, Failed, Hung, Outbox, Pause, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
@@ -189,12 +190,12 @@ class DeviceSession:
             self.round = None
         else:
             self.terms, self._heard_manifest = None, message.manifest
-        self._refuse(message.why)
+        self._refuse(Trouble("manifest", message.why))
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: Trouble) -> None:
         """Sit out until there is another manifest or round, and say why."""
         if why != self.status.trouble:
-            self._out.append(Note("error", why))
+            self._out.append(Note("error", why.text))
         self.status.refuse(why)
         self._stop_work()
         self._publish_status()
@@ -211,7 +212,7 @@ class DeviceSession:
             self.terms = Terms(manifest, self._max_model_bytes)
         except EdgeFLError as error:
             self.terms = None
-            self._refuse(f"manifest refused: {error}")
+            self._refuse(Trouble("manifest", f"manifest refused: {error}"))
             return
         self.status.start_over()
         text = f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}"
@@ -255,7 +256,7 @@ class DeviceSession:
             self.work = None
             self._consider(now)
         else:
-            self._give_up(report.round, why, now)
+            self._give_up(report.round, Trouble("rejected", why) if why else None, now)
             self._publish_status()
 
     # The round
@@ -317,7 +318,7 @@ class DeviceSession:
             self._out += work.probe(now)
         self._publish_status()
 
-    def _give_up(self, round: Round, why: str, now: float) -> None:
+    def _give_up(self, round: Round, why: Trouble | None, now: float) -> None:
         self.work = None
         later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
         self.status.give_up(round, why, now + round.deadline_s + later_s)
@@ -347,7 +348,7 @@ class DeviceSession:
             self._out += self._reporting.save(self.work.round, event)
             self._report(now)
         else:
-            self._give_up(self.work.round, event.reason, now)
+            self._give_up(self.work.round, Trouble(event.code, event.reason), now)
             self._out.append(Note("error", f"round {event.job.round.round}: {event.reason}"))
             self._consider(now)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from ..machine import Publish
 from ..protocol.messages import Round, Status, encode
+from ..protocol.trouble import Trouble
 from .events import Action
+
+REASON = 500  # characters
 
 
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `hung`: why the host can't train. `trouble`: the session's own reason to
-    sit out; it ends at `ready_at`, if that is set. Each is "" if there is no such reason."""
+    sit out; it ends at `ready_at`, if that is set. "" and None if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused = ""
         self.hung = ""
-        self.trouble = ""
+        self.trouble: Trouble | None = None
         self.ready_at: float | None = None
         self._topic = topic
         self._num_examples = num_examples
@@ -28,10 +31,12 @@ class DeviceStatus:
 
     def publish(self, state: str) -> list[Action]:
         """The status, if it has changed since it was last published."""
-        reason = (self.hindered or self.trouble)[:500]
-        if reason and state != "disconnected":
-            state = "paused"
-        status = Status(state, self._boot, self._num_examples, reason)
+        told = Trouble("", self.paused)
+        if not self.paused:
+            told = Trouble("hung", self.hung) if self.hung else self.trouble or told
+        if told.text and state != "disconnected":
+            state = "paused" if self.paused else "trouble"
+        status = Status(state, self._boot, self._num_examples, told.text[:REASON], told.code)
         if status == self._published:
             return []
         self._published = status
@@ -47,12 +52,12 @@ class DeviceStatus:
         """Why the device may not, or can't, train at all; "" if it can."""
         return self.paused or self.hung
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: Trouble) -> None:
         """The device can do nothing until there is another manifest."""
         self.trouble, self.ready_at = why, None
 
-    def give_up(self, round: Round, why: str, ready_at: float) -> None:
-        """Sit this round out, and say why until it is over; a device that stayed paused would never be asked again."""
+    def give_up(self, round: Round, why: Trouble | None, ready_at: float) -> None:
+        """Sit this round out, and say why until it is over: rounds ask no device that is in trouble."""
         self.trouble = why
         self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
@@ -61,7 +66,7 @@ class DeviceStatus:
 
     def recover(self) -> None:
         """The trouble is over."""
-        self.trouble, self.ready_at = "", None
+        self.trouble, self.ready_at = None, None
 
     def start_over(self) -> None:
         """There is another manifest, whose rounds the device has not given up."""

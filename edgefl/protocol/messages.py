@@ -179,13 +179,17 @@ PRESENT = ("ready", "training")
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A device's presence: ready, training, paused, disconnected or lost. A device in a state that this side does not
-    know is not present. `boot` rises with every connection, so that a late will can't end a new session."""
+    """A device's presence: ready, training, paused, trouble, disconnected or lost. A device in a state that this side
+    does not know is not present. `boot` rises with every connection, so that a late will can't end a new session.
+
+    "paused" is the owner's wish, "trouble" the device's own; `reason` says more, and `code` is one of trouble.CODES.
+    """
 
     state: Annotated[str, Meta(max_length=32)]
     boot: Annotated[int, Meta(ge=0, le=2**53)]
     num_examples: Count = 0
     reason: Reason = ""
+    code: Annotated[str, Meta(max_length=16)] = ""
 
     @property
     def present(self) -> bool:

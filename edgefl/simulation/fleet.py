@@ -37,6 +37,7 @@ from ..errors import EdgeFLError
 from ..history import RoundRecord
 from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
 from ..protocol.messages import Status, encode
+from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk
@@ -142,7 +143,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             try:
                 blob, left = fleet.workers.result(ticket)
             except EdgeFLError as error:
-                self.feed(Failed(job, str(error)))
+                why = Trouble.of(error)
+                self.feed(Failed(job, why.text, why.code))
             else:
                 self.feed(Trained(job, blob, left))
 

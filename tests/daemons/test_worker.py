@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from edgefl_agent import worker as worker_module
 from edgefl_agent.source import Source
 from edgefl_agent.watchdog import MIN_PATIENCE_S, Watchdog
 from edgefl_agent.worker import Worker
@@ -19,7 +18,8 @@ from machines import make_manifest, make_round
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.data import Dataset
 from edgefl.device.events import Failed, Hung, Trained, TrainJob
-from edgefl.errors import DataError, EdgeFLError
+from edgefl.errors import DataError, EdgeFLError, UsageError
+from edgefl.protocol.trouble import SEE_LOG
 
 WIDE = Plan([2500], [Node("dense", [0], [0, 1])], [Param("w", [2500, 100]), Param("b", [100])], "cross_entropy", 1, 1)
 MANIFEST = make_manifest(plan=WIDE)
@@ -113,7 +113,7 @@ def test_whatever_the_owners_code_raises_is_reported_and_the_thread_lives_on(ben
     b = bench(fail)
     job = b.start(1)
     event = b.event()
-    assert event == Failed(job, f"{type(error).__name__}: {worker_module.SAID_HERE}")
+    assert event == Failed(job, f"{type(error).__name__}: {SEE_LOG}")
     assert "training broke" in caplog.text
     b.owner.act = lambda: None
     b.start(2)
@@ -121,13 +121,22 @@ def test_whatever_the_owners_code_raises_is_reported_and_the_thread_lives_on(ben
     assert b.worker.look(time.monotonic()) is None
 
 
-def test_data_that_cant_be_used_say_so_and_nothing_else_leaves_the_device(bench, caplog):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("row 7: 'secret' is no number", "row 7: not a number"), "row 7: not a number"),
+        (DataError("row 7: 'secret' is no number"), SEE_LOG),
+        (UsageError("add target=COL; columns: secret, 5"), SEE_LOG),  # a table without a header: these are data
+    ],
+)
+def test_data_that_cant_be_used_say_so_and_nothing_else_leaves_the_device(bench, caplog, error, told):
     def fail() -> None:
-        raise DataError("row 7: 'secret' is no number")
+        raise error
 
     b = bench(fail)
-    b.start(1)
-    assert "secret" not in b.event().reason and "secret" in caplog.text
+    job = b.start(1)
+    assert b.event() == Failed(job, f"its data can't be used: {told}", "data")
+    assert "secret" in caplog.text
 
 
 def test_a_thread_that_has_ended_all_the_same_ends_the_agent(bench, monkeypatch):

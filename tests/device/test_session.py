@@ -211,7 +211,7 @@ def test_rejected_update_is_dropped_and_the_device_is_back_after_the_round():
     session, _ = reporting()
     out = feed(session, receipt("rejected", reason="NaN"), now=10.0)
     assert of(out, DropUpdate)
-    assert last(out, Status, STATUS) == Status("paused", 7, 5, "round 1: rejected: NaN")
+    assert last(out, Status, STATUS) == Status("trouble", 7, 5, "round 1: rejected: NaN", "rejected")
     assert not of(give(session, make_round(attempt=2), now=11.0), StartTraining)
     assert session.wake_at == 70.0
     assert last(feed(session, Tick(), now=70.0), Status, STATUS) == Status("ready", 7, 5)
@@ -222,8 +222,8 @@ def test_rejected_update_is_dropped_and_the_device_is_back_after_the_round():
 
 def test_failed_training_is_shown_and_the_next_round_is_tried():
     session, job = training()
-    out = feed(session, Failed(job, "no data"))
-    assert last(out, Status, STATUS).reason == "no data"
+    out = feed(session, Failed(job, "no data", "data"))
+    assert last(out, Status, STATUS) == Status("trouble", 7, 5, "no data", "data")
     assert not of(give(session, make_round()), StartTraining)
     out = give(session, make_round(2, 0))
     assert of(out, StartTraining)

@@ -166,7 +166,7 @@ def test_a_data_source_that_hangs_is_told_and_nothing_is_trained_until_it_answer
     session, _ = training()
     out = feed(session, Hung("its data source has not answered for 60 s"))
     assert of(out, CancelTraining) and of(out, Note)[0].level == "error"
-    assert last(out, Status, STATUS) == Status("paused", 7, 5, "its data source has not answered for 60 s")
+    assert last(out, Status, STATUS) == Status("trouble", 7, 5, "its data source has not answered for 60 s", "hung")
     assert not of(give(session, make_round(2, 0)), StartTraining)
     assert feed(session, Tick(), now=1000.0) == []  # the reason stays, round after round
     out = feed(session, Hung(""), now=1001.0)

@@ -325,9 +325,8 @@ def test_a_device_that_cannot_train_says_so_and_others_go_on(
     assert aggregator.join()
     assert aggregator.host.history.rounds[0].devices == ["dev-a"]
     status = aggregator.host.machine.presence.statuses["dev-bad"]
-    assert (status.state, status.reason) == (
-        "paused", "its data can't be used: the log on the device says why"
-    )  # fmt: skip
+    assert (status.state, status.code) == ("trouble", "data")
+    assert status.reason == "its data can't be used: a label or a token is out of the model's range"
     assert "label 7 of sample 0 is out of range" in caplog.text
 
 

@@ -78,7 +78,7 @@ def test_i22_a_device_whose_data_are_unfit_quotes_none_of_them(
     fleet.agent("dev-b")
     eventually(lambda: aggregator.host.machine.presence.statuses["dev-bad"].reason, 10.0)
     heard = ear.inbox.quiet(Message)
-    assert any(b"log on the device" in message.payload for message in heard)
+    assert any(b"bad.csv, line 2, column 'label': not a class label" in message.payload for message in heard)
     assert_untold(b"\n".join(message.payload for message in heard))
 
 

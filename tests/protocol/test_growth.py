@@ -97,7 +97,7 @@ def test_a_device_refuses_by_name_a_manifest_that_requires_what_it_does_not_know
     feed(session, Connected(boot=7))
     out = hears(session, TOPICS.manifest, FUTURE_MANIFEST)
     shown = last(out, Status, STATUS)
-    assert shown.state == "paused"
+    assert (shown.state, shown.code) == ("trouble", "manifest")
     assert shown.reason == "manifest refused: it requires masks, trees, which EdgeFL here does not know: update it"
     assert (session.refused, session.dropped) == (1, 0)
     assert hears(session, TOPICS.manifest, FUTURE_MANIFEST) == [], "said once"

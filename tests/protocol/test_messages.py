@@ -62,6 +62,7 @@ GOLDEN = [
     ),
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
+    (Status("trouble", 4, 0, "full", "disk"), b'{"state":"trouble","boot":4,"reason":"full","code":"disk"}'),
     (Receipt(3, 1, "counted"), b'{"kind":"receipt","round":3,"attempt":1,"outcome":"counted"}'),
     (Missing(3, [0, 7]), b'{"kind":"missing","round":3,"parts":[0,7]}'),
 ]
@@ -173,7 +174,7 @@ def test_manifest_bounds(name, value):
         decode(Manifest, msgspec.json.encode(msgspec.to_builtins(GOLDEN[0][0]) | {name: value}))
 
 
-@pytest.mark.parametrize("state", ["ready", "training", "paused", "disconnected", "lost"])
+@pytest.mark.parametrize("state", ["ready", "training", "paused", "trouble", "disconnected", "lost"])
 def test_presence(state):
     assert Status(state, 0).present == (state in ("ready", "training"))
 

@@ -1,0 +1,49 @@
+"""Trouble: why a device can't take part, as a short code and a text that may leave the device. No I/O.
+
+An aggregator counts and shows codes, so they are fixed; a newer device may have others. The text says where and what,
+and never holds a value from the device's data: errors that may quote the data are told by their kind alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.trainer import Diverged
+from ..errors import CodecError, DataError, EdgeFLError, ModelError, StoreError
+
+CODES = {
+    "data": "its examples can't be read, or don't fit the model",
+    "memory": "the model does not fit into the device's memory",
+    "disk": "its state folder can't be read or written",
+    "manifest": "it refuses the manifest, or a round, and waits for another",
+    "model": "it refuses the model, by its size or by its plan",
+    "diverged": "training ended in numbers that are not finite",
+    "codec": "its update can't be encoded",
+    "rejected": "the aggregator refused its update",
+    "hung": "its training, or its own data code, does not come to an end",
+    "error": "something else, which its own log tells",
+}
+SEE_LOG = "the log on the device says why"
+NO_MEMORY = "not enough memory to train this model: lower max_arena_mb to refuse it at once"
+
+_KINDS: tuple[tuple[type[EdgeFLError], str], ...] = (
+    (Diverged, "diverged"), (ModelError, "model"), (CodecError, "codec"), (StoreError, "disk"),
+)  # fmt: skip
+
+
+class Trouble(NamedTuple):
+    """A code of CODES, and a text without a value from the data."""
+
+    code: str
+    text: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Trouble:
+        """What may be told of an error that ended a round's work."""
+        if isinstance(error, DataError):
+            return cls("data", f"its data can't be used: {error.safe or SEE_LOG}")
+        if isinstance(error, MemoryError):
+            return cls("memory", NO_MEMORY)
+        code = next((code for kind, code in _KINDS if isinstance(error, kind)), "error")
+        told = isinstance(error, EdgeFLError)
+        return cls(code, str(error) if told else f"{type(error).__name__}: {SEE_LOG}")

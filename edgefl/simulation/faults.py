@@ -1,25 +1,74 @@
-"""Faults of simulated devices, by a spec such as `dropout:0.1,straggler:0.05:8`.
+"""Faults of simulated devices, by a spec such as `dropout:0.1,slow:0.05:100`: KIND:P[:SIZE], KINDS has them all.
 
-dropout:P[:S]    with probability P a device loses power while training, and is back after S seconds (60)
-straggler:P[:F]  with probability P a round's training takes F times as long (10)
+For dropout and straggler, P is a probability, drawn in each round anew. The others last for the whole run and have the
+share P of the devices, drawn once from the seed.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from ..core.seeds import derived_seed
 from ..errors import UsageError, nearest
 
-KINDS = {"dropout": 60.0, "straggler": 10.0}  # and the default of each one's second number
+DAY_S, HOUR_S = 86_400.0, 3_600.0
+
+
+class Kind(NamedTuple):
+    """What a kind does, with the size that it has unless a spec says otherwise."""
+
+    size: float
+    text: str
+
+
+KINDS = {
+    "dropout": Kind(60.0, "lose power while training, for so many seconds"),
+    "straggler": Kind(10.0, "take so many times as long for a round's training"),
+    "slow": Kind(30.0, "take so many times as long for every training"),
+    "link": Kind(64.0, "have a link of so many kbit/s each way"),
+    "hung": Kind(24.0, "take so many hours longer for every training"),
+    "away": Kind(12.0, "are without power for so many hours of each day, from an hour of their own"),
+}
+LASTING = tuple(kind for kind in KINDS if kind not in ("dropout", "straggler"))
+HELP = (
+    "KIND:P[:SIZE], separated by commas; in memory only. With probability P, devices in a round: "
+    + "; ".join(f"{kind} (SIZE {KINDS[kind].size:g}) {KINDS[kind].text}" for kind in KINDS if kind not in LASTING)
+    + ". For the whole run, the share P of the devices: "
+    + "; ".join(f"{kind} (SIZE {KINDS[kind].size:g}) {KINDS[kind].text}" for kind in LASTING)
+    + "."
+)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What one device has for the whole run. `away_from`: the second of each day at which it leaves."""
+
+    factor: float = 1.0
+    hung_s: float = 0.0
+    bytes_per_s: float | None = None  # of its link, each way
+    away_from: float = 0.0
+    away_s: float = 0.0
+
+    def away_until(self, now: float) -> float:
+        """When the device is back, if it is away at `now`; else `now`."""
+        since = (now - self.away_from) % DAY_S
+        return now + self.away_s - since if since < self.away_s else now
+
+    def leaves_at(self, now: float) -> float:
+        """When the device leaves next."""
+        return now + (self.away_from - now) % DAY_S
+
+
+NO_TROUBLE = Trouble()
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Each kind's (probability, size)."""
+    """Each kind's (probability or share, size)."""
 
-    dropout: tuple[float, float] = (0.0, KINDS["dropout"])
-    straggler: tuple[float, float] = (0.0, KINDS["straggler"])
+    kinds: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, spec: str) -> Faults:
@@ -30,22 +79,44 @@ class Faults:
             if kind not in KINDS:
                 raise UsageError(f"unknown fault {kind!r}: {nearest(kind, KINDS)}")
             try:
-                probability, size, *rest = [float(n) for n in numbers] + [KINDS[kind]]
+                probability, size, *rest = [float(n) for n in numbers] + [KINDS[kind].size]
             except ValueError:
                 raise UsageError(
-                    f"fault {item!r} wants numbers: write {kind}:0.1 or {kind}:0.1:{KINDS[kind]:g}"
+                    f"fault {item!r} wants numbers: write {kind}:0.1 or {kind}:0.1:{KINDS[kind].size:g}"
                 ) from None
-            if not 0 <= probability <= 1 or size <= 0 or len(rest) > 1:
-                raise UsageError(f"fault {item!r}: a probability from 0 to 1, then one positive number")
+            if not 0 <= probability <= 1 or not 0 < size < float("inf") or len(rest) > 1:
+                raise UsageError(f"fault {item!r}: a probability or share from 0 to 1, then one positive number")
             found[kind] = (probability, size)
-        return cls(**found)
+        return cls(found)
+
+    def _of(self, kind: str) -> tuple[float, float]:
+        return self.kinds.get(kind, (0.0, KINDS[kind].size))
 
     def drops_after(self, rng: random.Random, duration_s: float) -> tuple[float, float] | None:
         """(seconds until power is lost, seconds without power) within a training of `duration_s`, or None."""
-        probability, away_s = self.dropout
+        probability, away_s = self._of("dropout")
         return (rng.uniform(0, duration_s), away_s) if rng.random() < probability else None
 
     def slowdown(self, rng: random.Random) -> float:
         """How many times as long a training takes."""
-        probability, factor = self.straggler
+        probability, factor = self._of("straggler")
         return factor if rng.random() < probability else 1.0
+
+    def troubles(self, devices: list[str], seed: int) -> dict[str, Trouble]:
+        """The devices with a trouble for the whole run. Each kind has the share of the devices that the spec says."""
+        drawn = {}
+        for kind in LASTING:
+            rng = random.Random(derived_seed(seed, "fault", kind))
+            drawn[kind] = frozenset(rng.sample(devices, round(self._of(kind)[0] * len(devices))))
+        size = {kind: self._of(kind)[1] for kind in LASTING}
+        troubled = frozenset().union(*drawn.values())
+        return {
+            device: Trouble(
+                factor=size["slow"] if device in drawn["slow"] else 1.0,
+                hung_s=size["hung"] * HOUR_S if device in drawn["hung"] else 0.0,
+                bytes_per_s=size["link"] * 1000 / 8 if device in drawn["link"] else None,
+                away_from=random.Random(derived_seed(seed, "away", device)).uniform(0, DAY_S),
+                away_s=min(size["away"] * HOUR_S, DAY_S) if device in drawn["away"] else 0.0,
+            )
+            for device in sorted(troubled)
+        }

@@ -30,7 +30,16 @@ from ..coordinator.events import (
 )
 from ..core.seeds import derived_seed
 from ..device import events as device_events
-from ..device.events import CancelTraining, DropUpdate, Failed, MarkCounted, SaveUpdate, StartTraining, Trained
+from ..device.events import (
+    CancelTraining,
+    DropUpdate,
+    Failed,
+    MarkCounted,
+    SaveUpdate,
+    StartTraining,
+    Trained,
+    TrainJob,
+)
 from ..device.session import DeviceSession
 from ..device.training import train_update
 from ..errors import EdgeFLError
@@ -41,7 +50,8 @@ from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk
-from .faults import Faults
+from .faults import DAY_S, NO_TROUBLE, Faults, Trouble
+from .line import Line
 from .virtual_host import VirtualHost
 from .workers import Workers
 
@@ -58,12 +68,21 @@ class FleetHost(VirtualHost[E, A]):
         self.fleet, self.name = fleet, name
         self.powered = True
         self.boot = 0
+        self.lines: tuple[Line, Line] | None = None  # up and down, where they are slow
 
     def feed(self, event: E | Event) -> None:
         if self.powered:
             super().feed(event)
 
     def publish(self, action: Publish) -> None:
+        if self.lines is None:
+            self._publish(action)
+            return
+        size, boot = len(action.topic) + len(action.payload), self.boot
+        passed_at = self.lines[0].send(size, self.clock.now)
+        self.clock.at(passed_at, lambda: self._publish(action) if self.powered and self.boot == boot else None)
+
+    def _publish(self, action: Publish) -> None:
         self.fleet.broker.publish(action.topic, action.payload, action.retain)
         if action.token is not None:
             self.fleet.feed_later(self.name, Sent(action.token, True))
@@ -83,14 +102,35 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     machine: DeviceSession
 
-    def __init__(self, fleet: Fleet, name: str, x: np.ndarray, y: np.ndarray, *, federation: str, seed: int) -> None:
+    def __init__(
+        self, fleet: Fleet, name: str, x: np.ndarray, y: np.ndarray, *, federation: str, seed: int,
+        trouble: Trouble = NO_TROUBLE,
+    ) -> None:  # fmt: skip
         super().__init__(fleet, name)
+        self._trouble = trouble
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
         self._disk = Disk()
+        self._job: TrainJob | None = None
         self._ticket: int | None = None
 
+    def start(self) -> None:
+        """Power on, now or when it comes back; and off again from day to day."""
+        self.power_on()
+        if self._trouble.away_s:
+            self.clock.at(self._trouble.leaves_at(self.clock.now), self._leave)
+
+    def _leave(self) -> None:
+        self._power_off(self._trouble.away_s)
+        self.clock.after(DAY_S, self._leave)
+
     def power_on(self) -> None:
+        if (back_at := self._trouble.away_until(self.clock.now)) > self.clock.now:
+            self.powered = False
+            self.clock.at(back_at, self.power_on)
+            return
+        rate = self._trouble.bytes_per_s
+        self.lines = None if rate is None else (Line(rate), Line(rate))
         self.powered = True
         self.boot += 1
         self.machine = DeviceSession(
@@ -102,6 +142,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.feed(Connected(boot=self.boot))
 
     def _power_off(self, away_s: float) -> None:
+        if not self.powered:
+            return
         self._cancel()
         self.fleet.broker.cut(self.name)
         self.powered = False
@@ -130,16 +172,23 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             boot = self.boot
             fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
             return
-        residual = self._disk.residual  # read it now: a worker may begin much later
-        ticket = fleet.workers.add(
+        self._job = job
+        lasts = self._trouble.hung_s + duration * (self._trouble.factor - 1)
+        if lasts:  # a worker begins when its result is near: results that wait take the places of others
+            fleet.clock.after(lasts, lambda: self._begin(job, duration) if self._job is job else None)
+        else:
+            self._begin(job, duration)
+
+    def _begin(self, job: TrainJob, duration: float) -> None:
+        fleet, residual = self.fleet, self._disk.residual  # read it now: a worker may begin much later
+        ticket = self._ticket = fleet.workers.add(
             lambda trainer: train_update(trainer, job, self.name, self._x, self._y, load_residual=lambda: residual)
         )
-        self._ticket = ticket
 
         def finish() -> None:
             if self._ticket != ticket:
                 return  # cancelled
-            self._ticket = None
+            self._ticket = self._job = None
             try:
                 blob, left = fleet.workers.result(ticket)
             except EdgeFLError as error:
@@ -151,6 +200,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         fleet.clock.after(duration, finish)
 
     def _cancel(self) -> None:
+        self._job = None
         if self._ticket is not None:
             self.fleet.workers.drop(self._ticket)
             self._ticket = None
@@ -221,17 +271,20 @@ class Fleet:
         """Until the aggregator has finished, or the virtual time is up."""
         self.hosts = {aggregator.name: aggregator, **{d.name: d for d in devices}}
         for device in devices:
-            device.power_on()
+            device.start()
         self.broker.connect(AGGREGATOR)
         aggregator.feed(Connected())
         while not aggregator.finished and self.clock.now < max_virtual_s and self.clock.advance():
             pass
 
     def feed_later(self, name: str, event: Event) -> None:
-        """One latency from now, unless the host has lost power in between."""
+        """One latency from now, unless the host has lost power in between; a slow line takes its time before."""
         host = self.hosts[name]
-        boot = host.boot
-        self.clock.after(LATENCY_S, lambda: host.feed(event) if host.boot == boot else None)
+        boot, passed_at = host.boot, self.clock.now
+        if host.lines is not None:
+            size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
+            passed_at = host.lines[1].send(size, self.clock.now)
+        self.clock.at(passed_at + LATENCY_S, lambda: host.feed(event) if host.boot == boot else None)
 
     def _deliver(self, client: str, topic: str, payload: bytes) -> None:
         self.feed_later(client, Received(topic, payload))

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from .faults import HELP
+
 MAX_WORKERS = 1024  # each is a thread, with an arena of its own
 
 
@@ -23,9 +25,7 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
             "unbalanced:S."
         ),
     ] = "iid"
-    faults: Annotated[
-        str, Meta(description="dropout:P[:seconds],straggler:P[:factor] with probabilities P; in memory only.")
-    ] = ""
+    faults: Annotated[str, Meta(description=HELP)] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
         Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),

@@ -30,7 +30,7 @@ from ..onnx.model import Model
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
-from .faults import Faults
+from .faults import NO_TROUBLE, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition, Parts, split
@@ -112,12 +112,15 @@ def simulate(
 def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> list[DeviceHost]:
     """A device for each part, named dev-0, dev-1, ..., with as many digits as the largest number has."""
     width = len(str(len(parts) - 1))
+    names = [f"dev-{i:0{width}d}" for i in range(len(parts))]
+    troubles = fleet.faults.troubles(names, seed)
     return [
         DeviceHost(
-            fleet, f"dev-{i:0{width}d}", dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed
+            fleet, name, dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed,
+            trouble=troubles.get(name, NO_TROUBLE),
         )
-        for i, part in enumerate(parts)
-    ]
+        for name, part in zip(names, parts, strict=True)
+    ]  # fmt: skip
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

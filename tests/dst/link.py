@@ -1,7 +1,7 @@
-"""Link: one TCP connection between a client and the broker, and what a slow line does to it.
+"""Link: one TCP connection between a client and the broker, over lines that may be slow.
 
-What is sent under one key arrives in order. A line with a rate is first in, first out: a message has passed when
-all that was sent before it has, so acknowledgements and control messages queue behind data. Nothing is lost on it.
+What is sent under one key arrives in order. On a slow line all is in order, so acknowledgements and control messages
+queue behind data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgefl.simulation.clock import VirtualClock
+from edgefl.simulation.line import Line
 
 from .schedule import Weather
 
@@ -37,26 +38,6 @@ class Delivery:
     acknowledged_at: float | None = None
 
 
-class Line:
-    """One direction of a link, with a rate in bytes a second; without one, a message passes at once."""
-
-    def __init__(self, clock: VirtualClock, rate: float | None) -> None:
-        self._clock, self._rate = clock, rate
-        self._free_at = 0.0
-
-    def send(self, size: int) -> float:
-        """The time at which a message of `size` bytes has passed."""
-        now = self._clock.now
-        if self._rate is None:
-            return now
-        self._free_at = max(now, self._free_at) + size / self._rate
-        return self._free_at
-
-    def heal(self) -> None:
-        """From now on without a rate; what is queued passes in its time."""
-        self._rate = None
-
-
 class Connection:
     """One TCP connection. Once it is severed nothing arrives, though either end may notice only later."""
 
@@ -68,20 +49,20 @@ class Connection:
         self.severed_at = 0.0
         self.stalled_until = 0.0
         self._clock, self._weather = clock, weather
-        self.uplink, self.downlink = Line(clock, rate), Line(clock, rate)
+        self.uplink, self.downlink = Line(rate), Line(rate)
         self._newest: dict[str, float] = {}
 
     def up(self, key: str, arrive: Callable[[], None], size: int = 0) -> None:
         """From the client to the broker: `size` bytes of topics and payload."""
-        self._send(key, arrive, self.uplink.send(PACKET_BYTES + size))
+        self._send(key, arrive, self.uplink.send(PACKET_BYTES + size, self._clock.now))
 
     def down(self, key: str, arrive: Callable[[], None], size: int = 0) -> None:
         """From the broker to the client."""
-        self._send(key, arrive, self.downlink.send(PACKET_BYTES + size))
+        self._send(key, arrive, self.downlink.send(PACKET_BYTES + size, self._clock.now))
 
     def puback(self) -> float:
         """The client acknowledges a message; returns when the broker will know."""
-        return self.uplink.send(PACKET_BYTES) + self._weather.latency()
+        return self.uplink.send(PACKET_BYTES, self._clock.now) + self._weather.latency()
 
     def heal(self) -> None:
         """Both lines lose their rate."""

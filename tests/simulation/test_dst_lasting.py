@@ -1,4 +1,4 @@
-"""The simulation's lasting faults (dst/lasting.py, dst/link.py) do to a device what they say."""
+"""The simulation's lasting faults (dst/lasting.py) do to a device what they say."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 from dst.lasting import TROUBLES, Lasting
-from dst.link import Line
 from dst.schedule import Schedule
 from dst.world import World
 
-from edgefl.simulation.clock import VirtualClock
-
 PATIENT = next(s for s in map(Schedule.draw, range(1000)) if len(s.devices) == 6 and s.config.goal is None)
-
-
-def test_a_line_is_first_in_first_out_and_idle_time_is_lost():
-    clock = VirtualClock()
-    line = Line(clock, 100.0)
-    assert [line.send(50), line.send(200)] == [0.5, 2.5]
-    clock.now = 10.0
-    assert line.send(100) == 11.0
-    line.heal()
-    assert line.send(100) == 10.0
 
 
 CONFIG = msgspec.structs.replace(

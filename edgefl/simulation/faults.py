@@ -42,7 +42,7 @@ HELP = (
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Handicap:
     """What one device has for the whole run. `away_from`: the second of each day at which it leaves."""
 
     factor: float = 1.0
@@ -61,7 +61,7 @@ class Trouble:
         return now + (self.away_from - now) % DAY_S
 
 
-NO_TROUBLE = Trouble()
+NO_HANDICAP = Handicap()
 
 
 @dataclass(frozen=True)
@@ -102,21 +102,21 @@ class Faults:
         probability, factor = self._of("straggler")
         return factor if rng.random() < probability else 1.0
 
-    def troubles(self, devices: list[str], seed: int) -> dict[str, Trouble]:
-        """The devices with a trouble for the whole run. Each kind has the share of the devices that the spec says."""
+    def handicaps(self, devices: list[str], seed: int) -> dict[str, Handicap]:
+        """The devices with a handicap for the whole run. Each kind has the share of the devices that the spec says."""
         drawn = {}
         for kind in LASTING:
             rng = random.Random(derived_seed(seed, "fault", kind))
             drawn[kind] = frozenset(rng.sample(devices, round(self._of(kind)[0] * len(devices))))
         size = {kind: self._of(kind)[1] for kind in LASTING}
-        troubled = frozenset().union(*drawn.values())
+        handicapped = frozenset().union(*drawn.values())
         return {
-            device: Trouble(
+            device: Handicap(
                 factor=size["slow"] if device in drawn["slow"] else 1.0,
                 hung_s=size["hung"] * HOUR_S if device in drawn["hung"] else 0.0,
                 bytes_per_s=size["link"] * 1000 / 8 if device in drawn["link"] else None,
                 away_from=random.Random(derived_seed(seed, "away", device)).uniform(0, DAY_S),
                 away_s=min(size["away"] * HOUR_S, DAY_S) if device in drawn["away"] else 0.0,
             )
-            for device in sorted(troubled)
+            for device in sorted(handicapped)
         }

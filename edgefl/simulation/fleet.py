@@ -50,7 +50,7 @@ from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk
-from .faults import DAY_S, NO_TROUBLE, Faults, Trouble
+from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
 from .line import Line
 from .virtual_host import VirtualHost
 from .workers import Workers
@@ -104,10 +104,10 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     def __init__(
         self, fleet: Fleet, name: str, x: np.ndarray, y: np.ndarray, *, federation: str, seed: int,
-        trouble: Trouble = NO_TROUBLE,
+        handicap: Handicap = NO_HANDICAP,
     ) -> None:  # fmt: skip
         super().__init__(fleet, name)
-        self._trouble = trouble
+        self._handicap = handicap
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
         self._disk = Disk()
@@ -117,19 +117,19 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
     def start(self) -> None:
         """Power on, now or when it comes back; and off again from day to day."""
         self.power_on()
-        if self._trouble.away_s:
-            self.clock.at(self._trouble.leaves_at(self.clock.now), self._leave)
+        if self._handicap.away_s:
+            self.clock.at(self._handicap.leaves_at(self.clock.now), self._leave)
 
     def _leave(self) -> None:
-        self._power_off(self._trouble.away_s)
+        self._power_off(self._handicap.away_s)
         self.clock.after(DAY_S, self._leave)
 
     def power_on(self) -> None:
-        if (back_at := self._trouble.away_until(self.clock.now)) > self.clock.now:
+        if (back_at := self._handicap.away_until(self.clock.now)) > self.clock.now:
             self.powered = False
             self.clock.at(back_at, self.power_on)
             return
-        rate = self._trouble.bytes_per_s
+        rate = self._handicap.bytes_per_s
         self.lines = None if rate is None else (Line(rate), Line(rate))
         self.powered = True
         self.boot += 1
@@ -173,7 +173,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
             return
         self._job = job
-        lasts = self._trouble.hung_s + duration * (self._trouble.factor - 1)
+        lasts = self._handicap.hung_s + duration * (self._handicap.factor - 1)
         if lasts:  # a worker begins when its result is near: results that wait take the places of others
             fleet.clock.after(lasts, lambda: self._begin(job, duration) if self._job is job else None)
         else:

@@ -30,7 +30,7 @@ from ..onnx.model import Model
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
-from .faults import NO_TROUBLE, Faults
+from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition, Parts, split
@@ -113,11 +113,11 @@ def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> li
     """A device for each part, named dev-0, dev-1, ..., with as many digits as the largest number has."""
     width = len(str(len(parts) - 1))
     names = [f"dev-{i:0{width}d}" for i in range(len(parts))]
-    troubles = fleet.faults.troubles(names, seed)
+    handicaps = fleet.faults.handicaps(names, seed)
     return [
         DeviceHost(
             fleet, name, dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed,
-            trouble=troubles.get(name, NO_TROUBLE),
+            handicap=handicaps.get(name, NO_HANDICAP),
         )
         for name, part in zip(names, parts, strict=True)
     ]  # fmt: skip

@@ -119,7 +119,7 @@ class Faults:
     def _leave(self) -> None:
         """For ever, as long as enough devices are left for a round."""
         world = self._world
-        left = [device for device in world.devices if not (device.gone or device.trouble)]
+        left = [device for device in world.devices if not (device.gone or device.handicap)]
         if len(left) > max(2, world.schedule.config.min_reports) and world.rng.random() < 0.3:
             device = world.rng.choice(left)
             device.gone = True

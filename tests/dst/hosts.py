@@ -63,28 +63,28 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.disk = DeviceDisk()
         self.fail_next = False
         self.last_round: Round | None = None  # that the checker has seen
-        self.trouble = world.schedule.lasting.troubles.get(name, "")
+        self.handicap = world.schedule.lasting.handicaps.get(name, "")
         self._job: TrainJob | None = None
-        if self.trouble == "slow link":
+        if self.handicap == "slow link":
             world.broker.rates[name] = world.schedule.lasting.rate
-        elif self.trouble in ("frozen", "flapping"):
+        elif self.handicap in ("frozen", "flapping"):
             self._again()
 
-    # Lasting trouble
+    # Handicaps
 
     def _again(self) -> None:
         """A device that freezes or flaps does it again after a while."""
-        rng, freezes = self.world.rng, self.trouble == "frozen"
+        rng, freezes = self.world.rng, self.handicap == "frozen"
         self.clock.after(rng.uniform(*(AWAKE_S if freezes else FLAP_S)), self._freeze if freezes else self._flap)
 
     def _freeze(self) -> None:
-        if self.trouble:
+        if self.handicap:
             seconds = self.world.rng.uniform(*FROZEN_S)
             self.freeze(seconds)
             self.clock.after(seconds, self._again)
 
     def _flap(self) -> None:
-        if self.trouble and not self.gone:
+        if self.handicap and not self.gone:
             if self.connection is not None:
                 connection = self.connection
                 connection.sever()
@@ -94,13 +94,13 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             self._again()
 
     def recover(self) -> None:
-        """The trouble is over. A training that hung ends."""
-        trouble, self.trouble = self.trouble, ""
-        if trouble == "slow link":
+        """The handicap is over. A training that hung ends."""
+        handicap, self.handicap = self.handicap, ""
+        if handicap == "slow link":
             del self.world.broker.rates[self.name]
             if self.connection is not None:
                 self.connection.heal()
-        if trouble in ("slow", "hung", "flapping") and self._job is not None:
+        if handicap in ("slow", "hung", "flapping") and self._job is not None:
             self._trained(self._job)
 
     # The process
@@ -140,7 +140,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         rng, schedule = self.world.rng, self.world.schedule
         self._job = job
         usual_s = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
-        seconds = schedule.lasting.training_s(self.trouble, usual_s, rng)
+        seconds = schedule.lasting.training_s(self.handicap, usual_s, rng)
         starts = self.starts
         if seconds is not None:
             self.clock.after(seconds, lambda: self._trained(job) if starts == self.starts else None)
@@ -152,7 +152,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         if not self.alive or self._job is not job:
             return
         self._job = None
-        if self.fail_next or self.trouble == "dying":
+        if self.fail_next or self.handicap == "dying":
             self.fail_next = False
             self.feed(Failed(job, "no data"))
             return
@@ -161,7 +161,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.feed(Trained(job, blob, residual))
 
     def publish(self, action: Publish) -> None:
-        if self.trouble == "one part" and action.payload.startswith(MAGIC):
+        if self.handicap == "one part" and action.payload.startswith(MAGIC):
             part = Envelope.from_bytes(action.payload)
             if part.part == part.parts - 1:
                 return

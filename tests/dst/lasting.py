@@ -8,8 +8,8 @@
     flapping    its training hangs, and every few seconds it has a new connection
     one part    the last part of its updates never leaves it
 
-At most a third of the devices have a trouble, and never so many that the others can't make a round. In some schedules
-trouble ends with the healing; in the others liveness.py says what must hold in spite of it.
+At most a third of the devices have a handicap, and never so many that the others can't make a round. In some schedules
+the healing ends their handicaps; in the others liveness.py says what must hold in spite of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from edgefl.settings import RoundSettings
 
-TROUBLES = ("slow", "slow link", "hung", "dying", "frozen", "flapping", "one part")
+HANDICAPS = ("slow", "slow link", "hung", "dying", "frozen", "flapping", "one part")
 HOURS_S = (3600.0, 4 * 3600.0)
 RATES = (60.0, 150.0)  # bytes a second: a model and an update take from half a minute to two
 FROZEN_S, AWAKE_S = (60.0, 600.0), (5.0, 60.0)
@@ -28,9 +28,9 @@ FLAP_S = (2.0, 5.0)
 
 @dataclass(frozen=True)
 class Lasting:
-    """`troubles` is each troubled device's; `heals`: they end when all other faults do."""
+    """`handicaps` is each handicapped device's; `heals`: they end when all other faults do."""
 
-    troubles: dict[str, str] = field(default_factory=dict)
+    handicaps: dict[str, str] = field(default_factory=dict)
     heals: bool = True
     factor: float = 1.0  # of a slow device's training
     rate: float = RATES[1]  # of a slow link
@@ -40,15 +40,15 @@ class Lasting:
         if rng.random() < 0.4:
             return cls()
         most = min(len(devices) // 3, len(devices) - config.min_reports)
-        troubled = rng.sample(devices, rng.randint(1, max(1, most)))
+        handicapped = rng.sample(devices, rng.randint(1, max(1, most)))
         return cls(
-            {device: rng.choice(TROUBLES) for device in troubled},
+            {device: rng.choice(HANDICAPS) for device in handicapped},
             heals=rng.random() < 0.4, factor=rng.uniform(20, 100), rate=rng.uniform(*RATES),
         )  # fmt: skip
 
-    def training_s(self, trouble: str, seconds: float, rng: random.Random) -> float | None:
-        """How long a training of so many seconds takes a device with this trouble; None: it never ends."""
-        match trouble:
+    def training_s(self, handicap: str, seconds: float, rng: random.Random) -> float | None:
+        """How long a training of so many seconds takes a device with this handicap; None: it never ends."""
+        match handicap:
             case "slow":
                 return seconds * self.factor
             case "hung":

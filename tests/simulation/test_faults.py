@@ -6,7 +6,7 @@ import pytest
 
 import edgefl
 from edgefl.errors import UsageError
-from edgefl.simulation.faults import DAY_S, HOUR_S, KINDS, LASTING, Faults, Trouble
+from edgefl.simulation.faults import DAY_S, HOUR_S, KINDS, LASTING, Faults, Handicap
 from edgefl.simulation.line import Line
 
 DEVICES = [f"dev-{i}" for i in range(30)]
@@ -39,14 +39,14 @@ def test_a_spec_that_makes_no_sense_is_refused(spec):
 @pytest.mark.parametrize("kind", LASTING)
 def test_a_lasting_kind_has_exactly_its_share_and_always_the_same_devices(kind):
     faults = Faults.parse(f"{kind}:0.1")
-    drawn = faults.troubles(DEVICES, 5)
+    drawn = faults.handicaps(DEVICES, 5)
     assert len(drawn) == 3
-    assert drawn == faults.troubles(DEVICES, 5)
-    assert any(faults.troubles(DEVICES, seed).keys() != drawn.keys() for seed in range(5))
+    assert drawn == faults.handicaps(DEVICES, 5)
+    assert any(faults.handicaps(DEVICES, seed).keys() != drawn.keys() for seed in range(5))
 
 
-def test_without_lasting_kinds_no_device_has_a_trouble():
-    assert Faults.parse("dropout:0.5,straggler:1").troubles(DEVICES, 0) == {}
+def test_without_lasting_kinds_no_device_has_a_handicap():
+    assert Faults.parse("dropout:0.5,straggler:1").handicaps(DEVICES, 0) == {}
 
 
 def test_a_line_is_first_in_first_out_and_what_it_did_not_use_is_lost():
@@ -58,12 +58,12 @@ def test_a_line_is_first_in_first_out_and_what_it_did_not_use_is_lost():
 
 
 def test_a_device_is_away_at_the_same_hours_of_each_day():
-    trouble = Trouble(away_from=20 * HOUR_S, away_s=8 * HOUR_S)
-    assert trouble.leaves_at(0.0) == 20 * HOUR_S
-    assert trouble.leaves_at(21 * HOUR_S) == DAY_S + 20 * HOUR_S
-    assert trouble.away_until(HOUR_S) == 4 * HOUR_S  # since yesterday
-    assert trouble.away_until(5 * HOUR_S) == 5 * HOUR_S
-    assert trouble.away_until(DAY_S + 23 * HOUR_S) == DAY_S + 28 * HOUR_S
+    handicap = Handicap(away_from=20 * HOUR_S, away_s=8 * HOUR_S)
+    assert handicap.leaves_at(0.0) == 20 * HOUR_S
+    assert handicap.leaves_at(21 * HOUR_S) == DAY_S + 20 * HOUR_S
+    assert handicap.away_until(HOUR_S) == 4 * HOUR_S  # since yesterday
+    assert handicap.away_until(5 * HOUR_S) == 5 * HOUR_S
+    assert handicap.away_until(DAY_S + 23 * HOUR_S) == DAY_S + 28 * HOUR_S
 
 
 def test_hung_devices_count_in_no_round():

@@ -37,6 +37,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `accuracy` and `loss` are the new model's on the test set, if there is one. `device_accuracy` and `device_loss` are
     means over the `device_examples` examples that `devices` hold out, for the model that the round began with. A round
     that only evaluates has the state "evaluated" and the version that it found.
+
+    `why` says why a round was abandoned: what became of the devices that it asked, at most a dozen by name.
     """
 
     round: int
@@ -60,6 +62,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_device: msgspec.Raw = msgspec.field(name="traffic", default=msgspec.Raw(b"{}"))
     folded: list[tuple[str, int]] = []
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
+    why: str = ""
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:

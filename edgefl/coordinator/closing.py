@@ -15,15 +15,14 @@ from .tally import Tally
 
 
 def conclude(
-    tally: Tally, strategy: Strategy, record: RoundRecord, min_reports: int
+    tally: Tally, strategy: Strategy, record: RoundRecord
 ) -> tuple[np.ndarray | None, RoundRecord, list[Note]]:
     """The next params, (P,) float32, or None; `record`, abandoned if the strategy's params are not finite; what to log.
 
     A strategy that gave such params goes back to its state before them.
     """
     if record.state == "abandoned":
-        found = f"{tally.reports} of {min_reports} reports"
-        return None, record, [Note("warning", f"round {tally.round} abandoned: {found}")]
+        return None, record, [Note("warning", f"round {tally.round} abandoned: {record.why}")]
     if record.state == "evaluated":
         return None, record, []
     before = strategy.state()
@@ -32,5 +31,6 @@ def conclude(
         return params, record, []
     strategy.restore(before)
     tally.spoil_folded()
-    text = f"round {tally.round}: the averaged model is not finite: lower lr or server_lr"
-    return None, msgspec.structs.replace(record, state="abandoned", version=tally.version), [Note("error", text)]
+    why = "the averaged model is not finite: lower lr or server_lr"
+    record = msgspec.structs.replace(record, state="abandoned", version=tally.version, why=why)
+    return None, record, [Note("error", f"round {tally.round}: {why}")]

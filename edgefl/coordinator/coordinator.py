@@ -27,6 +27,7 @@ from ..protocol.topics import ROOT
 from ..settings import RoundSettings
 from ..strategies import Strategy
 from . import cohort
+from .absence import Absence
 from .announcer import Announcer
 from .closed_rounds import ClosedRounds
 from .closing import conclude
@@ -80,6 +81,7 @@ class RoundCoordinator:
         self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
         self.quorum = Quorum(config, self.presence)
+        self.absence = Absence(self.presence, self.topics.any_status)
         self.schedule = Schedule(config)
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
@@ -115,7 +117,7 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            times = (self.quorum.wake_at, self.schedule.opens_at)
+            times = (self.quorum.wake_at, self.schedule.opens_at, self.absence.wake_at)
             return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
@@ -186,10 +188,15 @@ class RoundCoordinator:
             self._finish(f"{self.config.rounds} rounds are done")
             return
         is_time = self.schedule.is_open(now)
-        if self.quorum.is_reached(now, first=self.version == 0 and self.tally is None):
+        first = self.version == 0 and self.tally is None
+        if self.quorum.is_reached(now, first=first):
+            self.absence.over()
             if is_time:
                 self._open(self.presence.present(), now)
-        elif self.quorum.ask_again(now):
+            return
+        needed = self.quorum.needed(first=first)
+        self._out += self.absence.line(needed, now, until=self.quorum.go_ahead_at)
+        if self.quorum.ask_again(now):
             self._out.append(self.announcer.publish_manifest())
 
     def _open(self, present: list[str], now: float) -> None:
@@ -250,7 +257,9 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
-        params, record, notes = conclude(tally, self.strategy, record, self.config.min_reports)
+        if record.state == "abandoned":
+            record = msgspec.structs.replace(record, why=self.absence.why(tally, self.config.min_reports, now))
+        params, record, notes = conclude(tally, self.strategy, record)
         self._out += notes
         self._closed.close(tally, abandoned=record.state == "abandoned")
         if params is None:
@@ -315,10 +324,12 @@ class RoundCoordinator:
         self._maybe_close(now)
 
     def _on_status(self, device: str, payload: bytes, now: float) -> None:
+        known = device in self.presence.statuses
         if not payload:
             self.presence.drop(device)
         elif not self.presence.update(device, decode(Status, payload)):
             return
+        self.absence.heard(device, known, now)
         if self.tally is not None:
             self.tally.set_present(device, self.presence.is_present(device))
         self._maybe_open(now)

@@ -18,12 +18,17 @@ class Quorum:
     def __init__(self, config: RoundSettings, presence: Presence) -> None:
         self._config, self._presence = config, presence
         self._ask_at: float | None = None
-        self._go_ahead_at: float | None = None
+        self.go_ahead_at: float | None = None  # then the first round opens without the devices that are still expected
 
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted, while no round is open."""
-        return min((at for at in (self._go_ahead_at, self._ask_at) if at is not None), default=None)
+        return min((at for at in (self.go_ahead_at, self._ask_at) if at is not None), default=None)
+
+    def needed(self, *, first: bool) -> int:
+        """How many devices the next round waits for."""
+        least = max(1, self._config.min_reports)
+        return max(least, self._config.expect) if first and not self._too_few else least
 
     @property
     def _too_few(self) -> bool:
@@ -32,14 +37,14 @@ class Quorum:
     def is_reached(self, now: float, *, first: bool) -> bool:
         """Whether the next round may open; `first` before the first round of all."""
         if self._too_few:
-            self._go_ahead_at = None
+            self.go_ahead_at = None
             return False
         self._ask_at = None
         if not first or self._presence.count >= self._config.expect:
             return True
-        if self._go_ahead_at is None:
-            self._go_ahead_at = now + self._config.deadline_s
-        return now >= self._go_ahead_at
+        if self.go_ahead_at is None:
+            self.go_ahead_at = now + self._config.deadline_s
+        return now >= self.go_ahead_at
 
     def ask_again(self, now: float) -> bool:
         """Whether it is time to ask which devices are there, because too few are.

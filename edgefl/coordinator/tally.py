@@ -183,6 +183,11 @@ class Tally:
         return [device for device, share in self._shares.items() if share.rejected]
 
     @property
+    def unreported(self) -> list[str]:
+        """Devices whose update the round has waited for, or has begun to receive, and has not counted."""
+        return [device for device, share in self._shares.items() if not share.counted]
+
+    @property
     def num_waiting(self) -> int:
         return self._num_waiting
 

@@ -1,0 +1,123 @@
+"""Absence: what an operator reads about devices that are missing. No I/O. Part of RoundCoordinator.
+
+While too few devices are there to open a round, a line at once and then one a minute says how many, and what is known
+about the others. A round that is abandoned says what became of the devices that it asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..machine import Note
+from ..protocol.messages import Status
+from .presence import Presence
+from .tally import Tally
+
+LINE_S = 60.0  # between two lines
+NAMED = 12  # devices in a line
+REASON = 160  # characters of what a device says about itself
+
+# The most helpful come first: what a device can't mend itself, then what may pass, then what its owner wants.
+_ORDER = {"trouble": 0, "lost": 1, "paused": 2, "disconnected": 3}
+_UNITS = (("days", 86400.0, 2), ("h", 3600.0, 2), ("min", 60.0, 2), ("s", 1.0, 0))
+
+
+class Absence:
+    """`topic` is where devices announce themselves. `heard` follows every status that `presence` has stored."""
+
+    def __init__(self, presence: Presence, topic: str) -> None:
+        self._presence, self._topic = presence, topic
+        self._since: dict[str, tuple[float, bool]] = {}  # devices that are not present; whether we saw them go
+        self._line_at: float | None = None
+        self._lines = 0  # since the last round
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the next line is due; None while no line was wanted yet."""
+        return self._line_at if self._lines else None
+
+    def heard(self, device: str, known: bool, now: float) -> None:
+        """The device's status has changed; `known`: it had one before."""
+        if device in self._presence.statuses and not self._presence.is_present(device):
+            self._since[device] = (now, known)
+        else:
+            self._since.pop(device, None)
+
+    def over(self) -> None:
+        """Enough devices are there."""
+        self._lines = 0
+
+    def line(self, needed: int, now: float, *, until: float | None = None) -> list[Note]:
+        """The line, if one is due while fewer than `needed` devices are present. At `until` the round opens anyway."""
+        if self._line_at is not None and now < self._line_at:
+            self._lines = max(self._lines, 1)
+            return []
+        self._line_at, self._lines = now + LINE_S, self._lines + 1
+        anyway = "" if until is None else f"; the round opens without them in {duration(max(0.0, until - now))}"
+        return [Note("info" if self._lines == 1 else "warning", self._text(needed, now) + anyway)]
+
+    def _text(self, needed: int, now: float) -> str:
+        text = f"waiting: {self._presence.count} of {needed} devices"
+        if not self._presence.statuses:
+            check = "check the federation's name, [mqtt] root and the broker's ACL"
+            return f"{text}: no device has announced itself on {self._topic} yet: {check}"
+        told = _named(self._sorted(), lambda device: self._what(device, now))
+        return f"{text} ({told})" if told else f"{text}: no other device has announced itself"
+
+    def _sorted(self) -> list[str]:
+        """The devices that are not present."""
+
+        def key(device: str) -> tuple[int, float, str]:
+            state = self._presence.statuses[device].state
+            return _ORDER.get(state, len(_ORDER)), -self._since[device][0], device
+
+        return sorted(self._since, key=key)
+
+    def _what(self, device: str, now: float) -> str:
+        """What is known about a device that is not present."""
+        status = self._presence.statuses[device]
+        if status.state == "trouble":
+            return _reason(status) or f"in trouble ({_plain(status.code)})"
+        since, seen = self._since[device]
+        text = {"disconnected": "stopped"}.get(status.state, _plain(status.state))
+        if status.reason:
+            return f"{text}: {_reason(status)}"
+        if seen:
+            return f"{text} {duration(now - since)} ago"
+        return text if now - since < LINE_S else f"{text} more than {duration(now - since)} ago"
+
+    def why(self, tally: Tally, min_reports: int, now: float) -> str:
+        """Why the round ends with too few reports: what became of each device that it asked."""
+        after = f"still at work after {duration(now - tally.opened_at)}"
+        rejected = set(tally.rejected)
+
+        def fate(device: str) -> str:
+            if device in rejected:
+                return "its update was rejected"
+            if self._presence.is_present(device):
+                return after
+            return self._what(device, now) if device in self._since else "its status was cleared"
+
+        text, told = f"{tally.reports} of {max(1, min_reports)} reports", _named(sorted(tally.unreported), fate)
+        return f"{text} ({told})" if told else text
+
+
+def _named(devices: list[str], what: Callable[[str], str]) -> str:
+    """The first devices with what there is to say about each, and how many more there are."""
+    told = [f"{device}: {what(device)}" for device in devices[:NAMED]]
+    return "; ".join([*told, f"{len(devices) - NAMED} more"] if len(devices) > NAMED else told)
+
+
+def duration(seconds: float) -> str:
+    """ "3 h", "90 s", "4 days": rounded down, in the largest unit of which there are two."""
+    unit, size, _ = next((u for u in _UNITS if seconds >= u[2] * u[1]), _UNITS[-1])
+    return f"{seconds // size:.0f} {unit}"
+
+
+def _reason(status: Status) -> str:
+    return _plain(status.reason[:REASON])
+
+
+def _plain(text: str) -> str:
+    """What a device says, without characters that would break a line of the log, or steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

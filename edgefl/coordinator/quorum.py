@@ -23,7 +23,7 @@ class Quorum:
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted, while no round is open."""
-        return min((at for at in (self.go_ahead_at, self._ask_at) if at is not None), default=None)
+        return self._ask_at if self._too_few else self.go_ahead_at
 
     def needed(self, *, first: bool) -> int:
         """How many devices the next round waits for."""
@@ -35,16 +35,19 @@ class Quorum:
         return self._presence.count < max(1, self._config.min_reports)
 
     def is_reached(self, now: float, *, first: bool) -> bool:
-        """Whether the next round may open; `first` before the first round of all."""
+        """Whether the next round may open; `first` before the first round of all.
+
+        A device that comes and goes puts neither the first round off nor the next question.
+        """
         if self._too_few:
-            self.go_ahead_at = None
             return False
-        self._ask_at = None
-        if not first or self._presence.count >= self._config.expect:
-            return True
-        if self.go_ahead_at is None:
-            self.go_ahead_at = now + self._config.deadline_s
-        return now >= self.go_ahead_at
+        if first and self._presence.count < self._config.expect:
+            if self.go_ahead_at is None:
+                self.go_ahead_at = now + self._config.deadline_s
+            if now < self.go_ahead_at:
+                return False
+        self._ask_at = self.go_ahead_at = None
+        return True
 
     def ask_again(self, now: float) -> bool:
         """Whether it is time to ask which devices are there, because too few are.

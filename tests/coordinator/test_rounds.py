@@ -119,6 +119,21 @@ def test_i07_while_too_few_are_there_they_are_asked_again():
     assert of(feed(coordinator, Tick(), now=100.0), Publish, TOPICS.manifest) == []
 
 
+def test_i07_a_device_that_comes_and_goes_puts_neither_the_first_round_off_nor_the_next_question():
+    """Found by simulation: with each of its connections the first round's wait began again, and no device was asked."""
+    coordinator = make_coordinator(expect=3, min_reports=2, deadline_s=60)
+    feed(coordinator, Connected(), status("a"), now=0.0)
+    asked = []
+    for second in range(1, 60):
+        state = "ready" if second % 2 else "lost"
+        asked += of(
+            feed(coordinator, status("b", state, boot=second), Tick(), now=float(second)), Publish, TOPICS.manifest
+        )
+    assert len(asked) == 1
+    out = feed(coordinator, status("b", boot=60), now=61.0)
+    assert round_in(out)
+
+
 def drawn_round(count=20, **config):
     """An open round of `count` devices of which some were drawn: (coordinator, cohort)."""
     coordinator = make_coordinator(**config)

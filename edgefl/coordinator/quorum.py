@@ -18,12 +18,17 @@ class Quorum:
     def __init__(self, config: RoundSettings, presence: Presence) -> None:
         self._config, self._presence = config, presence
         self._ask_at: float | None = None
-        self.go_ahead_at: float | None = None  # then the first round opens without the devices that are still expected
+        self._go_ahead_at: float | None = None
 
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted, while no round is open."""
-        return self._ask_at if self._too_few else self.go_ahead_at
+        return self._ask_at if self._too_few else self._go_ahead_at
+
+    @property
+    def go_ahead_at(self) -> float | None:
+        """When the first round opens without the devices that are still expected; None if no such time is set."""
+        return None if self._too_few else self._go_ahead_at
 
     def needed(self, *, first: bool) -> int:
         """How many devices the next round waits for."""
@@ -42,11 +47,11 @@ class Quorum:
         if self._too_few:
             return False
         if first and self._presence.count < self._config.expect:
-            if self.go_ahead_at is None:
-                self.go_ahead_at = now + self._config.deadline_s
-            if now < self.go_ahead_at:
+            if self._go_ahead_at is None:
+                self._go_ahead_at = now + self._config.deadline_s
+            if now < self._go_ahead_at:
                 return False
-        self._ask_at = self.go_ahead_at = None
+        self._ask_at = self._go_ahead_at = None
         return True
 
     def ask_again(self, now: float) -> bool:

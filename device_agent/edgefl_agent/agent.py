@@ -17,6 +17,7 @@ from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 
 from .config import AgentConfig
+from .first_look import FirstLook
 from .source import Source
 from .store import AgentStore
 from .worker import Worker
@@ -38,7 +39,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         for codec in config.plugins.codecs:
             codecs.offer(codec)
         source = Source(config.data.source)
-        num_examples = len(source.read().x_train)
+        self._first_look = FirstLook(source)
+        unable, num_examples = self._first_look.look(self.now()), self._first_look.num_examples
         self._store = AgentStore(Path(config.state_dir))
         self.boot = self._store.count_start() * STARTS
         self._pause_file, self._paused = config.pause_file, False
@@ -54,6 +56,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         )  # fmt: skip
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
         self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
+        if unable is not None:
+            self.feed(unable)
 
     def run(self) -> None:
         try:
@@ -64,7 +68,9 @@ class Agent(LinkHost[events.Event, events.Action]):
             self._store.close()
 
     def idle(self) -> None:
-        """Look at the owner's off switch, and at the owner's code."""
+        """Look at data that could not be used, at the owner's code, and at the owner's off switch."""
+        if (unable := self._first_look.look(self.now())) is not None:
+            self.feed(unable)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
         paused = self._pause_file is not None and os.path.exists(self._pause_file)

@@ -17,11 +17,12 @@ class Source:
         kind, _, rest = spec.partition("?")[0].partition(":")
         self._path = None if kind == "python" else rest
         self._stamp: list[tuple[int, int]] = []
+        self._tried: list[tuple[int, int]] = []  # the stamp when it was last read, with or without success
         self._dataset: Dataset | None = None
 
     def read(self) -> Dataset:
         """All examples as the training part; raises DataError or UsageError."""
-        stamp = self._look()
+        stamp = self._tried = self._look()
         if self._dataset is None or not stamp or stamp != self._stamp:
             self._dataset = None  # the old examples need not be in memory beside the new ones
             self._dataset = self._load()
@@ -32,7 +33,17 @@ class Source:
         try:
             return data.load(self._spec, test_fraction=0)
         except SystemExit as error:  # of the owner's code: with 0 the agent would end as if all were done
-            raise DataError(f"{self._spec} called sys.exit({error.code!r}): return the examples instead") from None
+            text = f"{self._spec} called sys.exit({error.code!r}): return the examples instead"
+            raise DataError(text, "its code called sys.exit") from None
+
+    def count(self) -> int:
+        """How many examples there are."""
+        return len(self.read().x_train)
+
+    def has_changed(self) -> bool:
+        """Whether reading again may have another outcome; True where that is unknown."""
+        stamp = self._look()
+        return not (stamp and stamp == self._tried)
 
     def _look(self) -> list[tuple[int, int]]:
         """Time and size of the file, and of the log in which SQLite may keep the newest rows; empty if unknown."""

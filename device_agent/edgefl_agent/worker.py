@@ -18,7 +18,7 @@ from collections.abc import Callable
 from edgefl.codecs.feedback import Residual
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
-from edgefl.device.events import Failed, Hung, Trained, TrainJob
+from edgefl.device.events import Failed, Trained, TrainJob, Unable
 from edgefl.device.training import make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
 from edgefl.protocol.trouble import SEE_LOG, Trouble
@@ -71,14 +71,14 @@ class Worker:
         if self._trainer is not None:
             self._trainer.cancel()
 
-    def look(self, now: float) -> Hung | None:
+    def look(self, now: float) -> Unable | None:
         """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""
         if not self._thread.is_alive() and not self._closed:
             raise EdgeFLError(f"the training thread has ended: {SEE_LOG}; start the agent again")
         hung_s = self._watchdog.look(now, self._deadline_s)
         if hung_s is None:
             return None
-        return Hung(f"its data source has not answered for {hung_s:.0f} s" if hung_s else "")
+        return Unable(f"its data source has not answered for {hung_s:.0f} s" if hung_s else "")
 
     def close(self) -> None:
         with self._mail:

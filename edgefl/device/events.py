@@ -108,11 +108,16 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class Hung:
-    """Event: the device can't train, for this reason, until the host says otherwise by an empty reason."""
+class Unable:
+    """Event: the device can't train, for this reason, until the host says otherwise by an empty reason.
+
+    `code` is one of trouble.CODES; `num_examples` is how many the device has, if that is news.
+    """
 
     reason: str
+    code: str = "hung"
+    num_examples: int | None = None
 
 
-Event: TypeAlias = machine.Event | Trained | Failed | Pause | Hung
+Event: TypeAlias = machine.Event | Trained | Failed | Pause | Unable
 Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate

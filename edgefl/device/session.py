@@ -19,7 +19,7 @@ from ..protocol.messages import Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
 from . import inbound
-from .events import Action, Event, Failed, Hung, Outbox, Pause, StartTraining, Trained, TrainJob
+from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob, Unable
 from .model_fetch import ModelFetch, check_frames
 from .reporting import Reporting
 from .status import DeviceStatus
@@ -102,7 +102,7 @@ class DeviceSession:
                 self._on_tick(now)
             case Trained() | Failed():
                 self._on_result(event, now)
-            case Pause() | Hung():
+            case Pause() | Unable():
                 self._on_hindrance(event, now)
             case Stop():
                 self._stopped = True
@@ -111,13 +111,15 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _on_hindrance(self, event: Pause | Hung, now: float) -> None:
-        """The owner pauses or resumes the device, or its data source hangs or has answered again."""
+    def _on_hindrance(self, event: Pause | Unable, now: float) -> None:
+        """The owner pauses or resumes the device, or the host can't train, or can again."""
         if isinstance(event, Pause):
             self.status.paused = event.reason
         else:
-            self.status.hung = event.reason
-            self._out.append(Note("error", event.reason) if event.reason else Note("info", "it has answered again"))
+            self.status.unable = Trouble(event.code, event.reason) if event.reason else None
+            if event.num_examples is not None:
+                self.status.num_examples = event.num_examples
+            self._out.append(Note("error", event.reason) if event.reason else Note("info", "it can train again"))
         if self.status.hindered:
             self._stop_training()
         else:

@@ -11,16 +11,16 @@ REASON = 500  # characters
 
 
 class DeviceStatus:
-    """`paused`: the owner's reason to pause. `hung`: why the host can't train. `trouble`: the session's own reason to
+    """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
     sit out; it ends at `ready_at`, if that is set. "" and None if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused = ""
-        self.hung = ""
+        self.unable: Trouble | None = None
         self.trouble: Trouble | None = None
         self.ready_at: float | None = None
         self._topic = topic
-        self._num_examples = num_examples
+        self.num_examples = num_examples
         self._given_up: tuple[str, int] | None = None
         self._boot = 0
         self._published: Status | None = None
@@ -33,10 +33,10 @@ class DeviceStatus:
         """The status, if it has changed since it was last published."""
         told = Trouble("", self.paused)
         if not self.paused:
-            told = Trouble("hung", self.hung) if self.hung else self.trouble or told
+            told = self.unable or self.trouble or told
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
-        status = Status(state, self._boot, self._num_examples, told.text[:REASON], told.code)
+        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code)
         if status == self._published:
             return []
         self._published = status
@@ -48,9 +48,9 @@ class DeviceStatus:
         return Publish(self._topic, encode(self._published), retain=True)
 
     @property
-    def hindered(self) -> str:
-        """Why the device may not, or can't, train at all; "" if it can."""
-        return self.paused or self.hung
+    def hindered(self) -> bool:
+        """Whether the device may not, or can't, train at all."""
+        return bool(self.paused or self.unable)
 
     def refuse(self, why: Trouble) -> None:
         """The device can do nothing until there is another manifest."""

@@ -17,7 +17,7 @@ from machines import make_manifest, make_round
 
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.data import Dataset
-from edgefl.device.events import Failed, Hung, Trained, TrainJob
+from edgefl.device.events import Failed, Trained, TrainJob, Unable
 from edgefl.errors import DataError, EdgeFLError, UsageError
 from edgefl.protocol.trouble import SEE_LOG
 
@@ -161,14 +161,14 @@ def test_a_source_that_hangs_is_reported_once_and_so_is_its_answer(bench):
     inside.wait(20)
     began = time.monotonic()
     assert b.worker.look(began + MIN_PATIENCE_S - 1) is None  # the deadline is 60 s
-    assert b.worker.look(began + 300) == Hung("its data source has not answered for 300 s")
+    assert b.worker.look(began + 300) == Unable("its data source has not answered for 300 s")
     assert b.worker.look(began + 400) is None
     b.worker.cancel()
     go.set()
     until = time.monotonic() + 20
     while (answer := b.worker.look(began + 500)) is None and time.monotonic() < until:
         time.sleep(0.01)
-    assert answer == Hung("")
+    assert answer == Unable("")
     assert b.worker.look(began + 900) is None
     job = b.start(2)
     assert b.event().job is job

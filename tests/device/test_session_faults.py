@@ -39,7 +39,7 @@ from machines import (
 
 from edgefl.coordinator.downlink import Payload
 from edgefl.coordinator.retained_model import RetainedModel
-from edgefl.device.events import CancelTraining, Failed, Hung, Pause, SaveUpdate, StartTraining, Trained
+from edgefl.device.events import CancelTraining, Failed, Pause, SaveUpdate, StartTraining, Trained, Unable
 from edgefl.errors import UsageError
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe
 from edgefl.protocol.envelope import Envelope, federation_hash
@@ -164,19 +164,19 @@ def test_pause_cancels_training_and_going_on_starts_it_again():
 
 def test_a_data_source_that_hangs_is_told_and_nothing_is_trained_until_it_answers():
     session, _ = training()
-    out = feed(session, Hung("its data source has not answered for 60 s"))
+    out = feed(session, Unable("its data source has not answered for 60 s"))
     assert of(out, CancelTraining) and of(out, Note)[0].level == "error"
     assert last(out, Status, STATUS) == Status("trouble", 7, 5, "its data source has not answered for 60 s", "hung")
     assert not of(give(session, make_round(2, 0)), StartTraining)
     assert feed(session, Tick(), now=1000.0) == []  # the reason stays, round after round
-    out = feed(session, Hung(""), now=1001.0)
+    out = feed(session, Unable(""), now=1001.0)
     assert of(out, StartTraining) and last(out, Status, STATUS) == Status("training", 7, 5)
 
 
 def test_the_owners_pause_outlives_a_data_source_that_answers_again():
     session, _ = training()
-    feed(session, Pause("on battery"), Hung("it hangs"))
-    assert not of(feed(session, Hung("")), StartTraining)
+    feed(session, Pause("on battery"), Unable("it hangs"))
+    assert not of(feed(session, Unable("")), StartTraining)
     assert of(feed(session, Pause("")), StartTraining)
 
 

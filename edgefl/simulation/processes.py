@@ -144,9 +144,22 @@ class ProcessFleet:
 
     def kill(self, name: str) -> None:
         """SIGKILL the aggregator, or the process of a device: no last words, as when the power goes."""
-        process = self._processes[name if name == AGGREGATOR else self._group(name)[0]]
+        process = self._process(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM: a clean end."""
+        process = self._process(name)
+        process.terminate()
+        process.wait(STOP_S)
+
+    def pid(self, name: str) -> int:
+        """The process id of the aggregator, or of the process of a device."""
+        return self._process(name).pid
+
+    def _process(self, name: str) -> subprocess.Popen[bytes]:
+        return self._processes[name if name == AGGREGATOR else self._group(name)[0]]
 
     @property
     def model(self) -> Path:

@@ -71,6 +71,7 @@ class Connection:
         self._protocol = protocol
         self._number = number
         self._events: deque[LinkEvent] = deque()
+        self._early: list[Message] = []  # read together with the CONNACK, which paho has not processed yet
         self._tokens: dict[int, int] = {}  # packet id -> token of the publishes in flight
         self._filters: dict[int, list[str]] = {}  # packet id -> the filters of a SUBSCRIBE
         self._client = self._make_client(will)
@@ -211,6 +212,8 @@ class Connection:
             protocol=self._protocol,
         )
         self._events.append(self.up)
+        self._events.extend(self._early)  # an acknowledgement before `Up` would be lost, and the broker would wait
+        self._early.clear()
 
     def _on_disconnect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
         if self.end is not None:
@@ -224,7 +227,7 @@ class Connection:
 
     def _on_message(self, topic: str, payload: bytes, retain: bool, packet_id: int) -> None:
         handle = (self._number, packet_id)
-        self._events.append(Message(topic, payload, retain, handle))
+        (self._early if self.up is None else self._events).append(Message(topic, payload, retain, handle))
         if not self._settings.manual_ack:
             self.ack(handle)
 

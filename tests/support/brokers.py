@@ -112,11 +112,15 @@ class Mosquitto:
 
 
 class FakeBroker:
-    """Takes one MQTT 5 connection, answers CONNECT with these CONNACK properties, and else does as told."""
+    """Takes one MQTT 5 connection, answers CONNECT with these CONNACK properties, and else does as told.
 
-    def __init__(self, connack_properties: bytes) -> None:
+    `behind` is sent in one piece with the CONNACK. `acks` has the packet ids that the client has acknowledged.
+    """
+
+    def __init__(self, connack_properties: bytes, behind: bytes = b"") -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._properties = connack_properties
+        self._properties, self._behind = connack_properties, behind
+        self.acks: list[int] = []
         self._mids: queue.Queue[int] = queue.Queue()
         self._peer: socket.socket | None = None
         threading.Thread(target=self._serve, daemon=True).start()
@@ -157,7 +161,9 @@ class FakeBroker:
                 body = stream.read(length | byte << shift)
                 if kind & 0xF0 == 0x10:
                     rest = bytes([0, 0, len(self._properties)]) + self._properties
-                    self._peer.sendall(bytes([0x20, len(rest)]) + rest)
+                    self._peer.sendall(bytes([0x20, len(rest)]) + rest + self._behind)
+                elif kind & 0xF0 == 0x40:
+                    self.acks.append(int.from_bytes(body[:2], "big"))
                 elif kind & 0xF0 == 0x30:
                     after_topic = 2 + int.from_bytes(body[:2], "big")
                     self._mids.put(int.from_bytes(body[after_topic : after_topic + 2], "big"))

@@ -126,6 +126,22 @@ def test_session_keeps_messages_while_away(wire, link):
     assert [device.heard(topic).payload for _ in range(20)] == [b"%d" % i for i in range(20)]
 
 
+def test_i07_a_message_that_comes_with_the_connack_is_taken_after_it_and_acknowledged(link):
+    message = b"\x32\x08\x00\x01t\x00\x07\x00hi"  # topic t, packet id 7, no properties
+    server = FakeBroker(b"", behind=message)
+    order = []
+
+    def take(event):
+        order.append(type(event))
+        if isinstance(event, Message):
+            client.ack(event.handle)
+
+    client = link(server.url, "early", manual_ack=True, on_event=take)
+    client.start()
+    eventually(lambda: server.acks == [7])
+    assert order[:2] == [Up, Message]
+
+
 def test_parts_from_many_clients_at_once(wire, link):
     url, protocol = wire
     root = name(wire, "up")

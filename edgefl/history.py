@@ -39,6 +39,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that only evaluates has the state "evaluated" and the version that it found.
 
     `why` says why a round was abandoned: what became of the devices that it asked, at most a dozen by name.
+
+    `closed_at` is when the round ended, in seconds after the start of 1970, UTC; 0 if the aggregator's clock could not
+    be trusted. It is virtual in a simulation.
     """
 
     round: int
@@ -63,6 +66,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folded: list[tuple[str, int]] = []
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
     why: str = ""
+    closed_at: int = 0
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:

@@ -47,6 +47,15 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class WallTime:
+    """It is `unix_s` seconds after the start of 1970, UTC; `trusted` unless the host can't know that yet. Hosts feed it
+    at their start, when their clock is set, and once a minute."""
+
+    unix_s: float
+    trusted: bool = True
+
+
+@dataclass(frozen=True)
 class Stop:
     """The host is about to end."""
 
@@ -87,7 +96,7 @@ class Note:
     text: str
 
 
-Event: TypeAlias = Connected | Disconnected | Received | Sent | Tick | Stop
+Event: TypeAlias = Connected | Disconnected | Received | Sent | Tick | WallTime | Stop
 Action: TypeAlias = Publish | Subscribe | Unsubscribe | Note
 
 E = TypeVar("E", contravariant=True)  # all events of a machine, `Event` among them
@@ -103,6 +112,23 @@ class Machine(Protocol[E, A]):
 
     def step(self, event: E | Event, now: float) -> list[A]:
         """Process one event; returns what the host has to do, in order."""
+
+
+class WallClock:
+    """What a machine knows of the time of day: the newest WallTime, carried on by the machine's own clock. `offset` is
+    the difference of the two clocks; None without a trusted time."""
+
+    def __init__(self) -> None:
+        self.offset: float | None = None
+
+    def hear(self, event: object, now: float) -> None:
+        """Of all events this one matters: the host tells the time."""
+        if isinstance(event, WallTime):
+            self.offset = event.unix_s - now if event.trusted else None
+
+    def at(self, now: float) -> float | None:
+        """Seconds after the start of 1970, UTC, when the machine's clock shows `now`; None without a trusted time."""
+        return None if self.offset is None else now + self.offset
 
 
 def assert_never(value: NoReturn) -> NoReturn:

@@ -23,6 +23,8 @@ from .pace import Pacing
 from .retained_model import RetainedModel
 from .tally import Tally
 
+RoundState = Literal["open", "waiting", "done"]
+
 
 class Announcer:
     """`manifest` is as devices know it: its parts are no longer than the broker accepts."""
@@ -60,10 +62,10 @@ class Announcer:
         return Publish(self.topics.manifest, self.manifest.raw, retain=True)
 
     def publish_round(
-        self, tally: Tally | None, state: Literal["open", "done"], *, round: int, version: int, attempt: int,
+        self, tally: Tally | None, state: RoundState, *, round: int, version: int, attempt: int,
         config: RoundSettings,
     ) -> Publish:  # fmt: skip
-        """The round of `tally`, or that all rounds are done."""
+        """The round of `tally`, or without one the round that comes next, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
         message = Round(
             manifest=self.manifest_id,

@@ -21,14 +21,26 @@ import numpy as np
 
 from ..errors import ProtocolError
 from ..history import RoundRecord
-from ..machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Tick, assert_never
+from ..machine import (
+    Connected,
+    Disconnected,
+    Note,
+    Publish,
+    Received,
+    Sent,
+    Stop,
+    Tick,
+    WallClock,
+    WallTime,
+    assert_never,
+)
 from ..protocol.messages import Manifest, Status, decode
 from ..protocol.topics import ROOT
 from ..settings import RoundSettings
 from ..strategies import Strategy
 from . import cohort
 from .absence import Absence
-from .announcer import Announcer
+from .announcer import Announcer, RoundState
 from .closed_rounds import ClosedRounds
 from .closing import conclude
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
@@ -82,7 +94,9 @@ class RoundCoordinator:
         self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
         self.quorum = Quorum(config, self.presence)
         self.absence = Absence(self.presence, self.topics.any_status)
-        self.schedule = Schedule(config)
+        self.clock = WallClock()
+        self.schedule = Schedule(config, self.clock)
+        self._announced_wait = False  # the retained round says that none is open
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
 
@@ -117,7 +131,9 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            times = (self.quorum.wake_at, self.schedule.opens_at, self.absence.wake_at)
+            if not self.schedule.is_open:
+                return self.schedule.opens_at
+            times = (self.quorum.wake_at, self.absence.wake_at)
             return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
@@ -126,6 +142,7 @@ class RoundCoordinator:
 
     def step(self, event: Event, now: float) -> list[Action]:
         """Process one event; returns what the host has to do, in order."""
+        self.clock.hear(event, now)
         if not self.fence.lost:
             self._process(event, now)
         out, self._out = self._out, []
@@ -141,7 +158,7 @@ class RoundCoordinator:
                 self._out += self.fence.connected(now)  # statuses come before the answer: the next round asks all
             case Disconnected():
                 self.fence.disconnected()
-            case Tick():
+            case Tick() | WallTime():
                 self._tick(now)
             case Evaluated():
                 self._commit(event, now)
@@ -166,6 +183,7 @@ class RoundCoordinator:
             return
         self.reception.begin_attempt(self.fence.attempt)
         self._out += self.announcer.everything(self.fence.attempt)
+        self._announced_wait = False
         if self.phase != "waiting":
             self._out.append(self._publish_round())
         self._maybe_open(now)
@@ -173,8 +191,10 @@ class RoundCoordinator:
         self._out += self.announcer.sweep()
 
     def _publish_round(self) -> Publish:
+        states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
+        state = states.get(self.phase, "open")
         return self.announcer.publish_round(
-            self.tally, "done" if self.phase == "done" else "open", round=self.round, version=self.version,
+            self.tally if state == "open" else None, state, round=self.round, version=self.version,
             attempt=self.fence.attempt, config=self.config,
         )  # fmt: skip
 
@@ -187,17 +207,26 @@ class RoundCoordinator:
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done")
             return
-        is_time = self.schedule.is_open(now)
+        self._out += self.schedule.look(now)
+        if not self.schedule.is_open:
+            self._announce_wait(now)
+            return
         first = self.version == 0 and self.tally is None
         if self.quorum.is_reached(now, first=first):
             self.absence.over()
-            if is_time:
-                self._open(self.presence.present(), now)
+            self._open(self.presence.present(), now)
             return
         needed = self.quorum.needed(first=first)
         self._out += self.absence.line(needed, now, until=self.quorum.go_ahead_at)
         if self.quorum.ask_again(now):
             self._out.append(self.announcer.publish_manifest())
+
+    def _announce_wait(self, now: float) -> None:
+        """Tell devices that no round is open, if that stays so: else they would train for the round that is over, or
+        report to it again and again."""
+        if not self._announced_wait and self.schedule.is_long(now):
+            self._announced_wait = True
+            self._out.append(self._publish_round())
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self.config.mode_of(self.round)
@@ -210,7 +239,7 @@ class RoundCoordinator:
             goal=cohort.goal_of(config, len(present)), pacing=pacing, waiting=self.presence.begin_round(asked),
             any_round=config.mode == "async",
         )  # fmt: skip
-        self.phase = "open"
+        self.phase, self._announced_wait = "open", False
         self.schedule.opened(now)
         if mode == "train":
             self.strategy.start(self.params, self.round)
@@ -281,6 +310,7 @@ class RoundCoordinator:
     def _next(self, tally: Tally, record: RoundRecord, params: np.ndarray | None, now: float) -> None:
         """Commit, announce, and go on."""
         state = {} if params is None else self.strategy.state()
+        record = msgspec.structs.replace(record, closed_at=round(self.clock.at(now) or 0))
         self._out.append(Commit(record, params, tally.late_to_drop(committed=params is not None), state))
         superfluous: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1

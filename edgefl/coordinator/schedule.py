@@ -1,31 +1,74 @@
 """Schedule: when the next round may open, as far as time decides. No I/O. Part of RoundCoordinator.
 
-Whether enough devices are there is decided in quorum.py.
+At least `interval_s` seconds pass between the openings of two rounds, and no round opens outside `window`. An open
+round goes on to its end. Whether enough devices are there is decided in quorum.py.
 """
 
 from __future__ import annotations
 
+from ..machine import Note, WallClock
 from ..settings import RoundSettings
+from ..settings.hours import Hours, shown, zone_of
+
+LONG_WAIT_S = 120.0  # shorter waits are not announced: each message goes to every device
 
 
 class Schedule:
-    """At least `interval_s` seconds pass between the openings of two rounds; after a start the first one may open."""
+    """`is_open`: a round may open now. `opens_at`: when that will be, on the machine's clock; None if it is not known
+    yet. Both are as `look` has found them. After a start the first round need not wait for an interval.
 
-    def __init__(self, config: RoundSettings) -> None:
+    UsageError for a window or a time zone that is none."""
+
+    def __init__(self, config: RoundSettings, clock: WallClock) -> None:
+        zone = zone_of("rounds.timezone", config.timezone)
+        self._hours = None if config.window is None else Hours.parse("rounds.window", config.window, zone)
+        self._window = f"{config.window} {config.timezone or 'local time'}"
         self._interval_s = config.interval_s or 0.0
-        self._opens_at: float | None = None
-
-    @property
-    def opens_at(self) -> float | None:
-        """When the next round may open; None: at once. `is_open` keeps it up to date."""
-        return self._opens_at
+        self._clock = clock
+        self._next_at = 0.0  # when the interval ends
+        self._said = ""
+        self._offset: float | None = None  # of the time of day at the last look
+        self.is_open = True
+        self.opens_at: float | None = None
 
     def opened(self, now: float) -> None:
         """A round opens."""
-        self._opens_at = now + self._interval_s if self._interval_s else None
+        self._next_at = now + self._interval_s
+        self._said = ""
+        self.is_open, self.opens_at = False, None
 
-    def is_open(self, now: float) -> bool:
-        """Whether a round may open now."""
-        if self._opens_at is not None and now >= self._opens_at:
-            self._opens_at = None
-        return self._opens_at is None
+    def is_long(self, now: float) -> bool:
+        """Whether a wait that has begun is worth a message to every device."""
+        return not self.is_open and (self.opens_at is None or self.opens_at - now >= LONG_WAIT_S)
+
+    def look(self, now: float) -> list[Note]:
+        """Find out whether a round may open now; what to log about it, once a wait."""
+        known = self._offset == self._clock.offset and self.opens_at is not None
+        self._offset = self._clock.offset
+        if known and not self.is_open and now < (self.opens_at or 0.0):
+            return []
+        if self._hours is None:
+            self.is_open = now >= self._next_at
+            self.opens_at = None if self.is_open else self._next_at
+            return []
+        return self._look_at_the_window(self._hours, now)
+
+    def _look_at_the_window(self, hours: Hours, now: float) -> list[Note]:
+        unix_s = self._clock.at(now)
+        if unix_s is None:
+            self.is_open, self.opens_at = False, None
+            return self._say(
+                "this machine's clock is not synchronised: no round opens until it is, since window is set"
+            )
+        earliest = max(now, self._next_at)
+        opens_at = now + hours.next(unix_s + earliest - now) - unix_s
+        self.is_open = opens_at <= now
+        self.opens_at = None if self.is_open else opens_at
+        if opens_at <= earliest:  # the window is open, and the interval at most is not over
+            return []
+        moment = shown(unix_s + opens_at - now, hours.zone)
+        return self._say(f"outside the window {self._window}: the next round opens at {moment}")
+
+    def _say(self, text: str) -> list[Note]:
+        known, self._said = self._said, text
+        return [] if text == known else [Note("info", text)]

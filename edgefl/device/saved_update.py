@@ -90,5 +90,5 @@ class SavedUpdate:
 
 
 def is_late(number: int, round: Round) -> bool:
-    """Whether `round` accepts updates of round `number`, which is over."""
-    return round.state == "open" and 0 < round.round - number <= round.late_rounds
+    """Whether `round`, or the one that it waits for, accepts updates of round `number`, which is over."""
+    return round.state != "done" and 0 < round.round - number <= round.late_rounds

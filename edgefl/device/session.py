@@ -14,7 +14,19 @@ import random
 from collections.abc import Callable
 
 from ..errors import EdgeFLError, ProtocolError
-from ..machine import Connected, Disconnected, Note, Received, Sent, Stop, Subscribe, Tick, assert_never
+from ..machine import (
+    Connected,
+    Disconnected,
+    Note,
+    Received,
+    Sent,
+    Stop,
+    Subscribe,
+    Tick,
+    WallClock,
+    WallTime,
+    assert_never,
+)
 from ..protocol.messages import Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
@@ -52,6 +64,7 @@ class DeviceSession:
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
         self.dropped = 0  # messages that violated the protocol
         self.refused = 0  # manifests and rounds that require what this version does not know
+        self.clock = WallClock()
         self._rng = rng
         self._reporting = Reporting(self.topics, self.device, rng=rng, outbox=outbox)
         self._saved = self._reporting.saved
@@ -82,6 +95,7 @@ class DeviceSession:
         After Stop only acknowledgements count, for what is still being sent: a round that arrives then would make this
         device publish that it is present.
         """
+        self.clock.hear(event, now)
         if not self._stopped or isinstance(event, Sent):
             self._process(event, now)
         out, self._out = self._out, []
@@ -98,7 +112,7 @@ class DeviceSession:
             case Sent():
                 if isinstance(self.work, UpdateReport):
                     self._out += self.work.on_sent(event.token, event.ok, now)
-            case Tick():
+            case Tick() | WallTime():
                 self._on_tick(now)
             case Trained() | Failed():
                 self._on_result(event, now)
@@ -356,6 +370,10 @@ class DeviceSession:
 
     def _report(self, now: float) -> None:
         assert self.terms is not None and self.round is not None
+        if self.round.state == "waiting":  # the next round may accept the update
+            self.work = None
+            self._publish_status()
+            return
         self.work, out = self._reporting.begin(self.terms, self.round, self._link.max_packet_bytes)
         self._out += out
         if self.online:

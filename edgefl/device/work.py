@@ -75,7 +75,7 @@ Work = ModelFetch | Training | UpdateReport
 def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
     """Whether `work` serves `round`, which is announced again or is the next one."""
     if isinstance(work, UpdateReport):
-        return saved.late(round) or (asked and saved.serves(round))
+        return round.state == "open" and (saved.late(round) or (asked and saved.serves(round)))
     if isinstance(work, Training) and work.round.mode == "train" and is_late(work.round.round, round):
         return True
     same = asked and work.round.same_work(round)

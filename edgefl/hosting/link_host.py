@@ -33,6 +33,7 @@ from ..machine import (
 )
 from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 from .host import Host
+from .wall_clock import WallClock
 
 WINDOW = 200
 BEHIND_BYTES = 2**20  # of received messages that wait here, above which the link stops reading
@@ -57,6 +58,7 @@ class LinkHost(Host[E, A]):
         self._dropping = False  # the log says already that messages published off-line are dropped
         self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
         self._processed: list[tuple[int, int]] = []  # handles of messages to be acknowledged
+        self._clock = WallClock()
         self._bytes_in = 0  # weight of all messages received; written by the link's thread alone
         self._bytes_done = 0  # weight of those processed; written by the host's thread alone
 
@@ -101,6 +103,8 @@ class LinkHost(Host[E, A]):
         self.link.stop()
 
     def _turn(self) -> None:
+        if (time_of_day := self._clock.news()) is not None:
+            self.feed(time_of_day)
         wake_at = self.machine.wake_at
         sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
         try:

@@ -138,8 +138,9 @@ def is_asked(cohort: Collection[str] | Draw | None, round: int, device: str) -> 
 
 
 class Round(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The open round, or state "done". `attempt` rises with every start of an aggregator (coordinator/fence.py).
+    """The open round; state "waiting": the next one, which does not open for some time; or state "done".
 
+    `attempt` rises with every start of an aggregator (coordinator/fence.py).
     `frames` lead to `version`, whose params have `model_sha256`.
     `deadline_s` counts from the moment of opening, on the aggregator's clock.
     `cohort` lists the devices that are asked, or has each device draw; None asks all.
@@ -152,7 +153,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
-    state: Literal["open", "done"]
+    state: Literal["open", "waiting", "done"]
     round: Count
     attempt: Positive
     version: Count

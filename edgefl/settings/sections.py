@@ -87,6 +87,17 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[INTERVAL_S],
         ),
     ] = None
+    window: Annotated[
+        str | None,
+        Meta(
+            description="Daily hours in which rounds open, which may cross midnight; without it, all day.",
+            examples=["01:00-05:00"],
+        ),
+    ] = None
+    timezone: Annotated[
+        str | None,
+        Meta(description="Time zone of `window`; without it, the machine's own.", examples=["Europe/Berlin"]),
+    ] = None
     deadline_s: Annotated[
         float, Meta(gt=0, le=1e9, description="Seconds after which a round closes at the latest.")
     ] = 300.0

@@ -2,8 +2,8 @@
 
 Design:
   a) Messages are those of a real fleet, byte for byte; only sockets, clocks and disks are simulated.
-  b) Time is virtual. A message takes LATENCY_S, and training takes a time in proportion to its examples; a round of ten
-     thousand devices takes as long as its arithmetic.
+  b) Time is virtual, and so is the time of day. A message takes LATENCY_S, and training takes a time in proportion to
+     its examples; a round of ten thousand devices takes as long as its arithmetic.
   c) All randomness comes from one seed: a run repeats bit for bit, with any number of workers.
 """
 
@@ -44,7 +44,7 @@ from ..device.session import DeviceSession
 from ..device.training import train_update
 from ..errors import EdgeFLError
 from ..history import RoundRecord
-from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
+from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe, WallTime
 from ..protocol.messages import Status, encode
 from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
@@ -57,6 +57,7 @@ from .workers import Workers
 
 LATENCY_S = 0.05
 SECONDS_PER_EXAMPLE = 0.001
+EPOCH_S = 1_767_225_600.0  # 2026-01-01, 00:00 UTC: the virtual time of day at the start
 AGGREGATOR = "aggregator"
 
 
@@ -273,6 +274,7 @@ class Fleet:
         for device in devices:
             device.start()
         self.broker.connect(AGGREGATOR)
+        aggregator.feed(WallTime(EPOCH_S))  # once: a virtual clock is never set
         aggregator.feed(Connected())
         while not aggregator.finished and self.clock.now < max_virtual_s and self.clock.advance():
             pass

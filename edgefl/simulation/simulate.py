@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import onnx
 
 FEDERATION = "simulation"
+DAY_S = 86400.0
 S = TypeVar("S", bound=Settings)
 
 
@@ -147,8 +148,9 @@ def fill(settings: S, devices: int) -> S:
 
 
 def longest_s(rounds: RoundSettings) -> float:
-    """Seconds that all rounds take if each runs into its deadline."""
-    return (rounds.rounds or 1) * max(rounds.deadline_s, rounds.interval_s or 0.0)
+    """Seconds that all rounds take if each runs into its deadline, and each day's window has room for one."""
+    each_s = max(rounds.deadline_s, rounds.interval_s or 0.0) + (DAY_S if rounds.window else 0.0)
+    return (rounds.rounds or 1) * each_s
 
 
 def _checked_settings(settings: Settings | None) -> Settings:

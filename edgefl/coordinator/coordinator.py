@@ -224,7 +224,7 @@ class RoundCoordinator:
     def _announce_wait(self, now: float) -> None:
         """Tell devices that no round is open, if that stays so: else they would train for the round that is over, or
         report to it again and again."""
-        if not self._announced_wait and self.schedule.is_long(now):
+        if self.schedule.is_long(now) and not self._announced_wait:
             self._announced_wait = True
             self._out.append(self._publish_round())
 

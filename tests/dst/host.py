@@ -10,7 +10,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgefl.errors import StoreError
-from edgefl.machine import A, Connected, Disconnected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
+from edgefl.machine import (
+    A,
+    Connected,
+    Disconnected,
+    E,
+    Event,
+    Note,
+    Publish,
+    Received,
+    Sent,
+    Subscribe,
+    Unsubscribe,
+    WallTime,
+)
+from edgefl.simulation.fleet import EPOCH_S
 from edgefl.simulation.virtual_host import VirtualHost
 
 from .disks import PowerLost, flipped
@@ -69,6 +83,7 @@ class Host(VirtualHost[E, A]):
         self._offset = rng.uniform(0, 1000) - self._rate * self.clock.now
         self._tries, self._tick_at, self._frozen_until = 0, None, 0.0
         self.boot_up()
+        self.feed(WallTime(EPOCH_S + self.clock.now))
         self.connect()
 
     def boot_up(self) -> None:

@@ -38,7 +38,7 @@ class Liveness:
             done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
-        bound = RECONNECT_S + ROUNDS * schedule.config.deadline_s
+        bound = RECONNECT_S + ROUNDS * schedule.round_s
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
         return done

@@ -47,7 +47,7 @@ class OneGoesOn(Witness):
         holders = [host for host in world.aggregators if host.alive and host.machine.snapshot().held]
         done = self._committed > self._from and len(holders) == 1
         waited = world.clock.now - world.healed_at
-        bound = RECONNECT_S + (ROUNDS + self._behind) * world.schedule.config.deadline_s
+        bound = RECONNECT_S + (ROUNDS + self._behind) * world.schedule.round_s
         require(done or waited < bound, "I05", "%d aggregators go on, after %d s", len(holders), waited)
         return done
 

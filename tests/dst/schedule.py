@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from edgefl import strategies
@@ -24,6 +25,7 @@ FAULTS = (
 )  # fmt: skip
 OUTPUTS = 4
 PART_BYTES = 256  # the protocol's smallest: a model and an update are one to three parts
+INTERVALS = (None,) * 6 + (20.0, 150.0)  # between rounds; devices are told of the longer one
 LONGEST_S = 20.0  # of a packet: TCP gives up
 
 
@@ -87,7 +89,7 @@ class Schedule:
         rng = random.Random(seed)
         devices = tuple("abcdef"[: rng.randint(3, 6)])
         inputs = rng.choice([2, 6, 15, 30])
-        config = _draw_config(rng, len(devices))
+        config = msgspec.structs.replace(_draw_config(rng, len(devices)), interval_s=INTERVALS[seed % len(INTERVALS)])
         return cls(
             seed=seed,
             devices=devices,
@@ -104,6 +106,11 @@ class Schedule:
             heal_at=rng.uniform(60.0, 480.0),
             lasting=Lasting.draw(rng, devices, config),
         )
+
+    @property
+    def round_s(self) -> float:
+        """From one opening to the next, at most."""
+        return max(self.config.deadline_s, self.config.interval_s or 0.0)
 
     @property
     def momentum(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +67,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
     why: str = ""
     closed_at: int = 0
+    attempt: int = 0  # the aggregator's start that closed the round (fence.py); 0 in records that are older
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
@@ -75,6 +76,16 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A record holds this as JSON, in a tenth of the memory: fleets are large and histories long.
         """
         return msgspec.json.decode(self.by_device, type=dict[str, tuple[int, int]])
+
+    def without_detail(self) -> RoundRecord:
+        """The record without what it has of each device: the sums of a round that is long over."""
+        return msgspec.structs.replace(self, **DETAIL)
+
+
+# What a record has of each device, and its value where that was dropped.
+DETAIL: dict[str, Any] = {
+    "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null")
+}  # fmt: skip
 
 
 class Final(msgspec.Struct, frozen=True):
@@ -92,6 +103,30 @@ class Final(msgspec.Struct, frozen=True):
     evaluated: int = 0
     device_accuracy: float | None = None
     device_loss: float | None = None
+
+    @classmethod
+    def start(cls, params: np.ndarray) -> Final:
+        """Of a run that has led to these params; no round is added yet."""
+        return cls(0, 0, None, None, 0, 0, 0, params_sha256(params))
+
+    def after(self, record: RoundRecord) -> Final:
+        """With one more round, the newest."""
+        final = msgspec.structs.replace(
+            self,
+            rounds=self.rounds + 1,
+            committed=self.committed + (record.state == "committed"),
+            evaluated=self.evaluated + (record.state == "evaluated"),
+            bytes_up=self.bytes_up + record.bytes_up,
+            bytes_down=self.bytes_down + record.bytes_down,
+            seconds=self.seconds + record.seconds,
+            float32_bytes=self.float32_bytes + record.float32_bytes,
+        )
+        if record.state == "committed":
+            final = msgspec.structs.replace(final, accuracy=record.accuracy, loss=record.loss)
+        if record.device_examples:
+            told = {"device_accuracy": record.device_accuracy, "device_loss": record.device_loss}
+            final = msgspec.structs.replace(final, **told)
+        return final
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -136,23 +171,10 @@ class History:
 
     @property
     def final(self) -> Final:
-        committed = [r for r in self.rounds if r.state == "committed"]
-        last = committed[-1] if committed else None
-        told = next((r for r in reversed(self.rounds) if r.device_examples), None)
-        return Final(
-            rounds=len(self.rounds),
-            committed=len(committed),
-            accuracy=last.accuracy if last else None,
-            loss=last.loss if last else None,
-            bytes_up=sum(r.bytes_up for r in self.rounds),
-            bytes_down=sum(r.bytes_down for r in self.rounds),
-            seconds=sum(r.seconds for r in self.rounds),
-            model_sha256=params_sha256(self.params),
-            float32_bytes=sum(r.float32_bytes for r in self.rounds),
-            evaluated=sum(r.state == "evaluated" for r in self.rounds),
-            device_accuracy=told.device_accuracy if told else None,
-            device_loss=told.device_loss if told else None,
-        )
+        final = Final.start(self.params)
+        for record in self.rounds:
+            final = final.after(record)
+        return final
 
     def rounds_to(self, accuracy: float) -> int | None:
         """The first round at which the test accuracy was at least `accuracy`, or None."""
@@ -172,8 +194,7 @@ class History:
             from pandas import DataFrame
         except ImportError:
             raise UsageError("a table of a history needs pandas: pip install pandas") from None
-        lists = ("devices", "folded", "by_device", "cohort")
-        columns = [name for name in RoundRecord.__struct_fields__ if name not in lists]
+        columns = [name for name in RoundRecord.__struct_fields__ if name not in DETAIL]
         rows = [[getattr(record, name) for name in columns] for record in self.rounds]
         return DataFrame(rows, columns=columns).set_index("round")
 
@@ -190,9 +211,18 @@ class History:
 
     def to_json(self) -> bytes:
         """`{"run": {...}, "rounds": [...], "final": {...}}`, a line for each round."""
-        rounds = b",\n".join(map(msgspec.json.encode, self.rounds))
-        run, final = msgspec.json.encode(self.run), msgspec.json.encode(self.final)
-        return b'{"run": %b,\n"rounds": [\n%b\n],\n"final": %b}' % (run, rounds, final)
+        return b"".join(json_pieces(self.run, self.rounds, self.params))
+
+
+def json_pieces(run: Run | None, records: Iterable[RoundRecord], params: np.ndarray) -> Iterator[bytes]:
+    """What `History.to_json` returns, in pieces: one record is in memory at a time."""
+    final, gap = Final.start(params), b""
+    yield b'{"run": %b,\n"rounds": [\n' % msgspec.json.encode(run)
+    for record in records:
+        final = final.after(record)
+        yield gap + msgspec.json.encode(record)
+        gap = b",\n"
+    yield b'\n],\n"final": %b}' % msgspec.json.encode(final)
 
 
 def _drawn(records: list[RoundRecord], title: str) -> Figure:
@@ -217,24 +247,6 @@ def _drawn(records: list[RoundRecord], title: str) -> Figure:
     if scored or told:
         right.legend(loc="lower right")
     return figure
-
-
-def read_records(path: Path) -> list[RoundRecord]:
-    """The records of a history.jsonl, without a last line that is still being written; [] if there is no file."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    return [msgspec.json.decode(line, type=RoundRecord) for line in lines]
-
-
-def last_record(path: Path) -> RoundRecord | None:
-    """The last record of a history.jsonl that can be decoded; None if there is no such record."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for line in reversed(lines):
-        with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(line, type=RoundRecord)
-    return None
 
 
 def scores(of: RoundRecord | Final, gap: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon
@@ -56,7 +55,8 @@ def run(options: argparse.Namespace, *, live: bool) -> None:
         aggregator.run()
     if options.json:
         try:
-            Path(options.json).write_bytes(aggregator.history.to_json())
+            with open(options.json, "wb") as file:
+                file.writelines(aggregator.history_json())
         except OSError as error:
             raise UsageError(
                 f"can't write {options.json}: {error.strerror}: all is in {settings.state_dir}/history.jsonl"

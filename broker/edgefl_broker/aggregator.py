@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 
 from edgefl import auto
+from edgefl.atomic import write_atomically
 from edgefl.coordinator import events
 from edgefl.coordinator.cohort import expected_reports
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -29,7 +31,8 @@ from edgefl.coordinator.events import (
 from edgefl.data import load_test_set
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
-from edgefl.history import History, RoundRecord, Run, last_record, read_records
+from edgefl.history import History, Run, json_pieces
+from edgefl.history_files import HistoryFiles
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
@@ -43,7 +46,7 @@ from edgefl.strategies.checkpoint import pack
 from .choice import choice_of
 from .journal import Journal, Recorded
 from .progress import Progress, summary
-from .store import AggregatorStore, State
+from .store import KEPT_RECORDS, AggregatorStore, State
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
 UPDATE_S, PARAM_S = 1e-3, 1e-8  # time for an update, and for each of its params: a high guess for the first round
@@ -64,8 +67,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder)
         self._journal = None if config.journal is None else Journal(Path(config.journal))
-        self._history = self._folder / "history.jsonl"
-        state = self._store.resume(plan.hash, self._model.params, last_record(self._history))
+        self._files = HistoryFiles(self._folder, config.history_mb * 1e6)
+        state = self._store.resume(plan.hash, self._model.params, self._files.last())
         if config.rounds.interval_s is None:
             config = config.replace(**{"rounds.interval_s": INTERVAL_S})
         choice = choice_of(config, plan, self._store)
@@ -97,8 +100,12 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     @property
     def history(self) -> History:
-        """All rounds so far, read from their file: in memory they would grow for months."""
-        return History(self.machine.params, read_records(self._history), self._run)
+        """All rounds so far, read from their files: in memory they would grow for months."""
+        return History(self.machine.params, list(self._files.records()), self._run)
+
+    def history_json(self) -> Iterator[bytes]:
+        """What `history` has, as JSON in pieces."""
+        return json_pieces(self._run, self._files.records(), self.machine.params)
 
     def _make_strategy(self, config: AggregatorConfig, state: State) -> Strategy:
         """The strategy, ready for the round that `state` says is next."""
@@ -141,7 +148,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             case Commit():
                 state = pack(self._strategy_name, action.state)
                 self._store.commit(action.record, action.params, action.drop, state)
-                self._append_history(action.record)
+                durable(self._files.append)(action.record)
                 if action.params is not None:
                     self._model.save(self._folder / "model.onnx", action.params)
                 self.log.info("%s", summary(action.record))
@@ -174,13 +181,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     @durable
     def _write_outputs(self, params: np.ndarray) -> None:
-        """Rewrite the files beside the database: after a crash they may be a round behind it."""
-        lines = [msgspec.json.encode(record) + b"\n" for record in self._store.records()]
-        self._history.write_bytes(b"".join(lines))
-        (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
+        """Mend the files beside the database: after a crash they may be a round behind it."""
+        self._files.mend(self._store.recent(KEPT_RECORDS))
+        write_atomically(self._folder / "run.json", msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
         self._model.save(self._folder / "model.onnx", params)
-
-    @durable
-    def _append_history(self, record: RoundRecord) -> None:
-        with open(self._history, "ab") as file:
-            file.write(msgspec.json.encode(record) + b"\n")

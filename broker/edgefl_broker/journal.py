@@ -17,7 +17,7 @@ import numpy as np
 
 from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
-from edgefl.hosting.store import Schema, durable, open_database
+from edgefl.hosting.store import FileGuard, Schema, durable, open_database
 from edgefl.strategies import Site, State, Strategy, Update
 from edgefl.strategies.base import Training
 
@@ -37,6 +37,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, replaceable=False)
+        self._guard = FileGuard(path)
 
     @durable
     def begin(self, round: int, params: np.ndarray) -> None:
@@ -55,6 +56,7 @@ class Journal:
     @durable
     def end(self) -> None:
         """The round is averaged: make all its updates durable."""
+        self._guard.check()
         self._db.execute("COMMIT")
 
     @durable

@@ -17,6 +17,7 @@ from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
 from edgefl.federation import make_manifest, make_strategy
+from edgefl.history_files import HistoryFiles
 from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx.load import load
@@ -25,7 +26,7 @@ from edgefl.strategies import Site, Strategy
 
 from .choice import choice_of
 from .journal import Journal
-from .store import AggregatorStore
+from .store import KEPT_RECORDS, AggregatorStore
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,7 +56,9 @@ def run(settings: AggregatorConfig) -> None:
         if choice := choice_of(settings, model.plan, store):
             settings = auto.apply(settings, choice)
         codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).update_codec
-        rounds = [record.round for record in store.records() if record.state == "committed"]
+        history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
+        history.mend(store.recent(KEPT_RECORDS))
+        rounds = [record.round for record in history.records() if record.state == "committed"]
         params = replay(journal, rounds, strategy, codec, model.params)
         version, newest = store.newest(len(params))
     finally:

@@ -17,14 +17,17 @@ import numpy as np
 
 from edgefl import strategies
 from edgefl._core import crc32c
+from edgefl.atomic import remove_partials, write_atomically
 from edgefl.coordinator.events import LateUpdate
 from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
-from edgefl.hosting.store import Schema, claim, durable, open_database, seal, unseal
+from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 
 KEPT_MODELS = 3
+KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that file has all rounds
+DROPPED_AT_ONCE = 20  # older records that a commit drops: a folder of an earlier version has all of them
 HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
 log = logging.getLogger("edgefl.aggregator")
 
@@ -70,14 +73,19 @@ class AggregatorStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aggregator.db"
+        self._attempt = folder / "attempt"
         self._claim = claim(folder)
+        remove_partials(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
+        self._guard = FileGuard(self._path)
 
     @durable
     def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:
         """The state to go on from. A new folder starts with `params`, the model file's.
 
-        `known` is the last record in history.jsonl: SQLite drops all commits after a flipped bit in its log.
+        `known` is the last record in history.jsonl: SQLite drops all commits after a flipped bit in its log. The number
+        of the last start is in a file of its own too: an aggregator that fell back behind its own claim would be
+        refused as the older of two.
         """
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
@@ -94,7 +102,8 @@ class AggregatorStore:
                     "the model file's weights are not those that %s began with: going on from the folder's own model; "
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
-            start = int(self._meta("start", "0")) + 1
+            known_attempt = 0 if known is None else known.attempt
+            start = max(int(self._meta("start", "0")), known_attempt, self._last_attempt()) + 1
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params.astype("<f4", copy=False).tobytes(), b"")
             round = self._last_round(known) + 1
@@ -114,7 +123,20 @@ class AggregatorStore:
     @durable
     def save_attempt(self, attempt: int) -> None:
         """This process has won the federation: no later start gets its number."""
+        self._guard.check()
         self._set_meta("start", str(attempt))
+        write_atomically(self._attempt, seal(b"%d" % attempt))
+
+    def _last_attempt(self) -> int:
+        """The number in the file beside the database; 0 if there is none, or it is damaged."""
+        if not self._attempt.exists():
+            return 0
+        data = self._attempt.read_bytes()
+        number = unseal(data)
+        if number is None or number == data or not number.isdigit():
+            log.error("%s is damaged: it is left out", self._attempt)
+            return 0
+        return int(number)
 
     @durable
     def keep(self, key: str, value: str) -> str:
@@ -182,6 +204,7 @@ class AggregatorStore:
     def flush(self) -> None:
         """Late updates that were saved are durable when this returns."""
         if self._db.in_transaction:
+            self._guard.check()
             self._db.execute("COMMIT")
 
     def late(self) -> Iterator[LateUpdate]:
@@ -223,35 +246,42 @@ class AggregatorStore:
     ) -> None:
         """Write a round in one transaction: its record, its model with the strategy's `state`, and the removal of late
         updates, given in `drop` by device and round. Durable when this returns."""
+        self._guard.check()
         with self._db:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
+            old = "SELECT round FROM rounds WHERE round <= ? ORDER BY round LIMIT ?"
+            values = (record.round - KEPT_RECORDS, DROPPED_AT_ONCE)
+            self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
             self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", drop)
             if params is not None:
                 self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
 
-    @durable
-    def recent(self, count: int) -> list[RoundRecord]:
-        """The last `count` rounds, in order."""
-        return self._sound("SELECT * FROM rounds ORDER BY round DESC LIMIT ?", count)[::-1]
+    def recent(self, count: int) -> Iterator[RoundRecord]:
+        """The last `count` rounds that are kept, in order, one in memory at a time. A damaged record is left out."""
+        for number in self._numbers(count):
+            if (record := self._read_record(number)) is not None:
+                yield record
 
-    @durable
     def records(self) -> list[RoundRecord]:
-        """All rounds so far, in order."""
-        return self._sound("SELECT * FROM rounds ORDER BY round")
+        """The last rounds, in order: at most about KEPT_RECORDS."""
+        return list(self.recent(KEPT_RECORDS))
 
-    def _sound(self, query: str, *values: int) -> list[RoundRecord]:
-        """The records that are not damaged."""
-        sound = []
-        for number, row in self._db.execute(query, values):
-            record = _record(row)
-            if record is None or record.round != number:
-                log.error("the record of round %d in %s is damaged: it is left out", number, self._path)
-            else:
-                sound.append(record)
-        return sound
+    @durable
+    def _numbers(self, count: int) -> list[int]:
+        query = "SELECT CAST(round AS INTEGER) FROM rounds ORDER BY round DESC LIMIT ?"
+        return [number for (number,) in self._db.execute(query, (count,))][::-1]
+
+    @durable
+    def _read_record(self, number: int) -> RoundRecord | None:
+        row = self._db.execute("SELECT record FROM rounds WHERE round = ?", (number,)).fetchone()
+        record = None if row is None else _record(row[0])
+        if record is not None and record.round == number:
+            return record
+        log.error("the record of round %d in %s is damaged: it is left out", number, self._path)
+        return None
 
     def close(self) -> None:
         self._db.close()

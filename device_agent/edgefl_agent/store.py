@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgefl.codecs.feedback import Residual
 from edgefl.device.events import Outbox
-from edgefl.hosting.store import SMALL_CACHE, Schema, claim, durable, open_database
+from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database
 
 _SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -38,6 +38,7 @@ class AgentStore:
         self._claim = claim(folder)
         self._path = folder / "agent.db"
         self._db = open_database(self._path, _SCHEMA, replaceable=True)  # a round can be trained again
+        self._guard = FileGuard(self._path)
 
     @durable
     def count_start(self) -> int:
@@ -75,6 +76,7 @@ class AgentStore:
     @durable
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
         """Replace the saved update and the new residual; durable when this returns."""
+        self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM residual WHERE round = (SELECT round FROM outbox)")
@@ -92,11 +94,13 @@ class AgentStore:
     @durable
     def mark_counted(self, attempt: int) -> None:
         """The saved update is counted in this attempt of its round (0: in no attempt); durable when this returns."""
+        self._guard.check()
         self._set_number("counted", attempt)
 
     @durable
     def drop(self, applied: bool) -> None:
         """Drop the saved update, and the current residual if the update is in the model (`applied`), else the new."""
+        self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             which = "!=" if applied else "="

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
@@ -70,7 +70,7 @@ class RoundCoordinator:
         round: int = 1,
         version: int = 0,
         attempt: int = 1,
-        recent: Sequence[RoundRecord] = (),
+        recent: Iterable[RoundRecord] = (),
         update_s: float = 0.0,
         instance: int = 0,
         take_over: bool = False,
@@ -286,6 +286,7 @@ class RoundCoordinator:
         if not tally.complete:
             self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
+        record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
             record = msgspec.structs.replace(record, why=self.absence.why(tally, self.config.min_reports, now))
         params, record, notes = conclude(tally, self.strategy, record)

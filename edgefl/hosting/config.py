@@ -38,6 +38,15 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
             description="Folder of everything that survives a stop: aggregator.db, model.onnx, history.jsonl, run.json."
         ),
     ] = "/var/lib/edgefl-aggregator"
+    history_mb: Annotated[
+        float,
+        Meta(
+            ge=16,
+            le=1e6,
+            description="Megabytes of history.jsonl and its older parts. When they are full, the oldest rounds keep "
+            "their sums only, without each device; when those fill a quarter, the oldest of them go.",
+        ),
+    ] = 1000.0
     journal: Annotated[
         str | None,
         Meta(

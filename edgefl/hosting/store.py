@@ -120,6 +120,34 @@ def _migrations(path: Path, found: int, schema: Schema) -> str:
     return "".join(schema.migrations[number] for number in range(found, schema.number))
 
 
+class FileGuard:
+    """Notices that the files of an open database were deleted or replaced: SQLite would go on writing into files that
+    have no name any more, and all that would be gone at the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = [path, path.with_name(f"{path.name}-wal")]
+        self._opened = [_identity(file) for file in self._files]
+
+    def check(self) -> None:
+        """StoreError unless the files are those that were opened."""
+        for file, opened in zip(self._files, self._opened, strict=True):
+            if _identity(file) != opened:
+                raise StoreError(
+                    f"{file} was deleted or replaced while it was in use: nothing more is written to it. Put a backup "
+                    f"of {self._path.name} in its place, without -wal and -shm files, then start again"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None: no file has."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def seal(data: bytes) -> bytes:
     """`data`, which contains no `~`, with its CRC-32: SQLite has no checksums, so a flipped bit would go unnoticed."""
     return b"%b~%08x" % (data, zlib.crc32(data))

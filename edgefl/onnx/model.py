@@ -5,14 +5,13 @@ Only the aggregator's side and the simulator use it: reading and writing ONNX ne
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..core.plan import Plan
 from ..errors import ModelError, UsageError, path_of
 
@@ -71,25 +70,6 @@ class Model:
         where = path_of(path)
         data = self.to_bytes(params)
         try:
-            _write_atomically(where, data)
+            write_atomically(where, data)
         except OSError as error:
             raise ModelError(f"can't save {path}: {error.strerror}; check the folder and its space") from None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)

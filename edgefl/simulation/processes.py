@@ -20,7 +20,8 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import TransportError, UsageError
-from ..history import History, RoundRecord, Run, read_records
+from ..history import History, RoundRecord, Run
+from ..history_files import NEWEST, NewRecords, read_records
 from ..registry import is_reference
 from ..settings.render import dump
 from ..settings.spec import split
@@ -64,7 +65,7 @@ class ProcessFleet:
         self._run = secrets.token_hex(3)
         self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._seen = 0  # rounds that `wait` has passed to on_round
+        self._new = NewRecords(self.folder / "state" / NEWEST)  # that `wait` has not passed to on_round
         self._write(url, model, data, parts, settings)
 
     def _write(
@@ -168,7 +169,7 @@ class ProcessFleet:
 
     def records(self) -> list[RoundRecord]:
         """The rounds that are over."""
-        return read_records(self.folder / "state" / "history.jsonl")
+        return read_records(self.folder / "state" / NEWEST)
 
     def run_record(self) -> Run | None:
         """The run that the aggregator has recorded; None until it has started."""
@@ -186,8 +187,7 @@ class ProcessFleet:
         until = time.monotonic() + timeout_s
         while True:
             code = self._processes[AGGREGATOR].poll()
-            for record in self.records()[self._seen :]:
-                self._seen += 1
+            for record in self._new:
                 on_round(record)
             if code is not None:
                 break

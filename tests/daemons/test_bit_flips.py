@@ -23,6 +23,7 @@ from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
 
 ROUNDS = 5
+ATTEMPT = 3
 FLIPS = 40  # of each kind of file
 START = np.linspace(-1, 1, 300, dtype=np.float32)
 LATE = [LateUpdate(f"dev-{name}", 4, 3, 1, name.encode() * 300) for name in "abcde"]
@@ -47,6 +48,7 @@ def aggregator_folders(base: Path) -> list[Path]:
     """The state after five rounds, with late updates that wait for the next: after a kill, and after a clean stop."""
     store = AggregatorStore(base / "stopped")
     store.resume("plan", START)
+    store.save_attempt(ATTEMPT)
     for update in LATE:
         store.save_late(update)
     for number in range(1, ROUNDS + 1):
@@ -61,7 +63,8 @@ def flipped(folder: Path, rng: random.Random) -> tuple[Path, str]:
     copy = folder.parent / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
-    files = sorted(path for path in copy.iterdir() if path.suffix in (".db", ".db-wal") and path.stat().st_size)
+    kinds = (".db", ".db-wal", "")  # the last is the number of a start
+    files = sorted(path for path in copy.iterdir() if path.suffix in kinds and path.stat().st_size)
     path = rng.choices(files, [file.stat().st_size for file in files])[0]
     data = bytearray(path.read_bytes())
     bit = rng.randrange(8 * len(data))
@@ -87,6 +90,7 @@ def damage_of_aggregator(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         return "refused"
     models = {(START + n).tobytes(): n for n in range(ROUNDS + 1)}
     version = models[state.params.tobytes()]
+    assert state.start == ATTEMPT + 1, "behind its own claim: refused until --take-over"
     assert pack(state.strategy, state.state) == pack("fedavgm", velocity(version)), "the state of another model"
     assert state.version >= version and state.round > ROUNDS
     assert [vars(update) for update in late] == [vars(u) for u in LATE if any(vars(u) == vars(v) for v in late)]

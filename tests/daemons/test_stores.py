@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from edgefl_agent.store import AgentStore
-from edgefl_broker.store import KEPT_MODELS, AggregatorStore
+from edgefl_broker.journal import Journal
+from edgefl_broker.store import KEPT_MODELS, KEPT_RECORDS, AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.device.events import Outbox
@@ -119,7 +122,7 @@ def test_the_last_records(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         store.commit(record(number, "abandoned"), None)
     assert [r.round for r in store.recent(2)] == [2, 3]
-    assert store.recent(0) == []
+    assert list(store.recent(0)) == []
 
 
 def test_i05_a_round_can_not_be_committed_twice(tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_a_damaged_record_is_left_out_and_one_without_a_seal_is_taken(
         store.commit(record(number), PARAMS + number)
     store._db.execute("UPDATE rounds SET record = ? WHERE round = 1", (msgspec.json.encode(record(1)),))
     store._db.execute("UPDATE rounds SET record = replace(record, ':10,', ':11,') WHERE round = 2")
-    assert store.records() == [record(1), record(3)] == store.recent(3)
+    assert store.records() == [record(1), record(3)] == list(store.recent(3))
     assert "the record of round 2" in caplog.text
 
 
@@ -332,3 +335,96 @@ def test_late_updates_that_the_configuration_has_no_place_for_are_dropped_and_sa
     store.flush()
     store.drop_late()
     assert late_of(store) == [] and "are dropped" in caplog.text
+
+
+def test_i13_the_database_keeps_the_last_records_only(tmp_path: Path) -> None:
+    """A folder of an earlier version has all of them: they go a few at a time."""
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    rows = [(n, msgspec.json.encode(record(n))) for n in range(1, KEPT_RECORDS + 41)]
+    store._db.executemany("INSERT INTO rounds VALUES (?, ?)", rows)
+    for number in range(KEPT_RECORDS + 41, KEPT_RECORDS + 61):
+        store.commit(record(number), None)
+    kept = [r.round for r in store.records()]
+    assert kept == list(range(61, KEPT_RECORDS + 61))
+    assert [r.round for r in store.recent(2)] == kept[-2:]
+
+
+# The number of a start
+
+
+def with_attempt(round: int, attempt: int) -> RoundRecord:
+    return msgspec.structs.replace(record(round), attempt=attempt)
+
+
+def test_a_database_that_has_lost_its_last_commits_does_not_go_back_behind_its_own_claim(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    assert store.resume("plan", PARAMS).start == 1
+    store.save_attempt(7)
+    store._db.execute("DELETE FROM meta WHERE key = 'start'")  # as a flipped bit in the log does
+    assert store.resume("plan", PARAMS).start == 8
+    assert store.resume("plan", PARAMS, with_attempt(1, 9)).start == 10
+    (tmp_path / "attempt").unlink()
+    assert store.resume("plan", PARAMS, with_attempt(1, 9)).start == 10
+    assert store.resume("plan", PARAMS).start == 1  # as in a folder of an earlier version
+
+
+@pytest.mark.parametrize("damaged", [b"", b"9~00000000", b"77", b"-7~12345678", b"\xff~"])
+def test_i12_a_damaged_number_beside_the_database_is_left_out(
+    tmp_path: Path, damaged: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.save_attempt(3)
+    (tmp_path / "attempt").write_bytes(damaged)
+    assert store.resume("plan", PARAMS).start == 4
+    assert "attempt is damaged" in caplog.text
+
+
+# Files that go away under a running process
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    shutil.copy(path, path.with_suffix(".copy"))
+    path.with_suffix(".copy").rename(path)
+
+
+@pytest.mark.parametrize("which", ["aggregator.db", "aggregator.db-wal"])
+@pytest.mark.parametrize("vanish", [deleted, replaced])
+def test_nothing_is_committed_into_a_file_that_was_deleted_or_replaced(
+    tmp_path: Path, vanish: Callable[[Path], None], which: str
+) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store.save_late(LATE[0])
+    vanish(tmp_path / which)
+    for use in (lambda: store.commit(record(2), PARAMS + 2), store.flush, lambda: store.save_attempt(2)):
+        with pytest.raises(StoreError, match=rf"{which} was deleted or replaced .* Put a backup"):
+            use()
+    assert not (tmp_path / "attempt").exists()
+
+
+@pytest.mark.parametrize("vanish", [deleted, replaced])
+def test_an_agent_and_a_journal_notice_it_too(tmp_path: Path, vanish: Callable[[Path], None]) -> None:
+    store = AgentStore(tmp_path)
+    store.save(Outbox("m" * 16, 1, 0, b"one"), None)
+    assert store.load_residual() is None  # a second connection, which closes again, replaces no file
+    store.mark_counted(1)
+    vanish(tmp_path / "agent.db")
+    for use in (
+        lambda: store.save(Outbox("m" * 16, 2, 1, b"two"), None),
+        lambda: store.mark_counted(2),
+        lambda: store.drop(True),
+    ):
+        with pytest.raises(StoreError, match=r"agent\.db was deleted or replaced"):
+            use()
+    journal = Journal(tmp_path / "journal.db")
+    journal.begin(1, PARAMS)
+    vanish(tmp_path / "journal.db")
+    with pytest.raises(StoreError, match=r"journal\.db was deleted or replaced"):
+        journal.end()

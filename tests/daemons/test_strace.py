@@ -25,7 +25,7 @@ from machines import P, fetching, make_round, of
 
 import edgefl
 from edgefl.device.events import StartTraining
-from edgefl.history import read_records
+from edgefl.history_files import read_records
 from edgefl.onnx import zoo
 from edgefl.settings.render import dump
 from edgefl.strategies.pre.staleness import stale_weight

@@ -16,7 +16,8 @@ from brokers import eventually, running
 
 from edgefl.data import Dataset
 from edgefl.errors import TransportError, UsageError
-from edgefl.history import Run, read_records
+from edgefl.history import Run
+from edgefl.history_files import read_records
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.simulation.demo import run_demo

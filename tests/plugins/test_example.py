@@ -15,7 +15,7 @@ from brokers import eventually
 from conftest import ROOT
 from daemons import Federation
 
-from edgefl.history import read_records
+from edgefl.history_files import read_records
 from edgefl.onnx import zoo
 
 CODEC = "example-topk:fraction=0.3"

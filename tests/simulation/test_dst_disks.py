@@ -32,7 +32,7 @@ def test_the_simulated_disk_is_the_aggregators_store(tmp_path, seed):
         assert (real.start, real.round, real.version) == (simulated.start, simulated.round, simulated.version)
         assert real.params.tobytes() == simulated.params.tobytes()
         assert pack(real.strategy, real.state) == pack(simulated.strategy, simulated.state)
-        assert store.recent(2) == disk.recent(2)
+        assert list(store.recent(2)) == disk.recent(2)
         round, version = real.round, real.version
         for _ in range(rng.randint(0, 4)):
             committed = rng.random() < 0.7

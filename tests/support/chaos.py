@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from brokers import eventually
 from daemons import blobs
@@ -20,6 +19,7 @@ from edgefl_broker.store import AggregatorStore
 
 from edgefl.data import Dataset
 from edgefl.history import RoundRecord
+from edgefl.history_files import HistoryFiles
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
@@ -159,13 +159,16 @@ def judge(fleet: Fleet, announced: list[Round]) -> Verdict:
     settings = fleet.settings
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(str(settings.journal)))
     try:
-        records = store.records()
+        lines = fleet.records()
+        history = HistoryFiles(Path(settings.state_dir), 1e9)
+        history.mend(store.records())
+        records = list(history.records())
     finally:
         store.close()
     committed = [r for r in records if r.state == "committed"]
     assert [r.round for r in records] == list(range(1, len(records) + 1))
     assert [r.version for r in committed] == list(range(1, len(committed) + 1)), "I05: versions are one chain"
-    _check_files(fleet, records)
+    assert lines == records[: len(lines)] and len(records) - len(lines) <= 1, "a start mends at most the last line"
     updates = 0
     for record in committed:
         rows = journal._db.execute("SELECT device FROM updates WHERE round = ?", (record.round,)).fetchall()
@@ -175,12 +178,6 @@ def judge(fleet: Fleet, announced: list[Round]) -> Verdict:
     journal.close()
     replay.run(settings)  # raises if one bit is off
     return Verdict(len(records), len(committed), updates, len(announced))
-
-
-def _check_files(fleet: Fleet, records: list[RoundRecord]) -> None:
-    """history.jsonl may lack the last line, where the kill came between the commit and that; a start mends it."""
-    lines = [msgspec.json.encode(r) for r in fleet.records()]
-    assert lines == [msgspec.json.encode(r) for r in records[: len(lines)]] and len(records) - len(lines) <= 1
 
 
 def _check_announcements(announced: list[Round], records: list[RoundRecord], journal: Journal) -> None:

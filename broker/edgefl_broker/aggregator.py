@@ -38,7 +38,7 @@ from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
-from edgefl.protocol.topics import aggregator_client_id
+from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
@@ -60,6 +60,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AggregatorConfig, progress: Progress, take_over: bool = False) -> None:
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
+        self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
         plan, spec = self._model.plan, config.evaluate.test_data
         self._test = None if spec is None else load_test_set(spec, tuple(plan.input_shape))

@@ -13,11 +13,13 @@ from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause,
 from edgefl.device.session import DeviceSession
 from edgefl.errors import UsageError
 from edgefl.hosting.link_host import LinkHost
+from edgefl.machine import Action, Connected, Disconnected, Received
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 
 from .config import AgentConfig
 from .first_look import FirstLook
+from .misfit import Misfit, user_name
 from .source import Source
 from .store import AgentStore
 from .worker import Worker
@@ -33,7 +35,10 @@ class Agent(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__(logging.getLogger("edgefl.agent"))
         device = check_device_id(config.device_id)
-        self._status_topic = Topics(config.federation, config.mqtt.root).status(device)
+        topics = Topics(config.federation, config.mqtt.root)
+        self._status_topic = topics.status(device)
+        self._misfit = Misfit(topics, device)
+        self.refusals.user = user_name(device)
         if is_aggregators(config.mqtt.client_id or device):
             raise UsageError(f"[mqtt] client_id {config.mqtt.client_id!r} is an aggregator's: choose another")
         for codec in config.plugins.codecs:
@@ -71,12 +76,17 @@ class Agent(LinkHost[events.Event, events.Action]):
         """Look at data that could not be used, at the owner's code, and at the owner's off switch."""
         if (unable := self._first_look.look(self.now())) is not None:
             self.feed(unable)
+        self._carry_out_all(self._misfit.look(self.now()))
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
         paused = self._pause_file is not None and os.path.exists(self._pause_file)
         if paused != self._paused:
             self._paused = paused
             self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
+
+    def _carry_out_all(self, actions: list[Action]) -> None:
+        for action in actions:
+            self.carry_out_shared(action)
 
     def next_will(self) -> None:
         self.link.set_will(*self._will())
@@ -85,6 +95,15 @@ class Agent(LinkHost[events.Event, events.Action]):
         return self._status_topic, encode(Status("lost", self.boot))
 
     def feed(self, event: events.Event) -> None:
+        match event:
+            case Connected():
+                self._misfit.connected(self.protocol, self.now())
+            case Disconnected():
+                self._misfit.disconnected()
+            case Received():
+                self._carry_out_all(self._misfit.hear(event.topic))
+                if event.topic == self._status_topic:
+                    return  # our own, read back
         super().feed(event)
         self.link.calm(self.machine.calm_s)
 

@@ -33,6 +33,7 @@ from ..machine import (
 )
 from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 from .host import Host
+from .refusals import Refusals
 from .wall_clock import WallClock
 
 WINDOW = 200
@@ -52,11 +53,13 @@ class LinkHost(Host[E, A]):
         self.log = log
         self.boot = 0  # number of the connection that is up or being tried; its will has it too
         self.stopping = False
+        self.protocol = ""  # the MQTT version of the connection that is up
+        self.refusals = Refusals()
         self._events: queue.SimpleQueue[E | Event | LinkEvent] = queue.SimpleQueue()
         self._backlog: deque[Publish] = deque()
         self._online = False
         self._dropping = False  # the log says already that messages published off-line are dropped
-        self._sent: dict[int, int | None] = {}  # the link's token -> the machine's
+        self._sent: dict[int, tuple[int | None, str]] = {}  # the link's token -> the machine's, and the topic
         self._processed: list[tuple[int, int]] = []  # handles of messages to be acknowledged
         self._clock = WallClock()
         self._bytes_in = 0  # weight of all messages received; written by the link's thread alone
@@ -71,6 +74,7 @@ class LinkHost(Host[E, A]):
     def on_link_event(self, event: LinkEvent) -> None:
         """Called on the link's thread, which waits meanwhile: queue the event, no more."""
         if isinstance(event, Up):
+            self.protocol = event.protocol
             self._events.put(Connected(self.boot, event.max_packet_bytes))
             return
         if isinstance(event, Down):
@@ -145,9 +149,9 @@ class LinkHost(Host[E, A]):
                 self._sent.clear()
                 self.feed(Disconnected())
             case Published():
-                token = self._sent.pop(event.token, None)
-                if not event.ok:
-                    self.log.debug("message %d was not taken: %s", event.token, event.reason)
+                token, topic = self._sent.pop(event.token, (None, ""))
+                if event.refused and (line := self.refusals.line(topic, event.reason, self.now())):
+                    self.log.warning("%s", line)
                 if token is not None:
                     self.feed(Sent(token, event.ok))
             case Refused() | Up():
@@ -193,7 +197,7 @@ class LinkHost(Host[E, A]):
                     self.post(Sent(message.token, False))
                 continue
             self._backlog.popleft()
-            self._sent[token] = message.token
+            self._sent[token] = (message.token, message.topic)
 
     def _complain(self, error: TransportError) -> None:
         """Log what was not sent, once an outage."""

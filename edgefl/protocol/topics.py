@@ -9,8 +9,9 @@
     summary, fleet/{page}, helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
 
 The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
-Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox`, and reads `manifest`, `round` and
-`model/#`. A root has one or two levels, so that no topic has more than seven slashes: AWS IoT Core allows no more.
+Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox` and its `status`, and reads
+`manifest`, `round` and `model/#`. A root has one or two levels, so that no topic has more than seven slashes: AWS IoT
+Core allows no more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
 _ROOT = re.compile(r"[^/+#$]+(?:/[^/+#$]+)?")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
-_AGGREGATOR, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
+AGGREGATOR_USER, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
 
 
 def check_device_id(device: str) -> str:
@@ -38,10 +39,10 @@ def check_device_id(device: str) -> str:
             f"device id {device!r} must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or a "
             "digit: choose another"
         )
-    if device == _AGGREGATOR or is_aggregators(device):
+    if device == AGGREGATOR_USER or is_aggregators(device):
         raise UsageError(
-            f"device id {device!r} is an aggregator's: its MQTT user name is {_AGGREGATOR!r}, and its client id begins "
-            f"with {_AGGREGATORS!r}: choose another"
+            f"device id {device!r} is an aggregator's: its MQTT user name is {AGGREGATOR_USER!r}, and its client id "
+            f"begins with {_AGGREGATORS!r}: choose another"
         )
     return device
 

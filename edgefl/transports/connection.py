@@ -233,7 +233,7 @@ class Connection:
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, code: Any, properties: Any) -> None:
         token = self._tokens.pop(mid)
-        self._events.append(Published(token, not code.is_failure, str(code)))
+        self._events.append(Published(token, not code.is_failure, str(code), code.is_failure))
 
     def _on_subscribe(self, client: Client, userdata: Any, mid: int, codes: Any, properties: Any) -> None:
         for name, code in zip(self._filters.pop(mid, []), codes, strict=False):

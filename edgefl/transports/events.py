@@ -57,12 +57,13 @@ class Published:
     """The broker has acknowledged (`ok`) or refused the message of this token, or has never answered.
 
     `ok` does not mean that a reader has the message: brokers drop acknowledged messages. With "connection lost" the
-    message may or may not have arrived, and the link does not send it again.
+    message may or may not have arrived, and the link does not send it again. `refused`: the broker has refused it.
     """
 
     token: int
     ok: bool
     reason: str
+    refused: bool = False
 
 
 LinkEvent = Up | Down | Refused | Message | Published

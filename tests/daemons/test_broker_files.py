@@ -89,13 +89,15 @@ def test_a_device_speaks_for_itself_only(login):
 def test_a_device_reads_what_is_for_all_and_its_own_inbox(login):
     aggregator, one, two = login("aggregator"), login("pi-01"), login("pi-02")
     one.subscribe(["edgefl/2/f/manifest", "edgefl/2/f/round", "edgefl/2/f/model/+/+"])
-    one.subscribe(["edgefl/2/f/d/pi-01/inbox"])
-    two.subscribe(["edgefl/2/f/d/pi-01/inbox", "edgefl/2/f/d/+/u/#", "edgefl/#"])
+    one.subscribe(["edgefl/2/f/d/pi-01/inbox", "edgefl/2/f/d/pi-01/status"])
+    two.subscribe(["edgefl/2/f/d/pi-01/inbox", "edgefl/2/f/d/+/u/#", "edgefl/2/f/d/+/status", "edgefl/#"])
     assert one.inbox.quiet(Refused) == []
     topics = ["manifest", "round", "model/1/0", "d/pi-01/inbox"]
     for topic in topics:
         assert aggregator.said(f"edgefl/2/f/{topic}", b"x").ok
         one.heard(f"edgefl/2/f/{topic}")
+    assert one.said("edgefl/2/f/d/pi-01/status", b"here").ok
+    one.heard("edgefl/2/f/d/pi-01/status")
     login("pi-01").said("edgefl/2/f/d/pi-01/u/1/0", b"private")
     heard = {message.topic for message in two.inbox.quiet(Message)}
     assert heard <= {f"edgefl/2/f/{topic}" for topic in topics[:3]}, "nothing of another device"

@@ -41,6 +41,25 @@ class Sent:
     ok: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What passes the link. A host that measures it says so before a Tick, at most once a second, and only after
+    something has passed; other hosts never do.
+
+    `received` and `acknowledged` (by the peer's kernel) count bytes since the host began. `pending` bytes are on their
+    way to the broker. `arriving` bytes belong to a packet that is not whole yet. `rate_in` and `rate_out`, in bytes a
+    second, are cautious guesses while little has passed.
+    """
+
+    received: int
+    acknowledged: int
+    pending: int
+    arriving: int
+    rate_in: float
+    rate_out: float
+    keepalive_s: float
+
+
 @dataclass(frozen=True)
 class Tick:
     """Time has passed."""
@@ -96,7 +115,7 @@ class Note:
     text: str
 
 
-Event: TypeAlias = Connected | Disconnected | Received | Sent | Tick | WallTime | Stop
+Event: TypeAlias = Connected | Disconnected | Received | Sent | Flow | Tick | WallTime | Stop
 Action: TypeAlias = Publish | Subscribe | Unsubscribe | Note
 
 E = TypeVar("E", contravariant=True)  # all events of a machine, `Event` among them

@@ -24,6 +24,7 @@ from ..history import RoundRecord
 from ..machine import (
     Connected,
     Disconnected,
+    Flow,
     Note,
     Publish,
     Received,
@@ -165,15 +166,20 @@ class RoundCoordinator:
             case ReloadedLate():
                 self._on_reloaded(event, now)
             case Sent():
-                clears = self.announcer.on_sent(event.token, event.ok)
-                if self.fence.held or self.phase == "done":  # else the federation may be another's by now
-                    self._out += clears
+                self._on_sent(event)
+            case Flow():
+                pass  # the aggregator is beside the broker
             case Stop():
                 self._out += self.fence.release()
             case _:
                 assert_never(event)
 
     # Announcing
+
+    def _on_sent(self, event: Sent) -> None:
+        clears = self.announcer.on_sent(event.token, event.ok)
+        if self.fence.held or self.phase == "done":  # else the federation may be another's by now
+            self._out += clears
 
     def _on_claim(self, payload: bytes, now: float) -> None:
         """Once the federation is ours, everything that should be retained is put (back) on the broker."""

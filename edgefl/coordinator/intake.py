@@ -13,7 +13,7 @@ Invariant: each update under way is one Arrival, in exactly one of four queues.
 
     waiting    not admitted: no bytes are kept, none are owed
     to ask     admitted, and nothing is owed: its turn is next
-    expected   admitted, and asked or sending unasked; ordered by the time at which it has been quiet for too long
+    expected   admitted, and asked or sending unasked; ordered by when to look whether it has been quiet for too long
     to retry   admitted, but quiet for too long: asked again after all waiting devices
 
 `buffered`, `_reserved` and `_owed` are sums over the admitted ones. Part of RoundCoordinator, one for each round.
@@ -31,7 +31,8 @@ from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler
 from ..protocol.update_header import UpdateHeader
 
-QUIET_S = 5.0  # a device whose parts stop arriving for this long is asked for the rest
+QUIET_S = 5.0  # a device whose parts stop arriving for this long is asked for the rest; longer if its link is slow
+GAPS = 2  # of the longest times between its last parts that a device may be quiet
 PATIENCE = 3  # requests in vain before a device's place is given to a waiting one
 BUDGET_BYTES = 256 * 2**20  # for updates that are not whole yet
 WINDOW = 500  # parts owed at first: half of what mosquitto queues for a client by default
@@ -41,13 +42,28 @@ REQUEST = 50  # most parts in one request
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """An update under way. `owed`: parts that the device still owes; `in_vain`: requests since its last part came."""
+    """An update under way. `owed`: parts that the device still owes; `in_vain`: requests since its last part came;
+    `gap_s`: about the longest time between the last parts, of which the newest came at `came_at`."""
 
     assembler: Assembler
+    came_at: float
     queue: Queue | None = None
     owed: int = 0
     in_vain: int = 0
-    quiet_at: float = 0.0
+    gap_s: float = 0.0
+    expected_at: float = 0.0  # since when parts are expected
+    look_at: float = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long the device may be quiet: longer if its parts come slowly, and after each request in vain, since
+        how slowly they come is not known before the second one."""
+        return max(QUIET_S * (1 + self.in_vain), GAPS * self.gap_s)
+
+    def came(self, now: float) -> None:
+        """One more part has arrived."""
+        self.gap_s = max(self.gap_s / 2, now - self.came_at)
+        self.came_at, self.in_vain = now, 0
 
 
 Queue = OrderedDict[str, Arrival]  # by turn; unlike a dict, it finds its first entry at once after many removals
@@ -85,8 +101,8 @@ class RoundIntake:
 
     @property
     def wake_at(self) -> float | None:
-        """When the next device will have been quiet for too long."""
-        return next(iter(self._expected.values())).quiet_at if self._expected else None
+        """When to look at the next device that may have been quiet for too long."""
+        return next(iter(self._expected.values())).look_at if self._expected else None
 
     def add(self, device: str, envelope: Envelope, now: float) -> bytes | None:
         """The whole update once its last part has arrived; ProtocolError if the part is not of this round.
@@ -98,7 +114,7 @@ class RoundIntake:
                 f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
             )
         arrival = self._arrivals.get(device)
-        if arrival is not None and (arrival.queue is self._waiting or arrival.assembler.total != envelope.total):
+        if arrival is not None and (arrival.queue is self._waiting or not arrival.assembler.is_cut_like(envelope)):
             arrival = None  # not admitted; or the part is of another update, which has to find room for itself
         assembler = arrival.assembler if arrival else self._assembler()
         before = assembler.buffered
@@ -109,7 +125,7 @@ class RoundIntake:
             self.drop(device)
             return assembler.blob()
         if arrival is None:
-            arrival = self._begin(device, assembler, min(self._unasked, envelope.parts))
+            arrival = self._begin(device, assembler, min(self._unasked, envelope.parts), now)
         if arrival is not None:
             self._came(device, arrival, now)
         return None
@@ -122,12 +138,12 @@ class RoundIntake:
 
     # Room
 
-    def _begin(self, device: str, assembler: Assembler, owed: int) -> Arrival | None:
+    def _begin(self, device: str, assembler: Assembler, owed: int, now: float) -> Arrival | None:
         """Admit an update in place of the device's last one, or let it wait."""
         if device in self._waiting:
             return None
         self.drop(device)
-        arrival = self._arrivals[device] = Arrival(assembler)
+        arrival = self._arrivals[device] = Arrival(assembler, now)
         if self._waiting or not self._has_room(assembler, owed):
             assembler.clear()
             self._move(device, arrival, self._waiting)
@@ -175,7 +191,7 @@ class RoundIntake:
         """One more part of an update that is not whole yet."""
         self._owe(arrival, max(0, arrival.owed - 1))
         self._window += GROWTH
-        arrival.in_vain = 0
+        arrival.came(now)
         if arrival.owed:
             self._expect(device, arrival, now)
         elif arrival.queue is not self._to_ask:
@@ -186,7 +202,11 @@ class RoundIntake:
         arrival.owed = parts
 
     def _expect(self, device: str, arrival: Arrival, now: float) -> None:
-        arrival.quiet_at = now + QUIET_S
+        arrival.expected_at = now
+        self._look_later(device, arrival, now)
+
+    def _look_later(self, device: str, arrival: Arrival, now: float) -> None:
+        arrival.look_at = now + QUIET_S
         self._move(device, arrival, self._expected)
 
     def _move(self, device: str, arrival: Arrival, queue: Queue) -> None:
@@ -225,7 +245,8 @@ class RoundIntake:
             if is_present(device):
                 out.append(self._request(device, arrival, now))
             else:
-                self._expect(device, arrival, now)
+                arrival.expected_at = now + QUIET_S - arrival.patience_s  # look whether it is back
+                self._look_later(device, arrival, now)
 
     def _request(self, device: str, arrival: Arrival, now: float) -> tuple[str, list[int]]:
         parts = arrival.assembler.missing()[:REQUEST]
@@ -236,8 +257,11 @@ class RoundIntake:
     def _retry_quiet(self, now: float) -> None:
         """Devices whose parts have stopped arriving are asked again, or make way for waiting ones."""
         lost = 0
-        while self._expected and next(iter(self._expected.values())).quiet_at <= now:
+        while self._expected and next(iter(self._expected.values())).look_at <= now:
             device, arrival = next(iter(self._expected.items()))
+            if now < arrival.expected_at + arrival.patience_s:
+                self._look_later(device, arrival, now)
+                continue
             lost += arrival.owed
             self._owe(arrival, 0)
             arrival.in_vain += 1

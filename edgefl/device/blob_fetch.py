@@ -15,21 +15,37 @@ from ..protocol.parts import Assembler
 from ..protocol.topics import ModelTopic, Topics
 from .events import Action
 
-WINDOW = 4  # parts asked for at once
+WINDOW = 4  # parts asked for at once, on a link that is known to be quick or about which nothing is told
+SLOW_WINDOW = 2  # on a slow link: enough to keep it busy
 
 
 class BlobFetch:
     """The fetch of the payload of `size` bytes in parts of `part_bytes` that lies in `slot`."""
 
     def __init__(
-        self, topics: Topics, slot: int, *, federation: int, version: int, codec: int, size: int, part_bytes: int
-    ) -> None:
+        self, topics: Topics, slot: int, *, federation: int, version: int, codec: int, size: int, part_bytes: int,
+        window: int = WINDOW,
+    ) -> None:  # fmt: skip
         self.slot = slot
         self._topics = topics
+        self._part_bytes = part_bytes
         self._expected = (federation, version, codec, size, part_bytes)
         self._assembler = Assembler(kind=Kind.MODEL, federation=federation, round=0, version=version, max_total=size)
         self._ahead = deque(range(-(-size // part_bytes)))
-        self._wanted = {self._ahead.popleft() for _ in range(min(WINDOW, len(self._ahead)))}
+        self._wanted = {self._ahead.popleft() for _ in range(min(window, len(self._ahead)))}
+        self._window = window
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that were asked for and have not come, at most."""
+        return len(self._wanted) * self._part_bytes
+
+    def widen(self, window: int) -> list[Action]:
+        """Ask for so many parts at once from now on."""
+        self._window = window
+        more = [self._ahead.popleft() for _ in range(max(0, min(window - len(self._wanted), len(self._ahead))))]
+        self._wanted.update(more)
+        return [Subscribe(tuple(self._topic(part) for part in more))] if more else []
 
     def ask(self) -> list[Action]:
         """Subscribe to the parts that are due."""
@@ -57,7 +73,7 @@ class BlobFetch:
         self._assembler.add(envelope)
         self._wanted.discard(envelope.part)
         out: list[Action] = [Unsubscribe((self._topic(envelope.part),))]
-        if self._ahead:
+        if self._ahead and len(self._wanted) < self._window:
             following = self._ahead.popleft()
             self._wanted.add(following)
             out.append(Subscribe((self._topic(following),)))

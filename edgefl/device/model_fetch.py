@@ -17,10 +17,12 @@ from ..errors import CodecError, ProtocolError
 from ..machine import Note, Subscribe
 from ..protocol.messages import Frame, Manifest, Round
 from ..protocol.topics import ModelTopic, Topics
-from .blob_fetch import BlobFetch
+from .blob_fetch import SLOW_WINDOW, WINDOW, BlobFetch
 from .events import Action
+from .patience import Patience
 
-PATIENCE_S = 30.0  # before asking again
+PATIENCE_S = 30.0  # before asking again, if nothing moves
+OTHER_BYTES = 64 * 1024  # that may arrive beside the parts that were asked for
 
 
 def check_frames(round: Round, manifest: Manifest) -> None:
@@ -59,9 +61,12 @@ class ModelFetch:
         round: Round,
         *,
         held: Mapping[str, bytes],
+        patience: Patience,
         now: float,
     ) -> None:
         self.round = round
+        self._patience = patience
+        self._enough = 0  # received bytes at which all that was asked for would have come twice
         self.params: bytes | None = None
         self._passed: dict[str, bytes] = {}
         self._topics = topics
@@ -91,7 +96,15 @@ class ModelFetch:
         if whole:
             self._ahead.appendleft((frames[start], False))
         self._next_blob()
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        self._patience.begin()
         self.wake_at = now + PATIENCE_S
+
+    @property
+    def _window(self) -> int:
+        return self._patience.parts_at_once(self._manifest.part_bytes, slow=SLOW_WINDOW, quick=WINDOW)
 
     def _next_blob(self) -> None:
         if not self._ahead:
@@ -104,7 +117,7 @@ class ModelFetch:
         self._blob = BlobFetch(
             self._topics, frame.delta_slot if self._is_delta else frame.keyframe_slot, federation=self._hash,
             version=frame.version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
-            size=frame.delta if self._is_delta else frame.keyframe,
+            size=frame.delta if self._is_delta else frame.keyframe, window=self._window,
         )  # fmt: skip
 
     @property
@@ -120,11 +133,19 @@ class ModelFetch:
 
     def ask(self, now: float) -> list[Action]:
         """Subscribe to the parts that are due: at the start, on a new connection, and when patience has ended."""
-        self.wake_at = now + PATIENCE_S
+        self._wait(now)
+        self._enough = self._patience.received + 2 * self._blob.outstanding + OTHER_BYTES
         self._round_is_old = False
         return self._blob.ask()
 
-    on_connected = on_tick = ask
+    on_connected = ask
+
+    def on_tick(self, now: float) -> list[Action]:
+        """Patience has ended: ask again, unless what was asked for may still be arriving."""
+        if self._patience.received < self._enough and self._patience.extend():
+            self.wake_at = now + PATIENCE_S
+            return []
+        return self.ask(now)
 
     def on_disconnected(self) -> None:
         """Subscriptions are void: `on_connected` repeats them."""
@@ -148,8 +169,9 @@ class ModelFetch:
         if envelope is None:
             asked, self._round_is_old = self._round_is_old, True
             return [] if asked else [Subscribe((self._topics.round,))]
-        out = self._blob.add(envelope)
-        self.wake_at = now + PATIENCE_S
+        out = [*self._blob.add(envelope), *self._blob.widen(self._window)]
+        self._wait(now)
+        self._enough = self._patience.received + 2 * self._blob.outstanding + OTHER_BYTES
         return [*out, *self._step(now)] if self._blob.ended else out
 
     def _step(self, now: float) -> list[Action]:

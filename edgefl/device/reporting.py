@@ -12,6 +12,7 @@ from ..machine import Note
 from ..protocol.messages import Receipt, Round
 from ..protocol.topics import Topics
 from .events import Action, Outbox, Trained
+from .patience import Patience
 from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 from .work import Terms
@@ -21,13 +22,17 @@ class Reporting:
     """`saved` is the update on disk, `bytes_down` what was received since the last update that is known to be
     counted."""
 
-    def __init__(self, topics: Topics, device: str, *, rng: random.Random, outbox: Outbox | None) -> None:
+    def __init__(
+        self, topics: Topics, device: str, *, patience: Patience, rng: random.Random, outbox: Outbox | None
+    ) -> None:
         self.saved = SavedUpdate(outbox)
         self.bytes_down = 0
         self._bytes_told = 0  # of these, the bytes that the saved update's header reports
         self._topics = topics
         self._device = device
+        self._patience = patience
         self._rng = rng
+        self._cut: tuple[tuple[str, int, int], int] | None = None  # an update, and the longest part that it is cut into
 
     def receive(self, num_bytes: int) -> None:
         """A message of this length has arrived."""
@@ -42,13 +47,21 @@ class Reporting:
         """A report of the saved update, while `round` is the newest; and what the host has to store."""
         saved = self.saved.outbox
         assert saved is not None
-        splitter = terms.split(saved, max_packet_bytes)
+        splitter = terms.split(saved, max_packet_bytes, self._longest(saved))
         report = UpdateReport(
-            round, saved.round, splitter, topics=self._topics, device=self._device, rng=self._rng
+            round, saved.round, splitter, topics=self._topics, device=self._device, patience=self._patience,
+            rng=self._rng,
         )  # fmt: skip
         if saved.counted == round.attempt:
             return report, []
         return report, self.saved.mark_counted(0, durable=terms.manifest.error_feedback)  # only another attempt has
+
+    def _longest(self, saved: Outbox) -> int:
+        """The longest part that suits the link, decided once for each update: parts of two cuts don't fit together."""
+        update = saved.manifest, saved.round, saved.version
+        if self._cut is None or self._cut[0] != update:
+            self._cut = update, self._patience.part_bytes
+        return self._cut[1]
 
     def on_counted(self, report: UpdateReport, receipt: Receipt, *, feedback: bool, now: float) -> list[Action]:
         """The update is counted: in the round `receipt.folded`, or in its own round, which is still open, if that is 0.

@@ -17,6 +17,7 @@ from ..errors import EdgeFLError, ProtocolError
 from ..machine import (
     Connected,
     Disconnected,
+    Flow,
     Note,
     Received,
     Sent,
@@ -33,6 +34,7 @@ from ..protocol.trouble import Trouble
 from . import inbound
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob, Unable
 from .model_fetch import ModelFetch, check_frames
+from .patience import Patience
 from .reporting import Reporting
 from .status import DeviceStatus
 from .update_report import UpdateReport
@@ -66,7 +68,8 @@ class DeviceSession:
         self.refused = 0  # manifests and rounds that require what this version does not know
         self.clock = WallClock()
         self._rng = rng
-        self._reporting = Reporting(self.topics, self.device, rng=rng, outbox=outbox)
+        self._patience = Patience()
+        self._reporting = Reporting(self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox)
         self._saved = self._reporting.saved
         self._max_model_bytes = max_model_bytes
         self._intern = intern
@@ -110,8 +113,9 @@ class DeviceSession:
             case Disconnected():
                 self._on_disconnected()
             case Sent():
-                if isinstance(self.work, UpdateReport):
-                    self._out += self.work.on_sent(event.token, event.ok, now)
+                self._on_sent(event, now)
+            case Flow():
+                self._patience.flow = event
             case Tick() | WallTime():
                 self._on_tick(now)
             case Trained() | Failed():
@@ -159,6 +163,10 @@ class DeviceSession:
         """Publish the status if it has changed and the device is connected."""
         if self.online:
             self._out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
+
+    def _on_sent(self, event: Sent, now: float) -> None:
+        if isinstance(self.work, UpdateReport):
+            self._out += self.work.on_sent(event.token, event.ok, now)
 
     def _on_tick(self, now: float) -> None:
         if self.wake_at is None or now < self.wake_at:
@@ -302,7 +310,9 @@ class DeviceSession:
         elif round.frames[-1].digest in self._held:
             self._train()
         else:
-            self.work = ModelFetch(self.topics, terms.manifest, terms.hash, round, held=self._held, now=now)
+            self.work = ModelFetch(
+                self.topics, terms.manifest, terms.hash, round, held=self._held, patience=self._patience, now=now
+            )
             self._publish_status()
             self._out += self.work.ask(now)
 

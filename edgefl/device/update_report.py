@@ -15,24 +15,30 @@ from ..protocol.messages import Receipt, Round
 from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
 from .events import Action
+from .patience import Patience
 
 WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ accept no more
 PATIENCE_S = 30.0
 LONGEST_WAIT_S = 600.0
+CROSSED_S = 3.0  # a request may have been made before a part that was acknowledged so recently arrived
 
 
 class UpdateReport:
     """The report of the update of round `number`, while `round` is the newest. `counted`: there is a receipt."""
 
     def __init__(
-        self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, rng: random.Random
-    ) -> None:
+        self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, patience: Patience,
+        rng: random.Random,
+    ) -> None:  # fmt: skip
         self.round, self.number = round, number
         self.counted = False
         self._retry_at = 0.0
         self._topics = topics
         self._device = device
         self._splitter = splitter
+        self._patience = patience
+        self._newest: deque[tuple[float, int]] = deque(maxlen=2 * WINDOW)  # parts acknowledged, and when
+        self._progress_at = 0.0  # when a part was last sent, or acknowledged
         self._rng = rng
         self._unsent = deque(self._unasked)
         self._begin_at: float | None = None  # drawn when parts can first be sent
@@ -83,9 +89,15 @@ class UpdateReport:
             topic = self._topics.update(self._device, self.number, part)
             out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
         if out:  # a connection that comes and goes must not postpone the next try each time
-            wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
-            self._retry_at = now + wait * self._rng.uniform(0.5, 1.0)
+            self._wait(now)
         return out
+
+    def _wait(self, now: float) -> None:
+        """Something has been sent, or has arrived at the broker: the next try is that much later."""
+        self._patience.begin()
+        self._progress_at = now
+        wait = min(PATIENCE_S * 2**self._tries, LONGEST_WAIT_S)
+        self._retry_at = now + wait * self._rng.uniform(0.5, 1.0)
 
     on_connected = send
 
@@ -94,15 +106,21 @@ class UpdateReport:
         part = self._in_flight.pop(token, None)
         if part is None:
             return []
-        if ok:
-            return self.send(now)
-        self._unsent.append(part)
-        return []
+        if not ok:
+            self._unsent.append(part)
+            return []
+        out = self.send(now)
+        if self._patience.flow is not None:
+            self._newest.append((now, part))
+            if not out:  # the receipt may take as long after the last part
+                self._wait(now)
+        return out
 
     def on_missing(self, parts: list[int], now: float) -> list[Action]:
         """The aggregator asks for these parts."""
         self._begin_at = now
-        under_way = {*self._unsent, *self._in_flight.values()}
+        crossed = (part for at, part in self._newest if now < at + CROSSED_S)
+        under_way = {*self._unsent, *self._in_flight.values(), *crossed}
         self._unsent.extend(p for p in parts if p < self._splitter.parts and p not in under_way)
         return self.send(now)
 
@@ -130,6 +148,9 @@ class UpdateReport:
         """It is this device's turn; or patience has ended, and the report begins again."""
         if self._held_back:
             return self.send(now)
+        if self._is_under_way(now):
+            self._retry_at = now + PATIENCE_S
+            return []
         self.counted = False
         self._tries = min(self._tries + 1, 10)
         self._in_flight.clear()
@@ -137,3 +158,12 @@ class UpdateReport:
         out: list[Action] = [Note("info", f"round {self.number}: no receipt for the update yet, sent again")]
         out += self.send(now)
         return out
+
+    def _is_under_way(self, now: float) -> bool:
+        """Whether parts, or the receipt behind other data, may still be on their way. Parts without an acknowledgement
+        are: a connection that lives loses nothing."""
+        if self._patience.extend():
+            self._progress_at = now
+            return True
+        unacknowledged = bool(self._in_flight) and self._patience.flow is not None
+        return unacknowledged and now < self._progress_at + LONGEST_WAIT_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ProtocolError
-from ..protocol.envelope import Kind, federation_hash
+from ..protocol.envelope import MAX_PARTS, Kind, federation_hash
 from ..protocol.messages import Manifest, Round
 from ..protocol.parts import Splitter, fitting_part_bytes
 from .events import Action, CancelTraining, Outbox, TrainJob
@@ -32,9 +32,11 @@ class Terms:
         self.codec = manifest.update_codec
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 
-    def split(self, update: Outbox, max_packet_bytes: int | None) -> Splitter:
-        """The parts of an update, each in a packet that the broker accepts."""
-        part_bytes = fitting_part_bytes(self.manifest.part_bytes, len(update.blob), max_packet_bytes)
+    def split(self, update: Outbox, max_packet_bytes: int | None, longest: int) -> Splitter:
+        """The parts of an update, each in a packet that the broker accepts; `longest` suits the link."""
+        fewest = -(-len(update.blob) // MAX_PARTS)
+        wanted = min(self.manifest.part_bytes, max(longest, fewest))
+        part_bytes = fitting_part_bytes(wanted, len(update.blob), max_packet_bytes)
         return Splitter(
             update.blob, part_bytes, kind=Kind.UPDATE, codec=self.codec.wire_id,
             federation=self.hash, round=update.round, version=update.version,

@@ -22,6 +22,7 @@ from ..machine import (
     Disconnected,
     E,
     Event,
+    Flow,
     Note,
     Publish,
     Received,
@@ -41,7 +42,8 @@ BEHIND_BYTES = 2**20  # of received messages that wait here, above which the lin
 MESSAGE_BYTES = 500  # of memory that a message takes beside its topic and payload
 BATCH = 16  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
-DRAIN_S = 5.0
+STOP_S = 2.0  # from Stop until the link leaves, whatever is still to be sent
+FINISH_S = 10.0  # the same, if the machine has ended by itself
 
 
 class LinkHost(Host[E, A]):
@@ -63,12 +65,16 @@ class LinkHost(Host[E, A]):
         self._processed: list[tuple[int, int]] = []  # handles of messages to be acknowledged
         self._clock = WallClock()
         self._bytes_in = 0  # weight of all messages received; written by the link's thread alone
+        self._stop_at: float | None = None  # once Stop was posted, which overtakes all other events
+        self._told: Flow | None = None  # what passed the link when the machine was last told
         self._bytes_done = 0  # weight of those processed; written by the host's thread alone
 
     # Any thread
 
     def post(self, event: E | Event) -> None:
-        """Queue an event for the machine."""
+        """Queue an event for the machine. Stop overtakes what waits: messages that are not processed come again."""
+        if isinstance(event, Stop) and self._stop_at is None:
+            self._stop_at = time.monotonic() + STOP_S
         self._events.put(event)
 
     def on_link_event(self, event: LinkEvent) -> None:
@@ -100,11 +106,12 @@ class LinkHost(Host[E, A]):
         try:
             while not self.stopping:
                 self._turn()
-            self._drain()
+            finish_at = time.monotonic() + FINISH_S
+            self._drain(finish_at)
         except BaseException:
             self.link.stop(will=True)  # after a clean DISCONNECT the last status would stay, and we would seem present
             raise
-        self.link.stop()
+        self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()))
 
     def _turn(self) -> None:
         if (time_of_day := self._clock.news()) is not None:
@@ -112,19 +119,32 @@ class LinkHost(Host[E, A]):
         wake_at = self.machine.wake_at
         sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
         try:
-            self._handle(self._events.get(timeout=sleep_s))
+            event = self._events.get(timeout=sleep_s)
+            self._tell_flow()
+            self._handle(event)
             for _ in range(min(self._events.qsize(), BATCH - 1)):
+                if self._stop_at is not None:
+                    break
                 self._handle(self._events.get())
         except queue.Empty:
+            self._tell_flow()
             self.idle()
+        if self._stop_at is not None and not self.stopping:
+            self._handle(Stop())
         if wake_at is not None and time.monotonic() >= wake_at:
             self.feed(Tick())
         self._answer()
 
-    def _drain(self) -> None:
-        """Send what still waits here, if the broker accepts it within a few seconds."""
-        until = time.monotonic() + DRAIN_S
-        while (self._backlog or self._sent) and (left_s := until - time.monotonic()) > 0:
+    def _tell_flow(self) -> None:
+        """Tell the machine what passes the link, if anything has passed since it was last told."""
+        flow = self.link.flow
+        if flow is not None and flow is not self._told:
+            self._told = flow
+            self.feed(flow)
+
+    def _drain(self, finish_at: float) -> None:
+        """Send what still waits here, if the broker accepts it in time; Stop makes that shorter."""
+        while (self._backlog or self._sent) and (left_s := (self._stop_at or finish_at) - time.monotonic()) > 0:
             try:
                 self._handle(self._events.get(timeout=left_s))
             except queue.Empty:
@@ -157,8 +177,9 @@ class LinkHost(Host[E, A]):
             case Refused() | Up():
                 pass  # the link has logged it
             case Stop():
-                self.stopping = True
-                self.feed(event)
+                if not self.stopping:
+                    self.stopping = True
+                    self.feed(event)
             case _:
                 self.feed(event)
 

@@ -19,6 +19,12 @@ def fitting_part_bytes(wanted: int, total: int, max_packet_bytes: int | None) ->
     return min(wanted, max(shortest, max_packet_bytes - TOPIC_BYTES - HEADER_BYTES))
 
 
+def quick_part_bytes(rate: float, keepalive_s: float) -> int:
+    """The longest part that takes at most a quarter of the keep-alive at `rate` bytes a second: signs of life wait
+    behind it, and a part that is cut off begins again."""
+    return max(MIN_PART_BYTES, int(rate * keepalive_s / 4))
+
+
 class Splitter:
     """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists."""
 
@@ -74,6 +80,12 @@ class Assembler:
             self._data[envelope.part] = envelope.data
             self.buffered += len(envelope.data)
         return len(self._data) == envelope.parts
+
+    def is_cut_like(self, envelope: Envelope) -> bool:
+        """Whether the part is of a blob of the same length in parts of the same length. A sender that begins again may
+        cut an update into other parts."""
+        first = self._first
+        return first is not None and (first.total, first.part_bytes) == (envelope.total, envelope.part_bytes)
 
     def clear(self) -> None:
         """Drop the bytes: all parts are missing again. Parts of the same blob still fit."""

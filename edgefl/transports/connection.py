@@ -27,7 +27,9 @@ from paho.mqtt.properties import Properties
 
 from .endpoint import Endpoint
 from .events import LinkEvent, Message, Published, Refused, Up
+from .liveness import SILENCE, Liveness
 from .tap import LARGEST_PACKET, TappedClient
+from .traffic import Counts
 
 CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
 MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
@@ -36,7 +38,7 @@ FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
 TAKEN_OVER = 0x8E
 LOST = "connection lost"  # without a DISCONNECT
-CLOSE_S = 1.0
+CLOSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Connection:
         self._tokens: dict[int, int] = {}  # packet id -> token of the publishes in flight
         self._filters: dict[int, list[str]] = {}  # packet id -> the filters of a SUBSCRIBE
         self._client = self._make_client(will)
+        self._liveness = Liveness(settings.keepalive, 0.0)
 
     def _make_client(self, will: tuple[str, bytes] | None) -> TappedClient:
         settings, endpoint, v5 = self._settings, self._settings.endpoint, self._protocol == "5"
@@ -109,6 +112,7 @@ class Connection:
             properties.MaximumPacketSize = LARGEST_PACKET  # the broker drops larger packets instead of sending them
             options = {"clean_start": settings.session_expiry_s == 0, "properties": properties}
         self._client.connect(settings.endpoint.host, settings.endpoint.port, settings.keepalive, **options)
+        self._liveness = Liveness(settings.keepalive, time.monotonic())
         self.opened = True
 
     def step(self, timeout_s: float, wake: socket.socket, read: bool = True) -> None:
@@ -141,6 +145,19 @@ class Connection:
         tap.fill()
         while tap.for_paho and self._client.socket() is not None:
             self._client.loop_read()
+
+    def look(self, now: float) -> tuple[Counts, int]:
+        """Ask for a sign of life if one is due, or end. Returns what has passed, and bytes of an unfinished packet."""
+        tap = self._client.tap
+        if tap is None or self._client.socket() is None:
+            return Counts(), 0
+        counts = tap.counts
+        verdict = self._liveness.judge(counts, now)
+        if verdict == "dead" and self.end is None:
+            self.end = End(f"no sign of life for {SILENCE * self._liveness.keepalive_s:.0f} s")
+        elif verdict == "ask" and self.up is not None:
+            tap.ping()
+        return counts, tap.arriving
 
     def take(self) -> list[LinkEvent]:
         """The events since the last call."""
@@ -205,6 +222,10 @@ class Connection:
         if code.is_failure:
             self.end = End(str(code), code.value)
             return
+        self._liveness.keepalive_s = min(
+            getattr(properties, "ServerKeepAlive", self._settings.keepalive) or self._settings.keepalive,
+            self._settings.keepalive,
+        )
         self.up = Up(
             session_present=flags.session_present,
             max_packet_bytes=getattr(properties, "MaximumPacketSize", None),
@@ -220,8 +241,6 @@ class Connection:
             return
         if flags.is_disconnect_packet_from_server:
             self.end = End(f"the broker says: {code}", code.value)
-        elif "timeout" in str(code):
-            self.end = End(f"no answer within {self._settings.keepalive} s")
         else:
             self.end = End(LOST if self.up else "closed before it answered")
 

@@ -29,7 +29,7 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker's address; `str()` of one is "host:port" and never shows the password."""
+    """A broker's address; `str()` of one is "host:port" ("[host]:port" in IPv6) and never shows the password."""
 
     host: str
     port: int
@@ -38,7 +38,7 @@ class Endpoint:
     tls: TlsConfig | None
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, url: str, tls: TlsConfig | None) -> Endpoint:

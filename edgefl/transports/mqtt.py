@@ -26,10 +26,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import TransportError
+from ..machine import Flow
 from .backoff import PAUSE_S, Backoff, Outage, Rate, Reading, Versions
 from .connection import CLOSE_S, MAX_IN_FLIGHT, Connection, End, Settings
 from .endpoint import Endpoint, TlsConfig, why
 from .events import Down, LinkEvent, Message, Published, Refused, Up
+from .traffic import Gauge
 from .verdict import Verdict
 
 __all__ = ["Down", "LinkEvent", "Message", "MqttLink", "Published", "Refused", "TlsConfig", "Up"]
@@ -37,6 +39,8 @@ __all__ = ["Down", "LinkEvent", "Message", "MqttLink", "Published", "Refused", "
 MAX_QUEUED = 1000
 PUBLISH_OVERHEAD = 10  # fixed header 5, topic length 2, packet id 2, empty properties 1
 LOG_EVERY_S = 60.0
+LOOK_S = 1.0  # between two looks at what has passed the link
+STOP_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class MqttLink:
         self._backoff = Backoff(rng, backoff_cap_s)
         self._verdict = Verdict(self._settings, self._versions, self._backoff)
         self._outage = Outage(LOG_EVERY_S)
+        self._gauge = Gauge(keepalive)
         self._number = 0
 
         self._lock = threading.Lock()  # guards the four below
@@ -108,13 +113,19 @@ class MqttLink:
         """Begin connecting, and return at once. A link is started once."""
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0, *, will: bool = False) -> None:
-        """Send what is queued for at most `timeout` seconds, then leave: cleanly, or so that the will is sent."""
+    def stop(self, timeout: float = STOP_S, *, will: bool = False) -> None:
+        """Send what is queued for at most `timeout` seconds, then leave: cleanly, or so that the will is sent. Leaving
+        takes at most `CLOSE_S` more, whatever the broker does."""
         self._stop_at, self._leave_will = time.monotonic() + timeout, will
         self._stopping.set()
         self._wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout + 2 * CLOSE_S)
+            self._thread.join(timeout + CLOSE_S + 0.1)
+
+    @property
+    def flow(self) -> Flow | None:
+        """What passes the link; None before the first connection. Another object whenever something has passed."""
+        return self._gauge.flow
 
     def set_will(self, topic: str, payload: bytes) -> None:
         """The will of the next connection; the present one keeps its own."""
@@ -198,6 +209,7 @@ class MqttLink:
         try:
             connection = Connection(self._settings, self._versions.current, self._will, self._number)
             connection.open()
+            self._gauge.begin(time.monotonic())
             self._serve(connection)
             return connection, connection.end or End("closed")
         except OSError as error:
@@ -211,7 +223,7 @@ class MqttLink:
                 connection.abandon()
 
     def _serve(self, connection: Connection) -> None:
-        tick_s = min(5.0, self._settings.keepalive / 8)
+        tick_s, look_at = min(5.0, self._settings.keepalive / 8), 0.0
         while connection.end is None:
             self._send(connection)
             if self._stopping.is_set():
@@ -226,6 +238,9 @@ class MqttLink:
             connection.step(sleep_s if read else PAUSE_S, self._wake_r, read)
             for event in connection.take():
                 self._emit(event)
+            if (now := time.monotonic()) >= look_at:  # after reading: whoever was asleep finds what has come meanwhile
+                look_at = now + min(LOOK_S, tick_s)
+                self._gauge.look(*connection.look(now), now)
 
     def _send(self, connection: Connection) -> None:
         while self._wishes:

@@ -21,8 +21,10 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from ..protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
 from ..protocol.parts import TOPIC_BYTES
+from .traffic import Counts, kernel_counts
 
 PUBLISH = 3
+PINGREQ = b"\xc0\x00"
 LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part; no other packet of ours is longer
 FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # grows while reads fill it; further only for a larger packet
 FULL = 64 * 1024  # unsent bytes above which paho has to wait
@@ -44,6 +46,7 @@ class Tap:
         self._lost: OSError | None = None
         self._closed = False
         self._unsent = bytearray()  # whole packets; the first may have been sent in part
+        self._received = self._accepted = 0  # bytes read, and bytes that the kernel has accepted
 
     # For paho
 
@@ -99,6 +102,21 @@ class Tap:
         """Whether anything waits for `flush`."""
         return bool(self._unsent)
 
+    @property
+    def arriving(self) -> int:
+        """How many bytes have come of a packet that is not whole yet."""
+        return self._end
+
+    @property
+    def counts(self) -> Counts:
+        """What has passed; as far as the kernel can't tell, what it was given and has given."""
+        counted = kernel_counts(self._socket) or Counts(self._received, self._accepted, 0)
+        return counted._replace(pending=counted.pending + len(self._unsent))
+
+    def ping(self) -> None:
+        """Ask the broker for a sign of life at the next `flush`."""
+        self._unsent += PINGREQ
+
     def ack(self, packet_id: int) -> None:
         """Acknowledge a message at the next `flush`."""
         self._unsent += b"\x40\x02" + packet_id.to_bytes(2, "big")
@@ -113,6 +131,7 @@ class Tap:
             sent = 0
         except OSError as error:
             self._lost, sent = error, 0
+        self._accepted += sent
         del self._unsent[:sent]
 
     def abandon(self) -> None:
@@ -131,6 +150,7 @@ class Tap:
             self._lost = error
             return
         self._closed = size == 0
+        self._received += size
         self._end += size
         read = self._end
         with memoryview(self._buffer) as view:
@@ -216,3 +236,6 @@ class TappedClient(Client):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tap = Tap(sock, self._protocol == MQTTProtocolVersion.MQTTv5, self._on_tapped)
         return self.tap
+
+    def _check_keepalive(self) -> None:
+        """paho would judge by whole packets, and cut a link on which a long one takes its time (liveness.py)."""

@@ -14,6 +14,7 @@ from edgefl.coordinator.downlink import SLOTS, SLOTS_OF_ONE, Downlink
 from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.core.params import digest_of, params_sha256, to_bfloat16
 from edgefl.device.model_fetch import ModelFetch, check_frames
+from edgefl.device.patience import Patience
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo
@@ -69,7 +70,7 @@ class World:
     def fetch(self, held=None) -> tuple[ModelFetch, int]:
         """A device's fetch with these versions held; and the payload bytes that it took."""
         check_frames(self.round, self.manifest)
-        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held=held or {}, now=0.0)
+        fetch = ModelFetch(TOPICS, self.manifest, HASH, self.round, held=held or {}, patience=Patience(), now=0.0)
         taken, waiting = 0, list(fetch.ask(0.0))
         while waiting:
             for topic in getattr(waiting.pop(0), "topics", ()) if isinstance(waiting[0], Subscribe) else ():

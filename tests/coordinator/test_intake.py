@@ -85,12 +85,37 @@ def test_who_stays_silent_makes_way_for_those_who_wait(monkeypatch):
     coordinator = open_round("a", "b", deadline_s=1000.0)
     feed(coordinator, *parts_of("a")[:4], *parts_of("b"), now=0.0)
     asked = []
-    for now in (5.0, 10.0, 15.0, 20.0):
+    for now in range(5, 55, 5):
         assert coordinator.wake_at == now
-        asked += requests(feed(coordinator, Tick(), now=now))
-    assert asked == ["a", "a", "a", "b"]
-    assert word_to(feed(coordinator, *parts_of("b"), now=21.0), "b").outcome == "counted"
-    assert word_to(feed(coordinator, *parts_of("a"), now=22.0), "a").outcome == "counted"
+        asked += [(now, device) for device in requests(feed(coordinator, Tick(), now=float(now)))]
+    assert asked == [(5, "a"), (15, "a"), (30, "a"), (50, "b")]
+    assert word_to(feed(coordinator, *parts_of("b"), now=51.0), "b").outcome == "counted"
+    assert word_to(feed(coordinator, *parts_of("a"), now=52.0), "a").outcome == "counted"
+
+
+def test_a_slow_device_keeps_its_place_and_is_asked_less_often_once_its_pace_is_known(monkeypatch):
+    monkeypatch.setattr(intake_module, "BUDGET_BYTES", 5000)
+    coordinator = open_round("a", "b", deadline_s=3600.0)
+    parts, asked, now = parts_of("a"), [], 0.0
+    feed(coordinator, parts[0], *parts_of("b"), now=now)
+    for part in parts[1:]:
+        for _ in range(45):
+            now += 1.0
+            asked += [(now, device) for device in requests(feed(coordinator, Tick(), now=now))]
+        out = feed(coordinator, part, now=now)
+    assert word_to(out, "a").outcome == "counted"
+    assert asked == [(5.0, "a"), (15.0, "a"), (30.0, "a")]
+    assert requests(out) == {"b": list(range(16))}
+
+
+def test_an_update_that_is_cut_into_other_parts_begins_again():
+    """A device that has restarted may know its link's rate now."""
+    coordinator = open_round("a")
+    feed(coordinator, *parts_of("a")[:5], now=0.0)
+    again = update_parts("a", part_bytes=2 * PART)
+    feed(coordinator, *again[:2], *parts_of("a")[5:6], now=1.0)
+    assert word_to(feed(coordinator, *again, now=2.0), "a").outcome == "counted"
+    assert coordinator.dropped.total() == 0
 
 
 def test_who_has_gone_loses_its_turn(monkeypatch):
@@ -126,7 +151,7 @@ def test_the_window_grows_with_what_comes_and_is_halved_when_parts_are_lost():
     assert intake._window == pytest.approx(1600.2)
     feed(coordinator, Tick(), now=5.0)
     assert intake._window == pytest.approx(800.1)
-    feed(coordinator, Tick(), now=10.0)
+    feed(coordinator, Tick(), now=15.0)
     assert intake._window == intake_module.WINDOW
 
 

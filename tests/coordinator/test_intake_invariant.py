@@ -36,7 +36,7 @@ def check(intake: RoundIntake, seen: set[int]) -> None:
     assert intake._owed == sum(a.owed for a in admitted)
     assert not any(a.owed or a.assembler.buffered for a in intake._waiting.values())
     assert not any(a.owed for queue in (intake._to_ask, intake._to_retry) for a in queue.values())
-    times = [a.quiet_at for a in intake._expected.values()]
+    times = [a.look_at for a in intake._expected.values()]
     assert times == sorted(times)
 
 

@@ -40,14 +40,16 @@ class Inbox:
             self._events.append(event)
             self._news.notify()
 
-    def wait(self, kind: type, wanted: Callable[[Any], bool] = lambda event: True) -> Any:
+    def wait(
+        self, kind: type, wanted: Callable[[Any], bool] = lambda event: True, patience_s: float = PATIENCE_S
+    ) -> Any:
         def pick() -> LinkEvent | None:
             return next((e for e in self._events if isinstance(e, kind) and wanted(e)), None)
 
         with self._news:
-            event = self._news.wait_for(pick, PATIENCE_S)
+            event = self._news.wait_for(pick, patience_s)
             if event is None:
-                pytest.fail(f"no such {kind.__name__} within {PATIENCE_S:.0f} s, but {self._events}")
+                pytest.fail(f"no such {kind.__name__} within {patience_s:.0f} s, but {self._events}")
             self._events.remove(event)
             return event
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 SEGMENT = 1400  # bytes that travel together
 RTO_S = 0.2  # the first retransmission; each further one takes twice as long (RFC 6298)
 PUBACK = 4
+DEFAULT_LIMIT = 64 * 1024  # of asyncio's readers
+IN_FLIGHT = 64  # segments on the way, if nothing bounds the buffers
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Bad:
 
     delay_s: least and greatest latency; loss: share of segments lost; rate: bytes per second.
     cut_s: mean life of a connection; cut_bytes: bytes after which it is cut, in the middle of whatever it is.
-    swallow: share of PUBACKs that vanish. buffer: bytes of the sockets' buffers.
+    swallow: share of PUBACKs that vanish. buffer: bytes that wait at most in each of the proxy's buffers.
     """
 
     delay_s: tuple[float, float] = (0.0, 0.0)
@@ -41,7 +43,8 @@ class Proxy:
     """Listens on a loopback port of its own and connects to `port`. A context manager.
 
     `bad` may be replaced at any time; it holds for connections that come. While `black_hole` is set nothing passes and
-    nobody is told. `seen` counts connections, cuts, losses, swallowed.
+    nobody is told. `seen` counts connections, cuts, losses, swallowed, and the bytes that came from the client (up) and
+    from the broker (down).
     """
 
     def __init__(self, port: int, bad: Bad | None = None, seed: int = 0) -> None:
@@ -51,9 +54,14 @@ class Proxy:
         self._target, self._seed = port, seed
         self._cuts: set[Callable[[], None]] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        limit = self.bad.buffer or DEFAULT_LIMIT
+        if self.bad.buffer:  # before the handshake, which promises the client a window
+            _shrink_socket(self._listener, limit)
         self.port = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, sock=self._listener))
+        self._server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve, sock=self._listener, limit=limit)
+        )
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
 
@@ -86,7 +94,8 @@ class Proxy:
         self.seen["connections"] += 1
         bad, name = self.bad, f"{self._seed} {self.seen['connections']}"
         try:
-            broker, to_broker = await asyncio.open_connection("127.0.0.1", self._target)
+            limit = bad.buffer or DEFAULT_LIMIT
+            broker, to_broker = await asyncio.open_connection("127.0.0.1", self._target, limit=limit)
         except OSError:
             to_client.transport.abort()
             return
@@ -102,8 +111,8 @@ class Proxy:
 
         self._cuts.add(cut)
         tasks = [
-            asyncio.create_task(_Pipe(self, bad, f"{name} up", cut).run(client, to_broker)),
-            asyncio.create_task(_Pipe(self, bad, f"{name} down", cut).run(broker, to_client)),
+            asyncio.create_task(_Pipe(self, bad, name, "up", cut).run(client, to_broker)),
+            asyncio.create_task(_Pipe(self, bad, name, "down", cut).run(broker, to_client)),
         ]
         life_s = None if bad.cut_s is None else bad.cut_s * random.Random(name).uniform(0.5, 1.5)
         timer = None if life_s is None else asyncio.get_running_loop().call_later(life_s, cut)
@@ -124,9 +133,11 @@ class Proxy:
 class _Pipe:
     """One direction of one connection."""
 
-    def __init__(self, proxy: Proxy, bad: Bad, seed: str, cut: Callable[[], None]) -> None:
-        self._proxy, self._bad, self._rng, self._cut = proxy, bad, random.Random(seed), cut
-        self._line: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(maxsize=64)
+    def __init__(self, proxy: Proxy, bad: Bad, name: str, way: str, cut: Callable[[], None]) -> None:
+        self._proxy, self._bad, self._rng, self._cut = proxy, bad, random.Random(f"{name} {way}"), cut
+        self._way = way
+        room = max(1, bad.buffer // SEGMENT) if bad.buffer else IN_FLIGHT
+        self._line: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(maxsize=room)
         self._now = asyncio.get_running_loop().time
 
     async def run(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -146,6 +157,7 @@ class _Pipe:
     ) -> None:
         due = self._now()
         while (data := await read(source)) is not None:
+            self._proxy.seen[self._way] += len(data)
             if not data:
                 continue
             latency = self._rng.uniform(*self._bad.delay_s) + self._stall()
@@ -199,5 +211,9 @@ class _Pipe:
 def _shrink(end: asyncio.StreamWriter, buffer: int | None) -> None:
     if buffer is not None:
         end.transport.set_write_buffer_limits(high=buffer)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, buffer)
+        _shrink_socket(end.get_extra_info("socket"), buffer)
+
+
+def _shrink_socket(sock: socket.socket, buffer: int) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, buffer)

@@ -62,7 +62,7 @@ def test_a_good_link_changes_nothing(echo: int) -> None:
     with Proxy(echo) as proxy:
         assert talk(proxy, LONG)[0] == LONG
         assert talk(proxy, b"x")[0] == b"x"
-        assert proxy.seen == {"connections": 2}
+        assert proxy.seen == {"connections": 2, "up": len(LONG) + 1, "down": len(LONG) + 1}
 
 
 @pytest.mark.parametrize("bad", [Bad(delay_s=(0.1, 0.15)), Bad(loss=0.1), Bad(rate=2 * len(LONG), buffer=4096)])

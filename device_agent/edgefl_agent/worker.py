@@ -26,6 +26,7 @@ from edgefl.protocol.trouble import SEE_LOG, Trouble
 from .source import Source
 from .watchdog import Watchdog
 
+CLOSE_S = 0.3  # for the thread to end: a step that takes longer dies with the process
 log = logging.getLogger("edgefl.agent")
 
 
@@ -85,7 +86,7 @@ class Worker:
             self._interrupt()
             self._closed = True
             self._mail.notify()
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         thread = threading.get_native_id()

@@ -109,10 +109,12 @@ class Unsubscribe:
 
 @dataclass(frozen=True)
 class Note:
-    """A line for the log."""
+    """A line for the log. Of several warnings of one `kind` in a minute, the first is written and the others are
+    counted; without a kind, of those with one text."""
 
     level: Literal["debug", "info", "warning", "error"]
     text: str
+    kind: str = ""
 
 
 Event: TypeAlias = Connected | Disconnected | Received | Sent | Flow | Tick | WallTime | Stop

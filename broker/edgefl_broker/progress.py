@@ -9,6 +9,7 @@ from typing import Protocol
 from edgefl.coordinator.snapshot import Snapshot
 from edgefl.history import RoundRecord, scores, times_smaller
 from edgefl.hosting.log_lines import TextLines
+from edgefl.hosting.repeats import count_repeats
 
 log = logging.getLogger("edgefl.aggregator")
 
@@ -54,6 +55,7 @@ class LiveLine:
         console = Console(stderr=True)
         handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
         handler.setFormatter(TextLines())
+        count_repeats(handler)
         logging.getLogger().handlers[:] = [handler]
         self._status = console.status("connecting")
         self._status.start()

@@ -76,7 +76,7 @@ class AggregatorStore:
         self._attempt = folder / "attempt"
         self._claim = claim(folder)
         remove_partials(folder)
-        self._db = open_database(self._path, _SCHEMA, replaceable=False)
+        self._db = open_database(self._path, _SCHEMA, replaceable=False, erase=True)  # late updates go
         self._guard = FileGuard(self._path)
 
     @durable

@@ -50,9 +50,8 @@ class Reception:
         """Count a message that is dropped, and name its sender."""
         sender = device or "?"
         self.dropped[sender] += 1
-        return Note(
-            "warning", f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
-        )
+        text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
+        return Note("warning", text, f"dropped from {sender}")
 
     def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
         """Add one part of an update; `tally` is None if no round is open. ProtocolError if topic and part disagree."""
@@ -169,7 +168,8 @@ class Reception:
 
     def _reject(self, where: UpdateTopic, error: Exception) -> list[Action]:
         self.dropped[where.device] += 1
-        note = Note("warning", f"round {where.round}: update of {where.device} rejected: {error}")
+        text = f"round {where.round}: update of {where.device} rejected: {error}"
+        note = Note("warning", text, f"rejected of {where.device}")
         return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
 
     def _counted(self, where: UpdateTopic, folded: int) -> Publish:

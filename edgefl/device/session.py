@@ -187,7 +187,7 @@ class DeviceSession:
             self._process_message(inbound.read(self.topics, self.device, event), now)
         except ProtocolError as error:
             self.dropped += 1
-            self._out.append(Note("warning", f"{event.topic[:120]!r}: {error}"))
+            self._out.append(Note("warning", f"{event.topic[:120]!r}: {error}", "dropped"))
 
     def _process_message(self, message: inbound.Message, now: float) -> None:
         match message:

@@ -196,7 +196,7 @@ class LinkHost(Host[E, A]):
         self.link.unsubscribe(list(action.topics))
 
     def note(self, action: Note) -> None:
-        self.log.log(getattr(logging, action.level.upper()), action.text)
+        self.log.log(getattr(logging, action.level.upper()), action.text, extra={"kind": action.kind})
 
     def _answer(self) -> None:
         """Send what the link has room for, and acknowledge the messages that were processed. That does not wait for our

@@ -8,6 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from .repeats import count_repeats
+
 FORMATS = ("text", "json")
 
 
@@ -40,6 +42,7 @@ def log_to_stderr(level: str, form: str = "text") -> None:
     """Write messages of `level` and above to standard error. A process that logs elsewhere already is left alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    count_repeats(handler)
     logging.basicConfig(handlers=[handler], level=level.upper())
 
 

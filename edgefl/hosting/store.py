@@ -51,14 +51,15 @@ class Schema:
     migrations: Mapping[int, str]
 
 
-def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.Connection:
+def open_database(path: Path, schema: Schema, *, replaceable: bool, erase: bool = False) -> sqlite3.Connection:
     """The database at `path`, migrated to `schema`, in autocommit, for one thread at a time; StoreError.
 
-    If the file is damaged and `replaceable`, it is renamed and a new one is created; otherwise it is an error.
+    If the file is damaged and `replaceable`, it is renamed and a new one is created; otherwise it is an error. With
+    `erase`, what is deleted is overwritten; that doubles the bytes written. Debian's SQLite does so by default.
     """
     try:
         try:
-            return _open(path, schema)
+            return _open(path, schema, erase)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the message may quote a damaged name
             if isinstance(error, sqlite3.OperationalError):
                 raise
@@ -69,16 +70,17 @@ def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.C
             aside = path.with_suffix(f".damaged-{os.getpid()}")
             path.rename(aside)
             log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)
-            return _open(path, schema)
+            return _open(path, schema, erase)
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
 
 
-def _open(path: Path, schema: Schema) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema, erase: bool) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        database.execute(f"PRAGMA secure_delete={'ON' if erase else 'OFF'}")
         database.execute(SMALL_CACHE)
         if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(verdict)
@@ -126,13 +128,16 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files = [path, path.with_name(f"{path.name}-wal")]
-        self._opened = [_identity(file) for file in self._files]
+        files = (path, path.with_name(f"{path.name}-wal"))
+        self._opened = {file: _identity(file) for file in files}
 
     def check(self) -> None:
         """StoreError unless the files are those that were opened."""
-        for file, opened in zip(self._files, self._opened, strict=True):
-            if _identity(file) != opened:
+        for file, opened in self._opened.items():
+            found = _identity(file)
+            if opened is None:  # SQLite makes its log when it first needs one
+                self._opened[file] = found
+            elif found != opened:
                 raise StoreError(
                     f"{file} was deleted or replaced while it was in use: nothing more is written to it. Put a backup "
                     f"of {self._path.name} in its place, without -wal and -shm files, then start again"

@@ -428,3 +428,40 @@ def test_an_agent_and_a_journal_notice_it_too(tmp_path: Path, vanish: Callable[[
     vanish(tmp_path / "journal.db")
     with pytest.raises(StoreError, match=r"journal\.db was deleted or replaced"):
         journal.end()
+
+
+# Bytes
+
+
+def written() -> int:
+    """Bytes that this process has written to files so far."""
+    return int(next(line for line in open("/proc/self/io") if line.startswith("wchar")).split()[1])
+
+
+@pytest.mark.parametrize(("update", "residual"), [(800_000, 0), (6_000, 400_000)], ids=["raw32", "ecq"])
+def test_i13_a_round_writes_little_more_to_an_sd_card_than_its_update_and_residual(
+    tmp_path: Path, update: int, residual: int
+) -> None:
+    """With secure_delete it was twice as much."""
+    store = AgentStore(tmp_path)
+    blob, left = bytes(update), bytes(residual) if residual else None
+    for round in range(1, 41):
+        if round == 11:
+            before = written()
+        store.save(Outbox("m" * 16, round, round - 1, blob), left)
+        store.mark_counted(1)
+        store.drop(applied=True)
+    assert (written() - before) / 30 < 1.3 * (update + residual) + 30_000
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert size < 2 * (update + 2 * residual) + 4.5e6  # SQLite's log has up to 4 MB and a transaction
+
+
+def test_i23_a_late_update_is_overwritten_when_a_commit_has_it(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.save_late(LateUpdate("dev-b", 1, 0, 1, b"one device's secret" * 1000))
+    store.flush()
+    store.commit(record(2), PARAMS + 2, [("dev-b", 1)])
+    store.close()
+    assert b"secret" not in (tmp_path / "aggregator.db").read_bytes()
+    assert not (tmp_path / "aggregator.db-wal").exists()

@@ -6,6 +6,7 @@ next: DeviceSession does. saved_update.py has the rules of what is kept, update_
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from ..machine import Note
@@ -32,6 +33,7 @@ class Reporting:
         self._device = device
         self._patience = patience
         self._rng = rng
+        self._tokens = itertools.count(1)  # of all reports: an acknowledgement may come after its report has ended
         self._cut: tuple[tuple[str, int, int], int] | None = None  # an update, and the longest part that it is cut into
 
     def receive(self, num_bytes: int) -> None:
@@ -50,7 +52,7 @@ class Reporting:
         splitter = terms.split(saved, max_packet_bytes, self._longest(saved))
         report = UpdateReport(
             round, saved.round, splitter, topics=self._topics, device=self._device, patience=self._patience,
-            rng=self._rng,
+            tokens=self._tokens, rng=self._rng,
         )  # fmt: skip
         if saved.counted == round.attempt:
             return report, []

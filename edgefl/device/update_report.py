@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterator
 
 from ..machine import Note, Publish
 from ..protocol.messages import Receipt, Round
@@ -28,7 +29,7 @@ class UpdateReport:
 
     def __init__(
         self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, patience: Patience,
-        rng: random.Random,
+        tokens: Iterator[int], rng: random.Random,
     ) -> None:  # fmt: skip
         self.round, self.number = round, number
         self.counted = False
@@ -44,7 +45,7 @@ class UpdateReport:
         self._begin_at: float | None = None  # drawn when parts can first be sent
         self._held_back = False
         self._in_flight: dict[int, int] = {}  # token -> part
-        self._tokens = 0
+        self._tokens = tokens
         self._tries = 0
 
     @property
@@ -84,10 +85,10 @@ class UpdateReport:
         out: list[Action] = []
         while self._unsent and len(self._in_flight) < WINDOW:
             part = self._unsent.popleft()
-            self._tokens += 1
-            self._in_flight[self._tokens] = part
+            token = next(self._tokens)
+            self._in_flight[token] = part
             topic = self._topics.update(self._device, self.number, part)
-            out.append(Publish(topic, self._splitter.part(part), token=self._tokens))
+            out.append(Publish(topic, self._splitter.part(part), token=token))
         if out:  # a connection that comes and goes must not postpone the next try each time
             self._wait(now)
         return out

@@ -174,3 +174,12 @@ def test_without_a_host_that_measures_patience_is_what_it_was():
     session, asked = fetching()
     assert len(model_topics(asked)) == WINDOW
     assert model_topics(feed(session, Tick(), now=30.0)) == model_topics(asked)
+
+
+def test_an_acknowledgement_of_an_earlier_report_acknowledges_nothing_of_the_next_one():
+    """Found by simulation: both counted their parts from one, so that flowing parts seemed to have arrived."""
+    session, out = reporting_slowly(part_bytes=256)
+    earlier = [part.token for part in updates(out)]
+    out = give(session, make_round(manifest=make_manifest(part_bytes=256), attempt=2))  # all may be lost: begin again
+    again = [part.token for part in updates(out)]
+    assert again and not set(earlier) & set(again)

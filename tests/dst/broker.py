@@ -48,6 +48,7 @@ class Broker:
         self.up = True
         self.rates: dict[str, float] = {}  # bytes a second of slow links, by client
         self._clock, self._weather, self._rng, self._trace = clock, weather, rng, trace
+        self._last: dict[str, Connection] = {}  # each client's
         self._saved: tuple[dict[str, bytes], dict[str, Session]] = ({}, {})
 
     # A client's side of a connection
@@ -63,8 +64,9 @@ class Broker:
         if session is None or not persistent:
             session = self.sessions[client.name] = Session()
         connection = session.connection = Connection(
-            self._clock, self._weather, client, will, self.rates.get(client.name)
+            self._clock, self._weather, client, will, self.rates.get(client.name), self._last.get(client.name)
         )
+        self._last[client.name] = connection
         connection.down("connack", lambda: self._resume(connection, client.name))
         return connection
 
@@ -130,6 +132,7 @@ class Broker:
                 found = [topic] if topic in self.retained else []
             for name in found:
                 self._deliver(session, name, self.retained[name])
+                connection.expect("down " + name)
 
     def _unsubscribe(self, connection: Connection, topics: tuple[str, ...]) -> None:
         session = self._session_of(connection)
@@ -137,6 +140,7 @@ class Broker:
             session.exact.difference_update(topics)
             for topic in topics:
                 session.patterns.pop(topic, None)
+                connection.forget("down " + topic)
 
     def route(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """To every session that wants it; a retained empty payload clears what was retained."""

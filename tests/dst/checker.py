@@ -12,7 +12,7 @@ from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
-from edgefl.machine import Publish, Received
+from edgefl.machine import Publish, Received, Subscribe
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
 from edgefl.protocol.topics import Topics
@@ -48,7 +48,8 @@ class Checker(Witness):
         world.aggregator.disk.told = self.truth.committed
         self._longest_update = UpdateHeader.SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
-        self._announced: Round | None = None
+        self.announced: Round | None = None
+        self._sent_in: dict[str, int] = {}  # the attempt in which a part of an update was sent last, by topic
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
 
     # Around a step
@@ -151,7 +152,7 @@ class Checker(Witness):
                 digest = hashlib.sha256(truth.versions[truth.newest]).hexdigest()
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
             self._shown.setdefault(round.version, set()).add(round.model_sha256)
-            self._announced = round
+            self.announced = round
         elif where := self._topics.model_part(action.topic):
             self._lies(where.slot, action.payload)
         elif action.topic.endswith("/inbox"):
@@ -163,10 +164,10 @@ class Checker(Witness):
             return
         part = Envelope.from_bytes(payload)
         require(part.version in self.truth.versions, "I09", "model %d published, not durable", part.version)
-        if self._announced is not None and self._announced.attempt == self.truth.start:
-            named = _named(self._announced)
+        if self.announced is not None and self.announced.attempt == self.truth.start:
+            named = _named(self.announced)
             same = slot not in named or (part.version, part.total) == named[slot]
-            require(same, "I10", "slot %d of round %d is overwritten", slot, self._announced.round)
+            require(same, "I10", "slot %d of round %d is overwritten", slot, self.announced.round)
 
     def _receipt(self, action: Publish) -> None:
         receipt, machine = decode(Inbox, action.payload), self._world.aggregator.machine  # type: ignore[arg-type]
@@ -195,7 +196,12 @@ class Checker(Witness):
     # Devices
 
     def _reports(self, host: DeviceHost, action: Publish) -> None:
-        """I06: what is sent is durable on the device, byte for byte."""
+        """I06: what is sent is durable on the device, byte for byte. I07: and it is not on its way already."""
+        round = host.machine.round
+        attempt = round.attempt if round is not None else 0
+        if self._sent_in.get(action.topic) == attempt:  # an aggregator that has started again may have lost all
+            self._passes_once(host, "up " + action.topic)
+        self._sent_in[action.topic] = attempt
         self._world.faults.hear(action.topic, action.payload)
         saved = host.disk.truth.outbox
         require(saved is not None, "I06", "%s sends an update that is not durable", host.name)
@@ -203,6 +209,19 @@ class Checker(Witness):
         part = int(action.topic.rsplit("/", 1)[1])
         data, size = action.payload[HEADER_BYTES:], self._manifest.part_bytes
         require(saved.blob[part * size :].startswith(data), "I06", "%s sends what is not durable", host.name)
+
+    def subscribes(self, host: Host, action: Subscribe) -> None:
+        for topic in action.topics:
+            if self._topics.model_part(topic) is not None:
+                self._passes_once(host, "down " + topic)
+
+    def _passes_once(self, host: Host, key: str) -> None:
+        """I07: what is queued or flowing on a connection that lives is not sent, or asked for, again.
+
+        Under faults a device can't always know: its clock leaps, or parts come that an earlier process has asked for.
+        """
+        again = not self._world.schedule.faults and host.connection is not None and host.connection.is_passing(key)
+        require(not again, "I07", "%s: %s is still passing", host.name, key)
 
     def trains(self, host: DeviceHost, job: TrainJob) -> None:
         """I11: no round twice. I20: on what was announced, byte for byte."""

@@ -197,6 +197,8 @@ class Host(VirtualHost[E, A]):
         checker = self.world.checker
         before = checker.before(self)
         try:
+            if self.connection is not None and (flow := self.connection.measure()) is not None:
+                super().feed(flow)
             super().feed(event)
         except PowerLost:
             self.die("killed at an action")
@@ -227,11 +229,14 @@ class Host(VirtualHost[E, A]):
             self.world.broker.publish(connection, action.topic, action.payload, action.retain, sent)
 
     def subscribe(self, action: Subscribe) -> None:
+        self.world.checker.subscribes(self, action)
         if self.connection is not None:
             self.world.broker.subscribe(self.connection, action.topics)
 
     def unsubscribe(self, action: Unsubscribe) -> None:
         if self.connection is not None:
+            for topic in action.topics:
+                self.connection.forget("down " + topic)
             self.world.broker.unsubscribe(self.connection, action.topics)
 
     def note(self, action: Note) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgefl.machine import Flow
 from edgefl.simulation.clock import VirtualClock
-from edgefl.simulation.line import Line
+from edgefl.simulation.line import Line, flow
 
 from .schedule import Weather
 
+KEEPALIVE_S = 60.0
 PACKET_BYTES = 8  # of a packet, beside its topics and its payload
 
 
@@ -42,8 +44,9 @@ class Connection:
     """One TCP connection. Once it is severed nothing arrives, though either end may notice only later."""
 
     def __init__(
-        self, clock: VirtualClock, weather: Weather, client: Client, will: tuple[str, bytes] | None, rate: float | None
-    ) -> None:
+        self, clock: VirtualClock, weather: Weather, client: Client, will: tuple[str, bytes] | None,
+        rate: float | None, before: Connection | None,
+    ) -> None:  # fmt: skip
         self.client, self.will = client, will
         self.severed = False
         self.severed_at = 0.0
@@ -51,14 +54,45 @@ class Connection:
         self._clock, self._weather = clock, weather
         self.uplink, self.downlink = Line(rate), Line(rate)
         self._newest: dict[str, float] = {}
+        self._before = (0, 0) if before is None else before.passed()  # bytes that passed over the client's last ones
+        self._measured_at = 0.0
+        self._passing: dict[str, float] = {}  # until when, by direction and topic
 
     def up(self, key: str, arrive: Callable[[], None], size: int = 0) -> None:
         """From the client to the broker: `size` bytes of topics and payload."""
-        self._send(key, arrive, self.uplink.send(PACKET_BYTES + size, self._clock.now))
+        self._passing[key] = self.uplink.send(PACKET_BYTES + size, self._clock.now)
+        self._send(key, arrive, self._passing[key])
 
     def down(self, key: str, arrive: Callable[[], None], size: int = 0) -> None:
         """From the broker to the client."""
         self._send(key, arrive, self.downlink.send(PACKET_BYTES + size, self._clock.now))
+
+    def passed(self) -> tuple[int, int]:
+        """Bytes that have passed up and down, over the client's earlier connections too."""
+        told = self._flow()
+        return told.acknowledged, told.received
+
+    def measure(self) -> Flow | None:
+        """What the client's host measures of a slow link, once a second."""
+        if self.uplink.rate is None or self._clock.now < self._measured_at + 1.0:
+            return None
+        self._measured_at = self._clock.now
+        return self._flow()
+
+    def _flow(self) -> Flow:
+        return flow(self.uplink, self.downlink, self._clock.now, keepalive_s=KEEPALIVE_S, before=self._before)
+
+    def expect(self, key: str) -> None:
+        """What was sent last under this key is what its receiver has asked for."""
+        self._passing[key] = self.downlink.free_at
+
+    def forget(self, key: str) -> None:
+        """What is sent under this key is not wanted any more."""
+        self._passing.pop(key, None)
+
+    def is_passing(self, key: str) -> bool:
+        """Whether what was sent last under this key is still queued, or flowing, on a line that is not cut."""
+        return not self.severed and self._clock.now < self._passing.get(key, 0.0)
 
     def puback(self) -> float:
         """The client acknowledges a message; returns when the broker will know."""

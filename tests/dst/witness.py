@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgefl_broker.store import State
 
 from edgefl.device.events import Outbox, TrainJob
-from edgefl.machine import Publish
+from edgefl.machine import Publish, Subscribe
 
 if TYPE_CHECKING:
     from .hosts import AggregatorHost, DeviceHost, Host
@@ -23,6 +23,9 @@ class Witness:
         """A step is done; `damaged`: its message had lost a bit on the way."""
 
     def publishes(self, host: Host, action: Publish) -> None:
+        """About to be sent."""
+
+    def subscribes(self, host: Host, action: Subscribe) -> None:
         """About to be sent."""
 
     def resumes(self, host: AggregatorHost, state: State, damaged: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import msgspec
 import pytest
 from dst.lasting import HANDICAPS, Lasting
 from dst.schedule import Schedule
+from dst.violation import Violation
 from dst.world import World
+
+from edgefl.device.patience import Patience
 
 PATIENT = next(s for s in map(Schedule.draw, range(1000)) if len(s.devices) == 6 and s.config.goal is None)
 
@@ -46,3 +50,27 @@ def test_handicap_comes_to_at_most_a_third_of_the_devices_and_leaves_enough():
         assert len(schedule.devices) - len(handicaps) >= schedule.config.min_reports
         kinds |= set(handicaps.values())
     assert kinds == set(HANDICAPS)
+
+
+def crawl(seed: int) -> None:
+    """A federation without other faults on lines of so few bytes a second that a part takes longer than patience."""
+    drawn = Schedule.draw(seed)
+    line = random.Random(seed).uniform(8, 30)
+    config = msgspec.structs.replace(drawn.config, deadline_s=600.0)
+    world = World(replace(drawn, config=config, faults=(), earlier_run=False, lasting=Lasting(), heal_at=1500.0))
+    world.broker.rates = dict.fromkeys(drawn.devices, line)
+    world.run()
+
+
+@pytest.mark.parametrize("first", range(0, 20, 5))
+def test_i07_on_slow_lines_nothing_that_is_on_its_way_is_asked_for_or_sent_again(first):
+    for seed in range(first, first + 5):
+        crawl(seed)
+
+
+def test_without_its_patience_a_device_asks_again_for_what_still_arrives(monkeypatch):
+    """That the test above can fail."""
+    monkeypatch.setattr(Patience, "extend", lambda self: False)
+    with pytest.raises(Violation, match="still passing"):
+        for seed in range(20):
+            crawl(seed)

@@ -51,12 +51,13 @@ from ..transports.memory import MemoryBroker
 from .clock import VirtualClock
 from .disk import Disk
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
-from .line import Line
+from .line import Line, flow
 from .virtual_host import VirtualHost
 from .workers import Workers
 
 LATENCY_S = 0.05
 SECONDS_PER_EXAMPLE = 0.001
+KEEPALIVE_S = 60.0
 EPOCH_S = 1_767_225_600.0  # 2026-01-01, 00:00 UTC: the virtual time of day at the start
 AGGREGATOR = "aggregator"
 
@@ -70,10 +71,19 @@ class FleetHost(VirtualHost[E, A]):
         self.powered = True
         self.boot = 0
         self.lines: tuple[Line, Line] | None = None  # up and down, where they are slow
+        self._told_at = 0.0
 
     def feed(self, event: E | Event) -> None:
         if self.powered:
+            self._tell_flow()
             super().feed(event)
+
+    def _tell_flow(self) -> None:
+        """As a host on a real link does, at most once a second."""
+        now = self.clock.now
+        if self.lines is not None and now >= self._told_at + 1.0:
+            self._told_at = now
+            super().feed(flow(*self.lines, now, keepalive_s=KEEPALIVE_S))
 
     def publish(self, action: Publish) -> None:
         if self.lines is None:

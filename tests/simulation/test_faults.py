@@ -86,3 +86,11 @@ def test_a_link_takes_the_time_of_its_bytes_and_changes_no_bit():
     assert size / 8000 < slow.final.seconds - usual.final.seconds < 3 * size / 8000
     assert slow.final.bytes_up == usual.final.bytes_up
     assert (slow.params == usual.params).all()
+
+
+def test_a_crawling_link_takes_little_more_than_its_bytes():
+    usual, slow = run("", rounds=1), run("link:1:0.3", rounds=1, deadline_s=3600.0)
+    size = (slow.final.bytes_up + slow.final.bytes_down) / 10
+    assert size / 37.5 < slow.final.seconds < 1.3 * size / 37.5 + 3.0
+    assert slow.final.bytes_up <= 1.1 * usual.final.bytes_up  # in shorter parts
+    assert slow.final.bytes_down <= 1.1 * usual.final.bytes_down

@@ -42,6 +42,10 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `closed_at` is when the round ended, in seconds after the start of 1970, UTC; 0 if the aggregator's clock could not
     be trusted. It is virtual in a simulation.
+
+    `missed` says of each device that was asked and has not counted why it did not, or why the round did not wait for it
+    (coordinator/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how many
+    deadlines the round lasted at the most.
     """
 
     round: int
@@ -68,6 +72,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str = ""
     closed_at: int = 0
     attempt: int = 0  # the aggregator's start that closed the round (fence.py); 0 in records that are older
+    missed: dict[str, str] = {}
+    by_time: msgspec.Raw = msgspec.field(name="times", default=msgspec.Raw(b"{}"))
+    deadlines: int = 1
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
@@ -77,6 +84,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         return msgspec.json.decode(self.by_device, type=dict[str, tuple[int, int]])
 
+    @property
+    def times(self) -> dict[str, float]:
+        """Device -> seconds from the opening of a round to the arrival of the device's whole valid update of it, for
+        every such update that arrived in this round; held as JSON, like `traffic`."""
+        return msgspec.json.decode(self.by_time, type=dict[str, float])
+
     def without_detail(self) -> RoundRecord:
         """The record without what it has of each device: the sums of a round that is long over."""
         return msgspec.structs.replace(self, **DETAIL)
@@ -84,7 +97,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a record has of each device, and its value where that was dropped.
 DETAIL: dict[str, Any] = {
-    "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null")
+    "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null"), "missed": {},
+    "by_time": msgspec.Raw(b"{}"),
 }  # fmt: skip
 
 
@@ -188,7 +202,7 @@ class History:
     def to_pandas(self) -> DataFrame:
         """A row for each round, by its number, with every number of its record; UsageError where pandas is missing.
 
-        What is a list stays in `rounds`: the devices, their traffic and the cohort.
+        What is a list stays in `rounds`: the devices, their traffic and times, the cohort, and who was missed.
         """
         try:
             from pandas import DataFrame
@@ -256,6 +270,13 @@ def scores(of: RoundRecord | Final, gap: str) -> str:
         ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
     ]  # fmt: skip
     return "".join(f"{gap}{what} {value:{form}}" for what, value, form in told if value is not None)
+
+
+def named(why: dict[str, str], most: int = 12) -> str:
+    """Devices with reasons in one line, such as "pi-03 (no update since round 12)", and how many more there are."""
+    told = [f"{device} ({reason})" for device, reason in list(why.items())[:most]]
+    more = len(why) - len(told)
+    return ", ".join([*told, f"{more} more"] if more else told)
 
 
 def times_smaller(float32_bytes: int, real: int) -> str:

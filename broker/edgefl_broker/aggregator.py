@@ -38,6 +38,7 @@ from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
+from edgefl.protocol.messages import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
@@ -85,7 +86,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             make_manifest(config, config.federation, state.run, plan), rounds, strategy,
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
-            recent=self._store.recent(rounds.late_window), instance=rng.getrandbits(64), take_over=take_over,
+            recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root,
         )  # fmt: skip
         self._busy_since_s = time.process_time()

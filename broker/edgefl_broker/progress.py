@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from edgefl.coordinator.snapshot import Snapshot
-from edgefl.history import RoundRecord, scores, times_smaller
+from edgefl.history import RoundRecord, named, scores, times_smaller
 from edgefl.hosting.log_lines import TextLines
 from edgefl.hosting.repeats import count_repeats
 
@@ -30,9 +30,9 @@ def summary(record: RoundRecord) -> str:
     reported = f"{record.reported} reported{late}{names}"
     reported += f", {record.rejected} rejected" if record.rejected else ""
     reported += f", {record.deferred} had to wait" if record.deferred else ""
-    return (
-        f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {record.seconds:.1f} s"
-    )
+    missed = f", without {named(record.missed)}" if record.missed else ""
+    took = f"{record.seconds:.1f} s" + (f", {record.deadlines} deadlines" if record.deadlines > 1 else "")
+    return f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {took}{missed}"
 
 
 class Silent:
@@ -65,6 +65,8 @@ class LiveLine:
         if state.closes_at is not None:
             text += f", {state.counted} reported, {state.waiting} to come, {state.bytes_up / 1e6:.1f} MB"
             text += f", {state.closes_at - time.monotonic():.0f} s left"
+            if state.skipped:
+                text += f", not waiting for {len(state.skipped)}"
             if state.queued:
                 text += f", {state.queued} updates wait for room"
         elif state.opens_at is not None:

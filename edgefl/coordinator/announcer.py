@@ -5,6 +5,7 @@ Part of RoundCoordinator, which decides when. If a broker has lost its memory, `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -63,7 +64,7 @@ class Announcer:
 
     def publish_round(
         self, tally: Tally | None, state: RoundState, *, round: int, version: int, attempt: int,
-        config: RoundSettings,
+        config: RoundSettings, unearned: Sequence[str] = (),
     ) -> Publish:  # fmt: skip
         """The round of `tally`, or without one the round that comes next, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
@@ -75,13 +76,14 @@ class Announcer:
             version=version,
             model_sha256=self.downlink.sha256,
             frames=self.downlink.frames,
-            deadline_s=config.deadline_s,
+            deadline_s=tally.opening.deadline_s if tally else config.deadline_s,
             cohort=tally.cohort.message if tally else None,
             late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,
             back_s=pacing.back_s,
+            unearned=list(tally.opening.unearned if tally else unearned),
         )
         return Publish(self.topics.round, encode(message), retain=True)
 

@@ -6,6 +6,9 @@
 
 A list that would make the round's message longer than `LIST_BYTES` becomes a draw.
 
+Sizes count devices that are worth waiting for (standing.py). The others are asked on top, each with the probability
+that those have: a round reaches its goal without them, and they keep their chance to report.
+
 How many devices will report can't be known beforehand: over-selection asks more devices than the goal, and closes at
 the goal (Bonawitz et al. 2019, arXiv:1902.01046, section 4.3: 30 % more).
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -23,7 +27,7 @@ from ..errors import UsageError
 from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
 from ..settings import RoundSettings
 
-LIST_BYTES = RETAINED_LIMIT - 4096  # all else in a round's message takes less than 4 KB
+LIST_BYTES = RETAINED_LIMIT - 6 * 1024  # all else in a round's message takes less than 6 KB
 SEEDS = 64  # tried for a round: if half of all seeds ask enough devices, all 64 fail once in 2^64 rounds
 
 
@@ -60,24 +64,28 @@ def goal_of(config: RoundSettings, present: int) -> int | None:
 
 def expected_reports(config: RoundSettings) -> int:
     """How many updates a round will bring at least, by what is known before the first."""
-    asked = _size(config, config.expect) if config.expect else 1
+    asked = size(config, config.expect) if config.expect else 1
     return max(asked, config.min_reports, config.goal or 1)
 
 
-def gather(config: RoundSettings, run: str, round: int, present: list[str], rng: random.Random) -> Cohort:
-    """The cohort of `round`, from the devices that are present."""
-    size = min(_size(config, len(present)), len(present))
+def gather(
+    config: RoundSettings, run: str, round: int, worth: list[str], *, rng: random.Random, others: Collection[str] = ()
+) -> Cohort:
+    """The cohort of `round`, from the devices that are present: those worth waiting for, and the `others`."""
+    wanted = min(size(config, len(worth)), len(worth) + len(others))
     if config.cohort == "list":
         if config.fraction == 1.0 and config.over_select is None:
             return Cohort(round)
-        names = frozenset(rng.sample(present, size))
+        names = rng.sample(worth, min(wanted, len(worth)))
+        names += [device for device in others if rng.random() < wanted / len(worth)]
         if len(msgspec.json.encode(names)) <= LIST_BYTES:
-            return Cohort(round, names)
-    rule = None if size == len(present) else _draw(run, round, size / len(present), present, config.min_reports)
+            return Cohort(round, frozenset(names))
+    rule = None if wanted >= len(worth) else _draw(run, round, wanted / len(worth), worth, config.min_reports)
     return Cohort(round, rule)
 
 
-def _size(config: RoundSettings, present: int) -> int:
+def size(config: RoundSettings, present: int) -> int:
+    """How many of `present` devices a round asks, as far as there are so many."""
     wanted = config.fraction * present
     if config.over_select is not None:
         wanted = math.ceil(config.over_select * (goal_of(config, present) or 0))

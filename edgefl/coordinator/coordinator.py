@@ -1,12 +1,12 @@
 """RoundCoordinator: the rounds of one federation, decided without any I/O.
 
     waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
-                 └── too few reports at the deadline: abandoned, the model stays as it is
+                 └── too few reports at the last deadline: abandoned, the model stays as it is
 
-Promises kept here: a round ends at its goal, when every device that is present has reported, or at its deadline, and
-never waits for all; a device counts once a round; the model changes only by a commit, and is announced only after
-the host has made that commit durable; messages of another round, model or plan change nothing; nothing is announced
-or committed unless the federation is ours (fence.py).
+Promises kept here: a round ends at its goal, when every device that it waits for has reported, when its patience ends,
+or at its deadline, and never waits for all (standing.py, opening.py); a device counts once a round; the model changes
+only by a commit, and is announced only after the host has made that commit durable; messages of another round, model or
+plan change nothing; nothing is announced or committed unless the federation is ours (fence.py).
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ from ..protocol.topics import ROOT
 from ..settings import RoundSettings
 from ..strategies import Strategy
 from . import cohort
+from . import opening as opens
 from .absence import Absence
 from .announcer import Announcer, RoundState
 from .closed_rounds import ClosedRounds
 from .closing import conclude
+from .credits import Credits, Past
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
 from .intake import RoundIntake
@@ -53,6 +55,7 @@ from .quorum import Quorum
 from .reception import Reception
 from .schedule import Schedule
 from .snapshot import Phase, Snapshot
+from .standing import Standing
 from .tally import Tally
 
 
@@ -91,15 +94,31 @@ class RoundCoordinator:
         self._rng = rng
         self._codec = manifest.update_codec
         self._closed = ClosedRounds(config.late_window)
-        self._closed.reload((r for r in recent if config.mode_of(r.round) == "train"), self._make_intake)
-        self.reception = Reception(self.topics, self._codec, strategy, self._closed, self.presence)
+        self.standing = Standing()
+        self._credits = Credits(self._codec, len(params), self._make_intake)
+        self._restore(recent)
+        self.reception = Reception(
+            self.topics, self._codec, strategy, self._closed, self.presence,
+            standing=self.standing, credits=self._credits,
+        )  # fmt: skip
         self.quorum = Quorum(config, self.presence)
         self.absence = Absence(self.presence, self.topics.any_status)
         self.clock = WallClock()
         self.schedule = Schedule(config, self.clock)
         self._announced_wait = False  # the retained round says that none is open
+        self._waits = opens.Waits()
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
+
+    def _restore(self, recent: Iterable[RoundRecord]) -> None:
+        """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
+        for record in recent:
+            mode = self.config.mode_of(record.round)
+            version = record.version - (record.state == "committed")
+            self.standing.restore(record)
+            self._credits.close(record.round, Past(version, mode, None))
+            if mode == "train" and self.config.late_window:
+                self._closed.reload([record], self._make_intake)
 
     @property
     def late(self) -> int:
@@ -124,6 +143,7 @@ class RoundCoordinator:
         return replace(
             shot, counted=tally.num_counted, waiting=tally.num_waiting, queued=tally.intake.waiting,
             bytes_up=tally.bytes_up, closes_at=tally.closes_at if self.phase == "open" else None,
+            skipped=tally.opening.skipped, deadlines=tally.deadlines,
         )  # fmt: skip
 
     @property
@@ -139,7 +159,8 @@ class RoundCoordinator:
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
-        return self.tally.closes_at if quiet is None else min(self.tally.closes_at, quiet)
+        ends_at = self.tally.patient_until if self._is_enough(self.tally) else self.tally.closes_at
+        return ends_at if quiet is None else min(ends_at, quiet)
 
     def step(self, event: Event, now: float) -> list[Action]:
         """Process one event; returns what the host has to do, in order."""
@@ -199,9 +220,10 @@ class RoundCoordinator:
     def _publish_round(self) -> Publish:
         states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
         state = states.get(self.phase, "open")
+        unearned = self.standing.unearned(self.round, self.presence.present()) if state == "waiting" else ()
         return self.announcer.publish_round(
             self.tally if state == "open" else None, state, round=self.round, version=self.version,
-            attempt=self.fence.attempt, config=self.config,
+            attempt=self.fence.attempt, config=self.config, unearned=unearned,
         )  # fmt: skip
 
     # Opening and closing
@@ -236,21 +258,23 @@ class RoundCoordinator:
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self.config.mode_of(self.round)
-        invited = cohort.gather(config, self.announcer.manifest.run, self.round, present, self._rng)
-        asked = [device for device in present if invited.asks(device)]
-        pacing = self.pace.plan(len(asked), len(present), config.deadline_s)
+        run = self.announcer.manifest.run
+        opening = opens.plan(config, self.standing, run=run, round=self.round, present=present, rng=self._rng)
+        pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
         self.tally = Tally(
-            round=self.round, version=self.version, mode=mode, opened_at=now, closes_at=now + config.deadline_s,
-            intake=self._make_intake(self.round, self.version, pacing.unasked), cohort=invited,
-            goal=cohort.goal_of(config, len(present)), pacing=pacing, waiting=self.presence.begin_round(asked),
-            any_round=config.mode == "async",
+            opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
+            intake=self._make_intake(self.round, self.version, pacing.unasked), any_round=config.mode == "async",
+            resumed=self.tally is None and self.fence.attempt > 1,
         )  # fmt: skip
         self.phase, self._announced_wait = "open", False
         self.schedule.opened(now)
         if mode == "train":
             self.strategy.start(self.params, self.round)
-        self._out.append(Note("info", f"round {self.round} open: {len(asked)} of {len(present)} devices asked"))
+        text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked"
+        self._out.append(Note("info", text))
+        self._out += self._waits.note(self.round, opening)
         self._out.append(self._publish_round())
+        self._out += self.reception.ask_held(self.tally)
         self._out += self.fence.look_again()
         if mode == "train" and config.late_window:
             self._out.append(ReloadLate())
@@ -278,25 +302,36 @@ class RoundCoordinator:
             if not over or self.config.late_window:
                 self._out += self.reception.ask(self.tally, now)
             if over:
-                self._close(self.tally, now)
+                self._on_deadline(self.tally, now)
+            else:
+                self._maybe_close(now)
+
+    def _is_enough(self, tally: Tally) -> bool:
+        return tally.reports >= self.config.min_reports
 
     def _maybe_close(self, now: float) -> None:
-        """Close before the deadline, if the goal is reached or the round waits for no device any more."""
+        """Close before the deadline: at the goal, when the round waits for no device any more, or has no patience."""
         tally = self.tally
-        if self.phase != "open" or tally is None or not self.fence.held or tally.reports < self.config.min_reports:
+        if self.phase != "open" or tally is None or not self.fence.held or not self._is_enough(tally):
             return
-        if tally.complete:
+        if tally.complete or now >= tally.patient_until:
             self._close(tally, now)
 
+    def _on_deadline(self, tally: Tally, now: float) -> None:
+        self._close(tally, now)
+
     def _close(self, tally: Tally, now: float) -> None:
-        if not tally.complete:
-            self.presence.count_silence(tally.waiting)
         record = tally.record(len(self.params), self.config.min_reports, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
             record = msgspec.structs.replace(record, why=self.absence.why(tally, self.config.min_reports, now))
         params, record, notes = conclude(tally, self.strategy, record)
         self._out += notes
+        missed = self.standing.close(tally.outcome())
+        for device in tally.counted if record.state == "abandoned" else ():
+            self.standing.count(device, tally.round, counted=False)
+        record = msgspec.structs.replace(record, missed=missed)
+        self._credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
         self._closed.close(tally, abandoned=record.state == "abandoned")
         if params is None:
             self._next(tally, record, None, now)
@@ -350,14 +385,13 @@ class RoundCoordinator:
             elif event.topic == self.topics.status(device):
                 self._on_status(device, event.payload, now)
             else:
-                self._on_update(device, event, now)
+                self._on_update(event, now)
         except ProtocolError as error:
             self._out.append(self.reception.drop(device, event.topic, error))
 
-    def _on_update(self, device: str, event: Received, now: float) -> None:
+    def _on_update(self, event: Received, now: float) -> None:
         tally = self.tally if self.phase == "open" and self.fence.held else None
         self._out += self.reception.receive(tally, event, now)
-        self.presence.note_life(device, tally is not None and tally.is_waiting_for(device))
         self._maybe_close(now)
 
     def _on_status(self, device: str, payload: bytes, now: float) -> None:
@@ -368,6 +402,6 @@ class RoundCoordinator:
             return
         self.absence.heard(device, known, now)
         if self.tally is not None:
-            self.tally.set_present(device, self.presence.is_present(device))
+            self.tally.set_present(device, self.presence.is_present(device), self.standing.is_worth(device))
         self._maybe_open(now)
         self._maybe_close(now)

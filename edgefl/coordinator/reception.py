@@ -21,19 +21,28 @@ from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from ..strategies import Strategy, Update
 from .closed_rounds import ClosedRound, ClosedRounds
+from .credits import Credits
 from .events import Action, LateUpdate, SaveLate
+from .held_back import HeldBack
 from .intake import BUDGET_BYTES
 from .presence import Presence
+from .standing import Standing
 from .tally import Tally
+
+TOO_LATE = "it came too late to count"
+EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
 
 class Reception:
     """`dropped` counts messages that violate the protocol, by sender; `late` counts parts for closed rounds."""
 
     def __init__(
-        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence
-    ) -> None:
-        self.closed = closed
+        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, *,
+        standing: Standing, credits: Credits,
+    ) -> None:  # fmt: skip
+        self.closed, self.credits = closed, credits
+        self._standing = standing
+        self._held = HeldBack()
         self.dropped: Counter[str] = Counter()
         self.late = 0
         self._topics = topics
@@ -59,6 +68,10 @@ class Reception:
         own = None if tally is None else self._round(tally, where.round)
         if tally is None or own is None:
             self.late += 1
+            if tally is None:
+                self._held.add(where.device, where.round)
+            elif where.device in tally.opening.unearned:
+                return self._credit(tally, where, event, now)
             return []
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (where.round, where.part):
@@ -78,8 +91,54 @@ class Reception:
         out: list[Action] = []
         blob = own.intake.add(device, envelope, now)
         if blob is not None:
-            out += self._count(own, where, blob) if isinstance(own, Tally) else self._fold(tally, own, where, blob)
+            out += (
+                self._count(own, where, blob, now)
+                if isinstance(own, Tally)
+                else self._fold(tally, own, where, blob, now)
+            )
         out += self.ask(tally, now)
+        return out
+
+    def _credit(self, tally: Tally, where: UpdateTopic, event: Received, now: float) -> list[Action]:
+        """Receive a part of a late update that counts in no round, of a device that lacks waiting (credits.py)."""
+        device, number = where.device, where.round
+        if number >= tally.round:
+            return []
+        counted = self._standing.settled(device, number)
+        envelope = Envelope.from_bytes(event.payload)
+        if (envelope.round, envelope.part) != (number, where.part):
+            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+        if counted is not None or not self.credits.knows(number):
+            told = self._counted(where, number) if counted else self._too_late(where)
+            return [told] if envelope.part == 0 else []
+        blob = self.credits.add(device, envelope, now)
+        if blob is None:
+            return self.ask(tally, now)
+        try:
+            self.credits.check(number, blob)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        self._earn(tally, where, self.credits.seconds(number, now), counted=False)
+        text = f"round {number}: update of {device} came too late to count; rounds wait for this device again"
+        return [Note("info", text), self._too_late(where, EARNED)]
+
+    def _earn(self, tally: Tally, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
+        """A whole valid update has come: its device has earned that rounds wait for it."""
+        device = where.device
+        self._standing.report(device, where.round, seconds, counted, resumed=tally.resumed)
+        tally.note_time(device, seconds)
+        if where.round != tally.round:
+            tally.set_present(device, self._presence.is_present(device), self._standing.is_worth(device))
+
+    def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE) -> Publish:
+        return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason))
+
+    def ask_held(self, tally: Tally) -> list[Action]:
+        """A round has opened: ask for the updates that no round could receive meanwhile."""
+        out: list[Action] = []
+        for device, number in self._held.take():
+            if self._round(tally, number) is not None or device in tally.opening.unearned:
+                out.append(Publish(self._topics.inbox(device), encode(Missing(number, [0]))))
         return out
 
     def _round(self, tally: Tally, number: int) -> Tally | ClosedRound | None:
@@ -96,21 +155,25 @@ class Reception:
                 intake.drop(device)
         while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
             partial.pop(next(iter(partial))).drop_all()
+        credited = sum(i.buffered for i in self.credits.partial().values())
+        if credited and tally.intake.buffered + credited > BUDGET_BYTES:
+            self.credits.drop_all()
 
     def wake_at(self, tally: Tally) -> float | None:
         """When the next device will have been quiet for too long."""
-        intakes = [tally.intake, *self.closed.partial().values()]
+        intakes = [tally.intake, *self.closed.partial().values(), *self.credits.partial().values()]
         return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
     def ask(self, tally: Tally, now: float) -> list[Action]:
         """Requests for the parts that are due."""
         out: list[Action] = []
-        for round, intake in [*self.closed.partial().items(), (tally.round, tally.intake)]:
+        late = [*self.closed.partial().items(), *self.credits.partial().items()]
+        for round, intake in [*late, (tally.round, tally.intake)]:
             for device, parts in intake.ask(now, self._presence.is_present):
                 out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
         return out
 
-    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes) -> list[Action]:
+    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole update of the open round."""
         try:
             header = self._add(tally.mode, where.device, blob, 0)
@@ -118,9 +181,10 @@ class Reception:
             tally.reject(where.device)
             return self._reject(where, error)
         tally.count(where.device, header)
+        self._earn(tally, where, now - tally.opened_at, counted=True)
         return [_note(where, header), self._counted(where, 0)]
 
-    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes) -> list[Action]:
+    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole late update to the open round. It is saved before its receipt, at which the device drops it."""
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
@@ -128,6 +192,7 @@ class Reception:
             return self._reject(where, error)
         own.count(where.device, tally.round)
         tally.fold(where.device, where.round, header)
+        self._earn(tally, where, self.credits.seconds(where.round, now), counted=True)
         saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
         return [_note(where, header), saved, self._counted(where, tally.round)]
 
@@ -153,6 +218,7 @@ class Reception:
         header = self._add("train", late.device, late.blob, tally.version - late.version)
         if own is not None:
             own.count(late.device, tally.round)
+        self._standing.count(late.device, late.round, counted=True)
         tally.receive(late.device, 0)
         tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Phase = Literal["waiting", "open", "evaluating", "done"]
@@ -15,6 +16,7 @@ class Snapshot:
     `present` counts the devices that can be asked. The other counts are of the round that opened last, 0 before the
     first: updates `counted`, devices that it is still `waiting` for, updates `queued` until there is room, `bytes_up`
     of all parts that have arrived. `closes_at` is its deadline, on the host's clock; None unless it is open.
+    `skipped` are the devices that it asks and does not wait for, and why; `deadlines` how many it has begun.
     `opens_at` is when the next round may open, on the same clock; None if it waits for devices alone.
     """
 
@@ -30,3 +32,5 @@ class Snapshot:
     bytes_up: int = 0
     closes_at: float | None = None
     opens_at: float | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    deadlines: int = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -12,9 +11,10 @@ import msgspec
 from ..history import RoundRecord, State
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
-from .cohort import Cohort
 from .intake import RoundIntake
+from .opening import Opening
 from .pace import Pacing
+from .standing import Outcome
 
 
 @dataclass
@@ -61,50 +61,66 @@ class Sums:
 class Share(msgspec.Struct, gc=False):
     """One device's part in the open round.
 
-    `waiting`: the round waits for the device's update, which is neither counted nor rejected yet. `bytes_up` is None
-    until a part of an update has arrived; `bytes_down` comes from the header of the update that was counted.
+    `waiting`: the round waits for the device's update, which is neither counted nor rejected yet; `waited`: it has
+    waited for it. `bytes_up` is None until a part of an update has arrived; `bytes_down` comes from the header of the
+    update that was counted. `seconds` is the report time of the last whole valid update that arrived.
     """
 
     waiting: bool = False
+    waited: bool = False
     counted: bool = False
     rejected: bool = False
     bytes_up: int | None = None
     bytes_down: int = 0
+    seconds: float | None = None
 
 
 class Tally:
-    """One open round. It closes when it waits for no device any more, or earlier at `goal` updates if that is set.
+    """One open round. It closes when it waits for no device any more, or earlier at `goal` updates if that is set; with
+    enough reports at `patient_until`, and at its deadline `closes_at`, unless devices are at work that it needs.
 
-    `version` is the model that devices train from. `folded` has the late updates of earlier rounds that were added to
-    this one, by device and round, with the bytes that the device received; they count towards goal and minimum only if
-    `any_round` is set, in asynchronous rounds. `spoilt` has saved late updates that proved to be of no use.
+    `version` is the model that devices train from. `resumed`: an earlier process may have opened the same round.
+    `folded` has the late updates of earlier rounds that were added to this one, by device and round, with the bytes
+    that the device received; they count towards goal and minimum only if `any_round` is set, in asynchronous rounds.
+    `spoilt` has saved late updates that proved to be of no use.
     """
 
     def __init__(
-        self, *, round: int, version: int, mode: Mode, opened_at: float, closes_at: float, intake: RoundIntake,
-        cohort: Cohort, goal: int | None, pacing: Pacing, waiting: Iterable[str], any_round: bool = False,
+        self, opening: Opening, *, round: int, version: int, mode: Mode, opened_at: float, intake: RoundIntake,
+        pacing: Pacing, any_round: bool = False, resumed: bool = False,
     ) -> None:  # fmt: skip
         self.round, self.version, self.mode = round, version, mode
-        self.opened_at, self.closes_at = opened_at, closes_at
-        self.intake, self.cohort, self.goal, self.pacing = intake, cohort, goal, pacing
+        self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
+        self.patient_until = min(self.closes_at, opened_at + opening.patience_s + pacing.spread_s)
+        self.deadlines, self.resumed = 1, resumed
+        self.intake, self.cohort, self.goal, self.pacing = intake, opening.cohort, opening.goal, pacing
         self.folded: dict[tuple[str, int], int] = {}
         self.spoilt: list[tuple[str, int]] = []
         self.bytes_up = 0
         self._any_round = any_round
         self._sums = Sums()
         # One entry a device, so that each name is kept once: every topic brings a new string.
-        self._shares = {device: Share(waiting=True) for device in waiting}
+        self._shares = {device: Share(waiting=True, waited=True) for device in opening.waiting}
         self._num_waiting = len(self._shares)
         self._num_counted = 0
 
     # What has happened
 
-    def set_present(self, device: str, present: bool) -> None:
-        """The device has come or gone."""
+    def set_present(self, device: str, present: bool, is_worth: bool) -> None:
+        """The device has come, and is worth waiting for or not; or it has gone."""
         if not present:
             self._stop_waiting(self._shares.get(device))
-        elif self.cohort.asks(device):
+        elif is_worth and self.cohort.asks(device):
             self._wait_for(self._share(device))
+
+    def extend(self, now: float, seconds: float) -> None:
+        """The round goes on for another deadline."""
+        self.closes_at, self.deadlines = now + seconds, self.deadlines + 1
+        self.patient_until = now
+
+    def note_time(self, device: str, seconds: float | None) -> None:
+        """A whole valid update of the device has arrived, so long after its own round opened."""
+        self._share(device).seconds = seconds
 
     def receive(self, device: str, size: int) -> None:
         """`size` bytes of an update by this device have arrived."""
@@ -148,7 +164,7 @@ class Tally:
 
     def _wait_for(self, share: Share) -> None:
         if not (share.waiting or share.counted or share.rejected):
-            share.waiting = True
+            share.waiting = share.waited = True
             self._num_waiting += 1
 
     def _stop_waiting(self, share: Share | None) -> None:
@@ -157,10 +173,6 @@ class Tally:
             self._num_waiting -= 1
 
     # What follows from it
-
-    def is_waiting_for(self, device: str) -> bool:
-        share = self._shares.get(device)
-        return share is not None and share.waiting
 
     def counted_in(self, device: str) -> int | None:
         """0, for a round that is open, if the device's update of this round is counted; else None."""
@@ -181,6 +193,16 @@ class Tally:
     def rejected(self) -> list[str]:
         """Devices with an update of this round that was rejected."""
         return [device for device, share in self._shares.items() if share.rejected]
+
+    def is_settled(self, device: str) -> bool:
+        """Whether the device's update of this round was counted or rejected."""
+        share = self._shares.get(device)
+        return share is not None and (share.counted or share.rejected)
+
+    @property
+    def waited(self) -> list[str]:
+        """Devices that the round has waited for, even if they are gone by now."""
+        return [device for device, share in self._shares.items() if share.waited]
 
     @property
     def unreported(self) -> list[str]:
@@ -203,7 +225,17 @@ class Tally:
     @property
     def complete(self) -> bool:
         """Whether the round need not wait for its deadline."""
-        return not self._num_waiting or (self.goal is not None and self.reports >= self.goal)
+        return not self._num_waiting or self.at_goal
+
+    @property
+    def at_goal(self) -> bool:
+        return self.goal is not None and self.reports >= self.goal
+
+    def outcome(self) -> Outcome:
+        """What the round has shown of its devices, if it ends now."""
+        return Outcome(
+            self.round, self.waited, frozenset(self.counted), self.rejected, self.opening.skipped, self.at_goal
+        )  # fmt: skip
 
     def late_to_drop(self, committed: bool) -> list[tuple[str, int]]:
         """Saved late updates that need not be kept any longer, by device and round."""
@@ -235,7 +267,14 @@ class Tally:
             by_device=self._traffic(),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
+            by_time=self._times(),
+            deadlines=self.deadlines,
         )
+
+    def _times(self) -> msgspec.Raw:
+        """{device: seconds} as JSON."""
+        told = {device: round(share.seconds, 3) for device, share in self._shares.items() if share.seconds is not None}
+        return msgspec.Raw(msgspec.json.encode(told, order="sorted"))
 
     def _traffic(self) -> msgspec.Raw:
         """{device: [bytes up, bytes down]} as JSON, written device by device: as a dictionary a fleet is large."""

@@ -26,7 +26,7 @@ class Reporting:
     def __init__(
         self, topics: Topics, device: str, *, patience: Patience, rng: random.Random, outbox: Outbox | None
     ) -> None:
-        self.saved = SavedUpdate(outbox)
+        self.saved = SavedUpdate(device, outbox)
         self.bytes_down = 0
         self._bytes_told = 0  # of these, the bytes that the saved update's header reports
         self._topics = topics

@@ -17,8 +17,8 @@ from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate
 class SavedUpdate:
     """`outbox` is the update on disk, or None."""
 
-    def __init__(self, outbox: Outbox | None) -> None:
-        self.outbox = outbox
+    def __init__(self, device: str, outbox: Outbox | None) -> None:
+        self.device, self.outbox = device, outbox
 
     def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[Action]:
         """Keep a new update; `residual` is what its encoding lost."""
@@ -34,16 +34,17 @@ class SavedUpdate:
         return mine == (round.manifest, round.round, round.version, round.mode)
 
     def late(self, round: Round) -> bool:
-        """Whether the update is of an earlier round, `round` still accepts it, and it may be in no model yet.
+        """Whether the update is of an earlier round, is of use in `round`, and may be in no model yet.
 
         A receipt proves that the update is in the model only if the aggregator has not restarted since and the device
         has missed no round. Otherwise the device sends the update again, and the aggregator knows whether it counts.
         """
         saved = self.outbox
-        if saved is None or saved.manifest != round.manifest or saved.mode != "train":
+        if saved is None or saved.manifest != round.manifest:
             return False
         proven = saved.counted == round.attempt and round.round == saved.round + 1
-        return is_late(saved.round, round) and (not proven or round.version == saved.version)
+        is_late = round.is_late_for(self.device, saved.round, saved.mode)
+        return is_late and (not proven or (saved.mode == "train" and round.version == saved.version))
 
     def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
         """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a residual
@@ -80,15 +81,10 @@ class SavedUpdate:
 
     def settle_late(self) -> list[Action]:
         """The update was late, and the receipt says that it is counted."""
-        self.outbox = None
-        return [DropUpdate(applied=True)]
+        saved, self.outbox = self.outbox, None
+        return [DropUpdate(applied=saved is not None and saved.mode == "train")]
 
     def drop(self) -> list[Action]:
         """The aggregator has rejected the update."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate()]
-
-
-def is_late(number: int, round: Round) -> bool:
-    """Whether `round`, or the one that it waits for, accepts updates of round `number`, which is over."""
-    return round.state != "done" and 0 < round.round - number <= round.late_rounds

@@ -340,7 +340,11 @@ class DeviceSession:
         if abandoned or last.attempt != round.attempt:
             self._report(now)
             return
-        if self.online and last.round == round.round:  # announced again: parts may be lost
+        again = last.round == round.round  # announced again: parts may be lost
+        if self.device in round.unearned:  # no round may have been open when it was sent last
+            work.hurry(now)
+            again = True
+        if self.online and again:
             self._out += work.probe(now)
         self._publish_status()
 

@@ -141,6 +141,12 @@ class UpdateReport:
         self._begin_at = None
         return self.send(now)
 
+    def hurry(self, now: float) -> None:
+        """A round has been announced that asks for this late report: try again soon, however often that was in vain."""
+        self._tries = 0
+        if not self.counted:
+            self._retry_at = min(self._retry_at, now + PATIENCE_S)
+
     def cancel(self) -> list[Action]:
         """Nothing has to be taken back: the report just stops."""
         return []

@@ -10,7 +10,7 @@ from ..protocol.messages import Manifest, Round
 from ..protocol.parts import Splitter, fitting_part_bytes
 from .events import Action, CancelTraining, Outbox, TrainJob
 from .model_fetch import ModelFetch
-from .saved_update import SavedUpdate, is_late
+from .saved_update import SavedUpdate
 from .update_report import UpdateReport
 
 
@@ -78,7 +78,7 @@ def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
     """Whether `work` serves `round`, which is announced again or is the next one."""
     if isinstance(work, UpdateReport):
         return round.state == "open" and (saved.late(round) or (asked and saved.serves(round)))
-    if isinstance(work, Training) and work.round.mode == "train" and is_late(work.round.round, round):
+    if isinstance(work, Training) and round.is_late_for(saved.device, work.round.round, work.round.mode):
         return True
     same = asked and work.round.same_work(round)
     return same and (isinstance(work, Training) or work.round.frames == round.frames)

@@ -31,6 +31,8 @@ from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
+MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
+UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
 FEATURES: frozenset[str] = frozenset()  # all that a manifest or a round may require of this version of EdgeFL
 
@@ -150,6 +152,8 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `unasked`: a device sends so many parts of its update; the aggregator requests the others.
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
     seconds; a device that gave the round up is ready again at such a moment after the round.
+    `unearned`: present devices that rounds do not wait for (coordinator/standing.py). Each of them finishes what it has
+    begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -167,9 +171,16 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
     back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     requires: Requires = []
+    unearned: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MAX_UNEARNED)] = []
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)
+
+    def is_late_for(self, device: str, number: int, mode: Mode) -> bool:
+        """Whether an update that the device made in round `number`, which is over, is of use in this round."""
+        age = self.round - number
+        folds = mode == "train" and age <= self.late_rounds
+        return self.state != "done" and age > 0 and (folds or (device in self.unearned and age <= UNEARNED_ROUNDS))
 
     def same_work(self, other: Round) -> bool:
         """Whether what was done for `other` serves this one too: it may be another attempt."""

@@ -61,7 +61,7 @@ def test_drawn_cohorts_learn_as_listed_ones_do(run):
 
 def test_folded_updates_are_counted_on_top(run):
     history = run(fraction=0.25, over_select=1.5, late="fold", late_rounds=10)
-    assert all(len(record.devices) == 10 for record in history.rounds)
+    assert all(6 <= len(record.devices) <= 10 for record in history.rounds)  # a quarter of those worth waiting for
     assert sum(len(record.folded) for record in history.rounds) > len(history.rounds) / 2
     assert max(record.round - own for record in history.rounds for _, own in record.folded) <= 10
 

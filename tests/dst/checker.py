@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.reception import TOO_LATE
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
@@ -174,6 +175,9 @@ class Checker(Witness):
         if not isinstance(receipt, Receipt):
             return
         device = self._topics.device_of(action.topic)
+        if receipt.reason.startswith(TOO_LATE):
+            self._credit(receipt, device, machine)
+            return
         if receipt.outcome == "rejected":  # none of these updates is bad: it must be of an attempt that asked others
             closed = machine._closed.get(receipt.round)
             require(closed is not None and not closed.cohort.asks(device), "I06", "%s: %s", device, receipt.reason)
@@ -190,8 +194,20 @@ class Checker(Witness):
             late = (device, receipt.round)
             durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
+            scored = machine.tally.mode == "evaluate"  # such a round folds nothing in, and says what earlier ones did
+            counted = counted or closed is None or scored
             self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, which is not counted", device)
+
+    def _credit(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
+        """A late update that can't count any more is refused only to a device that rounds do not wait for."""
+        assert machine.tally is not None and device is not None
+        require(device in machine.tally.opening.unearned, "I06", "%s is refused as late, and was not named", device)
+        settled = self.truth.settled(device, receipt.round)
+        require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)
+        folds = machine.tally.mode == "train" and machine._closed.get(receipt.round) is not None
+        folds = folds or receipt.round >= machine.round
+        require(not folds, "I06", "%s is refused as late in round %d, and may count", device, receipt.round)
 
     # Devices
 

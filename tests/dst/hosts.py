@@ -204,7 +204,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             schedule.manifest, schedule.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=disk.recent(schedule.config.late_window),
+            recent=disk.recent(100),
         )  # fmt: skip
 
     def act(self, action: coordinator_events.Action) -> None:

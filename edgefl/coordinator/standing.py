@@ -1,0 +1,247 @@
+"""Standing: which devices a round waits for, by the updates that have come of them. No I/O. Part of RoundCoordinator.
+
+Waiting is earned by updates. A device is *worth waiting for* if
+
+    it has earned it:   no round has asked it before, or a whole valid update of it, counted or late, has come since it
+                        last missed a round
+    it is not slow:     its last report took at most `PATIENCE` times the others' median, and no longer than the
+                        deadline; a report within `QUICK_S` is never slow
+
+A device *misses* a round that waited for it, if its update is neither counted nor on the way to count when the round
+ends. In a round in which fewer than half of those waited for report, an outage that all share is likelier than that
+many broken devices: there only a device that missed the last round too loses what it had earned. A round that closes at
+its goal proves nothing about the others.
+
+Statuses and single parts of an update earn nothing: a device that is hung, or means ill, can send those all day. A
+device that is not waited for is still asked, and its update counts if it comes in time. If it comes late, it earns
+waiting again (credits.py). After a restart, all of this is read from the records.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+
+import msgspec
+
+from ..history import RoundRecord
+from ..protocol.messages import MAX_UNEARNED, UNEARNED_ROUNDS
+
+PATIENCE = 10.0
+QUICK_S = 1.0
+SLACK = 3.0  # a round waits so many times as long as the slowest device that it waits for took
+LEAST_WAIT_S = 10.0  # and never less than this: a busy machine alone makes no device miss
+
+# Why a device is missed. The first two are said of devices that have lost what they earned.
+NO_UPDATE, REFUSED = "no update since round", "update refused since round"
+LIKE_MOST, LATE = "missed with most others; last update of round", "came too late: update of round"
+
+_REMEMBERED = (1 << UNEARNED_ROUNDS) - 1
+
+
+class Entry(msgspec.Struct, gc=False):
+    """What is known about a device that was asked. `round` is the newest round of which a whole valid update has come;
+    bit i of `counted` says whether that of the i-th round before it counts. `times` are its last two report times in
+    seconds, the newest first."""
+
+    asked: int = 0
+    round: int = 0
+    counted: int = 0
+    earned: bool = True
+    missed: bool = False
+    times: tuple[float, ...] = ()
+
+    def count(self, round: int, counted: bool) -> None:
+        """The update of `round` has come, and counts or not."""
+        if round > self.round:
+            self.counted = (self.counted << (round - self.round)) & _REMEMBERED
+            self.round = round
+        bit = 1 << (self.round - round)
+        self.counted = (self.counted | bit if counted else self.counted & ~bit) & _REMEMBERED
+
+    def why(self) -> str:
+        return f"{NO_UPDATE} {self.round}" if self.round else "no update yet"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The devices that are present, before a round opens: those `worth` waiting for, and why not the others.
+
+    `deadline_s`: the round's first deadline, in which as many devices as it needs can report.
+    """
+
+    worth: list[str]
+    skipped: dict[str, str]
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round has shown when it is over, by device. `at_goal`: it ended before all had the time to report."""
+
+    round: int
+    waited: Collection[str]
+    counted: Collection[str]
+    rejected: Collection[str] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+    at_goal: bool = False
+
+
+class Standing:
+    """Every device that the last `UNEARNED_ROUNDS` rounds have asked."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._limit_s = self._deadline_s = float("inf")  # of the round that opened last: longer reports are slow
+        self._typical_s = 0.0
+        self._turns: dict[str, int] = {}  # named devices, and since which round
+        self._last_named = ""
+
+    # Before a round
+
+    def survey(self, present: list[str], deadline_s: float, *, rank: int, most_s: float) -> Survey:
+        """Judge the devices that are present. `rank`: of how many, counted from the fastest, a round needs reports. If
+        the `rank`-th needs longer than `deadline_s`, the round's first deadline is later, at most `most_s`."""
+        entries = [entry for device in present if (entry := self._entries.get(device)) is not None and entry.times]
+        times = sorted(entry.times[0] for entry in entries)
+        if len(times) >= rank:
+            deadline_s = max(deadline_s, min(most_s, SLACK * times[rank - 1]))
+        self._typical_s = median([e.times[0] for e in entries if e.earned] or times or [0.0])
+        self._deadline_s = deadline_s
+        self._limit_s = min(deadline_s, max(QUICK_S, PATIENCE * self._typical_s))
+        skipped = {device: self._why_not(device) for device in present if not self.is_worth(device)}
+        worth = [device for device in present if device not in skipped] if skipped else present
+        return Survey(worth, skipped, deadline_s)
+
+    def is_worth(self, device: str) -> bool:
+        """Whether a round waits for this device, by the other devices' times when the last round opened."""
+        entry = self._entries.get(device)
+        return entry is None or (entry.earned and (not entry.times or entry.times[0] <= self._limit_s))
+
+    def _why_not(self, device: str) -> str:
+        entry = self._entries[device]
+        if not entry.earned:
+            return entry.why()
+        if entry.times[0] > self._deadline_s:
+            return f"takes {_seconds(entry.times[0])}, the deadline is {_seconds(self._deadline_s)}"
+        return f"takes {_seconds(entry.times[0])}, the others {_seconds(self._typical_s)}"
+
+    def patience_s(self, waiting: Iterable[str]) -> float | None:
+        """How long a round waits for these devices; None if one of them is new, so that its time is not known."""
+        slowest = 0.0
+        for device in waiting:
+            entry = self._entries.get(device)
+            if entry is None or not entry.times:
+                return None
+            slowest = max(slowest, *entry.times)
+        return max(LEAST_WAIT_S, SLACK * slowest)
+
+    def name(self, round: int, unearned: Collection[str]) -> list[str]:
+        """The devices of `unearned` that the round names. If they are too many they take turns: each is named for as
+        many rounds as a late update is of use, so that it can finish what it has begun."""
+        for device, since in list(self._turns.items()):
+            if device not in unearned or round - since >= UNEARNED_ROUNDS:
+                del self._turns[device]
+        ring = sorted(unearned)
+        start = bisect_right(ring, self._last_named)
+        for device in ring[start:] + ring[:start]:
+            if len(self._turns) >= MAX_UNEARNED:
+                break
+            if device not in self._turns:
+                self._turns[device] = round
+                self._last_named = device
+        return sorted(self._turns)
+
+    def unearned(self, round: int, present: list[str]) -> list[str]:
+        """The devices that the announcement of `round` names before it opens."""
+        return self.name(round, [device for device in present if not self.is_worth(device)])
+
+    def ask(self, round: int, asked: Iterable[str]) -> None:
+        """The round has opened, and asks these devices."""
+        for device in asked:
+            self._entry(device).asked = round
+        if round % UNEARNED_ROUNDS == 0:
+            self._entries = {d: e for d, e in self._entries.items() if round - e.asked <= UNEARNED_ROUNDS}
+
+    def _entry(self, device: str) -> Entry:
+        entry = self._entries.get(device)
+        if entry is None:
+            entry = self._entries[device] = Entry()
+        return entry
+
+    # Updates
+
+    def report(
+        self, device: str, round: int, seconds: float | None, counted: bool = True, *, resumed: bool = False
+    ) -> None:
+        """A whole valid update of `round` has come, `seconds` after that round opened; None: that is not known.
+
+        `resumed`: another process had opened the round that is open, so that its devices began earlier than we know.
+        """
+        entry = self._entry(device)
+        entry.earned, entry.missed = True, False
+        entry.count(round, counted)
+        if resumed and seconds is not None:
+            seconds = max(seconds, entry.times[0]) if entry.times else None
+        if seconds is not None:
+            entry.times = (seconds, *entry.times[:1])
+
+    def count(self, device: str, round: int, counted: bool) -> None:
+        """What is known of the device's update of `round`: it counts, or it does not any more."""
+        self._entry(device).count(round, counted)
+
+    def settled(self, device: str, round: int) -> bool | None:
+        """Whether the device's update of `round` counts; None: it is newer than all that have come."""
+        entry = self._entries.get(device)
+        if entry is None or round > entry.round:
+            return None
+        return bool(entry.counted >> (entry.round - round) & 1)
+
+    # After a round
+
+    def close(self, outcome: Outcome) -> dict[str, str]:
+        """Learn from a round that is over. Returns why devices that it asked did not report, or were not waited for."""
+        waited = () if outcome.at_goal else outcome.waited
+        missed = [device for device in waited if device not in outcome.counted]
+        shared = 2 * (len(waited) - len(missed)) < len(waited)
+        why = {d: self._skipped(d, told) for d, told in outcome.skipped.items() if d not in outcome.counted}
+        for device in missed:
+            why[device] = self._miss(device, shared, device in outcome.rejected)
+        return dict(sorted(why.items()))
+
+    def _skipped(self, device: str, told: str) -> str:
+        """Why a device was not waited for; its update of an earlier round may have come meanwhile."""
+        entry = self._entry(device)
+        return f"{LATE} {entry.round}" if entry.earned and told.startswith((NO_UPDATE, "no update yet")) else told
+
+    def _miss(self, device: str, shared: bool, rejected: bool) -> str:
+        entry = self._entry(device)
+        if shared and not entry.missed:
+            entry.missed = True
+            return f"{LIKE_MOST} {entry.round}"
+        entry.earned, entry.missed = False, True
+        return f"{REFUSED} {entry.round}" if rejected else entry.why()
+
+    def restore(self, record: RoundRecord) -> None:
+        """Learn from the record of a round that another process has closed; records come in their order."""
+        times = record.times
+        for device, own in [*record.folded, *((device, record.round) for device in record.devices)]:
+            self.report(device, own, times.get(device), record.state == "committed")
+            self._entry(device).asked = record.round
+        for device, why in record.missed.items():
+            entry, told = self._entry(device), re.fullmatch("(.*?) ([0-9]+)", why)
+            entry.asked = record.round
+            what, own = ("", 0) if told is None else (told[1], int(told[2]))
+            if what == LATE:
+                self.report(device, own, times.get(device), counted=False)
+            elif what in (NO_UPDATE, REFUSED) or why == Entry().why():
+                entry.earned, entry.missed, entry.round = False, True, max(entry.round, own)
+            elif what == LIKE_MOST:
+                entry.missed = True
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

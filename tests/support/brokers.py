@@ -122,6 +122,7 @@ class FakeBroker:
         self._properties, self._behind = connack_properties, behind
         self.acks: list[int] = []
         self._mids: queue.Queue[int] = queue.Queue()
+        self._subscribes: queue.Queue[int] = queue.Queue()
         self._peer: socket.socket | None = None
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -137,9 +138,17 @@ class FakeBroker:
                 mids.append(self._mids.get(timeout=patience_s))
         return mids
 
-    def acknowledge(self, mid: int) -> None:
+    def subscribed(self) -> int:
+        """The packet id of the next SUBSCRIBE packet."""
+        return self._subscribes.get(timeout=5.0)
+
+    def acknowledge(self, mid: int, code: int | None = None) -> None:
+        answer = mid.to_bytes(2, "big") + (b"" if code is None else bytes([code]))
+        self.send(bytes([0x40, len(answer)]) + answer)
+
+    def send(self, packet: bytes) -> None:
         assert self._peer is not None
-        self._peer.sendall(b"\x40\x02" + mid.to_bytes(2, "big"))
+        self._peer.sendall(packet)
 
     def disconnect(self, reason_code: int) -> None:
         assert self._peer is not None
@@ -164,6 +173,8 @@ class FakeBroker:
                     self._peer.sendall(bytes([0x20, len(rest)]) + rest + self._behind)
                 elif kind & 0xF0 == 0x40:
                     self.acks.append(int.from_bytes(body[:2], "big"))
+                elif kind & 0xF0 == 0x80:
+                    self._subscribes.put(int.from_bytes(body[:2], "big"))
                 elif kind & 0xF0 == 0x30:
                     after_topic = 2 + int.from_bytes(body[:2], "big")
                     self._mids.put(int.from_bytes(body[after_topic : after_topic + 2], "big"))

@@ -256,10 +256,13 @@ class DeviceSession:
     def _on_manifest(self, manifest: Manifest, now: float) -> None:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
-        if self.terms is not None and manifest.id == self.terms.manifest.id:
-            if self.online:
-                self._out.append(self.status.repeat())
-            return
+        if self.terms is None or manifest.id != self.terms.manifest.id:
+            self._accept(manifest, now)
+        if self.online:  # it is also the question who is there; RabbitMQ has no retained status for the aggregator
+            self._out += self.status.answer(self._out)
+
+    def _accept(self, manifest: Manifest, now: float) -> None:
+        """Agree to another manifest, or refuse it."""
         self._heard_manifest = manifest.id
         try:
             self.terms = Terms(manifest, self._max_model_bytes)

@@ -43,10 +43,12 @@ class DeviceStatus:
         self._published = status
         return [Publish(self._topic, encode(status), retain=True)]
 
-    def repeat(self) -> Publish:
-        """The status as it was last published, for an aggregator that may have lost it or heard otherwise."""
+    def answer(self, out: list[Action]) -> list[Action]:
+        """The status for an aggregator that asks for it, unless `out` has it already."""
         assert self._published is not None  # a device publishes its status as soon as it is connected
-        return Publish(self._topic, encode(self._published), retain=True)
+        if any(isinstance(action, Publish) and action.topic == self._topic for action in out):
+            return []
+        return [Publish(self._topic, encode(self._published), retain=True)]
 
     @property
     def hindered(self) -> bool:

@@ -27,10 +27,11 @@ class Disconnected:
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five times as long to make
-    """A message has arrived."""
+    """A message has arrived; `retained`: the broker had kept it, and sent it for a subscription."""
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 @dataclass(frozen=True)

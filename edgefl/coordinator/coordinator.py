@@ -56,6 +56,7 @@ from .reception import Reception
 from .schedule import Schedule
 from .snapshot import Phase, Snapshot
 from .standing import Standing
+from .sweeper import Sweeper
 from .tally import Tally
 
 
@@ -101,6 +102,7 @@ class RoundCoordinator:
             self.topics, self._codec, strategy, self._closed, self.presence,
             standing=self.standing, credits=self._credits,
         )  # fmt: skip
+        self.sweeper = Sweeper(self.topics.any_update)
         self.quorum = Quorum(config, self.presence)
         self.absence = Absence(self.presence, self.topics.any_status)
         self.clock = WallClock()
@@ -177,6 +179,7 @@ class RoundCoordinator:
             case Connected():
                 self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
                 self._out += self.announcer.subscribe()
+                self.sweeper.connected()
                 self._out += self.fence.connected(now)  # statuses come before the answer: the next round asks all
             case Disconnected():
                 self.fence.disconnected()
@@ -198,7 +201,7 @@ class RoundCoordinator:
     # Announcing
 
     def _on_sent(self, event: Sent) -> None:
-        clears = self.announcer.on_sent(event.token, event.ok)
+        clears = [*self.announcer.on_sent(event.token, event.ok), *self.sweeper.on_sent(event.token, event.ok)]
         if self.fence.held or self.phase == "done":  # else the federation may be another's by now
             self._out += clears
 
@@ -215,7 +218,7 @@ class RoundCoordinator:
             self._out.append(self._publish_round())
         self._maybe_open(now)
         self._tick(now)
-        self._out += self.announcer.sweep()
+        self._out += [*self.announcer.sweep(), *self.sweeper.clear()]
 
     def _publish_round(self) -> Publish:
         states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
@@ -382,14 +385,19 @@ class RoundCoordinator:
         try:
             if event.topic == self.topics.aggregator:
                 self._on_claim(event.payload, now)
-            elif device is None:
-                raise ProtocolError("nothing is expected there: dropped")
-            elif event.topic == self.topics.status(device):
+            elif device is not None and event.topic == self.topics.status(device):
                 self._on_status(device, event.payload, now)
-            else:
+            elif event.payload:  # else a topic was cleared
+                self._sweep(event)
                 self._on_update(event, now)
         except ProtocolError as error:
             self._out.append(self.reception.drop(device, event.topic, error))
+
+    def _sweep(self, event: Received) -> None:
+        """Nothing should be retained where this message came from."""
+        if event.retained:
+            self._out += self.sweeper.see(event.topic)
+            self._out += self.sweeper.clear() if self.fence.held else []
 
     def _on_update(self, event: Received, now: float) -> None:
         tally = self.tally if self.phase == "open" and self.fence.held else None

@@ -157,7 +157,7 @@ class LinkHost(Host[E, A]):
     def _handle(self, event: E | Event | LinkEvent) -> None:
         match event:
             case Message():
-                self.feed(Received(event.topic, event.payload))
+                self.feed(Received(event.topic, event.payload, event.retain))
                 self._processed.append(event.handle)
                 self._bytes_done += _weight(event)
             case Connected():

@@ -258,7 +258,7 @@ def test_i15_every_kind_of_rubbish_is_counted_and_named():
         (note,) = feed(coordinator, Received(f"{TOPICS.base}/d/a/{tail}", b"\0\xff"))
         assert coordinator.dropped["a"] == count
         assert f"message number {count} dropped from a" in note.text
-    feed(coordinator, Received(f"{TOPICS.base}/d/+/status", b"{}"), Received("x", b""))
+    feed(coordinator, Received(f"{TOPICS.base}/d/+/status", b"{}"), Received("x", b"?"))
     assert coordinator.dropped["?"] == 2
 
 

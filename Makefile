@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace slow-links sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -106,6 +106,10 @@ soak-kill soak-link: soak-%: $(VENV)/dev.stamp
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp
 	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/daemons/test_strace.py
+
+# Rounds on links of 9.6 to 256 kbit/s, in about ten minutes. As root, each device gets a network namespace
+slow-links: $(VENV)/dev.stamp
+	PYTHONPATH=tests/support $(PY) benchmarks/links/table.py
 
 # ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

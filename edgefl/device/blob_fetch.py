@@ -15,8 +15,7 @@ from ..protocol.parts import Assembler
 from ..protocol.topics import ModelTopic, Topics
 from .events import Action
 
-WINDOW = 4  # parts asked for at once, on a link that is known to be quick or about which nothing is told
-SLOW_WINDOW = 2  # on a slow link: enough to keep it busy
+WINDOW = 4  # parts asked for at once; fewer on a slow link (patience.py)
 
 
 class BlobFetch:

@@ -17,7 +17,7 @@ from ..errors import CodecError, ProtocolError
 from ..machine import Note, Subscribe
 from ..protocol.messages import Frame, Manifest, Round
 from ..protocol.topics import ModelTopic, Topics
-from .blob_fetch import SLOW_WINDOW, WINDOW, BlobFetch
+from .blob_fetch import WINDOW, BlobFetch
 from .events import Action
 from .patience import Patience
 
@@ -104,7 +104,7 @@ class ModelFetch:
 
     @property
     def _window(self) -> int:
-        return self._patience.parts_at_once(self._manifest.part_bytes, slow=SLOW_WINDOW, quick=WINDOW)
+        return self._patience.asked_at_once(self._manifest.part_bytes, WINDOW)
 
     def _next_blob(self) -> None:
         if not self._ahead:
@@ -119,15 +119,6 @@ class ModelFetch:
             version=frame.version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
             size=frame.delta if self._is_delta else frame.keyframe, window=self._window,
         )  # fmt: skip
-
-    @property
-    def payloads(self) -> list[int]:
-        """The lengths of the payloads that are still to be fetched whole."""
-        if self.params is not None:
-            return []
-        return [
-            frame.delta if delta else frame.keyframe for frame, delta in ((self._frame, self._is_delta), *self._ahead)
-        ]
 
     @property
     def kept(self) -> dict[str, bytes]:

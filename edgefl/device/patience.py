@@ -11,6 +11,7 @@ from ..machine import Flow
 from ..protocol.parts import quick_part_bytes
 
 UNMEASURED = 2**31
+LEAST_AT_ONCE = 2
 
 
 class Patience:
@@ -43,8 +44,16 @@ class Patience:
         """The longest part that suits the link, on the way to the broker."""
         return quick_part_bytes(self.flow.rate_out, self.flow.keepalive_s) if self.flow else UNMEASURED
 
-    def parts_at_once(self, part_bytes: int, *, slow: int, quick: int) -> int:
-        """How many parts to ask for at once: `quick`, if so many arrive within a quarter of the keep-alive."""
-        if self.flow is None or quick * part_bytes <= quick_part_bytes(self.flow.rate_in, self.flow.keepalive_s):
-            return quick
-        return slow
+    def asked_at_once(self, part_bytes: int, most: int) -> int:
+        """How many parts of a model to ask for at once."""
+        return _at_once(part_bytes, most, self.flow.rate_in, self.flow.keepalive_s) if self.flow else most
+
+    def sent_at_once(self, part_bytes: int, most: int) -> int:
+        """How many parts of an update to send before the first of them is acknowledged."""
+        return _at_once(part_bytes, most, self.flow.rate_out, self.flow.keepalive_s) if self.flow else most
+
+
+def _at_once(part_bytes: int, most: int, rate: float, keepalive_s: float) -> int:
+    """As many parts as take half a keep-alive, but two: they keep the link busy. What is under way is lost if the round
+    ends, and everything else waits behind it."""
+    return max(LEAST_AT_ONCE, min(most, 2 * quick_part_bytes(rate, keepalive_s) // part_bytes))

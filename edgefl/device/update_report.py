@@ -18,7 +18,7 @@ from ..protocol.topics import Topics
 from .events import Action
 from .patience import Patience
 
-WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ accept no more
+WINDOW = 10  # parts in flight: AWS IoT Core and HiveMQ accept no more; fewer on a slow link
 PATIENCE_S = 30.0
 LONGEST_WAIT_S = 600.0
 CROSSED_S = 3.0  # a request may have been made before a part that was acknowledged so recently arrived
@@ -83,7 +83,8 @@ class UpdateReport:
             self._retry_at = self._begin_at
             return []
         out: list[Action] = []
-        while self._unsent and len(self._in_flight) < WINDOW:
+        window = self._patience.sent_at_once(self._splitter.part_bytes, WINDOW)
+        while self._unsent and len(self._in_flight) < window:
             part = self._unsent.popleft()
             token = next(self._tokens)
             self._in_flight[token] = part

@@ -31,6 +31,7 @@ class Splitter:
     def __init__(
         self, blob: bytes, part_bytes: int, *, kind: Kind, codec: int, federation: int, round: int, version: int
     ) -> None:
+        self.part_bytes = part_bytes
         self.parts = -(-len(blob) // part_bytes)
         if self.parts > MAX_PARTS:
             raise ProtocolError(f"{len(blob)} bytes need more than {MAX_PARTS} parts: raise part_bytes")
@@ -41,7 +42,7 @@ class Splitter:
 
     def part(self, index: int) -> bytes:
         """Envelope and bytes of part `index`."""
-        size = self._envelope.part_bytes
+        size = self.part_bytes
         data = bytes(self._blob[index * size : (index + 1) * size])
         return replace(self._envelope, part=index, data=data).to_bytes()
 

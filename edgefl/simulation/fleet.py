@@ -35,7 +35,6 @@ from ..device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
-    SaveSpent,
     SaveUpdate,
     StartTraining,
     Trained,
@@ -173,8 +172,6 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
                 self._disk.drop(action.applied)
-            case SaveSpent():
-                pass  # a simulated device has no byte budget
             case _:
                 self.carry_out_shared(action)
 

@@ -205,10 +205,14 @@ class ProcessFleet:
     def _group(self, device: str) -> list[str]:
         return next(group for group in self._groups if device in group)
 
+    def _command(self, name: str) -> list[str]:
+        """What runs Python for the aggregator or a device."""
+        return [sys.executable]
+
     def _spawn(self, name: str, module: str, *options: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with open(self.folder / f"{name}.log", "ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", module, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*self._command(name), "-m", module, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment,
             )  # fmt: skip

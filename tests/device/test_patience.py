@@ -19,8 +19,9 @@ from machines import (
     updates,
 )
 
-from edgefl.device.blob_fetch import SLOW_WINDOW, WINDOW
+from edgefl.device.blob_fetch import WINDOW
 from edgefl.device.events import Outbox
+from edgefl.device.patience import LEAST_AT_ONCE
 from edgefl.machine import Connected, Disconnected, Flow, Sent, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.messages import Missing
@@ -55,10 +56,10 @@ def reporting_slowly(part_bytes=256):
 
 def test_few_parts_are_asked_for_at_once_on_a_slow_link_and_more_when_it_proves_quick():
     session, out = fetching_slowly()
-    assert len(model_topics(out)) == SLOW_WINDOW
+    assert len(model_topics(out)) == LEAST_AT_ONCE
     parts = {part.topic: part for part in model_parts()}
     out = feed(session, flow(rate=1e6), parts[model_topics(out)[0]], now=1.0)
-    assert len(model_topics(out)) == WINDOW - SLOW_WINDOW + 1
+    assert len(model_topics(out)) == WINDOW - LEAST_AT_ONCE + 1
 
 
 def test_a_model_that_still_arrives_is_not_subscribed_to_again():
@@ -100,7 +101,7 @@ def test_a_subscription_that_waits_behind_what_drains_is_not_repeated():
 
 def test_an_update_that_still_drains_is_not_sent_again():
     session, out = reporting_slowly()
-    assert len(updates(out)) == 10
+    assert len(updates(out)) == LEAST_AT_ONCE
     for seconds in range(1, 1000):
         out = feed(session, flow(acknowledged=seconds, pending=10_000), Tick(), now=float(seconds))
         assert not updates(out)
@@ -111,7 +112,7 @@ def test_a_part_that_is_not_acknowledged_is_not_sent_again_on_a_connection_that_
     for seconds in range(1, 590):
         assert not updates(feed(session, Tick(), now=float(seconds)))
     again = updates(feed(session, Disconnected(), Connected(boot=8), now=590.0))
-    assert len(again) == 10  # which the new connection does not have
+    assert len(again) == LEAST_AT_ONCE  # which the new connection does not have
 
 
 def test_a_broker_that_never_acknowledges_is_tried_again_after_ten_minutes():

@@ -29,7 +29,6 @@ from edgefl.device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
-    SaveSpent,
     SaveUpdate,
     StartTraining,
     Trained,
@@ -134,8 +133,6 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             case DropUpdate(applied):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
-            case SaveSpent():
-                pass  # a simulated device has no byte budget
             case _:
                 self.carry_out_shared(action)
 

@@ -40,20 +40,21 @@ class Bad:
 
 
 class Proxy:
-    """Listens on a loopback port of its own and connects to `port`. A context manager.
+    """Listens on a port of its own at `host` and connects to the broker's `port`. A context manager.
 
     `bad` may be replaced at any time; it holds for connections that come. While `black_hole` is set nothing passes and
     nobody is told. `seen` counts connections, cuts, losses, swallowed, and the bytes that came from the client (up) and
     from the broker (down).
     """
 
-    def __init__(self, port: int, bad: Bad | None = None, seed: int = 0) -> None:
+    def __init__(self, port: int, bad: Bad | None = None, seed: int = 0, *, host: str = "127.0.0.1") -> None:
         self.bad = bad or Bad()
         self.black_hole = False
         self.seen: Counter[str] = Counter()
+        self.host = host
         self._target, self._seed = port, seed
         self._cuts: set[Callable[[], None]] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         limit = self.bad.buffer or DEFAULT_LIMIT
         if self.bad.buffer:  # before the handshake, which promises the client a window
             _shrink_socket(self._listener, limit)
@@ -67,7 +68,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"mqtt://{self.host}:{self.port}"
 
     def cut(self) -> None:
         """Cut all connections, now."""

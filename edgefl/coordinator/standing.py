@@ -228,17 +228,20 @@ class Standing:
     def restore(self, record: RoundRecord) -> None:
         """Learn from the record of a round that another process has closed; records come in their order."""
         times = record.times
-        for device, own in [*record.folded, *((device, record.round) for device in record.devices)]:
-            self.report(device, own, times.get(device), record.state == "committed")
+        mine = [(device, record.round) for device in record.devices]
+        for device, own in [*record.folded, *mine]:  # a late one that was folded in stays saved until a commit has it
+            self.report(device, own, times.get(device), own < record.round or record.state == "committed")
             self._entry(device).asked = record.round
         for device, why in record.missed.items():
             entry, told = self._entry(device), re.fullmatch("(.*?) ([0-9]+)", why)
             entry.asked = record.round
             what, own = ("", 0) if told is None else (told[1], int(told[2]))
             if what == LATE:
-                self.report(device, own, times.get(device), counted=False)
+                self.report(device, own, times.get(device), counted=bool(self.settled(device, own)))
             elif what in (NO_UPDATE, REFUSED) or why == Entry().why():
-                entry.earned, entry.missed, entry.round = False, True, max(entry.round, own)
+                entry.earned, entry.missed = False, True
+                if own > entry.round:
+                    entry.count(own, False)
             elif what == LIKE_MOST:
                 entry.missed = True
 

@@ -195,6 +195,17 @@ def test_a_restart_knows_that_a_late_update_has_earned_waiting():
     assert survey(restored).skipped == {"d3": "takes 70 s, the others 1 s"}
 
 
+def test_a_restart_knows_which_late_updates_count():
+    """Found by simulation: what was folded into an abandoned round stays saved until a commit has it. And an update
+    that came too late does not count because an earlier one of its device does."""
+    restored = Standing()
+    restored.restore(RoundRecord(2, "committed", 2, 2, ["d0", "d3"], 1, 0.5, 0, 0, 1.0))
+    missed = {"d3": "came too late: update of round 2", "d0": "no update since round 3"}
+    restored.restore(RoundRecord(4, "abandoned", 2, 1, [], 1, 0.5, 0, 0, 1.0, folded=[("d3", 2)], missed=missed))
+    assert restored.settled("d3", 2) is True
+    assert (restored.settled("d0", 2), restored.settled("d0", 3)) == (True, False)
+
+
 def test_a_round_that_another_process_opened_teaches_no_quick_times():
     """Its devices had begun before, and some only send again what they had saved."""
     standing = Standing()

@@ -65,9 +65,10 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.last_round: Round | None = None  # that the checker has seen
         self.handicap = world.schedule.lasting.handicaps.get(name, "")
         self._job: TrainJob | None = None
-        if self.handicap == "slow link":
-            world.broker.rates[name] = world.schedule.lasting.rate
-        elif self.handicap in ("frozen", "flapping"):
+        rate = world.schedule.lasting.rate_of(name)
+        if rate is not None:
+            world.broker.rates[name] = rate
+        if self.handicap in ("frozen", "flapping"):
             self._again()
 
     # Handicaps
@@ -139,7 +140,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
     def _train(self, job: TrainJob) -> None:
         rng, schedule = self.world.rng, self.world.schedule
         self._job = job
-        usual_s = rng.uniform(1, 15) + (schedule.config.deadline_s if self._is_slow() else 0)
+        usual_s = rng.uniform(*schedule.lasting.usual_s) + (schedule.config.deadline_s if self._is_slow() else 0)
         seconds = schedule.lasting.training_s(self.handicap, usual_s, rng)
         starts = self.starts
         if seconds is not None:

@@ -1,9 +1,22 @@
-"""Liveness, I07: once the faults have stopped, rounds commit, and every present device counts, within bounds."""
+"""Liveness, I07: once the faults have stopped, rounds commit, and every present device counts, within bounds.
+
+a commit, and all healthy devices      RECONNECT_S and ROUNDS deadlines, as long as the round's message says
+if trainings outlast the deadline      RECONNECT_S and two rounds of DEADLINES deadlines each
+if handicaps last (lasting.py)         the same, and then the median of PACE_ROUNDS rounds takes PACE_S at most: each
+                                       slow, hung or frozen device costs a cut-off round, and none sets the pace
+on slow lines                          in each round, CYCLE_BYTES at the slowest rate on top
+"""
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import TYPE_CHECKING
 
+from edgefl.coordinator.opening import DEADLINES
+from edgefl.history import RoundRecord
+
+from .lasting import TRAINING_S
 from .truth import Truth
 from .violation import require
 
@@ -12,6 +25,9 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 90.0  # both ends have noticed, the longest back-off is over, late wills have come
 ROUNDS = 4  # deadlines until a round commits: the one that is open may be beyond help
+PACE_ROUNDS = 9
+PACE_S = TRAINING_S[1] + 15.0  # training, and messages to and fro
+CYCLE_BYTES = 4000  # of manifest, round, model and update
 
 
 class Liveness:
@@ -21,8 +37,11 @@ class Liveness:
         self._world, self._truth = world, truth
         self._from = 0  # records before the healing
         self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
+        self._deadline_s = 0.0  # of the round that was open then: it may have learned of slow devices
 
     def heal(self) -> None:
+        announced = self._world.checker.announced
+        self._deadline_s = max(self._world.schedule.round_s, announced.deadline_s if announced else 0.0)
         self._from = len(self._truth.records)
         self._late = set(self._world.aggregator.disk.late)
 
@@ -38,10 +57,30 @@ class Liveness:
             done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
-        bound = RECONNECT_S + ROUNDS * schedule.round_s
+        deadlines = 2 * DEADLINES if schedule.lasting.outlasts_deadline else ROUNDS
+        bound = RECONNECT_S + deadlines * self._deadline_s + ROUNDS * self._transfer_s()
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
-        return done
+        return done and (world.schedule.lasting.heals or self._keeps_pace(new))
+
+    def _keeps_pace(self, new: list[RoundRecord]) -> bool:
+        """Devices that stay slow, hung or frozen do not set the pace: the median round is as long as it takes the
+        others, and a slow link its bytes."""
+        lasting = self._world.schedule.lasting
+        assert self._world.healed_at is not None
+        waited = self._world.clock.now - self._world.healed_at
+        if len(new) < PACE_ROUNDS:
+            longest = RECONNECT_S + (ROUNDS + PACE_ROUNDS) * (self._deadline_s + self._transfer_s())
+            require(waited < longest, "I07", "%d rounds in %d s with %r", len(new), waited, lasting.handicaps)
+            return False
+        bound = PACE_S + self._transfer_s()
+        seconds = [round(record.seconds) for record in new]
+        require(statistics.median(seconds) <= bound, "I07", "rounds of %r s with %r", seconds, lasting.handicaps)
+        return True
+
+    def _transfer_s(self) -> float:
+        """What a round's bytes take on the slowest link that is not healed."""
+        return CYCLE_BYTES / min(self._world.broker.rates.values(), default=math.inf)
 
     def _all_count(self) -> bool:
         """Whether a round asks, and waits for, every device that is present."""

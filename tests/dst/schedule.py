@@ -15,7 +15,7 @@ from edgefl.protocol.messages import Manifest
 from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
 
-from .lasting import Lasting
+from .lasting import SHORT_DEADLINE_S, Lasting
 
 FEDERATION = "sim"
 FAULTS = (
@@ -90,6 +90,11 @@ class Schedule:
         devices = tuple("abcdef"[: rng.randint(3, 6)])
         inputs = rng.choice([2, 6, 15, 30])
         config = msgspec.structs.replace(_draw_config(rng, len(devices)), interval_s=INTERVALS[seed % len(INTERVALS)])
+        lasting = Lasting.draw(rng, devices, config)
+        if lasting.outlasts_deadline:
+            config = msgspec.structs.replace(config, deadline_s=SHORT_DEADLINE_S)
+        elif not lasting.heals:  # far above what a round takes without them
+            config = msgspec.structs.replace(config, deadline_s=rng.choice([60.0, 120.0, 300.0]))
         return cls(
             seed=seed,
             devices=devices,
@@ -104,7 +109,7 @@ class Schedule:
             faults=tuple(rng.sample(FAULTS, rng.randint(0, len(FAULTS)))),
             fault_every_s=rng.choice([4.0, 8.0, 15.0]),
             heal_at=rng.uniform(60.0, 480.0),
-            lasting=Lasting.draw(rng, devices, config),
+            lasting=lasting,
         )
 
     @property

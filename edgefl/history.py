@@ -43,6 +43,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `closed_at` is when the round ended, in seconds after the start of 1970, UTC; 0 if the aggregator's clock could not
     be trusted. It is virtual in a simulation.
 
+    `budgets` has the devices whose owners' byte budgets mattered at the round's end: the bytes that the update could
+    take, 0 for a device that sat the round out.
+
     `missed` says of each device that was asked and has not counted why it did not, or why the round did not wait for it
     (coordinator/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how many
     deadlines the round lasted at the most.
@@ -71,6 +74,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cohort: msgspec.Raw = msgspec.Raw(b"null")  # as the round announced it
     why: str = ""
     closed_at: int = 0
+    budgets: dict[str, int] = {}
     attempt: int = 0  # the aggregator's start that closed the round (fence.py); 0 in records that are older
     missed: dict[str, str] = {}
     by_time: msgspec.Raw = msgspec.field(name="times", default=msgspec.Raw(b"{}"))

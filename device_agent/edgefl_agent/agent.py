@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgefl import codecs
 from edgefl.device import events
-from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveUpdate, StartTraining
+from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveSpent, SaveUpdate, StartTraining
 from edgefl.device.session import DeviceSession
 from edgefl.errors import UsageError
 from edgefl.hosting.link_host import LinkHost
@@ -52,6 +52,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
+            limits=config.limits.budget(), spent=self._store.load_spent(),
             max_model_bytes=int(config.limits.max_model_mb * 2**20), root=config.mqtt.root,
         )  # fmt: skip
         arena_bytes = int(config.limits.max_arena_mb * 2**20)
@@ -119,5 +120,7 @@ class Agent(LinkHost[events.Event, events.Action]):
                 self._store.mark_counted(action.attempt)
             case DropUpdate():
                 self._store.drop(action.applied)
+            case SaveSpent():
+                self._store.save_spent(action.spent)
             case _:
                 self.carry_out_shared(action)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from edgefl.device.budget import Limits
+from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig
 
 
@@ -30,6 +32,23 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     max_arena_mb: Annotated[float, Meta(gt=0, le=65536, description="Refuse a model that needs more to train.")] = 256.0
     nice: Annotated[int, Meta(ge=0, le=19, description="Scheduling priority of training: 19 yields to all else.")] = 10
+    max_mb_per_day: Annotated[
+        Annotated[float, Meta(gt=0, le=1e6)] | None,
+        Meta(description="Megabytes of MQTT packets a day, both ways; they are spent evenly.", examples=[20.0]),
+    ] = None
+    max_mb_per_month: Annotated[
+        Annotated[float, Meta(gt=0, le=1e6)] | None,
+        Meta(description="The same for a calendar month; each day gets its share of the rest.", examples=[300.0]),
+    ] = None
+    hours: Annotated[
+        str | None,
+        Meta(description="Take part in rounds at these hours only, in local time.", examples=["22:00-06:00"]),
+    ] = None
+
+    def budget(self) -> Limits:
+        """The limits of bytes and hours; UsageError."""
+        day, month = (None if mb is None else int(mb * 1e6) for mb in (self.max_mb_per_day, self.max_mb_per_month))
+        return Limits(day, month, None if self.hours is None else Hours.parse("limits.hours", self.hours))
 
 
 class PluginsConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,9 +11,11 @@ import logging
 import sqlite3
 import zlib
 from contextlib import closing
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from edgefl.codecs.feedback import Residual
+from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database
 
@@ -107,6 +109,21 @@ class AgentStore:
             which = "!=" if applied else "="
             self._db.execute(f"DELETE FROM residual WHERE round {which} (SELECT round FROM outbox)")
             self._db.execute("DELETE FROM outbox")
+
+    @durable
+    def save_spent(self, spent: Spent) -> None:
+        """Replace what is spent of the byte budget; durable when this returns."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            for key, value in asdict(spent).items():
+                self._set_number(f"spent_{key}", value)
+
+    @durable
+    def load_spent(self) -> Spent:
+        """What was spent, at most; nothing if a number is damaged or missing."""
+        found = {field.name: self._number(f"spent_{field.name}") for field in fields(Spent)}
+        numbers = {name: value for name, value in found.items() if isinstance(value, int) and value >= 0}
+        return Spent(**numbers) if len(numbers) == len(found) else Spent()
 
     def load_residual(self) -> Residual | None:
         """The current residual, unchecked; None if none is stored or it can't be read. Any thread may call this."""

@@ -54,6 +54,12 @@ class Codec(ABC):
         told.tensors = tuple(tensors)
         return told
 
+    def within(self: C, max_bytes: int) -> C:
+        """A copy of this codec with this budget, or with its own if that is less."""
+        told = copy.copy(self)
+        told.max_bytes = max_bytes if self.max_bytes is None else min(max_bytes, self.max_bytes)
+        return told
+
     @abstractmethod
     def bound(self, num_params: int) -> int:
         """The most bytes of a payload of `num_params` coordinates."""

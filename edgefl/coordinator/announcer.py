@@ -59,7 +59,7 @@ class Announcer:
         return [self.publish_manifest(), *self._retained.put(self.downlink.payloads, again=True)]
 
     def publish_manifest(self) -> Publish:
-        """Devices that know this manifest already answer it with their status."""
+        """Devices answer it with their status."""
         return Publish(self.topics.manifest, self.manifest.raw, retain=True)
 
     def publish_round(

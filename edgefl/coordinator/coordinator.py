@@ -355,7 +355,9 @@ class RoundCoordinator:
     def _next(self, tally: Tally, record: RoundRecord, params: np.ndarray | None, now: float) -> None:
         """Commit, announce, and go on."""
         state = {} if params is None else self.strategy.state()
-        record = msgspec.structs.replace(record, closed_at=round(self.clock.at(now) or 0))
+        record = msgspec.structs.replace(
+            record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
+        )
         self._out.append(Commit(record, params, tally.late_to_drop(committed=params is not None), state))
         superfluous: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1

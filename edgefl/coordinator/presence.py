@@ -42,3 +42,8 @@ class Presence:
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
         return sorted(device for device, status in self.statuses.items() if status.present)
+
+    def budgets(self) -> dict[str, int]:
+        """What the owners' byte budgets allow the updates of devices that have one; 0: the device sits out."""
+        told = ((device, status.max_bytes, status.code) for device, status in self.statuses.items())
+        return dict(sorted((device, allowed) for device, allowed, code in told if allowed or code == "budget"))

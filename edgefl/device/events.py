@@ -9,6 +9,7 @@ from .. import machine
 from ..protocol.messages import Manifest, Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
+from .budget import Spent
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Outbox:
 
 @dataclass(frozen=True, eq=False)
 class TrainJob:
-    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model."""
+    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model. The update's payload has
+    at most `max_bytes`; 0: as many as its codec takes."""
 
     manifest: Manifest
     round: Round
     params: bytes
     bytes_down: int
+    max_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ class DropUpdate:
 
 
 @dataclass(frozen=True)
+class SaveSpent:
+    """Action: make what the device has spent of its byte budget durable before carrying out what follows."""
+
+    spent: Spent
+
+
+@dataclass(frozen=True)
 class Trained:
     """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate)."""
 
@@ -120,4 +130,4 @@ class Unable:
 
 
 Event: TypeAlias = machine.Event | Trained | Failed | Pause | Unable
-Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate
+Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate | SaveSpent

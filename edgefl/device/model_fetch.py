@@ -121,6 +121,15 @@ class ModelFetch:
         )  # fmt: skip
 
     @property
+    def payloads(self) -> list[int]:
+        """The lengths of the payloads that are still to be fetched whole."""
+        if self.params is not None:
+            return []
+        return [
+            frame.delta if delta else frame.keyframe for frame, delta in ((self._frame, self._is_delta), *self._ahead)
+        ]
+
+    @property
     def kept(self) -> dict[str, bytes]:
         """The params, held or decoded, that the next round's frames can start from: the newest and its anchor."""
         found = {**self._held, **self._passed}

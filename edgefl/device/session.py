@@ -32,6 +32,8 @@ from ..protocol.messages import Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
 from . import inbound
+from .allowance import Allowance
+from .budget import Budget, Limits, Refusal, Spent
 from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob, Unable
 from .model_fetch import ModelFetch, check_frames
 from .patience import Patience
@@ -52,6 +54,8 @@ class DeviceSession:
         num_examples: int,
         rng: random.Random,
         outbox: Outbox | None = None,
+        limits: Limits | None = None,
+        spent: Spent | None = None,
         max_model_bytes: int = 2**28,
         intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
         root: str = ROOT,
@@ -67,6 +71,7 @@ class DeviceSession:
         self.dropped = 0  # messages that violated the protocol
         self.refused = 0  # manifests and rounds that require what this version does not know
         self.clock = WallClock()
+        self.allowance = Allowance(Budget(limits, spent, self.clock), self.topics, self.device)
         self._rng = rng
         self._patience = Patience()
         self._reporting = Reporting(self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox)
@@ -99,10 +104,11 @@ class DeviceSession:
         device publish that it is present.
         """
         self.clock.hear(event, now)
+        self.allowance.hear(event, now)
         if not self._stopped or isinstance(event, Sent):
             self._process(event, now)
         out, self._out = self._out, []
-        return out
+        return self.allowance.charge(out, online=self.online, last=isinstance(event, Stop))
 
     def _process(self, event: Event, now: float) -> None:
         match event:
@@ -169,13 +175,36 @@ class DeviceSession:
             self._out += self.work.on_sent(event.token, event.ok, now)
 
     def _on_tick(self, now: float) -> None:
-        if self.wake_at is None or now < self.wake_at:
+        knows_time = self.status.sits_out and self.status.ready_at is None and self.clock.offset is not None
+        if not knows_time and (self.wake_at is None or now < self.wake_at):
             return
         if self.work is not None and self.work.wake_at is not None:
-            self._out += self.work.on_tick(now)
+            if not self._stops(self.work, now):
+                self._out += self.work.on_tick(now)
         else:
             self.status.recover()
+            self._consider(now)
             self._publish_status()
+
+    def _stops(self, work: Work, now: float) -> bool:
+        """End `work` if what it would send or fetch again is more than the owner's byte budget has left today."""
+        saved, payloads = self._saved.outbox, work.payloads if isinstance(work, ModelFetch) else []
+        if isinstance(work, UpdateReport) and saved is not None:
+            payloads = [len(saved.blob)]
+        assert self.terms is not None
+        refusal = self.allowance.stops(self.terms, payloads, now)
+        if refusal is not None:
+            self._sit_out(refusal, now)
+        return refusal is not None
+
+    def _sit_out(self, refusal: Refusal, now: float) -> None:
+        """Take no part until the owner's limits allow it, and say so."""
+        self._stop_work()
+        unix_s = self.clock.at(now)
+        until = None if refusal.until is None or unix_s is None else now + refusal.until - unix_s
+        self.status.sit_out(refusal.why, until)
+        self._out.append(Note("info", f"sits out: {refusal.why.text}"))
+        self._publish_status()
 
     # Messages
 
@@ -227,10 +256,13 @@ class DeviceSession:
     def _on_manifest(self, manifest: Manifest, now: float) -> None:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
-        if self.terms is not None and manifest.id == self.terms.manifest.id:
-            if self.online:
-                self._out.append(self.status.repeat())
-            return
+        if self.terms is None or manifest.id != self.terms.manifest.id:
+            self._accept(manifest, now)
+        if self.online:  # it is also the question who is there; RabbitMQ has no retained status for the aggregator
+            self._out += self.status.answer(self._out)
+
+    def _accept(self, manifest: Manifest, now: float) -> None:
+        """Agree to another manifest, or refuse it."""
         self._heard_manifest = manifest.id
         try:
             self.terms = Terms(manifest, self._max_model_bytes)
@@ -294,7 +326,9 @@ class DeviceSession:
             self._stop_work()
             self._publish_status()
             return
-        if round.state == "open" and not self.status.gave_up(round):  # when all is done, the reason stays visible
+        if round.state == "open" and not (
+            self.status.gave_up(round) or self.status.sits_out
+        ):  # when all is done, the reason stays visible
             self.status.recover()
         asked = round.asks(self.device)
         if work is not None and goes_on(work, self._saved, round, asked):
@@ -303,18 +337,31 @@ class DeviceSession:
         self._stop_work()
         self._out += self._saved.settle(round)
         late = self._saved.late(round)
-        if self.status.hindered or self.status.gave_up(round) or not (asked or late):
+        if self.status.is_away_from(round) or not (asked or late):
             self._publish_status()
         elif late or self._saved.serves(round):
             self._report(now)
-        elif round.frames[-1].digest in self._held:
+        else:
+            self._take_part(round, terms, now)
+
+    def _take_part(self, round: Round, terms: Terms, now: float) -> None:
+        """Fetch the model and train it, if the owner's limits allow that."""
+        fetch = None if round.frames[-1].digest in self._held else self._make_fetch(round, terms, now)
+        refusal = self.allowance.plan(round, terms, fetch.payloads if fetch else [], now)
+        self.status.max_bytes = self.allowance.max_bytes
+        if refusal is not None:
+            self._sit_out(refusal, now)
+        elif fetch is None:
             self._train()
         else:
-            self.work = ModelFetch(
-                self.topics, terms.manifest, terms.hash, round, held=self._held, patience=self._patience, now=now
-            )
+            self.work = fetch
             self._publish_status()
-            self._out += self.work.ask(now)
+            self._out += fetch.ask(now)
+
+    def _make_fetch(self, round: Round, terms: Terms, now: float) -> ModelFetch:
+        return ModelFetch(
+            self.topics, terms.manifest, terms.hash, round, held=self._held, patience=self._patience, now=now
+        )
 
     def _is_sound(self, round: Round, manifest: Manifest) -> bool:
         """Whether `round` is of this manifest, and its frames lead to its model."""
@@ -366,7 +413,7 @@ class DeviceSession:
     def _train(self) -> None:
         assert self.terms is not None and self.round is not None
         params = self._held[self.round.frames[-1].digest]
-        job = TrainJob(self.terms.manifest, self.round, params, self._reporting.bytes_down)
+        job = TrainJob(self.terms.manifest, self.round, params, self._reporting.bytes_down, self.allowance.max_bytes)
         self.work = Training(self.round, job)
         self._publish_status()
         self._out.append(StartTraining(job))
@@ -376,9 +423,12 @@ class DeviceSession:
             return  # it was cancelled
         if isinstance(event, Trained):
             self._out += self._reporting.save(self.work.round, event)
+            self.allowance.learn(len(event.blob))
             self._report(now)
         else:
-            self._give_up(self.work.round, Trouble(event.code, event.reason), now)
+            short = event.code == "codec" and event.job.max_bytes > 0
+            why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
+            self._give_up(self.work.round, why, now)
             self._out.append(Note("error", f"round {event.job.round.round}: {event.reason}"))
             self._consider(now)
 
@@ -387,6 +437,11 @@ class DeviceSession:
         if self.round.state == "waiting":  # the next round may accept the update
             self.work = None
             self._publish_status()
+            return
+        saved = self._saved.outbox
+        refusal = None if saved is None else self.allowance.stops(self.terms, [len(saved.blob)], now)
+        if refusal is not None:
+            self._sit_out(refusal, now)
             return
         self.work, out = self._reporting.begin(self.terms, self.round, self._link.max_packet_bytes)
         self._out += out

@@ -24,6 +24,7 @@ class DeviceStatus:
         self._given_up: tuple[str, int] | None = None
         self._boot = 0
         self._published: Status | None = None
+        self.max_bytes = 0  # of the update
 
     def connected(self, boot: int) -> None:
         """There is a new connection: the will of the last one may have replaced what was published."""
@@ -36,16 +37,18 @@ class DeviceStatus:
             told = self.unable or self.trouble or told
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
-        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code)
+        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes)
         if status == self._published:
             return []
         self._published = status
         return [Publish(self._topic, encode(status), retain=True)]
 
-    def repeat(self) -> Publish:
-        """The status as it was last published, for an aggregator that may have lost it or heard otherwise."""
+    def answer(self, out: list[Action]) -> list[Action]:
+        """The status for an aggregator that asks for it, unless `out` has it already."""
         assert self._published is not None  # a device publishes its status as soon as it is connected
-        return Publish(self._topic, encode(self._published), retain=True)
+        if any(isinstance(action, Publish) and action.topic == self._topic for action in out):
+            return []
+        return [Publish(self._topic, encode(self._published), retain=True)]
 
     @property
     def hindered(self) -> bool:
@@ -61,8 +64,20 @@ class DeviceStatus:
         self.trouble = why
         self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
+    def sit_out(self, why: Trouble, until: float | None) -> None:
+        """The owner's limits do not let the device take part until then; None: until the time of day is known."""
+        self.trouble, self.ready_at = why, until
+
+    @property
+    def sits_out(self) -> bool:
+        return self.trouble is not None and self.trouble.code in ("budget", "hours", "clock")
+
     def gave_up(self, round: Round) -> bool:
         return self._given_up == (round.manifest, round.round)
+
+    def is_away_from(self, round: Round) -> bool:
+        """Whether the device does not take part in this round."""
+        return bool(self.hindered) or self.sits_out or self.gave_up(round)
 
     def recover(self) -> None:
         """The trouble is over."""

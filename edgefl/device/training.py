@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..codecs import Codec
 from ..codecs import feedback as error_feedback
 from ..codecs.feedback import Residual
 from ..core.params import params_from_bytes
@@ -101,7 +102,21 @@ def _train(
 def _encode(
     job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
 ) -> tuple[bytes, bytes | None]:
+    """The payload and, under error feedback, the residual that it leaves. An update that the device's byte budget
+    shortens is coarser; under error feedback the next ones make up for that."""
     codec = job.manifest.update_codec
+    payload, residual = _encode_with(codec, job, delta, load_residual)
+    if job.max_bytes and len(payload) > job.max_bytes:
+        log.info(
+            "an update of %d bytes is shortened to the %d that the byte budget allows", len(payload), job.max_bytes
+        )
+        payload, residual = _encode_with(codec.within(job.max_bytes), job, delta, load_residual)
+    return payload, residual
+
+
+def _encode_with(
+    codec: Codec, job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
+) -> tuple[bytes, bytes | None]:
     if not job.manifest.error_feedback:
         return codec.encode(delta), None
     saved = load_residual()

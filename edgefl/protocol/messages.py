@@ -195,6 +195,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     does not know is not present. `boot` rises with every connection, so that a late will can't end a new session.
 
     "paused" is the owner's wish, "trouble" the device's own; `reason` says more, and `code` is one of trouble.CODES.
+    `max_bytes` is what the owner's byte budget allows the update of the round that it trains for; 0: no limit.
     """
 
     state: Annotated[str, Meta(max_length=32)]
@@ -202,6 +203,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     num_examples: Count = 0
     reason: Reason = ""
     code: Annotated[str, Meta(max_length=16)] = ""
+    max_bytes: Count = 0
 
     @property
     def present(self) -> bool:

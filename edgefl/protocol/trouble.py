@@ -21,6 +21,9 @@ CODES = {
     "codec": "its update can't be encoded",
     "rejected": "the aggregator refused its update",
     "hung": "its training, or its own data code, does not come to an end",
+    "budget": "its owner's byte budget is spent, or does not allow what the round takes",
+    "hours": "it is outside the hours that its owner has set",
+    "clock": "its owner has set limits, and its clock is not synchronised",
     "error": "something else, which its own log tells",
 }
 SEE_LOG = "the log on the device says why"

@@ -35,6 +35,7 @@ from ..device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
+    SaveSpent,
     SaveUpdate,
     StartTraining,
     Trained,
@@ -172,6 +173,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
                 self._disk.drop(action.applied)
+            case SaveSpent():
+                pass  # a simulated device has no byte budget
             case _:
                 self.carry_out_shared(action)
 

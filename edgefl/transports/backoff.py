@@ -5,12 +5,14 @@ Nothing here reads a clock or sleeps: numbers in, numbers out.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
 from ..errors import TransportError
 
 PAUSE_S = 0.01  # between two looks at whether the link's user has caught up
+ANSWER_S = 8.0  # a slow link takes a second or two, once TLS is established
 LONGEST_PAUSE_S = 10.0  # then read anyway, or the broker's answers to our pings are missed
 
 
@@ -74,7 +76,11 @@ class Backoff:
 
 
 class Versions:
-    """Which MQTT version to try next, "5" or "3.1.1": the one that has worked, otherwise each in turn."""
+    """Which MQTT version to try next, "5" or "3.1.1": the one that has worked, otherwise each in turn.
+
+    Some brokers do not answer a CONNECT of MQTT 5 at all. Until one version has worked, the other one gets its turn if
+    no answer has come in `patience_s`.
+    """
 
     def __init__(self, wanted: str) -> None:
         if wanted not in ("auto", "5", "3.1.1"):
@@ -82,6 +88,11 @@ class Versions:
         self.pinned = wanted != "auto"
         self._settled = False
         self._favourite = self.current = "5" if wanted == "auto" else wanted
+
+    @property
+    def patience_s(self) -> float:
+        """How long the broker's answer to CONNECT may take; after it the connection counts as hung up."""
+        return ANSWER_S if self.current == "5" and not (self.pinned or self._settled) else math.inf
 
     def learn(self, *, up: bool, hung_up: bool, unsupported: bool) -> None:
         """Note how a connection went: accepted (`up`), closed without an answer (`hung_up`), version refused."""

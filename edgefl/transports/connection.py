@@ -28,8 +28,11 @@ from paho.mqtt.properties import Properties
 from .endpoint import Endpoint
 from .events import LinkEvent, Message, Published, Refused, Up
 from .liveness import SILENCE, Liveness
+from .reason_codes import know_all
 from .tap import LARGEST_PACKET, TappedClient
 from .traffic import Counts
+
+know_all()
 
 CONNECT_TIMEOUT_S = 15.0  # a TLS handshake over a cellular link takes a Pi several seconds
 MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough to fill a 64 KiB-part link
@@ -241,6 +244,8 @@ class Connection:
             return
         if flags.is_disconnect_packet_from_server:
             self.end = End(f"the broker says: {code}", code.value)
+        elif str(code) == "Protocol error":  # as paho sees it
+            self.end = End("the broker sends what MQTT does not allow")
         else:
             self.end = End(LOST if self.up else "closed before it answered")
 

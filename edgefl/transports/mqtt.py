@@ -224,6 +224,8 @@ class MqttLink:
 
     def _serve(self, connection: Connection) -> None:
         tick_s, look_at = min(5.0, self._settings.keepalive / 8), 0.0
+        patience_s = self._versions.patience_s
+        answer_by = time.monotonic() + patience_s
         while connection.end is None:
             self._send(connection)
             if self._stopping.is_set():
@@ -241,6 +243,8 @@ class MqttLink:
             if (now := time.monotonic()) >= look_at:  # after reading: whoever was asleep finds what has come meanwhile
                 look_at = now + min(LOOK_S, tick_s)
                 self._gauge.look(*connection.look(now), now)
+                if connection.up is None and connection.end is None and now >= answer_by:
+                    connection.end = End(f"no answer to MQTT 5 within {patience_s:.0f} s")
 
     def _send(self, connection: Connection) -> None:
         while self._wishes:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl.codecs.feedback import Residual
+from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.simulation.disk import Disk
 
@@ -88,6 +89,7 @@ def rows(folder: Path) -> int:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl_agent.store import AgentStore
 
@@ -178,3 +180,15 @@ def test_a_state_folder_of_before_error_feedback_is_taken_over(tmp_path: Path) -
         )
         old.execute("INSERT INTO outbox VALUES (1, ?, 1, 0, ?)", (RUNS[0], b"update 1"))
     assert state(AgentStore(tmp_path)) == (replace(outbox(1), attempt=0), None)
+
+
+def test_what_is_spent_of_the_byte_budget_is_kept_and_a_damaged_number_starts_it_anew(tmp_path: Path) -> None:
+    store = AgentStore(tmp_path)
+    assert store.load_spent() == Spent()
+    spent = Spent(day=739_777, since=1_781_092_800, today=2**40, this_month=2**41)
+    store.save_spent(spent)
+    store.close()
+    store = AgentStore(tmp_path)
+    assert store.load_spent() == spent
+    store._db.execute("UPDATE meta SET value = 'x' WHERE key = 'spent_today'")
+    assert store.load_spent() == Spent()

@@ -33,7 +33,7 @@ from machines import (
 from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.machine import Connected, Disconnected, Note, Publish, Sent, Stop, Subscribe, Tick, Unsubscribe
 from edgefl.protocol.envelope import Envelope, Kind
-from edgefl.protocol.messages import Frame, Missing, Receipt, Status, encode
+from edgefl.protocol.messages import Frame, Missing, Receipt, Status, decode, encode
 
 
 def test_happy_path():
@@ -291,3 +291,15 @@ def test_a_stopped_device_never_shows_itself_again():
     out += feed(session, Stop())
     assert last(out, Status, STATUS).state == "disconnected"
     assert give(session, make_round()) == [] and feed(session, Connected(boot=8)) == []
+
+
+@pytest.mark.parametrize(("allowed", "state"), [(4 * P, "ready"), (4 * P - 1, "trouble")])
+def test_every_manifest_is_answered_with_the_status_once(allowed, state):
+    """RabbitMQ gives an aggregator that subscribes to all statuses no retained one: the manifest asks for them."""
+    session = make_session(max_model_bytes=allowed)
+    feed(session, Connected(boot=7))
+    for manifest in (MANIFEST, MANIFEST, make_manifest(span=2), make_manifest(span=2)):
+        out = give(session, manifest)
+        assert [decode(Status, p.payload).state for p in of(out, Publish, STATUS)] == [state]
+    feed(session, Disconnected())
+    assert not of(give(session, MANIFEST), Publish)

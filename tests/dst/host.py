@@ -42,6 +42,7 @@ class Host(VirtualHost[E, A]):
     """A process, its clock and its connection. `die_in` counts actions down to a sudden death."""
 
     will: tuple[str, bytes] | None = None
+    stable_s = 0.0  # the back-off starts over only after a connection that held for so long
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world.clock)
@@ -55,7 +56,7 @@ class Host(VirtualHost[E, A]):
         self._frozen_until = 0.0
         self._frozen: list[Callable[[], None]] = []  # what waits for its end
         self._offset, self._rate = 0.0, 1.0
-        self._tries = 0
+        self._tries, self._up_at = 0, 0.0
 
     # The process
 
@@ -82,6 +83,7 @@ class Host(VirtualHost[E, A]):
         self._rate = rng.uniform(0.95, 1.05)
         self._offset = rng.uniform(0, 1000) - self._rate * self.clock.now
         self._tries, self._tick_at, self._frozen_until = 0, None, 0.0
+        self._up_at = self.clock.now
         self.boot_up()
         self.feed(WallTime(EPOCH_S + self.clock.now))
         self.connect()
@@ -157,7 +159,9 @@ class Host(VirtualHost[E, A]):
 
     def on_connected(self, connection: Connection) -> None:
         if not self._waits(lambda: self.on_connected(connection)) and connection is self.connection:
-            self._tries = 0
+            self._up_at = self.clock.now
+            if not self.stable_s:
+                self._tries = 0
             self.feed(Connected(self.boot))
 
     def on_closed(self, connection: Connection) -> None:
@@ -167,6 +171,8 @@ class Host(VirtualHost[E, A]):
         if connection is not self.connection:
             return
         self.connection = None
+        if self.clock.now >= self._up_at + self.stable_s:
+            self._tries = 0
         self.boot += 1
         self.feed(Disconnected())
         self._connect_later()

@@ -29,6 +29,7 @@ from edgefl.device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
+    SaveSpent,
     SaveUpdate,
     StartTraining,
     Trained,
@@ -134,6 +135,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             case DropUpdate(applied):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
+            case SaveSpent():
+                pass  # a simulated device has no byte budget
             case _:
                 self.carry_out_shared(action)
 

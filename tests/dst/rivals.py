@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgefl.history import RoundRecord
+from edgefl.transports.verdict import STABLE_S
 
 from .hosts import AggregatorHost
 from .liveness import RECONNECT_S, ROUNDS
@@ -53,7 +54,11 @@ class OneGoesOn(Witness):
 
 
 class Rivals(World):
-    """Both with one client id, as two of one federation have, or with two."""
+    """Both with one client id, as two of one federation have, or with two.
+
+    Two with one id throw each other out. Each comes back later every time, as the link does: else neither would stay
+    long enough to be told of the other.
+    """
 
     def __init__(self, schedule: Schedule, show: Callable[[str], None] | None = None) -> None:
         kinds = tuple(kind for kind in schedule.faults if kind not in FORGETFUL)
@@ -61,11 +66,13 @@ class Rivals(World):
         self._tell = OneGoesOn(self)
         self.checker = self._tell  # type: ignore[assignment]
         self.aggregator.disk.told = self._tell.tell
+        self.aggregator.stable_s = STABLE_S
         self.clock.after(self.rng.uniform(1, schedule.heal_at), self._start_second)
 
     def _start_second(self) -> None:
         second = AggregatorHost(self, self.aggregator.disk.copy())
         second.disk.told = self._tell.tell
+        second.stable_s = STABLE_S
         if self.rng.random() < 0.5:
             second.name = "aggregator-2"
         self.aggregators.append(second)

@@ -122,6 +122,7 @@ class FakeBroker:
         self._properties, self._behind = connack_properties, behind
         self.acks: list[int] = []
         self._mids: queue.Queue[int] = queue.Queue()
+        self._subscribes: queue.Queue[int] = queue.Queue()
         self._peer: socket.socket | None = None
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -137,9 +138,17 @@ class FakeBroker:
                 mids.append(self._mids.get(timeout=patience_s))
         return mids
 
-    def acknowledge(self, mid: int) -> None:
+    def subscribed(self) -> int:
+        """The packet id of the next SUBSCRIBE packet."""
+        return self._subscribes.get(timeout=5.0)
+
+    def acknowledge(self, mid: int, code: int | None = None) -> None:
+        answer = mid.to_bytes(2, "big") + (b"" if code is None else bytes([code]))
+        self.send(bytes([0x40, len(answer)]) + answer)
+
+    def send(self, packet: bytes) -> None:
         assert self._peer is not None
-        self._peer.sendall(b"\x40\x02" + mid.to_bytes(2, "big"))
+        self._peer.sendall(packet)
 
     def disconnect(self, reason_code: int) -> None:
         assert self._peer is not None
@@ -164,9 +173,68 @@ class FakeBroker:
                     self._peer.sendall(bytes([0x20, len(rest)]) + rest + self._behind)
                 elif kind & 0xF0 == 0x40:
                     self.acks.append(int.from_bytes(body[:2], "big"))
+                elif kind & 0xF0 == 0x80:
+                    self._subscribes.put(int.from_bytes(body[:2], "big"))
                 elif kind & 0xF0 == 0x30:
                     after_topic = 2 + int.from_bytes(body[:2], "big")
                     self._mids.put(int.from_bytes(body[after_topic : after_topic + 2], "big"))
+
+
+class DeafProxy:
+    """Passes connections on to a broker's port, except those of MQTT 5: it accepts them, and never answers.
+
+    `versions` has the protocol level of each CONNECT so far. A context manager.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.versions: list[int] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def cut(self) -> None:
+        """End all connections."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._open.append(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        first = client.recv(4096)
+        self.versions.append(first[8])  # after the fixed header and the name "MQTT"
+        if first[8] == 5:
+            client.recv(1)
+            return
+        broker = socket.create_connection(("127.0.0.1", self._port))
+        self._open.append(broker)
+        broker.sendall(first)
+        for source, target in ((client, broker), (broker, client)):
+            threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> DeafProxy:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listener.close()
+        self.cut()
 
 
 def password_file(folder: Path, users: dict[str, str]) -> Path:

@@ -226,7 +226,10 @@ class CodecSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
     part_bytes: Annotated[
         Annotated[int, Meta(ge=256, le=2**20)] | Auto,
-        Meta(description='Bytes of an update or model in one MQTT message; "auto": as [mqtt] profile says.'),
+        Meta(
+            description='Most bytes of an update or model in one MQTT message; "auto": as [mqtt] profile says. '
+            "A device on a slow link sends shorter parts."
+        ),
     ] = "auto"
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from brokers import Mosquitto
+from brokers import Mosquitto, eventually, free_port
 from proxy import Bad, Proxy
 
 from edgefl.transports.endpoint import Endpoint
-from edgefl.transports.mqtt import MAX_QUEUED, Down, Message, Published
+from edgefl.transports.mqtt import MAX_QUEUED, Down, Message, Published, TlsConfig, Up
+from edgefl.transports.traffic import kernel_counts
 
 KEEPALIVE = 2
 MODEL = os.urandom(32_000)
@@ -83,6 +90,57 @@ def test_i07_a_link_stops_in_time_whatever_waits_for_a_frozen_broker(frozen, lin
     one.stop()
     assert time.monotonic() - began < 2.9
     assert not one._thread.is_alive()
+
+
+def test_i07_a_record_of_tls_that_takes_longer_than_silence_may_last_arrives(tmp_path, link):
+    """Nothing can be read of a record before all of it has come; only the kernel sees its bytes."""
+    make_certificate(tmp_path)
+    port = free_port()
+    config = f"allow_anonymous true\nlistener {port}\ncertfile {tmp_path}/crt\nkeyfile {tmp_path}/key\n"
+    with Mosquitto(config) as broker:
+        writer = link(broker.url, "writer")
+        writer.up()
+        writer.said("slow/model/tls", MODEL, retain=True)
+        with Proxy(port, replace(SLOW, rate=3000.0)) as proxy:
+            tls = TlsConfig(ca=f"{tmp_path}/crt")
+            reader = link(proxy.url.replace("mqtt:", "mqtts:"), "reader", tls=tls, keepalive=KEEPALIVE)
+            reader.start()
+            reader.inbox.wait(Up, patience_s=20.0)
+            began = time.monotonic()
+            reader._wish(lambda connection: connection.subscribe(["slow/model/tls"], 1))
+            heard = reader.inbox.wait(Message, lambda event: event.topic == "slow/model/tls", 40.0)
+            assert (heard.payload, proxy.seen["connections"]) == (MODEL, 1)
+            assert time.monotonic() - began > 3 * KEEPALIVE
+
+
+def make_certificate(folder: Path) -> None:
+    """Of 127.0.0.1, which is its own authority."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", folder / "key", "-out", folder / "crt"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_i07_bytes_are_counted_by_the_kernel_in_both_directions():
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as one:
+        two, _ = listener.accept()
+        before = kernel_counts(one)
+        assert before is not None
+        one.sendall(bytes(1000))
+        two.recv(1000, socket.MSG_WAITALL)
+        two.sendall(bytes(300))  # which nobody reads
+        eventually(lambda: kernel_counts(one).received == before.received + 300)
+        counts = kernel_counts(one)
+        assert (counts.acknowledged - before.acknowledged, counts.pending) == (1000, 0)
+        one.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                one.send(bytes(65536))  # until the other end's buffer is full
+        assert kernel_counts(one).pending > 0
+        two.close()
+    assert kernel_counts(object()) is None
 
 
 def test_an_idle_link_stays_up_and_asks_now_and_then(mosquitto, link):

@@ -13,6 +13,8 @@ whole, as it would be without a codec, and the device keeps the residual from be
 from __future__ import annotations
 
 import logging
+import math
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +32,7 @@ log = logging.getLogger("edgefl.training")
 
 @dataclass(frozen=True)
 class Residual:
-    """A residual as stored: (P,) little-endian float32 and their CRC-32C, from the update of `round` of `manifest`."""
+    """A residual as stored (`pack`), and its CRC-32C, from the update of `round` of `manifest`."""
 
     manifest: str
     round: int
@@ -46,14 +48,39 @@ class Residual:
         if self.manifest != manifest or not 0 < round - self.round <= FEEDBACK_ROUNDS:
             log.info("the residual of round %d is too old for round %d, or of another run: dropped", self.round, round)
             return None
-        if len(self.blob) != 4 * num_params or crc32c(self.blob) != self.crc:
+        if len(self.blob) not in (1 + 2 * num_params, 4 * num_params) or crc32c(self.blob) != self.crc:
             log.warning("the residual of round %d is damaged on disk: dropped", self.round)
             return None
-        return np.frombuffer(self.blob, "<f4").astype(np.float32)
+        return unpack(self.blob, num_params)
+
+
+def pack(residual: np.ndarray) -> bytes | None:
+    """A (P,) float32 as it is stored: a signed byte e, then (P,) little-endian float16, of 2^-e times the residual. e
+    brings the largest of them near float16's limit. None if a coordinate is not finite.
+
+    What rounding takes, at most 2^-11 of a coordinate, is lost: it is not a part of the next residual. Overwrites
+    `residual`.
+    """
+    largest = float(np.abs(residual).max(initial=0.0))
+    if not math.isfinite(largest):
+        return None
+    exponent = max(-128, math.frexp(largest)[1] - 15)
+    np.ldexp(residual, -exponent, out=residual)
+    return struct.pack("b", exponent) + bytes(residual.astype("<f2").data)
+
+
+def unpack(blob: bytes, num_params: int) -> np.ndarray:
+    """The (P,) float32 that were packed. Before `pack`, version 0.1.0 stored 4 P bytes of little-endian float32."""
+    if len(blob) == 4 * num_params:
+        return np.frombuffer(blob, "<f4").astype(np.float32)
+    (exponent,) = struct.unpack_from("b", blob)
+    residual = np.frombuffer(blob, "<f2", offset=1).astype(np.float32)
+    np.ldexp(residual, exponent, out=residual)
+    return residual
 
 
 def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tuple[bytes, bytes | None]:
-    """The payload of `delta` + `residual`, both (P,) float32, and the new residual as little-endian float32.
+    """The payload of `delta` + `residual`, both (P,) float32, and the new residual, packed.
 
     Overwrites `residual`, to save the memory of one more vector. If the codec can't encode the sum (not finite, or too
     large), the residual is dropped and `delta` is encoded alone; CodecError if that fails too. The new residual is None
@@ -70,5 +97,4 @@ def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tupl
             target = delta
     if payload is None:
         payload = codec.encode(delta)
-    left = np.subtract(target, codec.decode(payload, len(delta)), out=residual)
-    return payload, left.astype("<f4", copy=False).tobytes() if np.isfinite(left).all() else None
+    return payload, pack(np.subtract(target, codec.decode(payload, len(delta)), out=residual))

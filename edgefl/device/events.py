@@ -62,7 +62,7 @@ class CancelTraining:
 class SaveUpdate:
     """Action: make the update and its residual durable before carrying out what follows.
 
-    The residual, (P,) little-endian float32, is new: the current one stays as well, until the update is dropped.
+    The residual, packed (codecs/feedback.py), is new: the current one stays as well, until the update is dropped.
     """
 
     outbox: Outbox

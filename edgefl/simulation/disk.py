@@ -9,7 +9,7 @@ from ..device.events import Outbox
 
 
 class Disk:
-    """The newest update with its new residual, and the current residual, of 4 P bytes once the device has reported."""
+    """The newest update with its new residual, and the current residual, of 2 P bytes once the device has reported."""
 
     def __init__(self) -> None:
         self.outbox: Outbox | None = None

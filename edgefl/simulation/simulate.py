@@ -72,7 +72,7 @@ def simulate(
     `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `workers` threads train
     them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, and `on_end` what
     happened, also if an exception or Ctrl-C ends the run. With error feedback, every device that has reported keeps
-    4 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
+    2 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
     _check_callable(on_start=on_start, on_round=on_round, on_end=on_end, note=note)
     objects = Objects.out_of(overrides)

@@ -102,7 +102,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # What a record has of each device, and its value where that was dropped.
 DETAIL: dict[str, Any] = {
     "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null"), "missed": {},
-    "by_time": msgspec.Raw(b"{}"),
+    "by_time": msgspec.Raw(b"{}"), "budgets": {},
 }  # fmt: skip
 
 

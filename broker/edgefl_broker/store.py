@@ -76,7 +76,7 @@ class AggregatorStore:
         self._attempt = folder / "attempt"
         self._claim = claim(folder)
         remove_partials(folder)
-        self._db = open_database(self._path, _SCHEMA, replaceable=False, erase=True)  # late updates go
+        self._db = open_database(self._path, _SCHEMA, replaceable=False)
         self._guard = FileGuard(self._path)
 
     @durable
@@ -216,7 +216,7 @@ class AggregatorStore:
     @durable
     def drop_late(self) -> None:
         """Delete all late updates: no round of this configuration folds them in."""
-        if self._db.execute("DELETE FROM late").rowcount:
+        if self._erase_late("?", (1,)):
             log.warning("late updates that waited for a round are dropped: the configuration folds none in")
 
     @durable
@@ -233,8 +233,16 @@ class AggregatorStore:
             if isinstance(row[-1], bytes) and _late_crc(name, *row) == crc:
                 return LateUpdate(name, *row)
         log.error("a late update in %s is damaged: it is left out", self._path)
-        self._db.execute("DELETE FROM late WHERE rowid = ?", (row_id,))
+        self._erase_late("rowid = ?", (row_id,))
         return None
+
+    def _erase_late(self, where: str, *values: tuple[object, ...]) -> int:
+        """Delete late updates, and overwrite them: each is one device's alone. Returns their number."""
+        self._db.execute("PRAGMA secure_delete=ON")
+        try:
+            return self._db.executemany(f"DELETE FROM late WHERE {where}", values).rowcount if values else 0
+        finally:
+            self._db.execute("PRAGMA secure_delete=OFF")
 
     @durable
     def commit(
@@ -254,7 +262,7 @@ class AggregatorStore:
             old = "SELECT round FROM rounds WHERE round <= ? ORDER BY round LIMIT ?"
             values = (record.round - KEPT_RECORDS, DROPPED_AT_ONCE)
             self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
-            self._db.executemany("DELETE FROM late WHERE device = ? AND round = ?", drop)
+            self._erase_late("device = ? AND round = ?", *drop)
             if params is not None:
                 self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))

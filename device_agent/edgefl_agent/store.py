@@ -39,8 +39,7 @@ class AgentStore:
     def __init__(self, folder: Path) -> None:
         self._claim = claim(folder)
         self._path = folder / "agent.db"
-        # A round can be trained again; and what lies here never leaves the device.
-        self._db = open_database(self._path, _SCHEMA, replaceable=True, erase=False)
+        self._db = open_database(self._path, _SCHEMA, replaceable=True)  # a round can be trained again
         self._guard = FileGuard(self._path)
 
     @durable

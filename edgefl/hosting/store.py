@@ -22,6 +22,7 @@ from ..errors import StoreError
 
 STAMP = 0x10001  # SQLite keeps 32 bits for a schema's number; it is written there twice, so that a flipped bit shows
 SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB instead of 2 MB: hardly a row is read twice
+NO_ERASING = "PRAGMA secure_delete=OFF"  # Debian's default overwrites what is deleted: twice the bytes for an SD card
 log = logging.getLogger("edgefl.hosting.store")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,15 +52,14 @@ class Schema:
     migrations: Mapping[int, str]
 
 
-def open_database(path: Path, schema: Schema, *, replaceable: bool, erase: bool = False) -> sqlite3.Connection:
+def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.Connection:
     """The database at `path`, migrated to `schema`, in autocommit, for one thread at a time; StoreError.
 
-    If the file is damaged and `replaceable`, it is renamed and a new one is created; otherwise it is an error. With
-    `erase`, what is deleted is overwritten; that doubles the bytes written. Debian's SQLite does so by default.
+    If the file is damaged and `replaceable`, it is renamed and a new one is created; otherwise it is an error.
     """
     try:
         try:
-            return _open(path, schema, erase)
+            return _open(path, schema)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the message may quote a damaged name
             if isinstance(error, sqlite3.OperationalError):
                 raise
@@ -70,17 +70,17 @@ def open_database(path: Path, schema: Schema, *, replaceable: bool, erase: bool 
             aside = path.with_suffix(f".damaged-{os.getpid()}")
             path.rename(aside)
             log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)
-            return _open(path, schema, erase)
+            return _open(path, schema)
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
 
 
-def _open(path: Path, schema: Schema, erase: bool) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-        database.execute(f"PRAGMA secure_delete={'ON' if erase else 'OFF'}")
+        database.execute(NO_ERASING)
         database.execute(SMALL_CACHE)
         if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(verdict)

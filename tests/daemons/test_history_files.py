@@ -54,7 +54,7 @@ def test_everything_that_a_record_has_of_each_device_is_detail() -> None:
     kinds = get_type_hints(RoundRecord).items()
     assert {name for name, kind in kinds if (get_origin(kind) or kind) in of_each} == set(DETAIL)
     (record,) = long_history.records(1, 2)
-    assert len(line(record.without_detail())) < 400
+    assert len(line(record.without_detail())) < 500
 
 
 def test_a_start_appends_what_is_missing_and_rewrites_nothing(tmp_path: Path) -> None:

@@ -51,10 +51,11 @@ def records(rounds: int, devices: int) -> Iterator[RoundRecord]:
     """A committed record for each round, with traffic of every device."""
     names = [f"device-{i:04d}" for i in range(devices)]
     traffic = msgspec.Raw(msgspec.json.encode({name: (4321, 87654) for name in names}))
+    times = msgspec.Raw(msgspec.json.encode(dict.fromkeys(names, 12.3)))
     for round in range(1, rounds + 1):
         yield RoundRecord(
             round, "committed", round, devices, names, 600 * devices, 0.5, 4321 * devices, 87654 * devices, 60.0,
-            by_device=traffic, attempt=1,
+            by_device=traffic, attempt=1, by_time=times,
         )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 from edgefl.transports.mqtt import LinkEvent, Message, MqttLink, Up
 
 DEVICES = 2
-MTU = "576"  # as RFC 3150 advises for slow links: of longer packets, TCP's needless retransmissions would be measured
+PACKET_S = 0.5  # a packet may take on the link: of longer ones, TCP's needless retransmissions would be measured
 QUEUE = 64 * 1024  # bytes that wait for a token bucket at most; of a shorter queue, TCP's losses would be measured
 BUFFER = 2048  # of the proxy: more would hide from both ends how slow the link is
 SLACK, START_S = 1.3, 3.0  # time may be so many times the ideal, and so much longer
@@ -167,14 +167,15 @@ class ByNamespace:
         address = net.rpartition(".")[0] + f".{4 * (number % 60) + 1}"
         other = net.rpartition(".")[0] + f".{4 * (number % 60) + 2}"
         inside = ("ip", "netns", "exec", self._name)
+        mtu = f"{max(576, min(1500, PACKET_S * bytes_s)):.0f}"  # short where links are slow, as RFC 3150 advises
         rate = ("root", "tbf", "rate", f"{8 * bytes_s:.0f}bit", "burst", "1600", "limit", str(QUEUE))
         ip("netns", "add", self._name)
         try:
             ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self._name)
             ip("addr", "add", f"{address}/30", "dev", here)
-            ip("link", "set", here, "mtu", MTU, "up")
+            ip("link", "set", here, "mtu", mtu, "up")
             ip("-n", self._name, "addr", "add", f"{other}/30", "dev", there)
-            ip("-n", self._name, "link", "set", there, "mtu", MTU, "up")
+            ip("-n", self._name, "link", "set", there, "mtu", mtu, "up")
             ip("-n", self._name, "link", "set", "lo", "up")
             call("tc", "qdisc", "add", "dev", here, *rate)
             call(*inside, "tc", "qdisc", "add", "dev", there, *rate)

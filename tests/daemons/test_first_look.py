@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +50,26 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypat
     assert look.look(0.0) is not None
     monkeypatch.setattr(source, "count", lambda: pytest.fail("read again"))
     assert look.look(100.0) is None
+
+
+def test_a_data_source_that_hangs_at_the_start_is_told_and_does_not_stop_the_agent(monkeypatch) -> None:
+    monkeypatch.setattr(first_look, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(first_look, "WAIT_S", 0.05)
+    go, calls = threading.Event(), []
+
+    class Hangs(Source):
+        def count(self) -> int:
+            calls.append(go.wait(20.0))
+            return 7
+
+    look = FirstLook(Hangs("python:some:code"))
+    assert look.look(0.0) == Unable("its data source does not answer", "hung")
+    assert look.look(1.0) is look.look(10 * LOOK_AGAIN_S) is None, "said already"
+    go.set()
+    until = time.monotonic() + 20
+    while (news := look.look(11 * LOOK_AGAIN_S)) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert news == Unable("", num_examples=7) and calls == [True]
 
 
 def test_a_wrong_spec_ends_the_agent(tmp_path: Path) -> None:

@@ -67,13 +67,13 @@ class Agent(LinkHost[events.Event, events.Action]):
 
     def run(self) -> None:
         try:
-            self.idle()
+            self.look_around()
             super().run()
         finally:
             self._worker.close()
             self._store.close()
 
-    def idle(self) -> None:
+    def look_around(self) -> None:
         """Look at data that could not be used, at the owner's code, and at the owner's off switch."""
         if (unable := self._first_look.look(self.now())) is not None:
             self.feed(unable)

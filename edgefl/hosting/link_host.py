@@ -55,6 +55,7 @@ class LinkHost(Host[E, A]):
         self.log = log
         self.boot = 0  # number of the connection that is up or being tried; its will has it too
         self.stopping = False
+        self._look_at = 0.0
         self.protocol = ""  # the MQTT version of the connection that is up
         self.refusals = Refusals()
         self._events: queue.SimpleQueue[E | Event | LinkEvent] = queue.SimpleQueue()
@@ -128,11 +129,13 @@ class LinkHost(Host[E, A]):
                 self._handle(self._events.get())
         except queue.Empty:
             self._tell_flow()
-            self.idle()
         if self._stop_at is not None and not self.stopping:
             self._handle(Stop())
         if wake_at is not None and time.monotonic() >= wake_at:
             self.feed(Tick())
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LONGEST_SLEEP_S
+            self.look_around()
         self._answer()
 
     def _tell_flow(self) -> None:
@@ -151,8 +154,8 @@ class LinkHost(Host[E, A]):
                 return
             self._answer()
 
-    def idle(self) -> None:
-        """Called when nothing happened for a moment."""
+    def look_around(self) -> None:
+        """Called about once a second, however many messages arrive."""
 
     def _handle(self, event: E | Event | LinkEvent) -> None:
         match event:

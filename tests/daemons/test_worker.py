@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import queue
 import threading
 import time
@@ -10,6 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from brokers import eventually
+from daemons import Federation
+from edgefl_agent import watchdog
 from edgefl_agent.source import Source
 from edgefl_agent.watchdog import MIN_PATIENCE_S, Watchdog
 from edgefl_agent.worker import Worker
@@ -192,3 +196,33 @@ def test_sys_exit_while_the_agent_starts_is_an_error_not_a_clean_end(tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"sys\.exit\(0\)"):
         Source("python:leaves:read").read()
+
+
+def test_a_device_whose_data_source_hangs_says_so_and_counts_again_when_it_answers(
+    embedded: object, federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "MIN_PATIENCE_S", 0.5)
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    (fleet.folder / "hanging_for_test.py").write_text(
+        "import threading\nfrom daemons import blobs\ngo = threading.Event()\ngo.set()\n"
+        "def read():\n    go.wait(60)\n    return blobs(30, seed=4)\n"
+    )
+    monkeypatch.syspath_prepend(str(fleet.folder))
+    go = importlib.import_module("hanging_for_test").go
+    aggregator = fleet.aggregator(rounds={"deadline_s": 2.0, "min_reports": 1, "expect": 2})
+    fleet.agent("dev-a")
+    fleet.agent("dev-b", "python:hanging_for_test:read")
+
+    def newest() -> list[str]:
+        records = aggregator.host.history.rounds
+        return records[-1].devices if records else []
+
+    eventually(lambda: newest() == ["dev-a", "dev-b"], 20.0)
+    go.clear()
+    statuses = aggregator.host.machine.presence.statuses
+    eventually(lambda: statuses["dev-b"].code == "hung", 20.0)
+    assert statuses["dev-b"].state == "trouble" and "has not answered for" in statuses["dev-b"].reason
+    eventually(lambda: newest() == ["dev-a"], 20.0)
+    go.set()
+    eventually(lambda: newest() == ["dev-a", "dev-b"], 20.0)
+    assert statuses["dev-b"].code == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from edgefl.errors import TransportError
+from edgefl.hosting import link_host
 from edgefl.hosting.link_host import BEHIND_BYTES, WINDOW, LinkHost
-from edgefl.machine import Action, Connected, Publish, Received
+from edgefl.machine import Action, Connected, Publish, Received, Tick
 from edgefl.transports.mqtt import Down, Message, Published
 
 UP = Connected(boot=1)
@@ -111,3 +113,17 @@ def test_what_was_taken_is_acknowledged_although_answers_wait() -> None:
         host._handle(Published(token, True, ""))
         host._answer()
     assert not host._backlog
+
+
+def test_a_host_that_messages_keep_busy_looks_around_all_the_same(host: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner's off switch and the watchdog are looked at there."""
+    looks = []
+    monkeypatch.setattr(link_host, "LONGEST_SLEEP_S", 0.05)
+    monkeypatch.setattr(Echo, "wake_at", None, raising=False)
+    monkeypatch.setattr(Refusing, "flow", None, raising=False)
+    monkeypatch.setattr(host, "look_around", lambda: looks.append(time.monotonic()))
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        host.post(Tick())  # the queue is never empty
+        host._turn()
+    assert 5 <= len(looks) <= 21

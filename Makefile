@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace slow-links sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace soak-day slow-links sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -102,6 +102,9 @@ fuzz: $(VENV)/dev.stamp
 SOAK_SEED := 1
 soak-kill soak-link: soak-%: $(VENV)/dev.stamp
 	PYTHONPATH=tests:tests/support $(PY) tests/support/soak_faults.py $* --seed $(SOAK_SEED)
+
+soak-day: $(VENV)/dev.stamp  ## 24 hours of a virtual fleet in which devices come and go, are slow, and hang
+	PYTHONPATH=tests/support $(PY) tests/support/soak_day.py
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-strace soak-day slow-links sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -105,6 +105,10 @@ soak-kill soak-link: soak-%: $(VENV)/dev.stamp
 
 soak-day: $(VENV)/dev.stamp  ## 24 hours of a virtual fleet in which devices come and go, are slow, and hang
 	PYTHONPATH=tests/support $(PY) tests/support/soak_day.py
+
+# Faults that last (a tenth of thirty devices hung, frozen, or a hundred times slower), 20,000 rounds, an hour of churn
+soak-slow soak-rounds soak-churn: soak-%: $(VENV)/dev.stamp
+	PYTHONPATH=tests:tests/support:benchmarks/lib $(PY) tests/support/soak_lasting.py $*
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp

@@ -62,6 +62,7 @@ class ProcessFleet:
             self.devices[i : i + agents_per_process] for i in range(0, len(self.devices), agents_per_process)
         ]
         self._link = link
+        self.environment: dict[str, str] = {}  # of the processes, beside our own
         self._run = secrets.token_hex(3)
         self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -210,7 +211,7 @@ class ProcessFleet:
         return [sys.executable]
 
     def _spawn(self, name: str, module: str, *options: str) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **self.environment}
         with open(self.folder / f"{name}.log", "ab") as log:
             self._processes[name] = subprocess.Popen(
                 [*self._command(name), "-m", module, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -152,6 +152,24 @@ def test_an_idle_link_stays_up_and_asks_now_and_then(mosquitto, link):
         assert 2 <= proxy.seen["up"] - before <= 6  # two bytes each
 
 
+def test_i07_a_frozen_broker_is_noticed_over_ipv6_too(link):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    port = free_port()
+    with Mosquitto(f"allow_anonymous true\nlistener {port} ::1\n") as broker:
+        one = link(f"mqtt://[::1]:{port}", "one", keepalive=KEEPALIVE)
+        one.up()
+        since = freeze(broker)
+        try:
+            down = one.inbox.wait(Down, patience_s=3 * KEEPALIVE)
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert time.monotonic() - since <= 1.5 * KEEPALIVE + 1.0
+        assert "no sign of life" in down.reason
+
+
 def test_an_ipv6_address_is_shown_with_brackets():
     endpoint = Endpoint.parse("mqtt://[::1]:1884", None)
     assert (endpoint.host, endpoint.port, str(endpoint)) == ("::1", 1884, "[::1]:1884")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..atomic import remove_partials
 from ..errors import UsageError
 from ..history import History, RoundRecord, Run
 from ..onnx.model import Model
@@ -36,6 +37,7 @@ class RunFolder:
     def begin(self, run: Run | None) -> None:
         """Before the first round: removes the files of a former run."""
         if self.path:
+            remove_partials(self.path)
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
             (self.path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")

@@ -178,6 +178,17 @@ def test_a_source_that_hangs_is_reported_once_and_so_is_its_answer(bench):
     assert b.event().job is job
 
 
+def test_a_stop_does_not_wait_for_a_source_that_hangs(bench):
+    go, inside = threading.Event(), threading.Event()
+    b = bench(lambda: (inside.set(), go.wait()))
+    b.start(1)
+    inside.wait(20)
+    began = time.monotonic()
+    b.worker.close()
+    assert time.monotonic() - began < 2.5  # of the three seconds that SIGTERM may take
+    go.set()
+
+
 def test_patience_is_the_deadline_and_at_least_a_minute():
     dog = Watchdog()
     assert dog.look(1e9, 0.0) is None

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -109,6 +109,18 @@ soak-day: $(VENV)/dev.stamp  ## 24 hours of a virtual fleet in which devices com
 # Faults that last (a tenth of thirty devices hung, frozen, or a hundred times slower), 20,000 rounds, an hour of churn
 soak-slow soak-rounds soak-churn: soak-%: $(VENV)/dev.stamp
 	PYTHONPATH=tests:tests/support:benchmarks/lib $(PY) tests/support/soak_lasting.py $*
+
+# One federation over each MQTT broker that is installed, with a kill -9 of it in the middle; `make brokers BROKERS=nats`
+# runs one. apt-get install mosquitto rabbitmq-server nats-server nodejs npm, and the target below, install all of them.
+BROKERS :=
+brokers: $(VENV)/dev.stamp
+	PYTHONPATH=tests:tests/support $(PY) tests/support/broker_matrix.py $(BROKERS)
+
+export EDGEFL_BROKERS ?= $(HOME)/.cache/edgefl-brokers
+brokers-install:  ## aedes and amqtt, which Debian does not have
+	mkdir -p $(EDGEFL_BROKERS)
+	cd $(EDGEFL_BROKERS) && npm install --no-fund --no-audit aedes
+	python3 -m venv $(EDGEFL_BROKERS)/amqtt && $(EDGEFL_BROKERS)/amqtt/bin/pip install --quiet amqtt
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp

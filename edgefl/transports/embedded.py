@@ -117,15 +117,8 @@ class EmbeddedBroker:
         self.close()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        config = Path(self._folder.name, "rumqttd.toml")
-        listeners = (
-            _LISTENER.format(version=version, port=port, max_packet_bytes=MAX_PACKET_BYTES)
-            for version, port in zip(("v5", "v4"), self._ports, strict=True)
-        )
-        config.write_text(_ROUTER + "".join(listeners))
-        command = [sys.executable, "-c", _CHILD, str(config), str(os.getpid())]
-        quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, stdin=quiet, stdout=quiet, cwd=config.parent)
+        folder, quiet = Path(self._folder.name), subprocess.DEVNULL
+        return subprocess.Popen(command(folder, *self._ports), stdin=quiet, stdout=quiet, cwd=folder)
 
     def _await_ready(self) -> None:
         until = time.monotonic() + START_S
@@ -140,6 +133,17 @@ class EmbeddedBroker:
                         f"the embedded MQTT broker was not ready within {START_S:.0f} s: lighten the machine's load"
                     )
                 time.sleep(0.02)
+
+
+def command(folder: Path, port: int, port_v3: int) -> list[str]:
+    """The command that runs a broker on these ports, with its configuration in `folder`; it ends with this process."""
+    config = folder / "rumqttd.toml"
+    listeners = (
+        _LISTENER.format(version=version, port=port, max_packet_bytes=MAX_PACKET_BYTES)
+        for version, port in (("v5", port), ("v4", port_v3))
+    )
+    config.write_text(_ROUTER + "".join(listeners))
+    return [sys.executable, "-c", _CHILD, str(config), str(os.getpid())]
 
 
 def _free_port() -> int:

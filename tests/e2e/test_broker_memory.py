@@ -54,7 +54,7 @@ def test_i13_hundreds_of_rounds_leave_few_topics_and_no_memory_on_mosquitto(
     topics, late_kb = retained(link, broker), resident_kb(broker.pid)
     assert aggregator.host.machine.version == 200
     assert late_kb <= early_kb + 100  # 140 versions would take 126 of this kind, and 280 updates 252
-    assert len(early) <= len(topics) <= 5 + SLOTS  # manifest, round, aggregator, two statuses; models of one part
+    assert max(len(early), len(topics)) <= 5 + SLOTS  # manifest, round, aggregator, two statuses; models of one part
     assert not [topic for topic in topics if "/u/" in topic]
 
 

@@ -18,6 +18,7 @@ from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 
 from .config import AgentConfig
+from .data_watch import DataWatch
 from .first_look import FirstLook
 from .misfit import Misfit, user_name
 from .source import Source
@@ -52,7 +53,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
-            limits=config.limits.budget(), spent=self._store.load_spent(),
+            in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
             max_model_bytes=int(config.limits.max_model_mb * 2**20), root=config.mqtt.root,
         )  # fmt: skip
         arena_bytes = int(config.limits.max_arena_mb * 2**20)
@@ -60,6 +61,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             device, source, max_arena_bytes=arena_bytes, nice=config.limits.nice,
             load_residual=self._store.load_residual, post=self.post,
         )  # fmt: skip
+        self._data_watch = DataWatch(source, self._worker)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
         self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
         if unable is not None:
@@ -74,10 +76,13 @@ class Agent(LinkHost[events.Event, events.Action]):
             self._store.close()
 
     def look_around(self) -> None:
-        """Look at data that could not be used, at the owner's code, and at the owner's off switch."""
+        """Look at the data, at the owner's code, and at the owner's off switch."""
         if (unable := self._first_look.look(self.now())) is not None:
             self.feed(unable)
         self._carry_out_all(self._misfit.look(self.now()))
+        machine = self.machine
+        if (news := self._data_watch.news(self.now(), machine.data_stamp, wanted=machine.wants_news)) is not None:
+            self.feed(news)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
         paused = self._pause_file is not None and os.path.exists(self._pause_file)

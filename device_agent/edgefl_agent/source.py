@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 from edgefl import data
@@ -19,6 +20,7 @@ class Source:
         self._stamp: list[tuple[int, int]] = []
         self._tried: list[tuple[int, int]] = []  # the stamp when it was last read, with or without success
         self._dataset: Dataset | None = None
+        self.stamp = 0  # names the examples that were read last (DataStamp)
 
     def read(self) -> Dataset:
         """All examples as the training part; raises DataError or UsageError."""
@@ -27,7 +29,16 @@ class Source:
             self._dataset = None  # the old examples need not be in memory beside the new ones
             self._dataset = self._load()
             self._stamp = stamp
+            self.stamp = _number(repr(stamp).encode()) if stamp else _digest(self._dataset)
         return self._dataset
+
+    def look(self) -> int:
+        """The stamp of the examples as they are now, without reading them; 0 if only reading tells."""
+        try:
+            stamp = self._look()
+        except OSError:
+            return 0
+        return _number(repr(stamp).encode()) if stamp else 0
 
     def _load(self) -> Dataset:
         try:
@@ -50,3 +61,15 @@ class Source:
         names = [] if self._path is None else [self._path, f"{self._path}-wal"]
         found = [os.stat(name) for name in names if os.path.exists(name)]
         return [(status.st_mtime_ns, status.st_size) for status in found]
+
+
+def _digest(dataset: Dataset) -> int:
+    return _number(dataset.x_train.tobytes(), dataset.y_train.tobytes())
+
+
+def _number(*blobs: bytes) -> int:
+    """The head of their SHA-256, as SQLite can store it; never 0."""
+    digest = hashlib.sha256()
+    for blob in blobs:
+        digest.update(blob)
+    return int.from_bytes(digest.digest()[:7], "little") + 1

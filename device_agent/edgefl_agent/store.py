@@ -57,7 +57,15 @@ class AgentStore:
         if row is None:
             return None
         manifest, round, version, blob = row
-        saved = Outbox(manifest, round, version, blob, self._number("counted") or 0, self._number("attempt") or 0)
+        saved = Outbox(
+            manifest,
+            round,
+            version,
+            blob,
+            self._number("counted") or 0,
+            self._number("attempt") or 0,
+            self._number("stamp") or 0,
+        )
         crc = self._number("outbox_crc")  # None in a file that is older than the CRC
         if isinstance(saved.blob, bytes) and crc in (None, _crc(saved)):
             return saved
@@ -87,6 +95,7 @@ class AgentStore:
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
             self._set_number("counted", outbox.counted)
             self._set_number("attempt", outbox.attempt)
+            self._set_number("stamp", outbox.stamp)
             self._set_number("outbox_crc", _crc(outbox))
             if residual is not None:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
@@ -107,7 +116,14 @@ class AgentStore:
             self._db.execute("BEGIN IMMEDIATE")
             which = "!=" if applied else "="
             self._db.execute(f"DELETE FROM residual WHERE round {which} (SELECT round FROM outbox)")
+            if applied:
+                self._set_number("in_model", self._number("stamp") or 0)
             self._db.execute("DELETE FROM outbox")
+
+    @durable
+    def load_in_model(self) -> int:
+        """What names the data that are in a model (DataStamp); 0: not known."""
+        return self._number("in_model") or 0
 
     @durable
     def save_spent(self, spent: Spent) -> None:

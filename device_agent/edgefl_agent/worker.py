@@ -18,7 +18,7 @@ from collections.abc import Callable
 from edgefl.codecs.feedback import Residual
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
-from edgefl.device.events import Failed, Trained, TrainJob, Unable
+from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.device.training import make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
 from edgefl.protocol.trouble import SEE_LOG, Trouble
@@ -38,7 +38,7 @@ class Worker:
 
     def __init__(
         self, device: str, source: Source, *, max_arena_bytes: int, nice: int,
-        load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed], None],
+        load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed | DataStamp], None],
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
         self._load_residual, self._post = load_residual, post
@@ -46,6 +46,7 @@ class Worker:
         self._mail = threading.Condition()
         self._next: TrainJob | None = None  # the mailbox
         self._wanted: TrainJob | None = None  # in the mailbox or at work; None: cancelled
+        self._look = False  # whether the data are to be read without a job
         self._closed = False
         self._deadline_s = 0.0  # of the newest job's round
         self._watchdog = Watchdog()
@@ -60,6 +61,12 @@ class Worker:
             self._interrupt()
             self._next = self._wanted = job
             self._deadline_s = job.round.deadline_s
+            self._mail.notify()
+
+    def look_at_data(self) -> None:
+        """Read the data and post which they are, unless there is a job, which reads them anyway."""
+        with self._mail:
+            self._look = True
             self._mail.notify()
 
     def cancel(self) -> None:
@@ -101,7 +108,7 @@ class Worker:
     def _is_wanted(self) -> bool:
         """Wait for a job to come into the mailbox; False if the agent ends instead."""
         with self._mail:
-            self._mail.wait_for(lambda: self._next is not None or self._closed)
+            self._mail.wait_for(lambda: self._next is not None or self._look or self._closed)
             return not self._closed
 
     def _take(self) -> TrainJob | None:
@@ -110,13 +117,17 @@ class Worker:
             job, self._next = self._next, None
             return job
 
-    def _result(self) -> Trained | Failed | None:
+    def _result(self) -> Trained | Failed | DataStamp | None:
         """The event to post; None if the job was cancelled."""
         job = None
+        with self._mail:
+            look, self._look = self._look, False
         try:
             dataset = self._read()
             job = self._take()
-            return None if job is None else Trained(job, *self._train(job, dataset))
+            if job is None:
+                return DataStamp(self._source.stamp) if look else None
+            return Trained(job, *self._train(job, dataset), self._source.stamp)
         except Cancelled:
             return None
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread

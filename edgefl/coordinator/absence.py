@@ -62,6 +62,8 @@ class Absence:
             check = "check the federation's name, [mqtt] root and the broker's ACL"
             return f"{text}: no device has announced itself on {self._topic} yet: {check}"
         told = _named(self._sorted(), lambda device: self._what(device, now))
+        if old := self._presence.without_news:
+            told = f"{old} without new data" + (f"; {told}" if told else "")
         return f"{text} ({told})" if told else f"{text}: no other device has announced itself"
 
     def _sorted(self) -> list[str]:

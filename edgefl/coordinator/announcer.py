@@ -80,6 +80,7 @@ class Announcer:
             cohort=tally.cohort.message if tally else None,
             late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
+            only_new_data=config.only_new_data,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,
             back_s=pacing.back_s,

@@ -86,7 +86,7 @@ class RoundCoordinator:
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
-        self.presence = Presence()
+        self.presence = Presence(only_fresh=config.only_new_data)
         self.announcer = Announcer(manifest, params, version, attempt=attempt, root=root)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
@@ -240,7 +240,8 @@ class RoundCoordinator:
             return
         self._out += self.schedule.look(now)
         if not self.schedule.is_open:
-            self._announce_wait(now)
+            if self.schedule.is_long(now):
+                self._announce_wait()
             return
         first = self.version == 0 and self.tally is None
         if self.quorum.is_reached(now, first=first):
@@ -249,13 +250,15 @@ class RoundCoordinator:
             return
         needed = self.quorum.needed(first=first)
         self._out += self.absence.line(needed, now, until=self.quorum.go_ahead_at)
+        if self.config.only_new_data:  # devices whose update is in no model have new data still: they learn it so
+            self._announce_wait()
         if self.quorum.ask_again(now):
             self._out.append(self.announcer.publish_manifest())
 
-    def _announce_wait(self, now: float) -> None:
+    def _announce_wait(self) -> None:
         """Tell devices that no round is open, if that stays so: else they would train for the round that is over, or
         report to it again and again."""
-        if self.schedule.is_long(now) and not self._announced_wait:
+        if not self._announced_wait:
             self._announced_wait = True
             self._out.append(self._publish_round())
 
@@ -412,6 +415,8 @@ class RoundCoordinator:
             return
         self.absence.heard(device, known, now)
         if self.tally is not None:
-            self.tally.set_present(device, self.presence.is_present(device), self.standing.is_worth(device))
+            asked = self.tally.is_waiting_for(device)
+            there = self.presence.is_present(device) if asked else self.presence.can_be_asked(device)
+            self.tally.set_present(device, there, self.standing.is_worth(device))
         self._maybe_open(now)
         self._maybe_close(now)

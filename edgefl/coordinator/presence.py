@@ -9,11 +9,13 @@ from ..protocol.messages import Status
 
 
 class Presence:
-    """The newest status of every device that has sent one. `count` is the number of devices that can be asked."""
+    """The newest status of every device that has sent one. `count` is the number of devices that can be asked: with
+    `only_fresh` those that are present and whose data are new."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_fresh: bool = False) -> None:
         self.statuses: dict[str, Status] = {}
         self.count = 0
+        self._only_fresh = only_fresh
 
     def update(self, device: str, status: Status) -> bool:
         """Store a status; False if it is known already, or is the late will of a connection that has been replaced."""
@@ -22,7 +24,7 @@ class Presence:
             return False
         self.drop(device)
         self.statuses[device] = status
-        self.count += status.present
+        self.count += self.can_be_asked(device)
         return True
 
     def prove(self, device: str) -> None:
@@ -32,16 +34,28 @@ class Presence:
 
     def drop(self, device: str) -> None:
         """The device's retained status has been cleared."""
-        self.count -= self.is_present(device)
+        self.count -= self.can_be_asked(device)
         self.statuses.pop(device, None)
 
     def is_present(self, device: str) -> bool:
         status = self.statuses.get(device)
         return status is not None and status.present
 
+    def can_be_asked(self, device: str) -> bool:
+        status = self.statuses.get(device)
+        return status is not None and self._is_wanted(status)
+
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
-        return sorted(device for device, status in self.statuses.items() if status.present)
+        return sorted(device for device, status in self.statuses.items() if self._is_wanted(status))
+
+    def _is_wanted(self, status: Status) -> bool:
+        return status.present and (status.fresh or not self._only_fresh)
+
+    @property
+    def without_news(self) -> int:
+        """How many devices are present whose data are not new, where that matters."""
+        return sum(status.present and not self._is_wanted(status) for status in self.statuses.values())
 
     def budgets(self) -> dict[str, int]:
         """What the owners' byte budgets allow the updates of devices that have one; 0: the device sits out."""

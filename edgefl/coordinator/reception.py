@@ -128,7 +128,7 @@ class Reception:
         self._standing.report(device, where.round, seconds, counted, resumed=tally.resumed)
         tally.note_time(device, seconds)
         if where.round != tally.round:
-            tally.set_present(device, self._presence.is_present(device), self._standing.is_worth(device))
+            tally.set_present(device, self._presence.can_be_asked(device), self._standing.is_worth(device))
 
     def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE) -> Publish:
         return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason))

@@ -106,6 +106,10 @@ class Tally:
 
     # What has happened
 
+    def is_waiting_for(self, device: str) -> bool:
+        share = self._shares.get(device)
+        return share is not None and share.waiting
+
     def set_present(self, device: str, present: bool, is_worth: bool) -> None:
         """The device has come, and is worth waiting for or not; or it has gone."""
         if not present:

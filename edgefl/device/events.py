@@ -17,7 +17,7 @@ class Outbox:
     """The newest update, as it lies on disk: all that a restarted device needs to report it.
 
     `attempt` is the attempt of the round in which the device trained, `counted` the one in which the aggregator counted
-    the update; 0: there is no such receipt.
+    the update; 0: there is no such receipt. `stamp` names the data that it was trained on (DataStamp).
     """
 
     manifest: str
@@ -26,6 +26,7 @@ class Outbox:
     blob: bytes
     counted: int = 0
     attempt: int = 0
+    stamp: int = 0
 
     @property
     def mode(self) -> Mode:
@@ -93,11 +94,20 @@ class SaveSpent:
 
 @dataclass(frozen=True)
 class Trained:
-    """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate)."""
+    """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
+    names the data (DataStamp)."""
 
     job: TrainJob
     blob: bytes
     residual: bytes | None = None
+    stamp: int = 0
+
+
+@dataclass(frozen=True)
+class DataStamp:
+    """Event: the device's data are in the state that this number names; 0: the host can't tell."""
+
+    stamp: int
 
 
 @dataclass(frozen=True)
@@ -129,5 +139,5 @@ class Unable:
     num_examples: int | None = None
 
 
-Event: TypeAlias = machine.Event | Trained | Failed | Pause | Unable
+Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable
 Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate | SaveSpent

@@ -24,9 +24,10 @@ class Reporting:
     counted."""
 
     def __init__(
-        self, topics: Topics, device: str, *, patience: Patience, rng: random.Random, outbox: Outbox | None
-    ) -> None:
-        self.saved = SavedUpdate(device, outbox)
+        self, topics: Topics, device: str, *, patience: Patience, rng: random.Random, outbox: Outbox | None,
+        in_model: int = 0,
+    ) -> None:  # fmt: skip
+        self.saved = SavedUpdate(device, outbox, in_model)
         self.bytes_down = 0
         self._bytes_told = 0  # of these, the bytes that the saved update's header reports
         self._topics = topics
@@ -43,7 +44,7 @@ class Reporting:
     def save(self, round: Round, result: Trained) -> list[Action]:
         """Training has ended: keep its update until the round is over."""
         self._bytes_told = result.job.bytes_down
-        return self.saved.save(round, result.blob, result.residual)
+        return self.saved.save(round, result)
 
     def begin(self, terms: Terms, round: Round, max_packet_bytes: int | None) -> tuple[UpdateReport, list[Action]]:
         """A report of the saved update, while `round` is the newest; and what the host has to store."""

@@ -11,19 +11,32 @@ from dataclasses import replace
 
 from ..errors import ProtocolError
 from ..protocol.messages import Round
-from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate
+from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate, Trained
 
 
 class SavedUpdate:
-    """`outbox` is the update on disk, or None."""
+    """`outbox` is the update on disk, or None. `stamp` names the data as they are now, `in_model` those that are in a
+    model; 0: not known."""
 
-    def __init__(self, device: str, outbox: Outbox | None) -> None:
+    def __init__(self, device: str, outbox: Outbox | None, in_model: int = 0) -> None:
         self.device, self.outbox = device, outbox
+        self.stamp, self.in_model = 0, in_model
 
-    def save(self, round: Round, blob: bytes, residual: bytes | None) -> list[Action]:
-        """Keep a new update; `residual` is what its encoding lost."""
-        self.outbox = Outbox(round.manifest, round.round, round.version, blob, attempt=round.attempt)
-        return [SaveUpdate(self.outbox, residual)]
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the data have changed since they last counted. An update that is saved is taken to count until it is
+        dropped."""
+        saved = self.outbox
+        known = saved.stamp if saved is not None and saved.mode == "train" else self.in_model
+        return not self.stamp or self.stamp != known
+
+    def save(self, round: Round, result: Trained) -> list[Action]:
+        """Keep a new update."""
+        self.stamp = result.stamp
+        self.outbox = Outbox(
+            round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
+        )
+        return [SaveUpdate(self.outbox, result.residual)]
 
     def serves(self, round: Round) -> bool:
         """Whether the update is what `round` asks for."""
@@ -77,12 +90,18 @@ class SavedUpdate:
             return []
         self.outbox = None
         newer = round.round > saved.round and round.version > saved.version
-        return [DropUpdate(applied=newer and saved.counted > 0 and saved.mode == "train")]
+        return self._drop(saved, applied=newer and saved.counted > 0 and saved.mode == "train")
+
+    def _drop(self, saved: Outbox, *, applied: bool) -> list[Action]:
+        self.outbox = None
+        if applied:
+            self.in_model = saved.stamp
+        return [DropUpdate(applied)]
 
     def settle_late(self) -> list[Action]:
         """The update was late, and the receipt says that it is counted."""
-        saved, self.outbox = self.outbox, None
-        return [DropUpdate(applied=saved is not None and saved.mode == "train")]
+        saved = self.outbox
+        return [] if saved is None else self._drop(saved, applied=saved.mode == "train")
 
     def drop(self) -> list[Action]:
         """The aggregator has rejected the update."""

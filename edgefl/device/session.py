@@ -34,7 +34,7 @@ from ..protocol.trouble import Trouble
 from . import inbound
 from .allowance import Allowance
 from .budget import Budget, Limits, Refusal, Spent
-from .events import Action, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob, Unable
+from .events import Action, DataStamp, Event, Failed, Outbox, Pause, StartTraining, Trained, TrainJob, Unable
 from .model_fetch import ModelFetch, check_frames
 from .patience import Patience
 from .reporting import Reporting
@@ -54,6 +54,7 @@ class DeviceSession:
         num_examples: int,
         rng: random.Random,
         outbox: Outbox | None = None,
+        in_model: int = 0,
         limits: Limits | None = None,
         spent: Spent | None = None,
         max_model_bytes: int = 2**28,
@@ -74,7 +75,9 @@ class DeviceSession:
         self.allowance = Allowance(Budget(limits, spent, self.clock), self.topics, self.device)
         self._rng = rng
         self._patience = Patience()
-        self._reporting = Reporting(self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox)
+        self._reporting = Reporting(
+            self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox, in_model=in_model
+        )
         self._saved = self._reporting.saved
         self._max_model_bytes = max_model_bytes
         self._intern = intern
@@ -96,6 +99,21 @@ class DeviceSession:
         """How long a lost connection may stay away: no round waits for a device that has nothing to report."""
         owes = isinstance(self.work, UpdateReport) and not self.work.counted
         return 0.0 if self.round is None or owes else self.round.back_s
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the data have changed since they last counted."""
+        return self._saved.is_fresh
+
+    @property
+    def data_stamp(self) -> int:
+        """The newest DataStamp."""
+        return self._saved.stamp
+
+    @property
+    def wants_news(self) -> bool:
+        """Whether it matters to rounds that the data change, which they have not."""
+        return self.round is not None and self.round.only_new_data and not self._saved.is_fresh
 
     def step(self, event: Event, now: float) -> list[Action]:
         """Process one event; returns what the host has to do, in order.
@@ -126,8 +144,8 @@ class DeviceSession:
                 self._on_tick(now)
             case Trained() | Failed():
                 self._on_result(event, now)
-            case Pause() | Unable():
-                self._on_hindrance(event, now)
+            case Pause() | Unable() | DataStamp():
+                self._on_host(event, now)
             case Stop():
                 self._stopped = True
                 self._stop_training()
@@ -135,9 +153,13 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _on_hindrance(self, event: Pause | Unable, now: float) -> None:
-        """The owner pauses or resumes the device, or the host can't train, or can again."""
-        if isinstance(event, Pause):
+    def _on_host(self, event: Pause | Unable | DataStamp, now: float) -> None:
+        """The owner pauses or resumes the device, the host can't train or can again, or the data have changed."""
+        if isinstance(event, DataStamp):
+            was_fresh, self._saved.stamp = self._saved.is_fresh, event.stamp
+            if self._saved.is_fresh == was_fresh:
+                return
+        elif isinstance(event, Pause):
             self.status.paused = event.reason
         else:
             self.status.unable = Trouble(event.code, event.reason) if event.reason else None
@@ -167,6 +189,8 @@ class DeviceSession:
 
     def _publish_status(self, state: str = "") -> None:
         """Publish the status if it has changed and the device is connected."""
+        news_count = self.round is not None and self.round.only_new_data
+        self.status.fresh = self._saved.is_fresh or not news_count
         if self.online:
             self._out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 
@@ -330,7 +354,9 @@ class DeviceSession:
             self.status.gave_up(round) or self.status.sits_out
         ):  # when all is done, the reason stays visible
             self.status.recover()
-        asked = round.asks(self.device)
+        asked = round.asks(self.device) and (
+            not round.only_new_data or self._saved.is_fresh or self._saved.serves(round)
+        )
         if work is not None and goes_on(work, self._saved, round, asked):
             self._go_on(work, round, now)
             return
@@ -445,6 +471,8 @@ class DeviceSession:
             return
         self.work, out = self._reporting.begin(self.terms, self.round, self._link.max_packet_bytes)
         self._out += out
+        if self.round.only_new_data:  # before the update, at which the round may close and the next one open
+            self._publish_status()
         if self.online:
             self._out += self.work.send(now)
         self._publish_status()

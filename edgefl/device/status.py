@@ -25,6 +25,7 @@ class DeviceStatus:
         self._boot = 0
         self._published: Status | None = None
         self.max_bytes = 0  # of the update
+        self.fresh = True
 
     def connected(self, boot: int) -> None:
         """There is a new connection: the will of the last one may have replaced what was published."""
@@ -37,7 +38,7 @@ class DeviceStatus:
             told = self.unable or self.trouble or told
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
-        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes)
+        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh)
         if status == self._published:
             return []
         self._published = status

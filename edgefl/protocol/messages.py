@@ -152,6 +152,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `unasked`: a device sends so many parts of its update; the aggregator requests the others.
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
     seconds; a device that gave the round up is ready again at such a moment after the round.
+    `only_new_data`: a device takes part only if its data have changed since they last counted.
     `unearned`: present devices that rounds do not wait for (coordinator/standing.py). Each of them finishes what it has
     begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
     """
@@ -171,6 +172,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     unasked: Annotated[int, Meta(ge=1, le=65535)] = 65535
     back_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     requires: Requires = []
+    only_new_data: bool = False
     unearned: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MAX_UNEARNED)] = []
 
     def asks(self, device: str) -> bool:
@@ -196,6 +198,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     "paused" is the owner's wish, "trouble" the device's own; `reason` says more, and `code` is one of trouble.CODES.
     `max_bytes` is what the owner's byte budget allows the update of the round that it trains for; 0: no limit.
+    `fresh`: its data have changed since they last counted, as far as it knows; told where rounds ask for new data only.
     """
 
     state: Annotated[str, Meta(max_length=32)]
@@ -204,6 +207,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reason: Reason = ""
     code: Annotated[str, Meta(max_length=16)] = ""
     max_bytes: Count = 0
+    fresh: bool = True
 
     @property
     def present(self) -> bool:

@@ -98,6 +98,13 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str | None,
         Meta(description="Time zone of `window`; without it, the machine's own.", examples=["Europe/Berlin"]),
     ] = None
+    only_new_data: Annotated[
+        bool,
+        Meta(
+            description="Ask only devices whose data have changed since they last counted, and open a round when "
+            "min_reports of them are there."
+        ),
+    ] = False
     deadline_s: Annotated[
         float, Meta(gt=0, le=1e9, description="Seconds after which a round closes at the latest.")
     ] = 300.0

@@ -14,6 +14,7 @@ class Disk:
     def __init__(self) -> None:
         self.outbox: Outbox | None = None
         self.residual: Residual | None = None
+        self.in_model = 0  # the stamp of the data that are in a model
         self._pending: Residual | None = None
 
     def save(self, outbox: Outbox, residual: bytes | None) -> None:
@@ -33,4 +34,5 @@ class Disk:
         """DropUpdate."""
         if applied:
             self.residual = self._pending
+            self.in_model = self.outbox.stamp if self.outbox else 0
         self.outbox = self._pending = None

@@ -32,6 +32,7 @@ from ..core.seeds import derived_seed
 from ..device import events as device_events
 from ..device.events import (
     CancelTraining,
+    DataStamp,
     DropUpdate,
     Failed,
     MarkCounted,
@@ -60,6 +61,8 @@ LATENCY_S = 0.05
 SECONDS_PER_EXAMPLE = 0.001
 KEEPALIVE_S = 60.0
 EPOCH_S = 1_767_225_600.0  # 2026-01-01, 00:00 UTC: the virtual time of day at the start
+LOOK_S = 60.0  # between two looks whether there are new data
+STAMP = 1  # simulated data never change
 AGGREGATOR = "aggregator"
 
 
@@ -147,8 +150,9 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.boot += 1
         self.machine = DeviceSession(
             self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk.outbox,
-            intern=self.fleet.intern,
+            in_model=self._disk.in_model, intern=self.fleet.intern,
         )  # fmt: skip
+        self.feed(DataStamp(STAMP))
         will = encode(Status("lost", self.boot))
         self.fleet.broker.connect(self.name, (self.machine.topics.status(self.name), will))
         self.feed(Connected(boot=self.boot))
@@ -209,7 +213,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 why = Trouble.of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:
-                self.feed(Trained(job, blob, left))
+                self.feed(Trained(job, blob, left, STAMP))
 
         fleet.clock.after(duration, finish)
 
@@ -289,8 +293,19 @@ class Fleet:
         self.broker.connect(AGGREGATOR)
         aggregator.feed(WallTime(EPOCH_S))  # once: a virtual clock is never set
         aggregator.feed(Connected())
+        look_at = LOOK_S if aggregator.machine.config.only_new_data else max_virtual_s
         while not aggregator.finished and self.clock.now < max_virtual_s and self.clock.advance():
-            pass
+            if self.clock.now >= look_at:
+                look_at = self.clock.now + LOOK_S
+                self._end_without_news(aggregator, devices)
+
+    def _end_without_news(self, aggregator: AggregatorHost, devices: list[DeviceHost]) -> None:
+        """End the run if no round will open any more, because simulated data never change."""
+        machine = aggregator.machine
+        fresh = sum(device.machine.is_fresh for device in devices)
+        if machine.snapshot().phase == "waiting" and fresh < max(1, machine.config.min_reports):
+            aggregator.finished = "only_new_data is set, simulated data never change, and all have been counted"
+            self.note(AGGREGATOR, Note("warning", f"the run ends: {aggregator.finished}"))
 
     def feed_later(self, name: str, event: Event) -> None:
         """One latency from now, unless the host has lost power in between; a slow line takes its time before."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from daemons import Federation
+from brokers import eventually
+from daemons import Federation, blobs
+from edgefl_agent import data_watch
 from edgefl_broker.aggregator import Aggregator
 from edgefl_broker.progress import Silent
 
@@ -23,3 +29,48 @@ def test_rounds_open_a_minute_apart_unless_the_configuration_says_otherwise(
     aggregator._store.close()
     assert aggregator.machine.config.interval_s == expected
     assert aggregator._run.settings.rounds.interval_s == expected, "run.json says what was run"
+
+
+def test_only_new_data_trains_once_and_again_when_the_file_changes(
+    embedded: object, federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_watch, "LOOK_S", 0.2)
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    aggregator = fleet.aggregator(rounds={"deadline_s": 10.0, "min_reports": 2, "only_new_data": True})
+    first = fleet.agent("dev-a")
+    fleet.agent("dev-b")
+
+    def rounds() -> list[list[str]]:
+        return [record.devices for record in aggregator.host.history.rounds]
+
+    eventually(lambda: rounds() == [["dev-a", "dev-b"]], 20.0)
+    time.sleep(1.0)
+    first.stop()
+    fleet.agent("dev-a")
+    time.sleep(2.0)
+    assert len(rounds()) == 1, "nothing has changed, also for a device that was started again"
+    for device in ("dev-a", "dev-b"):
+        x, y = blobs(70, seed=1)
+        np.savez(fleet.folder / device / "data.npz", x=x, y=y)
+    eventually(lambda: rounds() == [["dev-a", "dev-b"]] * 2, 20.0)
+    time.sleep(1.0)
+    assert len(rounds()) == 2
+
+
+def test_data_that_only_the_owners_code_knows_are_read_now_and_then(
+    embedded: object, federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_watch, "LOOK_S", 0.1)
+    monkeypatch.setattr(data_watch, "READ_S", 0.1)
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    (fleet.folder / "changing_data_for_test.py").write_text(
+        "from daemons import blobs\nseed = 1\ndef read():\n    return blobs(30, seed)\n"
+    )
+    monkeypatch.syspath_prepend(str(fleet.folder))
+    aggregator = fleet.aggregator(rounds={"deadline_s": 10.0, "min_reports": 1, "only_new_data": True})
+    fleet.agent("dev-a", "python:changing_data_for_test:read")
+    eventually(lambda: len(aggregator.host.history.rounds) == 1, 20.0)
+    time.sleep(1.0)
+    assert len(aggregator.host.history.rounds) == 1
+    importlib.import_module("changing_data_for_test").seed = 2
+    eventually(lambda: len(aggregator.host.history.rounds) == 2, 20.0)

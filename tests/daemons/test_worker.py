@@ -34,6 +34,8 @@ DATA = Dataset(np.ones((3, 2500), np.float32), np.zeros(3, np.int64))
 class Owner:
     """A data source that does what `act` does."""
 
+    stamp = 7
+
     def __init__(self, act: Callable[[], None] = lambda: None) -> None:
         self.act = act
         self.reads = 0

@@ -114,6 +114,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.machine = DeviceSession(
             self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
             rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
+            in_model=self.disk.truth.in_model,
         )  # fmt: skip
 
     def connect(self) -> None:

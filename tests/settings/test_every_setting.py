@@ -48,6 +48,8 @@ def another(setting: schema.Setting) -> Any:
     if setting.key in known:
         return known[setting.key]
     base = schema.base_types(setting.hint)[0]
+    if base is bool:
+        return not setting.default
     if get_origin(base) is Literal:
         return next(choice for choice in get_args(base) if choice != setting.default)
     candidates = (setting.example, 3, 4, 0.25, 1024)

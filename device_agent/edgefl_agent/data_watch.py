@@ -1,0 +1,31 @@
+"""DataWatch: sees when the device's data change, for rounds that ask for new data only."""
+
+from __future__ import annotations
+
+from edgefl.device.events import DataStamp
+
+from .source import Source
+from .worker import Worker
+
+LOOK_S = 5.0  # between two looks at a file's time and size
+READ_S = 600.0  # between two calls of the owner's code, which alone can tell
+
+
+class DataWatch:
+    """`news` is called now and then."""
+
+    def __init__(self, source: Source, worker: Worker) -> None:
+        self._source, self._worker = source, worker
+        self._look_at = self._read_at = 0.0
+
+    def news(self, now: float, known: int, *, wanted: bool) -> DataStamp | None:
+        """The stamp that a file shows, if it is not the `known` one. If new data are `wanted`, the worker reads data
+        that are no file, and posts what it has found."""
+        if now < self._look_at:
+            return None
+        self._look_at = now + LOOK_S
+        stamp = self._source.look()
+        if not stamp and wanted and now >= self._read_at:
+            self._read_at = now + READ_S
+            self._worker.look_at_data()
+        return DataStamp(stamp) if stamp and stamp != known else None

@@ -324,7 +324,19 @@ class RoundCoordinator:
             self._close(tally, now)
 
     def _on_deadline(self, tally: Tally, now: float) -> None:
-        self._close(tally, now)
+        """Close; or go on with the same round, if devices that are worth it are at work and can bring what it lacks.
+        A new number would make all of them begin again. Where it could ask others, slow devices are left behind."""
+        present = self.presence.present()
+        at_work = [device for device in present if tally.lacks(device, self.standing.is_worth(device))]
+        is_slow = now - tally.opened_at > self.standing.working_s(tally.times)
+        if is_slow and not all(map(tally.cohort.asks, present)):
+            at_work = []
+        reachable = tally.reports + len(at_work) >= self.config.min_reports
+        if self._is_enough(tally) or not reachable or tally.deadlines >= opens.DEADLINES:
+            self._close(tally, now)
+        else:
+            tally.extend(now, self.config.deadline_s)
+            self._out.append(tally.goes_on(self.config.min_reports, at_work))
 
     def _close(self, tally: Tally, now: float) -> None:
         record = tally.record(len(self.params), self.config.min_reports, now)
@@ -361,7 +373,9 @@ class RoundCoordinator:
         record = msgspec.structs.replace(
             record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
         )
-        self._out.append(Commit(record, params, tally.late_to_drop(committed=params is not None), state))
+        drop = tally.late_to_drop(committed=params is not None)
+        self.reception.late_table.drop(drop)
+        self._out.append(Commit(record, params, drop, state))
         superfluous: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:

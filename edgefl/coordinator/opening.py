@@ -25,13 +25,15 @@ DEADLINES = 8  # that a round lasts at most, as long as devices are at work
 @dataclass(frozen=True)
 class Opening:
     """What a round begins with. `skipped`: the asked devices that it does not wait for, and why. `unearned`: the
-    devices that it names. `patience_s`: how long it waits once it has enough reports."""
+    devices that it names. `deadline_s` is its first deadline, which is as long as so many `deadlines` of the settings.
+    `patience_s`: how long it waits once it has enough reports."""
 
     cohort: Cohort
     asked: list[str]
     waiting: list[str]
     goal: int | None = None
     deadline_s: float = math.inf
+    deadlines: int = 1
     patience_s: float = math.inf
     skipped: dict[str, str] = field(default_factory=dict)
     unearned: Collection[str] = ()
@@ -54,7 +56,7 @@ def plan(
     goal = cohort.goal_of(config, len(worth))
     patience_s = standing.patience_s(waiting) if goal is None else None
     return Opening(
-        invited, asked, waiting, goal, survey.deadline_s,
+        invited, asked, waiting, goal, survey.deadline_s, math.ceil(survey.deadline_s / config.deadline_s),
         math.inf if patience_s is None else patience_s, skipped, standing.name(round, survey.skipped),
     )  # fmt: skip
 

@@ -25,10 +25,12 @@ from .credits import Credits
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
 from .intake import BUDGET_BYTES
+from .late_table import LateTable
 from .presence import Presence
 from .standing import Standing
 from .tally import Tally
 
+NOT_KEPT = "it came late, and is not kept"
 TOO_LATE = "it came too late to count"
 EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
@@ -42,6 +44,7 @@ class Reception:
     ) -> None:  # fmt: skip
         self.closed, self.credits = closed, credits
         self._standing = standing
+        self.late_table = LateTable()
         self._held = HeldBack()
         self.dropped: Counter[str] = Counter()
         self.late = 0
@@ -186,6 +189,9 @@ class Reception:
 
     def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole late update to the open round. It is saved before its receipt, at which the device drops it."""
+        late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
+        if why := self.late_table.refuses(late):
+            return self._refuse(tally, where, late, why, now)
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
@@ -193,14 +199,24 @@ class Reception:
         own.count(where.device, tally.round)
         tally.fold(where.device, where.round, header)
         self._earn(tally, where, self.credits.seconds(where.round, now), counted=True)
-        saved = SaveLate(LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob))
-        return [_note(where, header), saved, self._counted(where, tally.round)]
+        self.late_table.keep(late)
+        return [_note(where, header), SaveLate(late), self._counted(where, tally.round)]
+
+    def _refuse(self, tally: Tally, where: UpdateTopic, late: LateUpdate, why: str, now: float) -> list[Action]:
+        """A late update for which the host has no room earns waiting all the same."""
+        try:
+            self.credits.check(where.round, late.blob)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        self._earn(tally, where, self.credits.seconds(where.round, now), counted=False)
+        note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
+        return [note, self._too_late(where, f"{NOT_KEPT}: {why}")]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
         were counted when they arrived."""
         out: list[Action] = []
-        for late in updates:
+        for late in self.late_table.reload(updates):
             try:
                 self._reload(tally, late)
             except (ProtocolError, CodecError) as error:

@@ -19,6 +19,7 @@ waiting again (credits.py). After a restart, all of this is read from the record
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
@@ -104,12 +105,13 @@ class Standing:
 
     def survey(self, present: list[str], deadline_s: float, *, rank: int, most_s: float) -> Survey:
         """Judge the devices that are present. `rank`: of how many, counted from the fastest, a round needs reports. If
-        the `rank`-th needs longer than `deadline_s`, the round's first deadline is later, at most `most_s`."""
+        the quicker one of the `rank`-th's last two took longer than `deadline_s` allows, the round's first deadline is
+        later, at most `most_s`."""
         entries = [entry for device in present if (entry := self._entries.get(device)) is not None and entry.times]
-        times = sorted(entry.times[0] for entry in entries)
-        if len(times) >= rank:
-            deadline_s = max(deadline_s, min(most_s, SLACK * times[rank - 1]))
-        self._typical_s = median([e.times[0] for e in entries if e.earned] or times or [0.0])
+        quickest = sorted(min(entry.times) for entry in entries)
+        if len(quickest) >= rank:
+            deadline_s = max(deadline_s, min(most_s, SLACK * quickest[rank - 1]))
+        self._typical_s = median([e.times[0] for e in entries if e.earned] or quickest or [0.0])
         self._deadline_s = deadline_s
         self._limit_s = min(deadline_s, max(QUICK_S, PATIENCE * self._typical_s))
         skipped = {device: self._why_not(device) for device in present if not self.is_worth(device)}
@@ -128,6 +130,11 @@ class Standing:
         if entry.times[0] > self._deadline_s:
             return f"takes {_seconds(entry.times[0])}, the deadline is {_seconds(self._deadline_s)}"
         return f"takes {_seconds(entry.times[0])}, the others {_seconds(self._typical_s)}"
+
+    def working_s(self, times: list[float]) -> float:
+        """How long a device may be at work until it is slow; `times` are the report times in this round so far."""
+        typical_s = median(times) if times else self._typical_s
+        return max(QUICK_S, PATIENCE * typical_s) if typical_s else math.inf
 
     def patience_s(self, waiting: Iterable[str]) -> float | None:
         """How long a round waits for these devices; None if one of them is new, so that its time is not known."""

@@ -9,10 +9,11 @@ from fractions import Fraction
 import msgspec
 
 from ..history import RoundRecord, State
+from ..machine import Note
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .intake import RoundIntake
-from .opening import Opening
+from .opening import DEADLINES, Opening
 from .pace import Pacing
 from .standing import Outcome
 
@@ -91,8 +92,7 @@ class Tally:
     ) -> None:  # fmt: skip
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
-        self.patient_until = min(self.closes_at, opened_at + opening.patience_s + pacing.spread_s)
-        self.deadlines, self.resumed = 1, resumed
+        self.deadlines, self.resumed = opening.deadlines, resumed
         self.intake, self.cohort, self.goal, self.pacing = intake, opening.cohort, opening.goal, pacing
         self.folded: dict[tuple[str, int], int] = {}
         self.spoilt: list[tuple[str, int]] = []
@@ -120,7 +120,6 @@ class Tally:
     def extend(self, now: float, seconds: float) -> None:
         """The round goes on for another deadline."""
         self.closes_at, self.deadlines = now + seconds, self.deadlines + 1
-        self.patient_until = now
 
     def note_time(self, device: str, seconds: float | None) -> None:
         """A whole valid update of the device has arrived, so long after its own round opened."""
@@ -194,14 +193,21 @@ class Tally:
         return [device for device, share in self._shares.items() if share.counted]
 
     @property
+    def times(self) -> list[float]:
+        """The report times of these."""
+        return [share.seconds for share in self._shares.values() if share.counted and share.seconds is not None]
+
+    @property
     def rejected(self) -> list[str]:
         """Devices with an update of this round that was rejected."""
         return [device for device, share in self._shares.items() if share.rejected]
 
-    def is_settled(self, device: str) -> bool:
-        """Whether the device's update of this round was counted or rejected."""
+    def lacks(self, device: str, is_worth: bool) -> bool:
+        """Whether a report of this device, which is present, may still be waited for."""
         share = self._shares.get(device)
-        return share is not None and (share.counted or share.rejected)
+        if share is not None and (share.counted or share.rejected or share.waiting):
+            return share.waiting
+        return is_worth and self.cohort.asks(device)
 
     @property
     def waited(self) -> list[str]:
@@ -230,6 +236,11 @@ class Tally:
     def complete(self) -> bool:
         """Whether the round need not wait for its deadline."""
         return not self._num_waiting or self.at_goal
+
+    @property
+    def patient_until(self) -> float:
+        """When the round closes if it has enough reports."""
+        return min(self.closes_at, self.opened_at + self.opening.patience_s + self.pacing.spread_s)
 
     @property
     def at_goal(self) -> bool:
@@ -274,6 +285,12 @@ class Tally:
             by_time=self._times(),
             deadlines=self.deadlines,
         )
+
+    def goes_on(self, min_reports: int, at_work: list[str]) -> Note:
+        """What the log says when another deadline begins."""
+        names = ", ".join(at_work[:12]) + (f", {len(at_work) - 12} more" if len(at_work) > 12 else "")
+        text = f"round {self.round} goes on, in deadline {self.deadlines} of at most {DEADLINES}"
+        return Note("warning", f"{text}: {self.reports} of {min_reports} reports, at work: {names}")
 
     def _times(self) -> msgspec.Raw:
         """{device: seconds} as JSON."""

@@ -206,7 +206,7 @@ class DeviceSession:
             if not self._stops(self.work, now):
                 self._out += self.work.on_tick(now)
         else:
-            self.status.recover()
+            self.status.retry()
             self._consider(now)
             self._publish_status()
 
@@ -336,7 +336,8 @@ class DeviceSession:
             self.work = None
             self._consider(now)
         else:
-            self._give_up(report.round, Trouble("rejected", why) if why else None, now)
+            trouble = Trouble("rejected", why) if why else None
+            self._give_up(report.round, trouble, now, tries_again=False)  # it would be rejected again
             self._publish_status()
 
     # The round
@@ -421,10 +422,11 @@ class DeviceSession:
             self._out += work.probe(now)
         self._publish_status()
 
-    def _give_up(self, round: Round, why: Trouble | None, now: float) -> None:
+    def _give_up(self, round: Round, why: Trouble | None, now: float, *, tries_again: bool) -> None:
+        """Sit the round out for a deadline; it may last several."""
         self.work = None
         later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
-        self.status.give_up(round, why, now + round.deadline_s + later_s)
+        self.status.give_up(round, why, now + round.deadline_s + later_s, tries_again=tries_again)
 
     def _stop_work(self) -> None:
         work, self.work = self.work, None
@@ -454,7 +456,7 @@ class DeviceSession:
         else:
             short = event.code == "codec" and event.job.max_bytes > 0
             why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
-            self._give_up(self.work.round, why, now)
+            self._give_up(self.work.round, why, now, tries_again=True)
             self._out.append(Note("error", f"round {event.job.round.round}: {event.reason}"))
             self._consider(now)
 

@@ -12,13 +12,15 @@ REASON = 500  # characters
 
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
-    sit out; it ends at `ready_at`, if that is set. "" and None if there is no such reason."""
+    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. "" and
+    None if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused = ""
         self.unable: Trouble | None = None
         self.trouble: Trouble | None = None
         self.ready_at: float | None = None
+        self.tries_again = False
         self._topic = topic
         self.num_examples = num_examples
         self._given_up: tuple[str, int] | None = None
@@ -60,9 +62,9 @@ class DeviceStatus:
         """The device can do nothing until there is another manifest."""
         self.trouble, self.ready_at = why, None
 
-    def give_up(self, round: Round, why: Trouble | None, ready_at: float) -> None:
+    def give_up(self, round: Round, why: Trouble | None, ready_at: float, *, tries_again: bool) -> None:
         """Sit this round out, and say why until it is over: rounds ask no device that is in trouble."""
-        self.trouble = why
+        self.trouble, self.tries_again = why, tries_again
         self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
     def sit_out(self, why: Trouble, until: float | None) -> None:
@@ -83,6 +85,12 @@ class DeviceStatus:
     def recover(self) -> None:
         """The trouble is over."""
         self.trouble, self.ready_at = None, None
+
+    def retry(self) -> None:
+        """It is `ready_at`: the trouble is over, and so is the giving up if that was to be tried again."""
+        self.recover()
+        if self.tries_again:
+            self._given_up = None
 
     def start_over(self) -> None:
         """There is another manifest, whose rounds the device has not given up."""

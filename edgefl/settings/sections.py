@@ -106,10 +106,17 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = False
     deadline_s: Annotated[
-        float, Meta(gt=0, le=1e9, description="Seconds after which a round closes at the latest.")
+        float,
+        Meta(
+            gt=0,
+            le=1e9,
+            description="Seconds after which a round with `min_reports` reports closes. With fewer, while devices that "
+            "it needs are at work, it goes on, for up to eight times as long.",
+        ),
     ] = 300.0
     min_reports: Annotated[
-        OneOrMore, Meta(description="With fewer reports a round is abandoned, and the model stays as it is.")
+        OneOrMore,
+        Meta(description="With fewer reports a round is abandoned in the end, and the model stays as it is."),
     ] = 2
     goal: Annotated[
         OneOrMore | None,

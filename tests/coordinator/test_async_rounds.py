@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from machines import P, commit_of, feed, make_coordinator, make_update, open_round, report
+from machines import P, commit_of, make_coordinator, make_update, open_round, report, run_out
 
 from edgefl.errors import UsageError
-from edgefl.machine import Tick
 from edgefl.strategies.pre.staleness import stale_weight
 
 ASYNC = {"mode": "async", "goal": 2, "late_rounds": 3, "min_reports": 1, "deadline_s": 60}
@@ -46,8 +45,8 @@ def test_async_needs_a_goal():
 def test_i04_async_below_min_reports_is_abandoned():
     coordinator = open_round("a", "b", "c", **(ASYNC | {"min_reports": 2}))
     report(coordinator, "a")
-    assert commit_of(feed(coordinator, Tick(), now=60.0)).record.state == "abandoned"
-    report(coordinator, "a", now=61.0)
-    commit = commit_of(report(coordinator, "b", now=61.0))
+    assert commit_of(run_out(coordinator)).record.state == "abandoned"
+    report(coordinator, "a", now=481.0)
+    commit = commit_of(report(coordinator, "b", now=481.0))
     assert (commit.record.state, commit.record.folded) == ("committed", [("a", 1), ("b", 1)])
     assert len(commit.params) == P

@@ -22,6 +22,7 @@ from machines import (
     receipt,
     report,
     round_in,
+    run_out,
     serve,
     status,
     updates,
@@ -32,7 +33,7 @@ from edgefl.codecs import get
 from edgefl.device.events import CancelTraining, DropUpdate, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.errors import UsageError
 from edgefl.history import History
-from edgefl.machine import Connected, Note, Publish, Subscribe, Tick
+from edgefl.machine import Connected, Note, Publish, Subscribe
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
@@ -97,9 +98,10 @@ def test_a_round_in_which_nobody_holds_out_anything_has_no_scores():
 def test_i04_below_min_reports_it_is_abandoned_at_its_deadline():
     coordinator, _ = evaluating("a", "b")
     assert commit_of(say(coordinator, "a", scores(5, 1.0))) is None
-    out = feed(coordinator, Tick(), now=60.0)
+    out = run_out(coordinator)
     record = commit_of(out).record
     assert (record.state, record.version, record.device_examples) == ("abandoned", 1, 5)
+    assert record.deadlines == 8
     assert round_in(out).mode == "train"
 
 

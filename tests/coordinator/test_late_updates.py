@@ -18,6 +18,7 @@ from machines import (
     open_round,
     report,
     round_in,
+    run_out,
     status,
     update_parts,
     word_to,
@@ -214,7 +215,7 @@ def abandoned_round():
     """Round 2 after round 1 had one report of two."""
     coordinator = open_round("a", "b", **(FOLD | {"min_reports": 2}))
     report(coordinator, "a", blob=make_update(1.0))
-    record = commit_of(feed(coordinator, Tick(), now=60.0)).record
+    record = commit_of(run_out(coordinator)).record
     assert record.state == "abandoned"
     return coordinator, record
 
@@ -232,10 +233,10 @@ def test_an_update_of_an_abandoned_round_comes_again_and_counts_in_full():
 
 def test_i01_what_was_folded_into_an_abandoned_round_may_be_folded_again():
     coordinator, _ = abandoned_round()
-    report(coordinator, "a", now=61.0)
-    feed(coordinator, Tick(), now=120.0)
+    report(coordinator, "a", now=481.0)
+    run_out(coordinator)
     assert (coordinator.round, coordinator.version) == (3, 0)
-    assert word_to(report(coordinator, "a", now=121.0), "a").folded == 3
+    assert word_to(report(coordinator, "a", now=999.0), "a").folded == 3
 
 
 def test_i01_i19_a_restart_forgets_nobody_who_counted():

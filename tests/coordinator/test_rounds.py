@@ -21,6 +21,7 @@ from machines import (
     received,
     report,
     round_in,
+    run_out,
     status,
     update_parts,
     word_to,
@@ -195,11 +196,12 @@ def test_deadline_closes_with_enough():
     assert (commit.record.state, commit.record.version, commit.record.seconds) == ("committed", 1, 60.0)
 
 
-def test_i04_too_few_at_the_deadline_leave_the_model_and_the_next_round_opens():
+def test_i04_too_few_at_the_last_deadline_leave_the_model_and_the_next_round_opens():
     coordinator = open_round("a", "b", deadline_s=60)
     report(coordinator, "a")
-    out = feed(coordinator, Tick(), now=60.0)
+    out = run_out(coordinator)
     commit = commit_of(out)
+    assert (commit.record.seconds, commit.record.deadlines) == (480.0, 8)
     assert (commit.record.state, commit.record.version, commit.params) == ("abandoned", 0, None)
     assert coordinator.params.tobytes() == PARAMS.tobytes()
     message = round_in(out)
@@ -209,7 +211,7 @@ def test_i04_too_few_at_the_deadline_leave_the_model_and_the_next_round_opens():
 
 def test_i04_nobody_at_all():
     coordinator = open_round("a", deadline_s=60)
-    assert commit_of(feed(coordinator, Tick(), now=60.0)).record.train_loss is None
+    assert commit_of(run_out(coordinator)).record.train_loss is None
 
 
 def test_record():

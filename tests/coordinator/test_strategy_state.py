@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from machines import P, commit_of, feed, make_update, open_round, report
+from machines import P, commit_of, make_update, open_round, report, run_out
 
 from edgefl.coordinator.events import Commit
-from edgefl.machine import Tick
 from edgefl.strategies.server.momentum import Momentum
 
 
@@ -29,7 +28,7 @@ def test_a_strategy_without_state_commits_none() -> None:
 def test_an_abandoned_round_commits_no_state_and_leaves_it_as_it_was() -> None:
     coordinator = open_round("a", "b", strategy="fedavgm")
     report(coordinator, "a", blob=make_update(1.0))
-    commit = commit_of(feed(coordinator, Tick(), now=61.0))
+    commit = commit_of(run_out(coordinator))
     assert (commit.record.state, commit.params, commit.state) == ("abandoned", None, {})
     assert coordinator.strategy.state() == {}
 

@@ -7,6 +7,7 @@ from machines import (
     BLOB,
     MANIFEST,
     PARAMS,
+    STATUS,
     TOPICS,
     feed,
     give,
@@ -21,9 +22,9 @@ from machines import (
     updates,
 )
 
-from edgefl.device.events import CancelTraining, DropUpdate, Outbox, StartTraining, Trained
+from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, StartTraining, Trained
 from edgefl.device.update_report import UpdateReport
-from edgefl.machine import Connected, Sent, Tick
+from edgefl.machine import Connected, Publish, Sent, Tick
 from edgefl.protocol.messages import UNEARNED_ROUNDS, Missing, Receipt
 from edgefl.protocol.update_header import UpdateHeader
 
@@ -107,3 +108,25 @@ def test_a_request_for_its_first_part_is_answered():
     sent(session, out)
     asked = feed(session, received(TOPICS.inbox("a"), Missing(1, [0])), now=1.0)
     assert [p.topic for p in updates(asked)] == [TOPICS.update("a", 1, 0)]
+
+
+# A round that lasts several deadlines
+
+
+def test_a_training_that_failed_is_tried_again_after_a_deadline_if_the_round_is_still_open():
+    session, job = training()
+    out = feed(session, Failed(job, "no data"), now=5.0)
+    assert not of(out, StartTraining) and session.wake_at == 65.0
+    assert not of(give(session, make_round(), now=30.0), StartTraining), "the round is announced again"
+    out = feed(session, Tick(), now=65.0)
+    (start,) = of(out, StartTraining)
+    assert start.job.round.round == 1
+    assert of(out, Publish, STATUS)
+
+
+def test_an_update_that_was_refused_is_not_made_again():
+    session, out = reporting()
+    sent(session, out)
+    feed(session, received(TOPICS.inbox("a"), Receipt(1, 1, "rejected", "absurd")), now=5.0)
+    out = feed(session, Tick(), now=session.wake_at)
+    assert of(out, Publish, STATUS) and not of(out, StartTraining)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.reception import TOO_LATE
+from edgefl.coordinator.reception import NOT_KEPT, TOO_LATE
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
@@ -175,6 +175,11 @@ class Checker(Witness):
         if not isinstance(receipt, Receipt):
             return
         device = self._topics.device_of(action.topic)
+        if receipt.reason.startswith(NOT_KEPT):
+            refused = (device, receipt.round) not in self._world.aggregator.disk.late
+            require(refused, "I06", "%s is refused as not kept, and is kept", device)
+            self.truth.refused.add((device, receipt.round))
+            return
         if receipt.reason.startswith(TOO_LATE):
             self._credit(receipt, device, machine)
             return

@@ -34,6 +34,7 @@ class Truth:
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
+        self.refused: set[tuple[str, int]] = set()  # late updates for which there was no room: device, round
         self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
         self._bases: list[int] = []  # the version that each round's devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
@@ -61,6 +62,8 @@ class Truth:
         """
         age = self.round - saved.round
         if saved.manifest != self._manifest.id or not 0 <= age <= self._config.late_window:
+            return False
+        if (device, saved.round) in self.refused:
             return False
         if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
             return False

@@ -14,7 +14,7 @@ from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.device.events import StartTraining, Trained
 from edgefl.device.session import DeviceSession
-from edgefl.machine import Connected, Publish, Received, Subscribe
+from edgefl.machine import Connected, Publish, Received, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope, Kind, federation_hash
 from edgefl.protocol.messages import Inbox, Manifest, Receipt, Round, Status, decode, encode
 from edgefl.protocol.parts import Splitter
@@ -219,6 +219,14 @@ def round_in(actions) -> Round | None:
 def report(coordinator, device, now=1.0, accuracy=None, **update):
     """One device's whole update; what the coordinator does."""
     return feed(coordinator, *update_parts(device, **update), now=now, accuracy=accuracy)
+
+
+def run_out(coordinator, accuracy=None) -> list:
+    """Nothing more comes, until the round is over: all actions, in order."""
+    number, out = coordinator.round, []
+    while coordinator.round == number:
+        out += feed(coordinator, Tick(), now=coordinator.wake_at, accuracy=accuracy)
+    return out
 
 
 def accumulator_of(coordinator) -> bytes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RECONNECT_S = 90.0  # both ends have noticed, the longest back-off is over, late wills have come
 ROUNDS = 4  # deadlines until a round commits: the one that is open may be beyond help
 PACE_ROUNDS = 9
-PACE_S = TRAINING_S[1] + 15.0  # training, and messages to and fro
+PACE_S = TRAINING_S[1] + 30.0  # training, and a report that is repeated: its receipt may come after the next round
 CYCLE_BYTES = 4000  # of manifest, round, model and update
 
 
@@ -57,7 +57,9 @@ class Liveness:
             done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
-        deadlines = 2 * DEADLINES if schedule.lasting.outlasts_deadline else ROUNDS
+        deadlines = ROUNDS if schedule.lasting.heals else DEADLINES + 1
+        if schedule.lasting.outlasts_deadline:
+            deadlines = 2 * DEADLINES
         bound = RECONNECT_S + deadlines * self._deadline_s + ROUNDS * self._transfer_s()
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
@@ -70,7 +72,7 @@ class Liveness:
         assert self._world.healed_at is not None
         waited = self._world.clock.now - self._world.healed_at
         if len(new) < PACE_ROUNDS:
-            longest = RECONNECT_S + (ROUNDS + PACE_ROUNDS) * (self._deadline_s + self._transfer_s())
+            longest = RECONNECT_S + (DEADLINES + PACE_ROUNDS) * (self._deadline_s + self._transfer_s())
             require(waited < longest, "I07", "%d rounds in %d s with %r", len(new), waited, lasting.handicaps)
             return False
         bound = PACE_S + self._transfer_s()

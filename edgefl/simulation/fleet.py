@@ -44,7 +44,7 @@ from ..device.events import (
 )
 from ..device.session import DeviceSession
 from ..device.training import train_update
-from ..errors import EdgeFLError
+from ..errors import DataError, EdgeFLError
 from ..history import RoundRecord
 from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe, WallTime
 from ..protocol.messages import Status, encode
@@ -210,6 +210,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             try:
                 blob, left = fleet.workers.result(ticket)
             except EdgeFLError as error:
+                if isinstance(error, DataError):
+                    self.note(Note("error", str(error)))  # as in the log on a real device: it may quote the data
                 why = Trouble.of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:

@@ -47,11 +47,11 @@ class Allowance:
                 self._budget.connection_bytes = sum(self._control_bytes.values())
 
     def charge(self, actions: list[Action], *, online: bool, last: bool) -> list[Action]:
-        """`actions`, counted; with what has to be stored before them, and without subscriptions that are too dear.
+        """`actions`, counted; with what has to be stored before them, and without those that the day has no bytes for.
         The `last` ones end with what was spent."""
         if not self._limited:
             return actions
-        self._budget.count(sum(map(_bytes, actions)) if online else 0)
+        actions = [action for action in actions if not online or self._pays(action)]
         quiet, self._quiet = self._quiet, self._budget.is_spent
         if self._quiet:
             actions = [a for a in actions if not (isinstance(a, Subscribe) and a.topics == self._control)]
@@ -60,6 +60,14 @@ class Allowance:
         stored = self._budget.to_store()
         actions = actions if stored is None else [SaveSpent(stored), *actions]
         return [*actions, SaveSpent(self._budget.settle())] if last else actions
+
+    def _pays(self, action: Action) -> bool:
+        """Count what an action sends, unless not even that is left of the day: then it is not sent."""
+        size = _bytes(action)
+        if size and self._budget.today + size > self._budget.limit and not isinstance(action, Unsubscribe):
+            return False
+        self._budget.count(size)
+        return True
 
     def plan(self, round: Round, terms: Terms, payloads: Sequence[int], now: float) -> Refusal | None:
         """Set `max_bytes` for a round whose model takes payloads of these lengths; or why to sit the round out."""
@@ -77,6 +85,10 @@ class Allowance:
         """Training has ended with an update of this length."""
         if not self.max_bytes or payload_bytes < self.max_bytes:
             self._usual = payload_bytes
+
+    def spent(self, now: float) -> Refusal | None:
+        """Why the device takes no part for the rest of the day, if all of it is spent."""
+        return self._budget.refusal(1, now) if self._budget.is_spent else None
 
     def too_short(self, job: TrainJob) -> Trouble:
         """The codec has found no update as short as the budget allows: the next round has to allow twice as much."""

@@ -125,6 +125,8 @@ class DeviceSession:
         self.allowance.hear(event, now)
         if not self._stopped or isinstance(event, Sent):
             self._process(event, now)
+        if not (self._stopped or self.status.sits_out) and (refusal := self.allowance.spent(now)) is not None:
+            self._sit_out(refusal, now)
         out, self._out = self._out, []
         return self.allowance.charge(out, online=self.online, last=isinstance(event, Stop))
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from edgefl.hosting import wall_clock
 from edgefl.hosting.wall_clock import RELEASED_S, TIME_ERROR, WallClock, is_trusted
@@ -88,3 +89,14 @@ def test_trust_stays_until_the_process_ends(pi, monkeypatch):
     (pi / "synchronized").unlink()
     clock = 122.0
     assert told.news().trusted
+
+
+@pytest.mark.parametrize("unit", ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"])
+def test_the_units_let_the_daemons_ask_the_kernel_about_the_clock_and_not_set_it(unit):
+    """ProtectClock= forbids to read it too, and a call that SystemCallFilter= does not name may kill a process."""
+    lines = (ROOT / unit).read_text().splitlines()
+    assert (
+        "SystemCallFilter=@system-service adjtimex clock_adjtime clock_adjtime64" in lines
+        and "CapabilityBoundingSet=" in lines
+    )
+    assert not any(line.startswith("ProtectClock") for line in lines)

@@ -33,7 +33,7 @@ from edgefl.core.trainer import Trainer
 from edgefl.device.budget import Limits, Spent
 from edgefl.device.events import Failed, SaveSpent, StartTraining, Trained, TrainJob
 from edgefl.device.training import train_update
-from edgefl.machine import Connected, Publish, Stop, Subscribe, Tick, Unsubscribe, WallTime
+from edgefl.machine import Connected, Disconnected, Publish, Stop, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings.hours import Hours
@@ -161,6 +161,28 @@ def test_a_device_that_has_spent_its_day_hears_nothing_until_tomorrow():
     assert CONTROL not in [s.topics for s in of(feed(session, Connected(boot=8)), Subscribe)]
     out = feed(session, WallTime(NOON + 43_260), now=43_260.0)
     assert Subscribe(CONTROL) in out
+
+
+def test_a_day_that_control_messages_have_spent_is_told_before_the_device_falls_silent():
+    session, out = begin(per_day=10**6, round=make_round(cohort=["b"]))
+    assert told(out).state == "ready"
+    for number in range(2, 5000):
+        out = give(session, make_round(number, cohort=["b"]), now=1.0)
+        if Unsubscribe(CONTROL) in out:
+            break
+    assert (told(out).state, told(out).code) == ("trouble", "budget") and "2026-06-11 00:00" in told(out).reason
+    assert session.wake_at == 43_200.0
+    out = feed(session, Tick(), now=43_200.0)
+    assert Subscribe(CONTROL) in out and told(out).state == "ready"
+
+
+def test_a_link_that_comes_and_goes_does_not_exceed_a_day_that_is_spent():
+    today = datetime.fromtimestamp(NOON, UTC).toordinal()
+    session, _ = begin(per_day=100_000, spent=Spent(today, int(NOON) - 43_200, 97_500, 97_500))
+    sent = []
+    for boot in range(8, 200):
+        sent += feed(session, Disconnected(), Connected(boot=boot), now=float(boot))
+    assert of(sent, Publish) and of(feed(session, Stop(), now=300.0), SaveSpent)[-1].spent.today <= 100_000
 
 
 def test_an_update_is_not_sent_again_and_again_beyond_the_day():

@@ -11,11 +11,13 @@ from edgefl import codecs
 from edgefl.device import events
 from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveSpent, SaveUpdate, StartTraining
 from edgefl.device.session import DeviceSession
-from edgefl.errors import UsageError
+from edgefl.device.status import REASON
+from edgefl.errors import StoreError, UsageError
 from edgefl.hosting.link_host import LinkHost
-from edgefl.machine import Action, Connected, Disconnected, Received
+from edgefl.machine import Action, Connected, Disconnected, Publish, Received
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
+from edgefl.protocol.trouble import Trouble
 
 from .config import AgentConfig
 from .data_watch import DataWatch
@@ -99,6 +101,15 @@ class Agent(LinkHost[events.Event, events.Action]):
 
     def _will(self) -> tuple[str, bytes]:
         return self._status_topic, encode(Status("lost", self.boot))
+
+    def last_words(self, error: BaseException) -> Publish | None:
+        """A disk that fails ends the agent. Whoever looks at the federation should see more than that it is lost."""
+        if not isinstance(error, StoreError):
+            return None
+        why = Trouble.of(error)
+        return Publish(
+            self._status_topic, encode(Status("trouble", self.boot, 0, why.text[:REASON], why.code)), retain=True
+        )
 
     def feed(self, event: events.Event) -> None:
         match event:

@@ -102,17 +102,37 @@ class LinkHost(Host[E, A]):
     # The host's thread
 
     def run(self) -> None:
-        """Run until Stop has been posted and processed. After any other end the broker publishes the will."""
+        """Run until Stop has been posted and processed. After any other end the broker publishes the will, or has our
+        last words."""
         self.link.start()
         try:
             while not self.stopping:
                 self._turn()
             finish_at = time.monotonic() + FINISH_S
             self._drain(finish_at)
-        except BaseException:
-            self.link.stop(will=True)  # after a clean DISCONNECT the last status would stay, and we would seem present
+        except BaseException as error:
+            # After a clean DISCONNECT the last status stays; if that is not our last words, we would seem present.
+            self.link.stop(will=not self._tell(error))
             raise
         self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()))
+
+    def last_words(self, error: BaseException) -> Publish | None:
+        """What to publish about an error that ends the process; else the will says only that it is gone."""
+        return None
+
+    def _tell(self, error: BaseException) -> bool:
+        """Publish the last words; whether the broker has them."""
+        if (words := self.last_words(error)) is None:
+            return False
+        until = time.monotonic() + STOP_S
+        try:
+            token = self.link.publish(words.topic, words.payload, retain=words.retain)
+            while True:
+                event = self._events.get(timeout=max(0.0, until - time.monotonic()))
+                if isinstance(event, Published) and event.token == token:
+                    return event.ok
+        except (TransportError, queue.Empty):
+            return False
 
     def _turn(self) -> None:
         if (time_of_day := self._clock.news()) is not None:

@@ -344,7 +344,8 @@ def test_i09_an_agent_whose_disk_fails_is_not_waited_for(
     fleet.agent("dev-b")
     assert aggregator.join(20.0), "the rounds wait for a device that has gone"
     assert isinstance(failing.error, StoreError)
-    assert aggregator.host.machine.presence.statuses["dev-a"].state == "lost"
+    status = aggregator.host.machine.presence.statuses["dev-a"]
+    assert (status.state, status.code, status.reason) == ("trouble", "disk", "the disk is full")
 
 
 def test_a_model_too_large_for_the_device_is_refused(embedded: object, federation: Callable[..., Federation]) -> None:

@@ -91,16 +91,17 @@ class Absence:
     def why(self, tally: Tally, min_reports: int, now: float) -> str:
         """Why the round ends with too few reports: what became of each device that it asked."""
         after = f"still at work after {duration(now - tally.opened_at)}"
-        rejected = set(tally.rejected)
+        rejected, skipped = set(tally.rejected), tally.opening.skipped
 
         def fate(device: str) -> str:
             if device in rejected:
                 return "its update was rejected"
             if self._presence.is_present(device):
-                return after
+                return f"not waited for: {skipped[device]}" if device in skipped else after
             return self._what(device, now) if device in self._since else "its status was cleared"
 
-        text, told = f"{tally.reports} of {max(1, min_reports)} reports", _named(sorted(tally.unreported), fate)
+        devices = sorted({*tally.unreported, *skipped} - set(tally.counted))
+        text, told = f"{tally.reports} of {max(1, min_reports)} reports", _named(devices, fate)
         return f"{text} ({told})" if told else text
 
 

@@ -117,6 +117,19 @@ def test_a_round_that_is_abandoned_says_what_became_of_each_device():
     assert f"round 1 abandoned: {record.why}" in [note.text for note in of(out, Note)]
 
 
+def test_a_round_that_is_abandoned_names_a_device_that_it_did_not_wait_for():
+    coordinator = open_round("a", "b", "c", min_reports=2, deadline_s=30)
+    report(coordinator, "a")
+    report(coordinator, "b")
+    feed(coordinator, Tick(), now=30.0)  # without c, which loses what it had earned
+    report(coordinator, "a", now=31.0, round=2, version=1)
+    feed(coordinator, told("b", "lost"), now=32.0)
+    out = []
+    while not commit_of(out):
+        out = feed(coordinator, Tick(), now=coordinator.wake_at)
+    assert commit_of(out).record.why == "1 of 2 reports (b: lost 28 s ago; c: not waited for: no update yet)"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (119.9, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (2 * 86400, "2 days")],

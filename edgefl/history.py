@@ -175,7 +175,7 @@ class Run(msgspec.Struct, frozen=True):
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{path} is damaged ({error}): the next start of the aggregator writes it again") from None
 
 

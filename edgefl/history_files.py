@@ -69,7 +69,7 @@ def last_record(path: Path) -> RoundRecord | None:
 def _decoded(line: bytes) -> RoundRecord | None:
     try:
         return msgspec.json.decode(line, type=RoundRecord)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -301,7 +301,7 @@ def _record(row: object) -> RoundRecord | None:
     blob = unseal(row)
     try:
         return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import get_origin, get_type_hints
 
@@ -161,3 +162,20 @@ def test_i13_a_start_removes_what_a_killed_process_left_half_written(tmp_path: P
     long_history.cost(config)
     assert not list((tmp_path / "state").glob(".*"))
     assert (tmp_path / "state" / "model.onnx").exists()
+
+
+def test_i12_no_flipped_bit_of_the_history_stops_a_start(tmp_path: Path) -> None:
+    """What can't be decoded is left out. A digit may change unnoticed; the history only decides the next round's number
+    and attempt, which may rise."""
+    rng, records = random.Random(3), list(long_history.records(5, 3))
+    sound = b"".join(map(line, records))
+    for _ in range(600):
+        data, bit = bytearray(sound), rng.randrange(8 * len(sound))
+        data[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "history.jsonl").write_bytes(data)
+        files = HistoryFiles(tmp_path, LIMIT)
+        files.mend(records)
+        last = files.last()
+        assert last is not None and last.round >= 5
+        assert len(list(files.records())) >= 3
+        assert len(list(iter_records(tmp_path / "history.jsonl"))) >= 3

@@ -50,7 +50,7 @@ class Cohort:
 def check(config: RoundSettings) -> None:
     """UsageError if no round could ask so many devices."""
     if config.mode == "async" and config.goal is None:
-        raise UsageError("asynchronous rounds close at their goal: set goal, the number of updates in a model")
+        raise UsageError("asynchronous rounds close at their goal: set goal, how many devices report for a model")
     if config.over_select is not None and config.fraction == 1.0 and config.goal is None:
         raise UsageError("over_select asks so many times the goal: set goal, or a fraction below 1")
 

@@ -337,6 +337,7 @@ class RoundCoordinator:
         else:
             tally.extend(now, self.config.deadline_s)
             self._out.append(tally.goes_on(self.config.min_reports, at_work))
+            self._out.append(self.announcer.publish_manifest())  # devices that are there answer with their status
 
     def _close(self, tally: Tally, now: float) -> None:
         record = tally.record(len(self.params), self.config.min_reports, now)

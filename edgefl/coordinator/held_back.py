@@ -1,7 +1,8 @@
 """HeldBack: updates that came when no round could receive them. No I/O. Part of RoundCoordinator.
 
-Their devices would repeat them by themselves, after longer and longer waits. The aggregator asks for them as soon as it
-has opened a round.
+No round was open; or the open one is asynchronous and has an update of the device already. There is no receipt, so
+their devices keep them, and would repeat them by themselves, after longer and longer waits. The aggregator asks for
+them as soon as it has opened another round.
 """
 
 from __future__ import annotations

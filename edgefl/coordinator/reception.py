@@ -89,6 +89,9 @@ class Reception:
         folded = own.counted_in(device)
         if folded is not None:
             return [self._counted(where, folded)] if envelope.part == 0 else []
+        if tally.is_full(device):
+            self._held.add(device, where.round)
+            return []
         self._presence.prove(device)
         self._make_room(tally, device, where.round)
         out: list[Action] = []
@@ -225,6 +228,8 @@ class Reception:
         return out
 
     def _reload(self, tally: Tally, late: LateUpdate) -> None:
+        if tally.is_full(late.device):
+            return  # it stays with the host, and goes into another round
         own = self.closed.get(late.round)
         if late.codec != self._codec.wire_id:
             raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")

@@ -63,14 +63,16 @@ class Share(msgspec.Struct, gc=False):
     """One device's part in the open round.
 
     `waiting`: the round waits for the device's update, which is neither counted nor rejected yet; `waited`: it has
-    waited for it. `bytes_up` is None until a part of an update has arrived; `bytes_down` comes from the header of the
-    update that was counted. `seconds` is the report time of the last whole valid update that arrived.
+    waited for it. `folded`: a late update of it counts as its report, in an asynchronous round. `bytes_up` is None
+    until a part of an update has arrived; `bytes_down` comes from the header of the update that was counted. `seconds`
+    is the report time of the last whole valid update that arrived.
     """
 
     waiting: bool = False
     waited: bool = False
     counted: bool = False
     rejected: bool = False
+    folded: bool = False
     bytes_up: int | None = None
     bytes_down: int = 0
     seconds: float | None = None
@@ -82,7 +84,8 @@ class Tally:
 
     `version` is the model that devices train from. `resumed`: an earlier process may have opened the same round.
     `folded` has the late updates of earlier rounds that were added to this one, by device and round, with the bytes
-    that the device received; they count towards goal and minimum only if `any_round` is set, in asynchronous rounds.
+    that the device received. In asynchronous rounds, with `any_round`, they count towards goal and minimum, and no
+    device has two updates in one round, late or not.
     `spoilt` has saved late updates that proved to be of no use.
     """
 
@@ -150,6 +153,10 @@ class Tally:
         """The device's late update of `round` has been added to the sum."""
         self.folded[device, round] = header.bytes_down
         self._sums.add(header)
+        if self._any_round:
+            share = self._share(device)
+            self._stop_waiting(share)
+            share.folded = True
 
     def spoil(self, device: str, round: int) -> None:
         """The device's saved update of `round` is of no use."""
@@ -166,7 +173,7 @@ class Tally:
         return share
 
     def _wait_for(self, share: Share) -> None:
-        if not (share.waiting or share.counted or share.rejected):
+        if not (share.waiting or share.counted or share.rejected or share.folded):
             share.waiting = share.waited = True
             self._num_waiting += 1
 
@@ -202,10 +209,15 @@ class Tally:
         """Devices with an update of this round that was rejected."""
         return [device for device, share in self._shares.items() if share.rejected]
 
+    def is_full(self, device: str) -> bool:
+        """Whether this round takes in no further update of the device: it has one, and is asynchronous."""
+        share = self._shares.get(device)
+        return self._any_round and share is not None and (share.counted or share.folded)
+
     def lacks(self, device: str, is_worth: bool) -> bool:
         """Whether a report of this device, which is present, may still be waited for."""
         share = self._shares.get(device)
-        if share is not None and (share.counted or share.rejected or share.waiting):
+        if share is not None and (share.counted or share.rejected or share.folded or share.waiting):
             return share.waiting
         return is_worth and self.cohort.asks(device)
 
@@ -229,7 +241,7 @@ class Tally:
 
     @property
     def reports(self) -> int:
-        """Updates that count towards goal and minimum."""
+        """Updates that count towards goal and minimum, each of another device."""
         return self._num_counted + (len(self.folded) if self._any_round else 0)
 
     @property
@@ -248,9 +260,8 @@ class Tally:
 
     def outcome(self) -> Outcome:
         """What the round has shown of its devices, if it ends now."""
-        return Outcome(
-            self.round, self.waited, frozenset(self.counted), self.rejected, self.opening.skipped, self.at_goal
-        )  # fmt: skip
+        reported = frozenset(device for device, share in self._shares.items() if share.counted or share.folded)
+        return Outcome(self.round, self.waited, reported, self.rejected, self.opening.skipped, self.at_goal)
 
     def late_to_drop(self, committed: bool) -> list[tuple[str, int]]:
         """Saved late updates that need not be kept any longer, by device and round."""

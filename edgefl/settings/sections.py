@@ -76,7 +76,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["sync", "async"],
         Meta(
             description='"sync": a round combines updates of its own model. "async": the aggregator commits a model '
-            "after every `goal` updates, whichever round they belong to, and devices keep training (FedBuff)."
+            "after updates of `goal` devices, whichever round they belong to, and devices keep training (FedBuff)."
         ),
     ] = "sync"
     interval_s: Annotated[

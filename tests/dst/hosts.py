@@ -96,8 +96,10 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             self._again()
 
     def recover(self) -> None:
-        """The handicap is over. A training that hung ends."""
+        """The handicap is over. A training that hung ends, and so does a connection that has lost parts."""
         handicap, self.handicap = self.handicap, ""
+        if handicap == "one part" and self.connection is not None:
+            self.world.sever(self.connection)
         if handicap == "slow link":
             del self.world.broker.rates[self.name]
             if self.connection is not None:

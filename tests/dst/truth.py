@@ -116,7 +116,11 @@ class Truth:
         else:
             require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
             require(not self._evaluates(record.round), "I03", "round %d was to evaluate only", record.round)
-            reports = len(updates) if self._config.mode == "async" else len(record.devices)
+            reports = len({device for device, _ in updates})
+            if self._config.mode == "async":
+                require(reports == len(updates), "I01", "%d updates of %d devices", len(updates), reports)
+            else:
+                reports = len(record.devices)
             enough = record.state == "committed" and reports >= max(1, self._config.min_reports)
             require(enough, "I04", "committed with %d of %d reports", reports, self._config.min_reports)
             again = self._counted.intersection(updates)

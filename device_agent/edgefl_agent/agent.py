@@ -81,7 +81,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         """Look at the data, at the owner's code, and at the owner's off switch."""
         if (unable := self._first_look.look(self.now())) is not None:
             self.feed(unable)
-        self._carry_out_all(self._misfit.look(self.now()))
+        if not self.machine.status.sits_out:  # a device whose byte budget is spent hears nothing, and knows why
+            self._carry_out_all(self._misfit.look(self.now()))
         machine = self.machine
         if (news := self._data_watch.news(self.now(), machine.data_stamp, wanted=machine.wants_news)) is not None:
             self.feed(news)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from edgefl_broker.progress import LiveLine
 
 import edgefl
 from edgefl.cli import main as cli
+from edgefl.coordinator.snapshot import Snapshot
 from edgefl.hosting.command import Parser
 from edgefl.hosting.log_lines import JsonLines, TextLines
 
@@ -272,6 +274,20 @@ def test_the_lines_above_a_live_line_are_dated_too(monkeypatch):
     live.close()
     (line,) = [line for line in text.getvalue().splitlines() if "WARNING" in line]
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d WARNING \[bold\] is no markup here", line)
+
+
+def test_the_live_line_counts_down_to_the_next_round(monkeypatch):
+    console = pytest.importorskip("rich.console").Console
+    monkeypatch.setattr("rich.console.Console", lambda stderr: console(file=io.StringIO(), width=200))
+    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers[:])
+    live = LiveLine()
+    try:
+        for left_s, expected in ((42.4, ", the next round opens in 42 s"), (-5.0, ", the next round opens in 0 s")):
+            opens_at = time.monotonic() + left_s
+            live.show(Snapshot("waiting", 3, 2, 1, True, 4, opens_at=opens_at))
+            assert str(live._status.status) == f"round 3 waiting, 4 devices present{expected}"
+    finally:
+        live.close()
 
 
 def test_the_last_error_is_json_as_well(tmp_path):

@@ -14,13 +14,14 @@ from machines import (
     of,
     open_round,
     report,
+    run_out,
     status,
     word_to,
 )
 
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, ReloadLate, SaveLate
 from edgefl.history import RoundRecord
-from edgefl.machine import Connected, Publish, Tick
+from edgefl.machine import Connected, Publish
 from edgefl.protocol.messages import Receipt
 
 
@@ -40,11 +41,11 @@ def test_i06_a_late_update_is_saved_before_its_receipt():
 def test_i06_a_commit_forgets_what_went_into_it_and_an_abandoned_round_nothing():
     coordinator = second_round("a", "b", "c")
     (late,) = saved(report(coordinator, "b", now=2.0))
-    out = feed(coordinator, Tick(), now=61.0)
+    out = run_out(coordinator)
     assert (commit_of(out).record.state, commit_of(out).drop) == ("abandoned", [])
     assert of(out, ReloadLate)
-    feed(coordinator, ReloadedLate([late]), now=61.0)
-    commit = commit_of(report(coordinator, "c", round=3, version=1, now=62.0))
+    feed(coordinator, ReloadedLate([late]), now=998.0)
+    commit = commit_of(report(coordinator, "c", round=3, version=1, now=999.0))
     assert (commit.record.folded, commit.drop) == ([("b", 1)], [("b", 1)])
     assert commit.record.traffic["b"] == (0, 0)  # they are in the record of the abandoned round
 
@@ -74,7 +75,7 @@ def test_a_saved_update_that_can_not_be_used_is_said_and_forgotten():
     (note,) = feed(coordinator, ReloadedLate([LateUpdate("b", 1, 0, 1, make_update()[:-4])]))
     assert note.level == "error" and "late update of b, round 1, is dropped" in note.text
     assert accumulator_of(coordinator) == before
-    commit = commit_of(feed(coordinator, Tick(), now=61.0))
+    commit = commit_of(run_out(coordinator))
     assert (commit.record.state, commit.drop) == ("abandoned", [("b", 1)])
 
 

@@ -29,19 +29,18 @@ from edgefl.settings.render import dump
 
 START = """
 import sys, time
-began = time.monotonic()
 from edgefl_broker.aggregator import Aggregator
 from edgefl_broker.progress import Silent
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
-imported = time.monotonic()
+imported = time.process_time()
 Aggregator(files.load(sys.argv[1], AggregatorConfig, []), Silent())
-print(time.monotonic() - imported, open("/proc/self/status").read())
+print(time.process_time() - imported, open("/proc/self/status").read())
 """
 
 
 class Cost(NamedTuple):
-    """Of a start, after the imports; `peak_mb` is VmHWM, in 10^6 bytes."""
+    """Of a start, after the imports: processor seconds, and VmHWM in 10^6 bytes."""
 
     seconds: float
     peak_mb: float

@@ -143,7 +143,7 @@ def test_devices_that_were_rejected_come_back_one_after_the_other():
     times = set()
     for seed in range(5):
         session, _ = reporting(round=make_round(back_s=40.0))
-        session._rng.seed(seed)
+        session._part._rng.seed(seed)
         feed(session, receipt("rejected"), now=10.0)
         assert 70.0 <= session.wake_at <= 110.0
         times.add(session.wake_at)

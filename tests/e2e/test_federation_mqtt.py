@@ -263,7 +263,7 @@ def test_the_connection_lives_while_training_is_long(
     watcher.subscribe([topic])
     states = [decode(Status, event.payload).state for event in watcher.inbox.quiet(Message, 12.0)]
     assert "training" in states and "lost" not in states
-    assert agent.host.machine.online
+    assert agent.host.machine._part.online
     started = time.monotonic()
     agent.stop()  # and a stop does not wait for the end of the training
     assert time.monotonic() - started < 8

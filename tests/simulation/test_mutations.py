@@ -19,6 +19,7 @@ from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.coordinator.tally import Tally
 from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
+from edgefl.device.participation import Participation
 from edgefl.device.reporting import Reporting
 from edgefl.device.saved_update import SavedUpdate
 from edgefl.device.session import DeviceSession
@@ -54,14 +55,15 @@ def after(monkeypatch, owner, method, change):
     monkeypatch.setattr(owner, method, lambda self, *args, **kwargs: change(self, original(self, *args, **kwargs)))
 
 
-def emitted(monkeypatch, owner, method, change):
-    """`change(self, actions)` are the actions that each call of the method adds to its machine's."""
+def emitted(monkeypatch, owner, method, change, out="_out"):
+    """`change(self, actions)` are the actions that each call of the method adds to `out`, its machine's."""
     original = getattr(owner, method)
 
     def changed(self, *args, **kwargs):
-        before, self._out = self._out, []
+        before = getattr(self, out)
+        setattr(self, out, [])
         original(self, *args, **kwargs)
-        self._out = [*before, *change(self, self._out)]
+        setattr(self, out, [*before, *change(self, getattr(self, out))])
 
     monkeypatch.setattr(owner, method, changed)
 
@@ -86,7 +88,7 @@ def test_a_model_is_announced_before_it_is_durable(monkeypatch):
 
 
 def test_an_update_is_sent_before_it_is_durable(monkeypatch):
-    emitted(monkeypatch, DeviceSession, "_on_result", last(SaveUpdate))
+    emitted(monkeypatch, Participation, "on_result", last(SaveUpdate), out="out")
     assert broken_promise() == "I06"
 
 
@@ -171,7 +173,7 @@ def test_a_late_will_hides_the_connection_that_came_after(monkeypatch):
 
 
 def test_a_device_follows_an_older_round(monkeypatch):
-    before(monkeypatch, DeviceSession, "_on_round", lambda self, *args: setattr(self, "round", None))
+    before(monkeypatch, DeviceSession, "_on_round", lambda self, *args: setattr(self._part, "round", None))
     monkeypatch.setattr(SavedUpdate, "check", lambda self, round: None)
     assert broken_promise() == "I19"
 

@@ -92,12 +92,16 @@ def report(results: list[tuple[Case, Row, list[str]]]) -> int:
         bad += bool(lost) or not (in_time and row.in_bytes)
         marks = (["lost"] if lost else []) + ([] if in_time else ["time"]) + ([] if row.in_bytes else ["bytes"])
         print(
-            f"| {row.kbit_s:g} | {row.codec} | {row.model_bytes / 1e3:.0f} | {case.deadline_s or 'default'} "
+            f"| {row.kbit_s:g} | {row.codec} | {row.model_bytes / 1e3:.0f} | {_deadline(case)} "
             f"| {row.seconds:.1f} | {row.ideal_s:.1f} | {row.seconds / row.ideal_s:.2f}× | {row.bytes / 1e3:.1f} "
             f"| {row.ideal_bytes / 1e3:.1f} | {row.bytes / row.ideal_bytes:.2f}× | {row.connections} |"
             + (f" MISSED: {', '.join(marks)}" if marks else "")
         )
     return 1 if bad else 0
+
+
+def _deadline(case: Case) -> str:
+    return "default" if case.deadline_s is None else f"{case.deadline_s:.0f} s"
 
 
 if __name__ == "__main__":

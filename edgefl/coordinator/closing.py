@@ -1,6 +1,6 @@
-"""Closing: the model that a round gives when it ends, or no model. No I/O. Part of RoundCoordinator.
+"""Closing: whether a round ends at its deadline, and the model that it gives, or no model. No I/O.
 
-RoundCoordinator decides when a round ends, commits the model and announces it.
+Part of RoundCoordinator, which decides when a round ends, commits the model and announces it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import numpy as np
 from ..history import RoundRecord
 from ..machine import Note
 from ..strategies import Strategy
+from .opening import DEADLINES
+from .standing import Standing
 from .tally import Tally
 
 
@@ -34,3 +36,17 @@ def conclude(
     why = "the averaged model is not finite: lower lr or server_lr"
     record = msgspec.structs.replace(record, state="abandoned", version=tally.version, why=why)
     return None, record, [Note("error", f"round {tally.round}: {why}")]
+
+
+def at_deadline(tally: Tally, standing: Standing, present: list[str], now: float) -> list[str]:
+    """The present devices that may still report, if the round goes on for another deadline. A new number would make all
+    of them begin again.
+
+    Devices that are not worth waiting for keep no round going. Where a new round could ask others, slow ones do not
+    either.
+    """
+    if tally.deadlines >= DEADLINES:
+        return []
+    if now - tally.opened_at > standing.working_s(tally.times) and not all(map(tally.cohort.asks, present)):
+        return []
+    return [device for device in present if tally.lacks(device, standing.is_worth(device))]

@@ -44,7 +44,7 @@ from . import opening as opens
 from .absence import Absence
 from .announcer import Announcer, RoundState
 from .closed_rounds import ClosedRounds
-from .closing import conclude
+from .closing import at_deadline, conclude
 from .credits import Credits, Past
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
@@ -324,15 +324,9 @@ class RoundCoordinator:
             self._close(tally, now)
 
     def _on_deadline(self, tally: Tally, now: float) -> None:
-        """Close; or go on with the same round, if devices that are worth it are at work and can bring what it lacks.
-        A new number would make all of them begin again. Where it could ask others, slow devices are left behind."""
-        present = self.presence.present()
-        at_work = [device for device in present if tally.lacks(device, self.standing.is_worth(device))]
-        is_slow = now - tally.opened_at > self.standing.working_s(tally.times)
-        if is_slow and not all(map(tally.cohort.asks, present)):
-            at_work = []
-        reachable = tally.reports + len(at_work) >= self.config.min_reports
-        if self._is_enough(tally) or not reachable or tally.deadlines >= opens.DEADLINES:
+        """Close; or go on with the same round, if devices at work can bring what it lacks."""
+        at_work = at_deadline(tally, self.standing, self.presence.present(), now)
+        if self._is_enough(tally) or tally.reports + len(at_work) < self.config.min_reports:
             self._close(tally, now)
         else:
             tally.extend(now, self.config.deadline_s)

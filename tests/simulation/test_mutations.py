@@ -16,6 +16,7 @@ from edgefl.coordinator.fence import Fence
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
 from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.standing import Standing
 from edgefl.coordinator.tally import Tally
 from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
@@ -204,3 +205,19 @@ def test_a_slot_is_reused_while_the_announced_round_names_it(monkeypatch):
     monkeypatch.setattr(RetainedModel, "put", lambda self, payloads, again=False: put(self, payloads, again=True))
     before(monkeypatch, Downlink, "_slot", lambda self: self._taken.clear())
     assert broken_promise() == "I10"
+
+
+def test_devices_that_never_report_are_waited_for_in_every_round(monkeypatch):
+    monkeypatch.setattr(Standing, "_miss", lambda self, device, shared, rejected: "")
+    monkeypatch.setattr(Standing, "is_worth", lambda self, device: True)
+    assert broken_promise() == "I07"
+
+
+def test_an_asynchronous_model_has_two_updates_of_one_device(monkeypatch):
+    monkeypatch.setattr(Tally, "is_full", lambda self, device: False)
+    assert broken_promise() == "I01"
+
+
+def test_an_update_that_counted_is_refused_as_too_late(monkeypatch):
+    monkeypatch.setattr(Standing, "settled", lambda self, device, round: False)
+    assert broken_promise() == "I06"

@@ -54,8 +54,10 @@ class Credits:
         past = self._past.get(round)
         return None if past is None or past.opened_at is None else now - past.opened_at
 
-    def knows(self, round: int) -> bool:
-        return round in self._past
+    def knows(self, round: int, version: int) -> bool:
+        """Whether devices trained from `version` in that round; it may have been opened again with another model."""
+        past = self._past.get(round)
+        return past is not None and past.version == version
 
     def add(self, device: str, envelope: Envelope, now: float) -> bytes | None:
         """The whole update once its last part has arrived; ProtocolError if the part is not of its round."""

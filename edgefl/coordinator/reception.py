@@ -114,7 +114,7 @@ class Reception:
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (number, where.part):
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
-        if counted is not None or not self.credits.knows(number):
+        if counted is not None or not self.credits.knows(number, envelope.version):
             told = self._counted(where, number) if counted else self._too_late(where)
             return [told] if envelope.part == 0 else []
         blob = self.credits.add(device, envelope, now)

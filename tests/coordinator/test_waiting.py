@@ -290,8 +290,15 @@ def test_a_late_update_that_did_count_is_told_so():
     assert not coordinator.standing.is_worth("c")
 
 
-@pytest.mark.parametrize("foreign", [{"version": 2}, {"federation": HASH ^ 1}, {"codec": 2}])
-def test_a_late_update_of_another_model_earns_nothing(foreign):
+def test_a_late_update_of_a_round_that_was_opened_again_with_another_model_earns_nothing_and_is_told_so():
+    """Found by simulation: without a receipt its device reports it for 100 rounds, and takes part in none."""
+    coordinator = demoted()
+    assert word_to(late(coordinator, now=13.0, version=2), "c") == Receipt(2, 1, "rejected", TOO_LATE)
+    assert not coordinator.standing.is_worth("c")
+
+
+@pytest.mark.parametrize("foreign", [{"federation": HASH ^ 1}, {"codec": 2}])
+def test_a_late_update_of_another_run_or_codec_earns_nothing(foreign):
     coordinator = demoted()
     assert word_to(late(coordinator, now=13.0, **foreign), "c") is None
     assert not coordinator.standing.is_worth("c") and coordinator.dropped["c"] == 2

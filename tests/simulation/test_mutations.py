@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
 from dst.host import Host
 from dst.rivals import Rivals
 from dst.schedule import Schedule
 from dst.violation import Violation
 from dst.world import World
 
-from edgefl.coordinator import announcer
+from edgefl.coordinator import announcer, standing
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
+from edgefl.coordinator.held_back import HeldBack
+from edgefl.coordinator.late_table import LateTable
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
 from edgefl.coordinator.retained_model import RetainedModel
@@ -26,7 +33,10 @@ from edgefl.device.saved_update import SavedUpdate
 from edgefl.device.session import DeviceSession
 from edgefl.device.update_report import UpdateReport
 from edgefl.protocol import envelope
+from edgefl.protocol.messages import Round
 from edgefl.protocol.parts import Assembler
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def broken_promise(schedules: int = 400, world: type[World] = World) -> str:
@@ -221,3 +231,110 @@ def test_an_asynchronous_model_has_two_updates_of_one_device(monkeypatch):
 def test_an_update_that_counted_is_refused_as_too_late(monkeypatch):
     monkeypatch.setattr(Standing, "settled", lambda self, device, round: False)
     assert broken_promise() == "I06"
+
+
+# ---- who is waited for, and for how long
+
+
+def breaks(monkeypatch, name: str) -> bool:
+    """Whether this test, "folder/file::test", fails now, and not without the change: for guards whose loss costs some
+    time and no promise."""
+    path, test = name.split("::")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "tests" / f"{path}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, test)
+    changed = _fails(function)
+    monkeypatch.undo()
+    return changed and not _fails(function)
+
+
+def _fails(function) -> bool:
+    with pytest.MonkeyPatch.context() as own:
+        given = {"monkeypatch": own} if "monkeypatch" in inspect.signature(function).parameters else {}
+        try:
+            function(**given)
+        except Exception:
+            return True
+    return False
+
+
+def test_a_status_earns_waiting(monkeypatch):
+    def earn(self, device, *args):
+        self.standing._entry(device).earned = True
+
+    before(monkeypatch, RoundCoordinator, "_on_status", earn)
+    assert breaks(
+        monkeypatch, "coordinator/test_waiting::test_i07_a_device_that_raises_its_boot_each_second_slows_one_round_only"
+    )
+
+
+def test_a_single_part_earns_waiting(monkeypatch):
+    def earn(self, event, *args):
+        self.standing._entry(self.topics.device_of(event.topic)).earned = True
+
+    before(monkeypatch, RoundCoordinator, "_on_update", earn)
+    assert breaks(
+        monkeypatch, "coordinator/test_waiting::test_i07_a_device_that_sends_one_part_a_round_slows_one_round_only"
+    )
+
+
+def test_an_outage_that_all_share_costs_all_of_them_what_they_had_earned(monkeypatch):
+    miss = Standing._miss
+    monkeypatch.setattr(Standing, "_miss", lambda self, device, shared, rejected: miss(self, device, False, rejected))
+    test = "test_an_outage_that_all_share_costs_nobody_anything_unless_it_lasts"
+    assert breaks(monkeypatch, f"coordinator/test_standing::{test}")
+
+
+def test_a_device_that_is_not_waited_for_leaves_what_it_has_begun(monkeypatch):
+    monkeypatch.setattr(Round, "is_late_for", lambda self, device, number, mode: False)
+    test = "test_a_named_device_finishes_its_training_reports_it_and_goes_on"
+    assert breaks(monkeypatch, f"device/test_session_unearned::{test}")
+
+
+def test_rounds_wait_until_the_deadline_whatever_times_are_known(monkeypatch):
+    monkeypatch.setattr(Standing, "patience_s", lambda self, waiting: None)
+    test = "test_i07_once_report_times_are_known_a_device_that_stops_costs_a_few_times_the_others"
+    assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_a_device_that_is_ever_so_slow_is_waited_for(monkeypatch):
+    monkeypatch.setattr(standing, "PATIENCE", 1e9)
+    test = "test_a_late_update_of_a_device_that_takes_far_too_long_is_no_reason_to_wait"
+    assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_the_first_deadline_is_never_later(monkeypatch):
+    survey = Standing.survey
+
+    def changed(self, present, deadline_s, *, rank, most_s):
+        return survey(self, present, deadline_s, rank=rank, most_s=deadline_s)
+
+    monkeypatch.setattr(Standing, "survey", changed)
+    assert breaks(
+        monkeypatch, "coordinator/test_standing::test_the_first_deadline_is_as_long_as_the_reports_that_a_round_needs"
+    )
+
+
+def test_a_round_below_its_minimum_is_abandoned_at_the_first_deadline(monkeypatch):
+    monkeypatch.setattr(Tally, "lacks", lambda self, device, is_worth: False)
+    assert breaks(
+        monkeypatch, "coordinator/test_deadlines::test_the_same_round_goes_on_while_devices_that_it_needs_are_at_work"
+    )
+
+
+def test_a_restart_forgets_who_is_waited_for(monkeypatch):
+    monkeypatch.setattr(Standing, "restore", lambda self, record: None)
+    assert breaks(monkeypatch, "coordinator/test_waiting::test_a_restart_waits_for_the_same_devices")
+
+
+def test_late_updates_are_kept_without_a_bound(monkeypatch):
+    monkeypatch.setattr(LateTable, "refuses", lambda self, update: "")
+    test = "test_i06_i13_what_is_kept_of_late_updates_is_bounded_in_bytes_over_500_rounds"
+    assert breaks(monkeypatch, f"coordinator/test_deadlines::{test}")
+
+
+def test_a_second_update_of_a_device_is_dropped_and_not_held_back(monkeypatch):
+    monkeypatch.setattr(HeldBack, "add", lambda self, device, round: None)
+    test = "test_async_a_device_that_counts_in_time_is_held_back_with_a_late_one"
+    assert breaks(monkeypatch, f"coordinator/test_async_rounds::{test}")

@@ -52,7 +52,7 @@ def plan(
     waiting = [device for device in asked if device not in survey.skipped]
     skipped = {device: why for device, why in survey.skipped.items() if invited.asks(device)} if waiting else {}
     waiting = waiting or asked
-    standing.ask(round, asked)
+    standing.ask(round, asked, present)
     goal = cohort.goal_of(config, len(worth))
     patience_s = standing.patience_s(waiting) if goal is None else None
     return Opening(

@@ -92,7 +92,7 @@ class Outcome:
 
 
 class Standing:
-    """Every device that the last `UNEARNED_ROUNDS` rounds have asked."""
+    """Every present device that was asked, and every other one that the last `UNEARNED_ROUNDS` rounds have asked."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -166,12 +166,15 @@ class Standing:
         """The devices that the announcement of `round` names before it opens."""
         return self.name(round, [device for device in present if not self.is_worth(device)])
 
-    def ask(self, round: int, asked: Iterable[str]) -> None:
-        """The round has opened, and asks these devices."""
+    def ask(self, round: int, asked: Iterable[str], present: Iterable[str]) -> None:
+        """The round has opened, and asks these of the devices that are present. Devices that are away, and were not
+        asked for a long time, are dropped. A present one is not, since a round that asks few may ask it seldom."""
         for device in asked:
             self._entry(device).asked = round
         if round % UNEARNED_ROUNDS == 0:
-            self._entries = {d: e for d, e in self._entries.items() if round - e.asked <= UNEARNED_ROUNDS}
+            here = frozenset(present)
+            entries = self._entries.items()
+            self._entries = {d: e for d, e in entries if d in here or round - e.asked <= UNEARNED_ROUNDS}
 
     def _entry(self, device: str) -> Entry:
         entry = self._entries.get(device)

@@ -41,21 +41,17 @@ from ..settings import RoundSettings
 from ..strategies import Strategy
 from . import cohort
 from . import opening as opens
-from .absence import Absence
 from .announcer import Announcer, RoundState
-from .closed_rounds import ClosedRounds
 from .closing import at_deadline, conclude
-from .credits import Credits, Past
+from .earlier_rounds import EarlierRounds
 from .events import Action, Commit, Evaluate, Evaluated, Event, Finished, ReloadedLate, ReloadLate
 from .fence import Fence
 from .intake import RoundIntake
 from .pace import Pace
 from .presence import Presence
-from .quorum import Quorum
+from .readiness import Readiness
 from .reception import Reception
-from .schedule import Schedule
 from .snapshot import Phase, Snapshot
-from .standing import Standing
 from .sweeper import Sweeper
 from .tally import Tally
 
@@ -94,33 +90,17 @@ class RoundCoordinator:
         self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
         self._codec = manifest.update_codec
-        self._closed = ClosedRounds(config.late_window)
-        self.standing = Standing()
-        self._credits = Credits(self._codec, len(params), self._make_intake)
-        self._restore(recent)
-        self.reception = Reception(
-            self.topics, self._codec, strategy, self._closed, self.presence,
-            standing=self.standing, credits=self._credits,
-        )  # fmt: skip
+        self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
+        self.earlier.restore(recent)
+        self.standing = self.earlier.standing
+        self.reception = Reception(self.topics, self._codec, strategy, self.earlier, self.presence)
         self.sweeper = Sweeper(self.topics.any_update)
-        self.quorum = Quorum(config, self.presence)
-        self.absence = Absence(self.presence, self.topics.any_status)
         self.clock = WallClock()
-        self.schedule = Schedule(config, self.clock)
+        self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
         self._announced_wait = False  # the retained round says that none is open
         self._waits = opens.Waits()
         self._closing: tuple[np.ndarray, RoundRecord] | None = None
         self._out: list[Action] = []  # of the step that is being made
-
-    def _restore(self, recent: Iterable[RoundRecord]) -> None:
-        """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
-        for record in recent:
-            mode = self.config.mode_of(record.round)
-            version = record.version - (record.state == "committed")
-            self.standing.restore(record)
-            self._credits.close(record.round, Past(version, mode, None))
-            if mode == "train" and self.config.late_window:
-                self._closed.reload([record], self._make_intake)
 
     @property
     def late(self) -> int:
@@ -139,7 +119,7 @@ class RoundCoordinator:
         )  # fmt: skip
         tally = self.tally
         if self.phase == "waiting":
-            shot = replace(shot, opens_at=self.schedule.opens_at)
+            shot = replace(shot, opens_at=self.readiness.opens_at)
         if tally is None:
             return shot
         return replace(
@@ -154,10 +134,7 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            if not self.schedule.is_open:
-                return self.schedule.opens_at
-            times = (self.quorum.wake_at, self.absence.wake_at)
-            return min((at for at in times if at is not None), default=None)
+            return self.readiness.wake_at
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
@@ -238,29 +215,16 @@ class RoundCoordinator:
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done")
             return
-        self._out += self.schedule.look(now)
-        if not self.schedule.is_open:
-            if self.schedule.is_long(now):
-                self._announce_wait()
-            return
-        first = self.version == 0 and self.tally is None
-        if self.quorum.is_reached(now, first=first):
-            self.absence.over()
+        look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
+        self._out += look.notes
+        if look.may_open:
             self._open(self.presence.present(), now)
             return
-        needed = self.quorum.needed(first=first)
-        self._out += self.absence.line(needed, now, until=self.quorum.go_ahead_at)
-        if self.config.only_new_data:  # devices whose update is in no model have new data still: they learn it so
-            self._announce_wait()
-        if self.quorum.ask_again(now):
-            self._out.append(self.announcer.publish_manifest())
-
-    def _announce_wait(self) -> None:
-        """Tell devices that no round is open, if that stays so: else they would train for the round that is over, or
-        report to it again and again."""
-        if not self._announced_wait:
+        if look.tell and not self._announced_wait:
             self._announced_wait = True
             self._out.append(self._publish_round())
+        if look.ask:
+            self._out.append(self.announcer.publish_manifest())
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self.config.mode_of(self.round)
@@ -273,7 +237,7 @@ class RoundCoordinator:
             resumed=self.tally is None and self.fence.attempt > 1,
         )  # fmt: skip
         self.phase, self._announced_wait = "open", False
-        self.schedule.opened(now)
+        self.readiness.opened(now)
         if mode == "train":
             self.strategy.start(self.params, self.round)
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked"
@@ -337,15 +301,12 @@ class RoundCoordinator:
         record = tally.record(len(self.params), self.config.min_reports, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
-            record = msgspec.structs.replace(record, why=self.absence.why(tally, self.config.min_reports, now))
+            why = self.readiness.absence.why(tally, self.config.min_reports, now)
+            record = msgspec.structs.replace(record, why=why)
         params, record, notes = conclude(tally, self.strategy, record)
         self._out += notes
-        missed = self.standing.close(tally.outcome())
-        for device in tally.counted if record.state == "abandoned" else ():
-            self.standing.count(device, tally.round, counted=False)
+        missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
-        self._credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
-        self._closed.close(tally, abandoned=record.state == "abandoned")
         if params is None:
             self._next(tally, record, None, now)
         else:
@@ -422,7 +383,7 @@ class RoundCoordinator:
             self.presence.drop(device)
         elif not self.presence.update(device, decode(Status, payload)):
             return
-        self.absence.heard(device, known, now)
+        self.readiness.absence.heard(device, known, now)
         if self.tally is not None:
             asked = self.tally.is_waiting_for(device)
             there = self.presence.is_present(device) if asked else self.presence.can_be_asked(device)

@@ -20,14 +20,13 @@ from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from ..strategies import Strategy, Update
-from .closed_rounds import ClosedRound, ClosedRounds
-from .credits import Credits
+from .closed_rounds import ClosedRound
+from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
 from .intake import BUDGET_BYTES
 from .late_table import LateTable
 from .presence import Presence
-from .standing import Standing
 from .tally import Tally
 
 NOT_KEPT = "it came late, and is not kept"
@@ -39,11 +38,10 @@ class Reception:
     """`dropped` counts messages that violate the protocol, by sender; `late` counts parts for closed rounds."""
 
     def __init__(
-        self, topics: Topics, codec: Codec, strategy: Strategy, closed: ClosedRounds, presence: Presence, *,
-        standing: Standing, credits: Credits,
-    ) -> None:  # fmt: skip
-        self.closed, self.credits = closed, credits
-        self._standing = standing
+        self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence
+    ) -> None:
+        self.closed, self.credits = earlier.closed, earlier.credits
+        self._standing = earlier.standing
         self.late_table = LateTable()
         self._held = HeldBack()
         self.dropped: Counter[str] = Counter()

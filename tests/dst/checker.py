@@ -184,7 +184,7 @@ class Checker(Witness):
             self._credit(receipt, device, machine)
             return
         if receipt.outcome == "rejected":  # none of these updates is bad: it must be of an attempt that asked others
-            closed = machine._closed.get(receipt.round)
+            closed = machine.earlier.closed.get(receipt.round)
             require(closed is not None and not closed.cohort.asks(device), "I06", "%s: %s", device, receipt.reason)
             return
         if self._world.schedule.config.mode_of(receipt.round) == "evaluate" and machine.round > receipt.round:
@@ -193,7 +193,7 @@ class Checker(Witness):
         if receipt.round == machine.round:
             counted = device in machine.tally.counted
         else:
-            closed = machine._closed.get(receipt.round)
+            closed = machine.earlier.closed.get(receipt.round)
             counted = closed is not None and closed.counted_in(device) == receipt.folded
             counted = counted or (device, receipt.round) in machine.tally.folded
             late = (device, receipt.round)
@@ -210,7 +210,7 @@ class Checker(Witness):
         require(device in machine.tally.opening.unearned, "I06", "%s is refused as late, and was not named", device)
         settled = self.truth.settled(device, receipt.round)
         require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)
-        folds = machine.tally.mode == "train" and machine._closed.get(receipt.round) is not None
+        folds = machine.tally.mode == "train" and machine.earlier.closed.get(receipt.round) is not None
         folds = folds or receipt.round >= machine.round
         require(not folds, "I06", "%s is refused as late in round %d, and may count", device, receipt.round)
 
@@ -290,7 +290,7 @@ class Checker(Witness):
 
 def _updates(machine: RoundCoordinator) -> tuple[int, int]:
     """Bytes of updates that are not whole yet, and updates that are."""
-    tally, late = machine.tally, machine._closed.partial().values()
+    tally, late = machine.tally, machine.earlier.closed.partial().values()
     buffered = sum(intake.buffered for intake in late)
     if tally is None:
         return buffered, 0

@@ -1,0 +1,52 @@
+"""EarlierRounds: what the rounds that are over mean for the open one. No I/O. Part of RoundCoordinator.
+
+    standing    which devices have earned that rounds wait for them
+    closed      of which rounds late updates still count
+    credits     of which rounds a late update only earns waiting again
+
+An aggregator that starts again learns all of this from the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..codecs import Codec
+from ..history import RoundRecord
+from ..settings import RoundSettings
+from .closed_rounds import ClosedRounds
+from .credits import Credits, Past
+from .intake import RoundIntake
+from .standing import Standing
+from .tally import Tally
+
+
+class EarlierRounds:
+    """`make_intake` is given a round and the version that its devices trained from."""
+
+    def __init__(
+        self, config: RoundSettings, codec: Codec, num_params: int, make_intake: Callable[[int, int], RoundIntake]
+    ) -> None:
+        self.standing = Standing()
+        self.closed = ClosedRounds(config.late_window)
+        self.credits = Credits(codec, num_params, make_intake)
+        self._config, self._make_intake = config, make_intake
+
+    def restore(self, recent: Iterable[RoundRecord]) -> None:
+        """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
+        for record in recent:
+            mode = self._config.mode_of(record.round)
+            version = record.version - (record.state == "committed")
+            self.standing.restore(record)
+            self.credits.close(record.round, Past(version, mode, None))
+            if mode == "train" and self._config.late_window:
+                self.closed.reload([record], self._make_intake)
+
+    def close(self, tally: Tally, *, abandoned: bool) -> dict[str, str]:
+        """The round is over. Returns why devices that it asked did not report, or were not waited for."""
+        missed = self.standing.close(tally.outcome())
+        for device in tally.counted if abandoned else ():
+            self.standing.count(device, tally.round, counted=False)
+        self.credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
+        self.closed.close(tally, abandoned=abandoned)
+        return missed

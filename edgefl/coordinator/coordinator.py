@@ -290,12 +290,16 @@ class RoundCoordinator:
     def _on_deadline(self, tally: Tally, now: float) -> None:
         """Close; or go on with the same round, if devices at work can bring what it lacks."""
         at_work = at_deadline(tally, self.standing, self.presence.present(), now)
-        if self._is_enough(tally) or tally.reports + len(at_work) < self.config.min_reports:
+        enough = self._is_enough(tally)
+        if enough or tally.reports + len(at_work) < self.config.min_reports:
             self._close(tally, now)
         else:
             tally.extend(now, self.config.deadline_s)
             self._out.append(tally.goes_on(self.config.min_reports, at_work))
-            self._out.append(self.announcer.publish_manifest())  # devices that are there answer with their status
+        if (
+            not enough and self.phase != "done"
+        ):  # devices that are there answer with their status: some may have been taken for lost
+            self._out.append(self.announcer.publish_manifest())
 
     def _close(self, tally: Tally, now: float) -> None:
         record = tally.record(len(self.params), self.config.min_reports, now)

@@ -45,6 +45,14 @@ def test_the_same_round_goes_on_while_devices_that_it_needs_are_at_work():
     assert (commit.record.devices, commit.record.deadlines, commit.record.seconds) == (["a", "b"], 2, 120.0)
 
 
+def test_after_a_round_with_too_few_reports_devices_are_asked_which_of_them_are_there():
+    """Found by simulation: late wills had hidden two healthy devices, and each round asked the same hung one."""
+    coordinator = open_round("a", "b", min_reports=2, deadline_s=60)
+    out = [action for number in range(1, 9) for action in feed(coordinator, Tick(), now=60.0 * number)]
+    assert coordinator.round > 1
+    assert [p.topic for p in of(out, Publish)][-1] == TOPICS.manifest
+
+
 def test_a_deadline_that_passed_long_ago_begins_a_whole_one():
     """The aggregator was off line meanwhile, and its devices could not report."""
     coordinator = open_round("a", deadline_s=60)

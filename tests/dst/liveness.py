@@ -57,7 +57,8 @@ class Liveness:
             done = done and not self._late & self._world.aggregator.disk.late.keys()
         if self._all_count():
             done = done and left <= {n for r in new for n in [*r.devices, *(device for device, _ in r.folded)]}
-        deadlines = ROUNDS if schedule.lasting.heals else DEADLINES + 1
+        sure = schedule.lasting.heals and self._asks_all()  # else the open round may need one that never reports
+        deadlines = ROUNDS if sure else DEADLINES + 1
         if schedule.lasting.outlasts_deadline:
             deadlines = 2 * DEADLINES
         bound = RECONNECT_S + deadlines * self._deadline_s + ROUNDS * self._transfer_s()

@@ -295,10 +295,9 @@ class RoundCoordinator:
             self._close(tally, now)
         else:
             tally.extend(now, self.config.deadline_s)
-            self._out.append(tally.goes_on(self.config.min_reports, at_work))
-        if (
-            not enough and self.phase != "done"
-        ):  # devices that are there answer with their status: some may have been taken for lost
+            self._out += [tally.goes_on(self.config.min_reports, at_work), self._publish_round()]
+        if not enough and self.phase != "done":
+            # A full queue may have dropped the round, or a status: devices that are there answer with theirs.
             self._out.append(self.announcer.publish_manifest())
 
     def _close(self, tally: Tally, now: float) -> None:

@@ -46,6 +46,12 @@ def _after_keyframe(frames: list[Frame]) -> list[Frame]:
     return frames[newest + 1 :]
 
 
+def _payload(frame: Frame, is_delta: bool) -> tuple[int, str, int, int]:
+    """What makes one of the frame's payloads the same in the message of another round."""
+    length, slot = (frame.delta, frame.delta_slot) if is_delta else (frame.keyframe, frame.keyframe_slot)
+    return frame.version, frame.digest, length, slot
+
+
 class ModelFetch:
     """Fetches the model of one round. `params`, (P,) little-endian float32, is set once the model is whole and proven.
 
@@ -162,6 +168,22 @@ class ModelFetch:
     def follow(self, round: Round) -> None:
         """The same round has been announced again."""
         self.round = round
+
+    def redirect(self, round: Round) -> bool:
+        """Fetch the model of a later round instead, if the payload that is under way leads there too. What has come of
+        the payload counts: on a slow link no fetch would ever end in a fleet whose rounds are shorter."""
+        wanted = _payload(self._frame, self._is_delta)
+        for index, frame in enumerate(round.frames):
+            after = round.frames[index + 1 :]
+            if _payload(frame, self._is_delta) == wanted and all(later.delta for later in after):
+                self.round, self._ahead = round, deque((later, True) for later in after)
+                return True
+        return False
+
+    @property
+    def reached(self) -> dict[str, bytes]:
+        """The params that it has come to so far: another fetch may start from them."""
+        return {**self._passed, **({digest_of(self._base): self._base} if self._base else {})}
 
     def cancel(self) -> list[Action]:
         """Leave no subscription behind."""

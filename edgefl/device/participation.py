@@ -124,15 +124,21 @@ class Participation:
         if work is not None and goes_on(work, self._saved, round, asked):
             self._go_on(work, round, now)
             return
-        self.stop_work()
         self.out += self._saved.settle(round)
         late = self._saved.late(round)
-        if self.status.is_away_from(round) or not (asked or late):
+        if self.status.is_away_from(round) or not (asked or late or self._prepares(round)):
+            self.stop_work()
             self.publish_status()
         elif late or self._saved.serves(round):
+            self.stop_work()
             self._report(now)
         else:
             self._take_part(round, terms, now)
+
+    def _prepares(self, round: Round) -> bool:
+        """Whether to go on with a fetch while no round is open: rounds that do not wait for this device are short, and
+        it would never end."""
+        return isinstance(self.work, ModelFetch) and round.state == "waiting" and self.device in round.unearned
 
     def _is_sound(self, round: Round, manifest: Manifest) -> bool:
         """Whether `round` is of this manifest, and its frames lead to its model."""
@@ -147,22 +153,32 @@ class Participation:
 
     def _take_part(self, round: Round, terms: Terms, now: float) -> None:
         """Fetch the model and train it, if the owner's limits allow that."""
-        fetch = None if round.frames[-1].digest in self.held else self._make_fetch(round, terms, now)
+        fetch = self._fetch(round, terms, now)
         refusal = self.allowance.plan(round, terms, fetch.payloads if fetch else [], now)
         self.status.max_bytes = self.allowance.max_bytes
         if refusal is not None:
             self.sit_out(refusal, now)
         elif fetch is None:
-            self._train()
+            self._on_model()
+        elif fetch is self.work:
+            self.publish_status()
         else:
             self.work = fetch
             self.publish_status()
             self.out += fetch.ask(now)
 
-    def _make_fetch(self, round: Round, terms: Terms, now: float) -> ModelFetch:
-        return ModelFetch(
-            self.topics, terms.manifest, terms.hash, round, held=self.held, patience=self._patience, now=now
-        )
+    def _fetch(self, round: Round, terms: Terms, now: float) -> ModelFetch | None:
+        """The fetch of the round's model: the one that is under way, if that leads there, or a new one. None if the
+        device has the model. All other work is given up."""
+        work, held = self.work, self.held
+        if isinstance(work, ModelFetch):
+            if work.redirect(round):
+                return work
+            held = {**held, **work.reached}
+        self.stop_work()
+        if round.frames[-1].digest in self.held:
+            return None
+        return ModelFetch(self.topics, terms.manifest, terms.hash, round, held=held, patience=self._patience, now=now)
 
     def _go_on(self, work: Work, round: Round, now: float) -> None:
         """Continue the work, which serves `round` too."""
@@ -232,7 +248,16 @@ class Participation:
         self.out += fetch.on_part(part.topic, part.payload, now)
         if fetch.params is not None:
             self.held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
+            self._on_model()
+
+    def _on_model(self) -> None:
+        """The round's model is here."""
+        assert self.round is not None
+        if self.round.asks(self.device):
             self._train()
+        else:  # no round is open yet
+            self.work = None
+            self.publish_status()
 
     def _train(self) -> None:
         assert self.terms is not None and self.round is not None

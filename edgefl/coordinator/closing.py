@@ -39,8 +39,8 @@ def conclude(
 
 
 def at_deadline(tally: Tally, standing: Standing, present: list[str], now: float) -> list[str]:
-    """The present devices that may still report, if the round goes on for another deadline. A new number would make all
-    of them begin again.
+    """The devices that may still report, if the round goes on for another deadline: those that it waits for, and of
+    those that are `present` and can be asked any others. A new number would make all of them begin again.
 
     Devices that are not worth waiting for keep no round going. Where a new round could ask others, slow ones do not
     either.
@@ -49,4 +49,5 @@ def at_deadline(tally: Tally, standing: Standing, present: list[str], now: float
         return []
     if now - tally.opened_at > standing.working_s(tally.times) and not all(map(tally.cohort.asks, present)):
         return []
-    return [device for device in present if tally.lacks(device, standing.is_worth(device))]
+    others = [device for device in present if tally.lacks(device, standing.is_worth(device))]
+    return sorted({*tally.waiting, *others})

@@ -52,6 +52,17 @@ def test_devices_are_told_what_became_of_the_round_when_the_next_one_does_not_op
     assert round_in(feed(coordinator, status("a"), now=200.0)).state == "open"
 
 
+def test_a_round_goes_on_while_an_update_is_on_its_way_whose_device_has_told_that_its_data_are_not_new_any_more():
+    coordinator, _ = begin(status("a"), status("b"), deadline_s=10.0)
+    report(coordinator, "a")
+    feed(coordinator, status("b", False), now=2.0)
+    out = feed(coordinator, Tick(), now=10.0)
+    assert [note.text for note in of(out, Note)] == [
+        "round 1 goes on, in deadline 2 of at most 8: 1 of 2 reports, at work: b"
+    ]
+    assert of(report(coordinator, "b", now=15.0), Commit)[0].record.devices == ["a", "b"]
+
+
 @pytest.mark.parametrize("fraction, rounds", [(1.0, 1), (0.5, 4)])
 def test_a_simulation_ends_when_all_data_have_counted(fraction, rounds):
     notes = []

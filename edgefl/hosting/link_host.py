@@ -42,7 +42,7 @@ BEHIND_BYTES = 2**20  # of received messages that wait here, above which the lin
 MESSAGE_BYTES = 500  # of memory that a message takes beside its topic and payload
 BATCH = 16  # events between two answers: waking the link's thread for each would cost more than most of them
 LONGEST_SLEEP_S = 1.0
-STOP_S = 2.0  # from Stop until the link leaves, whatever is still to be sent
+STOP_S = 1.5  # from Stop until the link leaves, whatever is still to be sent; SIGTERM ends a process in 3 s
 FINISH_S = 10.0  # the same, if the machine has ended by itself
 
 
@@ -114,7 +114,7 @@ class LinkHost(Host[E, A]):
             # After a clean DISCONNECT the last status stays; if that is not our last words, we would seem present.
             self.link.stop(will=not self._tell(error))
             raise
-        self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()))
+        self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()), will=bool(self._backlog))
 
     def last_words(self, error: BaseException) -> Publish | None:
         """What to publish about an error that ends the process; else the will says only that it is gone."""

@@ -114,13 +114,15 @@ class Mosquitto:
 class FakeBroker:
     """Takes one MQTT 5 connection, answers CONNECT with these CONNACK properties, and else does as told.
 
-    `behind` is sent in one piece with the CONNACK. `acks` has the packet ids that the client has acknowledged.
+    `behind` is sent in one piece with the CONNACK. `acks` has the packet ids that the client has acknowledged, `left`
+    is set when it has gone, and `disconnects` counts its DISCONNECT packets.
     """
 
     def __init__(self, connack_properties: bytes, behind: bytes = b"") -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._properties, self._behind = connack_properties, behind
         self.acks: list[int] = []
+        self.disconnects, self.left = 0, threading.Event()
         self._mids: queue.Queue[int] = queue.Queue()
         self._subscribes: queue.Queue[int] = queue.Queue()
         self._peer: socket.socket | None = None
@@ -178,6 +180,9 @@ class FakeBroker:
                 elif kind & 0xF0 == 0x30:
                     after_topic = 2 + int.from_bytes(body[:2], "big")
                     self._mids.put(int.from_bytes(body[after_topic : after_topic + 2], "big"))
+                elif kind == 0xE0:
+                    self.disconnects += 1
+        self.left.set()
 
 
 class DeafProxy:

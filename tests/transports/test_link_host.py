@@ -13,7 +13,7 @@ import pytest
 from edgefl.errors import TransportError
 from edgefl.hosting import link_host
 from edgefl.hosting.link_host import BEHIND_BYTES, WINDOW, LinkHost
-from edgefl.machine import Action, Connected, Publish, Received, Tick
+from edgefl.machine import Action, Connected, Publish, Received, Stop, Tick
 from edgefl.transports.mqtt import Down, Message, Published
 
 UP = Connected(boot=1)
@@ -65,6 +65,19 @@ class Echo:
         return event if isinstance(event, list) else []
 
 
+class Leaving(Taking):
+    """A link on which nothing is acknowledged; `will` is whether it was stopped so that the will is sent."""
+
+    flow = None
+    will: bool | None = None
+
+    def start(self) -> None:
+        pass
+
+    def stop(self, timeout: float, *, will: bool) -> None:
+        self.will = will
+
+
 @pytest.fixture
 def host() -> Plain:
     return Plain(Echo(), Refusing())
@@ -113,6 +126,21 @@ def test_what_was_taken_is_acknowledged_although_answers_wait() -> None:
         host._handle(Published(token, True, ""))
         host._answer()
     assert not host._backlog
+
+
+@pytest.mark.parametrize(("messages", "will"), [(WINDOW, False), (WINDOW + 1, True)])
+def test_a_host_whose_last_words_have_not_left_leaves_its_will(
+    monkeypatch: pytest.MonkeyPatch, messages: int, will: bool
+) -> None:
+    monkeypatch.setattr(link_host, "STOP_S", 0.1)
+    monkeypatch.setattr(Echo, "wake_at", None, raising=False)
+    link = Leaving()
+    host = Plain(Echo(), link)
+    host._handle(UP)
+    host._handle([Publish("t", b"")] * messages)
+    host.post(Stop())
+    host.run()
+    assert link.will is will
 
 
 def test_a_host_that_messages_keep_busy_looks_around_all_the_same(host: Plain, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from ..errors import TransportError
 
 PAUSE_S = 0.01  # between two looks at whether the link's user has caught up
 ANSWER_S = 8.0  # a slow link takes a second or two, once TLS is established
+DOUBT_S = 600.0  # an older version that has worked for so long without proof is worth another question
 LONGEST_PAUSE_S = 10.0  # then read anyway, or the broker's answers to our pings are missed
 
 
@@ -78,33 +79,35 @@ class Backoff:
 class Versions:
     """Which MQTT version to try next, "5" or "3.1.1": the one that has worked, otherwise each in turn.
 
-    Some brokers do not answer a CONNECT of MQTT 5 at all. Until one version has worked, the other one gets its turn if
-    no answer has come in `patience_s`.
+    Some brokers do not answer a CONNECT of MQTT 5 at all. Until one version is settled, the other one gets its turn if
+    no answer has come in `patience_s`. MQTT 5 is settled when it has worked, and 3.1.1 when it has worked after the
+    broker refused 5. After mere silence it is not: the broker may have been frozen. So when a connection of `DOUBT_S`
+    or more ends, 5 is tried first again.
     """
 
     def __init__(self, wanted: str) -> None:
         if wanted not in ("auto", "5", "3.1.1"):
             raise TransportError(f"unknown MQTT version {wanted!r}: use auto, 5 or 3.1.1")
         self.pinned = wanted != "auto"
-        self._settled = False
+        self._settled, self._refused = self.pinned, False
         self._favourite = self.current = "5" if wanted == "auto" else wanted
 
     @property
     def patience_s(self) -> float:
         """How long the broker's answer to CONNECT may take; after it the connection counts as hung up."""
-        return ANSWER_S if self.current == "5" and not (self.pinned or self._settled) else math.inf
+        return ANSWER_S if self.current == "5" and not self._settled else math.inf
 
-    def learn(self, *, up: bool, hung_up: bool, unsupported: bool) -> None:
+    def learn(self, *, up: bool, hung_up: bool, unsupported: bool, lasted_s: float = 0.0) -> None:
         """Note how a connection went: accepted (`up`), closed without an answer (`hung_up`), version refused."""
         if up:
             if not self._settled:
-                self._favourite, self._settled = self.current, True
+                self._favourite, self._settled = self.current, self._refused or self.current == "5"
             # A proxy whose broker is down hangs up on any version, so start again with the one that has worked.
-            self.current = self._favourite
+            self.current = self._favourite if self._settled or lasted_s < DOUBT_S else "5"
         elif (hung_up or unsupported) and not self.pinned:
             self.current = "3.1.1" if self.current == "5" else "5"
             if unsupported:
-                self._favourite = self.current
+                self._favourite, self._refused = self.current, True
 
 
 class Outage:

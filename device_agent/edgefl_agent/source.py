@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 
 from edgefl import data
 from edgefl.data import Dataset
@@ -34,10 +35,7 @@ class Source:
 
     def look(self) -> int:
         """The stamp of the examples as they are now, without reading them; 0 if only reading tells."""
-        try:
-            stamp = self._look()
-        except OSError:
-            return 0
+        stamp = self._look()
         return _number(repr(stamp).encode()) if stamp else 0
 
     def _load(self) -> Dataset:
@@ -58,8 +56,10 @@ class Source:
 
     def _look(self) -> list[tuple[int, int]]:
         """Time and size of the file, and of the log in which SQLite may keep the newest rows; empty if unknown."""
-        names = [] if self._path is None else [self._path, f"{self._path}-wal"]
-        found = [os.stat(name) for name in names if os.path.exists(name)]
+        found = []
+        for name in [] if self._path is None else [self._path, f"{self._path}-wal"]:
+            with suppress(OSError):  # it may go at any moment
+                found.append(os.stat(name))
         return [(status.st_mtime_ns, status.st_size) for status in found]
 
 

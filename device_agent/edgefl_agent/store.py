@@ -128,6 +128,7 @@ class AgentStore:
     @durable
     def save_spent(self, spent: Spent) -> None:
         """Replace what is spent of the byte budget; durable when this returns."""
+        self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for key, value in asdict(spent).items():

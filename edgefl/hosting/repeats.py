@@ -90,8 +90,8 @@ class Repeats(logging.Filter):
 
 def _kind(record: logging.LogRecord) -> Kind:
     words = record.args if isinstance(record.args, tuple) else ()
-    named = getattr(record, "kind", "")
-    return (record.name, record.levelno, named or record.msg, *(word for word in words if isinstance(word, str)))
+    template = str(getattr(record, "kind", "") or record.msg)
+    return (record.name, record.levelno, template[:LONGEST], *(w[:LONGEST] for w in words if isinstance(w, str)))
 
 
 def count_repeats(handler: logging.Handler) -> None:

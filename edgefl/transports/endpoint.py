@@ -8,7 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import TransportError
 
-_FORM = "write mqtt://[user[:password]@]host[:port], or mqtts:// for TLS"
+_FORM = (
+    "write mqtt://[user[:password]@]host[:port], or mqtts:// for TLS; an IPv6 address needs brackets, as in "
+    "mqtt://[::1]:1883"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Endpoint:
             raise TransportError("TLS files are configured but the MQTT broker's URL is mqtt://: write mqtts://")
         user = unquote(parts.username) if parts.username else None
         password = unquote(parts.password) if parts.password else None
-        return cls(parts.hostname, port or (8883 if secure else 1883), user, password, tls)
+        host = parts.hostname.replace("%25", "%")  # before the zone of an IPv6 address (RFC 6874)
+        return cls(host, port or (8883 if secure else 1883), user, password, tls)
 
 
 def _readable(tls: TlsConfig) -> TlsConfig:

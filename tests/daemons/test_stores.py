@@ -15,6 +15,7 @@ from edgefl_broker.journal import Journal
 from edgefl_broker.store import KEPT_MODELS, KEPT_RECORDS, AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
+from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -420,6 +421,7 @@ def test_an_agent_and_a_journal_notice_it_too(tmp_path: Path, vanish: Callable[[
         lambda: store.save(Outbox("m" * 16, 2, 1, b"two"), None),
         lambda: store.mark_counted(2),
         lambda: store.drop(True),
+        lambda: store.save_spent(Spent()),
     ):
         with pytest.raises(StoreError, match=r"agent\.db was deleted or replaced"):
             use()

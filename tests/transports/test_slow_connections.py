@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, eventually, free_port
+from brokers import FakeBroker, Mosquitto, eventually, free_port
 from proxy import Bad, Proxy
 
+from edgefl.errors import TransportError
+from edgefl.transports.connection import MAX_IN_FLIGHT
 from edgefl.transports.endpoint import Endpoint
 from edgefl.transports.mqtt import MAX_QUEUED, Down, Message, Published, TlsConfig, Up
 from edgefl.transports.traffic import kernel_counts
@@ -90,6 +92,20 @@ def test_i07_a_link_stops_in_time_whatever_waits_for_a_frozen_broker(frozen, lin
     one.stop()
     assert time.monotonic() - began < 2.9
     assert not one._thread.is_alive()
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_link_leaves_cleanly_only_if_its_last_words_have_left(link, waiting):
+    """Else the broker would keep a status by which a device that has gone seems present."""
+    slow = FakeBroker(b"")
+    one = link(slow.url, "one", will=("w", b"gone"))
+    one.up()
+    for _ in range(MAX_IN_FLIGHT + waiting):
+        one.publish("t", b"words")
+    one.stop(0.3)
+    assert len(slow.publishes(MAX_IN_FLIGHT)) == MAX_IN_FLIGHT
+    eventually(slow.left.is_set)
+    assert slow.disconnects == 1 - waiting
 
 
 def test_i07_a_record_of_tls_that_takes_longer_than_silence_may_last_arrives(tmp_path, link):
@@ -173,3 +189,15 @@ def test_i07_a_frozen_broker_is_noticed_over_ipv6_too(link):
 def test_an_ipv6_address_is_shown_with_brackets():
     endpoint = Endpoint.parse("mqtt://[::1]:1884", None)
     assert (endpoint.host, endpoint.port, str(endpoint)) == ("::1", 1884, "[::1]:1884")
+
+
+@pytest.mark.parametrize("zone", ["%eth0", "%25eth0"])  # as people write it, and as RFC 6874 has it
+def test_an_ipv6_address_may_have_a_zone(zone):
+    endpoint = Endpoint.parse(f"mqtt://[fe80::1{zone}]", None)
+    assert (endpoint.host, endpoint.port) == ("fe80::1%eth0", 1883)
+
+
+@pytest.mark.parametrize("url", ["mqtt://::1:1883", "mqtt://2001:db8::1", "mqtt://[::1"])
+def test_an_ipv6_address_without_brackets_is_told_to_have_them(url):
+    with pytest.raises(TransportError, match=r"mqtt://\[::1\]:1883"):
+        Endpoint.parse(url, None)

@@ -82,7 +82,7 @@ class RoundCoordinator:
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
-        self.presence = Presence(only_fresh=config.only_new_data)
+        self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(manifest, params, version, attempt=attempt, root=root)
         self.topics = self.announcer.topics
         self.tally: Tally | None = None

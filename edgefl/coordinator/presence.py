@@ -1,24 +1,33 @@
 """Presence: which devices are there, by their retained status. No I/O. Part of RoundCoordinator.
 
 A status says that a device can be asked. Whether a round waits for the device is decided by its updates (standing.py).
+
+On a broker without an ACL anybody can announce devices. So no more than `MOST` are let in, or twice as many as the
+settings expect. All that is known of a device takes about 500 bytes, and 3 kB if it says as much as it may.
 """
 
 from __future__ import annotations
 
+from ..errors import ProtocolError
 from ..protocol.messages import Status
+
+MOST = 100_000  # devices
 
 
 class Presence:
     """The newest status of every device that has sent one. `count` is the number of devices that can be asked: with
-    `only_fresh` those that are present and whose data are new."""
+    `only_fresh` those that are present and whose data are new. `expect`: devices in the fleet; 0: unknown."""
 
-    def __init__(self, *, only_fresh: bool = False) -> None:
+    def __init__(self, *, only_fresh: bool = False, expect: int = 0) -> None:
+        self.most = max(MOST, 2 * expect)
         self.statuses: dict[str, Status] = {}
         self.count = 0
         self._only_fresh = only_fresh
 
     def update(self, device: str, status: Status) -> bool:
-        """Store a status; False if it is known already, or is the late will of a connection that has been replaced."""
+        """Store a status; False if it is known already, or is the late will of a connection that has been replaced.
+        ProtocolError if there is no room for one more device."""
+        self.let_in(device)
         known = self.statuses.get(device)
         if known == status or (known is not None and status.state == "lost" and status.boot < known.boot):
             return False
@@ -26,6 +35,14 @@ class Presence:
         self.statuses[device] = status
         self.count += self.can_be_asked(device)
         return True
+
+    def let_in(self, device: str) -> None:
+        """ProtocolError if the device is not known, and there is no room for one more."""
+        if device not in self.statuses and len(self.statuses) >= self.most:
+            raise ProtocolError(
+                f"{self.most} devices are known, and no other one is let in: clear the retained statuses of those that "
+                "are gone, and have the broker's ACL let no device announce others: dropped"
+            )
 
     def prove(self, device: str) -> None:
         """An update proves presence, even if the broker dropped the device's status: brokers do in large fleets."""

@@ -29,13 +29,15 @@ from .late_table import LateTable
 from .presence import Presence
 from .tally import Tally
 
+MOST_SENDERS = 10_000  # whose violations are counted apart
 NOT_KEPT = "it came late, and is not kept"
 TOO_LATE = "it came too late to count"
 EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
 
 class Reception:
-    """`dropped` counts messages that violate the protocol, by sender; `late` counts parts for closed rounds."""
+    """`dropped` counts messages that violate the protocol, by sender, and as "?" those of more senders than
+    `MOST_SENDERS`; `late` counts parts for closed rounds."""
 
     def __init__(
         self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence
@@ -59,6 +61,8 @@ class Reception:
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
         """Count a message that is dropped, and name its sender."""
         sender = device or "?"
+        if sender not in self.dropped and len(self.dropped) >= MOST_SENDERS:
+            sender = "?"
         self.dropped[sender] += 1
         text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
         return Note("warning", text, f"dropped from {sender}")
@@ -83,6 +87,7 @@ class Reception:
             if own is tally or envelope.part:
                 raise error
             return self._reject(where, error)  # or its device would repeat the update as long as late ones are accepted
+        self._presence.let_in(device)
         tally.receive(device, len(event.payload))
         folded = own.counted_in(device)
         if folded is not None:

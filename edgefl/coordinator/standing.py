@@ -34,6 +34,7 @@ from ..protocol.messages import MAX_UNEARNED, UNEARNED_ROUNDS
 PATIENCE = 10.0
 QUICK_S = 1.0
 SLACK = 3.0  # a round waits so many times as long as the slowest device that it waits for took
+MOST_AWAY = 10_000  # devices that are away and known: names that come and go fill no memory
 LEAST_WAIT_S = 10.0  # and never less than this: a busy machine alone makes no device miss
 
 # Why a device is missed. The first two are said of devices that have lost what they earned.
@@ -166,15 +167,17 @@ class Standing:
         """The devices that the announcement of `round` names before it opens."""
         return self.name(round, [device for device in present if not self.is_worth(device)])
 
-    def ask(self, round: int, asked: Iterable[str], present: Iterable[str]) -> None:
+    def ask(self, round: int, asked: Iterable[str], present: Collection[str]) -> None:
         """The round has opened, and asks these of the devices that are present. Devices that are away, and were not
-        asked for a long time, are dropped. A present one is not, since a round that asks few may ask it seldom."""
+        asked for a long time, are dropped; all that are away, if they are many. A present one is not, since a round
+        that asks few may ask it seldom."""
         for device in asked:
             self._entry(device).asked = round
-        if round % UNEARNED_ROUNDS == 0:
-            here = frozenset(present)
+        many = len(self._entries) > MOST_AWAY + 2 * len(present)
+        if many or round % UNEARNED_ROUNDS == 0:
+            here, oldest = frozenset(present), round if many else round - UNEARNED_ROUNDS
             entries = self._entries.items()
-            self._entries = {d: e for d, e in entries if d in here or round - e.asked <= UNEARNED_ROUNDS}
+            self._entries = {d: e for d, e in entries if d in here or e.asked >= oldest}
 
     def _entry(self, device: str) -> Entry:
         entry = self._entries.get(device)

@@ -247,3 +247,12 @@ def test_a_present_device_that_is_asked_seldom_is_not_dropped():
     for number in range(2, 2 * UNEARNED_ROUNDS + 1):
         play(standing, number, {"new": 1.0}, devices=["new"], present=["new", "d3"])
     assert survey(standing, ["new", "d3"]).skipped == {"d3": "no update yet"}
+
+
+def test_devices_that_come_and_go_under_ever_new_names_fill_no_memory(monkeypatch):
+    monkeypatch.setattr("edgefl.coordinator.standing.MOST_AWAY", 50)
+    standing = Standing()
+    for number in range(1, 80):
+        play(standing, number, all_but("d3"), [*FLEET, *(f"n{number}-{i}" for i in range(20))])
+        assert len(standing._entries) <= 50 + 3 * 30
+    assert not standing.is_worth("d3"), "a device that is there is not dropped"

@@ -8,7 +8,8 @@ import os
 
 import numpy as np
 
-from edgefl.errors import OUT_OF_RANGE, DataError, ModelError, UsageError
+from edgefl.errors import OUT_OF_RANGE as _OUT_OF_RANGE
+from edgefl.errors import DataError, ModelError, UsageError
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -60,7 +61,7 @@ cdef object _failure(efl_error *error):
     """The exception for a failed call."""
     message = error.message.decode("utf-8", "replace")
     if error.code == EFL_DATA:
-        return DataError(message, OUT_OF_RANGE)  # the message has the label or the token
+        return DataError(message, _OUT_OF_RANGE)  # the message has the label or the token
     return UsageError(message) if error.code == EFL_USAGE else ModelError(message)
 
 

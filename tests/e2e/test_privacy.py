@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -95,8 +95,10 @@ def reachable(root: object) -> Iterator[bytes]:
             yield bytes(thing)
         elif isinstance(thing, np.ndarray):
             yield thing.tobytes()
-        elif not isinstance(thing, type | ModuleType):  # a method leads to all that its module imports
-            new = [other for other in gc.get_referents(thing) if id(other) not in seen]
+        elif not isinstance(thing, type | ModuleType):
+            # A function holds what it closes over; its globals lead to everything that its module imports.
+            held = thing.__closure__ or () if isinstance(thing, FunctionType) else gc.get_referents(thing)
+            new = [other for other in held if id(other) not in seen]
             seen.update(map(id, new))
             left += new
 

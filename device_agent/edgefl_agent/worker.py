@@ -81,6 +81,9 @@ class Worker:
 
     def look(self, now: float) -> Unable | None:
         """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""
+        with self._mail:
+            if self._wanted is None:  # a cancel that came just before training began had no effect
+                self._interrupt()
         if not self._thread.is_alive() and not self._closed:
             raise EdgeFLError(f"the training thread has ended: {SEE_LOG}; start the agent again")
         hung_s = self._watchdog.look(now, self._deadline_s)

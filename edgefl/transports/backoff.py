@@ -14,19 +14,20 @@ from ..errors import TransportError
 PAUSE_S = 0.01  # between two looks at whether the link's user has caught up
 ANSWER_S = 8.0  # a slow link takes a second or two, once TLS is established
 DOUBT_S = 600.0  # an older version that has worked for so long without proof is worth another question
-LONGEST_PAUSE_S = 10.0  # then read anyway, or the broker's answers to our pings are missed
+LONGEST_PAUSE_S = 10.0  # or a keep-alive; then read anyway, or the broker's answers to our pings are missed
 
 
 class Reading:
-    """Pauses reading while the link's user is behind, but never for longer than `LONGEST_PAUSE_S`."""
+    """Pauses reading while the link's user is behind, but never for longer than `LONGEST_PAUSE_S` or a keep-alive."""
 
-    def __init__(self, is_behind: Callable[[], bool]) -> None:
+    def __init__(self, is_behind: Callable[[], bool], keepalive_s: float) -> None:
         self._is_behind = is_behind
+        self._longest_s = min(LONGEST_PAUSE_S, keepalive_s)
         self._read_at = 0.0
 
     def allowed(self, now: float) -> bool:
         """Whether to read `now`; True counts as having read."""
-        if self._is_behind() and now < self._read_at + LONGEST_PAUSE_S:
+        if self._is_behind() and now < self._read_at + self._longest_s:
             return False
         self._read_at = now
         return True

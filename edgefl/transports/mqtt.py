@@ -87,7 +87,7 @@ class MqttLink:
         self._where = f"MQTT broker {endpoint}"
         self._will = will
         self._on_event = on_event
-        self._reading = Reading(is_behind)
+        self._reading = Reading(is_behind, keepalive)
         self._rate = Rate(publishes_per_s)
         self._versions = Versions(protocol)
         self._backoff = Backoff(rng, backoff_cap_s)

@@ -20,8 +20,9 @@ from edgefl_agent.worker import Worker
 from machines import make_manifest, make_round
 
 from edgefl.core.plan import Node, Param, Plan
+from edgefl.core.trainer import Trainer
 from edgefl.data import Dataset
-from edgefl.device.events import Failed, Trained, TrainJob, Unable
+from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.errors import DataError, EdgeFLError, UsageError
 from edgefl.protocol.trouble import SEE_LOG
 
@@ -51,7 +52,7 @@ class Bench:
 
     def __init__(self, act: Callable[[], None] = lambda: None) -> None:
         self.owner = Owner(act)
-        self.events: queue.Queue[Trained | Failed] = queue.Queue()
+        self.events: queue.Queue[Trained | Failed | DataStamp] = queue.Queue()
         self.worker = Worker(
             "dev-a", self.owner, max_arena_bytes=2**26, nice=0, load_residual=lambda: None, post=self.events.put
         )  # type: ignore[arg-type]
@@ -63,7 +64,7 @@ class Bench:
         self.worker.start(job)
         return job
 
-    def event(self) -> Trained | Failed:
+    def event(self) -> Trained | Failed | DataStamp:
         return self.events.get(timeout=20)
 
 
@@ -90,6 +91,26 @@ def test_a_job_is_trained_and_a_cancelled_one_posts_nothing(bench):
     event = b.event()
     assert isinstance(event, Trained) and event.job is job
     assert b.events.empty()
+
+
+def test_a_cancel_that_comes_just_before_training_begins_is_repeated(bench, monkeypatch):
+    """The core forgets it when `fit` begins: an owner's pause would last from the next round only."""
+    trains = threading.Event()
+
+    def fit(trainer: Trainer, *args: object, **options: object) -> None:
+        b.worker.cancel()
+        trains.set()
+        return real_fit(trainer, *args, **(options | {"epochs": 10**6}))
+
+    real_fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", fit)
+    b = bench()
+    b.start(1)
+    assert trains.wait(20)
+    time.sleep(0.2)
+    b.worker.look(time.monotonic())
+    b.worker.look_at_data()
+    assert isinstance(b.event(), DataStamp), "the thread is free again, and the cancelled job has posted nothing"
 
 
 def test_i13_a_data_source_that_hangs_keeps_one_job_in_memory(bench):

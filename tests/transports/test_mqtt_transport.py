@@ -501,9 +501,11 @@ def test_i13_who_is_behind_is_sent_no_more_and_later_all(shared_mosquitto, link)
     assert [reader.heard("slow").payload for _ in range(2)] == [b"zero", b"one"]
 
 
-def test_reading_pauses_for_ten_seconds_at_most():
-    reading = Reading(lambda: True)
+@pytest.mark.parametrize(("keepalive_s", "longest_s"), [(60, 10.0), (5, 5.0)])
+def test_reading_pauses_for_ten_seconds_or_a_keep_alive_at_most(keepalive_s, longest_s):
+    """A longer pause would pass for the broker's silence."""
+    reading = Reading(lambda: True, keepalive_s)
     assert reading.allowed(100.0)
-    assert not reading.allowed(109.9)
-    assert reading.allowed(110.0)
-    assert not reading.allowed(110.1)
+    assert not reading.allowed(100.0 + longest_s - 0.1)
+    assert reading.allowed(100.0 + longest_s)
+    assert not reading.allowed(100.0 + longest_s + 0.1)

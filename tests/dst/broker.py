@@ -140,7 +140,6 @@ class Broker:
             session.exact.difference_update(topics)
             for topic in topics:
                 session.patterns.pop(topic, None)
-                connection.forget("down " + topic)
 
     def route(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """To every session that wants it; a retained empty payload clears what was retained."""

@@ -221,7 +221,8 @@ class Checker(Witness):
         round = host.machine.round
         attempt = round.attempt if round is not None else 0
         if self._sent_in.get(action.topic) == attempt:  # an aggregator that has started again may have lost all
-            self._passes_once(host, "up " + action.topic)
+            passes = host.connection is not None and host.connection.is_passing("up " + action.topic)
+            self._passes_once(host, action.topic, passes)
         self._sent_in[action.topic] = attempt
         self._world.faults.hear(action.topic, action.payload)
         saved = host.disk.truth.outbox
@@ -232,17 +233,18 @@ class Checker(Witness):
         require(saved.blob[part * size :].startswith(data), "I06", "%s sends what is not durable", host.name)
 
     def subscribes(self, host: Host, action: Subscribe) -> None:
-        for topic in action.topics:
+        connection = host.connection
+        for topic in action.topics if connection is not None else ():
             if self._topics.model_part(topic) is not None:
-                self._passes_once(host, "down " + topic)
+                self._passes_once(host, topic, connection.is_awaited("down " + topic))
 
-    def _passes_once(self, host: Host, key: str) -> None:
+    def _passes_once(self, host: Host, topic: str, passes: bool) -> None:
         """I07: what is queued or flowing on a connection that lives is not sent, or asked for, again.
 
         Under faults a device can't always know: its clock leaps, or parts come that an earlier process has asked for.
         """
-        again = not self._world.schedule.faults and host.connection is not None and host.connection.is_passing(key)
-        require(not again, "I07", "%s: %s is still passing", host.name, key)
+        again = passes and not self._world.schedule.faults
+        require(not again, "I07", "%s: %s is still passing", host.name, topic)
 
     def trains(self, host: DeviceHost, job: TrainJob) -> None:
         """I11: no round twice. I20: on what was announced, byte for byte."""

@@ -237,6 +237,8 @@ class Host(VirtualHost[E, A]):
     def subscribe(self, action: Subscribe) -> None:
         self.world.checker.subscribes(self, action)
         if self.connection is not None:
+            for topic in action.topics:
+                self.connection.want("down " + topic)
             self.world.broker.subscribe(self.connection, action.topics)
 
     def unsubscribe(self, action: Unsubscribe) -> None:

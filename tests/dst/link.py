@@ -56,6 +56,7 @@ class Connection:
         self._newest: dict[str, float] = {}
         self._before = (0, 0) if before is None else before.passed()  # bytes that passed over the client's last ones
         self._measured_at = 0.0
+        self._wanted: set[str] = set()
         self._passing: dict[str, float] = {}  # until when, by direction and topic
 
     def up(self, key: str, arrive: Callable[[], None], size: int = 0) -> None:
@@ -86,9 +87,18 @@ class Connection:
         """What was sent last under this key is what its receiver has asked for."""
         self._passing[key] = self.downlink.free_at
 
+    def want(self, key: str) -> None:
+        """The client asks for what comes under this key."""
+        self._wanted.add(key)
+
     def forget(self, key: str) -> None:
         """What is sent under this key is not wanted any more."""
+        self._wanted.discard(key)
         self._passing.pop(key, None)
+
+    def is_awaited(self, key: str) -> bool:
+        """Whether what the client has asked for, and still wants, is passing."""
+        return key in self._wanted and self.is_passing(key)
 
     def is_passing(self, key: str) -> bool:
         """Whether what was sent last under this key is still queued, or flowing, on a line that is not cut."""

@@ -43,10 +43,14 @@ class Repeats(logging.Filter):
         self._seen: OrderedDict[Kind, _Seen] = OrderedDict()  # by `began`
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now = self._clock()
-        with self._lock:
+        now, low = self._clock(), record.levelno < logging.WARNING
+        if not self._lock.acquire(blocking=not low):
+            return True  # a signal's handler logs at this level, and may have interrupted the thread that has the lock
+        try:
             said = self._over(now)
-            wanted = record.levelno < logging.WARNING or self._is_new(record, now, said)
+            wanted = low or self._is_new(record, now, said)
+        finally:
+            self._lock.release()
         self._write(said)
         return wanted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import tracemalloc
 from collections.abc import Iterator
 
@@ -74,6 +75,16 @@ def test_what_is_below_a_warning_is_always_written(log: Log) -> None:
     for _ in range(3):
         log.log.info("round 1 committed")
     assert len(log.lines()) == 3
+
+
+def test_a_signal_that_comes_while_a_line_is_counted_does_not_wait_for_that(log: Log) -> None:
+    """Its handler logs that the program stops, on the thread that it has interrupted: it would wait for itself."""
+    handler = threading.Thread(target=log.log.info, args=("SIGTERM: stopping",), daemon=True)
+    with log.repeats._lock:
+        handler.start()
+        handler.join(5.0)
+        assert not handler.is_alive()
+    assert log.lines() == ["INFO SIGTERM: stopping"]
 
 
 def test_the_end_of_the_program_tells_what_was_counted(log: Log) -> None:

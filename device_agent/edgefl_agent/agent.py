@@ -104,7 +104,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         return self._status_topic, encode(Status("lost", self.boot))
 
     def last_words(self, error: BaseException) -> Publish | None:
-        """A disk that fails ends the agent. Whoever looks at the federation should see more than that it is lost."""
+        """A disk that fails ends the agent. An operator should see more than that it is lost."""
         if not isinstance(error, StoreError):
             return None
         why = Trouble.of(error)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 WINDOW_S = 60.0
-MOST_KINDS = 500  # that are remembered; the oldest is forgotten first
+MOST_KINDS = 500  # that are kept; the oldest is dropped first
 LONGEST = 500  # characters that are kept of a line
 Kind: TypeAlias = tuple[object, ...]
 
@@ -72,7 +72,7 @@ class Repeats(logging.Filter):
         return True
 
     def _over(self, now: float) -> list[logging.LogRecord]:
-        """Lines about the windows that have ended; one without a repetition is forgotten."""
+        """Lines about the windows that have ended; one without a repetition is dropped."""
         said: list[logging.LogRecord] = []
         while self._seen and now - next(iter(self._seen.values())).began >= WINDOW_S:
             kind, seen = self._seen.popitem(last=False)

@@ -240,7 +240,9 @@ class MqttLink:
             connection.step(sleep_s if read else PAUSE_S, self._wake_r, read)
             for event in connection.take():
                 self._emit(event)
-            if (now := time.monotonic()) >= look_at:  # after reading: whoever was asleep finds what has come meanwhile
+            if (
+                now := time.monotonic()
+            ) >= look_at:  # after reading: a process that was asleep finds what has come meanwhile
                 look_at = now + min(LOOK_S, tick_s)
                 self._gauge.look(*connection.look(now), now)
                 if connection.up is None and connection.end is None and now >= answer_by:

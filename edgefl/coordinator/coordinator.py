@@ -191,6 +191,8 @@ class RoundCoordinator:
         self.reception.begin_attempt(self.fence.attempt)
         self._out += self.announcer.everything(self.fence.attempt)
         self._announced_wait = False
+        if self.tally is not None:  # reports could not come meanwhile
+            self.tally.patient_from = now
         if self.phase != "waiting":
             self._out.append(self._publish_round())
         self._maybe_open(now)

@@ -37,8 +37,10 @@ SLACK = 3.0  # a round waits so many times as long as the slowest device that it
 MOST_AWAY = 10_000  # devices that are away and known: names that come and go fill no memory
 LEAST_WAIT_S = 10.0  # and never less than this: a busy machine alone makes no device miss
 
-# Why a device is missed. The first two are said of devices that have lost what they earned.
+# Why a device is missed, followed by the number of a round: `restore` reads both from the records. The first two are
+# said of devices that have lost what they earned.
 NO_UPDATE, REFUSED = "no update since round", "update refused since round"
+NEVER = "no update yet"  # the same of a device of which none has come
 LIKE_MOST, LATE = "missed with most others; last update of round", "came too late: update of round"
 
 _REMEMBERED = (1 << UNEARNED_ROUNDS) - 1
@@ -65,7 +67,7 @@ class Entry(msgspec.Struct, gc=False):
         self.counted = (self.counted | bit if counted else self.counted & ~bit) & _REMEMBERED
 
     def why(self) -> str:
-        return f"{NO_UPDATE} {self.round}" if self.round else "no update yet"
+        return f"{NO_UPDATE} {self.round}" if self.round else NEVER
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class Standing:
     def _skipped(self, device: str, told: str) -> str:
         """Why a device was not waited for; its update of an earlier round may have come meanwhile."""
         entry = self._entry(device)
-        return f"{LATE} {entry.round}" if entry.earned and told.startswith((NO_UPDATE, "no update yet")) else told
+        return f"{LATE} {entry.round}" if entry.earned and told.startswith((NO_UPDATE, NEVER)) else told
 
     def _miss(self, device: str, shared: bool, rejected: bool) -> str:
         entry = self._entry(device)
@@ -251,7 +253,7 @@ class Standing:
             what, own = ("", 0) if told is None else (told[1], int(told[2]))
             if what == LATE:
                 self.report(device, own, times.get(device), counted=bool(self.settled(device, own)))
-            elif what in (NO_UPDATE, REFUSED) or why == Entry().why():
+            elif what in (NO_UPDATE, REFUSED) or why == NEVER:
                 entry.earned, entry.missed = False, True
                 if own > entry.round:
                     entry.count(own, False)

@@ -39,6 +39,7 @@ class Share(msgspec.Struct, gc=False):
 class Tally:
     """One open round. It closes when it waits for no device any more, or earlier at `goal` updates if that is set; with
     enough reports at `patient_until`, and at its deadline `closes_at`, unless devices are at work that it needs.
+    Patience begins at `patient_from`: when the round opens, and anew after an outage of the broker.
 
     `version` is the model that devices train from. `resumed`: an earlier process may have opened the same round.
     `folded` has the late updates of earlier rounds that were added to this one, by device and round, with the bytes
@@ -53,6 +54,7 @@ class Tally:
     ) -> None:  # fmt: skip
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
+        self.patient_from = opened_at
         self.deadlines, self.resumed = opening.deadlines, resumed
         self.intake, self.cohort, self.goal, self.pacing = intake, opening.cohort, opening.goal, pacing
         self.folded: dict[tuple[str, int], int] = {}
@@ -210,7 +212,7 @@ class Tally:
     @property
     def patient_until(self) -> float:
         """When the round closes if it has enough reports."""
-        return min(self.closes_at, self.opened_at + self.opening.patience_s + self.pacing.spread_s)
+        return min(self.closes_at, self.patient_from + self.opening.patience_s + self.pacing.spread_s)
 
     @property
     def at_goal(self) -> bool:

@@ -24,7 +24,8 @@ from machines import (
 
 from edgefl.coordinator.credits import AT_ONCE, STALLED_S
 from edgefl.coordinator.reception import EARNED, TOO_LATE
-from edgefl.machine import Connected, Note, Tick
+from edgefl.coordinator.standing import LEAST_WAIT_S
+from edgefl.machine import Connected, Disconnected, Note, Tick
 from edgefl.protocol.messages import UNEARNED_ROUNDS, Missing, Receipt
 from edgefl.protocol.update_header import UpdateHeader
 
@@ -416,3 +417,26 @@ def test_a_restart_waits_for_the_same_devices():
     assert set(again.tally.opening.skipped) == {"c", "d"}
     assert word_to(late(again, now=1.0), "c") == Receipt(2, 2, "rejected", EARNED)
     assert again.standing.is_worth("c")
+
+
+def test_after_an_outage_of_the_broker_reports_have_as_long_to_come_as_if_it_had_just_opened():
+    coordinator = fleet("a", "b", "c")
+    for _ in range(2):
+        run_round(coordinator, "a", "b", "c", now=coordinator.tally.opened_at)
+    began, number, version = coordinator.tally.opened_at, coordinator.round, coordinator.version
+    report(coordinator, "a", now=began + 1, round=number, version=version)
+    feed(coordinator, Disconnected(), now=began + 2)
+    feed(coordinator, Connected(), now=began + 40)
+    assert (coordinator.round, coordinator.wake_at) == (number, began + 40 + LEAST_WAIT_S)
+    report(coordinator, "b", now=began + 41, round=number, version=version)
+    out = feed(coordinator, Tick(), now=began + 40 + LEAST_WAIT_S)
+    assert commit_of(out).record.devices == ["a", "b"]
+
+
+def test_outages_of_the_broker_put_no_deadline_off():
+    coordinator = fleet("a", "b")
+    run_round(coordinator, "a", "b", now=0.0)
+    ends_at, number = coordinator.tally.closes_at, coordinator.round
+    report(coordinator, "a", now=ends_at - 55, round=number, version=1)
+    feed(coordinator, Disconnected(), Connected(), now=ends_at - 5)
+    assert coordinator.wake_at == ends_at

@@ -114,7 +114,8 @@ class LinkHost(Host[E, A]):
             # After a clean DISCONNECT the last status stays; if that is not our last words, we would seem present.
             self.link.stop(will=not self._tell(error))
             raise
-        self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()), will=bool(self._backlog))
+        silent = any(message.retain for message in self._backlog)  # our last words are among what has not left
+        self.link.stop(max(0.0, (self._stop_at or finish_at) - time.monotonic()), will=silent)
 
     def last_words(self, error: BaseException) -> Publish | None:
         """What to publish about an error that ends the process; else the will says only that it is gone."""

@@ -115,7 +115,8 @@ class MqttLink:
 
     def stop(self, timeout: float = STOP_S, *, will: bool = False) -> None:
         """Send what is queued for at most `timeout` seconds, then leave: cleanly, or so that the will is sent, as it
-        also is if messages are still queued. Leaving takes at most `CLOSE_S` more, whatever the broker does."""
+        also is if a retained message is still queued: our last words. Leaving takes at most `CLOSE_S` more, whatever
+        the broker does."""
         self._stop_at, self._leave_will = time.monotonic() + timeout, will
         self._stopping.set()
         self._wake()
@@ -231,7 +232,7 @@ class MqttLink:
             if self._stopping.is_set():
                 left_s = self._stop_at - time.monotonic()
                 if left_s <= 0 or connection.up is None or not (self._queue or connection.in_flight):
-                    if not self._leave_will and not self._queue:  # else our last words have not left
+                    if not (self._leave_will or any(message[3] for message in self._queue)):
                         connection.close(self._wake_r)
                     return
                 tick_s = min(tick_s, left_s)

@@ -128,16 +128,18 @@ def test_what_was_taken_is_acknowledged_although_answers_wait() -> None:
     assert not host._backlog
 
 
-@pytest.mark.parametrize(("messages", "will"), [(WINDOW, False), (WINDOW + 1, True)])
+@pytest.mark.parametrize(
+    ("messages", "retain", "will"), [(WINDOW, True, False), (WINDOW + 1, True, True), (WINDOW + 1, False, False)]
+)
 def test_a_host_whose_last_words_have_not_left_leaves_its_will(
-    monkeypatch: pytest.MonkeyPatch, messages: int, will: bool
+    monkeypatch: pytest.MonkeyPatch, messages: int, retain: bool, will: bool
 ) -> None:
     monkeypatch.setattr(link_host, "STOP_S", 0.1)
     monkeypatch.setattr(Echo, "wake_at", None, raising=False)
     link = Leaving()
     host = Plain(Echo(), link)
     host._handle(UP)
-    host._handle([Publish("t", b"")] * messages)
+    host._handle([Publish("t", b"", retain=retain)] * messages)
     host.post(Stop())
     host.run()
     assert link.will is will

@@ -26,6 +26,7 @@ class BlobFetch:
         window: int = WINDOW,
     ) -> None:  # fmt: skip
         self.slot = slot
+        self._size = size
         self._topics = topics
         self._part_bytes = part_bytes
         self._expected = (federation, version, codec, size, part_bytes)
@@ -38,6 +39,11 @@ class BlobFetch:
     def outstanding(self) -> int:
         """Bytes that were asked for and have not come, at most."""
         return len(self._wanted) * self._part_bytes
+
+    @property
+    def lacks(self) -> int:
+        """Bytes of the payload that have not come."""
+        return self._size - self._assembler.buffered
 
     def widen(self, window: int) -> list[Action]:
         """Ask for so many parts at once from now on."""

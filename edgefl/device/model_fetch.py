@@ -128,12 +128,10 @@ class ModelFetch:
 
     @property
     def payloads(self) -> list[int]:
-        """The lengths of the payloads that are still to be fetched whole."""
+        """The lengths of the payloads that are still to come; of the one that is under way, what it lacks."""
         if self.params is not None:
             return []
-        return [
-            frame.delta if delta else frame.keyframe for frame, delta in ((self._frame, self._is_delta), *self._ahead)
-        ]
+        return [self._blob.lacks, *(frame.delta if delta else frame.keyframe for frame, delta in self._ahead)]
 
     @property
     def kept(self) -> dict[str, bytes]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timezone
+
 import numpy as np
 import pytest
-from machines import HASH, PARAMS, STATUS, TOPICS, P, feed, fetching, give, last, make_manifest, of
+from machines import HASH, PARAMS, STATUS, TOPICS, P, feed, fetching, give, last, make_manifest, make_session, of
 
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.device.budget import Limits
 from edgefl.device.events import CancelTraining, StartTraining
-from edgefl.machine import Received, Subscribe, Unsubscribe
+from edgefl.machine import Connected, Received, Subscribe, Unsubscribe, WallTime
 from edgefl.protocol.messages import Round, Status
 
 DELTAS = {"downlink": "ecq", "downlink_options": {"step": 5.0, "exact": "none"}}
@@ -136,3 +139,19 @@ def test_a_named_device_that_fetches_nothing_begins_nothing_while_no_round_is_op
     asked = len(link.asked)
     out = link.take(give(session, aggregator.round("waiting", unearned=["a"])))
     assert not of(out, CancelTraining) and len(link.asked) == asked, "it trains, and reports what it has begun"
+
+
+def test_what_has_come_is_paid_once_from_a_byte_budget():
+    """A budget that has room for one model and an update, and none for a model and a half."""
+    noon = 1781092800.0
+    aggregator = Aggregator(**DELTAS)
+    session = make_session(limits=Limits(per_day=340_000, zone=timezone.utc))
+    out = feed(session, WallTime(noon), Connected(boot=7)) + give(session, aggregator.manifest)
+    link = Link(aggregator, session)
+    link.take(out + give(session, aggregator.round()))
+    for _ in range(5):
+        link.bring(2)
+        aggregator.commit()
+        link.take(give(session, aggregator.round()))
+    (start,) = of(link.bring(), StartTraining)
+    assert start.job.params == aggregator.downlink.shown.tobytes() and session.status.trouble is None

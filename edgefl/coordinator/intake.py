@@ -104,6 +104,12 @@ class RoundIntake:
         """When to look at the next device that may have been quiet for too long."""
         return next(iter(self._expected.values())).look_at if self._expected else None
 
+    def has_other_model(self, device: str, envelope: Envelope) -> bool:
+        """Whether the device trained for this round, but from another model: an aggregator whose newest model was
+        damaged opens its round again. False if a right update of the device is under way: this part is an old one."""
+        ours = envelope.federation == self._federation and envelope.round == self._round
+        return ours and envelope.version != self._version and device not in self._arrivals
+
     def add(self, device: str, envelope: Envelope, now: float) -> bytes | None:
         """The whole update once its last part has arrived; ProtocolError if the part is not of this round.
 

@@ -82,8 +82,7 @@ class Reception:
         if (envelope.round, envelope.part) != (where.round, where.part):
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
         device = where.device
-        if not own.cohort.asks(device):
-            error = ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+        if (error := _unfit(own, where, envelope)) is not None:
             if own is tally or envelope.part:
                 raise error
             return self._reject(where, error)  # or its device would repeat the update as long as late ones are accepted
@@ -267,6 +266,15 @@ class Reception:
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))
+
+
+def _unfit(own: Tally | ClosedRound, where: UpdateTopic, envelope: Envelope) -> ProtocolError | None:
+    """Why no update of this device can count in the round, whatever its other parts bring."""
+    if not own.cohort.asks(where.device):
+        return ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+    if own.intake.has_other_model(where.device, envelope):
+        return ProtocolError(f"an update of round {where.round}, which was opened again with another model: dropped")
+    return None
 
 
 @lru_cache(maxsize=8)

@@ -151,6 +151,24 @@ def test_i03_a_late_update_of_a_device_that_was_not_asked_changes_nothing():
     assert word_to(report(coordinator, second, now=2.0), second).folded == 2
 
 
+def test_i07_a_late_update_of_a_round_that_was_opened_again_with_another_model_has_a_receipt():
+    coordinator = second_round("a", "b", "c")
+    before = accumulator_of(coordinator)
+    out = feed(coordinator, *update_parts("b", round=1, version=7), now=2.0)
+    word = word_to(out, "b")
+    assert (word.round, word.outcome) == (1, "rejected") and "another model" in word.reason
+    assert accumulator_of(coordinator) == before
+    out = report(coordinator, "b", now=3.0)  # the device has trained again
+    assert word_to(out, "b") == Receipt(1, 1, "counted", folded=2)
+
+
+def test_i07_an_old_part_does_not_end_an_update_that_is_under_way():
+    coordinator = second_round("a", "b", "c")
+    feed(coordinator, update_parts("b")[0], now=2.0)
+    assert word_to(feed(coordinator, update_parts("b", version=7)[0], now=2.1), "b") is None
+    assert word_to(feed(coordinator, update_parts("b")[1], now=2.2), "b").outcome == "counted"
+
+
 def test_updates_of_a_round_whose_mean_is_not_finite_are_in_no_model(monkeypatch):
     coordinator = open_round("a", "b", **FOLD)
     monkeypatch.setattr(coordinator.strategy, "finish", lambda: np.full(len(PARAMS), np.inf, np.float32))

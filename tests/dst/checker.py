@@ -183,9 +183,8 @@ class Checker(Witness):
         if receipt.reason.startswith(TOO_LATE):
             self._credit(receipt, device, machine)
             return
-        if receipt.outcome == "rejected":  # none of these updates is bad: it must be of an attempt that asked others
-            closed = machine.earlier.closed.get(receipt.round)
-            require(closed is not None and not closed.cohort.asks(device), "I06", "%s: %s", device, receipt.reason)
+        if receipt.outcome == "rejected":
+            self._rejected(receipt, device, machine)
             return
         if self._world.schedule.config.mode_of(receipt.round) == "evaluate" and machine.round > receipt.round:
             return  # its last receipt and its record are of one step
@@ -203,6 +202,15 @@ class Checker(Witness):
             counted = counted or closed is None or scored
             self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, which is not counted", device)
+
+    def _rejected(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
+        """No update is bad here. It must be of an attempt of its round that asked others, or had another model."""
+        closed = machine.earlier.closed.get(receipt.round)
+        require(closed is not None, "I06", "%s: %s", device, receipt.reason)
+        assert closed is not None and device is not None
+        held = next(host.disk.truth.outbox for host in self._world.devices if host.name == device)
+        useful = held is not None and (held.round, held.version) == (receipt.round, closed.version)
+        require(not (useful and closed.cohort.asks(device)), "I06", "%s: %s", device, receipt.reason)
 
     def _credit(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
         """A late update that can't count any more is refused only to a device that rounds do not wait for."""

@@ -17,6 +17,7 @@ from .source import Source
 
 LOOK_AGAIN_S = 30.0
 FIRST_WAIT_S, WAIT_S = 10.0, 0.5  # for the data, at the start of the agent and later
+NO_ANSWER = Trouble("hung", "its data source does not answer")
 log = logging.getLogger("edgefl.agent")
 
 
@@ -41,7 +42,7 @@ class FirstLook:
             self._count = _Count(self._source)
             self._count.join(FIRST_WAIT_S if first else WAIT_S)
         if self._count.is_alive():
-            return self._say("its data source does not answer", Trouble("hung", "its data source does not answer"))
+            return self._say(NO_ANSWER.text, NO_ANSWER)
         count, self._count = self._count, None
         try:
             self.num_examples = count.result()
@@ -51,11 +52,12 @@ class FirstLook:
         return Unable("", num_examples=self.num_examples) if self._said else None
 
     def _say(self, text: str, why: Trouble) -> Unable | None:
-        """Log a trouble, and tell it, once."""
+        """Tell a trouble, once. What the machine may not know, as it may quote the data, is in this log alone."""
         if text == self._said:
             return None
         self._said = text
-        log.error("%s", text)
+        if text != why.text:
+            log.error("%s", text)
         return Unable(why.text, why.code)
 
 

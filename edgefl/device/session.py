@@ -236,9 +236,7 @@ class DeviceSession:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
         if self.terms is None or manifest.id != self.terms.manifest.id:
             self._accept(manifest, now)
-        if (
-            self._part.online
-        ):  # it is also the question who is there; RabbitMQ has no retained status for the aggregator
+        if self._part.online:  # the aggregator asks which devices are there; with RabbitMQ it sees no retained status
             self._part.out += self.status.answer(self._part.out)
 
     def _accept(self, manifest: Manifest, now: float) -> None:

@@ -22,6 +22,7 @@ from machines import (
     word_to,
 )
 
+from edgefl.coordinator import held_back
 from edgefl.coordinator.credits import AT_ONCE, STALLED_S
 from edgefl.coordinator.reception import EARNED, TOO_LATE
 from edgefl.coordinator.standing import LEAST_WAIT_S
@@ -377,6 +378,15 @@ def test_what_came_while_no_round_was_open_is_asked_for_at_the_next_opening():
     out = feed(coordinator, Tick(), now=100.0)
     assert round_in(out).unearned == ["c"]
     assert word_to(out, "c") == Missing(1, [0])
+
+
+def test_i13_few_devices_are_remembered_whose_updates_no_round_could_receive(monkeypatch):
+    monkeypatch.setattr(held_back, "LIMIT", 2)
+    held = held_back.HeldBack()
+    for device, number in (("a", 3), ("b", 1), ("c", 1), ("a", 2), ("b", 4)):
+        held.add(device, number)
+    assert held.take() == [("a", 3), ("b", 4)]
+    assert held.take() == []
 
 
 def test_a_round_that_only_evaluates_earns_by_its_header():

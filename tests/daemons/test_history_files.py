@@ -80,6 +80,12 @@ def test_a_first_line_that_was_torn_is_cut_off(tmp_path: Path, torn: bytes) -> N
     assert (tmp_path / "history.jsonl").read_bytes() == line(records[0]) + line(records[1])
 
 
+def assert_no_gap(files: HistoryFiles) -> None:
+    """Every round from the oldest to the newest is there once."""
+    numbers = [record.round for record in files.records()]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
 @pytest.mark.parametrize("fails", ["replace", "unlink"])
 def test_a_kill_while_records_move_to_the_sums_loses_and_doubles_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
@@ -90,7 +96,7 @@ def test_a_kill_while_records_move_to_the_sums_loses_and_doubles_none(
     def kill(*_: object) -> None:
         raise Killed
 
-    done, kills = 0, 0
+    kills = 0
     for record in long_history.records(2500, DEVICES):
         files = HistoryFiles(tmp_path, LIMIT)
         with monkeypatch.context() as patch:
@@ -100,10 +106,10 @@ def test_a_kill_while_records_move_to_the_sums_loses_and_doubles_none(
                 files.append(record)
             except Killed:
                 kills += 1
+                assert_no_gap(files)
         files.mend([record])
-        done = record.round
-    numbers = [record.round for record in files.records()]
-    assert kills == 3 and numbers == list(range(numbers[0], done + 1))
+    assert kills == 3 and files.last() == record
+    assert_no_gap(files)
     assert total(tmp_path) <= LIMIT + 2000
 
 

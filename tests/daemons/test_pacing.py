@@ -46,8 +46,11 @@ def test_only_new_data_trains_once_and_again_when_the_file_changes(
     eventually(lambda: rounds() == [["dev-a", "dev-b"]], 20.0)
     time.sleep(1.0)
     first.stop()
-    fleet.agent("dev-a")
-    time.sleep(2.0)
+    statuses = aggregator.host.machine.presence.statuses
+    eventually(lambda: statuses["dev-a"].state == "disconnected", 20.0)
+    fleet.agent("dev-a", f"npz:{fleet.folder / 'dev-a' / 'data.npz'}")  # without writing the file again
+    eventually(lambda: statuses["dev-a"].state == "ready" and not statuses["dev-a"].fresh, 20.0)
+    time.sleep(1.0)
     assert len(rounds()) == 1, "nothing has changed, also for a device that was started again"
     for device in ("dev-a", "dev-b"):
         x, y = blobs(70, seed=1)

@@ -157,3 +157,21 @@ def test_a_host_that_messages_keep_busy_looks_around_all_the_same(host: Plain, m
         host.post(Tick())  # the queue is never empty
         host._turn()
     assert 5 <= len(looks) <= 21
+
+
+def test_i07_stop_overtakes_what_waits(host: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch of events too: an aggregator may work on each of them for seconds."""
+    seen: list[object] = []
+    monkeypatch.setattr(Echo, "wake_at", None, raising=False)
+    monkeypatch.setattr(Refusing, "flow", None, raising=False)
+
+    def feed(event: object) -> None:
+        seen.append(event)
+        if event == "first":
+            host.post(Stop())
+
+    monkeypatch.setattr(host, "feed", feed)
+    for event in ("first", "second", "third"):
+        host.post(event)
+    host._turn()
+    assert seen[1:] == ["first", Stop()] and host.stopping  # after the time of day

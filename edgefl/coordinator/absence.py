@@ -1,7 +1,8 @@
 """Absence: what an operator reads about devices that are missing. No I/O. Part of RoundCoordinator.
 
 While too few devices are there to open a round, a line at once and then one a minute says how many, and what is known
-about the others. A round that is abandoned says what became of the devices that it asked.
+about the others. A round that is abandoned says what became of the devices that it asked. A device that gets into
+trouble is named at once, since rounds may go on without it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from .tally import Tally
 
 LINE_S = 60.0  # between two lines
 NAMED = 12  # devices in a line
+AGAIN_S = 3600.0  # until the same trouble of a device is told again
+NOT_TOLD = ("budget", "hours", "rejected")  # codes: what its owner wants, and what has a line of its own
 REASON = 160  # characters of what a device says about itself
 
 # The most helpful come first: what a device can't mend itself, then what may pass, then what its owner wants.
@@ -28,6 +31,8 @@ class Absence:
     def __init__(self, presence: Presence, topic: str) -> None:
         self._presence, self._topic = presence, topic
         self._since: dict[str, tuple[float, bool]] = {}  # devices that are not present; whether we saw them go
+        self._told: dict[str, tuple[str, float]] = {}  # the trouble of a device that was told last, and when
+        self._minute, self._in_minute = 0.0, 0  # when it began, and the lines about trouble since then
         self._line_at: float | None = None
         self._lines = 0  # since the last round
 
@@ -36,12 +41,31 @@ class Absence:
         """When the next line is due; None while no line was wanted yet."""
         return self._line_at if self._lines else None
 
-    def heard(self, device: str, known: bool, now: float) -> None:
-        """The device's status has changed; `known`: it had one before."""
-        if device in self._presence.statuses and not self._presence.is_present(device):
-            self._since[device] = (now, known)
-        else:
+    def heard(self, device: str, known: bool, now: float) -> list[Note]:
+        """The device's status has changed; `known`: it had one before. A line, if the device is in trouble now."""
+        status = self._presence.statuses.get(device)
+        if status is None:
+            self._told.pop(device, None)
+        if status is None or status.present:
             self._since.pop(device, None)
+            return []
+        self._since[device] = (now, known)
+        if status.state != "trouble" or status.code in NOT_TOLD:
+            return []
+        text = self._what(device, now)
+        before, at = self._told.get(device, ("", 0.0))
+        if text == before and now < at + AGAIN_S:
+            return []
+        self._told[device] = text, now
+        return [Note("warning", f"{device} is in trouble: {text}", self._kind(device, now))]
+
+    def _kind(self, device: str, now: float) -> str:
+        """Of the line about a device in trouble. In a minute so many devices have a line each; more are one line and a
+        count (hosting/repeats.py), whoever announces them."""
+        if now >= self._minute + LINE_S:
+            self._minute, self._in_minute = now, 0
+        self._in_minute += 1
+        return f"trouble of {device}" if self._in_minute <= NAMED else "trouble"
 
     def over(self) -> None:
         """Enough devices are there."""
@@ -79,7 +103,7 @@ class Absence:
         """What is known about a device that is not present."""
         status = self._presence.statuses[device]
         if status.state == "trouble":
-            return _reason(status) or f"in trouble ({_plain(status.code)})"
+            return _reason(status) or f"code {_plain(status.code)}"
         since, seen = self._since[device]
         text = {"disconnected": "stopped"}.get(status.state, _plain(status.state))
         if status.reason:

@@ -388,7 +388,7 @@ class RoundCoordinator:
             self.presence.drop(device)
         elif not self.presence.update(device, decode(Status, payload)):
             return
-        self.readiness.absence.heard(device, known, now)
+        self._out += self.readiness.absence.heard(device, known, now)
         if self.tally is not None:
             asked = self.tally.is_waiting_for(device)
             there = self.presence.is_present(device) if asked else self.presence.can_be_asked(device)

@@ -9,6 +9,8 @@ from edgefl.coordinator.absence import NAMED, duration
 from edgefl.machine import Connected, Disconnected, Note, Tick
 from edgefl.protocol.messages import Status
 
+HUNG = "its data source does not answer"
+
 
 def told(device: str, state: str, reason: str = "", code: str = "", boot: int = 1):
     return received(TOPICS.status(device), Status(state, boot, 0, reason, code))
@@ -68,6 +70,33 @@ def test_a_fleet_that_flaps_writes_a_line_a_minute_at_most():
     assert 5 <= len(found) <= 10
 
 
+def test_trouble_is_told_at_once_while_rounds_go_on_and_again_after_an_hour():
+    coordinator = open_round("a", "b", "c", min_reports=2, goal=2)
+    assert of(feed(coordinator, told("c", "trouble", HUNG, "hung"), now=1.0), Note) == [
+        Note("warning", f"c is in trouble: {HUNG}", "trouble of c")
+    ]
+    again = feed(coordinator, status("c", boot=2), told("c", "trouble", HUNG, "hung", boot=2), now=3600.0)
+    assert not of(again, Note)
+    again = feed(coordinator, status("c", boot=3), told("c", "trouble", HUNG, "hung", boot=3), now=3601.0)
+    assert [note.text for note in of(again, Note)] == [f"c is in trouble: {HUNG}"]
+    (note,) = of(feed(coordinator, told("c", "trouble", "", "new-code", boot=3), now=3602.0), Note)
+    assert note.text == "c is in trouble: code new-code"
+
+
+@pytest.mark.parametrize("code", ["budget", "hours", "rejected"])
+def test_what_its_owner_wants_and_what_was_told_already_is_no_trouble_to_tell(code):
+    coordinator = open_round("a", "b", "c", min_reports=2, goal=2)
+    assert not of(feed(coordinator, told("c", "trouble", "until tomorrow", code)), Note)
+
+
+def test_of_many_devices_in_trouble_a_dozen_have_a_line_of_their_own_each_minute():
+    coordinator = open_round("a", "b", min_reports=2)
+    kinds = []
+    for number in range(100):
+        kinds += [n.kind for n in of(feed(coordinator, told(f"x{number}", "trouble", HUNG), now=float(number)), Note)]
+    assert len(kinds) == 100 and len(set(kinds)) == 2 * NAMED + 1
+
+
 def test_at_most_a_dozen_devices_are_named_those_in_trouble_first():
     coordinator = make_coordinator(min_reports=2)
     gone = [told(f"lost-{n:04d}", "lost") for n in range(2000)]
@@ -81,7 +110,7 @@ def test_at_most_a_dozen_devices_are_named_those_in_trouble_first():
     [
         (("paused", "/run/pause exists"), "paused: /run/pause exists"),
         (("disconnected",), "stopped"),
-        (("trouble", "", "new-code"), "in trouble (new-code)"),
+        (("trouble", "", "new-code"), "code new-code"),
         (("asleep",), "asleep"),
         (("trouble", "a\n2026 ERROR forged\x1b[2J"), "a?2026 ERROR forged?[2J"),
     ],

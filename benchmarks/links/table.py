@@ -4,8 +4,9 @@
 
 Two agents, the aggregator and mosquitto are real processes. Each agent has a link of its own: a network namespace with
 a token bucket, where this user and kernel can make one, else a proxy that keeps the rate. All settings are the defaults
-but the codec, `interval_s = 0`, and a deadline of an hour; the last rows have the default deadline. Exit code 1 if a
-row misses its bounds. Slow rows run side by side, since they cost no processor time; the others follow one by one.
+but the codec, `interval_s = 0`, `expect = 2`, and a deadline of an hour; the last rows have the default deadline. Exit
+code 1 if a row misses its bounds. Slow rows run side by side, since they cost no processor time; the
+others follow one by one.
 """
 
 from __future__ import annotations

@@ -38,11 +38,13 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     max_mb_per_month: Annotated[
         Annotated[float, Meta(gt=0, le=1e6)] | None,
-        Meta(description="The same for a calendar month; each day gets its share of the rest.", examples=[300.0]),
+        Meta(description="Megabytes a calendar month; each day gets its share of what is left.", examples=[300.0]),
     ] = None
     hours: Annotated[
         str | None,
-        Meta(description="Take part in rounds at these hours only, in local time.", examples=["22:00-06:00"]),
+        Meta(
+            description="Take part in rounds from HH:MM to before HH:MM only, in local time.", examples=["22:00-06:00"]
+        ),
     ] = None
 
     def budget(self) -> Limits:

@@ -90,13 +90,17 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[
         str | None,
         Meta(
-            description="Daily hours in which rounds open, which may cross midnight; without it, all day.",
+            description="Daily hours in which rounds open, from HH:MM to before HH:MM, also across midnight; without "
+            "it, all day.",
             examples=["01:00-05:00"],
         ),
     ] = None
     timezone: Annotated[
         str | None,
-        Meta(description="Time zone of `window`; without it, the machine's own.", examples=["Europe/Berlin"]),
+        Meta(
+            description="Time zone of `window`, such as Europe/Berlin; without it, the machine's own.",
+            examples=["Europe/Berlin"],
+        ),
     ] = None
     only_new_data: Annotated[
         bool,
@@ -116,13 +120,16 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 300.0
     min_reports: Annotated[
         OneOrMore,
-        Meta(description="With fewer reports a round is abandoned in the end, and the model stays as it is."),
+        Meta(
+            description="A round that has fewer reports at its last deadline is abandoned, and the model stays as it "
+            "is."
+        ),
     ] = 2
     goal: Annotated[
         OneOrMore | None,
         Meta(
-            description="Number of reports at which a round closes; without it, a round closes when all present "
-            "devices that it asked have reported.",
+            description="Number of reports at which a round closes; without it, a round closes when all devices "
+            "that it waits for have reported.",
             examples=[10],
         ),
     ] = None

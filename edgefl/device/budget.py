@@ -74,6 +74,7 @@ class Budget:
         self.limits = limits or Limits()
         self.connection_bytes = 0
         self._spent = self._stored = spent or Spent()
+        self._later = Spent()  # the day from which the clock went back last
         self._clock = clock
         self._undated = 0  # bytes that were spent before the time of day was known
 
@@ -135,11 +136,13 @@ class Budget:
         if day == spent.day:
             return
         if day < spent.day:
-            self._spent = replace(spent, day=day)
+            self._later, self._spent = spent, replace(spent, day=day)
             return
+        known = self._later if day == self._later.day else Spent(since=round(unix_s))
         last = date.fromordinal(max(1, spent.day))
         same = (last.year, last.month) == (today.year, today.month)
-        self._spent = Spent(day, round(unix_s), undated, spent.this_month if same else undated)
+        this_month = spent.this_month if same else known.this_month + undated
+        self._spent = Spent(day, known.since, known.today + undated, this_month)
 
     def refusal(self, need: int, now: float) -> Refusal | None:
         """Why the device can't take part in a round that takes `need` bytes at least; None if it can."""

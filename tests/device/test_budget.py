@@ -136,13 +136,20 @@ def test_what_was_spent_before_the_time_was_known_counts_on_that_day():
     assert budget.today == 700
 
 
-def test_a_clock_that_goes_back_a_day_gives_nothing_back():
-    budget = make(at("2026-06-10T10:00"))
+@pytest.mark.parametrize("there, back", [("2026-06-10", "2026-06-09"), ("2026-06-01", "2026-05-31")])
+def test_a_clock_that_goes_back_a_day_gives_nothing_back_and_neither_does_its_return(there, back):
+    budget = make(at(f"{there}T10:00"))
     budget.look(0.0)
     budget.count(9 * MB)
-    budget._clock.hear(WallTime(at("2026-06-09T10:00")), 1.0)
+    budget._clock.hear(WallTime(at(f"{back}T10:00")), 1.0)
     budget.look(1.0)
     assert budget.today == 9 * MB
+    budget._clock.hear(WallTime(at(f"{there}T10:01")), 2.0)
+    budget.look(2.0)
+    assert (budget.today, budget._spent.this_month) == (9 * MB, 9 * MB)
+    budget._clock.hear(WallTime(at("2026-06-11T00:00")), 3.0)
+    budget.look(3.0)
+    assert (budget.today, budget._spent.this_month) == (0, 9 * MB)
 
 
 def at_day(text: str) -> int:

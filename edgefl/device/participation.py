@@ -171,12 +171,13 @@ class Participation:
         """The fetch of the round's model: the one that is under way, if that leads there, or a new one. None if the
         device has the model. All other work is given up."""
         work, held = self.work, self.held
-        if isinstance(work, ModelFetch):
+        is_here = round.frames[-1].digest in held
+        if isinstance(work, ModelFetch) and not is_here:
             if work.redirect(round):
                 return work
             held = {**held, **work.reached}
         self.stop_work()
-        if round.frames[-1].digest in self.held:
+        if is_here:
             return None
         return ModelFetch(self.topics, terms.manifest, terms.hash, round, held=held, patience=self._patience, now=now)
 

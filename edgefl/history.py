@@ -48,7 +48,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `missed` says of each device that was asked and has not counted why it did not, or why the round did not wait for it
     (coordinator/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how many
-    deadlines the round lasted at the most.
+    deadlines the round lasted, rounded up.
     """
 
     round: int

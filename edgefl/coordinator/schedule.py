@@ -6,10 +6,16 @@ round goes on to its end. Whether enough devices are there is decided in quorum.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ..machine import Note, WallClock
 from ..settings import RoundSettings
 from ..settings.hours import Hours, shown, zone_of
 
+NO_TIME = (
+    "this machine's clock is not synchronised: no round opens before it is, since [rounds] window is set; give it a "
+    "time server, or set EDGEFL_TRUST_CLOCK=1 where its host keeps the clock"
+)
 LONG_WAIT_S = 120.0  # shorter waits are not announced: each message goes to every device
 
 
@@ -17,7 +23,7 @@ class Schedule:
     """`is_open`: a round may open now. `opens_at`: when that will be, on the machine's clock; None if it is not known
     yet. Both are as `look` has found them. After a start the first round need not wait for an interval.
 
-    UsageError for a window or a time zone that is none."""
+    UsageError for a text that is no window, or names no time zone."""
 
     def __init__(self, config: RoundSettings, clock: WallClock) -> None:
         zone = zone_of("rounds.timezone", config.timezone)
@@ -57,9 +63,7 @@ class Schedule:
         unix_s = self._clock.at(now)
         if unix_s is None:
             self.is_open, self.opens_at = False, None
-            return self._say(
-                "this machine's clock is not synchronised: no round opens until it is, since window is set"
-            )
+            return self._say(NO_TIME, "warning")
         earliest = max(now, self._next_at)
         opens_at = now + hours.next(unix_s + earliest - now) - unix_s
         self.is_open = opens_at <= now
@@ -69,6 +73,6 @@ class Schedule:
         moment = shown(unix_s + opens_at - now, hours.zone)
         return self._say(f"outside the window {self._window}: the next round opens at {moment}")
 
-    def _say(self, text: str) -> list[Note]:
+    def _say(self, text: str, level: Literal["info", "warning"] = "info") -> list[Note]:
         known, self._said = self._said, text
-        return [] if text == known else [Note("info", text)]
+        return [] if text == known else [Note(level, text)]

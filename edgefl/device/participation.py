@@ -280,7 +280,8 @@ class Participation:
             short = event.code == "codec" and event.job.max_bytes > 0
             why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
             self._give_up(self.work.round, why, now, tries_again=True)
-            self.out.append(Note("error", f"round {event.job.round.round}: {event.reason}"))
+            text = f"round {event.job.round.round}: {event.reason}"
+            self.out.append(Note("error", text, f"round failed: {event.code}"))
             self.consider(now)
 
     def _report(self, now: float) -> None:

@@ -82,4 +82,4 @@ class Reporting:
 
     def on_rejected(self, why: str) -> list[Action]:
         """The aggregator has rejected the update: it is dropped."""
-        return [Note("warning", f"update of {why}"), *self.saved.drop()]
+        return [Note("warning", f"update of {why}", "update rejected"), *self.saved.drop()]

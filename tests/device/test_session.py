@@ -223,6 +223,7 @@ def test_rejected_update_is_dropped_and_the_device_is_back_after_the_round():
 def test_failed_training_is_shown_and_the_next_round_is_tried():
     session, job = training()
     out = feed(session, Failed(job, "no data", "data"))
+    assert of(out, Note) == [Note("error", "round 1: no data", "round failed: data")], "one line a minute of this kind"
     assert last(out, Status, STATUS) == Status("trouble", 7, 5, "no data", "data")
     assert not of(give(session, make_round()), StartTraining)
     out = give(session, make_round(2, 0))

@@ -16,6 +16,7 @@ A kill may leave the last line unfinished, or records in both the oldest part an
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -90,15 +91,26 @@ def _lines_backwards(number: int) -> Iterator[bytes]:
 
 
 class NewRecords:
-    """The records that come into a file while another process appends to it."""
+    """The newest records of a folder, while another process appends to its files."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read_bytes = 0
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._inode = self._read_bytes = 0  # of the file that is being read
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """Those that have come since the last call."""
-        with suppress(FileNotFoundError), open(self._path, "rb") as file:
+        newest = self._folder / NEWEST
+        inode = newest.stat().st_ino if newest.exists() else 0
+        if self._inode not in (0, inode):  # that file has a number now
+            for part in self._folder.glob("history.*.jsonl"):
+                if part.stat().st_ino == self._inode:
+                    yield from self._read(part)
+            self._read_bytes = 0
+        self._inode = inode
+        yield from self._read(newest)
+
+    def _read(self, path: Path) -> Iterator[RoundRecord]:
+        with suppress(FileNotFoundError), open(path, "rb") as file:
             file.seek(self._read_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -109,9 +121,9 @@ class NewRecords:
 
 
 class HistoryFiles:
-    """The files in `folder`. One thread uses it; raises OSError."""
+    """The files in `folder`, for the process that appends to them, and for readers. Raises OSError."""
 
-    def __init__(self, folder: Path, max_bytes: float) -> None:
+    def __init__(self, folder: Path, max_bytes: float = math.inf) -> None:
         self._folder = folder
         self._newest = folder / NEWEST
         self._sums, self._old_sums = folder / "history.sums.jsonl", folder / "history.sums.old.jsonl"

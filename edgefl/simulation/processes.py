@@ -21,7 +21,7 @@ import numpy as np
 from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import History, RoundRecord, Run
-from ..history_files import NEWEST, NewRecords, read_records
+from ..history_files import HistoryFiles, NewRecords
 from ..registry import is_reference
 from ..settings.render import dump
 from ..settings.spec import split
@@ -66,7 +66,7 @@ class ProcessFleet:
         self._run = secrets.token_hex(3)
         self.federation = f"fleet-{self._run}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._new = NewRecords(self.folder / "state" / NEWEST)  # that `wait` has not passed to on_round
+        self._new = NewRecords(self.folder / "state")  # that `wait` has not passed to on_round
         self._write(url, model, data, parts, settings)
 
     def _write(
@@ -170,7 +170,7 @@ class ProcessFleet:
 
     def records(self) -> list[RoundRecord]:
         """The rounds that are over."""
-        return read_records(self.folder / "state" / NEWEST)
+        return list(HistoryFiles(self.folder / "state").records())
 
     def run_record(self) -> Run | None:
         """The run that the aggregator has recorded; None until it has started."""

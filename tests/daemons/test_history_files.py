@@ -133,7 +133,7 @@ def test_the_last_record_is_read_from_the_end(tmp_path: Path, monkeypatch: pytes
 
 def test_new_records_are_read_once_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    new, records = NewRecords(path), list(long_history.records(4, 1))
+    new, records = NewRecords(tmp_path), list(long_history.records(4, 1))
     assert list(new) == []
     path.write_bytes(line(records[0]) + line(records[1])[:9])
     assert list(new) == records[:1]
@@ -141,6 +141,18 @@ def test_new_records_are_read_once_as_they_come(tmp_path: Path) -> None:
         file.write(line(records[1])[9:] + b"{rubbish}\n" + line(records[2]))
     assert list(new) == records[1:3]
     assert list(new) == []
+
+
+def test_new_records_go_on_when_the_file_gets_a_number(tmp_path: Path) -> None:
+    """Whenever that is: between two looks, or just before the next file is there."""
+    files, new, seen = HistoryFiles(tmp_path, LIMIT), NewRecords(tmp_path), []
+    for record in long_history.records(300, DEVICES):
+        files.append(record)
+        if record.round % 7 == 0 or not (tmp_path / "history.jsonl").exists():
+            seen += [r.round for r in new]
+    seen += [r.round for r in new]
+    assert len(list(tmp_path.iterdir())) > 10
+    assert seen == list(range(1, 301))
 
 
 def test_a_damaged_line_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -31,7 +31,7 @@ def all_count(tail: Tail, devices: int) -> None:
 
 @pytest.mark.parametrize("kind", ["hung", "frozen"])
 def test_i07_rounds_go_on_without_a_device_that_hangs_and_with_it_when_it_is_back(fleet: MoodyFleet, kind: str) -> None:
-    tail = Tail(fleet.folder / "state" / "history.jsonl")
+    tail = Tail(fleet.folder / "state")
     all_count(tail, 4)
     break_devices(fleet, kind, ["dev-2"])
     began = len(tail.read())
@@ -43,7 +43,7 @@ def test_i07_rounds_go_on_without_a_device_that_hangs_and_with_it_when_it_is_bac
 
 
 def test_i07_signs_of_life_without_an_update_stall_nothing(fleet: MoodyFleet) -> None:
-    tail, port = Tail(fleet.folder / "state" / "history.jsonl"), fleet.broker.port
+    tail, port = Tail(fleet.folder / "state"), fleet.broker.port
     all_count(tail, 4)
     with OnePartSender(port, fleet.federation, "mallory"), BootRaiser(port, fleet.federation, "trudy"):
         eventually(lambda: {"mallory", "trudy"} <= tail.read()[-1].missed.keys(), PATIENCE_S)

@@ -19,7 +19,7 @@ from edgefl_broker.store import AggregatorStore
 
 from edgefl.data import Dataset
 from edgefl.history import RoundRecord
-from edgefl.history_files import HistoryFiles
+from edgefl.history_files import NEWEST, HistoryFiles, read_records
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
@@ -159,7 +159,7 @@ def judge(fleet: Fleet, announced: list[Round]) -> Verdict:
     settings = fleet.settings
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(str(settings.journal)))
     try:
-        lines = fleet.records()
+        lines = read_records(Path(settings.state_dir) / NEWEST)
         history = HistoryFiles(Path(settings.state_dir), 1e9)
         history.mend(store.records())
         records = list(history.records())

@@ -104,7 +104,7 @@ def slow(folder: Path, devices: int = 30, rounds: int = 50) -> None:
     tables = {"rounds": {"deadline_s": 300.0, "min_reports": 2, "interval_s": 0.0}, "journal": None}
     broken = [f"dev-{i:02}" for i in range(2, 2 + max(1, devices // 10))]
     with Mosquitto() as broker, MoodyFleet(folder, broker.url, devices, **tables) as fleet:
-        tail = Tail(fleet.folder / "state" / "history.jsonl")
+        tail = Tail(fleet.folder / "state")
         eventually(lambda: any(len(r.devices) == devices for r in tail.read()), 120.0)
         healthy_s = measure(tail, rounds, 600.0)
         print(f"healthy: median round {healthy_s:.3f} s of {rounds}", flush=True)
@@ -158,7 +158,7 @@ def rounds(folder: Path, count: int = 20_000, devices: int = 3) -> None:
     """Memory is sampled from a tenth of the rounds on."""
     tables = {"rounds": {"deadline_s": 60.0, "min_reports": 2, "interval_s": 0.0}}
     with Mosquitto() as broker, Fleet(folder, broker.url, devices, journal=None, **tables) as fleet:
-        tail = Tail(fleet.folder / "state" / "history.jsonl", keep=10)
+        tail = Tail(fleet.folder / "state", keep=10)
         pids = {"mosquitto": broker.pid, AGGREGATOR: fleet.pid(AGGREGATOR)}
         pids |= {device: fleet.pid(device) for device in fleet.devices}
         seen: dict[str, list[int]] = {name: [] for name in pids}
@@ -232,7 +232,7 @@ def churn(folder: Path, minutes: float = 60.0, devices: int = 20, seed: int = 1)
     tables = {"rounds": {"deadline_s": 60.0, "min_reports": 5, "interval_s": 2.0}}
     with Mosquitto(persistence=True) as broker, Fleet(folder, broker.url, devices, **tables) as fleet:
         with Watcher(broker.url, fleet.federation) as watcher:
-            tail = Tail(fleet.folder / "state" / "history.jsonl")
+            tail = Tail(fleet.folder / "state")
             fleet.go_on(5, 120.0)
             coming_and_going = Churn(fleet, 0.1, seed)
             until = time.monotonic() + 60.0 * minutes

@@ -26,7 +26,7 @@ from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_databas
 from edgefl.strategies.checkpoint import unpack
 
 KEPT_MODELS = 3
-KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that file has all rounds
+KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
 DROPPED_AT_ONCE = 20  # older records that a commit drops: a folder of an earlier version has all of them
 HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
 log = logging.getLogger("edgefl.aggregator")

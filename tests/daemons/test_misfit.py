@@ -150,6 +150,17 @@ def test_an_agent_of_a_misspelt_federation_says_so(
     eventually(lambda: [line for line in caplog.messages if "no manifest on 'edgefl/2/fleeet/manifest'" in line], 10.0)
 
 
+def test_an_agent_whose_byte_budget_is_spent_does_not_wonder_that_it_hears_nothing(
+    guarded: Callable[[str], str], federation: Callable[..., Federation], hasty: None, caplog
+) -> None:
+    fleet = federation(guarded("aggregator"))
+    limits = {"max_mb_per_day": 0.001}  # less than the first connection takes
+    agent = fleet.agent("pi-01", mqtt={**fleet._mqtt, "url": guarded("pi-01")}, limits=limits)
+    eventually(lambda: agent.host.machine.status.sits_out)
+    eventually(lambda: agent.host.now() > agent.host._misfit._since + 3.0)
+    assert not [line for line in caplog.messages if "no manifest on" in line]
+
+
 def test_an_aggregator_that_may_not_write_says_whose_user_name_it_needs(
     guarded: Callable[[str], str], federation: Callable[..., Federation], caplog
 ) -> None:

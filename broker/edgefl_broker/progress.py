@@ -30,7 +30,9 @@ def summary(record: RoundRecord) -> str:
     reported = f"{record.reported} reported{late}{names}"
     reported += f", {record.rejected} rejected" if record.rejected else ""
     reported += f", {record.deferred} had to wait" if record.deferred else ""
-    missed = f", without {named(record.missed)}" if record.missed else ""
+    sat_out = [device for device, allowed in record.budgets.items() if not (allowed or device in record.devices)]
+    why = record.missed | dict.fromkeys(sat_out, "its owner's byte budget")
+    missed = f", without {named(why)}" if why else ""
     took = f"{record.seconds:.1f} s" + (f", {record.deadlines} deadlines" if record.deadlines > 1 else "")
     return f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {took}{missed}"
 

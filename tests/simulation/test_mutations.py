@@ -1,4 +1,5 @@
-"""Guards removed by hand, one at a time: the simulation (dst/) must notice each, and say which promise it broke."""
+"""Guards removed by hand, one at a time: the simulation (dst/) must notice each, and say which promise it broke. Where
+the loss of a guard costs time and breaks no promise, a test of that guard must fail instead (`breaks`)."""
 
 from __future__ import annotations
 

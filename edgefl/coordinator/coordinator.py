@@ -134,7 +134,8 @@ class RoundCoordinator:
         if not self.fence.held:
             return self.fence.ask_at
         if self.phase == "waiting":
-            return self.readiness.wake_at
+            times = (self.readiness.wake_at, self.reception.wake_at(None))
+            return min((at for at in times if at is not None), default=None)
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
@@ -268,6 +269,7 @@ class RoundCoordinator:
                 self._out += self.fence.ask_again(now)
             return
         if self.phase == "waiting":
+            self._out += self.reception.ask(None, now)
             self._maybe_open(now)
         elif self.phase == "open" and self.tally is not None:
             over = now >= self.tally.closes_at
@@ -378,6 +380,9 @@ class RoundCoordinator:
             self._out += self.sweeper.clear() if self.fence.held else []
 
     def _on_update(self, event: Received, now: float) -> None:
+        if self.phase == "waiting" and self.fence.held:
+            self._out += self.reception.between(event, now, round=self.round)
+            return
         tally = self.tally if self.phase == "open" and self.fence.held else None
         self._out += self.reception.receive(tally, event, now)
         self._maybe_close(now)

@@ -67,8 +67,18 @@ class Reception:
         text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
         return Note("warning", text, f"dropped from {sender}")
 
+    def between(self, event: Received, now: float, *, round: int) -> list[Action]:
+        """A part of an update has come while no round is open; the next one is `round`. Its device sends the update
+        again, unless it would only earn waiting: on a slow link, a whole update takes longer than rounds are open."""
+        where = self._topics.parse_update(event.topic)
+        self.late += 1
+        if self.closed.get(where.round) is None and not self._standing.is_worth(where.device):
+            return self._credit(None, where, event, now, round=round)
+        self._held.add(where.device, where.round)
+        return []
+
     def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
-        """Add one part of an update; `tally` is None if no round is open. ProtocolError if topic and part disagree."""
+        """Add one part of an update; `tally` is None if none can be added. ProtocolError if topic and part disagree."""
         where = self._topics.parse_update(event.topic)
         own = None if tally is None else self._round(tally, where.round)
         if tally is None or own is None:
@@ -76,7 +86,7 @@ class Reception:
             if tally is None:
                 self._held.add(where.device, where.round)
             elif where.device in tally.opening.unearned:
-                return self._credit(tally, where, event, now)
+                return self._credit(tally, where, event, now, round=tally.round)
             return []
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (where.round, where.part):
@@ -107,17 +117,20 @@ class Reception:
         out += self.ask(tally, now)
         return out
 
-    def _credit(self, tally: Tally, where: UpdateTopic, event: Received, now: float) -> list[Action]:
-        """Receive a part of a late update that counts in no round, of a device that lacks waiting (credits.py)."""
+    def _credit(
+        self, tally: Tally | None, where: UpdateTopic, event: Received, now: float, *, round: int
+    ) -> list[Action]:
+        """Receive a part of a late update that counts in no round, of a device that lacks waiting (credits.py). `round`
+        is open, or the next one."""
         device, number = where.device, where.round
-        if number >= tally.round:
+        if number >= round:
             return []
         counted = self._standing.settled(device, number)
         envelope = Envelope.from_bytes(event.payload)
         if (envelope.round, envelope.part) != (number, where.part):
             raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
         if counted is not None or not self.credits.knows(number, envelope.version):
-            told = self._counted(where, number) if counted else self._too_late(where)
+            told = self._counted(where, number) if counted else self._too_late(where, into=round)
             return [told] if envelope.part == 0 else []
         blob = self.credits.add(device, envelope, now)
         if blob is None:
@@ -128,18 +141,20 @@ class Reception:
             return self._reject(where, error)
         self._earn(tally, where, self.credits.seconds(number, now), counted=False)
         text = f"round {number}: update of {device} came too late to count; rounds wait for this device again"
-        return [Note("info", text), self._too_late(where, EARNED)]
+        return [Note("info", text), self._too_late(where, EARNED, into=round)]
 
-    def _earn(self, tally: Tally, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
+    def _earn(self, tally: Tally | None, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
         """A whole valid update has come: its device has earned that rounds wait for it."""
         device = where.device
-        self._standing.report(device, where.round, seconds, counted, resumed=tally.resumed)
+        self._standing.report(device, where.round, seconds, counted, resumed=tally is not None and tally.resumed)
+        if tally is None:
+            return
         tally.note_time(device, seconds)
         if where.round != tally.round:
             tally.set_present(device, self._presence.can_be_asked(device), self._standing.is_worth(device))
 
-    def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE) -> Publish:
-        return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason))
+    def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
+        return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason, folded=into))
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""
@@ -167,16 +182,20 @@ class Reception:
         if credited and tally.intake.buffered + credited > BUDGET_BYTES:
             self.credits.drop_all()
 
-    def wake_at(self, tally: Tally) -> float | None:
-        """When the next device will have been quiet for too long."""
-        intakes = [tally.intake, *self.closed.partial().values(), *self.credits.partial().values()]
+    def wake_at(self, tally: Tally | None) -> float | None:
+        """When the next device will have been quiet for too long; None for `tally`: while no round is open."""
+        intakes = [*self.credits.partial().values()]
+        if tally is not None:
+            intakes += [tally.intake, *self.closed.partial().values()]
         return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
 
-    def ask(self, tally: Tally, now: float) -> list[Action]:
-        """Requests for the parts that are due."""
+    def ask(self, tally: Tally | None, now: float) -> list[Action]:
+        """Requests for the parts that are due; None for `tally`: while no round is open."""
         out: list[Action] = []
-        late = [*self.closed.partial().items(), *self.credits.partial().items()]
-        for round, intake in [*late, (tally.round, tally.intake)]:
+        due = [*self.credits.partial().items()]
+        if tally is not None:
+            due = [*self.closed.partial().items(), *due, (tally.round, tally.intake)]
+        for round, intake in due:
             for device, parts in intake.ask(now, self._presence.is_present):
                 out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
         return out
@@ -215,7 +234,7 @@ class Reception:
             return self._reject(where, error)
         self._earn(tally, where, self.credits.seconds(where.round, now), counted=False)
         note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
-        return [note, self._too_late(where, f"{NOT_KEPT}: {why}")]
+        return [note, self._too_late(where, f"{NOT_KEPT}: {why}", into=tally.round)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes

@@ -287,7 +287,7 @@ class Participation:
     def _report(self, now: float) -> None:
         """Report the saved update."""
         assert self.terms is not None and self.round is not None
-        if self.round.state == "waiting":  # the next round may accept the update
+        if self.round.state == "waiting" and self.device not in self.round.unearned:  # the next round may accept it
             self.work = None
             self.publish_status()
             return
@@ -335,6 +335,7 @@ class Participation:
             self.work = None
             self.consider(now)
         else:
-            trouble = Trouble("rejected", why) if why else None
+            is_sound = receipt.folded > 0  # its own round was over, and this device does not know that yet
+            trouble = Trouble("rejected", why) if why and not is_sound else None
             self._give_up(report.round, trouble, now, tries_again=False)  # it would be rejected again
             self.publish_status()

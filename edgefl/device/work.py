@@ -77,7 +77,8 @@ Work = ModelFetch | Training | UpdateReport
 def goes_on(work: Work, saved: SavedUpdate, round: Round, asked: bool) -> bool:
     """Whether `work` serves `round`, which is announced again or is the next one."""
     if isinstance(work, UpdateReport):
-        return round.state == "open" and (saved.late(round) or (asked and saved.serves(round)))
+        opens = round.state == "open" or saved.device in round.unearned  # which earns waiting at any time
+        return opens and (saved.late(round) or (asked and saved.serves(round)))
     if isinstance(work, Training) and round.is_late_for(saved.device, work.round.round, work.round.mode):
         return True
     same = asked and work.round.same_work(round)

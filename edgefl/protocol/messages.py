@@ -217,7 +217,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="receipt"):
     """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
 
-    `folded`: the later round that a late update went into; 0: its own round, which is open.
+    `folded`: the later round that a late update went into, or was too late for; 0: its own round, which is open.
     """
 
     round: Count

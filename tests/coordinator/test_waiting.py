@@ -246,7 +246,7 @@ def test_a_late_update_under_late_drop_earns_waiting_again_and_goes_into_no_mode
     coordinator = demoted()
     before = accumulator_of(coordinator)
     out = late(coordinator, now=13.0)
-    assert word_to(out, "c") == Receipt(2, 1, "rejected", EARNED)
+    assert word_to(out, "c") == Receipt(2, 1, "rejected", EARNED, folded=3)
     assert accumulator_of(coordinator) == before
     assert "c" in coordinator.tally.waiting, "it takes part in the open round now"
     record = run_round(coordinator, "a", "b", "c", now=13.0)
@@ -276,7 +276,7 @@ def test_one_late_update_earns_once():
     run_round(coordinator, "a", "b", now=13.0)
     assert coordinator.tally.opening.unearned == ["c"]
     now = coordinator.tally.opened_at
-    assert word_to(late(coordinator, now=now), "c") == Receipt(2, 1, "rejected", TOO_LATE)
+    assert word_to(late(coordinator, now=now), "c") == Receipt(2, 1, "rejected", TOO_LATE, folded=coordinator.round)
     assert not coordinator.standing.is_worth("c")
 
 
@@ -295,7 +295,7 @@ def test_a_late_update_that_did_count_is_told_so():
 def test_a_late_update_of_a_round_that_was_opened_again_with_another_model_earns_nothing_and_is_told_so():
     """Found by simulation: without a receipt its device reports it for 100 rounds, and takes part in none."""
     coordinator = demoted()
-    assert word_to(late(coordinator, now=13.0, version=2), "c") == Receipt(2, 1, "rejected", TOO_LATE)
+    assert word_to(late(coordinator, now=13.0, version=2), "c") == Receipt(2, 1, "rejected", TOO_LATE, folded=3)
     assert not coordinator.standing.is_worth("c")
 
 
@@ -369,7 +369,7 @@ def test_i13_late_updates_that_count_in_no_round_make_room_first(monkeypatch):
 
 
 def test_what_came_while_no_round_was_open_is_asked_for_at_the_next_opening():
-    coordinator = fleet("a", "b", "c", interval_s=100.0)
+    coordinator = fleet("a", "b", "c", interval_s=100.0, **FOLD)
     for device in "ab":
         report(coordinator, device, now=1.0)
     feed(coordinator, Tick(), now=DEADLINE_S)
@@ -378,6 +378,29 @@ def test_what_came_while_no_round_was_open_is_asked_for_at_the_next_opening():
     out = feed(coordinator, Tick(), now=100.0)
     assert round_in(out).unearned == ["c"]
     assert word_to(out, "c") == Missing(1, [0])
+
+
+def test_a_late_update_earns_waiting_also_while_no_round_is_open():
+    """Rounds of a second, one a minute, are too short for an update over a slow link."""
+    coordinator = fleet("a", "b", "c", interval_s=100.0)
+    for device in "ab":
+        report(coordinator, device, now=1.0)
+    feed(coordinator, Tick(), now=DEADLINE_S)
+    first, second = update_parts("c")
+    feed(coordinator, first, now=70.0)
+    assert coordinator.wake_at < 100.0
+    asked = feed(coordinator, Tick(), now=coordinator.wake_at)
+    assert word_to(asked, "c") == Missing(1, [1]), "a part that got lost is asked for"
+    assert word_to(feed(coordinator, second, now=80.0), "c") == Receipt(1, 1, "rejected", EARNED, folded=2)
+    feed(coordinator, Tick(), now=100.0)
+    assert coordinator.tally.opening.skipped == {"c": "takes 80 s, the deadline is 60 s"}, "it has earned waiting"
+
+
+def test_while_no_round_is_open_only_a_device_that_lacks_waiting_is_told_that_it_is_late():
+    coordinator = fleet("a", "b", goal=1, interval_s=100.0)
+    report(coordinator, "a", now=1.0)
+    assert coordinator.phase == "waiting"
+    assert report(coordinator, "b", now=2.0) == [], "the round closed without it at its goal"
 
 
 def test_i13_few_devices_are_remembered_whose_updates_no_round_could_receive(monkeypatch):
@@ -425,7 +448,7 @@ def test_a_restart_waits_for_the_same_devices():
     feed(again, *map(status, "abcd"), Connected())
     assert again.tally.opening.skipped == coordinator.tally.opening.skipped
     assert set(again.tally.opening.skipped) == {"c", "d"}
-    assert word_to(late(again, now=1.0), "c") == Receipt(2, 2, "rejected", EARNED)
+    assert word_to(late(again, now=1.0), "c") == Receipt(2, 2, "rejected", EARNED, folded=again.round)
     assert again.standing.is_worth("c")
 
 

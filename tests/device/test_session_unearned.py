@@ -82,6 +82,29 @@ def test_an_update_with_a_receipt_is_not_sent_again():
     assert of(out, DropUpdate) == [DropUpdate(applied=True)] and not updates(out)
 
 
+def test_a_named_device_reports_also_while_no_round_is_open():
+    session, job = training()
+    assert not of(give(session, later(state="waiting")), CancelTraining)
+    out = feed(session, Trained(job, BLOB))
+    assert updates(out)
+    sent(session, out)
+    assert isinstance(session.work, UpdateReport)
+    give(session, later(state="waiting", unearned=["b"]))
+    assert session.work is None
+
+
+def test_a_device_that_is_told_that_it_is_late_before_it_knows_is_in_no_trouble_and_begins_nothing_again():
+    """Its round is over, and the next one has not been announced."""
+    session, out = reporting()
+    sent(session, out)
+    told = received(TOPICS.inbox("a"), Receipt(1, 1, "rejected", "it came too late to count", folded=2))
+    out = feed(session, told, now=5.0)
+    assert of(out, DropUpdate) == [DropUpdate(applied=False)] and not of(out, StartTraining)
+    assert session.status.trouble is None and not of(give(session, make_round(), now=6.0), StartTraining)
+    (start,) = of(serve(session, give(session, later(), now=60.0), model_parts(1, PARAMS + 1)), StartTraining)
+    assert start.job.round.round == 2
+
+
 def test_a_restarted_device_reports_its_late_update():
     session = make_session(outbox=Outbox(MANIFEST.id, 1, 0, BLOB))
     out = feed(session, Connected()) + give(session, MANIFEST) + give(session, later(50, 49))

@@ -215,10 +215,12 @@ class Checker(Witness):
     def _credit(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
         """A late update that can't count any more is refused only to a device that rounds do not wait for."""
         assert machine.tally is not None and device is not None
-        require(device in machine.tally.opening.unearned, "I06", "%s is refused as late, and was not named", device)
+        named = device in machine.tally.opening.unearned or machine.phase == "waiting"
+        require(named, "I06", "%s is refused as late, and was not named", device)
         settled = self.truth.settled(device, receipt.round)
         require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)
-        folds = machine.tally.mode == "train" and machine.earlier.closed.get(receipt.round) is not None
+        trains = machine.tally.mode == "train" or machine.phase == "waiting"
+        folds = trains and machine.earlier.closed.get(receipt.round) is not None
         folds = folds or receipt.round >= machine.round
         require(not folds, "I06", "%s is refused as late in round %d, and may count", device, receipt.round)
 

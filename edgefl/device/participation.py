@@ -179,7 +179,15 @@ class Participation:
         self.stop_work()
         if is_here:
             return None
-        return ModelFetch(self.topics, terms.manifest, terms.hash, round, held=held, patience=self._patience, now=now)
+        fetch = ModelFetch(self.topics, terms.manifest, terms.hash, round, held=held, patience=self._patience, now=now)
+        if fetch.params is None:
+            return fetch
+        self._keep(fetch)  # the last fetch had come that far
+        return None
+
+    def _keep(self, fetch: ModelFetch) -> None:
+        """The model is whole."""
+        self.held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
 
     def _go_on(self, work: Work, round: Round, now: float) -> None:
         """Continue the work, which serves `round` too."""
@@ -248,7 +256,7 @@ class Participation:
             return
         self.out += fetch.on_part(part.topic, part.payload, now)
         if fetch.params is not None:
-            self.held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
+            self._keep(fetch)
             self._on_model()
 
     def _on_model(self) -> None:

@@ -7,6 +7,7 @@ from datetime import timezone
 import numpy as np
 import pytest
 from machines import HASH, PARAMS, STATUS, TOPICS, P, feed, fetching, give, last, make_manifest, make_session, of
+from msgspec.structs import replace
 
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.retained_model import RetainedModel
@@ -155,3 +156,15 @@ def test_what_has_come_is_paid_once_from_a_byte_budget():
         link.take(give(session, aggregator.round()))
     (start,) = of(link.bring(), StartTraining)
     assert start.job.params == aggregator.downlink.shown.tobytes() and session.status.trouble is None
+
+
+def test_a_round_that_goes_back_to_a_version_that_was_decoded_on_the_way_begins_at_once():
+    """Found by simulation: an aggregator that died had announced a model that it could not commit any more."""
+    aggregator, session, link = slow(**DELTAS)
+    first = aggregator.round()
+    aggregator.commit()
+    link.take(give(session, aggregator.round()))
+    keyframe = -(-aggregator.downlink.frames[0].keyframe // aggregator.manifest.part_bytes)
+    assert not of(link.bring(keyframe), StartTraining), "the delta is under way"
+    (start,) = of(give(session, replace(first, attempt=2)), StartTraining)
+    assert start.job.round.version == 0

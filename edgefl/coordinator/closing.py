@@ -38,16 +38,17 @@ def conclude(
     return None, record, [Note("error", f"round {tally.round}: {why}")]
 
 
-def at_deadline(tally: Tally, standing: Standing, present: list[str], now: float) -> list[str]:
+def at_deadline(tally: Tally, standing: Standing, present: list[str], *, deadline_s: float, now: float) -> list[str]:
     """The devices that may still report, if the round goes on for another deadline: those that it waits for, and of
     those that are `present` and can be asked any others. A new number would make all of them begin again.
 
-    Devices that are not worth waiting for keep no round going. Where a new round could ask others, slow ones do not
-    either.
+    No round is kept going by a device that has not earned waiting, or that takes longer than all deadlines together;
+    nor by a slow one, where a new round could ask others.
     """
     if tally.deadlines >= DEADLINES:
         return []
     if now - tally.opened_at > standing.working_s(tally.times) and not all(map(tally.cohort.asks, present)):
         return []
-    others = [device for device in present if tally.lacks(device, standing.is_worth(device))]
+    most_s = DEADLINES * deadline_s
+    others = [device for device in present if tally.lacks(device, standing.can_report(device, most_s))]
     return sorted({*tally.waiting, *others})

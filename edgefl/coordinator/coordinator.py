@@ -293,7 +293,7 @@ class RoundCoordinator:
 
     def _on_deadline(self, tally: Tally, now: float) -> None:
         """Close; or go on with the same round, if devices at work can bring what it lacks."""
-        at_work = at_deadline(tally, self.standing, self.presence.present(), now)
+        at_work = at_deadline(tally, self.standing, self.presence.present(), deadline_s=self.config.deadline_s, now=now)
         enough = self._is_enough(tally)
         if enough or tally.reports + len(at_work) < self.config.min_reports:
             self._close(tally, now)

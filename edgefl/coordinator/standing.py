@@ -123,8 +123,12 @@ class Standing:
 
     def is_worth(self, device: str) -> bool:
         """Whether a round waits for this device, by the other devices' times when the last round opened."""
+        return self.can_report(device, self._limit_s)
+
+    def can_report(self, device: str, within_s: float) -> bool:
+        """Whether the device has earned waiting, and took no longer than `within_s` last."""
         entry = self._entries.get(device)
-        return entry is None or (entry.earned and (not entry.times or entry.times[0] <= self._limit_s))
+        return entry is None or (entry.earned and (not entry.times or entry.times[0] <= within_s))
 
     def _why_not(self, device: str) -> str:
         entry = self._entries[device]

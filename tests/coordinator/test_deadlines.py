@@ -86,6 +86,27 @@ def test_i04_a_device_that_has_lost_what_it_earned_keeps_no_round_going():
     assert (record.state, record.deadlines, record.missed) == ("abandoned", 1, {"b": "no update yet"})
 
 
+def test_i04_a_slow_device_that_has_earned_waiting_keeps_a_round_going_that_needs_it():
+    """Found by simulation: after a restart one device's time was known, and longer than the deadline."""
+    coordinator = make_coordinator(min_reports=2, deadline_s=20)
+    coordinator.standing.report("b", 0, 47.0, counted=False)
+    feed(coordinator, status("a"), status("b"), Connected())
+    assert coordinator.tally.waiting == ["a"]
+    report(coordinator, "a", now=1.0)
+    (note,) = of(feed(coordinator, Tick(), now=20.0), Note)
+    assert note.text == "round 1 goes on, in deadline 2 of at most 8: 1 of 2 reports, at work: b"
+    feed(coordinator, Tick(), now=40.0)
+    assert commit_of(report(coordinator, "b", now=47.0)).record.devices == ["a", "b"]
+
+
+def test_i04_no_round_waits_for_a_device_that_takes_longer_than_all_deadlines():
+    coordinator = make_coordinator(min_reports=2, deadline_s=20)
+    coordinator.standing.report("b", 0, 200.0, counted=False)
+    feed(coordinator, status("a"), status("b"), Connected())
+    report(coordinator, "a", now=1.0)
+    assert commit_of(feed(coordinator, Tick(), now=20.0)).record.state == "abandoned"
+
+
 def test_a_device_that_was_not_asked_is_not_at_work():
     coordinator = make_coordinator(fraction=0.5, min_reports=2, deadline_s=60)
     feed(coordinator, *map(status, "abcd"))

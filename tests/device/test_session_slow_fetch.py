@@ -110,6 +110,18 @@ def test_what_was_decoded_on_the_way_is_not_fetched_again():
     assert {topic.rsplit("/", 1)[0] for topic in link.asked[asked:]} == {TOPICS.model(slot, 0)[:-2]}
 
 
+def test_an_earlier_model_that_the_fetch_has_passed_is_trained_at_once():
+    """An aggregator whose newest model was damaged goes back to the one before."""
+    aggregator, session, link = slow(**DELTAS)
+    earlier, shown = aggregator.round(), aggregator.downlink.shown.tobytes()
+    aggregator.commit()
+    link.take(give(session, aggregator.round()))
+    keyframe = -(-aggregator.downlink.frames[0].keyframe // aggregator.manifest.part_bytes)
+    assert not of(link.bring(keyframe), StartTraining), "the delta is under way"
+    (start,) = of(link.take(give(session, replace(earlier, attempt=2))), StartTraining)
+    assert start.job.params == shown
+
+
 @pytest.mark.parametrize("manifest", [DELTAS, {}], ids=["deltas", "whole models"])
 def test_a_device_that_rounds_do_not_wait_for_fetches_while_none_is_open(manifest):
     aggregator, session, link = slow(**manifest)

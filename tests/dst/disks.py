@@ -148,7 +148,7 @@ class AggregatorDisk(FailingDisk):
         self.told(record, params)
 
     def recent(self, count: int) -> list[RoundRecord]:
-        return self.rounds[len(self.rounds) - count :]
+        return self.rounds[-count:] if count else []
 
     @property
     def newest_is_damaged(self) -> bool:

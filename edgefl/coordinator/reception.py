@@ -291,7 +291,7 @@ def _unfit(own: Tally | ClosedRound, where: UpdateTopic, envelope: Envelope) -> 
     """Why no update of this device can count in the round, whatever its other parts bring."""
     if not own.cohort.asks(where.device):
         return ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
-    if own.intake.has_other_model(where.device, envelope):
+    if own.counted_in(where.device) is None and own.intake.has_other_model(where.device, envelope):
         return ProtocolError(f"an update of round {where.round}, which was opened again with another model: dropped")
     return None
 

@@ -160,6 +160,8 @@ def test_i07_a_late_update_of_a_round_that_was_opened_again_with_another_model_h
     assert accumulator_of(coordinator) == before
     out = report(coordinator, "b", now=3.0)  # the device has trained again
     assert word_to(out, "b") == Receipt(1, 1, "counted", folded=2)
+    out = feed(coordinator, *update_parts("b", round=1, version=7), now=4.0)  # a broker has repeated the first
+    assert word_to(out, "b") == Receipt(1, 1, "counted", folded=2)
 
 
 def test_i07_an_old_part_does_not_end_an_update_that_is_under_way():

@@ -188,17 +188,19 @@ class Checker(Witness):
             return
         if self._world.schedule.config.mode_of(receipt.round) == "evaluate" and machine.round > receipt.round:
             return  # its last receipt and its record are of one step
-        assert machine.tally is not None and device is not None
+        tally = machine.tally
+        assert device is not None
         if receipt.round == machine.round:
-            counted = device in machine.tally.counted
+            counted = tally is not None and device in tally.counted
         else:
             closed = machine.earlier.closed.get(receipt.round)
             counted = closed is not None and closed.counted_in(device) == receipt.folded
-            counted = counted or (device, receipt.round) in machine.tally.folded
+            counted = counted or (tally is not None and (device, receipt.round) in tally.folded)
             late = (device, receipt.round)
             durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
-            scored = machine.tally.mode == "evaluate"  # such a round folds nothing in, and says what earlier ones did
+            # Such a round folds nothing in, and says what earlier ones did.
+            scored = tally is not None and tally.mode == "evaluate"
             counted = counted or closed is None or scored
             self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, which is not counted", device)
@@ -214,12 +216,13 @@ class Checker(Witness):
 
     def _credit(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
         """A late update that can't count any more is refused only to a device that rounds do not wait for."""
-        assert machine.tally is not None and device is not None
-        named = device in machine.tally.opening.unearned or machine.phase == "waiting"
+        assert device is not None
+        tally = None if machine.phase == "waiting" else machine.tally
+        named = tally is None or device in tally.opening.unearned
         require(named, "I06", "%s is refused as late, and was not named", device)
         settled = self.truth.settled(device, receipt.round)
         require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)
-        trains = machine.tally.mode == "train" or machine.phase == "waiting"
+        trains = tally is None or tally.mode == "train"
         folds = trains and machine.earlier.closed.get(receipt.round) is not None
         folds = folds or receipt.round >= machine.round
         require(not folds, "I06", "%s is refused as late in round %d, and may count", device, receipt.round)

@@ -72,7 +72,8 @@ class Reception:
         again, unless it would only earn waiting: on a slow link, a whole update takes longer than rounds are open."""
         where = self._topics.parse_update(event.topic)
         self.late += 1
-        if self.closed.get(where.round) is None and not self._standing.is_worth(where.device):
+        is_over = where.round < round and self.closed.get(where.round) is None
+        if is_over and not self._standing.is_worth(where.device):
             return self._credit(None, where, event, now, round=round)
         self._held.add(where.device, where.round)
         return []

@@ -396,6 +396,17 @@ def test_a_late_update_earns_waiting_also_while_no_round_is_open():
     assert coordinator.tally.opening.skipped == {"c": "takes 80 s, the deadline is 60 s"}, "it has earned waiting"
 
 
+def test_after_a_restart_an_update_of_the_round_that_comes_next_is_held_back():
+    coordinator = fleet("a", "b", "c", min_reports=2)
+    records = [run_round(coordinator, "a", "b", now=0.0)]
+    again = restarted(coordinator, records, late="drop", min_reports=2)
+    feed(again, Connected(), status("c"))
+    assert (again.phase, again.round) == ("waiting", 2)
+    assert report(again, "c", round=2, version=1) == []
+    assert word_to(report(again, "c"), "c").reason == EARNED
+    assert word_to(feed(again, status("a"), status("b")), "c") == Missing(2, [0])
+
+
 def test_while_no_round_is_open_only_a_device_that_lacks_waiting_is_told_that_it_is_late():
     coordinator = fleet("a", "b", goal=1, interval_s=100.0)
     report(coordinator, "a", now=1.0)

@@ -96,7 +96,8 @@ class Reception:
         if (error := _unfit(own, where, envelope)) is not None:
             if own is tally or envelope.part:
                 raise error
-            return self._reject(where, error)  # or its device would repeat the update as long as late ones are accepted
+            # Else its device would repeat the update as long as late ones are accepted.
+            return self._reject(where, error, envelope.version)
         self._presence.let_in(device)
         tally.receive(device, len(event.payload))
         folded = own.counted_in(device)
@@ -275,11 +276,12 @@ class Reception:
             self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
 
-    def _reject(self, where: UpdateTopic, error: Exception) -> list[Action]:
+    def _reject(self, where: UpdateTopic, error: Exception, version: int | None = None) -> list[Action]:
         self.dropped[where.device] += 1
         text = f"round {where.round}: update of {where.device} rejected: {error}"
         note = Note("warning", text, f"rejected of {where.device}")
-        return [note, self._receipt(where, Receipt(where.round, self._attempt, "rejected", str(error)[:500]))]
+        receipt = Receipt(where.round, self._attempt, "rejected", str(error)[:500], version=version)
+        return [note, self._receipt(where, receipt)]
 
     def _counted(self, where: UpdateTopic, folded: int) -> Publish:
         return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))

@@ -330,6 +330,8 @@ class Participation:
         report = self.work
         if not isinstance(report, UpdateReport) or not report.is_answered_by(receipt):
             return
+        if not self._saved.is_meant_by(receipt):
+            return
         assert self.terms is not None
         why = "" if receipt.outcome == "counted" else f"round {receipt.round}: {receipt.outcome}: {receipt.reason}"
         if why:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import ProtocolError
-from ..protocol.messages import Round
+from ..protocol.messages import Receipt, Round
 from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate, Trained
 
 
@@ -45,6 +45,12 @@ class SavedUpdate:
             return False
         mine = (saved.manifest, saved.round, saved.version, saved.mode)
         return mine == (round.manifest, round.round, round.version, round.mode)
+
+    def is_meant_by(self, receipt: Receipt) -> bool:
+        """Whether a receipt for this round is about this update, and not about one from another model: a part of that
+        may have been on its way for long."""
+        saved = self.outbox
+        return saved is None or receipt.version is None or receipt.version == saved.version
 
     def late(self, round: Round) -> bool:
         """Whether the update is of an earlier round, is of use in `round`, and may be in no model yet.

@@ -218,6 +218,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     """The aggregator's word on one update: "counted" in this attempt of the round, or "rejected" for a reason.
 
     `folded`: the later round that a late update went into, or was too late for; 0: its own round, which is open.
+    `version`: the model that the refused update started from; None: any. A round may be opened again with another one.
     """
 
     round: Count
@@ -225,6 +226,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     outcome: Literal["counted", "rejected"]
     reason: Reason = ""
     folded: Count = 0
+    version: Count | None = None
 
 
 class Missing(msgspec.Struct, frozen=True, tag_field="kind", tag="missing"):

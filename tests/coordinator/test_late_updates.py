@@ -156,7 +156,7 @@ def test_i07_a_late_update_of_a_round_that_was_opened_again_with_another_model_h
     before = accumulator_of(coordinator)
     out = feed(coordinator, *update_parts("b", round=1, version=7), now=2.0)
     word = word_to(out, "b")
-    assert (word.round, word.outcome) == (1, "rejected") and "another model" in word.reason
+    assert (word.round, word.outcome, word.version) == (1, "rejected", 7) and "another model" in word.reason
     assert accumulator_of(coordinator) == before
     out = report(coordinator, "b", now=3.0)  # the device has trained again
     assert word_to(out, "b") == Receipt(1, 1, "counted", folded=2)

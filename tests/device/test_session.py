@@ -220,6 +220,15 @@ def test_rejected_update_is_dropped_and_the_device_is_back_after_the_round():
     assert of(give(session, make_round(2, 0, attempt=2), now=72.0), StartTraining)
 
 
+@pytest.mark.parametrize(("version", "kept"), [(0, False), (None, False), (5, True)])
+def test_i06_a_receipt_for_an_update_from_another_model_drops_no_other(version, kept):
+    """Found by simulation, seeds 21323 and 21444: a round was opened again with another model, and a part of the first
+    update arrived after the device had made another one."""
+    session, _ = reporting()
+    feed(session, received(INBOX, Receipt(1, 1, "rejected", "from another model", version=version)))
+    assert (session._saved.outbox is not None) is kept
+
+
 def test_failed_training_is_shown_and_the_next_round_is_tried():
     session, job = training()
     out = feed(session, Failed(job, "no data", "data"))

@@ -212,6 +212,7 @@ class Checker(Witness):
         assert closed is not None and device is not None
         held = next(host.disk.truth.outbox for host in self._world.devices if host.name == device)
         useful = held is not None and (held.round, held.version) == (receipt.round, closed.version)
+        useful = useful and receipt.version in (None, closed.version)
         require(not (useful and closed.cohort.asks(device)), "I06", "%s: %s", device, receipt.reason)
 
     def _credit(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:

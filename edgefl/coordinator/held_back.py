@@ -11,17 +11,24 @@ LIMIT = 1000  # devices
 
 
 class HeldBack:
-    """The newest such update of each device, by its round."""
+    """The newest such update of each device, by its round, and when it came: its device took no longer than that."""
 
     def __init__(self) -> None:
-        self._rounds: dict[str, int] = {}
+        self._held: dict[str, tuple[int, float]] = {}
+        self._asked: dict[str, tuple[int, float]] = {}  # since the last round opened
 
-    def add(self, device: str, round: int) -> None:
+    def add(self, device: str, round: int, now: float) -> None:
         """A part of the device's update has come. If too many are known, its device repeats it unasked."""
-        if device in self._rounds or len(self._rounds) < LIMIT:
-            self._rounds[device] = max(round, self._rounds.get(device, 0))
+        newest, _ = self._held.get(device, (round - 1, 0.0))
+        if round > newest and (device in self._held or len(self._held) < LIMIT):
+            self._held[device] = round, self.came_at(device, round, now)
 
     def take(self) -> list[tuple[str, int]]:
         """Device and round of all of them, which are asked for now."""
-        held, self._rounds = list(self._rounds.items()), {}
-        return held
+        self._asked, self._held = self._held, {}
+        return [(device, round) for device, (round, _) in self._asked.items()]
+
+    def came_at(self, device: str, round: int, now: float) -> float:
+        """When the device's update of this round came first, if it comes again `now`."""
+        known, at = self._asked.get(device, (0, now))
+        return at if known == round else now

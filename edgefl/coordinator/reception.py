@@ -75,7 +75,7 @@ class Reception:
         is_over = where.round < round and self.closed.get(where.round) is None
         if is_over and not self._standing.is_worth(where.device):
             return self._credit(None, where, event, now, round=round)
-        self._held.add(where.device, where.round)
+        self._held.add(where.device, where.round, now)
         return []
 
     def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
@@ -85,7 +85,7 @@ class Reception:
         if tally is None or own is None:
             self.late += 1
             if tally is None:
-                self._held.add(where.device, where.round)
+                self._held.add(where.device, where.round, now)
             elif where.device in tally.opening.unearned:
                 return self._credit(tally, where, event, now, round=tally.round)
             return []
@@ -104,7 +104,7 @@ class Reception:
         if folded is not None:
             return [self._counted(where, folded)] if envelope.part == 0 else []
         if tally.is_full(device):
-            self._held.add(device, where.round)
+            self._held.add(device, where.round, now)
             return []
         self._presence.prove(device)
         self._make_room(tally, device, where.round)
@@ -141,7 +141,7 @@ class Reception:
             self.credits.check(number, blob)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
-        self._earn(tally, where, self.credits.seconds(number, now), counted=False)
+        self._earn(tally, where, self._took_s(where, now), counted=False)
         text = f"round {number}: update of {device} came too late to count; rounds wait for this device again"
         return [Note("info", text), self._too_late(where, EARNED, into=round)]
 
@@ -154,6 +154,10 @@ class Reception:
         tally.note_time(device, seconds)
         if where.round != tally.round:
             tally.set_present(device, self._presence.can_be_asked(device), self._standing.is_worth(device))
+
+    def _took_s(self, where: UpdateTopic, now: float) -> float | None:
+        """How long a late update took. What was held back had come before: its device is not slow, rounds were."""
+        return self.credits.seconds(where.round, self._held.came_at(where.device, where.round, now))
 
     def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
         return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason, folded=into))
@@ -224,7 +228,7 @@ class Reception:
             return self._reject(where, error)
         own.count(where.device, tally.round)
         tally.fold(where.device, where.round, header)
-        self._earn(tally, where, self.credits.seconds(where.round, now), counted=True)
+        self._earn(tally, where, self._took_s(where, now), counted=True)
         self.late_table.keep(late)
         return [_note(where, header), SaveLate(late), self._counted(where, tally.round)]
 
@@ -234,7 +238,7 @@ class Reception:
             self.credits.check(where.round, late.blob)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error)
-        self._earn(tally, where, self.credits.seconds(where.round, now), counted=False)
+        self._earn(tally, where, self._took_s(where, now), counted=False)
         note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
         return [note, self._too_late(where, f"{NOT_KEPT}: {why}", into=tally.round)]
 

@@ -380,6 +380,19 @@ def test_what_came_while_no_round_was_open_is_asked_for_at_the_next_opening():
     assert word_to(out, "c") == Missing(1, [0])
 
 
+def test_i07_an_update_that_waits_for_the_next_round_makes_no_device_slow():
+    """Found in an hour of churn: a healthy device was late once, and took an interval longer ever after."""
+    coordinator = fleet("a", "b", "c", interval_s=100.0, **FOLD)
+    run_round(coordinator, "a", "b", "c", now=0.0, seconds=2.0)
+    feed(coordinator, Tick(), now=100.0)
+    run_round(coordinator, "a", "b", now=100.0, seconds=2.0)
+    assert late(coordinator, now=111.0) == [], "no round is open"
+    assert word_to(feed(coordinator, Tick(), now=200.0), "c") == Missing(2, [0])
+    assert word_to(late(coordinator, now=200.5), "c").folded == 3
+    assert coordinator.standing.is_worth("c")
+    assert coordinator.tally.is_waiting_for("c")
+
+
 def test_a_late_update_earns_waiting_also_while_no_round_is_open():
     """Rounds of a second, one a minute, are too short for an update over a slow link."""
     coordinator = fleet("a", "b", "c", interval_s=100.0)
@@ -418,7 +431,7 @@ def test_i13_few_devices_are_remembered_whose_updates_no_round_could_receive(mon
     monkeypatch.setattr(held_back, "LIMIT", 2)
     held = held_back.HeldBack()
     for device, number in (("a", 3), ("b", 1), ("c", 1), ("a", 2), ("b", 4)):
-        held.add(device, number)
+        held.add(device, number, 0.0)
     assert held.take() == [("a", 3), ("b", 4)]
     assert held.take() == []
 

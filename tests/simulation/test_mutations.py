@@ -336,6 +336,6 @@ def test_late_updates_are_kept_without_a_bound(monkeypatch):
 
 
 def test_a_second_update_of_a_device_is_dropped_and_not_held_back(monkeypatch):
-    monkeypatch.setattr(HeldBack, "add", lambda self, device, round: None)
+    monkeypatch.setattr(HeldBack, "add", lambda self, device, round, now: None)
     test = "test_async_a_device_that_counts_in_time_is_held_back_with_a_late_one"
     assert breaks(monkeypatch, f"coordinator/test_async_rounds::{test}")

@@ -318,7 +318,7 @@ def test_the_first_deadline_is_never_later(monkeypatch):
 
 
 def test_a_round_below_its_minimum_is_abandoned_at_the_first_deadline(monkeypatch):
-    monkeypatch.setattr(rounds, "at_deadline", lambda *args, **options: [])
+    monkeypatch.setattr("edgefl.coordinator.coordinator.at_deadline", lambda *args, **options: [])
     assert breaks(
         monkeypatch, "coordinator/test_deadlines::test_the_same_round_goes_on_while_devices_that_it_needs_are_at_work"
     )

@@ -94,7 +94,8 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
-        self.outbox = None
+        if round.state == "waiting" and saved.round >= round.round:  # it opens again, and asks for the update then
+            return []
         newer = round.round > saved.round and round.version > saved.version
         return self._drop(saved, applied=newer and saved.counted > 0 and saved.mode == "train")
 

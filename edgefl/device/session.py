@@ -256,7 +256,7 @@ class DeviceSession:
 
     def _on_round(self, round: Round, now: float) -> None:
         last = self.round
-        if last and last.manifest == round.manifest and (round.attempt, round.round) < (last.attempt, last.round):
+        if last and last.manifest == round.manifest and round.order < last.order:
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
         self._saved.check(round)
         self._part.round = round

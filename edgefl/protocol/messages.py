@@ -184,6 +184,11 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
         folds = mode == "train" and age <= self.late_rounds
         return self.state != "done" and age > 0 and (folds or (device in self.unearned and age <= UNEARNED_ROUNDS))
 
+    @property
+    def order(self) -> tuple[int, int, bool]:
+        """Of two announcements the one with the lower order is older. A round is waited for before it opens."""
+        return self.attempt, self.round, self.state != "waiting"
+
     def same_work(self, other: Round) -> bool:
         """Whether what was done for `other` serves this one too: it may be another attempt."""
         return (self.round, self.version, self.mode) == (other.round, other.version, other.mode)

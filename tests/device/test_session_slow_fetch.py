@@ -141,7 +141,7 @@ def test_a_device_that_rounds_do_not_wait_for_fetches_while_none_is_open(manifes
 def test_other_devices_fetch_nothing_while_no_round_is_open(unearned):
     aggregator, session, link = slow(**DELTAS)
     link.bring(2)
-    link.take(give(session, aggregator.round("waiting", unearned=unearned)))
+    link.take(give(session, replace(aggregator.round("waiting", unearned=unearned), round=2)))  # 1 was abandoned
     assert not link.bring() and session.work is None
 
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import pytest
-from machines import BLOB, feed, fetching, give, last, make_round, of, receipt, reporting, serve, training, updates
+from machines import (
+    BLOB,
+    MANIFEST,
+    feed,
+    fetching,
+    give,
+    last,
+    make_round,
+    of,
+    receipt,
+    reporting,
+    serve,
+    training,
+    updates,
+)
 
-from edgefl.device.events import CancelTraining, DropUpdate, StartTraining, Trained
+from edgefl.device.events import CancelTraining, DropUpdate, Outbox, StartTraining, Trained
 from edgefl.machine import Connected, Publish, Subscribe, Tick
 from edgefl.protocol.messages import Status
+from edgefl.protocol.update_header import UpdateHeader
+
+SCORES = UpdateHeader(0, 0, 0.0, 0, 9, 5, 0.5, 0.5).to_bytes()
 
 
 def waiting(round=2, version=1, **changes):
@@ -71,3 +88,20 @@ def test_a_restarted_device_keeps_its_update_silently():
     again, out = fetching(round=waiting(late_rounds=3), outbox=session._saved.outbox)
     assert not updates(out) and not of(out, DropUpdate) and not updates(ticks(again))
     assert [p for p in of(out, Publish) if p.topic.endswith("status")]
+
+
+def test_i06_a_message_from_before_the_round_opened_ends_nothing():
+    """A broker that starts again from an old snapshot sends it; found by simulation, seed 400855."""
+    session, _ = reporting()
+    out = give(session, waiting(1, 0))
+    assert session.dropped == 1 and not of(out, DropUpdate)
+    assert session.round.state == "open"
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_i06_a_round_that_will_open_again_keeps_its_update(attempt, mode):
+    saved = Outbox(MANIFEST.id, 1, 0, BLOB if mode == "train" else SCORES, attempt=1)
+    session, out = fetching(round=waiting(1, 0, attempt=attempt), outbox=saved)
+    assert not of(out, DropUpdate) and not updates(out)
+    assert updates(give(session, make_round(1, 0, attempt=2, mode=mode)))

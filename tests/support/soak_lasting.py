@@ -254,6 +254,7 @@ def churn(folder: Path, minutes: float = 60.0, devices: int = 20, seed: int = 1)
     tenth = max(1, len(memory) // 10)
     for name, values in zip((AGGREGATOR, "mosquitto"), zip(*memory, strict=True), strict=True):
         print(f"{name}: {values[tenth]} kB after a tenth of the time, {values[-1]} at the end, {max(values)} at most")
+        assert max(values) - values[tenth] <= FLAT_KB, f"{name} grew"
     assert states["abandoned"] == 0 and max(seconds) < 2 * 60.0
 
 

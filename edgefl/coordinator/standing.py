@@ -201,6 +201,8 @@ class Standing:
         `resumed`: another process had opened the round that is open, so that its devices began earlier than we know.
         """
         entry = self._entry(device)
+        if round == entry.round and not resumed:  # it has come before, and its round was abandoned
+            seconds = None
         entry.earned, entry.missed = True, False
         entry.count(round, counted)
         if resumed and seconds is not None:

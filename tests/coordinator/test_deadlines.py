@@ -89,7 +89,7 @@ def test_i04_a_device_that_has_lost_what_it_earned_keeps_no_round_going():
 def test_i04_a_slow_device_that_has_earned_waiting_keeps_a_round_going_that_needs_it():
     """Found by simulation: after a restart one device's time was known, and longer than the deadline."""
     coordinator = make_coordinator(min_reports=2, deadline_s=20)
-    coordinator.standing.report("b", 0, 47.0, counted=False)
+    coordinator.standing.report("b", 1, 47.0, counted=False)
     feed(coordinator, status("a"), status("b"), Connected())
     assert coordinator.tally.waiting == ["a"]
     report(coordinator, "a", now=1.0)
@@ -101,7 +101,7 @@ def test_i04_a_slow_device_that_has_earned_waiting_keeps_a_round_going_that_need
 
 def test_i04_no_round_waits_for_a_device_that_takes_longer_than_all_deadlines():
     coordinator = make_coordinator(min_reports=2, deadline_s=20)
-    coordinator.standing.report("b", 0, 200.0, counted=False)
+    coordinator.standing.report("b", 1, 200.0, counted=False)
     feed(coordinator, status("a"), status("b"), Connected())
     report(coordinator, "a", now=1.0)
     assert commit_of(feed(coordinator, Tick(), now=20.0)).record.state == "abandoned"

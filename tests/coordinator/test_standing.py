@@ -53,6 +53,15 @@ def test_an_update_that_comes_in_a_round_that_does_not_wait_for_it_earns_waiting
     assert survey(standing).worth == FLEET
 
 
+def test_an_update_that_comes_again_after_its_round_was_abandoned_makes_no_device_slow():
+    """Found by simulation, seed 409024: the second time was a deadline longer, and no round waited for the device."""
+    standing = Standing()
+    play(standing, 1, {"d3": 5.0})
+    standing.count("d3", 1, counted=False)
+    standing.report("d3", 1, 305.0)
+    assert standing.can_report("d3", 5.0)
+
+
 def test_an_outage_that_all_share_costs_nobody_anything_unless_it_lasts():
     standing = Standing()
     play(standing, 1, all_but())

@@ -24,7 +24,7 @@ from .closed_rounds import ClosedRound
 from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
-from .intake import BUDGET_BYTES
+from .intake import BUDGET_BYTES, RoundIntake
 from .late_table import LateTable
 from .presence import Presence
 from .tally import Tally
@@ -68,15 +68,46 @@ class Reception:
         return Note("warning", text, f"dropped from {sender}")
 
     def between(self, event: Received, now: float, *, round: int) -> list[Action]:
-        """A part of an update has come while no round is open; the next one is `round`. Its device sends the update
-        again, unless it would only earn waiting: on a slow link, a whole update takes longer than rounds are open."""
+        """A part of an update has come while no round is open; the next one is `round`. Rounds may be so short, and so
+        far apart, that an update over a slow link never comes while one is open."""
         where = self._topics.parse_update(event.topic)
         self.late += 1
-        is_over = where.round < round and self.closed.get(where.round) is None
-        if is_over and not self._standing.is_worth(where.device):
+        own = self.closed.get(where.round)
+        if own is not None:
+            return self._gather(own, where, event, now, round=round)
+        if where.round < round and not self._standing.is_worth(where.device):
             return self._credit(None, where, event, now, round=round)
         self._held.add(where.device, where.round, now)
         return []
+
+    def _gather(self, own: ClosedRound, where: UpdateTopic, event: Received, now: float, *, round: int) -> list[Action]:
+        """Receive a part of a late update that counts. Once it is whole, the host keeps it for the next round."""
+        envelope, device = _envelope(where, event), where.device
+        if (error := _unfit(own, where, envelope)) is not None:
+            if envelope.part:
+                raise error
+            return self._reject(where, error, envelope.version)
+        folded = own.counted_in(device)
+        if folded is not None:
+            return [self._counted(where, folded)] if envelope.part == 0 else []
+        self._presence.let_in(device)
+        self._presence.prove(device)
+        self._make_room(None, device, where.round)
+        blob = own.intake.add(device, envelope, now)
+        return self.ask(None, now) if blob is None else self._keep(own, where, blob, now, round=round)
+
+    def _keep(self, own: ClosedRound, where: UpdateTopic, blob: bytes, now: float, *, round: int) -> list[Action]:
+        """Have the host keep a whole late update for `round`, which adds it when it opens."""
+        late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
+        if why := self.late_table.refuses(late):
+            return self._refuse(None, where, late, why, now=now, into=round)
+        try:
+            self.credits.check(where.round, blob)
+        except (ProtocolError, CodecError) as error:
+            return self._reject(where, error)
+        self._earn(None, where, self._took_s(where, now), counted=True)
+        self.late_table.keep(late)
+        return [_note(where, UpdateHeader.from_bytes(blob)), SaveLate(late), self._counted(where, round)]
 
     def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
         """Add one part of an update; `tally` is None if none can be added. ProtocolError if topic and part disagree."""
@@ -89,10 +120,7 @@ class Reception:
             elif where.device in tally.opening.unearned:
                 return self._credit(tally, where, event, now, round=tally.round)
             return []
-        envelope = Envelope.from_bytes(event.payload)
-        if (envelope.round, envelope.part) != (where.round, where.part):
-            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
-        device = where.device
+        envelope, device = _envelope(where, event), where.device
         if (error := _unfit(own, where, envelope)) is not None:
             if own is tally or envelope.part:
                 raise error
@@ -128,9 +156,7 @@ class Reception:
         if number >= round:
             return []
         counted = self._standing.settled(device, number)
-        envelope = Envelope.from_bytes(event.payload)
-        if (envelope.round, envelope.part) != (number, where.part):
-            raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+        envelope = _envelope(where, event)
         if counted is not None or not self.credits.knows(number, envelope.version):
             told = self._counted(where, number) if counted else self._too_late(where, into=round)
             return [told] if envelope.part == 0 else []
@@ -176,32 +202,31 @@ class Reception:
             return tally
         return self.closed.get(number) if tally.mode == "train" else None
 
-    def _make_room(self, tally: Tally, device: str, round: int) -> None:
+    def _make_room(self, tally: Tally | None, device: str, round: int) -> None:
         """Drop parts of older updates by this device, and late updates, oldest first, where memory is short."""
-        partial = self.closed.partial()
+        partial, open_bytes = self.closed.partial(), 0 if tally is None else tally.intake.buffered
         for number, intake in partial.items():
             if number < round:
                 intake.drop(device)
-        while partial and tally.intake.buffered + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
+        while partial and open_bytes + sum(i.buffered for i in partial.values()) > BUDGET_BYTES:
             partial.pop(next(iter(partial))).drop_all()
         credited = sum(i.buffered for i in self.credits.partial().values())
-        if credited and tally.intake.buffered + credited > BUDGET_BYTES:
+        if credited and open_bytes + credited > BUDGET_BYTES:
             self.credits.drop_all()
+
+    def _intakes(self, tally: Tally | None) -> list[tuple[int, RoundIntake]]:
+        """Where updates are arriving, by round; None for `tally`: while no round is open."""
+        mine = [] if tally is None else [(tally.round, tally.intake)]
+        return [*self.closed.partial().items(), *self.credits.partial().items(), *mine]
 
     def wake_at(self, tally: Tally | None) -> float | None:
         """When the next device will have been quiet for too long; None for `tally`: while no round is open."""
-        intakes = [*self.credits.partial().values()]
-        if tally is not None:
-            intakes += [tally.intake, *self.closed.partial().values()]
-        return min((i.wake_at for i in intakes if i.wake_at is not None), default=None)
+        return min((i.wake_at for _, i in self._intakes(tally) if i.wake_at is not None), default=None)
 
     def ask(self, tally: Tally | None, now: float) -> list[Action]:
         """Requests for the parts that are due; None for `tally`: while no round is open."""
         out: list[Action] = []
-        due = [*self.credits.partial().items()]
-        if tally is not None:
-            due = [*self.closed.partial().items(), *due, (tally.round, tally.intake)]
-        for round, intake in due:
+        for round, intake in self._intakes(tally):
             for device, parts in intake.ask(now, self._presence.is_present):
                 out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
         return out
@@ -221,7 +246,7 @@ class Reception:
         """Add a whole late update to the open round. It is saved before its receipt, at which the device drops it."""
         late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
         if why := self.late_table.refuses(late):
-            return self._refuse(tally, where, late, why, now)
+            return self._refuse(tally, where, late, why, now=now, into=tally.round)
         try:
             header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
@@ -232,7 +257,9 @@ class Reception:
         self.late_table.keep(late)
         return [_note(where, header), SaveLate(late), self._counted(where, tally.round)]
 
-    def _refuse(self, tally: Tally, where: UpdateTopic, late: LateUpdate, why: str, now: float) -> list[Action]:
+    def _refuse(
+        self, tally: Tally | None, where: UpdateTopic, late: LateUpdate, why: str, *, now: float, into: int
+    ) -> list[Action]:
         """A late update for which the host has no room earns waiting all the same."""
         try:
             self.credits.check(where.round, late.blob)
@@ -240,7 +267,7 @@ class Reception:
             return self._reject(where, error)
         self._earn(tally, where, self._took_s(where, now), counted=False)
         note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
-        return [note, self._too_late(where, f"{NOT_KEPT}: {why}", into=tally.round)]
+        return [note, self._too_late(where, f"{NOT_KEPT}: {why}", into=into)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
@@ -292,6 +319,14 @@ class Reception:
 
     def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))
+
+
+def _envelope(where: UpdateTopic, event: Received) -> Envelope:
+    """The part in a message; ProtocolError unless it is what the topic promises."""
+    envelope = Envelope.from_bytes(event.payload)
+    if (envelope.round, envelope.part) != (where.round, where.part):
+        raise ProtocolError(f"envelope of round {envelope.round}, part {envelope.part} on another's topic: dropped")
+    return envelope
 
 
 def _unfit(own: Tally | ClosedRound, where: UpdateTopic, envelope: Envelope) -> ProtocolError | None:

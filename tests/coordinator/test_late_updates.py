@@ -25,8 +25,9 @@ from machines import (
 )
 
 from edgefl.coordinator import reception
+from edgefl.coordinator.events import ReloadedLate, SaveLate
 from edgefl.history import RoundRecord
-from edgefl.machine import Connected, Tick
+from edgefl.machine import Connected, Publish, Tick
 from edgefl.protocol.messages import Missing, Receipt
 from edgefl.strategies.pre.staleness import stale_weight
 
@@ -189,13 +190,37 @@ def test_i16_a_bad_late_update_is_rejected_and_its_device_is_still_waited_for():
     assert "b" in coordinator.tally.waiting
 
 
-def test_late_updates_wait_for_an_open_round():
-    coordinator = second_round("a", "b")
-    feed(coordinator, status("a", "lost"), status("b", "lost"), Tick(), now=61.0)
-    assert (coordinator.phase, coordinator.round) == ("waiting", 3)
-    assert report(coordinator, "b", now=62.0) == []
-    feed(coordinator, status("b"), now=63.0)
-    assert word_to(report(coordinator, "b", now=64.0), "b").folded == 3
+def between_rounds():
+    """Round 1 was closed by a, and round 2 opens at 100 s."""
+    coordinator = open_round("a", "b", goal=1, interval_s=100.0, **FOLD)
+    report(coordinator, "a", now=1.0)
+    assert (coordinator.phase, coordinator.round) == ("waiting", 2)
+    return coordinator
+
+
+def test_a_late_update_that_comes_while_no_round_is_open_is_kept_for_the_next_one():
+    """Rounds may be so short, and so far apart, that an update over a slow link never comes while one is open."""
+    coordinator = between_rounds()
+    first, second = update_parts("b")
+    feed(coordinator, first, now=2.0)
+    asked = feed(coordinator, Tick(), now=coordinator.wake_at)
+    assert word_to(asked, "b") == Missing(1, [1]), "a part that got lost is asked for"
+    out = feed(coordinator, second, now=30.0)
+    (saved,) = [action for action in out if isinstance(action, SaveLate)]
+    assert word_to(out, "b") == Receipt(1, 1, "counted", folded=2)
+    assert isinstance(out[-1], Publish) and out.index(saved) < len(out) - 1, "it is saved before its receipt"
+    assert word_to(report(coordinator, "b", now=31.0), "b") == Receipt(1, 1, "counted", folded=2), "and again"
+    feed(coordinator, Tick(), now=100.0)
+    feed(coordinator, ReloadedLate([saved.update]), now=100.0)
+    assert list(coordinator.tally.folded) == [("b", 1)]
+    assert word_to(report(coordinator, "b", now=101.0), "b") == Receipt(1, 1, "counted", folded=2)
+
+
+@pytest.mark.parametrize("blob", [b"x" * 100, make_update()[:-1]])
+def test_i16_a_late_update_between_rounds_that_is_not_valid_is_rejected_and_not_kept(blob):
+    out = report(between_rounds(), "b", blob=blob, now=2.0)
+    assert word_to(out, "b").outcome == "rejected"
+    assert not any(isinstance(action, SaveLate) for action in out)
 
 
 # Parts

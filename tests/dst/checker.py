@@ -201,7 +201,7 @@ class Checker(Witness):
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
             # Such a round folds nothing in, and says what earlier ones did.
             scored = tally is not None and tally.mode == "evaluate"
-            counted = counted or closed is None or scored
+            counted = counted or closed is None or scored or machine.phase == "waiting"  # kept for the next round
             self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, which is not counted", device)
 

@@ -157,6 +157,7 @@ def test_an_agent_whose_byte_budget_is_spent_does_not_wonder_that_it_hears_nothi
     limits = {"max_mb_per_day": 0.001}  # less than the first connection takes
     agent = fleet.agent("pi-01", mqtt={**fleet._mqtt, "url": guarded("pi-01")}, limits=limits)
     eventually(lambda: agent.host.machine.status.sits_out)
+    eventually(lambda: agent.host._misfit._since is not None)
     eventually(lambda: agent.host.now() > agent.host._misfit._since + 3.0)
     assert not [line for line in caplog.messages if "no manifest on" in line]
 

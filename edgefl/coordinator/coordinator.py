@@ -198,6 +198,8 @@ class RoundCoordinator:
             self._out.append(self._publish_round())
         self._maybe_open(now)
         self._tick(now)
+        if self.config.late_window and (self.tally is None or self.tally.mode != "train"):
+            self._out.append(ReloadLate())  # a round that trains has asked for them when it opened
         self._out += [*self.announcer.sweep(), *self.sweeper.clear()]
 
     def _publish_round(self) -> Publish:
@@ -256,6 +258,8 @@ class RoundCoordinator:
         if self.phase == "open" and self.tally is not None and self.tally.mode == "train":
             self._out += self.reception.reload(self.tally, event.updates)
             self._maybe_close(now)
+        else:
+            self.reception.learn(event.updates)
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0

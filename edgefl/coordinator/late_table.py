@@ -38,6 +38,10 @@ class LateTable:
         self.bytes += len(update.blob) - rounds.get(update.round, 0)
         rounds[update.round] = len(update.blob)
 
+    def keeps(self, device: str, round: int) -> bool:
+        """Whether the host keeps the device's update of this round."""
+        return any(name == device and round in rounds for (name, _), rounds in self._kept.items())
+
     def reload(self, updates: Iterable[LateUpdate]) -> Iterator[LateUpdate]:
         """Go through all that the host keeps: what is known from before is replaced by it."""
         self.bytes, self._kept = 0, {}

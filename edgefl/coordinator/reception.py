@@ -155,8 +155,10 @@ class Reception:
         device, number = where.device, where.round
         if number >= round:
             return []
-        counted = self._standing.settled(device, number)
         envelope = _envelope(where, event)
+        if self.late_table.keeps(device, number):  # it waits for a round that trains
+            return [self._counted(where, round)] if envelope.part == 0 else []
+        counted = self._standing.settled(device, number)
         if counted is not None or not self.credits.knows(number, envelope.version):
             told = self._counted(where, number) if counted else self._too_late(where, into=round)
             return [told] if envelope.part == 0 else []
@@ -280,6 +282,11 @@ class Reception:
                 tally.spoil(late.device, late.round)
                 out.append(Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}"))
         return out
+
+    def learn(self, updates: Iterable[LateUpdate]) -> None:
+        """Know which late updates the host keeps, while no round adds them."""
+        for _ in self.late_table.reload(updates):
+            pass
 
     def _reload(self, tally: Tally, late: LateUpdate) -> None:
         if tally.is_full(late.device):

@@ -281,3 +281,12 @@ def test_a_table_by_hand(monkeypatch):
     assert table.refuses(LateUpdate("b", 2, 1, 1, b"x")) == "", "it is from another model"
     table.drop([("b", 1), ("c", 9)])
     assert table.bytes == 0 and table.refuses(large) == ""
+
+
+def test_i06_a_start_learns_which_late_updates_are_kept_before_any_round_adds_them():
+    """Found by simulation, seed 607695: a kept update was refused as too late in a round that only evaluates."""
+    coordinator = make_coordinator(**FOLD)
+    assert of(feed(coordinator, Connected()), ReloadLate)
+    feed(coordinator, ReloadedLate([LateUpdate("b", 1, 0, 1, make_update())]))
+    assert coordinator.phase == "waiting" and coordinator.reception.late_table.keeps("b", 1)
+    assert not coordinator.reception.late_table.keeps("b", 2)

@@ -206,7 +206,7 @@ class History:
     def to_pandas(self) -> DataFrame:
         """A row for each round, by its number, with every number of its record; UsageError where pandas is missing.
 
-        What is a list stays in `rounds`: the devices, their traffic and times, the cohort, and who was missed.
+        Lists stay in `rounds`: the devices, their traffic and times, the cohort, and the devices that were missed.
         """
         try:
             from pandas import DataFrame

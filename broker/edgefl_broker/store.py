@@ -128,7 +128,7 @@ class AggregatorStore:
         write_atomically(self._attempt, seal(b"%d" % attempt))
 
     def _last_attempt(self) -> int:
-        """The number in the file beside the database; 0 if there is none, or it is damaged."""
+        """The number in the file beside the database; 0 if the file is missing or damaged."""
         if not self._attempt.exists():
             return 0
         data = self._attempt.read_bytes()
@@ -140,7 +140,7 @@ class AggregatorStore:
 
     @durable
     def keep(self, key: str, value: str) -> str:
-        """The value stored under `key`; if there is none yet, `value` is stored. Durable when this returns."""
+        """The value stored under `key`. A key without a value gets `value`, durable when this returns."""
         return self._meta(key, value)
 
     @durable

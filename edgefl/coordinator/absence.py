@@ -60,8 +60,8 @@ class Absence:
         return [Note("warning", f"{device} is in trouble: {text}", self._kind(device, now))]
 
     def _kind(self, device: str, now: float) -> str:
-        """Of the line about a device in trouble. In a minute so many devices have a line each; more are one line and a
-        count (hosting/repeats.py), whoever announces them."""
+        """The kind of a line about a device in trouble. In each minute the first `NAMED` devices have a line each. All
+        others share a kind, of which hosting/repeats.py makes one line with a count."""
         if now >= self._minute + LINE_S:
             self._minute, self._in_minute = now, 0
         self._in_minute += 1

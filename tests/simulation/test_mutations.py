@@ -234,7 +234,7 @@ def test_an_update_that_counted_is_refused_as_too_late(monkeypatch):
     assert broken_promise() == "I06"
 
 
-# ---- who is waited for, and for how long
+# ---- which devices rounds wait for, and for how long
 
 
 def breaks(monkeypatch, name: str) -> bool:

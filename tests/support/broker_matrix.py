@@ -66,7 +66,7 @@ def run(kind: type[Broker], folder: Path) -> Row:
                 fleet.start(device)
             _until(lambda: all(map(_is_connected, fleet.folder.glob("dev-*.log"))), "the agents connect", fleet)
             began = time.monotonic()
-            fleet.start(AGGREGATOR)  # last, so that it has to learn who is there
+            fleet.start(AGGREGATOR)  # last, so that it has to learn which devices are there
             _until(lambda: committed(fleet), "the first round commits", fleet)
             first_s = time.monotonic() - began
             assert first_s < FIRST_S, f"the first round took {first_s:.0f} s"

@@ -131,7 +131,7 @@ def check_ratio(kind: str, median_s: float, healthy_s: float) -> None:
 
 
 def check_named(fleet: MoodyFleet, tail: Tail, broken: list[str], began: int) -> None:
-    """Record and log say who was not waited for."""
+    """The record and the log name the devices that the round did not wait for."""
     missed = [set(r.missed) for r in tail.records[began:]]
     assert missed and set(broken) <= missed[-1], missed[-1]
     log = (fleet.folder / "aggregator.log").read_text()

@@ -110,7 +110,7 @@ class RoundCoordinator:
     @property
     def dropped(self) -> Counter[str]:
         """Messages that violated the protocol, by sender."""
-        return self.reception.dropped
+        return self.reception.receipts.dropped
 
     def snapshot(self) -> Snapshot:
         """The coordinator's state, for its host and for operators."""
@@ -189,7 +189,7 @@ class RoundCoordinator:
         self._out += self.fence.on_claim(payload)
         if held or not self.fence.held:
             return
-        self.reception.begin_attempt(self.fence.attempt)
+        self.reception.receipts.attempt = self.fence.attempt
         self._out += self.announcer.everything(self.fence.attempt)
         self._announced_wait = False
         if self.tally is not None:  # reports could not come meanwhile
@@ -375,7 +375,7 @@ class RoundCoordinator:
                 self._sweep(event)
                 self._on_update(event, now)
         except ProtocolError as error:
-            self._out.append(self.reception.drop(device, event.topic, error))
+            self._out.append(self.reception.receipts.drop(device, event.topic, error))
 
     def _sweep(self, event: Received) -> None:
         """Nothing should be retained where this message came from."""

@@ -97,14 +97,22 @@ class Credits:
         for device in list(self._arriving):
             self.drop(device)
 
-    def check(self, number: int, blob: bytes) -> None:
-        """ProtocolError or CodecError if this is no valid update of the round."""
-        header, mode = UpdateHeader.from_bytes(blob), self._past[number].mode
-        if header.mode != mode:
-            raise ProtocolError(f"the round was to {mode}, the update comes of one to {header.mode}: rejected")
+    def check(self, number: int, blob: bytes) -> UpdateHeader:
+        """The header of a valid update of the round; else ProtocolError or CodecError."""
+        mode = self._past[number].mode
+        header = header_for(mode, blob)
         if mode == "train":
             self._codec.decode(memoryview(blob)[header.size :], self._num_params)
+        return header
 
     def partial(self) -> dict[int, RoundIntake]:
         """The intakes with updates under way, by round."""
         return self._intakes
+
+
+def header_for(mode: Mode, blob: bytes) -> UpdateHeader:
+    """The header of an update of a round of this mode; ProtocolError if the update is of another one."""
+    header = UpdateHeader.from_bytes(blob)
+    if header.mode != mode:
+        raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+    return header

@@ -5,9 +5,7 @@ Part of RoundCoordinator, which opens and closes rounds.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
 
 import msgspec
 
@@ -15,29 +13,25 @@ from ..codecs import Codec
 from ..errors import CodecError, ProtocolError
 from ..machine import Note, Publish, Received
 from ..protocol.envelope import Envelope
-from ..protocol.messages import Missing, Receipt, encode
+from ..protocol.messages import Missing, encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from ..strategies import Strategy, Update
 from .closed_rounds import ClosedRound
+from .credits import header_for
 from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
 from .intake import BUDGET_BYTES, RoundIntake
 from .late_table import LateTable
 from .presence import Presence
+from .receipts import EARNED, NOT_KEPT, Receipts, note_of
 from .tally import Tally
-
-MOST_SENDERS = 10_000  # whose violations are counted apart
-NOT_KEPT = "it came late, and is not kept"
-TOO_LATE = "it came too late to count"
-EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
 
 class Reception:
-    """`dropped` counts messages that violate the protocol, by sender, and as "?" those of more senders than
-    `MOST_SENDERS`; `late` counts parts for closed rounds."""
+    """`late` counts parts for closed rounds."""
 
     def __init__(
         self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence
@@ -46,26 +40,12 @@ class Reception:
         self._standing = earlier.standing
         self.late_table = LateTable()
         self._held = HeldBack()
-        self.dropped: Counter[str] = Counter()
+        self.receipts = Receipts(topics)
         self.late = 0
         self._topics = topics
         self._codec = codec
         self._strategy = strategy
         self._presence = presence
-        self._attempt = 0
-
-    def begin_attempt(self, attempt: int) -> None:
-        """Receipts name this attempt from now on."""
-        self._attempt = attempt
-
-    def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
-        """Count a message that is dropped, and name its sender."""
-        sender = device or "?"
-        if sender not in self.dropped and len(self.dropped) >= MOST_SENDERS:
-            sender = "?"
-        self.dropped[sender] += 1
-        text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
-        return Note("warning", text, f"dropped from {sender}")
 
     def between(self, event: Received, now: float, *, round: int) -> list[Action]:
         """A part of an update has come while no round is open; the next one is `round`. Rounds may be so short, and so
@@ -74,40 +54,11 @@ class Reception:
         self.late += 1
         own = self.closed.get(where.round)
         if own is not None:
-            return self._gather(own, where, event, now, round=round)
+            return self._part(None, own, where, event, now, round=round)
         if where.round < round and not self._standing.is_worth(where.device):
             return self._credit(None, where, event, now, round=round)
         self._held.add(where.device, where.round, now)
         return []
-
-    def _gather(self, own: ClosedRound, where: UpdateTopic, event: Received, now: float, *, round: int) -> list[Action]:
-        """Receive a part of a late update that counts. Once it is whole, the host keeps it for the next round."""
-        envelope, device = _envelope(where, event), where.device
-        if (error := _unfit(own, where, envelope)) is not None:
-            if envelope.part:
-                raise error
-            return self._reject(where, error, envelope.version)
-        folded = own.counted_in(device)
-        if folded is not None:
-            return [self._counted(where, folded)] if envelope.part == 0 else []
-        self._presence.let_in(device)
-        self._presence.prove(device)
-        self._make_room(None, device, where.round)
-        blob = own.intake.add(device, envelope, now)
-        return self.ask(None, now) if blob is None else self._keep(own, where, blob, now, round=round)
-
-    def _keep(self, own: ClosedRound, where: UpdateTopic, blob: bytes, now: float, *, round: int) -> list[Action]:
-        """Have the host keep a whole late update for `round`, which adds it when it opens."""
-        late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
-        if why := self.late_table.refuses(late):
-            return self._refuse(None, where, late, why, now=now, into=round)
-        try:
-            self.credits.check(where.round, blob)
-        except (ProtocolError, CodecError) as error:
-            return self._reject(where, error)
-        self._earn(None, where, self._took_s(where, now), counted=True)
-        self.late_table.keep(late)
-        return [_note(where, UpdateHeader.from_bytes(blob)), SaveLate(late), self._counted(where, round)]
 
     def receive(self, tally: Tally | None, event: Received, now: float) -> list[Action]:
         """Add one part of an update; `tally` is None if none can be added. ProtocolError if topic and part disagree."""
@@ -120,32 +71,36 @@ class Reception:
             elif where.device in tally.opening.unearned:
                 return self._credit(tally, where, event, now, round=tally.round)
             return []
+        return self._part(tally, own, where, event, now, round=tally.round)
+
+    def _part(
+        self, tally: Tally | None, own: Tally | ClosedRound, where: UpdateTopic, event: Received, now: float, *,
+        round: int,
+    ) -> list[Action]:  # fmt: skip
+        """Add one part of an update of the round `own`; `round` is open, or the next one if `tally` is None."""
         envelope, device = _envelope(where, event), where.device
         if (error := _unfit(own, where, envelope)) is not None:
             if own is tally or envelope.part:
                 raise error
             # Else its device would repeat the update as long as late ones are accepted.
-            return self._reject(where, error, envelope.version)
+            return self.receipts.reject(where, error, envelope.version)
         self._presence.let_in(device)
-        tally.receive(device, len(event.payload))
+        if tally is not None:
+            tally.receive(device, len(event.payload))
         folded = own.counted_in(device)
         if folded is not None:
-            return [self._counted(where, folded)] if envelope.part == 0 else []
-        if tally.is_full(device):
+            return [self.receipts.counted(where, folded)] if envelope.part == 0 else []
+        if tally is not None and tally.is_full(device):
             self._held.add(device, where.round, now)
             return []
         self._presence.prove(device)
         self._make_room(tally, device, where.round)
-        out: list[Action] = []
         blob = own.intake.add(device, envelope, now)
-        if blob is not None:
-            out += (
-                self._count(own, where, blob, now)
-                if isinstance(own, Tally)
-                else self._fold(tally, own, where, blob, now)
-            )
-        out += self.ask(tally, now)
-        return out
+        if blob is None:
+            return self.ask(tally, now)
+        if isinstance(own, Tally):
+            return [*self._count(own, where, blob, now), *self.ask(tally, now)]
+        return [*self._fold(tally, own, where, blob, now=now, into=round), *self.ask(tally, now)]
 
     def _credit(
         self, tally: Tally | None, where: UpdateTopic, event: Received, now: float, *, round: int
@@ -157,10 +112,10 @@ class Reception:
             return []
         envelope = _envelope(where, event)
         if self.late_table.keeps(device, number):  # it waits for a round that trains
-            return [self._counted(where, round)] if envelope.part == 0 else []
+            return [self.receipts.counted(where, round)] if envelope.part == 0 else []
         counted = self._standing.settled(device, number)
         if counted is not None or not self.credits.knows(number, envelope.version):
-            told = self._counted(where, number) if counted else self._too_late(where, into=round)
+            told = self.receipts.counted(where, number) if counted else self.receipts.too_late(where, into=round)
             return [told] if envelope.part == 0 else []
         blob = self.credits.add(device, envelope, now)
         if blob is None:
@@ -168,10 +123,10 @@ class Reception:
         try:
             self.credits.check(number, blob)
         except (ProtocolError, CodecError) as error:
-            return self._reject(where, error)
+            return self.receipts.reject(where, error)
         self._earn(tally, where, self._took_s(where, now), counted=False)
         text = f"round {number}: update of {device} came too late to count; rounds wait for this device again"
-        return [Note("info", text), self._too_late(where, EARNED, into=round)]
+        return [Note("info", text), self.receipts.too_late(where, EARNED, into=round)]
 
     def _earn(self, tally: Tally | None, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
         """A whole valid update has come: its device has earned that rounds wait for it."""
@@ -186,9 +141,6 @@ class Reception:
     def _took_s(self, where: UpdateTopic, now: float) -> float | None:
         """How long a late update took. What was held back had come before: its device is not slow, rounds were."""
         return self.credits.seconds(where.round, self._held.came_at(where.device, where.round, now))
-
-    def _too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
-        return self._receipt(where, Receipt(where.round, self._attempt, "rejected", reason, folded=into))
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""
@@ -239,25 +191,32 @@ class Reception:
             header = self._add(tally.mode, where.device, blob, 0)
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
-            return self._reject(where, error)
+            return self.receipts.reject(where, error)
         tally.count(where.device, header)
         self._earn(tally, where, now - tally.opened_at, counted=True)
-        return [_note(where, header), self._counted(where, 0)]
+        return [note_of(where, header), self.receipts.counted(where, 0)]
 
-    def _fold(self, tally: Tally, own: ClosedRound, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
-        """Add a whole late update to the open round. It is saved before its receipt, at which the device drops it."""
+    def _fold(
+        self, tally: Tally | None, own: ClosedRound, where: UpdateTopic, blob: bytes, *, now: float, into: int
+    ) -> list[Action]:
+        """Add a whole late update to the open round, or have the host keep it for the next one, which adds it when it
+        opens. It is saved before its receipt, at which the device drops it."""
         late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
         if why := self.late_table.refuses(late):
-            return self._refuse(tally, where, late, why, now=now, into=tally.round)
+            return self._refuse(tally, where, late, why, now=now, into=into)
         try:
-            header = self._add("train", where.device, blob, tally.version - own.version)
+            if tally is None:
+                header = self.credits.check(where.round, blob)
+            else:
+                header = self._add("train", where.device, blob, tally.version - own.version)
         except (ProtocolError, CodecError) as error:
-            return self._reject(where, error)
-        own.count(where.device, tally.round)
-        tally.fold(where.device, where.round, header)
+            return self.receipts.reject(where, error)
+        if tally is not None:
+            own.count(where.device, into)
+            tally.fold(where.device, where.round, header)
         self._earn(tally, where, self._took_s(where, now), counted=True)
         self.late_table.keep(late)
-        return [_note(where, header), SaveLate(late), self._counted(where, tally.round)]
+        return [note_of(where, header), SaveLate(late), self.receipts.counted(where, into)]
 
     def _refuse(
         self, tally: Tally | None, where: UpdateTopic, late: LateUpdate, why: str, *, now: float, into: int
@@ -266,10 +225,10 @@ class Reception:
         try:
             self.credits.check(where.round, late.blob)
         except (ProtocolError, CodecError) as error:
-            return self._reject(where, error)
+            return self.receipts.reject(where, error)
         self._earn(tally, where, self._took_s(where, now), counted=False)
         note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
-        return [note, self._too_late(where, f"{NOT_KEPT}: {why}", into=into)]
+        return [note, self.receipts.too_late(where, f"{NOT_KEPT}: {why}", into=into)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
@@ -306,26 +265,11 @@ class Reception:
 
     def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
         """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
-        header = UpdateHeader.from_bytes(blob)
-        if header.mode != mode:
-            raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        header = header_for(mode, blob)
         if mode == "train":
             payload = memoryview(blob)[header.size :]
             self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
         return header
-
-    def _reject(self, where: UpdateTopic, error: Exception, version: int | None = None) -> list[Action]:
-        self.dropped[where.device] += 1
-        text = f"round {where.round}: update of {where.device} rejected: {error}"
-        note = Note("warning", text, f"rejected of {where.device}")
-        receipt = Receipt(where.round, self._attempt, "rejected", str(error)[:500], version=version)
-        return [note, self._receipt(where, receipt)]
-
-    def _counted(self, where: UpdateTopic, folded: int) -> Publish:
-        return self._receipt(where, Receipt(where.round, self._attempt, "counted", folded=folded))
-
-    def _receipt(self, where: UpdateTopic, receipt: Receipt) -> Publish:
-        return Publish(self._topics.inbox(where.device), _encoded(receipt))
 
 
 def _envelope(where: UpdateTopic, event: Received) -> Envelope:
@@ -343,14 +287,3 @@ def _unfit(own: Tally | ClosedRound, where: UpdateTopic, envelope: Envelope) -> 
     if own.counted_in(where.device) is None and own.intake.has_other_model(where.device, envelope):
         return ProtocolError(f"an update of round {where.round}, which was opened again with another model: dropped")
     return None
-
-
-@lru_cache(maxsize=8)
-def _encoded(receipt: Receipt) -> bytes:
-    """The receipts of a round are nearly all alike, and thousands may wait for the broker: they share their bytes."""
-    return encode(receipt)
-
-
-def _note(where: UpdateTopic, header: UpdateHeader) -> Note:
-    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
-    return Note("debug", f"round {where.round}: {where.device}, {what}")

@@ -23,7 +23,7 @@ from machines import (
 from edgefl.coordinator import late_table
 from edgefl.coordinator.events import Commit, LateUpdate, ReloadedLate, ReloadLate, SaveLate
 from edgefl.coordinator.late_table import LateTable
-from edgefl.coordinator.reception import NOT_KEPT
+from edgefl.coordinator.receipts import NOT_KEPT
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.messages import Receipt
 from edgefl.protocol.update_header import UpdateHeader

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from machines import TOPICS, feed, make_coordinator, of, received, report, status
 
-from edgefl.coordinator import presence, reception
+from edgefl.coordinator import presence, receipts
 from edgefl.coordinator.presence import Presence
 from edgefl.machine import Connected, Note
 from edgefl.protocol.messages import Status
@@ -17,7 +17,7 @@ from edgefl.protocol.messages import Status
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(presence, "MOST", 3)
-    monkeypatch.setattr(reception, "MOST_SENDERS", 3)
+    monkeypatch.setattr(receipts, "MOST_SENDERS", 3)
 
 
 def test_when_too_many_devices_are_known_no_other_one_is_let_in(few):

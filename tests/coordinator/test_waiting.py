@@ -24,7 +24,7 @@ from machines import (
 
 from edgefl.coordinator import held_back
 from edgefl.coordinator.credits import AT_ONCE, STALLED_S
-from edgefl.coordinator.reception import EARNED, TOO_LATE
+from edgefl.coordinator.receipts import EARNED, TOO_LATE
 from edgefl.coordinator.standing import LEAST_WAIT_S
 from edgefl.machine import Connected, Disconnected, Note, Tick
 from edgefl.protocol.messages import UNEARNED_ROUNDS, Missing, Receipt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.reception import NOT_KEPT, TOO_LATE
+from edgefl.coordinator.receipts import NOT_KEPT, TOO_LATE
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport

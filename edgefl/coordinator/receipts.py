@@ -1,0 +1,68 @@
+"""Receipts: what devices and the log are told of the updates that have come. No I/O. Part of Reception."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+from ..errors import ProtocolError
+from ..machine import Note, Publish
+from ..protocol.messages import Receipt, encode
+from ..protocol.topics import Topics, UpdateTopic
+from ..protocol.update_header import UpdateHeader
+from .events import Action
+
+MOST_SENDERS = 10_000  # whose violations are counted apart
+NOT_KEPT = "it came late, and is not kept"
+TOO_LATE = "it came too late to count"
+EARNED = f"{TOO_LATE}; rounds wait for this device again"
+
+
+class Receipts:
+    """`attempt` is the one that receipts name. `dropped` counts messages that violate the protocol, by sender, and as
+    "?" those of more senders than `MOST_SENDERS`."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.attempt = 0
+        self.dropped: Counter[str] = Counter()
+        self._topics = topics
+
+    def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
+        """Count a message that is dropped, and name its sender."""
+        sender = device or "?"
+        if sender not in self.dropped and len(self.dropped) >= MOST_SENDERS:
+            sender = "?"
+        self.dropped[sender] += 1
+        text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
+        return Note("warning", text, f"dropped from {sender}")
+
+    def reject(self, where: UpdateTopic, error: Exception, version: int | None = None) -> list[Action]:
+        """The update is refused as invalid; `version`: the model that it came from, where that is the reason."""
+        self.dropped[where.device] += 1
+        text = f"round {where.round}: update of {where.device} rejected: {error}"
+        note = Note("warning", text, f"rejected of {where.device}")
+        receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version)
+        return [note, self._publish(where, receipt)]
+
+    def counted(self, where: UpdateTopic, folded: int) -> Publish:
+        """The update is counted: in the later round `folded`, or, if that is 0, in its own, which is open."""
+        return self._publish(where, Receipt(where.round, self.attempt, "counted", folded=folded))
+
+    def too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
+        """The update is valid, and counts in no round; `into` is open, or the next one."""
+        return self._publish(where, Receipt(where.round, self.attempt, "rejected", reason, folded=into))
+
+    def _publish(self, where: UpdateTopic, receipt: Receipt) -> Publish:
+        return Publish(self._topics.inbox(where.device), _encoded(receipt))
+
+
+def note_of(where: UpdateTopic, header: UpdateHeader) -> Note:
+    """The line about an update that was added."""
+    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
+    return Note("debug", f"round {where.round}: {where.device}, {what}")
+
+
+@lru_cache(maxsize=8)
+def _encoded(receipt: Receipt) -> bytes:
+    """The receipts of a round are nearly all alike, and thousands may wait for the broker: they share their bytes."""
+    return encode(receipt)

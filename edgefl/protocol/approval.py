@@ -1,0 +1,109 @@
+"""Approval: what an owner approves when a device asks whether it may train a plan: an id, and a description in words.
+
+Whoever chooses the plan chooses what an update can reveal: a wide first layer can carry whole examples out
+(docs/policy.md). So the id covers all that decides this: the graph, its loss, which params are trained, and whether a
+device sends one gradient. Rates, epochs and codecs may change without a new approval, within the owner's bounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from ..core.plan import Param, Plan
+from .messages import Manifest
+
+DOMAIN = b"edgefl plan 1\n"
+MOST_LAYERS = 40  # in a description; a longer model is told by its first ones
+SHAPES = {"flatten", "reshape", "transpose", "pad", "slice"}  # ops that pass numbers on as they are
+MEANINGS = {
+    "cross_entropy": "one label of several classes",
+    "bce": "yes-or-no targets",
+    "mse": "numbers",
+    "l1": "numbers",
+    "huber": "numbers",
+    "hinge": "one label of several classes",
+    "focal": "one label of several classes",
+}
+
+
+def plan_id(manifest: Manifest) -> str:
+    """64 hex digits that an owner approves: of the manifest's plan and its `local_mode`."""
+    return id_of(manifest.plan, manifest.local_mode)
+
+
+def id_of(plan: Plan, local_mode: str = "sgd") -> str:
+    """The same, of a plan that no manifest holds yet. The plan has loss, params and which of them are trained."""
+    return hashlib.sha256(DOMAIN + local_mode.encode() + b"\n" + plan.to_bytes()).hexdigest()
+
+
+def describe(manifest: Manifest) -> str:
+    """What the manifest's plan trains, in plain words, a few lines. Everything in it is from the wire: the caller
+    shows it to a person, so control characters are replaced."""
+    plan, train = manifest.plan, manifest.train
+    batch = "all examples" if train.batch_size == "all" else f"{train.batch_size} examples"
+    lines = [
+        f"federation  {manifest.federation}",
+        f"reads       {_shape(plan.input_shape)} {_kind(plan)} an example, and learns {MEANINGS[plan.loss]} "
+        f"(loss {plan.loss})",
+        f"layers      {_layers(plan)}",
+        f"params      {plan.num_params:,}, of which {plan.num_trainable:,} are trained",
+        f"training    {train.epochs} epochs in steps of {batch}, {train.optimizer} with lr {train.lr:g} "
+        "(these may change without a new approval)",
+        f"reveals     {_reveals(manifest)}",
+    ]
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def room(plan: Plan) -> int:
+    """How many whole examples an update of the plan has room for: rows of the trained weights that multiply the input
+    itself, each of which can hold one example; 0 if no trained weight does."""
+    raw, rows = {0}, 0
+    size = max(1, math.prod(plan.input_shape))
+    for number, node in enumerate(plan.nodes):
+        if not raw.intersection(node.inputs):
+            continue
+        if node.op in SHAPES:
+            raw.add(number + 1)
+        rows += max([param.size // size for param in _params(plan, number) if param.trainable], default=0)
+    return rows
+
+
+def _reveals(manifest: Manifest) -> str:
+    rows = room(manifest.plan)
+    if manifest.local_mode == "gradient":
+        text = "each update is one gradient over all examples, the form that reveals most"
+    else:
+        text = "each update is what changed in the params"
+    if rows:
+        return f"{text}; the weights at its input have room for {rows:,} whole examples (docs/policy.md)"
+    return f"{text}; the weights at its input have no room for a whole example"
+
+
+def _layers(plan: Plan) -> str:
+    words = [_layer(plan, number) for number in range(min(len(plan.nodes), MOST_LAYERS))]
+    more = len(plan.nodes) - len(words)
+    return ", ".join([*words, f"and {more} more"] if more else words)
+
+
+def _layer(plan: Plan, number: int) -> str:
+    """The op, with the shape of its largest param, and whether that is trained."""
+    node = plan.nodes[number]
+    params = _params(plan, number)
+    if not params:
+        return node.op
+    largest = max(params, key=lambda param: param.size)
+    return f"{node.op} {_shape(largest.shape)}{'' if largest.trainable else ' (fixed)'}"
+
+
+def _params(plan: Plan, number: int) -> list[Param]:
+    """Of a node; an index that no param has is left to the core, which refuses the plan."""
+    return [plan.params[index] for index in plan.nodes[number].params if index < len(plan.params)]
+
+
+def _kind(plan: Plan) -> str:
+    return "tokens" if plan.input_dtype == "int64" else "numbers"
+
+
+def _shape(shape: list[int]) -> str:
+    return "x".join(map(str, shape)) or "1"

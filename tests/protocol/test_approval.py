@@ -1,0 +1,82 @@
+"""What an owner approves: the id covers the graph, its loss, the frozen set and the training mode, and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from machines import MANIFEST
+
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.protocol.approval import describe, id_of, plan_id, room
+from edgefl.protocol.messages import Manifest, decode, encode
+
+
+def other(**fields) -> Manifest:
+    return msgspec.structs.replace(MANIFEST, **fields)
+
+
+def test_id_is_of_64_hex_digits_and_the_same_on_both_sides_of_the_wire():
+    assert re.fullmatch("[0-9a-f]{64}", plan_id(MANIFEST))
+    assert plan_id(decode(Manifest, encode(MANIFEST), 60_000)) == plan_id(MANIFEST)
+    assert id_of(MANIFEST.plan) == plan_id(MANIFEST)
+
+
+def test_id_changes_with_all_that_changes_what_an_update_can_reveal():
+    plan = MANIFEST.plan
+    frozen, _ = plan.freeze([plan.params[0].name])
+    ids = [
+        plan_id(m)
+        for m in (
+            MANIFEST,
+            other(local_mode="gradient"),
+            other(plan=msgspec.structs.replace(plan, loss="focal" if plan.loss != "focal" else "hinge")),
+            other(plan=frozen),
+            other(plan=msgspec.structs.replace(plan, nodes=plan.nodes[:-1] or plan.nodes * 2)),
+        )
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"run": "f" * 16},
+        {"codec": "ecq"},
+        {"holdout": 0.5},
+        {"train": msgspec.structs.replace(MANIFEST.train, lr=0.5, epochs=7)},
+    ],
+)
+def test_id_stays_for_what_the_owner_bounds_otherwise(fields):
+    assert plan_id(other(**fields)) == plan_id(MANIFEST)
+
+
+def test_description_tells_layers_loss_and_mode_in_words():
+    text = describe(MANIFEST)
+    for word in [node.op for node in MANIFEST.plan.nodes] + [MANIFEST.plan.loss, f"{MANIFEST.plan.num_params:,}"]:
+        assert word in text
+    assert "one gradient over all examples" in describe(other(local_mode="gradient"))
+
+
+def test_description_has_no_control_characters_from_the_wire():
+    node = msgspec.structs.replace(MANIFEST.plan.nodes[0], op="dense\x1b[2J\n")
+    plan = msgspec.structs.replace(MANIFEST.plan, nodes=[node, *MANIFEST.plan.nodes[1:]])
+    assert all(line.isprintable() for line in describe(other(plan=plan)).splitlines())
+    assert len(describe(other(plan=plan)).splitlines()) == len(describe(MANIFEST).splitlines())
+
+
+def test_room_is_what_the_weights_at_the_input_could_hold():
+    wide = [Node("flatten", [0]), Node("dense", [1], [0, 1]), Node("relu", [2]), Node("dense", [3], [2, 3])]
+    params = [Param("w", [64, 1000]), Param("b", [1000]), Param("v", [1000, 10]), Param("c", [10])]
+    plan = Plan([8, 8, 1], wide, params, "cross_entropy", 4, 4)
+    assert room(plan) == 1000
+    assert "room for 1,000 whole examples" in describe(other(plan=plan))
+    assert room(plan.freeze(["w"])[0]) == 1000 // 64  # the bias is left: it holds 1,000 sums
+    assert room(plan.freeze(["w", "b"])[0]) == 0
+    assert "no room for a whole example" in describe(other(plan=plan.freeze(["w", "b"])[0]))
+
+
+def test_describing_survives_a_plan_that_the_core_will_refuse():
+    plan = Plan([4], [Node("dense", [0], [9])], [], "mse", 1, 1)
+    assert "dense" in describe(other(plan=plan))

@@ -1,4 +1,4 @@
-"""Reception: updates, from their parts to the strategy's sum. Every whole update gets a receipt. No I/O.
+"""Reception: updates, from their parts to whole ones, which counting.py adds up. No I/O.
 
 Part of RoundCoordinator, which opens and closes rounds.
 """
@@ -7,26 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from ..codecs import Codec
-from ..errors import CodecError, ProtocolError
-from ..machine import Note, Publish, Received
+from ..errors import ProtocolError
+from ..machine import Publish, Received
 from ..protocol.envelope import Envelope
 from ..protocol.messages import Missing, encode
 from ..protocol.topics import Topics, UpdateTopic
-from ..protocol.update_header import UpdateHeader
-from ..settings import Mode
-from ..strategies import Strategy, Update
+from ..strategies import Strategy
 from .closed_rounds import ClosedRound
-from .credits import header_for
+from .counting import Counting
 from .earlier_rounds import EarlierRounds
-from .events import Action, LateUpdate, SaveLate
+from .events import Action, LateUpdate
 from .held_back import HeldBack
 from .intake import BUDGET_BYTES, RoundIntake
-from .late_table import LateTable
 from .presence import Presence
-from .receipts import EARNED, NOT_KEPT, Receipts, note_of
+from .receipts import Receipts
 from .tally import Tally
 
 
@@ -38,13 +33,14 @@ class Reception:
     ) -> None:
         self.closed, self.credits = earlier.closed, earlier.credits
         self._standing = earlier.standing
-        self.late_table = LateTable()
         self._held = HeldBack()
         self.receipts = Receipts(topics)
+        self._whole = Counting(
+            self.receipts, codec, strategy, earlier=earlier, presence=presence, held=self._held
+        )  # fmt: skip
+        self.late_table = self._whole.late_table
         self.late = 0
         self._topics = topics
-        self._codec = codec
-        self._strategy = strategy
         self._presence = presence
 
     def between(self, event: Received, now: float, *, round: int) -> list[Action]:
@@ -99,8 +95,8 @@ class Reception:
         if blob is None:
             return self.ask(tally, now)
         if isinstance(own, Tally):
-            return [*self._count(own, where, blob, now), *self.ask(tally, now)]
-        return [*self._fold(tally, own, where, blob, now=now, into=round), *self.ask(tally, now)]
+            return [*self._whole.count(own, where, blob, now), *self.ask(tally, now)]
+        return [*self._whole.fold(tally, own, where, blob, now=now, into=round), *self.ask(tally, now)]
 
     def _credit(
         self, tally: Tally | None, where: UpdateTopic, event: Received, now: float, *, round: int
@@ -120,27 +116,7 @@ class Reception:
         blob = self.credits.add(device, envelope, now)
         if blob is None:
             return self.ask(tally, now)
-        try:
-            self.credits.check(number, blob)
-        except (ProtocolError, CodecError) as error:
-            return self.receipts.reject(where, error)
-        self._earn(tally, where, self._took_s(where, now), counted=False)
-        text = f"round {number}: update of {device} came too late to count; rounds wait for this device again"
-        return [Note("info", text), self.receipts.too_late(where, EARNED, into=round)]
-
-    def _earn(self, tally: Tally | None, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
-        """A whole valid update has come: its device has earned that rounds wait for it."""
-        device = where.device
-        self._standing.report(device, where.round, seconds, counted, resumed=tally is not None and tally.resumed)
-        if tally is None:
-            return
-        tally.note_time(device, seconds)
-        if where.round != tally.round:
-            tally.set_present(device, self._presence.can_be_asked(device), self._standing.is_worth(device))
-
-    def _took_s(self, where: UpdateTopic, now: float) -> float | None:
-        """How long a late update took. What was held back had come before: its device is not slow, rounds were."""
-        return self.credits.seconds(where.round, self._held.came_at(where.device, where.round, now))
+        return self._whole.credit(tally, where, blob, now=now, into=round)
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""
@@ -173,6 +149,14 @@ class Reception:
         mine = [] if tally is None else [(tally.round, tally.intake)]
         return [*self.closed.partial().items(), *self.credits.partial().items(), *mine]
 
+    def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
+        """Add the late updates again that the host has kept."""
+        return self._whole.reload(tally, updates)
+
+    def learn(self, updates: Iterable[LateUpdate]) -> None:
+        """Know which late updates the host keeps, while no round adds them."""
+        self._whole.learn(updates)
+
     def wake_at(self, tally: Tally | None) -> float | None:
         """When the next device will have been quiet for too long; None for `tally`: while no round is open."""
         return min((i.wake_at for _, i in self._intakes(tally) if i.wake_at is not None), default=None)
@@ -184,92 +168,6 @@ class Reception:
             for device, parts in intake.ask(now, self._presence.is_present):
                 out.append(Publish(self._topics.inbox(device), encode(Missing(round, parts))))
         return out
-
-    def _count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
-        """Add a whole update of the open round."""
-        try:
-            header = self._add(tally.mode, where.device, blob, 0)
-        except (ProtocolError, CodecError) as error:
-            tally.reject(where.device)
-            return self.receipts.reject(where, error)
-        tally.count(where.device, header)
-        self._earn(tally, where, now - tally.opened_at, counted=True)
-        return [note_of(where, header), self.receipts.counted(where, 0)]
-
-    def _fold(
-        self, tally: Tally | None, own: ClosedRound, where: UpdateTopic, blob: bytes, *, now: float, into: int
-    ) -> list[Action]:
-        """Add a whole late update to the open round, or have the host keep it for the next one, which adds it when it
-        opens. It is saved before its receipt, at which the device drops it."""
-        late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
-        if why := self.late_table.refuses(late):
-            return self._refuse(tally, where, late, why, now=now, into=into)
-        try:
-            if tally is None:
-                header = self.credits.check(where.round, blob)
-            else:
-                header = self._add("train", where.device, blob, tally.version - own.version)
-        except (ProtocolError, CodecError) as error:
-            return self.receipts.reject(where, error)
-        if tally is not None:
-            own.count(where.device, into)
-            tally.fold(where.device, where.round, header)
-        self._earn(tally, where, self._took_s(where, now), counted=True)
-        self.late_table.keep(late)
-        return [note_of(where, header), SaveLate(late), self.receipts.counted(where, into)]
-
-    def _refuse(
-        self, tally: Tally | None, where: UpdateTopic, late: LateUpdate, why: str, *, now: float, into: int
-    ) -> list[Action]:
-        """A late update for which the host has no room earns waiting all the same."""
-        try:
-            self.credits.check(where.round, late.blob)
-        except (ProtocolError, CodecError) as error:
-            return self.receipts.reject(where, error)
-        self._earn(tally, where, self._took_s(where, now), counted=False)
-        note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
-        return [note, self.receipts.too_late(where, f"{NOT_KEPT}: {why}", into=into)]
-
-    def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
-        """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
-        were counted when they arrived."""
-        out: list[Action] = []
-        for late in self.late_table.reload(updates):
-            try:
-                self._reload(tally, late)
-            except (ProtocolError, CodecError) as error:
-                tally.spoil(late.device, late.round)
-                out.append(Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}"))
-        return out
-
-    def learn(self, updates: Iterable[LateUpdate]) -> None:
-        """Know which late updates the host keeps, while no round adds them."""
-        for _ in self.late_table.reload(updates):
-            pass
-
-    def _reload(self, tally: Tally, late: LateUpdate) -> None:
-        if tally.is_full(late.device):
-            return  # it stays with the host, and goes into another round
-        own = self.closed.get(late.round)
-        if late.codec != self._codec.wire_id:
-            raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
-        counted_in = None if own is None else own.counted_in(late.device)
-        if counted_in is not None:
-            raise ProtocolError(f"the device has counted in round {counted_in}")
-        header = self._add("train", late.device, late.blob, tally.version - late.version)
-        if own is not None:
-            own.count(late.device, tally.round)
-        self._standing.count(late.device, late.round, counted=True)
-        tally.receive(late.device, 0)
-        tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
-
-    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
-        """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
-        header = header_for(mode, blob)
-        if mode == "train":
-            payload = memoryview(blob)[header.size :]
-            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
-        return header
 
 
 def _envelope(where: UpdateTopic, event: Received) -> Envelope:

@@ -16,6 +16,7 @@ from dst.world import World
 
 from edgefl.coordinator import announcer, standing
 from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.counting import Counting
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
@@ -115,7 +116,7 @@ def without(kind):
 
 
 def test_a_late_update_has_its_receipt_before_it_is_durable(monkeypatch):
-    after(monkeypatch, Reception, "_fold", last(SaveLate))
+    after(monkeypatch, Counting, "fold", last(SaveLate))
     assert broken_promise() == "I06"
 
 
@@ -318,7 +319,7 @@ def test_the_first_deadline_is_never_later(monkeypatch):
 
 
 def test_a_round_below_its_minimum_is_abandoned_at_the_first_deadline(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.coordinator.at_deadline", lambda *args, **options: [])
+    monkeypatch.setattr("edgefl.coordinator.rounds.at_deadline", lambda *args, **options: [])
     assert breaks(
         monkeypatch, "coordinator/test_deadlines::test_the_same_round_goes_on_while_devices_that_it_needs_are_at_work"
     )

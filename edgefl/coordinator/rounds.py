@@ -1,0 +1,138 @@
+"""Rounds: how rounds open, close and are committed. No I/O. Part of RoundCoordinator.
+
+waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
+             └── too few reports at the last deadline: abandoned, the model stays as it is
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from ..history import RoundRecord
+from ..machine import Note
+from . import opening as opens
+from .closing import at_deadline, conclude
+from .events import Action, Commit, Evaluate, Evaluated, Finished, ReloadLate
+from .state import CoordinatorState
+from .tally import Tally
+
+
+class Rounds(CoordinatorState):
+    """The coordinator's rounds; each method adds what the host has to do to `_out`."""
+
+    def _maybe_open(self, now: float) -> None:
+        """Open the next round if enough devices are there; finish if there is no next round."""
+        if self.phase != "waiting" or not self.fence.held:
+            return
+        if self.config.rounds is not None and self.round > self.config.rounds:
+            self._finish(f"{self.config.rounds} rounds are done")
+            return
+        look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
+        self._out += look.notes
+        if look.may_open:
+            self._open(self.presence.present(), now)
+            return
+        if look.tell and not self._announced_wait:
+            self._announced_wait = True
+            self._out.append(self._publish_round())
+        if look.ask:
+            self._out.append(self.announcer.publish_manifest())
+
+    def _open(self, present: list[str], now: float) -> None:
+        config, mode = self.config, self.config.mode_of(self.round)
+        run = self.announcer.manifest.run
+        opening = opens.plan(config, self.standing, run=run, round=self.round, present=present, rng=self._rng)
+        pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
+        self.tally = Tally(
+            opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
+            intake=self._make_intake(self.round, self.version, pacing.unasked), any_round=config.mode == "async",
+            resumed=self.tally is None and self.fence.attempt > 1,
+        )  # fmt: skip
+        self.phase, self._announced_wait = "open", False
+        self.readiness.opened(now)
+        if mode == "train":
+            self.strategy.start(self.params, self.round)
+        text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked"
+        self._out.append(Note("info", text))
+        self._out += self._waits.note(self.round, opening)
+        self._out.append(self._publish_round())
+        self._out += self.reception.ask_held(self.tally)
+        self._out += self.fence.look_again()
+        if mode == "train" and config.late_window:
+            self._out.append(ReloadLate())
+
+    def _maybe_close(self, now: float) -> None:
+        """Close before the deadline: at the goal, when the round waits for no device any more, or has no patience."""
+        tally = self.tally
+        if self.phase != "open" or tally is None or not self.fence.held or not self._is_enough(tally):
+            return
+        if tally.complete or now >= tally.patient_until:
+            self._close(tally, now)
+
+    def _on_deadline(self, tally: Tally, now: float) -> None:
+        """Close; or go on with the same round, if devices at work can bring what it lacks."""
+        at_work = at_deadline(tally, self.standing, self.presence.present(), deadline_s=self.config.deadline_s, now=now)
+        enough = self._is_enough(tally)
+        if enough or tally.reports + len(at_work) < self.config.min_reports:
+            self._close(tally, now)
+        else:
+            tally.extend(now, self.config.deadline_s)
+            self._out += [tally.goes_on(self.config.min_reports, at_work), self._publish_round()]
+        if not enough and self.phase != "done":
+            # A full queue may have dropped the round, or a status: devices that are there answer with theirs.
+            self._out.append(self.announcer.publish_manifest())
+
+    def _close(self, tally: Tally, now: float) -> None:
+        record = tally.record(len(self.params), self.config.min_reports, now)
+        record = msgspec.structs.replace(record, attempt=self.fence.attempt)
+        if record.state == "abandoned":
+            why = self.readiness.absence.why(tally, self.config.min_reports, now)
+            record = msgspec.structs.replace(record, why=why)
+        params, record, notes = conclude(tally, self.strategy, record)
+        self._out += notes
+        missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
+        record = msgspec.structs.replace(record, missed=missed)
+        if params is None:
+            self._next(tally, record, None, now)
+        else:
+            self.phase, self._closing = "evaluating", (params, record)
+            self._out.append(Evaluate(params))
+
+    def _commit(self, result: Evaluated, now: float) -> None:
+        assert self._closing is not None and self.tally is not None
+        (params, record), self._closing = self._closing, None
+        if result.update_s is not None:
+            self.pace.learn(result.update_s)
+        record = msgspec.structs.replace(
+            record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
+        )
+        self._next(self.tally, record, params, now)
+
+    def _next(self, tally: Tally, record: RoundRecord, params: np.ndarray | None, now: float) -> None:
+        """Commit, announce, and go on."""
+        state = {} if params is None else self.strategy.state()
+        record = msgspec.structs.replace(
+            record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
+        )
+        drop = tally.late_to_drop(committed=params is not None)
+        self.reception.late_table.drop(drop)
+        self._out.append(Commit(record, params, drop, state))
+        superfluous: list[Action] = []
+        self.phase, self.round = "waiting", self.round + 1
+        if params is not None:
+            self.params, self.version = params, record.version
+            added, superfluous = self.announcer.advance(params, self.version)
+            self._out += added
+        target = self.config.target_accuracy
+        if target is not None and (record.accuracy or 0.0) >= target:
+            self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
+        else:
+            self._maybe_open(now)
+        self._out += superfluous  # after the round that needs them no more
+
+    def _finish(self, reason: str) -> None:
+        self.phase, self.tally = "done", None
+        self._out.append(self._publish_round())
+        self._out += self.fence.release()
+        self._out.append(Finished(reason))

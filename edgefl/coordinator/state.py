@@ -1,0 +1,139 @@
+"""CoordinatorState: all that RoundCoordinator knows, and what follows from it. No I/O.
+
+The parts are made here, once. Rounds open and close in rounds.py; events are processed in coordinator.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from ..history import RoundRecord
+from ..machine import Publish, WallClock
+from ..protocol.messages import Manifest
+from ..protocol.topics import ROOT
+from ..settings import RoundSettings
+from ..strategies import Strategy
+from . import cohort
+from . import opening as opens
+from .announcer import Announcer, RoundState
+from .earlier_rounds import EarlierRounds
+from .events import Action
+from .fence import Fence
+from .intake import RoundIntake
+from .pace import Pace
+from .presence import Presence
+from .readiness import Readiness
+from .reception import Reception
+from .snapshot import Phase, Snapshot
+from .sweeper import Sweeper
+from .tally import Tally
+
+
+class CoordinatorState:
+    """`round` is the open round, or the one that comes next; `version` counts commits, `attempt` starts of the
+    aggregator."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        config: RoundSettings,
+        strategy: Strategy,
+        params: np.ndarray,
+        *,
+        rng: random.Random,
+        round: int = 1,
+        version: int = 0,
+        attempt: int = 1,
+        recent: Iterable[RoundRecord] = (),
+        update_s: float = 0.0,
+        instance: int = 0,
+        take_over: bool = False,
+        root: str = ROOT,
+    ) -> None:
+        cohort.check(config)
+        config.check_evaluation(manifest.holdout)
+        self.config, self.strategy = config, strategy
+        self.params, self.round, self.version = params, round, version
+        self.phase: Phase = "waiting"
+        self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
+        self.announcer = Announcer(manifest, params, version, attempt=attempt, root=root)
+        self.topics = self.announcer.topics
+        self.tally: Tally | None = None
+        self.pace = Pace(update_s, config.updates_per_s)
+        self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
+        self._rng = rng
+        self._codec = manifest.update_codec
+        self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
+        self.earlier.restore(recent)
+        self.standing = self.earlier.standing
+        self.reception = Reception(self.topics, self._codec, strategy, self.earlier, self.presence)
+        self.sweeper = Sweeper(self.topics.any_update)
+        self.clock = WallClock()
+        self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
+        self._announced_wait = False  # the retained round says that none is open
+        self._waits = opens.Waits()
+        self._closing: tuple[np.ndarray, RoundRecord] | None = None
+        self._out: list[Action] = []  # of the step that is being made
+
+    @property
+    def late(self) -> int:
+        """Parts of updates that came for rounds that are not open."""
+        return self.reception.late
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages that violated the protocol, by sender."""
+        return self.reception.receipts.dropped
+
+    def snapshot(self) -> Snapshot:
+        """The coordinator's state, for its host and for operators."""
+        shot = Snapshot(
+            self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count
+        )  # fmt: skip
+        tally = self.tally
+        if self.phase == "waiting":
+            shot = replace(shot, opens_at=self.readiness.opens_at)
+        if tally is None:
+            return shot
+        return replace(
+            shot, counted=tally.num_counted, waiting=tally.num_waiting, queued=tally.intake.waiting,
+            bytes_up=tally.bytes_up, closes_at=tally.closes_at if self.phase == "open" else None,
+            skipped=tally.opening.skipped, deadlines=tally.deadlines,
+        )  # fmt: skip
+
+    @property
+    def wake_at(self) -> float | None:
+        """When a Tick is wanted."""
+        if not self.fence.held:
+            return self.fence.ask_at
+        if self.phase == "waiting":
+            times = (self.readiness.wake_at, self.reception.wake_at(None))
+            return min((at for at in times if at is not None), default=None)
+        if self.phase != "open" or self.tally is None:
+            return None
+        quiet = self.reception.wake_at(self.tally)
+        ends_at = self.tally.patient_until if self._is_enough(self.tally) else self.tally.closes_at
+        return ends_at if quiet is None else min(ends_at, quiet)
+
+    def _is_enough(self, tally: Tally) -> bool:
+        return tally.reports >= self.config.min_reports
+
+    def _publish_round(self) -> Publish:
+        states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
+        state = states.get(self.phase, "open")
+        unearned = self.standing.unearned(self.round, self.presence.present()) if state == "waiting" else ()
+        return self.announcer.publish_round(
+            self.tally if state == "open" else None, state, round=self.round, version=self.version,
+            attempt=self.fence.attempt, config=self.config, unearned=unearned,
+        )  # fmt: skip
+
+    def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
+        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+        return RoundIntake(
+            self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked
+        )  # fmt: skip

@@ -28,6 +28,7 @@ FLOORS = [
     ["hosting"],
     ["onnx", "data"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
+    ["keys"],  # the operator's
     ["cli", "__main__"],
 ]
 STRANGERS = [("coordinator", "device"), ("simulation", "edgefl_agent"), ("simulation", "edgefl_broker")]

@@ -21,6 +21,7 @@ FLOORS = [
     ["strategies"],
     ["testing"],
     ["settings"],
+    ["trust"],
     ["protocol"],
     ["auto", "federation", "history", "history_files"],
     ["coordinator", "device"],  # which never import each other

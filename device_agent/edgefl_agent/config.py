@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from edgefl.device.budget import Limits
 from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig
+from edgefl.trust.settings import KeysConfig
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +91,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
             examples=["/run/edgefl/pause"],
         ),
     ] = None
+    keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
     limits: Annotated[LimitsConfig, Meta(description="What this device is willing to do.")] = field(
         default_factory=LimitsConfig
     )

@@ -11,6 +11,7 @@ from msgspec import Meta, field
 
 from ..settings import Settings
 from ..transports.settings import MqttConfig
+from ..trust.settings import KeysConfig
 
 
 class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -19,6 +20,7 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     federation: Annotated[str, Meta(description="Name of the federation: a-z, 0-9 and '-'.", examples=["my-fleet"])]
     model: Annotated[str, Meta(description="The ONNX file to train.", examples=["/srv/edgefl/start.onnx"])]
     mqtt: Annotated[MqttConfig, Meta(description="Where devices are.")]
+    keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
     loss: Annotated[
         str | None,
         Meta(

@@ -1,0 +1,79 @@
+"""Key files: an Ed25519 seed or public key is one line of base64. UsageError names the file and what to do.
+
+A private file that another user can read is refused: whoever may copy it may sign. An agent reads its keys by name from
+one folder, its aggregator too, so a configuration names that folder only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ..errors import ProtocolError, UsageError
+from .ed25519 import from_text, to_text
+
+ROOT_PUBLIC = "root.pub"  # pinned by devices and by the aggregator
+SIGNER_KEY, SIGNER_CERTIFICATE, ROSTER = "signer.key", "signer.json", "roster.json"  # the aggregator's
+SIGNING_KEY = "signing.key"  # a device's
+MAX_FILE_BYTES = 64 * 2**20  # a roster has about 100 bytes a device
+
+
+def read_seed(path: Path) -> bytes:
+    """The seed in a private file; UsageError if it is missing, unreadable, no seed, or readable by others."""
+    return _read_key(path, private=True)
+
+
+def read_public(path: Path) -> bytes:
+    """The public key in a file; UsageError if it is missing, unreadable, or no key."""
+    return _read_key(path, private=False)
+
+
+def write_seed(path: Path, seed: bytes) -> None:
+    """Create a private file that only its owner can read; OSError if it exists."""
+    _write_key(path, seed, 0o600)
+
+
+def write_public(path: Path, public: bytes) -> None:
+    """Create the file of a public key; OSError if it exists."""
+    _write_key(path, public, 0o644)
+
+
+def read_file(path: Path, *, private: bool = False) -> bytes:
+    """The bytes of a file of the keys' folder; UsageError if it can't be read, or is `private` and others can read
+    it."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if private and stat.S_IMODE(mode) & 0o077:
+                raise UsageError(f"{path} can be read by other users: chmod 600 {path}")
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}: {_advice(error)}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"{path} is longer than {MAX_FILE_BYTES} bytes: `edgefl keys` wrote no such file")
+    return data
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "copy it from the folder that `edgefl keys` has written, or correct [keys] dir"
+    return "let this user read it, and no other"
+
+
+def _read_key(path: Path, *, private: bool) -> bytes:
+    data = read_file(path, private=private)
+    try:
+        return from_text(data.decode("ascii").strip())
+    except (UnicodeDecodeError, ProtocolError):
+        raise UsageError(
+            f"{path} is not a key, which is one line of base64: copy it again from the folder of `edgefl keys`"
+        ) from None
+
+
+def _write_key(path: Path, key: bytes, mode: int) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with open(number, "w") as file:
+        file.write(to_text(key) + "\n")
+        file.flush()
+        os.fsync(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 
 from edgefl.hosting import command, daemon
 from edgefl.machine import Stop
@@ -12,10 +13,15 @@ from edgefl.settings import files
 from .agent import Agent
 from .config import AgentConfig
 
+COMMANDS: dict[str, Callable[[list[str]], int]] = {}  # the first word of the command line -> what it runs
+
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 after a clean stop, 1 failed, 2 wrong use."""
-    options = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
+    options = make_parser().parse_args(words)
     if options.print_config:
         return command.print_config(options, AgentConfig)
     return command.run(options, lambda: run(options.config, options.set))

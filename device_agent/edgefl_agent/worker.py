@@ -19,7 +19,7 @@ from edgefl.codecs.feedback import Residual
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
-from edgefl.device.training import make_trainer, train_update
+from edgefl.device.training import LocalUpdate, make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
 from edgefl.protocol.trouble import SEE_LOG, Trouble
 
@@ -130,7 +130,8 @@ class Worker:
             job = self._take()
             if job is None:
                 return DataStamp(self._source.stamp) if look else None
-            return Trained(job, *self._train(job, dataset), self._source.stamp)
+            made = self._train(job, dataset)
+            return Trained(job, made.blob, made.residual, self._source.stamp, made.norm, made.clipped_from)
         except Cancelled:
             return None
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
@@ -148,7 +149,7 @@ class Worker:
         finally:
             self._watchdog.ended()
 
-    def _train(self, job: TrainJob, dataset: Dataset) -> tuple[bytes, bytes | None]:
+    def _train(self, job: TrainJob, dataset: Dataset) -> LocalUpdate:
         plan = job.manifest.plan
         if self._trainer is None or self._plan_hash != plan.hash:
             trainer = make_trainer(job, self._max_arena_bytes)

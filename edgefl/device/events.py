@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from .. import machine
 from ..protocol.messages import Manifest, Round
@@ -60,14 +60,27 @@ class CancelTraining:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an update comes from, for the owner's ledger: the SHA-256 of the model that it was trained from, the L2
+    norm of its delta, the norm that the delta had before the owner's policy clipped it (0: it was not clipped), and
+    what names the key that signed the round ("": none did)."""
+
+    model_sha256: str
+    norm: float = 0.0
+    clipped_from: float = 0.0
+    signer: str = ""
+
+
+@dataclass(frozen=True)
 class SaveUpdate:
-    """Action: make the update and its residual durable before carrying out what follows.
+    """Action: make the update, its residual and its entry in the ledger durable before carrying out what follows.
 
     The residual, packed (codecs/feedback.py), is new: the current one stays as well, until the update is dropped.
     """
 
     outbox: Outbox
     residual: bytes | None = None
+    origin: Origin | None = field(default=None, compare=False)  # None: no ledger is kept
 
 
 @dataclass(frozen=True)
@@ -80,9 +93,11 @@ class MarkCounted:
 @dataclass(frozen=True)
 class DropUpdate:
     """Action: drop the saved update, in one transaction. If it was `applied` to the model, the new residual
-    replaces the current one; otherwise the new residual is dropped too, and the current one stays."""
+    replaces the current one; otherwise the new residual is dropped too, and the current one stays. `receipt` is what
+    the aggregator has said of the update, for the owner's ledger."""
 
     applied: bool = False
+    receipt: Literal["", "counted", "rejected"] = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,12 +110,14 @@ class SaveSpent:
 @dataclass(frozen=True)
 class Trained:
     """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
-    names the data (DataStamp)."""
+    names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
 
     job: TrainJob
     blob: bytes
     residual: bytes | None = None
     stamp: int = 0
+    norm: float = 0.0
+    clipped_from: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,9 +139,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Pause:
-    """Event: the owner pauses the device for this reason; an empty reason ends the pause."""
+    """Event: the owner pauses the device for this reason; an empty reason ends the pause. `code` is one of
+    trouble.CODES, or "" if the reason says it all."""
 
     reason: str
+    code: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..errors import ProtocolError
 from ..protocol.messages import Receipt, Round
-from .events import Action, DropUpdate, MarkCounted, Outbox, SaveUpdate, Trained
+from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 
 
 class SavedUpdate:
@@ -36,7 +36,8 @@ class SavedUpdate:
         self.outbox = Outbox(
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
-        return [SaveUpdate(self.outbox, result.residual)]
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from)
+        return [SaveUpdate(self.outbox, result.residual, origin)]
 
     def serves(self, round: Round) -> bool:
         """Whether the update is what `round` asks for."""
@@ -103,7 +104,7 @@ class SavedUpdate:
         self.outbox = None
         if applied:
             self.in_model = saved.stamp
-        return [DropUpdate(applied)]
+        return [DropUpdate(applied, "counted" if applied or saved.counted else "")]
 
     def settle_late(self) -> list[Action]:
         """The update was late, and the receipt says that it is counted."""
@@ -113,4 +114,4 @@ class SavedUpdate:
     def drop(self) -> list[Action]:
         """The aggregator has rejected the update."""
         saved, self.outbox = self.outbox, None
-        return [] if saved is None else [DropUpdate()]
+        return [] if saved is None else [DropUpdate(receipt="rejected")]

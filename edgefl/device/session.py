@@ -168,7 +168,7 @@ class DeviceSession:
             if self._saved.is_fresh == was_fresh:
                 return
         elif isinstance(event, Pause):
-            self.status.paused = event.reason
+            self.status.paused = Trouble(event.code, event.reason) if event.reason else None
         else:
             self.status.unable = Trouble(event.code, event.reason) if event.reason else None
             if event.num_examples is not None:

@@ -12,11 +12,11 @@ REASON = 500  # characters
 
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
-    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. "" and
-    None if there is no such reason."""
+    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. None if
+    there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
-        self.paused = ""
+        self.paused: Trouble | None = None
         self.unable: Trouble | None = None
         self.trouble: Trouble | None = None
         self.ready_at: float | None = None
@@ -35,9 +35,7 @@ class DeviceStatus:
 
     def publish(self, state: str) -> list[Action]:
         """The status, if it has changed since it was last published."""
-        told = Trouble("", self.paused)
-        if not self.paused:
-            told = self.unable or self.trouble or told
+        told = self.paused or self.unable or self.trouble or Trouble("", "")
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
         status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,16 @@ from .events import TrainJob
 MAX_CHUNK = 128  # examples that the arena holds at once
 MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
 log = logging.getLogger("edgefl.training")
+
+
+class LocalUpdate(NamedTuple):
+    """What a round's work has made: the update, header and encoded delta; under error feedback, the residual that it
+    leaves (SaveUpdate); the norms of the delta that an Origin has."""
+
+    blob: bytes
+    residual: bytes | None = None
+    norm: float = 0.0
+    clipped_from: float = 0.0
 
 
 def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
@@ -47,8 +57,8 @@ def train_update(
     *,
     load_residual: Callable[[], Residual | None] = lambda: None,
     wanted: Callable[[], bool] = lambda: True,
-) -> tuple[bytes, bytes | None]:
-    """The update, header and encoded delta; and, under error feedback, the residual that it leaves (SaveUpdate).
+) -> LocalUpdate:
+    """Train and encode.
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
     only evaluates, the update is the header alone. `load_residual` reads the current residual, after training:
@@ -58,7 +68,7 @@ def train_update(
     shares = holdout.split(device, x, y, job.manifest.holdout)
     scores = _evaluate(trainer, params, shares.x_held, shares.y_held)
     if job.round.mode == "evaluate":
-        return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes(), None
+        return LocalUpdate(UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes())
     if not wanted():
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
@@ -68,7 +78,7 @@ def train_update(
     payload, residual = _encode(job, delta, load_residual)
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
-    return header.to_bytes() + payload, residual
+    return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(delta)))
 
 
 def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:

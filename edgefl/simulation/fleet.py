@@ -208,14 +208,14 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 return  # cancelled
             self._ticket = self._job = None
             try:
-                blob, left = fleet.workers.result(ticket)
+                made = fleet.workers.result(ticket)
             except EdgeFLError as error:
                 if isinstance(error, DataError):
                     self.note(Note("error", str(error)))  # as in the log on a real device: it may quote the data
                 why = Trouble.of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:
-                self.feed(Trained(job, blob, left, STAMP))
+                self.feed(Trained(job, made.blob, made.residual, STAMP))
 
         fleet.clock.after(duration, finish)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..core.trainer import Trainer
+from ..device.training import LocalUpdate
 
-Result = tuple[bytes, bytes | None]  # of train_update
 AHEAD = 2  # jobs under way for each worker: enough to keep it busy, few enough to keep memory flat
 
 
@@ -24,18 +24,18 @@ class Workers:
             self._trainers.put(make_trainer())
         self._pool = ThreadPoolExecutor(count)
         self._limit = AHEAD * count
-        self._waiting: dict[int, Callable[[Trainer], Result]] = {}
-        self._under_way: dict[int, Future[Result]] = {}
+        self._waiting: dict[int, Callable[[Trainer], LocalUpdate]] = {}
+        self._under_way: dict[int, Future[LocalUpdate]] = {}
         self._tickets = 0
 
-    def add(self, job: Callable[[Trainer], Result]) -> int:
+    def add(self, job: Callable[[Trainer], LocalUpdate]) -> int:
         """Queue a job; returns the ticket for its result."""
         self._tickets += 1
         self._waiting[self._tickets] = job
         self._fill()
         return self._tickets
 
-    def result(self, ticket: int) -> Result:
+    def result(self, ticket: int) -> LocalUpdate:
         """Wait for a job's result, or its exception."""
         if ticket in self._waiting:
             self._start(ticket)
@@ -61,7 +61,7 @@ class Workers:
     def _start(self, ticket: int) -> None:
         self._under_way[ticket] = self._pool.submit(self._run, self._waiting.pop(ticket))
 
-    def _run(self, job: Callable[[Trainer], Result]) -> Result:
+    def _run(self, job: Callable[[Trainer], LocalUpdate]) -> LocalUpdate:
         trainer = self._trainers.get()
         try:
             return job(trainer)

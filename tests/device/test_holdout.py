@@ -70,7 +70,7 @@ def job(holdout=0.2, mode="train", params=MODEL.params, **manifest) -> TrainJob:
 
 
 def update(job, x=X, y=Y, device="a", **options):
-    blob, _ = train_update(make_trainer(job), job, device, x, y, **options)
+    blob = train_update(make_trainer(job), job, device, x, y, **options).blob
     return UpdateHeader.from_bytes(blob), blob[UpdateHeader.SIZE :]
 
 

@@ -208,7 +208,7 @@ def trained(max_bytes, feedback):
     job = TrainJob(manifest, make_round(manifest=manifest), params_to_bytes(PARAMS), 0, max_bytes)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 99)).astype(np.float32), rng.integers(0, 10, 40)
-    blob, left = train_update(Trainer(manifest.plan), job, "a", x, y)
+    blob, left, *_ = train_update(Trainer(manifest.plan), job, "a", x, y)
     return manifest.update_codec, blob[UpdateHeader.from_bytes(blob).size :], left
 
 

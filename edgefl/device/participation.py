@@ -6,84 +6,20 @@ Part of DeviceSession, which reads what arrives and hears what the owner says.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-
 from ..errors import ProtocolError
-from ..machine import Connected, Note, Sent, WallClock
+from ..machine import Note, Sent
 from ..protocol.messages import Manifest, Missing, Receipt, Round
-from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
 from . import inbound
-from .allowance import Allowance
-from .budget import Refusal
-from .events import Action, Failed, StartTraining, Trained, TrainJob
+from .engagement import Engagement
+from .events import Failed, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
-from .patience import Patience
-from .reporting import Reporting
-from .status import DeviceStatus
 from .update_report import UpdateReport
 from .work import Terms, Training, Work, goes_on
 
 
-class Participation:
-    """`round` is the newest round, `terms` what the device has agreed to, `work` what it is doing for a round.
-
-    `out` has the actions of the step that is being made, of the session too: they are carried out in their order.
-    """
-
-    def __init__(
-        self,
-        topics: Topics,
-        device: str,
-        *,
-        clock: WallClock,
-        status: DeviceStatus,
-        allowance: Allowance,
-        reporting: Reporting,
-        patience: Patience,
-        rng: random.Random,
-        intern: Callable[[str, bytes], bytes],
-    ) -> None:
-        self.topics, self.device = topics, device
-        self.clock, self.status, self.allowance = clock, status, allowance
-        self.terms: Terms | None = None
-        self.round: Round | None = None
-        self.work: Work | None = None
-        self.online = False
-        self.link = Connected()
-        self.held: dict[str, bytes] = {}  # params by digest: the newest, and the anchor that deltas start from
-        self.out: list[Action] = []
-        self._reporting, self._saved = reporting, reporting.saved
-        self._patience, self._rng, self._intern = patience, rng, intern
-
-    @property
-    def wake_at(self) -> float | None:
-        """When a Tick is wanted."""
-        if not self.online:
-            return None
-        at = None if self.work is None else self.work.wake_at
-        return self.status.ready_at if at is None else at
-
-    @property
-    def calm_s(self) -> float:
-        """How long a lost connection may stay away: no round waits for a device that has nothing to report."""
-        owes = isinstance(self.work, UpdateReport) and not self.work.counted
-        return 0.0 if self.round is None or owes else self.round.back_s
-
-    # The connection
-
-    def on_connected(self, now: float) -> None:
-        """There is a connection: the work goes on over it."""
-        self.publish_status()
-        if self.work is not None:
-            self.out += self.work.on_connected(now)
-
-    def on_disconnected(self) -> None:
-        """The connection is lost: what the work had sent or asked for may be too."""
-        self.online = False
-        if self.work is not None:
-            self.work.on_disconnected()
+class Participation(Engagement):
+    """Decides what the device does for the newest round."""
 
     def on_tick(self, now: float) -> None:
         """Time has passed: the work goes on, or a pause of the device's own is over."""
@@ -97,13 +33,6 @@ class Participation:
             self.status.retry()
             self.consider(now)
             self.publish_status()
-
-    def publish_status(self, state: str = "") -> None:
-        """Publish the status if it has changed and the device is connected."""
-        news_count = self.round is not None and self.round.only_new_data
-        self.status.fresh = self._saved.is_fresh or not news_count
-        if self.online:
-            self.out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 
     # The round
 
@@ -170,24 +99,13 @@ class Participation:
     def _fetch(self, round: Round, terms: Terms, now: float) -> ModelFetch | None:
         """The fetch of the round's model: the one that is under way, if that leads there, or a new one. None if the
         device has the model. All other work is given up."""
-        work, held = self.work, self.held
-        is_here = round.frames[-1].digest in held
-        if isinstance(work, ModelFetch) and not is_here:
+        work, reached = self.work, {}
+        if isinstance(work, ModelFetch) and not self.models.has(round):
             if work.redirect(round):
                 return work
-            held = {**held, **work.reached}
+            reached = work.reached
         self.stop_work()
-        if is_here:
-            return None
-        fetch = ModelFetch(self.topics, terms.manifest, terms.hash, round, held=held, patience=self._patience, now=now)
-        if fetch.params is None:
-            return fetch
-        self._keep(fetch)  # the last fetch had come that far
-        return None
-
-    def _keep(self, fetch: ModelFetch) -> None:
-        """The model is whole."""
-        self.held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
+        return self.models.fetch(round, terms, reached, now)
 
     def _go_on(self, work: Work, round: Round, now: float) -> None:
         """Continue the work, which serves `round` too."""
@@ -210,23 +128,6 @@ class Participation:
             self.out += work.probe(now)
         self.publish_status()
 
-    def stop_work(self) -> None:
-        """Give up what the device is doing; a saved update stays saved."""
-        work, self.work = self.work, None
-        if work is not None:
-            self.out += work.cancel()
-
-    def stop_training(self) -> None:
-        """Stop training, and the fetch before it; a report goes on."""
-        if not isinstance(self.work, UpdateReport):
-            self.stop_work()
-
-    def _give_up(self, round: Round, why: Trouble | None, now: float, *, tries_again: bool) -> None:
-        """Sit the round out for a deadline; it may last several."""
-        self.work = None
-        later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
-        self.status.give_up(round, why, now + round.deadline_s + later_s, tries_again=tries_again)
-
     def _stops(self, work: Work, now: float) -> bool:
         """End `work` if what it would send or fetch again is more than the owner's byte budget has left today."""
         saved, payloads = self._saved.outbox, work.payloads if isinstance(work, ModelFetch) else []
@@ -238,15 +139,6 @@ class Participation:
             self.sit_out(refusal, now)
         return refusal is not None
 
-    def sit_out(self, refusal: Refusal, now: float) -> None:
-        """Take no part until the owner's limits allow it, and say so."""
-        self.stop_work()
-        unix_s = self.clock.at(now)
-        until = None if refusal.until is None or unix_s is None else now + refusal.until - unix_s
-        self.status.sit_out(refusal.why, until)
-        self.out.append(Note("info", f"sits out: {refusal.why.text}"))
-        self.publish_status()
-
     # Model and training
 
     def on_model_part(self, part: inbound.ModelPart, now: float) -> None:
@@ -256,7 +148,7 @@ class Participation:
             return
         self.out += fetch.on_part(part.topic, part.payload, now)
         if fetch.params is not None:
-            self._keep(fetch)
+            self.models.keep(fetch)
             self._on_model()
 
     def _on_model(self) -> None:
@@ -270,7 +162,7 @@ class Participation:
 
     def _train(self) -> None:
         assert self.terms is not None and self.round is not None
-        params = self.held[self.round.frames[-1].digest]
+        params = self.models.params(self.round)
         job = TrainJob(self.terms.manifest, self.round, params, self._reporting.bytes_down, self.allowance.max_bytes)
         self.work = Training(self.round, job)
         self.publish_status()
@@ -287,7 +179,7 @@ class Participation:
         else:
             short = event.code == "codec" and event.job.max_bytes > 0
             why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
-            self._give_up(self.work.round, why, now, tries_again=True)
+            self.give_up(self.work.round, why, now, tries_again=True)
             text = f"round {event.job.round.round}: {event.reason}"
             self.out.append(Note("error", text, f"round failed: {event.code}"))
             self.consider(now)
@@ -347,5 +239,5 @@ class Participation:
         else:
             is_sound = receipt.folded > 0  # its own round was over, and this device does not know that yet
             trouble = Trouble("rejected", why) if why and not is_sound else None
-            self._give_up(report.round, trouble, now, tries_again=False)  # it would be rejected again
+            self.give_up(report.round, trouble, now, tries_again=False)  # it would be rejected again
             self.publish_status()

@@ -102,7 +102,8 @@ class Checker(Witness):
         held = machine._saved.outbox
         same = (held is None) == (saved is None) and (held is None or saved is None or held.blob == saved.blob)
         require(same, "I08", "%s has another update on its disk than it thinks", host.name)
-        require(len(machine._part.held) <= 2, "I13", "%s holds %d models", host.name, len(machine._part.held))
+        held_models = machine._part.models.held
+        require(len(held_models) <= 2, "I13", "%s holds %d models", host.name, len(held_models))
         if machine.round is not None:
             last, now = host.last_round, machine.round
             back = last is not None and last.manifest == now.manifest and _number(now) < _number(last)

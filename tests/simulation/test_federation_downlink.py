@@ -32,7 +32,7 @@ def test_deltas_on_both_brokers_and_versions(
     downlink = aggregator.host.machine.announcer.downlink
     assert downlink.frames[-1].delta > 0
     for agent in agents:  # what they trained from last lies on the way to the newest
-        held = agent.host.machine._part.held
+        held = agent.host.machine._part.models.held
         shown = {frame.digest for frame in downlink.frames}
         assert held and (set(held) & shown or span > 1)
 

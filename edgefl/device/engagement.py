@@ -1,0 +1,118 @@
+"""Engagement: what a device is doing for the rounds, what it says of that, and how it stops. No I/O.
+
+Part of Participation, which decides what the device does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from ..machine import Connected, Note, WallClock
+from ..protocol.messages import Round
+from ..protocol.topics import Topics
+from ..protocol.trouble import Trouble
+from .allowance import Allowance
+from .budget import Refusal
+from .events import Action
+from .models import Models
+from .patience import Patience
+from .reporting import Reporting
+from .status import DeviceStatus
+from .update_report import UpdateReport
+from .work import Terms, Training, Work
+
+
+class Engagement:
+    """`round` is the newest round, `terms` what the device has agreed to, `work` what it is doing for a round.
+
+    `out` has the actions of the step that is being made, of the session too: they are carried out in their order.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        device: str,
+        *,
+        clock: WallClock,
+        status: DeviceStatus,
+        allowance: Allowance,
+        reporting: Reporting,
+        patience: Patience,
+        rng: random.Random,
+        intern: Callable[[str, bytes], bytes],
+    ) -> None:
+        self.topics, self.device = topics, device
+        self.clock, self.status, self.allowance = clock, status, allowance
+        self.terms: Terms | None = None
+        self.round: Round | None = None
+        self.work: Work | None = None
+        self.online = False
+        self.link = Connected()
+        self.out: list[Action] = []
+        self._reporting, self._saved = reporting, reporting.saved
+        self.models = Models(topics, patience=patience, intern=intern)
+        self._rng = rng
+
+    @property
+    def wake_at(self) -> float | None:
+        """When a Tick is wanted."""
+        if not self.online:
+            return None
+        at = None if self.work is None else self.work.wake_at
+        return self.status.ready_at if at is None else at
+
+    @property
+    def calm_s(self) -> float:
+        """How long a lost connection may stay away: no round waits for a device that has nothing to report."""
+        owes = isinstance(self.work, UpdateReport) and not self.work.counted
+        return 0.0 if self.round is None or owes else self.round.back_s
+
+    # The connection
+
+    def on_connected(self, now: float) -> None:
+        """There is a connection: the work goes on over it."""
+        self.publish_status()
+        if self.work is not None:
+            self.out += self.work.on_connected(now)
+
+    def on_disconnected(self) -> None:
+        """The connection is lost: what the work had sent or asked for may be too."""
+        self.online = False
+        if self.work is not None:
+            self.work.on_disconnected()
+
+    # What it says, and how it stops
+
+    def publish_status(self, state: str = "") -> None:
+        """Publish the status if it has changed and the device is connected."""
+        news_count = self.round is not None and self.round.only_new_data
+        self.status.fresh = self._saved.is_fresh or not news_count
+        if self.online:
+            self.out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
+
+    def stop_work(self) -> None:
+        """Give up what the device is doing; a saved update stays saved."""
+        work, self.work = self.work, None
+        if work is not None:
+            self.out += work.cancel()
+
+    def stop_training(self) -> None:
+        """Stop training, and the fetch before it; a report goes on."""
+        if not isinstance(self.work, UpdateReport):
+            self.stop_work()
+
+    def give_up(self, round: Round, why: Trouble | None, now: float, *, tries_again: bool) -> None:
+        """Sit the round out for a deadline; it may last several."""
+        self.work = None
+        later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
+        self.status.give_up(round, why, now + round.deadline_s + later_s, tries_again=tries_again)
+
+    def sit_out(self, refusal: Refusal, now: float) -> None:
+        """Take no part until the owner's limits allow it, and say so."""
+        self.stop_work()
+        unix_s = self.clock.at(now)
+        until = None if refusal.until is None or unix_s is None else now + refusal.until - unix_s
+        self.status.sit_out(refusal.why, until)
+        self.out.append(Note("info", f"sits out: {refusal.why.text}"))
+        self.publish_status()

@@ -1,4 +1,4 @@
-"""Settings: everything that can be chosen about a federation, declared once in sections.py.
+"""Settings: everything that can be chosen about a federation, declared once in sections.py and defences.py.
 
     settings = Settings.load("aggregator.toml")             # or Settings(train=TrainSettings(lr=0.05))
     settings = settings.replace(lr=0.05, codec="ecq:step=2") # by name, or {"train.lr": 0.05}
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import field
 
 from . import files, schema
+from .defences import AdmissionSettings
 from .sections import (
     CodecSettings,
     DownlinkSettings,
@@ -27,6 +28,7 @@ from .sections import (
 )
 
 __all__ = [
+    "AdmissionSettings",
     "CodecSettings",
     "DownlinkSettings",
     "EvaluateSettings",
@@ -48,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     codec: CodecSettings = field(default_factory=CodecSettings)
     downlink: DownlinkSettings = field(default_factory=DownlinkSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
 
     @staticmethod
     def load(path: str | Path) -> Settings:

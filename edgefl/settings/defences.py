@@ -1,0 +1,61 @@
+"""Settings of what keeps bad updates and bad models out: sections of `Settings` like those in sections.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .sections import AboveZero, Auto
+
+INFLUENCE = 3.0  # the default factor where keys are on
+
+
+class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an update may be before it counts, and when a device is put into quarantine."""
+
+    max_examples: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2**24,
+            description="The largest number of examples that a device may claim; an enrolled device may have a limit "
+            "of its own.",
+        ),
+    ] = 2**24
+    influence: Annotated[
+        Annotated[float, Meta(ge=1, le=1e6)] | Auto | Literal["off"],
+        Meta(
+            description="An update whose influence, its examples times the norm of its delta, is more than this many "
+            "times the devices' median counts with a lower weight; one beyond ten times that is refused. "
+            f'"auto": {INFLUENCE:g} where keys are on, else "off".'
+        ),
+    ] = "auto"
+    first_influence: Annotated[
+        AboveZero | None,
+        Meta(
+            description="The influence that an update may have before any has been counted; without it, updates of "
+            "the first round wait on disk until it closes, and its own median decides.",
+            examples=[1000.0],
+        ),
+    ] = None
+    refusals: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="A device is put into quarantine once signed updates of it were refused in this many of the "
+            "last 100 rounds.",
+        ),
+    ] = 5
+    quarantine_h: Annotated[
+        float,
+        Meta(gt=0, le=87_600, description="Hours until a quarantine ends; `edgefl release NAME` ends it at once."),
+    ] = 24.0
+
+    def factor(self, keys: bool) -> float | None:
+        """How many times the median an influence may be; None: any. `keys`: updates are signed."""
+        if isinstance(self.influence, str):
+            return INFLUENCE if self.influence == "auto" and keys else None
+        return self.influence

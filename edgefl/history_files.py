@@ -26,6 +26,7 @@ import msgspec
 
 from .atomic import sync_folder
 from .history import RoundRecord
+from .private_files import opener
 
 NEWEST = "history.jsonl"
 PART = 1 / 16  # of `max_bytes`: the length of one part
@@ -155,7 +156,7 @@ class HistoryFiles:
 
     def append(self, record: RoundRecord) -> None:
         """Add the newest record; durable when this returns."""
-        with open(self._newest, "ab") as file:
+        with open(self._newest, "ab", opener=opener) as file:
             _append(file.fileno(), [record])
             size = os.fstat(file.fileno()).st_size
         if size > self._part_bytes:
@@ -180,7 +181,7 @@ class HistoryFiles:
         _cut(self._sums)
         last = last_record(self._sums) or last_record(self._old_sums)
         seen = 0 if last is None else last.round
-        with open(self._sums, "ab") as file:
+        with open(self._sums, "ab", opener=opener) as file:
             _append(file.fileno(), (r.without_detail() for r in iter_records(part) if r.round > seen))
             size = os.fstat(file.fileno()).st_size
         if size > self._sums_bytes:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from edgefl.errors import UsageError
-from edgefl.hosting import command, daemon
+from edgefl.hosting import command, daemon, hygiene
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import Stop
 from edgefl.settings import files
@@ -17,6 +17,8 @@ from .progress import LiveLine, Silent
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when the rounds are done or after a clean stop, 1 failed, 2 wrong use."""
+    if argv is None:
+        hygiene.harden()
     options = make_parser().parse_args(argv)
     if options.print_config:
         return command.print_config(options, AggregatorConfig)
@@ -49,6 +51,7 @@ def make_parser() -> command.Parser:
 
 def run(options: argparse.Namespace, *, live: bool) -> None:
     """Run the aggregator until the rounds are done or a signal comes."""
+    command.check_sets(options.set)
     settings = files.load(options.config, AggregatorConfig, options.set)
     aggregator = Aggregator(settings, LiveLine() if live else Silent(), options.take_over)
     with daemon.on_termination(lambda: aggregator.post(Stop())):

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from edgefl.hosting import command, daemon
+from edgefl.hosting import command, daemon, hygiene
 from edgefl.machine import Stop
 from edgefl.settings import files
 
@@ -18,6 +18,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {}  # the first word of the co
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 after a clean stop, 1 failed, 2 wrong use."""
+    if argv is None:
+        hygiene.harden()
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in COMMANDS:
         return COMMANDS[words[0]](words[1:])
@@ -47,6 +49,7 @@ def make_parser() -> command.Parser:
 
 def run(paths: list[str], sets: list[str]) -> None:
     """Run an agent for each configuration file, in a thread of its own; if agents fail, raises the first error."""
+    command.check_sets(sets)
     agents = [Agent(files.load(path, AgentConfig, sets)) for path in paths]
 
     def stop() -> None:

@@ -86,7 +86,8 @@ def _simulate(options: argparse.Namespace) -> int:
 
     kind, _, url = options.transport.partition(":")
     if kind not in ("memory", "mqtt") or (kind == "memory" and url):
-        raise UsageError(f"unknown transport {options.transport!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
+        shown = kind if "@" in url else options.transport  # without the password
+        raise UsageError(f"unknown transport {shown!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_json(options)
     folder = RunFolder(options.out, options.force)
     settings = _settings(options)

@@ -76,6 +76,18 @@ def add_set_option(add: Callable[..., Any], example: str = "train.lr=0.05") -> N
     add("--set", metavar="KEY=VALUE", action="append", default=[], help=help)
 
 
+def check_sets(sets: Sequence[str]) -> None:
+    """UsageError if --set has a password: every user of the machine can read the command lines of all processes."""
+    for text in sets:
+        key, _, value = text.partition("=")
+        login, at, _ = value.rpartition("@")
+        if key.strip() == "mqtt.url" and at and ":" in login.partition("://")[2]:
+            raise UsageError(
+                "--set mqtt.url has a password, which other users can read in the list of processes: write it to a "
+                "file for [mqtt] password_file"
+            )
+
+
 def print_config(options: argparse.Namespace, schema: type[Struct]) -> int:
     """The sample of a configuration file, whose values are the defaults; returns the exit code."""
     if options.set:

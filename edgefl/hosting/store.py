@@ -7,6 +7,7 @@ Not here: tables and what they mean; each daemon's store.py has its own.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from ..errors import StoreError
+from ..private_files import tighten
 
 STAMP = 0x10001  # SQLite keeps 32 bits for a schema's number; it is written there twice, so that a flipped bit shows
 SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB instead of 2 MB: hardly a row is read twice
@@ -31,11 +33,14 @@ def claim(folder: Path) -> IO[bytes]:
     """Lock `folder` for this process until the returned file is closed; StoreError if another process has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "wb")  # noqa: SIM115
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a link may lead to a file of somebody else
+        file = open(os.open(folder / "lock", flags, 0o600), "r+b")  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoreError(f"{folder} is in use by another process: stop that one, or choose another state_dir") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StoreError(f"{folder / 'lock'} is a link: find out who made it, and delete it") from None
         raise StoreError(f"can't use {folder}: {error.strerror}: check the folder and its owner") from None
     return file
 
@@ -76,6 +81,9 @@ def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.C
 
 
 def _open(path: Path, schema: Schema) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its logs the same permissions
+    for file in (path, *(path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm"))):
+        tighten(file)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")

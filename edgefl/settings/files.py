@@ -81,7 +81,8 @@ def parse_set(schema: type[Struct], text: str) -> tuple[Setting, Any]:
         setting = declared.find(schema, key.strip())
         return setting, declared.parse(value.strip(), setting.hint)
     except (UsageError, ValueError) as error:
-        raise UsageError(f"--set {text}: {error}") from None
+        shown = key.strip() if "@" in value else text  # a broker's URL behind a misspelt key has a password
+        raise UsageError(f"--set {shown}: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

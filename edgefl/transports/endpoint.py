@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..errors import TransportError
+from .. import private_files
+from ..errors import UsageError
 
 _FORM = (
     "write mqtt://[user[:password]@]host[:port], or mqtts:// for TLS; an IPv6 address needs brackets, as in "
@@ -22,12 +25,37 @@ class TlsConfig:
     cert: str | None = None
     key: str | None = None
 
+    def check(self) -> None:
+        """UsageError unless the files can be used, and nobody else can read the key."""
+        if (key := self.key or self.cert) is not None:  # a certificate's file may hold its key too
+            private_files.check(Path(key), "the key")
+        try:
+            self.context()
+        except OSError as error:
+            raise UsageError(
+                f"{self} can't be used ({why(error)}): check the paths, their permissions, "
+                "and that certificate and key belong together"
+            ) from None
+
     def context(self) -> ssl.SSLContext:
         """Read the files; raises OSError, or its subclass ssl.SSLError, if that fails."""
         context = ssl.create_default_context(cafile=self.ca)
         if self.cert:
             context.load_cert_chain(self.cert, self.key)
         return context
+
+
+class Login(NamedTuple):
+    """User name and password, where they are not in the URL."""
+
+    user: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Login({self.user!r})"
+
+
+NO_LOGIN = Login()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +72,36 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
-    def parse(cls, url: str, tls: TlsConfig | None) -> Endpoint:
-        """From a URL, and TLS files for `mqtts://` only; raises TransportError if they cannot be used."""
+    def parse(cls, url: str, tls: TlsConfig | None, login: Login = NO_LOGIN) -> Endpoint:
+        """From a URL, TLS files for `mqtts://` only, and what the URL lacks of the login; UsageError if they can't be
+        used.
+
+        User and password end at the last @, so that a password may have any character. No error quotes them.
+        """
+        scheme, _, rest = url.partition("://")
+        in_url, _, address = rest.rpartition("@")
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(f"{scheme}://{address}")
             port = parts.port
-        except ValueError as error:
-            raise TransportError(f"the MQTT broker's URL can't be read ({error}): {_FORM}") from None
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
-            raise TransportError(f"the MQTT broker's URL lacks a known scheme or a host: {_FORM}")
+        except ValueError:
+            raise UsageError(f"the MQTT broker's URL can't be read: {_FORM}") from None
+        strange = parts.path not in ("", "/") or parts.query or parts.fragment
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or strange:
+            raise UsageError(f"the MQTT broker's URL lacks a known scheme or a host: {_FORM}")
         secure = parts.scheme == "mqtts"
         if secure:
-            tls = _readable(tls or TlsConfig())
+            tls = tls or TlsConfig()
+            tls.check()
         elif tls is not None:
-            raise TransportError("TLS files are configured but the MQTT broker's URL is mqtt://: write mqtts://")
-        user = unquote(parts.username) if parts.username else None
-        password = unquote(parts.password) if parts.password else None
+            raise UsageError("TLS files are configured but the MQTT broker's URL is mqtt://: write mqtts://")
+        user, password = (unquote(word) or None for word in in_url.partition(":")[::2])
+        if (user and login.user) or (password and login.password):
+            raise UsageError("the MQTT broker's URL has a user or password, and so has [mqtt]: keep one of them")
+        user, password = user or login.user, password or login.password
+        if password and not user:
+            raise UsageError("there is a password for the MQTT broker and no user: set [mqtt] username")
         host = parts.hostname.replace("%25", "%")  # before the zone of an IPv6 address (RFC 6874)
         return cls(host, port or (8883 if secure else 1883), user, password, tls)
-
-
-def _readable(tls: TlsConfig) -> TlsConfig:
-    try:
-        tls.context()
-    except OSError as error:
-        raise TransportError(
-            f"{tls} can't be used ({why(error)}): check the paths, their permissions, "
-            "and that certificate and key belong together"
-        ) from None
-    return tls
 
 
 def why(error: OSError) -> str:

@@ -29,12 +29,12 @@ from ..errors import TransportError
 from ..machine import Flow
 from .backoff import PAUSE_S, Backoff, Outage, Rate, Reading, Versions
 from .connection import CLOSE_S, MAX_IN_FLIGHT, Connection, End, Settings
-from .endpoint import Endpoint, TlsConfig, why
+from .endpoint import NO_LOGIN, Endpoint, Login, TlsConfig, why
 from .events import Down, LinkEvent, Message, Published, Refused, Up
 from .traffic import Gauge
 from .verdict import Verdict
 
-__all__ = ["Down", "LinkEvent", "Message", "MqttLink", "Published", "Refused", "TlsConfig", "Up"]
+__all__ = ["Down", "LinkEvent", "Login", "Message", "MqttLink", "Published", "Refused", "TlsConfig", "Up"]
 
 MAX_QUEUED = 1000
 PUBLISH_OVERHEAD = 10  # fixed header 5, topic length 2, packet id 2, empty properties 1
@@ -58,7 +58,8 @@ class MqttLink:
     manual_ack: messages are acknowledged by `ack` only; else once `on_event` was called.
     is_behind: while it returns True, the link reads nothing, and the broker has to keep its messages.
     on_event: is called with every event, on the link's thread; an exception from it is logged.
-    Raises TransportError if `url` or `tls` can't be used.
+    login: user and password, if `url` has none.
+    Raises UsageError if `url` or `tls` can't be used.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class MqttLink:
         protocol: str = "auto",
         session_expiry_s: int = 86400,
         tls: TlsConfig | None = None,
+        login: Login = NO_LOGIN,
         receive_maximum: int = 10,
         manual_ack: bool = False,
         is_behind: Callable[[], bool] = lambda: False,
@@ -80,7 +82,7 @@ class MqttLink:
         in_flight: int = MAX_IN_FLIGHT,
         publishes_per_s: float | None = None,
     ) -> None:
-        endpoint = Endpoint.parse(url, tls)
+        endpoint = Endpoint.parse(url, tls, login)
         self._settings = Settings(
             endpoint, client_id, keepalive, session_expiry_s, receive_maximum, manual_ack, in_flight
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ..private_files import find, read_secret
 from ..protocol.topics import ROOT
-from .mqtt import LinkEvent, MqttLink, TlsConfig
+from .mqtt import LinkEvent, Login, MqttLink, TlsConfig
 from .profiles import PROFILES, Name, Profile
 
+PASSWORD = "EDGEFL_MQTT_PASSWORD"  # in the environment
 PEM = Meta(examples=["/etc/edgefl/own.pem"])
 
 
@@ -83,7 +86,31 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     ca: Annotated[str | None, PEM, Meta(description="TLS: the certificate authority's certificate.")] = None
     cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate.")] = None
-    key: Annotated[str | None, PEM, Meta(description="TLS: our own key.")] = None
+    key: Annotated[str | None, PEM, Meta(description="TLS: our own key, which nobody else may read.")] = None
+    username: Annotated[
+        str | None, Meta(description="Our user name at the broker, where passwords are used.", examples=["pi-kitchen"])
+    ] = None
+    password_file: Annotated[
+        str | None,
+        Meta(
+            description="The file whose first line is our password, which nobody else may read, or the name of one of "
+            "systemd's credentials; without it, the environment's EDGEFL_MQTT_PASSWORD.",
+            examples=["/etc/edgefl/password"],
+        ),
+    ] = None
+
+    @property
+    def login(self) -> Login:
+        """User and password, unless they are in the URL; UsageError."""
+        if self.password_file is not None:
+            return Login(self.username, read_secret(find(self.password_file), "[mqtt] password_file"))
+        return Login(self.username, os.environ.get(PASSWORD) or None)
+
+    @property
+    def tls(self) -> TlsConfig | None:
+        """The TLS files; None if none is set. Each may be the name of one of systemd's credentials."""
+        ca, cert, key = (name and str(find(name)) for name in (self.ca, self.cert, self.key))
+        return TlsConfig(ca, cert, key) if ca or cert or key else None
 
     @property
     def limits(self) -> Profile:
@@ -102,12 +129,12 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         receive_maximum: int = 10,
         is_behind: Callable[[], bool] = lambda: False,
     ) -> MqttLink:
-        """A link that acknowledges a message only when told to; `client_id` if none is set. TransportError."""
+        """A link that acknowledges a message only when told to; `client_id` if none is set. UsageError."""
         limits = self.limits
-        tls = TlsConfig(self.ca, self.cert, self.key) if self.ca or self.cert or self.key else None
         return MqttLink(
             self.url, self.client_id or client_id, on_event=on_event, rng=rng, will=will, keepalive=self.keepalive_s,
-            protocol=self.protocol, tls=tls, receive_maximum=limits.receive_maximum or receive_maximum, manual_ack=True,
+            protocol=self.protocol, tls=self.tls, login=self.login,
+            receive_maximum=limits.receive_maximum or receive_maximum, manual_ack=True,
             session_expiry_s=limits.session_expiry_s, backoff_cap_s=self.reconnect_cap_s, is_behind=is_behind,
             in_flight=limits.in_flight, publishes_per_s=limits.publishes_per_s,
         )  # fmt: skip

@@ -134,7 +134,7 @@ def test_a_folder_of_a_run_that_was_stopped_early_is_refused(tmp_path: Path) -> 
     ("url", "error"),
     [
         ("mqtt://127.0.0.1:1", r"no end after 4 s: .*cannot reach MQTT broker.*; --out DIR"),
-        ("x", "ended with 1: the MQTT broker"),
+        ("x", "ended with 2: the MQTT broker"),
     ],
 )
 def test_a_run_that_does_not_end_shows_the_last_line_of_the_log(tmp_path: Path, url: str, error: str) -> None:

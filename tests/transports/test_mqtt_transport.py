@@ -13,7 +13,7 @@ import time
 import pytest
 from brokers import FakeBroker, Mosquitto, eventually, password_file, running
 
-from edgefl.errors import TransportError
+from edgefl.errors import TransportError, UsageError
 from edgefl.transports import mqtt, verdict
 from edgefl.transports.backoff import Backoff, Outage, Reading, Versions
 from edgefl.transports.connection import MAX_IN_FLIGHT
@@ -472,7 +472,7 @@ def test_versions_take_turns_until_one_works_and_stay_with_it():
     ],
 )
 def test_unusable_urls_are_refused_with_advice(url, tls, hint):
-    with pytest.raises(TransportError, match=hint) as caught:
+    with pytest.raises(UsageError, match=hint) as caught:
         Endpoint.parse(url, tls)
     assert "secret" not in str(caught.value)
 

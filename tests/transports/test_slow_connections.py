@@ -17,7 +17,7 @@ import pytest
 from brokers import FakeBroker, Mosquitto, eventually, free_port
 from proxy import Bad, Proxy
 
-from edgefl.errors import TransportError
+from edgefl.errors import UsageError
 from edgefl.transports.connection import MAX_IN_FLIGHT
 from edgefl.transports.endpoint import Endpoint
 from edgefl.transports.mqtt import MAX_QUEUED, Down, Message, Published, TlsConfig, Up
@@ -199,5 +199,5 @@ def test_an_ipv6_address_may_have_a_zone(zone):
 
 @pytest.mark.parametrize("url", ["mqtt://::1:1883", "mqtt://2001:db8::1", "mqtt://[::1"])
 def test_an_ipv6_address_without_brackets_is_told_to_have_them(url):
-    with pytest.raises(TransportError, match=r"mqtt://\[::1\]:1883"):
+    with pytest.raises(UsageError, match=r"mqtt://\[::1\]:1883"):
         Endpoint.parse(url, None)

@@ -1,0 +1,20 @@
+"""What both daemons do before they read a key: nothing that they hold in memory or write is there for other users."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from contextlib import suppress
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def harden() -> None:
+    """No core file, no other process of this user that reads our memory (ptrace, /proc/PID/mem), and no file that
+    others can read. For the whole process, so only a program's own `main` calls it."""
+    os.umask(0o077)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, AttributeError):  # a system that is no Linux, or a C library without it
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

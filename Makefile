@@ -3,9 +3,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
-C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c)
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist guard acl-matrix clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -38,6 +38,16 @@ dist: $(VENV)/dev.stamp
 	rm -rf dist
 	$(PY) -m build
 
+# ---- guard: the plugin of mosquitto that goes to /usr/local/lib/edgefl/; it needs apt-get install mosquitto-dev
+GUARD := build/guard/guard.so
+GUARD_C := $(wildcard broker/guard/*.c)
+GUARD_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -D_FORTIFY_SOURCE=2 -fstack-protector-strong -Wall -Wextra -Werror
+guard: $(GUARD)
+
+$(GUARD): $(GUARD_C) $(wildcard broker/guard/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(GUARD_FLAGS) -O2 -fPIC -fvisibility=hidden -shared -Wl,-z,relro,-z,now $(GUARD_C) -o $@
+
 # ---- environments: one .venv, which grows by the extras that a target asks for
 $(PY):
 	@python3 -c 'import ensurepip, os, sys, sysconfig; sys.exit(sys.version_info < (3, 10) or \
@@ -68,8 +78,8 @@ KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs
-	@set -e; for isa in $(RUNNABLE); do for check in $^; do EDGEFL_ISA=$$isa $$check; done; done
+sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs sanitize-guard
+	@set -e; for isa in $(RUNNABLE); do for check in $(filter $(CHECKS)/%,$^); do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
@@ -84,6 +94,14 @@ $(CHECKS)/codecs: tests/sanitize/codecs.c $(KERNELS) $(SOURCES) Makefile
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
 	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+
+.PHONY: sanitize-guard
+sanitize-guard:
+	@mkdir -p $(CHECKS)
+	@if test -e /usr/include/mosquitto_plugin.h; then \
+		$(CC) $(GUARD_FLAGS) -U_FORTIFY_SOURCE -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+			tests/sanitize/guard.c $(GUARD_C) -o $(CHECKS)/guard && $(CHECKS)/guard $(CHECKS)/denied; \
+		else echo "guard: SKIPPED, apt-get install mosquitto-dev"; fi
 
 # ---- fuzz: the decoders of all codecs, the core compiled with the sanitizers; the corpus stays in build/fuzz/corpus
 FUZZ_SECONDS := 60

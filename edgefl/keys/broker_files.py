@@ -57,19 +57,24 @@ plugin_opt_denied {home}/denied
 # Most bytes in one message of a device: a part of its update, its status.
 plugin_opt_part_bytes 66560
 plugin_opt_status_bytes 8192
-# What one device may send and subscribe to: messages a second, lasting and at once; bytes a second, lasting and at
-# once; subscriptions at a time; rounds that it begins an update for in a minute. More is denied until there is room.
-# The bytes hold each way. Raise bytes_at_once to twice the model, if that is more.
-plugin_opt_messages_per_s 50
-plugin_opt_messages_at_once 1000
+# What one device may do: messages and subscriptions a second, lasting and at once; of them statuses; bytes a second,
+# lasting and at once, each way; subscriptions at a time; rounds that it sends updates of in a minute. What goes beyond
+# is denied until there is room again. A model or an update of more than bytes_at_once needs a higher value.
+plugin_opt_messages_per_s 100
+plugin_opt_messages_at_once 2000
+plugin_opt_statuses_per_s 20
+plugin_opt_statuses_at_once 400
 plugin_opt_bytes_per_s 4194304
 plugin_opt_bytes_at_once 134217728
 plugin_opt_subscriptions 64
-plugin_opt_rounds_per_minute 240
+plugin_opt_rounds_per_minute 600
 # Most names that the guard has accounts of at a time, of about 200 bytes each.
 plugin_opt_clients 20000
 
 # ---- limits
+# A retained message goes to each reader that the ACL allows, whoever wrote it: so the aggregator sees, and clears, what
+# was retained on its topics before the guard was there.
+check_retain_source false
 # At the default of 1000 the broker drops messages that it has acknowledged, when a fleet reports faster than the
 # aggregator reads. Never set 0, which is documented as "no limit": several 2.0 versions then queue no message at all.
 max_queued_messages 100000

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, eventually
+from brokers import Mosquitto, eventually, resident_kb
 from daemons import Federation
 from mqtt_fixtures import TestLink
 
@@ -22,12 +20,6 @@ def broker() -> Iterator[Mosquitto]:
     """mosquitto without persistence, which this test alone uses."""
     with Mosquitto() as broker:
         yield broker
-
-
-def resident_kb(pid: int) -> int:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1])
 
 
 def retained(link: Callable[..., TestLink], broker: Mosquitto) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -267,3 +268,10 @@ def eventually(condition: Callable[[], object], patience_s: float = 5.0) -> None
     while not condition():
         assert time.monotonic() < until, "it did not come true in time"
         time.sleep(0.01)
+
+
+def resident_kb(pid: int) -> int:
+    """Memory of a process."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])

@@ -1,0 +1,208 @@
+/* guard: a plugin of mosquitto 2.0 that forbids what an acl_file can't: retained messages, subscriptions by wildcard,
+   long messages, and more messages, bytes and topics than a device of the federation has any use for. It disconnects
+   clients that are revoked.
+
+   mosquitto asks its plugins before its ACL file. The guard answers "denied", or leaves the question to the file
+   (MOSQ_ERR_PLUGIN_DEFER); it never answers "granted", which would end the questions. What is denied costs its sender
+   the message, not the connection.
+
+   options.c reads plugin_opt_*; rules.c knows what each role may do; accounts.c counts what a client has used; denied.c
+   has the revoked names. mosquitto calls everything here from one thread. */
+#include "options.h"
+
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+#include <mosquitto.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define LOOK_EVERY_MS 400
+
+typedef struct {
+    mosquitto_plugin_id_t *id;
+    guard_options options;
+    guard_accounts accounts;
+    guard_denied denied;
+    int64_t looked_ms, complained_ms; /* at the file of revoked names, and of it */
+    bool kicks_due;                   /* some account has `kick` set */
+} guard;
+
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- questions */
+
+/* What an account has left decides; the aggregator has no budgets. */
+static guard_reason charge_publish(guard_account *account, const guard_topic *topic, uint32_t bytes) {
+    if (topic->kind == TOPIC_STATUS && !account_take(account, BUDGET_STATUSES, 1.0)) return TOO_FAST;
+    if (topic->kind == TOPIC_UPDATE && !account_take_round(account, topic->round)) return TOO_MANY_ROUNDS;
+    return account_take(account, BUDGET_BYTES_UP, bytes) ? OK : TOO_MUCH;
+}
+
+static guard_reason publish(const guard *g, guard_role role, guard_account *account,
+                            const struct mosquitto_evt_acl_check *asked) {
+    if (role != ROLE_AGGREGATOR && !account_take(account, BUDGET_MESSAGES, 1.0)) return TOO_FAST;
+    guard_topic topic = read_topic(g->options.limits.base, asked->topic);
+    guard_reason reason = check_publish(&g->options.limits, role, account->user, &topic, asked->payloadlen,
+                                        asked->retain);
+    if (reason != OK || role == ROLE_AGGREGATOR) return reason;
+    return charge_publish(account, &topic, asked->payloadlen);
+}
+
+static guard_reason subscribe(const guard *g, guard_role role, guard_account *account,
+                              const struct mosquitto_evt_acl_check *asked) {
+    if (role != ROLE_AGGREGATOR && !account_take(account, BUDGET_MESSAGES, 1.0)) return TOO_FAST;
+    int held = mosquitto_client_sub_count(asked->client);
+    return check_subscribe(&g->options.limits, role, account->user, asked->topic, held);
+}
+
+static guard_reason receive(guard_role role, guard_account *account, const struct mosquitto_evt_acl_check *asked) {
+    return role == ROLE_AGGREGATOR || account_take(account, BUDGET_BYTES_DOWN, asked->payloadlen) ? OK : TOO_MUCH;
+}
+
+static guard_reason judge(guard *g, guard_role role, guard_account *account,
+                          const struct mosquitto_evt_acl_check *asked) {
+    if (denied_has(&g->denied, account->user)) {
+        account->kick = g->kicks_due = true; /* not here: mosquitto still uses the connection */
+        return REVOKED;
+    }
+    switch (asked->access) {
+    case MOSQ_ACL_WRITE: return publish(g, role, account, asked);
+    case MOSQ_ACL_SUBSCRIBE: return subscribe(g, role, account, asked);
+    case MOSQ_ACL_READ: return receive(role, account, asked);
+    default: return OK;
+    }
+}
+
+static const char *access_text(int access) {
+    return access == MOSQ_ACL_WRITE ? "publish" : access == MOSQ_ACL_SUBSCRIBE ? "subscribe" : "receive";
+}
+
+static int on_acl_check(int event, void *event_data, void *userdata) {
+    (void)event;
+    guard *g = userdata;
+    const struct mosquitto_evt_acl_check *asked = event_data;
+    const char *user = mosquitto_client_username(asked->client);
+    guard_role role = role_of(user);
+    if (role == ROLE_NOBODY) return MOSQ_ERR_ACL_DENIED;
+    int64_t now = now_ms();
+    guard_account *account = accounts_find(&g->accounts, user, now);
+    guard_reason reason = account ? judge(g, role, account, asked) : FULL;
+    if (reason == OK) return MOSQ_ERR_PLUGIN_DEFER;
+    uint64_t count = account ? account_denied(account, now) : 0;
+    if (count) {
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: %s: denied %" PRIu64 " times; now to %s: %s", user, count,
+                             access_text(asked->access), REASON_TEXT[reason]);
+    }
+    return MOSQ_ERR_ACL_DENIED;
+}
+
+/* ---- revoked clients */
+
+static void kick_all_revoked(const guard *g) {
+    for (size_t i = 0; i < g->denied.count; i++) mosquitto_kick_client_by_username(g->denied.names[i], false);
+}
+
+static void kick_those_heard(guard *g) {
+    for (uint32_t slot = 0; slot < g->accounts.slot_count; slot++) {
+        for (guard_account *one = g->accounts.slots[slot]; one; one = one->next) {
+            if (!one->kick) continue;
+            one->kick = false;
+            mosquitto_kick_client_by_username(one->user, false);
+        }
+    }
+    g->kicks_due = false;
+}
+
+static void look_at_denied(guard *g, int64_t now) {
+    const char *why = "";
+    switch (denied_look(&g->denied, &why)) {
+    case DENIED_SAME: return;
+    case DENIED_READ:
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, "guard: %zu revoked names in %s", g->denied.count, g->denied.path);
+        kick_all_revoked(g);
+        return;
+    case DENIED_FAILED:
+        if (now - g->complained_ms < LOG_EVERY_MS) return;
+        g->complained_ms = now;
+        mosquitto_log_printf(MOSQ_LOG_ERR, "guard: %s: %s; the %zu names read before stay revoked", g->denied.path, why,
+                             g->denied.count);
+    }
+}
+
+static int on_tick(int event, void *event_data, void *userdata) {
+    (void)event, (void)event_data;
+    guard *g = userdata;
+    int64_t now = now_ms();
+    if (now - g->looked_ms >= LOOK_EVERY_MS) {
+        g->looked_ms = now;
+        look_at_denied(g, now);
+    }
+    if (g->kicks_due) kick_those_heard(g);
+    return MOSQ_ERR_SUCCESS;
+}
+
+/* ---- the plugin: three functions that mosquitto finds by name; all others are hidden */
+
+#define EXPORTED __attribute__((visibility("default")))
+
+EXPORTED int mosquitto_plugin_version(int count, const int *versions) {
+    for (int i = 0; i < count; i++) {
+        if (versions[i] == MOSQ_PLUGIN_VERSION) return MOSQ_PLUGIN_VERSION;
+    }
+    return -1;
+}
+
+static int fail(guard *g, const char *why) {
+    mosquitto_log_printf(MOSQ_LOG_ERR, "guard: %s", why);
+    accounts_close(&g->accounts);
+    denied_close(&g->denied);
+    options_close(&g->options);
+    free(g);
+    return MOSQ_ERR_INVAL;
+}
+
+EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, struct mosquitto_opt *options,
+                                   int count) {
+    guard *g = calloc(1, sizeof *g);
+    if (!g) return MOSQ_ERR_NOMEM;
+    char why[OPTION_ERROR_BYTES];
+    if (!options_read(&g->options, options, count, why)) return fail(g, why);
+    for (int i = 0; i < BUDGETS; i++) g->accounts.rates[i] = g->options.rates[i];
+    if (!accounts_open(&g->accounts, g->options.clients)) return fail(g, "out of memory");
+    g->denied.path = g->options.denied;
+    const char *wrong = "";
+    if (denied_read(&g->denied, &wrong) == DENIED_FAILED) {
+        snprintf(why, sizeof why, "%s: %s: `edgefl keys` writes it, copy it here", g->denied.path, wrong);
+        return fail(g, why);
+    }
+    g->id = id;
+    g->complained_ms = -LOG_EVERY_MS;
+    if (mosquitto_callback_register(id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, g) != MOSQ_ERR_SUCCESS ||
+        mosquitto_callback_register(id, MOSQ_EVT_TICK, on_tick, NULL, g) != MOSQ_ERR_SUCCESS) {
+        return fail(g, "this mosquitto has no plugins of its version: 2.0 or later is needed");
+    }
+    mosquitto_log_printf(MOSQ_LOG_NOTICE, "guard: keeps %s; %zu revoked names", g->options.limits.base,
+                         g->denied.count);
+    *userdata = g;
+    return MOSQ_ERR_SUCCESS;
+}
+
+EXPORTED int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int count) {
+    (void)options, (void)count;
+    guard *g = userdata;
+    if (!g) return MOSQ_ERR_SUCCESS;
+    mosquitto_callback_unregister(g->id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL);
+    mosquitto_callback_unregister(g->id, MOSQ_EVT_TICK, on_tick, NULL);
+    accounts_close(&g->accounts);
+    denied_close(&g->denied);
+    options_close(&g->options);
+    free(g);
+    return MOSQ_ERR_SUCCESS;
+}

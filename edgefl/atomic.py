@@ -10,11 +10,18 @@ from pathlib import Path
 PARTIAL = ".partial"  # ending of a file that is being written beside the one that it will replace
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Replace `path` by `data`, durable when this returns; OSError, and then `path` is as it was."""
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
+    """Replace `path` by `data`, durable when this returns; OSError, and then `path` is as it was.
+
+    `mode` has the permissions of the new file, from which the process's umask takes.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, mode)
+
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb", opener=opener) as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())

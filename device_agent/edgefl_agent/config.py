@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from edgefl.device.budget import Limits
 from edgefl.settings.hours import Hours
@@ -98,3 +99,8 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     plugins: Annotated[
         PluginsConfig, Meta(description="Code of others that this device may run. A message never adds to it.")
     ] = field(default_factory=PluginsConfig)
+
+    def located(self, folder: Path) -> AgentConfig:
+        """The same, of a file in `folder`: there [keys] begins, and in [keys] are the TLS files that [mqtt] lacks."""
+        keys = self.keys.located(folder)
+        return structs.replace(self, keys=keys, mqtt=self.mqtt.with_keys(keys, "device"))

@@ -9,12 +9,13 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, inspect, simulate
+from . import demo, inspect, keys, simulate
 
 COMMANDS = {
     "demo": demo,
     "simulate": simulate,
     "inspect": inspect,
+    "keys": keys,
 }
 
 
@@ -39,5 +40,6 @@ def make_parser() -> Parser:
             name, help=text.partition("\n")[0].rstrip("."), description=text, example=module.EXAMPLE
         )
         module.add_options(command)
-        add_common_options(command, level="warning")
+        if module is not keys:  # whose commands have them
+            add_common_options(command, level="warning")
     return parser

@@ -5,10 +5,12 @@ Here, not beside the aggregator, because `edgefl simulate --config` runs the sam
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import Meta, field, structs
 
+from ..protocol.topics import AGGREGATOR_USER
 from ..settings import Settings
 from ..transports.settings import MqttConfig
 from ..trust.settings import KeysConfig
@@ -57,3 +59,8 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
             examples=["/var/lib/edgefl-aggregator/journal.db"],
         ),
     ] = None
+
+    def located(self, folder: Path) -> AggregatorConfig:
+        """The same, of a file in `folder`: there [keys] begins, and in [keys] are the TLS files that [mqtt] lacks."""
+        keys = self.keys.located(folder)
+        return structs.replace(self, keys=keys, mqtt=self.mqtt.with_keys(keys, AGGREGATOR_USER))

@@ -1,1 +1,10 @@
-"""The operator's keys of a federation, and the files made from them. Agent and aggregator never import this package."""
+"""The operator's keys of a federation, and the files made from them. Agent and aggregator never import this package.
+
+authority      the TLS authority: P-256 certificates and the list of those that are revoked
+records        what was issued, to whom and until when: the one truth, a file that is replaced whole
+folder         the operator's folder: its lock, its private files, and all files that follow from the records
+enrolment      what an operator does: init, add, revoke, renew, epoch
+bundle         what a device, a viewer, a helper and the aggregator are given
+broker_files   the broker's configuration and access list
+report         who is enrolled, and what expires soon
+"""

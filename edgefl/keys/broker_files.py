@@ -32,7 +32,7 @@ _CONF = """\
 allow_anonymous false
 acl_file {home}/acl
 
-listener 8883
+listener {port}
 cafile {home}/ca.crt
 certfile {home}/server.crt
 keyfile {home}/server.key
@@ -140,9 +140,10 @@ topic deny {base}/#
 """
 
 
-def mosquitto_conf(federation: str, root: str, *, home: str = HOME, guard: str = GUARD) -> str:
+def mosquitto_conf(federation: str, root: str, *, port: int = 8883, home: str = HOME, guard: str = GUARD) -> str:
     """The text of mosquitto.conf. The broker's machine has the other files in `home`, and the plugin at `guard`."""
-    return _CONF.format(federation=federation, base=Topics(federation, root).base, home=home, guard=guard)
+    base = Topics(federation, root).base
+    return _CONF.format(federation=federation, base=base, port=port, home=home, guard=guard)
 
 
 def acl(
@@ -169,6 +170,7 @@ def write(
     revoked: Iterable[str] = (),
     viewers: Iterable[str] = (),
     helpers: Iterable[str] = (),
+    port: int = 8883,
     home: str = HOME,
     guard: str = GUARD,
 ) -> None:
@@ -182,7 +184,7 @@ def write(
         "denied": "".join(f"{name}\n" for name in revoked),
     }
     if not (folder / "mosquitto.conf").exists():
-        texts["mosquitto.conf"] = mosquitto_conf(federation, root, home=home, guard=guard)
+        texts["mosquitto.conf"] = mosquitto_conf(federation, root, port=port, home=home, guard=guard)
     for name, text in texts.items():
         try:
             write_atomically(folder / name, text.encode())

@@ -30,10 +30,11 @@ _FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
 _ROOT = re.compile(r"[^/+#$]+(?:/[^/+#$]+)?")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
 AGGREGATOR_USER, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
+VIEWER, HELPER = "viewer-", "helper-"  # how the MQTT user names of those who watch, or help with masks, begin
 
 
 def check_device_id(device: str) -> str:
-    """`device` itself if it fits in a topic and no aggregator uses it to log in; UsageError otherwise."""
+    """`device` itself if it fits in a topic and is nobody else's user name or client id; UsageError otherwise."""
     if not _DEVICE_ID.fullmatch(device):
         raise UsageError(
             f"device id {device!r} must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or a "
@@ -44,6 +45,8 @@ def check_device_id(device: str) -> str:
             f"device id {device!r} is an aggregator's: its MQTT user name is {AGGREGATOR_USER!r}, and its client id "
             f"begins with {_AGGREGATORS!r}: choose another"
         )
+    if device.startswith((VIEWER, HELPER)):
+        raise UsageError(f"device id {device!r} is a viewer's or a helper's: choose another")
     return device
 
 

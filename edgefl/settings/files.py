@@ -43,13 +43,17 @@ def load(
     `beneath` has what is meant where neither says anything. Where `only` is true for the file, keys at its top level
     that are not even misspelt ones of `schema` are not its concern. UsageError lists every unknown key with the nearest
     known one, every missing key and every value that is not allowed, one a line, each with the file and the table.
+
+    A schema with a method `located(folder)` completes itself from the folder that the file lies in.
     """
     path = path_of(path)
     table = _read(path)
     if only(table):
         known = {field.encode_name for field in msgspec.structs.fields(schema)}
         table = {key: value for key, value in table.items() if difflib.get_close_matches(key, known, cutoff=MISSPELT)}
-    return build(schema, table, sets, name=path.name, beneath=beneath)
+    config = build(schema, table, sets, name=path.name, beneath=beneath)
+    locate: Callable[[Path], T] = getattr(config, "located", lambda folder: config)
+    return locate(path.parent)
 
 
 def build(

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from ..private_files import find, read_secret
 from ..protocol.topics import ROOT
+from ..trust.settings import KeysConfig
 from .mqtt import LinkEvent, Login, MqttLink, TlsConfig
 from .profiles import PROFILES, Name, Profile
 
@@ -84,9 +85,13 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    ca: Annotated[str | None, PEM, Meta(description="TLS: the certificate authority's certificate.")] = None
-    cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate.")] = None
-    key: Annotated[str | None, PEM, Meta(description="TLS: our own key, which nobody else may read.")] = None
+    ca: Annotated[
+        str | None, PEM, Meta(description="TLS: the certificate authority's certificate; else that in [keys] dir.")
+    ] = None
+    cert: Annotated[str | None, PEM, Meta(description="TLS: our own certificate; else that in [keys] dir.")] = None
+    key: Annotated[
+        str | None, PEM, Meta(description="TLS: our own key, which nobody else may read; else that in [keys] dir.")
+    ] = None
     username: Annotated[
         str | None, Meta(description="Our user name at the broker, where passwords are used.", examples=["pi-kitchen"])
     ] = None
@@ -111,6 +116,15 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """The TLS files; None if none is set. Each may be the name of one of systemd's credentials."""
         ca, cert, key = (name and str(find(name)) for name in (self.ca, self.cert, self.key))
         return TlsConfig(ca, cert, key) if ca or cert or key else None
+
+    def with_keys(self, keys: KeysConfig, holder: str) -> MqttConfig:
+        """With the TLS files that `edgefl keys` has made for this `holder`, where TLS is on and no others are set. A
+        client with a user name has a password instead."""
+        has_user = self.username is not None or "@" in self.url
+        if keys.dir is None or has_user or self.ca or self.cert or self.key or not self.url.startswith("mqtts://"):
+            return self
+        ca, cert, key = (os.path.join(keys.dir, name) for name in ("ca.crt", f"{holder}.crt", f"{holder}.key"))
+        return structs.replace(self, ca=ca, cert=cert, key=key)
 
     @property
     def limits(self) -> Profile:

@@ -1,0 +1,234 @@
+"""`edgefl keys`: its commands and options, and what they print. The work is in edgefl/keys/."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from inspect import cleandoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..hosting.command import add_common_options
+from . import model as cli_model
+from .text import say
+from .values import at_least
+
+if TYPE_CHECKING:
+    from ..keys.report import Report
+
+EXAMPLE = """edgefl keys init keys --federation my-fleet --broker broker.example.org
+  edgefl keys add keys pi-01 pi-02 --model start.onnx
+  edgefl keys list keys"""
+RELOAD = "then let mosquitto read them: systemctl reload mosquitto"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Keys and certificates of a federation: enrol devices, revoke and renew them.
+
+    DIR is a folder that stays off line: whoever has it can enrol and sign. docs/security.md tells how its files reach
+    the machines that need them.
+    """
+    commands = parser.add_subparsers(title="commands of keys", metavar="COMMAND", required=True)
+    for name, (describe, work) in COMMANDS.items():
+        text = cleandoc(describe.__doc__ or "")
+        command = commands.add_parser(name, help=text.partition("\n")[0].rstrip("."), description=text)
+        command.add_argument("dir", metavar="DIR", type=Path, help="the folder of the federation's keys")
+        describe(command)
+        add_common_options(command, level="warning")  # type: ignore[arg-type]
+        command.set_defaults(command=work)
+
+
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    """Make the folder of a new federation: root, authority, and the keys of aggregator and broker."""
+    add = parser.add_argument_group("the federation").add_argument
+    add("--federation", required=True, metavar="NAME", help="name of the federation: a-z, 0-9 and '-'")
+    add("--broker", required=True, metavar="HOST", help="name or address by which clients reach the broker")
+    add("--also", action="append", default=[], metavar="HOST", help="another name of it; may be given several times")
+    add("--port", type=at_least(1), metavar="N", help="port of the broker's TLS listener (default: 8883)")
+    add("--root", metavar="TOPIC", help="where topics begin (default: edgefl/2)")
+    add("--days", type=at_least(1), metavar="N", help="how long certificates hold (default: 825)")
+    add("--home", metavar="DIR", help="where the broker's machine has its files (default: /etc/mosquitto/edgefl)")
+    add("--guard", metavar="FILE", help="where it has the guard (default: /usr/local/lib/edgefl/guard.so)")
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ..keys import enrolment
+    from ..keys.folder import Federation
+    from ..settings import files
+
+    named = {key: getattr(options, key) for key in Federation.__struct_fields__}
+    settings = files.build(Federation, {key: value for key, value in named.items() if value is not None})
+    enrolment.init(options.dir, settings)
+    where = options.dir
+    say(f"{where} is made: keep it off line, and a copy of it")
+    say(f"for the broker's machine, to {settings.home}: {where / 'broker'}")
+    say(f"for the aggregator's machine: {where / 'aggregator'}")
+    say(f"next: edgefl keys add {where} NAME...")
+    return 0
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Enrol devices: a certificate, a signing key and an agent.toml for each, in the bundle DIR/devices/NAME.tar.
+
+    A bundle holds private keys: bring it to its device, and delete it. It is unpacked into one folder.
+    """
+    who = parser.add_argument_group("who").add_argument
+    who("names", nargs="*", metavar="NAME", help="a device id, unique in the fleet")
+    who("--count", type=at_least(1), metavar="N", help="as many devices with numbered names")
+    who("--prefix", metavar="P", help="how their names begin")
+    who("--viewer", action="store_true", help="enrol programs that watch, as viewer-NAME")
+    who("--helper", action="store_true", help="enrol second parties of masked rounds, as helper-NAME")
+    terms = parser.add_argument_group("what devices are enrolled with").add_argument
+    terms("--data", metavar="SPEC", help="source of its examples in agent.toml; {name} stands for the device")
+    terms("--max-examples", type=at_least(1), metavar="N", help="most examples that one of these devices may count for")
+    terms("--canary", action="store_true", help="these devices judge candidates of a model")
+    terms("--model", metavar="M.onnx", help="pin the plan of this model: these devices train no other")
+    cli_model.add_options(parser)
+
+
+def _add(options: argparse.Namespace) -> int:
+    from ..keys import enrolment
+
+    names = list(options.names)
+    if (options.count is None) != (options.prefix is None):
+        raise UsageError("--count and --prefix belong together, as in --count 500 --prefix pi-")
+    if options.count is not None:
+        names += enrolment.numbered(options.prefix, options.count)
+    if not names:
+        raise UsageError("nobody is named: give names, or --count and --prefix")
+    plans = _pinned(options) if options.model else None
+    terms = enrolment.Terms(options.data or enrolment.DATA, plans, options.max_examples, options.canary)
+    paths = enrolment.add(options.dir, names, terms, _role(options))
+    for path in paths[:20]:
+        say(f"{path}")
+    if len(paths) > 20:
+        say(f"... {len(paths)} bundles in all")
+    if _role(options) == "device":
+        say(f"for the aggregator's machine: {options.dir / 'aggregator' / 'roster.json'}")
+    else:
+        say(f"for the broker's machine: acl in {options.dir / 'broker'}; {RELOAD}")
+    return 0
+
+
+def _role(options: argparse.Namespace) -> Any:
+    if options.viewer and options.helper:
+        raise UsageError("--viewer or --helper: a name has one role")
+    role = "viewer" if options.viewer else "helper" if options.helper else "device"
+    if role != "device" and (options.model or options.data or options.max_examples or options.canary):
+        raise UsageError(f"a {role} trains nothing: --model, --data, --max-examples and --canary are for devices")
+    return role
+
+
+def _pinned(options: argparse.Namespace) -> dict[str, Any]:
+    from ..protocol.approval import id_of
+
+    return {"plans": "pinned", "approved": [id_of(cli_model.load(options).plan)]}
+
+
+def _revoke_options(parser: argparse.ArgumentParser) -> None:
+    """Revoke names: at the broker, and in the aggregator's roster. They are out as soon as the files are there."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help="who is revoked")
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    from ..keys import enrolment
+
+    enrolment.revoke_names(options.dir, options.names)
+    say(f"revoked: {', '.join(options.names)}")
+    say(f"for the broker's machine: acl, denied and crl.pem in {options.dir / 'broker'}; {RELOAD}")
+    say(f"for the aggregator's machine: {options.dir / 'aggregator' / 'roster.json'}")
+    return 0
+
+
+def _renew_options(parser: argparse.ArgumentParser) -> None:
+    """New certificates, for the names that are given, or for the federation's own machines.
+
+    A device keeps its signing key and its agent.toml: the new bundle is unpacked over the old files, and the agent
+    takes them at its next connection. The old certificate holds until it expires.
+    """
+    group = parser.add_argument_group("what is renewed").add_argument
+    group("names", nargs="*", metavar="NAME", help="devices, viewers, helpers")
+    group("--aggregator", action="store_true", help="the aggregator's TLS key and certificate")
+    group("--broker", action="store_true", help="the broker's; its names are those of federation.toml")
+    group("--signer", action="store_true", help="the aggregator's signing key, which the root certifies")
+    group("--crl", action="store_true", help="the list of revoked certificates")
+
+
+def _renew(options: argparse.Namespace) -> int:
+    from ..keys import enrolment
+
+    where: Path = options.dir
+    if not (options.names or options.aggregator or options.broker or options.signer or options.crl):
+        raise UsageError("say what is to be renewed: names, --aggregator, --broker, --signer or --crl")
+    if options.names:
+        for path in enrolment.renew(where, options.names):
+            say(f"{path}: unpack it over the old files")
+    mine, brokers = f"in {where / 'aggregator'}", f"in {where / 'broker'}; {RELOAD}"
+    parts: list[tuple[bool, Callable[[Path], None], str]] = [
+        (options.aggregator, enrolment.renew_aggregator, f"aggregator.crt and aggregator.key {mine}"),
+        (options.signer, enrolment.renew_signer, f"signer.key and signer.json {mine}"),
+        (options.broker, enrolment.renew_broker, f"server.crt and server.key {brokers}"),
+        (options.crl, enrolment.renew_revocations, f"crl.pem {brokers}"),
+    ]
+    for wanted, work, files in parts:
+        if wanted:
+            work(where)
+            say(f"to be copied: {files}")
+    return 0
+
+
+def _epoch_options(parser: argparse.ArgumentParser) -> None:
+    """Certify the aggregator's signing key for the next epoch: for a new run, or after a backup was restored.
+
+    Devices refuse a second run in one epoch, and a model that is older than one they have seen in it.
+    """
+
+
+def _epoch(options: argparse.Namespace) -> int:
+    from ..keys import enrolment
+
+    epoch = enrolment.next_epoch(options.dir)
+    say(f"epoch {epoch}; for the aggregator's machine: {options.dir / 'aggregator' / 'signer.json'}")
+    return 0
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    """Who is enrolled, until when, and a warning of all that expires within 60 days."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from ..keys.report import report
+
+    found = report(options.dir)
+    if options.json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: Report) -> None:
+    from ..keys.report import date
+
+    say(f"federation {found.federation}, broker {found.broker}, epoch {found.epoch}, roster {found.roster}")
+    for what, end in found.ends.items():
+        say(f"  {what:<12} until {date(end)}")
+    for row in found.members:
+        notes = f"  at most {row.max_examples} examples" if row.max_examples else ""
+        say(f"{row.name:<24} {row.role:<7} {row.state:<10} until {date(row.ends)}{notes}{'  canary' * row.canary}")
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+
+
+COMMANDS: dict[str, tuple[Callable[[Any], None], Callable[[argparse.Namespace], int]]] = {
+    "init": (_init_options, _init),
+    "add": (_add_options, _add),
+    "revoke": (_revoke_options, _revoke),
+    "renew": (_renew_options, _renew),
+    "epoch": (_epoch_options, _epoch),
+    "list": (_list_options, _list),
+}

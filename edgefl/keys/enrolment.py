@@ -1,0 +1,192 @@
+"""What an operator does with a federation's keys: begin, add, revoke, renew, begin the next epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UsageError, nearest
+from ..protocol.topics import HELPER, VIEWER, check_device_id
+from ..trust import ed25519
+from ..trust.ed25519 import SigningKey
+from ..trust.key_files import ROOT_PUBLIC, SIGNER_KEY, SIGNING_KEY
+from . import bundle
+from .authority import new_key
+from .folder import BUNDLES, Federation, Folder, created, key_line, opened, write_private
+from .records import Member, Role, revoke
+
+PREFIXES: dict[Role, str] = {"device": "", "viewer": VIEWER, "helper": HELPER}
+LONGEST = 64  # characters of a certificate's common name
+DATA = "csv:/var/lib/edgefl/data.csv?target=label"  # what a device's agent.toml names, if nothing else is said
+
+
+class Terms(NamedTuple):
+    """What devices are enrolled with."""
+
+    source: str = DATA  # "{name}" stands for the device
+    plans: Mapping[str, Any] | None = None  # [policy] of agent.toml
+    max_examples: int | None = None
+    canary: bool = False
+
+
+USUAL = Terms()
+
+
+def init(path: Path, settings: Federation) -> None:
+    """Make a federation's folder: the root, the authority, and the aggregator's and the broker's keys."""
+    with created(path, settings) as folder:
+        write_private(path / "aggregator" / "aggregator.key", new_key())
+        write_private(path / "aggregator" / SIGNER_KEY, key_line(ed25519.new_seed()))
+        write_private(path / "broker" / "server.key", new_key())
+        write_private(path / "aggregator" / "aggregator.toml", bundle.aggregator_toml(settings))
+        folder.settle()
+
+
+def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "device") -> list[Path]:
+    """Enrol these names, and write a bundle for each; returns the bundles.
+
+    A name whose enrolment was interrupted, or that is revoked, is enrolled anew. UsageError, with nothing done, if one
+    of the names can't be enrolled.
+    """
+    names = [PREFIXES[role] + name for name in names]
+    with opened(path) as folder:
+        _check(names, role, folder)
+        made = {name: _enrol(folder, name, terms, role) for name in names}
+        folder.save()
+        paths = [folder.path / BUNDLES[role] / f"{name}.tar" for name in names]
+        for bundle_path, data in zip(paths, made.values(), strict=True):
+            write_private(bundle_path, data)
+        for name in names:
+            folder.records.members[name].unfinished = False
+        folder.records.roster += 1
+        folder.save()
+        folder.settle()
+    return paths
+
+
+def numbered(prefix: str, count: int) -> list[str]:
+    """Names of a fleet: the prefix and numbers of equal length, from 1 on."""
+    return [f"{prefix}{number:0{len(str(count))}}" for number in range(1, count + 1)]
+
+
+def _check(names: Sequence[str], role: Role, folder: Folder) -> None:
+    seen: set[str] = set()
+    for name in names:
+        check_device_id(name[len(PREFIXES[role]) :])
+        if len(name) > LONGEST:
+            raise UsageError(f"name {name!r} is longer than {LONGEST} characters: choose a shorter one")
+        known = folder.records.members.get(name)
+        if name in seen:
+            raise UsageError(f"{name} is named twice: name it once")
+        if known is not None and known.revoked is None and not known.unfinished:
+            raise UsageError(
+                f"{name} is enrolled already: `renew` gives it a new certificate; `revoke` and `add` give it all anew"
+            )
+        seen.add(name)
+
+
+def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
+    """Enter the name in the records, unfinished; returns its bundle."""
+    files, certificate = _certified(folder, name, role)
+    former = folder.records.members.get(name)
+    old = revoke(former.certificates, folder.now) if former else []
+    if old:
+        folder.records.revocations += 1
+    key = ""
+    if role == "device":
+        seed = ed25519.new_seed()
+        key = ed25519.to_text(SigningKey(seed).public)
+        source = terms.source.replace("{name}", name)
+        files[SIGNING_KEY] = key_line(seed)
+        files["agent.toml"] = bundle.agent_toml(folder.settings, name, source, terms.plans)
+    folder.records.members[name] = Member(
+        role, key, [*old, certificate], terms.max_examples, terms.canary, unfinished=True
+    )
+    return bundle.pack(files, folder.now)
+
+
+def _certified(folder: Folder, name: str, role: Role) -> tuple[dict[str, bytes], Any]:
+    """New TLS files for a name, and the record of its certificate."""
+    key = new_key()
+    certificate, issued = folder.authority.for_client(name, key, folder.now, folder.settings.days)
+    tls = {"ca.crt": folder.authority.pem, f"{role}.crt": certificate, f"{role}.key": key}
+    return {**tls, ROOT_PUBLIC: folder.root_public}, folder.recorded(issued)
+
+
+def revoke_names(path: Path, names: Sequence[str]) -> None:
+    """Revoke these names: at the broker, in its list of certificates, and in the aggregator's roster."""
+    with opened(path) as folder:
+        for name in names:
+            one = _known(folder, name)
+            if one.revoked is None:
+                one.revoked = int(folder.now)
+                one.certificates = revoke(one.certificates, folder.now)
+        folder.records.roster += 1
+        folder.records.revocations += 1
+        folder.save()
+        folder.settle()
+
+
+def renew(path: Path, names: Sequence[str]) -> list[Path]:
+    """New certificates for these names, in bundles that are unpacked over the old ones; signing keys stay."""
+    paths = []
+    with opened(path) as folder:
+        members = {name: _known(folder, name) for name in names}
+        for name, one in members.items():
+            if one.revoked is not None or one.unfinished:
+                raise UsageError(f"{name} is {'revoked' if one.revoked else 'not enrolled'}: `add` enrols it anew")
+        for name, one in members.items():
+            files, certificate = _certified(folder, name, one.role)
+            one.certificates = [*(old for old in one.certificates if old.ends > folder.now), certificate]
+            folder.save()
+            paths.append(folder.path / BUNDLES[one.role] / f"{name}.tar")
+            write_private(paths[-1], bundle.pack(files, folder.now))
+    return paths
+
+
+def renew_aggregator(path: Path) -> None:
+    """A new TLS key and certificate for the aggregator."""
+    with opened(path) as folder:
+        write_private(path / "aggregator" / "aggregator.key", new_key())
+        folder.settle()
+
+
+def renew_broker(path: Path) -> None:
+    """A new TLS key and certificate for the broker, with the names that federation.toml has now."""
+    with opened(path) as folder:
+        write_private(path / "broker" / "server.key", new_key())
+        folder.settle()
+
+
+def renew_signer(path: Path) -> None:
+    """A new signing key for the aggregator, certified by the root for the same epoch."""
+    with opened(path) as folder:
+        write_private(path / "aggregator" / SIGNER_KEY, key_line(ed25519.new_seed()))
+        folder.settle()
+
+
+def renew_revocations(path: Path) -> None:
+    """The list of revoked certificates anew."""
+    with opened(path) as folder:
+        folder.records.revocations += 1
+        folder.save()
+        folder.settle()
+
+
+def next_epoch(path: Path) -> int:
+    """Certify the signing key for the next epoch; returns its number."""
+    with opened(path) as folder:
+        last = folder.records.signer
+        assert last is not None, "settled"
+        folder.certify_signer(last.public, epoch=last.epoch + 1)
+        folder.save()
+        folder.settle()
+        return last.epoch + 1
+
+
+def _known(folder: Folder, name: str) -> Member:
+    found = folder.records.members.get(name)
+    if found is None:
+        raise UsageError(f"{name} is not enrolled here: {nearest(name, folder.records.members)}")
+    return found

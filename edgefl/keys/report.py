@@ -1,0 +1,105 @@
+"""Who is enrolled, and what expires soon."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from msgspec import Struct
+
+from .authority import DAY_S, revocations_end
+from .folder import Folder, opened, read
+from .records import Certificate, Member
+
+SOON_DAYS = 60
+
+
+class Row(Struct, frozen=True, omit_defaults=True):
+    """A name. `ends` is when its newest certificate expires, in Unix time."""
+
+    name: str
+    role: str
+    state: str  # enrolled, revoked, unfinished
+    ends: int
+    max_examples: int | None = None
+    canary: bool = False
+
+
+class Report(Struct, frozen=True):
+    """`ends` has what the whole federation needs: authority, revocations, signer, aggregator, broker."""
+
+    federation: str
+    broker: str
+    epoch: int
+    signer: int
+    roster: int
+    ends: dict[str, int]
+    members: list[Row]
+    warnings: list[str]
+
+
+RENEWALS = {
+    "revocations": "edgefl keys renew DIR --crl",
+    "signer": "edgefl keys renew DIR --signer",
+    "aggregator": "edgefl keys renew DIR --aggregator",
+    "broker": "edgefl keys renew DIR --broker",
+}
+NAMES = {"revocations": "the list of revoked certificates, which locks every client out when it expires,"}
+
+
+def report(path: Path) -> Report:
+    """Of the folder at `path`; UsageError."""
+    with opened(path) as folder:
+        known, signer = folder.records, folder.records.signer
+        assert signer is not None, "settled"
+        ends = {
+            "authority": folder.authority.ends,
+            "revocations": revocations_end(read(path / "broker" / "crl.pem"), "crl.pem"),
+            "signer": signer.not_after,
+            "aggregator": _newest(known.aggregator),
+            "broker": _newest(known.broker),
+        }
+        rows = [_row(name, one) for name, one in sorted(known.members.items())]
+        settings = folder.settings
+        return Report(
+            settings.federation, settings.url, signer.epoch, signer.serial, known.roster, ends, rows,
+            [*_shared(folder, ends), *_members(folder, rows)],
+        )  # fmt: skip
+
+
+def date(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%Y-%m-%d")
+
+
+def _shared(folder: Folder, ends: dict[str, int]) -> list[str]:
+    out = []
+    for what, end in ends.items():
+        renewal = RENEWALS.get(what, "begin a new folder, and enrol every device anew")
+        if word := _soon(end, folder.now):
+            out.append(f"{NAMES.get(what, f'the certificate of the {what}')} {word}: {renewal}")
+    return out
+
+
+def _members(folder: Folder, rows: list[Row]) -> list[str]:
+    out = [
+        f"{row.name}: its certificate {word}: edgefl keys renew DIR {row.name}"
+        for row in rows
+        if row.state == "enrolled" and (word := _soon(row.ends, folder.now))
+    ]
+    unfinished = [row.name for row in rows if row.state == "unfinished"]
+    return out + [f"{name}: its enrolment was interrupted: edgefl keys add DIR {name}" for name in unfinished]
+
+
+def _soon(end: int, now: float) -> str:
+    if end < now:
+        return f"expired on {date(end)}"
+    return f"expires on {date(end)}" if end < now + SOON_DAYS * DAY_S else ""
+
+
+def _row(name: str, one: Member) -> Row:
+    state = "unfinished" if one.unfinished else "enrolled" if one.revoked is None else "revoked"
+    return Row(name, one.role, state, _newest(one.certificates), one.max_examples, one.canary)
+
+
+def _newest(certificates: list[Certificate]) -> int:
+    return max((one.ends for one in certificates), default=0)

@@ -1,0 +1,120 @@
+"""The operator's folder after a command that was killed at any of its writes."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import tarfile
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from enrolled import SETTINGS, certificate, roster, signer
+
+from edgefl.keys import enrolment, folder
+from edgefl.keys.folder import Federation
+from edgefl.keys.report import report
+from edgefl.trust.ed25519 import SigningKey
+from edgefl.trust.key_files import read_seed
+
+
+class Killed(BaseException):
+    """What ends a command in the middle."""
+
+
+def killed_at(number: int, before: bool, work, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run `work` and kill it at its write of this number; whether it was killed."""
+    writes, write = iter(range(1, 10_000)), folder.write_atomically
+
+    def dying(path: Path, data: bytes, **options: int) -> None:
+        last = next(writes) == number
+        if last and before:
+            raise Killed
+        write(path, data, **options)
+        if last:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_atomically", dying)
+        try:
+            work()
+        except Killed:
+            return True
+    return False
+
+
+def whole(keys: Path) -> None:
+    """Everything fits together, and every certificate that is somewhere is on record."""
+    found = json.loads((keys / "records.json").read_bytes())
+    known = {int(one["serial"], 16) for one in found["aggregator"] + found["broker"]}
+    known |= {int(c["serial"], 16) for one in found["members"].values() for c in one["certificates"]}
+    for crt, key in (
+        ("aggregator/aggregator.crt", "aggregator/aggregator.key"),
+        ("broker/server.crt", "broker/server.key"),
+    ):
+        ssl.create_default_context().load_cert_chain(keys / crt, keys / key)
+        assert certificate(keys / crt).serial_number in known
+    assert signer(keys).public == SigningKey(read_seed(keys / "aggregator" / "signer.key")).public
+    enrolled = roster(keys)
+    for bundle in (keys / "devices").iterdir():
+        with tarfile.open(bundle) as tar:
+            data = {one.name: tar.extractfile(one).read() for one in tar}
+        assert x509.load_pem_x509_certificate(data["device.crt"]).serial_number in known
+        if "signing.key" in data and enrolled.get(bundle.stem):
+            assert enrolled.get(bundle.stem).public == SigningKey(seed_in(data["signing.key"])).public
+
+
+def seed_in(data: bytes) -> bytes:
+    import base64
+
+    return base64.b64decode(data)
+
+
+COMMANDS = {
+    "init": lambda keys: enrolment.init(keys, SETTINGS),
+    "add": lambda keys: enrolment.add(keys, ["pi-08", "pi-09"]),
+    "add anew": lambda keys: enrolment.add(keys, ["pi-03"]),
+    "revoke": lambda keys: enrolment.revoke_names(keys, ["pi-01"]),
+    "renew": lambda keys: enrolment.renew(keys, ["pi-01", "pi-02"]),
+    "aggregator": enrolment.renew_aggregator,
+    "broker": enrolment.renew_broker,
+    "signer": enrolment.renew_signer,
+    "crl": enrolment.renew_revocations,
+    "epoch": enrolment.next_epoch,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_whose_command_was_killed_stays_usable(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, serials = COMMANDS[command], []
+    for number in range(1, 100):
+        for before in (True, False):
+            keys = tmp_path / f"{number}-{before}"
+            if command != "init":
+                enrolment.init(keys, SETTINGS)
+                enrolment.add(keys, ["pi-01", "pi-02", "pi-03"])
+                enrolment.revoke_names(keys, ["pi-03"])
+                serials = [roster(keys).serial, signer(keys).serial]
+            if not killed_at(number, before, lambda keys=keys: work(keys), monkeypatch):
+                assert number > 1
+                return
+            if command == "init":
+                if not (keys / "federation.toml").exists():  # else it had ended
+                    enrolment.init(keys, Federation(federation="f", broker="other.example.org"))
+                    assert "other.example.org" in (keys / "aggregator" / "aggregator.toml").read_text()
+                enrolment.add(keys, ["pi-01"])
+            else:
+                report(keys)
+                assert [roster(keys).serial, signer(keys).serial] >= serials
+                whole(keys)
+                done = {name for name, one in roster(keys).devices.items() if not one.revoked}
+                left = {"add": ["pi-08", "pi-09"], "add anew": ["pi-03"]}.get(command, [])
+                if missing := [name for name in left if name not in done]:
+                    enrolment.add(keys, missing)
+                if command not in ("add", "add anew"):
+                    work(keys)
+                assert {"pi-01", "pi-02", *left} - {"pi-01"} <= {*roster(keys).devices}
+            whole(keys)
+    pytest.fail("no end")

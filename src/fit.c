@@ -54,6 +54,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
         loss += net->loss->run(&run);
         *correct += run.correct;
         if (training != NULL) efl_backward(net, batch, training);
+        efl_rest(net);
     }
     return loss;
 }
@@ -186,6 +187,7 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
     efl_training training = {.sgd = &sgd, .w = delta, .w0 = params};
     const int64_t batch = options->batch_size < data->n ? options->batch_size : data->n;
     atomic_store(&net->cancelled, 0);
+    efl_begin_work(net);
     *result = (efl_fit_result){0};
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, batch, error) != EFL_OK) return error->code;
     int code = prepare(net, options, data->n, &training, &buffers, error);
@@ -207,6 +209,7 @@ int efl_gradient(efl_net *net, const float *params, const efl_data *data, float 
     efl_training training = {.gradient = gradient};
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
     net->params = params;
+    efl_begin_work(net);
     memset(gradient, 0, (size_t)efl_net_num_params(net) * sizeof *gradient);
     run_batch(net, data, NULL, 0, data->n, &training, &correct);
     return EFL_OK;
@@ -217,6 +220,7 @@ int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double
     int64_t correct = 0;
     if (check_data(net, data, error) != EFL_OK) return error->code;
     net->params = params;
+    efl_begin_work(net);
     *loss = run_batch(net, data, NULL, 0, data->n, NULL, &correct) / loss_count(net, data->n);
     *accuracy = net->loss->has_accuracy ? (double)correct / loss_count(net, data->n) : -1;
     return EFL_OK;

@@ -52,6 +52,8 @@ struct efl_net {
 
     const float *params; /* (P) that forward and backward read */
     atomic_int cancelled;
+    atomic_int rest;      /* percent of the time that it must not compute: pace.c */
+    double working_since; /* seconds */
 };
 
 /* What the running step does with gradients. All is NULL except in training. */
@@ -83,6 +85,10 @@ static inline int64_t efl_loss_rows(const efl_net *net) {
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
 /* or, to compute arena_bytes without allocating them (INT64_MAX if they are too many): */
 int efl_arena_measure(efl_net *net, efl_error *error);
+
+/* pace.c: the net begins to compute; and, between two pieces of a batch, rests if it has computed long enough. */
+void efl_begin_work(efl_net *net);
+void efl_rest(efl_net *net);
 
 /* run.c */
 void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training);

@@ -74,6 +74,7 @@ class Trainer:
         self._net = _core.Net(plan, self._batch, max_arena_bytes)
         self._arrays = Arrays(plan, self._net.shapes[plan.loss_input], self._net.target_size)
         self._lock = threading.Lock()
+        self._percent = 100
 
     @property
     def arena_bytes(self) -> int:
@@ -149,6 +150,15 @@ class Trainer:
         """Stop a `fit` that runs in another thread before its next step. Has no effect if none runs."""
         self._net.cancel()
 
+    def set_cpu_percent(self, percent: int) -> None:
+        """Compute for this percentage of the time from now on, in `fit`, `gradient` and `evaluate`, and rest else. The
+        results are the same."""
+        check_count("cpu_percent", percent)
+        if percent > 100:
+            raise UsageError(f"cpu_percent is {percent}: give 1 to 100")
+        self._percent = percent
+        self._net.set_share(percent)
+
     def gradient(self, params: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
         """(P,) float32, the gradient of the mean loss over all of x; zero for state."""
         start, inputs, targets, n = self._arrays.read(params, x, y)
@@ -180,6 +190,7 @@ class Trainer:
                 _allowed_batch(self.plan, batch, self._max_arena_bytes)
                 self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
                 self._batch = batch
+                self._net.set_share(self._percent)
 
 
 def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:

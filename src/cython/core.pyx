@@ -240,6 +240,12 @@ cdef class Net:
         """Make a `fit` that is running in another thread return before its next step."""
         efl_net_cancel(self.net)
 
+    def set_share(self, int percent) -> None:
+        """Compute for this percentage of the time, and rest for the others; from any thread."""
+        if not 1 <= percent <= 100:
+            raise ValueError("percent must be 1 to 100")
+        efl_net_set_share(self.net, percent)
+
     def gradient(self, const float[::1] params not None, const float[::1] x not None, y not None,
                  float[::1] gradient not None) -> None:
         """The mean loss's gradient into `gradient` (P,)."""

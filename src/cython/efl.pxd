@@ -78,6 +78,7 @@ cdef extern from "efl.h" nogil:
     int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options,
                 float *delta, efl_fit_result *result, efl_error *error)
     void efl_net_cancel(efl_net *net)
+    void efl_net_set_share(efl_net *net, int percent)
     int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient,
                      efl_error *error)
     int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss,

@@ -28,7 +28,7 @@ SAMPLES = {
 }
 HEAD = """# Settings
 
-Made from the declarations in `edgefl/settings/sections.py` and `defences.py` by `python docs/write_settings.py`: do not edit this page.
+Made from the declarations in `edgefl/settings/` by `python docs/write_settings.py`: do not edit this page.
 
 A setting has the same name, bounds and default wherever it is set; later places win:
 

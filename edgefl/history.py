@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-State = Literal["committed", "abandoned", "evaluated"]
+State = Literal["committed", "abandoned", "evaluated", "refused", "rollback"]
+MOVED = ("committed", "rollback")  # states whose version is a new one
+SPENT = ("committed", "refused")  # states in which updates count for good
 
 
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +40,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     means over the `device_examples` examples that `devices` hold out, for the model that the round began with. A round
     that only evaluates has the state "evaluated" and the version that it found.
 
-    `why` says why a round was abandoned: what became of the devices that it asked, at most a dozen by name.
+    A round whose model the gate refuses (coordinator/gate.py) has the state "refused" and the version that it found;
+    its scores are those of the refused model. In a "rollback" the operator has had the model of version `restored`
+    committed again, as a new version; a round that was open then ended with it.
+
+    `why` says why a round was abandoned or refused: of an abandoned one, what became of the devices that it asked, at
+    most a dozen by name.
 
     `closed_at` is when the round ended, in seconds after the start of 1970, UTC; 0 if the aggregator's clock could not
     be trusted. It is virtual in a simulation.
@@ -79,6 +86,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missed: dict[str, str] = {}
     by_time: msgspec.Raw = msgspec.field(name="times", default=msgspec.Raw(b"{}"))
     deadlines: int = 1
+    restored: int | None = None
+
+    @property
+    def base(self) -> int:
+        """The version that the round began with."""
+        return self.version - (self.state in MOVED)
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
@@ -139,7 +152,7 @@ class Final(msgspec.Struct, frozen=True):
             seconds=self.seconds + record.seconds,
             float32_bytes=self.float32_bytes + record.float32_bytes,
         )
-        if record.state == "committed":
+        if record.state in MOVED:
             final = msgspec.structs.replace(final, accuracy=record.accuracy, loss=record.loss)
         if record.device_examples:
             told = {"device_accuracy": record.device_accuracy, "device_loss": record.device_loss}

@@ -18,6 +18,7 @@ from edgefl.coordinator import events
 from edgefl.coordinator.cohort import expected_reports
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
+    Answered,
     Commit,
     Evaluate,
     Evaluated,
@@ -45,6 +46,7 @@ from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
 
 from .choice import choice_of
+from .desk import Desk
 from .journal import Journal, Recorded
 from .progress import Progress, summary
 from .store import KEPT_RECORDS, AggregatorStore, State
@@ -64,10 +66,11 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
         plan, spec = self._model.plan, config.evaluate.test_data
+        config.gate.check(spec is not None)
         self._test = None if spec is None else load_test_set(spec, tuple(plan.input_shape))
         self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
         self._folder = Path(config.state_dir)
-        self._store = AggregatorStore(self._folder)
+        self._store = AggregatorStore(self._folder, config.keep_models, config.models_mb * 1e6)
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         self._files = HistoryFiles(self._folder, config.history_mb * 1e6)
         state = self._store.resume(plan.hash, self._model.params, self._files.last())
@@ -87,8 +90,9 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
-            root=config.mqtt.root,
+            root=config.mqtt.root, gate=config.gate,
         )  # fmt: skip
+        self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
         client_id = aggregator_client_id(config.federation)
@@ -128,7 +132,11 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         else:
             self.log.warning("the state of strategy %s is not for %s, which starts anew", state.strategy, strategy.name)
 
+    def look_around(self) -> None:
+        self._desk.look()
+
     def run(self) -> None:
+        self._desk.look()  # before the first round, which may be the last
         try:
             super().run()
         finally:
@@ -155,6 +163,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                     self._model.save(self._folder / "model.onnx", action.params)
                 self.log.info("%s", summary(action.record))
                 self._busy_since_s = time.process_time()
+            case Answered():
+                self._desk.answer(action)
             case SaveAttempt():
                 self._store.save_attempt(action.attempt)
             case SaveLate():

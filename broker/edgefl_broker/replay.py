@@ -7,7 +7,7 @@ belongs to one process: stop the aggregator first.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgefl.codecs import Codec
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
 from edgefl.federation import make_manifest, make_strategy
+from edgefl.history import MOVED, RoundRecord
 from edgefl.history_files import HistoryFiles
 from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
@@ -58,7 +59,7 @@ def run(settings: AggregatorConfig) -> None:
         codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).update_codec
         history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
         history.mend(store.recent(KEPT_RECORDS))
-        rounds = [record.round for record in history.records() if record.state == "committed"]
+        rounds = [record for record in history.records() if record.state in MOVED]
         params = replay(journal, rounds, strategy, codec, model.params)
         version, newest = store.newest(len(params))
     finally:
@@ -69,17 +70,32 @@ def run(settings: AggregatorConfig) -> None:
     print(f"version {version} is, bit for bit, what {len(rounds)} rounds make of the start: {params_sha256(params)}")
 
 
-def replay(journal: Journal, rounds: Iterable[int], strategy: Strategy, codec: Codec, params: np.ndarray) -> np.ndarray:
-    """The params (P,) after the committed `rounds`; `params` (P,) are those that the first one began with. StoreError
-    if a round did not begin with the params that the round before it ended with."""
-    for round in rounds:
-        if journal.before(round) != params_sha256(params):
-            raise StoreError(f"the journal has no round {round} that begins where the rounds before it end")
-        strategy.start(params, round)
-        for update in journal.updates(round, codec):
-            strategy.add(update)
-        params = strategy.finish()
+def replay(
+    journal: Journal, rounds: Sequence[RoundRecord], strategy: Strategy, codec: Codec, params: np.ndarray
+) -> np.ndarray:
+    """The params (P,) after `rounds`, which each made a version; `params` (P,) are those that the first one began with.
+    StoreError if a round did not begin with the params that the round before it ended with."""
+    wanted = {record.restored for record in rounds}  # versions that the operator went back to later
+    kept = {0: (params, strategy.state())}
+    for record in rounds:
+        if record.restored is not None:
+            params, state = kept[record.restored]
+            strategy.restore(state)
+        else:
+            params = _average(journal, record.round, strategy, codec, params)
+        if record.version in wanted:
+            kept[record.version] = params, strategy.state()
     return params
+
+
+def _average(journal: Journal, round: int, strategy: Strategy, codec: Codec, params: np.ndarray) -> np.ndarray:
+    """The params (P,) that the round made of `params`."""
+    if journal.before(round) != params_sha256(params):
+        raise StoreError(f"the journal has no round {round} that begins where the rounds before it end")
+    strategy.start(params, round)
+    for update in journal.updates(round, codec):
+        strategy.add(update)
+    return strategy.finish()
 
 
 if __name__ == "__main__":

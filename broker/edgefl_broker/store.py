@@ -25,7 +25,7 @@ from edgefl.history import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 
-KEPT_MODELS = 3
+KEPT_MODELS = 3  # at least, however large they are
 KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
 DROPPED_AT_ONCE = 20  # older records that a commit drops: a folder of an earlier version has all of them
 HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
@@ -69,9 +69,11 @@ class State:
 
 
 class AggregatorStore:
-    """`aggregator.db` in the state folder. One thread uses it; raises StoreError."""
+    """`aggregator.db` in the state folder. One thread uses it; raises StoreError. It keeps the last `models`, as far as
+    they take at most `model_bytes`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, models: int = KEPT_MODELS, model_bytes: float = 2**28) -> None:
+        self._models, self._model_bytes = models, model_bytes
         self._path = folder / "aggregator.db"
         self._attempt = folder / "attempt"
         self._claim = claim(folder)
@@ -151,6 +153,23 @@ class AggregatorStore:
         if not _is_sound(blob, state, sha256, num_params):
             raise StoreError(f"model {version} in {self._path} is damaged")
         return version, params_from_bytes(blob)
+
+    @durable
+    def versions(self) -> list[int]:
+        """The versions of the models that are kept, in order."""
+        return [version for (version,) in self._db.execute("SELECT version FROM models ORDER BY version")]
+
+    @durable
+    def model(self, version: int) -> tuple[np.ndarray, bytes] | None:
+        """Params and the strategy's packed state of this version; None if it is not kept, or is damaged."""
+        query = "SELECT CAST(sha256 AS BLOB), params, state FROM models WHERE version = ?"
+        row = self._db.execute(query, (version,)).fetchone()
+        if row is None or not isinstance(row[1], bytes):
+            return None
+        sha256, blob, state = row
+        if not _is_sound(blob, state, sha256.decode(errors="replace"), len(blob) // 4):
+            return None
+        return params_from_bytes(blob), state
 
     def _meta(self, key: str, default: str) -> str:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -265,7 +284,19 @@ class AggregatorStore:
             self._erase_late("device = ? AND round = ?", *drop)
             if params is not None:
                 self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
-                self._db.execute("DELETE FROM models WHERE version <= ?", (record.version - KEPT_MODELS,))
+                self._drop_models()
+
+    def _drop_models(self) -> None:
+        size = (
+            "length(CAST(params AS BLOB)) + length(CAST(state AS BLOB))"  # whatever type a flipped bit has made of it
+        )
+        size, total = f"coalesce({size}, 0)", 0
+        rows = self._db.execute(f"SELECT version, {size} FROM models ORDER BY version DESC").fetchall()
+        for place, (version, taken) in enumerate(rows):
+            total += taken
+            if place >= KEPT_MODELS and (place >= self._models or total > self._model_bytes):
+                self._db.execute("DELETE FROM models WHERE version <= ?", (version,))
+                return
 
     def recent(self, count: int) -> Iterator[RoundRecord]:
         """The last `count` rounds that are kept, in order, one in memory at a time. A damaged record is left out."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, inspect, keys, simulate
+from . import demo, inspect, keys, rollback, simulate
 
 COMMANDS = {
     "demo": demo,
     "simulate": simulate,
     "inspect": inspect,
     "keys": keys,
+    "rollback": rollback,
 }
 
 

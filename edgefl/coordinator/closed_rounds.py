@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from ..history import RoundRecord
+from ..history import SPENT, RoundRecord
 from ..protocol.messages import Draw
 from .cohort import Cohort
 from .intake import RoundIntake
@@ -23,10 +23,14 @@ from .tally import Tally
 
 
 class ClosedRound:
-    """A round that is over. `counted`: device -> the round that its update was added to."""
+    """A round that is over. `counted`: device -> the round that its update was added to. `refused`: no model has its
+    updates, and none will."""
 
-    def __init__(self, version: int, intake: RoundIntake, cohort: Cohort, counted: dict[str, int]) -> None:
+    def __init__(
+        self, version: int, intake: RoundIntake, cohort: Cohort, counted: dict[str, int], refused: bool = False
+    ) -> None:
         self.version, self.intake, self.cohort = version, intake, cohort
+        self.refused = refused
         self._counted = counted
 
     def counted_in(self, device: str) -> int | None:
@@ -65,13 +69,14 @@ class ClosedRounds:
     def reload(self, records: Iterable[RoundRecord], make_intake: Callable[[int, int], RoundIntake]) -> None:
         """Restore the rounds of `records`, oldest first. `make_intake` is given round and version."""
         for record in records:
-            committed = record.state == "committed"
-            version = record.version - committed
+            spent = record.state in SPENT
             rule = msgspec.json.decode(record.cohort, type=list[str] | Draw | None)
             cohort = Cohort(record.round, frozenset(rule) if isinstance(rule, list) else rule)
-            counted = dict.fromkeys(record.devices, record.round) if committed else {}
-            self._keep(record.round, ClosedRound(version, make_intake(record.round, version), cohort, counted))
-            for device, round in record.folded if committed else ():
+            counted = dict.fromkeys(record.devices, record.round) if spent else {}
+            intake = make_intake(record.round, record.base)
+            closed = ClosedRound(record.base, intake, cohort, counted, record.state == "refused")
+            self._keep(record.round, closed)
+            for device, round in record.folded if spent else ():
                 if round in self._rounds:
                     self._rounds[round].count(device, record.round)
 

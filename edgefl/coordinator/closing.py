@@ -5,21 +5,51 @@ Part of RoundCoordinator, which decides when a round ends, commits the model and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import numpy as np
 
 from ..history import RoundRecord
 from ..machine import Note
-from ..strategies import Strategy
+from ..strategies import State, Strategy
 from .opening import DEADLINES
 from .standing import Standing
 from .tally import Tally
 
 
-def conclude(
-    tally: Tally, strategy: Strategy, record: RoundRecord
-) -> tuple[np.ndarray | None, RoundRecord, list[Note]]:
-    """The next params, (P,) float32, or None; `record`, abandoned if the strategy's params are not finite; what to log.
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """(P,) float32 `params` that may become the next model, and what the strategy's state was `before` them."""
+
+    params: np.ndarray
+    before: State
+
+
+@dataclass(frozen=True, eq=False)
+class Closing:
+    """A candidate that waits for its scores, the `record` of its round so far, and the `tally` of that round; None if
+    no round was open when the operator ordered it. `order` is to be answered; "" if there was none."""
+
+    candidate: Candidate
+    record: RoundRecord
+    tally: Tally | None
+    order: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Closed:
+    """A round that is over: its `record`, (P,) float32 `params` if it made a model, the saved late updates `drop` that
+    need not be kept any longer, by device and round; and the `order` that is to be answered."""
+
+    record: RoundRecord
+    params: np.ndarray | None
+    drop: list[tuple[str, int]]
+    order: str = ""
+
+
+def conclude(tally: Tally, strategy: Strategy, record: RoundRecord) -> tuple[Candidate | None, RoundRecord, list[Note]]:
+    """The candidate, or None; `record`, abandoned if the strategy's params are not finite; what to log.
 
     A strategy that gave such params goes back to its state before them.
     """
@@ -30,7 +60,7 @@ def conclude(
     before = strategy.state()
     params = strategy.finish()
     if np.isfinite(params).all():
-        return params, record, []
+        return Candidate(params, before), record, []
     strategy.restore(before)
     tally.spoil_folded()
     why = "the averaged model is not finite: lower lr or server_lr"

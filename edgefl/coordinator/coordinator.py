@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..machine import Connected, Disconnected, Flow, Received, Sent, Stop, Tick, WallTime, assert_never
 from ..protocol.messages import Status, decode
-from .events import Action, Evaluated, Event, ReloadedLate, ReloadLate
+from .events import Action, Evaluated, Event, ReloadedLate, ReloadLate, Rollback
 from .rounds import Rounds
 
 
@@ -25,6 +25,7 @@ class RoundCoordinator(Rounds):
         self.clock.hear(event, now)
         if not self.fence.lost:
             self._process(event, now)
+            self._carry_out_order(now)
         out, self._out = self._out, []
         return out
 
@@ -41,16 +42,26 @@ class RoundCoordinator(Rounds):
                 self.fence.disconnected()
             case Tick() | WallTime():
                 self._tick(now)
-            case Evaluated():
-                self._commit(event, now)
-            case ReloadedLate():
-                self._on_reloaded(event, now)
+            case Evaluated() | ReloadedLate() | Rollback():
+                self._on_host(event, now)
             case Sent():
                 self._on_sent(event)
             case Flow():
                 pass  # the aggregator is beside the broker
             case Stop():
                 self._out += self.fence.release()
+            case _:
+                assert_never(event)
+
+    def _on_host(self, event: Evaluated | ReloadedLate | Rollback, now: float) -> None:
+        """The host has an answer, or the operator an order."""
+        match event:
+            case Evaluated():
+                self._on_evaluated(event, now)
+            case ReloadedLate():
+                self._on_reloaded(event, now)
+            case Rollback():
+                self._orders.append(event)
             case _:
                 assert_never(event)
 

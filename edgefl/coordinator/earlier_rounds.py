@@ -36,17 +36,32 @@ class EarlierRounds:
         """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
         for record in recent:
             mode = self._config.mode_of(record.round)
-            version = record.version - (record.state == "committed")
             self.standing.restore(record)
-            self.credits.close(record.round, Past(version, mode, None))
+            self.credits.close(record.round, Past(record.base, mode, None))
             if mode == "train" and self._config.late_window:
                 self.closed.reload([record], self._make_intake)
+
+    def cut(self, tally: Tally) -> None:
+        """The operator has ended the round: it shows nothing of its devices, and none has counted in it."""
+        for device in tally.counted:
+            self.standing.count(device, tally.round, counted=False)
+        self._close(tally, abandoned=True)
+
+    def refuse(self, tally: Tally) -> None:
+        """The model of the round, which is closed, is refused: its updates are spent, and in no model."""
+        for device in tally.counted:
+            self.standing.count(device, tally.round, counted=False)
+        if (closed := self.closed.get(tally.round)) is not None:
+            closed.refused = True
 
     def close(self, tally: Tally, *, abandoned: bool) -> dict[str, str]:
         """The round is over. Returns why devices that it asked did not report, or were not waited for."""
         missed = self.standing.close(tally.outcome())
         for device in tally.counted if abandoned else ():
             self.standing.count(device, tally.round, counted=False)
+        self._close(tally, abandoned=abandoned)
+        return missed
+
+    def _close(self, tally: Tally, *, abandoned: bool) -> None:
         self.credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
         self.closed.close(tally, abandoned=abandoned)
-        return missed

@@ -74,6 +74,26 @@ class ReloadedLate:
     updates: Iterable[LateUpdate]
 
 
+@dataclass(frozen=True, eq=False)
+class Rollback:
+    """Event: the operator wants these (P,) params, of `version`, committed again as a new version. `state` is what the
+    strategy's was after them. `order` names the order in its answer, Answered."""
+
+    order: str
+    version: int
+    params: np.ndarray
+    state: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Action: tell the operator what became of an order."""
+
+    order: str
+    done: bool
+    text: str
+
+
 @dataclass(frozen=True)
 class Finished:
     """Action: there are no more rounds."""
@@ -95,5 +115,7 @@ class Fenced:
     reason: str
 
 
-Event: TypeAlias = machine.Event | Evaluated | ReloadedLate
-Action: TypeAlias = machine.Action | Evaluate | Commit | SaveLate | ReloadLate | Finished | SaveAttempt | Fenced
+Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback
+Action: TypeAlias = (
+    machine.Action | Evaluate | Commit | SaveLate | ReloadLate | Finished | SaveAttempt | Fenced | Answered
+)

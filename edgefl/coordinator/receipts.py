@@ -15,6 +15,7 @@ from .events import Action
 MOST_SENDERS = 10_000  # whose violations are counted apart
 NOT_KEPT = "it came late, and is not kept"
 TOO_LATE = "it came too late to count"
+REFUSED = "the model of its round was refused"
 EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
 

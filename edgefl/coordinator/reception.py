@@ -21,7 +21,7 @@ from .events import Action, LateUpdate
 from .held_back import HeldBack
 from .intake import BUDGET_BYTES, RoundIntake
 from .presence import Presence
-from .receipts import Receipts
+from .receipts import REFUSED, Receipts
 from .tally import Tally
 
 
@@ -85,7 +85,7 @@ class Reception:
             tally.receive(device, len(event.payload))
         folded = own.counted_in(device)
         if folded is not None:
-            return [self.receipts.counted(where, folded)] if envelope.part == 0 else []
+            return [self._settled(own, where, folded, round)] if envelope.part == 0 else []
         if tally is not None and tally.is_full(device):
             self._held.add(device, where.round, now)
             return []
@@ -97,6 +97,12 @@ class Reception:
         if isinstance(own, Tally):
             return [*self._whole.count(own, where, blob, now), *self.ask(tally, now)]
         return [*self._whole.fold(tally, own, where, blob, now=now, into=round), *self.ask(tally, now)]
+
+    def _settled(self, own: Tally | ClosedRound, where: UpdateTopic, folded: int, into: int) -> Publish:
+        """What a device is told whose update has counted: in the round `folded`, 0 for its own, which is open."""
+        if isinstance(own, ClosedRound) and own.refused and folded == where.round:
+            return self.receipts.too_late(where, REFUSED, into=into)
+        return self.receipts.counted(where, folded)
 
     def _credit(
         self, tally: Tally | None, where: UpdateTopic, event: Received, now: float, *, round: int

@@ -7,22 +7,21 @@ waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from ..history import RoundRecord
 from ..machine import Note
 from . import opening as opens
-from .closing import at_deadline, conclude
-from .events import Action, Commit, Evaluate, Evaluated, Finished, ReloadLate
-from .state import CoordinatorState
+from .candidates import Candidates
+from .closing import Closed, Closing, at_deadline, conclude
+from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
 from .tally import Tally
 
 
-class Rounds(CoordinatorState):
+class Rounds(Candidates):
     """The coordinator's rounds; each method adds what the host has to do to `_out`."""
 
     def _maybe_open(self, now: float) -> None:
         """Open the next round if enough devices are there; finish if there is no next round."""
+        self._carry_out_order(now)
         if self.phase != "waiting" or not self.fence.held:
             return
         if self.config.rounds is not None and self.round > self.config.rounds:
@@ -89,35 +88,31 @@ class Rounds(CoordinatorState):
         if record.state == "abandoned":
             why = self.readiness.absence.why(tally, self.config.min_reports, now)
             record = msgspec.structs.replace(record, why=why)
-        params, record, notes = conclude(tally, self.strategy, record)
+        candidate, record, notes = conclude(tally, self.strategy, record)
         self._out += notes
         missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
-        if params is None:
-            self._next(tally, record, None, now)
+        if candidate is None:
+            self._next(Closed(record, None, tally.late_to_drop(committed=False)), now)
         else:
-            self.phase, self._closing = "evaluating", (params, record)
-            self._out.append(Evaluate(params))
+            self._evaluate(Closing(candidate, record, tally))
 
-    def _commit(self, result: Evaluated, now: float) -> None:
-        assert self._closing is not None and self.tally is not None
-        (params, record), self._closing = self._closing, None
-        if result.update_s is not None:
-            self.pace.learn(result.update_s)
-        record = msgspec.structs.replace(
-            record, loss=result.loss, accuracy=result.accuracy, seconds=now - self.tally.opened_at
-        )
-        self._next(self.tally, record, params, now)
+    def _on_evaluated(self, result: Evaluated, now: float) -> None:
+        if (closed := self._judge(result, now)) is not None:
+            self._next(closed, now)
 
-    def _next(self, tally: Tally, record: RoundRecord, params: np.ndarray | None, now: float) -> None:
+    def _next(self, closed: Closed, now: float) -> None:
         """Commit, announce, and go on."""
+        record, params = closed.record, closed.params
         state = {} if params is None else self.strategy.state()
         record = msgspec.structs.replace(
             record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
         )
-        drop = tally.late_to_drop(committed=params is not None)
-        self.reception.late_table.drop(drop)
-        self._out.append(Commit(record, params, drop, state))
+        self.reception.late_table.drop(closed.drop)
+        self._out.append(Commit(record, params, closed.drop, state))
+        if closed.order:
+            text = f"version {record.version} has the model of version {record.restored}"
+            self._out.append(Answered(closed.order, True, text))
         superfluous: list[Action] = []
         self.phase, self.round = "waiting", self.round + 1
         if params is not None:

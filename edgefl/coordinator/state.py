@@ -6,7 +6,7 @@ The parts are made here, once. Rounds open and close in rounds.py; events are pr
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,14 +16,16 @@ from ..history import RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.messages import Manifest
 from ..protocol.topics import ROOT
-from ..settings import RoundSettings
+from ..settings import GateSettings, RoundSettings
 from ..strategies import Strategy
 from . import cohort
 from . import opening as opens
 from .announcer import Announcer, RoundState
+from .closing import Closing
 from .earlier_rounds import EarlierRounds
-from .events import Action
+from .events import Action, Rollback
 from .fence import Fence
+from .gate import Gate
 from .intake import RoundIntake
 from .pace import Pace
 from .presence import Presence
@@ -54,6 +56,7 @@ class CoordinatorState:
         instance: int = 0,
         take_over: bool = False,
         root: str = ROOT,
+        gate: GateSettings | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -77,7 +80,9 @@ class CoordinatorState:
         self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
         self._announced_wait = False  # the retained round says that none is open
         self._waits = opens.Waits()
-        self._closing: tuple[np.ndarray, RoundRecord] | None = None
+        self.gate = Gate(gate or GateSettings())
+        self._closing: Closing | None = None
+        self._orders: deque[Rollback] = deque()  # not carried out yet
         self._out: list[Action] = []  # of the step that is being made
 
     @property

@@ -250,7 +250,7 @@ class Tally:
             device_examples=sums.evaluated,
             device_loss=sums.eval_loss.value,
             device_accuracy=sums.eval_accuracy.value,
-            by_device=self._traffic(),
+            by_device=self.traffic(),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
             by_time=self._times(),
@@ -268,7 +268,7 @@ class Tally:
         told = {device: round(share.seconds, 3) for device, share in self._shares.items() if share.seconds is not None}
         return msgspec.Raw(msgspec.json.encode(told, order="sorted"))
 
-    def _traffic(self) -> msgspec.Raw:
+    def traffic(self) -> msgspec.Raw:
         """{device: [bytes up, bytes down]} as JSON, written device by device: as a dictionary a fleet is large."""
         late: Counter[str] = Counter()
         for (device, _), bytes_down in self.folded.items():

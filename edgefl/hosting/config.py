@@ -51,6 +51,22 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
             "their sums only, without each device; when those fill a quarter, the oldest of them go.",
         ),
     ] = 1000.0
+    keep_models: Annotated[
+        int,
+        Meta(
+            ge=3,
+            le=10_000,
+            description="Number of the newest models that aggregator.db keeps; `edgefl rollback` can go back to these.",
+        ),
+    ] = 10
+    models_mb: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e6,
+            description="Megabytes that these models may take; the newest three are kept, however large they are.",
+        ),
+    ] = 256.0
     journal: Annotated[
         str | None,
         Meta(

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import field
 
 from . import files, schema
-from .defences import AdmissionSettings
+from .defences import AdmissionSettings, GateSettings
 from .sections import (
     CodecSettings,
     DownlinkSettings,
@@ -32,6 +32,7 @@ __all__ = [
     "CodecSettings",
     "DownlinkSettings",
     "EvaluateSettings",
+    "GateSettings",
     "Mode",
     "RoundSettings",
     "Settings",
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     downlink: DownlinkSettings = field(default_factory=DownlinkSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
 
     @staticmethod
     def load(path: str | Path) -> Settings:

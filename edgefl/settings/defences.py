@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from .sections import AboveZero, Auto
+from ..errors import UsageError
+from .sections import AboveZero, Auto, Real, Share
 
 INFLUENCE = 3.0  # the default factor where keys are on
 
@@ -59,3 +60,34 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         if isinstance(self.influence, str):
             return INFLUENCE if self.influence == "auto" and keys else None
         return self.influence
+
+
+class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a new model has to show before it is committed."""
+
+    judge: Annotated[
+        Literal["none", "test"],
+        Meta(
+            description='What judges a new model before it is committed: "none", or "test", the test set of '
+            "`evaluate.test_data`. A round whose model is refused is recorded as refused, and the model stays as it is."
+        ),
+    ] = "none"
+    max_accuracy_drop: Annotated[
+        Share,
+        Meta(
+            description="The accuracy that a new model may lose against the model before it, as a share: 0.02 is two "
+            "points."
+        ),
+    ] = 0.02
+    max_loss_rise: Annotated[
+        Real,
+        Meta(
+            description="Where the model's loss has no accuracy: the share by which a new model's loss may exceed that "
+            "of the model before it."
+        ),
+    ] = 0.1
+
+    def check(self, has_test: bool) -> None:
+        """UsageError if nothing is there that could judge a model."""
+        if self.judge == "test" and not has_test:
+            raise UsageError('gate.judge = "test" needs a test set: set evaluate.test_data')

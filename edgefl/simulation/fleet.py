@@ -17,6 +17,7 @@ import numpy as np
 from ..coordinator import events as coordinator_events
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import (
+    Answered,
     Commit,
     Evaluate,
     Evaluated,
@@ -254,7 +255,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt():
+            case SaveAttempt() | Answered():
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason

@@ -84,6 +84,7 @@ def simulate(
     seed = settings.train.seed
     model = _as_model(model, seed)
     dataset = _as_dataset(data, settings, model)
+    settings.gate.check(dataset.x_test is not None)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
     fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
     run = Run.of(settings, choice, fleet_options)
@@ -94,7 +95,7 @@ def simulate(
     strategy = make_strategy(settings, objects)
     strategy.prepare(_site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
-    coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng)
+    coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate)
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(pool, Faults.parse(options.faults), on_round, note)

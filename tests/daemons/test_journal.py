@@ -13,6 +13,7 @@ from edgefl_broker.journal import Journal, Recorded
 
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, StoreError
+from edgefl.history import RoundRecord
 from edgefl.strategies import Update
 
 CODEC = codecs.get("raw32")
@@ -28,6 +29,15 @@ def recorded(path: Path) -> tuple[Recorded, Journal]:
     return Recorded(strategies.get("fedavg"), journal), journal
 
 
+def ended(*rounds: int, restored: dict[int, int] | None = None) -> list[RoundRecord]:
+    """The records of rounds that each made the version of their number."""
+    back = restored or {}
+    return [
+        RoundRecord(n, "rollback" if n in back else "committed", n, 1, [], 1, None, 0, 0, 0.0, restored=back.get(n))
+        for n in rounds
+    ]
+
+
 def run_round(strategy: Recorded, params: np.ndarray, round: int, *updates: Update) -> np.ndarray:
     strategy.start(params, round)
     for one in updates:
@@ -40,8 +50,20 @@ def test_i02_the_replay_makes_the_same_bits(tmp_path: Path) -> None:
     first = run_round(strategy, START, 1, update("a", 0.1, 7), update("b", -0.3, 5))
     second = run_round(strategy, first, 2, update("b", 1 / 3, 9), update("a", 0.7, 40, staleness=2))
     journal.close()
-    again = replay.replay(Journal(tmp_path / "journal.db"), [1, 2], strategies.get("fedavg"), CODEC, START)
+    again = replay.replay(Journal(tmp_path / "journal.db"), ended(1, 2), strategies.get("fedavg"), CODEC, START)
     assert again.tobytes() == second.tobytes() != first.tobytes()
+
+
+def test_i02_the_replay_goes_back_where_the_operator_did(tmp_path: Path) -> None:
+    strategy = Recorded(strategies.get("fedavgm"), Journal(tmp_path / "journal.db"))
+    first, state = run_round(strategy, START, 1, update("a", 0.1, 7)), strategy.state()
+    run_round(strategy, first, 2, update("a", 9.0, 7))
+    strategy.restore(state)  # round 3 rolls back to version 1
+    last = run_round(strategy, first, 4, update("b", 0.5, 3))
+    journal = Journal(tmp_path / "journal.db")
+    records = ended(1, 2, 3, 4, restored={3: 1})
+    again = replay.replay(journal, records, strategies.get("fedavgm"), CODEC, START)
+    assert again.tobytes() == last.tobytes()
 
 
 def test_a_round_that_is_opened_again_forgets_its_first_attempt(tmp_path: Path) -> None:
@@ -56,7 +78,7 @@ def test_a_round_that_is_opened_again_forgets_its_first_attempt(tmp_path: Path) 
     strategy, journal = recorded(tmp_path / "journal.db")
     params = run_round(strategy, START, 1, update("a", 1.0), update("b", 3.0))
     assert [u.device for u in journal.updates(1, CODEC)] == ["a", "b"]
-    assert replay.replay(journal, [1], strategies.get("fedavg"), CODEC, START).tobytes() == params.tobytes()
+    assert replay.replay(journal, ended(1), strategies.get("fedavg"), CODEC, START).tobytes() == params.tobytes()
 
 
 def test_an_update_that_is_refused_is_not_in_the_journal(tmp_path: Path) -> None:
@@ -72,9 +94,9 @@ def test_an_update_that_is_refused_is_not_in_the_journal(tmp_path: Path) -> None
 def test_a_round_that_began_elsewhere_or_is_not_there_is_named(tmp_path: Path) -> None:
     strategy, journal = recorded(tmp_path / "journal.db")
     run_round(strategy, START + 1, 1, update("a", 1.0))
-    for rounds, start in (([1], START), ([2], START + 1)):
-        with pytest.raises(StoreError, match=f"no round {rounds[0]} that begins"):
-            replay.replay(journal, rounds, strategies.get("fedavg"), CODEC, start)
+    for number, start in ((1, START), (2, START + 1)):
+        with pytest.raises(StoreError, match=f"no round {number} that begins"):
+            replay.replay(journal, ended(number), strategies.get("fedavg"), CODEC, start)
 
 
 @pytest.mark.parametrize("codec", ["raw32", "ecq"])

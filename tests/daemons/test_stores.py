@@ -144,6 +144,27 @@ def test_only_the_last_models_are_kept(tmp_path: Path) -> None:
     assert versions == list(range(8 - KEPT_MODELS, 8))
 
 
+def test_as_many_models_are_kept_as_the_settings_say_and_fit(tmp_path: Path) -> None:
+    size = 4 * len(PARAMS) + len(b"state")
+    for name, models, most, kept in (("a", 6, 2**20, 6), ("b", 6, 5 * size, 5), ("c", 6, 1, KEPT_MODELS)):
+        store = AggregatorStore(tmp_path / name, models, most)
+        store.resume("plan", PARAMS)
+        for round in range(1, 12):
+            store.commit(record(round), PARAMS + round, state=b"state")
+        assert store.versions() == list(range(12 - kept, 12))
+        assert store.model(11 - kept) is None
+        params, state = store.model(12 - kept)
+        assert (params.tobytes(), state) == ((PARAMS + 12 - kept).tobytes(), b"state")
+
+
+def test_i12_a_damaged_model_is_no_model_to_go_back_to(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1)
+    store._db.execute("UPDATE models SET params = zeroblob(length(params)) WHERE version = 0")
+    assert store.model(0) is None and store.model(1) is not None
+
+
 def test_i12_a_flipped_bit_is_found_and_the_model_before_gets_a_version_of_its_own(tmp_path: Path) -> None:
     store = AggregatorStore(tmp_path)
     store.resume("plan", PARAMS)

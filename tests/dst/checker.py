@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.receipts import NOT_KEPT, TOO_LATE
+from edgefl.coordinator.receipts import NOT_KEPT, REFUSED, TOO_LATE
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
@@ -72,7 +72,8 @@ class Checker(Witness):
         require(machine.version == truth.newest, "I08", "version %d, on disk %d", machine.version, truth.newest)
         require(params_to_bytes(machine.params) == truth.versions[truth.newest], "I03", "params changed in a round")
         require(machine.presence.statuses.keys() <= set(schedule.devices), "I13", "statuses of unknown devices")
-        lost = [late for late in truth.receipts if not truth.in_a_model(*late) and late not in host.disk.late]
+        lost = [late for late in truth.receipts - truth.spent if not truth.in_a_model(*late)]
+        lost = [late for late in lost if late not in host.disk.late]
         require(not lost, "I06", "late updates %r have a receipt, and are in no model and on no disk", lost)
         if machine.tally is not None and machine.phase == "open":
             tally = machine.tally
@@ -181,6 +182,10 @@ class Checker(Witness):
             require(refused, "I06", "%s is refused as not kept, and is kept", device)
             self.truth.refused.add((device, receipt.round))
             return
+        if receipt.reason == REFUSED:
+            spent = (device, receipt.round) in self.truth.spent
+            require(spent, "I06", "%s is told that round %d was refused", device, receipt.round)
+            return
         if receipt.reason.startswith(TOO_LATE):
             self._credit(receipt, device, machine)
             return
@@ -199,6 +204,7 @@ class Checker(Witness):
             counted = counted or (tally is not None and (device, receipt.round) in tally.folded)
             late = (device, receipt.round)
             durable = late in self._world.aggregator.disk.late or self.truth.in_a_model(*late)
+            durable = durable or late in self.truth.spent
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
             # Such a round folds nothing in, and says what earlier ones did.
             scored = tally is not None and tally.mode == "evaluate"
@@ -299,6 +305,8 @@ class Checker(Witness):
         if truth.committed_in[saved.round - 1] != saved.counted or saved.round + 1 in truth.fallbacks:
             return
         record = truth.records[saved.round - 1]
+        if record.state == "rollback":
+            return  # the device sees a newer model
         require(host.name in record.devices, "I01", "%s has a receipt of round %d", host.name, record.round)
         next_round = host.machine.round
         missed = next_round is None or next_round.round > saved.round + 1

@@ -93,6 +93,7 @@ class AggregatorDisk(FailingDisk):
         self.models: list[tuple[int, str, bytes]] = []
         self.states: dict[int, bytes] = {}
         self.late: dict[tuple[str, int], LateUpdate] = {}
+        self.orders: dict[str, int] = {}  # to roll back, by name
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
     def copy(self) -> AggregatorDisk:
@@ -117,6 +118,11 @@ class AggregatorDisk(FailingDisk):
     def _insert(self, version: int, blob: bytes, state: bytes) -> None:
         self.states[version] = state
         self.models.append((version, hashlib.sha256(blob).hexdigest(), blob))
+
+    def model(self, version: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+        """Params and the strategy's state of a version that is kept, and sound."""
+        found = next((m for m in self.models if m[0] == version and _is_sound(m)), None)
+        return None if found is None else (params_from_bytes(found[2]), unpack(self.states[version])[1])
 
     def save_attempt(self, attempt: int) -> None:
         def write() -> None:

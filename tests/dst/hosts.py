@@ -12,13 +12,14 @@ from edgefl.codecs import feedback as error_feedback
 from edgefl.coordinator import events as coordinator_events
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
+    Answered,
     Commit,
     Evaluate,
-    Evaluated,
     Fenced,
     Finished,
     ReloadedLate,
     ReloadLate,
+    Rollback,
     SaveAttempt,
     SaveLate,
 )
@@ -46,6 +47,7 @@ from edgefl.strategies.checkpoint import pack
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
+from .operator import gate_of, score
 
 if TYPE_CHECKING:
     from .world import World
@@ -211,13 +213,34 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             schedule.manifest, schedule.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=disk.recent(100),
+            recent=disk.recent(100), gate=gate_of(schedule),
         )  # fmt: skip
+
+    def start(self) -> None:
+        began = self.starts
+        super().start()
+        for name, version in list(self.disk.orders.items()) if self.starts > began else []:
+            self._feed_order(name, version)
+
+    def order(self, name: str, version: int) -> None:
+        """The operator's order is durable, and carried out as soon as this process runs."""
+        self.disk.orders[name] = version
+        if self.alive:
+            self._feed_order(name, version)
+
+    def _feed_order(self, name: str, version: int) -> None:
+        found = self.disk.model(version)
+        if found is None:
+            del self.disk.orders[name]  # not kept any more
+        else:
+            self.feed(Rollback(name, version, *found))
 
     def act(self, action: coordinator_events.Action) -> None:
         match action:
             case Evaluate():
-                self.answer(Evaluated())
+                self.answer(score(self.world.schedule, action.params))
+            case Answered(order):
+                del self.disk.orders[order]
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
             case Commit(record, params, drop, state):

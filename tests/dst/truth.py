@@ -17,6 +17,7 @@ from edgefl.protocol.messages import Draw
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.pre.staleness import stale_weight
 
+from .operator import BAD, gate_of, is_refused
 from .schedule import Schedule
 from .violation import require
 
@@ -34,8 +35,10 @@ class Truth:
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
+        self.spent: set[tuple[str, int]] = set()  # updates of models that the gate refused: device, round
         self.refused: set[tuple[str, int]] = set()  # late updates for which there was no room: device, round
         self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
+        self._schedule = schedule
         self._bases: list[int] = []  # the version that each round's devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
@@ -63,8 +66,10 @@ class Truth:
         age = self.round - saved.round
         if saved.manifest != self._manifest.id or not 0 <= age <= self._config.late_window:
             return False
-        if (device, saved.round) in self.refused:
+        if (device, saved.round) in self.refused | self.spent:
             return False
+        if age > 0 and self.records[saved.round - 1].state == "rollback":
+            return False  # it may, and its device can't know: the next round has a newer model
         if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
             return False
         if age > 0 and any(self._evaluates(round) for round in range(saved.round, self.round + 1)):
@@ -109,7 +114,11 @@ class Truth:
         require(record.reported == len(updates) == len(set(updates)), "I01", "%r", record)
         held = sum(self._examples[device] for device in record.devices)
         require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
-        if params is None:
+        if record.state == "rollback":
+            self._roll_back(record, params)
+        elif record.state == "refused":
+            self._refuse(record, params, updates)
+        elif params is None:
             done = self._evaluates(record.round) and record.reported >= max(1, self._config.min_reports)
             ends = "evaluated" if done else "abandoned"
             require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
@@ -125,6 +134,7 @@ class Truth:
             require(enough, "I04", "committed with %d of %d reports", reports, self._config.min_reports)
             again = self._counted.intersection(updates)
             require(not again, "I01", "%r have counted before", again)
+            require(not is_refused(self._schedule, params), "I04", "a model that the gate refuses: %r", record)
             self._check_aggregate(updates, params_to_bytes(params))
             self._counted.update(updates)
         self._bases.append(self.newest)
@@ -133,6 +143,23 @@ class Truth:
             self.versions[self.newest] = params_to_bytes(params)
         self.records.append(record)
         self.committed_in.append(self.start)
+
+    def _roll_back(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        """The bytes of an earlier version become a new one, with the strategy's state that belongs to them."""
+        require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
+        wanted = self.versions[record.restored or 0]
+        require(params is not None and params_to_bytes(params) == wanted, "I02", "%r brings another model", record)
+        require(not record.devices and not record.folded, "I01", "devices count in %r", record)
+        self.velocities[record.version] = self.velocities[record.restored or 0]
+
+    def _refuse(self, record: RoundRecord, params: np.ndarray | None, updates: list[tuple[str, int]]) -> None:
+        """I04: a model that is refused changes nothing, and its updates are spent."""
+        require(params is None and record.version == self.newest, "I04", "%r changes the model", record)
+        refused = record.accuracy == BAD and gate_of(self._schedule).judge == "test"
+        require(refused and not self._evaluates(record.round), "I04", "refused for nothing: %r", record)
+        enough = len({device for device, _ in updates}) >= max(1, self._config.min_reports)
+        require(enough, "I04", "refused with too few reports: %r", record)
+        self.spent.update(updates)
 
     def _check_aggregate(self, updates: list[tuple[str, int]], params: bytes) -> None:
         """I02, I03. A device that lost an update before it was durable has made two; either may have been counted."""

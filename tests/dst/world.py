@@ -18,6 +18,7 @@ from .faults import Faults
 from .host import Host
 from .hosts import AggregatorHost, DeviceHost
 from .link import Connection
+from .operator import Operator
 from .schedule import Schedule
 
 NOTICE_S = 30.0  # within so long an end notices that its connection is over
@@ -55,6 +56,7 @@ class World:
             late = host.name in self.schedule.late
             self.clock.after(self.rng.uniform(0, self.schedule.heal_at if late else 3.0), host.start)
         self.faults.start()
+        Operator(self)
         while self.clock.now < self.schedule.heal_at and self.clock.advance():
             pass
         self.healed_at = self.clock.now

@@ -1,0 +1,67 @@
+"""Desk: orders of the operator's commands (edgefl/hosting/orders.py) become events, and answers go back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from edgefl.coordinator import events
+from edgefl.errors import StoreError
+from edgefl.hosting.orders import Answer, Order, Orders, Rollback
+from edgefl.strategies.checkpoint import unpack
+
+from .store import AggregatorStore
+
+log = logging.getLogger("edgefl.aggregator")
+
+
+class Desk:
+    """`feed` gives an event to the coordinator. `strategy` is the name of the strategy that runs."""
+
+    def __init__(
+        self, folder: Path, store: AggregatorStore, strategy: str, feed: Callable[[events.Event], None]
+    ) -> None:
+        self._orders = Orders(folder)
+        self._store, self._strategy, self._feed = store, strategy, feed
+
+    def look(self) -> None:
+        """Carry out the orders that have come. A folder that can't be used is a warning: rounds go on."""
+        try:
+            for name, order in self._orders.look():
+                if isinstance(order, str):
+                    self.answer(events.Answered(name, False, order))
+                else:
+                    log.info("order: %s", order)
+                    self._carry_out(name, order)
+        except (OSError, StoreError) as error:
+            log.warning("orders can't be read: %s", error)
+
+    def answer(self, action: events.Answered) -> None:
+        """Write the answer. Without it the order is carried out again at the next start."""
+        log.info("%s: %s", "done" if action.done else "not done", action.text)
+        try:
+            self._orders.answer(action.order, Answer(action.done, action.text))
+        except (OSError, StoreError) as error:
+            log.warning("the answer to an order can't be written: %s", error)
+
+    def _carry_out(self, name: str, order: Order) -> None:
+        match order:
+            case Rollback(version):
+                self._roll_back(name, version)
+            case _:
+                self.answer(events.Answered(name, False, f"this aggregator does not know the order {order}"))
+
+    def _roll_back(self, name: str, version: int) -> None:
+        found = self._store.model(version)
+        if found is None:
+            kept = ", ".join(map(str, self._store.versions()))
+            text = f"version {version} is not kept: the versions are {kept}; keep_models says how many"
+            self.answer(events.Answered(name, False, text))
+            return
+        params, made = found
+        strategy, state = unpack(made)
+        if strategy not in ("", self._strategy):
+            log.warning("version %d was made by strategy %s: %s starts anew from it", version, strategy, self._strategy)
+            state = {}
+        self._feed(events.Rollback(name, version, params, state))

@@ -1,0 +1,61 @@
+"""What an aggregator's operator and its test set do in a schedule: candidates that the gate refuses, and roll-backs."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgefl.coordinator.events import Evaluated
+from edgefl.core.seeds import derived_seed
+from edgefl.settings import GateSettings
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+    from .world import World
+
+GOOD, BAD = 0.9, 0.1
+REFUSED_IN = 4  # one candidate in so many is bad
+ORDER_EVERY_S = 60.0
+
+
+def gate_of(schedule: Schedule) -> GateSettings:
+    """A third of all schedules has a gate."""
+    return GateSettings(judge="test" if schedule.seed % 3 == 0 else "none")
+
+
+def score(schedule: Schedule, params: np.ndarray) -> Evaluated:
+    """What a model is worth: it depends on its bits alone. The model that all begins with is good."""
+    blob = params.tobytes()
+    bad = derived_seed("score", blob.hex()) % REFUSED_IN == 0 and blob != schedule.params.tobytes()
+    return Evaluated(0.5, BAD if bad else GOOD)
+
+
+def is_refused(schedule: Schedule, params: np.ndarray) -> bool:
+    return gate_of(schedule).judge == "test" and score(schedule, params).accuracy == BAD
+
+
+class Operator:
+    """In a fifth of all schedules, rolls back now and then, to any version that is kept, until the faults end. An order
+    lies on the aggregator's disk until it is answered."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = random.Random(world.schedule.seed + 2)
+        if world.schedule.seed % 5 == 0:
+            self._later()
+
+    def _later(self) -> None:
+        self._world.clock.after(self._rng.expovariate(1 / ORDER_EVERY_S), self._order)
+
+    def _order(self) -> None:
+        world = self._world
+        if world.healed_at is not None:
+            return
+        versions = [version for version, _, _ in world.aggregator.disk.models]
+        if versions:
+            version = self._rng.choice(versions)
+            world.trace("operator", "rolls back to version %d", version)
+            world.aggregator.order(f"order {len(world.aggregator.disk.orders)} at {world.clock.now}", version)
+        self._later()

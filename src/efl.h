@@ -123,7 +123,7 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
             efl_fit_result *result, efl_error *error);
 /* From any thread: makes a running efl_fit return before its next step; without one, no effect. */
 void efl_net_cancel(efl_net *net);
-/* From any thread: from its next piece of a batch on, the net computes `percent` (1 to 100) of the time, and rests else. */
+/* From any thread: from its next piece of a batch on, the net computes `percent` (1 to 100) of the time. */
 void efl_net_set_share(efl_net *net, int percent);
 
 /* gradient(P) of the mean loss; 0 for what is not trained. Errors as efl_fit's. */

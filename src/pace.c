@@ -1,7 +1,7 @@
 /* pace.c: how much of the time a net computes. A device's owner may leave it a share of one core only.
  *
- * A net that may work p percent of the time rests (100 - p) / p as long as it has worked, after every WORK_S of work and
- * between two pieces of a batch. Cancelling ends a rest.
+ * A net that may work p percent of the time rests (100 - p) / p as long as it has worked, after every WORK_S of work
+ * and between two pieces of a batch. Cancelling ends a rest.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "net.h"

@@ -22,6 +22,7 @@ from edgefl.protocol.trouble import Trouble
 from .config import AgentConfig
 from .data_watch import DataWatch
 from .first_look import FirstLook
+from .governor import Governor
 from .misfit import Misfit, user_name
 from .source import Source
 from .store import AgentStore
@@ -51,16 +52,17 @@ class Agent(LinkHost[events.Event, events.Action]):
         unable, num_examples = self._first_look.look(self.now()), self._first_look.num_examples
         self._store = AgentStore(Path(config.state_dir))
         self.boot = self._store.count_start() * STARTS
-        self._pause_file, self._paused = config.pause_file, False
+        self._pause_file, self._paused = config.pause_file, Trouble("", "")
+        self._governor = Governor(config.limits.governor(config.state_dir))
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
-            max_model_bytes=int(config.limits.max_model_mb * 2**20), root=config.mqtt.root,
+            max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root,
         )  # fmt: skip
-        arena_bytes = int(config.limits.max_arena_mb * 2**20)
         self._worker = Worker(
-            device, source, max_arena_bytes=arena_bytes, nice=config.limits.nice,
+            device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
+            cpu_percent=config.limits.cpu_percent,
             load_residual=self._store.load_residual, post=self.post,
         )  # fmt: skip
         self._data_watch = DataWatch(source, self._worker)
@@ -88,10 +90,21 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.feed(news)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
-        paused = self._pause_file is not None and os.path.exists(self._pause_file)
-        if paused != self._paused:
-            self._paused = paused
-            self.feed(Pause(f"{self._pause_file} exists" if paused else ""))
+        self._look_at_limits()
+
+    def _look_at_limits(self) -> None:
+        """The owner's off switch, and then the limits of power, heat, link, disk and memory."""
+        paused = self._governor.look(self.now()) or Trouble("", "")
+        if self._pause_file is not None and os.path.exists(self._pause_file):
+            paused = Trouble("", f"{self._pause_file} exists")
+        if paused == self._paused:
+            return
+        if paused.code != self._paused.code or not paused.text:
+            self.log.info("%s", f"paused: {paused.text}" if paused.text else "not paused any more")
+        self._paused = paused
+        self.feed(Pause(paused.text, paused.code))
+        if paused.text:
+            self._worker.release()
 
     def _carry_out_all(self, actions: list[Action]) -> None:
         for action in actions:

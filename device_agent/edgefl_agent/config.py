@@ -12,6 +12,9 @@ from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig
 from edgefl.trust.settings import KeysConfig
 
+from . import sensors
+from .governor import MB, Wanted, share
+
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What is trained on."""
@@ -29,10 +32,23 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What this device is willing to do."""
 
-    max_model_mb: Annotated[float, Meta(gt=0, le=4096, description="Refuse a model with more megabytes of params.")] = (
-        64.0
-    )
-    max_arena_mb: Annotated[float, Meta(gt=0, le=65536, description="Refuse a model that needs more to train.")] = 256.0
+    max_model_mb: Annotated[
+        Annotated[float, Meta(gt=0, le=4096)] | None,
+        Meta(
+            description="Refuse a model with more megabytes of params; else a sixteenth of the memory, at most 64.",
+            examples=[16.0],
+        ),
+    ] = None
+    max_arena_mb: Annotated[
+        Annotated[float, Meta(gt=0, le=65536)] | None,
+        Meta(
+            description="Refuse a model that needs more megabytes to train; else a quarter of the memory, at most 256.",
+            examples=[64.0],
+        ),
+    ] = None
+    cpu_percent: Annotated[
+        int, Meta(ge=1, le=100, description="Training computes for this share of the time, and rests else.")
+    ] = 100
     nice: Annotated[int, Meta(ge=0, le=19, description="Scheduling priority of training: 19 yields to all else.")] = 10
     max_mb_per_day: Annotated[
         Annotated[float, Meta(gt=0, le=1e6)] | None,
@@ -49,10 +65,69 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
 
+    mains_only: Annotated[bool, Meta(description="Pause while the machine runs on its battery.")] = False
+    max_celsius: Annotated[
+        Annotated[float, Meta(gt=0, le=150)] | None,
+        Meta(
+            description="Pause while a thermal zone is hotter, and until all are 5 degrees cooler than that.",
+            examples=[75.0],
+        ),
+    ] = None
+    pause_when_throttled: Annotated[
+        bool, Meta(description="Pause while a Raspberry Pi is throttled, or has too little voltage.")
+    ] = False
+    unmetered_only: Annotated[
+        bool, Meta(description="Pause while NetworkManager takes the link for a metered one, or guesses so.")
+    ] = False
+    min_free_disk_mb: Annotated[
+        Annotated[float, Meta(ge=0, le=1e9)] | None,
+        Meta(
+            description="Pause while fewer megabytes are free on the disk of state_dir; else a twentieth of the disk, "
+            "at most 256.",
+            examples=[100.0],
+        ),
+    ] = None
+    min_free_memory_mb: Annotated[
+        Annotated[float, Meta(ge=0, le=1e9)] | None,
+        Meta(
+            description="Pause while fewer megabytes of memory are available; else a sixteenth of the memory, at most "
+            "256.",
+            examples=[50.0],
+        ),
+    ] = None
+    pause_command: Annotated[
+        list[str],
+        Meta(
+            description="A program and its arguments, run about every 5 seconds without a shell. Exit code 0 goes on; "
+            "any other one, or none within 10 seconds, pauses, and the first line of its output is the reason, which "
+            "the operator sees.",
+            examples=[["/usr/local/bin/may-train"]],
+        ),
+    ] = []
+
+    def model_bytes(self) -> int:
+        """The largest model that is accepted."""
+        return _bytes(self.max_model_mb, 1 / 16, 64)
+
+    def arena_bytes(self) -> int:
+        """The most memory that a model may take to train, beside its params."""
+        return _bytes(self.max_arena_mb, 1 / 4, 256)
+
+    def governor(self, state_dir: str) -> Wanted:
+        """The limits that pause the device."""
+        return Wanted(
+            Path(state_dir), self.mains_only, self.max_celsius, self.pause_when_throttled, self.unmetered_only,
+            self.min_free_disk_mb, self.min_free_memory_mb, tuple(self.pause_command),
+        )  # fmt: skip
+
     def budget(self) -> Limits:
         """The limits of bytes and hours; UsageError."""
         day, month = (None if mb is None else int(mb * 1e6) for mb in (self.max_mb_per_day, self.max_mb_per_month))
         return Limits(day, month, None if self.hours is None else Hours.parse("limits.hours", self.hours))
+
+
+def _bytes(mb: float | None, part: float, most_mb: float) -> int:
+    return int(share(sensors.memory(), part, most_mb) if mb is None else mb * MB)
 
 
 class PluginsConfig(Struct, frozen=True, forbid_unknown_fields=True):

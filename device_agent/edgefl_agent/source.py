@@ -33,6 +33,10 @@ class Source:
             self.stamp = _number(repr(stamp).encode()) if stamp else _digest(self._dataset)
         return self._dataset
 
+    def forget(self) -> None:
+        """Give the memory of the examples back; they are read again when they are needed."""
+        self._dataset = None
+
     def look(self) -> int:
         """The stamp of the examples as they are now, without reading them; 0 if only reading tells."""
         stamp = self._look()

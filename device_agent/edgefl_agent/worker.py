@@ -37,17 +37,17 @@ class Worker:
     """
 
     def __init__(
-        self, device: str, source: Source, *, max_arena_bytes: int, nice: int,
+        self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100,
         load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed | DataStamp], None],
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
         self._load_residual, self._post = load_residual, post
-        self._max_arena_bytes = max_arena_bytes
+        self._max_arena_bytes, self._cpu_percent = max_arena_bytes, cpu_percent
         self._mail = threading.Condition()
         self._next: TrainJob | None = None  # the mailbox
         self._wanted: TrainJob | None = None  # in the mailbox or at work; None: cancelled
         self._look = False  # whether the data are to be read without a job
-        self._closed = False
+        self._closed = self._release = False
         self._deadline_s = 0.0  # of the newest job's round
         self._watchdog = Watchdog()
         self._trainer: Trainer | None = None
@@ -67,6 +67,13 @@ class Worker:
         """Read the data and post which they are, unless there is a job, which reads them anyway."""
         with self._mail:
             self._look = True
+            self._mail.notify()
+
+    def release(self) -> None:
+        """Stop training, and give back the memory of the examples and of the training."""
+        with self._mail:
+            self._interrupt()
+            self._release = True
             self._mail.notify()
 
     def cancel(self) -> None:
@@ -111,7 +118,7 @@ class Worker:
     def _is_wanted(self) -> bool:
         """Wait for a job to come into the mailbox; False if the agent ends instead."""
         with self._mail:
-            self._mail.wait_for(lambda: self._next is not None or self._look or self._closed)
+            self._mail.wait_for(lambda: self._next is not None or self._look or self._release or self._closed)
             return not self._closed
 
     def _take(self) -> TrainJob | None:
@@ -125,6 +132,13 @@ class Worker:
         job = None
         with self._mail:
             look, self._look = self._look, False
+            release, self._release = self._release, False
+            if release:
+                self._trainer, self._plan_hash = None, ""
+        if release:
+            self._source.forget()
+        if not (look or self._next):
+            return None
         try:
             dataset = self._read()
             job = self._take()
@@ -153,6 +167,7 @@ class Worker:
         plan = job.manifest.plan
         if self._trainer is None or self._plan_hash != plan.hash:
             trainer = make_trainer(job, self._max_arena_bytes)
+            trainer.set_cpu_percent(self._cpu_percent)
             with self._mail:
                 self._trainer, self._plan_hash = trainer, plan.hash
         dataset = fit_shape(dataset, plan.input_shape)

@@ -23,6 +23,11 @@ CODES = {
     "hung": "its training, or its own data code, does not come to an end",
     "budget": "its owner's byte budget is spent, or does not allow what the round takes",
     "hours": "it is outside the hours that its owner has set",
+    "power": "it runs on its battery, and its owner has it train on mains power only",
+    "heat": "it is hotter than its owner wants, or its processor is throttled",
+    "metered": "its link is metered, and its owner has it take part on others only",
+    "room": "it keeps memory or disk space free for its other programs",
+    "busy": "its owner's pause_command wants it to pause",
     "clock": "its owner has set limits, and its clock is not synchronised",
     "error": "something else, which its own log tells",
 }

@@ -50,6 +50,15 @@ def check(path: Path, what: str) -> None:
         )
 
 
+def check_readable(path: Path, what: str) -> None:
+    """UsageError if we can't read this file; `what` says what it is."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise UsageError(f"can't read {what} {path} ({error.strerror}): check the path and its permissions") from None
+
+
 def read_secret(path: Path, what: str) -> str:
     """The first line of a file that only we can read; UsageError."""
     check(path, what)

@@ -34,6 +34,7 @@ from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
 from edgefl.history import History, Run, json_pieces
 from edgefl.history_files import HistoryFiles
+from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
@@ -63,6 +64,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AggregatorConfig, progress: Progress, take_over: bool = False) -> None:
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
+        if warning := own_certificate.check(config.mqtt.tls, AGGREGATOR_USER if config.keys.dir else None):
+            self.log.warning("%s", warning)
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
         plan, spec = self._model.plan, config.evaluate.test_data

@@ -13,6 +13,7 @@ from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause,
 from edgefl.device.session import DeviceSession
 from edgefl.device.status import REASON
 from edgefl.errors import StoreError, UsageError
+from edgefl.hosting import own_certificate
 from edgefl.hosting.link_host import LinkHost
 from edgefl.machine import Action, Connected, Disconnected, Publish, Received
 from edgefl.protocol.messages import Status, encode
@@ -45,6 +46,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         self.refusals.user = user_name(device)
         if is_aggregators(config.mqtt.client_id or device):
             raise UsageError(f"[mqtt] client_id {config.mqtt.client_id!r} is an aggregator's: choose another")
+        if warning := own_certificate.check(config.mqtt.tls, device if config.keys.dir else None):
+            self.log.warning("%s", warning)
         for codec in config.plugins.codecs:
             codecs.offer(codec)
         source = Source(config.data.source)

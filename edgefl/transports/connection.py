@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from .endpoint import Endpoint
+from .endpoint import Endpoint, why
 from .events import LinkEvent, Message, Published, Refused, Up
 from .liveness import SILENCE, Liveness
 from .reason_codes import know_all
@@ -59,10 +60,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a connection ended; `code` is the broker's MQTT 5 reason code where it gave one."""
+    """Why a connection ended; `code` is the broker's MQTT 5 reason code where it gave one. `tls`: TLS has ended it."""
 
     reason: str
     code: int | None = None
+    tls: bool = False
 
 
 class Connection:
@@ -242,7 +244,12 @@ class Connection:
     def _on_disconnect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
         if self.end is not None:
             return
-        if flags.is_disconnect_packet_from_server:
+        lost = self._client.tap.lost if self._client.tap is not None else None
+        if isinstance(
+            lost, ssl.SSLError
+        ):  # with TLS 1.3 the broker's word on our certificate comes after the handshake
+            self.end = End(why(lost), tls=True)
+        elif flags.is_disconnect_packet_from_server:
             self.end = End(f"the broker says: {code}", code.value)
         elif str(code) == "Protocol error":  # as paho sees it
             self.end = End("the broker sends what MQTT does not allow")

@@ -26,15 +26,23 @@ class TlsConfig:
     key: str | None = None
 
     def check(self) -> None:
-        """UsageError unless the files can be used, and nobody else can read the key."""
+        """UsageError, which names the file, unless the files can be used, and nobody else can read the key."""
         if (key := self.key or self.cert) is not None:  # a certificate's file may hold its key too
             private_files.check(Path(key), "the key")
+        for name, path in (("the certificate", self.cert), ("the authority's certificate", self.ca)):
+            if path is not None:
+                private_files.check_readable(Path(path), name)
+        try:
+            ssl.create_default_context(cafile=self.ca)
+        except ssl.SSLError:
+            raise UsageError(f"the authority's certificate {self.ca} is not PEM: copy it again") from None
         try:
             self.context()
-        except OSError as error:
+        except ssl.SSLError as error:
+            mixed = error.reason == "KEY_VALUES_MISMATCH"
+            problem = "do not belong together: copy both" if mixed else "can't be used: copy both, as PEM and whole,"
             raise UsageError(
-                f"{self} can't be used ({why(error)}): check the paths, their permissions, "
-                "and that certificate and key belong together"
+                f"the certificate {self.cert} and the key {key} {problem} from one bundle or folder"
             ) from None
 
     def context(self) -> ssl.SSLContext:
@@ -105,8 +113,35 @@ class Endpoint:
 
 
 def why(error: OSError) -> str:
-    """The operator's words for a failed connection attempt."""
+    """The operator's words for a connection that failed."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error) or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
-        clock = ", is this machine's clock right?" if "not yet valid" in error.verify_message else ""
-        return f"TLS: {error.verify_message}{clock}"
-    return error.strerror or str(error) or type(error).__name__
+        words = _VERIFYING.get(error.verify_code, "")
+        return f"TLS: {words or 'the certificate of the broker is refused'} ({error.verify_message})"
+    reason = error.reason or ""
+    words = next((words for name, words in _ALERTS.items() if name in reason), "")
+    return f"TLS: {words} ({reason})" if words else f"TLS: {reason or error}"
+
+
+_FOREIGN = "the broker's certificate is not from the authority of [mqtt] ca: compare ca.crt here and on the broker"
+_VERIFYING = {  # by OpenSSL's X509_V_ERR_*
+    9: "the broker's certificate is not yet valid: is this machine's clock right?",
+    10: "the broker's certificate has expired: renew it; or is this machine's clock wrong?",
+    18: _FOREIGN,
+    19: _FOREIGN,
+    20: _FOREIGN,
+    21: _FOREIGN,
+    62: "the broker's certificate is for another name than that in [mqtt] url",
+    64: "the broker's certificate is for another address than that in [mqtt] url",
+}
+_ALERTS = {  # what the broker says, or OpenSSL of what it sends, by a part of OpenSSL's reason
+    "CERTIFICATE_EXPIRED": "the broker says that our certificate has expired: renew it, and look at the broker's clock",
+    "CERTIFICATE_REVOKED": "the broker says that our certificate is revoked: ask the operator for a new one",
+    "UNKNOWN_CA": "the broker does not know the authority of our certificate: it belongs to another federation",
+    "BAD_CERTIFICATE": "the broker refuses our certificate: ask the operator for a new one",
+    "CERTIFICATE_UNKNOWN": "the broker refuses our certificate: ask the operator for a new one",
+    "CERTIFICATE_REQUIRED": "the broker wants a certificate: set [mqtt] cert and key, or [keys] dir",
+    "HANDSHAKE_FAILURE": "the broker wants a certificate, or other ciphers: set [mqtt] cert and key, or [keys] dir",
+    "WRONG_VERSION_NUMBER": "the broker speaks no TLS on this port: compare the port with its listeners",
+}

@@ -93,6 +93,11 @@ class Tap:
         return bool(self._passed_on) or self._lost is not None or self._closed
 
     @property
+    def lost(self) -> OSError | None:
+        """The error that has ended the connection, if one has."""
+        return self._lost
+
+    @property
     def pending(self) -> bool:
         """Whether TLS holds decrypted bytes, which poll cannot see."""
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0

@@ -44,7 +44,7 @@ class Verdict:
         up = connection is not None and connection.up is not None
         opened = connection is not None and connection.opened
         unsupported = end.code == UNSUPPORTED_VERSION
-        hung_up = opened and end.code is None
+        hung_up = opened and end.code is None and not end.tls
         self._versions.learn(up=up, hung_up=hung_up, unsupported=unsupported, lasted_s=lasted_s)
         if end.code in _ADVICE or (unsupported and self._versions.pinned):
             self._backoff.slow()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
+import pytest
 from cryptography import x509
 
+from edgefl.keys import enrolment, folder
+from edgefl.keys.enrolment import DATA, Terms
 from edgefl.keys.folder import Federation
+from edgefl.transports.endpoint import TlsConfig
 from edgefl.trust.certificate import SignerCertificate
 from edgefl.trust.key_files import read_public
 from edgefl.trust.roster import Roster
@@ -49,3 +55,37 @@ def openssl_accepts(keys: Path, path: Path, purpose: str) -> bool:
     words = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-crl_check"]
     files = ["-CAfile", str(keys / "root" / "ca.crt"), "-CRLfile", str(keys / "broker" / "crl.pem"), str(path)]
     return subprocess.run([*words, *files], capture_output=True).returncode == 0
+
+
+def made(path: Path, *names: str, at: float | None = None, source: str = DATA, **settings: Any) -> Path:
+    """A folder of the federation `f` at `path`, made at the time `at`, with an unpacked bundle `path/NAME` for each of
+    these devices, whose data are `source`. Its mosquitto.conf lacks the guard, and finds its files in `path/broker`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if at is not None:
+            patch.setattr(folder, "time", Clock(at))
+        told = {"federation": "f", "broker": "localhost", "home": str(path / "broker"), **settings}
+        enrolment.init(path, Federation(**told))
+        if names:
+            for bundle in enrolment.add(path, names, Terms(source)):
+                unpack(bundle, path / bundle.stem)
+    conf = path / "broker" / "mosquitto.conf"
+    conf.write_text(re.sub(r"^plugin.*\n", "", conf.read_text(), flags=re.MULTILINE))
+    return path
+
+
+class Clock:
+    """Stands for the module time: it is `at`."""
+
+    def __init__(self, at: float) -> None:
+        self.time = lambda: at
+
+
+def served(keys: Path) -> str:
+    """The folder's mosquitto.conf, as the text that a test's broker adds to a listener of its own."""
+    conf = (keys / "broker" / "mosquitto.conf").read_text()
+    return re.sub(r"^(persistence|autosave|max_packet_size|memory_limit).*\n", "", conf, flags=re.MULTILINE)
+
+
+def tls(home: Path, holder: str = "device") -> TlsConfig:
+    """The TLS files of an unpacked bundle."""
+    return TlsConfig(*(str(home / name) for name in ("ca.crt", f"{holder}.crt", f"{holder}.key")))

@@ -215,6 +215,16 @@ int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, in
     return code;
 }
 
+int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error) {
+    efl_net *net;
+    if (compiled(&net, plan, 1, error) != EFL_OK) return error->code;
+    *flops = 0;
+    for (int i = 0; i < net->num_steps; i++)
+        if (net->steps[i].trains) *flops += (double)net->steps[i].shapes.flops;
+    efl_net_free(net);
+    return EFL_OK;
+}
+
 void efl_net_free(efl_net *net) {
     if (net == NULL) return;
     free(net->arena);

@@ -75,6 +75,8 @@ void efl_net_free(efl_net *net);
 /* The arena of efl_net_new, INT64_MAX if no machine could hold it, and whether training batches can't go in pieces.
  * Errors as there, but for the limit. */
 int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error);
+/* The sum of efl_net_flops over the nodes that the loss depends on. EFL_MODEL if the plan is not valid. */
+int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
 int64_t efl_net_num_params(const efl_net *net);             /* P */
@@ -118,10 +120,12 @@ typedef struct {
  * the end, delta holds the local params. Batches follow efl_permutation(seed, epoch), and the last one may be short;
  * batch_size >= n is one batch in the given order. The same seed, plan and instruction set give the same bits.
  * EFL_DATA for a label or token out of range; EFL_USAGE for a batch that can't go in pieces and is larger than the
- * net's; EFL_CANCELLED after efl_net_cancel; EFL_MEMORY if the order, momentum or gradient can't be allocated. */
+ * net's; EFL_CANCELLED after efl_net_cancel, and then delta is unfinished; EFL_MEMORY if the order, momentum or
+ * gradient can't be allocated. */
 int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *delta,
             efl_fit_result *result, efl_error *error);
-/* From any thread: makes a running efl_fit return before its next step; without one, no effect. */
+/* From any thread: makes a running efl_fit, efl_gradient, efl_evaluate or efl_predict return soon, within a batch and
+ * within an op too (ops/pieces.h); without one, no effect. */
 void efl_net_cancel(efl_net *net);
 /* From any thread: from its next piece of a batch on, the net computes `percent` (1 to 100) of the time. */
 void efl_net_set_share(efl_net *net, int percent);
@@ -131,7 +135,7 @@ int efl_gradient(efl_net *net, const float *params, const efl_data *data, float 
 /* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1 and huber. */
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error);
-/* out (n, output shape); EFL_DATA for a token out of range. */
+/* out (n, output shape); EFL_DATA for a token out of range, EFL_CANCELLED. */
 int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error);
 
 /* Whether x(N) has neither NaN nor infinity. */

@@ -7,6 +7,7 @@
  */
 #include "codecs/codecs.h"
 #include "net.h"
+#include "ops/pieces.h"
 #include "rng.h"
 
 #include <math.h>
@@ -31,6 +32,25 @@ static double loss_count(const efl_net *net, int64_t n) {
     return (double)n * (double)(net->loss->takes_labels ? efl_net_label_count(net) : efl_net_target_size(net));
 }
 
+/* The summed loss of the rows, in pieces. */
+static double run_loss(efl_net *net, efl_loss_run run, int64_t *correct) {
+    const int64_t rows = run.rows, most = EFL_PIECE_ELEMENTS / run.size + 1;
+    double loss = 0;
+    for (int64_t done = 0; done < rows && !efl_is_cancelled(net); done += run.rows) {
+        run.rows = rows - done < most ? rows - done : most;
+        run.correct = 0;
+        loss += net->loss->run(&run);
+        *correct += run.correct;
+        run.logits += run.rows * run.size;
+        run.dlogits = run.dlogits == NULL ? NULL : run.dlogits + run.rows * run.size;
+        if (net->loss->takes_labels)
+            run.labels += run.rows;
+        else
+            run.targets += run.rows * run.size;
+    }
+    return loss;
+}
+
 /* The summed loss of n samples from `first`. With `training`, the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
                         efl_training *training, int64_t *correct) {
@@ -39,7 +59,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
     double loss = 0;
     if (training != NULL && training->gradient != NULL)
         memset(training->gradient, 0, (size_t)efl_num_trained(net) * sizeof *training->gradient);
-    for (int64_t done = 0; done < n; done += net->batch) {
+    for (int64_t done = 0; done < n && !efl_is_cancelled(net); done += net->batch) {
         const int64_t batch = n - done < net->batch ? n - done : net->batch;
         efl_loss_run run = {.rows = batch * rows,
                             .size = net->values[net->loss_input].size / rows,
@@ -51,8 +71,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
         if (training != NULL) training->first = done;
         gather(net, data, order, first + done, batch);
         efl_forward(net, batch, 1, training);
-        loss += net->loss->run(&run);
-        *correct += run.correct;
+        loss += run_loss(net, run, correct);
         if (training != NULL) efl_backward(net, batch, training);
         efl_rest(net);
     }
@@ -152,6 +171,10 @@ static void move_params(const efl_net *net, const efl_training *training, efl_sg
     efl_kernels->sgd_step(training->w, training->v, training->s, training->gradient, training->w0, sgd, trained);
 }
 
+static int cancelled(efl_error *error) {
+    return efl_fail(error, EFL_CANCELLED, "it was cancelled");
+}
+
 static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options *o, efl_training *training,
                       efl_sgd *sgd, uint32_t *order, efl_fit_result *result, efl_error *error) {
     efl_rng rng = {o->seed ^ 0x5EED};
@@ -160,12 +183,12 @@ static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options 
         if (order != NULL) efl_permutation(order, data->n, o->seed, (uint64_t)epoch);
         for (int64_t first = 0; first < data->n;) {
             int64_t correct = 0;
-            if (atomic_load(&net->cancelled)) return efl_fail(error, EFL_CANCELLED, "training was cancelled");
             if (o->max_steps > 0 && result->steps == o->max_steps) return EFL_OK;
             const int64_t left = data->n - first, n = left < o->batch_size ? left : o->batch_size;
             set_rates(sgd, o, ++result->steps);
             training->seed = efl_rng_next(&rng) | 1;
             loss += run_batch(net, data, order, first, n, training, &correct);
+            if (efl_is_cancelled(net)) return cancelled(error);
             if (training->gradient != NULL) move_params(net, training, sgd, o->clip_norm);
             first += n;
             result->loss = loss / loss_count(net, first);
@@ -207,36 +230,39 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
     int64_t correct = 0;
     efl_training training = {.gradient = gradient};
+    atomic_store(&net->cancelled, 0);
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
     net->params = params;
     efl_begin_work(net);
     memset(gradient, 0, (size_t)efl_net_num_params(net) * sizeof *gradient);
     run_batch(net, data, NULL, 0, data->n, &training, &correct);
-    return EFL_OK;
+    return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error) {
     int64_t correct = 0;
+    atomic_store(&net->cancelled, 0);
     if (check_data(net, data, error) != EFL_OK) return error->code;
     net->params = params;
     efl_begin_work(net);
     *loss = run_batch(net, data, NULL, 0, data->n, NULL, &correct) / loss_count(net, data->n);
     *accuracy = net->loss->has_accuracy ? (double)correct / loss_count(net, data->n) : -1;
-    return EFL_OK;
+    return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 
 int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error) {
     const int64_t in = net->values[0].size, size = net->values[net->output].size;
+    atomic_store(&net->cancelled, 0);
     if (check_tokens(net, x, n * in, error) != EFL_OK) return error->code;
     net->params = params;
-    for (int64_t done = 0; done < n; done += net->batch) {
+    for (int64_t done = 0; done < n && !efl_is_cancelled(net); done += net->batch) {
         const int64_t batch = n - done < net->batch ? n - done : net->batch;
         memcpy(net->values[0].data, x + done * in, (size_t)(batch * in) * sizeof *x);
         efl_forward(net, batch, 0, NULL);
         memcpy(out + done * size, efl_memory(net, net->output)->data, (size_t)(batch * size) * sizeof *out);
     }
-    return EFL_OK;
+    return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 
 int efl_all_finite(const float *x, int64_t n) {

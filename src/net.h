@@ -6,8 +6,6 @@
 #include "efl.h"
 #include "ops/ops.h"
 
-#include <stdatomic.h>
-
 typedef struct {
     efl_shape shape;
     int64_t size; /* elements of one sample */
@@ -73,6 +71,10 @@ static inline int64_t efl_num_trained(const efl_net *net) { /* T */
 
 static inline efl_value *efl_memory(const efl_net *net, int value) {
     return &net->values[net->values[value].storage];
+}
+
+static inline int efl_is_cancelled(const efl_net *net) {
+    return atomic_load_explicit(&net->cancelled, memory_order_relaxed);
 }
 
 /* Rows of logits a sample: 1, or the steps of a sequence. */

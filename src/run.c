@@ -24,7 +24,8 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .y = made->data,
                       .dy = made->gradient,
                       .saved = step->saved,
-                      .scratch = net->scratch};
+                      .scratch = net->scratch,
+                      .stop = &net->cancelled};
     for (int k = 0; k < step->node.num_inputs; k++) run.x[k] = efl_memory(net, step->node.inputs[k])->data;
     for (int k = 0; k < step->node.num_params; k++) {
         const int tensor = step->node.params[k];
@@ -36,7 +37,7 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
 }
 
 void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training) {
-    for (int i = 0; i < net->num_steps; i++) {
+    for (int i = 0; i < net->num_steps && !efl_is_cancelled(net); i++) {
         const efl_step *step = &net->steps[i];
         if (step->op->flags & EFL_ALIAS || !(for_loss ? step->trains : step->predicts)) continue;
         const efl_op_run run = run_of(net, step, batch, training);
@@ -105,7 +106,7 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
 
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training) {
     for (int v = 0; v < net->num_values; v++) net->values[v].written = v == net->values[net->loss_input].storage;
-    for (int i = net->num_steps - 1; i >= 0; i--) {
+    for (int i = net->num_steps - 1; i >= 0 && !efl_is_cancelled(net); i--) {
         const efl_step *step = &net->steps[i];
         if (step->backward && !(step->op->flags & EFL_ALIAS)) backward_step(net, step, batch, training);
     }

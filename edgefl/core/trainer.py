@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,10 +26,11 @@ from .plan import Plan
 
 LINE = 64  # bytes
 OPTIMIZERS = ("sgd", "nesterov", "adam")
+T = TypeVar("T")
 
 
 class Cancelled(EdgeFLError):
-    """`fit` was stopped by `cancel`; its work is discarded."""
+    """The call was stopped by `cancel`; its work is discarded."""
 
 
 class Diverged(EdgeFLError):
@@ -134,20 +135,19 @@ class Trainer:
         self._hold(min(batch, n))
         delta = _at_a_cache_line(len(start))
         with self._lock:
-            done = self._net.fit(
+            done = _finished(self._net.fit(
                 start, inputs, targets, delta, epochs=epochs, batch_size=batch, max_steps=max_steps or 0,
                 seed=int(seed) % 2**64, lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu,
                 clip_norm=clip_norm or 0.0, nesterov=optimizer == "nesterov", adam=optimizer == "adam",
-            )  # fmt: skip
-        if done is None:
-            raise Cancelled("training was cancelled: start the round's training again to take part")
+            ))  # fmt: skip
         steps, loss = done
         if not (math.isfinite(loss) and _core.all_finite(delta)):
             raise Diverged(f"training diverged after {steps} steps: lower lr or standardise the features")
         return LocalResult(delta, n, steps, loss)
 
     def cancel(self) -> None:
-        """Stop a `fit` that runs in another thread before its next step. Has no effect if none runs."""
+        """Stop the call that runs in another thread: it raises Cancelled, within a second even if one op of one
+        batch takes longer. Has no effect if none runs."""
         self._net.cancel()
 
     def set_cpu_percent(self, percent: int) -> None:
@@ -165,14 +165,14 @@ class Trainer:
         self._hold(n)
         gradient = np.empty_like(start)
         with self._lock:
-            self._net.gradient(start, inputs, targets, gradient)
+            _finished(self._net.gradient(start, inputs, targets, gradient))
         return gradient
 
     def evaluate(self, params: ArrayLike, x: ArrayLike, y: ArrayLike) -> Evaluation:
         """Loss and accuracy over all of x."""
         start, inputs, targets, n = self._arrays.read(params, x, y)
         with self._lock:
-            loss, accuracy = self._net.evaluate(start, inputs, targets)
+            loss, accuracy = _finished(self._net.evaluate(start, inputs, targets))
         return Evaluation(loss, None if accuracy < 0 else accuracy, n)
 
     def predict(self, params: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
@@ -180,7 +180,7 @@ class Trainer:
         start, inputs = self._arrays.params(params), self._arrays.inputs(x)
         output = np.empty((len(inputs), *self._net.shapes[self.plan.output]), np.float32)
         with self._lock:
-            self._net.predict(start, inputs.reshape(-1), output.reshape(-1))
+            _finished(self._net.predict(start, inputs.reshape(-1), output.reshape(-1)))
         return output
 
     def _hold(self, batch: int) -> None:
@@ -191,6 +191,19 @@ class Trainer:
                 self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
                 self._batch = batch
                 self._net.set_share(self._percent)
+
+
+def forward_flops(plan: Plan) -> float:
+    """Floating-point operations of one example on its way from the input to the loss: 2 a multiply-add. Training one
+    takes about three times as many, since each of the two gradients of an op takes as many as the op. ModelError."""
+    return _core.plan_flops(plan)
+
+
+def _finished(result: T | None) -> T:
+    """What the core has computed; Cancelled for None and False."""
+    if not result:
+        raise Cancelled("training was cancelled: start the round's training again to take part")
+    return result
 
 
 def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:

@@ -65,6 +65,13 @@ cdef object _failure(efl_error *error):
     return UsageError(message) if error.code == EFL_USAGE else ModelError(message)
 
 
+cdef bint _finished(int code, efl_error *error) except *:
+    """Whether a call has done its work; False if it was cancelled, else the exception."""
+    if code != EFL_OK and code != EFL_CANCELLED:
+        raise _failure(error)
+    return code == EFL_OK
+
+
 cdef int _fill_shape(efl_shape *target, shape) except -1:
     if len(shape) > EFL_MAX_DIMS:
         raise ModelError(f"plan: a shape of {len(shape)} axes, at most {EFL_MAX_DIMS} are known: simplify the model")
@@ -118,6 +125,16 @@ cdef class _Plan:
         self.c.num_nodes, self.c.num_params = len(plan.nodes), len(plan.params)
         self.c.nodes, self.c.params, self.c.loss = nodes, params, loss
         self.memory = node_memory, param_memory, loss
+
+
+def plan_flops(plan) -> float:
+    """Floating-point operations of one sample on its way from the input to the loss."""
+    cdef _Plan compiled = _Plan(plan)
+    cdef efl_error error
+    cdef double flops
+    if efl_plan_flops(&compiled.c, &flops, &error) != EFL_OK:
+        raise _failure(&error)
+    return flops
 
 
 def plan_needs(plan, int64_t batch) -> tuple:
@@ -230,14 +247,10 @@ cdef class Net:
         cdef float *out = &delta[0] if params.shape[0] else NULL
         with nogil:
             code = efl_fit(self.net, start, &data, &options, out, &result, &error)
-        if code == EFL_CANCELLED:
-            return None
-        if code != EFL_OK:
-            raise _failure(&error)
-        return result.steps, result.loss
+        return (result.steps, result.loss) if _finished(code, &error) else None
 
     def cancel(self) -> None:
-        """Make a `fit` that is running in another thread return before its next step."""
+        """Make a call that is running in another thread return soon."""
         efl_net_cancel(self.net)
 
     def set_share(self, int percent) -> None:
@@ -247,8 +260,8 @@ cdef class Net:
         efl_net_set_share(self.net, percent)
 
     def gradient(self, const float[::1] params not None, const float[::1] x not None, y not None,
-                 float[::1] gradient not None) -> None:
-        """The mean loss's gradient into `gradient` (P,)."""
+                 float[::1] gradient not None) -> bool:
+        """The mean loss's gradient into `gradient` (P,); False if cancelled."""
         cdef efl_data data = self._data(params, x, y)
         cdef efl_error error
         cdef int code
@@ -258,11 +271,10 @@ cdef class Net:
         cdef float *out = &gradient[0] if params.shape[0] else NULL
         with nogil:
             code = efl_gradient(self.net, start, &data, out, &error)
-        if code != EFL_OK:
-            raise _failure(&error)
+        return _finished(code, &error)
 
-    def evaluate(self, const float[::1] params not None, const float[::1] x not None, y not None) -> tuple:
-        """(mean loss, share of right answers or -1)."""
+    def evaluate(self, const float[::1] params not None, const float[::1] x not None, y not None):
+        """(mean loss, share of right answers or -1), or None if cancelled."""
         cdef efl_data data = self._data(params, x, y)
         cdef efl_error error
         cdef double loss, accuracy
@@ -270,13 +282,11 @@ cdef class Net:
         cdef const float *start = &params[0] if params.shape[0] else NULL
         with nogil:
             code = efl_evaluate(self.net, start, &data, &loss, &accuracy, &error)
-        if code != EFL_OK:
-            raise _failure(&error)
-        return loss, accuracy
+        return (loss, accuracy) if _finished(code, &error) else None
 
     def predict(self, const float[::1] params not None, const float[::1] x not None,
-                float[::1] out not None) -> None:
-        """The output value of every sample into `out` (n * output size,)."""
+                float[::1] out not None) -> bool:
+        """The output value of every sample into `out` (n * output size,); False if cancelled."""
         cdef int64_t n = self._samples(params, x)
         cdef efl_error error
         cdef int code
@@ -285,5 +295,4 @@ cdef class Net:
         cdef const float *start = &params[0] if params.shape[0] else NULL
         with nogil:
             code = efl_predict(self.net, start, &x[0], n, &out[0], &error)
-        if code != EFL_OK:
-            raise _failure(&error)
+        return _finished(code, &error)

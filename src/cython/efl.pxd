@@ -45,6 +45,7 @@ cdef extern from "efl.h" nogil:
     int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes,
                     efl_error *error)
     void efl_net_free(efl_net *net)
+    int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error)
     int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
                        efl_error *error)
     int64_t efl_net_arena_bytes(const efl_net *net)

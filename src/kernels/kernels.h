@@ -43,6 +43,7 @@ typedef struct {
     int64_t x[3], y[3];
     int64_t kernel[2], stride[2], dilation[2];
     int64_t before[2], after[2]; /* padding */
+    int64_t from[2], to[2];      /* of pooling: the outputs to make or to read, from row and column to before these */
 } efl_window;
 
 /* Functions of one number. Parameters p, q: LEAKY_RELU and ELU: alpha; CLIP: min, max; HARD_SIGMOID: alpha, beta; POW:
@@ -134,7 +135,8 @@ typedef struct {
     void (*product_of_channels)(const efl_product *product);
     /* y(count, cols, rows) = x(count, rows, cols) */
     void (*transpose)(float *y, const float *x, int64_t count, int64_t rows, int64_t cols);
-    /* These work on one sample, and overwrite dx. include_pad: the mean counts padding as zeros. */
+    /* These work on the outputs of one sample from w->from to before w->to, and add to dx. include_pad: the mean counts
+     * padding as zeros. */
     void (*maxpool)(float *y, const float *x, const efl_window *window);
     void (*maxpool_backward)(float *dx, const float *dy, const float *x, const efl_window *window);
     void (*avgpool)(float *y, const float *x, const efl_window *window, int include_pad);

@@ -13,11 +13,11 @@ INLINE int64_t end_of(efl_window w, const int axis, int64_t out) {
     return end > w.x[axis] ? w.x[axis] : end;
 }
 
-/* For every output pixel (oh, ow), whose C floats start at `at`, and every VL of its channels from `c`, `n` of them
- * there. */
-#define FOR_WINDOWS(w, at, c, n)                                     \
-    for (int64_t oh = 0, at = 0; oh < w.y[0]; oh++)                  \
-        for (int64_t ow = 0; ow < w.y[1]; ow++, at += w.x[2])        \
+/* For every output pixel (oh, ow) to make, whose C floats start at `at`, and every VL of its channels from `c`, `n` of
+ * them there. */
+#define FOR_WINDOWS(w, at, c, n)                                                                         \
+    for (int64_t oh = w.from[0]; oh < w.to[0]; oh++)                                                     \
+        for (int64_t ow = w.from[1], at = (oh * w.y[1] + ow) * w.x[2]; ow < w.to[1]; ow++, at += w.x[2]) \
             for (int64_t c = 0, n = w.x[2]; n > 0; c += VL, n -= VL)
 
 /* For every place in that pixel's window: its channels from `c` are at `in`. */
@@ -43,7 +43,6 @@ static void maxpool(float *y, const float *x, const efl_window *window) {
 /* The first of equals gets the gradient, as in PyTorch. */
 static void maxpool_backward(float *dx, const float *dy, const float *x, const efl_window *window) {
     const efl_window w = *window;
-    memset(dx, 0, (size_t)(w.x[0] * w.x[1] * w.x[2]) * sizeof *dx);
     FOR_WINDOWS(w, at, c, n) {
         vf best = splat(-INFINITY), d = load_upto(dy + at + c, n);
         FOR_PLACES(w, in, c) best = larger(best, load_upto(x + in, n));
@@ -71,7 +70,6 @@ static void avgpool(float *y, const float *x, const efl_window *window, int incl
 
 static void avgpool_backward(float *dx, const float *dy, const efl_window *window, int include_pad) {
     const efl_window w = *window;
-    memset(dx, 0, (size_t)(w.x[0] * w.x[1] * w.x[2]) * sizeof *dx);
     FOR_WINDOWS(w, at, c, n) {
         const vf d = load_upto(dy + at + c, n) * pool_share(w, oh, ow, include_pad);
         FOR_PLACES(w, in, c) store_upto(dx + in, load_upto(dx + in, n) + d, n);

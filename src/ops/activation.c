@@ -1,5 +1,5 @@
 /* activation.c: relu, tanh, sigmoid by element; softmax and log_softmax along the last axis. */
-#include "ops.h"
+#include "pieces.h"
 
 #include <math.h>
 
@@ -14,21 +14,23 @@ static int64_t elements(const efl_op_run *run) {
     return run->batch * efl_shape_size(&run->shapes->y);
 }
 
-#define EFL_ACTIVATION(activation)                                                      \
-    static void activation##_forward(const efl_op_run *run) {                           \
-        efl_kernels->activation(run->y, run->x[0], elements(run));                      \
-    }                                                                                   \
-    static void activation##_backward(const efl_op_run *run) {                          \
-        efl_kernels->activation##_backward(run->dx[0], run->dy, run->y, elements(run)); \
-    }                                                                                   \
-    const efl_op efl_op_##activation = {                                                \
-        .name = #activation,                                                            \
-        .flags = EFL_IN_PLACE | EFL_READS_Y,                                            \
-        .min_inputs = 1,                                                                \
-        .max_inputs = 1,                                                                \
-        .infer = infer,                                                                 \
-        .forward = activation##_forward,                                                \
-        .backward = activation##_backward,                                              \
+#define EFL_ACTIVATION(activation)                                                          \
+    static void activation##_forward(const efl_op_run *run) {                               \
+        for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)       \
+            efl_kernels->activation(run->y + i, run->x[0] + i, n);                          \
+    }                                                                                       \
+    static void activation##_backward(const efl_op_run *run) {                              \
+        for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)       \
+            efl_kernels->activation##_backward(run->dx[0] + i, run->dy + i, run->y + i, n); \
+    }                                                                                       \
+    const efl_op efl_op_##activation = {                                                    \
+        .name = #activation,                                                                \
+        .flags = EFL_IN_PLACE | EFL_READS_Y,                                                \
+        .min_inputs = 1,                                                                    \
+        .max_inputs = 1,                                                                    \
+        .infer = infer,                                                                     \
+        .forward = activation##_forward,                                                    \
+        .backward = activation##_backward,                                                  \
     };
 
 EFL_ACTIVATION(relu)
@@ -44,15 +46,18 @@ static int64_t row_length(const efl_op_run *run) {
     return run->shapes->y.dim[run->shapes->y.ndim - 1];
 }
 
+/* For each row: its elements are at i, n of them. */
+#define FOR_ROWS(run, i, n)                                                                                           \
+    for (int64_t n = row_length(run), at = 0, piece; (piece = efl_piece(run, at, elements(run), n)) > 0; at += piece) \
+        for (int64_t i = at; i < at + piece; i += n)
+
 static void softmax_forward(const efl_op_run *run) {
-    const int64_t n = row_length(run);
-    for (int64_t i = 0; i < elements(run); i += n) efl_kernels->softmax(run->y + i, run->x[0] + i, n);
+    FOR_ROWS(run, i, n) efl_kernels->softmax(run->y + i, run->x[0] + i, n);
 }
 
 /* dx = y (dy - sum(dy y)) */
 static void softmax_backward(const efl_op_run *run) {
-    const int64_t n = row_length(run);
-    for (int64_t i = 0; i < elements(run); i += n) {
+    FOR_ROWS(run, i, n) {
         float dot = 0;
         for (int64_t j = i; j < i + n; j++) dot += run->dy[j] * run->y[j];
         for (int64_t j = i; j < i + n; j++) run->dx[0][j] = run->y[j] * (run->dy[j] - dot);
@@ -60,8 +65,7 @@ static void softmax_backward(const efl_op_run *run) {
 }
 
 static void log_softmax_forward(const efl_op_run *run) {
-    const int64_t n = row_length(run);
-    for (int64_t i = 0; i < elements(run); i += n) {
+    FOR_ROWS(run, i, n) {
         const float total = efl_kernels->softmax(run->y + i, run->x[0] + i, n);
         for (int64_t j = i; j < i + n; j++) run->y[j] = run->x[0][j] - total;
     }
@@ -69,8 +73,7 @@ static void log_softmax_forward(const efl_op_run *run) {
 
 /* dx = dy - e^y sum(dy) */
 static void log_softmax_backward(const efl_op_run *run) {
-    const int64_t n = row_length(run);
-    for (int64_t i = 0; i < elements(run); i += n) {
+    FOR_ROWS(run, i, n) {
         float sum = 0;
         for (int64_t j = i; j < i + n; j++) sum += run->dy[j];
         for (int64_t j = i; j < i + n; j++) run->dx[0][j] = run->dy[j] - expf(run->y[j]) * sum;

@@ -1,6 +1,7 @@
 /* conv.c: y(OH, OW, O) = windows of x(H, W, C) times W(KH, KW, C / groups, O) + b(O), correlation as in ONNX.
  * Params: W, and b or not. Ints: stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dil_h, dil_w, groups.
  */
+#include "pieces.h"
 #include "window.h"
 
 #include <string.h>
@@ -43,7 +44,7 @@ static void forward(const efl_op_run *run) {
     const efl_window w = geometry(run);
     const efl_padded in = efl_pad_input(&w, 1);
     const int64_t groups = run->shapes->node->ints[8], depth = w.x[2] / groups, out = w.y[2] / groups;
-    for (int64_t first = 0, n; first < run->batch; first += n) {
+    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
         n = efl_smaller(in.group, run->batch - first);
         const float *x = efl_pad(&in, run->scratch, run->x[0] + first * efl_image_size(w.x), n);
         efl_product p = efl_window_product(&w, &in, n, w.y[2], depth, w.y[2]);
@@ -53,7 +54,7 @@ static void forward(const efl_op_run *run) {
             p.b = run->w[0] + g * out;
             p.bias = run->w[1] == NULL ? NULL : run->w[1] + g * out;
             p.c = run->y + first * efl_image_size(w.y) + g * out;
-            efl_kernels->product(&p);
+            efl_product_pieces(run, efl_kernels->product, &p);
         }
     }
 }
@@ -61,7 +62,7 @@ static void forward(const efl_op_run *run) {
 static void backward_weight(const efl_op_run *run, const efl_window *w) {
     const efl_padded in = efl_pad_input(w, 1);
     const int64_t groups = run->shapes->node->ints[8], depth = w->x[2] / groups, out = w->y[2] / groups;
-    for (int64_t first = 0, n; first < run->batch; first += n) {
+    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
         n = efl_smaller(in.group, run->batch - first);
         const float *x = efl_pad(&in, run->scratch, run->x[0] + first * efl_image_size(w->x), n);
         efl_product p = efl_window_product(w, &in, n, w->y[2], depth, w->y[2]);
@@ -72,7 +73,7 @@ static void backward_weight(const efl_op_run *run, const efl_window *w) {
             p.a = x + g * depth;
             p.b = run->dy + first * efl_image_size(w->y) + g * out;
             p.c = run->dw[0] + g * out;
-            efl_kernels->product(&p);
+            efl_product_pieces(run, efl_kernels->product, &p);
         }
     }
 }
@@ -90,7 +91,7 @@ static void backward_residue(const efl_op_run *run, const efl_window *w, const e
         p.a = dy + offsets[0] + g * out;
         p.b = weight + offsets[1] + g * out * depth;
         p.c = dx + offsets[2] + g * depth;
-        efl_kernels->product(&p);
+        efl_product_pieces(run, efl_kernels->product, &p);
     }
 }
 
@@ -100,7 +101,7 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
     const int64_t size = efl_image_size(w->x);
     float *weight = run->scratch, *room = weight + efl_shape_size(k);
     efl_kernels->transpose(weight, run->w[0], k->dim[0] * k->dim[1], k->dim[2], k->dim[3]);
-    for (int64_t first = 0, n; first < run->batch; first += n) {
+    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
         n = efl_smaller(padded.group, run->batch - first);
         float *dx = run->dx[0] + first * size;
         const float *dy = efl_pad(&padded, room, run->dy + first * efl_image_size(w->y), n);

@@ -2,7 +2,7 @@
  *
  * ints: none, or [1] for W transposed, (O, I). If O is less than a vector, these rows are the longer ones.
  */
-#include "ops.h"
+#include "pieces.h"
 
 static int is_turned(const efl_op_shapes *s) {
     return s->node->num_ints > 0;
@@ -35,26 +35,25 @@ static int64_t rows(const efl_op_run *run) {
 static void forward(const efl_op_run *run) {
     const int64_t out = outputs(run->shapes), in = run->shapes->x[0].dim[run->shapes->x[0].ndim - 1], m = rows(run);
     if (!is_turned(run->shapes)) {
-        efl_kernels->gemm(run->y, run->x[0], in, 1, run->w[0], run->w[1], m, out, in, 0);
+        efl_gemm(run, run->y, run->x[0], in, 1, run->w[0], run->w[1], m, out, in, 0);
         return;
     }
-    efl_kernels->gemm_nt(run->y, run->x[0], run->w[0], m, out, in);
+    efl_gemm_nt(run, run->y, run->x[0], run->w[0], m, out, in);
     if (run->w[1] != NULL) efl_kernels->arithmetic(EFL_ADD, run->y, run->y, out, 1, run->w[1], 0, 1, m, out);
 }
 
 static void backward(const efl_op_run *run) {
     const int64_t out = outputs(run->shapes), in = run->shapes->x[0].dim[run->shapes->x[0].ndim - 1], m = rows(run);
-    const efl_update *u = run->update;
     if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, m, out);
     if (is_turned(run->shapes)) {
-        if (run->dx[0] != NULL) efl_kernels->gemm(run->dx[0], run->dy, out, 1, run->w[0], NULL, m, in, out, 0);
-        if (u != NULL) efl_kernels->gemm_update(u->w, u->v, u->w0, run->dy, 1, out, run->x[0], u->sgd, out, in, m);
-        if (run->dw[0] != NULL) efl_kernels->gemm(run->dw[0], run->dy, 1, out, run->x[0], NULL, out, in, m, 1);
+        if (run->dx[0] != NULL) efl_gemm(run, run->dx[0], run->dy, out, 1, run->w[0], NULL, m, in, out, 0);
+        if (run->update != NULL) efl_gemm_update(run, run->dy, 1, out, run->x[0], out, in, m);
+        if (run->dw[0] != NULL) efl_gemm(run, run->dw[0], run->dy, 1, out, run->x[0], NULL, out, in, m, 1);
         return;
     }
-    if (run->dx[0] != NULL) efl_kernels->gemm_nt(run->dx[0], run->dy, run->w[0], m, in, out);
-    if (u != NULL) efl_kernels->gemm_update(u->w, u->v, u->w0, run->x[0], 1, in, run->dy, u->sgd, in, out, m);
-    if (run->dw[0] != NULL) efl_kernels->gemm(run->dw[0], run->x[0], 1, in, run->dy, NULL, in, out, m, 1);
+    if (run->dx[0] != NULL) efl_gemm_nt(run, run->dx[0], run->dy, run->w[0], m, in, out);
+    if (run->update != NULL) efl_gemm_update(run, run->x[0], 1, in, run->dy, in, out, m);
+    if (run->dw[0] != NULL) efl_gemm(run, run->dw[0], run->x[0], 1, in, run->dy, NULL, in, out, m, 1);
 }
 
 const efl_op efl_op_dense = {

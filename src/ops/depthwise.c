@@ -4,6 +4,7 @@
  *
  * If m > 1, the padded copy of x repeats its channels; the rest is as for m = 1.
  */
+#include "pieces.h"
 #include "window.h"
 
 #include <string.h>
@@ -44,7 +45,7 @@ static efl_window geometry(const efl_op_run *run) {
 /* Forward; with dw, the weights' gradient, which reads what forward writes and writes what it reads. */
 static void slide(const efl_op_run *run, const efl_window *w, float *dw) {
     const efl_padded in = efl_pad_input(w, w->y[2] / w->x[2]);
-    for (int64_t first = 0, n; first < run->batch; first += n) {
+    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
         n = efl_smaller(in.group, run->batch - first);
         const int64_t at = first * efl_image_size(w->y);
         efl_product p = efl_window_product(w, &in, n, w->y[2], 1, w->y[2]);
@@ -55,7 +56,7 @@ static void slide(const efl_op_run *run, const efl_window *w, float *dw) {
         p.bias = dw == NULL ? run->w[1] : NULL;
         p.accumulate = dw != NULL;
         if (dw != NULL) efl_product_exchange(&p);
-        efl_kernels->product_of_channels(&p);
+        efl_product_pieces(run, efl_kernels->product_of_channels, &p);
     }
 }
 
@@ -77,7 +78,7 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
     const efl_padded padded = efl_pad_output(w, w->y[2]);
     const int64_t size = efl_image_size(w->x), channels = w->y[2], repeat = channels / w->x[2];
     const int64_t most = repeat > 1 ? 1 : padded.group;
-    for (int64_t first = 0, n; first < run->batch; first += n) {
+    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
         n = efl_smaller(most, run->batch - first);
         float *dx = repeat > 1 ? run->scratch + padded.room : run->dx[0] + first * size;
         const float *dy = efl_pad(&padded, run->scratch, run->dy + first * efl_image_size(w->y), n);
@@ -92,7 +93,7 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
                 p.a = dy + offsets[0];
                 p.b = run->w[0] + offsets[1];
                 p.c = dx + offsets[2];
-                efl_kernels->product_of_channels(&p);
+                efl_product_pieces(run, efl_kernels->product_of_channels, &p);
             }
         }
         if (repeat > 1) sum_repeated(run->dx[0] + first * size, dx, size, repeat);

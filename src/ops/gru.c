@@ -5,6 +5,7 @@
  * state's part of h~, or r h; states (T + 1, B, H), the first zero. In backward, gates become the gradients of the
  * sums of x's part, kept that of the state's part of h~ (with linear_before_reset).
  */
+#include "pieces.h"
 #include "recurrent.h"
 
 #include <string.h>
@@ -61,15 +62,15 @@ static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int
     const parts p = parts_of(run, r, d);
     const int64_t B = run->batch, H = r->hidden, units = B * H;
     efl_time_major(run, r, d);
-    efl_kernels->gemm(p.gates, run->scratch, r->in, 1, run->w[0] + d * r->in * r->width, run->w[2] + d * r->width,
-                      r->time * B, r->width, r->in, 0);
+    efl_gemm(run, p.gates, run->scratch, r->in, 1, run->w[0] + d * r->in * r->width, run->w[2] + d * r->width,
+             r->time * B, r->width, r->in, 0);
     memset(p.states, 0, (size_t)units * sizeof *p.states);
     if (!p.reset_after) copy_columns(p.square, H, p.wh + 2 * H, r->width, H, H);
-    for (int64_t t = 0; t < r->time; t++) {
+    for (int64_t t = 0; t < r->time && !efl_stopped(run); t++) {
         float *gates = p.gates + t * B * r->width, *kept = p.kept + t * units, *h = p.states + t * units;
-        efl_kernels->gemm(p.sums, h, H, 1, p.wh, p.bh, B, r->width, H, 0);
+        efl_gemm(run, p.sums, h, H, 1, p.wh, p.bh, B, r->width, H, 0);
         efl_kernels->gru_gates(gates, p.sums, h, kept, p.reset_after, B, H);
-        if (!p.reset_after) efl_kernels->gemm(p.sums, kept, H, 1, p.square, p.bh + 2 * H, B, H, H, 0);
+        if (!p.reset_after) efl_gemm(run, p.sums, kept, H, 1, p.square, p.bh + 2 * H, B, H, H, 0);
         efl_kernels->gru_blend(gates, p.reset_after ? NULL : p.sums, h, h + units, B, H);
         efl_recurrent_put(run, r, d, t, h + units);
     }
@@ -91,10 +92,10 @@ static void state_backward(const efl_op_run *run, const efl_recurrent *r, int d,
     if (!p->reset_after) {
         copy_columns(run->scratch, H, p->gates + 2 * H, width, rows, H);
         for (int64_t i = 0; i < rows; i++) memset(p->gates + i * width + 2 * H, 0, (size_t)H * sizeof *p->gates);
-        efl_kernels->gemm(p->square, p->kept, 1, H, run->scratch, NULL, H, H, rows, 0);
+        efl_gemm(run, p->square, p->kept, 1, H, run->scratch, NULL, H, H, rows, 0);
         for (int64_t i = 0; i < H; i++) efl_kernels->add(dwh + i * width + 2 * H, p->square + i * H, H);
     }
-    efl_kernels->gemm(dwh, p->states, 1, H, p->gates, NULL, H, width, rows, 1);
+    efl_gemm(run, dwh, p->states, 1, H, p->gates, NULL, H, width, rows, 1);
 }
 
 static void backward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
@@ -103,16 +104,16 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
     const float *turned_h = p.turned + 2 * H * H; /* h~'s rows */
     efl_kernels->transpose(p.turned, p.wh, 1, H, r->width);
     memset(p.dh, 0, (size_t)units * sizeof *p.dh);
-    for (int64_t t = r->time - 1; t >= 0; t--) {
+    for (int64_t t = r->time - 1; t >= 0 && !efl_stopped(run); t--) {
         float *gates = p.gates + t * B * r->width, *kept = p.kept + t * units;
         const float *before = p.states + t * units;
         efl_recurrent_take(run, r, d, t, p.dh);
         efl_kernels->gru_blend_backward(gates, before, p.dh, B, H);
-        if (!p.reset_after) efl_kernels->gemm(p.sums, gates + 2 * H, r->width, 1, turned_h, NULL, B, H, H, 0);
+        if (!p.reset_after) efl_gemm(run, p.sums, gates + 2 * H, r->width, 1, turned_h, NULL, B, H, H, 0);
         efl_kernels->gru_gates_backward(gates, kept, p.reset_after ? NULL : p.sums, before, p.dh, B, H);
         if (t == 0) break;
-        efl_kernels->gemm(p.dh, gates, r->width, 1, p.turned, NULL, B, H, 2 * H, 1);
-        if (p.reset_after) efl_kernels->gemm(p.dh, kept, H, 1, turned_h, NULL, B, H, H, 1);
+        efl_gemm(run, p.dh, gates, r->width, 1, p.turned, NULL, B, H, 2 * H, 1);
+        if (p.reset_after) efl_gemm(run, p.dh, kept, H, 1, turned_h, NULL, B, H, H, 1);
     }
     if (run->dw[2] != NULL) efl_kernels->add_rows(run->dw[2] + d * r->width, p.gates, r->time * B, r->width);
     efl_recurrent_input_backward(run, r, d, p.gates);

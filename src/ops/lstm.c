@@ -5,6 +5,7 @@
  * (T + 1, B, H), of which the first is zero. Backward overwrites gates with their gradients, and cells with the hidden
  * states.
  */
+#include "pieces.h"
 #include "recurrent.h"
 
 #include <string.h>
@@ -51,15 +52,15 @@ static void split_gates(const parts *p, const float *wh, const efl_recurrent *r)
 }
 
 /* sums = state Wh + bh */
-static void state_sums(const parts *p, const float *wh, const float *bh, const efl_recurrent *r, int64_t batch) {
-    const int64_t H = r->hidden;
+static void state_sums(const efl_op_run *run, const parts *p, const float *wh, const float *bh,
+                       const efl_recurrent *r) {
+    const int64_t H = r->hidden, batch = run->batch;
     if (H < WIDE) {
-        efl_kernels->gemm(p->sums, p->state, H, 1, wh, bh, batch, r->width, H, 0);
+        efl_gemm(run, p->sums, p->state, H, 1, wh, bh, batch, r->width, H, 0);
         return;
     }
     for (int64_t gate = 0; gate < GATES; gate++)
-        efl_kernels->gemm(p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H, H,
-                          0);
+        efl_gemm(run, p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H, H, 0);
 }
 
 static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
@@ -71,10 +72,10 @@ static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int
     memset(p.state, 0, (size_t)units * sizeof *p.state);
     if (r->hidden >= WIDE) split_gates(&p, wh, r);
     efl_time_major(run, r, d);
-    efl_kernels->gemm(p.gates, run->scratch, r->in, 1, wx, bx, r->time * B, r->width, r->in, 0);
-    for (int64_t t = 0; t < r->time; t++) {
+    efl_gemm(run, p.gates, run->scratch, r->in, 1, wx, bx, r->time * B, r->width, r->in, 0);
+    for (int64_t t = 0; t < r->time && !efl_stopped(run); t++) {
         float *gates = p.gates + t * step, *cells = p.cells + t * units;
-        state_sums(&p, wh, bh, r, B);
+        state_sums(run, &p, wh, bh, r);
         efl_kernels->lstm_forward(gates, p.sums, r->hidden >= WIDE, cells + units, cells, p.state, B, r->hidden);
         efl_recurrent_put(run, r, d, t, p.state);
     }
@@ -91,16 +92,16 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
     efl_kernels->transpose(p.wh, run->w[1] + d * r->hidden * r->width, 1, r->hidden, r->width);
     memset(p.state, 0, 2 * (size_t)units * sizeof *p.state); /* and dcell */
     memset(p.bias, 0, (size_t)r->width * sizeof *p.bias);
-    for (int64_t t = r->time - 1; t >= 0; t--) {
+    for (int64_t t = r->time - 1; t >= 0 && !efl_stopped(run); t--) {
         float *gates = p.gates + t * step, *cells = p.cells + t * units;
         efl_recurrent_take(run, r, d, t, p.state);
         efl_kernels->lstm_backward(gates, cells + units, cells, p.state, p.dcell, B, r->hidden);
         efl_kernels->add_rows(p.bias, gates, B, r->width); /* while they are in the cache */
-        if (t > 0) efl_kernels->gemm(p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
+        if (t > 0) efl_gemm(run, p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
     }
     if (run->dw[1] != NULL && later > 0)
-        efl_kernels->gemm(run->dw[1] + d * r->hidden * r->width, p.cells + units, 1, r->hidden, p.gates + step, NULL,
-                          r->hidden, r->width, later, 1);
+        efl_gemm(run, run->dw[1] + d * r->hidden * r->width, p.cells + units, 1, r->hidden, p.gates + step, NULL,
+                 r->hidden, r->width, later, 1);
     for (int k = 2; k < 4; k++)
         if (run->dw[k] != NULL) efl_kernels->add(run->dw[k] + d * r->width, p.bias, r->width);
     efl_recurrent_input_backward(run, r, d, p.gates);

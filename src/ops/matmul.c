@@ -1,6 +1,6 @@
 /* matmul.c: y(..., M, N) = a(..., M, K) b(..., K, N), the product of two values with equal batch axes.
  * Ints: trans_b; if it is 1, b is (..., N, K). */
-#include "ops.h"
+#include "pieces.h"
 
 typedef struct {
     int64_t products, m, n, k; /* products: matrix products in a sample */
@@ -39,25 +39,26 @@ static void forward(const efl_op_run *run) {
     const geometry g = geometry_of(run);
     const float *a = run->x[0], *b = run->x[1];
     float *y = run->y;
-    for (int64_t i = 0; i < run->batch * g.products; i++, a += g.m * g.k, b += g.k * g.n, y += g.m * g.n) {
+    for (int64_t i = 0; i < run->batch * g.products && !efl_stopped(run);
+         i++, a += g.m * g.k, b += g.k * g.n, y += g.m * g.n) {
         if (g.trans_b)
-            efl_kernels->gemm_nt(y, a, b, g.m, g.n, g.k);
+            efl_gemm_nt(run, y, a, b, g.m, g.n, g.k);
         else
-            efl_kernels->gemm(y, a, g.k, 1, b, NULL, g.m, g.n, g.k, 0);
+            efl_gemm(run, y, a, g.k, 1, b, NULL, g.m, g.n, g.k, 0);
     }
 }
 
 /* da = dy b^T; db = a^T dy. With trans_b: da = dy b; db = dy^T a. */
 static void backward(const efl_op_run *run) {
     const geometry g = geometry_of(run);
-    for (int64_t i = 0; i < run->batch * g.products; i++) {
+    for (int64_t i = 0; i < run->batch * g.products && !efl_stopped(run); i++) {
         const float *a = run->x[0] + i * g.m * g.k, *b = run->x[1] + i * g.k * g.n, *dy = run->dy + i * g.m * g.n;
         float *da = run->dx[0] == NULL ? NULL : run->dx[0] + i * g.m * g.k;
         float *db = run->dx[1] == NULL ? NULL : run->dx[1] + i * g.k * g.n;
-        if (da != NULL && g.trans_b) efl_kernels->gemm(da, dy, g.n, 1, b, NULL, g.m, g.k, g.n, 0);
-        if (da != NULL && !g.trans_b) efl_kernels->gemm_nt(da, dy, b, g.m, g.k, g.n);
-        if (db != NULL && g.trans_b) efl_kernels->gemm(db, dy, 1, g.n, a, NULL, g.n, g.k, g.m, 0);
-        if (db != NULL && !g.trans_b) efl_kernels->gemm(db, a, 1, g.k, dy, NULL, g.k, g.n, g.m, 0);
+        if (da != NULL && g.trans_b) efl_gemm(run, da, dy, g.n, 1, b, NULL, g.m, g.k, g.n, 0);
+        if (da != NULL && !g.trans_b) efl_gemm_nt(run, da, dy, b, g.m, g.k, g.n);
+        if (db != NULL && g.trans_b) efl_gemm(run, db, dy, 1, g.n, a, NULL, g.n, g.k, g.m, 0);
+        if (db != NULL && !g.trans_b) efl_gemm(run, db, a, 1, g.k, dy, NULL, g.k, g.n, g.m, 0);
     }
 }
 

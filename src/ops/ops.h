@@ -8,6 +8,8 @@
 #include "../efl.h"
 #include "../kernels/kernels.h"
 
+#include <stdatomic.h>
+
 #define EFL_OPS(op)                                                                                                  \
     op(dense) op(conv) op(depthwise) op(maxpool) op(avgpool) op(add) op(sub) op(mul) op(div) op(mean) op(flatten)    \
         op(reshape) op(transpose) op(pad) op(slice) op(concat) op(relu) op(tanh) op(sigmoid) op(leaky_relu) op(clip) \
@@ -55,6 +57,7 @@ typedef struct {
     float *state[EFL_MAX_PARAMS]; /* untrained params in efl_fit, which forward may move; else NULL */
     const efl_update *update;     /* NULL, or to be applied to w[0] after everything has been read from it */
     float *saved, *scratch;
+    const atomic_int *stop; /* not 0: nobody wants the result any more (pieces.h) */
 } efl_op_run;
 
 enum {

@@ -7,7 +7,7 @@
  *
  * If backward reads y alone, x may be overwritten. At a kink the slope is that of the flat side.
  */
-#include "ops.h"
+#include "pieces.h"
 
 #include <math.h>
 
@@ -34,14 +34,16 @@ static int64_t elements(const efl_op_run *run) {
 
 static void forward(const efl_op_run *run) {
     const double *floats = run->shapes->node->floats;
-    efl_kernels->pointwise((efl_pointwise)run->shapes->inner[0], run->y, run->x[0], (float)floats[0], (float)floats[1],
-                           elements(run));
+    for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)
+        efl_kernels->pointwise((efl_pointwise)run->shapes->inner[0], run->y + i, run->x[0] + i, (float)floats[0],
+                               (float)floats[1], n);
 }
 
 static void backward_from(const efl_op_run *run, const float *v) {
     const double *floats = run->shapes->node->floats;
-    efl_kernels->pointwise_backward((efl_pointwise)run->shapes->inner[0], run->dx[0], run->dy, v, (float)floats[0],
-                                    (float)floats[1], elements(run));
+    for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)
+        efl_kernels->pointwise_backward((efl_pointwise)run->shapes->inner[0], run->dx[0] + i, run->dy + i, v + i,
+                                        (float)floats[0], (float)floats[1], n);
 }
 
 static void backward_from_x(const efl_op_run *run) {

@@ -3,7 +3,10 @@
  *
  * maxpool keeps no index: backward searches for the largest again, in x, which the layer before it keeps anyway.
  */
+#include "pieces.h"
 #include "window.h"
+
+#include <string.h>
 
 static int geometry(efl_window *w, const efl_op_shapes *s, efl_error *error) {
     const int64_t *ints = s->node->ints, *x = s->x[0].dim;
@@ -36,34 +39,65 @@ static efl_window window_of(const efl_op_run *run) {
     return w;
 }
 
-static void forward_largest(const efl_op_run *run) {
-    const efl_window w = window_of(run);
-    const int64_t in = efl_image_size(w.x), out = efl_image_size(w.y);
-    for (int64_t i = 0; i < run->batch; i++) efl_kernels->maxpool(run->y + i * out, run->x[0] + i * in, &w);
+typedef void pool_kernel(const efl_op_run *run, const efl_window *w, int64_t sample);
+
+static void forward_largest(const efl_op_run *run, const efl_window *w, int64_t i) {
+    efl_kernels->maxpool(run->y + i * efl_image_size(w->y), run->x[0] + i * efl_image_size(w->x), w);
 }
 
-static void backward_largest(const efl_op_run *run) {
-    const efl_window w = window_of(run);
-    const int64_t in = efl_image_size(w.x), out = efl_image_size(w.y);
-    for (int64_t i = 0; i < run->batch; i++)
-        efl_kernels->maxpool_backward(run->dx[0] + i * in, run->dy + i * out, run->x[0] + i * in, &w);
+static void backward_largest(const efl_op_run *run, const efl_window *w, int64_t i) {
+    const int64_t in = efl_image_size(w->x);
+    efl_kernels->maxpool_backward(run->dx[0] + i * in, run->dy + i * efl_image_size(w->y), run->x[0] + i * in, w);
 }
 
-static void forward_average(const efl_op_run *run) {
-    const efl_window w = window_of(run);
-    const int64_t in = efl_image_size(w.x), out = efl_image_size(w.y);
-    const int include_pad = run->shapes->node->ints[8] != 0;
-    for (int64_t i = 0; i < run->batch; i++)
-        efl_kernels->avgpool(run->y + i * out, run->x[0] + i * in, &w, include_pad);
+static void forward_average(const efl_op_run *run, const efl_window *w, int64_t i) {
+    efl_kernels->avgpool(run->y + i * efl_image_size(w->y), run->x[0] + i * efl_image_size(w->x), w,
+                         run->shapes->node->ints[8] != 0);
 }
 
-static void backward_average(const efl_op_run *run) {
-    const efl_window w = window_of(run);
-    const int64_t in = efl_image_size(w.x), out = efl_image_size(w.y);
-    const int include_pad = run->shapes->node->ints[8] != 0;
-    for (int64_t i = 0; i < run->batch; i++)
-        efl_kernels->avgpool_backward(run->dx[0] + i * in, run->dy + i * out, &w, include_pad);
+static void backward_average(const efl_op_run *run, const efl_window *w, int64_t i) {
+    efl_kernels->avgpool_backward(run->dx[0] + i * efl_image_size(w->x), run->dy + i * efl_image_size(w->y), w,
+                                  run->shapes->node->ints[8] != 0);
 }
+
+/* One sample in pieces of `rows` rows and `columns` columns of y. */
+static void pool_sample(const efl_op_run *run, efl_window *w, int64_t i, pool_kernel *kernel, int64_t rows,
+                        int64_t columns) {
+    for (int64_t row = 0; row < w->y[0]; row += rows) {
+        for (int64_t column = 0; column < w->y[1] && !efl_stopped(run); column += columns) {
+            w->from[0] = row;
+            w->from[1] = column;
+            w->to[0] = efl_smaller(row + rows, w->y[0]);
+            w->to[1] = efl_smaller(column + columns, w->y[1]);
+            kernel(run, w, i);
+        }
+    }
+}
+
+static void pool(const efl_op_run *run, pool_kernel *kernel) {
+    efl_window w = window_of(run);
+    const double pixel = (double)w.kernel[0] * (double)w.kernel[1] * (double)w.x[2]; /* of y */
+    const double pixels = (double)EFL_PIECE / pixel, rows = pixels / (double)w.y[1];
+    const int64_t columns = pixels >= (double)w.y[1] ? w.y[1] : pixels > 1 ? (int64_t)pixels : 1;
+    for (int64_t i = 0; i < run->batch; i++)
+        pool_sample(run, &w, i, kernel, rows >= (double)w.y[0] ? w.y[0] : rows > 1 ? (int64_t)rows : 1, columns);
+}
+
+static void pool_back(const efl_op_run *run, pool_kernel *kernel) {
+    memset(run->dx[0], 0, (size_t)(run->batch * efl_shape_size(&run->shapes->x[0])) * sizeof(float));
+    pool(run, kernel);
+}
+
+#define EFL_POOL(which)                                   \
+    static void which##_forward(const efl_op_run *run) {  \
+        pool(run, forward_##which);                       \
+    }                                                     \
+    static void which##_backward(const efl_op_run *run) { \
+        pool_back(run, backward_##which);                 \
+    }
+
+EFL_POOL(largest)
+EFL_POOL(average)
 
 const efl_op efl_op_maxpool = {.name = "maxpool",
                                .flags = EFL_READS_X,
@@ -71,13 +105,13 @@ const efl_op efl_op_maxpool = {.name = "maxpool",
                                .max_inputs = 1,
                                .num_ints = 8,
                                .infer = infer,
-                               .forward = forward_largest,
-                               .backward = backward_largest};
+                               .forward = largest_forward,
+                               .backward = largest_backward};
 
 const efl_op efl_op_avgpool = {.name = "avgpool",
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_ints = 9,
                                .infer = infer_average,
-                               .forward = forward_average,
-                               .backward = backward_average};
+                               .forward = average_forward,
+                               .backward = average_backward};

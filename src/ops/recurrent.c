@@ -1,4 +1,5 @@
 /* recurrent.c: see recurrent.h. */
+#include "pieces.h"
 #include "recurrent.h"
 
 #include <string.h>
@@ -90,11 +91,10 @@ void efl_recurrent_input_backward(const efl_op_run *run, const efl_recurrent *r,
     const int64_t rows = r->time * run->batch;
     if (run->dw[0] != NULL) {
         efl_time_major(run, r, d);
-        efl_kernels->gemm(run->dw[0] + d * r->in * r->width, run->scratch, 1, r->in, dg, NULL, r->in, r->width, rows,
-                          1);
+        efl_gemm(run, run->dw[0] + d * r->in * r->width, run->scratch, 1, r->in, dg, NULL, r->in, r->width, rows, 1);
     }
     if (run->dx[0] != NULL) {
-        efl_kernels->gemm_nt(run->scratch, dg, run->w[0] + d * r->in * r->width, rows, r->in, r->width);
+        efl_gemm_nt(run, run->scratch, dg, run->w[0] + d * r->in * r->width, rows, r->in, r->width);
         efl_time_major_back(run, r, d);
     }
 }

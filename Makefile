@@ -61,7 +61,7 @@ $(VENV)/%.stamp: $(SOURCES) | $(PY)
 
 # ---- sanitize: the core without Python, under the compiler's sanitizers, once per instruction set of this processor
 SANITIZE := -std=c11 -g -O1 -Wall -Wextra -Werror -Isrc -fno-sanitize-recover=all \
-	-fsanitize=address,undefined,float-cast-overflow
+	-fsanitize=address,undefined,float-cast-overflow -DEFL_PIECE=2000 -DEFL_PIECE_ELEMENTS=64
 FLAGS_avx2 := -mavx2 -mfma -msse4.2
 FLAGS_avx512 := -mavx512f $(FLAGS_avx2)
 CHECKS := build/sanitize

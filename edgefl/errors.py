@@ -53,6 +53,10 @@ class StoreError(EdgeFLError):
     """The local state (SQLite, model file) can't be read or written durably."""
 
 
+class PolicyError(EdgeFLError):
+    """A round's work that the policy of the device's owner does not allow."""
+
+
 class TransportError(EdgeFLError):
     """The MQTT broker can't be used as configured."""
 

@@ -10,10 +10,14 @@ from edgefl.hosting import command, daemon, hygiene
 from edgefl.machine import Stop
 from edgefl.settings import files
 
+from . import approving
 from .agent import Agent
 from .config import AgentConfig
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {}  # the first word of the command line -> what it runs
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "plans": approving.plans,
+    "approve": approving.approve,
+}  # the first word of the command line -> what it runs
 
 
 def main(argv: list[str] | None = None) -> int:

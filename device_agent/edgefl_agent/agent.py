@@ -9,12 +9,22 @@ from pathlib import Path
 
 from edgefl import codecs
 from edgefl.device import events
-from edgefl.device.events import CancelTraining, DropUpdate, MarkCounted, Pause, SaveSpent, SaveUpdate, StartTraining
+from edgefl.device.events import (
+    CancelTraining,
+    DropUpdate,
+    MarkCounted,
+    Pause,
+    SavePlan,
+    SaveSpent,
+    SaveUpdate,
+    StartTraining,
+)
+from edgefl.device.policy import OwnersWord
 from edgefl.device.session import DeviceSession
 from edgefl.device.status import REASON
 from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import own_certificate
-from edgefl.hosting.link_host import LinkHost
+from edgefl.hosting.link_host import LONGEST_SLEEP_S, LinkHost
 from edgefl.machine import Action, Connected, Disconnected, Publish, Received
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
@@ -25,10 +35,12 @@ from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
 from .misfit import Misfit, user_name
+from .plans import PlanFolder
 from .source import Source
 from .store import AgentStore
 from .worker import Worker
 
+BUSY_LOOK_S = 0.25
 STARTS = 2**20  # distance between the first boot numbers of two starts: a start has room for so many connections
 
 
@@ -57,16 +69,20 @@ class Agent(LinkHost[events.Event, events.Action]):
         self.boot = self._store.count_start() * STARTS
         self._pause_file, self._paused = config.pause_file, Trouble("", "")
         self._governor = Governor(config.limits.governor(config.state_dir))
+        policy = config.policy.policy(keys=config.keys.dir is not None)
+        self._plans = PlanFolder(Path(config.state_dir))
+        self._approved = self._plans.approved()
         rng = random.Random()
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
-            max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root,
+            owner=OwnersWord(policy, self._approved), max_model_bytes=config.limits.model_bytes(),
+            root=config.mqtt.root,
         )  # fmt: skip
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
             cpu_percent=config.limits.cpu_percent,
-            load_residual=self._store.load_residual, post=self.post,
+            load_residual=self._store.load_residual, post=self.post, policy=policy,
         )  # fmt: skip
         self._data_watch = DataWatch(source, self._worker)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
@@ -82,6 +98,11 @@ class Agent(LinkHost[events.Event, events.Action]):
             self._worker.close()
             self._store.close()
 
+    @property
+    def look_s(self) -> float:
+        """While it trains the owner's off switch is looked at more often, so that training stops within a second."""
+        return BUSY_LOOK_S if self._worker.busy else LONGEST_SLEEP_S
+
     def look_around(self) -> None:
         """Look at the data, at the owner's code, and at the owner's off switch."""
         if (unable := self._first_look.look(self.now())) is not None:
@@ -93,6 +114,9 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.feed(news)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
+        if (approved := self._plans.approved()) != self._approved:
+            self._approved = approved
+            self.feed(events.Approved(approved))
         self._look_at_limits()
 
     def _look_at_limits(self) -> None:
@@ -141,6 +165,12 @@ class Agent(LinkHost[events.Event, events.Action]):
         super().feed(event)
         self.link.calm(self.machine.calm_s)
 
+    def _save_plan(self, action: SavePlan) -> None:
+        self._plans.save(action.plan, action.words)
+        if action.approved:
+            self._plans.approve(action.plan)
+            self._approved = self._plans.approved()
+
     def carry_out(self, action: events.Action) -> None:
         match action:
             case StartTraining():
@@ -155,5 +185,7 @@ class Agent(LinkHost[events.Event, events.Action]):
                 self._store.drop(action.applied)
             case SaveSpent():
                 self._store.save_spent(action.spent)
+            case SavePlan():
+                self._save_plan(action)
             case _:
                 self.carry_out_shared(action)

@@ -14,6 +14,7 @@ from edgefl.trust.settings import KeysConfig
 
 from . import sensors
 from .governor import MB, Wanted, share
+from .policy_config import PolicyConfig
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,6 +171,9 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
     limits: Annotated[LimitsConfig, Meta(description="What this device is willing to do.")] = field(
         default_factory=LimitsConfig
+    )
+    policy: Annotated[PolicyConfig, Meta(description="What a federation may train here.")] = field(
+        default_factory=PolicyConfig
     )
     plugins: Annotated[
         PluginsConfig, Meta(description="Code of others that this device may run. A message never adds to it.")

@@ -19,6 +19,7 @@ from edgefl.codecs.feedback import Residual
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
+from edgefl.device.policy import OPEN, Policy
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError
 from edgefl.protocol.trouble import SEE_LOG, Trouble
@@ -39,16 +40,18 @@ class Worker:
     def __init__(
         self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100,
         load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed | DataStamp], None],
+        policy: Policy = OPEN,
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
         self._load_residual, self._post = load_residual, post
-        self._max_arena_bytes, self._cpu_percent = max_arena_bytes, cpu_percent
+        self._max_arena_bytes, self._cpu_percent, self._policy = max_arena_bytes, cpu_percent, policy
         self._mail = threading.Condition()
         self._next: TrainJob | None = None  # the mailbox
         self._wanted: TrainJob | None = None  # in the mailbox or at work; None: cancelled
         self._look = False  # whether the data are to be read without a job
         self._closed = self._release = False
         self._deadline_s = 0.0  # of the newest job's round
+        self._began: tuple[TrainJob, float] | None = None  # the job at work, and when it had its data
         self._watchdog = Watchdog()
         self._trainer: Trainer | None = None
         self._plan_hash = ""
@@ -77,7 +80,7 @@ class Worker:
             self._mail.notify()
 
     def cancel(self) -> None:
-        """Stop training at the next step."""
+        """Stop training, or evaluating, within a second."""
         with self._mail:
             self._interrupt()
 
@@ -86,11 +89,21 @@ class Worker:
         if self._trainer is not None:
             self._trainer.cancel()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a job."""
+        return self._wanted is not None
+
     def look(self, now: float) -> Unable | None:
         """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""
         with self._mail:
-            if self._wanted is None:  # a cancel that came just before training began had no effect
+            job, (at_work, began_at) = self._wanted, self._began or (None, 0.0)
+            overdue = job is not None and job is at_work and now > began_at + self._policy.max_seconds
+            if job is None or overdue:  # a cancel that came just before training began had no effect
                 self._interrupt()
+        if job is not None and overdue:
+            text = f"refused by this device's owner: a round that trains for more than {self._policy.max_seconds:g} s"
+            self._post(Failed(job, text, "policy"))
         if not self._thread.is_alive() and not self._closed:
             raise EdgeFLError(f"the training thread has ended: {SEE_LOG}; start the agent again")
         hung_s = self._watchdog.look(now, self._deadline_s)
@@ -144,6 +157,7 @@ class Worker:
             job = self._take()
             if job is None:
                 return DataStamp(self._source.stamp) if look else None
+            self._began = job, time.monotonic()
             made = self._train(job, dataset)
             return Trained(job, made.blob, made.residual, self._source.stamp, made.norm, made.clipped_from)
         except Cancelled:
@@ -151,6 +165,8 @@ class Worker:
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
             job = job or self._take()
             return None if job is None else _failed(job, error)
+        finally:
+            self._began = None
 
     def _read(self) -> Dataset:
         self._watchdog.began(time.monotonic())
@@ -173,7 +189,7 @@ class Worker:
         dataset = fit_shape(dataset, plan.input_shape)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,
-            wanted=lambda: job is self._wanted,
+            wanted=lambda: job is self._wanted, policy=self._policy,
         )  # fmt: skip
 
 

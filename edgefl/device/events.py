@@ -108,6 +108,16 @@ class SaveSpent:
 
 
 @dataclass(frozen=True)
+class SavePlan:
+    """Action: keep what a plan is in words, under its id, for the owner who is to approve it; or, if it is `approved`
+    because it was the first, that it is."""
+
+    plan: str
+    words: str
+    approved: bool = False
+
+
+@dataclass(frozen=True)
 class Trained:
     """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
     names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
@@ -147,6 +157,13 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Approved:
+    """Event: these are all the plans that the owner has approved on this device."""
+
+    plans: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Unable:
     """Event: the device can't train, for this reason, until the host says otherwise by an empty reason.
 
@@ -158,5 +175,7 @@ class Unable:
     num_examples: int | None = None
 
 
-Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable
-Action: TypeAlias = machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate | SaveSpent
+Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved
+Action: TypeAlias = (
+    machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan
+)

@@ -34,9 +34,10 @@ from ..protocol.trouble import Trouble
 from . import inbound
 from .allowance import Allowance
 from .budget import Budget, Limits, Spent
-from .events import Action, DataStamp, Event, Failed, Outbox, Pause, Trained, Unable
+from .events import Action, Approved, DataStamp, Event, Failed, Outbox, Pause, Trained, Unable
 from .participation import Participation
 from .patience import Patience
+from .policy import OPEN, OwnersWord
 from .reporting import Reporting
 from .status import DeviceStatus
 from .work import Terms, Work
@@ -56,6 +57,7 @@ class DeviceSession:
         in_model: int = 0,
         limits: Limits | None = None,
         spent: Spent | None = None,
+        owner: OwnersWord | None = None,
         max_model_bytes: int = 2**28,
         intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
         root: str = ROOT,
@@ -79,6 +81,8 @@ class DeviceSession:
             reporting=self._reporting, patience=self._patience, rng=rng, intern=intern,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes
+        self._owner = owner or OwnersWord(OPEN)
+        self._manifest: Manifest | None = None  # the newest, accepted or refused, unless it could not be read
         self._heard_manifest = ""  # id of the newest manifest that has arrived, accepted or refused
 
     @property
@@ -152,7 +156,7 @@ class DeviceSession:
                 self._part.on_tick(now)
             case Trained() | Failed():
                 self._part.on_result(event, now)
-            case Pause() | Unable() | DataStamp():
+            case Pause() | Unable() | DataStamp() | Approved():
                 self._on_host(event, now)
             case Stop():
                 self._stopped = True
@@ -161,8 +165,12 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _on_host(self, event: Pause | Unable | DataStamp, now: float) -> None:
-        """The owner pauses or resumes the device, the host can't train or can again, or the data have changed."""
+    def _on_host(self, event: Pause | Unable | DataStamp | Approved, now: float) -> None:
+        """The owner pauses or resumes the device, or approves a plan; the host can't train or can again; or the data
+        have changed."""
+        if isinstance(event, Approved):
+            self._on_approved(event, now)
+            return
         if isinstance(event, DataStamp):
             was_fresh, self._saved.stamp = self._saved.is_fresh, event.stamp
             if self._saved.is_fresh == was_fresh:
@@ -220,7 +228,7 @@ class DeviceSession:
         if message.manifest is None:
             self._part.round = None
         else:
-            self._part.terms, self._heard_manifest = None, message.manifest
+            self._part.terms, self._manifest, self._heard_manifest = None, None, message.manifest
         self._refuse(Trouble("manifest", message.why))
 
     def _refuse(self, why: Trouble) -> None:
@@ -241,18 +249,33 @@ class DeviceSession:
 
     def _accept(self, manifest: Manifest, now: float) -> None:
         """Agree to another manifest, or refuse it."""
-        self._heard_manifest = manifest.id
+        self._manifest, self._heard_manifest = manifest, manifest.id
         try:
             self._part.terms = Terms(manifest, self._max_model_bytes)
+            why, saved = self._owner.on_manifest(manifest, self.status.num_examples)
         except EdgeFLError as error:
+            why, saved = Trouble("manifest", f"manifest refused: {error}"), []
+        self._part.out += saved
+        if why is not None:
             self._part.terms = None
-            self._refuse(Trouble("manifest", f"manifest refused: {error}"))
+            self._refuse(why)
             return
         self.status.start_over()
         text = f"manifest {manifest.id}: {manifest.plan.num_params} params, codec {manifest.codec}"
         self._part.out.append(Note("info", text))
         self._part.stop_work()
         self._part.consider(now)
+
+    def _on_approved(self, event: Approved, now: float) -> None:
+        """The owner has approved a plan, or taken an approval back."""
+        self._owner.approved = event.plans
+        manifest = self._manifest
+        if manifest is None:
+            return
+        refusal, _ = self._owner.on_manifest(manifest, self.status.num_examples)
+        if (refusal is None) != (self.terms is not None):
+            self._accept(manifest, now)
+            self._part.publish_status()
 
     def _on_round(self, round: Round, now: float) -> None:
         last = self.round

@@ -21,6 +21,7 @@ from ..core.trainer import Cancelled, Diverged, Trainer
 from ..protocol.update_header import UpdateHeader
 from . import holdout
 from .events import TrainJob
+from .policy import OPEN, Policy
 
 MAX_CHUNK = 128  # examples that the arena holds at once
 MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
@@ -57,15 +58,19 @@ def train_update(
     *,
     load_residual: Callable[[], Residual | None] = lambda: None,
     wanted: Callable[[], bool] = lambda: True,
+    policy: Policy = OPEN,
 ) -> LocalUpdate:
     """Train and encode.
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
     only evaluates, the update is the header alone. `load_residual` reads the current residual, after training:
-    until then it takes no memory. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError.
+    until then it takes no memory. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError;
+    PolicyError if the owner's policy does not allow the work.
     """
     params = params_from_bytes(job.params)
     shares = holdout.split(device, x, y, job.manifest.holdout)
+    if job.round.mode == "train":
+        policy.check_update(job.manifest, len(shares.x))
     scores = _evaluate(trainer, params, shares.x_held, shares.y_held)
     if job.round.mode == "evaluate":
         return LocalUpdate(UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes())
@@ -75,10 +80,14 @@ def train_update(
     delta, steps, loss = _train(trainer, job, device, params, shares)
     if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
-    payload, residual = _encode(job, delta, load_residual)
+    norm = float(np.linalg.norm(delta))
+    sent = policy.clipped(delta)
+    payload, residual = _encode(job, sent, load_residual)
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
-    return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(delta)))
+    if sent is delta:
+        return LocalUpdate(header.to_bytes() + payload, residual, norm)
+    return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(sent)), norm)
 
 
 def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class LinkHost(Host[E, A]):
         if (time_of_day := self._clock.news()) is not None:
             self.feed(time_of_day)
         wake_at = self.machine.wake_at
-        sleep_s = LONGEST_SLEEP_S if wake_at is None else min(LONGEST_SLEEP_S, max(0.0, wake_at - time.monotonic()))
+        sleep_s = self.look_s if wake_at is None else min(self.look_s, max(0.0, wake_at - time.monotonic()))
         try:
             event = self._events.get(timeout=sleep_s)
             self._tell_flow()
@@ -155,7 +155,7 @@ class LinkHost(Host[E, A]):
         if wake_at is not None and time.monotonic() >= wake_at:
             self.feed(Tick())
         if (now := time.monotonic()) >= self._look_at:
-            self._look_at = now + LONGEST_SLEEP_S
+            self._look_at = now + self.look_s
             self.look_around()
         self._answer()
 
@@ -176,7 +176,12 @@ class LinkHost(Host[E, A]):
             self._answer()
 
     def look_around(self) -> None:
-        """Called about once a second, however many messages arrive."""
+        """Called about every `look_s`, however many messages arrive."""
+
+    @property
+    def look_s(self) -> float:
+        """Seconds between two calls of look_around."""
+        return LONGEST_SLEEP_S
 
     def _handle(self, event: E | Event | LinkEvent) -> None:
         match event:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.trainer import Diverged
-from ..errors import CodecError, DataError, EdgeFLError, ModelError, StoreError
+from ..errors import CodecError, DataError, EdgeFLError, ModelError, PolicyError, StoreError
 
 CODES = {
     "data": "its examples can't be read, or don't fit the model",
@@ -29,6 +29,8 @@ CODES = {
     "room": "it keeps memory or disk space free for its other programs",
     "busy": "its owner's pause_command wants it to pause",
     "clock": "its owner has set limits, and its clock is not synchronised",
+    "policy": "its owner's policy does not allow what the manifest or the round asks for",
+    "plan": "it waits for its owner to approve the plan",
     "error": "something else, which its own log tells",
 }
 SEE_LOG = "the log on the device says why"
@@ -36,6 +38,7 @@ NO_MEMORY = "not enough memory to train this model: lower max_arena_mb to refuse
 
 _KINDS: tuple[tuple[type[EdgeFLError], str], ...] = (
     (Diverged, "diverged"), (ModelError, "model"), (CodecError, "codec"), (StoreError, "disk"),
+    (PolicyError, "policy"),
 )  # fmt: skip
 
 

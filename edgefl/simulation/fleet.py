@@ -37,6 +37,7 @@ from ..device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
+    SavePlan,
     SaveSpent,
     SaveUpdate,
     StartTraining,
@@ -178,8 +179,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
                 self._disk.drop(action.applied)
-            case SaveSpent():
-                pass  # a simulated device has no byte budget
+            case SaveSpent() | SavePlan():
+                pass  # a simulated device has no byte budget, and no owner who asks to be asked
             case _:
                 self.carry_out_shared(action)
 

@@ -144,7 +144,9 @@ def test_pieces_of_a_product_of_two_values_compute_what_the_whole_does():
 @pytest.mark.parametrize("op", ["conv", "depthwise"])
 def test_pieces_of_windows_compute_what_each_example_alone_does(op):
     c = 64 if op == "conv" else 96
-    shape, ints = ([3, 3, c, 64], [1, 1, 1, 1, 1, 1, 1, 1, 1]) if op == "conv" else ([9, 9, c], [1, 1, 4, 4, 4, 4, 1, 1])
+    shape, ints = (
+        ([3, 3, c, 64], [1, 1, 1, 1, 1, 1, 1, 1, 1]) if op == "conv" else ([9, 9, c], [1, 1, 4, 4, 4, 4, 1, 1])
+    )
     nodes = [Node("mul", [0], [0]), Node(op, [1], [1, 2], ints), Node("mean", [2], [], [0, 1])]
     params = [Param("s", [1]), Param("w", shape), Param("b", shape[-1:])]
     plan = Plan([40, 40, c], nodes, params, "mse", 3, 3)

@@ -30,6 +30,7 @@ from edgefl.device.events import (
     DropUpdate,
     Failed,
     MarkCounted,
+    SavePlan,
     SaveSpent,
     SaveUpdate,
     StartTraining,
@@ -140,8 +141,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             case DropUpdate(applied):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
-            case SaveSpent():
-                pass  # a simulated device has no byte budget
+            case SaveSpent() | SavePlan():
+                pass  # a simulated device has no byte budget, and no owner who asks to be asked
             case _:
                 self.carry_out_shared(action)
 

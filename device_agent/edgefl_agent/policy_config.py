@@ -1,0 +1,72 @@
+"""PolicyConfig: `[policy]` of agent.toml. What it leaves out is as edgefl/device/policy.py has it, strict with keys and
+open without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edgefl.device.policy import OPEN, STRICT, Policy
+
+Bound = Annotated[float, Meta(gt=0, le=1e30)]
+Many = Annotated[int, Meta(ge=1, le=2**32 - 1)]
+
+
+class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the owner lets a federation train here. The defaults named below hold where `[keys]` are on; without keys
+    nothing is bounded unless it is set."""
+
+    plans: Annotated[
+        Literal["pinned", "ask", "first", "any"] | None,
+        Meta(
+            description='Which plans may train: "pinned": those in `approved` only; "ask": also those that '
+            '`edgefl-agent approve` names, and any other waits; "first": the first one that comes, and any other '
+            'waits; "any". With keys "ask", without "any".',
+            examples=["pinned"],
+        ),
+    ] = None
+    approved: Annotated[
+        list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]],
+        Meta(description="Ids of approved plans: 64 hex digits each.", examples=[["0123456789abcdef" * 4]]),
+    ] = []
+    min_examples: Annotated[
+        Many | None, Meta(description="Least examples behind an update; with keys 10.", examples=[10])
+    ] = None
+    min_steps: Annotated[
+        Many | None, Meta(description="Least optimizer steps behind an update; with keys 2.", examples=[2])
+    ] = None
+    allow_gradient: Annotated[
+        bool | None,
+        Meta(description="Allow one gradient over all examples as an update; with keys false.", examples=[False]),
+    ] = None
+    allow_full_batch: Annotated[
+        bool | None, Meta(description="Allow steps over all examples at once; with keys false.", examples=[False])
+    ] = None
+    max_lr: Annotated[Bound | None, Meta(description="Largest learning rate; with keys 10.", examples=[10.0])] = None
+    max_epochs: Annotated[Many | None, Meta(description="Most epochs a round; with keys 50.", examples=[50])] = None
+    max_flops: Annotated[
+        Bound | None,
+        Meta(
+            description="Most floating-point operations of training a round: three times those of a forward pass, for "
+            "each example of each epoch; with keys 1e13.",
+            examples=[1e13],
+        ),
+    ] = None
+    max_seconds: Annotated[
+        Bound | None, Meta(description="Most seconds that a round may train here; with keys 600.", examples=[600.0])
+    ] = None
+    clip: Annotated[
+        Bound | None,
+        Meta(
+            description="Largest L2 norm of what an update says has changed; more is scaled down before it is encoded.",
+            examples=[10.0],
+        ),
+    ] = None
+
+    def policy(self, *, keys: bool) -> Policy:
+        """With the defaults of a device that has `keys`, or has none."""
+        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return replace(STRICT if keys else OPEN, **{**given, "approved": frozenset(self.approved)})

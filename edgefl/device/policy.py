@@ -1,0 +1,148 @@
+"""Policy: what a device's owner lets a federation train here, and how much. No I/O.
+
+The plan decides what an update can reveal, so it is approved by its id (protocol/approval.py). The rest is bounds: some
+on what the manifest says, some on the work that it means for this device's examples. `OPEN` bounds nothing, as without
+keys; `STRICT` has the defaults of a device with keys. docs/policy.md says what each bound is worth.
+
+    steps of a round   epochs * ceil(n / batch_size), at most max_steps; 1 in mode "gradient"
+    FLOPs of a round   3 * FLOPs from the input to the loss (core/trainer.py) * examples that the steps see
+
+The loss, the optimizer and evaluation are left out; they are small beside the rest. `max_seconds` bounds what is not
+counted, and what this machine can't do as fast as its owner thought.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ..core.trainer import forward_flops
+from ..errors import PolicyError
+from ..protocol.approval import describe, plan_id
+from ..protocol.messages import Manifest
+from ..protocol.trouble import Trouble
+from .events import Action, SavePlan
+
+Plans = Literal["pinned", "ask", "first", "any"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The owner's `[policy]`; docs/settings.md has the meaning of each."""
+
+    plans: Plans = "any"
+    approved: frozenset[str] = frozenset()
+    min_examples: int = 1
+    min_steps: int = 1
+    allow_gradient: bool = True
+    allow_full_batch: bool = True
+    max_lr: float = math.inf
+    max_epochs: float = math.inf
+    max_flops: float = math.inf
+    max_seconds: float = math.inf
+    clip: float = math.inf
+
+    def of_manifest(self, manifest: Manifest) -> str:
+        """Why the manifest's settings are refused; "" if they are not."""
+        train = manifest.train
+        if manifest.local_mode == "gradient" and not self.allow_gradient:
+            return 'it asks for one gradient over all examples (local_mode "gradient"), which is not allowed'
+        if manifest.local_mode == "sgd" and train.batch_size == "all" and not self.allow_full_batch:
+            return 'its steps are over all examples at once (batch_size "all"), which is not allowed'
+        if train.lr > self.max_lr:
+            return f"its lr is {train.lr:g}, at most {self.max_lr:g} is allowed"
+        if train.epochs > self.max_epochs:
+            return f"it asks for {train.epochs} epochs, at most {self.max_epochs:g} are allowed"
+        return ""
+
+    def of_work(self, manifest: Manifest, n: int) -> str:
+        """Why a round's work on so many examples is more than what is allowed; "" if it is not."""
+        if math.isinf(self.max_flops):
+            return ""
+        flops = flops_of(manifest, n)
+        if flops <= self.max_flops:
+            return ""
+        return f"a round takes {flops:.3g} FLOPs with {n} examples, at most {self.max_flops:.3g} are allowed"
+
+    def of_update(self, manifest: Manifest, n: int) -> str:
+        """Why an update that is made of so many examples must not leave; "" if it may."""
+        if n < self.min_examples:
+            return f"an update of {n} examples, at least {self.min_examples} must be behind it"
+        if manifest.local_mode == "gradient":
+            return ""  # its one step is what allow_gradient allows
+        steps, batches = steps_of(manifest, n), batches_of(manifest, n)
+        if steps < self.min_steps:
+            return f"an update of {steps} steps, at least {self.min_steps} must be behind it"
+        if batches == 1 and not self.allow_full_batch:
+            return f"one step sees all {n} examples (batch_size {manifest.train.batch_size}), which is not allowed"
+        return ""
+
+    def check_update(self, manifest: Manifest, n: int) -> None:
+        """PolicyError, before anything is trained on n examples."""
+        if why := self.of_update(manifest, n) or self.of_work(manifest, n):
+            raise PolicyError(f"refused by this device's owner: {why}")
+
+    def clipped(self, delta: np.ndarray) -> np.ndarray:
+        """delta (P,), scaled down to an L2 norm of `clip` if it is longer."""
+        norm = float(np.linalg.norm(delta))
+        if norm <= self.clip:
+            return delta
+        scaled: np.ndarray = delta * np.float32(self.clip / norm * (1 - 1e-6))  # rounding must not lengthen it
+        return scaled
+
+
+OPEN = Policy()
+STRICT = Policy(
+    plans="ask", min_examples=10, min_steps=2, allow_gradient=False, allow_full_batch=False, max_lr=10.0,
+    max_epochs=50, max_flops=1e13, max_seconds=600.0,
+)  # fmt: skip
+
+
+def batches_of(manifest: Manifest, n: int) -> int:
+    """Batches of an epoch over n examples."""
+    size = manifest.train.batch_size
+    return 1 if size == "all" else max(1, -(-n // size))
+
+
+def steps_of(manifest: Manifest, n: int) -> int:
+    """Steps of a round on n examples."""
+    if manifest.local_mode == "gradient":
+        return 1
+    steps = manifest.train.epochs * batches_of(manifest, n)
+    return min(steps, manifest.train.max_steps or steps)
+
+
+def flops_of(manifest: Manifest, n: int) -> float:
+    """FLOPs of a round on n examples; ModelError if the core refuses the plan."""
+    steps, batches = steps_of(manifest, n), batches_of(manifest, n)
+    seen = n if manifest.local_mode == "gradient" else n * steps / batches
+    return 3 * forward_flops(manifest.plan) * seen
+
+
+@dataclass
+class OwnersWord:
+    """What the policy says to manifests, with the plans that were `approved` on this device since."""
+
+    policy: Policy
+    approved: frozenset[str] = field(default=frozenset())
+
+    def on_manifest(self, manifest: Manifest, n: int) -> tuple[Trouble | None, list[Action]]:
+        """Why the manifest is refused, for a device with about n examples, and what has to be saved for the owner."""
+        policy = self.policy
+        if why := policy.of_manifest(manifest) or policy.of_work(manifest, n):
+            return Trouble("policy", f"refused by this device's owner: {why}"), []
+        if policy.plans == "any":
+            return None, []
+        found = plan_id(manifest)
+        if found in policy.approved or (policy.plans != "pinned" and found in self.approved):
+            return None, []
+        if policy.plans == "pinned":
+            return Trouble("policy", f"refused by this device's owner: plan {found[:12]} is not one of its plans"), []
+        if policy.plans == "first" and not (policy.approved or self.approved):
+            self.approved = frozenset({found})
+            return None, [SavePlan(found, describe(manifest), approved=True)]
+        waits = f"plan {found[:12]} waits for its owner: edgefl-agent approve {found[:12]}"
+        return Trouble("plan", waits), [SavePlan(found, describe(manifest))]

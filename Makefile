@@ -48,6 +48,9 @@ $(GUARD): $(GUARD_C) $(wildcard broker/guard/*.h) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(GUARD_FLAGS) -O2 -fPIC -fvisibility=hidden -shared -Wl,-z,relro,-z,now $(GUARD_C) -o $@
 
+acl-matrix: $(VENV)/dev.stamp guard  ## docs/acl-matrix.md, from what mosquitto does
+	PYTHONPATH=tests:tests/support $(PY) tests/support/acl_matrix.py docs/acl-matrix.md
+
 # ---- environments: one .venv, which grows by the extras that a target asks for
 $(PY):
 	@python3 -c 'import ensurepip, os, sys, sysconfig; sys.exit(sys.version_info < (3, 10) or \

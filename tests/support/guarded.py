@@ -129,15 +129,26 @@ class RawClient:
         client.on_unsubscribe = lambda _c, _u, mid, _codes, _p: self._note(mid, 0)
         client.on_message = self._on_message
         client.on_disconnect = lambda *_: self.left.set()
+        client.on_socket_register_write = lambda *_: None  # only our own thread writes
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = session_s
-        client.reconnect_delay_set(1000, 1000)
         client.connect("localhost", port, keepalive=60, clean_start=session_s == 0, properties=session)
-        client.loop_start()
+        self._over = False
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
         assert self._wait(lambda: self._up is not None or self.left.is_set()), "no CONNACK"
         if self._up != 0:
             self.close()
             raise ConnectionRefusedError(f"CONNACK {self._up}")
+
+    def _loop(self) -> None:
+        while not self._over and self._client.loop(0.05) == paho.MQTT_ERR_SUCCESS:
+            pass
+        self.left.set()
+
+    def _end(self) -> None:
+        self._over = True
+        self._thread.join()
 
     def _note(self, mid: int | None, code: int) -> None:
         with self._news:
@@ -189,14 +200,15 @@ class RawClient:
 
     def abort(self) -> None:
         """Cut the connection without a DISCONNECT: the broker publishes the will."""
+        self._end()
         sock = self._client.socket()
-        self._client.loop_stop()
         if sock is not None:
             sock.close()
 
     def close(self) -> None:
+        self._end()
         self._client.disconnect()
-        self._client.loop_stop()
+        self._client.loop(0.05)
 
     def __enter__(self) -> RawClient:
         return self

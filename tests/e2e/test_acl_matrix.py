@@ -1,0 +1,54 @@
+"""docs/acl-matrix.md says what is so. `make acl-matrix` tries and writes all of it; here are the rows that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from acl_matrix import FILTERS, ROLES, TOPICS, Matrix, cells
+from conftest import ROOT
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The page's cells, by row and role."""
+    rows = [
+        line.strip("|").split("|") for line in (ROOT / "docs/acl-matrix.md").read_text().splitlines() if "| `" in line
+    ]
+    return {first.strip(" `"): dict(zip(ROLES, [cell.strip() for cell in rest], strict=True)) for first, *rest in rows}
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Iterator[Matrix]:
+    with Matrix() as matrix:
+        yield matrix
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "manifest", "d/{id}/status", "d/{id}/u/1/0", "d/{id}/u/1/65535", "d/pi-2/status", "d/pi-2/u/1/0",
+        "helper/{id}/answer/0", "other federation: d/{id}/status", "#", "$share/g/manifest", "d/+/status",
+    ],
+)  # fmt: skip
+def test_the_page_says_what_mosquitto_does(matrix, row):
+    assert dict(zip(ROLES, cells(matrix, row), strict=True)) == table()[row]
+
+
+def test_a_packet_that_is_too_long_ends_the_connection(matrix):
+    assert matrix.too_long_a_packet_ends("device")
+
+
+def test_the_page_says_what_was_promised():
+    page = table()
+    assert set(page) == {*TOPICS, *FILTERS}
+
+    def can(role: str) -> dict[str, str]:
+        return {row: roles[role] for row, roles in page.items() if roles[role] != "–"}
+
+    assert can("device") == {
+        "manifest": "s", "round": "s", "model/0/0": "s", "d/{id}/inbox": "s", "d/{id}/status": "prwvs",
+        "d/{id}/u/1/0": "pw",
+    }  # fmt: skip
+    assert set("".join(can("viewer").values())) == {"s"}
+    assert set(can("helper")) == {"manifest", "round", "model/0/0", "helper/{id}/ask", "helper/{id}/answer/0"}
+    assert can("revoked device") == {}

@@ -1,14 +1,14 @@
-"""What ships beside mosquitto: its sample configuration, the ACL, and the commands in broker/README.md."""
+"""What ships beside mosquitto for a federation without keys: its sample configuration and the ACL."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from brokers import Mosquitto, free_port, password_file
+from enrolled import made
 
 from edgefl.transports.mqtt import Message, Refused, TlsConfig
 
@@ -29,15 +29,14 @@ def shipped_config(folder: Path, *, tls_port: int) -> str:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the README's certificate commands make, for a broker called localhost."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: apt-get install openssl")
+    """What `edgefl keys` makes for a broker called localhost and these clients, under the names that the sample has."""
     folder = tmp_path_factory.mktemp("certificates")
-    chapter = (BROKER / "README.md").read_text().split("## Certificates")[1].split("## Install")[0]
-    commands = "".join(re.findall(r"```sh\n(.*?)```", chapter, flags=re.DOTALL))
-    commands = commands.replace("HOST=broker.example.org", "HOST=localhost")
-    assert "HOST=localhost" in commands
-    subprocess.run(["sh", "-e"], input=commands, text=True, cwd=folder, check=True, capture_output=True)
+    keys = made(folder / "keys", "pi-01")
+    for name, path in (("aggregator", keys / "aggregator" / "aggregator"), ("pi-01", keys / "pi-01" / "device")):
+        for ending in ("crt", "key"):
+            shutil.copy(f"{path}.{ending}", folder / f"{name}.{ending}")
+    for path in (keys / "broker" / "server.crt", keys / "broker" / "server.key", keys / "root" / "ca.crt"):
+        shutil.copy(path, folder)
     return folder
 
 
@@ -103,7 +102,7 @@ def test_a_device_reads_what_is_for_all_and_its_own_inbox(login):
     assert heard <= {f"edgefl/2/f/{topic}" for topic in topics[:3]}, "nothing of another device"
 
 
-def test_certificates_made_as_told_let_a_client_in_under_its_name(broker, certificates, link):
+def test_certificates_of_edgefl_keys_let_a_client_in_under_its_name(broker, certificates, link):
     def files(name: str) -> TlsConfig:
         return TlsConfig(*(str(certificates / file) for file in ("ca.crt", f"{name}.crt", f"{name}.key")))
 

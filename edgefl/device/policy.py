@@ -139,10 +139,13 @@ class OwnersWord:
         found = plan_id(manifest)
         if found in policy.approved or (policy.plans != "pinned" and found in self.approved):
             return None, []
-        if policy.plans == "pinned":
-            return Trouble("policy", f"refused by this device's owner: plan {found[:12]} is not one of its plans"), []
         if policy.plans == "first" and not (policy.approved or self.approved):
             self.approved = frozenset({found})
             return None, [SavePlan(found, describe(manifest), approved=True)]
+        saved: list[Action] = [SavePlan(found, describe(manifest))]
+        if policy.plans == "pinned":
+            return Trouble(
+                "policy", f"refused by this device's owner: plan {found[:12]} is not one of its plans"
+            ), saved
         waits = f"plan {found[:12]} waits for its owner: edgefl-agent approve {found[:12]}"
-        return Trouble("plan", waits), [SavePlan(found, describe(manifest))]
+        return Trouble("plan", waits), saved

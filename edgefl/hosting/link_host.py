@@ -55,7 +55,7 @@ class LinkHost(Host[E, A]):
         self.log = log
         self.boot = 0  # number of the connection that is up or being tried; its will has it too
         self.stopping = False
-        self._look_at = 0.0
+        self._looked_at = -LONGEST_SLEEP_S
         self.protocol = ""  # the MQTT version of the connection that is up
         self.refusals = Refusals()
         self._events: queue.SimpleQueue[E | Event | LinkEvent] = queue.SimpleQueue()
@@ -154,8 +154,8 @@ class LinkHost(Host[E, A]):
             self._handle(Stop())
         if wake_at is not None and time.monotonic() >= wake_at:
             self.feed(Tick())
-        if (now := time.monotonic()) >= self._look_at:
-            self._look_at = now + self.look_s
+        if (now := time.monotonic()) >= self._looked_at + self.look_s:
+            self._looked_at = now
             self.look_around()
         self._answer()
 

@@ -132,6 +132,7 @@ def test_pinned_plans_are_those_of_the_configuration_alone():
     assert trains(session, out) and not of(out, SavePlan)
     session, out = offered(pinned, OTHER, approved=frozenset({plan_id(OTHER)}))
     assert (told(out).code, session.terms) == ("policy", None) and plan_id(OTHER)[:12] in told(out).reason
+    assert [saved.approved for saved in of(out, SavePlan)] == [False], "the owner can see what was refused"
 
 
 def test_the_first_plan_is_taken_and_another_waits():

@@ -1,0 +1,304 @@
+"""The owner's policy on a real device: approvals on disk and by command, and work that is stopped within a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brokers import Mosquitto, eventually
+from daemons import Federation
+from edgefl_agent import agent as agent_module
+from edgefl_agent.__main__ import main
+from edgefl_agent.config import AgentConfig
+from edgefl_agent.plans import MOST, PlanFolder
+from edgefl_agent.worker import Worker
+from machines import make_manifest, make_round
+
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.data import Dataset
+from edgefl.device.events import DataStamp, Failed, Trained, TrainJob
+from edgefl.device.policy import OPEN, STRICT, Policy
+from edgefl.errors import UsageError
+from edgefl.settings import TrainSettings, files
+
+ID = "0123456789abcdef" * 4
+
+
+# On disk
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_plans_and_approvals_are_for_the_owner_alone_and_stay(tmp_path):
+    folder = PlanFolder(tmp_path)
+    assert folder.all() == [] and folder.approved() == frozenset()
+    old = os.umask(0)
+    try:
+        folder.save(ID, "what it is")
+        folder.approve(ID)
+    finally:
+        os.umask(old)
+    assert mode(folder.path) == 0o700
+    assert {mode(path) for path in folder.path.iterdir()} == {0o600}
+    assert PlanFolder(tmp_path).approved() == {ID}
+    assert PlanFolder(tmp_path).all() == [(ID, True, "what it is")]
+
+
+def test_waiting_plans_are_bounded_and_approvals_are_never_dropped(tmp_path):
+    folder = PlanFolder(tmp_path)
+    folder.save(ID, "the first")
+    folder.approve(ID)
+    for i in range(3 * MOST):
+        folder.save(f"{i:064x}", f"plan {i}")
+        os.utime(folder.path / f"{i:064x}.txt", (i + 1e9, i + 1e9))
+    assert len(list(folder.path.iterdir())) == MOST + 1
+    assert folder.approved() == {ID}
+
+
+def test_a_plan_is_named_by_twelve_digits_if_no_other_begins_so(tmp_path):
+    folder = PlanFolder(tmp_path)
+    folder.save(ID, "a")
+    folder.save(ID[:12] + "f" * 52, "b")
+    folder.save("f" * 64, "c")
+    assert folder.find("f" * 12) == "f" * 64
+    assert folder.find(ID) == ID
+    assert folder.find("e" * 64) == "e" * 64, "a whole id may be approved before it is offered"
+    for prefix, why in [
+        (ID[:12], "2 plans' ids begin"),
+        ("f" * 11, "at least 12"),
+        ("e" * 12, "no plan"),
+        ("x" * 12, "hex digits"),
+    ]:
+        with pytest.raises(UsageError, match=why):
+            folder.find(prefix)
+
+
+def test_what_is_no_plan_in_the_folder_is_ignored(tmp_path):
+    folder = PlanFolder(tmp_path)
+    folder.approve(ID)
+    for name in ("README.approved", "ABC.approved", "x.txt", f".{ID}.approved.1.partial"):
+        (folder.path / name).write_text("")
+    assert folder.approved() == {ID} and len(folder.all()) == 1
+
+
+# [policy]
+
+
+def config_of(tmp_path, text: str) -> AgentConfig:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        f'federation = "f"\ndevice_id = "a"\nstate_dir = "{tmp_path}"\n[mqtt]\nurl = "mqtt://localhost"\n'
+        f'[data]\nsource = "npz:x.npz"\n{text}'
+    )
+    return files.load(path, AgentConfig, [])
+
+
+def test_defaults_are_strict_with_keys_and_open_without(tmp_path):
+    config = config_of(tmp_path, "")
+    assert config.policy.policy(keys=False) == OPEN and config.policy.policy(keys=True) == STRICT
+    assert (STRICT.plans, OPEN.plans) == ("ask", "any")
+
+
+def test_each_setting_is_the_owners_with_keys_and_without(tmp_path):
+    text = (
+        f'[policy]\nplans = "pinned"\napproved = ["{ID}"]\nmin_examples = 3\nmin_steps = 4\nallow_gradient = true\n'
+        "allow_full_batch = true\nmax_lr = 5\nmax_epochs = 6\nmax_flops = 7e9\nmax_seconds = 8\nclip = 9\n"
+    )
+    policy = config_of(tmp_path, text).policy
+    wanted = Policy("pinned", frozenset({ID}), 3, 4, True, True, 5, 6, 7e9, 8, 9)
+    assert policy.policy(keys=True) == policy.policy(keys=False) == wanted
+
+
+@pytest.mark.parametrize("line", ['plans = "some"', 'approved = ["abc"]', "clip = 0", "min_steps = 0", "max_lr = -1"])
+def test_what_makes_no_sense_is_refused_at_the_start(tmp_path, line):
+    with pytest.raises(UsageError):
+        config_of(tmp_path, f"[policy]\n{line}\n")
+
+
+# Commands
+
+
+@pytest.fixture
+def offline(tmp_path):
+    """A device whose agent does not run, to which one plan was offered."""
+    config_of(tmp_path, '[policy]\nplans = "ask"\n')
+    PlanFolder(tmp_path).save(ID, "federation  f\nlayers      dense 4x3")
+    return ["--config", str(tmp_path / "agent.toml")]
+
+
+def test_the_owner_sees_a_plan_in_words_and_approves_it(tmp_path, offline, capsys):
+    assert main(["plans", *offline]) == 0
+    assert capsys.readouterr().out == f"{ID[:12]}  waits for approval\n    federation  f\n    layers      dense 4x3\n"
+    assert main(["approve", ID[:12], *offline]) == 0
+    assert f"plan {ID[:12]} may train" in capsys.readouterr().out
+    assert PlanFolder(tmp_path).approved() == {ID}
+    assert main(["plans", "--json", *offline]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found == {"plan": ID, "state": "approved", "words": "federation  f\nlayers      dense 4x3"}
+
+
+def test_wrong_use_of_the_commands_ends_with_2_and_says_what_to_do(tmp_path, offline, capsys):
+    assert main(["approve", "abcdefabcdef", *offline]) == 2
+    assert "edgefl-agent plans lists them" in capsys.readouterr().err
+    assert main(["approve", ID[:12], "--config", str(tmp_path / "none.toml")]) == 2
+    assert main(["plans", *offline, "--set", f"state_dir={tmp_path}/none"]) == 2
+    assert main(["approve", ID[:12], *offline, "--set", "policy.plans=pinned"]) == 2
+    assert "add the whole id to `approved`" in capsys.readouterr().err
+    assert PlanFolder(tmp_path).approved() == frozenset()
+
+
+def test_a_device_to_which_nothing_was_offered_says_so(tmp_path, capsys):
+    config_of(tmp_path, "")
+    assert main(["plans", "--config", str(tmp_path / "agent.toml")]) == 0
+    assert 'no plan has asked to train here yet (plans = "any")' in capsys.readouterr().out
+
+
+# A running agent
+
+
+def trouble_of(running) -> str:
+    trouble = running.host.machine.status.trouble
+    return "" if trouble is None else trouble.code
+
+
+def test_agents_that_ask_wait_and_train_within_a_second_of_the_approval(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation], capsys
+) -> None:
+    fleet = federation(shared_mosquitto.url)
+    aggregator = fleet.aggregator(rounds={"rounds": 2, "deadline_s": 10.0, "min_reports": 2})
+    agents = {name: fleet.agent(name, policy={"plans": "ask"}) for name in ("dev-a", "dev-b")}
+    for agent in agents.values():
+        eventually(lambda agent=agent: trouble_of(agent) == "plan", 10.0)
+    (waiting,) = PlanFolder(fleet.folder / "dev-a").all()
+    for name, agent in agents.items():
+        assert main(["approve", waiting.id[:12], "--config", str(fleet.folder / name / "agent.toml")]) == 0
+        eventually(lambda agent=agent: agent.host.machine.terms is not None, 1.5)
+    eventually(lambda: aggregator.host.machine.version >= 2, 20.0)
+
+
+def test_an_agent_that_takes_the_first_plan_remembers_it(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation]
+) -> None:
+    fleet = federation(shared_mosquitto.url)
+    fleet.aggregator()
+    agent = fleet.agent("dev-a", policy={"plans": "first"})
+    eventually(lambda: agent.host.machine.terms is not None, 10.0)
+    agent.stop()
+    (plan,) = PlanFolder(fleet.folder / "dev-a").all()
+    assert plan.approved and "dense" in plan.words
+
+
+def test_a_manifest_of_ten_thousand_epochs_is_refused_within_a_second(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation]
+) -> None:
+    fleet = federation(shared_mosquitto.url)
+    aggregator = fleet.aggregator(train={"epochs": 10_000, "lr": 0.1})
+    agent = fleet.agent("dev-a", policy={"max_epochs": 50})
+    eventually(lambda: agent.host.machine._heard_manifest, 10.0)
+    eventually(lambda: trouble_of(agent) == "policy", 1.0)
+    assert "10000 epochs, at most 50" in agent.host.machine.status.trouble.text
+    statuses = aggregator.host.machine.presence.statuses
+    eventually(lambda: "dev-a" in statuses and statuses["dev-a"].code == "policy", 2.0)  # it stays connected
+
+
+def test_the_off_switch_stops_training_within_about_a_second(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation], tmp_path
+) -> None:
+    fleet = federation(shared_mosquitto.url)
+    fleet.aggregator(train={"epochs": 10_000, "lr": 0.001}, rounds={"rounds": 1, "deadline_s": 60.0, "min_reports": 1})
+    x = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
+    np.savez(tmp_path / "big.npz", x=x, y=np.zeros(len(x), np.int64))
+    switch = tmp_path / "pause"
+    agent = fleet.agent("dev-a", f"npz:{tmp_path / 'big.npz'}", pause_file=str(switch))
+    eventually(lambda: agent.host._worker._began is not None, 10.0)
+    assert agent.host.look_s == agent_module.BUSY_LOOK_S
+    switch.touch()
+    eventually(lambda: agent.host._worker._began is None, 1.0)
+    assert agent.host.machine.status.paused and not agent.host._worker.busy
+
+
+# The worker
+
+CONV = [1, 1, 0, 0, 0, 0, 1, 1, 1]
+SLOW = Plan(  # one step takes seconds, within the default limits of an agent
+    [512, 512, 8],
+    [Node("mul", [0], [0]), Node("conv", [1], [1], CONV), Node("mean", [2], [], [0, 1, 2])],
+    [Param("s", [1]), Param("w", [64, 64, 8, 8])],
+    "mse", 3, 3,
+)  # fmt: skip
+
+
+class Source:
+    stamp = 1
+
+    def __init__(self, n: int = 4) -> None:
+        self.data = Dataset(np.ones((n, 512, 512, 8), np.float32), np.zeros(n, np.float32))
+
+    def read(self) -> Dataset:
+        return self.data
+
+    def drop(self) -> None:
+        pass
+
+
+class Bench:
+    def __init__(self, policy: Policy = OPEN, holdout: float = 0.0, **train) -> None:
+        manifest = make_manifest(plan=SLOW, holdout=holdout, train=TrainSettings(batch_size=1, lr=1e-9, **train))
+        self.job = TrainJob(
+            manifest, make_round(manifest=manifest), np.full(SLOW.num_params, 1e-3, np.float32).tobytes(), 0
+        )
+        self.events: queue.Queue[Trained | Failed | DataStamp] = queue.Queue()
+        self.worker = Worker(
+            "dev-a", Source(6 if holdout else 2), max_arena_bytes=2**28, nice=0, load_residual=lambda: None,
+            post=self.events.put, policy=policy,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    def start(self) -> None:
+        self.worker.start(self.job)
+        eventually(lambda: self.worker._began is not None, 10.0)
+
+    def look_until(self, seconds: float) -> None:
+        """As the agent does while it is busy."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.events.empty():
+            self.worker.look(time.monotonic())
+            time.sleep(agent_module.BUSY_LOOK_S)
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.5])  # it evaluates first
+def test_a_cancel_ends_a_step_that_takes_seconds(holdout):
+    bench = Bench(holdout=holdout)
+    bench.start()
+    time.sleep(0.5)
+    bench.worker.cancel()
+    eventually(lambda: bench.worker._began is None, 1.0)
+    bench.worker.close()
+
+
+def test_training_beyond_max_seconds_is_stopped_within_a_second_and_told():
+    bench = Bench(Policy(max_seconds=0.5), epochs=1000)
+    bench.start()
+    bench.look_until(1.5)
+    failed = bench.events.get(timeout=0.1)
+    assert isinstance(failed, Failed) and failed.job is bench.job
+    assert failed.code == "policy" and "more than 0.5 s" in failed.reason
+    eventually(lambda: bench.worker._began is None, 1.0)
+    assert bench.events.empty(), "the round is given up once"
+    bench.worker.close()
+
+
+def test_a_round_on_too_few_examples_never_begins():
+    bench = Bench(Policy(min_examples=3))
+    bench.worker.start(bench.job)
+    failed = bench.events.get(timeout=5)
+    assert isinstance(failed, Failed) and failed.code == "policy" and "2 examples, at least 3" in failed.reason
+    bench.worker.close()

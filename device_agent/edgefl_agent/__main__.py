@@ -37,8 +37,8 @@ def make_parser() -> command.Parser:
     """The parser of all options."""
     parser = command.Parser(
         prog="edgefl-agent",
-        description="Train on this device's data and publish what was learned over MQTT. Commands with options of their "
-        f"own: {', '.join(COMMANDS)}; edgefl-agent COMMAND --help explains each.",
+        description="Train on this device's data and publish what was learned over MQTT. Commands with options of "
+        f"their own: {', '.join(COMMANDS)}; edgefl-agent COMMAND --help explains each.",
         example="edgefl-agent --print-config > agent.toml\n  edgefl-agent --config agent.toml",
     )
     what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)

@@ -56,6 +56,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `missed` says of each device that was asked and has not counted why it did not, or why the round did not wait for it
     (coordinator/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how many
     deadlines the round lasted, rounded up.
+
+    `chain` is the hash of all model versions up to `version`, and `previous` that of the version before, where keys are
+    on (coordinator/signing.py).
     """
 
     round: int
@@ -87,6 +90,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_time: msgspec.Raw = msgspec.field(name="times", default=msgspec.Raw(b"{}"))
     deadlines: int = 1
     restored: int | None = None
+    previous: str = ""
+    chain: str = ""
 
     @property
     def base(self) -> int:

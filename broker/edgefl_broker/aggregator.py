@@ -49,6 +49,7 @@ from edgefl.strategies.checkpoint import pack
 from .choice import choice_of
 from .desk import Desk
 from .journal import Journal, Recorded
+from .keys import open_keys
 from .progress import Progress, summary
 from .store import KEPT_RECORDS, AggregatorStore, State
 
@@ -85,6 +86,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if config.codec.part_bytes == "auto":
             config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
         rng, rounds = random.Random(), config.rounds
+        self._keys = open_keys(config.keys, config.federation, self._store.highest)
         strategy = self._make_strategy(config, state)
         if not rounds.late_window:
             self._store.drop_late()
@@ -93,7 +95,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
-            root=config.mqtt.root, gate=config.gate,
+            root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
         )  # fmt: skip
         self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
         self._busy_since_s = time.process_time()
@@ -137,6 +139,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def look_around(self) -> None:
         self._desk.look()
+        for event in [] if self._keys is None else self._keys.news():
+            self.feed(event)
 
     def run(self) -> None:
         self._desk.look()  # before the first round, which may be the last

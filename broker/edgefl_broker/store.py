@@ -146,6 +146,14 @@ class AggregatorStore:
         return self._meta(key, value)
 
     @durable
+    def highest(self, key: str, number: int) -> int:
+        """The highest number that was ever given for `key`, this one too; durable when this returns."""
+        known = int(self._meta(key, "0"))
+        if number > known:
+            self._set_meta(key, str(number))
+        return max(number, known)
+
+    @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
         """Version and params of the newest model; StoreError if it is damaged."""
         query = "SELECT version, sha256, params, state FROM models ORDER BY version DESC"

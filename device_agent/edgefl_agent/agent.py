@@ -15,6 +15,7 @@ from edgefl.device.events import (
     MarkCounted,
     Pause,
     SavePlan,
+    SaveSeen,
     SaveSpent,
     SaveUpdate,
     StartTraining,
@@ -34,6 +35,7 @@ from .config import AgentConfig
 from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
+from .keys import OPEN, load_keys
 from .misfit import Misfit, user_name
 from .plans import PlanFolder
 from .source import Source
@@ -73,11 +75,12 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._plans = PlanFolder(Path(config.state_dir))
         self._approved = self._plans.approved()
         rng = random.Random()
+        keys = load_keys(config.keys, self._store.load_seen())
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
             owner=OwnersWord(policy, self._approved), max_model_bytes=config.limits.model_bytes(),
-            root=config.mqtt.root,
+            root=config.mqtt.root, keys=keys,
         )  # fmt: skip
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
@@ -87,6 +90,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._data_watch = DataWatch(source, self._worker)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
         self.log.info("device %s, federation %s, %d examples", device, config.federation, num_examples)
+        if keys is None:
+            self.log.warning("%s", OPEN)
         if unable is not None:
             self.feed(unable)
 
@@ -187,5 +192,7 @@ class Agent(LinkHost[events.Event, events.Action]):
                 self._store.save_spent(action.spent)
             case SavePlan():
                 self._save_plan(action)
+            case SaveSeen():
+                self._store.save_seen(action.seen)
             case _:
                 self.carry_out_shared(action)

@@ -14,10 +14,13 @@ from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import msgspec
+
 from edgefl.codecs.feedback import Residual
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
-from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database
+from edgefl.device.trust import Seen
+from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database, seal, unseal
 
 _SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -25,11 +28,12 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     manifest TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS residual (
     round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
 );
 """
-_SCHEMA = Schema(1, _SQL, {0: ""})  # the same tables, older than schema numbers
+_SCHEMA = Schema(2, _SQL, {0: "", 1: ""})  # 0: older than schema numbers; 1: without what has been seen
 log = logging.getLogger("edgefl.agent")
 
 
@@ -140,6 +144,25 @@ class AgentStore:
         found = {field.name: self._number(f"spent_{field.name}") for field in fields(Spent)}
         numbers = {name: value for name, value in found.items() if isinstance(value, int) and value >= 0}
         return Spent(**numbers) if len(numbers) == len(found) else Spent()
+
+    @durable
+    def save_seen(self, seen: Seen) -> None:
+        """Replace what the device has seen of its federation; durable when this returns."""
+        self._guard.check()
+        self._db.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (seal(msgspec.json.encode(seen)),))
+
+    @durable
+    def load_seen(self) -> Seen | None:
+        """What the device has seen of its federation; None if that is nothing, or is damaged."""
+        row = self._db.execute("SELECT record FROM seen").fetchone()
+        blob = None if row is None else unseal(row[0])
+        try:
+            found = None if blob is None else msgspec.json.decode(blob, type=Seen)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = None
+        if row is not None and found is None:
+            log.error("what %s has of earlier rounds is damaged: an old round may be taken for a new one", self._path)
+        return found
 
     def load_residual(self) -> Residual | None:
         """The current residual, unchecked; None if none is stored or it can't be read. Any thread may call this."""

@@ -51,7 +51,11 @@ class Announcer:
 
     def subscribe(self) -> list[Action]:
         """Subscribe to updates and statuses."""
-        return [Subscribe((self.topics.any_update,)), Subscribe((self.topics.any_status,), qos=0)]
+        return [Subscribe((self.topics.any_update,)), self.subscribe_statuses()]
+
+    def subscribe_statuses(self) -> Subscribe:
+        """The broker sends all retained ones again."""
+        return Subscribe((self.topics.any_status,), qos=0)
 
     def everything(self, attempt: int) -> list[Action]:
         """Manifest and model, for a broker that has just been connected to; the round follows if one is open."""
@@ -62,13 +66,17 @@ class Announcer:
         """Devices answer it with their status."""
         return Publish(self.topics.manifest, self.manifest.raw, retain=True)
 
-    def publish_round(
+    def publish_round(self, message: Round) -> Publish:
+        """Every device that is connected gets it at once."""
+        return Publish(self.topics.round, encode(message), retain=True)
+
+    def round(
         self, tally: Tally | None, state: RoundState, *, round: int, version: int, attempt: int,
         config: RoundSettings, unearned: Sequence[str] = (),
-    ) -> Publish:  # fmt: skip
+    ) -> Round:  # fmt: skip
         """The round of `tally`, or without one the round that comes next, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
-        message = Round(
+        return Round(
             manifest=self.manifest_id,
             state=state,
             round=round,
@@ -86,7 +94,6 @@ class Announcer:
             back_s=pacing.back_s,
             unearned=list(tally.opening.unearned if tally else unearned),
         )
-        return Publish(self.topics.round, encode(message), retain=True)
 
     def advance(self, params: np.ndarray, version: int) -> tuple[list[Action], list[Action]]:
         """The next version: what puts it on the broker, and what clears superfluous payloads.

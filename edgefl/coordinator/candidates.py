@@ -79,7 +79,7 @@ class Candidates(CoordinatorState):
             self.earlier.cut(tally)
             why += ", which ended the round that was open"
         elif not self._announced_wait:  # the next version takes slots that the round announced last may name
-            self._out.append(self._publish_round())
+            self._out.append(self._publish_round(now))
         self._announced_wait = False
         self._out.append(Note("warning", f"round {self.round}: {why}"))
         self.strategy.restore(order.state)

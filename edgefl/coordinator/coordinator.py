@@ -13,8 +13,18 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..machine import Connected, Disconnected, Flow, Received, Sent, Stop, Tick, WallTime, assert_never
 from ..protocol.messages import Status, decode
-from .events import Action, Evaluated, Event, ReloadedLate, ReloadLate, Rollback
+from .events import (
+    Action,
+    Evaluated,
+    Event,
+    ReloadedLate,
+    ReloadLate,
+    Rollback,
+    RosterRead,
+    SignerRead,
+)
 from .rounds import Rounds
+from .signing import Signing
 
 
 class RoundCoordinator(Rounds):
@@ -27,7 +37,7 @@ class RoundCoordinator(Rounds):
             self._process(event, now)
             self._carry_out_order(now)
         out, self._out = self._out, []
-        return out
+        return self.signing.sealed(out)
 
     def _process(self, event: Event, now: float) -> None:
         match event:
@@ -42,7 +52,7 @@ class RoundCoordinator(Rounds):
                 self.fence.disconnected()
             case Tick() | WallTime():
                 self._tick(now)
-            case Evaluated() | ReloadedLate() | Rollback():
+            case Evaluated() | ReloadedLate() | Rollback() | RosterRead() | SignerRead():
                 self._on_host(event, now)
             case Sent():
                 self._on_sent(event)
@@ -53,8 +63,10 @@ class RoundCoordinator(Rounds):
             case _:
                 assert_never(event)
 
-    def _on_host(self, event: Evaluated | ReloadedLate | Rollback, now: float) -> None:
-        """The host has an answer, or the operator an order."""
+    def _on_host(
+        self, event: Evaluated | ReloadedLate | Rollback | RosterRead | SignerRead, now: float
+    ) -> None:  # fmt: skip
+        """The host has an answer, the operator an order, or the root has certified something."""
         match event:
             case Evaluated():
                 self._on_evaluated(event, now)
@@ -62,6 +74,8 @@ class RoundCoordinator(Rounds):
                 self._on_reloaded(event, now)
             case Rollback():
                 self._orders.append(event)
+            case RosterRead() | SignerRead():
+                self._on_keys(event, now)
             case _:
                 assert_never(event)
 
@@ -70,6 +84,8 @@ class RoundCoordinator(Rounds):
             if self.fence.ask_at is not None and now >= self.fence.ask_at:
                 self._out += self.fence.ask_again(now)
             return
+        if self.signing.reissue_at is not None and now >= self.signing.reissue_at:
+            self._reissue(now)
         if self.phase == "waiting":
             self._out += self.reception.ask(None, now)
             self._maybe_open(now)
@@ -90,7 +106,7 @@ class RoundCoordinator(Rounds):
     def _on_claim(self, payload: bytes, now: float) -> None:
         """Once the federation is ours, everything that should be retained is put (back) on the broker."""
         held = self.fence.held
-        self._out += self.fence.on_claim(payload)
+        self._out += self.fence.on_claim(self.signing.read_claim(payload))
         if held or not self.fence.held:
             return
         self.reception.receipts.attempt = self.fence.attempt
@@ -99,7 +115,7 @@ class RoundCoordinator(Rounds):
         if self.tally is not None:  # reports could not come meanwhile
             self.tally.patient_from = now
         if self.phase != "waiting":
-            self._out.append(self._publish_round())
+            self._out.append(self._publish_round(now))
         self._maybe_open(now)
         self._tick(now)
         if self.config.late_window and (self.tally is None or self.tally.mode != "train"):
@@ -113,11 +129,42 @@ class RoundCoordinator(Rounds):
         else:
             self.reception.learn(event.updates)
 
+    # Keys
+
+    def _reissue(self, now: float) -> None:
+        """Announce the round again, before it expires or under another key."""
+        self._announced_wait = self.phase == "waiting"
+        self._out.append(self._publish_round(now))
+
+    def _on_keys(self, event: RosterRead | SignerRead, now: float) -> None:
+        """The root has certified other devices, or another key of ours."""
+        if not isinstance(self.signing, Signing):
+            return
+        if isinstance(event, RosterRead):
+            self._on_roster(self.signing, event, now)
+            return
+        self.signing.signer = event  # what is retained is signed again
+        if self.fence.held:
+            self._out += [*self.fence.repeat(), self.announcer.publish_manifest()]
+            self._reissue(now)
+
+    def _on_roster(self, signing: Signing, event: RosterRead, now: float) -> None:
+        """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""
+        signing.roster = event.roster
+        for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
+            self.presence.drop(device)
+            if self.tally is not None:
+                self.tally.set_present(device, False, False)
+        self._out.append(self.announcer.subscribe_statuses())  # of new ones a status may be there already
+        self._maybe_close(now)
+
     # Messages
 
     def _on_message(self, event: Received, now: float) -> None:
         device = self.topics.device_of(event.topic)
         try:
+            if device is not None and not self.signing.is_enrolled(device):
+                raise ProtocolError("the device is not enrolled, or revoked: dropped")
             if event.topic == self.topics.aggregator:
                 self._on_claim(event.payload, now)
             elif device is not None and event.topic == self.topics.status(device):

@@ -24,6 +24,7 @@ from .held_back import HeldBack
 from .late_table import LateTable
 from .presence import Presence
 from .receipts import EARNED, NOT_KEPT, Receipts, note_of
+from .signing import Open
 from .tally import Tally
 
 
@@ -32,12 +33,12 @@ class Counting:
 
     def __init__(
         self, receipts: Receipts, codec: Codec, strategy: Strategy, *, earlier: EarlierRounds, presence: Presence,
-        held: HeldBack,
+        held: HeldBack, signing: Open,
     ) -> None:  # fmt: skip
         self.late_table = LateTable()
         self._receipts, self._codec, self._strategy = receipts, codec, strategy
         self._closed, self._credits, self._standing = earlier.closed, earlier.credits, earlier.standing
-        self._presence, self._held = presence, held
+        self._presence, self._held, self._signing = presence, held, signing
 
     def count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole update of the open round."""
@@ -122,6 +123,7 @@ class Counting:
         counted_in = None if own is None else own.counted_in(late.device)
         if counted_in is not None:
             raise ProtocolError(f"the device has counted in round {counted_in}")
+        self._signing.check(late.device, late.round, late.version, late.blob)  # it may have been revoked since
         header = self._add("train", late.device, late.blob, tally.version - late.version)
         if own is not None:
             own.count(late.device, tally.round)

@@ -11,6 +11,8 @@ import numpy as np
 from .. import machine
 from ..history import RoundRecord
 from ..strategies import State
+from ..trust.ed25519 import SigningKey
+from ..trust.roster import Roster
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +117,22 @@ class Fenced:
     reason: str
 
 
-Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback
+@dataclass(frozen=True, eq=False)
+class RosterRead:
+    """Event: the root has certified another roster of devices."""
+
+    roster: Roster
+
+
+@dataclass(frozen=True, eq=False)
+class SignerRead:
+    """Event: the root has certified another key of this aggregator. `certificate` is the sealed signer.json."""
+
+    key: SigningKey
+    certificate: bytes
+
+
+Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback | RosterRead | SignerRead
 Action: TypeAlias = (
     machine.Action | Evaluate | Commit | SaveLate | ReloadLate | Finished | SaveAttempt | Fenced | Answered
 )

@@ -61,6 +61,10 @@ class Fence:
         """Read the retained claim again, at each round: a full queue may have dropped another aggregator's claim."""
         return [Subscribe((self._topic,))]
 
+    def repeat(self) -> list[Action]:
+        """Publish our claim again, which another key signs from now on."""
+        return [self._publish("holding")] if self.held else []
+
     def release(self) -> list[Action]:
         """Give the federation up, at a clean end."""
         if not self.held:

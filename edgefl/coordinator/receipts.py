@@ -20,13 +20,13 @@ EARNED = f"{TOO_LATE}; rounds wait for this device again"
 
 
 class Receipts:
-    """`attempt` is the one that receipts name. `dropped` counts messages that violate the protocol, by sender, and as
-    "?" those of more senders than `MOST_SENDERS`."""
+    """`attempt` is the one that receipts name; `run` is "" without keys. `dropped` counts messages that violate the
+    protocol, by sender, and as "?" those of more senders than `MOST_SENDERS`."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, run: str = "") -> None:
         self.attempt = 0
         self.dropped: Counter[str] = Counter()
-        self._topics = topics
+        self._topics, self._run = topics, run
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
         """Count a message that is dropped, and name its sender."""
@@ -42,16 +42,16 @@ class Receipts:
         self.dropped[where.device] += 1
         text = f"round {where.round}: update of {where.device} rejected: {error}"
         note = Note("warning", text, f"rejected of {where.device}")
-        receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version)
+        receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version, run=self._run)
         return [note, self._publish(where, receipt)]
 
     def counted(self, where: UpdateTopic, folded: int) -> Publish:
         """The update is counted: in the later round `folded`, or, if that is 0, in its own, which is open."""
-        return self._publish(where, Receipt(where.round, self.attempt, "counted", folded=folded))
+        return self._publish(where, Receipt(where.round, self.attempt, "counted", folded=folded, run=self._run))
 
     def too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
         """The update is valid, and counts in no round; `into` is open, or the next one."""
-        return self._publish(where, Receipt(where.round, self.attempt, "rejected", reason, folded=into))
+        return self._publish(where, Receipt(where.round, self.attempt, "rejected", reason, folded=into, run=self._run))
 
     def _publish(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))

@@ -22,6 +22,7 @@ from .held_back import HeldBack
 from .intake import BUDGET_BYTES, RoundIntake
 from .presence import Presence
 from .receipts import REFUSED, Receipts
+from .signing import Open
 from .tally import Tally
 
 
@@ -29,14 +30,16 @@ class Reception:
     """`late` counts parts for closed rounds."""
 
     def __init__(
-        self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence
-    ) -> None:
+        self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence, *,
+        signing: Open,
+    ) -> None:  # fmt: skip
         self.closed, self.credits = earlier.closed, earlier.credits
         self._standing = earlier.standing
         self._held = HeldBack()
-        self.receipts = Receipts(topics)
+        self.receipts = Receipts(topics, signing.run)
+        self._signing = signing
         self._whole = Counting(
-            self.receipts, codec, strategy, earlier=earlier, presence=presence, held=self._held
+            self.receipts, codec, strategy, earlier=earlier, presence=presence, held=self._held, signing=signing
         )  # fmt: skip
         self.late_table = self._whole.late_table
         self.late = 0
@@ -94,6 +97,7 @@ class Reception:
         blob = own.intake.add(device, envelope, now)
         if blob is None:
             return self.ask(tally, now)
+        self._signing.check(device, where.round, own.version, blob)
         if isinstance(own, Tally):
             return [*self._whole.count(own, where, blob, now), *self.ask(tally, now)]
         return [*self._whole.fold(tally, own, where, blob, now=now, into=round), *self.ask(tally, now)]
@@ -122,6 +126,7 @@ class Reception:
         blob = self.credits.add(device, envelope, now)
         if blob is None:
             return self.ask(tally, now)
+        self._signing.check(device, number, envelope.version, blob)
         return self._whole.credit(tally, where, blob, now=now, into=round)
 
     def ask_held(self, tally: Tally) -> list[Action]:

@@ -25,7 +25,7 @@ class Rounds(Candidates):
         if self.phase != "waiting" or not self.fence.held:
             return
         if self.config.rounds is not None and self.round > self.config.rounds:
-            self._finish(f"{self.config.rounds} rounds are done")
+            self._finish(f"{self.config.rounds} rounds are done", now)
             return
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
@@ -34,7 +34,7 @@ class Rounds(Candidates):
             return
         if look.tell and not self._announced_wait:
             self._announced_wait = True
-            self._out.append(self._publish_round())
+            self._out.append(self._publish_round(now))
         if look.ask:
             self._out.append(self.announcer.publish_manifest())
 
@@ -55,7 +55,7 @@ class Rounds(Candidates):
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked"
         self._out.append(Note("info", text))
         self._out += self._waits.note(self.round, opening)
-        self._out.append(self._publish_round())
+        self._out.append(self._publish_round(now))
         self._out += self.reception.ask_held(self.tally)
         self._out += self.fence.look_again()
         if mode == "train" and config.late_window:
@@ -77,7 +77,7 @@ class Rounds(Candidates):
             self._close(tally, now)
         else:
             tally.extend(now, self.config.deadline_s)
-            self._out += [tally.goes_on(self.config.min_reports, at_work), self._publish_round()]
+            self._out += [tally.goes_on(self.config.min_reports, at_work), self._publish_round(now)]
         if not enough and self.phase != "done":
             # A full queue may have dropped the round, or a status: devices that are there answer with theirs.
             self._out.append(self.announcer.publish_manifest())
@@ -108,6 +108,9 @@ class Rounds(Candidates):
         record = msgspec.structs.replace(
             record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
         )
+        if params is not None:
+            self.signing.advance(params, record.version)
+        record = self.signing.record(record)
         self.reception.late_table.drop(closed.drop)
         self._out.append(Commit(record, params, closed.drop, state))
         if closed.order:
@@ -121,13 +124,13 @@ class Rounds(Candidates):
             self._out += added
         target = self.config.target_accuracy
         if target is not None and (record.accuracy or 0.0) >= target:
-            self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}")
+            self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}", now)
         else:
             self._maybe_open(now)
         self._out += superfluous  # after the round that needs them no more
 
-    def _finish(self, reason: str) -> None:
+    def _finish(self, reason: str, now: float) -> None:
         self.phase, self.tally = "done", None
-        self._out.append(self._publish_round())
+        self._out.append(self._publish_round(now))
         self._out += self.fence.release()
         self._out.append(Finished(reason))

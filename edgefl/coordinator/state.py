@@ -31,6 +31,7 @@ from .pace import Pace
 from .presence import Presence
 from .readiness import Readiness
 from .reception import Reception
+from .signing import Keys, Open, Signing
 from .snapshot import Phase, Snapshot
 from .sweeper import Sweeper
 from .tally import Tally
@@ -57,6 +58,7 @@ class CoordinatorState:
         take_over: bool = False,
         root: str = ROOT,
         gate: GateSettings | None = None,
+        keys: Keys | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -71,10 +73,14 @@ class CoordinatorState:
         self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
         self._codec = manifest.update_codec
+        self.signing = Open() if keys is None else Signing(self.topics, manifest, keys)
         self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
-        self.earlier.restore(recent)
+        self.earlier.restore(self.signing.begin(recent))
+        self.signing.advance(params, version)
         self.standing = self.earlier.standing
-        self.reception = Reception(self.topics, self._codec, strategy, self.earlier, self.presence)
+        self.reception = Reception(
+            self.topics, self._codec, strategy, self.earlier, self.presence, signing=self.signing
+        )  # fmt: skip
         self.sweeper = Sweeper(self.topics.any_update)
         self.clock = WallClock()
         self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
@@ -116,6 +122,12 @@ class CoordinatorState:
         """When a Tick is wanted."""
         if not self.fence.held:
             return self.fence.ask_at
+        wakes = (self._wake_at, self.signing.reissue_at)
+        return min((at for at in wakes if at is not None), default=None)
+
+    @property
+    def _wake_at(self) -> float | None:
+        """When the rounds want a Tick."""
         if self.phase == "waiting":
             times = (self.readiness.wake_at, self.reception.wake_at(None))
             return min((at for at in times if at is not None), default=None)
@@ -128,14 +140,15 @@ class CoordinatorState:
     def _is_enough(self, tally: Tally) -> bool:
         return tally.reports >= self.config.min_reports
 
-    def _publish_round(self) -> Publish:
+    def _publish_round(self, now: float) -> Publish:
         states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
         state = states.get(self.phase, "open")
         unearned = self.standing.unearned(self.round, self.presence.present()) if state == "waiting" else ()
-        return self.announcer.publish_round(
+        message = self.announcer.round(
             self.tally if state == "open" else None, state, round=self.round, version=self.version,
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
         )  # fmt: skip
+        return self.announcer.publish_round(self.signing.stamp(message, self.clock.at(now), now))
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0

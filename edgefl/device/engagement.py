@@ -19,6 +19,7 @@ from .models import Models
 from .patience import Patience
 from .reporting import Reporting
 from .status import DeviceStatus
+from .trust import Open
 from .update_report import UpdateReport
 from .work import Terms, Training, Work
 
@@ -41,6 +42,7 @@ class Engagement:
         patience: Patience,
         rng: random.Random,
         intern: Callable[[str, bytes], bytes],
+        trust: Open,
     ) -> None:
         self.topics, self.device = topics, device
         self.clock, self.status, self.allowance = clock, status, allowance
@@ -52,7 +54,7 @@ class Engagement:
         self.out: list[Action] = []
         self._reporting, self._saved = reporting, reporting.saved
         self.models = Models(topics, patience=patience, intern=intern)
-        self._rng = rng
+        self._rng, self._trust = rng, trust
 
     @property
     def wake_at(self) -> float | None:

@@ -10,6 +10,7 @@ from ..protocol.messages import Manifest, Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .budget import Spent
+from .trust import Seen
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,13 @@ class SavePlan:
 
 
 @dataclass(frozen=True)
+class SaveSeen:
+    """Action: make what the device has seen of its federation durable before carrying out what follows."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True)
 class Trained:
     """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
     names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
@@ -176,6 +184,5 @@ class Unable:
 
 
 Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved
-Action: TypeAlias = (
-    machine.Action | StartTraining | CancelTraining | SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan
-)
+Stored: TypeAlias = SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan | SaveSeen
+Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored

@@ -6,6 +6,8 @@ Part of DeviceSession, which reads what arrives and hears what the owner says.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import ProtocolError
 from ..machine import Note, Sent
 from ..protocol.messages import Manifest, Missing, Receipt, Round
@@ -173,7 +175,8 @@ class Participation(Engagement):
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return  # it was cancelled
         if isinstance(event, Trained):
-            self.out += self._reporting.save(self.work.round, event)
+            blob = self._trust.sign(event.job.manifest, self.work.round, event.blob)
+            self.out += self._reporting.save(self.work.round, replace(event, blob=blob), self._trust.signer)
             self.allowance.learn(len(event.blob))
             self._report(now)
         else:

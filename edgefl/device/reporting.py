@@ -41,10 +41,10 @@ class Reporting:
         """A message of this length has arrived."""
         self.bytes_down += num_bytes
 
-    def save(self, round: Round, result: Trained) -> list[Action]:
-        """Training has ended: keep its update until the round is over."""
+    def save(self, round: Round, result: Trained, signer: str = "") -> list[Action]:
+        """Training has ended: keep its update until the round is over. `signer` names the key that signed the round."""
         self._bytes_told = result.job.bytes_down
-        return self.saved.save(round, result)
+        return self.saved.save(round, result, signer)
 
     def begin(self, terms: Terms, round: Round, max_packet_bytes: int | None) -> tuple[UpdateReport, list[Action]]:
         """A report of the saved update, while `round` is the newest; and what the host has to store."""

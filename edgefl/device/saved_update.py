@@ -8,6 +8,7 @@ device goes on to the open round at once. Part of DeviceSession; no I/O.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from ..errors import ProtocolError
 from ..protocol.messages import Receipt, Round
@@ -30,13 +31,13 @@ class SavedUpdate:
         known = saved.stamp if saved is not None and saved.mode == "train" else self.in_model
         return not self.stamp or self.stamp != known
 
-    def save(self, round: Round, result: Trained) -> list[Action]:
-        """Keep a new update."""
+    def save(self, round: Round, result: Trained, signer: str = "") -> list[Action]:
+        """Keep a new update; `signer` names the key that signed its round."""
         self.stamp = result.stamp
         self.outbox = Outbox(
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
-        origin = Origin(round.model_sha256, result.norm, result.clipped_from)
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer)
         return [SaveUpdate(self.outbox, result.residual, origin)]
 
     def serves(self, round: Round) -> bool:
@@ -111,7 +112,7 @@ class SavedUpdate:
         saved = self.outbox
         return [] if saved is None else self._drop(saved, applied=saved.mode == "train")
 
-    def drop(self) -> list[Action]:
-        """The aggregator has rejected the update."""
+    def drop(self, receipt: Literal["", "rejected"] = "rejected") -> list[Action]:
+        """The aggregator has rejected the update, or has begun anew without it."""
         saved, self.outbox = self.outbox, None
-        return [] if saved is None else [DropUpdate(receipt="rejected")]
+        return [] if saved is None else [DropUpdate(receipt=receipt)]

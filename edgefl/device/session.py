@@ -34,12 +34,13 @@ from ..protocol.trouble import Trouble
 from . import inbound
 from .allowance import Allowance
 from .budget import Budget, Limits, Spent
-from .events import Action, Approved, DataStamp, Event, Failed, Outbox, Pause, Trained, Unable
+from .events import Action, Approved, DataStamp, Event, Failed, Outbox, Pause, SaveSeen, Trained, Unable
 from .participation import Participation
 from .patience import Patience
 from .policy import OPEN, OwnersWord
 from .reporting import Reporting
 from .status import DeviceStatus
+from .trust import Forged, Keys, Open, Pinned, Refused
 from .work import Terms, Work
 
 
@@ -61,6 +62,7 @@ class DeviceSession:
         max_model_bytes: int = 2**28,
         intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
         root: str = ROOT,
+        keys: Keys | None = None,
     ) -> None:
         self.device = check_device_id(device)
         self.topics = Topics(federation, root)
@@ -71,6 +73,8 @@ class DeviceSession:
         self.refused = 0  # manifests and rounds that require what this version does not know
         self.clock = WallClock()
         self.allowance = Allowance(Budget(limits, spent, self.clock), self.topics, self.device)
+        self.trust = Open() if keys is None else Pinned(self.topics, self.device, federation, keys, self.clock)
+        self.forged = 0  # messages that the federation's signer has not sealed, or that are older than what was seen
         self._patience = Patience()
         self._reporting = Reporting(
             self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox, in_model=in_model
@@ -78,11 +82,12 @@ class DeviceSession:
         self._saved = self._reporting.saved
         self._part = Participation(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
-            reporting=self._reporting, patience=self._patience, rng=rng, intern=intern,
+            reporting=self._reporting, patience=self._patience, rng=rng, intern=intern, trust=self.trust,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes
         self._owner = owner or OwnersWord(OPEN)
         self._manifest: Manifest | None = None  # the newest, accepted or refused, unless it could not be read
+        self._unnamed: Manifest | None = None  # the newest manifest, which no round has named yet
         self._heard_manifest = ""  # id of the newest manifest that has arrived, accepted or refused
 
     @property
@@ -201,10 +206,34 @@ class DeviceSession:
         if not event.payload:  # a retained message was cleared
             return
         try:
-            self._process_message(inbound.read(self.topics, self.device, event), now)
+            opened = self.trust.open(event, now)
+            if self.trust.has_turned():
+                self._start_over()
+            self._process_message(inbound.read(self.topics, self.device, opened), now)
+        except Refused as error:
+            self._part.round = None
+            if self.terms is not None:  # else the device is in trouble already
+                self._refuse(Trouble("signer", str(error)))
         except ProtocolError as error:
             self.dropped += 1
             self._part.out.append(Note("warning", f"{event.topic[:120]!r}: {error}", "dropped"))
+            if isinstance(error, Forged):
+                self.forged += 1
+                self.status.warn(Trouble("signer", f"{event.topic[:120]!r}: {error}"), now)
+                self._part.publish_status()
+
+    def _start_over(self) -> None:
+        """A new epoch has begun: the aggregator may have gone back, and numbers its rounds and models anew."""
+        self._save_seen()
+        self._part.stop_work()
+        self._part.out += self._saved.drop("")
+        self._part.round = self._unnamed = None
+        if self.terms is not None:  # else the reason is in the manifest
+            self.status.start_over()
+
+    def _save_seen(self) -> None:
+        if (seen := self.trust.news()) is not None:
+            self._part.out.append(SaveSeen(seen))
 
     def _process_message(self, message: inbound.Message, now: float) -> None:
         match message:
@@ -215,6 +244,7 @@ class DeviceSession:
             case inbound.ModelPart():
                 self._part.on_model_part(message, now)
             case Receipt():
+                self.trust.check_run(message.run)
                 self._part.on_receipt(message, now)
             case Missing():
                 self._part.on_missing(message, now)
@@ -224,6 +254,8 @@ class DeviceSession:
                 assert_never(message)
 
     def _on_unsupported(self, message: inbound.Unsupported) -> None:
+        if message.manifest is not None and not self.trust.is_named(message.manifest, self.round):
+            return
         self.refused += 1
         if message.manifest is None:
             self._part.round = None
@@ -242,8 +274,12 @@ class DeviceSession:
     def _on_manifest(self, manifest: Manifest, now: float) -> None:
         if manifest.federation != self.federation:
             raise ProtocolError(f"manifest of federation {manifest.federation!r}, not {self.federation!r}: dropped")
+        self.trust.check_run(manifest.run)
+        self._save_seen()
         if self.terms is None or manifest.id != self.terms.manifest.id:
-            self._accept(manifest, now)
+            self._unnamed = None if self.trust.is_named(manifest.id, self.round) else manifest
+            if self._unnamed is None:
+                self._accept(manifest, now)
         if self._part.online:  # the aggregator asks which devices are there; with RabbitMQ it sees no retained status
             self._part.out += self.status.answer(self._part.out)
 
@@ -278,11 +314,18 @@ class DeviceSession:
             self._part.publish_status()
 
     def _on_round(self, round: Round, now: float) -> None:
+        self.trust.judge(round, now)
+        self._save_seen()
         last = self.round
         if last and last.manifest == round.manifest and round.order < last.order:
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
         self._saved.check(round)
         self._part.round = round
+        self.status.calm(now)
+        if self._unnamed is not None and self._unnamed.id == round.manifest:
+            named, self._unnamed = self._unnamed, None
+            self._accept(named, now)
+            return
         if round.manifest != self._heard_manifest:  # the broker's queue may have been full, and dropped it
             self._part.out.append(Subscribe((self.topics.manifest,)))
         self._part.consider(now)

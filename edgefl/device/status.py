@@ -8,6 +8,7 @@ from ..protocol.trouble import Trouble
 from .events import Action
 
 REASON = 500  # characters
+WARNED_S = 600.0  # that a warning is told at least
 
 
 class DeviceStatus:
@@ -28,6 +29,8 @@ class DeviceStatus:
         self._published: Status | None = None
         self.max_bytes = 0  # of the update
         self.fresh = True
+        self._warning: Trouble | None = None
+        self._warned_until = 0.0
 
     def connected(self, boot: int) -> None:
         """There is a new connection: the will of the last one may have replaced what was published."""
@@ -38,6 +41,7 @@ class DeviceStatus:
         told = self.paused or self.unable or self.trouble or Trouble("", "")
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
+        told = told if told.text else self._warning or told
         status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh)
         if status == self._published:
             return []
@@ -50,6 +54,17 @@ class DeviceStatus:
         if any(isinstance(action, Publish) and action.topic == self._topic for action in out):
             return []
         return [Publish(self._topic, encode(self._published), retain=True)]
+
+    def warn(self, why: Trouble, now: float) -> None:
+        """Tell this beside the state, which it does not change. Of several warnings the first one stands: whoever sends
+        forged messages must not make the device publish as many statuses."""
+        self._warning = self._warning or why
+        self._warned_until = now + WARNED_S
+
+    def calm(self, now: float) -> None:
+        """A sound round has come: the warning ends, if it is old."""
+        if now >= self._warned_until:
+            self._warning = None
 
     @property
     def hindered(self) -> bool:

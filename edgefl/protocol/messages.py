@@ -39,6 +39,9 @@ FEATURES: frozenset[str] = frozenset()  # all that a manifest or a round may req
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
+Chain = Annotated[str, Meta(pattern="^([0-9a-f]{64})?\\Z")]
+Run = Annotated[str, Meta(pattern="^([0-9a-f]{16})?\\Z")]  # "" where keys are off
+Seconds = Annotated[int, Meta(ge=0, le=2**53)]
 Reason = Annotated[str, Meta(max_length=500)]
 Requires = Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9._-]{1,32}\\Z")]], Meta(max_length=32)]
 
@@ -155,6 +158,10 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `only_new_data`: a device takes part only if its data have changed since they last counted.
     `unearned`: present devices that rounds do not wait for (coordinator/standing.py). Each of them finishes what it has
     begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
+
+    Where keys are on, a round names its `run`, when it was `issued` and when it `expires` (seconds after the start of
+    1970, UTC; 0: never), and the hash `chain` of all versions up to its own, beside that of the version before,
+    `previous` (coordinator/signing.py).
     """
 
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -174,6 +181,11 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     requires: Requires = []
     only_new_data: bool = False
     unearned: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MAX_UNEARNED)] = []
+    run: Run = ""
+    previous: Chain = ""
+    chain: Chain = ""
+    issued: Seconds = 0
+    expires: Seconds = 0
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)
@@ -224,6 +236,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
 
     `folded`: the later round that a late update went into, or was too late for; 0: its own round, which is open.
     `version`: the model that the refused update started from; None: any. A round may be opened again with another one.
+    `run`: the manifest's, where keys are on.
     """
 
     round: Count
@@ -232,6 +245,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     reason: Reason = ""
     folded: Count = 0
     version: Count | None = None
+    run: Run = ""
 
 
 class Missing(msgspec.Struct, frozen=True, tag_field="kind", tag="missing"):

@@ -31,6 +31,7 @@ CODES = {
     "clock": "its owner has set limits, and its clock is not synchronised",
     "policy": "its owner's policy does not allow what the manifest or the round asks for",
     "plan": "it waits for its owner to approve the plan",
+    "signer": "it refuses a round that its federation's key has signed, or has seen messages that it has not",
     "error": "something else, which its own log tells",
 }
 SEE_LOG = "the log on the device says why"

@@ -18,7 +18,7 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32
 
     `size` is the length of the header. It may grow: a longer header is accepted, and what this version does not know at
-    its end is ignored.
+    its end is ignored. Where keys are on, 64 bytes after these hold the device's signature (signed_update.py).
 
     `num_examples` is n_k, 0 in a round that only evaluates: no delta follows then. `loss` is the mean training loss,
     `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
@@ -58,7 +58,12 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     @staticmethod
     def is_all_of(blob: bytes) -> bool:
         """Whether no delta follows the header of `blob`."""
-        return int.from_bytes(blob[2:4], "little") == len(blob)
+        return UpdateHeader.size_of(blob) == len(blob)
+
+    @staticmethod
+    def size_of(blob: bytes) -> int:
+        """The length that the header of `blob` claims."""
+        return int.from_bytes(blob[2:4], "little")
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> UpdateHeader:

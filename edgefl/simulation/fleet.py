@@ -38,6 +38,7 @@ from ..device.events import (
     Failed,
     MarkCounted,
     SavePlan,
+    SaveSeen,
     SaveSpent,
     SaveUpdate,
     StartTraining,
@@ -179,8 +180,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
                 self._disk.drop(action.applied)
-            case SaveSpent() | SavePlan():
-                pass  # a simulated device has no byte budget, and no owner who asks to be asked
+            case SaveSpent() | SavePlan() | SaveSeen():
+                pass  # a simulated device has no byte budget, no owner who wants to be asked, and no keys
             case _:
                 self.carry_out_shared(action)
 

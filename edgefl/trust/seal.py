@@ -55,8 +55,8 @@ def seal(payload: bytes, purpose: str, key: SigningKey, certificate: bytes = b""
 
 
 def is_sealed(raw: bytes) -> bool:
-    """Whether `raw` has a second line, where the signature is."""
-    return b"\n{" in raw
+    """Whether `raw` is JSON with a second line, where the signature is. A part of a model is no JSON."""
+    return raw.startswith(b"{") and b"\n{" in raw
 
 
 def read_seal(raw: bytes) -> Sealed:

@@ -31,6 +31,7 @@ from edgefl.device.events import (
     Failed,
     MarkCounted,
     SavePlan,
+    SaveSeen,
     SaveSpent,
     SaveUpdate,
     StartTraining,
@@ -141,8 +142,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             case DropUpdate(applied):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
-            case SaveSpent() | SavePlan():
-                pass  # a simulated device has no byte budget, and no owner who asks to be asked
+            case SaveSpent() | SavePlan() | SaveSeen():
+                pass  # a simulated device has no byte budget, and no owner who wants to be asked
             case _:
                 self.carry_out_shared(action)
 

@@ -34,6 +34,7 @@ def test_a_seal_is_two_lines_that_anyone_can_read():
     assert ed25519.verify(ROOT.public, statement, base64.b64decode(found["signature"]))
     assert base64.b64decode(found["certificate"]) == b"certificate" == read_seal(raw).certificate
     assert is_sealed(raw) and not is_sealed(payload)
+    assert not is_sealed(b"EFLT\n{"), "part of a model"
     assert open_seal(raw, "fed/round", ROOT.public) == payload
 
 

@@ -1,0 +1,231 @@
+"""Trust: which messages a device believes, and what it remembers so that nobody can lead it back. No I/O.
+
+Manifest, round and inbox are sealed by the federation's signer, whose key the root has certified. The device pins the
+root's public key and nothing else. What it has seen is on its disk (`Seen`):
+
+    serial, epoch    of the newest certificate. A lower serial is refused; a higher epoch begins anew
+    run              in one epoch there is one
+    attempt, round   of the newest round: an older one is refused
+    version, model, chain    of the newest model: a lower version is refused, and so is the same one with another
+                     history, or a next one that does not follow from it
+    issued           the latest moment at which a round was issued, which is this device's clock where it has none
+
+Two things can be wrong. A message that is not sealed, or was issued before what the device has seen, may come from
+anyone who can publish: it is dropped, and the device goes on with what it believes. A message that the signer has
+issued since, and that goes back or forks, is the signer's own doing: the device takes part again with the next round
+that does not.
+
+`Open` stands for a device without keys. Part of DeviceSession.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ..errors import ProtocolError
+from ..machine import Received, WallClock
+from ..protocol.messages import Manifest, Round
+from ..protocol.signed_update import Context, sign
+from ..protocol.topics import Topics
+from ..trust.certificate import SignerCertificate
+from ..trust.ed25519 import SigningKey, fingerprint
+from ..trust.seal import is_sealed, read_seal
+
+AHEAD_S = 24 * 3600  # of a trusted clock: a round issued later than that moves no device's idea of the time
+ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
+AGAIN_S = 3600  # `issued` alone is not written more often
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a device has seen of its federation; "" and 0: nothing yet in this epoch."""
+
+    serial: int = 0
+    epoch: int = 0
+    run: str = ""
+    attempt: int = 0
+    round: int = 0
+    version: int = 0
+    model: str = ""
+    chain: str = ""
+    issued: int = 0
+
+
+class Keys(NamedTuple):
+    """The root's public key, the key of this device, and what its disk has."""
+
+    root: bytes
+    key: SigningKey
+    seen: Seen | None = None
+
+
+class Forged(ProtocolError):
+    """A message that the federation's signer has not sealed, or one from before what has been seen."""
+
+
+class Refused(ProtocolError):
+    """A round that the federation's signer has sealed since, and that goes back or forks."""
+
+
+class Open:
+    """Without keys every message is believed: the broker's access control alone decides who can send it."""
+
+    @property
+    def signer(self) -> str:
+        """What names the key that signs rounds; "" if none does."""
+        return ""
+
+    def open(self, event: Received, now: float) -> Received:
+        """The message without its seal; Forged if it can't be believed."""
+        if is_sealed(event.payload):
+            raise ProtocolError(
+                "this federation signs its messages, and this device has no keys: set [keys] dir to the folder from "
+                "its operator: dropped"
+            )
+        return event
+
+    def judge(self, round: Round, now: float) -> None:
+        """Forged or Refused, if the device does not go by this round."""
+
+    def is_named(self, manifest: str, round: Round | None) -> bool:
+        """Whether to go by the manifest of this id now, while `round` is the newest."""
+        return True
+
+    def check_run(self, run: str) -> None:
+        """Forged if a manifest or a receipt is not of this epoch's run."""
+
+    def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
+        """The update, with a signature for this round."""
+        return blob
+
+    def news(self) -> Seen | None:
+        """What to store before anything else is done; None: nothing has changed."""
+        return None
+
+    def has_turned(self) -> bool:
+        """Whether a new epoch has begun since the last call: nothing from before it counts any more."""
+        return False
+
+
+class Pinned(Open):
+    """With keys."""
+
+    def __init__(self, topics: Topics, device: str, federation: str, keys: Keys, clock: WallClock) -> None:
+        self.seen = self._stored = keys.seen or Seen()
+        self._root, self._key, self._clock = keys.root, keys.key, clock
+        self._device, self._federation = device, federation
+        self._topics = (topics.manifest, topics.round, topics.inbox(device))
+        self._certificate: SignerCertificate | None = None  # that messages without one are verified by
+        self._raw = b""  # the same, as it came
+        self._turned = False
+
+    @property
+    def signer(self) -> str:
+        return "" if self._certificate is None else fingerprint(self._certificate.public)
+
+    def open(self, event: Received, now: float) -> Received:
+        if event.topic not in self._topics:
+            return event
+        try:
+            sealed = read_seal(event.payload)
+            certificate = self._certified(sealed.certificate, now)
+        except ProtocolError as error:
+            raise Forged(str(error)) from None
+        if not sealed.is_signed(event.topic, certificate.public):
+            raise Forged("not sealed by this federation's signer: dropped")
+        self._learn(certificate, sealed.certificate)
+        return Received(event.topic, sealed.payload, event.retained)
+
+    def _certified(self, raw: bytes, now: float) -> SignerCertificate:
+        """The certificate to verify a message by; ProtocolError if it is not the root's, was replaced, or is out of its
+        dates."""
+        found = self._certificate
+        if raw and raw != self._raw:
+            found = SignerCertificate.open(raw, self._root, self._federation)
+        if found is None:
+            raise ProtocolError("it came before the manifest, which says who signs: dropped")
+        if (found.serial, found.epoch) != (max(found.serial, self.seen.serial), max(found.epoch, self.seen.epoch)):
+            raise ProtocolError(f"its certificate, number {found.serial}, was replaced by {self.seen.serial}: dropped")
+        trusted = self._clock.at(now)
+        if self._time(now) > found.not_after:
+            raise ProtocolError("its signer's certificate has expired: the operator runs `edgefl keys renew`: dropped")
+        if trusted is not None and trusted + AHEAD_S < found.not_before:
+            raise ProtocolError("its signer's certificate is not valid yet: is this device's clock right? Dropped")
+        return found
+
+    def _learn(self, certificate: SignerCertificate, raw: bytes) -> None:
+        """What this certificate has signed is valid, so it has been seen."""
+        if raw:
+            self._certificate, self._raw = certificate, raw
+        if certificate.epoch > self.seen.epoch:
+            self._turned = self._turned or bool(self.seen.run)
+            self.seen = Seen(certificate.serial, certificate.epoch)
+        elif certificate.serial > self.seen.serial:
+            self.seen = replace(self.seen, serial=certificate.serial)
+
+    def _time(self, now: float) -> float:
+        """Seconds after the start of 1970 that have passed at least."""
+        return max(self._clock.at(now) or 0.0, self.seen.issued)
+
+    def judge(self, round: Round, now: float) -> None:
+        seen, what = self.seen, f"round {round.round}"
+        if round.expires and self._time(now) > round.expires:
+            raise Forged(f"{what} has expired: is the aggregator running, and is this device's clock right? Dropped")
+        if why := _goes_back(round, seen) or _forks(round, seen):
+            kind = Refused if round.issued > seen.issued else Forged
+            raise kind(f"{what} refused: {why}")
+        trusted = self._clock.at(now)
+        issued = round.issued if trusted is None else min(round.issued, int(trusted) + AHEAD_S)
+        self.seen = replace(
+            seen, run=round.run, attempt=round.attempt, round=round.round, version=round.version,
+            model=round.model_sha256, chain=round.chain, issued=max(seen.issued, issued),
+        )  # fmt: skip
+
+    def is_named(self, manifest: str, round: Round | None) -> bool:
+        """A manifest says nothing of its age, so an old one must not end the newest round."""
+        return round is None or round.manifest == manifest
+
+    def check_run(self, run: str) -> None:
+        if self.seen.run and run != self.seen.run:
+            raise Forged(f"it is of another run: {ONE_RUN}: dropped")
+
+    def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
+        codec = manifest.update_codec.wire_id
+        context = Context(self._federation, manifest.run, round.round, round.version, self._device, codec)
+        return sign(blob, context, self._key)
+
+    def news(self) -> Seen | None:
+        seen, stored = self.seen, self._stored
+        if replace(seen, issued=stored.issued) == stored and seen.issued < stored.issued + AGAIN_S:
+            return None
+        self._stored = seen
+        return seen
+
+    def has_turned(self) -> bool:
+        turned, self._turned = self._turned, False
+        return turned
+
+
+def _goes_back(round: Round, seen: Seen) -> str:
+    """Why the round is from before what has been seen in this epoch; "" if it is not."""
+    restored = "if the aggregator was restored, its operator runs `edgefl keys epoch`"
+    if (round.attempt, round.round) < (seen.attempt, seen.round):
+        return f"attempt {seen.attempt}, round {seen.round}, has been seen, this is attempt {round.attempt}; {restored}"
+    if round.version < seen.version:
+        return f"it goes back from model {seen.version} to {round.version}; {restored}"
+    return ""
+
+
+def _forks(round: Round, seen: Seen) -> str:
+    """Why the round is of another history than what has been seen in this epoch; "" if it is not."""
+    if not seen.run:
+        return ""
+    if round.run != seen.run:
+        return f"it is of another run: {ONE_RUN}"
+    if round.version == seen.version:
+        told_two = round.attempt == seen.attempt and round.model_sha256 != seen.model
+        return f"model {seen.version} was another one" if told_two or round.chain != seen.chain else ""
+    if round.version == seen.version + 1 and round.previous != seen.chain:
+        return f"model {round.version} does not follow from the model {seen.version} that has been seen"
+    return ""

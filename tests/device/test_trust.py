@@ -1,0 +1,317 @@
+"""A device with keys: which rounds it believes, and what it says of the others."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from keyed import (
+    DEVICE_KEYS,
+    LAST,
+    SIGNER,
+    THIEF,
+    TODAY,
+    certificate,
+    keyed_session,
+    manifest,
+    receipt_of,
+    round_of,
+    sealed,
+    signed_round,
+)
+from machines import (
+    BLOB,
+    FEDERATION,
+    MANIFEST,
+    PARAMS,
+    RUN,
+    STATUS,
+    TOPICS,
+    blob_of,
+    feed,
+    last,
+    make_manifest,
+    make_round,
+    make_session,
+    model_parts,
+    of,
+    received,
+    serve,
+    updates,
+)
+
+from edgefl.device.events import DropUpdate, SaveSeen, SaveUpdate, StartTraining, Trained
+from edgefl.device.trust import Seen
+from edgefl.machine import Connected, Note, Sent, WallTime
+from edgefl.protocol import signed_update
+from edgefl.protocol.messages import Status, encode
+from edgefl.protocol.signed_update import Context
+from edgefl.trust.seal import seal
+
+
+def joined(seen=None, **options):
+    """A device that is connected and has the manifest."""
+    session = keyed_session(seen=seen, **options)
+    feed(session, Connected(boot=7))
+    return session, feed(session, manifest())
+
+
+def train(session, *messages, now=0.0, version=0, params=PARAMS):
+    """What the device does for a round whose model is on the broker."""
+    return serve(session, feed(session, *messages, now=now), model_parts(version, params), now=now)
+
+
+def seen_in(actions) -> Seen:
+    return of(actions, SaveSeen)[-1].seen
+
+
+def starts(actions) -> int:
+    return len(of(actions, StartTraining))
+
+
+def test_a_sealed_round_is_trained_and_what_was_seen_is_stored_before():
+    session, _ = joined()
+    out = train(session, round_of(3, 2), version=2)
+    assert starts(out) == 1 and session.dropped == 0
+    store = next(i for i, action in enumerate(out) if isinstance(action, SaveSeen))
+    assert store < next(i for i, action in enumerate(out) if isinstance(action, StartTraining))
+    seen = seen_in(out)
+    assert (seen.serial, seen.epoch, seen.run, seen.attempt, seen.round, seen.version) == (1, 1, RUN, 1, 3, 2)
+    assert (seen.chain, seen.model, seen.issued) == (session.round.chain, session.round.model_sha256, TODAY)
+
+
+def test_the_update_is_signed_once_when_it_is_saved():
+    session, _ = joined()
+    (start,) = of(train(session, round_of(3, 2), version=2), StartTraining)
+    out = feed(session, Trained(start.job, BLOB), now=1.0)
+    saved = of(out, SaveUpdate)[0].outbox.blob
+    context = Context(FEDERATION, RUN, 3, 2, "a", 1)
+    signed_update.check(saved, context, DEVICE_KEYS["a"].public)
+    assert saved == signed_update.sign(BLOB, context, DEVICE_KEYS["a"]) and len(saved) == len(BLOB) + 64
+    assert of(out, SaveUpdate)[0].origin.signer == session.trust.signer != ""
+    for _ in range(4):
+        out += feed(session, *(Sent(p.token, True) for p in updates(out)), now=2.0)
+    assert blob_of(updates(out)) == saved
+
+
+def test_i18_what_no_key_or_another_key_has_sealed_is_dropped_and_told_and_ends_nothing():
+    session, _ = joined()
+    (start,) = of(train(session, round_of(1, 0)), StartTraining)
+    newer = signed_round(2, 1, 1, issued=TODAY + 9)
+    forged = [
+        received(TOPICS.round, newer),
+        round_of(2, 1, 1, key=THIEF),
+        sealed(TOPICS.round, newer, THIEF, certificate(SIGNER)),
+        sealed(TOPICS.round, newer, THIEF, certificate(THIEF, root=THIEF)),
+        sealed(TOPICS.round, newer, SIGNER, certificate(federation="other")),
+        msgspec.structs.replace(sealed(TOPICS.manifest, newer), topic=TOPICS.round),
+        received(TOPICS.manifest, make_manifest(run="f" * 16)),
+    ]
+    forged[1] = sealed(TOPICS.round, newer, THIEF, certificate(THIEF, root=THIEF, serial=9, epoch=9))
+    out = feed(session, *forged, now=1.0)
+    assert session.forged == session.dropped == len(forged) and session.round.round == 1
+    status = last(out, Status, STATUS)
+    assert (status.state, status.code) == ("training", "signer") and "sealed" in status.reason
+    assert len([action for action in of(out, Note) if action.level == "warning"]) == len(forged)
+    assert len([1 for action in out if getattr(action, "topic", "") == STATUS]) == 1, "one status, not one a message"
+    assert session.work is not None and updates(feed(session, Trained(start.job, BLOB), now=2.0))
+
+
+def test_i18_a_forged_receipt_or_one_for_another_device_settles_nothing():
+    session, _ = joined()
+    (start,) = of(train(session, round_of(1, 0)), StartTraining)
+    feed(session, Trained(start.job, BLOB), now=1.0)
+    others = receipt_of(device="b")
+    bad = [
+        receipt_of(key=THIEF),
+        receipt_of(run="f" * 16),
+        msgspec.structs.replace(others, topic=TOPICS.inbox("a")),
+        receipt_of("rejected", key=THIEF),
+    ]
+    out = feed(session, *bad, now=2.0)
+    assert session.forged == len(bad) and not session.work.counted and not of(out, DropUpdate)
+    feed(session, receipt_of(), now=3.0)
+    assert session.work.counted
+
+
+def test_i20_a_forged_attempt_locks_nobody_out():
+    session, _ = joined()
+    train(session, round_of(1, 0))
+    highest = 2**32 - 1
+    feed(session, sealed(TOPICS.round, signed_round(highest, 5, highest), THIEF), now=1.0)
+    assert session.round.round == 1 and session.forged == 1
+    out = train(session, round_of(2, 0, issued=TODAY + 5), now=2.0)
+    assert starts(out) == 1 and session.round.round == 2
+
+
+def test_i19_a_replayed_round_is_dropped_and_the_newer_one_goes_on():
+    session, _ = joined()
+    old = round_of(1, 0)
+    train(session, old)
+    train(session, round_of(2, 1, issued=TODAY + 5), now=1.0, version=1)
+    work = session.work
+    out = feed(session, old, now=2.0)
+    assert session.forged == 1 and session.round.round == 2 and session.work is work
+    assert last(out, Status, STATUS).state == "training"
+
+
+def test_i19_a_replay_fails_across_a_restart():
+    session, _ = joined()
+    old = round_of(1, 0)
+    train(session, old)
+    seen = seen_in(train(session, round_of(2, 1, issued=TODAY + 5), now=1.0, version=1))
+    again, out = joined(seen=seen)
+    assert not of(out, SaveSeen)
+    assert not starts(train(again, old)) and again.forged == 1 and again.round is None
+    assert starts(train(again, round_of(2, 1, issued=TODAY + 5), version=1)) == 1
+
+
+def test_i19_a_replayed_manifest_does_not_end_the_round():
+    session, _ = joined()
+    old = manifest(message=make_manifest(part_bytes=512))
+    train(session, round_of(1, 0))
+    work = session.work
+    feed(session, old, now=1.0)
+    assert session.terms.manifest.id == MANIFEST.id and session.work is work
+    newer = make_manifest(part_bytes=512)
+    feed(session, round_of(2, 0, manifest=newer, issued=TODAY + 5), now=2.0)
+    assert session.terms.manifest.id == newer.id, "a round has named it"
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_i20_a_roll_back_by_the_signer_is_refused_with_a_reason(attempt):
+    session, _ = joined()
+    train(session, round_of(5, 4), version=4)
+    out = feed(session, round_of(6, 3, attempt, issued=TODAY + 60), now=1.0)
+    status = last(out, Status, STATUS)
+    assert (status.state, status.code) == ("trouble", "signer") and "edgefl keys epoch" in status.reason
+    assert session.work is None and session.forged == 0
+    out = train(session, round_of(6, 5, attempt, issued=TODAY + 90), now=2.0, version=5)
+    assert starts(out) == 1 and last(out, Status, STATUS).state == "training"
+
+
+FORKS = {
+    "another history of the same version": {"history": "x"},
+    "another model as the same version": {"params": -PARAMS},
+    "a next version that does not follow": {"history": "x", "version": 5},
+    "another run": {"run": "f" * 16},
+}
+
+
+@pytest.mark.parametrize("change", FORKS.values(), ids=FORKS)
+def test_i20_a_fork_is_refused_with_a_reason(change):
+    session, _ = joined()
+    train(session, round_of(5, 4), version=4)
+    fork = round_of(**{"round": 6, "version": 4, "attempt": 1, "issued": TODAY + 60} | change)
+    out = feed(session, fork, now=1.0)
+    status = last(out, Status, STATUS)
+    assert (status.state, status.code) == ("trouble", "signer") and session.work is None
+
+
+def test_i20_a_fork_is_noticed_across_a_restart_of_both():
+    session, _ = joined()
+    seen = seen_in(train(session, round_of(5, 4), version=4))
+    again, _ = joined(seen=seen)
+    assert not starts(train(again, round_of(6, 5, 9, history="x", issued=TODAY + 60), version=5))
+    assert last(feed(again, Connected(boot=8)), Status, STATUS).code == "signer"
+
+
+def test_a_restarted_aggregator_may_encode_the_same_version_in_another_way():
+    """With a lossy downlink its first keyframe has other bytes. The chain says that the model behind it is the same."""
+    session, _ = joined()
+    train(session, round_of(5, 4), version=4)
+    out = train(session, round_of(5, 4, 2, params=-PARAMS, issued=TODAY + 60), now=1.0, version=4, params=-PARAMS)
+    assert session.round.attempt == 2 and session.status.trouble is None and starts(out) == 0
+
+
+def test_i20_an_expired_round_is_not_trained():
+    session, _ = joined()
+    feed(session, WallTime(TODAY + 100.0))
+    out = train(session, round_of(1, 0, expires=TODAY + 50))
+    assert not starts(out) and session.round is None and session.forged == 1
+    assert last(out, Status, STATUS).code == "signer"
+    assert starts(train(session, round_of(1, 0, issued=TODAY + 90, expires=TODAY + 200))) == 1
+
+
+def test_i20_a_device_without_a_clock_goes_by_the_newest_round_that_it_has_seen():
+    session, _ = joined()
+    feed(session, WallTime(100.0, trusted=False))
+    seen = seen_in(train(session, round_of(1, 0, issued=TODAY + 5000, expires=TODAY + 9000)))
+    again, _ = joined(seen=seen)
+    feed(again, WallTime(200.0, trusted=False))
+    replay = round_of(2, 0, issued=TODAY, expires=TODAY + 4000)
+    assert not starts(train(again, replay)) and again.forged == 1, "issued before what was seen, and over"
+    assert starts(train(again, round_of(2, 0, issued=TODAY + 6000, expires=TODAY + 9000))) == 1
+
+
+def test_a_round_from_the_far_future_moves_no_clock_of_a_device_that_has_one():
+    session, _ = joined()
+    feed(session, WallTime(TODAY + 0.0))
+    far = TODAY + 10**8
+    train(session, round_of(1, 0, issued=far, expires=far + 100))
+    assert session.trust.seen.issued <= TODAY + 24 * 3600
+    assert starts(train(session, round_of(2, 0, issued=TODAY + 10, expires=TODAY + 10**6), now=1.0)) == 1
+
+
+def test_a_stolen_signing_key_is_replaced_by_the_root():
+    session, _ = joined()
+    train(session, round_of(1, 0))
+    next_cert = certificate(THIEF, serial=2)  # the same machine, with another key
+    out = train(session, round_of(2, 0, key=THIEF, cert=next_cert, issued=TODAY + 5), now=1.0)
+    assert starts(out) == 1 and seen_in(out).serial == 2
+    out = feed(session, round_of(3, 0, issued=TODAY + 90), now=2.0)  # by the stolen key
+    assert session.forged == 1 and session.round.round == 2 and last(out, Status, STATUS).state == "training"
+    again, _ = joined(seen=session.trust.seen)  # which refuses the manifest of the stolen key too
+    assert again.terms is None and again.forged == 1
+
+
+def test_a_restored_aggregator_is_believed_in_a_new_epoch_and_what_was_made_before_is_dropped():
+    session, _ = joined()
+    (start,) = of(train(session, round_of(57, 56, 9), version=56), StartTraining)
+    feed(session, Trained(start.job, BLOB), now=1.0)
+    out = feed(session, round_of(40, 39, 2, issued=TODAY + 60, history="x"), now=2.0)
+    assert last(out, Status, STATUS).state == "trouble"
+    epoch = certificate(serial=2, epoch=2)
+    out = train(session, round_of(40, 39, 2, issued=TODAY + 90, history="x", cert=epoch), now=3.0, version=39)
+    assert of(out, DropUpdate) and starts(out) == 1 and last(out, Status, STATUS).state == "training"
+    seen = seen_in(out)
+    assert (seen.epoch, seen.attempt, seen.version) == (2, 2, 39)
+    kinds = [type(action) for action in out]
+    assert kinds.index(SaveSeen) < kinds.index(DropUpdate), "the new epoch is durable first"
+    feed(session, round_of(58, 57, 9, issued=TODAY + 99), now=4.0)  # of the old epoch
+    assert session.forged == 1 and session.round.round == 40
+
+
+def test_an_expired_certificate_and_one_that_is_not_valid_yet_sign_nothing():
+    for dates in ({"not_after": TODAY - 10}, {"not_before": TODAY + 10**6}):
+        session = keyed_session()
+        feed(session, WallTime(float(TODAY)), Connected(boot=1), manifest(cert=certificate(**dates)))
+        assert session.terms is None and session.forged == 1
+    assert LAST > TODAY
+
+
+def test_the_warning_ends_with_a_sound_round_ten_minutes_later():
+    session, _ = joined()
+    train(session, round_of(1, 0))
+    feed(session, round_of(2, 0, key=THIEF), now=10.0)
+    out = train(session, round_of(2, 0, issued=TODAY + 5), now=20.0)
+    assert last(out, Status, STATUS) is None or last(out, Status, STATUS).code == "signer"
+    out = train(session, round_of(3, 0, issued=TODAY + 9), now=700.0)
+    assert last(out, Status, STATUS).code == ""
+
+
+def test_without_keys_a_sealed_message_says_what_is_missing():
+    session = make_session()
+    out = feed(session, Connected(boot=1), manifest())
+    assert session.terms is None and "[keys] dir" in of(out, Note)[-1].text
+    parts = [msgspec.structs.replace(part, payload=part.payload) for part in model_parts()]
+    feed(session, received(TOPICS.manifest, MANIFEST), received(TOPICS.round, make_round()), *parts)
+    assert session.dropped == 1
+
+
+def test_anything_on_a_sealed_topic_is_dropped_without_harm():
+    session, _ = joined()
+    for payload in (b"{}", b"\n{}", b"x" * 70_000, seal(b"{}", TOPICS.round, SIGNER), encode(MANIFEST) + b"\n{}"):
+        feed(session, received(TOPICS.round, payload))
+        feed(session, received(TOPICS.manifest, payload))
+        feed(session, received(TOPICS.inbox("a"), payload))
+    assert session.terms.manifest.id == MANIFEST.id and session.forged > 0

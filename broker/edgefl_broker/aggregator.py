@@ -38,6 +38,7 @@ from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
+from edgefl.machine import Connected
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
 from edgefl.protocol.messages import UNEARNED_ROUNDS
@@ -45,9 +46,11 @@ from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
+from edgefl.transports.events import LinkEvent, Message
 
 from .choice import choice_of
 from .desk import Desk
+from .enrolment import Enrolment
 from .journal import Journal, Recorded
 from .keys import open_keys
 from .progress import Progress, summary
@@ -97,6 +100,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
         )  # fmt: skip
+        self._enrolment = self._open_enrolment(config)
         self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
@@ -136,6 +140,25 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             strategy.restore(state.state)
         else:
             self.log.warning("the state of strategy %s is not for %s, which starts anew", state.strategy, strategy.name)
+
+    def _open_enrolment(self, config: AggregatorConfig) -> Enrolment | None:
+        """What answers devices of a batch; None without keys."""
+        if config.keys.dir is None:
+            return None
+        keys, claims = Path(config.keys.dir), self._folder / "claims"
+        return Enrolment(self.machine.topics, config.federation, keys, claims)
+
+    def _handle(self, event: events.Event | LinkEvent) -> None:
+        """Requests to be enrolled are no business of the coordinator's."""
+        enrolment = self._enrolment
+        if isinstance(event, Connected) and enrolment is not None and enrolment.is_on:
+            self.link.subscribe([enrolment.topics.any_ask], 1)
+        if isinstance(event, Message) and enrolment is not None and enrolment.topics.has(event.topic):
+            for answer in enrolment.answer(event.topic, event.payload, event.retain):
+                self.publish(answer)
+            self.done(event)
+            return
+        super()._handle(event)
 
     def look_around(self) -> None:
         self._desk.look()

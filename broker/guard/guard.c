@@ -103,6 +103,13 @@ static int on_acl_check(int event, void *event_data, void *userdata) {
     return MOSQ_ERR_ACL_DENIED;
 }
 
+/* A client with a password, before mosquitto looks at the password. */
+static int on_basic_auth(int event, void *event_data, void *userdata) {
+    (void)event, (void)userdata;
+    const struct mosquitto_evt_basic_auth *asked = event_data;
+    return may_connect(asked->username, mosquitto_client_id(asked->client)) ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_AUTH;
+}
+
 /* ---- revoked clients */
 
 static void kick_all_revoked(const guard *g) {
@@ -185,6 +192,7 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, s
     g->id = id;
     g->complained_ms = -LOG_EVERY_MS;
     if (mosquitto_callback_register(id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, g) != MOSQ_ERR_SUCCESS ||
+        mosquitto_callback_register(id, MOSQ_EVT_BASIC_AUTH, on_basic_auth, NULL, g) != MOSQ_ERR_SUCCESS ||
         mosquitto_callback_register(id, MOSQ_EVT_TICK, on_tick, NULL, g) != MOSQ_ERR_SUCCESS) {
         return fail(g, "this mosquitto has no plugins of its version: 2.0 or later is needed");
     }
@@ -199,6 +207,7 @@ EXPORTED int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *opti
     guard *g = userdata;
     if (!g) return MOSQ_ERR_SUCCESS;
     mosquitto_callback_unregister(g->id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL);
+    mosquitto_callback_unregister(g->id, MOSQ_EVT_BASIC_AUTH, on_basic_auth, NULL);
     mosquitto_callback_unregister(g->id, MOSQ_EVT_TICK, on_tick, NULL);
     accounts_close(&g->accounts);
     denied_close(&g->denied);

@@ -43,7 +43,13 @@ guard_role role_of(const char *user) {
     if (begins(user, "agg-")) return ROLE_NOBODY;
     if (begins(user, "viewer-")) return ROLE_VIEWER;
     if (begins(user, "helper-")) return ROLE_HELPER;
+    if (begins(user, "batch-")) return ROLE_BATCH;
     return ROLE_DEVICE;
+}
+
+bool may_connect(const char *user, const char *client_id) {
+    if (role_of(user) != ROLE_BATCH) return true;
+    return client_id && begins(client_id, "batch-") && client_id[6 + strspn(client_id + 6, "0123456789abcdef")] == 0;
 }
 
 /* ---- topics */
@@ -94,6 +100,20 @@ static guard_topic named_topic(const char *rest, bool helper) {
     return out;
 }
 
+/* What is behind "enrol/": a batch, the id of a device's keys, and "ask" or "answer". */
+static guard_topic enrol_topic(const char *rest) {
+    guard_topic out = {.kind = TOPIC_OTHER, .name = rest, .name_bytes = name_bytes(rest)};
+    if (out.name_bytes == 0 || rest[out.name_bytes] != '/') return (guard_topic){.kind = TOPIC_OTHER};
+    const char *id = rest + out.name_bytes + 1;
+    size_t n = name_bytes(id);
+    if (n == 0 || id[n] != '/') return (guard_topic){.kind = TOPIC_OTHER};
+    if (strcmp(id + n + 1, "ask") == 0)
+        out.kind = TOPIC_ENROL_ASK;
+    else if (strcmp(id + n + 1, "answer") == 0)
+        out.kind = TOPIC_ENROL_ANSWER;
+    return out;
+}
+
 guard_topic read_topic(const char *base, const char *topic) {
     size_t n = strlen(base);
     if (strncmp(topic, base, n) != 0 || topic[n] != '/') return (guard_topic){.kind = TOPIC_FOREIGN};
@@ -101,6 +121,7 @@ guard_topic read_topic(const char *base, const char *topic) {
     uint32_t slot;
     if (begins(rest, "d/")) return named_topic(rest + 2, false);
     if (begins(rest, "helper/")) return named_topic(rest + 7, true);
+    if (begins(rest, "enrol/")) return enrol_topic(rest + 6);
     guard_topic out = {.kind = TOPIC_OTHER};
     if (strcmp(rest, "manifest") == 0)
         out.kind = TOPIC_MANIFEST;
@@ -140,6 +161,14 @@ static guard_reason helper_publishes(const guard_limits *limits, const char *use
     return bytes > limits->part_bytes ? TOO_LONG : OK;
 }
 
+/* A device of a batch: what it asks for; the ACL file says that it does so under its own id. */
+static guard_reason batch_publishes(const guard_limits *limits, const char *user, const guard_topic *topic,
+                                    uint32_t bytes, bool retain) {
+    if (topic->kind != TOPIC_ENROL_ASK || !own(topic, user)) return WRONG_TOPIC;
+    if (retain) return RETAINED;
+    return bytes > limits->status_bytes ? TOO_LONG : OK;
+}
+
 /* The aggregator: what is its own, and an empty retained message anywhere, which clears what others have retained. */
 static guard_reason aggregator_publishes(const guard_topic *topic, uint32_t bytes, bool retain) {
     if (topic->kind == TOPIC_FOREIGN) return WRONG_TOPIC;
@@ -152,6 +181,7 @@ static guard_reason aggregator_publishes(const guard_topic *topic, uint32_t byte
     case TOPIC_FLEET:
     case TOPIC_MODEL: return OK;
     case TOPIC_INBOX:
+    case TOPIC_ENROL_ANSWER:
     case TOPIC_ASK: return retain ? RETAINED : OK;
     default: return WRONG_TOPIC;
     }
@@ -162,6 +192,7 @@ guard_reason check_publish(const guard_limits *limits, guard_role role, const ch
     switch (role) {
     case ROLE_DEVICE: return device_publishes(limits, user, topic, bytes, retain);
     case ROLE_HELPER: return helper_publishes(limits, user, topic, bytes, retain);
+    case ROLE_BATCH: return batch_publishes(limits, user, topic, bytes, retain);
     case ROLE_AGGREGATOR: return aggregator_publishes(topic, bytes, retain);
     case ROLE_VIEWER: return WRONG_TOPIC;
     case ROLE_NOBODY: break;
@@ -196,6 +227,7 @@ guard_reason check_subscribe(const guard_limits *limits, guard_role role, const 
     case ROLE_AGGREGATOR: return topic.kind == TOPIC_FOREIGN ? WRONG_TOPIC : OK;
     case ROLE_VIEWER: good = viewer_reads(limits->base, filter, topic.kind); break;
     case ROLE_HELPER: good = for_all(topic.kind) || (topic.kind == TOPIC_ASK && own(&topic, user)); break;
+    case ROLE_BATCH: good = topic.kind == TOPIC_ENROL_ANSWER && own(&topic, user); break;
     case ROLE_DEVICE:
         good = for_all(topic.kind) || ((topic.kind == TOPIC_INBOX || topic.kind == TOPIC_STATUS) && own(&topic, user));
         break;

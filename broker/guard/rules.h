@@ -14,7 +14,7 @@
 #define LAST_PART 65534
 #define LAST_SLOT 65535
 
-typedef enum { ROLE_NOBODY, ROLE_AGGREGATOR, ROLE_VIEWER, ROLE_HELPER, ROLE_DEVICE } guard_role;
+typedef enum { ROLE_NOBODY, ROLE_AGGREGATOR, ROLE_VIEWER, ROLE_HELPER, ROLE_BATCH, ROLE_DEVICE } guard_role;
 
 /* Why something is forbidden. NAMES of these are in rules.c. */
 typedef enum {
@@ -52,6 +52,8 @@ typedef enum {
     TOPIC_INBOX,
     TOPIC_ASK,
     TOPIC_ANSWER,
+    TOPIC_ENROL_ASK,    /* of a batch: what its devices ask for, */
+    TOPIC_ENROL_ANSWER, /* and what they are answered */
     TOPIC_FOREIGN /* outside the federation */
 } guard_kind;
 
@@ -64,6 +66,10 @@ typedef struct {
 
 /* The role that a user name stands for; ROLE_NOBODY for NULL and for what is no client's name. */
 guard_role role_of(const char *user);
+
+/* Whether a client that came with a password may have this client id: the devices of a batch have ids of their own, and
+   take nobody's connection. */
+bool may_connect(const char *user, const char *client_id);
 
 /* What `topic` is. Numbers in it have no leading zeros and are in range, or it is TOPIC_OTHER. */
 guard_topic read_topic(const char *base, const char *topic);

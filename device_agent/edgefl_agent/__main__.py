@@ -10,13 +10,14 @@ from edgefl.hosting import command, daemon, hygiene
 from edgefl.machine import Stop
 from edgefl.settings import files
 
-from . import approving
+from . import approving, claim
 from .agent import Agent
 from .config import AgentConfig
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "plans": approving.plans,
     "approve": approving.approve,
+    "claim": claim.main,
 }  # the first word of the command line -> what it runs
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..hosting.command import add_common_options
-from . import model as cli_model
+from . import batches
+from .enrolment_terms import RELOAD, add_terms, terms_of
 from .text import say
 from .values import at_least
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 EXAMPLE = """edgefl keys init keys --federation my-fleet --broker broker.example.org
   edgefl keys add keys pi-01 pi-02 --model start.onnx
   edgefl keys list keys"""
-RELOAD = "then let mosquitto read them: systemctl reload mosquitto"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,7 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
     add("--broker", required=True, metavar="HOST", help="name or address by which clients reach the broker")
     add("--also", action="append", default=[], metavar="HOST", help="another name of it; may be given several times")
     add("--port", type=at_least(1), metavar="N", help="port of the broker's TLS listener (default: 8883)")
+    add("--enrol-port", type=at_least(1), metavar="N", help="port where devices of a batch ask (default: 8884)")
     add("--root", metavar="TOPIC", help="where topics begin (default: edgefl/2)")
     add("--days", type=at_least(1), metavar="N", help="how long certificates hold (default: 825)")
     add("--home", metavar="DIR", help="where the broker's machine has its files (default: /etc/mosquitto/edgefl)")
@@ -79,12 +80,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     who("--prefix", metavar="P", help="how their names begin")
     who("--viewer", action="store_true", help="enrol programs that watch, as viewer-NAME")
     who("--helper", action="store_true", help="enrol second parties of masked rounds, as helper-NAME")
-    terms = parser.add_argument_group("what devices are enrolled with").add_argument
-    terms("--data", metavar="SPEC", help="source of its examples in agent.toml; {name} stands for the device")
-    terms("--max-examples", type=at_least(1), metavar="N", help="most examples that one of these devices may count for")
-    terms("--canary", action="store_true", help="these devices judge candidates of a model")
-    terms("--model", metavar="M.onnx", help="pin the plan of this model: these devices train no other")
-    cli_model.add_options(parser)
+    add_terms(parser)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -97,9 +93,7 @@ def _add(options: argparse.Namespace) -> int:
         names += enrolment.numbered(options.prefix, options.count)
     if not names:
         raise UsageError("nobody is named: give names, or --count and --prefix")
-    plans = _pinned(options) if options.model else None
-    terms = enrolment.Terms(options.data or enrolment.DATA, plans, options.max_examples, options.canary)
-    paths = enrolment.add(options.dir, names, terms, _role(options))
+    paths = enrolment.add(options.dir, names, terms_of(options), _role(options))
     for path in paths[:20]:
         say(f"{path}")
     if len(paths) > 20:
@@ -118,12 +112,6 @@ def _role(options: argparse.Namespace) -> Any:
     if role != "device" and (options.model or options.data or options.max_examples or options.canary):
         raise UsageError(f"a {role} trains nothing: --model, --data, --max-examples and --canary are for devices")
     return role
-
-
-def _pinned(options: argparse.Namespace) -> dict[str, Any]:
-    from ..protocol.approval import id_of
-
-    return {"plans": "pinned", "approved": [id_of(cli_model.load(options).plan)]}
 
 
 def _revoke_options(parser: argparse.ArgumentParser) -> None:
@@ -231,4 +219,7 @@ COMMANDS: dict[str, tuple[Callable[[Any], None], Callable[[argparse.Namespace], 
     "renew": (_renew_options, _renew),
     "epoch": (_epoch_options, _epoch),
     "list": (_list_options, _list),
+    "batch": (batches.add_batch_options, batches.batch),
+    "claims": (batches.add_claims_options, batches.claims),
+    "approve": (batches.add_approve_options, batches.approve),
 }

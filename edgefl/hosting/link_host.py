@@ -187,8 +187,7 @@ class LinkHost(Host[E, A]):
         match event:
             case Message():
                 self.feed(Received(event.topic, event.payload, event.retain))
-                self._processed.append(event.handle)
-                self._bytes_done += _weight(event)
+                self.done(event)
             case Connected():
                 self._online, self._dropping = True, False
                 self.feed(event)
@@ -211,6 +210,11 @@ class LinkHost(Host[E, A]):
                     self.feed(event)
             case _:
                 self.feed(event)
+
+    def done(self, message: Message) -> None:
+        """The message has been processed."""
+        self._processed.append(message.handle)
+        self._bytes_done += _weight(message)
 
     def now(self) -> float:
         return time.monotonic()

@@ -13,7 +13,7 @@ Not here: certificates and the list of what is revoked (the other modules of thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..atomic import write_atomically
@@ -134,6 +134,36 @@ topic read {base}/helper/{name}/ask
 topic write {base}/helper/{name}/answer/+
 """
 
+_BATCH = """
+# A device of a batch asks to be enrolled: %u is the batch, %c the id of the device's keys.
+pattern write {base}/enrol/%u/%c/ask
+pattern read {base}/enrol/%u/%c/answer
+"""
+
+_BATCH_USER = """
+user {name}
+topic deny {base}/d/#
+topic deny {base}/manifest
+topic deny {base}/round
+topic deny {base}/model/#
+"""
+
+_ENROL_CONF = """\
+# The listener at which devices of a batch ask to be enrolled: goes to /etc/mosquitto/conf.d/ as well. They have the
+# batch's token for a password, and no certificate yet. Remove the file when no batch is open any more.
+listener {port}
+cafile {home}/ca.crt
+certfile {home}/server.crt
+keyfile {home}/server.key
+tls_version tlsv1.2
+require_certificate false
+max_connections {connections}
+
+# Of all listeners, but one that takes names from certificates asks for no password.
+password_file {home}/batches
+"""
+ENROL_CONNECTIONS = 20  # a device asks, and leaves; more than these wait their turn
+
 _REVOKED = """
 user {name}
 topic deny {base}/#
@@ -147,14 +177,18 @@ def mosquitto_conf(federation: str, root: str, *, port: int = 8883, home: str = 
 
 
 def acl(
-    federation: str, root: str, *, revoked: Iterable[str] = (), viewers: Iterable[str] = (), helpers: Iterable[str] = ()
-) -> str:
-    """The text of the ACL file. `viewers` and `helpers` are whole names, `viewer-NAME` and `helper-NAME`."""
+    federation: str, root: str, *, revoked: Iterable[str] = (), viewers: Iterable[str] = (),
+    helpers: Iterable[str] = (), batches: Iterable[str] = (),
+) -> str:  # fmt: skip
+    """The text of the ACL file. `viewers`, `helpers` and `batches` are whole names, such as `viewer-NAME`."""
     words = {"federation": federation, "base": Topics(federation, root).base}
     revoked = sorted(set(revoked))
     if AGGREGATOR_USER in revoked:
         raise UsageError(f"{AGGREGATOR_USER!r} can't be revoked at the broker: renew the aggregator's certificate")
     text = _ACL.format(aggregator=AGGREGATOR_USER, **words)
+    batches = sorted(batches)
+    text += _BATCH.format(**words) if batches else ""
+    text += "".join(_BATCH_USER.format(name=name, **words) for name in batches)
     for template, names in ((_VIEWER, viewers), (_HELPER, helpers)):
         text += "".join(template.format(name=name, **words) for name in sorted(set(names) - set(revoked)))
     if revoked:
@@ -173,16 +207,24 @@ def write(
     port: int = 8883,
     home: str = HOME,
     guard: str = GUARD,
+    batches: Mapping[str, str] | None = None,
+    enrol_port: int | None = None,
 ) -> None:
     """Write acl and denied in `folder`, and mosquitto.conf unless it is there. Devices need no entry of their own.
+
+    `batches` has the hashed passwords of those that are open. With `enrol_port`, these and enrol.conf are written too.
 
     UsageError if a file can't be written.
     """
     revoked = sorted(set(revoked))
     texts = {
-        "acl": acl(federation, root, revoked=revoked, viewers=viewers, helpers=helpers),
+        "acl": acl(federation, root, revoked=revoked, viewers=viewers, helpers=helpers, batches=batches or ()),
         "denied": "".join(f"{name}\n" for name in revoked),
     }
+    if enrol_port is not None:
+        texts["batches"] = "".join(f"{name}:{password}\n" for name, password in sorted((batches or {}).items()))
+        if not (folder / "enrol.conf").exists():
+            texts["enrol.conf"] = _ENROL_CONF.format(port=enrol_port, home=home, connections=ENROL_CONNECTIONS)
     if not (folder / "mosquitto.conf").exists():
         texts["mosquitto.conf"] = mosquitto_conf(federation, root, port=port, home=home, guard=guard)
     for name, text in texts.items():

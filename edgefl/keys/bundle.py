@@ -10,6 +10,9 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from ..protocol.enrol import TEMPLATE, TICKET, Ticket
 from ..settings.render import dump
 from .folder import Federation
 
@@ -39,6 +42,11 @@ def agent_toml(settings: Federation, device: str, source: str, plans: Mapping[st
     }
     note = f"# {device} in the federation {settings.federation}. edgefl-agent --print-config explains every key.\n"
     return (note + dump(table).strip() + "\n").encode()
+
+
+def image(ticket: Ticket, settings: Federation, source: str, plans: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """What a device of a batch needs to ask for its enrolment; in its agent.toml, {name} stands for the device."""
+    return {TICKET: msgspec.json.encode(ticket), TEMPLATE: agent_toml(settings, "{name}", source, plans)}
 
 
 def aggregator_toml(settings: Federation) -> bytes:

@@ -7,6 +7,8 @@
                        signer.key signer.json roster.json
     broker/            for the broker's machine: mosquitto.conf acl denied ca.crt server.crt server.key crl.pem
     devices/ viewers/ helpers/    NAME.tar, a bundle for each
+    batches/           batch-ID.tar, for the image of a fleet (batches.py). Then aggregator/ has batches.json and
+                       approved/, and broker/ has batches and enrol.conf
 
 `settle` makes every file that follows from the records and from the private keys. Each command ends with it, and each
 begins with it, since the one before may have been interrupted. A new key is written first; `settle` sees that its
@@ -23,10 +25,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from ..atomic import remove_partials, write_atomically
 from ..errors import ProtocolError, UsageError
+from ..protocol.enrol import APPROVED, BATCHES, Batch
 from ..protocol.topics import AGGREGATOR_USER, ROOT, check_federation, check_root
 from ..settings import files
 from ..settings.render import render
@@ -57,6 +61,9 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="The broker's other names and addresses. After a change: edgefl keys renew DIR --broker."),
     ] = []
     port: Annotated[int, Meta(ge=1, le=65535, description="Port of the broker's TLS listener.")] = 8883
+    enrol_port: Annotated[
+        int, Meta(ge=1, le=65535, description="Port at which devices of a batch ask to be enrolled.")
+    ] = 8884
     root: Annotated[str, Meta(description="Where the topics of all federations begin: one or two levels.")] = ROOT
     days: Annotated[
         int, Meta(ge=1, le=7300, description="How long certificates hold that are issued from now on, in days.")
@@ -75,8 +82,16 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def url(self) -> str:
+        return self._url(self.port)
+
+    @property
+    def enrol_url(self) -> str:
+        """Where devices of a batch ask to be enrolled."""
+        return self._url(self.enrol_port)
+
+    def _url(self, port: int) -> str:
         host = f"[{self.broker}]" if ":" in self.broker else self.broker
-        return f"mqtts://{host}:{self.port}"
+        return f"mqtts://{host}:{port}"
 
 
 class Folder:
@@ -102,6 +117,11 @@ class Folder:
         self._put(folder / SIGNER_CERTIFICATE, self.records.signer.seal(self.root))
         self._put(folder / ROSTER, self._roster().seal(self.root))
         self._put(folder / ROOT_PUBLIC, self.root_public)
+        open_batches = {
+            name: Batch(one.count, one.until) for name, one in self.records.batches.items() if self.now < one.until
+        }
+        if self.records.batches:
+            self._put(folder / BATCHES, msgspec.json.encode(open_batches))
         for one in ("aggregator", "broker"):
             self._put(self.path / one / "ca.crt", self.authority.pem)
         self._settle_broker()
@@ -116,6 +136,8 @@ class Folder:
             folder, federation=self.settings.federation, root=self.settings.root, revoked=known.revoked_names,
             viewers=known.of_role("viewer"), helpers=known.of_role("helper"), port=self.settings.port,
             home=self.settings.home, guard=self.settings.guard,
+            batches={name: one.password for name, one in known.batches.items() if self.now < one.until},
+            enrol_port=self.settings.enrol_port if known.batches else None,
         )  # fmt: skip
 
     def _put(self, path: Path, data: bytes) -> None:
@@ -187,7 +209,7 @@ def opened(path: Path) -> Iterator[Folder]:
     if not (path / SETTINGS).exists():
         raise UsageError(f"{path} has no {SETTINGS}: give the folder that `edgefl keys init` has made")
     with _locked(path):
-        for inner in (path, *(path / name for name in FOLDERS)):
+        for inner in (path, *(path / name for name in (*FOLDERS, "batches", f"aggregator/{APPROVED}"))):
             remove_partials(inner)
         folder = Folder(path, files.load(path / SETTINGS, Federation), time.time())
         folder.settle()

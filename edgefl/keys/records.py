@@ -6,6 +6,9 @@ interrupted command leaves the folder as it was before, or a name that is marked
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import secrets
 from collections.abc import Iterator
 from typing import Literal
 
@@ -15,6 +18,7 @@ from msgspec import Struct, field
 from ..errors import UsageError
 from ..trust.certificate import SignerCertificate
 
+ROUNDS = 101  # of the token's hash: the token has 160 random bits
 Role = Literal["device", "viewer", "helper"]
 
 
@@ -42,6 +46,30 @@ class Member(Struct, omit_defaults=True):
     unfinished: bool = False  # its bundle may not be whole: the command that made it was interrupted
 
 
+class BatchRecord(Struct, frozen=True, omit_defaults=True):
+    """A batch of devices from one image. `password` is what the broker keeps of its token. `approved`: the names of the
+    devices that it has enrolled, by id."""
+
+    password: str
+    count: int
+    until: int
+    max_examples: int | None = None
+    canary: bool = False
+    approved: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, token: str, count: int, until: int, max_examples: int | None, canary: bool) -> BatchRecord:
+        """A new batch with this token."""
+        return cls(hashed(token), count, until, max_examples, canary)
+
+
+def hashed(password: str) -> str:
+    """A password as mosquitto_passwd writes it: PBKDF2 with SHA-512."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ROUNDS)
+    return f"$7${ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
 class Records(Struct):
     """All of it. `roster` and `revocations` number the files of these names; they rise with each change."""
 
@@ -51,6 +79,7 @@ class Records(Struct):
     signer: SignerCertificate | None = None
     roster: int = 1
     revocations: int = 1
+    batches: dict[str, BatchRecord] = field(default_factory=dict)
 
     def of_role(self, role: Role) -> list[str]:
         """The names in this role that are neither revoked nor unfinished."""

@@ -6,6 +6,7 @@
     d/{id}/u/{round}/{part}        one part of an update, published by the device
     d/{id}/inbox                   receipts and requests for parts, published by the aggregator
 
+    enrol/{batch}/{id}/ask, enrol/{batch}/{id}/answer    of devices that are not enrolled yet (enrol.py)
     summary, fleet/{page}, helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
 
 The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
@@ -31,6 +32,7 @@ _ROOT = re.compile(r"[^/+#$]+(?:/[^/+#$]+)?")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
 AGGREGATOR_USER, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
 VIEWER, HELPER = "viewer-", "helper-"  # how the MQTT user names of those who watch, or help with masks, begin
+BATCH = "batch-"  # how user name and client id of a device begin that is not enrolled yet (enrol.py)
 
 
 def check_device_id(device: str) -> str:
@@ -45,8 +47,8 @@ def check_device_id(device: str) -> str:
             f"device id {device!r} is an aggregator's: its MQTT user name is {AGGREGATOR_USER!r}, and its client id "
             f"begins with {_AGGREGATORS!r}: choose another"
         )
-    if device.startswith((VIEWER, HELPER)):
-        raise UsageError(f"device id {device!r} is a viewer's or a helper's: choose another")
+    if device.startswith((VIEWER, HELPER, BATCH)):
+        raise UsageError(f"device id {device!r} begins as a viewer's, a helper's or a batch's does: choose another")
     return device
 
 

@@ -30,7 +30,7 @@ struct mosquitto {
     int subscriptions;
 };
 
-static MOSQ_FUNC_generic_callback ask_acl, tick;
+static MOSQ_FUNC_generic_callback ask_acl, ask_auth, tick;
 static void *plugin_data;
 static int kicked, lines;
 
@@ -38,6 +38,7 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *id, int event, MOSQ_FUNC_
                                 const void *data, void *userdata) {
     (void)id, (void)data;
     if (event == MOSQ_EVT_ACL_CHECK) ask_acl = function;
+    if (event == MOSQ_EVT_BASIC_AUTH) ask_auth = function;
     if (event == MOSQ_EVT_TICK) tick = function;
     plugin_data = userdata;
     return MOSQ_ERR_SUCCESS;
@@ -60,6 +61,10 @@ void mosquitto_log_printf(int level, const char *format, ...) {
 }
 
 const char *mosquitto_client_username(const struct mosquitto *client) {
+    return client->user;
+}
+
+const char *mosquitto_client_id(const struct mosquitto *client) {
     return client->user;
 }
 
@@ -87,6 +92,8 @@ static void try_names(void) {
     name[64] = 'a', name[65] = '\0';
     CHECK(role_of(name) == ROLE_NOBODY);
     CHECK(role_of("aggregator") == ROLE_AGGREGATOR && role_of("viewer-a") == ROLE_VIEWER);
+    CHECK(role_of("batch-0a") == ROLE_BATCH && may_connect("a", "b") && may_connect("batch-0a", "batch-1f"));
+    CHECK(!may_connect("batch-0a", "a") && !may_connect("batch-0a", "batch-x") && !may_connect("batch-0a", NULL));
     CHECK(role_of("helper-a") == ROLE_HELPER && role_of("aggregators") == ROLE_DEVICE);
 }
 
@@ -230,7 +237,8 @@ static void draw_topic(char *out, size_t size) {
         "/",           "/u/",       "status",     "inbox",   "model/",
         "0",           "1/0",       "4294967295", "65535",   "99999999999999999999",
         "+",           "#",         "manifest",   "helper/", "helper-h",
-        "/answer/",    "$share/g/", "\xc3\xa9",
+        "enrol/",      "batch-0a",  "/ask",       "/answer", "/answer/",
+        "$share/g/",   "\xc3\xa9",
     };
     size_t used = (size_t)snprintf(out, size, "%s", draw(4) ? "edgefl/2/f/" : "");
     for (uint32_t left = draw(8); left > 0; left--) {
@@ -254,9 +262,10 @@ static void try_plugin(char *path) {
         {"bytes_at_once", "4294967295"},
         {"subscriptions", "10"},
         {"rounds_per_minute", "1000000"},
-        {"clients", "6"},
+        {"clients", "7"},
     };
-    static const char *const USERS[] = {"aggregator", "a", "b", "c", "helper-h", "viewer-v", "+", "agg-f", "", NULL};
+    static const char *const USERS[] = {"aggregator", "a", "b",     "c", "helper-h", "batch-0a",
+                                        "viewer-v",   "+", "agg-f", "",  NULL};
     int versions[] = {5};
     void *data = NULL;
     CHECK(mosquitto_plugin_version(1, versions) == 5 && mosquitto_plugin_version(0, versions) == -1);
@@ -270,6 +279,11 @@ static void try_plugin(char *path) {
         options[i] = kept;
     }
     CHECK(mosquitto_plugin_init(NULL, &data, options, COUNT(options)) == MOSQ_ERR_SUCCESS && data == plugin_data);
+    struct mosquitto someone = {"a", 0}, one_of_many = {"batch-0a", 0};
+    struct mosquitto_evt_basic_auth stolen = {.client = &someone, .username = "batch-0a", .password = "x"};
+    struct mosquitto_evt_basic_auth own_id = {.client = &one_of_many, .username = "batch-0a", .password = "x"};
+    CHECK(ask_auth(MOSQ_EVT_BASIC_AUTH, &stolen, data) == MOSQ_ERR_AUTH);
+    CHECK(ask_auth(MOSQ_EVT_BASIC_AUTH, &own_id, data) == MOSQ_ERR_PLUGIN_DEFER);
     char topic[300];
     int deferred = 0;
     for (int i = 0; i < 1000000; i++) {

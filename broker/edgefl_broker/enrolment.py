@@ -1,0 +1,95 @@
+"""Enrolment: requests of devices that were flashed from one image are written down, and the operator's approvals handed
+on (edgefl/protocol/enrol.py). The aggregator decides nothing: it has no key that could enrol a device.
+
+    KEYS/batches.json         the open batches; `edgefl keys batch` writes it
+    KEYS/approved/ID.json     approvals, sealed by the root; `edgefl keys approve` writes them
+    STATE_DIR/claims/ID.json  requests, for `edgefl keys claims`: a line with the batch, then the message
+
+A batch has as many requests as it may enrol devices, and `MARGIN` more: a token that is stolen fills no disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import msgspec
+
+from edgefl.atomic import write_atomically
+from edgefl.errors import ProtocolError
+from edgefl.machine import Publish
+from edgefl.protocol.enrol import APPROVED, BATCHES, LIMIT, Answer, Ask, Batch, EnrolTopics, read, shown
+from edgefl.protocol.topics import BATCH, Topics
+
+MARGIN = 20
+log = logging.getLogger("edgefl.aggregator")
+
+
+class Enrolment:
+    """`keys` is the folder of the aggregator's keys, `claims` the one of requests."""
+
+    def __init__(self, topics: Topics, federation: str, keys: Path, claims: Path) -> None:
+        self.topics = EnrolTopics(topics)
+        self._federation, self._keys, self._claims = federation, keys, claims
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there has ever been a batch."""
+        return (self._keys / BATCHES).exists()
+
+    def answer(self, topic: str, payload: bytes, retained: bool) -> list[Publish]:
+        """What a request is answered. One that violates the protocol is a warning."""
+        try:
+            batch, id = self.topics.asked(topic)
+            if retained:
+                raise ProtocolError("a retained request: dropped")
+            if not payload:
+                return []
+            told = self._approval(id) or msgspec.json.encode(self._consider(batch, id, payload))
+        except (ProtocolError, OSError) as error:
+            log.warning("%s: %s", topic[:200], error, extra={"kind": "enrolment"})
+            return []
+        return [Publish(self.topics.answer(batch, id), told)]
+
+    def _approval(self, id: str) -> bytes:
+        path = self._keys / APPROVED / f"{id}.json"
+        try:
+            with open(path, "rb") as file:
+                return file.read(LIMIT)
+        except FileNotFoundError:
+            return b""
+
+    def _consider(self, batch: str, id: str, payload: bytes) -> Answer:
+        """Write the request down, if its batch is open and has room."""
+        ask = read(Ask, payload)
+        if ask.id != id:
+            raise ProtocolError("a request of other keys than its client id names: dropped")
+        ask.check(self._federation)
+        known = self._batches().get(batch)
+        if known is None or time.time() >= known.until:
+            return Answer("refused", f"{batch} enrols no more devices: ask the operator for an image of an open batch")
+        path = self._claims / f"{id}.json"
+        line = batch.encode() + b"\n" + payload
+        if path.exists() and path.read_bytes() == line:
+            return Answer("waiting")
+        if not path.exists() and self._asked_of(batch) >= known.count + MARGIN:
+            return Answer("refused", f"{batch} has too many requests already: the operator has to look at them")
+        self._claims.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(path, line, mode=0o600)
+        log.info("a device of %s asks to be enrolled as %s, with the id %s", batch, ask.name, shown(id))
+        return Answer("waiting")
+
+    def _batches(self) -> dict[str, Batch]:
+        try:
+            return msgspec.json.decode((self._keys / BATCHES).read_bytes(), type=dict[str, Batch])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"{self._keys / BATCHES} can't be read ({error}): copy it again") from None
+
+    def _asked_of(self, batch: str) -> int:
+        """How many requests of the batch are written down."""
+        head, found = batch.encode() + b"\n", 0
+        for path in self._claims.glob(f"{BATCH}*.json"):
+            with open(path, "rb") as file:
+                found += file.read(len(head)) == head
+        return found

@@ -82,7 +82,7 @@ class AgentStore:
 
     def _number(self, key: str) -> int | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        return row[0] if row and isinstance(row[0], int) else None
 
     def _set_number(self, key: str, value: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -176,7 +176,12 @@ class AgentStore:
         except sqlite3.Error as error:
             log.warning("the residual can't be read (%s): going on without it", error)
             return None
-        return Residual(*row) if row else None
+        if row is None:
+            return None
+        if [type(value) for value in row] != [str, int, bytes, int]:  # a flipped bit may have changed a type
+            log.warning("the residual in %s is damaged: going on without it", self._path)
+            return None
+        return Residual(*row)
 
     def close(self) -> None:
         self._db.close()

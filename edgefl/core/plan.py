@@ -122,5 +122,5 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         """Decode and bound a plan; raises ModelError. The core checks the graph itself."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ModelError(f"not a plan: {error}") from None

@@ -144,6 +144,12 @@ def test_a_wrong_plan_is_refused_by_name(changes, says):
         Trainer(chain(**changes))
 
 
+@pytest.mark.parametrize("data", [b"", b"[" * 100_000, b'{"\xf0', chain().to_bytes().replace(b"dense", b"dens\xff")])
+def test_bytes_that_are_no_plan_are_refused(data):
+    with pytest.raises(ModelError, match="not a plan"):
+        Plan.from_bytes(data)
+
+
 def test_the_arena_is_bounded():
     needed = Trainer(chain(), batch=8).arena_bytes
     assert Trainer(chain(), batch=8, max_arena_bytes=needed).arena_bytes == needed

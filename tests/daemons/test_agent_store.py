@@ -164,6 +164,34 @@ def test_i12_a_damaged_update_is_not_sent(tmp_path: Path, damage: str, caplog) -
     assert state(store) == (outbox(1), None)
 
 
+@pytest.mark.parametrize(
+    "change", ["blob = 7", "blob = 'text'", "round = 'x'", "round = 0.5", "crc = x'00'", "manifest = x'ff'"]
+)
+def test_i12_a_residual_whose_types_are_damaged_is_none(tmp_path: Path, change: str, caplog) -> None:
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), LEFT)
+    store.drop(applied=True)
+    store._db.execute("CREATE TABLE other (round, manifest, crc, blob)")  # without the types that SQLite would restore
+    store._db.execute("INSERT INTO other SELECT * FROM residual")
+    store._db.execute("DROP TABLE residual")
+    store._db.execute("ALTER TABLE other RENAME TO residual")
+    store._db.execute(f"UPDATE residual SET {change}")
+    assert store.load_residual() is None
+    assert "the residual" in caplog.text
+    store.close()
+
+
+def test_i12_a_number_whose_type_is_damaged_is_none(tmp_path: Path) -> None:
+    store = AgentStore(tmp_path)
+    store.save(outbox(1), None)
+    for key in ("counted", "attempt", "stamp", "in_model"):
+        store._set_number(key, 0)
+        store._db.execute("UPDATE meta SET value = x'7f' WHERE key = ?", (key,))
+    assert store.load_in_model() == 0
+    assert store.load() is None, "its attempt is covered by the CRC"
+    store.close()
+
+
 def test_a_residual_that_can_not_be_read_is_none(tmp_path: Path, caplog) -> None:
     store = AgentStore(tmp_path)
     store._db.execute("DROP TABLE residual")

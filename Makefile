@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
-C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c broker/guard/*.[ch])
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
 .PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist guard acl-matrix clean
 
@@ -106,18 +106,61 @@ sanitize-guard:
 			tests/sanitize/guard.c $(GUARD_C) -o $(CHECKS)/guard && $(CHECKS)/guard $(CHECKS)/denied; \
 		else echo "guard: SKIPPED, apt-get install mosquitto-dev"; fi
 
-# ---- fuzz: the decoders of all codecs, the core compiled with the sanitizers; the corpus stays in build/fuzz/corpus
+# ---- fuzz: what comes from the network or lies on a disk, the core compiled with the sanitizers. Each target runs for
+# FUZZ_SECONDS, and ends with its executions and coverage; `make fuzz FUZZ_TARGETS="envelope plan" FUZZ_SECONDS=3600` runs
+# two of them for an hour each. What each has found stays in build/fuzz/corpus. apt-get install clang libclang-rt-dev
+FUZZ_TARGETS := plan $(shell sed -n 's/^PYTHON = (\(.*\))$$/\1/p' tests/fuzz/__init__.py | tr -d '",')
 FUZZ_SECONDS := 60
 FUZZ_SEED := 0
-FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-fuzz: $(VENV)/dev.stamp
-	mkdir -p build/fuzz/lib
-	cp -r edgefl build/fuzz/lib/
-	CFLAGS="$(FUZZ_FLAGS)" LDFLAGS="$(FUZZ_FLAGS)" \
-		$(PY) setup.py -q build_ext --force --build-temp build/fuzz/temp --build-lib build/fuzz/lib
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/fuzz/lib \
-		$(PY) tests/fuzz/codecs.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+FUZZ := build/fuzz
+FUZZ_CC := clang
+FUZZ_FLAGS := -std=c11 -O1 -g1 -ffp-contract=off -fPIC -Isrc -fno-sanitize-recover=all -fsanitize=fuzzer-no-link,address,alignment,bool,bounds \
+	-fsanitize=enum,float-cast-overflow,integer-divide-by-zero,return,shift,signed-integer-overflow,unreachable,vla-bound
+FUZZ_CORE := $(patsubst %.c,$(FUZZ)/%.o,$(CORE)) $(ISAS:%=$(FUZZ)/kernels-%.o)
+# The runtime of the address sanitizer would take libFuzzer's counters for its own if it came first
+FUZZ_RUN := cd $(FUZZ)/lib && ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:quarantine_size_mb=16 \
+	LD_PRELOAD="$(abspath $(FUZZ))/libfuzzer.so \
+		$(shell $(FUZZ_CC) -print-file-name=libclang_rt.asan-$(shell uname -m).so 2>/dev/null)" \
+	PYTHONMALLOC=malloc PYTHONPATH=$(abspath tests) $(abspath $(PY)) -m fuzz --folder $(abspath $(FUZZ))
+
+fuzz: $(addprefix fuzz-,$(FUZZ_TARGETS))
+fuzz-%: $(FUZZ)/lib/edgefl/_core.so $(FUZZ)/libfuzzer.so
+	@echo "== $*"
+	$(FUZZ_RUN) $* --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+fuzz-plan: $(FUZZ)/plan $(VENV)/dev.stamp
+	@echo "== plan"
+	mkdir -p $(FUZZ)/corpus/plan $(FUZZ)/findings
+	PYTHONPATH=tests $(PY) -m fuzz.plans $(FUZZ)/corpus/plan
+	$< -max_total_time=$(FUZZ_SECONDS) -seed=$$(($(FUZZ_SEED) + 1)) -max_len=2048 -timeout=60 -rss_limit_mb=512 \
+		-malloc_limit_mb=64 -print_final_stats=1 -artifact_prefix=$(FUZZ)/findings/plan- $(FUZZ)/corpus/plan
+
+$(FUZZ)/plan: tests/fuzz/plan.c $(FUZZ_CORE)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -lm -o $@
+
+$(FUZZ)/libfuzzer.so: Makefile
+	@mkdir -p $(FUZZ)
+	$(FUZZ_CC)++ -shared -Wl,--whole-archive $$($(FUZZ_CC) -print-file-name=libclang_rt.fuzzer_no_main-$$(uname -m).a) \
+		-Wl,--no-whole-archive -o $@
+
+$(FUZZ)/lib/edgefl/_core.so: $(FUZZ_CORE) $(FUZZ)/core.o $(shell find edgefl device_agent broker -name '*.py')
+	mkdir -p $(FUZZ)/lib
+	cp -r edgefl device_agent/edgefl_agent broker/edgefl_broker $(FUZZ)/lib
+	rm -f $(@D)/_core.*.so
+	$(FUZZ_CC) -shared -shared-libsan -fsanitize=address,undefined $(filter %.o,$^) -o $@
+
+$(FUZZ)/core.o: $(wildcard src/cython/*) $(FUZZ_CORE) $(VENV)/dev.stamp
+	$(PY) -m cython -3 --module-name edgefl._core src/cython/core.pyx -I src/cython -o $(FUZZ)/core.c
+	$(FUZZ_CC) $(FUZZ_FLAGS) $(DISPATCH) -I$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+		-c $(FUZZ)/core.c -o $@
+
+$(FUZZ)/src/%.o: src/%.c $(SOURCES) Makefile
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) $(DISPATCH) -c $< -o $@
+
+$(FUZZ)/kernels-%.o: $(SOURCES) Makefile
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
 # ---- soak: real processes, mosquitto among them, that are killed for minutes; and a bad link between them
 SOAK_SEED := 1

@@ -1,0 +1,30 @@
+"""UpdateHeader.from_bytes: what it accepts is what it writes, but for what a longer header has at its end."""
+
+from __future__ import annotations
+
+import math
+
+from edgefl.protocol.update_header import UpdateHeader
+
+LONGEST = 512
+
+
+def seeds() -> list[bytes]:
+    trained = UpdateHeader(100, 10, 0.5, 1234, 5678)
+    scored = UpdateHeader(0, 0, 0.0, 10, 99, 20, 0.25, 0.75)
+    both = UpdateHeader(2**24, 2**32 - 1, -1e30, 0, 2**64 - 1, 3, 0.5, None)
+    longer = bytearray(trained.to_bytes() + bytes(24) + b"delta")
+    longer[2] = UpdateHeader.SIZE + 24
+    return [trained.to_bytes() + b"delta", scored.to_bytes(), both.to_bytes() + b"x", bytes(longer)]
+
+
+def run(data: bytes) -> None:
+    header = UpdateHeader.from_bytes(data)
+    assert math.isfinite(header.loss) and header.num_examples <= UpdateHeader.MAX_EXAMPLES
+    assert header.mode == ("evaluate" if header.size == len(data) else "train")
+    assert UpdateHeader.is_all_of(data) == (header.size == len(data))
+    again, size = header.to_bytes(), UpdateHeader.SIZE
+    if header.size == size and again != data[:size]:  # another NaN means None too
+        assert None in (header.eval_loss, header.eval_accuracy)
+        again += data[size:]
+        assert UpdateHeader.from_bytes(again) == header

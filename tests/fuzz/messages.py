@@ -1,0 +1,75 @@
+"""Control messages: the first byte chooses the kind. What is accepted is bounded, and the same after encoding it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.protocol import messages
+from edgefl.protocol.messages import (
+    CONTROL_LIMIT,
+    RETAINED_LIMIT,
+    Claim,
+    Draw,
+    Manifest,
+    Missing,
+    Receipt,
+    Round,
+    Status,
+)
+from edgefl.settings import TrainSettings
+
+KINDS = (Manifest, Round, Status, messages.Inbox, Claim, messages.Requirements)
+DIGEST, SHA256 = "0123456789abcdef", "0123456789abcdef" * 4
+
+
+def seeds() -> list[bytes]:
+    plan = Plan(
+        [3], [Node("dense", [0], [0, 1]), Node("tanh", [1])], [Param("w", [3, 2]), Param("b", [2])], "mse", 2, 2
+    )
+    train = TrainSettings()
+    made = [
+        (0, Manifest("digits", DIGEST, plan, train)),
+        (0, Manifest("digits", DIGEST, plan, train, "ecq", {"step": 0.5}, 4096, True, "planes", {}, 4, 0.1)),
+        (1, Round(DIGEST, "open", 5, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0)),
+        (1, Round(DIGEST, "done", 5, 2, 4, SHA256,
+                  [messages.Frame(3, DIGEST, 9, 0, 1), messages.Frame(4, DIGEST, 0, 5)], 1.5,
+                  Draw(7, 0.5), 3, "evaluate", 2.0, 1, 3.0, ["x"], True, ["dev-a"])),
+        (1, Round(DIGEST, "waiting", 6, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0, ["dev-a", "dev-b"])),
+        (2, Status("ready", 3, 100)),
+        (2, Status("trouble", 2**53, 0, "no such file", "data", 900, False)),
+        (3, Receipt(5, 2, "rejected", "too long", 6, 4)),
+        (3, Missing(5, [0, 1, 65534])),
+        (4, Claim(DIGEST, 3, DIGEST, 1, "holding")),
+        (5, messages.Requirements(["masked"])),
+    ]  # fmt: skip
+    return [bytes([kind]) + messages.encode(message) for kind, message in made]
+
+
+def run(data: bytes) -> None:
+    kind = KINDS[data[0] % len(KINDS)] if data else Status
+    payload = data[1:]
+    limit = RETAINED_LIMIT if kind in (Manifest, Round) else CONTROL_LIMIT
+    if kind is messages.Requirements:
+        messages.unknown_features(payload)
+        return
+    message = messages.decode(kind, payload, limit)
+    assert len(payload) <= limit
+    again = messages.encode(message)
+    assert msgspec.json.encode(messages.decode(kind, again, max(limit, 2 * len(again)))) == again
+    use(message, payload)
+
+
+def use(message: object, payload: bytes) -> None:
+    """What a device does with it before it trusts any of it."""
+    if isinstance(message, Manifest):
+        assert message.raw == payload and len(message.id) == 16 and len(message.plan.hash) == 64
+        assert 0 <= message.plan.num_trainable <= message.plan.num_params
+        message.check_codecs()
+    elif isinstance(message, Round):
+        assert message.same_work(message) and message.order <= message.order
+        if message.asks("dev-a"):
+            assert message.state == "open"
+        message.is_late_for("dev-a", 3, "train")
+    elif isinstance(message, Status):
+        assert len(message.reason) <= 500

@@ -197,17 +197,27 @@ def test_an_agent_that_takes_the_first_plan_remembers_it(
     assert plan.approved and "dense" in plan.words
 
 
-def test_a_manifest_of_ten_thousand_epochs_is_refused_within_a_second(
-    shared_mosquitto: Mosquitto, federation: Callable[..., Federation]
+@pytest.mark.parametrize(
+    ("policy", "code", "says"),
+    [
+        ({"max_epochs": 50}, "policy", "10000 epochs, at most 50"),
+        ({"max_lr": 10}, "policy", "lr is 1000, at most 10"),
+        ({"max_flops": 1e8}, "policy", "FLOPs with 60 examples, at most 1e+08"),
+        ({"plans": "pinned", "approved": [ID]}, "policy", "is not one of its plans"),
+        ({"plans": "ask"}, "plan", "waits for its owner: edgefl-agent approve"),
+    ],
+)
+def test_i20_a_hostile_aggregator_is_refused_within_a_second_and_the_status_says_why(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation], policy, code, says
 ) -> None:
     fleet = federation(shared_mosquitto.url)
-    aggregator = fleet.aggregator(train={"epochs": 10_000, "lr": 0.1})
-    agent = fleet.agent("dev-a", policy={"max_epochs": 50})
+    aggregator = fleet.aggregator(train={"epochs": 10_000, "lr": 1000.0})
+    agent = fleet.agent("dev-a", policy=policy)
     eventually(lambda: agent.host.machine._heard_manifest, 10.0)
-    eventually(lambda: trouble_of(agent) == "policy", 1.0)
-    assert "10000 epochs, at most 50" in agent.host.machine.status.trouble.text
+    eventually(lambda: trouble_of(agent) == code, 1.0)
+    assert says in agent.host.machine.status.trouble.text
     statuses = aggregator.host.machine.presence.statuses
-    eventually(lambda: "dev-a" in statuses and statuses["dev-a"].code == "policy", 2.0)  # it stays connected
+    eventually(lambda: "dev-a" in statuses and statuses["dev-a"].code == code, 2.0)  # it stays connected
 
 
 def test_the_off_switch_stops_training_within_about_a_second(
@@ -224,6 +234,22 @@ def test_the_off_switch_stops_training_within_about_a_second(
     switch.touch()
     eventually(lambda: agent.host._worker._began is None, 1.0)
     assert agent.host.machine.status.paused and not agent.host._worker.busy
+
+
+def test_i20_training_of_a_minute_is_bounded_and_the_status_says_why(
+    shared_mosquitto: Mosquitto, federation: Callable[..., Federation], tmp_path
+) -> None:
+    fleet = federation(shared_mosquitto.url)
+    aggregator = fleet.aggregator(train={"epochs": 10_000, "lr": 0.001}, rounds={"rounds": 1, "min_reports": 1})
+    x = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
+    np.savez(tmp_path / "big.npz", x=x, y=np.zeros(len(x), np.int64))
+    agent = fleet.agent("dev-a", f"npz:{tmp_path / 'big.npz'}", policy={"max_seconds": 0.5})
+    eventually(lambda: agent.host._worker._began is not None, 10.0)
+    eventually(lambda: trouble_of(agent) == "policy", 1.5)
+    assert "trains for more than 0.5 s" in agent.host.machine.status.trouble.text
+    eventually(lambda: agent.host._worker._began is None, 1.0)
+    statuses = aggregator.host.machine.presence.statuses
+    eventually(lambda: "dev-a" in statuses and statuses["dev-a"].code == "policy", 2.0)
 
 
 # The worker

@@ -12,21 +12,24 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from edgefl_agent.ledger import Entry
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 
 import edgefl
 from edgefl import codecs
 from edgefl.codecs import feedback
-from edgefl.device.events import Outbox
+from edgefl.device.events import Origin, Outbox
 from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
 from edgefl.onnx import zoo
+from edgefl.protocol.update_header import UpdateHeader
 
 SIZES = [784, 200, 200, 10]
 WARM = 10  # rounds before the first that counts
@@ -62,13 +65,16 @@ def main() -> None:
 def device(folder: Path, codec_name: str, delta: np.ndarray) -> Step:
     """A round of a device: save the update, and under error feedback its residual, and drop it when it is counted."""
     store, codec = AgentStore(folder), codecs.get(codec_name)
+    header = UpdateHeader(600, 60, 0.5, 1000, 87654).to_bytes()
     payload, residual = feedback.encode(codec, delta, None) if codec.feedback else (codec.encode(delta), None)
 
     def step(round: int) -> None:
-        store.save(Outbox("m" * 16, round, round - 1, payload, attempt=1), residual)
+        outbox, origin = Outbox("m" * 16, round, round - 1, header + payload, attempt=1), Origin("0" * 64, 1.0)
+        store.save(outbox, residual, Entry.of(outbox, origin, time.time(), trusted=True))
+        store.ledger.published(len(payload))
         if residual is not None:
             store.mark_counted(1)
-        store.drop(applied=True)
+        store.drop(applied=True, receipt="counted")
 
     return step
 

@@ -10,7 +10,7 @@ from edgefl.hosting import command, daemon, hygiene
 from edgefl.machine import Stop
 from edgefl.settings import files
 
-from . import approving, claim
+from . import approving, claim, sent
 from .agent import Agent
 from .config import AgentConfig
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "plans": approving.plans,
     "approve": approving.approve,
     "claim": claim.main,
+    "sent": sent.main,
 }  # the first word of the command line -> what it runs
 
 

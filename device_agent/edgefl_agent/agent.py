@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import time
 from pathlib import Path
 
 from edgefl import codecs
@@ -36,6 +37,7 @@ from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
 from .keys import OPEN, load_keys
+from .ledger import Entry
 from .misfit import Misfit, user_name
 from .plans import PlanFolder
 from .source import Source
@@ -67,7 +69,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         source = Source(config.data.source)
         self._first_look = FirstLook(source)
         unable, num_examples = self._first_look.look(self.now()), self._first_look.num_examples
-        self._store = AgentStore(Path(config.state_dir))
+        self._store = AgentStore(Path(config.state_dir), config.ledger_months)
+        self._updates = topics.update(device, 0, 0).removesuffix("0/0")
         self.boot = self._store.count_start() * STARTS
         self._pause_file, self._paused = config.pause_file, Trouble("", "")
         self._governor = Governor(config.limits.governor(config.state_dir))
@@ -170,6 +173,18 @@ class Agent(LinkHost[events.Event, events.Action]):
         super().feed(event)
         self.link.calm(self.machine.calm_s)
 
+    def publish(self, action: Publish) -> None:
+        if action.topic.startswith(self._updates):
+            self._store.ledger.published(len(action.payload))
+        super().publish(action)
+
+    def _entry(self, action: SaveUpdate) -> Entry | None:
+        """What the ledger says of an update."""
+        unix_s = self.machine.clock.at(self.now())
+        if action.origin is None:
+            return None
+        return Entry.of(action.outbox, action.origin, unix_s or time.time(), trusted=unix_s is not None)
+
     def _save_plan(self, action: SavePlan) -> None:
         self._plans.save(action.plan, action.words)
         if action.approved:
@@ -183,11 +198,11 @@ class Agent(LinkHost[events.Event, events.Action]):
             case CancelTraining():
                 self._worker.cancel()
             case SaveUpdate():
-                self._store.save(action.outbox, action.residual)
+                self._store.save(action.outbox, action.residual, self._entry(action))
             case MarkCounted():
                 self._store.mark_counted(action.attempt)
             case DropUpdate():
-                self._store.drop(action.applied)
+                self._store.drop(action.applied, action.receipt)
             case SaveSpent():
                 self._store.save_spent(action.spent)
             case SavePlan():

@@ -14,6 +14,7 @@ from edgefl.trust.settings import KeysConfig
 
 from . import sensors
 from .governor import MB, Wanted, share
+from .ledger import LEDGER_MONTHS
 from .policy_config import PolicyConfig
 
 
@@ -161,6 +162,10 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[str, Meta(description="Folder of what must survive a power cut (agent.db).")] = (
         "/var/lib/edgefl"
     )
+    ledger_months: Annotated[
+        int,
+        Meta(ge=1, le=1200, description="Months for which the ledger keeps what left the device: edgefl-agent sent."),
+    ] = LEDGER_MONTHS
     pause_file: Annotated[
         str | None,
         Meta(

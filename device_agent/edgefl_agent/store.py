@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.device.trust import Seen
 from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database, seal, unseal
+
+from . import ledger
+from .ledger import LEDGER_MONTHS, Entry, Ledger
 
 _SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -33,18 +36,19 @@ CREATE TABLE IF NOT EXISTS residual (
     round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
 );
 """
-_SCHEMA = Schema(2, _SQL, {0: "", 1: ""})  # 0: older than schema numbers; 1: without what has been seen
+_SCHEMA = Schema(3, _SQL + ledger.SQL, {0: "", 1: "", 2: ""})  # 0: older than numbers; 2: no ledger
 log = logging.getLogger("edgefl.agent")
 
 
 class AgentStore:
     """`agent.db` in the state folder. One thread uses it, except for `load_residual`; raises StoreError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ledger_months: float = LEDGER_MONTHS) -> None:
         self._claim = claim(folder)
         self._path = folder / "agent.db"
         self._db = open_database(self._path, _SCHEMA, replaceable=True)  # a round can be trained again
         self._guard = FileGuard(self._path)
+        self.ledger = Ledger(self._db, ledger_months)
 
     @durable
     def count_start(self) -> int:
@@ -88,8 +92,8 @@ class AgentStore:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @durable
-    def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        """Replace the saved update and the new residual; durable when this returns."""
+    def save(self, outbox: Outbox, residual: bytes | None, entry: Entry | None = None) -> None:
+        """Replace the saved update and the new residual, with the ledger's entry; durable when this returns."""
         self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
@@ -105,15 +109,20 @@ class AgentStore:
                 left = Residual.of(outbox.manifest, outbox.round, residual)
                 row = (left.round, left.manifest, left.crc, left.blob)
                 self._db.execute("INSERT INTO residual VALUES (?, ?, ?, ?)", row)
+            if entry is not None:
+                self.ledger.append(entry)
 
     @durable
     def mark_counted(self, attempt: int) -> None:
         """The saved update is counted in this attempt of its round (0: in no attempt); durable when this returns."""
         self._guard.check()
-        self._set_number("counted", attempt)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._set_number("counted", attempt)
+            self.ledger.note("counted" if attempt else "")
 
     @durable
-    def drop(self, applied: bool) -> None:
+    def drop(self, applied: bool, receipt: str = "") -> None:
         """Drop the saved update, and the current residual if the update is in the model (`applied`), else the new."""
         self._guard.check()
         with self._db:
@@ -123,6 +132,7 @@ class AgentStore:
             if applied:
                 self._set_number("in_model", self._number("stamp") or 0)
             self._db.execute("DELETE FROM outbox")
+            self.ledger.note(receipt)
 
     @durable
     def load_in_model(self) -> int:
@@ -184,6 +194,8 @@ class AgentStore:
         return Residual(*row)
 
     def close(self) -> None:
+        with suppress(sqlite3.Error):  # the disk may be why the agent ends
+            self.ledger.note()
         self._db.close()
         self._claim.close()
 

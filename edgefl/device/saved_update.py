@@ -37,7 +37,8 @@ class SavedUpdate:
         self.outbox = Outbox(
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
-        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer)
+        run = result.job.manifest.run
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, run)
         return [SaveUpdate(self.outbox, result.residual, origin)]
 
     def serves(self, round: Round) -> bool:

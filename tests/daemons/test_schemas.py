@@ -19,7 +19,7 @@ from edgefl.hosting.store import STAMP, Schema, open_database
 
 PARAMS = np.arange(4, dtype=np.float32)
 STORES = {"agent.db": AgentStore, "aggregator.db": AggregatorStore}
-NUMBERS = {"agent.db": 2, "aggregator.db": 1}
+NUMBERS = {"agent.db": 3, "aggregator.db": 1}
 
 # As the first version wrote them, before there were numbers.
 OLD_AGENT = """
@@ -69,7 +69,7 @@ def test_an_agents_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert store.count_start() == 8
     assert store.load() == Outbox("m" * 16, 3, 2, b"abc")
     store.close()
-    assert number_of(tmp_path / "agent.db") == 2
+    assert number_of(tmp_path / "agent.db") == NUMBERS["agent.db"]
 
 
 def test_an_aggregators_state_of_the_first_version_is_migrated(tmp_path: Path) -> None:
@@ -94,8 +94,9 @@ def test_a_newer_database_is_refused_by_name_and_left_alone(tmp_path: Path, name
     STORES[name](tmp_path).close()
     write(tmp_path / name, f"PRAGMA user_version = {9 * STAMP};")
     before = (tmp_path / name).read_bytes()
+    reads = NUMBERS[name]
     with pytest.raises(
-        StoreError, match=rf"{name} was written by a newer EdgeFL \(schema 9, this one reads {NUMBERS[name]}\): update"
+        StoreError, match=rf"{name} was written by a newer EdgeFL \(schema 9, this one reads {reads}\): update"
     ):
         STORES[name](tmp_path)
     assert (tmp_path / name).read_bytes() == before

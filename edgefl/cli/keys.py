@@ -78,6 +78,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     who("names", nargs="*", metavar="NAME", help="a device id, unique in the fleet")
     who("--count", type=at_least(1), metavar="N", help="as many devices with numbered names")
     who("--prefix", metavar="P", help="how their names begin")
+    who("--first", type=at_least(0), default=1, metavar="N", help="the number of the first one")
     who("--viewer", action="store_true", help="enrol programs that watch, as viewer-NAME")
     who("--helper", action="store_true", help="enrol second parties of masked rounds, as helper-NAME")
     add_terms(parser)
@@ -90,7 +91,7 @@ def _add(options: argparse.Namespace) -> int:
     if (options.count is None) != (options.prefix is None):
         raise UsageError("--count and --prefix belong together, as in --count 500 --prefix pi-")
     if options.count is not None:
-        names += enrolment.numbered(options.prefix, options.count)
+        names += enrolment.numbered(options.prefix, options.count, options.first)
     if not names:
         raise UsageError("nobody is named: give names, or --count and --prefix")
     paths = enrolment.add(options.dir, names, terms_of(options), _role(options))

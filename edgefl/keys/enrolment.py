@@ -65,9 +65,10 @@ def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "de
     return paths
 
 
-def numbered(prefix: str, count: int) -> list[str]:
-    """Names of a fleet: the prefix and numbers of equal length, from 1 on."""
-    return [f"{prefix}{number:0{len(str(count))}}" for number in range(1, count + 1)]
+def numbered(prefix: str, count: int, first: int = 1) -> list[str]:
+    """Names of a fleet: the prefix and numbers of equal length, from `first` on."""
+    last = first + count - 1
+    return [f"{prefix}{number:0{len(str(last))}}" for number in range(first, last + 1)]
 
 
 def _check(names: Sequence[str], role: Role, folder: Folder) -> None:

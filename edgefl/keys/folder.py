@@ -29,7 +29,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..atomic import remove_partials, write_atomically
-from ..errors import ProtocolError, UsageError
+from ..errors import ProtocolError, StoreError, UsageError
 from ..protocol.enrol import APPROVED, BATCHES, Batch
 from ..protocol.topics import AGGREGATOR_USER, ROOT, check_federation, check_root
 from ..settings import files
@@ -308,8 +308,8 @@ def key_line(key: bytes) -> bytes:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file, which only its owner can read; UsageError."""
+    """Replace a file, which only its owner can read; StoreError."""
     try:
         write_atomically(path, data, mode=PRIVATE)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}: check the folder, its permissions and the space left") from None
+        raise StoreError(f"{path}: {error.strerror}: check the folder, its permissions and the space left") from None

@@ -15,6 +15,7 @@ from enrolled import DAY_S, made, tls, unpack
 from edgefl.errors import UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.own_certificate import check
+from edgefl.keys.enrolment import Terms
 from edgefl.onnx import zoo
 from edgefl.transports.endpoint import TlsConfig
 from edgefl.trust.key_files import read_file
@@ -112,7 +113,7 @@ def ends_with(words: list[str]) -> tuple[int, str]:
 def enrolled_agents(folder: Path, *names: str, at: float | None = None) -> Path:
     """A folder of keys with these devices, whose agents find their examples."""
     np.savez(folder / "data.npz", x=np.eye(4, dtype=np.float32), y=np.arange(4) % 2)
-    return made(folder / "keys", *names, at=at, source=f"npz:{folder}/data.npz")
+    return made(folder / "keys", *names, at=at, terms=Terms(f"npz:{folder}/data.npz"))
 
 
 def agent_of(home: Path) -> list[str]:

@@ -105,6 +105,8 @@ def test_a_fleet_has_numbered_names(keys: Path, capsys: pytest.CaptureFixture[st
     assert list(roster(keys).devices) == [f"pi-{n:02}" for n in range(1, 13)]
     assert len({one.key for one in roster(keys).devices.values()}) == 12
     assert main(["keys", "add", str(keys), "--count", "12"]) == 2
+    assert main(["keys", "add", str(keys), "--count", "2", "--prefix", "pi-", "--first", "13"]) == 0
+    assert list(roster(keys).devices)[12:] == ["pi-13", "pi-14"]
 
 
 def test_serials_rise_with_each_change(keys: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from edgefl.keys import enrolment, folder
-from edgefl.keys.enrolment import DATA, Terms
+from edgefl.keys.enrolment import USUAL, Terms
 from edgefl.keys.folder import Federation
 from edgefl.transports.endpoint import TlsConfig
 from edgefl.trust.certificate import SignerCertificate
@@ -57,19 +57,22 @@ def openssl_accepts(keys: Path, path: Path, purpose: str) -> bool:
     return subprocess.run([*words, *files], capture_output=True).returncode == 0
 
 
-def made(path: Path, *names: str, at: float | None = None, source: str = DATA, **settings: Any) -> Path:
+def made(
+    path: Path, *names: str, at: float | None = None, terms: Terms = USUAL, guard: Path | None = None, **settings: Any
+) -> Path:
     """A folder of the federation `f` at `path`, made at the time `at`, with an unpacked bundle `path/NAME` for each of
-    these devices, whose data are `source`. Its mosquitto.conf lacks the guard, and finds its files in `path/broker`."""
+    these devices. Its mosquitto.conf finds its files in `path/broker`, and lacks the guard unless there is one."""
     with pytest.MonkeyPatch.context() as patch:
         if at is not None:
             patch.setattr(folder, "time", Clock(at))
-        told = {"federation": "f", "broker": "localhost", "home": str(path / "broker"), **settings}
+        told = {"federation": "f", "broker": "localhost", "home": str(path / "broker"), "guard": str(guard), **settings}
         enrolment.init(path, Federation(**told))
         if names:
-            for bundle in enrolment.add(path, names, Terms(source)):
+            for bundle in enrolment.add(path, names, terms):
                 unpack(bundle, path / bundle.stem)
-    conf = path / "broker" / "mosquitto.conf"
-    conf.write_text(re.sub(r"^plugin.*\n", "", conf.read_text(), flags=re.MULTILINE))
+    if guard is None:
+        conf = path / "broker" / "mosquitto.conf"
+        conf.write_text(re.sub(r"^plugin.*\n", "", conf.read_text(), flags=re.MULTILINE))
     return path
 
 

@@ -49,7 +49,7 @@ class Authority:
         """Write a list that revokes these clients' certificates."""
         now = datetime.datetime.now(datetime.timezone.utc)
         crl = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        crl = crl.last_update(now - DAY).next_update(now + DAY)
+        crl = crl.last_update(now - DAY).next_update(now + 90 * DAY)
         for name in names:
             serial = self._certificates[name].serial_number
             revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY).build()
@@ -60,7 +60,11 @@ class Authority:
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
-        return builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+        return (
+            builder.serial_number(x509.random_serial_number())
+            .not_valid_before(now - DAY)
+            .not_valid_after(now + 90 * DAY)
+        )
 
     def _issue(
         self, common: str, file: str, names: x509.SubjectAlternativeName | None, usage: x509.ObjectIdentifier

@@ -25,6 +25,9 @@ typedef enum {
     BUDGETS
 } guard_budget;
 
+/* A revoked client's will is not published. */
+typedef enum { KICK_NOT, KICK_WITH_WILL, KICK_REVOKED } guard_kick;
+
 typedef struct guard_account {
     struct guard_account *next;
     double left[BUDGETS];
@@ -33,7 +36,7 @@ typedef struct guard_account {
     uint64_t denied;                  /* since then */
     uint32_t rounds[ROUNDS_KEPT];     /* the latest rounds that it sent updates of, a ring */
     uint8_t round_count, round_next;
-    bool kick;                        /* it is revoked, and was heard */
+    guard_kick kick; /* what becomes of its connection at the next tick */
     char user[NAME_MAX_BYTES + 1];
 } guard_account;
 

@@ -4,7 +4,8 @@
 
    mosquitto asks its plugins before its ACL file. The guard answers "denied", or leaves the question to the file
    (MOSQ_ERR_PLUGIN_DEFER); it never answers "granted", which would end the questions. What is denied costs its sender
-   the message, not the connection.
+   the message. A client beyond its budgets also loses its connection: an honest one comes back after a pause and sends
+   again, while one whose messages just vanished would take that for a mistake in the ACL.
 
    options.c reads plugin_opt_*; rules.c knows what each role may do; accounts.c counts what a client has used; denied.c
    has the revoked names. mosquitto calls everything here from one thread. */
@@ -27,6 +28,7 @@ typedef struct {
     guard_accounts accounts;
     guard_denied denied;
     int64_t looked_ms, complained_ms; /* at the file of revoked names, and of it */
+    int64_t full_ms;                  /* when the log last said that there are too many clients */
     bool kicks_due;                   /* some account has `kick` set */
 } guard;
 
@@ -68,10 +70,7 @@ static guard_reason receive(guard_role role, guard_account *account, const struc
 
 static guard_reason judge(guard *g, guard_role role, guard_account *account,
                           const struct mosquitto_evt_acl_check *asked) {
-    if (denied_has(&g->denied, account->user)) {
-        account->kick = g->kicks_due = true; /* not here: mosquitto still uses the connection */
-        return REVOKED;
-    }
+    if (denied_has(&g->denied, account->user)) return REVOKED;
     switch (asked->access) {
     case MOSQ_ACL_WRITE: return publish(g, role, account, asked);
     case MOSQ_ACL_SUBSCRIBE: return subscribe(g, role, account, asked);
@@ -80,8 +79,37 @@ static guard_reason judge(guard *g, guard_role role, guard_account *account,
     }
 }
 
+/* What is denied may end the connection: at the next tick, since mosquitto still uses it. */
+static guard_kick kick_for(guard_reason reason) {
+    switch (reason) {
+    case REVOKED: return KICK_REVOKED;
+    case TOO_FAST:
+    case TOO_MUCH:
+    case TOO_MANY_ROUNDS: return KICK_WITH_WILL;
+    default: return KICK_NOT;
+    }
+}
+
 static const char *access_text(int access) {
     return access == MOSQ_ACL_WRITE ? "publish" : access == MOSQ_ACL_SUBSCRIBE ? "subscribe" : "receive";
+}
+
+/* Once a minute: no account is left for another client. */
+static void complain_of_room(guard *g, int64_t now) {
+    if (now - g->full_ms < LOG_EVERY_MS) return;
+    g->full_ms = now;
+    mosquitto_log_printf(MOSQ_LOG_ERR, "guard: more than %u clients, others are denied: raise plugin_opt_clients",
+                         (unsigned)g->accounts.most);
+}
+
+static void note_denial(guard *g, guard_account *account, guard_reason reason, int access, int64_t now) {
+    guard_kick kick = kick_for(reason);
+    if (kick > account->kick) account->kick = kick;
+    g->kicks_due = g->kicks_due || kick != KICK_NOT;
+    uint64_t count = account_denied(account, now);
+    if (count == 0) return;
+    mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: %s: denied %" PRIu64 " times; now to %s: %s", account->user, count,
+                         access_text(access), REASON_TEXT[reason]);
 }
 
 static int on_acl_check(int event, void *event_data, void *userdata) {
@@ -93,13 +121,10 @@ static int on_acl_check(int event, void *event_data, void *userdata) {
     if (role == ROLE_NOBODY) return MOSQ_ERR_ACL_DENIED;
     int64_t now = now_ms();
     guard_account *account = accounts_find(&g->accounts, user, now);
-    guard_reason reason = account ? judge(g, role, account, asked) : FULL;
+    if (!account) return complain_of_room(g, now), MOSQ_ERR_ACL_DENIED;
+    guard_reason reason = judge(g, role, account, asked);
     if (reason == OK) return MOSQ_ERR_PLUGIN_DEFER;
-    uint64_t count = account ? account_denied(account, now) : 0;
-    if (count) {
-        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: %s: denied %" PRIu64 " times; now to %s: %s", user, count,
-                             access_text(asked->access), REASON_TEXT[reason]);
-    }
+    note_denial(g, account, reason, asked->access, now);
     return MOSQ_ERR_ACL_DENIED;
 }
 
@@ -110,18 +135,18 @@ static int on_basic_auth(int event, void *event_data, void *userdata) {
     return may_connect(asked->username, mosquitto_client_id(asked->client)) ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_AUTH;
 }
 
-/* ---- revoked clients */
+/* ---- clients that lose their connections */
 
 static void kick_all_revoked(const guard *g) {
     for (size_t i = 0; i < g->denied.count; i++) mosquitto_kick_client_by_username(g->denied.names[i], false);
 }
 
-static void kick_those_heard(guard *g) {
+static void kick_marked(guard *g) {
     for (uint32_t slot = 0; slot < g->accounts.slot_count; slot++) {
         for (guard_account *one = g->accounts.slots[slot]; one; one = one->next) {
-            if (!one->kick) continue;
-            one->kick = false;
-            mosquitto_kick_client_by_username(one->user, false);
+            if (one->kick == KICK_NOT) continue;
+            mosquitto_kick_client_by_username(one->user, one->kick == KICK_WITH_WILL);
+            one->kick = KICK_NOT;
         }
     }
     g->kicks_due = false;
@@ -151,7 +176,7 @@ static int on_tick(int event, void *event_data, void *userdata) {
         g->looked_ms = now;
         look_at_denied(g, now);
     }
-    if (g->kicks_due) kick_those_heard(g);
+    if (g->kicks_due) kick_marked(g);
     return MOSQ_ERR_SUCCESS;
 }
 
@@ -190,7 +215,7 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, s
         return fail(g, why);
     }
     g->id = id;
-    g->complained_ms = -LOG_EVERY_MS;
+    g->complained_ms = g->full_ms = -LOG_EVERY_MS;
     if (mosquitto_callback_register(id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, g) != MOSQ_ERR_SUCCESS ||
         mosquitto_callback_register(id, MOSQ_EVT_BASIC_AUTH, on_basic_auth, NULL, g) != MOSQ_ERR_SUCCESS ||
         mosquitto_callback_register(id, MOSQ_EVT_TICK, on_tick, NULL, g) != MOSQ_ERR_SUCCESS) {

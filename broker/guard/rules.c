@@ -13,7 +13,6 @@ const char *const REASON_TEXT[REASONS] = {
     [TOO_FAST] = "too many messages",
     [TOO_MUCH] = "too many bytes",
     [TOO_MANY_ROUNDS] = "updates of too many rounds",
-    [FULL] = "the guard has accounts of too many clients: raise plugin_opt_clients",
 };
 
 /* ---- names */

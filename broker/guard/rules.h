@@ -28,7 +28,6 @@ typedef enum {
     TOO_FAST,      /* more messages than its budget has */
     TOO_MUCH,      /* more bytes than its budget has */
     TOO_MANY_ROUNDS,
-    FULL, /* the guard has no account left for it */
     REASONS
 } guard_reason;
 

@@ -59,6 +59,20 @@ def test_a_federation_trains_behind_the_guard_and_nothing_of_it_is_denied(guarde
         assert re.findall("guard: .*denied.*", broker.log) == []
 
 
+def test_devices_beyond_their_budgets_come_back(guarded):
+    """As after a mistake in mosquitto.conf: rounds are slower, and none is lost for good."""
+    tight = {"messages_per_s": "10", "messages_at_once": "20", "statuses_per_s": "2", "statuses_at_once": "10"}
+    with GuardedMosquitto(options={f"plugin_opt_{key}": value for key, value in tight.items()}) as broker:
+        fleet = guarded(broker)
+        fleet.federation._mqtt["reconnect_cap_s"] = 5.0
+        aggregator = fleet.aggregator(rounds=ROUNDS | {"min_reports": 2})
+        fleet.agent("dev-a")
+        fleet.agent("dev-b")
+        eventually(lambda: "guard: dev-a: denied" in broker.log, 20.0)
+        version = aggregator.host.machine.version
+        eventually(lambda: aggregator.host.machine.version >= version + 3, 60.0)
+
+
 def test_a_revoked_device_is_out_and_rounds_go_on(guarded):
     with GuardedMosquitto() as broker:
         fleet = guarded(broker)

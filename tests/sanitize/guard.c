@@ -73,7 +73,7 @@ int mosquitto_client_sub_count(const struct mosquitto *client) {
 }
 
 int mosquitto_kick_client_by_username(const char *user, bool with_will) {
-    CHECK(user && !with_will);
+    CHECK(user && with_will == (strcmp(user, "b") != 0));
     kicked++;
     return MOSQ_ERR_SUCCESS;
 }

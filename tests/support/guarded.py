@@ -14,7 +14,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from brokers import Mosquitto, free_port, require_mosquitto
+from brokers import Mosquitto, eventually, free_port, require_mosquitto
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from tls_files import Authority
@@ -92,8 +92,10 @@ class GuardedMosquitto(Mosquitto):
         self.start()
 
     def reload(self) -> None:
-        """SIGHUP: mosquitto reads its ACL file and certificates again."""
+        """SIGHUP: mosquitto reads its ACL file and certificates again; it has when this returns."""
+        before = self.log.count("Reloading config")
         os.kill(self.pid, signal.SIGHUP)
+        eventually(lambda: self.log.count("Reloading config") > before)
 
     def client(self, name: str, **options: object) -> RawClient:
         """A connected client of this name."""

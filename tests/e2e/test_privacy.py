@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 import numpy as np
 import pytest
 from brokers import Mosquitto, eventually
+from canaries import CANARIES, assert_untold
 from daemons import Federation
 from machines import P, feed, make_coordinator, report, status, update_parts
 from mqtt_fixtures import TestLink
@@ -22,19 +23,6 @@ from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.transports.memory import MemoryBroker
 from edgefl.transports.mqtt import Message
-
-CANARIES = (0.7236381, -1.8190463, 2.4417009)  # no other number here has their bytes or digits
-
-
-def traces(value: float) -> list[bytes]:
-    """What would give `value` away: as float32 and float64 of either order, and its first digits."""
-    return [*(np.array(value, kind).tobytes() for kind in ("<f4", ">f4", "<f8", ">f8")), f"{abs(value):.5f}".encode()]
-
-
-def assert_untold(told: bytes) -> None:
-    for canary in CANARIES:
-        for trace in traces(canary):
-            assert trace not in told, f"{canary} is in what was said"
 
 
 @pytest.mark.parametrize("codec", ["raw32", "planes", "ecq"])

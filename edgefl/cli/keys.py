@@ -55,7 +55,7 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
 
 def _init(options: argparse.Namespace) -> int:
     from ..keys import enrolment
-    from ..keys.folder import Federation
+    from ..keys.federation import Federation
     from ..settings import files
 
     named = {key: getattr(options, key) for key in Federation.__struct_fields__}

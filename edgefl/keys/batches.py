@@ -24,7 +24,8 @@ from ..protocol.topics import BATCH, check_device_id
 from . import bundle
 from .authority import DAY_S
 from .enrolment import LONGEST, Terms
-from .folder import Folder, opened, write_private
+from .folder import Folder, opened
+from .private import write_private
 from .records import BatchRecord, Member, revoke
 
 TOKEN_BYTES = 20

@@ -14,7 +14,7 @@ import msgspec
 
 from ..protocol.enrol import TEMPLATE, TICKET, Ticket
 from ..settings.render import dump
-from .folder import Federation
+from .federation import Federation
 
 MODE = 0o600  # of every file in it
 

@@ -13,7 +13,9 @@ from ..trust.ed25519 import SigningKey
 from ..trust.key_files import ROOT_PUBLIC, SIGNER_KEY, SIGNING_KEY
 from . import bundle
 from .authority import new_key
-from .folder import BUNDLES, Federation, Folder, created, key_line, opened, write_private
+from .federation import Federation
+from .folder import BUNDLES, Folder, created, opened
+from .private import key_line, write_private
 from .records import Member, Role, revoke
 
 PREFIXES: dict[Role, str] = {"device": "", "viewer": VIEWER, "helper": HELPER}

@@ -17,21 +17,17 @@ certificate is another key's, and issues one.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
 
-from ..atomic import remove_partials, write_atomically
-from ..errors import ProtocolError, StoreError, UsageError
+from ..atomic import remove_partials
+from ..errors import UsageError
 from ..protocol.enrol import APPROVED, BATCHES, Batch
-from ..protocol.topics import AGGREGATOR_USER, ROOT, check_federation, check_root
+from ..protocol.topics import AGGREGATOR_USER
 from ..settings import files
 from ..settings.render import render
 from ..trust import ed25519
@@ -41,57 +37,13 @@ from ..trust.key_files import ROOT_PUBLIC, ROSTER, SIGNER_CERTIFICATE, SIGNER_KE
 from ..trust.roster import Member, Roster
 from . import broker_files, records
 from .authority import DAY_S, EARLY_S, Authority, Issued, list_number, new_key
+from .federation import Federation
+from .private import LOCK, key_line, locked, read, read_private, read_seed, write_private
 from .records import Certificate, Records, Role
 
 BUNDLES: dict[Role, str] = {"device": "devices", "viewer": "viewers", "helper": "helpers"}
 FOLDERS = ("root", "aggregator", "broker", *BUNDLES.values())
-SETTINGS, RECORDS, LOCK = "federation.toml", "records.json", "lock"
-PRIVATE, OTHERS = 0o600, 0o077
-
-
-class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """federation.toml"""
-
-    federation: Annotated[str, Meta(description="Name of the federation: a-z, 0-9 and '-'.", examples=["my-fleet"])]
-    broker: Annotated[
-        str, Meta(description="Name or address by which clients reach the broker.", examples=["broker.example.org"])
-    ]
-    also: Annotated[
-        list[str],
-        Meta(description="The broker's other names and addresses. After a change: edgefl keys renew DIR --broker."),
-    ] = []
-    port: Annotated[int, Meta(ge=1, le=65535, description="Port of the broker's TLS listener.")] = 8883
-    enrol_port: Annotated[
-        int, Meta(ge=1, le=65535, description="Port at which devices of a batch ask to be enrolled.")
-    ] = 8884
-    root: Annotated[str, Meta(description="Where the topics of all federations begin: one or two levels.")] = ROOT
-    days: Annotated[
-        int, Meta(ge=1, le=7300, description="How long certificates hold that are issued from now on, in days.")
-    ] = 825
-    home: Annotated[str, Meta(description="Where the broker's machine has the files of broker/.")] = broker_files.HOME
-    guard: Annotated[str, Meta(description="Where the broker's machine has the guard, its plug-in.")] = (
-        broker_files.GUARD
-    )
-
-    def __post_init__(self) -> None:
-        check_federation(self.federation)
-        check_root(self.root)
-        for host in (self.broker, *self.also):
-            if not host or not host.isascii() or not host.isprintable() or set(host) & set(" /:@*") - {":"}:
-                raise UsageError(f"broker {host!r} is no name or address: give it as clients will write it")
-
-    @property
-    def url(self) -> str:
-        return self._url(self.port)
-
-    @property
-    def enrol_url(self) -> str:
-        """Where devices of a batch ask to be enrolled."""
-        return self._url(self.enrol_port)
-
-    def _url(self, port: int) -> str:
-        host = f"[{self.broker}]" if ":" in self.broker else self.broker
-        return f"mqtts://{host}:{port}"
+SETTINGS, RECORDS = "federation.toml", "records.json"
 
 
 class Folder:
@@ -208,7 +160,7 @@ def opened(path: Path) -> Iterator[Folder]:
     """The folder of a federation, locked for one command and settled; UsageError if it is none."""
     if not (path / SETTINGS).exists():
         raise UsageError(f"{path} has no {SETTINGS}: give the folder that `edgefl keys init` has made")
-    with _locked(path):
+    with locked(path):
         for inner in (path, *(path / name for name in (*FOLDERS, "batches", f"aggregator/{APPROVED}"))):
             remove_partials(inner)
         folder = Folder(path, files.load(path / SETTINGS, Federation), time.time())
@@ -222,7 +174,7 @@ def created(path: Path, settings: Federation) -> Iterator[Folder]:
     if (path / SETTINGS).exists():
         raise UsageError(f"{path} holds the keys of a federation: choose another folder")
     _make_folders(path)
-    with _locked(path):
+    with locked(path):
         _begin_again(path)
         now, root = time.time(), path / "root"
         _make(root / "root.key", lambda: key_line(ed25519.new_seed()))
@@ -261,55 +213,3 @@ def _begin_again(path: Path) -> None:
 def _make(path: Path, new: Callable[[], bytes]) -> None:
     if not path.exists():
         write_private(path, new())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        number = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
-    except OSError as error:
-        raise UsageError(f"can't use {path}: {error.strerror}: check the folder and its owner") from None
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{path} is in use by another `edgefl keys`: wait for its end") from None
-    finally:
-        os.close(number)
-
-
-def read(path: Path) -> bytes:
-    """The bytes of a file that must be there; UsageError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}: put a copy of it back from your backup") from None
-
-
-def read_private(path: Path) -> bytes:
-    """The bytes of a private key that only its owner can read; UsageError."""
-    data = read(path)
-    if path.stat().st_mode & OTHERS:
-        raise UsageError(f"{path} can be read by others than its owner: chmod 600 {path}, and ask who has seen it")
-    return data
-
-
-def read_seed(path: Path) -> bytes:
-    """The seed in a private file of one line of base64; UsageError."""
-    try:
-        return ed25519.from_text(read_private(path).decode().strip())
-    except (UnicodeDecodeError, ProtocolError):
-        raise UsageError(f"{path} is no key, one line of base64: put a copy of it back from your backup") from None
-
-
-def key_line(key: bytes) -> bytes:
-    """The file of a seed or of a public key."""
-    return ed25519.to_text(key).encode() + b"\n"
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file, which only its owner can read; StoreError."""
-    try:
-        write_atomically(path, data, mode=PRIVATE)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}: check the folder, its permissions and the space left") from None

@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from .authority import DAY_S, revocations_end
-from .folder import Folder, opened, read
+from .folder import Folder, opened
+from .private import read
 from .records import Certificate, Member
 
 SOON_DAYS = 60

@@ -26,7 +26,7 @@ from edgefl.cli.main import main
 from edgefl.errors import EdgeFLError
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.keys import batches, enrolment
-from edgefl.keys.folder import Federation
+from edgefl.keys.federation import Federation
 from edgefl.machine import Stop
 from edgefl.onnx import zoo
 from edgefl.protocol.enrol import TICKET, Ask, EnrolTopics, Ticket, read

@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from enrolled import SETTINGS, certificate, roster, signer
 
-from edgefl.keys import enrolment, folder
-from edgefl.keys.folder import Federation
+from edgefl.keys import broker_files, enrolment, private
+from edgefl.keys.federation import Federation
 from edgefl.keys.report import report
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.key_files import read_seed
@@ -24,7 +24,7 @@ class Killed(BaseException):
 
 def killed_at(number: int, before: bool, work, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run `work` and kill it at its write of this number; whether it was killed."""
-    writes, write = iter(range(1, 10_000)), folder.write_atomically
+    writes, write = iter(range(1, 10_000)), private.write_atomically
 
     def dying(path: Path, data: bytes, **options: int) -> None:
         last = next(writes) == number
@@ -35,7 +35,8 @@ def killed_at(number: int, before: bool, work, monkeypatch: pytest.MonkeyPatch) 
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "write_atomically", dying)
+        for module in (private, broker_files):
+            patch.setattr(module, "write_atomically", dying)
         try:
             work()
         except Killed:

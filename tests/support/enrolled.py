@@ -13,7 +13,7 @@ from cryptography import x509
 
 from edgefl.keys import enrolment, folder
 from edgefl.keys.enrolment import USUAL, Terms
-from edgefl.keys.folder import Federation
+from edgefl.keys.federation import Federation
 from edgefl.transports.endpoint import TlsConfig
 from edgefl.trust.certificate import SignerCertificate
 from edgefl.trust.key_files import read_public

@@ -49,7 +49,7 @@ static void forward(const efl_op_run *run) {
         const float *x = efl_pad(&in, run->scratch, run->x[0] + first * efl_image_size(w.x), n);
         efl_product p = efl_window_product(&w, &in, n, w.y[2], depth, w.y[2]);
         p.n = out;
-        for (int64_t g = 0; g < groups; g++) {
+        for (int64_t g = 0; g < groups && !efl_stopped(run); g++) {
             p.a = x + g * depth;
             p.b = run->w[0] + g * out;
             p.bias = run->w[1] == NULL ? NULL : run->w[1] + g * out;
@@ -69,7 +69,7 @@ static void backward_weight(const efl_op_run *run, const efl_window *w) {
         efl_product_exchange(&p);
         p.n = out;
         p.accumulate = 1;
-        for (int64_t g = 0; g < groups; g++) {
+        for (int64_t g = 0; g < groups && !efl_stopped(run); g++) {
             p.a = x + g * depth;
             p.b = run->dy + first * efl_image_size(w->y) + g * out;
             p.c = run->dw[0] + g * out;
@@ -87,7 +87,7 @@ static void backward_residue(const efl_op_run *run, const efl_window *w, const e
     if (!efl_window_residue(&p, offsets, w, padded, n, row, column, w->x[2], w->y[2], depth)) return;
     p.n = depth;
     p.k[2] = out;
-    for (int64_t g = 0; g < groups; g++) {
+    for (int64_t g = 0; g < groups && !efl_stopped(run); g++) {
         p.a = dy + offsets[0] + g * out;
         p.b = weight + offsets[1] + g * out * depth;
         p.c = dx + offsets[2] + g * depth;
@@ -108,7 +108,7 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
         /* Pixels between strides may reach no output. */
         if (w->stride[0] > 1 || w->stride[1] > 1) memset(dx, 0, (size_t)(n * size) * sizeof *dx);
         for (int64_t row = 0; row < efl_smaller(w->stride[0], w->x[0]); row++)
-            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]); column++)
+            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]) && !efl_stopped(run); column++)
                 backward_residue(run, w, &padded, dy, weight, dx, n, row, column);
     }
 }

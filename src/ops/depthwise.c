@@ -85,7 +85,7 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
         /* Pixels between strides may reach no output. */
         if (w->stride[0] > 1 || w->stride[1] > 1) memset(dx, 0, (size_t)(n * size * repeat) * sizeof *dx);
         for (int64_t row = 0; row < efl_smaller(w->stride[0], w->x[0]); row++) {
-            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]); column++) {
+            for (int64_t column = 0; column < efl_smaller(w->stride[1], w->x[1]) && !efl_stopped(run); column++) {
                 int64_t offsets[3];
                 efl_product p;
                 if (!efl_window_residue(&p, offsets, w, &padded, n, row, column, channels, 1, channels)) continue;

@@ -1,6 +1,8 @@
 /* pieces.c: see pieces.h. */
 #include "pieces.h"
 
+enum { LANES = 16 }; /* a row of fewer takes as long */
+
 /* Whether m rows of so many multiplications are one piece. In doubles: a product of three sizes may be any number. */
 static int is_short(int64_t m, int64_t n, int64_t k) {
     return (double)m * (double)n * (double)k <= (double)EFL_PIECE;
@@ -47,7 +49,8 @@ void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64
 /* Along the first level of rows that has more than one, and then along the next one. */
 void efl_product_pieces(const efl_op_run *run, void (*kernel)(const efl_product *), const efl_product *product) {
     efl_product piece = *product;
-    const int64_t *m = product->m, *k = product->k, row = k[0] * k[1] * k[2] * product->n;
+    const int64_t *m = product->m, *k = product->k,
+                  row = k[0] * k[1] * k[2] * (product->n < LANES ? LANES : product->n);
     const int level = m[0] > 1 ? 0 : m[1] > 1 ? 1 : 2;
     const int64_t inner = level == 0 ? m[1] * m[2] : level == 1 ? m[2] : 1;
     if (is_short(m[level], inner, row)) {

@@ -39,6 +39,8 @@ static efl_window window_of(const efl_op_run *run) {
     return w;
 }
 
+enum { LANES = 16 }; /* fewer channels take as long */
+
 typedef void pool_kernel(const efl_op_run *run, const efl_window *w, int64_t sample);
 
 static void forward_largest(const efl_op_run *run, const efl_window *w, int64_t i) {
@@ -76,7 +78,8 @@ static void pool_sample(const efl_op_run *run, efl_window *w, int64_t i, pool_ke
 
 static void pool(const efl_op_run *run, pool_kernel *kernel) {
     efl_window w = window_of(run);
-    const double pixel = (double)w.kernel[0] * (double)w.kernel[1] * (double)w.x[2]; /* of y */
+    const double channels = w.x[2] < LANES ? LANES : (double)w.x[2];
+    const double pixel = (double)w.kernel[0] * (double)w.kernel[1] * channels; /* of y */
     const double pixels = (double)EFL_PIECE / pixel, rows = pixels / (double)w.y[1];
     const int64_t columns = pixels >= (double)w.y[1] ? w.y[1] : pixels > 1 ? (int64_t)pixels : 1;
     for (int64_t i = 0; i < run->batch; i++)

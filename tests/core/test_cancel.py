@@ -30,9 +30,12 @@ SLIDE = [1, 1, 0, 0, 0, 0]
 H = 1024
 # Each takes seconds in one call of one op for one example, within the default limits of an agent.
 LONG = {
-    "dense": sequence(Node("dense", [1], [1]), [Param("w", [4096, 2048])], [2**14, 4096]),
+    "dense": sequence(Node("dense", [1], [1]), [Param("w", [2048, 8192])], [2**13, 2048]),
     "matmul": sequence(Node("matmul", [1, 1], [], [1]), [], [5000, 4096]),
     "conv": sequence(Node("conv", [1], [1], [*SLIDE, 1, 1, 1]), [Param("w", [64, 64, 8, 8])], [512, 512, 8]),
+    "far apart": sequence(  # few taps reach a pixel, and they are looked for at each: long in backward alone
+        Node("conv", [1], [1], [4096, 4096, 0, 0, 0, 0, 1, 1, 1]), [Param("w", [1024, 1024, 1, 1])], [4096, 4096, 1]
+    ),
     "depthwise": sequence(Node("depthwise", [1], [1], [*SLIDE, 1, 1]), [Param("w", [65, 65, 16])], [1024, 1024, 16]),
     "maxpool": sequence(Node("maxpool", [1], [], [129, 129, *SLIDE]), [], [1024, 1024, 16]),
     "lstm": sequence(

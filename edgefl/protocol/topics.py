@@ -33,6 +33,8 @@ _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
 AGGREGATOR_USER, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins
 VIEWER, HELPER = "viewer-", "helper-"  # how the MQTT user names of those who watch, or help with masks, begin
 BATCH = "batch-"  # how user name and client id of a device begin that is not enrolled yet (enrol.py)
+_NO_DEVICES = rf"(?!{AGGREGATOR_USER}(?:/|\Z)|{_AGGREGATORS}|{VIEWER}|{HELPER}|{BATCH})"
+_DEVICE = re.compile(_NO_DEVICES + _DEVICE_ID.pattern)
 
 
 def check_device_id(device: str) -> str:
@@ -110,7 +112,7 @@ class Topics:
         self._devices = f"{self.base}/d/"
         base, number = re.escape(self.base), f"({_NUMBER.pattern})"
         self._model_part = re.compile(f"{base}/model/{number}/{number}")
-        self._update_part = re.compile(f"{base}/d/({_DEVICE_ID.pattern})/u/{number}/{number}")
+        self._update_part = re.compile(f"{base}/d/({_DEVICE.pattern})/u/{number}/{number}")
 
     def model(self, slot: int, part: int) -> str:
         """The topic of one part of the payload in `slot`."""
@@ -138,7 +140,7 @@ class Topics:
         if not topic.startswith(self._devices):
             return None
         device = topic[len(self._devices) :].split("/", 1)[0]
-        return device if _DEVICE_ID.fullmatch(device) else None
+        return device if _DEVICE.fullmatch(device) else None
 
     def parse_update(self, topic: str) -> UpdateTopic:
         """The device, round and part that `topic` names; ProtocolError if it is not an update's topic."""

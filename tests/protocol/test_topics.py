@@ -51,6 +51,19 @@ def test_an_aggregators_names_are_no_device_ids(federation):
     assert check_device_id("agg1") and check_device_id("aggregator-1")
 
 
+@pytest.mark.parametrize("name", ["aggregator", "agg-f", "viewer-wall", "helper-two", "batch-0a1b", "+", ".a", ""])
+def test_nobody_is_heard_as_a_device_under_a_name_that_no_device_may_have(name):
+    topics = Topics("f")
+    with pytest.raises(UsageError):
+        check_device_id(name)
+    assert topics.device_of(topics.status(name)) is None
+    with pytest.raises(ProtocolError):
+        topics.parse_update(topics.update(name, 1, 0))
+    for near in ("aggregators", "aggregator.1", "agg", "viewers", "helper", "batches"):
+        assert topics.device_of(topics.status(check_device_id(near))) == near
+        assert topics.parse_update(topics.update(near, 1, 0)).device == near
+
+
 def test_each_federations_aggregator_has_a_client_id_of_its_own():
     names = ["f" * 19, "f" * 20, "f" * 21, "f" * 19 + "g", "pond"]
     assert len({aggregator_client_id(name) for name in names}) == len(names)

@@ -42,11 +42,20 @@ class DataError(EdgeFLError):
 
 
 class CodecError(EdgeFLError):
-    """A vector that can't be encoded, or a payload that can't be decoded."""
+    """A vector that can't be encoded, or a payload that can't be decoded. `code`: see protocol/refusals.py."""
+
+    def __init__(self, message: str, code: str = "codec") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ProtocolError(EdgeFLError):
-    """Bytes from the network that are not what the protocol says. Counted and dropped, never fatal."""
+    """Bytes from the network that are not what the protocol says. Counted and dropped, never fatal. `code`: see
+    protocol/refusals.py."""
+
+    def __init__(self, message: str, code: str = "malformed") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class StoreError(EdgeFLError):

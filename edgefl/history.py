@@ -59,6 +59,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `chain` is the hash of all model versions up to `version`, and `previous` that of the version before, where keys are
     on (coordinator/signing.py).
+    `refused` counts the messages that were refused since the round before was over, by device and code
+    (protocol/refusals.py). `barred` has the devices that were in quarantine or muted at the round's end, and why.
+    `lowered` has the devices whose update counted with a lower weight, and that weight (coordinator/influence.py).
     """
 
     round: int
@@ -92,6 +95,10 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restored: int | None = None
     previous: str = ""
     chain: str = ""
+    refused: dict[str, dict[str, int]] = {}
+    barred: dict[str, str] = {}
+    lowered: dict[str, int] = {}
+    by_influence: msgspec.Raw = msgspec.field(name="influence", default=msgspec.Raw(b"{}"))
 
     @property
     def base(self) -> int:
@@ -112,6 +119,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         every such update that arrived in this round; held as JSON, like `traffic`."""
         return msgspec.json.decode(self.by_time, type=dict[str, float])
 
+    @property
+    def influence(self) -> dict[str, tuple[int, float]]:
+        """Device -> (examples, norm of the delta) of the newest update that counted; held as JSON, like `traffic`.
+        Empty where influence is not bounded."""
+        return msgspec.json.decode(self.by_influence, type=dict[str, tuple[int, float]])
+
     def without_detail(self) -> RoundRecord:
         """The record without what it has of each device: the sums of a round that is long over."""
         return msgspec.structs.replace(self, **DETAIL)
@@ -120,7 +133,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # What a record has of each device, and its value where that was dropped.
 DETAIL: dict[str, Any] = {
     "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null"), "missed": {},
-    "by_time": msgspec.Raw(b"{}"), "budgets": {},
+    "by_time": msgspec.Raw(b"{}"), "budgets": {}, "refused": {}, "barred": {}, "lowered": {},
+    "by_influence": msgspec.Raw(b"{}"),
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from edgefl.coordinator.events import (
     ReloadLate,
     SaveAttempt,
     SaveLate,
+    SaveSuspects,
 )
 from edgefl.data import load_test_set
 from edgefl.errors import EdgeFLError
@@ -46,6 +47,7 @@ from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
+from edgefl.strategies.waiting_room import WaitingRoom
 from edgefl.transports.events import LinkEvent, Message
 
 from .choice import choice_of
@@ -99,6 +101,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
+            admission=config.admission, suspects=self._store.suspects(),
+            room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder),
         )  # fmt: skip
         self._enrolment = self._open_enrolment(config)
         self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
@@ -195,10 +199,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._busy_since_s = time.process_time()
             case Answered():
                 self._desk.answer(action)
-            case SaveAttempt():
-                self._store.save_attempt(action.attempt)
-            case SaveLate():
-                self._store.save_late(action.update)
+            case SaveAttempt() | SaveLate() | SaveSuspects():
+                self._save(action)
             case ReloadLate():
                 self.feed(ReloadedLate(self._store.late()))
             case Fenced():
@@ -208,6 +210,15 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self.stopping = True
             case _:
                 self.carry_out_shared(action)
+
+    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects) -> None:
+        match action:
+            case SaveAttempt(attempt):
+                self._store.save_attempt(attempt)
+            case SaveLate(update):
+                self._store.save_late(update)
+            case SaveSuspects(suspects):
+                self._store.save_suspects(suspects)
 
     def _update_s(self) -> float | None:
         """Processor seconds since the last commit, per update counted since; it sets the devices' pace."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefl.coordinator import events
 from edgefl.errors import StoreError
-from edgefl.hosting.orders import Answer, Order, Orders, Rollback
+from edgefl.hosting.orders import Answer, Order, Orders, Release, Rollback
 from edgefl.strategies.checkpoint import unpack
 
 from .store import AggregatorStore
@@ -49,8 +49,8 @@ class Desk:
         match order:
             case Rollback(version):
                 self._roll_back(name, version)
-            case _:
-                self.answer(events.Answered(name, False, f"this aggregator does not know the order {order}"))
+            case Release(device):
+                self._feed(events.Release(name, device))
 
     def _roll_back(self, name: str, version: int) -> None:
         found = self._store.model(version)

@@ -33,6 +33,7 @@ def summary(record: RoundRecord) -> str:
     sat_out = [device for device, allowed in record.budgets.items() if not (allowed or device in record.devices)]
     why = record.missed | dict.fromkeys(sat_out, "its owner's byte budget")
     missed = f", without {named(why)}" if why else ""
+    missed += f"; barred: {named(record.barred)}" if record.barred else ""
     took = f"{record.seconds:.1f} s" + (f", {record.deadlines} deadlines" if record.deadlines > 1 else "")
     return f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {took}{missed}"
 
@@ -69,6 +70,8 @@ class LiveLine:
             text += f", {state.closes_at - time.monotonic():.0f} s left"
             if state.skipped:
                 text += f", not waiting for {len(state.skipped)}"
+            if state.barred:
+                text += f", {len(state.barred)} in quarantine or muted"
             if state.queued:
                 text += f", {state.queued} updates wait for room"
         elif state.opens_at is not None:

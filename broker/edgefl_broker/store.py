@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edgefl import strategies
 from edgefl._core import crc32c
 from edgefl.atomic import remove_partials, write_atomically
 from edgefl.coordinator.events import LateUpdate
+from edgefl.coordinator.quarantine import Suspect
 from edgefl.core.params import params_from_bytes, params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -270,6 +271,26 @@ class AggregatorStore:
             return self._db.executemany(f"DELETE FROM late WHERE {where}", values).rowcount if values else 0
         finally:
             self._db.execute("PRAGMA secure_delete=OFF")
+
+    @durable
+    def save_suspects(self, suspects: Mapping[str, Suspect]) -> None:
+        """Store the devices of which signed updates were refused, in place of those stored before; durable when this
+        returns."""
+        self._guard.check()
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._set_meta("suspects", msgspec.json.encode(suspects).decode())
+
+    @durable
+    def suspects(self) -> dict[str, Suspect]:
+        """What `save_suspects` has stored; nothing if that is damaged."""
+        row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'suspects'").fetchone()
+        blob = b"{}" if row is None else unseal(row[0].decode(errors="replace"))
+        try:
+            return msgspec.json.decode(blob or b"", type=dict[str, Suspect])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.error("the table of devices in quarantine in %s is damaged: it is left out", self._path)
+            return {}
 
     @durable
     def commit(

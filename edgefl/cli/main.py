@@ -9,7 +9,7 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, inspect, keys, rollback, simulate
+from . import demo, inspect, keys, release, rollback, simulate
 
 COMMANDS = {
     "demo": demo,
@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": inspect,
     "keys": keys,
     "rollback": rollback,
+    "release": release,
 }
 
 

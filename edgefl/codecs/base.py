@@ -104,7 +104,8 @@ class Codec(ABC):
     def _check_decoded(self, values: np.ndarray) -> np.ndarray:
         if not np.isfinite(values).all():
             raise CodecError(
-                f"{self.name}: payload with NaN or infinity: its training diverged, lower the learning rate"
+                f"{self.name}: payload with NaN or infinity: its training diverged, lower the learning rate",
+                "finite",
             )
         return values
 
@@ -123,5 +124,6 @@ class Codec(ABC):
         payload = self._bytes_of(payload)
         if len(payload) != expected:
             raise CodecError(
-                f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped"
+                f"{self.name}: payload of {len(payload)} bytes where the plan asks for {expected}: dropped",
+                "length",
             )

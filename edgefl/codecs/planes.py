@@ -83,7 +83,7 @@ class Planes(Codec):
                     turned = turned << np.uint32(8) | symbols.astype(np.uint32)
                 values = (turned >> np.uint32(1) | turned << np.uint32(31)).view(np.float32)
                 if not np.isfinite(values).all():
-                    raise CodecError("planes: payload with NaN or infinity: its training diverged")
+                    raise CodecError("planes: payload with NaN or infinity: its training diverged", "finite")
                 yield start, values
             for plane in planes:
                 plane.finish()
@@ -128,7 +128,7 @@ def _parse(view: memoryview, num_params: int) -> list[_RawPlane | _CodedPlane]:
             lengths[plane] = _LENGTH.unpack_from(view, at)[0]
             at += _LENGTH.size
     if at + sum(lengths) != len(view):
-        raise CodecError("planes: payload is not as long as the plan and its head say: dropped")
+        raise CodecError("planes: payload is not as long as the plan and its head say: dropped", "length")
     planes: list[_RawPlane | _CodedPlane] = []
     for plane, length in enumerate(lengths):
         data = view[at : at + length]

@@ -113,5 +113,5 @@ def read_kept(reader: Reader, wide: bool, count: int) -> np.ndarray:
 def finite(values: np.ndarray) -> np.ndarray:
     """`values` themselves; CodecError if one is not finite."""
     if not np.isfinite(values).all():
-        raise CodecError("payload with NaN or infinity: its training diverged, lower the learning rate")
+        raise CodecError("payload with NaN or infinity: its training diverged, lower the learning rate", "finite")
     return values

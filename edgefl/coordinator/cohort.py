@@ -69,12 +69,14 @@ def expected_reports(config: RoundSettings) -> int:
 
 
 def gather(
-    config: RoundSettings, run: str, round: int, worth: list[str], *, rng: random.Random, others: Collection[str] = ()
-) -> Cohort:
-    """The cohort of `round`, from the devices that are present: those worth waiting for, and the `others`."""
+    config: RoundSettings, run: str, round: int, worth: list[str], *, rng: random.Random, others: Collection[str] = (),
+    closed: bool = False,
+) -> Cohort:  # fmt: skip
+    """The cohort of `round`, from the devices that are present: those worth waiting for, and the `others`. `closed`: no
+    device beside them is to be asked, so a list names them even where all are asked."""
     wanted = min(size(config, len(worth)), len(worth) + len(others))
     if config.cohort == "list":
-        if config.fraction == 1.0 and config.over_select is None:
+        if config.fraction == 1.0 and config.over_select is None and not closed:
             return Cohort(round)
         names = rng.sample(worth, min(wanted, len(worth)))
         names += [device for device in others if rng.random() < wanted / len(worth)]

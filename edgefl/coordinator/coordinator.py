@@ -17,6 +17,7 @@ from .events import (
     Action,
     Evaluated,
     Event,
+    Release,
     ReloadedLate,
     ReloadLate,
     Rollback,
@@ -35,6 +36,9 @@ class RoundCoordinator(Rounds):
         self.clock.hear(event, now)
         if not self.fence.lost:
             self._process(event, now)
+            if self.admission.pending:
+                self._bar_pending()
+                self._maybe_close(now)
             self._carry_out_order(now)
         out, self._out = self._out, []
         return self.signing.sealed(out)
@@ -52,7 +56,7 @@ class RoundCoordinator(Rounds):
                 self.fence.disconnected()
             case Tick() | WallTime():
                 self._tick(now)
-            case Evaluated() | ReloadedLate() | Rollback() | RosterRead() | SignerRead():
+            case Evaluated() | ReloadedLate() | Rollback() | Release() | RosterRead() | SignerRead():
                 self._on_host(event, now)
             case Sent():
                 self._on_sent(event)
@@ -64,7 +68,7 @@ class RoundCoordinator(Rounds):
                 assert_never(event)
 
     def _on_host(
-        self, event: Evaluated | ReloadedLate | Rollback | RosterRead | SignerRead, now: float
+        self, event: Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead, now: float
     ) -> None:  # fmt: skip
         """The host has an answer, the operator an order, or the root has certified something."""
         match event:
@@ -74,6 +78,9 @@ class RoundCoordinator(Rounds):
                 self._on_reloaded(event, now)
             case Rollback():
                 self._orders.append(event)
+            case Release():
+                self._release(event)
+                self._maybe_open(now)
             case RosterRead() | SignerRead():
                 self._on_keys(event, now)
             case _:
@@ -86,6 +93,7 @@ class RoundCoordinator(Rounds):
             return
         if self.signing.reissue_at is not None and now >= self.signing.reissue_at:
             self._reissue(now)
+        self._let_in(now)
         if self.phase == "waiting":
             self._out += self.reception.ask(None, now)
             self._maybe_open(now)
@@ -162,18 +170,25 @@ class RoundCoordinator(Rounds):
 
     def _on_message(self, event: Received, now: float) -> None:
         device = self.topics.device_of(event.topic)
+        is_status = device is not None and event.topic == self.topics.status(device)
         try:
-            if device is not None and not self.signing.is_enrolled(device):
-                raise ProtocolError("the device is not enrolled, or revoked: dropped")
             if event.topic == self.topics.aggregator:
                 self._on_claim(event.payload, now)
-            elif device is not None and event.topic == self.topics.status(device):
-                self._on_status(device, event.payload, now)
-            elif event.payload:  # else a topic was cleared
+                return
+            if event.payload and not is_status:  # else a topic was cleared
                 self._sweep(event)
-                self._on_update(event, now)
+            if device is None or self.admission.admits(device, len(event.payload), now, is_status=is_status):
+                self._on_device(device if is_status else None, event, now)
         except ProtocolError as error:
             self._out.append(self.reception.receipts.drop(device, event.topic, error))
+            if device is not None:
+                self.admission.blame(device, error, now)
+
+    def _on_device(self, status_of: str | None, event: Received, now: float) -> None:
+        if status_of is not None:
+            self._on_status(status_of, event.payload, now)
+        elif event.payload:
+            self._on_update(event, now)
 
     def _sweep(self, event: Received) -> None:
         """Nothing should be retained where this message came from."""

@@ -15,9 +15,9 @@ from ..machine import Note
 from ..protocol.topics import UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
-from ..strategies import Strategy, Update
+from ..strategies import Strategy
+from .admission import Admission, Judged
 from .closed_rounds import ClosedRound
-from .credits import header_for
 from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
@@ -33,23 +33,23 @@ class Counting:
 
     def __init__(
         self, receipts: Receipts, codec: Codec, strategy: Strategy, *, earlier: EarlierRounds, presence: Presence,
-        held: HeldBack, signing: Open,
+        held: HeldBack, admission: Admission, signing: Open,
     ) -> None:  # fmt: skip
         self.late_table = LateTable()
         self._receipts, self._codec, self._strategy = receipts, codec, strategy
         self._closed, self._credits, self._standing = earlier.closed, earlier.credits, earlier.standing
-        self._presence, self._held, self._signing = presence, held, signing
+        self._presence, self._held, self._admission, self._signing = presence, held, admission, signing
 
     def count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole update of the open round."""
         try:
-            header = self._add(tally.mode, where.device, blob, 0)
+            judged = self._add(tally.mode, where, blob, 0)
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
-            return self._receipts.reject(where, error)
-        tally.count(where.device, header)
+            return self._reject(where, error, now)
+        tally.count(where.device, judged)
         self._earn(tally, where, now - tally.opened_at, counted=True)
-        return [note_of(where, header), self._receipts.counted(where, 0)]
+        return [note_of(where, judged.header), self._receipts.counted(where, 0)]
 
     def fold(
         self, tally: Tally | None, own: ClosedRound, where: UpdateTopic, blob: bytes, *, now: float, into: int
@@ -61,14 +61,15 @@ class Counting:
             return self._refuse(tally, where, late, why, now=now, into=into)
         try:
             if tally is None:
-                header = self._credits.check(where.round, blob)
+                header = self._check(where, blob)
             else:
-                header = self._add("train", where.device, blob, tally.version - own.version)
+                judged = self._add("train", where, blob, tally.version - own.version)
+                header = judged.header
         except (ProtocolError, CodecError) as error:
-            return self._receipts.reject(where, error)
+            return self._reject(where, error, now)
         if tally is not None:
             own.count(where.device, into)
-            tally.fold(where.device, where.round, header)
+            tally.fold(where.device, where.round, judged)
         self._earn(tally, where, self._took_s(where, now), counted=True)
         self.late_table.keep(late)
         return [note_of(where, header), SaveLate(late), self._receipts.counted(where, into)]
@@ -78,9 +79,9 @@ class Counting:
     ) -> list[Action]:
         """A late update for which the host has no room earns waiting all the same."""
         try:
-            self._credits.check(where.round, late.blob)
+            self._check(where, late.blob)
         except (ProtocolError, CodecError) as error:
-            return self._receipts.reject(where, error)
+            return self._reject(where, error, now)
         self._earn(tally, where, self._took_s(where, now), counted=False)
         note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
         return [note, self._receipts.too_late(where, f"{NOT_KEPT}: {why}", into=into)]
@@ -88,9 +89,9 @@ class Counting:
     def credit(self, tally: Tally | None, where: UpdateTopic, blob: bytes, *, now: float, into: int) -> list[Action]:
         """A whole late update that counts in no round, of a device that lacks waiting. `into` is open, or the next."""
         try:
-            self._credits.check(where.round, blob)
+            self._check(where, blob)
         except (ProtocolError, CodecError) as error:
-            return self._receipts.reject(where, error)
+            return self._reject(where, error, now)
         self._earn(tally, where, self._took_s(where, now), counted=False)
         text = (
             f"round {where.round}: update of {where.device} came too late to count; rounds wait for this device again"
@@ -122,14 +123,52 @@ class Counting:
             raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
         counted_in = None if own is None else own.counted_in(late.device)
         if counted_in is not None:
-            raise ProtocolError(f"the device has counted in round {counted_in}")
+            raise ProtocolError(f"the device has counted in round {counted_in}", "replay")
+        where = UpdateTopic(late.device, late.round, 0)
         self._signing.check(late.device, late.round, late.version, late.blob)  # it may have been revoked since
-        header = self._add("train", late.device, late.blob, tally.version - late.version)
+        judged = self._add("train", where, late.blob, tally.version - late.version)
         if own is not None:
             own.count(late.device, tally.round)
         self._standing.count(late.device, late.round, counted=True)
         tally.receive(late.device, 0)
-        tally.fold(late.device, late.round, msgspec.structs.replace(header, bytes_down=0))
+        judged = msgspec.structs.replace(judged, header=msgspec.structs.replace(judged.header, bytes_down=0))
+        tally.fold(late.device, late.round, judged)
+
+    def settle(self, tally: Tally, now: float) -> list[Action]:
+        """The round closes: add the updates that have waited for its own bound on influence."""
+        out: list[Action] = []
+        for waiting, judged in self._admission.settled():
+            where = UpdateTopic(waiting.device, waiting.round, 0)
+            try:
+                if not isinstance(judged, Judged):
+                    raise judged
+                assert judged.update is not None
+                self._strategy.add(judged.update)
+            except (ProtocolError, CodecError) as error:
+                out += self._withdraw(tally, where, error, now)
+            else:
+                tally.settle(where.device, where.round, judged)
+        return out
+
+    def _withdraw(
+        self, tally: Tally, where: UpdateTopic, error: ProtocolError | CodecError, now: float
+    ) -> list[Action]:
+        """An update that has waited does not count after all."""
+        own = self._closed.get(where.round)
+        if own is not None:
+            own.uncount(where.device)
+        self._standing.count(where.device, where.round, counted=False)
+        tally.withdraw(where.device, where.round)
+        return self._reject(where, error, now)
+
+    def _reject(self, where: UpdateTopic, error: ProtocolError | CodecError, now: float) -> list[Action]:
+        self._admission.blame(where.device, error, now, round=where.round)
+        return self._receipts.reject(where, error)
+
+    def _check(self, where: UpdateTopic, blob: bytes) -> UpdateHeader:
+        """The header of a valid late update that is not added now; ProtocolError or CodecError."""
+        self._admission.check(self._credits.past(where.round).mode, where.device, blob)
+        return self._credits.check(where.round, blob)
 
     def _earn(self, tally: Tally | None, where: UpdateTopic, seconds: float | None, counted: bool) -> None:
         """A whole valid update has come: its device has earned that rounds wait for it."""
@@ -145,10 +184,11 @@ class Counting:
         """How long a late update took. What was held back had come before: its device is not slow, rounds were."""
         return self._credits.seconds(where.round, self._held.came_at(where.device, where.round, now))
 
-    def _add(self, mode: Mode, device: str, blob: bytes, staleness: int) -> UpdateHeader:
-        """Add one whole update to the strategy; ProtocolError or CodecError, with nothing changed."""
-        header = header_for(mode, blob)
-        if mode == "train":
-            payload = memoryview(blob)[header.size :]
-            self._strategy.add(Update(device, header.num_examples, self._codec, payload, staleness))
-        return header
+    def _add(self, mode: Mode, where: UpdateTopic, blob: bytes, staleness: int) -> Judged:
+        """Add one whole update to the strategy, or have it wait; ProtocolError or CodecError, with nothing changed."""
+        judged = self._admission.judge(mode, where.device, blob, staleness)
+        if judged.waits:
+            self._admission.keep(where, judged, blob)
+        elif judged.update is not None:
+            self._strategy.add(judged.update)
+        return judged

@@ -97,6 +97,10 @@ class Credits:
         for device in list(self._arriving):
             self.drop(device)
 
+    def past(self, number: int) -> Past:
+        """What that round was, which must be known."""
+        return self._past[number]
+
     def check(self, number: int, blob: bytes) -> UpdateHeader:
         """The header of a valid update of the round; else ProtocolError or CodecError."""
         mode = self._past[number].mode
@@ -114,5 +118,5 @@ def header_for(mode: Mode, blob: bytes) -> UpdateHeader:
     """The header of an update of a round of this mode; ProtocolError if the update is of another one."""
     header = UpdateHeader.from_bytes(blob)
     if header.mode != mode:
-        raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected")
+        raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected", "header")
     return header

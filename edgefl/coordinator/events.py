@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from ..history import RoundRecord
 from ..strategies import State
 from ..trust.ed25519 import SigningKey
 from ..trust.roster import Roster
+from .quarantine import Suspect
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,21 @@ class SaveAttempt:
     attempt: int
 
 
+@dataclass(frozen=True, eq=False)
+class SaveSuspects:
+    """Action: make these durable before what follows, in place of those that were saved before, by device."""
+
+    suspects: Mapping[str, Suspect]
+
+
+@dataclass(frozen=True)
+class Release:
+    """Event: the operator ends the quarantine, or the mute, of a device. `order` names the order in its answer."""
+
+    order: str
+    device: str
+
+
 @dataclass(frozen=True)
 class Fenced:
     """Action: another aggregator has the federation. No action follows; the host ends as failed."""
@@ -132,7 +148,16 @@ class SignerRead:
     certificate: bytes
 
 
-Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback | RosterRead | SignerRead
+Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead
 Action: TypeAlias = (
-    machine.Action | Evaluate | Commit | SaveLate | ReloadLate | Finished | SaveAttempt | Fenced | Answered
+    machine.Action
+    | Evaluate
+    | Commit
+    | SaveLate
+    | ReloadLate
+    | Finished
+    | SaveAttempt
+    | SaveSuspects
+    | Fenced
+    | Answered
 )

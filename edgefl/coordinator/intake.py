@@ -117,7 +117,7 @@ class RoundIntake:
         """
         if envelope.codec != self._codec.wire_id:
             raise ProtocolError(
-                f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped"
+                f"update in codec number {envelope.codec}, the manifest says {self._codec.name}: dropped", "codec"
             )
         arrival = self._arrivals.get(device)
         if arrival is not None and (arrival.queue is self._waiting or not arrival.assembler.is_cut_like(envelope)):

@@ -23,6 +23,7 @@ class Presence:
         self.statuses: dict[str, Status] = {}
         self.count = 0
         self._only_fresh = only_fresh
+        self._barred: set[str] = set()
 
     def update(self, device: str, status: Status) -> bool:
         """Store a status; False if it is known already, or is the late will of a connection that has been replaced.
@@ -41,7 +42,8 @@ class Presence:
         if device not in self.statuses and len(self.statuses) >= self.most:
             raise ProtocolError(
                 f"{self.most} devices are known, and no other one is let in: clear the retained statuses of those that "
-                "are gone, and have the broker's ACL let no device announce others: dropped"
+                "are gone, and have the broker's ACL let no device announce others: dropped",
+                "room",
             )
 
     def prove(self, device: str) -> None:
@@ -54,17 +56,33 @@ class Presence:
         self.count -= self.can_be_asked(device)
         self.statuses.pop(device, None)
 
+    def bar(self, device: str) -> None:
+        """The device does not count as present until it is let in again, whatever it says (admission.py)."""
+        self.count -= self.can_be_asked(device)
+        self._barred.add(device)
+
+    def unbar(self, device: str) -> None:
+        if device in self._barred:
+            self._barred.discard(device)
+            self.count += self.can_be_asked(device)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a device would be present if it were not barred."""
+        return any(device in self.statuses and self.statuses[device].present for device in self._barred)
+
     def is_present(self, device: str) -> bool:
         status = self.statuses.get(device)
-        return status is not None and status.present
+        return status is not None and status.present and device not in self._barred
 
     def can_be_asked(self, device: str) -> bool:
         status = self.statuses.get(device)
-        return status is not None and self._is_wanted(status)
+        return status is not None and self._is_wanted(status) and device not in self._barred
 
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
-        return sorted(device for device, status in self.statuses.items() if self._is_wanted(status))
+        wanted = (device for device, status in self.statuses.items() if self._is_wanted(status))
+        return sorted(device for device in wanted if device not in self._barred)
 
     def _is_wanted(self, status: Status) -> bool:
         return status.present and (status.fresh or not self._only_fresh)

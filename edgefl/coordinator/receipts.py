@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 
-from ..errors import ProtocolError
+from ..errors import CodecError, ProtocolError
 from ..machine import Note, Publish
 from ..protocol.messages import Receipt, encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from .events import Action
+from .refused import Refused
 
 MOST_SENDERS = 10_000  # whose violations are counted apart
 NOT_KEPT = "it came late, and is not kept"
@@ -23,10 +24,10 @@ class Receipts:
     """`attempt` is the one that receipts name; `run` is "" without keys. `dropped` counts messages that violate the
     protocol, by sender, and as "?" those of more senders than `MOST_SENDERS`."""
 
-    def __init__(self, topics: Topics, run: str = "") -> None:
+    def __init__(self, topics: Topics, refused: Refused, run: str = "") -> None:
         self.attempt = 0
         self.dropped: Counter[str] = Counter()
-        self._topics, self._run = topics, run
+        self._topics, self._refused, self._run = topics, refused, run
 
     def drop(self, device: str | None, topic: str, error: ProtocolError) -> Note:
         """Count a message that is dropped, and name its sender."""
@@ -34,14 +35,16 @@ class Receipts:
         if sender not in self.dropped and len(self.dropped) >= MOST_SENDERS:
             sender = "?"
         self.dropped[sender] += 1
+        self._refused.add(sender, error.code)
         text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
-        return Note("warning", text, f"dropped from {sender}")
+        return Note("warning", text, self._refused.kind("dropped from", sender))
 
-    def reject(self, where: UpdateTopic, error: Exception, version: int | None = None) -> list[Action]:
+    def reject(self, where: UpdateTopic, error: ProtocolError | CodecError, version: int | None = None) -> list[Action]:
         """The update is refused as invalid; `version`: the model that it came from, where that is the reason."""
         self.dropped[where.device] += 1
+        self._refused.add(where.device, error.code)
         text = f"round {where.round}: update of {where.device} rejected: {error}"
-        note = Note("warning", text, f"rejected of {where.device}")
+        note = Note("warning", text, self._refused.kind("rejected of", where.device))
         receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version, run=self._run)
         return [note, self._publish(where, receipt)]
 

@@ -14,6 +14,7 @@ from ..protocol.envelope import Envelope
 from ..protocol.messages import Missing, encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..strategies import Strategy
+from .admission import Admission
 from .closed_rounds import ClosedRound
 from .counting import Counting
 from .earlier_rounds import EarlierRounds
@@ -30,16 +31,17 @@ class Reception:
     """`late` counts parts for closed rounds."""
 
     def __init__(
-        self, topics: Topics, codec: Codec, strategy: Strategy, earlier: EarlierRounds, presence: Presence, *,
-        signing: Open,
+        self, topics: Topics, codec: Codec, strategy: Strategy, *, earlier: EarlierRounds, presence: Presence,
+        admission: Admission, signing: Open,
     ) -> None:  # fmt: skip
         self.closed, self.credits = earlier.closed, earlier.credits
         self._standing = earlier.standing
         self._held = HeldBack()
-        self.receipts = Receipts(topics, signing.run)
+        self.receipts = Receipts(topics, admission.refused, signing.run)
         self._signing = signing
         self._whole = Counting(
-            self.receipts, codec, strategy, earlier=earlier, presence=presence, held=self._held, signing=signing
+            self.receipts, codec, strategy, earlier=earlier, presence=presence, held=self._held,
+            admission=admission, signing=signing,
         )  # fmt: skip
         self.late_table = self._whole.late_table
         self.late = 0
@@ -164,6 +166,16 @@ class Reception:
         """Add the late updates again that the host has kept."""
         return self._whole.reload(tally, updates)
 
+    def settle(self, tally: Tally, now: float) -> list[Action]:
+        """The round closes: add the updates that have waited for that."""
+        return self._whole.settle(tally, now)
+
+    def drop(self, tally: Tally | None, device: str) -> None:
+        """Drop what has arrived of the device's updates."""
+        for _, intake in self._intakes(tally):
+            intake.drop(device)
+        self.credits.drop(device)
+
     def learn(self, updates: Iterable[LateUpdate]) -> None:
         """Know which late updates the host keeps, while no round adds them."""
         self._whole.learn(updates)
@@ -192,7 +204,8 @@ def _envelope(where: UpdateTopic, event: Received) -> Envelope:
 def _unfit(own: Tally | ClosedRound, where: UpdateTopic, envelope: Envelope) -> ProtocolError | None:
     """Why no update of this device can count in the round, whatever its other parts bring."""
     if not own.cohort.asks(where.device):
-        return ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped")
+        return ProtocolError(f"an update of a device that was not asked in round {where.round}: dropped", "round")
     if own.counted_in(where.device) is None and own.intake.has_other_model(where.device, envelope):
-        return ProtocolError(f"an update of round {where.round}, which was opened again with another model: dropped")
+        text = f"an update of round {where.round}, which was opened again with another model: dropped"
+        return ProtocolError(text, "round")
     return None

@@ -10,13 +10,14 @@ import msgspec
 
 from ..machine import Note
 from . import opening as opens
+from .barring import Barring
 from .candidates import Candidates
 from .closing import Closed, Closing, at_deadline, conclude
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
 from .tally import Tally
 
 
-class Rounds(Candidates):
+class Rounds(Candidates, Barring):
     """The coordinator's rounds; each method adds what the host has to do to `_out`."""
 
     def _maybe_open(self, now: float) -> None:
@@ -41,13 +42,17 @@ class Rounds(Candidates):
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self.config.mode_of(self.round)
         run = self.announcer.manifest.run
-        opening = opens.plan(config, self.standing, run=run, round=self.round, present=present, rng=self._rng)
+        opening = opens.plan(
+            config, self.standing, run=run, round=self.round, present=present, rng=self._rng,
+            closed=self.presence.hides,
+        )  # fmt: skip
         pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
         self.tally = Tally(
             opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
             intake=self._make_intake(self.round, self.version, pacing.unasked), any_round=config.mode == "async",
             resumed=self.tally is None and self.fence.attempt > 1,
         )  # fmt: skip
+        self.admission.open(self.round)
         self.phase, self._announced_wait = "open", False
         self.readiness.opened(now)
         if mode == "train":
@@ -83,6 +88,8 @@ class Rounds(Candidates):
             self._out.append(self.announcer.publish_manifest())
 
     def _close(self, tally: Tally, now: float) -> None:
+        if self._is_enough(tally):
+            self._out += self.reception.settle(tally, now)
         record = tally.record(len(self.params), self.config.min_reports, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
@@ -106,11 +113,14 @@ class Rounds(Candidates):
         record, params = closed.record, closed.params
         state = {} if params is None else self.strategy.state()
         record = msgspec.structs.replace(
-            record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets()
-        )
+            record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets(),
+            refused=self.admission.refused.take(), barred=self.admission.barred,
+        )  # fmt: skip
         if params is not None:
             self.signing.advance(params, record.version)
         record = self.signing.record(record)
+        self.admission.influence.learn(record)
+        self._out += self.admission.suspects()
         self.reception.late_table.drop(closed.drop)
         self._out.append(Commit(record, params, closed.drop, state))
         if closed.order:

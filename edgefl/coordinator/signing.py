@@ -38,6 +38,7 @@ class Open:
     """Without keys. `run` is what rounds and receipts name; `reissue_at` when the round is due again."""
 
     run = ""
+    signed = False  # updates are
     reissue_at: float | None = None
 
     def sealed(self, actions: list[Action]) -> list[Action]:
@@ -51,6 +52,11 @@ class Open:
     def member(self, device: str) -> Member | None:
         """What the roster says of the device; None if it says nothing, or there is none."""
         return None
+
+    def max_examples(self, device: str) -> int | None:
+        """The most examples that the device is enrolled with, if the roster says that."""
+        member = self.member(device)
+        return None if member is None else member.max_examples
 
     def is_enrolled(self, device: str) -> bool:
         """Whether anything that the device sends is to be read."""
@@ -77,6 +83,8 @@ class Open:
 
 class Signing(Open):
     """With keys. `signer` and `roster` are replaced while the aggregator runs (events.SignerRead, RosterRead)."""
+
+    signed = True
 
     def __init__(self, topics: Topics, manifest: Manifest, keys: Keys) -> None:
         self.run, self.signer, self.roster = manifest.run, *keys

@@ -17,6 +17,7 @@ class Snapshot:
     first: updates `counted`, devices that it is still `waiting` for, updates `queued` until there is room, `bytes_up`
     of all parts that have arrived. `closes_at` is its deadline, on the host's clock; None unless it is open.
     `skipped` are the devices that it asks and does not wait for, and why; `deadlines` how many it has begun.
+    `barred` are the devices in quarantine or muted, at most a thousand, and why.
     `opens_at` is when the next round may open, on the same clock; None if it waits for devices alone.
     """
 
@@ -34,3 +35,4 @@ class Snapshot:
     opens_at: float | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     deadlines: int = 1
+    barred: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +16,12 @@ from ..history import RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.messages import Manifest
 from ..protocol.topics import ROOT
-from ..settings import GateSettings, RoundSettings
+from ..settings import AdmissionSettings, GateSettings, RoundSettings
 from ..strategies import Strategy
+from ..strategies.waiting_room import WaitingRoom
 from . import cohort
 from . import opening as opens
+from .admission import Admission
 from .announcer import Announcer, RoundState
 from .closing import Closing
 from .earlier_rounds import EarlierRounds
@@ -29,6 +31,7 @@ from .gate import Gate
 from .intake import RoundIntake
 from .pace import Pace
 from .presence import Presence
+from .quarantine import Suspect
 from .readiness import Readiness
 from .reception import Reception
 from .signing import Keys, Open, Signing
@@ -59,6 +62,9 @@ class CoordinatorState:
         root: str = ROOT,
         gate: GateSettings | None = None,
         keys: Keys | None = None,
+        admission: AdmissionSettings | None = None,
+        suspects: Mapping[str, Suspect] | None = None,
+        room: WaitingRoom | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -74,15 +80,22 @@ class CoordinatorState:
         self._rng = rng
         self._codec = manifest.update_codec
         self.signing = Open() if keys is None else Signing(self.topics, manifest, keys)
+        self.clock = WallClock()
+        self.admission = Admission(
+            admission or AdmissionSettings(), self._codec, len(params), clock=self.clock, signing=self.signing,
+            suspects=suspects, room=room,
+        )  # fmt: skip
+        for device in self.admission.quarantine.inside:
+            self.presence.bar(device)
         self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
-        self.earlier.restore(self.signing.begin(recent))
+        self.earlier.restore(self._learned(self.signing.begin(recent)))
         self.signing.advance(params, version)
         self.standing = self.earlier.standing
         self.reception = Reception(
-            self.topics, self._codec, strategy, self.earlier, self.presence, signing=self.signing
+            self.topics, self._codec, strategy, earlier=self.earlier, presence=self.presence, admission=self.admission,
+            signing=self.signing,
         )  # fmt: skip
         self.sweeper = Sweeper(self.topics.any_update)
-        self.clock = WallClock()
         self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
         self._announced_wait = False  # the retained round says that none is open
         self._waits = opens.Waits()
@@ -90,6 +103,12 @@ class CoordinatorState:
         self._closing: Closing | None = None
         self._orders: deque[Rollback] = deque()  # not carried out yet
         self._out: list[Action] = []  # of the step that is being made
+
+    def _learned(self, recent: Iterable[RoundRecord]) -> Iterator[RoundRecord]:
+        """The records, of which admission has learned on their way."""
+        for record in recent:
+            self.admission.influence.learn(record)
+            yield record
 
     @property
     def late(self) -> int:
@@ -104,7 +123,8 @@ class CoordinatorState:
     def snapshot(self) -> Snapshot:
         """The coordinator's state, for its host and for operators."""
         shot = Snapshot(
-            self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count
+            self.phase, self.round, self.version, self.fence.attempt, self.fence.held, self.presence.count,
+            barred=self.admission.barred,
         )  # fmt: skip
         tally = self.tally
         if self.phase == "waiting":

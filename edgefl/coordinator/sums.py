@@ -1,41 +1,64 @@
-"""Sums over the updates of a round: what its record says of all of them together. No I/O. Part of RoundCoordinator."""
+"""Sums over the updates of a round: what its record says of all of them together. No I/O. Part of RoundCoordinator.
+
+What devices say of themselves can be absurd, by a fault or on purpose. So losses and accuracies are clipped means: of
+three devices or more, a value further from the median than `SPREADS` median absolute deviations, and than `TIMES` the
+median itself, counts as if it were just so far; a weight above `HEAVY` times the median weight counts as that. The
+medians are the lower ones of two. One absurd value among honest ones therefore moves the mean by little, and where no
+value is absurd it is the weighted mean.
+"""
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ..protocol.update_header import UpdateHeader
+from .influence import median
+
+SPREADS, TIMES, HEAVY = 10, 3, 10
 
 
-@dataclass
-class Mean:
+class ClippedMean:
     """The weighted mean of numbers, without those that are None. Exact, so that their order makes no difference."""
 
-    total: Fraction = Fraction(0)
-    weight: int = 0
+    def __init__(self) -> None:
+        self._values, self._weights = array("d"), array("q")
 
     def add(self, value: float | None, weight: int) -> None:
-        if value is not None:
-            self.total += Fraction(value) * weight
-            self.weight += weight
+        if value is not None and weight:
+            self._values.append(value)
+            self._weights.append(weight)
 
     @property
     def value(self) -> float | None:
-        """None if the weights add up to 0."""
-        return float(self.total / self.weight) if self.weight else None
+        """None without any number."""
+        values, weights = self._values, self._weights
+        if not values:
+            return None
+        lowest, highest, heaviest = min(values), max(values), max(weights)
+        if len(values) > 2:
+            middle = median(values)
+            reach = max(SPREADS * median(abs(value - middle) for value in values), TIMES * abs(middle))
+            lowest, highest, heaviest = middle - reach, middle + reach, HEAVY * int(median(weights))
+        total, weight = Fraction(0), 0
+        for value, own in zip(values, weights, strict=True):
+            counted = min(own, heaviest)
+            total += Fraction(min(max(value, lowest), highest)) * counted
+            weight += counted
+        return float(total / weight)
 
 
 @dataclass
 class Sums:
-    """Sums over the headers of the updates that were added: ten thousand headers would take memory."""
+    """Sums over the headers of the updates that were added."""
 
     examples: int = 0
     bytes_down: int = 0
     evaluated: int = 0  # examples held out
-    loss: Mean = field(default_factory=Mean)
-    eval_loss: Mean = field(default_factory=Mean)
-    eval_accuracy: Mean = field(default_factory=Mean)
+    loss: ClippedMean = field(default_factory=ClippedMean)
+    eval_loss: ClippedMean = field(default_factory=ClippedMean)
+    eval_accuracy: ClippedMean = field(default_factory=ClippedMean)
 
     def add(self, header: UpdateHeader) -> None:
         self.examples += header.num_examples

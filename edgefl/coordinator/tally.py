@@ -8,8 +8,9 @@ import msgspec
 
 from ..history import RoundRecord, State
 from ..machine import Note
-from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
+from .admission import Judged
+from .claims import Claims, Counted
 from .intake import RoundIntake
 from .opening import DEADLINES, Opening
 from .pace import Pacing
@@ -61,7 +62,7 @@ class Tally:
         self.spoilt: list[tuple[str, int]] = []
         self.bytes_up = 0
         self._any_round = any_round
-        self._sums = Sums()
+        self._sums, self._claims = Sums(), Claims()
         # One entry a device, so that each name is kept once: every topic brings a new string.
         self._shares = {device: Share(waiting=True, waited=True) for device in opening.waiting}
         self._num_waiting = len(self._shares)
@@ -94,14 +95,33 @@ class Tally:
         share = self._share(device)
         share.bytes_up = (share.bytes_up or 0) + size
 
-    def count(self, device: str, header: UpdateHeader) -> None:
-        """The device's update of this round has been added to the sum."""
+    def count(self, device: str, judged: Judged) -> None:
+        """The device's update of this round has been added to the sum, or waits for that."""
         share = self._share(device)
         self._stop_waiting(share)
-        share.counted, share.bytes_down = True, header.bytes_down
+        share.counted, share.bytes_down = True, judged.header.bytes_down
         self._num_counted += 1
-        self._sums.add(header)
-        self._sums.add_scores(header)  # a late update's scores are those of an earlier model
+        if not judged.waits:
+            self.settle(device, self.round, judged)
+
+    def settle(self, device: str, round: int, judged: Judged) -> None:
+        """The update of the device, of this round or an earlier one, is in the sum."""
+        self._sums.add(judged.header)
+        if round == self.round:  # a late update's scores are those of an earlier model
+            self._sums.add_scores(judged.header)
+        if judged.claim is not None:
+            self._claims.add(device, Counted(round, *judged.claim, judged.header.num_examples))
+
+    def withdraw(self, device: str, round: int) -> None:
+        """An update that was counted, and has waited, was refused in the end."""
+        if round == self.round:
+            share = self._share(device)
+            share.counted, share.rejected, share.bytes_down = False, True, 0
+            self._num_counted -= 1
+        else:
+            del self.folded[device, round]
+            self._share(device).folded = False
+            self.spoil(device, round)
 
     def reject(self, device: str) -> None:
         """The device's update of this round was refused as invalid."""
@@ -109,10 +129,11 @@ class Tally:
         self._stop_waiting(share)
         share.rejected = True
 
-    def fold(self, device: str, round: int, header: UpdateHeader) -> None:
-        """The device's late update of `round` has been added to the sum."""
-        self.folded[device, round] = header.bytes_down
-        self._sums.add(header)
+    def fold(self, device: str, round: int, judged: Judged) -> None:
+        """The device's late update of `round` has been added to the sum, or waits for that."""
+        self.folded[device, round] = judged.header.bytes_down
+        if not judged.waits:
+            self.settle(device, round, judged)
         if self._any_round:
             share = self._share(device)
             self._stop_waiting(share)
@@ -255,6 +276,8 @@ class Tally:
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
             by_time=self._times(),
             deadlines=self.deadlines,
+            lowered=self._claims.lowered,
+            by_influence=self._claims.to_json(),
         )
 
     def goes_on(self, min_reports: int, at_work: list[str]) -> Note:

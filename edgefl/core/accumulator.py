@@ -47,7 +47,9 @@ class Accumulator:
         expected = 4 * self.acc.size
         size = memoryview(payload).nbytes
         if size != expected:
-            raise CodecError(f"update of {size} bytes where {expected} were expected: it is for another model")
+            raise CodecError(
+                f"update of {size} bytes where {expected} were expected: it is for another model", "length"
+            )
         with self.admit(_core.peak_f32(payload), weight) as acc:
             _core.accumulate_f32(payload, weight, acc)
 
@@ -60,11 +62,12 @@ class Accumulator:
         if not 1 <= weight <= MAX_WEIGHT:
             raise CodecError(f"update with num_examples {weight}: a device must report 1 to {MAX_WEIGHT}")
         if not math.isfinite(peak):
-            raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate")
+            raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate", "finite")
         claim = weight * (math.ceil(peak * SCALE) + 1)
         if claim > self._share:
             raise CodecError(
-                f"update of absurd scale: |delta| up to {peak:g} for {weight} examples: lower the learning rate"
+                f"update of absurd scale: |delta| up to {peak:g} for {weight} examples: lower the learning rate",
+                "influence",
             )
         bound = self._claim(claim)
         yield self.acc

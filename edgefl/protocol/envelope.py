@@ -87,7 +87,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         view = memoryview(raw)
         data = view[HEADER_BYTES:]
         if _CRC.unpack_from(raw, _HEAD.size)[0] != crc32c(data, crc32c(view[: _HEAD.size])):
-            raise ProtocolError(f"part {part} fails its CRC32C: dropped")
+            raise ProtocolError(f"part {part} fails its CRC32C: dropped", "crc")
         return cls(Kind(kind), codec, federation, round, version, part, parts, part_bytes, total, blob, data)
 
 

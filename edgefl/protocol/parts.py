@@ -68,15 +68,18 @@ class Assembler:
         if (envelope.kind, envelope.federation, envelope.round, envelope.version) != self._expected:
             raise ProtocolError(
                 f"part of round {envelope.round}, model version {envelope.version}, federation hash "
-                f"{envelope.federation:08x} does not belong to what is open here: dropped"
+                f"{envelope.federation:08x} does not belong to what is open here: dropped",
+                "round",
             )
         if envelope.total > self.max_total:
-            raise ProtocolError(f"blob of {envelope.total} bytes where the plan allows {self.max_total}: dropped")
+            raise ProtocolError(
+                f"blob of {envelope.total} bytes where the plan allows {self.max_total}: dropped", "size"
+            )
         first = self._first
         if first is None or first.blob != envelope.blob:
             self._first, self._data, self.buffered = replace(envelope, data=b""), {}, 0
         elif not _same_cut(envelope, first):
-            raise ProtocolError(f"part {envelope.part} disagrees with the parts before it: dropped")
+            raise ProtocolError(f"part {envelope.part} disagrees with the parts before it: dropped", "round")
         if envelope.part not in self._data:
             self._data[envelope.part] = envelope.data
             self.buffered += len(envelope.data)

@@ -23,6 +23,9 @@ _AT, _END = UpdateHeader.SIZE, UpdateHeader.SIZE + SIGNATURE_BYTES
 class NotSigned(ProtocolError):
     """An update that its device has not signed for this round: anyone may have sent it."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "signature")
+
 
 class Context(NamedTuple):
     """What an update is bound to beside its bytes. `codec` is the wire id."""

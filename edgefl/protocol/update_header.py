@@ -69,25 +69,27 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     def from_bytes(cls, blob: bytes) -> UpdateHeader:
         """The header of `blob`; ProtocolError if a number in it is absurd."""
         if len(blob) < cls.SIZE:
-            raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped")
+            raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped", "header")
         (layout, zero, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
             cls._LAYOUT.unpack_from(blob)
         )
         if (layout, zero) != (cls.LAYOUT, 0):
-            raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side")
+            raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side", "header")
         if not cls.SIZE <= size <= min(len(blob), cls.MAX_SIZE):
-            raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected")
+            raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected", "header")
         if max(num_examples, num_eval) > cls.MAX_EXAMPLES:
             claim = max(num_examples, num_eval)
-            raise ProtocolError(f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected")
+            raise ProtocolError(
+                f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected", "examples"
+            )
         if (num_examples == 0) != (len(blob) == size):
-            raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected")
+            raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected", "header")
         if not math.isfinite(loss):
-            raise ProtocolError("update's header has a training loss that is not finite: rejected")
+            raise ProtocolError("update's header has a training loss that is not finite: rejected", "finite")
         eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
         header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size)
         if not header._evaluation_is_sound():
-            raise ProtocolError("update's header has an evaluation that can't be: rejected")
+            raise ProtocolError("update's header has an evaluation that can't be: rejected", "header")
         return header
 
     def _evaluation_is_sound(self) -> bool:

@@ -10,7 +10,7 @@ from msgspec import Meta
 from ..errors import UsageError
 from .sections import AboveZero, Auto, Real, Share
 
-INFLUENCE = 3.0  # the default factor where keys are on
+INFLUENCE = 1.5  # the default factor where keys are on
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,8 +29,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Annotated[float, Meta(ge=1, le=1e6)] | Auto | Literal["off"],
         Meta(
             description="An update whose influence, its examples times the norm of its delta, is more than this many "
-            "times the devices' median counts with a lower weight; one beyond ten times that is refused. "
-            f'"auto": {INFLUENCE:g} where keys are on, else "off".'
+            "times the devices' median counts with a lower weight; one whose delta alone is ten times too long is "
+            f'refused. "auto": {INFLUENCE:g} where keys are on, else "off".'
         ),
     ] = "auto"
     first_influence: Annotated[

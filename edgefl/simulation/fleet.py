@@ -28,6 +28,7 @@ from ..coordinator.events import (
     ReloadLate,
     SaveAttempt,
     SaveLate,
+    SaveSuspects,
 )
 from ..core.seeds import derived_seed
 from ..device import events as device_events
@@ -257,7 +258,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt() | Answered():
+            case SaveAttempt() | SaveSuspects() | Answered():
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason

@@ -95,7 +95,9 @@ def simulate(
     strategy = make_strategy(settings, objects)
     strategy.prepare(_site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
-    coordinator = RoundCoordinator(manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate)
+    coordinator = RoundCoordinator(
+        manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate, admission=settings.admission
+    )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(pool, Faults.parse(options.faults), on_round, note)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -42,7 +42,8 @@ class Update:
     """What one device reports: its encoded delta and n_k, the number of examples behind it.
 
     `staleness`: how many versions the model has moved on since the one that the delta starts from. `discounted`: what
-    a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros.
+    a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros. `decoded` is the delta, (P,) float32, if
+    that is known already.
     """
 
     device: str
@@ -51,6 +52,11 @@ class Update:
     payload: bytes | memoryview
     staleness: int = 0
     discounted: int | None = None
+    decoded: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def delta(self, num_params: int) -> np.ndarray:
+        """The delta, (P,) float32; CodecError if the payload is malformed."""
+        return self.codec.decode(self.payload, num_params) if self.decoded is None else self.decoded
 
     @property
     def weight(self) -> int:

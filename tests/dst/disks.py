@@ -7,14 +7,16 @@ the disk reports an error and nobody knows. What lies there may lose a bit. Test
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import msgspec
 import numpy as np
 from edgefl_broker.store import KEPT_MODELS, State
 
 from edgefl.coordinator.events import LateUpdate
+from edgefl.coordinator.quarantine import Suspect
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
@@ -94,6 +96,7 @@ class AggregatorDisk(FailingDisk):
         self.states: dict[int, bytes] = {}
         self.late: dict[tuple[str, int], LateUpdate] = {}
         self.orders: dict[str, int] = {}  # to roll back, by name
+        self.suspects: dict[str, Suspect] = {}
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
     def copy(self) -> AggregatorDisk:
@@ -101,6 +104,7 @@ class AggregatorDisk(FailingDisk):
         other = AggregatorDisk(self.run)
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
         other.late, other.states = dict(self.late), dict(self.states)
+        other.suspects = dict(self.suspects)
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -132,6 +136,14 @@ class AggregatorDisk(FailingDisk):
 
     def save_late(self, update: LateUpdate) -> None:
         self.transact(lambda: self.late.update({(update.device, update.round): update}))
+
+    def save_suspects(self, suspects: Mapping[str, Suspect]) -> None:
+        saved = msgspec.json.decode(msgspec.json.encode(suspects), type=dict[str, Suspect])
+
+        def write() -> None:
+            self.suspects = saved
+
+        self.transact(write)
 
     def commit(
         self,

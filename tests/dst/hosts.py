@@ -22,6 +22,7 @@ from edgefl.coordinator.events import (
     Rollback,
     SaveAttempt,
     SaveLate,
+    SaveSuspects,
 )
 from edgefl.core.seeds import derived_seed
 from edgefl.device import events as device_events
@@ -215,7 +216,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             schedule.manifest, schedule.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=disk.recent(100), gate=gate_of(schedule),
+            recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -249,6 +250,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state))
             case SaveLate(update):
                 self.disk.save_late(update)
+            case SaveSuspects(suspects):
+                self.disk.save_suspects(suspects)
             case ReloadLate():
                 self.answer(ReloadedLate(self.disk.late.values()))
             case Fenced(reason):

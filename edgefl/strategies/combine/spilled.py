@@ -36,7 +36,7 @@ class Spilled(Combine):
         assert self._spill is not None
         if not 1 <= update.weight <= MAX_WEIGHT:
             raise CodecError(f"update with num_examples {update.weight}: a device must report 1 to {MAX_WEIGHT}")
-        delta = update.codec.decode(update.payload, self._num_params)
+        delta = update.delta(self._num_params)
         if update.discounted is not None:
             delta = delta * np.float32(update.discounted / update.num_examples)
         self._spill.add((update.device, update.staleness), delta, update.num_examples)

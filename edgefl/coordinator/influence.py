@@ -1,0 +1,113 @@
+"""Influence: how much one update may move a model, and the weight that it counts with. No I/O. Part of Admission.
+
+An update with n examples and delta Δ moves the sum of a round by n ‖Δ‖, and by its share of the examples it holds all
+others back, however short Δ is. So its influence is
+
+    n · max(‖Δ‖, m)                               m: the median of the devices' ‖Δ‖
+
+and an update of device k counts whole up to
+
+    factor · s_k · median over devices j of (n_j ‖Δ_j‖ / s_j)
+
+s is a device's size: the examples that it is enrolled with, else the median of the devices' n. Without sizes that are
+enrolled, every device thus has the same bound, and a device with many more examples than the others counts as if it had
+fewer.
+
+Medians are over each device's last counted update of the last `UNEARNED_ROUNDS` rounds, are fixed when the round opens,
+and come from committed records alone: the order in which updates arrive changes nothing, and a restart computes the
+same. The median of an even number of values is the lower one of the two in the middle.
+
+Above the bound an update counts with the largest whole weight that stays within it. It is refused if its delta alone is
+`REFUSED` times longer than `factor` allows a device of its size, if it claims `MOST_EXAMPLES` times the median n and
+its size is not known, or if no whole weight is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import _core
+from ..errors import ProtocolError
+from ..history import RoundRecord
+from ..protocol.messages import UNEARNED_ROUNDS
+
+REFUSED = 10.0
+MOST_EXAMPLES = 1000
+
+Claim = tuple[int, float]  # n and ‖Δ‖
+Size = Callable[[str], int | None]  # the examples that a device is enrolled with, if that is known
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`most` is the influence that counts whole, for a device of the size `examples`; `typical` is m."""
+
+    most: float
+    factor: float = math.inf
+    examples: int = 0
+    typical: float = 0.0
+
+    @classmethod
+    def of(cls, factor: float, claims: Mapping[str, Claim], size: Size) -> Bound:
+        """The bound by updates that have counted; there must be one at least."""
+        examples = int(median(n for n, _ in claims.values()))
+        per_example = median(n * norm / (size(device) or examples) for device, (n, norm) in claims.items())
+        return cls(factor * per_example * examples, factor, examples, median(norm for _, norm in claims.values()))
+
+    def weight(self, claim: Claim, size: int | None) -> int:
+        """The weight of an update, at most n; ProtocolError if it is refused."""
+        n, norm = claim
+        length = max(norm, self.typical)
+        relative = size / self.examples if size and self.examples else 1.0
+        most, longest = self.most * relative, REFUSED * self.factor * self.typical * max(1.0, relative)
+        if n * length <= most:
+            return n
+        what = f"{n} examples with |delta| {norm:.3g}, {n * length / most if most else math.inf:.3g} times the bound"
+        if not size and self.examples and n > MOST_EXAMPLES * self.examples:
+            raise ProtocolError(f"update of {what}: rejected", "examples")
+        weight = int(most / length)
+        if weight < 1 or norm > longest > 0:
+            raise ProtocolError(f"update of {what}: rejected", "influence")
+        return weight
+
+
+class Influence:
+    """What each device's last counted update was. `factor` None: every influence is allowed. `first` is the bound while
+    no update has counted; None: it is not known before the round closes."""
+
+    def __init__(self, factor: float | None, first: float | None, size: Size) -> None:
+        self.factor, self._first, self._size = factor, first, size
+        self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it counted in
+
+    def learn(self, record: RoundRecord) -> None:
+        """A round is over; records come in their order."""
+        if record.state == "committed":
+            for device, claim in record.influence.items():
+                self._last[device] = record.round, claim
+
+    def open(self, round: int) -> Bound | None:
+        """The bound of the round that opens; None if it is not known yet, or none is wanted."""
+        oldest = round - UNEARNED_ROUNDS
+        self._last = {device: last for device, last in self._last.items() if last[0] >= oldest}
+        if self._last:
+            return self.of({device: claim for device, (_, claim) in self._last.items()})
+        return None if self._first is None or self.factor is None else Bound(self._first)
+
+    def of(self, claims: Mapping[str, Claim]) -> Bound | None:
+        """The bound by these claims; None if none is wanted."""
+        return None if self.factor is None or not claims else Bound.of(self.factor, claims, self._size)
+
+
+def norm_of(delta: np.ndarray) -> float:
+    """‖Δ‖ of (P,) float32, to six digits: on every machine the same."""
+    return float(f"{_core.rms(delta) * math.sqrt(len(delta)):.6g}")
+
+
+def median(values: Iterable[float]) -> float:
+    """The lower one of the two in the middle, or the one."""
+    ordered = sorted(values)
+    return ordered[(len(ordered) - 1) // 2]

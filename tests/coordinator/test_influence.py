@@ -1,0 +1,233 @@
+"""What one update may move a model: bounds, weights, the first round, restarts; and any order gives the same bits."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from machines import P, accumulator_of, commit_of, feed, make_coordinator, make_update, report, run_out, status
+from machines import open_round as open_unbounded
+
+from edgefl.coordinator.influence import Bound, Influence, median, norm_of
+from edgefl.errors import ProtocolError
+from edgefl.machine import Connected
+from edgefl.settings import AdmissionSettings
+from edgefl.strategies.waiting_room import WaitingRoom
+
+BOUNDED = AdmissionSettings(influence=2.0)
+UNIT = np.float32(1 / np.sqrt(P))  # a delta of this everywhere has the norm 1
+
+
+def open_round(*devices, settings=BOUNDED, start=None, **options):
+    return open_unbounded(*devices, start={"admission": settings, **(start or {})}, **options)
+
+
+def tell(coordinator, device, *, now=1.0, round=1, version=0, **update):
+    """One device's whole update, of n `num_examples` and this delta."""
+    return report(coordinator, device, now=now, round=round, version=version, blob=make_update(**update))
+
+
+def run_round(coordinator, claims, now=1.0):
+    """One round in which devices report n and ‖Δ‖; its commit."""
+    out = []
+    for device, (n, norm) in claims.items():
+        out += tell(
+            coordinator, device, now=now, round=coordinator.round, version=coordinator.version, num_examples=n,
+            delta=norm * UNIT,
+        )  # fmt: skip
+    return commit_of(out) or commit_of(run_out(coordinator))
+
+
+FOUR = {"a": (10, 1.0), "b": (10, 1.0), "c": (10, 1.0), "d": (10, 1.0)}
+
+
+def test_median_is_the_lower_one_of_two():
+    assert [median(v) for v in ([3], [1, 3], [1, 3, 9], [9, 4, 3, 1])] == [3, 1, 3, 3]
+
+
+def test_norm_is_that_of_the_delta():
+    assert norm_of(np.float32([3, 4])) == 5.0
+    assert norm_of(np.zeros(3, np.float32)) == 0.0
+
+
+def bound(factor=2.0, claims=None, sizes=None):
+    return Bound.of(factor, claims or FOUR, (sizes or {}).get)
+
+
+@pytest.mark.parametrize(
+    "claim, weight",
+    [
+        ((10, 1.0), 10), ((20, 1.0), 20), ((21, 1.0), 20), ((200, 1.0), 20), ((10, 4.0), 5), ((1, 20.0), 1),
+        ((5000, 0.0), 20), ((20, 0.01), 20),  # a short delta holds the others back: it counts as a typical one
+    ],
+)  # fmt: skip
+def test_above_the_bound_the_weight_is_the_largest_within_it(claim, weight):
+    assert bound().weight(claim, None) == weight
+
+
+@pytest.mark.parametrize(
+    "claim, code",
+    [((10, 20.1), "influence"), ((1, 1e6), "influence"), ((10001, 1.0), "examples"), ((2**24, 1e-9), "examples")],
+)
+def test_beyond_ten_times_an_update_is_refused(claim, code):
+    with pytest.raises(ProtocolError) as refused:
+        bound().weight(claim, None)
+    assert refused.value.code == code
+
+
+def test_a_device_that_is_enrolled_with_more_examples_may_count_more():
+    sizes = {"a": 10, "b": 10, "c": 10, "big": 1000}
+    claims = {"a": (10, 1.0), "b": (10, 1.0), "c": (10, 1.0), "big": (1000, 2.0)}
+    fair = bound(claims=claims, sizes=sizes)
+    assert fair.weight((1000, 2.0), 1000) == 1000
+    assert fair.weight((1000, 2.0), None) == 10
+    assert fair.weight((10**5, 1.0), 10**5) == 10**5
+
+
+def test_no_update_has_counted_long_ago():
+    influence = Influence(2.0, None, lambda device: None)
+    influence._last = {"a": (1, (10, 1.0)), "b": (50, (10, 3.0))}
+    assert influence.open(101).typical == 1.0
+    assert influence.open(102).typical == 3.0
+
+
+def test_without_a_factor_nothing_is_bounded():
+    coordinator = open_round("a", "b", settings=AdmissionSettings())
+    record = run_round(coordinator, {"a": (10, 1.0), "b": (2**24, 0.2)}).record
+    assert (record.num_examples, record.influence, record.lowered) == (10 + 2**24, {}, {})
+
+
+def test_the_first_round_waits_for_its_own_median():
+    coordinator = open_round(*"abcde")
+    before = accumulator_of(coordinator)
+    for device in "abcd":
+        tell(coordinator, device, num_examples=10, delta=UNIT)
+    assert accumulator_of(coordinator) == before
+    assert coordinator.tally.reports == 4
+    out = tell(coordinator, "e", num_examples=1000, delta=-UNIT)
+    record = commit_of(out).record
+    assert (record.num_examples, record.lowered) == (60, {"e": 20})
+    assert record.influence == dict.fromkeys("abcd", (10, 1.0)) | {"e": (1000, 1.0)}
+    np.testing.assert_allclose(coordinator.params, commit_of(out).params)
+
+
+def test_an_update_that_has_waited_can_be_refused():
+    coordinator = open_round(*"abcde", min_reports=4)
+    for device in "abcd":
+        tell(coordinator, device, num_examples=10, delta=UNIT)
+    record = commit_of(tell(coordinator, "e", num_examples=10, delta=100 * UNIT)).record
+    assert (record.devices, record.rejected, record.reported) == (list("abcd"), 1, 4)
+    assert record.refused == {"e": {"influence": 1}}
+
+
+def test_too_few_reports_are_left_after_the_first_rounds_median():
+    coordinator = open_round(*"abc")
+    params = coordinator.params
+    for device in "ab":
+        tell(coordinator, device, num_examples=10, delta=UNIT)
+    record = commit_of(tell(coordinator, "c", num_examples=10, delta=100 * UNIT)).record
+    assert (record.state, record.version) == ("abandoned", 0)
+    assert coordinator.params is params
+
+
+def test_a_configured_bound_leaves_nobody_waiting():
+    coordinator = open_round("a", "b", settings=AdmissionSettings(influence=2.0, first_influence=20.0))
+    before = accumulator_of(coordinator)
+    tell(coordinator, "a", num_examples=10, delta=UNIT)
+    assert accumulator_of(coordinator) != before
+    assert commit_of(tell(coordinator, "b", num_examples=100, delta=UNIT)).record.lowered == {"b": 20}
+
+
+def test_what_waits_is_bounded():
+    room = WaitingRoom(max_bytes=5000)
+    coordinator = open_round(*"abc", start={"room": room}, min_reports=1)
+    tell(coordinator, "a", num_examples=10, delta=UNIT)
+    tell(coordinator, "b", num_examples=10, delta=UNIT)
+    record = commit_of(tell(coordinator, "c", num_examples=10, delta=UNIT)).record
+    assert (record.devices, record.refused) == (["a"], {"b": {"room": 1}, "c": {"room": 1}})
+    assert len(room) == 0
+
+
+def test_i02_any_order_gives_the_same_bits_with_bounds():
+    """First round and bounded rounds; one update is above the bound, one is refused."""
+    claims = FOUR | {"e": (70, 2.5), "f": (10, 90.0)}
+    found = set()
+    for order in itertools.islice(itertools.permutations(claims), 0, 720, 97):
+        coordinator = open_round(*claims, min_reports=3)
+        for _ in range(3):
+            run_round(coordinator, {device: claims[device] for device in order}, now=coordinator.tally.opened_at + 1)
+        found.add(coordinator.params.tobytes())
+    assert len(found) == 1
+
+
+def test_a_restart_computes_the_same_bound():
+    coordinator = open_round(*"abcd")
+    records = []
+    for round in range(4):
+        claims = {device: (10 + round, 1.0 + index / 8) for index, device in enumerate("abcd")}
+        records.append(run_round(coordinator, claims, now=coordinator.tally.opened_at + 1).record)
+    again = make_coordinator(
+        start={
+            "admission": BOUNDED, "recent": records, "round": coordinator.round, "version": coordinator.version,
+            "attempt": 2,
+        },
+        min_reports=4,
+    )  # fmt: skip
+    feed(again, *map(status, "abcd"), Connected())
+    assert again.admission.bound == coordinator.admission.bound is not None
+
+
+def test_an_abandoned_round_moves_no_bound():
+    coordinator = open_round(*"ab", settings=BOUNDED)
+    run_round(coordinator, {"a": (10, 1.0), "b": (10, 1.0)})
+    before = coordinator.admission.bound
+    tell(coordinator, "a", now=5.0, round=2, version=1, num_examples=10, delta=1.9 * UNIT)
+    assert commit_of(run_out(coordinator)).record.state == "abandoned"
+    assert coordinator.admission.bound == before
+
+
+@pytest.mark.parametrize("late", ["drop", "fold"])
+def test_a_late_update_has_the_open_rounds_bound(late):
+    coordinator = open_round(*"abc", min_reports=2, goal=2, late=late)
+    run_round(coordinator, {"a": (10, 1.0), "b": (10, 1.0)})
+    tell(coordinator, "c", now=2.0, round=1, version=0, num_examples=1000, delta=UNIT)
+    record = run_round(coordinator, {"a": (10, 1.0), "b": (10, 1.0)}, now=3.0).record
+    assert record.lowered == ({"c": 20} if late == "fold" else {})
+
+
+def test_a_rule_that_is_no_mean_has_the_same_weights():
+    """A spilled rule is given the lowered weights."""
+    from edgefl.strategies.combine.spilled import Spilled
+    from edgefl.strategies.composed import Composed
+    from edgefl.strategies.server.step import Step
+
+    seen = []
+
+    class Weights(Spilled):
+        def rule(self, deltas, weights):
+            seen.append(weights.tolist())
+            return deltas[0]
+
+    strategy = Composed("weights", combine=Weights(), server=Step(1.0))
+    coordinator = make_coordinator(strategy=strategy, start={"admission": BOUNDED}, min_reports=4)
+    feed(coordinator, *map(status, "abcd"), Connected())
+    run_round(coordinator, FOUR | {"d": (500, 1.0)})
+    assert seen[0] == [10, 10, 10, 20]
+
+
+def test_a_decoded_update_is_added_as_its_payload_is():
+    """Bounding influence changes no bit of an update that is within it."""
+    results = []
+    for settings in (AdmissionSettings(), BOUNDED):
+        coordinator = open_round(*"abcd", settings=settings)
+        rng = np.random.default_rng(3)
+        for _ in range(2):
+            for device in "abcd":
+                delta = rng.standard_normal(P).astype(np.float32)
+                tell(
+                    coordinator, device, now=coordinator.tally.opened_at + 1, round=coordinator.round,
+                    version=coordinator.version, num_examples=10, delta=delta,
+                )  # fmt: skip
+        results.append(coordinator.params.tobytes())
+    assert results[0] == results[1]

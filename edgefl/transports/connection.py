@@ -40,7 +40,7 @@ MAX_IN_FLIGHT = 10  # the least that common brokers grant (HiveMQ), and enough t
 FILTERS_PER_SUBSCRIBE = 8  # AWS IoT Core takes no more
 
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x85, 0x86, 0x87  # MQTT 5, 2.4
-TAKEN_OVER = 0x8E
+TAKEN_OVER, ADMINISTRATIVE = 0x8E, 0x98
 LOST = "connection lost"  # without a DISCONNECT
 CLOSE_S = 0.5
 

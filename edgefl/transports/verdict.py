@@ -5,9 +5,12 @@ It decides how soon and with which MQTT version the link tries again; it does no
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..protocol.topics import LONGEST_CLIENT_ID
 from .backoff import Backoff, Versions
 from .connection import (
+    ADMINISTRATIVE,
     BAD_CLIENT_ID,
     BAD_CREDENTIALS,
     LOST,
@@ -22,6 +25,7 @@ from .events import Refused
 
 STABLE_S = 30.0  # a connection that held this long was a good one: the back-off starts over
 
+_KICKED = "this client is revoked, or sends more than the broker's guard allows; the broker's log says which"
 _ADVICE = {
     BAD_CLIENT_ID: "choose another client id",
     BAD_CREDENTIALS: "check user and password here and in the broker",
@@ -53,6 +57,8 @@ class Verdict:
             return end.reason
         if end.code == TAKEN_OVER:
             return f"{end.reason}: another client has the id {self._settings.client_id!r}, give each its own"
+        if end.code == ADMINISTRATIVE:
+            end = replace(end, reason=f"{end.reason}: {_KICKED}")
         if lasted_s >= STABLE_S:
             self._backoff.reset()
             self._short_lives = 0

@@ -10,6 +10,7 @@ import pytest
 from brokers import Mosquitto, free_port, password_file
 from enrolled import made
 
+from edgefl.keys import broker_files
 from edgefl.transports.mqtt import Message, Refused, TlsConfig
 
 BROKER = Path(__file__).resolve().parent.parent.parent / "broker"
@@ -25,6 +26,23 @@ def shipped_config(folder: Path, *, tls_port: int) -> str:
     (folder / "edgefl.acl").chmod(0o600)
     # Mosquitto.__init__ names these two for its own listener.
     return re.sub(r"^(persistence|max_packet_size) .*\n", "", text, flags=re.MULTILINE)
+
+
+def settings_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_samples_say_what_the_generated_files_say():
+    """Apart from the guard, the list of revoked certificates, and that they are for any federation."""
+    conf, acl = ((BROKER / name).read_text() for name in ("mosquitto.conf", "acl"))
+    generated = settings_of(broker_files.mosquitto_conf("fleet", "edgefl/2", home="/etc/mosquitto/certs"))
+    ours = [line for line in generated if not re.match("plugin|crlfile|check_retain_source", line)]
+    assert [line for line in settings_of(conf) if "acl_file" not in line] == [
+        line for line in ours if "acl_file" not in line
+    ]
+    any_federation = settings_of(broker_files.acl("fleet", "edgefl/2").replace("edgefl/2/fleet", "edgefl/2/+"))
+    assert settings_of(acl)[2:] == any_federation[2:]
+    assert (settings_of(acl)[1], any_federation[1]) == ("topic readwrite edgefl/#", "topic readwrite edgefl/2/+/#")
 
 
 @pytest.fixture(scope="module")

@@ -317,6 +317,15 @@ def test_new_will_holds_from_the_next_connection(mosquitto, link):
     device.inbox.wait(Down, lambda event: "2 times in a row: does another client have its id?" in event.reason)
 
 
+def test_a_kick_by_the_guard_says_why_that_may_be(link):
+    server = FakeBroker(b"")
+    device = link(server.url, "kicked", protocol="5")
+    device.up()
+    server.disconnect(0x98)
+    assert "revoked, or sends more than the broker's guard allows" in device.inbox.wait(Down).reason
+    server.hang_up()
+
+
 def test_taken_over_names_the_id_and_backs_off_further(monkeypatch, link):
     monkeypatch.setattr(verdict, "STABLE_S", 0.0)
     server = FakeBroker(b"")

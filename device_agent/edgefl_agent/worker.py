@@ -21,7 +21,7 @@ from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.device.policy import OPEN, Policy
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
-from edgefl.errors import DataError, EdgeFLError
+from edgefl.errors import DataError, EdgeFLError, PolicyError
 from edgefl.protocol.trouble import SEE_LOG, Trouble
 
 from .source import Source
@@ -164,7 +164,7 @@ class Worker:
             return None
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
             job = job or self._take()
-            return None if job is None else _failed(job, error)
+            return None if job is None else _failed(job, error, self._source.stamp)
         finally:
             self._began = None
 
@@ -193,11 +193,11 @@ class Worker:
         )  # fmt: skip
 
 
-def _failed(job: TrainJob, error: BaseException) -> Failed:
+def _failed(job: TrainJob, error: BaseException, stamp: int) -> Failed:
     """Why the round was not trained, without a word of the data; the log has all of it."""
     if isinstance(error, DataError):
         log.error("%s", error)
     elif not isinstance(error, EdgeFLError | MemoryError):
         log.error("training broke", exc_info=error)
     why = Trouble.of(error)
-    return Failed(job, why.text, why.code)
+    return Failed(job, why.text, why.code, stamp if isinstance(error, PolicyError) else 0)

@@ -149,11 +149,13 @@ class DataStamp:
 @dataclass(frozen=True)
 class Failed:
     """Event: training was not possible. The device gives the round up, and its status says why: `code` is one of
-    trouble.CODES, and `reason` holds no value from the data."""
+    trouble.CODES, and `reason` holds no value from the data. `unfit` is the DataStamp of data that the owner's policy
+    does not let this manifest train on, such as too few; 0: something else was the reason."""
 
     job: TrainJob
     reason: str
     code: str = "error"
+    unfit: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from .work import Terms, Training, Work, goes_on
 class Participation(Engagement):
     """Decides what the device does for the newest round."""
 
+    _unfit: tuple[str, int, Trouble] | None = None  # the manifest that refused these data (Failed), and why
+
     def on_tick(self, now: float) -> None:
         """Time has passed: the work goes on, or a pause of the device's own is over."""
         knows_time = self.status.sits_out and self.status.ready_at is None and self.clock.offset is not None
@@ -84,6 +86,11 @@ class Participation(Engagement):
 
     def _take_part(self, round: Round, terms: Terms, now: float) -> None:
         """Fetch the model and train it, if the owner's limits allow that."""
+        if self._unfit is not None and self._unfit[:2] == (terms.manifest.id, self._saved.stamp):
+            self.stop_work()
+            self.give_up(round, self._unfit[2], now, tries_again=True)
+            self.publish_status()
+            return
         fetch = self._fetch(round, terms, now)
         refusal = self.allowance.plan(round, terms, fetch.payloads if fetch else [], now)
         self.status.max_bytes = self.allowance.max_bytes
@@ -182,6 +189,9 @@ class Participation(Engagement):
         else:
             short = event.code == "codec" and event.job.max_bytes > 0
             why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
+            if event.unfit:
+                self._saved.stamp = event.unfit
+                self._unfit = event.job.manifest.id, event.unfit, why
             self.give_up(self.work.round, why, now, tries_again=True)
             text = f"round {event.job.round.round}: {event.reason}"
             self.out.append(Note("error", text, f"round failed: {event.code}"))

@@ -327,4 +327,5 @@ def test_a_round_on_too_few_examples_never_begins():
     bench.worker.start(bench.job)
     failed = bench.events.get(timeout=5)
     assert isinstance(failed, Failed) and failed.code == "policy" and "2 examples, at least 3" in failed.reason
+    assert failed.unfit == Source.stamp, "no model is fetched for these data again"
     bench.worker.close()

@@ -24,11 +24,11 @@ from machines import (
 
 from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Trainer
-from edgefl.device.events import Approved, Failed, SavePlan, StartTraining, TrainJob
+from edgefl.device.events import Approved, DataStamp, Failed, SavePlan, StartTraining, TrainJob
 from edgefl.device.policy import OPEN, STRICT, OwnersWord, Policy, flops_of, steps_of
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
-from edgefl.machine import Connected
+from edgefl.machine import Connected, Subscribe
 from edgefl.protocol.approval import plan_id
 from edgefl.protocol.messages import Status
 from edgefl.protocol.trouble import CODES, Trouble
@@ -200,6 +200,22 @@ def test_a_device_refused_by_its_data_says_so_and_tries_again_later():
     out = feed(session, Failed(start.job, "refused by this device's owner: few", "policy"), now=1.0)
     assert (told(out).state, told(out).code) == ("trouble", "policy")
     assert session.wake_at is not None
+
+
+def test_data_that_were_refused_are_not_fetched_for_again_until_they_change():
+    session, out = offered(OPEN)
+    (start,) = of(serve(session, out), StartTraining)
+    reason = "refused by this device's owner: an update of 3 examples, at least 10 must be behind it"
+    feed(session, Failed(start.job, reason, "policy", unfit=7), now=1.0)
+    out = give(session, make_round(round=2, version=1), now=400.0)
+    assert not of(out, Subscribe) and not of(out, StartTraining)
+    assert session.status.trouble == Trouble("policy", reason) and session.work is None
+    out = feed(session, DataStamp(8), now=401.0) + give(session, make_round(round=3, version=1), now=800.0)
+    assert of(out, StartTraining) and session.status.trouble is None
+    feed(session, DataStamp(7), now=801.0)
+    manifest = manifest_of(lr=0.2)
+    out = give(session, manifest, now=802.0) + give(session, make_round(round=4, manifest=manifest), now=802.0)
+    assert of(out, StartTraining), "another manifest may allow it"
 
 
 # What leaves

@@ -46,7 +46,8 @@ def celsius(root: Path = ROOT) -> float | None:
 
 def throttled(root: Path = ROOT) -> str | None:
     """What slows a Raspberry Pi down now; "": nothing does."""
-    text = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    files = sorted((root / "sys/devices/platform").glob("*/*firmware/get_throttled"))  # the bus's name differs
+    text = next((found for file in files if (found := _text(file)) is not None), None)
     if text is None:
         answer = run(("vcgencmd", "get_throttled"), TOOL_S)
         if answer.code != 0:

@@ -22,6 +22,7 @@ from ..data import Dataset
 from ..errors import TransportError, UsageError
 from ..history import History, RoundRecord, Run
 from ..history_files import HistoryFiles, NewRecords
+from ..private_files import opener
 from ..registry import is_reference
 from ..settings.render import dump
 from ..settings.spec import split
@@ -88,7 +89,7 @@ class ProcessFleet:
             test_data = {"test_data": f"npz:{self.folder / 'test.npz'}"}
             table["evaluate"] = test_data | {k: v for k, v in settings.get("evaluate", {}).items() if v is not None}
         self._table = table
-        (self.folder / "aggregator.toml").write_text(dump(table))
+        _write_private(self.folder / "aggregator.toml", dump(table))
         names = {split(settings.get(section, {}).get("name", ""))[0] for section in ("codec", "downlink")}
         outside = sorted(filter(is_reference, names))
         for device, part in zip(self.devices, parts, strict=True):
@@ -104,7 +105,7 @@ class ProcessFleet:
                 "limits": {"nice": 0},
                 "plugins": {"codecs": outside},
             }
-            (home / "agent.toml").write_text(dump(agent))
+            _write_private(home / "agent.toml", dump(agent))
 
     def __enter__(self) -> ProcessFleet:
         try:
@@ -217,3 +218,9 @@ class ProcessFleet:
                 [*self._command(name), "-m", module, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment,
             )  # fmt: skip
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A configuration: the broker's URL may have a password."""
+    with open(path, "w", opener=opener) as file:
+        file.write(text)

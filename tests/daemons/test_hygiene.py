@@ -95,14 +95,14 @@ def agent_toml(folder: Path, **mqtt: str) -> Path:
 @pytest.mark.parametrize(
     ("mqtt", "words"),
     [
-        ({"ca": "{}/none.crt"}, "check the paths"),
+        ({"ca": "{}/none.crt"}, r"can't read the authority's certificate .*none\.crt \(No such file"),
         ({"cert": "{}/own.crt", "key": "{}/none.key"}, r"can't read the key .*none\.key \(No such file"),
         (
             {"cert": "{}/own.crt", "key": "{}/open.key"},
             r"open\.key can be read by other users \(mode 0640\): chmod 600",
         ),
         ({"cert": "{}/open.key"}, r"open\.key can be read by other users"),
-        ({"cert": "{}/own.crt", "key": "{}/own.key"}, "check the paths"),
+        ({"cert": "{}/own.crt", "key": "{}/own.key"}, r"own\.crt and the key .*own\.key can't be used"),
         ({"username": "u", "password_file": "{}/none"}, r"can't read \[mqtt\] password_file .*none"),
         ({"username": "u", "password_file": "{}/open.key"}, "password_file .* can be read by other users"),
         ({"username": "u", "password_file": "{}/empty"}, "empty first line"),

@@ -14,6 +14,7 @@ import msgspec
 from edgefl.hosting import command
 from edgefl.settings import files
 
+from .approving import CONFIG
 from .config import AgentConfig
 from .ledger import Line, Reader
 
@@ -33,7 +34,8 @@ def make_parser() -> command.Parser:
         example="edgefl-agent sent --config /etc/edgefl/agent.toml",
     )
     add = parser.add_argument_group("what to list").add_argument
-    add("--config", metavar="FILE", required=True, help="the agent.toml of the agent")
+    add("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
+    command.add_set_option(add, "state_dir=/var/lib/edgefl")
     add("--json", action="store_true", help="print a JSON array with everything that is known of each update")
     add("--verify", action="store_true", help="check that no entry was changed or removed, and print the chain's head")
     command.add_common_options(parser, level="warning")
@@ -42,7 +44,7 @@ def make_parser() -> command.Parser:
 
 def show(options: argparse.Namespace) -> None:
     """Print the list; StoreError, UsageError."""
-    folder = Path(files.load(options.config, AgentConfig).state_dir)
+    folder = Path(files.load(options.config, AgentConfig, options.set).state_dir)
     reader = Reader(folder)
     if options.verify:
         count, head = reader.verify()

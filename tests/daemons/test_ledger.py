@@ -15,6 +15,7 @@ from edgefl_agent import ledger
 from edgefl_agent.__main__ import main
 from edgefl_agent.ledger import MONTH_S, Entry, Reader
 from edgefl_agent.store import AgentStore
+from keyed_fleet import KeyedFleet
 
 from edgefl.device.events import Origin, Outbox
 from edgefl.errors import StoreError
@@ -191,6 +192,26 @@ def test_the_ledger_of_an_agent_is_what_it_published(tmp_path, shared_mosquitto,
     assert main(["sent", "--config", config]) == 0
     table = capsys.readouterr().out
     assert table.count("\n") == 5 and "3 updates, " in table
+
+
+def test_with_keys_the_ledger_names_the_signer_and_has_the_signed_update(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGEFL_TRUST_CLOCK", "1")
+    with KeyedFleet(tmp_path) as fleet:
+        fleet.enrol("pi-01", "pi-02")
+        fleet.aggregator()
+        for name in ("pi-01", "pi-02"):
+            fleet.agent(name)
+        fleet.wait(2)
+        config = str(fleet.home("pi-01") / "agent.toml")
+        assert main(["sent", "--config", config, "--set", f"state_dir={state_of(fleet, 'pi-01')}", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert len(entries) >= 2 and len({entry["signer"] for entry in entries}) == 1 and entries[0]["signer"]
+    assert all(entry["trusted"] for entry in entries)
+
+
+def state_of(fleet: KeyedFleet, name: str) -> Path:
+    """The folder that this agent keeps its database in."""
+    return next(path.parent for path in fleet.home(name).parent.rglob("agent.db") if name in str(path))
 
 
 def test_sent_says_what_is_wrong(tmp_path, capsys):

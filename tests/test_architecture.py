@@ -175,7 +175,19 @@ def test_i14_nothing_reachable_unpickles_or_evaluates():
 
 
 def test_the_agent_runs_without_what_only_an_aggregator_needs():
-    heavy = ["onnx", "onnxruntime", "sklearn", "rich", "matplotlib", "iotcore", "edgefl_broker", "edgefl.simulation"]
+    heavy = [
+        "cryptography",
+        "edgefl.keys",
+        "nacl",
+        "onnx",
+        "onnxruntime",
+        "sklearn",
+        "rich",
+        "matplotlib",
+        "iotcore",
+        "edgefl_broker",
+        "edgefl.simulation",
+    ]
     code = f"import sys, edgefl_agent.__main__; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -95,7 +95,7 @@ def approve(
         for request in chosen:
             _enrol(folder, request)
         if chosen:
-            folder.records.roster += 1
+            folder.number_roster()
             folder.save()
             folder.settle()
     return [request.claim for request in chosen]

@@ -61,7 +61,7 @@ def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "de
             write_private(bundle_path, data)
         for name in names:
             folder.records.members[name].unfinished = False
-        folder.records.roster += 1
+        folder.number_roster()
         folder.save()
         folder.settle()
     return paths
@@ -95,7 +95,7 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
     former = folder.records.members.get(name)
     old = revoke(former.certificates, folder.now) if former else []
     if old:
-        folder.records.revocations += 1
+        folder.number_revocations()
     key = ""
     if role == "device":
         seed = ed25519.new_seed()
@@ -125,8 +125,8 @@ def revoke_names(path: Path, names: Sequence[str]) -> None:
             if one.revoked is None:
                 one.revoked = int(folder.now)
                 one.certificates = revoke(one.certificates, folder.now)
-        folder.records.roster += 1
-        folder.records.revocations += 1
+        folder.number_roster()
+        folder.number_revocations()
         folder.save()
         folder.settle()
 
@@ -172,7 +172,7 @@ def renew_signer(path: Path) -> None:
 def renew_revocations(path: Path) -> None:
     """The list of revoked certificates anew."""
     with opened(path) as folder:
-        folder.records.revocations += 1
+        folder.number_revocations()
         folder.save()
         folder.settle()
 

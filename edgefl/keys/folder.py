@@ -59,6 +59,19 @@ class Folder:
     def save(self) -> None:
         write_private(self.path / RECORDS, records.encode(self.records))
 
+    def number_roster(self) -> None:
+        """The roster has changed."""
+        self.records.roster = self._number(self.records.roster)
+
+    def number_revocations(self) -> None:
+        """A certificate was revoked."""
+        self.records.revocations = self._number(self.records.revocations)
+
+    def _number(self, last: int) -> int:
+        """The number of the next document of a kind: the Unix time, so that a folder which was restored from a backup
+        does not fall behind what machines have seen."""
+        return max(last + 1, int(self.now))
+
     def settle(self) -> None:
         """Write what is missing or differs; a private key is neither made nor replaced here."""
         self._certify_signer()
@@ -116,7 +129,7 @@ class Folder:
         last = self.records.signer
         until = min(int(self.now) + self.settings.days * DAY_S, self.authority.ends)
         self.records.signer = SignerCertificate.of(
-            public, federation=self.settings.federation, serial=last.serial + 1 if last else 1, epoch=epoch,
+            public, federation=self.settings.federation, serial=self._number(last.serial if last else 0), epoch=epoch,
             not_before=int(self.now) - EARLY_S, not_after=until,
         )  # fmt: skip
 

@@ -71,7 +71,7 @@ def hashed(password: str) -> str:
 
 
 class Records(Struct):
-    """All of it. `roster` and `revocations` number the files of these names; they rise with each change."""
+    """All of it. `roster` and `revocations` number the newest documents of these names."""
 
     members: dict[str, Member] = field(default_factory=dict)
     aggregator: list[Certificate] = field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from brokers import eventually, free_port, require_mosquitto
 from conftest import ROOT
 from guarded import guard_plugin
 
+from edgefl.cli.main import make_parser
 from edgefl.history_files import read_records
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -28,6 +30,14 @@ def block(language: str) -> str:
 
 def test_the_page_promises_eight_commands() -> None:
     assert len(block("sh").replace("\\\n", "").strip().splitlines()) <= 8
+
+
+def test_every_command_on_the_page_is_one_that_edgefl_takes() -> None:
+    words = PAGE.replace("\\\n", " ").replace("`--crl", "`edgefl keys renew keys --crl")
+    commands = re.findall(r"(edgefl keys (?:init|add|revoke|renew|epoch|list|batch|claims|approve) [^\n`]+)", words)
+    assert len(commands) > 15
+    for command in commands:
+        make_parser().parse_args(shlex.split(command)[1:])  # or it exits
 
 
 @pytest.fixture

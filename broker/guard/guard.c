@@ -28,8 +28,8 @@ typedef struct {
     guard_accounts accounts;
     guard_denied denied;
     int64_t looked_ms, complained_ms; /* at the file of revoked names, and of it */
-    int64_t full_ms;                  /* when the log last said that there are too many clients */
-    bool kicks_due;                   /* some account has `kick` set */
+    int64_t full_ms, nameless_ms; /* when the log last spoke of too many clients, and of one without a good name */
+    bool kicks_due; /* some account has `kick` set */
 } guard;
 
 static int64_t now_ms(void) {
@@ -94,12 +94,23 @@ static const char *access_text(int access) {
     return access == MOSQ_ACL_WRITE ? "publish" : access == MOSQ_ACL_SUBSCRIBE ? "subscribe" : "receive";
 }
 
-/* Once a minute: no account is left for another client. */
-static void complain_of_room(guard *g, int64_t now) {
-    if (now - g->full_ms < LOG_EVERY_MS) return;
-    g->full_ms = now;
-    mosquitto_log_printf(MOSQ_LOG_ERR, "guard: more than %u clients, others are denied: raise plugin_opt_clients",
-                         (unsigned)g->accounts.most);
+/* Whether a minute has passed since `*last`; then it is now. */
+static bool due(int64_t *last, int64_t now) {
+    if (now - *last < LOG_EVERY_MS) return false;
+    *last = now;
+    return true;
+}
+
+/* A client that has no account, since its name is no client's or there is no room, is denied everything. */
+static int without_account(guard *g, guard_role role, int64_t now) {
+    if (role == ROLE_NOBODY) {
+        if (due(&g->nameless_ms, now))
+            mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: denied: %s", REASON_TEXT[NO_NAME]);
+    } else if (due(&g->full_ms, now)) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, "guard: more than %u clients, others are denied: raise plugin_opt_clients",
+                             (unsigned)g->accounts.most);
+    }
+    return MOSQ_ERR_ACL_DENIED;
 }
 
 static void note_denial(guard *g, guard_account *account, guard_reason reason, int access, int64_t now) {
@@ -118,10 +129,9 @@ static int on_acl_check(int event, void *event_data, void *userdata) {
     const struct mosquitto_evt_acl_check *asked = event_data;
     const char *user = mosquitto_client_username(asked->client);
     guard_role role = role_of(user);
-    if (role == ROLE_NOBODY) return MOSQ_ERR_ACL_DENIED;
     int64_t now = now_ms();
-    guard_account *account = accounts_find(&g->accounts, user, now);
-    if (!account) return complain_of_room(g, now), MOSQ_ERR_ACL_DENIED;
+    guard_account *account = role == ROLE_NOBODY ? NULL : accounts_find(&g->accounts, user, now);
+    if (!account) return without_account(g, role, now);
     guard_reason reason = judge(g, role, account, asked);
     if (reason == OK) return MOSQ_ERR_PLUGIN_DEFER;
     note_denial(g, account, reason, asked->access, now);
@@ -161,8 +171,7 @@ static void look_at_denied(guard *g, int64_t now) {
         kick_all_revoked(g);
         return;
     case DENIED_FAILED:
-        if (now - g->complained_ms < LOG_EVERY_MS) return;
-        g->complained_ms = now;
+        if (!due(&g->complained_ms, now)) return;
         mosquitto_log_printf(MOSQ_LOG_ERR, "guard: %s: %s; the %zu names read before stay revoked", g->denied.path, why,
                              g->denied.count);
     }
@@ -215,7 +224,7 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, s
         return fail(g, why);
     }
     g->id = id;
-    g->complained_ms = g->full_ms = -LOG_EVERY_MS;
+    g->complained_ms = g->full_ms = g->nameless_ms = -LOG_EVERY_MS;
     if (mosquitto_callback_register(id, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, g) != MOSQ_ERR_SUCCESS ||
         mosquitto_callback_register(id, MOSQ_EVT_BASIC_AUTH, on_basic_auth, NULL, g) != MOSQ_ERR_SUCCESS ||
         mosquitto_callback_register(id, MOSQ_EVT_TICK, on_tick, NULL, g) != MOSQ_ERR_SUCCESS) {

@@ -4,7 +4,7 @@
 
 const char *const REASON_TEXT[REASONS] = {
     [OK] = "nothing",
-    [NO_NAME] = "its name is no client's of this federation",
+    [NO_NAME] = "a client whose name is no client's of the federation",
     [REVOKED] = "it is revoked",
     [WRONG_TOPIC] = "a topic that is not its own",
     [RETAINED] = "a retained message where none may be",

@@ -65,7 +65,7 @@ plugin_opt_messages_at_once 2000
 plugin_opt_statuses_per_s 20
 plugin_opt_statuses_at_once 400
 plugin_opt_bytes_per_s 4194304
-plugin_opt_bytes_at_once 134217728
+plugin_opt_bytes_at_once 33554432
 plugin_opt_subscriptions 64
 plugin_opt_rounds_per_minute 600
 # Most names that the guard has accounts of at a time, of about 200 bytes each.

@@ -27,7 +27,8 @@ def matrix() -> Iterator[Matrix]:
     "row",
     [
         "manifest", "d/{id}/status", "d/{id}/u/1/0", "d/{id}/u/1/65535", "d/pi-2/status", "d/pi-2/u/1/0",
-        "helper/{id}/answer/0", "other federation: d/{id}/status", "#", "$share/g/manifest", "d/+/status",
+        "helper/{id}/answer/0", "enrol/{id}/batch-0a/ask",
+        "enrol/{id}/batch-0b/answer", "other federation: d/{id}/status", "#", "$share/g/manifest", "d/+/status",
     ],
 )  # fmt: skip
 def test_the_page_says_what_mosquitto_does(matrix, row):
@@ -51,4 +52,5 @@ def test_the_page_says_what_was_promised():
     }  # fmt: skip
     assert set("".join(can("viewer").values())) == {"s"}
     assert set(can("helper")) == {"manifest", "round", "model/0/0", "helper/{id}/ask", "helper/{id}/answer/0"}
+    assert can("batch") == {"enrol/{id}/batch-0a/ask": "pw", "enrol/{id}/batch-0a/answer": "s"}
     assert can("revoked device") == {}

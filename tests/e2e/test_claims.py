@@ -226,22 +226,9 @@ def test_another_name_and_what_is_no_request(site: Site, capsys) -> None:
 
 
 def client(site: Site, ticket: Ticket, client_id: str, password: str | None = None) -> RawClient:
-    class WithPassword(RawClient):
-        """A client of the enrolment's listener."""
-
-    import paho.mqtt.client as paho
-
-    original = paho.Client.connect
-
-    def connect(self, *args, **options):
-        self.username_pw_set(ticket.batch, ticket.token if password is None else password)
-        return original(self, *args, **options)
-
-    paho.Client.connect = connect
-    try:
-        return WithPassword(site.enrol_port, TlsConfig(str(site.keys / "root" / "ca.crt")), client_id=client_id)
-    finally:
-        paho.Client.connect = original
+    """A client of the enrolment's listener."""
+    user = (ticket.batch, ticket.token if password is None else password)
+    return RawClient(site.enrol_port, TlsConfig(str(site.keys / "root" / "ca.crt")), client_id=client_id, user=user)
 
 
 @pytest.mark.parametrize("guard", [True, False], ids=["guard", "acl alone"])

@@ -21,14 +21,18 @@ ROLES = {
     "device": "pi-1",
     "viewer": "viewer-v",
     "helper": "helper-h",
+    "batch": "batch-b",
     "revoked device": "pi-9",
 }
+CLIENT_IDS = {"batch": "batch-0a"}  # of all others, the user name takes its place
+LAST = {"batch": "enrol/batch-b/batch-0a/answer"}  # what it can certainly read; for all others it is the round
 # As rows of the table: topics below the federation's, with the client's own name for {id}.
 TOPICS = (
     "manifest", "round", "aggregator", "model/0/0", "summary", "fleet/0",
     "d/{id}/status", "d/{id}/u/1/0", "d/{id}/inbox", "d/{id}/u/01/0", "d/{id}/u/1/65535", "d/{id}/other",
     "d/pi-2/status", "d/pi-2/u/1/0", "d/pi-2/inbox",
     "helper/{id}/ask", "helper/{id}/answer/0", "helper/helper-2/ask", "helper/helper-2/answer/0",
+    "enrol/{id}/batch-0a/ask", "enrol/{id}/batch-0a/answer", "enrol/{id}/batch-0b/ask", "enrol/{id}/batch-0b/answer",
     "other federation: manifest", "other federation: d/{id}/status", "other federation: d/{id}/u/1/0",
 )  # fmt: skip
 FILTERS = (
@@ -61,7 +65,7 @@ class Matrix:
     def __init__(self) -> None:
         self._witness_broker = Mosquitto()
         self.broker = GuardedMosquitto(
-            "fleet", viewers=("viewer-v",), helpers=("helper-h",),
+            "fleet", viewers=("viewer-v",), helpers=("helper-h",), batches={"batch-b": "token"},
             extra=f"connection witness\naddress 127.0.0.1:{self._witness_broker.port}\ntopic # both 1\n"
             "try_private true\nrestart_timeout 1\nbridge_protocol_version mqttv50\nnotifications false\n",
         )  # fmt: skip
@@ -84,7 +88,7 @@ class Matrix:
             return self._marker
         client = self._clients.get(role)
         if client is None or client.left.is_set():
-            client = self._clients[role] = self.broker.client(ROLES[role], client_id=f"not {role}")
+            client = self._clients[role] = self.broker.client(ROLES[role], client_id=CLIENT_IDS.get(role, "any"))
         return client
 
     def _arrived(self, topic: str, payload: bytes) -> bool:
@@ -111,11 +115,11 @@ class Matrix:
         name = ROLES[role]
         if role != "aggregator" and role in self._clients:
             self._clients.pop(role).close()
-        ends = f"Client {name} closed its connection"
+        ends = f"Client {CLIENT_IDS.get(role, name)} closed its connection"
         before = self.broker.log.count(ends)
         if role == "aggregator":
             self._marker.close()
-        client = self.broker.client(name, will=will)
+        client = self.broker.client(name, will=will, client_id=CLIENT_IDS.get(role, "any"))
         client.abort()
         eventually(lambda: self.broker.log.count(ends) > before or client.left.is_set())
         if role == "aggregator":
@@ -123,16 +127,16 @@ class Matrix:
 
     def _reads(self, role: str, name: str) -> bool:
         """Subscribe, then publish on every topic from outside, where no list forbids it."""
-        client = self._client(role)
-        reading = client.subscribe(f"{BASE}/round")
+        client, last = self._client(role), f"{BASE}/{LAST.get(role, 'round')}"
+        reading = client.subscribe(last)
         client.subscribe(name)
         payload, marker = b"read me %d" % next(self._numbers), b"read marker %d" % next(self._numbers)
         for topic in dict.fromkeys(full(topic, ROLES[role]) for topic in TOPICS):
-            if topic != f"{BASE}/round" or name == topic:
+            if topic != last or name == topic:
                 self._witness.send(topic, payload)
-        self._witness.publish(f"{BASE}/round", marker)
+        self._witness.publish(last, marker)
         if reading == 1 and not client.left.is_set():
-            assert client.wait_for(f"{BASE}/round", marker)
+            assert client.wait_for(last, marker)
         else:
             self._arrived("", b"")
         client.unsubscribe(name)
@@ -170,6 +174,9 @@ Written by `make acl-matrix`, which tries each case on mosquitto with the files 
 edit this page. A case counts as allowed if the message arrived, whatever the broker answered. Topics are below
 `edgefl/2/{{federation}}/`, `{{id}}` is the client's own name, and `pi-2` and `helper-2` are other clients.
 
+A `batch` is a device that has no certificate yet: it connects with the token of its batch, and `batch-0a` for its
+client id.
+
 `p` publish, `r` publish retained, `w` leave a will, `v` leave a retained will, `l` publish a message that is longer
 than any honest one on that topic ({lengths}), `s` subscribe and receive.
 
@@ -192,7 +199,7 @@ def page(matrix: Matrix) -> str:
     lines = [f"| topic or filter | {' | '.join(ROLES)} |", "|---" * (len(ROLES) + 1) + "|"]
     lines += [f"| `{row}` | {' | '.join(cells(matrix, row))} |" for row in (*TOPICS, *FILTERS)]
     for role, thief in itertools.product(ROLES, ("device", "viewer", "helper")):
-        assert role in (thief, "revoked device") or matrix.keeps_its_connection(role, thief)
+        assert role in (thief, "batch", "revoked device") or matrix.keeps_its_connection(role, thief)
     assert matrix.too_long_a_packet_ends("device")
     return PAGE.format(table="\n".join(lines), lengths="70,000 bytes on topics of parts, else 9,000")
 

@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from brokers import Mosquitto, eventually, free_port, require_mosquitto
+from brokers import Mosquitto, eventually, free_port, password_file, require_mosquitto
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from tls_files import Authority
@@ -39,13 +40,14 @@ def guard_plugin() -> Path:
 class GuardedMosquitto(Mosquitto):
     """mosquitto with the generated files of one federation, on a loopback port; `url` is mqtts.
 
-    `options` replaces values of mosquitto.conf, `extra` is added to it. `files` has all that the generator and the
-    authority wrote. A context manager.
+    `options` replaces values of mosquitto.conf, `extra` is added to it; `batches` has the tokens of those that may ask
+    to be enrolled, on a port of their own. `files` has all that the generator and the authority wrote. A context
+    manager.
     """
 
     def __init__(
         self, federation: str = "fleet", *, options: dict[str, str] | None = None, extra: str = "", guard: bool = True,
-        viewers: tuple[str, ...] = (), helpers: tuple[str, ...] = (),
+        viewers: tuple[str, ...] = (), helpers: tuple[str, ...] = (), batches: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._binary = require_mosquitto()
         self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
@@ -53,7 +55,8 @@ class GuardedMosquitto(Mosquitto):
         self.federation, self._viewers, self._helpers = federation, viewers, helpers
         self.base = f"edgefl/2/{federation}"
         self.authority = Authority(self.files)
-        self.port = free_port()
+        self.port, self.enrol_port = free_port(), free_port()
+        self._batches = batches or {}
         self._guard, self._extra, self._options = guard, extra, options or {}
         self._config = self.files / "running.conf"
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,7 +73,8 @@ class GuardedMosquitto(Mosquitto):
         plugin = str(guard_plugin()) if self._guard else "absent"
         broker_files.write(
             self.files, federation=self.federation, root="edgefl/2", revoked=revoked, viewers=self._viewers,
-            helpers=self._helpers, home=str(self.files), guard=plugin,
+            helpers=self._helpers, home=str(self.files), guard=plugin, batches=self._hashed(),
+            enrol_port=self.enrol_port if self._batches else None,
         )  # fmt: skip
         text = broker_files.mosquitto_conf(self.federation, "edgefl/2", home=str(self.files), guard=plugin)
         if not self._guard:
@@ -79,10 +83,17 @@ class GuardedMosquitto(Mosquitto):
         for key, value in self._options.items():
             text, found = re.subn(rf"^{key} .*$", f"{key} {value}", text, flags=re.MULTILINE)
             assert found == 1, key
-        text += f"persistence_location {self.files}/\n{self._extra}"
+        text += f"persistence_location {self.files}/\n{self._extra}\n"
+        if self._batches:
+            text += (self.files / "enrol.conf").read_text()
         if os.geteuid() == 0:
             text += "user root\n"
         self._config.write_text(text)
+
+    def _hashed(self) -> dict[str, str]:
+        """The batches' tokens as mosquitto keeps them."""
+        lines = password_file(self.files, self._batches).read_text().splitlines()
+        return dict(line.split(":", 1) for line in lines)
 
     def restart_with(self, options: dict[str, str]) -> None:
         """Restart with other values in mosquitto.conf."""
@@ -91,6 +102,15 @@ class GuardedMosquitto(Mosquitto):
         self.write()
         self.start()
 
+    def refuses_to_start(self) -> bool:
+        """Whether mosquitto ends instead of serving; it may listen for a moment before it reads all of its files."""
+        with suppress(pytest.fail.Exception):
+            self.start()
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(5.0) != 0
+        return False
+
     def reload(self) -> None:
         """SIGHUP: mosquitto reads its ACL file and certificates again; it has when this returns."""
         before = self.log.count("Reloading config")
@@ -98,19 +118,24 @@ class GuardedMosquitto(Mosquitto):
         eventually(lambda: self.log.count("Reloading config") > before)
 
     def client(self, name: str, **options: object) -> RawClient:
-        """A connected client of this name."""
+        """A connected client of this name; with its token, if it is a batch's."""
+        if name in self._batches:
+            user, ca = (name, self._batches[name]), TlsConfig(str(self.files / "ca.crt"))
+            return RawClient(self.enrol_port, ca, user=user, **options)  # type: ignore[arg-type]
         return RawClient(self.port, self.authority.client(name), **options)  # type: ignore[arg-type]
 
 
 class RawClient:
     """A connected MQTT 5 client that does what it is told, good or bad. A context manager.
 
-    `messages` has (topic, payload, retain) of all that came. `left` is set when the connection is over.
+    `user` is a name and its password. `messages` has (topic, payload, retain) of all that came. `left` is set when the
+    connection is over.
     """
 
     def __init__(
         self, port: int, tls: TlsConfig | None, *, client_id: str = "any",
         will: tuple[str, bytes, bool] | None = None, will_delay_s: int = 0, session_s: int = 0,
+        user: tuple[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.messages: list[tuple[str, bytes, bool]] = []
         self.left = threading.Event()
@@ -121,6 +146,8 @@ class RawClient:
         client.max_inflight_messages_set(1000)
         if tls is not None:
             client.tls_set(tls.ca, tls.cert, tls.key, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        if user is not None:
+            client.username_pw_set(*user)
         if will is not None:
             delay = Properties(PacketTypes.WILLMESSAGE)
             delay.WillDelayInterval = will_delay_s

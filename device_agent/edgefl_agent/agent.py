@@ -39,7 +39,7 @@ from .governor import Governor
 from .keys import OPEN, load_keys
 from .ledger import Entry
 from .misfit import Misfit, user_name
-from .plans import PlanFolder
+from .plans import Offers, PlanFolder
 from .source import Source
 from .store import AgentStore
 from .worker import Worker
@@ -76,6 +76,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._governor = Governor(config.limits.governor(config.state_dir))
         policy = config.policy.policy(keys=config.keys.dir is not None)
         self._plans = PlanFolder(Path(config.state_dir))
+        self._offers = Offers(self._plans)
         self._approved = self._plans.approved()
         rng = random.Random()
         keys = load_keys(config.keys, self._store.load_seen())
@@ -122,6 +123,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.feed(news)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
+        self._offers.look(self.now())
         if (approved := self._plans.approved()) != self._approved:
             self._approved = approved
             self.feed(events.Approved(approved))
@@ -186,8 +188,10 @@ class Agent(LinkHost[events.Event, events.Action]):
         return Entry.of(action.outbox, action.origin, unix_s or time.time(), trusted=unix_s is not None)
 
     def _save_plan(self, action: SavePlan) -> None:
-        self._plans.save(action.plan, action.words)
-        if action.approved:
+        if not action.approved:
+            self._offers.offer(action.plan, action.words)
+        else:
+            self._plans.save(action.plan, action.words)
             self._plans.approve(action.plan)
             self._approved = self._plans.approved()
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from edgefl.atomic import sync_folder, write_atomically
 from edgefl.errors import StoreError, UsageError
 
+AGAIN_S = 60.0  # between two plans whose words are saved: an aggregator may offer a thousand in a second
 MOST = 16  # plans whose words are kept: a federation may offer any number
 SHORTEST = 12  # hex digits of an id that name it
 ID = re.compile("[0-9a-f]{64}")
@@ -109,3 +110,22 @@ class PlanFolder:
         if os.geteuid() == 0:
             owner = self.path.parent.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+class Offers:
+    """Saves the words of the newest plan that waits, at once or AGAIN_S after the last ones."""
+
+    def __init__(self, folder: PlanFolder) -> None:
+        self._folder = folder
+        self._newest: tuple[str, str] | None = None
+        self._save_at = 0.0
+
+    def offer(self, id: str, words: str) -> None:
+        """A plan waits for the owner."""
+        self._newest = id, words
+
+    def look(self, now: float) -> None:
+        """Save what is due."""
+        if self._newest is not None and now >= self._save_at:
+            self._folder.save(*self._newest)
+            self._newest, self._save_at = None, now + AGAIN_S

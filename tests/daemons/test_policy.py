@@ -17,7 +17,7 @@ from daemons import Federation
 from edgefl_agent import agent as agent_module
 from edgefl_agent.__main__ import main
 from edgefl_agent.config import AgentConfig
-from edgefl_agent.plans import MOST, PlanFolder
+from edgefl_agent.plans import AGAIN_S, MOST, Offers, PlanFolder
 from edgefl_agent.worker import Worker
 from machines import make_manifest, make_round
 
@@ -62,6 +62,18 @@ def test_waiting_plans_are_bounded_and_approvals_are_never_dropped(tmp_path):
         os.utime(folder.path / f"{i:064x}.txt", (i + 1e9, i + 1e9))
     assert len(list(folder.path.iterdir())) == MOST + 1
     assert folder.approved() == {ID}
+
+
+def test_an_aggregator_that_offers_plans_without_end_does_not_wear_out_the_disk(tmp_path, monkeypatch):
+    folder = PlanFolder(tmp_path)
+    saved = []
+    monkeypatch.setattr(folder, "save", lambda id, words: saved.append(words))
+    offers = Offers(folder)
+    for second in range(600):
+        for i in range(10):
+            offers.offer(ID, f"{second}.{i}")
+        offers.look(1000.0 + second)
+    assert saved == [f"{second}.9" for second in range(0, 600, int(AGAIN_S))]
 
 
 def test_a_plan_is_named_by_twelve_digits_if_no_other_begins_so(tmp_path):
@@ -178,6 +190,7 @@ def test_agents_that_ask_wait_and_train_within_a_second_of_the_approval(
     agents = {name: fleet.agent(name, policy={"plans": "ask"}) for name in ("dev-a", "dev-b")}
     for agent in agents.values():
         eventually(lambda agent=agent: trouble_of(agent) == "plan", 10.0)
+    eventually(lambda: all(PlanFolder(fleet.folder / name).all() for name in agents), 2.0)
     (waiting,) = PlanFolder(fleet.folder / "dev-a").all()
     for name, agent in agents.items():
         assert main(["approve", waiting.id[:12], "--config", str(fleet.folder / name / "agent.toml")]) == 0
@@ -292,6 +305,11 @@ class Bench:
         self.worker.start(self.job)
         eventually(lambda: self.worker._began is not None, 10.0)
 
+    def is_idle(self) -> bool:
+        """The agent looks every BUSY_LOOK_S: a cancel between evaluating and training is repeated then."""
+        self.worker.look(time.monotonic())
+        return self.worker._began is None
+
     def look_until(self, seconds: float) -> None:
         """As the agent does while it is busy."""
         until = time.monotonic() + seconds
@@ -306,7 +324,7 @@ def test_a_cancel_ends_a_step_that_takes_seconds(holdout):
     bench.start()
     time.sleep(0.5)
     bench.worker.cancel()
-    eventually(lambda: bench.worker._began is None, 1.0)
+    eventually(bench.is_idle, 1.0)
     bench.worker.close()
 
 

@@ -26,7 +26,7 @@ import msgspec
 
 from .atomic import sync_folder
 from .history import RoundRecord
-from .private_files import opener
+from .private_files import opener, tighten
 
 NEWEST = "history.jsonl"
 PART = 1 / 16  # of `max_bytes`: the length of one part
@@ -147,7 +147,9 @@ class HistoryFiles:
 
     def mend(self, records: Iterable[RoundRecord]) -> None:
         """Cut an unfinished last line off, and append those of `records` that come after the newest record: after a
-        kill the files may be behind the database."""
+        kill the files may be behind the database. Files of before that others can read are theirs no more."""
+        for path in self._folder.glob("history*.jsonl"):
+            tighten(path)
         _cut(self._newest)
         last = self.last()
         for record in records:

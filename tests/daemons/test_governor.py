@@ -14,6 +14,7 @@ from edgefl_agent.config import LimitsConfig
 from edgefl_agent.governor import HOLD_S, HUNG_S, LOOK_S, MB, Governor, Readings, Wanted, read_all, reasons
 from edgefl_agent.programs import MAX_BYTES, Answer, run
 
+from edgefl import Trainer
 from edgefl.protocol.trouble import CODES
 from edgefl.transports.settings import PASSWORD
 
@@ -249,8 +250,10 @@ def test_a_machine_without_sensors_asks_no_driver_and_pauses_nothing(tmp_path):
 # An agent
 
 
-def test_an_agent_trains_only_while_the_owners_program_lets_it(tmp_path, shared_mosquitto):
+def test_an_agent_trains_only_while_the_owners_program_lets_it(tmp_path, shared_mosquitto, monkeypatch):
     """Its status says why not; and it goes on by itself."""
+    shares = []
+    monkeypatch.setattr(Trainer, "set_cpu_percent", lambda trainer, percent: shares.append(percent))
     gate = program(tmp_path, "gate", f"test -e {tmp_path}/open && exit 0; echo film night; exit 1")
     federation = Federation(tmp_path, shared_mosquitto.url, "governed")
     rounds = {"rounds": 1, "deadline_s": 10.0, "min_reports": 1, "expect": 1}
@@ -263,7 +266,7 @@ def test_an_agent_trains_only_while_the_owners_program_lets_it(tmp_path, shared_
         assert not aggregator.join(1.0)
         (tmp_path / "open").touch()
         assert aggregator.join(30.0) and aggregator.error is None
-        assert session.status.paused is None
+        assert session.status.paused is None and shares == [50]
     finally:
         federation.close()
 

@@ -18,6 +18,8 @@ from edgefl_broker.__main__ import main as aggregator_main
 
 from edgefl import private_files
 from edgefl.errors import StoreError, UsageError
+from edgefl.history import RoundRecord
+from edgefl.history_files import HistoryFiles
 from edgefl.hosting.store import Schema, claim, open_database
 from edgefl.settings.render import dump
 from edgefl.transports.endpoint import Endpoint, Login, TlsConfig
@@ -153,6 +155,13 @@ def test_a_database_that_others_could_read_is_theirs_no_more(tmp_path):
     second = open_database(path, schema, replaceable=False)
     assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
     first.close(), second.close()
+
+
+def test_a_history_that_others_could_read_is_theirs_no_more(tmp_path):
+    old = write(tmp_path / "history.1.jsonl", "", 0o644)
+    history = HistoryFiles(tmp_path, 1e9)
+    history.mend([RoundRecord(1, "abandoned", 0, 0, [], 0, 0.0, 0, 0, 1.0)])
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (old, tmp_path / "history.jsonl")] == [0o600] * 2
 
 
 LOOK = """

@@ -75,7 +75,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
         self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
         plan, spec = self._model.plan, config.evaluate.test_data
-        config.gate.check(spec is not None)
+        config.gate.check(spec is not None, config.evaluate.holdout)
         self._test = None if spec is None else load_test_set(spec, tuple(plan.input_shape))
         self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
         self._folder = Path(config.state_dir)

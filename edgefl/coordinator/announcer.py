@@ -18,7 +18,7 @@ from ..protocol.messages import RETAINED_LIMIT, Manifest, Round, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.topics import ROOT, Topics
 from ..settings import RoundSettings
-from .downlink import Downlink
+from .downlink import Downlink, Payload
 from .events import Action
 from .pace import Pacing
 from .retained_model import RetainedModel
@@ -40,6 +40,8 @@ class Announcer:
         self.downlink = Downlink(manifest, params, version, attempt)
         self._retained = RetainedModel(self.topics, manifest, self.hash)
         self._swept = False
+        self._proposed: tuple[np.ndarray, int] | None = None  # params and version of a candidate on the broker
+        self._ahead = self.downlink  # with the candidate, if there is one
         self.fit(manifest, None)
 
     def fit(self, manifest: Manifest, max_packet_bytes: int | None) -> None:
@@ -60,7 +62,34 @@ class Announcer:
     def everything(self, attempt: int) -> list[Action]:
         """Manifest and model, for a broker that has just been connected to; the round follows if one is open."""
         self.downlink.move(attempt)
-        return [self.publish_manifest(), *self._retained.put(self.downlink.payloads, again=True)]
+        if self._proposed is not None:
+            self._ahead = self.downlink.ahead(*self._proposed)
+        return [self.publish_manifest(), *self._retained.put(self._payloads, again=True)]
+
+    @property
+    def _payloads(self) -> list[Payload]:
+        """All that lies on the broker: what rounds name, and what a candidate adds."""
+        named = self.downlink.payloads
+        slots = {payload.slot for payload in named}
+        return [*named, *(payload for payload in self._ahead.payloads if payload.slot not in slots)]
+
+    def propose(self, params: np.ndarray, version: int) -> list[Action]:
+        """Put a candidate for the next version on the broker. No round names it: only canaries are told of it."""
+        self._proposed, self._ahead = (params, version), self.downlink.ahead(params, version)
+        return self._retained.put(self._payloads)
+
+    def withdraw(self) -> list[Action]:
+        """The candidate was refused."""
+        self._proposed, self._ahead = None, self.downlink
+        return self._retained.keep(self.downlink.payloads)
+
+    def to_judge(self, round: Round, *, candidate: bool) -> Round:
+        """What a canary is asked to judge, as a round that only evaluates: the newest model, or the candidate."""
+        shown = self._ahead if candidate else self.downlink
+        return msgspec.structs.replace(
+            round, version=shown.frames[-1].version, model_sha256=shown.sha256, frames=shown.frames, mode="evaluate",
+            cohort=None, unearned=[], state="open",
+        )  # fmt: skip
 
     def publish_manifest(self) -> Publish:
         """Devices answer it with their status."""
@@ -101,7 +130,11 @@ class Announcer:
         The caller announces the next round in between, if it opens one: a device that still fetches a cleared payload
         begins again with that round.
         """
-        self.downlink.advance(params, version)
+        if self._proposed is not None and self._proposed[0] is params:
+            self.downlink = self._ahead  # canaries have judged these very bits
+        else:
+            self.downlink.advance(params, version)
+        self._proposed, self._ahead = None, self.downlink
         added = self._retained.put(self.downlink.payloads)
         return added, self._retained.keep(self.downlink.payloads)
 
@@ -112,7 +145,7 @@ class Announcer:
         if not self._swept:
             self._swept = True
             self._retained.sweep(self.downlink.longest)
-        return self._retained.keep(self.downlink.payloads)
+        return self._retained.keep(self._payloads)
 
     def on_sent(self, token: int, ok: bool) -> list[Action]:
         """The broker has acknowledged or refused a batch of clears: the next ones."""

@@ -5,11 +5,14 @@ No I/O. Part of RoundCoordinator.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 
 from ..history import RoundRecord
-from ..machine import Note
+from ..machine import Note, Received
+from ..protocol.messages import Verdict, decode
 from .closing import Candidate, Closed, Closing
 from .events import Answered, Evaluate, Evaluated, Rollback
 from .state import CoordinatorState
@@ -46,10 +49,16 @@ class Candidates(CoordinatorState):
             drop = [] if tally is None else tally.late_to_drop(committed=False)
             self.gate.base = result
             return Closed(record, closing.candidate.params, drop, closing.order)
+        if self.gate.settings.judge == "canaries":
+            self._begin_judging(replace(closing, record=record), now)
+            return None
         if why := self.gate.refuses(result):
             return self._refuse(closing.candidate, record, tally, why)
         self.gate.base = result
-        return Closed(record, closing.candidate.params, tally.late_to_drop(committed=True))
+        return self._accept(closing.candidate, record, tally)
+
+    def _accept(self, candidate: Candidate, record: RoundRecord, tally: Tally) -> Closed:
+        return Closed(record, candidate.params, tally.late_to_drop(committed=True))
 
     def _refuse(self, candidate: Candidate, record: RoundRecord, tally: Tally, why: str) -> Closed:
         """The model stays as it is, and so does the strategy's state."""
@@ -59,6 +68,56 @@ class Candidates(CoordinatorState):
         self._out.append(Note("warning", f"round {self.round}: the new model is refused: {why}"))
         record = msgspec.structs.replace(record, state="refused", version=self.version, why=why)
         return Closed(record, None, tally.late_to_drop(committed=False))
+
+    # Canaries
+
+    def _begin_judging(self, closing: Closing, now: float) -> None:
+        """Show the candidate to the canaries."""
+        self.phase, self._closing = "judging", closing
+        self._out += self.announcer.propose(closing.candidate.params, self.version + 1)
+        self._show(now)
+
+    def _show(self, now: float) -> None:
+        message = msgspec.structs.replace(self._round("open"), run=self.signing.run)
+        newest, candidate = (self.announcer.to_judge(message, candidate=which) for which in (False, True))
+        self.jury.begin(newest, candidate, now)
+        self._out += self.jury.ask(self._there(), now)
+
+    def _there(self) -> list[str]:
+        return [device for device in self.presence.statuses if self.presence.is_present(device)]
+
+    def _on_verdict(self, device: str, event: Received, now: float) -> Closed | None:
+        """A canary has judged. One that comes too late changes nothing."""
+        if self.phase != "judging" or not self.fence.held:
+            return None
+        self.jury.hear(device, decode(Verdict, self.signing.open(device, event.topic, event.payload)), now)
+        return self._look_at_jury(now)
+
+    def _look_at_jury(self, now: float) -> Closed | None:
+        """Ask canaries that have not judged yet; the round is over if all have, or at the deadline."""
+        if not self.fence.held:  # it decides when the federation is ours again
+            return None
+        there, closing = self._there(), self._closing
+        if now < self.jury.closes_at and not self.jury.is_done(there):
+            self._out += self.jury.ask(there, now)
+            return None
+        assert closing is not None and closing.tally is not None
+        return self._decide(closing, closing.tally, self.jury.refuses(), now)
+
+    def _overrule(self, now: float) -> Closed:
+        """The operator goes back to an earlier model: nobody needs to judge this one."""
+        closing = self._closing
+        assert closing is not None and closing.tally is not None
+        return self._decide(closing, closing.tally, "the operator has ordered a roll-back", now)
+
+    def _decide(self, closing: Closing, tally: Tally, why: str, now: float) -> Closed:
+        self._closing = None
+        self.jury.end(committed=not why)
+        record = msgspec.structs.replace(closing.record, seconds=now - tally.opened_at)
+        if why:
+            self._out += self.announcer.withdraw()
+            return self._refuse(closing.candidate, record, tally, why)
+        return self._accept(closing.candidate, record, tally)
 
     # Orders
 

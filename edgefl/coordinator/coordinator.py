@@ -39,6 +39,7 @@ class RoundCoordinator(Rounds):
             if self.admission.pending:
                 self._bar_pending()
                 self._maybe_close(now)
+            self._on_jury(None, now)
             self._carry_out_order(now)
         out, self._out = self._out, []
         return self.signing.sealed(out)
@@ -105,6 +106,8 @@ class RoundCoordinator(Rounds):
                 self._on_deadline(self.tally, now)
             else:
                 self._maybe_close(now)
+        elif self.phase == "judging":
+            self._on_jury(self._look_at_jury(now), now)
 
     def _on_sent(self, event: Sent) -> None:
         clears = [*self.announcer.on_sent(event.token, event.ok), *self.sweeper.on_sent(event.token, event.ok)]
@@ -124,6 +127,8 @@ class RoundCoordinator(Rounds):
             self.tally.patient_from = now
         if self.phase != "waiting":
             self._out.append(self._publish_round(now))
+        if self.phase == "judging":
+            self._show(now)
         self._maybe_open(now)
         self._tick(now)
         if self.config.late_window and (self.tally is None or self.tally.mode != "train"):
@@ -197,6 +202,10 @@ class RoundCoordinator(Rounds):
             self._out += self.sweeper.clear() if self.fence.held else []
 
     def _on_update(self, event: Received, now: float) -> None:
+        device = self.topics.device_of(event.topic)
+        if device is not None and event.payload.startswith(b"{"):
+            self._on_jury(self._on_verdict(device, event, now), now)
+            return
         if self.phase == "waiting" and self.fence.held:
             self._out += self.reception.between(event, now, round=self.round)
             return
@@ -217,3 +226,5 @@ class RoundCoordinator(Rounds):
             self.tally.set_present(device, there, self.standing.is_worth(device))
         self._maybe_open(now)
         self._maybe_close(now)
+        if self.phase == "judging":
+            self._on_jury(self._look_at_jury(now), now)

@@ -22,6 +22,7 @@ of RoundCoordinator; no I/O.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,12 @@ class Downlink:
         """The most bytes of any payload."""
         num_params = len(self.shown)
         return max(c.bound(num_params) for c in (self._keyframe, self._delta) if c is not None)
+
+    def ahead(self, params: np.ndarray, version: int) -> Downlink:
+        """Another one, with the next version added; this one stays as it is."""
+        other = copy.copy(self)  # nothing is changed in place
+        other.advance(params, version)
+        return other
 
     def advance(self, params: np.ndarray, version: int) -> None:
         """Add the next version. The round that names the steps so far has been announced."""

@@ -12,6 +12,7 @@ spoil round after round. A model that the operator goes back to is not judged.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 from ..settings import GateSettings
@@ -52,6 +53,21 @@ class _Fall(NamedTuple):
     too_far: bool
 
 
+def drop(base: Scores, scores: Scores) -> float:
+    """The accuracy that is lost; both have one."""
+    assert base.accuracy is not None and scores.accuracy is not None
+    return base.accuracy - scores.accuracy
+
+
+def rise(base: Scores, scores: Scores) -> float:
+    """By which share of itself the loss has risen; infinite if it is not finite any more."""
+    assert base.loss is not None
+    if scores.loss is None:
+        return math.inf
+    risen = scores.loss - base.loss
+    return risen / abs(base.loss) if base.loss else math.copysign(math.inf, risen) if risen else 0.0
+
+
 def verdict(settings: GateSettings, base: Scores, scores: Scores) -> str:
     """Why `scores` are worse than `base` by more than the settings allow; "" if they are not."""
     if base.loss is None:
@@ -59,9 +75,7 @@ def verdict(settings: GateSettings, base: Scores, scores: Scores) -> str:
     if scores.loss is None:
         return "its loss on the test set is not finite"
     if base.accuracy is not None and scores.accuracy is not None:
-        lost = base.accuracy - scores.accuracy
-        fall = _Fall("accuracy", base.accuracy, scores.accuracy, lost > settings.max_accuracy_drop)
+        fall = _Fall("accuracy", base.accuracy, scores.accuracy, drop(base, scores) > settings.max_accuracy_drop)
     else:
-        most = base.loss + settings.max_loss_rise * abs(base.loss)
-        fall = _Fall("loss", base.loss, scores.loss, scores.loss > most)
+        fall = _Fall("loss", base.loss, scores.loss, rise(base, scores) > settings.max_loss_rise)
     return f"its {fall.what} is {fall.now:.4g}, that of the model before it {fall.before:.4g}" if fall.too_far else ""

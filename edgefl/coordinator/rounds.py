@@ -108,6 +108,13 @@ class Rounds(Candidates, Barring):
         if (closed := self._judge(result, now)) is not None:
             self._next(closed, now)
 
+    def _on_jury(self, closed: Closed | None, now: float) -> None:
+        """The canaries' word; None: it is still to come. An order ends their work."""
+        if closed is None and self.phase == "judging" and self._orders and self.fence.held:
+            closed = self._overrule(now)
+        if closed is not None:
+            self._next(closed, now)
+
     def _next(self, closed: Closed, now: float) -> None:
         """Commit, announce, and go on."""
         record, params = closed.record, closed.params

@@ -62,6 +62,10 @@ class Open:
         """Whether anything that the device sends is to be read."""
         return True
 
+    def open(self, device: str, topic: str, payload: bytes) -> bytes:
+        """A message of the device without its seal; ProtocolError if the device has not sealed it for this topic."""
+        return payload
+
     def check(self, device: str, round: int, version: int, blob: bytes) -> None:
         """NotSigned unless the device has signed this update, for this round and from this version."""
 
@@ -113,6 +117,12 @@ class Signing(Open):
 
     def is_enrolled(self, device: str) -> bool:
         return self.roster.get(device) is not None
+
+    def open(self, device: str, topic: str, payload: bytes) -> bytes:
+        member = self.roster.get(device)
+        if member is None:
+            raise NotSigned(f"device {device} is not enrolled, or revoked: dropped")
+        return open_seal(payload, topic, member.public)
 
     def check(self, device: str, round: int, version: int, blob: bytes) -> None:
         member = self.roster.get(device)

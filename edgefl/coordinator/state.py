@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..history import RoundRecord
 from ..machine import Publish, WallClock
-from ..protocol.messages import Manifest
+from ..protocol.messages import Manifest, Round
 from ..protocol.topics import ROOT
 from ..settings import AdmissionSettings, GateSettings, RoundSettings
 from ..strategies import Strategy
@@ -29,6 +29,7 @@ from .events import Action, Rollback
 from .fence import Fence
 from .gate import Gate
 from .intake import RoundIntake
+from .jury import Jury
 from .pace import Pace
 from .presence import Presence
 from .quarantine import Suspect
@@ -100,6 +101,7 @@ class CoordinatorState:
         self._announced_wait = False  # the retained round says that none is open
         self._waits = opens.Waits()
         self.gate = Gate(gate or GateSettings())
+        self.jury = Jury(self.gate.settings, self.topics, self._is_canary)
         self._closing: Closing | None = None
         self._orders: deque[Rollback] = deque()  # not carried out yet
         self._out: list[Action] = []  # of the step that is being made
@@ -151,11 +153,17 @@ class CoordinatorState:
         if self.phase == "waiting":
             times = (self.readiness.wake_at, self.reception.wake_at(None))
             return min((at for at in times if at is not None), default=None)
+        if self.phase == "judging":
+            return self.jury.wake_at
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
         ends_at = self.tally.patient_until if self._is_enough(self.tally) else self.tally.closes_at
         return ends_at if quiet is None else min(ends_at, quiet)
+
+    def _is_canary(self, device: str) -> bool:
+        member = self.signing.member(device)
+        return member is not None and member.canary
 
     def _is_enough(self, tally: Tally) -> bool:
         return tally.reports >= self.config.min_reports
@@ -164,11 +172,14 @@ class CoordinatorState:
         states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
         state = states.get(self.phase, "open")
         unearned = self.standing.unearned(self.round, self.presence.present()) if state == "waiting" else ()
-        message = self.announcer.round(
+        message = self._round(state, unearned)
+        return self.announcer.publish_round(self.signing.stamp(message, self.clock.at(now), now))
+
+    def _round(self, state: RoundState, unearned: Sequence[str] = ()) -> Round:
+        return self.announcer.round(
             self.tally if state == "open" else None, state, round=self.round, version=self.version,
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
         )  # fmt: skip
-        return self.announcer.publish_round(self.signing.stamp(message, self.clock.at(now), now))
 
     def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
         max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0

@@ -14,6 +14,7 @@ from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
 from .allowance import Allowance
 from .budget import Refusal
+from .canary import Canary
 from .events import Action
 from .models import Models
 from .patience import Patience
@@ -54,6 +55,7 @@ class Engagement:
         self.out: list[Action] = []
         self._reporting, self._saved = reporting, reporting.saved
         self.models = Models(topics, patience=patience, intern=intern)
+        self.canary = Canary(topics, device, models=self.models, patience=patience, trust=trust)
         self._rng, self._trust = rng, trust
 
     @property
@@ -81,6 +83,7 @@ class Engagement:
     def on_disconnected(self) -> None:
         """The connection is lost: what the work had sent or asked for may be too."""
         self.online = False
+        self.out += self.canary.stop()
         if self.work is not None:
             self.work.on_disconnected()
 
@@ -96,11 +99,13 @@ class Engagement:
     def stop_work(self) -> None:
         """Give up what the device is doing; a saved update stays saved."""
         work, self.work = self.work, None
+        self.out += self.canary.stop()
         if work is not None:
             self.out += work.cancel()
 
     def stop_training(self) -> None:
         """Stop training, and the fetch before it; a report goes on."""
+        self.out += self.canary.stop()
         if not isinstance(self.work, UpdateReport):
             self.stop_work()
 

@@ -10,6 +10,7 @@ from ..machine import Received
 from ..protocol.messages import (
     RETAINED_LIMIT,
     Inbox,
+    Judge,
     Manifest,
     Missing,
     Receipt,
@@ -43,7 +44,7 @@ class Unsupported:
         return f"{what} refused: it requires {features}, which EdgeFL here does not know: update it"
 
 
-Message: TypeAlias = Manifest | Round | Receipt | Missing | ModelPart | Unsupported
+Message: TypeAlias = Manifest | Round | Receipt | Missing | Judge | ModelPart | Unsupported
 
 
 def read(topics: Topics, device: str, event: Received) -> Message:
@@ -58,7 +59,7 @@ def read(topics: Topics, device: str, event: Received) -> Message:
             return Unsupported(None, unknown)
         return decode(Round, payload, RETAINED_LIMIT)
     if topic == topics.inbox(device):
-        message: Receipt | Missing = decode(Inbox, payload)  # type: ignore[arg-type]
+        message: Receipt | Missing | Judge = decode(Inbox, payload)  # type: ignore[arg-type]
         return message
     if where := topics.model_part(topic):
         return ModelPart(where, payload)

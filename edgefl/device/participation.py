@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..errors import ProtocolError
 from ..machine import Note, Sent
-from ..protocol.messages import Manifest, Missing, Receipt, Round
+from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
 from ..protocol.trouble import Trouble
 from . import inbound
 from .engagement import Engagement
@@ -154,6 +154,7 @@ class Participation(Engagement):
         """A part of a model has arrived; ProtocolError if it is not what belongs there."""
         fetch = self.work
         if not isinstance(fetch, ModelFetch):
+            self.out += self.canary.on_part(part, now)
             return
         self.out += fetch.on_part(part.topic, part.payload, now)
         if fetch.params is not None:
@@ -178,7 +179,10 @@ class Participation(Engagement):
         self.out.append(StartTraining(job))
 
     def on_result(self, event: Trained | Failed, now: float) -> None:
-        """The training has ended."""
+        """The training has ended, or what a canary evaluates."""
+        if self.canary.job is event.job:
+            self.out += self.canary.on_result(event)
+            return
         if not isinstance(self.work, Training) or self.work.job is not event.job:
             return  # it was cancelled
         if isinstance(event, Trained):
@@ -216,6 +220,16 @@ class Participation(Engagement):
         if self.online:
             self.out += self.work.send(now)
         self.publish_status()
+
+    def on_judge(self, judge: Judge, now: float) -> None:
+        """The aggregator asks for a verdict; it asks again if this device is busy, or its owner does not let it."""
+        free = self.work is None or isinstance(self.work, UpdateReport)
+        if self.terms is None or not (free and self.online) or self.status.hindered or self.status.sits_out:
+            return
+        lengths = [max(frame.keyframe, frame.delta) for frame in judge.round.frames[-1:]]
+        if not self.models.has(judge.round) and self.allowance.stops(self.terms, lengths, now) is not None:
+            return
+        self.out += self.canary.ask(judge, self.round, self.terms, now)
 
     # Reports
 

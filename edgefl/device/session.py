@@ -28,7 +28,7 @@ from ..machine import (
     WallTime,
     assert_never,
 )
-from ..protocol.messages import Manifest, Missing, Receipt, Round
+from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
 from . import inbound
@@ -248,6 +248,9 @@ class DeviceSession:
                 self._part.on_receipt(message, now)
             case Missing():
                 self._part.on_missing(message, now)
+            case Judge():
+                self.trust.check_run(message.round.run)
+                self._part.on_judge(message, now)
             case inbound.Unsupported():
                 self._on_unsupported(message)
             case _:

@@ -30,7 +30,7 @@ from ..protocol.signed_update import Context, sign
 from ..protocol.topics import Topics
 from ..trust.certificate import SignerCertificate
 from ..trust.ed25519 import SigningKey, fingerprint
-from ..trust.seal import is_sealed, read_seal
+from ..trust.seal import is_sealed, read_seal, seal
 
 AHEAD_S = 24 * 3600  # of a trusted clock: a round issued later than that moves no device's idea of the time
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
@@ -98,6 +98,15 @@ class Open:
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
         """The update, with a signature for this round."""
         return blob
+
+    @property
+    def run(self) -> str:
+        """The run that verdicts name; "" without keys."""
+        return ""
+
+    def seal(self, payload: bytes, topic: str) -> bytes:
+        """A message of this device for a topic of its own."""
+        return payload
 
     def news(self) -> Seen | None:
         """What to store before anything else is done; None: nothing has changed."""
@@ -194,6 +203,13 @@ class Pinned(Open):
         codec = manifest.update_codec.wire_id
         context = Context(self._federation, manifest.run, round.round, round.version, self._device, codec)
         return sign(blob, context, self._key)
+
+    @property
+    def run(self) -> str:
+        return self.seen.run
+
+    def seal(self, payload: bytes, topic: str) -> bytes:
+        return seal(payload, topic, self._key)
 
     def news(self) -> Seen | None:
         seen, stored = self.seen, self._stored

@@ -267,7 +267,25 @@ class Claim(msgspec.Struct, frozen=True):
     state: Literal["asking", "holding", "released"]
 
 
-Inbox = Receipt | Missing
+class Judge(msgspec.Struct, frozen=True, tag_field="kind", tag="judge"):
+    """The aggregator asks a canary for its verdict on a model that no round has named: that of `round`, which is the
+    open one with another version (coordinator/jury.py)."""
+
+    round: Round
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a canary's held-out examples say of the model with the SHA-256 `model`; no loss: it is not finite, or the
+    device holds nothing out. It comes on the topic of the device's update, sealed by the device where keys are on."""
+
+    attempt: Positive
+    model: Sha256
+    loss: float | None = None
+    accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
+    run: Run = ""
+
+
+Inbox = Receipt | Missing | Judge
 T = TypeVar("T")
 
 
@@ -303,5 +321,5 @@ def unknown_features(payload: bytes) -> list[str]:
 # msgspec completes its description of a type when the type is first used. If a second thread uses the type meanwhile (a
 # process may run several agents), it reads an incomplete description, and the process dies of a segmentation fault. So
 # all types are used once at import.
-for _kind in (Requirements, Manifest, Round, Status, Inbox, Claim):
+for _kind in (Requirements, Manifest, Round, Status, Inbox, Claim, Verdict):
     msgspec.json.Decoder(_kind)

@@ -66,10 +66,11 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a new model has to show before it is committed."""
 
     judge: Annotated[
-        Literal["none", "test"],
+        Literal["none", "test", "canaries"],
         Meta(
-            description='What judges a new model before it is committed: "none", or "test", the test set of '
-            "`evaluate.test_data`. A round whose model is refused is recorded as refused, and the model stays as it is."
+            description='What judges a new model before it is committed: "none"; "test", the test set of '
+            '`evaluate.test_data`; or "canaries", devices that evaluate it on what they hold out. A round whose model '
+            "is refused is recorded as refused, and the model stays as it is."
         ),
     ] = "none"
     max_accuracy_drop: Annotated[
@@ -87,7 +88,28 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.1
 
-    def check(self, has_test: bool) -> None:
+    canaries: Annotated[
+        str | None,
+        Meta(
+            description="Devices that judge, separated by commas, beside those enrolled as canaries.",
+            examples=["pi-01, pi-02, pi-03"],
+        ),
+    ] = None
+    quorum: Annotated[
+        int, Meta(ge=1, le=10_000, description="Least number of canaries whose verdicts decide; with fewer, no.")
+    ] = 3
+    canary_deadline_s: Annotated[
+        float, Meta(gt=0, le=1e6, description="Seconds that canaries have for their verdicts.")
+    ] = 120.0
+
+    @property
+    def canary_names(self) -> frozenset[str]:
+        """The devices that `canaries` names."""
+        return frozenset(name.strip() for name in (self.canaries or "").split(",")) - {""}
+
+    def check(self, has_test: bool, holdout: float) -> None:
         """UsageError if nothing is there that could judge a model."""
+        if self.judge == "canaries" and not holdout:
+            raise UsageError('gate.judge = "canaries" needs examples that devices hold out: set evaluate.holdout')
         if self.judge == "test" and not has_test:
             raise UsageError('gate.judge = "test" needs a test set: set evaluate.test_data')

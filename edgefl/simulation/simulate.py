@@ -84,7 +84,7 @@ def simulate(
     seed = settings.train.seed
     model = _as_model(model, seed)
     dataset = _as_dataset(data, settings, model)
-    settings.gate.check(dataset.x_test is not None)
+    settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
     fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
     run = Run.of(settings, choice, fleet_options)

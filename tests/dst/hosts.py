@@ -50,7 +50,7 @@ from edgefl.strategies.checkpoint import pack
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
-from .operator import gate_of, score
+from .operator import accuracy, gate_of, judges, score
 
 if TYPE_CHECKING:
     from .world import World
@@ -182,7 +182,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
     def _answer(self, job: TrainJob) -> tuple[bytes, bytes | None]:
         examples = self.world.schedule.examples[self.name]
         if job.round.mode == "evaluate":
-            return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5).to_bytes(), None
+            told = accuracy(self.world.schedule, job.params) if judges(self.world.schedule, job.round) else None
+            return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), None
         payload, residual = self._encode(job)
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, residual
 

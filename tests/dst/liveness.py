@@ -17,6 +17,7 @@ from edgefl.coordinator.opening import DEADLINES
 from edgefl.history import RoundRecord
 
 from .lasting import TRAINING_S
+from .operator import CANARY_DEADLINE_S, gate_of
 from .truth import Truth
 from .violation import require
 
@@ -61,7 +62,7 @@ class Liveness:
         deadlines = ROUNDS if sure else DEADLINES + 1
         if schedule.lasting.outlasts_deadline:
             deadlines = 2 * DEADLINES
-        bound = RECONNECT_S + deadlines * self._deadline_s + ROUNDS * self._transfer_s()
+        bound = RECONNECT_S + deadlines * (self._deadline_s + self._judged_s) + ROUNDS * self._transfer_s()
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
         return done and (world.schedule.lasting.heals or self._keeps_pace(new))
@@ -73,13 +74,18 @@ class Liveness:
         assert self._world.healed_at is not None
         waited = self._world.clock.now - self._world.healed_at
         if len(new) < PACE_ROUNDS:
-            longest = RECONNECT_S + (DEADLINES + PACE_ROUNDS) * (self._deadline_s + self._transfer_s())
+            longest = RECONNECT_S + (DEADLINES + PACE_ROUNDS) * (self._deadline_s + self._judged_s + self._transfer_s())
             require(waited < longest, "I07", "%d rounds in %d s with %r", len(new), waited, lasting.handicaps)
             return False
-        bound = PACE_S + self._transfer_s()
+        bound = PACE_S + self._judged_s + self._transfer_s()
         seconds = [round(record.seconds) for record in new]
         require(statistics.median(seconds) <= bound, "I07", "rounds of %r s with %r", seconds, lasting.handicaps)
         return True
+
+    @property
+    def _judged_s(self) -> float:
+        """How long canaries may take."""
+        return CANARY_DEADLINE_S if gate_of(self._world.schedule).judge == "canaries" else 0.0
 
     def _transfer_s(self) -> float:
         """What a round's bytes take on the slowest link that is not healed."""

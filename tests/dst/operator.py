@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgefl.coordinator.events import Evaluated
 from edgefl.core.seeds import derived_seed
+from edgefl.protocol.messages import Round
 from edgefl.settings import GateSettings
 
 if TYPE_CHECKING:
@@ -16,20 +17,35 @@ if TYPE_CHECKING:
     from .world import World
 
 GOOD, BAD = 0.9, 0.1
+CANARY_DEADLINE_S = 30.0
 REFUSED_IN = 4  # one candidate in so many is bad
 ORDER_EVERY_S = 60.0
 
 
 def gate_of(schedule: Schedule) -> GateSettings:
-    """A third of all schedules has a gate."""
-    return GateSettings(judge="test" if schedule.seed % 3 == 0 else "none")
+    """A third of all schedules has a gate with a test set, and a ninth one that canaries keep: all devices are."""
+    judge: Literal["none", "test", "canaries"] = ("test", "canaries", "none")[min(schedule.seed % 3, 2)]
+    if judge == "canaries" and schedule.seed % 9 != 1:
+        judge = "none"
+    return GateSettings(
+        judge=judge, canaries=", ".join(schedule.devices), quorum=1, canary_deadline_s=CANARY_DEADLINE_S
+    )
 
 
 def score(schedule: Schedule, params: np.ndarray) -> Evaluated:
     """What a model is worth: it depends on its bits alone. The model that all begins with is good."""
-    blob = params.tobytes()
-    bad = derived_seed("score", blob.hex()) % REFUSED_IN == 0 and blob != schedule.params.tobytes()
-    return Evaluated(0.5, BAD if bad else GOOD)
+    return Evaluated(0.5, accuracy(schedule, params.tobytes()))
+
+
+def accuracy(schedule: Schedule, params: bytes) -> float:
+    """The same; canaries compare what they have decoded."""
+    bad = derived_seed("score", params.hex()) % REFUSED_IN == 0 and params != schedule.params.tobytes()
+    return BAD if bad else GOOD
+
+
+def judges(schedule: Schedule, round: Round) -> bool:
+    """Whether a device that works for `round` does so as a canary: its round trains."""
+    return round.mode == "evaluate" and schedule.config.mode_of(round.round) == "train"
 
 
 def is_refused(schedule: Schedule, params: np.ndarray) -> bool:

@@ -155,7 +155,8 @@ class Truth:
     def _refuse(self, record: RoundRecord, params: np.ndarray | None, updates: list[tuple[str, int]]) -> None:
         """I04: a model that is refused changes nothing, and its updates are spent."""
         require(params is None and record.version == self.newest, "I04", "%r changes the model", record)
-        refused = record.accuracy == BAD and gate_of(self._schedule).judge == "test"
+        judge = gate_of(self._schedule).judge
+        refused = judge == "canaries" or (judge == "test" and record.accuracy == BAD)
         require(refused and not self._evaluates(record.round), "I04", "refused for nothing: %r", record)
         enough = len({device for device, _ in updates}) >= max(1, self._config.min_reports)
         require(enough, "I04", "refused with too few reports: %r", record)

@@ -138,7 +138,7 @@ def test_an_agent_with_the_certificate_of_another_stays_down(tmp_path: Path, who
     assert (code, text in said) == (2, True), said
 
 
-@pytest.mark.parametrize("missing", ["device.crt", "device.key", "ca.crt"])
+@pytest.mark.parametrize("missing", ["device.crt", "device.key", "ca.crt", "root.pub", "signing.key"])
 def test_an_agent_that_lacks_a_file_of_its_bundle_stays_down(tmp_path: Path, missing: str) -> None:
     home = enrolled_agents(tmp_path, "pi-01") / "pi-01"
     (home / missing).unlink()

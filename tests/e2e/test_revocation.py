@@ -42,6 +42,38 @@ def test_a_revoked_device_is_out_within_one_round_and_nothing_restarts(tmp_path:
         assert kicked_s < 3.0
 
 
+def test_the_roster_alone_keeps_a_revoked_device_out(tmp_path: Path) -> None:
+    """Without the guard and without a reload of mosquitto, so the device stays connected."""
+    with KeyedFleet(tmp_path, guard=False) as fleet:
+        fleet.enrol("pi-01", "pi-02", "pi-03")
+        fleet.aggregator()
+        agents = [fleet.agent(name) for name in ("pi-01", "pi-02", "pi-03")]
+        eventually(lambda: any("pi-03" in record.devices for record in fleet.records()), 30.0)
+        boots = [agent.host.boot for agent in agents]
+        enrolment.revoke_names(fleet.keys, ["pi-03"])
+        time.sleep(1.5)  # the aggregator looks at its roster once a second
+        before = len(fleet.records())
+        after = fleet.wait(before + 4)[before + 1 :]
+        assert all(set(record.devices) == {"pi-01", "pi-02"} for record in after), [r.devices for r in after]
+        assert [agent.host.boot for agent in agents] == boots, "nobody was disconnected"
+
+
+@pytest.mark.parametrize("change", [enrolment.renew_signer, enrolment.next_epoch])
+def test_devices_follow_what_the_root_certifies_next_while_all_runs(tmp_path: Path, change: Any) -> None:
+    with KeyedFleet(tmp_path, guard=False) as fleet:
+        fleet.enrol("pi-01", "pi-02")
+        fleet.aggregator()
+        for name in ("pi-01", "pi-02"):
+            fleet.agent(name)
+        fleet.wait(2)
+        change(fleet.keys)
+        time.sleep(1.5)
+        before = len(fleet.records())
+        after = fleet.wait(before + 4)[before + 1 :]
+        assert all(record.state == "committed" for record in after)
+        assert all(set(record.devices) == {"pi-01", "pi-02"} for record in after)
+
+
 def test_a_device_that_is_enrolled_while_all_runs_takes_part(tmp_path: Path) -> None:
     with KeyedFleet(tmp_path) as fleet:
         fleet.enrol("pi-01", "pi-02")

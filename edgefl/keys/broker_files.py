@@ -54,20 +54,20 @@ plugin {guard}
 plugin_opt_base {base}
 # Revoked names, one a line. A client on the list is disconnected within a second, and denied everything.
 plugin_opt_denied {home}/denied
-# Most bytes in one message of a device: a part of its update, its status.
+# Most bytes in one message of a device: a part of its update, which is 1,024 less than max_packet_size; its status.
 plugin_opt_part_bytes 66560
 plugin_opt_status_bytes 8192
 # What one device may do: messages and subscriptions a second, lasting and at once; of them statuses; bytes a second,
 # lasting and at once, each way; subscriptions at a time; rounds that it sends updates of in a minute. What goes beyond
 # is denied until there is room again. A model or an update of more than bytes_at_once needs a higher value.
-plugin_opt_messages_per_s 100
-plugin_opt_messages_at_once 2000
-plugin_opt_statuses_per_s 20
-plugin_opt_statuses_at_once 400
+plugin_opt_messages_per_s 250
+plugin_opt_messages_at_once 5000
+plugin_opt_statuses_per_s 50
+plugin_opt_statuses_at_once 1000
 plugin_opt_bytes_per_s 4194304
 plugin_opt_bytes_at_once 33554432
 plugin_opt_subscriptions 64
-plugin_opt_rounds_per_minute 600
+plugin_opt_rounds_per_minute 1200
 # Most names that the guard has accounts of at a time, of about 200 bytes each.
 plugin_opt_clients 20000
 
@@ -80,8 +80,8 @@ check_retain_source false
 max_queued_messages 100000
 max_queued_bytes 268435456
 # Parts are 64 KiB with their headers. The broker tells each client this limit, and disconnects one that sends a larger
-# packet. Raise it, and plugin_opt_part_bytes, with [codec] part_bytes.
-max_packet_size 73728
+# packet. Raise it, and plugin_opt_part_bytes by as much, if you raise [codec] part_bytes.
+max_packet_size 67584
 # In bytes: set what this machine can spare. Above it the broker refuses messages; without it the kernel may kill the
 # broker, and all that is queued would be lost. A database that does not fit keeps the broker from starting: see
 # "A broker that is full" in broker/README.md.

@@ -1,7 +1,7 @@
 """Profiles: what common MQTT brokers allow a client. `[mqtt] profile` chooses one; explicit settings override it.
 
     profile     what the broker's own documents say
-    mosquitto   as broker/mosquitto.conf configures it: packets of 72 KiB, no limit of the rate
+    mosquitto   as broker/mosquitto.conf configures it: packets of 66 KiB, no limit of the rate
     aws         IoT Core: payloads of 128 KB, 100 publishes a second on a connection, 100 unacknowledged messages
     azure       Event Grid: 64 KB in flight and in a retained message, 1,000 publishes a second, 8 h sessions
     emqx        Serverless: packets of 1 MB, 10 publishes a second from a client, sessions of 2 h

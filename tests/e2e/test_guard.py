@@ -75,11 +75,11 @@ def test_ten_megabytes_of_noise_become_its_budget(broker):
 
 def test_updates_of_ever_new_rounds_become_their_budget(broker):
     with broker.client("pi-1") as one:
-        answers = [one.publish(f"{broker.base}/d/pi-1/u/{n}/0") for n in range(700)]
-        assert not set(answers[:600]) - set(ACCEPTED) and set(answers[650:]) <= {DENIED, None}
+        answers = [one.publish(f"{broker.base}/d/pi-1/u/{n}/0") for n in range(1300)]
+        assert not set(answers[:1200]) - set(ACCEPTED) and set(answers[1250:]) <= {DENIED, None}
         assert one.left.wait(5.0)
     with broker.client("pi-1") as one:
-        assert one.publish(f"{broker.base}/d/pi-1/u/599/1") in ACCEPTED, "of a round that it has begun"
+        assert one.publish(f"{broker.base}/d/pi-1/u/1199/1") in ACCEPTED, "of a round that it has begun"
 
 
 def test_nobody_takes_the_connection_of_another_by_its_client_id(broker):

@@ -8,6 +8,9 @@ import pytest
 
 from edgefl.errors import UsageError
 from edgefl.keys import broker_files
+from edgefl.protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
+from edgefl.protocol.messages import RETAINED_LIMIT
+from edgefl.protocol.parts import DEFAULT_PART_BYTES, TOPIC_BYTES, fitting_part_bytes
 
 
 def test_an_operators_changes_of_the_configuration_stay(tmp_path):
@@ -20,6 +23,14 @@ def test_an_operators_changes_of_the_configuration_stay(tmp_path):
     assert (tmp_path / "denied").read_text() == "pi-1\npi-2\n"
     assert "user pi-1\ntopic deny edgefl/2/fleet/#\n" in (tmp_path / "acl").read_text()
     assert stat.S_IMODE((tmp_path / "acl").stat().st_mode) == 0o640
+
+
+def test_whatever_part_fits_into_a_packet_passes_the_guard():
+    text = broker_files.mosquitto_conf("fleet", "edgefl/2")
+    packet, part = (int(text.split(f"\n{key} ")[1].split()[0]) for key in ("max_packet_size", "plugin_opt_part_bytes"))
+    longest = fitting_part_bytes(MAX_PART_BYTES, MAX_PART_BYTES, packet) + HEADER_BYTES
+    assert DEFAULT_PART_BYTES + HEADER_BYTES <= longest <= part
+    assert packet >= RETAINED_LIMIT + TOPIC_BYTES
 
 
 def test_a_revoked_viewer_has_its_denial_only():

@@ -48,7 +48,7 @@ def describe(manifest: Manifest) -> str:
         f"(loss {plan.loss})",
         f"layers      {_layers(plan)}",
         f"params      {plan.num_params:,}, of which {plan.num_trainable:,} are trained",
-        f"training    {train.epochs} epochs in steps of {batch}, {train.optimizer} with lr {train.lr:g} "
+        f"training    epochs {train.epochs}, steps of {batch}, {train.optimizer} with lr {train.lr:g} "
         "(these may change without a new approval)",
         f"reveals     {_reveals(manifest)}",
     ]
@@ -93,7 +93,8 @@ def _layer(plan: Plan, number: int) -> str:
     if not params:
         return node.op
     largest = max(params, key=lambda param: param.size)
-    return f"{node.op} {_shape(largest.shape)}{'' if largest.trainable else ' (fixed)'}"
+    shape = largest.shape[::-1] if node.op == "dense" and node.ints == [1] else largest.shape  # a turned weight
+    return f"{node.op} {_shape(shape)}{'' if largest.trainable else ' (fixed)'}"
 
 
 def _params(plan: Plan, number: int) -> list[Param]:

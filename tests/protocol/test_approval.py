@@ -6,9 +6,12 @@ import re
 
 import msgspec
 import pytest
-from machines import MANIFEST
+from conftest import ROOT
+from machines import MANIFEST, make_manifest
 
+from edgefl import load
 from edgefl.core.plan import Node, Param, Plan
+from edgefl.onnx import zoo
 from edgefl.protocol.approval import describe, id_of, plan_id, room
 from edgefl.protocol.messages import Manifest, decode, encode
 
@@ -64,6 +67,12 @@ def test_description_has_no_control_characters_from_the_wire():
     plan = msgspec.structs.replace(MANIFEST.plan, nodes=[node, *MANIFEST.plan.nodes[1:]])
     assert all(line.isprintable() for line in describe(other(plan=plan)).splitlines())
     assert len(describe(other(plan=plan)).splitlines()) == len(describe(MANIFEST).splitlines())
+
+
+def test_the_page_shows_what_an_owner_sees():
+    manifest = msgspec.structs.replace(make_manifest(plan=load(zoo.mlp([64, 32, 10])).plan), federation="my-fleet")
+    page = (ROOT / "docs/policy.md").read_text()
+    assert "\n".join(f"    {line}" for line in describe(manifest).splitlines()) in page
 
 
 def test_room_is_what_the_weights_at_the_input_could_hold():

@@ -19,6 +19,7 @@ from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Stat
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 
+from .keys import is_keyed, plain
 from .liveness import Liveness
 from .operator import gate_of, judges
 from .truth import Truth
@@ -48,10 +49,11 @@ class Checker(Witness):
         self.truth = Truth(world.schedule)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
-        self._longest_update = UpdateHeader.SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
+        self._longest_update = UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
         self._sent_in: dict[str, int] = {}  # the attempt in which a part of an update was sent last, by topic
+        self._rounds: set[tuple[object, ...]] = set()  # all that were announced
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
 
     # Around a step
@@ -111,6 +113,14 @@ class Checker(Witness):
             back = last is not None and last.manifest == now.manifest and _number(now) < _number(last)
             require(not back, "I19", "%s went back to round %d", host.name, now.round)
             host.last_round = now
+            if is_keyed(self._world.schedule) and now.run == self._manifest.run:
+                require(_identity(now) in self._rounds, "I20", "%s goes by a forged round %d", host.name, now.round)
+                order = now.attempt, now.round
+                replayed = order < host.disk.highest  # also by an earlier process
+                require(not replayed, "I19", "%s goes by round %d again", host.name, now.round)
+                host.disk.highest = order
+        refused = machine.status.trouble is not None and machine.status.trouble.code == "signer"
+        require(not refused, "I20", "%s refuses its own aggregator: %s", host.name, machine.status.trouble)
         work = machine.work
         if isinstance(work, UpdateReport):
             queued = len(work._unsent) + len(work._in_flight)
@@ -136,6 +146,7 @@ class Checker(Witness):
         require(False, "I07", "stopped for another aggregator, where there is none: %s", reason)
 
     def publishes(self, host: Host, action: Publish) -> None:
+        self._world.adversary.hear(action.topic, action.payload)
         if host is self._world.aggregator:
             self._announces(action)
         elif not action.retain and not action.payload.startswith(b"{"):  # else a verdict
@@ -145,7 +156,8 @@ class Checker(Witness):
         """I08, I09: what is announced is durable."""
         truth = self.truth
         if action.topic == self._topics.round:
-            round = decode(Round, action.payload, RETAINED_LIMIT)
+            round = decode(Round, plain(action.payload), RETAINED_LIMIT)
+            self._rounds.add(_identity(round))
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
             require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
@@ -175,7 +187,7 @@ class Checker(Witness):
             require(same, "I10", "slot %d of round %d is overwritten", slot, self.announced.round)
 
     def _receipt(self, action: Publish) -> None:
-        receipt, machine = decode(Inbox, action.payload), self._world.aggregator.machine  # type: ignore[arg-type]
+        receipt, machine = decode(Inbox, plain(action.payload)), self._world.aggregator.machine  # type: ignore[arg-type]
         if not isinstance(receipt, Receipt):
             return
         device = self._topics.device_of(action.topic)
@@ -330,6 +342,11 @@ def _named(round: Round) -> dict[int, tuple[int, int]]:
     """slot -> version and length, of each payload that the round names."""
     keyframes = {f.keyframe_slot: (f.version, f.keyframe) for f in round.frames if f.keyframe}
     return keyframes | {f.delta_slot: (f.version, f.delta) for f in round.frames if f.delta}
+
+
+def _identity(round: Round) -> tuple[object, ...]:
+    """What tells a round that was announced from a forged one."""
+    return round.manifest, round.state, round.round, round.attempt, round.version, round.model_sha256
 
 
 def _number(round: Round) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
+from edgefl.device.trust import Seen
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.simulation.disk import Disk
@@ -56,6 +57,8 @@ class DeviceDisk(FailingDisk):
     def __init__(self) -> None:
         self.truth = Disk()
         self.starts = 0
+        self.seen: Seen | None = None
+        self.highest = (0, 0)  # attempt and round that the device has gone by: what the checker knows of this disk
         self._damaged: Outbox | None = None
 
     def count_start(self) -> int:
@@ -72,6 +75,12 @@ class DeviceDisk(FailingDisk):
 
     def mark_counted(self, attempt: int) -> None:
         self.transact(lambda: self.truth.mark_counted(attempt))
+
+    def save_seen(self, seen: Seen) -> None:
+        def write() -> None:
+            self.seen = seen
+
+        self.transact(write)
 
     def drop(self, applied: bool) -> None:
         self.transact(lambda: self.truth.drop(applied))

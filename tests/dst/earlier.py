@@ -19,6 +19,7 @@ from edgefl.transports.memory import filter_pattern
 
 from .broker import Session
 from .hosts import AGGREGATOR
+from .keys import sealed
 from .link import Delivery
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ def leave_behind(world: World) -> None:
     manifest = msgspec.structs.replace(schedule.manifest, run=RUN)
     topics, hash = Topics(manifest.federation), federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
     retained = world.broker.retained
-    retained[topics.manifest] = encode(manifest)
+    retained[topics.manifest] = sealed(schedule, topics.manifest, encode(manifest))
     for version in range(ROUNDS):
         model = Downlink(manifest, schedule.params + version + 1, version)
         for part in RetainedModel(topics, manifest, hash).put(model.payloads):
             retained[part.topic] = part.payload
-        retained[topics.round] = encode(
-            Round(manifest.id, "open", version + 1, 1, version, model.sha256, model.frames, schedule.config.deadline_s)
-        )
+        deadline_s = schedule.config.deadline_s
+        round = Round(manifest.id, "open", version + 1, 1, version, model.sha256, model.frames, deadline_s, run=RUN)
+        retained[topics.round] = sealed(schedule, topics.round, encode(round))
     session = Session(patterns={t: filter_pattern(t) for t in (topics.any_status, topics.any_update)})
     for device in world.devices:
         retained[topics.status(device.name)] = encode(Status("ready", 1, 5))

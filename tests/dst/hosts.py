@@ -49,6 +49,7 @@ from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
+from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
 from .operator import accuracy, gate_of, judges, score
 
@@ -121,7 +122,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.machine = DeviceSession(
             self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
             rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
-            in_model=self.disk.truth.in_model,
+            in_model=self.disk.truth.in_model, keys=devices_keys(self),
         )  # fmt: skip
 
     def connect(self) -> None:
@@ -143,7 +144,9 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             case DropUpdate(applied):
                 self.world.checker.drops(self, applied)
                 self.disk.drop(applied)
-            case SaveSpent() | SavePlan() | SaveSeen():
+            case SaveSeen(seen):
+                self.disk.save_seen(seen)
+            case SaveSpent() | SavePlan():
                 pass  # a simulated device has no byte budget, and no owner who wants to be asked
             case _:
                 self.carry_out_shared(action)
@@ -217,7 +220,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             schedule.manifest, schedule.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects,
+            recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
         )  # fmt: skip
 
     def start(self) -> None:

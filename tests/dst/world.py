@@ -17,6 +17,7 @@ from .earlier import leave_behind
 from .faults import Faults
 from .host import Host
 from .hosts import AggregatorHost, DeviceHost
+from .keys import Adversary
 from .link import Connection
 from .operator import Operator
 from .schedule import Schedule
@@ -39,6 +40,7 @@ class World:
         self.devices = [DeviceHost(self, name) for name in schedule.devices]
         self.checker = Checker(self)
         self.faults = Faults(self)
+        self.adversary = Adversary(self)
         if schedule.earlier_run:
             leave_behind(self)
 

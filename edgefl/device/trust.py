@@ -5,15 +5,15 @@ root's public key and nothing else. What it has seen is on its disk (`Seen`):
 
     serial, epoch    of the newest certificate. A lower serial is refused; a higher epoch begins anew
     run              in one epoch there is one
-    attempt, round   of the newest round: an older one is refused
+    attempt, round   of the newest round: an older one is dropped
     version, model, chain    of the newest model: a lower version is refused, and so is the same one with another
                      history, or a next one that does not follow from it
     issued           the latest moment at which a round was issued, which is this device's clock where it has none
 
-Two things can be wrong. A message that is not sealed, or was issued before what the device has seen, may come from
-anyone who can publish: it is dropped, and the device goes on with what it believes. A message that the signer has
-issued since, and that goes back or forks, is the signer's own doing: the device takes part again with the next round
-that does not.
+Two things can be wrong. A message that is not sealed, or is older than what the device has seen, may come from anyone
+who can publish: it is dropped, and the device goes on with what it believes. A newer round that goes back to an earlier
+model, or forks, is the signer's own doing, since versions only rise in one history: it is refused, and the device takes
+part again with the next round that does neither.
 
 `Open` stands for a device without keys. Part of DeviceSession.
 """
@@ -34,6 +34,7 @@ from ..trust.seal import is_sealed, read_seal, seal
 
 AHEAD_S = 24 * 3600  # of a trusted clock: a round issued later than that moves no device's idea of the time
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
+RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 AGAIN_S = 3600  # `issued` alone is not written more often
 
 
@@ -65,7 +66,7 @@ class Forged(ProtocolError):
 
 
 class Refused(ProtocolError):
-    """A round that the federation's signer has sealed since, and that goes back or forks."""
+    """A round that the federation's signer has sealed, and that goes back or forks."""
 
 
 class Open:
@@ -181,9 +182,11 @@ class Pinned(Open):
         seen, what = self.seen, f"round {round.round}"
         if round.expires and self._time(now) > round.expires:
             raise Forged(f"{what} has expired: is the aggregator running, and is this device's clock right? Dropped")
-        if why := _goes_back(round, seen) or _forks(round, seen):
-            kind = Refused if round.issued > seen.issued else Forged
-            raise kind(f"{what} refused: {why}")
+        if why := _misleads(round, seen):
+            raise Refused(f"{what} refused: {why}")
+        if (round.attempt, round.round) < (seen.attempt, seen.round):
+            newest = f"attempt {seen.attempt}, round {seen.round}, has been seen"
+            raise Forged(f"{what} of attempt {round.attempt} is old, {newest}; {RESTORED}: dropped")
         trusted = self._clock.at(now)
         issued = round.issued if trusted is None else min(round.issued, int(trusted) + AHEAD_S)
         self.seen = replace(
@@ -223,22 +226,17 @@ class Pinned(Open):
         return turned
 
 
-def _goes_back(round: Round, seen: Seen) -> str:
-    """Why the round is from before what has been seen in this epoch; "" if it is not."""
-    restored = "if the aggregator was restored, its operator runs `edgefl keys epoch`"
-    if (round.attempt, round.round) < (seen.attempt, seen.round):
-        return f"attempt {seen.attempt}, round {seen.round}, has been seen, this is attempt {round.attempt}; {restored}"
-    if round.version < seen.version:
-        return f"it goes back from model {seen.version} to {round.version}; {restored}"
-    return ""
-
-
-def _forks(round: Round, seen: Seen) -> str:
-    """Why the round is of another history than what has been seen in this epoch; "" if it is not."""
+def _misleads(round: Round, seen: Seen) -> str:
+    """Why the signer has gone back, or told two histories, in this epoch; "" if it has not. No round of one history is
+    refused by this, however old."""
     if not seen.run:
         return ""
     if round.run != seen.run:
         return f"it is of another run: {ONE_RUN}"
+    if (round.attempt, round.round) < (seen.attempt, seen.round):
+        return ""
+    if round.version < seen.version:
+        return f"it goes back from model {seen.version} to {round.version}; {RESTORED}"
     if round.version == seen.version:
         told_two = round.attempt == seen.attempt and round.model_sha256 != seen.model
         return f"model {seen.version} was another one" if told_two or round.chain != seen.chain else ""

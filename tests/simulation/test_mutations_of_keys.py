@@ -14,7 +14,7 @@ from edgefl.device.trust import Pinned
 from edgefl.trust.seal import Sealed
 
 REMOVED = {
-    "seals are not verified": (Sealed, "is_signed", lambda *_: True, {"I07", "I20"}),
+    "seals are not verified": (Sealed, "is_signed", lambda *_: True, {"I01", "I07", "I20"}),
     "updates are not verified": (Signing, "check", lambda *_: None, {"I01", "I03"}),
     "claims are not verified": (Signing, "read_claim", lambda _, payload: payload.partition(b"\n")[0], {"I07"}),
     "old rounds are believed": (Pinned, "judge", lambda *_: None, {"I19"}),

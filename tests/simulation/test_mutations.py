@@ -176,7 +176,7 @@ def test_a_round_commits_below_min_reports(monkeypatch):
 
 
 def test_a_round_is_reopened_as_the_same_attempt(monkeypatch):
-    before(monkeypatch, RoundCoordinator, "_publish_round", lambda self: setattr(self.fence, "attempt", 1))
+    before(monkeypatch, RoundCoordinator, "_publish_round", lambda self, now: setattr(self.fence, "attempt", 1))
     assert broken_promise() == "I06"
 
 

@@ -106,7 +106,7 @@ class AggregatorStore:
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
             known_attempt = 0 if known is None else known.attempt
-            start = max(int(self._meta("start", "0")), known_attempt, self._last_attempt()) + 1
+            start = max(self._count("start"), known_attempt, self._last_attempt()) + 1
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self._insert_model(0, params.astype("<f4", copy=False).tobytes(), b"")
             round = self._last_round(known) + 1
@@ -116,7 +116,7 @@ class AggregatorStore:
     def _last_round(self, known: RoundRecord | None) -> int:
         """The last round that has ended. Its number is never used again, even if its record is lost."""
         last = int(self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0])
-        last = max(last, int(self._meta("lost", "0")))
+        last = max(last, self._count("lost"))
         if known is None or known.round <= last:
             return last
         log.error("%s has lost the rounds from %d to %d: is the disk failing?", self._path, last + 1, known.round)
@@ -149,7 +149,7 @@ class AggregatorStore:
     @durable
     def highest(self, key: str, number: int) -> int:
         """The highest number that was ever given for `key`, this one too; durable when this returns."""
-        known = int(self._meta(key, "0"))
+        known = self._count(key)
         if number > known:
             self._set_meta(key, str(number))
         return max(number, known)
@@ -185,10 +185,20 @@ class AggregatorStore:
         if row is None:
             self._set_meta(key, default)
             return default
-        value = unseal(row[0])
-        if value is None or (value.decode() == row[0] and not set(value) <= HEX):
-            raise StoreError(f"{self._path} is damaged ({key}): put a backup in its place")
+        value = unseal(row[0]) if isinstance(row[0], str) else None  # a flipped bit may have made it a blob
+        if not value or (value.decode() == row[0] and not set(value) <= HEX):
+            raise self._damaged(key)
         return value.decode()
+
+    def _count(self, key: str) -> int:
+        """The number stored under `key`, 0 without one."""
+        value = self._meta(key, "0")
+        if not value.isdecimal():
+            raise self._damaged(key)
+        return int(value)
+
+    def _damaged(self, key: str) -> StoreError:
+        return StoreError(f"{self._path} is damaged ({key}): put a backup in its place")
 
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))

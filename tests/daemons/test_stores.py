@@ -117,6 +117,21 @@ def test_i05_a_start_that_never_goes_on_the_air_leaves_its_number_to_the_next(tm
         store.close()
 
 
+@pytest.mark.parametrize("damage", ["x'313a'", "x'31'", "''", "'abc'", "'1:'", "7", "'1~00000000'"])
+def test_i12_a_damaged_number_in_the_database_is_an_error(tmp_path: Path, damage: str) -> None:
+    """Fuzzing found the first two: a blob passed for a number, and ended the aggregator with a ValueError."""
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store._set_meta("start", "3")
+    store._db.execute(f"UPDATE meta SET value = {damage} WHERE key = 'start'")
+    if damage == "7":  # SQLite makes a text of it: the number of a folder that is older than seals
+        assert store.resume("plan", PARAMS).start == 8
+    else:
+        with pytest.raises(StoreError, match="damaged"):
+            store.resume("plan", PARAMS)
+    store.close()
+
+
 def test_the_last_records(tmp_path: Path) -> None:
     store = AggregatorStore(tmp_path)
     store.resume("plan", PARAMS)

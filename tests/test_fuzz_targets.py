@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import subprocess
 
 import fuzz
 import pytest
@@ -37,12 +37,10 @@ def test_mended_seeds_are_still_sound(target):
             assert module.mend(data) == data
 
 
-def test_every_target_is_run():
-    files = {path.stem for path in (ROOT / "tests" / "fuzz").glob("*.py")} - {"__init__", "__main__"}
-    assert files == set(fuzz.PYTHON)
-    line = re.search(r"^PYTHON = \((.*)\)$", (ROOT / "tests/fuzz/__init__.py").read_text(), re.M)
-    assert line is not None, "the Makefile reads this line"
-    assert tuple(re.findall(r'"(\w+)"', line[1])) == fuzz.PYTHON
+def test_make_fuzz_runs_every_target():
+    done = subprocess.run(["make", "-n", "fuzz"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("plan", *fuzz.PYTHON):
+        assert f'echo "== {target}"' in done.stdout
 
 
 def test_the_seeds_of_the_c_target_have_every_op_and_loss():

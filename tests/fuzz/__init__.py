@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-PYTHON = ("envelope", "parts", "messages", "headers", "topics", "plans", "stores", "history", "onnx_files", "codecs")
+PYTHON = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem[0] != "_"))
 ARCHIVE = Path(__file__).with_name("corpus.zip")
 
 

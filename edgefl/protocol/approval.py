@@ -15,7 +15,6 @@ from .messages import Manifest
 
 DOMAIN = b"edgefl plan 1\n"
 MOST_LAYERS = 40  # in a description; a longer model is told by its first ones
-SHAPES = {"flatten", "reshape", "transpose", "pad", "slice"}  # ops that pass numbers on as they are
 MEANINGS = {
     "cross_entropy": "one label of several classes",
     "bce": "yes-or-no targets",
@@ -56,28 +55,17 @@ def describe(manifest: Manifest) -> str:
 
 
 def room(plan: Plan) -> int:
-    """How many whole examples an update of the plan has room for: rows of the trained weights that multiply the input
-    itself, each of which can hold one example; 0 if no trained weight does."""
-    raw, rows = {0}, 0
-    size = max(1, math.prod(plan.input_shape))
-    for number, node in enumerate(plan.nodes):
-        if not raw.intersection(node.inputs):
-            continue
-        if node.op in SHAPES:
-            raw.add(number + 1)
-        rows += max([param.size // size for param in _params(plan, number) if param.trainable], default=0)
-    return rows
+    """How many whole examples an update of the plan has room for, at most: the trained params, by the numbers of one
+    example. Which layer is how wide says less: one that passes the input on can precede a wide one."""
+    return plan.num_trainable // max(1, math.prod(plan.input_shape))
 
 
 def _reveals(manifest: Manifest) -> str:
-    rows = room(manifest.plan)
     if manifest.local_mode == "gradient":
-        text = "each update is one gradient over all examples, the form that reveals most"
+        text = "one gradient over all examples, the form that reveals most"
     else:
-        text = "each update is what changed in the params"
-    if rows:
-        return f"{text}; the weights at its input have room for {rows:,} whole examples (docs/policy.md)"
-    return f"{text}; the weights at its input have no room for a whole example"
+        text = "what training changes in the params"
+    return f"{text}, with room for {room(manifest.plan):,} whole examples at most (docs/policy.md)"
 
 
 def _layers(plan: Plan) -> str:

@@ -75,15 +75,13 @@ def test_the_page_shows_what_an_owner_sees():
     assert "\n".join(f"    {line}" for line in describe(manifest).splitlines()) in page
 
 
-def test_room_is_what_the_weights_at_the_input_could_hold():
-    wide = [Node("flatten", [0]), Node("dense", [1], [0, 1]), Node("relu", [2]), Node("dense", [3], [2, 3])]
+def test_room_is_what_the_trained_params_could_hold():
+    nodes = [Node("flatten", [0]), Node("dense", [1], [0, 1]), Node("relu", [2]), Node("dense", [3], [2, 3])]
     params = [Param("w", [64, 1000]), Param("b", [1000]), Param("v", [1000, 10]), Param("c", [10])]
-    plan = Plan([8, 8, 1], wide, params, "cross_entropy", 4, 4)
-    assert room(plan) == 1000
-    assert "room for 1,000 whole examples" in describe(other(plan=plan))
-    assert room(plan.freeze(["w"])[0]) == 1000 // 64  # the bias is left: it holds 1,000 sums
-    assert room(plan.freeze(["w", "b"])[0]) == 0
-    assert "no room for a whole example" in describe(other(plan=plan.freeze(["w", "b"])[0]))
+    plan = Plan([8, 8, 1], nodes, params, "cross_entropy", 4, 4)
+    assert room(plan) == plan.num_params // 64 == 1172
+    assert "room for 1,172 whole examples" in describe(other(plan=plan))
+    assert room(plan.freeze(["w"])[0]) == (plan.num_params - 64_000) // 64
 
 
 def test_describing_survives_a_plan_that_the_core_will_refuse():

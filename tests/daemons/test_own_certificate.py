@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,13 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brokers import eventually
+from edgefl_broker.aggregator import Aggregator
+from edgefl_broker.progress import Silent
 from enrolled import DAY_S, made, tls, unpack
 
 from edgefl.errors import UsageError
 from edgefl.hosting import own_certificate
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.own_certificate import check
 from edgefl.keys.enrolment import Terms
 from edgefl.onnx import zoo
+from edgefl.settings import files
 from edgefl.transports.endpoint import TlsConfig
 from edgefl.trust.key_files import read_file
 
@@ -61,9 +66,9 @@ def test_files_that_do_not_fit_are_named(
         folder, _, device = name.partition("/")
         return str({"keys": keys, "others": others}.get(folder, tmp_path / "nowhere") / (device or "pi-01") / file)
 
-    files = TlsConfig(find(ca, "ca.crt"), find(cert, "device.crt"), find(key, "device.key"))
+    mixed = TlsConfig(find(ca, "ca.crt"), find(cert, "device.crt"), find(key, "device.key"))
     with pytest.raises(UsageError) as caught:
-        check(files, "pi-01")
+        check(mixed, "pi-01")
     assert text in str(caught.value)
     assert any(str(folder) in str(caught.value) for folder in (keys, others, tmp_path)), "it names the file"
 
@@ -86,13 +91,13 @@ def test_a_key_that_others_can_read_is_refused(keys: Path, tmp_path: Path) -> No
 
 
 def test_dates_count_once_the_clock_can_be_trusted(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, files = time.time(), tls(keys / "pi-01")
-    assert "expires on" in check(files, "pi-01", now + 80 * DAY_S)
+    now, mine = time.time(), tls(keys / "pi-01")
+    assert "expires on" in check(mine, "pi-01", now + 80 * DAY_S)
     with pytest.raises(UsageError, match="has expired on"):
-        check(files, "pi-01", now + 101 * DAY_S)
-    assert "no connection until the clock is set" in check(files, "pi-01", now - DAY_S), "a Pi that boots in the past"
+        check(mine, "pi-01", now + 101 * DAY_S)
+    assert "no connection until the clock is set" in check(mine, "pi-01", now - DAY_S), "a Pi that boots in the past"
     monkeypatch.setattr(own_certificate, "is_trusted", lambda unix_s: False)
-    assert "expires on" in check(files, "pi-01", now + 101 * DAY_S), "and one that boots in the future"
+    assert "expires on" in check(mine, "pi-01", now + 101 * DAY_S), "and one that boots in the future"
 
 
 def test_without_keys_only_the_dates_of_a_certificate_count(keys: Path, others: Path) -> None:
@@ -144,6 +149,27 @@ def test_an_agent_that_lacks_a_file_of_its_bundle_stays_down(tmp_path: Path, mis
     (home / missing).unlink()
     code, said = ends_with(agent_of(home))
     assert (code, missing in said) == (2, True), said
+
+
+AGGREGATORS = ["ca.crt", "aggregator.crt", "aggregator.key", "root.pub", "signer.key", "signer.json", "roster.json"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "noise", "another"])
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_an_aggregator_with_a_bad_file_stays_down(
+    keys: Path, others: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    home = tmp_path / "aggregator"
+    shutil.copytree(keys / "aggregator", home)
+    (tmp_path / "start.onnx").write_bytes(zoo.mlp([2, 2]).SerializeToString())
+    if damage == "missing":
+        (home / name).unlink()
+    else:
+        (home / name).write_bytes((others / "aggregator" / name).read_bytes() if damage == "another" else b"\0noise")
+    sets = [f"model={tmp_path}/start.onnx", f"state_dir={tmp_path}/state"]
+    with pytest.raises(UsageError) as caught:
+        Aggregator(files.load(home / "aggregator.toml", AggregatorConfig, sets), Silent())
+    assert str(home) in str(caught.value), "it names a file"
 
 
 def test_an_aggregator_with_a_devices_certificate_stays_down(tmp_path: Path) -> None:

@@ -26,12 +26,13 @@ class Source:
     def read(self) -> Dataset:
         """All examples as the training part; raises DataError or UsageError."""
         stamp = self._tried = self._look()
-        if self._dataset is None or not stamp or stamp != self._stamp:
-            self._dataset = None  # the old examples need not be in memory beside the new ones
-            self._dataset = self._load()
+        dataset = self._dataset  # another thread may forget it meanwhile
+        if dataset is None or not stamp or stamp != self._stamp:
+            self._dataset = dataset = None  # the old examples need not be in memory beside the new ones
+            self._dataset = dataset = self._load()
             self._stamp = stamp
-            self.stamp = _number(repr(stamp).encode()) if stamp else _digest(self._dataset)
-        return self._dataset
+            self.stamp = _number(repr(stamp).encode()) if stamp else _digest(dataset)
+        return dataset
 
     def forget(self) -> None:
         """Give the memory of the examples back; they are read again when they are needed."""

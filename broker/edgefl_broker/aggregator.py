@@ -104,7 +104,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             admission=config.admission, suspects=self._store.suspects(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder),
         )  # fmt: skip
-        self._enrolment = self._open_enrolment(config)
+        self._enrolment, self._hears_asks = self._open_enrolment(config), False
         self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
@@ -155,8 +155,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def _handle(self, event: events.Event | LinkEvent) -> None:
         """Requests to be enrolled are no business of the coordinator's."""
         enrolment = self._enrolment
-        if isinstance(event, Connected) and enrolment is not None and enrolment.is_on:
-            self.link.subscribe([enrolment.topics.any_ask], 1)
+        if isinstance(event, Connected):
+            self._hears_asks = False
         if isinstance(event, Message) and enrolment is not None and enrolment.topics.has(event.topic):
             for answer in enrolment.answer(event.topic, event.payload, event.retain):
                 self.publish(answer)
@@ -166,6 +166,9 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def look_around(self) -> None:
         self._desk.look()
+        if self._enrolment is not None and self._enrolment.is_on and self._online and not self._hears_asks:
+            self._hears_asks = True
+            self.link.subscribe([self._enrolment.topics.any_ask], 1)
         for event in [] if self._keys is None else self._keys.news():
             self.feed(event)
 

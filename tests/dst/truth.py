@@ -134,6 +134,8 @@ class Truth:
             require(enough, "I04", "committed with %d of %d reports", reports, self._config.min_reports)
             again = self._counted.intersection(updates)
             require(not again, "I01", "%r have counted before", again)
+            spent = self.spent.intersection(updates)
+            require(not spent, "I01", "%r were in a model that was refused", spent)
             require(not is_refused(self._schedule, params), "I04", "a model that the gate refuses: %r", record)
             self._check_aggregate(updates, params_to_bytes(params))
             self._counted.update(updates)

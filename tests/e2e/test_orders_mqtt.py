@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brokers import eventually
-from daemons import Federation
+from daemons import Federation, blobs
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.cli.main import main
@@ -98,4 +98,28 @@ def test_a_gate_refuses_what_a_device_would_spoil_and_rounds_go_on(fleet: Federa
     records = spoilt.host.history.rounds[5:]
     assert [r.state for r in records] == ["refused"] * 3
     assert all("accuracy" in r.why and r.accuracy < 0.9 for r in records)
+    assert spoilt.host.machine.params.tobytes() == before.tobytes()
+
+
+def test_canaries_judge_what_a_large_device_would_spoil(fleet: Federation, tmp_path: Path) -> None:
+    """Three canaries with few examples, and one device whose many labels become wrong."""
+    rounds = {"rounds": 4, "deadline_s": 20.0, "min_reports": 4, "expect": 4}
+    gate = {"judge": "canaries", "canaries": "dev-a, dev-b, dev-c", "quorum": 2, "max_accuracy_drop": 0.05}
+    options = {"gate": gate, "evaluate": {"holdout": 0.3, "test_data": f"npz:{tmp_path / 'test.npz'}"}}
+    x, y = blobs(3000, seed=7)
+    np.savez(tmp_path / "many.npz", x=x, y=y)
+    good = fleet.aggregator(rounds=rounds, train={"epochs": 5, "lr": 0.1}, **options)
+    for name in ("dev-a", "dev-b", "dev-c"):
+        fleet.agent(name)
+    large = fleet.agent("dev-d", source=f"npz:{tmp_path / 'many.npz'}")
+    assert good.join(60.0)
+    assert [r.state for r in good.host.history.rounds] == ["committed"] * 4
+    large.stop()
+    before = good.host.machine.params.copy()
+    np.savez(tmp_path / "wrong.npz", x=x, y=(y + 1) % 3)
+    fleet.agent("dev-e", source=f"npz:{tmp_path / 'wrong.npz'}")
+    spoilt = fleet.aggregator(rounds=rounds | {"rounds": 6}, train={"epochs": 5, "lr": 0.1}, **options)
+    assert spoilt.join(60.0)
+    records = spoilt.host.history.rounds[4:]
+    assert [r.state for r in records] == ["refused"] * 2 and all("canaries" in r.why for r in records)
     assert spoilt.host.machine.params.tobytes() == before.tobytes()

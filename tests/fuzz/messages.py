@@ -6,6 +6,7 @@ import msgspec
 
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol import messages
+from edgefl.protocol.enrol import Approval, Ask
 from edgefl.protocol.messages import (
     CONTROL_LIMIT,
     RETAINED_LIMIT,
@@ -19,7 +20,7 @@ from edgefl.protocol.messages import (
 )
 from edgefl.settings import TrainSettings
 
-KINDS = (Manifest, Round, Status, messages.Inbox, Claim, messages.Requirements)
+KINDS = (Manifest, Round, Status, messages.Inbox, Claim, messages.Requirements, messages.Verdict, Ask, Approval)
 DIGEST, SHA256 = "0123456789abcdef", "0123456789abcdef" * 4
 
 
@@ -42,6 +43,10 @@ def seeds() -> list[bytes]:
         (3, Missing(5, [0, 1, 65534])),
         (4, Claim(DIGEST, 3, DIGEST, 1, "holding")),
         (5, messages.Requirements(["masked"])),
+        (3, messages.Judge(Round(DIGEST, "open", 5, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0))),
+        (6, messages.Verdict(2, SHA256, 0.5, 0.75, DIGEST)),
+        (7, Ask("-----BEGIN CERTIFICATE REQUEST-----", "a2V5", "c2ln", "pi-01")),
+        (8, Approval(f"batch-{DIGEST}", "pi-01", "-----BEGIN CERTIFICATE-----")),
     ]  # fmt: skip
     return [bytes([kind]) + messages.encode(message) for kind, message in made]
 

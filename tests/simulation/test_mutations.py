@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from dst.host import Host
 from dst.rivals import Rivals
@@ -15,12 +17,16 @@ from dst.violation import Violation
 from dst.world import World
 
 from edgefl.coordinator import announcer, standing
+from edgefl.coordinator.announcer import Announcer
+from edgefl.coordinator.candidates import Candidates
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.counting import Counting
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
+from edgefl.coordinator.gate import Gate
 from edgefl.coordinator.held_back import HeldBack
+from edgefl.coordinator.jury import Jury
 from edgefl.coordinator.late_table import LateTable
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
@@ -340,3 +346,40 @@ def test_a_second_update_of_a_device_is_dropped_and_not_held_back(monkeypatch):
     monkeypatch.setattr(HeldBack, "add", lambda self, device, round, now: None)
     test = "test_async_a_device_that_counts_in_time_is_held_back_with_a_late_one"
     assert breaks(monkeypatch, f"coordinator/test_async_rounds::{test}")
+
+
+def test_a_refused_candidate_leaves_its_strategys_state(monkeypatch):
+    refuse = Candidates._refuse
+
+    def changed(self, candidate, *args):
+        return refuse(self, replace(candidate, before=self.strategy.state()), *args)
+
+    monkeypatch.setattr(Candidates, "_refuse", changed)
+    assert broken_promise() == "I02"
+
+
+def test_late_updates_of_a_refused_candidate_are_folded_in_again(monkeypatch):
+    monkeypatch.setattr(Tally, "spoil_folded", lambda self: None)
+    assert broken_promise() == "I01"
+
+
+def test_a_gate_refuses_nothing(monkeypatch):
+    monkeypatch.setattr(Gate, "refuses", lambda self, scores: "")
+    assert broken_promise() == "I04"
+
+
+def test_any_verdict_passes_for_one_on_the_candidate(monkeypatch):
+    hear = Jury.hear
+
+    def changed(self, device, verdict, now):
+        hear(self, device, verdict, now)
+        if self._candidate is not None:
+            hear(self, device, msgspec.structs.replace(verdict, model=self._candidate.model_sha256), now)
+
+    monkeypatch.setattr(Jury, "hear", changed)
+    assert broken_promise() == "I04"
+
+
+def test_a_candidate_that_was_refused_is_announced_all_the_same(monkeypatch):
+    monkeypatch.setattr(Announcer, "withdraw", lambda self: setattr(self, "downlink", self._ahead) or [])
+    assert broken_promise() in ("I09", "I20")

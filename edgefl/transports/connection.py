@@ -245,9 +245,7 @@ class Connection:
         if self.end is not None:
             return
         lost = self._client.tap.lost if self._client.tap is not None else None
-        if isinstance(
-            lost, ssl.SSLError
-        ):  # with TLS 1.3 the broker's word on our certificate comes after the handshake
+        if isinstance(lost, ssl.SSLError):  # with TLS 1.3 a certificate is refused after the handshake
             self.end = End(why(lost), tls=True)
         elif flags.is_disconnect_packet_from_server:
             self.end = End(f"the broker says: {code}", code.value)

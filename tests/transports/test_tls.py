@@ -61,11 +61,24 @@ def test_the_link_says_why_it_is_turned_away(
     stranger = link(url(folders), "pi-01", tls=TlsConfig(ca, mine.cert, mine.key), protocol=protocol)
     began = time.monotonic()
     stranger.start()
-    for _ in range(3):  # each time: it never goes on to the other version of MQTT, and never guesses
+    for _ in range(3):
         down = stranger.inbox.wait(Down)
         assert down.reason.startswith("TLS: ") and text in down.reason
     assert time.monotonic() - began < 30.0
     assert stranger.inbox.quiet(Up) == []
+
+
+def test_a_refused_certificate_is_not_taken_for_a_broker_that_knows_no_mqtt_5(
+    broker: Mosquitto, folders: Path, link: Any
+) -> None:
+    stranger = link(url(folders), "pi-02", tls=tls(folders / "ours" / "pi-02"))
+    tried = []
+    versions, learn = stranger._versions, stranger._versions.learn
+    versions.learn = lambda **told: (tried.append(versions.current), learn(**told))
+    stranger.start()
+    for _ in range(3):
+        stranger.inbox.wait(Down)
+    assert set(tried) == {"5"}
 
 
 def test_a_broker_with_another_name_is_not_trusted(broker: Mosquitto, folders: Path, link: Any) -> None:

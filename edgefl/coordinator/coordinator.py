@@ -180,8 +180,8 @@ class RoundCoordinator(Rounds):
             if event.topic == self.topics.aggregator:
                 self._on_claim(event.payload, now)
                 return
-            if event.payload and not is_status:  # else a topic was cleared
-                self._sweep(event)
+            if event.payload and (not is_status or (device is not None and self.signing.is_revoked(device))):
+                self._sweep(event)  # without a payload, a topic was cleared
             if device is None or self.admission.admits(device, len(event.payload), now, is_status=is_status):
                 self._on_device(device if is_status else None, event, now)
         except ProtocolError as error:

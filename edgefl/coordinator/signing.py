@@ -62,6 +62,10 @@ class Open:
         """Whether anything that the device sends is to be read."""
         return True
 
+    def is_revoked(self, device: str) -> bool:
+        """Whether the device was enrolled, and what it has left on the broker is to be cleared."""
+        return False
+
     def open(self, device: str, topic: str, payload: bytes) -> bytes:
         """A message of the device without its seal; ProtocolError if the device has not sealed it for this topic."""
         return payload
@@ -117,6 +121,9 @@ class Signing(Open):
 
     def is_enrolled(self, device: str) -> bool:
         return self.roster.get(device) is not None
+
+    def is_revoked(self, device: str) -> bool:
+        return self.roster.is_revoked(device)
 
     def open(self, device: str, topic: str, payload: bytes) -> bytes:
         member = self.roster.get(device)

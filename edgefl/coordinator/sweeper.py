@@ -1,9 +1,9 @@
 """Sweeper: clears retained messages that the aggregator sees where none should be. No I/O. Part of RoundCoordinator.
 
-Devices retain nothing below `d/{id}/u/`, and nothing at all belongs on a topic that names no device. A broker keeps
-such a message without end, and delivers it again at each connection. It is cleared once the federation is ours. At most
-`MOST` topics are remembered, and `AT_ONCE` are cleared at a time, the next ones when the broker has acknowledged them.
-If there were more, a new subscription brings the rest.
+Devices retain nothing below `d/{id}/u/`, nothing at all belongs on a topic that names no device, and a revoked device
+has no status any more. A broker keeps such a message without end, and delivers it again at each connection. It is
+cleared once the federation is ours. At most `MOST` topics are remembered, and `AT_ONCE` are cleared at a time, the next
+ones when the broker has acknowledged them. If there were more, a new subscription brings the rest.
 
 A cleared topic still takes about 1 kB in mosquitto, until that is restarted.
 """

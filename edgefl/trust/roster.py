@@ -50,6 +50,11 @@ class Roster(msgspec.Struct, frozen=True):
         found = self.devices.get(device)
         return None if found is None or found.revoked else found
 
+    def is_revoked(self, device: str) -> bool:
+        """Whether the device was enrolled once, and is no more."""
+        found = self.devices.get(device)
+        return found is not None and found.revoked
+
     def seal(self, root: SigningKey) -> bytes:
         """The file roster.json."""
         return seal(msgspec.json.encode(self), PURPOSE, root)

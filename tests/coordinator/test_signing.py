@@ -288,3 +288,13 @@ def test_both_sides_understand_each_other():
             said += feed(session, Received(action.topic, action.payload))
     assert session.dropped == 0 and session.round.round == 1 and manifest().topic == TOPICS.manifest
     assert decode(Status, of(said, Publish, STATUS)[-1].payload).state == "ready"
+
+
+def test_the_status_that_a_revoked_device_has_left_is_cleared():
+    """Else whoever looks at the broker sees it ready; the status of a device that is not enrolled yet stays."""
+    coordinator, _ = opened("a", "b")
+    steps(coordinator, RosterRead(roster("a", "b", revoked=("b",), serial=2)), now=1.0)
+    left = [Received(TOPICS.status(name), status(name).payload, True) for name in ("a", "b", "c")]
+    assert [(a.topic, a.payload) for a in of(steps(coordinator, *left, now=2.0), Publish)] == [
+        (TOPICS.status("b"), b"")
+    ]

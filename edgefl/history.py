@@ -230,7 +230,7 @@ class History:
         """The first round at which the test accuracy was at least `accuracy`, or None."""
         if isinstance(accuracy, bool) or not isinstance(accuracy, int | float | np.floating):
             raise UsageError(f"accuracy is {accuracy!r}: give a number from 0 to 1")
-        return next((r.round for r in self.rounds if (r.accuracy or 0.0) >= accuracy), None)
+        return next((r.round for r in self.rounds if r.state in MOVED and (r.accuracy or 0.0) >= accuracy), None)
 
     def __repr__(self) -> str:
         return f"<History: {total(self.final)}>"
@@ -288,7 +288,7 @@ def _drawn(records: list[RoundRecord], title: str) -> Figure:
     axes.bar([r.round for r in records], [r.reported for r in records], color="0.85", label="devices that reported")
     axes.set(xlabel="round", ylabel="devices that reported", title=title)
     right = axes.twinx()
-    scored = [(r.round, r.accuracy) for r in records if r.accuracy is not None]
+    scored = [(r.round, r.accuracy) for r in records if r.accuracy is not None and r.state in MOVED]
     told = [(r.round, r.device_accuracy) for r in records if r.device_accuracy is not None]
     for points, color, label in ((scored, "C0", "test accuracy"), (told, "C1", "accuracy on devices")):
         if points:

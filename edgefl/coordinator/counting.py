@@ -122,6 +122,8 @@ class Counting:
         if late.codec != self._codec.wire_id:
             raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
         counted_in = None if own is None else own.counted_in(late.device)
+        if counted_in == tally.round or (late.device, late.round) in tally.folded:
+            return  # it was asked for twice: at the start, and when the round opened
         if counted_in is not None:
             raise ProtocolError(f"the device has counted in round {counted_in}", "replay")
         where = UpdateTopic(late.device, late.round, 0)

@@ -140,7 +140,7 @@ class Rounds(Candidates, Barring):
             added, superfluous = self.announcer.advance(params, self.version)
             self._out += added
         target = self.config.target_accuracy
-        if target is not None and (record.accuracy or 0.0) >= target:
+        if target is not None and params is not None and (record.accuracy or 0.0) >= target:
             self._finish(f"accuracy {record.accuracy:.4f} has reached the target {target:g}", now)
         else:
             self._maybe_open(now)

@@ -128,13 +128,23 @@ def _request(folder: Folder, file: Path) -> _Request | None:
     except (ProtocolError, UsageError) as error:
         why = str(error)
     known = folder.records.batches.get(name)
-    if known is not None and ask.id in known.approved and file.stem == ask.id:
+    if known is not None and _is_enrolled(folder, known, ask) and file.stem == ask.id:
         return _Request(Claim(ask.id, shown(ask.id), name, known.approved[ask.id], "approved"), ask)
     if known is None:
         why = f"there is no batch {name}"
     elif folder.now >= known.until:
         why = why or f"its batch {name} has ended"
     return _Request(Claim(ask.id, shown(ask.id), name, ask.name, "refused" if why else "waiting", why), ask)
+
+
+def _is_enrolled(folder: Folder, batch: BatchRecord, ask: Ask) -> bool:
+    """Whether its approval is written; an enrolment that was interrupted waits to be repeated."""
+    member = folder.records.members.get(batch.approved.get(ask.id, ""))
+    return member is not None and not member.unfinished and _approval(folder, ask.id).exists()
+
+
+def _approval(folder: Folder, id: str) -> Path:
+    return folder.path / "aggregator" / APPROVED / f"{id}.json"
 
 
 def _choose(requests: list[_Request], wanted: Sequence[str], every: bool) -> list[_Request]:
@@ -181,11 +191,10 @@ def _enrol(folder: Folder, request: _Request) -> None:
     """Enter the device in the records, unfinished until its approval is written; a device that is approved already gets
     its approval again."""
     claim, ask = request
-    path = folder.path / "aggregator" / APPROVED / f"{claim.id}.json"
-    batch = folder.records.batches[claim.batch]
-    member = folder.records.members.get(claim.name)
-    if claim.id in batch.approved and path.exists() and member is not None and not member.unfinished:
+    path, batch = _approval(folder, claim.id), folder.records.batches[claim.batch]
+    if _is_enrolled(folder, batch, ask):
         return
+    member = folder.records.members.get(claim.name)
     certificate, issued = folder.authority.certify_client(
         claim.name, _public_key(ask), folder.now, folder.settings.days
     )

@@ -13,9 +13,12 @@ from machines import (
     P,
     commit_of,
     feed,
+    make_coordinator,
     make_update,
     of,
+    open_round,
     received,
+    report,
     round_in,
     status,
     update_parts,
@@ -24,10 +27,19 @@ from machines import (
 
 from edgefl import strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.events import Answered, Commit, Evaluate, Evaluated, Rollback
+from edgefl.coordinator.events import (
+    Answered,
+    Commit,
+    Evaluate,
+    Evaluated,
+    LateUpdate,
+    ReloadedLate,
+    ReloadLate,
+    Rollback,
+)
 from edgefl.coordinator.gate import verdict
 from edgefl.coordinator.receipts import REFUSED
-from edgefl.machine import Connected, Disconnected, Publish
+from edgefl.machine import Connected, Disconnected, Publish, Tick
 from edgefl.settings import GateSettings, RoundSettings
 
 GATE = GateSettings(judge="test", max_accuracy_drop=0.02, max_loss_rise=0.1)
@@ -220,3 +232,27 @@ def test_a_refused_round_is_refused_in_an_asynchronous_federation_too():
     assert commit_of(step(*update_parts("a"))).record.state == "refused"
     commit = commit_of(step(*update_parts("b")))  # its update is of round 1, from the model that is still the newest
     assert (commit.record.state, commit.record.folded) == ("committed", [("b", 1)])
+
+
+def test_a_refused_model_reaches_no_target():
+    coordinator = RoundCoordinator(
+        MANIFEST, RoundSettings(min_reports=1, target_accuracy=0.8), strategies.get("fedavg"), PARAMS,
+        rng=random.Random(0), gate=GateSettings(judge="canaries", quorum=1, canary_deadline_s=10.0),
+    )  # fmt: skip
+    feed(coordinator, status("a"), Connected())
+    feed(coordinator, *update_parts("a"), now=1.0, accuracy=0.9)
+    commit = commit_of(feed(coordinator, Tick(), now=20.0))
+    assert (commit.record.state, commit.record.accuracy) == ("refused", 0.9) and coordinator.phase != "done"
+
+
+def test_an_aggregator_that_starts_with_an_order_folds_late_updates_in_once():
+    """Its first step asks for them, and so does the round that opens once the order is carried out."""
+    late = LateUpdate("b", 1, 0, 1, make_update(0.5))
+    records = [commit_of(report(open_round("a", "b", min_reports=1, goal=1, late="fold"), "a")).record]
+    start = {"round": 2, "version": 1, "attempt": 2, "recent": records}
+    coordinator = make_coordinator(late="fold", late_rounds=3, min_reports=2, start=start)
+    out = feed(coordinator, status("a"), status("b"), Rollback("order 1", 0, OLD), Connected())
+    assert len(of(out, ReloadLate)) == 2 and coordinator.phase == "open"
+    for _ in of(out, ReloadLate):
+        feed(coordinator, ReloadedLate([late]))
+    assert list(coordinator.tally.folded) == [("b", 1)] and coordinator.tally.spoilt == []

@@ -146,11 +146,15 @@ def _folder(state_dir: Path) -> Iterator[int]:
     """The folder of orders, opened; made where it is missing. OSError; StoreError if others could write there."""
     path = state_dir / FOLDER
     owner = os.stat(state_dir).st_uid
-    with suppress(FileExistsError):
+    try:
         os.mkdir(path, 0o700)
+        made = True
+    except FileExistsError:
+        made = False
     number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
     try:
-        _hand_over(number, owner)
+        if made:
+            _hand_over(number, owner)
         status = os.fstat(number)
         if status.st_uid not in (owner, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
             raise StoreError(f"{path} is open to others: give it to the aggregator's user, mode 0700")

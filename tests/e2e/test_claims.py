@@ -67,8 +67,8 @@ class Site(Mosquitto):
         text += f"persistence_location {self.folder}/\n" + ("user root\n" if os.geteuid() == 0 else "")
         self._config.write_text(text)
 
-    def aggregator(self) -> Running:
-        table = ["state_dir=" + str(self.folder / "state"), "rounds.min_reports=1", "rounds.interval_s=0.2"]
+    def aggregator(self, *sets: str) -> Running:
+        table = ["state_dir=" + str(self.folder / "state"), "rounds.min_reports=1", "rounds.interval_s=0.2", *sets]
         config = files.load(self.folder / "agg" / "aggregator.toml", AggregatorConfig, table)
         located = getattr(config, "located", lambda folder: config)(self.folder / "agg")
         model = str(self.folder / "agg" / "start.onnx")
@@ -158,6 +158,24 @@ def test_two_devices_from_one_image_are_enrolled_and_train(site: Site, capsys, m
     names = set(aggregator.host.machine.presence.statuses)
     assert "kitchen" in names and len(names) == 2
     device_claim.claim(first.folder, None, 0.0)  # a second start finds that it is enrolled
+
+
+def test_enrolled_canaries_sign_their_verdicts_and_a_model_is_committed_by_them(site: Site, monkeypatch) -> None:
+    enrolment.add(site.keys, ["pi-1", "pi-2"], enrolment.Terms("npz:data.npz", {"plans": "any"}, canary=True))
+    begin(site)  # for enrol.conf
+    gate = ("gate.judge=canaries", "gate.quorum=2", "evaluate.holdout=0.3", "gate.max_accuracy_drop=1.0")
+    aggregator = site.aggregator(*gate, "rounds.min_reports=2", "rounds.expect=2")
+    for name in ("pi-1", "pi-2"):
+        (site.folder / name).mkdir()
+        folder = unpack(site.keys / "devices" / f"{name}.tar", site.folder / name)
+        x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+        np.savez(folder / "data.npz", x=x, y=np.argmax(x[:, :3], 1))
+        monkeypatch.chdir(folder)
+        site.agent(folder)
+        eventually(lambda: aggregator.host.machine.presence.count >= 1)
+    eventually(lambda: aggregator.host.machine.version >= 3, 60.0)
+    assert {r.state for r in aggregator.host.history.rounds} == {"committed"}
+    assert set(aggregator.host.machine.jury._known) == {"pi-1", "pi-2"} and not aggregator.host.machine.dropped
 
 
 def test_private_keys_never_leave_the_device(site: Site, monkeypatch) -> None:

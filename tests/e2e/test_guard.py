@@ -145,6 +145,7 @@ def test_a_revoked_client_is_out_within_two_seconds_and_stays_out(broker):
         assert other.publish(f"{broker.base}/d/pi-2/status", b"honest") == 0
         assert aggregator.wait_for(f"{broker.base}/d/pi-2/status", b"honest")
         assert [topic for topic, _, _ in aggregator.messages] == [f"{broker.base}/d/pi-2/status"], "no will either"
+        assert other.subscribe("#") == DENIED, "the guard is asked before the ACL file that was just read again"
         assert not other.left.is_set()
 
 

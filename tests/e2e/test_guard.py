@@ -186,8 +186,8 @@ def test_a_will_is_judged_like_a_message(broker, delay_s):
         assert [payload for _, payload, _ in aggregator.messages] == [b"lost"]
 
 
-def test_a_device_that_does_not_read_costs_the_broker_its_budget(broker):
-    """Subscribing to one part of a model again and again queues it again and again."""
+def test_a_device_that_asks_for_a_part_again_and_again_receives_its_budget(broker):
+    """Each subscription of 60 bytes brings 64 KiB."""
     broker.restart_with({"plugin_opt_bytes_at_once": "2000000", "plugin_opt_bytes_per_s": "1000"})
     with broker.client("aggregator") as aggregator, broker.client("pi-1") as greedy:
         assert aggregator.publish(f"{broker.base}/model/0/0", bytes(65536), retain=True) in ACCEPTED

@@ -102,7 +102,8 @@ class Adversary:
             act = rng.choice(acts)
             for topic, payload in act():
                 world.trace("adversary", "%s %r", topic, payload[:60])
-                world.broker.route(topic, payload, retain=rng.random() < 0.2 and "/u/" not in topic)
+                keeps = "/u/" not in topic and "/model/" not in topic  # what replaces the model stops all who fetch it
+                world.broker.route(topic, payload, retain=keeps and rng.random() < 0.2)
         self._later()
 
     def _replay(self) -> list[tuple[str, bytes]]:

@@ -76,14 +76,14 @@ class KeyedFleet:
         sets = [f"state_dir={self.home(name) / 'state'}", "mqtt.reconnect_cap_s=0.3"]
         return self._keep(Running(Agent(files.load(self.home(name) / "agent.toml", AgentConfig, sets))))
 
-    def aggregator(self, *sets: str) -> Running:
+    def aggregator(self, *sets: str, take_over: bool = False) -> Running:
         """The aggregator, with rounds that follow each other at once unless `sets` says otherwise."""
         usual = [
             f"model={self.folder}/start.onnx", f"state_dir={self.folder}/state", "rounds.interval_s=0",
             "rounds.deadline_s=10", "rounds.min_reports=2", "mqtt.reconnect_cap_s=0.3",
         ]  # fmt: skip
         config = files.load(self.keys / "aggregator" / "aggregator.toml", AggregatorConfig, [*usual, *sets])
-        return self._keep(Running(Aggregator(config, Silent())))
+        return self._keep(Running(Aggregator(config, Silent(), take_over)))
 
     def records(self) -> list[RoundRecord]:
         path = self.folder / "state" / "history.jsonl"

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from importlib import import_module
 
 from edgefl.hosting import command, daemon, hygiene
 from edgefl.machine import Stop
 from edgefl.settings import files
 
-from . import approving, claim, sent
 from .agent import Agent
 from .config import AgentConfig
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "plans": approving.plans,
-    "approve": approving.approve,
-    "claim": claim.main,
-    "sent": sent.main,
-}  # the first word of the command line -> what it runs
+# The first word of the command line -> the function that it runs. Imported then: an agent has no use for them.
+COMMANDS = {"plans": "approving:plans", "approve": "approving:approve", "claim": "claim:main", "sent": "sent:main"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
         hygiene.harden()
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in COMMANDS:
-        return COMMANDS[words[0]](words[1:])
+        module, _, function = COMMANDS[words[0]].partition(":")
+        code: int = getattr(import_module(f".{module}", __package__), function)(words[1:])
+        return code
     options = make_parser().parse_args(words)
     if options.print_config:
         return command.print_config(options, AgentConfig)

@@ -17,9 +17,9 @@ Medians are over each device's last counted update of the last `UNEARNED_ROUNDS`
 and come from committed records alone: the order in which updates arrive changes nothing, and a restart computes the
 same. The median of an even number of values is the lower one of the two in the middle.
 
-Above the bound an update counts with the largest whole weight that stays within it. It is refused if its delta alone is
-`REFUSED` times longer than `factor` allows a device of its size, if it claims `MOST_EXAMPLES` times the median n and
-its size is not known, or if no whole weight is left.
+Above the bound an update counts with the largest whole weight that stays within it, and at least with 1. It is refused
+if its delta alone is `REFUSED` times longer than `factor` allows a device of its size, if it claims `MOST_EXAMPLES`
+times the median n and its size is not known, or if with a weight of 1 it would still be `REFUSED` times the bound.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ class Bound:
         n, norm = claim
         length = max(norm, self.typical)
         relative = size / self.examples if size and self.examples else 1.0
-        most, longest = self.most * relative, REFUSED * self.factor * self.typical * max(1.0, relative)
+        most = self.most * relative
+        longest = REFUSED * self.factor * self.typical * max(1.0, relative) if self.typical else math.inf
         if n * length <= most:
             return n
         what = f"{n} examples with |delta| {norm:.3g}, {n * length / most if most else math.inf:.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
             raise ProtocolError(f"update of {what}: rejected", "examples")
-        weight = int(most / length)
-        if weight < 1 or norm > longest > 0:
+        if length > REFUSED * most or norm > longest:
             raise ProtocolError(f"update of {what}: rejected", "influence")
-        return weight
+        return max(1, int(most / length))
 
 
 class Influence:

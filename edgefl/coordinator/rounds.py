@@ -88,8 +88,7 @@ class Rounds(Candidates, Barring):
             self._out.append(self.announcer.publish_manifest())
 
     def _close(self, tally: Tally, now: float) -> None:
-        if self._is_enough(tally):
-            self._out += self.reception.settle(tally, now)
+        self._out += self.reception.settle(tally, now)
         record = tally.record(len(self.params), self.config.min_reports, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":

@@ -83,7 +83,8 @@ class Checker(Witness):
             told = tally.num_counted + len(tally.folded)
             if tally.mode == "train":
                 sums = machine.strategy.combine.accumulator
-                require(sums.count == told, "I01", "%d updates of %r", sums.count, sorted(tally.counted))
+                held = sums.count + len(machine.admission.room)
+                require(held == told, "I01", "%d updates of %r", held, sorted(tally.counted))
             most = len(schedule.devices) * (1 + schedule.config.late_window) * self._longest_update
             require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])
         if damaged:

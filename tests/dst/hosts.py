@@ -49,7 +49,8 @@ from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
 from .host import Host
-from .keys import ANY_INFLUENCE, aggregators_keys, devices_keys
+from .influence import admission_of
+from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
 from .operator import accuracy, gate_of, judges, score
 
@@ -221,7 +222,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
-            admission=ANY_INFLUENCE,
+            admission=admission_of(schedule),
         )  # fmt: skip
 
     def start(self) -> None:

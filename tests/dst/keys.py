@@ -20,7 +20,6 @@ from edgefl.protocol.parts import Splitter
 from edgefl.protocol.signed_update import Context, sign
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.settings import AdmissionSettings
 from edgefl.trust.certificate import SignerCertificate
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.roster import Member, Roster
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from .world import World
 
 ROOT, SIGNER, THIEF = SigningKey(b"r" * 32), SigningKey(b"s" * 32), SigningKey(b"t" * 32)
-ANY_INFLUENCE = AdmissionSettings(influence="off")  # truth.py adds up what devices have learned, unweighted
 EARLIER, NOW = 1, 2  # epochs: the earlier run's, and this one's
 EVERY_S = 10.0
 HEARD = 300

@@ -17,6 +17,7 @@ from edgefl.protocol.messages import Draw
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.pre.staleness import stale_weight
 
+from .influence import Influences
 from .operator import BAD, gate_of, is_refused
 from .schedule import Schedule
 from .violation import require
@@ -39,6 +40,7 @@ class Truth:
         self.refused: set[tuple[str, int]] = set()  # late updates for which there was no room: device, round
         self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
         self._schedule = schedule
+        self._influences = Influences(schedule)
         self._bases: list[int] = []  # the version that each round's devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
@@ -172,18 +174,20 @@ class Truth:
             require(bool(made), "I03", "%s made no update for round %d", device, round)
             choices.append(list(made))
         staleness = [self.newest - self.base(round) for _, round in updates]
-        moves = (self._move(blobs, staleness) for blobs in itertools.product(*choices))
         before = params_from_bytes(self.versions[self.newest])
-        found = next((move for move in moves if params_to_bytes(before + move) == params), None)
-        require(found is not None, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
-        self.velocities[self.newest + 1] = found
+        for blobs in itertools.product(*choices):
+            move = self._move(blobs, staleness, self._influences.weights(self.round, updates, blobs))
+            if params_to_bytes(before + move) == params:
+                self._influences.counted(self.round, updates, blobs)
+                self.velocities[self.newest + 1] = move
+                return
+        require(False, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
 
-    def _move(self, blobs: tuple[bytes, ...], staleness: list[int]) -> np.ndarray:
+    def _move(self, blobs: tuple[bytes, ...], staleness: list[int], weights: list[int]) -> np.ndarray:
         """(P,) float32, by which the model moves; from whole numbers: deltas are multiples of 2^-30."""
         total = np.zeros(self._manifest.plan.num_params, np.int64)
         examples = 0
-        for blob, stale in zip(blobs, staleness, strict=True):
-            n = UpdateHeader.from_bytes(blob).num_examples
+        for blob, stale, n in zip(blobs, staleness, weights, strict=True):
             delta = self._manifest.update_codec.decode(blob[UpdateHeader.SIZE :], total.size)
             total += stale_weight(n, stale) * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
             examples += n

@@ -149,4 +149,6 @@ class Candidates(CoordinatorState):
         if tally is not None:
             cohort = msgspec.Raw(msgspec.json.encode(tally.cohort.message))
             record = msgspec.structs.replace(record, by_device=tally.traffic(), cohort=cohort)
+        else:  # an earlier process may have opened the round, and died
+            self.earlier.skip(record)
         self._evaluate(Closing(Candidate(order.params, {}), record, tally, order.order))

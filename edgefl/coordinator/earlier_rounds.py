@@ -35,11 +35,15 @@ class EarlierRounds:
     def restore(self, recent: Iterable[RoundRecord]) -> None:
         """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
         for record in recent:
-            mode = self._config.mode_of(record.round)
             self.standing.restore(record)
-            self.credits.close(record.round, Past(record.base, mode, None))
-            if mode == "train" and self._config.late_window:
-                self.closed.reload([record], self._make_intake)
+            self.skip(record)
+
+    def skip(self, record: RoundRecord) -> None:
+        """The round was never opened by this process: devices may hold updates of it all the same."""
+        mode = self._config.mode_of(record.round)
+        self.credits.close(record.round, Past(record.base, mode, None))
+        if mode == "train" and self._config.late_window:
+            self.closed.reload([record], self._make_intake)
 
     def cut(self, tally: Tally) -> None:
         """The operator has ended the round: it shows nothing of its devices, and none has counted in it."""

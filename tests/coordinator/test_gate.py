@@ -256,3 +256,14 @@ def test_an_aggregator_that_starts_with_an_order_folds_late_updates_in_once():
     for _ in of(out, ReloadLate):
         feed(coordinator, ReloadedLate([late]))
     assert list(coordinator.tally.folded) == [("b", 1)] and coordinator.tally.spoilt == []
+
+
+def test_an_update_of_a_round_that_a_dead_process_had_opened_counts_after_a_roll_back():
+    """Found by simulation, seeds 50875 and 80340: its device repeated it for as long as late updates are accepted."""
+    start = {"round": 3, "version": 2, "attempt": 2}
+    coordinator = make_coordinator(start=start, late="fold", min_reports=2)
+    assert commit_of(feed(coordinator, Rollback("order 1", 1, OLD), Connected())).record.round == 3
+    feed(coordinator, status("a"), status("b"), now=1.0)
+    assert coordinator.round == 4 and coordinator.phase == "open"
+    out = feed(coordinator, *update_parts("a", round=3, version=2), now=2.0)
+    assert (word_to(out, "a").outcome, word_to(out, "a").folded) == ("counted", 4)

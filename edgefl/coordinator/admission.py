@@ -66,6 +66,7 @@ class Admission:
         self.bound: Bound | None = None
         self.round = 0  # the open one, or the next
         self.pending: list[tuple[str, str]] = []
+        self._told: dict[str, str] | None = None  # `barred`, until it changes
         self._codec, self._num_params, self._max_examples = codec, num_params, settings.max_examples
         self._clock = clock
 
@@ -155,24 +156,30 @@ class Admission:
         if self._signing.signed and round is not None and code in FROM_A_DEVICE:
             unix_s = self._clock.at(now)
             if self.quarantine.refuse(device, round, code, newest=self.round, unix_s=unix_s):
+                self._told = None
                 self.pending.append((device, f"in quarantine {self.quarantine.why(device)}"))
         elif code in EVIDENT and (why := self.noise.refuse(device, now, self.round)):
             self._mute(device, why, now)
 
     def _mute(self, device: str, why: str, now: float) -> None:
+        self._told = None
         self.noise.mute(device, why, now)
         self.pending.append((device, f"muted for {MUTE_S / 60:.0f} minutes: {why}"))
 
     @property
     def barred(self) -> dict[str, str]:
         """The devices that are in quarantine or muted, and why; at most a thousand."""
+        if self._told is not None:
+            return self._told
         told = {device: f"muted: {why}" for device, (_, why) in self.noise.muted.items()}
         told |= {device: f"in quarantine {why}" for device, why in self.quarantine.inside.items()}
-        return dict(islice(sorted(told.items()), MOST))
+        self._told = dict(islice(sorted(told.items()), MOST))
+        return self._told
 
     def over(self, now: float) -> list[str]:
         """The devices that are not barred any more."""
         ended = [*self.noise.over(now), *self.quarantine.over(self._clock.at(now))]
+        self._told = None if ended else self._told
         return [device for device in ended if not self.is_barred(device)]
 
     def is_barred(self, device: str) -> bool:
@@ -180,6 +187,7 @@ class Admission:
 
     def release(self, device: str) -> bool:
         """Whether the device was barred; it is not any more."""
+        self._told = None
         return (self.noise.muted.pop(device, None) is not None) | self.quarantine.release(device)
 
     def suspects(self) -> list[Action]:

@@ -50,6 +50,7 @@ class Noise:
         self._per_message = 1 / (MESSAGES + 4 * -(-longest // MIN_PART_BYTES))
         self._per_byte = 1 / (BYTES + 8 * longest)
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._crowded_out: list[str] = []  # of `muted`, by others
 
     def hear(self, device: str, size: int, now: float, round: int) -> str:
         """A message of `size` bytes has come; why its device is to be muted, or ""."""
@@ -69,7 +70,8 @@ class Noise:
     def mute(self, device: str, why: str, now: float) -> None:
         """Nothing that comes from the device is looked at for a while."""
         if len(self.muted) >= MOST:
-            self.muted.pop(next(iter(self.muted)))
+            self._crowded_out.append(next(iter(self.muted)))
+            del self.muted[self._crowded_out[-1]]
         self.muted[device] = now + MUTE_S, why
         self._budgets.pop(device, None)
 
@@ -78,7 +80,8 @@ class Noise:
         ended = [device for device, (until, _) in self.muted.items() if now >= until]
         for device in ended:
             del self.muted[device]
-        return ended
+        crowded_out, self._crowded_out = self._crowded_out, []
+        return crowded_out + ended
 
     def _budget(self, device: str, now: float, round: int) -> Budget:
         budget = self._budgets.get(device)

@@ -43,6 +43,7 @@ class Quarantine:
         self.suspects = dict(suspects or {})
         self.changed = False
         self._limit, self._seconds = limit, seconds
+        self._crowded_out: list[str] = []  # of the quarantine, by others
 
     def why(self, device: str) -> str:
         """Why the device is in quarantine; "" if it is not."""
@@ -59,7 +60,9 @@ class Quarantine:
         round that is open, or the next one."""
         found = self.suspects.pop(device, None) or Suspect([])
         if len(self.suspects) >= MOST:
-            del self.suspects[next(iter(self.suspects))]
+            oldest = next(iter(self.suspects))
+            if self.suspects.pop(oldest).code:
+                self._crowded_out.append(oldest)
         self.suspects[device] = found
         if found.code or round in found.rounds:
             return False
@@ -81,7 +84,7 @@ class Quarantine:
 
     def over(self, unix_s: float | None) -> list[str]:
         """The devices whose quarantine ends now; `unix_s` None: the time is not known."""
-        ended = []
+        ended, self._crowded_out = self._crowded_out, []
         for device, found in list(self.suspects.items()) if unix_s is not None else ():
             if found.code and not found.until:
                 found.until, self.changed = self._until(unix_s), True

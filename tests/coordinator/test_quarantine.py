@@ -269,6 +269,15 @@ def test_suspects_are_bounded(monkeypatch):
     for number in range(200):
         quarantine.refuse(f"d{number}", 1, "finite", newest=1, unix_s=1e9)
     assert len(quarantine.suspects) == 50
+    assert quarantine.over(1e9) == [f"d{number}" for number in range(150)], "what there is no room for is let in again"
+
+
+def test_mutes_are_bounded(monkeypatch):
+    monkeypatch.setattr("edgefl.coordinator.noise.MOST", 50)
+    noise = Noise(1000)
+    for number in range(60):
+        noise.mute(f"d{number}", "too many messages", 0.0)
+    assert (len(noise.muted), noise.over(1.0)) == (50, [f"d{number}" for number in range(10)])
 
 
 def test_an_unknown_device_is_not_heard():

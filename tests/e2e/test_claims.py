@@ -56,6 +56,9 @@ class Site(Mosquitto):
         shutil.copytree(self.keys / "aggregator", folder / "agg")
         (folder / "agg" / "start.onnx").write_bytes(zoo.mlp([4, 8, 3], seed=1).SerializeToString())
 
+    def _ports(self) -> list[int]:
+        return [self.port, self.enrol_port]
+
     def copy(self) -> None:
         """What the operator carries to the two machines."""
         shutil.copytree(self.keys / "broker", self.folder / "broker", dirs_exist_ok=True)

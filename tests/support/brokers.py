@@ -82,11 +82,16 @@ class Mosquitto:
             if self._process.poll() is not None:
                 break
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=0.5).close()
+                for port in self._ports():
+                    socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
                 return
             except OSError:
                 time.sleep(0.02)
         pytest.fail(f"mosquitto did not start:\n{self.log}")
+
+    def _ports(self) -> list[int]:
+        """The ports that it listens at."""
+        return [self.port]
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)

@@ -90,6 +90,9 @@ class GuardedMosquitto(Mosquitto):
             text += "user root\n"
         self._config.write_text(text)
 
+    def _ports(self) -> list[int]:
+        return [self.port, self.enrol_port] if self._batches else [self.port]
+
     def _hashed(self) -> dict[str, str]:
         """The batches' tokens as mosquitto keeps them."""
         lines = password_file(self.files, self._batches).read_text().splitlines()

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist guard acl-matrix clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist guard acl-matrix hostile clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -185,6 +185,10 @@ brokers-install:  ## aedes and amqtt, which Debian does not have
 	mkdir -p $(EDGEFL_BROKERS)
 	cd $(EDGEFL_BROKERS) && npm install --no-fund --no-audit aedes
 	python3 -m venv $(EDGEFL_BROKERS)/amqtt && $(EDGEFL_BROKERS)/amqtt/bin/pip install --quiet amqtt
+
+# A hostile device among five, attack by attack, on mosquitto with the guard: a quarter of an hour; needs a quiet machine
+hostile: $(VENV)/dev.stamp guard
+	EDGEFL_HOSTILE=all EDGEFL_REQUIRE_MOSQUITTO=1 $(PY) -m pytest -s tests/hostile
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp

@@ -53,9 +53,9 @@ class Desk:
                 self._feed(events.Release(name, device))
 
     def _roll_back(self, name: str, version: int) -> None:
-        found = self._store.model(version)
+        found = self._store.models.get(version)
         if found is None:
-            kept = ", ".join(map(str, self._store.versions()))
+            kept = ", ".join(map(str, self._store.models.versions()))
             text = f"version {version} is not kept: the versions are {kept}; keep_models says how many"
             self.answer(events.Answered(name, False, text))
             return

@@ -61,7 +61,7 @@ def run(settings: AggregatorConfig) -> None:
         history.mend(store.recent(KEPT_RECORDS))
         rounds = [record for record in history.records() if record.state in MOVED]
         params = replay(journal, rounds, strategy, codec, model.params)
-        version, newest = store.newest(len(params))
+        version, newest = store.models.newest(len(params))
     finally:
         store.close()
         journal.close()

@@ -5,7 +5,6 @@ It also stores which run and plan they belong to. A commit writes a round in one
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +19,14 @@ from edgefl._core import crc32c
 from edgefl.atomic import remove_partials, write_atomically
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
-from edgefl.core.params import params_from_bytes, params_sha256
+from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 
-KEPT_MODELS = 3  # at least, however large they are
+from .models import KEPT_MODELS, Models
+
 KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
 DROPPED_AT_ONCE = 20  # older records that a commit drops: a folder of an earlier version has all of them
 HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
@@ -74,12 +74,12 @@ class AggregatorStore:
     they take at most `model_bytes`."""
 
     def __init__(self, folder: Path, models: int = KEPT_MODELS, model_bytes: float = 2**28) -> None:
-        self._models, self._model_bytes = models, model_bytes
         self._path = folder / "aggregator.db"
         self._attempt = folder / "attempt"
         self._claim = claim(folder)
         remove_partials(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
+        self.models = Models(self._db, self._path, models, model_bytes)
         self._guard = FileGuard(self._path)
 
     @durable
@@ -108,9 +108,9 @@ class AggregatorStore:
             known_attempt = 0 if known is None else known.attempt
             start = max(self._count("start"), known_attempt, self._last_attempt()) + 1
             if not self._db.execute("SELECT 1 FROM models").fetchone():
-                self._insert_model(0, params.astype("<f4", copy=False).tobytes(), b"")
+                self.models.insert(0, params.astype("<f4", copy=False).tobytes(), b"")
             round = self._last_round(known) + 1
-            version, newest, state = self._newest_sound(len(params), 0 if known is None else known.version)
+            version, newest, state = self.models.newest_sound(len(params), 0 if known is None else known.version)
         return State(run, start, round, version, newest, *unpack(state))
 
     def _last_round(self, known: RoundRecord | None) -> int:
@@ -154,32 +154,6 @@ class AggregatorStore:
             self._set_meta(key, str(number))
         return max(number, known)
 
-    @durable
-    def newest(self, num_params: int) -> tuple[int, np.ndarray]:
-        """Version and params of the newest model; StoreError if it is damaged."""
-        query = "SELECT version, sha256, params, state FROM models ORDER BY version DESC"
-        version, sha256, blob, state = self._db.execute(query).fetchone()
-        if not _is_sound(blob, state, sha256, num_params):
-            raise StoreError(f"model {version} in {self._path} is damaged")
-        return version, params_from_bytes(blob)
-
-    @durable
-    def versions(self) -> list[int]:
-        """The versions of the models that are kept, in order."""
-        return [version for (version,) in self._db.execute("SELECT version FROM models ORDER BY version")]
-
-    @durable
-    def model(self, version: int) -> tuple[np.ndarray, bytes] | None:
-        """Params and the strategy's packed state of this version; None if it is not kept, or is damaged."""
-        query = "SELECT CAST(sha256 AS BLOB), params, state FROM models WHERE version = ?"
-        row = self._db.execute(query, (version,)).fetchone()
-        if row is None or not isinstance(row[1], bytes):
-            return None
-        sha256, blob, state = row
-        if not _is_sound(blob, state, sha256.decode(errors="replace"), len(blob) // 4):
-            return None
-        return params_from_bytes(blob), state
-
     def _meta(self, key: str, default: str) -> str:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
@@ -202,33 +176,6 @@ class AggregatorStore:
 
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
-
-    def _insert_model(self, version: int, params: bytes, state: bytes) -> None:
-        """`state` is the strategy's state after `params`; one SHA-256 covers both."""
-        row = (version, _digest(params, state), params, state)
-        self._db.execute("INSERT INTO models (version, sha256, params, state) VALUES (?, ?, ?, ?)", row)
-
-    def _newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray, bytes]:
-        """Version, params and the strategy's state of the newest model that is not damaged.
-
-        If the newest model is damaged, the one before gets a new version, since no version is ever used twice. `known`
-        is the newest version that history.jsonl has.
-        """
-        columns = "version, CAST(sha256 AS BLOB), params, state"  # a damaged text may not be decodable
-        rows = self._db.execute(f"SELECT {columns} FROM models ORDER BY version DESC").fetchall()
-        newest = max(known, rows[0][0])
-        for version, sha256, blob, state in rows:
-            if not _is_sound(blob, state, sha256.decode(errors="replace"), num_params):
-                log.error("model %d in %s is damaged: going back to the one before", version, self._path)
-                continue
-            if version != newest:
-                version = newest + 1
-                self._insert_model(version, blob, state)
-            return version, params_from_bytes(blob), state
-        raise StoreError(
-            f"no sound model is left in {self._path}: put a backup in its place, or empty the folder to start from the "
-            "ONNX file"
-        )
 
     @durable
     def save_late(self, update: LateUpdate) -> None:
@@ -322,20 +269,8 @@ class AggregatorStore:
             self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
             self._erase_late("device = ? AND round = ?", *drop)
             if params is not None:
-                self._insert_model(record.version, params.astype("<f4", copy=False).tobytes(), state)
-                self._drop_models()
-
-    def _drop_models(self) -> None:
-        size = (
-            "length(CAST(params AS BLOB)) + length(CAST(state AS BLOB))"  # whatever type a flipped bit has made of it
-        )
-        size, total = f"coalesce({size}, 0)", 0
-        rows = self._db.execute(f"SELECT version, {size} FROM models ORDER BY version DESC").fetchall()
-        for place, (version, taken) in enumerate(rows):
-            total += taken
-            if place >= KEPT_MODELS and (place >= self._models or total > self._model_bytes):
-                self._db.execute("DELETE FROM models WHERE version <= ?", (version,))
-                return
+                self.models.insert(record.version, params.astype("<f4", copy=False).tobytes(), state)
+                self.models.drop_old()
 
     def recent(self, count: int) -> Iterator[RoundRecord]:
         """The last `count` rounds that are kept, in order, one in memory at a time. A damaged record is left out."""
@@ -378,15 +313,3 @@ def _record(row: object) -> RoundRecord | None:
 def _late_crc(device: str, round: int, version: int, codec: int, blob: bytes) -> int:
     crc: int = crc32c(f"{device} {round} {version} {codec} ".encode() + blob)
     return crc
-
-
-def _digest(params: bytes, state: bytes) -> str:
-    digest = hashlib.sha256(params)
-    digest.update(state)
-    return digest.hexdigest()
-
-
-def _is_sound(params: object, state: object, sha256: str, num_params: int) -> bool:
-    if not isinstance(params, bytes) or not isinstance(state, bytes):
-        return False
-    return len(params) == 4 * num_params and _digest(params, state) == sha256

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.journal import Journal
-from edgefl_broker.store import KEPT_MODELS, KEPT_RECORDS, AggregatorStore
+from edgefl_broker.models import KEPT_MODELS
+from edgefl_broker.store import KEPT_RECORDS, AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.device.budget import Spent
@@ -166,9 +167,9 @@ def test_as_many_models_are_kept_as_the_settings_say_and_fit(tmp_path: Path) -> 
         store.resume("plan", PARAMS)
         for round in range(1, 12):
             store.commit(record(round), PARAMS + round, state=b"state")
-        assert store.versions() == list(range(12 - kept, 12))
-        assert store.model(11 - kept) is None
-        params, state = store.model(12 - kept)
+        assert store.models.versions() == list(range(12 - kept, 12))
+        assert store.models.get(11 - kept) is None
+        params, state = store.models.get(12 - kept)
         assert (params.tobytes(), state) == ((PARAMS + 12 - kept).tobytes(), b"state")
 
 
@@ -177,7 +178,7 @@ def test_i12_a_damaged_model_is_no_model_to_go_back_to(tmp_path: Path) -> None:
     store.resume("plan", PARAMS)
     store.commit(record(1), PARAMS + 1)
     store._db.execute("UPDATE models SET params = zeroblob(length(params)) WHERE version = 0")
-    assert store.model(0) is None and store.model(1) is not None
+    assert store.models.get(0) is None and store.models.get(1) is not None
 
 
 def test_i12_a_flipped_bit_is_found_and_the_model_before_gets_a_version_of_its_own(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from edgefl_broker.store import KEPT_MODELS, State
+from edgefl_broker.models import KEPT_MODELS
+from edgefl_broker.store import State
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect

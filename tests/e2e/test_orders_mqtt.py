@@ -42,7 +42,7 @@ def test_an_operator_goes_back_while_rounds_run(fleet: Federation, tmp_path: Pat
     eventually(lambda: aggregator.host.machine.version > version)  # rounds go on from there
     aggregator.stop()
     store = AggregatorStore(tmp_path / "aggregator")
-    (again, _), (before, _) = store.model(version), store.model(2)
+    (again, _), (before, _) = store.models.get(version), store.models.get(2)
     (record,) = [r for r in store.records() if r.state == "rollback"]
     store.close()
     assert again.tobytes() == before.tobytes()

@@ -97,7 +97,7 @@ def read_aggregator(folder: Path) -> None:
         store.drop_late()
         store.flush()
         assert list(store.late()) == []
-        store.newest(len(START))
+        store.models.newest(len(START))
     finally:
         store.close()
 

@@ -77,7 +77,7 @@ def write(folder: Path, rounds: int, devices: int, *, old: bool = False, **setti
     store.resume(model.plan.hash, model.params)
     with store._db, open(folder / "state" / "history.jsonl", "wb") as file:
         store._db.execute("BEGIN IMMEDIATE")
-        store._insert_model(rounds, model.params.astype("<f4").tobytes(), b"")
+        store.models.insert(rounds, model.params.astype("<f4").tobytes(), b"")
         for record in records(rounds, devices):
             line = msgspec.json.encode(record)
             file.write(line + b"\n")

@@ -16,6 +16,7 @@ from edgefl_broker.models import KEPT_MODELS
 from edgefl_broker.store import KEPT_RECORDS, AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
+from edgefl.coordinator.quarantine import Suspect
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
@@ -420,6 +421,23 @@ def test_i12_a_damaged_number_beside_the_database_is_left_out(
 
 
 # Files that go away under a running process
+
+
+def test_the_devices_of_which_updates_were_refused_survive(tmp_path: Path) -> None:
+    suspects = {"pi-01": Suspect([3, 4], "finite", 4, 1_800_000_000), "pi-02": Suspect([4])}
+    store = AggregatorStore(tmp_path)
+    assert store.suspects() == {}
+    store.save_suspects(suspects)
+    store.close()
+    assert AggregatorStore(tmp_path).suspects() == suspects
+
+
+def test_i12_a_damaged_table_of_suspects_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = AggregatorStore(tmp_path)
+    store.save_suspects({"pi-01": Suspect([3])})
+    store._db.execute("UPDATE meta SET value = replace(value, '3', '5') WHERE key = 'suspects'")
+    assert store.suspects() == {}
+    assert "devices in quarantine" in caplog.text
 
 
 def deleted(path: Path) -> None:

@@ -14,6 +14,7 @@ from daemons import Federation, blobs
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.cli.main import main
+from edgefl.coordinator.quarantine import Suspect
 from edgefl.errors import UsageError
 
 NUMBERS = itertools.count(1)
@@ -47,6 +48,25 @@ def test_an_operator_goes_back_while_rounds_run(fleet: Federation, tmp_path: Pat
     store.close()
     assert again.tobytes() == before.tobytes()
     assert (record.version, record.restored, record.accuracy is not None) == (version, 2, True)
+
+
+def test_an_operator_releases_a_device(fleet: Federation, tmp_path: Path, capsys) -> None:
+    """It was put into quarantine by an earlier process."""
+    (tmp_path / "aggregator").mkdir()
+    store = AggregatorStore(tmp_path / "aggregator")
+    store.save_suspects({"dev-a": Suspect([1], "finite", 1, 2**40)})
+    store.close()
+    aggregator = fleet.aggregator(rounds=ENDLESS)
+    fleet.agent("dev-a")
+    eventually(lambda: "dev-a" in aggregator.host.machine.presence.statuses)
+    assert "NaN or infinity" in aggregator.host.machine.snapshot().barred["dev-a"]
+    assert aggregator.host.machine.version == 0
+    release = ["release", "dev-a", "--state-dir", str(tmp_path / "aggregator")]
+    assert main(release) == 0
+    assert "dev-a is let in again" in capsys.readouterr().out
+    eventually(lambda: aggregator.host.machine.version >= 1)
+    assert main(release) == 1
+    assert "neither in quarantine nor muted" in capsys.readouterr().err
 
 
 def test_a_version_that_is_not_kept_is_refused_and_the_answer_names_those_that_are(

@@ -14,6 +14,7 @@ from edgefl.protocol.parts import Assembler, Splitter, fitting_part_bytes
 
 from . import envelope
 
+LONGEST = 8192
 NAMES = {"kind": Kind.UPDATE, "federation": 7, "round": 5, "version": 4}
 
 

@@ -25,8 +25,9 @@ MOVED = ("committed", "rollback")  # states whose version is a new one
 SPENT = ("committed", "refused")  # states in which updates count for good
 
 
-class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit.
+class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit. As JSON, fields that
+    have their default are left out.
 
     `bytes_up` counts every part of an update that arrived for the round. `bytes_down` counts what the reporting devices
     say they have received since their last report: manifest, rounds, model, receipts. `float32_bytes` is the size of an

@@ -15,6 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     It is asked again from the next round on, and judged anew: what was refused before does not count.
     """
-    parser.add_argument("device", metavar="NAME", help="the device")
+    group = parser.add_argument_group("the device")
+    group.add_argument("device", metavar="NAME", help="its id")
     orders.add_options(parser)
     parser.set_defaults(command=lambda options: orders.carry_out(options, Release(options.device)))

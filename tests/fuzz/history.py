@@ -18,7 +18,8 @@ NAMES = ("history.jsonl", "history.3.jsonl", "history.sums.jsonl", "history.sums
 MOST = 4096
 LONGEST = 8192
 MEMORY = Path("/dev/shm")
-FOLDER = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None, prefix="edgefl-fuzz-"))
+TEMPORARY = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, prefix="edgefl-fuzz-")
+FOLDER = Path(TEMPORARY.name) / "files"
 
 
 def record(round: int) -> RoundRecord:

@@ -30,7 +30,8 @@ START = np.linspace(-1, 1, 20, dtype=np.float32)
 SPENT = Spent(*range(1, 1 + len(Spent.__dataclass_fields__)))
 LONGEST = 32 * 1024
 MEMORY = Path("/dev/shm")
-FOLDER = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None, prefix="edgefl-fuzz-"))
+TEMPORARY = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, prefix="edgefl-fuzz-")
+FOLDER = Path(TEMPORARY.name) / "files"
 VALUES: tuple[Callable[[bytes], object], ...] = (
     lambda raw: raw,
     lambda raw: raw.decode(errors="replace"),
@@ -110,6 +111,7 @@ READ = {"agent.db": read_agent, "aggregator.db": read_aggregator}
 def sound(name: str) -> bytes:
     """The bytes of a sound database."""
     folder = FOLDER / "sound"
+    FOLDER.mkdir(exist_ok=True)
     WRITE[name](folder)
     data = (folder / name).read_bytes()
     shutil.rmtree(folder)
@@ -119,7 +121,7 @@ def sound(name: str) -> bytes:
 def read(name: str, data: bytes, attempt: bytes = b"") -> None:
     folder = FOLDER / "now"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / name).write_bytes(data)
     if attempt:
         (folder / "attempt").write_bytes(attempt)

@@ -94,6 +94,8 @@ def _add(options: argparse.Namespace) -> int:
         names += enrolment.numbered(options.prefix, options.count, options.first)
     if not names:
         raise UsageError("nobody is named: give names, or --count and --prefix")
+    denied = options.dir / "broker" / "denied"
+    before = denied.read_bytes() if denied.exists() else b""
     paths = enrolment.add(options.dir, names, terms_of(options), _role(options))
     for path in paths[:20]:
         say(f"{path}")
@@ -101,8 +103,10 @@ def _add(options: argparse.Namespace) -> int:
         say(f"... {len(paths)} bundles in all")
     if _role(options) == "device":
         say(f"for the aggregator's machine: {options.dir / 'aggregator' / 'roster.json'}")
-    else:
-        say(f"for the broker's machine: acl in {options.dir / 'broker'}; {RELOAD}")
+    if denied.read_bytes() != before:  # of a name that was revoked
+        say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
+    elif _role(options) != "device":
+        say(f"for the broker's machine: acl in {denied.parent}; {RELOAD}")
     return 0
 
 

@@ -16,10 +16,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import ProtocolError, UsageError
-from ..protocol.enrol import APPROVED, Approval, Ask, Ticket, read, shown
+from ..protocol.enrol import APPROVED, LIMIT, Approval, Ask, Ticket, is_id, printable, read, shown
 from ..protocol.topics import BATCH, check_device_id
 from . import bundle
 from .authority import DAY_S
@@ -112,35 +113,53 @@ def _requests(folder: Folder, asked: Path) -> list[_Request]:
 
 
 def _request(folder: Folder, file: Path) -> _Request | None:
-    """The request in a file: its first line is the batch, its second the message."""
-    batch, _, payload = file.read_bytes().partition(b"\n")
+    """The request in a file: its first line is the batch, its second the message. None if the file has none."""
+    if not file.is_file():
+        return None
+    with open(file, "rb") as stream:
+        batch, _, payload = stream.read(2 * LIMIT).partition(b"\n")
     try:
         ask = read(Ask, payload)
     except ProtocolError:
         return None
-    name, why = batch.decode(errors="replace")[:32], ""
+    name, fault = printable(batch.decode(errors="replace")[:32]), _fault(folder, ask, file)
+    known = folder.records.batches.get(name)
+    if not fault and known is not None and _is_enrolled(folder, known, ask):
+        return _Request(Claim(ask.id, shown(ask.id), name, known.approved[ask.id], "approved"), ask)
+    why = fault or (_closed(folder, known, ask) if known is not None else f"there is no batch {name}")
+    return _Request(Claim(ask.id, shown(ask.id), name, printable(ask.name), "refused" if why else "waiting", why), ask)
+
+
+def _fault(folder: Folder, ask: Ask, file: Path) -> str:
+    """What is wrong with a request itself, "" if nothing is."""
     try:
         ask.check(folder.settings.federation)
         _public_key(ask)
-        check_device_id(ask.name)
         if file.stem != ask.id:
             raise ProtocolError("its file has another name")
-    except (ProtocolError, UsageError) as error:
-        why = str(error)
-    known = folder.records.batches.get(name)
-    if known is not None and _is_enrolled(folder, known, ask) and file.stem == ask.id:
-        return _Request(Claim(ask.id, shown(ask.id), name, known.approved[ask.id], "approved"), ask)
-    if known is None:
-        why = f"there is no batch {name}"
-    elif folder.now >= known.until:
-        why = why or f"its batch {name} has ended"
-    return _Request(Claim(ask.id, shown(ask.id), name, ask.name, "refused" if why else "waiting", why), ask)
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
+def _closed(folder: Folder, batch: BatchRecord, ask: Ask) -> str:
+    """Why the batch enrols these keys no more, "" if it does: they were approved once, and then revoked or replaced by
+    others, or the batch has ended."""
+    name = batch.approved.get(ask.id, "")
+    member = folder.records.members.get(name)
+    if member is not None and member.key != ask.key:
+        return f"it was {name}, whose keys are others now"
+    if member is not None and member.revoked is not None:
+        return f"it is {name}, and revoked"
+    return "its batch has ended" if folder.now >= batch.until else ""
 
 
 def _is_enrolled(folder: Folder, batch: BatchRecord, ask: Ask) -> bool:
-    """Whether its approval is written; an enrolment that was interrupted waits to be repeated."""
+    """Whether its approval is written, and holds; an enrolment that was interrupted waits to be repeated."""
     member = folder.records.members.get(batch.approved.get(ask.id, ""))
-    return member is not None and not member.unfinished and _approval(folder, ask.id).exists()
+    if member is None or member.unfinished or member.revoked is not None or member.key != ask.key:
+        return False
+    return _approval(folder, ask.id).exists()
 
 
 def _approval(folder: Folder, id: str) -> Path:
@@ -152,7 +171,9 @@ def _choose(requests: list[_Request], wanted: Sequence[str], every: bool) -> lis
         return [request for request in requests if request.claim.state == "waiting"]
     chosen = []
     for word in wanted:
-        fits = [one for one in requests if word in (one.claim.id, one.claim.shown, one.claim.name)]
+        fits = [one for one in requests if word in (one.claim.id, one.claim.shown)]
+        if not fits and not is_id(word):  # else a device that asks for this name would be taken for the one with the id
+            fits = [one for one in requests if word == one.claim.name]
         if not fits:
             raise UsageError(f"no device asks as {word}: `edgefl keys claims` lists those that do")
         if len(fits) > 1:
@@ -199,6 +220,8 @@ def _enrol(folder: Folder, request: _Request) -> None:
         claim.name, _public_key(ask), folder.now, folder.settings.days
     )
     old = revoke(member.certificates, folder.now) if member else []
+    if old:
+        folder.number_revocations()
     certificates = [*old, folder.recorded(issued)]
     member = Member("device", ask.key, certificates, batch.max_examples, batch.canary, unfinished=True)
     folder.records.members[claim.name] = member
@@ -218,7 +241,7 @@ def _public_key(ask: Ask) -> ec.EllipticCurvePublicKey:
         good = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
         if not good or not request.is_signature_valid:
             raise ProtocolError("its request is not signed by a P-256 key")
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise ProtocolError("its request for a certificate can't be read") from None
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return key

@@ -18,11 +18,11 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ..errors import ProtocolError
+from ..errors import ProtocolError, UsageError
 from ..trust import ed25519
 from ..trust.ed25519 import SigningKey
 from ..trust.seal import open_seal, seal
-from .topics import BATCH, Topics
+from .topics import BATCH, Topics, check_device_id
 
 TICKET, TEMPLATE = "enrol.json", "agent.toml.in"  # in a batch's image
 BATCHES, APPROVED = "batches.json", "approved"  # in the folder of the aggregator's keys
@@ -54,7 +54,11 @@ class Ask(msgspec.Struct, frozen=True):
         return BATCH + hashlib.sha256(f"{self.key}\n{self.csr}".encode()).hexdigest()[:16]
 
     def check(self, federation: str) -> None:
-        """ProtocolError unless the signing key is the sender's."""
+        """ProtocolError unless the signing key is the sender's, and the name one that a device can have."""
+        try:
+            check_device_id(self.name)
+        except UsageError as error:
+            raise ProtocolError(f"{error}: dropped") from None
         signature = ed25519.from_text(self.signature, ed25519.SIGNATURE_BYTES)
         if not ed25519.verify(ed25519.from_text(self.key), _statement(self.csr, federation), signature):
             raise ProtocolError("its signing key has not signed the request: dropped")
@@ -146,6 +150,16 @@ def shown(id: str) -> str:
     """An id as people compare it: in groups of four."""
     digits = id.removeprefix(BATCH)
     return "-".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+
+def is_id(word: str) -> bool:
+    """Whether the word is an id, as it is or as people compare it: nobody's name."""
+    return re.fullmatch(rf"{_ID}|[0-9a-f]{{4}}(?:-[0-9a-f]{{4}}){{3}}", word) is not None
+
+
+def printable(text: str) -> str:
+    """What a stranger has written, fit for a terminal and a log: one line, and nothing that moves a cursor."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _statement(csr: str, federation: str) -> bytes:

@@ -164,6 +164,14 @@ def test_a_revoked_name_can_be_enrolled_anew_and_its_old_certificates_stay_out(k
     assert member is not None and member.public == SigningKey(read_seed(new / "signing.key")).public
 
 
+def test_who_enrols_a_revoked_name_anew_is_told_that_the_broker_must_hear_of_it(keys: Path, capsys) -> None:
+    """Until `denied` is copied, the guard goes on throwing the name out."""
+    for command, told in (("add", False), ("revoke", True), ("add", True)):
+        assert main(["keys", command, str(keys), "pi-01"]) == 0
+        assert ("acl, denied and crl.pem" in capsys.readouterr().out) == told
+    assert (keys / "broker" / "denied").read_text() == ""
+
+
 def test_the_list_of_revoked_certificates_outlives_every_certificate(keys: Path) -> None:
     revocations = x509.load_pem_x509_crl((keys / "broker" / "crl.pem").read_bytes())
     assert revocations.next_update_utc == certificate(keys / "root" / "ca.crt").not_valid_after_utc

@@ -98,5 +98,5 @@ class Canary:
         return self._tell(round, verdict)
 
     def _tell(self, round: Round, verdict: Verdict) -> list[Action]:
-        topic = self._topics.update(self._device, round.round, 0)
+        topic = self._topics.verdict(self._device, round.round)
         return [Publish(topic, self._trust.seal(encode(verdict), topic))]

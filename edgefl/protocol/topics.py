@@ -25,6 +25,7 @@ from ..errors import ProtocolError, UsageError
 
 ROOT = "edgefl/2"
 MAX_ROOT = 64
+VERDICT = 65534  # in place of a part: an update of so many would take 16 MB at the least
 LONGEST_CLIENT_ID = 23  # that every MQTT 3.1.1 broker accepts
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
@@ -129,6 +130,10 @@ class Topics:
     def update(self, device: str, round: int, part: int) -> str:
         """The topic of one part of a device's update."""
         return f"{self._devices}{device}/u/{round}/{part}"
+
+    def verdict(self, device: str, round: int) -> str:
+        """The topic of a canary's verdict: below its updates, where it may write, and apart from their parts."""
+        return self.update(device, round, VERDICT)
 
     def model_part(self, topic: str) -> ModelTopic | None:
         """The slot and part that `topic` names; None if it is not a model's topic of this federation."""

@@ -50,7 +50,7 @@ def judging(*devices, gate=GATE, strategy="fedavg", **config):
 
 def verdict(device, asked: Judge, accuracy, loss=0.5, round=1):
     told = Verdict(asked.round.attempt, asked.round.model_sha256, loss, accuracy)
-    return received(TOPICS.update(device, round, 0), told)
+    return received(TOPICS.verdict(device, round), told)
 
 
 def asked_last(out, device) -> Judge:
@@ -217,9 +217,9 @@ def test_with_keys_a_verdict_counts_only_if_its_device_has_sealed_it():
     out = [a for part in update_parts("b", signed_blob("b")) for a in step(part)]
     (message,) = of(out, Publish, TOPICS.inbox("a"))
     asked = decode(Inbox, open_seal(message.payload, message.topic, SIGNER.public))
-    topic = TOPICS.update("a", 1, 0)
+    topic = TOPICS.verdict("a", 1)
     told = encode(Verdict(1, asked.round.model_sha256, 0.5, 0.9, asked.round.run))
-    for key, sealed_for in ((DEVICE_KEYS["b"], topic), (DEVICE_KEYS["a"], TOPICS.update("a", 2, 0)), (None, topic)):
+    for key, sealed_for in ((DEVICE_KEYS["b"], topic), (DEVICE_KEYS["a"], TOPICS.verdict("a", 2)), (None, topic)):
         step(Received(topic, told if key is None else seal(told, sealed_for, key)))
         assert not coordinator.jury._known
     step(Received(topic, seal(told, topic, DEVICE_KEYS["a"])))

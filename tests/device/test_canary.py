@@ -33,7 +33,7 @@ from edgefl.trust.seal import open_seal
 
 BETTER = PARAMS / 2
 SCORES = UpdateHeader(0, 0, 0.0, 0, 0, 7, 0.25, 0.875).to_bytes()
-TOPIC = TOPICS.update("a", 1, 0)
+TOPIC = TOPICS.verdict("a", 1)
 
 
 def judge(version=1, params=BETTER, **changes) -> Judge:

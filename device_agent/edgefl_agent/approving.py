@@ -15,6 +15,7 @@ from edgefl.errors import UsageError
 from edgefl.hosting import command
 from edgefl.settings import files
 
+from .acting import as_owner_of
 from .config import AgentConfig
 from .plans import SHORTEST, Plan, PlanFolder
 
@@ -88,5 +89,6 @@ def _approve(options: argparse.Namespace) -> None:
         raise UsageError(
             'plans = "pinned" in agent.toml: add the whole id to `approved` there, and start the agent again'
         )
-    folder.approve(id)
+    with as_owner_of(folder.path.parent):
+        folder.approve(id)
     print(f"plan {id[:SHORTEST]} may train on this device")

@@ -98,18 +98,10 @@ class PlanFolder:
         try:
             if not self.path.exists():
                 self.path.mkdir(mode=0o700)
-                self._give_away(self.path)
                 sync_folder(self.path.parent)
             write_atomically(self.path / name, data, mode=0o600)
-            self._give_away(self.path / name)
         except OSError as error:
             raise StoreError(f"{self.path / name}: {error.strerror}: check the state folder and its disk") from error
-
-    def _give_away(self, path: Path) -> None:
-        """What root makes belongs to the agent's own user."""
-        if os.geteuid() == 0:
-            owner = self.path.parent.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 class Offers:

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,27 @@ def test_the_owner_sees_a_plan_in_words_and_approves_it(tmp_path, offline, capsy
     assert main(["plans", "--json", *offline]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found == {"plan": ID, "state": "approved", "words": "federation  f\nlayers      dense 4x3"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_what_root_approves_follows_no_link_of_the_agents_user(tmp_path, offline, capsys):
+    with tempfile.TemporaryDirectory() as state_dir:  # tmp_path is closed to other users
+        secret, plans = tmp_path / "shadow", Path(state_dir) / "plans"
+        secret.write_text("root's own")
+        plans.mkdir(mode=0o700)
+        lead = [plans / f".{ID}.approved.{os.getpid()}.partial", plans / f"{ID}.approved"]
+        for path in (Path(state_dir), plans):
+            os.chown(path, 1, 1)
+        for path in lead:
+            path.symlink_to(secret)
+            os.chown(path, 1, 1, follow_symlinks=False)
+        where = [*offline, "--set", f"state_dir={state_dir}"]
+        assert main(["approve", ID, *where]) == 1 and "Permission denied" in capsys.readouterr().err
+        assert (secret.read_text(), secret.stat().st_uid, os.geteuid()) == ("root's own", 0, 0)
+        lead[0].unlink(missing_ok=True)
+        assert main(["approve", ID, *where]) == 0
+        assert (secret.read_text(), secret.stat().st_uid) == ("root's own", 0)
+        assert lead[1].lstat().st_uid == 1 and stat.S_ISREG(lead[1].lstat().st_mode)
 
 
 def test_wrong_use_of_the_commands_ends_with_2_and_says_what_to_do(tmp_path, offline, capsys):
@@ -334,7 +356,7 @@ def test_training_beyond_max_seconds_is_stopped_within_a_second_and_told():
     bench.look_until(1.5)
     failed = bench.events.get(timeout=0.1)
     assert isinstance(failed, Failed) and failed.job is bench.job
-    assert failed.code == "policy" and "more than 0.5 s" in failed.reason
+    assert failed.code == "policy" and failed.final and "more than 0.5 s" in failed.reason
     eventually(lambda: bench.worker._began is None, 1.0)
     assert bench.events.empty(), "the round is given up once"
     bench.worker.close()

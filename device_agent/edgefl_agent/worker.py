@@ -103,7 +103,7 @@ class Worker:
                 self._interrupt()
         if job is not None and overdue:
             text = f"refused by this device's owner: a round that trains for more than {self._policy.max_seconds:g} s"
-            self._post(Failed(job, text, "policy"))
+            self._post(Failed(job, text, "policy", final=True))
         if not self._thread.is_alive() and not self._closed:
             raise EdgeFLError(f"the training thread has ended: {SEE_LOG}; start the agent again")
         hung_s = self._watchdog.look(now, self._deadline_s)

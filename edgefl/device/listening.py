@@ -10,7 +10,7 @@ from ..machine import Note, Received, Subscribe, assert_never
 from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
 from ..protocol.trouble import Trouble
 from . import inbound
-from .events import Approved, SaveSeen
+from .events import Action, Approved, SaveSeen
 from .state import SessionState
 from .trust import Forged, Refused
 from .work import Terms
@@ -107,14 +107,10 @@ class Listening(SessionState):
     def _accept(self, manifest: Manifest, now: float) -> None:
         """Agree to another manifest, or refuse it."""
         self._manifest, self._heard_manifest = manifest, manifest.id
-        try:
-            self._part.terms = Terms(manifest, self._max_model_bytes)
-            why, saved = self._owner.on_manifest(manifest, self.status.num_examples)
-        except EdgeFLError as error:
-            why, saved = Trouble("manifest", f"manifest refused: {error}"), []
+        terms, why, saved = self._agree(manifest)
         self._part.out += saved
+        self._part.terms = None if why else terms
         if why is not None:
-            self._part.terms = None
             self._refuse(why)
             return
         self.status.start_over()
@@ -123,13 +119,21 @@ class Listening(SessionState):
         self._part.stop_work()
         self._part.consider(now)
 
+    def _agree(self, manifest: Manifest) -> tuple[Terms | None, Trouble | None, list[Action]]:
+        """The terms, or why this version or the owner refuses them, and what has to be saved for the owner."""
+        try:
+            terms = Terms(manifest, self._max_model_bytes)
+            return terms, *self._owner.on_manifest(manifest, self.status.num_examples)
+        except EdgeFLError as error:
+            return None, Trouble("manifest", f"manifest refused: {error}"), []
+
     def _on_approved(self, event: Approved, now: float) -> None:
         """The owner has approved a plan, or taken an approval back."""
         self._owner.approved = event.plans
         manifest = self._manifest
         if manifest is None:
             return
-        refusal, _ = self._owner.on_manifest(manifest, self.status.num_examples)
+        _, refusal, _ = self._agree(manifest)
         if (refusal is None) != (self.terms is not None):
             self._accept(manifest, now)
             self._part.publish_status()

@@ -196,7 +196,7 @@ class Participation(Engagement):
             if event.unfit:
                 self._saved.stamp = event.unfit
                 self._unfit = event.job.manifest.id, event.unfit, why
-            self.give_up(self.work.round, why, now, tries_again=True)
+            self.give_up(self.work.round, why, now, tries_again=not event.final)
             text = f"round {event.job.round.round}: {event.reason}"
             self.out.append(Note("error", text, f"round failed: {event.code}"))
             self.consider(now)

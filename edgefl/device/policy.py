@@ -68,9 +68,10 @@ class Policy:
         return f"a round takes {flops:.3g} FLOPs with {n} examples, at most {self.max_flops:.3g} are allowed"
 
     def of_update(self, manifest: Manifest, n: int) -> str:
-        """Why an update that is made of so many examples must not leave; "" if it may."""
-        if n < self.min_examples:
-            return f"an update of {n} examples, at least {self.min_examples} must be behind it"
+        """Why an update of training on n examples must not leave; "" if it may."""
+        seen = seen_of(manifest, n)
+        if seen < self.min_examples:
+            return f"an update of {seen} examples, at least {self.min_examples} must be behind it"
         if manifest.local_mode == "gradient":
             return ""  # its one step is what allow_gradient allows
         steps, batches = steps_of(manifest, n), batches_of(manifest, n)
@@ -113,6 +114,14 @@ def steps_of(manifest: Manifest, n: int) -> int:
         return 1
     steps = manifest.train.epochs * batches_of(manifest, n)
     return min(steps, manifest.train.max_steps or steps)
+
+
+def seen_of(manifest: Manifest, n: int) -> int:
+    """Different examples that the steps of a round see, of n: `max_steps` may leave most of them out."""
+    size = manifest.train.batch_size
+    if manifest.local_mode == "gradient" or size == "all":
+        return n
+    return min(n, steps_of(manifest, n) * size)
 
 
 def flops_of(manifest: Manifest, n: int) -> float:

@@ -32,7 +32,7 @@ from ..trust.certificate import SignerCertificate
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
 
-AHEAD_S = 24 * 3600  # of a trusted clock: a round issued later than that moves no device's idea of the time
+AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, whoever has signed it
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
 RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 AGAIN_S = 3600  # `issued` alone is not written more often
@@ -175,8 +175,19 @@ class Pinned(Open):
             self.seen = replace(self.seen, serial=certificate.serial)
 
     def _time(self, now: float) -> float:
-        """Seconds after the start of 1970 that have passed at least."""
-        return max(self._clock.at(now) or 0.0, self.seen.issued)
+        """Seconds after the start of 1970 that have passed at least. What was seen without a clock may be wrong."""
+        trusted, issued = self._clock.at(now), self.seen.issued
+        if trusted is None:
+            return issued
+        return max(trusted, issued) if issued <= trusted + AHEAD_S else trusted
+
+    def _latest(self, now: float) -> int:
+        """The latest moment at which a round can have been issued. The end of the certificate bounds what a device
+        without a clock believes, so that it believes the next certificate, whatever this one's key has signed."""
+        trusted = self._clock.at(now)
+        if trusted is not None:
+            return int(trusted)
+        return self._certificate.not_after if self._certificate else self.seen.issued
 
     def judge(self, round: Round, now: float) -> None:
         seen, what = self.seen, f"round {round.round}"
@@ -187,8 +198,7 @@ class Pinned(Open):
         if (round.attempt, round.round) < (seen.attempt, seen.round):
             newest = f"attempt {seen.attempt}, round {seen.round}, has been seen"
             raise Forged(f"{what} of attempt {round.attempt} is old, {newest}; {RESTORED}: dropped")
-        trusted = self._clock.at(now)
-        issued = round.issued if trusted is None else min(round.issued, int(trusted) + AHEAD_S)
+        issued = min(round.issued, self._latest(now))
         self.seen = replace(
             seen, run=round.run, attempt=round.attempt, round=round.round, version=round.version,
             model=round.model_sha256, chain=round.chain, issued=max(seen.issued, issued),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from machines import (
@@ -28,7 +29,7 @@ from edgefl.device.events import Approved, DataStamp, Failed, SavePlan, StartTra
 from edgefl.device.policy import OPEN, STRICT, OwnersWord, Policy, flops_of, steps_of
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
-from edgefl.machine import Connected, Subscribe
+from edgefl.machine import Connected, Subscribe, Tick
 from edgefl.protocol.approval import plan_id
 from edgefl.protocol.messages import Status
 from edgefl.protocol.trouble import CODES, Trouble
@@ -151,6 +152,15 @@ def test_the_same_plan_with_other_settings_needs_no_new_approval():
     assert trains(session, out)
 
 
+def test_an_approval_while_a_plan_is_offered_that_the_core_refuses_ends_nothing():
+    broken = [msgspec.structs.replace(PLAN.nodes[0], op="relu"), *PLAN.nodes[1:]]
+    session, _ = offered(STRICT, make_manifest(plan=msgspec.structs.replace(PLAN, nodes=broken)))
+    feed(session, Approved(frozenset({ID})))
+    assert session.terms is None
+    give(session, manifest_of(epochs=2))
+    assert session.terms is not None
+
+
 # Data and work
 
 
@@ -158,6 +168,7 @@ def test_the_same_plan_with_other_settings_needs_no_new_approval():
     ("policy", "train", "n", "says"),
     [
         (Policy(min_examples=10), {}, 9, "9 examples, at least 10"),
+        (Policy(min_examples=10, min_steps=2), {"batch_size": 1, "max_steps": 2}, 500, "2 examples, at least 10"),
         (Policy(min_steps=3), {"batch_size": 10}, 20, "2 steps, at least 3"),
         (Policy(min_steps=3), {"batch_size": 1, "max_steps": 2}, 20, "2 steps, at least 3"),
         (Policy(allow_full_batch=False), {"batch_size": 20, "epochs": 3}, 20, "one step sees all 20 examples"),
@@ -216,6 +227,17 @@ def test_data_that_were_refused_are_not_fetched_for_again_until_they_change():
     manifest = manifest_of(lr=0.2)
     out = give(session, manifest, now=802.0) + give(session, make_round(round=4, manifest=manifest), now=802.0)
     assert of(out, StartTraining), "another manifest may allow it"
+
+
+@pytest.mark.parametrize("deadline_s", [0.001, 60.0])
+def test_a_round_that_took_too_long_is_not_trained_again_however_short_its_deadline(deadline_s):
+    session = device(OPEN)
+    round = make_round(deadline_s=deadline_s)
+    (start,) = of(serve(session, give(session, MANIFEST) + give(session, round)), StartTraining)
+    feed(session, Failed(start.job, "refused by this device's owner: too long", "policy", final=True), now=1.0)
+    out = feed(session, Tick(), now=1000.0) + give(session, round, now=1001.0)
+    assert not of(out, StartTraining)
+    assert of(give(session, make_round(round=2), now=1002.0), StartTraining), "another round may be shorter"
 
 
 # What leaves

@@ -262,6 +262,25 @@ def test_a_round_from_the_far_future_moves_no_clock_of_a_device_that_has_one():
     assert starts(train(session, round_of(2, 0, issued=TODAY + 10, expires=TODAY + 10**6), now=1.0)) == 1
 
 
+def test_a_round_from_the_far_future_locks_no_device_out_once_its_clock_is_set():
+    session, _ = joined()
+    train(session, round_of(1, 0, issued=2**53, expires=2**53))
+    again, _ = joined(seen=session.trust.seen)
+    feed(again, WallTime(TODAY + 60.0), manifest())
+    out = train(again, round_of(2, 0, issued=TODAY + 60, expires=TODAY + 60 + 25 * 3600), now=1.0)
+    assert starts(out) == 1 and again.forged == 0
+
+
+def test_a_device_without_a_clock_is_won_back_by_the_next_epoch_whatever_a_thief_has_signed():
+    session, _ = joined()
+    train(session, round_of(1, 0, issued=2**53, expires=2**53))
+    again = keyed_session(seen=session.trust.seen)
+    epoch = certificate(SIGNER, serial=2, epoch=2, not_after=LAST + 10**6)
+    feed(again, Connected(boot=8), manifest(cert=epoch), now=1.0)
+    out = train(again, round_of(1, 0, issued=TODAY, expires=TODAY + 100, cert=epoch), now=2.0)
+    assert starts(out) == 1 and again.forged == 0
+
+
 def test_a_stolen_signing_key_is_replaced_by_the_root():
     session, _ = joined()
     train(session, round_of(1, 0))

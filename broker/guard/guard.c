@@ -138,11 +138,14 @@ static int on_acl_check(int event, void *event_data, void *userdata) {
     return MOSQ_ERR_ACL_DENIED;
 }
 
-/* A client with a password, before mosquitto looks at the password. */
+/* A client with a password, before mosquitto looks at the password. In MQTT 3.1.1 a clean session ends with the
+   connection; in MQTT 5 it need not, and mosquitto does not tell. */
 static int on_basic_auth(int event, void *event_data, void *userdata) {
     (void)event, (void)userdata;
     const struct mosquitto_evt_basic_auth *asked = event_data;
-    return may_connect(asked->username, mosquitto_client_id(asked->client)) ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_AUTH;
+    struct mosquitto *client = asked->client;
+    bool ends = mosquitto_client_protocol_version(client) < 5 && mosquitto_client_clean_session(client);
+    return may_connect(asked->username, mosquitto_client_id(client), ends) ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_AUTH;
 }
 
 /* ---- clients that lose their connections */
@@ -152,6 +155,7 @@ static void kick_all_revoked(const guard *g) {
 }
 
 static void kick_marked(guard *g) {
+    g->kicks_due = false; /* a will that is sent here may mark others, for the next tick */
     for (uint32_t slot = 0; slot < g->accounts.slot_count; slot++) {
         for (guard_account *one = g->accounts.slots[slot]; one; one = one->next) {
             if (one->kick == KICK_NOT) continue;
@@ -159,7 +163,6 @@ static void kick_marked(guard *g) {
             one->kick = KICK_NOT;
         }
     }
-    g->kicks_due = false;
 }
 
 static void look_at_denied(guard *g, int64_t now) {

@@ -46,9 +46,11 @@ guard_role role_of(const char *user) {
     return ROLE_DEVICE;
 }
 
-bool may_connect(const char *user, const char *client_id) {
+bool may_connect(const char *user, const char *client_id, bool ends) {
     if (role_of(user) != ROLE_BATCH) return true;
-    return client_id && begins(client_id, "batch-") && client_id[6 + strspn(client_id + 6, "0123456789abcdef")] == 0;
+    if (!ends || !client_id || !begins(client_id, "batch-")) return false;
+    size_t n = strspn(client_id + 6, "0123456789abcdef");
+    return n <= ID_MAX_BYTES && client_id[6 + n] == '\0';
 }
 
 /* ---- topics */

@@ -11,6 +11,7 @@
 
 #define NAME_MAX_BYTES 64  /* of a client's name, as in edgefl/protocol/topics.py */
 #define BASE_MAX_BYTES 113 /* "{root}/{federation}": 64 + 1 + 48 */
+#define ID_MAX_BYTES 16   /* of a batch's device: what is behind "batch-" in its client id */
 #define LAST_PART 65534
 #define LAST_SLOT 65535
 
@@ -66,9 +67,10 @@ typedef struct {
 /* The role that a user name stands for; ROLE_NOBODY for NULL and for what is no client's name. */
 guard_role role_of(const char *user);
 
-/* Whether a client that came with a password may have this client id: the devices of a batch have ids of their own, and
-   take nobody's connection. */
-bool may_connect(const char *user, const char *client_id);
+/* Whether a client that came with a password may have this client id, and a session that `ends` with its connection.
+   The devices of a batch have ids of their own, and take nobody's connection; and they leave no session behind, of
+   which whoever has the token could make any number. */
+bool may_connect(const char *user, const char *client_id, bool ends);
 
 /* What `topic` is. Numbers in it have no leading zeros and are in range, or it is TOPIC_OTHER. */
 guard_topic read_topic(const char *base, const char *topic);

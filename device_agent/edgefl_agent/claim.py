@@ -6,11 +6,15 @@
 
 It can be interrupted at any time, and begins where it was. `openssl` makes the TLS key: the agent needs no package for
 something that is done once.
+
+The listener has few places, and an operator takes his time: a device asks, hears that it has to wait, leaves, and comes
+again. It speaks MQTT 3.1.1, where a clean session ends with its connection: the guard lets no other one in there.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import random
@@ -30,7 +34,8 @@ from edgefl.transports.mqtt import LinkEvent, Login, Message, MqttLink, TlsConfi
 from edgefl.trust.ed25519 import SigningKey, new_seed
 from edgefl.trust.key_files import ROOT_PUBLIC, SIGNING_KEY, read_public, read_seed, write_seed
 
-ASK_EVERY_S = 10.0
+ASK_EVERY_S, LONGEST_PAUSE_S, SLOWER = 10.0, 60.0, 1.5  # the pause between two questions grows by this factor
+ANSWER_S = 10.0
 CONFIG, KEY, CSR, CERTIFICATE, CA = "agent.toml", "device.key", "device.csr", "device.crt", "ca.crt"
 log = logging.getLogger("edgefl.agent")
 
@@ -86,7 +91,8 @@ def _seed(folder: Path) -> bytes:
 def _request(folder: Path) -> str:
     """The request for a TLS certificate, which is made with its key, once."""
     if not (folder / CSR).exists():
-        _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(folder / KEY))
+        key = _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+        write_atomically(folder / KEY, key.encode(), mode=0o600)
         words = ("req", "-new", "-batch", "-subj", "/CN=device", "-key", str(folder / KEY))
         write_atomically(folder / CSR, _openssl(*words).encode())
     return (folder / CSR).read_text()
@@ -106,43 +112,50 @@ def _openssl(*words: str) -> str:
 
 
 class _Asking:
-    """A connection to the batch's listener, until the approval has come."""
+    """Asks at the batch's listener until the approval has come."""
 
     def __init__(self, folder: Path, ticket: Ticket, ask: Ask) -> None:
         self._ask, self._root = ask, read_public(folder / ROOT_PUBLIC)
+        self._ticket, self._tls = ticket, TlsConfig(str(folder / CA))
         topics = EnrolTopics(Topics(ticket.federation, ticket.root))
         self._topic, self._answers = topics.ask(ticket.batch, ask.id), topics.answer(ticket.batch, ask.id)
-        self._events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
-        self._link = MqttLink(
-            ticket.url, ask.id, on_event=self._events.put, rng=random.Random(), session_expiry_s=0,
-            tls=TlsConfig(str(folder / CA)), login=Login(ticket.batch, ticket.token), backoff_cap_s=60.0,
-        )  # fmt: skip
-        self._told = ""
+        self._rng, self._told = random.Random(), ""
 
     def run(self, timeout_s: float | None) -> Approval:
         """The approval; EdgeFLError if the request is refused, or time is up."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        self._link.start()
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        pause_s = ASK_EVERY_S
+        while time.monotonic() < until:
+            approval = self._visit(until)
+            if approval is not None:
+                return approval
+            time.sleep(max(0.0, min(pause_s * self._rng.uniform(0.5, 1.5), until - time.monotonic())))
+            pause_s = min(pause_s * SLOWER, LONGEST_PAUSE_S)
+        raise EdgeFLError(f"no approval within {timeout_s:g} s: start this again once the operator has approved")
+
+    def _visit(self, until: float) -> Approval | None:
+        """Connect, ask, hear the answer, and leave."""
+        ticket, inbox = self._ticket, queue.SimpleQueue[LinkEvent]()
+        link = MqttLink(
+            ticket.url, self._ask.id, on_event=inbox.put, rng=self._rng, protocol="3.1.1", session_expiry_s=0,
+            tls=self._tls, login=Login(ticket.batch, ticket.token), backoff_cap_s=60.0,
+        )  # fmt: skip
+        link.start()
         try:
-            ask_at: float | None = None
-            while until is None or time.monotonic() < until:
-                wait_s = ASK_EVERY_S if ask_at is None else max(0.0, ask_at - time.monotonic())
+            while time.monotonic() < until:
                 try:
-                    event = self._events.get(timeout=wait_s if until is None else min(wait_s, 1.0))
+                    event = inbox.get(timeout=min(1.0, max(0.0, until - time.monotonic())))
                 except queue.Empty:
-                    event = None
+                    continue
                 if isinstance(event, Up):
-                    self._link.subscribe([self._answers], 1)
-                    ask_at = time.monotonic()
-                approval = self._read(event.payload) if isinstance(event, Message) else None
-                if approval is not None:
-                    return approval
-                if ask_at is not None and time.monotonic() >= ask_at:
-                    ask_at = time.monotonic() + ASK_EVERY_S
-                    self._link.publish(self._topic, msgspec.json.encode(self._ask), retain=False)
-            raise EdgeFLError(f"no approval within {timeout_s:g} s: start this again once the operator has approved")
+                    link.subscribe([self._answers], 1)
+                    link.publish(self._topic, msgspec.json.encode(self._ask), retain=False)
+                    until = min(until, time.monotonic() + ANSWER_S)
+                if isinstance(event, Message):
+                    return self._read(event.payload)
+            return None
         finally:
-            self._link.stop()
+            link.stop()
 
     def _read(self, payload: bytes) -> Approval | None:
         try:

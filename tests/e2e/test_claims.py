@@ -211,6 +211,21 @@ def test_a_token_enrols_no_more_devices_than_its_count(site: Site, monkeypatch, 
     assert len(devices) == 2
 
 
+def test_devices_that_wait_for_the_operator_take_nobodys_place(site: Site, monkeypatch) -> None:
+    """The listener has one place here, and three devices ask; in earnest it has twenty, for hundreds."""
+    monkeypatch.setattr("edgefl.keys.broker_files.ENROL_CONNECTIONS", 1)
+    monkeypatch.setattr(device_claim, "ASK_EVERY_S", 0.3)
+    archive = begin(site, count=3)
+    site.aggregator()
+    devices = [Device(site, archive, name) for name in ("one", "two", "three")]
+    eventually(lambda: site.asked.exists() and len(ids(site)) == 3, 30.0)
+    batches.approve(site.keys, site.asked, [], every=True)
+    site.copy()
+    for device in devices:
+        device.join(30.0)
+    assert [device.error for device in devices] == [None] * 3
+
+
 def test_a_batch_that_has_ended_enrols_nobody(site: Site, capsys) -> None:
     archive = begin(site)
     site.aggregator()
@@ -246,10 +261,12 @@ def test_another_name_and_what_is_no_request(site: Site, capsys) -> None:
     assert bad.why == "its file has another name"
 
 
-def client(site: Site, ticket: Ticket, client_id: str, password: str | None = None) -> RawClient:
+def client(site: Site, ticket: Ticket, client_id: str, password: str | None = None, **how: object) -> RawClient:
     """A client of the enrolment's listener."""
     user = (ticket.batch, ticket.token if password is None else password)
-    return RawClient(site.enrol_port, TlsConfig(str(site.keys / "root" / "ca.crt")), client_id=client_id, user=user)
+    return RawClient(
+        site.enrol_port, TlsConfig(str(site.keys / "root" / "ca.crt")), client_id=client_id, user=user, **how
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("guard", [True, False], ids=["guard", "acl alone"])
@@ -266,23 +283,30 @@ def test_what_a_token_is_good_for(tmp_path: Path, guard: bool) -> None:
         if guard:
             with pytest.raises(ConnectionRefusedError):
                 client(site, ticket, "pi-01")
-        with client(site, ticket, me) as device:
-            assert device.publish(topics.ask(ticket.batch, me)) in (0, 16)
+            for lasting in ({"v5": True}, {"v5": True, "session_s": 3600}, {"session_s": 3600}):
+                with pytest.raises(ConnectionRefusedError):
+                    client(site, ticket, me, **lasting)
+            with pytest.raises(ConnectionRefusedError):
+                client(site, ticket, me + "0")
+        mine = [str(site.keys / "aggregator" / name) for name in ("ca.crt", "aggregator.crt", "aggregator.key")]
+        with RawClient(site.port, TlsConfig(*mine)) as aggregator, client(site, ticket, me) as device:
+            aggregator.subscribe(f"{base}/#")
             assert device.subscribe(topics.answer(ticket.batch, me)) == 1
             for topic in (topics.ask(ticket.batch, other), f"{base}/d/pi-01/status", f"{base}/manifest",
                           f"{base}/d/{ticket.batch}/status", f"{base}/d/{me}/status"):  # fmt: skip
-                assert device.publish(topic) == 135, topic
+                device.publish(topic)
             if guard:
-                assert device.publish(topics.ask(ticket.batch, me), retain=True) == 135
-                assert device.publish(topics.ask(ticket.batch, me), b"x" * 9000) == 135
+                device.publish(topics.ask(ticket.batch, me), b"retained", retain=True)
+                device.publish(topics.ask(ticket.batch, me), b"x" * 9000)
                 for topic in (f"{base}/manifest", f"{base}/round", "#"):
                     assert device.subscribe(topic) >= 128, topic
+            device.publish(topics.ask(ticket.batch, me), b"good")
+            assert aggregator.wait_for(topics.ask(ticket.batch, me), b"good")
+            assert len(aggregator.messages) == 1
             device.subscribe(topics.answer(ticket.batch, other))  # mosquitto grants that, and delivers nothing
-            mine = [str(site.keys / "aggregator" / name) for name in ("ca.crt", "aggregator.crt", "aggregator.key")]
-            with RawClient(site.port, TlsConfig(*mine)) as aggregator:
-                assert aggregator.publish(f"{base}/round", b"r") in (0, 16)
-                assert aggregator.publish(topics.answer(ticket.batch, other), b"theirs") in (0, 16)
-                assert aggregator.publish(topics.answer(ticket.batch, me), b"mine") in (0, 16)
+            assert aggregator.publish(f"{base}/round", b"r") in (0, 16)
+            assert aggregator.publish(topics.answer(ticket.batch, other), b"theirs") in (0, 16)
+            assert aggregator.publish(topics.answer(ticket.batch, me), b"mine") in (0, 16)
             assert device.wait_for(topics.answer(ticket.batch, me), b"mine")
             assert len(device.messages) == 1
     finally:

@@ -68,6 +68,14 @@ const char *mosquitto_client_id(const struct mosquitto *client) {
     return client->user;
 }
 
+int mosquitto_client_protocol_version(const struct mosquitto *client) {
+    return client->subscriptions == 2 ? 5 : 4;
+}
+
+bool mosquitto_client_clean_session(const struct mosquitto *client) {
+    return client->subscriptions != 1;
+}
+
 int mosquitto_client_sub_count(const struct mosquitto *client) {
     return client->subscriptions;
 }
@@ -92,8 +100,11 @@ static void try_names(void) {
     name[64] = 'a', name[65] = '\0';
     CHECK(role_of(name) == ROLE_NOBODY);
     CHECK(role_of("aggregator") == ROLE_AGGREGATOR && role_of("viewer-a") == ROLE_VIEWER);
-    CHECK(role_of("batch-0a") == ROLE_BATCH && may_connect("a", "b") && may_connect("batch-0a", "batch-1f"));
-    CHECK(!may_connect("batch-0a", "a") && !may_connect("batch-0a", "batch-x") && !may_connect("batch-0a", NULL));
+    CHECK(role_of("batch-0a") == ROLE_BATCH && may_connect("a", "b", false));
+    CHECK(may_connect("batch-0a", "batch-1f", true) && !may_connect("batch-0a", "batch-1f", false));
+    CHECK(may_connect("batch-0a", "batch-0123456789abcdef", true));
+    static const char *const BAD_ID[] = {"a", "batch", "batch-x", "batch-0123456789abcdef0", NULL};
+    for (int i = 0; i < COUNT(BAD_ID); i++) CHECK(!may_connect("batch-0a", BAD_ID[i], true));
     CHECK(role_of("helper-a") == ROLE_HELPER && role_of("aggregators") == ROLE_DEVICE);
 }
 
@@ -284,6 +295,8 @@ static void try_plugin(char *path) {
     struct mosquitto_evt_basic_auth own_id = {.client = &one_of_many, .username = "batch-0a", .password = "x"};
     CHECK(ask_auth(MOSQ_EVT_BASIC_AUTH, &stolen, data) == MOSQ_ERR_AUTH);
     CHECK(ask_auth(MOSQ_EVT_BASIC_AUTH, &own_id, data) == MOSQ_ERR_PLUGIN_DEFER);
+    for (one_of_many.subscriptions = 1; one_of_many.subscriptions <= 2; one_of_many.subscriptions++)
+        CHECK(ask_auth(MOSQ_EVT_BASIC_AUTH, &own_id, data) == MOSQ_ERR_AUTH);
     char topic[300];
     int deferred = 0;
     for (int i = 0; i < 1000000; i++) {

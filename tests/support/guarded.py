@@ -129,23 +129,27 @@ class GuardedMosquitto(Mosquitto):
 
 
 class RawClient:
-    """A connected MQTT 5 client that does what it is told, good or bad. A context manager.
+    """A connected client that does what it is told, good or bad, in MQTT 5 or 3.1.1. A context manager.
 
-    `user` is a name and its password. `messages` has (topic, payload, retain) of all that came. `left` is set when the
+    `user` is a name and its password; with it, MQTT 3.1.1 is spoken unless `v5` says otherwise, as the guard demands.
+    `messages` has (topic, payload, retain) of all that came. `left` is set when the
     connection is over.
     """
 
     def __init__(
         self, port: int, tls: TlsConfig | None, *, client_id: str = "any",
         will: tuple[str, bytes, bool] | None = None, will_delay_s: int = 0, session_s: int = 0,
-        user: tuple[str, str] | None = None,
+        user: tuple[str, str] | None = None, v5: bool | None = None,
     ) -> None:  # fmt: skip
+        v5 = user is None if v5 is None else v5
         self.messages: list[tuple[str, bytes, bool]] = []
         self.left = threading.Event()
         self._news = threading.Condition()
         self._answers: dict[int, int] = {}
         self._up: int | None = None
-        self._client = client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
+        version, clean = (paho.MQTTv5, None) if v5 else (paho.MQTTv311, session_s == 0)
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version)
+        self._client = client
         client.max_inflight_messages_set(1000)
         if tls is not None:
             client.tls_set(tls.ca, tls.cert, tls.key, tls_version=ssl.PROTOCOL_TLS_CLIENT)
@@ -154,7 +158,7 @@ class RawClient:
         if will is not None:
             delay = Properties(PacketTypes.WILLMESSAGE)
             delay.WillDelayInterval = will_delay_s
-            client.will_set(will[0], will[1], qos=1, retain=will[2], properties=delay)
+            client.will_set(will[0], will[1], qos=1, retain=will[2], properties=delay if v5 else None)
         client.on_connect = lambda _c, _u, _f, code, _p: self._note(None, code.value)
         client.on_publish = lambda _c, _u, mid, code, _p: self._note(mid, code.value)
         client.on_subscribe = lambda _c, _u, mid, codes, _p: self._note(mid, codes[0].value)
@@ -164,7 +168,8 @@ class RawClient:
         client.on_socket_register_write = lambda *_: None  # only our own thread writes
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = session_s
-        client.connect("localhost", port, keepalive=60, clean_start=session_s == 0, properties=session)
+        options = {"clean_start": session_s == 0, "properties": session} if v5 else {}
+        client.connect("localhost", port, keepalive=60, **options)
         self._over = False
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()

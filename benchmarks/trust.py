@@ -35,7 +35,7 @@ TURNS, CALLS = 9, 200
 MEMORY_TURNS = 5
 TARGETS = {"agent_ms": 2.0, "aggregator_ms": 0.15, "agent_rss_mb": 3.0}
 ROOT, SIGNER, DEVICE = (SigningKey(letter * 32) for letter in (b"r", b"s", b"d"))
-CONTEXT = Context("my-fleet", "0" * 16, 1000, 999, "pi-kitchen", 1)
+CONTEXT = Context("my-fleet", 1, "0" * 16, 1000, 999, "pi-kitchen", 1)
 ROUND, RECEIPT = b'{"state":"open",' + b'"a":"' + b"x" * 1500 + b'"}', b'{"kind":"receipt","round":1000,"attempt":1}'
 START = "import sys; sys.path[:0] = ['.', 'device_agent']; import edgefl_agent.agent"
 USE = "from edgefl.trust.ed25519 import *; k = SigningKey(b's' * 32); assert verify(k.public, b'm', k.sign(b'm'))"

@@ -92,7 +92,7 @@ class KeyFolder:
         if left_s < WARN_S:
             log.warning("%s expires in %.0f days: `edgefl keys renew` writes another", path, left_s / 86400)
         self._check_serial(path, "signer_serial", certificate.serial)
-        return SignerRead(key, raw)
+        return SignerRead(key, raw, certificate.epoch)
 
     def _roster(self) -> Roster:
         path = self._folder / ROSTER

@@ -142,10 +142,12 @@ class RosterRead:
 
 @dataclass(frozen=True, eq=False)
 class SignerRead:
-    """Event: the root has certified another key of this aggregator. `certificate` is the sealed signer.json."""
+    """Event: the root has certified another key of this aggregator, or the next epoch. `certificate` is the sealed
+    signer.json."""
 
     key: SigningKey
     certificate: bytes
+    epoch: int
 
 
 Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead

@@ -26,6 +26,7 @@ from ..machine import Publish
 from ..protocol.messages import Manifest, Round
 from ..protocol.signed_update import Context, NotSigned, check
 from ..protocol.topics import Topics
+from ..trust.certificate import purpose_of
 from ..trust.roster import Member, Roster
 from ..trust.seal import open_seal, seal
 from .events import Action, SignerRead
@@ -110,8 +111,12 @@ class Signing(Open):
         if not message.payload or self._topics.model_part(topic) is not None:
             return message  # a topic is cleared; and models have the SHA-256 that the round names
         certificate = self.signer.certificate if topic in self._certified else b""
-        payload = seal(message.payload, topic, self.signer.key, certificate)
+        payload = seal(message.payload, self._purpose(topic), self.signer.key, certificate)
         return Publish(topic, payload, message.retain, message.token)
+
+    def _purpose(self, topic: str) -> str:
+        """Claims are read by aggregators, which go by no epoch."""
+        return topic if topic == self._topics.aggregator else purpose_of(topic, self.signer.epoch)
 
     def read_claim(self, payload: bytes) -> bytes:
         return open_seal(payload, self._topics.aggregator, self.signer.key.public) if payload else payload
@@ -135,7 +140,8 @@ class Signing(Open):
         member = self.roster.get(device)
         if member is None:
             raise NotSigned(f"device {device} is not enrolled, or revoked: rejected")
-        check(blob, Context(self._federation, self.run, round, version, device, self._codec), member.public)
+        where = Context(self._federation, self.signer.epoch, self.run, round, version, device, self._codec)
+        check(blob, where, member.public)
 
     def begin(self, records: Iterable[RoundRecord]) -> Iterator[RoundRecord]:
         for record in records:

@@ -28,7 +28,7 @@ from ..machine import Received, WallClock
 from ..protocol.messages import Manifest, Round
 from ..protocol.signed_update import Context, sign
 from ..protocol.topics import Topics
-from ..trust.certificate import SignerCertificate
+from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
 
@@ -142,7 +142,7 @@ class Pinned(Open):
             certificate = self._certified(sealed.certificate, now)
         except ProtocolError as error:
             raise Forged(str(error)) from None
-        if not sealed.is_signed(event.topic, certificate.public):
+        if not sealed.is_signed(purpose_of(event.topic, certificate.epoch), certificate.public):
             raise Forged("not sealed by this federation's signer: dropped")
         self._learn(certificate, sealed.certificate)
         return Received(event.topic, sealed.payload, event.retained)
@@ -214,7 +214,9 @@ class Pinned(Open):
 
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
         codec = manifest.update_codec.wire_id
-        context = Context(self._federation, manifest.run, round.round, round.version, self._device, codec)
+        context = Context(
+            self._federation, self.seen.epoch, manifest.run, round.round, round.version, self._device, codec
+        )
         return sign(blob, context, self._key)
 
     @property

@@ -2,9 +2,9 @@
 
     header 40 bytes, its `size` 104 | signature 64 bytes | encoded delta
 
-Signed are a domain prefix, federation, run, round, model version, device, codec, mode, the update's length and its
-SHA-256, both without the signature. So an update that was recorded once is of no use for another round, device or
-federation, whoever may publish on that device's topic. A device signs once, when it saves the update.
+Signed are a domain prefix, federation, epoch, run, round, model version, device, codec, mode, the update's length and
+its SHA-256, both without the signature. So an update that was recorded once is of no use for another round, epoch,
+device or federation, whoever may publish on that device's topic. A device signs once, when it saves the update.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Context(NamedTuple):
     """What an update is bound to beside its bytes. `codec` is the wire id."""
 
     federation: str
+    epoch: int
     run: str
     round: int
     version: int
@@ -58,6 +59,8 @@ def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Cont
     digest = hashlib.sha256(head)
     digest.update(rest)
     mode = "train" if any(head[4:8]) else "evaluate"
-    where = f"{context.federation}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"
+    where = (
+        f"{context.federation}\n{context.epoch}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"
+    )
     what = f"{context.codec}\n{mode}\n{len(head) + len(rest)}"
     return f"{_PREFIX}\n{where}\n{what}\n".encode() + digest.digest()

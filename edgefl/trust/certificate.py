@@ -2,6 +2,9 @@
 
 `serial` rises with each certificate, so one that was replaced is refused where its successor has been seen: a stolen
 signing key can't certify the next one, and the root can. `epoch` orders runs: in one epoch there is one run.
+
+One key may sign in several epochs, and certificates are public. So what it signs says in which epoch: a message of an
+earlier one with the certificate of this one is not sealed.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from .seal import open_seal, seal
 PURPOSE = "signer"
 MAX_BYTES = 2048  # of a sealed certificate, which every manifest and round carries
 Number = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+def purpose_of(topic: str, epoch: int) -> str:
+    """What a message to devices is sealed for."""
+    return f"{topic} {epoch}"
 
 
 class SignerCertificate(msgspec.Struct, frozen=True):

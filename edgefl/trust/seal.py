@@ -4,9 +4,9 @@
     {"signature":"<base64>","certificate":"<base64 of the sealed signer.json>"}
 
 The signature covers `edgefl seal 1`, the purpose and the first line, with a newline between them. The purpose of a
-message is its topic; of a file it is "signer" or "roster". So what is signed for one purpose, federation or device is
-of no use for another. The bytes are signed as they are: there is no canonical JSON. The certificate says whose key
-signed; it is left out where the receiver has it.
+message has its topic, and where it matters its epoch; of a file it is "signer" or "roster". So what is signed for one
+purpose, federation or device is of no use for another. The bytes are signed as they are: there is no canonical JSON.
+The certificate says whose key signed; it is left out where the receiver has it.
 """
 
 from __future__ import annotations

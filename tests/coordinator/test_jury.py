@@ -30,6 +30,7 @@ from edgefl.coordinator.events import Answered, Evaluate, Evaluated, Rollback, S
 from edgefl.machine import Connected, Disconnected, Publish, Received, Tick
 from edgefl.protocol.messages import Inbox, Judge, Verdict, decode, encode
 from edgefl.settings import GateSettings, RoundSettings
+from edgefl.trust.certificate import purpose_of
 from edgefl.trust.roster import Member, Roster
 from edgefl.trust.seal import open_seal, seal
 
@@ -199,7 +200,7 @@ def test_a_loss_decides_where_there_is_no_accuracy_and_one_that_is_not_finite_is
 def test_with_keys_a_verdict_counts_only_if_its_device_has_sealed_it():
     settings = GateSettings(judge="canaries", quorum=1)
     members = {name: Member.of(DEVICE_KEYS[name].public, canary=name == "a") for name in "ab"}
-    keys = SignerRead(SIGNER, certificate()), Roster(FEDERATION, 1, members)
+    keys = SignerRead(SIGNER, certificate(), 1), Roster(FEDERATION, 1, members)
     coordinator = make_coordinator(goal=1, start={"keys": keys, "gate": settings})
 
     def step(event, now=1.0):
@@ -216,7 +217,7 @@ def test_with_keys_a_verdict_counts_only_if_its_device_has_sealed_it():
         step(event)
     out = [a for part in update_parts("b", signed_blob("b")) for a in step(part)]
     (message,) = of(out, Publish, TOPICS.inbox("a"))
-    asked = decode(Inbox, open_seal(message.payload, message.topic, SIGNER.public))
+    asked = decode(Inbox, open_seal(message.payload, purpose_of(message.topic, 1), SIGNER.public))
     topic = TOPICS.verdict("a", 1)
     told = encode(Verdict(1, asked.round.model_sha256, 0.5, 0.9, asked.round.run))
     for key, sealed_for in ((DEVICE_KEYS["b"], topic), (DEVICE_KEYS["a"], TOPICS.verdict("a", 2)), (None, topic)):

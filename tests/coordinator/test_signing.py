@@ -41,7 +41,7 @@ from edgefl.coordinator.signing import LIFE_S
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
 from edgefl.protocol.messages import Claim, Inbox, Round, Status, decode, encode
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.trust.certificate import SignerCertificate
+from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.seal import is_sealed, open_seal, read_seal, seal
 
 
@@ -71,13 +71,13 @@ def payloads(actions, topic) -> list[bytes]:
 
 
 def rounds_in(actions, key=SIGNER) -> list[Round]:
-    found = [open_seal(raw, TOPICS.round, key.public) for raw in payloads(actions, TOPICS.round)]
+    found = [open_seal(raw, purpose_of(TOPICS.round, 1), key.public) for raw in payloads(actions, TOPICS.round)]
     return [decode(Round, payload, 2**16) for payload in found]
 
 
 def word(actions, device):
     topic = TOPICS.inbox(device)
-    return decode(Inbox, open_seal(payloads(actions, topic)[-1], topic, SIGNER.public))
+    return decode(Inbox, open_seal(payloads(actions, topic)[-1], purpose_of(topic, 1), SIGNER.public))
 
 
 def send(coordinator, device, now=1.0, blob=None, **update):
@@ -94,7 +94,8 @@ def test_all_but_the_model_is_sealed_and_what_devices_begin_with_has_the_certifi
             assert not is_sealed(action.payload)
             continue
         sealed = read_seal(action.payload)
-        assert sealed.is_signed(action.topic, SIGNER.public)
+        purpose = action.topic if action.topic == TOPICS.aggregator else purpose_of(action.topic, 1)
+        assert sealed.is_signed(purpose, SIGNER.public)
         assert bool(sealed.certificate) == (action.topic in (TOPICS.manifest, TOPICS.round))
     sealed = read_seal(payloads(out, TOPICS.round)[0])
     assert SignerCertificate.open(sealed.certificate, ROOT.public, FEDERATION).public == SIGNER.public
@@ -169,6 +170,7 @@ UNSIGNED = {
     "from another model": lambda: signed_blob(version=1),
     "for another federation": lambda: signed_blob(federation="other"),
     "for another run": lambda: signed_blob(run="f" * 16),
+    "in another epoch": lambda: signed_blob(epoch=2),
     "in another codec": lambda: signed_blob(codec=2),
     "with another weight": lambda: signed_blob()[:4] + b"\x09" + signed_blob()[5:],
     "with another delta": lambda: signed_blob()[:-1] + b"\x00",
@@ -258,15 +260,19 @@ def test_i18_a_claim_that_our_signer_has_not_sealed_is_ignored():
 
 def test_another_signer_is_in_use_without_a_restart():
     coordinator, _ = opened("a")
-    out = steps(coordinator, SignerRead(THIEF, certificate(THIEF, serial=2)), now=1.0)
+    out = steps(coordinator, SignerRead(THIEF, certificate(THIEF, serial=2), 1), now=1.0)
     (again,) = rounds_in(out, THIEF)
     assert again.round == 1
-    for topic in (TOPICS.manifest, TOPICS.aggregator, TOPICS.round):
-        assert read_seal(payloads(out, topic)[0]).is_signed(topic, THIEF.public)
+    for topic, purpose in (
+        (TOPICS.manifest, purpose_of(TOPICS.manifest, 1)),
+        (TOPICS.aggregator, TOPICS.aggregator),
+        (TOPICS.round, purpose_of(TOPICS.round, 1)),
+    ):
+        assert read_seal(payloads(out, topic)[0]).is_signed(purpose, THIEF.public)
     assert coordinator.snapshot().held
     out = send(coordinator, "a", now=2.0)
     topic = TOPICS.inbox("a")
-    assert read_seal(payloads(out, topic)[0]).is_signed(topic, THIEF.public)
+    assert read_seal(payloads(out, topic)[0]).is_signed(purpose_of(topic, 1), THIEF.public)
 
 
 def test_without_keys_nothing_is_sealed_and_no_field_is_new():

@@ -84,7 +84,7 @@ def test_the_update_is_signed_once_when_it_is_saved():
     (start,) = of(train(session, round_of(3, 2), version=2), StartTraining)
     out = feed(session, Trained(start.job, BLOB), now=1.0)
     saved = of(out, SaveUpdate)[0].outbox.blob
-    context = Context(FEDERATION, RUN, 3, 2, "a", 1)
+    context = Context(FEDERATION, 1, RUN, 3, 2, "a", 1)
     signed_update.check(saved, context, DEVICE_KEYS["a"].public)
     assert saved == signed_update.sign(BLOB, context, DEVICE_KEYS["a"]) and len(saved) == len(BLOB) + 64
     assert of(out, SaveUpdate)[0].origin.signer == session.trust.signer != ""
@@ -307,6 +307,23 @@ def test_a_restored_aggregator_is_believed_in_a_new_epoch_and_what_was_made_befo
     assert kinds.index(SaveSeen) < kinds.index(DropUpdate), "the new epoch is durable first"
     feed(session, round_of(58, 57, 9, issued=TODAY + 99), now=4.0)  # of the old epoch
     assert session.forged == 1 and session.round.round == 40
+
+
+def test_i19_what_the_same_key_signed_in_an_earlier_epoch_is_nothing_in_this_one_whatever_certificate_is_with_it():
+    session, _ = joined()
+    epoch = certificate(serial=2, epoch=2)
+    (start,) = of(train(session, round_of(40, 39, 2, cert=epoch), version=39), StartTraining)
+    feed(session, Trained(start.job, BLOB), now=1.0)
+    old = [
+        round_of(58, 57, 9, issued=TODAY + 99, cert=epoch, epoch=1),
+        manifest(message=make_manifest(part_bytes=512), cert=epoch, epoch=1),
+        receipt_of(round=40, attempt=2, epoch=1),
+    ]
+    out = feed(session, *old, now=2.0)
+    assert session.forged == len(old) and session.round.round == 40 and not of(out, DropUpdate)
+    assert not session.work.counted
+    feed(session, receipt_of(round=40, attempt=2, epoch=2), now=3.0)
+    assert session.work.counted
 
 
 def test_an_expired_certificate_and_one_that_is_not_valid_yet_sign_nothing():

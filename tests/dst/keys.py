@@ -20,7 +20,7 @@ from edgefl.protocol.parts import Splitter
 from edgefl.protocol.signed_update import Context, sign
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.trust.certificate import SignerCertificate
+from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.roster import Member, Roster
 from edgefl.trust.seal import seal
@@ -50,7 +50,7 @@ def aggregators_keys(schedule: Schedule) -> AggregatorKeys | None:
     if not is_keyed(schedule):
         return None
     members = {name: Member.of(_key(name).public) for name in schedule.devices}
-    return SignerRead(SIGNER, certificate()), Roster(FEDERATION, 1, members)
+    return SignerRead(SIGNER, certificate(), NOW), Roster(FEDERATION, 1, members)
 
 
 def devices_keys(host: DeviceHost) -> Keys | None:
@@ -63,7 +63,7 @@ def _key(name: str) -> SigningKey:
 
 def sealed(schedule: Schedule, topic: str, message: bytes) -> bytes:
     """As the earlier run's signer has published it."""
-    return seal(message, topic, SIGNER, certificate(EARLIER)) if is_keyed(schedule) else message
+    return seal(message, purpose_of(topic, EARLIER), SIGNER, certificate(EARLIER)) if is_keyed(schedule) else message
 
 
 def plain(payload: bytes) -> bytes:
@@ -132,8 +132,8 @@ class Adversary:
         topic, seals = self._topics.round, [p for t, p in self._heard if t == self._topics.round]
         return [(topic, self._rng.choice([
             message,
-            seal(message, topic, THIEF, certificate()),
-            seal(message, topic, THIEF, certificate(9, root=THIEF, key=THIEF)),
+            seal(message, purpose_of(topic, NOW), THIEF, certificate()),
+            seal(message, purpose_of(topic, 9), THIEF, certificate(9, root=THIEF, key=THIEF)),
             message + b"\n" + self._rng.choice(seals).partition(b"\n")[2],
         ]))]  # fmt: skip
 
@@ -150,7 +150,7 @@ class Adversary:
             return []
         outcome = self._rng.choice(["counted", "rejected"])
         message = encode(Receipt(true.round, true.attempt, outcome, run=true.run))
-        return [(topic, self._rng.choice([message, seal(message, topic, THIEF)]))]
+        return [(topic, self._rng.choice([message, seal(message, purpose_of(topic, NOW), THIEF)]))]
 
     def _forge_update(self) -> list[tuple[str, bytes]]:
         """A whole update in the name of a device: without a signature, by another key, or an honest one's signature."""
@@ -161,7 +161,7 @@ class Adversary:
         delta = self._world.schedule.params * 0 + 0.25
         blob = UpdateHeader(20, 1, 0.5, 10, 0).to_bytes() + manifest.update_codec.encode(delta)
         codec = manifest.update_codec.wire_id
-        context = Context(FEDERATION, manifest.run, true.round, true.version, device, codec)
+        context = Context(FEDERATION, NOW, manifest.run, true.round, true.version, device, codec)
         blob = self._rng.choice([blob, sign(blob, context, THIEF)])
         splitter = Splitter(
             blob, manifest.part_bytes, kind=Kind.UPDATE, codec=codec, round=true.round, version=true.version,

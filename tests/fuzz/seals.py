@@ -18,7 +18,7 @@ from edgefl.protocol.enrol import Approval, Ask
 from edgefl.protocol.messages import Frame, Manifest, Receipt, Round
 from edgefl.protocol.topics import Topics
 from edgefl.settings import TrainSettings
-from edgefl.trust.certificate import SignerCertificate
+from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.roster import Member, Roster
 from edgefl.trust.seal import is_sealed, open_seal, read_seal, seal
@@ -50,7 +50,10 @@ def to_device(topic: str, payload: bytes) -> None:
     for event in (
         Connected(),
         Received(topic, payload),
-        Received(TOPICS.manifest, seal(MANIFEST.raw, TOPICS.manifest, SIGNER, CERTIFICATE.seal(ROOT))),
+        Received(
+            TOPICS.manifest,
+            seal(MANIFEST.raw, purpose_of(TOPICS.manifest, CERTIFICATE.epoch), SIGNER, CERTIFICATE.seal(ROOT)),
+        ),
         Received(topic, payload),
         Received(topic, payload),
         Tick(),
@@ -81,7 +84,7 @@ class Kind:
 
 def device(topic: str, message: object, certificate: bytes = b"") -> Kind:
     payload = messages.encode(message)  # type: ignore[arg-type]
-    return Kind(lambda raw: to_device(topic, raw), topic, SIGNER, payload, certificate)
+    return Kind(lambda raw: to_device(topic, raw), purpose_of(topic, CERTIFICATE.epoch), SIGNER, payload, certificate)
 
 
 def first_line(sealed: bytes) -> bytes:

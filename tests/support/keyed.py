@@ -11,10 +11,10 @@ from edgefl.machine import Received
 from edgefl.protocol import signed_update
 from edgefl.protocol.messages import Receipt, encode
 from edgefl.protocol.signed_update import Context
-from edgefl.trust.certificate import SignerCertificate
+from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.roster import Member, Roster
-from edgefl.trust.seal import seal
+from edgefl.trust.seal import read_seal, seal
 
 ROOT, SIGNER, THIEF = SigningKey(b"r" * 32), SigningKey(b"s" * 32), SigningKey(b"t" * 32)
 DEVICE_KEYS = {name: SigningKey(name.encode() * 32) for name in "abc"}
@@ -29,15 +29,18 @@ def certificate(key=SIGNER, *, serial=1, epoch=1, root=ROOT, not_before=0, not_a
     ).seal(root)
 
 
-def sealed(topic, message, key=SIGNER, cert=None) -> Received:
-    """A message to a device, as the signer publishes it, or somebody with another key; an inbox has no certificate."""
+def sealed(topic, message, key=SIGNER, cert=None, epoch=None) -> Received:
+    """A message to a device, as the signer publishes it, or somebody with another key; an inbox has no certificate.
+    `epoch` is that in which it was signed; None: its certificate's."""
     payload = message if isinstance(message, bytes) else encode(message)
     cert = b"" if topic.endswith("/inbox") else certificate() if cert is None else cert
-    return Received(topic, seal(payload, topic, key, cert))
+    if epoch is None:
+        epoch = msgspec.json.decode(read_seal(cert).payload)["epoch"] if cert else 1
+    return Received(topic, seal(payload, purpose_of(topic, epoch), key, cert))
 
 
-def manifest(key=SIGNER, cert=None, message=MANIFEST) -> Received:
-    return sealed(TOPICS.manifest, message, key, cert)
+def manifest(key=SIGNER, cert=None, message=MANIFEST, epoch=None) -> Received:
+    return sealed(TOPICS.manifest, message, key, cert, epoch)
 
 
 def chain_of(version: int, history="h") -> str:
@@ -54,12 +57,12 @@ def signed_round(*numbers, history="h", issued=TODAY, expires=0, run=RUN, **chan
     )  # fmt: skip
 
 
-def round_of(*numbers, key=SIGNER, cert=None, **changes) -> Received:
-    return sealed(TOPICS.round, signed_round(*numbers, **changes), key, cert)
+def round_of(*numbers, key=SIGNER, cert=None, epoch=None, **changes) -> Received:
+    return sealed(TOPICS.round, signed_round(*numbers, **changes), key, cert, epoch)
 
 
-def receipt_of(outcome="counted", round=1, attempt=1, run=RUN, key=SIGNER, device="a") -> Received:
-    return sealed(TOPICS.inbox(device), Receipt(round, attempt, outcome, run=run), key)
+def receipt_of(outcome="counted", round=1, attempt=1, run=RUN, key=SIGNER, device="a", epoch=1) -> Received:
+    return sealed(TOPICS.inbox(device), Receipt(round, attempt, outcome, run=run), key, epoch=epoch)
 
 
 def keyed_session(device="a", seen=None, **options):
@@ -73,11 +76,13 @@ def roster(*names, serial=1, revoked=()) -> Roster:
 
 
 def keyed_coordinator(*names, start=None, **options):
-    keys = SignerRead(SIGNER, certificate()), roster(*(names or "abc"))
+    keys = SignerRead(SIGNER, certificate(), 1), roster(*(names or "abc"))
     return make_coordinator(start={"keys": keys, **(start or {})}, **options)
 
 
-def signed_blob(device="a", blob=None, *, round=1, version=0, key=None, run=RUN, codec=1, federation=FEDERATION):
+def signed_blob(
+    device="a", blob=None, *, round=1, version=0, key=None, run=RUN, codec=1, federation=FEDERATION, epoch=1
+):
     """An update with its device's signature."""
-    context = Context(federation, run, round, version, device, codec)
+    context = Context(federation, epoch, run, round, version, device, codec)
     return signed_update.sign(make_update() if blob is None else blob, context, key or DEVICE_KEYS[device])

@@ -138,7 +138,7 @@ def _renew_options(parser: argparse.ArgumentParser) -> None:
     """New certificates, for the names that are given, or for the federation's own machines.
 
     A device keeps its signing key and its agent.toml: the new bundle is unpacked over the old files, and the agent
-    takes them at its next connection. The old certificate holds until it expires.
+    takes them at its next connection. The old certificate holds until it expires; the aggregator's old one is revoked.
     """
     group = parser.add_argument_group("what is renewed").add_argument
     group("names", nargs="*", metavar="NAME", help="devices, viewers, helpers")
@@ -158,8 +158,9 @@ def _renew(options: argparse.Namespace) -> int:
         for path in enrolment.renew(where, options.names):
             say(f"{path}: unpack it over the old files")
     mine, brokers = f"in {where / 'aggregator'}", f"in {where / 'broker'}; {RELOAD}"
+    both = f"aggregator.crt and aggregator.key {mine}; then crl.pem {brokers}"
     parts: list[tuple[bool, Callable[[Path], None], str]] = [
-        (options.aggregator, enrolment.renew_aggregator, f"aggregator.crt and aggregator.key {mine}"),
+        (options.aggregator, enrolment.renew_aggregator, both),
         (options.signer, enrolment.renew_signer, f"signer.key and signer.json {mine}"),
         (options.broker, enrolment.renew_broker, f"server.crt and server.key {brokers}"),
         (options.crl, enrolment.renew_revocations, f"crl.pem {brokers}"),

@@ -149,9 +149,15 @@ def renew(path: Path, names: Sequence[str]) -> list[Path]:
 
 
 def renew_aggregator(path: Path) -> None:
-    """A new TLS key and certificate for the aggregator."""
+    """A new TLS key and certificate for the aggregator; those before it are revoked: whoever has one reads all updates,
+    and takes the aggregator's connection."""
     with opened(path) as folder:
         write_private(path / "aggregator" / "aggregator.key", new_key())
+        folder.settle()
+        *old, new = folder.records.aggregator
+        folder.records.aggregator = [*revoke(old, folder.now), new]
+        folder.number_revocations()
+        folder.save()
         folder.settle()
 
 

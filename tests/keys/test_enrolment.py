@@ -164,6 +164,17 @@ def test_a_revoked_name_can_be_enrolled_anew_and_its_old_certificates_stay_out(k
     assert member is not None and member.public == SigningKey(read_seed(new / "signing.key")).public
 
 
+def test_the_aggregators_old_certificates_are_revoked_with_its_renewal(keys: Path) -> None:
+    """A stolen one reads all updates at the broker, and takes the aggregator's connection again and again."""
+    path = keys / "aggregator" / "aggregator.crt"
+    old = []
+    for _ in range(2):
+        old.append(certificate(path).serial_number)
+        enrolment.renew_aggregator(keys)
+        assert revoked_serials(keys) == set(old)
+        assert openssl_accepts(keys, path, "sslclient")
+
+
 def test_who_enrols_a_revoked_name_anew_is_told_that_the_broker_must_hear_of_it(keys: Path, capsys) -> None:
     """Until `denied` is copied, the guard goes on throwing the name out."""
     for command, told in (("add", False), ("revoke", True), ("add", True)):

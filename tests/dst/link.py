@@ -73,6 +73,10 @@ class Connection:
         told = self._flow()
         return told.acknowledged, told.received
 
+    def backlog_s(self) -> float:
+        """How long what is queued on its lines still takes."""
+        return max(0.0, self.uplink.free_at - self._clock.now, self.downlink.free_at - self._clock.now)
+
     def measure(self) -> Flow | None:
         """What the client's host measures of a slow link, once a second."""
         if self.uplink.rate is None or self._clock.now < self._measured_at + 1.0:

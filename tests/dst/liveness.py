@@ -4,7 +4,8 @@ a commit, and all healthy devices      RECONNECT_S and ROUNDS deadlines, as long
 if trainings outlast the deadline      RECONNECT_S and two rounds of DEADLINES deadlines each
 if handicaps last (lasting.py)         the same, and then the median of PACE_ROUNDS rounds takes PACE_S at most: each
                                        slow, hung or frozen device costs a cut-off round, and none sets the pace
-on slow lines                          in each round, CYCLE_BYTES at the slowest rate on top
+on slow lines                          in each round, CYCLE_BYTES at the slowest rate on top; and what is queued on
+                                       lines when they heal passes in its time
 """
 
 from __future__ import annotations
@@ -39,10 +40,13 @@ class Liveness:
         self._from = 0  # records before the healing
         self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
         self._deadline_s = 0.0  # of the round that was open then: it may have learned of slow devices
+        self._backlog_s = 0.0  # on slow lines then: a session that a device resumes may hold dozens of rounds
 
     def heal(self) -> None:
         announced = self._world.checker.announced
         self._deadline_s = max(self._world.schedule.round_s, announced.deadline_s if announced else 0.0)
+        connections = [device.connection for device in self._world.devices if device.connection is not None]
+        self._backlog_s = max((connection.backlog_s() for connection in connections), default=0.0)
         self._from = len(self._truth.records)
         self._late = set(self._world.aggregator.disk.late)
 
@@ -63,6 +67,7 @@ class Liveness:
         if schedule.lasting.outlasts_deadline:
             deadlines = 2 * DEADLINES
         bound = RECONNECT_S + deadlines * (self._deadline_s + self._judged_s) + ROUNDS * self._transfer_s()
+        bound += self._backlog_s
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
         return done and (world.schedule.lasting.heals or self._keeps_pace(new))

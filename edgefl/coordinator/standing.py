@@ -111,10 +111,11 @@ class Standing:
         the quicker one of the `rank`-th's last two took longer than `deadline_s` allows, the round's first deadline is
         later, at most `most_s`."""
         entries = [entry for device in present if (entry := self._entries.get(device)) is not None and entry.times]
-        quickest = sorted(min(entry.times) for entry in entries)
+        earned = [entry for entry in entries if entry.earned]  # one that stopped reporting may have been quick once
+        quickest = sorted(min(entry.times) for entry in (earned if len(earned) >= rank else entries))
         if len(quickest) >= rank:
             deadline_s = max(deadline_s, min(most_s, SLACK * quickest[rank - 1]))
-        self._typical_s = median([e.times[0] for e in entries if e.earned] or quickest or [0.0])
+        self._typical_s = median([entry.times[0] for entry in earned] or quickest or [0.0])
         self._deadline_s = deadline_s
         self._limit_s = min(deadline_s, max(QUICK_S, PATIENCE * self._typical_s))
         skipped = {device: self._why_not(device) for device in present if not self.is_worth(device)}

@@ -14,6 +14,7 @@ import msgspec
 from edgefl.hosting import command
 from edgefl.settings import files
 
+from .acting import as_owner_of
 from .approving import CONFIG
 from .config import AgentConfig
 from .ledger import Line, Reader
@@ -46,6 +47,11 @@ def show(options: argparse.Namespace) -> None:
     """Print the list; StoreError, UsageError."""
     folder = Path(files.load(options.config, AgentConfig, options.set).state_dir)
     reader = Reader(folder)
+    with as_owner_of(folder):
+        _print(options, folder, reader)
+
+
+def _print(options: argparse.Namespace, folder: Path, reader: Reader) -> None:
     if options.verify:
         count, head = reader.verify()
         print(f"{count} entries are as they were written; the newest has the hash {head.hex()}", file=sys.stderr)

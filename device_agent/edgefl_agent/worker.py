@@ -91,8 +91,8 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether there is a job."""
-        return self._wanted is not None
+        """Whether there is a job, or one that was cancelled has not ended yet."""
+        return self._wanted is not None or self._began is not None
 
     def look(self, now: float) -> Unable | None:
         """What is new about the owner's code, for the machine; EdgeFLError if the thread has ended."""

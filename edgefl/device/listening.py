@@ -41,10 +41,11 @@ class Listening(SessionState):
                 self._part.publish_status()
 
     def _start_over(self) -> None:
-        """A new epoch has begun: the aggregator may have gone back, and numbers its rounds and models anew."""
-        self._save_seen()
+        """A new epoch has begun: the aggregator may have gone back, and numbers its rounds and models anew. The update
+        goes first: a device that is killed in between begins the epoch once more, without it."""
         self._part.stop_work()
         self._part.out += self._saved.drop("")
+        self._save_seen()
         self._part.round = self._unnamed = None
         if self.terms is not None:  # else the reason is in the manifest
             self.status.start_over()

@@ -1,21 +1,25 @@
 """Key files: an Ed25519 seed or public key is one line of base64. UsageError names the file and what to do.
 
-A private file that another user can read is refused: whoever may copy it may sign. An agent reads its keys by name from
-one folder, its aggregator too, so a configuration names that folder only.
+A private file that another user can read is refused: whoever may copy it may sign. So is a public key that another user
+can write: whoever may replace the root that is pinned is the root. An agent reads its keys by name from one folder, its
+aggregator too, so a configuration names that folder only.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
+from ..atomic import write_atomically
 from ..errors import ProtocolError, UsageError
 from .ed25519 import from_text, to_text
 
 ROOT_PUBLIC = "root.pub"  # pinned by devices and by the aggregator
 SIGNER_KEY, SIGNER_CERTIFICATE, ROSTER = "signer.key", "signer.json", "roster.json"  # the aggregator's
 SIGNING_KEY = "signing.key"  # a device's
+READ, WRITE = 0o077, 0o022  # permissions that others must not have
 MAX_FILE_BYTES = 64 * 2**20  # a roster has about 100 bytes a device
 
 
@@ -30,7 +34,7 @@ def read_public(path: Path) -> bytes:
 
 
 def write_seed(path: Path, seed: bytes) -> None:
-    """Create a private file that only its owner can read; OSError if it exists."""
+    """Create a private file that only its owner can read, whole or not at all; OSError if it exists."""
     _write_key(path, seed, 0o600)
 
 
@@ -39,14 +43,15 @@ def write_public(path: Path, public: bytes) -> None:
     _write_key(path, public, 0o644)
 
 
-def read_file(path: Path, *, private: bool = False) -> bytes:
-    """The bytes of a file of the keys' folder; UsageError if it can't be read, or is `private` and others can read
-    it."""
+def read_file(path: Path, *, refused: int = 0) -> bytes:
+    """The bytes of a file of the keys' folder; UsageError if it can't be read, or others have one of the `refused`
+    permissions."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if private and stat.S_IMODE(mode) & 0o077:
-                raise UsageError(f"{path} can be read by other users: chmod 600 {path}")
+            if stat.S_IMODE(mode) & refused:
+                what, right = ("read", "600") if refused == READ else ("changed", "644")
+                raise UsageError(f"{path} can be {what} by other users: chmod {right} {path}")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}: {_advice(error)}") from None
@@ -62,7 +67,7 @@ def _advice(error: OSError) -> str:
 
 
 def _read_key(path: Path, *, private: bool) -> bytes:
-    data = read_file(path, private=private)
+    data = read_file(path, refused=READ if private else WRITE)
     try:
         return from_text(data.decode("ascii").strip())
     except (UnicodeDecodeError, ProtocolError):
@@ -72,8 +77,6 @@ def _read_key(path: Path, *, private: bool) -> bytes:
 
 
 def _write_key(path: Path, key: bytes, mode: int) -> None:
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with open(number, "w") as file:
-        file.write(to_text(key) + "\n")
-        file.flush()
-        os.fsync(number)
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "a key is there already", str(path))
+    write_atomically(path, f"{to_text(key)}\n".encode(), mode=mode)

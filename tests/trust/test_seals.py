@@ -109,12 +109,32 @@ def test_keys_come_back_from_their_files(tmp_path):
         key_files.write_seed(tmp_path / "a.key", seed)
 
 
+def test_a_power_cut_leaves_no_half_key(tmp_path, monkeypatch):
+    def cut(number):
+        raise OSError("the power is cut")
+
+    monkeypatch.setattr("os.fsync", cut)
+    with pytest.raises(OSError, match="power"):
+        key_files.write_seed(tmp_path / "a.key", b"s" * 32)
+    monkeypatch.undo()
+    key_files.write_seed(tmp_path / "a.key", b"s" * 32)
+    assert key_files.read_seed(tmp_path / "a.key") == b"s" * 32
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_i21_a_private_key_that_others_can_read_is_refused(tmp_path, mode):
     key_files.write_seed(tmp_path / "a.key", b"s" * 32)
     (tmp_path / "a.key").chmod(mode)
     with pytest.raises(UsageError, match=r"a\.key can be read by other users: chmod 600"):
         key_files.read_seed(tmp_path / "a.key")
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_i21_a_pinned_root_that_others_can_replace_is_refused(tmp_path, mode):
+    key_files.write_public(tmp_path / "root.pub", ROOT.public)
+    (tmp_path / "root.pub").chmod(mode)
+    with pytest.raises(UsageError, match=r"root\.pub can be changed by other users: chmod 644"):
+        key_files.read_public(tmp_path / "root.pub")
 
 
 def test_i21_a_missing_or_damaged_key_is_named(tmp_path):

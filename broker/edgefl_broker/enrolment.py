@@ -25,7 +25,7 @@ from edgefl.protocol.enrol import APPROVED, BATCHES, LIMIT, Answer, Ask, Batch, 
 from edgefl.protocol.topics import BATCH, Topics
 
 MARGIN = 20
-WRITES_PER_S, WRITES_AT_ONCE = 5.0, 50.0  # each waits for the disk
+WRITES_PER_S, WRITES_AT_ONCE = 2.0, 50.0  # each waits for the disk
 RECOUNT_S = 10.0  # between two counts of the files of a batch that is full: the operator may have removed some
 _WAITING = msgspec.json.encode(Answer("waiting"))
 log = logging.getLogger("edgefl.aggregator")
@@ -93,7 +93,7 @@ class Enrolment:
         if is_new:
             count, at = self._counts[batch]
             self._counts[batch] = (count + 1, at)
-        log.info("a device of %s asks to be enrolled as %s, with the id %s", batch, ask.name, shown(ask.id))
+            log.info("a device of %s asks to be enrolled as %s, with the id %s", batch, ask.name, shown(ask.id))
         return _WAITING
 
     def _may_write(self) -> bool:

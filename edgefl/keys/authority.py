@@ -82,15 +82,16 @@ class Authority:
         """A broker's certificate, for the names and addresses that clients reach it by."""
         return self._issue(hosts[0][:64], _private(key, "server.key").public_key(), now, days, hosts)
 
-    def revocations(self, serials: Iterable[tuple[int, int]], number: int, now: float) -> bytes:
+    def revocations(self, serials: Iterable[tuple[int, int]], number: int) -> bytes:
         """The list of revoked certificates: serial numbers, each with the time of its revocation.
 
-        It holds as long as the authority itself: a broker turns every client away while its list is expired.
+        It holds from the authority's beginning to its end: a broker turns every client away while its list is expired,
+        or, by a clock that is behind, not in force yet.
         """
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
-            .last_update(_date(now - EARLY_S))
+            .last_update(self._certificate.not_valid_before_utc)
             .next_update(_date(self.ends))
             .add_extension(x509.CRLNumber(number), critical=False)
             .add_extension(self._identifier(), critical=False)

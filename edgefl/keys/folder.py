@@ -96,7 +96,7 @@ class Folder:
         revocations = folder / "crl.pem"
         if not revocations.exists() or list_number(read(revocations)) != known.revocations:
             revoked = known.revoked_certificates(self.now)
-            write_private(revocations, self.authority.revocations(revoked, known.revocations, self.now))
+            write_private(revocations, self.authority.revocations(revoked, known.revocations))
         broker_files.write(
             folder, federation=self.settings.federation, root=self.settings.root, revoked=known.revoked_names,
             viewers=known.of_role("viewer"), helpers=known.of_role("helper"), port=self.settings.port,

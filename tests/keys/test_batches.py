@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from edgefl_agent import claim as device
 from enrolled import roster, unpack
 
@@ -95,6 +99,33 @@ def test_what_a_token_holder_forges_is_refused(keys: Path, archive: Path, tmp_pa
         assert found[bad.id].state == "refused" and found[bad.id].why
         with pytest.raises(UsageError, match="can't be enrolled"):
             batches.approve(keys, asked, [bad.id])
+
+
+def test_a_device_that_lost_power_while_it_made_its_keys_makes_them(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment that something is made durable: beside its name, which it gets when it is whole."""
+    for number in range(12):
+        folder, left, synced = unpack(archive, tmp_path / f"device-{number}"), [number], set()
+
+        def fsync(descriptor: int, left: list[int] = left, synced: set[str] = synced) -> None:
+            synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.split(f".{os.getpid()}")[0])
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fsync)
+            with suppress(KeyboardInterrupt):
+                device._seed(folder), device._request(folder)
+        seed, csr = device._seed(folder), device._request(folder)
+        Ask.of(csr, SigningKey(seed), "pi-x", "f").check("f")
+        key = serialization.load_pem_private_key((folder / "device.key").read_bytes(), None)
+        assert key.public_key() == x509.load_pem_x509_csr(csr.encode()).public_key()
+        if left[0] >= 0:
+            assert synced == {folder.name, ".signing.key", ".device.key", ".device.csr"}
+            return
+    pytest.fail("no end")
 
 
 def test_a_claim_without_the_images_files_or_openssl_says_what_to_do(

@@ -188,6 +188,12 @@ def test_the_list_of_revoked_certificates_outlives_every_certificate(keys: Path)
     assert revocations.next_update_utc == certificate(keys / "root" / "ca.crt").not_valid_after_utc
     ends = [certificate(path).not_valid_after_utc for path in keys.rglob("*.crt")]
     assert revocations.next_update_utc >= max(ends)
+    enrolment.add(keys, ["pi-01"])
+    enrolment.revoke_names(keys, ["pi-01"])
+    revocations = x509.load_pem_x509_crl((keys / "broker" / "crl.pem").read_bytes())
+    assert revocations.last_update_utc == certificate(keys / "root" / "ca.crt").not_valid_before_utc, (
+        "clocks are behind"
+    )
 
 
 def test_a_renewed_device_keeps_its_signing_key_and_its_configuration(keys: Path, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from edgefl.device.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.hosting import command
+from edgefl.protocol.approval import SHORTEST, short
 from edgefl.settings import files
 
 from .acting import as_owner_of
 from .config import AgentConfig
-from .plans import SHORTEST, Plan, PlanFolder
+from .plans import Plan, PlanFolder
 
 CONFIG = "/etc/edgefl/agent.toml"
 
@@ -67,7 +68,7 @@ def _list(options: argparse.Namespace) -> None:
     if not found:
         print(f'no plan has asked to train here yet (plans = "{policy.plans}")')
     for plan in found:
-        print(f"{plan.id[:SHORTEST]}  {_state(plan, policy)}")
+        print(f"{short(plan.id)}  {_state(plan, policy)}")
         for line in plan.words.splitlines():
             print(f"    {line}")
 
@@ -91,4 +92,4 @@ def _approve(options: argparse.Namespace) -> None:
         )
     with as_owner_of(folder.path.parent):
         folder.approve(id)
-    print(f"plan {id[:SHORTEST]} may train on this device")
+    print(f"plan {short(id)} may train on this device")

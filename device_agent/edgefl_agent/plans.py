@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from edgefl.atomic import sync_folder, write_atomically
 from edgefl.errors import StoreError, UsageError
+from edgefl.protocol.approval import SHORTEST
 
 AGAIN_S = 60.0  # between two plans whose words are saved: an aggregator may offer a thousand in a second
 MOST = 16  # plans whose words are kept: a federation may offer any number
-SHORTEST = 12  # hex digits of an id that name it
 ID = re.compile("[0-9a-f]{64}")
 
 

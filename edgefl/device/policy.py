@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core.trainer import forward_flops
 from ..errors import PolicyError
-from ..protocol.approval import describe, plan_id
+from ..protocol.approval import describe, plan_id, short
 from ..protocol.messages import Manifest
 from ..protocol.trouble import Trouble
 from .events import Action, SavePlan
@@ -154,7 +154,7 @@ class OwnersWord:
         saved: list[Action] = [SavePlan(found, describe(manifest))]
         if policy.plans == "pinned":
             return Trouble(
-                "policy", f"refused by this device's owner: plan {found[:12]} is not one of its plans"
+                "policy", f"refused by this device's owner: plan {short(found)} is not one of its plans"
             ), saved
-        waits = f"plan {found[:12]} waits for its owner: edgefl-agent approve {found[:12]}"
+        waits = f"plan {short(found)} waits for its owner: edgefl-agent approve {short(found)}"
         return Trouble("plan", waits), saved

@@ -14,6 +14,8 @@ from ..core.plan import Param, Plan
 from .messages import Manifest
 
 DOMAIN = b"edgefl plan 1\n"
+SHORTEST = 32  # hex digits by which people name a plan: two plans with 12 in common, a harmless one to show and another
+# one to train, are found in seconds
 MOST_LAYERS = 40  # in a description; a longer model is told by its first ones
 MEANINGS = {
     "cross_entropy": "one label of several classes",
@@ -29,6 +31,11 @@ MEANINGS = {
 def plan_id(manifest: Manifest) -> str:
     """64 hex digits that an owner approves: of the manifest's plan and its `local_mode`."""
     return id_of(manifest.plan, manifest.local_mode)
+
+
+def short(id: str) -> str:
+    """A plan's id as people are told it, and may give it."""
+    return id[:SHORTEST]
 
 
 def id_of(plan: Plan, local_mode: str = "sgd") -> str:

@@ -77,19 +77,20 @@ def test_an_aggregator_that_offers_plans_without_end_does_not_wear_out_the_disk(
     assert saved == [f"{second}.9" for second in range(0, 600, int(AGAIN_S))]
 
 
-def test_a_plan_is_named_by_twelve_digits_if_no_other_begins_so(tmp_path):
+def test_a_plan_is_named_by_so_many_digits_that_nobody_finds_two_that_begin_so(tmp_path):
     folder = PlanFolder(tmp_path)
     folder.save(ID, "a")
-    folder.save(ID[:12] + "f" * 52, "b")
+    folder.save(ID[:32] + "f" * 32, "b")
     folder.save("f" * 64, "c")
-    assert folder.find("f" * 12) == "f" * 64
+    assert folder.find("f" * 32) == "f" * 64
     assert folder.find(ID) == ID
     assert folder.find("e" * 64) == "e" * 64, "a whole id may be approved before it is offered"
     for prefix, why in [
-        (ID[:12], "2 plans' ids begin"),
-        ("f" * 11, "at least 12"),
-        ("e" * 12, "no plan"),
-        ("x" * 12, "hex digits"),
+        (ID[:32], "2 plans' ids begin"),
+        (ID[:12], "at least 32"),  # the plan whose words the owner has read may have made room for another one
+        ("f" * 31, "at least 32"),
+        ("e" * 32, "no plan"),
+        ("x" * 32, "hex digits"),
     ]:
         with pytest.raises(UsageError, match=why):
             folder.find(prefix)
@@ -150,9 +151,9 @@ def offline(tmp_path):
 
 def test_the_owner_sees_a_plan_in_words_and_approves_it(tmp_path, offline, capsys):
     assert main(["plans", *offline]) == 0
-    assert capsys.readouterr().out == f"{ID[:12]}  waits for approval\n    federation  f\n    layers      dense 4x3\n"
-    assert main(["approve", ID[:12], *offline]) == 0
-    assert f"plan {ID[:12]} may train" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{ID[:32]}  waits for approval\n    federation  f\n    layers      dense 4x3\n"
+    assert main(["approve", ID[:32], *offline]) == 0
+    assert f"plan {ID[:32]} may train" in capsys.readouterr().out
     assert PlanFolder(tmp_path).approved() == {ID}
     assert main(["plans", "--json", *offline]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -181,11 +182,11 @@ def test_what_root_approves_follows_no_link_of_the_agents_user(tmp_path, offline
 
 
 def test_wrong_use_of_the_commands_ends_with_2_and_says_what_to_do(tmp_path, offline, capsys):
-    assert main(["approve", "abcdefabcdef", *offline]) == 2
+    assert main(["approve", "abcdef12" * 4, *offline]) == 2
     assert "edgefl-agent plans lists them" in capsys.readouterr().err
-    assert main(["approve", ID[:12], "--config", str(tmp_path / "none.toml")]) == 2
+    assert main(["approve", ID[:32], "--config", str(tmp_path / "none.toml")]) == 2
     assert main(["plans", *offline, "--set", f"state_dir={tmp_path}/none"]) == 2
-    assert main(["approve", ID[:12], *offline, "--set", "policy.plans=pinned"]) == 2
+    assert main(["approve", ID[:32], *offline, "--set", "policy.plans=pinned"]) == 2
     assert "add the whole id to `approved`" in capsys.readouterr().err
     assert PlanFolder(tmp_path).approved() == frozenset()
 
@@ -215,7 +216,7 @@ def test_agents_that_ask_wait_and_train_within_a_second_of_the_approval(
     eventually(lambda: all(PlanFolder(fleet.folder / name).all() for name in agents), 2.0)
     (waiting,) = PlanFolder(fleet.folder / "dev-a").all()
     for name, agent in agents.items():
-        assert main(["approve", waiting.id[:12], "--config", str(fleet.folder / name / "agent.toml")]) == 0
+        assert main(["approve", waiting.id[:32], "--config", str(fleet.folder / name / "agent.toml")]) == 0
         eventually(lambda agent=agent: agent.host.machine.terms is not None, 1.5)
     eventually(lambda: aggregator.host.machine.version >= 2, 20.0)
 

@@ -87,7 +87,7 @@ def test_i20_an_imprint_plan_is_refused_where_plans_are_pinned_or_asked_for(digi
         Policy(plans="ask", approved=frozenset({honest})),
         Policy(plans="first", approved=frozenset({honest})),
     ):
-        with pytest.raises(PolicyError, match=f"plan {plan_id(make_manifest(plan=plan))[:12]}"):
+        with pytest.raises(PolicyError, match=f"plan {plan_id(make_manifest(plan=plan))[:32]}"):
             attack(digits, plan, policy, **how)
 
 

@@ -105,7 +105,7 @@ def test_codes_are_known():
 def test_a_plan_that_was_not_approved_waits_and_trains_once_it_is():
     session, out = offered(ASKING)
     status = told(out)
-    assert (status.state, status.code) == ("trouble", "plan") and ID[:12] in status.reason
+    assert (status.state, status.code) == ("trouble", "plan") and ID[:32] in status.reason
     (saved,) = of(out, SavePlan)
     assert (saved.plan, saved.approved) == (ID, False) and "dense 99x10" in saved.words
     assert not trains(session, out)
@@ -132,7 +132,7 @@ def test_pinned_plans_are_those_of_the_configuration_alone():
     session, out = offered(pinned)
     assert trains(session, out) and not of(out, SavePlan)
     session, out = offered(pinned, OTHER, approved=frozenset({plan_id(OTHER)}))
-    assert (told(out).code, session.terms) == ("policy", None) and plan_id(OTHER)[:12] in told(out).reason
+    assert (told(out).code, session.terms) == ("policy", None) and plan_id(OTHER)[:32] in told(out).reason
     assert [saved.approved for saved in of(out, SavePlan)] == [False], "the owner can see what was refused"
 
 

@@ -77,11 +77,14 @@ class PlanFolder:
 
     def _ids(self, ending: str) -> Iterator[str]:
         try:
+            status, parent = os.lstat(self.path), os.stat(self.path.parent)
             names = os.listdir(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}: the plans can't be read") from error
+        if status.st_uid not in (os.geteuid(), parent.st_uid) or status.st_mode & 0o022:
+            raise StoreError(f"{self.path} is another user's, or open to others, who could approve plans: delete it")
         yield from (stem for name in names if name.endswith(ending) and ID.fullmatch(stem := name[: -len(ending)]))
 
     def _words(self, id: str) -> str:

@@ -26,7 +26,7 @@ from edgefl.core.plan import Node, Param, Plan
 from edgefl.data import Dataset
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob
 from edgefl.device.policy import OPEN, STRICT, Policy
-from edgefl.errors import UsageError
+from edgefl.errors import StoreError, UsageError
 from edgefl.settings import TrainSettings, files
 
 ID = "0123456789abcdef" * 4
@@ -52,6 +52,28 @@ def test_plans_and_approvals_are_for_the_owner_alone_and_stay(tmp_path):
     assert {mode(path) for path in folder.path.iterdir()} == {0o600}
     assert PlanFolder(tmp_path).approved() == {ID}
     assert PlanFolder(tmp_path).all() == [(ID, True, "what it is")]
+
+
+def test_a_folder_of_plans_that_others_can_write_approves_nothing(tmp_path):
+    folder = PlanFolder(tmp_path)
+    folder.approve(ID)
+    folder.path.chmod(0o770)
+    with pytest.raises(StoreError, match="who could approve plans"):
+        folder.approved()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_of_plans_that_another_user_has_made_approves_nothing(tmp_path, is_link):
+    own = tmp_path / "elsewhere" if is_link else tmp_path / "state" / "plans"
+    (tmp_path / "state").mkdir()
+    own.mkdir(mode=0o700)
+    (own / f"{ID}.approved").touch()
+    if is_link:
+        (tmp_path / "state" / "plans").symlink_to(own)
+    os.chown(tmp_path / "state" / "plans", 2, 2, follow_symlinks=False)
+    with pytest.raises(StoreError, match="is another user's"):
+        PlanFolder(tmp_path / "state").approved()
 
 
 def test_waiting_plans_are_bounded_and_approvals_are_never_dropped(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -309,6 +310,10 @@ def test_what_a_token_is_good_for(tmp_path: Path, guard: bool) -> None:
             assert aggregator.publish(topics.answer(ticket.batch, me), b"mine") in (0, 16)
             assert device.wait_for(topics.answer(ticket.batch, me), b"mine")
             assert len(device.messages) == 1
+            batches.end(site.keys, archive.stem)
+            site.copy()
+            os.kill(site.pid, signal.SIGHUP)
+            assert device.left.wait(5.0), "mosquitto asks for passwords again when it reads them again"
     finally:
         site.close()
 

@@ -8,14 +8,18 @@ import ssl
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
-from enrolled import SETTINGS, certificate, roster, signer
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from enrolled import SETTINGS, certificate, revoked_serials, roster, signer
 
-from edgefl.keys import broker_files, enrolment, private
+from edgefl.keys import batches, broker_files, enrolment, private
 from edgefl.keys.federation import Federation
 from edgefl.keys.report import report
-from edgefl.trust.ed25519 import SigningKey
+from edgefl.protocol.enrol import Ask
+from edgefl.trust.ed25519 import SigningKey, new_seed
 from edgefl.trust.key_files import read_seed
 
 
@@ -121,3 +125,52 @@ def test_a_folder_whose_command_was_killed_stays_usable(
                 assert {"pi-01", "pi-02", *left} - {"pi-01"} <= {*roster(keys).devices}
             whole(keys)
     pytest.fail("no end")
+
+
+def test_an_approval_that_was_killed_at_any_of_its_writes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the name was half enrolled by `add`: what that bundle holds is good for nothing any more."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+    for number in range(1, 100):
+        for before in (True, False):
+            keys, asked = tmp_path / f"{number}-{before}", tmp_path / f"{number}-{before}-claims"
+            enrolment.init(keys, SETTINGS)
+            batch = batches.begin(keys, 2, 30, enrolment.Terms(), "pi-").stem
+            with monkeypatch.context() as patch, pytest.raises(Killed):
+                patch.setattr(enrolment.Folder, "number_roster", die)
+                enrolment.add(keys, ["pi-01"])
+            half = {one for _, member in records_of(keys) for one in member}
+            asks = [ask(asked, batch, name) for name in ("pi-01", "pi-02")]
+            killed = killed_at(
+                number, before, lambda keys=keys, asked=asked: batches.approve(keys, asked, [], every=True), monkeypatch
+            )
+            batches.approve(keys, asked, [], every=True)
+            assert {one.state for one in batches.claims(keys, asked)} == {"approved"}
+            assert {name: one.key for name, one in roster(keys).devices.items()} == {one.name: one.key for one in asks}
+            assert half and half <= revoked_serials(keys)
+            assert [name for name, member in records_of(keys) if len(member) > 3] == []
+            if not killed:
+                assert number > 3
+                return
+    pytest.fail("no end")
+
+
+def die(folder: object) -> None:
+    raise Killed
+
+
+def records_of(keys: Path) -> list[tuple[str, list[int]]]:
+    """Each name with the serial numbers of its certificates."""
+    found = json.loads((keys / "records.json").read_bytes())["members"]
+    return [(name, [int(c["serial"], 16) for c in one["certificates"]]) for name, one in found.items()]
+
+
+def ask(folder: Path, batch: str, name: str) -> Ask:
+    """A device's request, as the aggregator writes it down."""
+    folder.mkdir(exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    made = Ask.of(csr.public_bytes(serialization.Encoding.PEM).decode(), SigningKey(new_seed()), name, "f")
+    (folder / f"{made.id}.json").write_bytes(batch.encode() + b"\n" + msgspec.json.encode(made))
+    return made

@@ -83,8 +83,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
-            owner=OwnersWord(policy, self._approved), max_model_bytes=config.limits.model_bytes(),
-            root=config.mqtt.root, keys=keys,
+            owner=OwnersWord(policy, self._approved, met=bool(self._plans.all())),
+            max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root, keys=keys,
         )  # fmt: skip
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,

@@ -133,10 +133,12 @@ def flops_of(manifest: Manifest, n: int) -> float:
 
 @dataclass
 class OwnersWord:
-    """What the policy says to manifests, with the plans that were `approved` on this device since."""
+    """What the policy says to manifests, with the plans that were `approved` on this device since. `met`: a plan has
+    come to this device before, so the next one is not the first."""
 
     policy: Policy
     approved: frozenset[str] = field(default=frozenset())
+    met: bool = False
 
     def on_manifest(self, manifest: Manifest, n: int) -> tuple[Trouble | None, list[Action]]:
         """Why the manifest is refused, for a device with about n examples, and what has to be saved for the owner."""
@@ -148,7 +150,8 @@ class OwnersWord:
         found = plan_id(manifest)
         if found in policy.approved or (policy.plans != "pinned" and found in self.approved):
             return None, []
-        if policy.plans == "first" and not (policy.approved or self.approved):
+        is_first, self.met = not (self.met or policy.approved or self.approved), True
+        if policy.plans == "first" and is_first:
             self.approved = frozenset({found})
             return None, [SavePlan(found, describe(manifest), approved=True)]
         saved: list[Action] = [SavePlan(found, describe(manifest))]

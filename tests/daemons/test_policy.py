@@ -243,16 +243,21 @@ def test_agents_that_ask_wait_and_train_within_a_second_of_the_approval(
     eventually(lambda: aggregator.host.machine.version >= 2, 20.0)
 
 
-def test_an_agent_that_takes_the_first_plan_remembers_it(
+def test_an_agent_that_takes_the_first_plan_remembers_it_and_takes_no_other(
     shared_mosquitto: Mosquitto, federation: Callable[..., Federation]
 ) -> None:
     fleet = federation(shared_mosquitto.url)
     fleet.aggregator()
     agent = fleet.agent("dev-a", policy={"plans": "first"})
     eventually(lambda: agent.host.machine.terms is not None, 10.0)
-    agent.stop()
+    eventually(PlanFolder(fleet.folder / "dev-a").approved, 2.0)
     (plan,) = PlanFolder(fleet.folder / "dev-a").all()
     assert plan.approved and "dense" in plan.words
+    (fleet.folder / "dev-a" / "plans" / f"{plan.id}.approved").unlink()
+    eventually(lambda: trouble_of(agent) == "plan", 1.5)
+    agent.stop()
+    again = fleet.agent("dev-a", policy={"plans": "first"})
+    eventually(lambda: trouble_of(again) == "plan", 10.0)
 
 
 @pytest.mark.parametrize(

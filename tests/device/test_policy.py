@@ -152,6 +152,17 @@ def test_the_same_plan_with_other_settings_needs_no_new_approval():
     assert trains(session, out)
 
 
+def test_an_approval_of_the_first_plan_that_is_taken_back_stays_taken_back():
+    session, out = offered(Policy(plans="first"))
+    assert trains(session, out)
+    out = feed(session, Approved(frozenset()))
+    assert session.terms is None and told(out).code == "plan" and not any(s.approved for s in of(out, SavePlan))
+    give(session, manifest_of(lr=0.2))
+    assert session.terms is None, "it was the first plan once"
+    feed(session, Approved(frozenset({ID})))
+    assert session.terms is not None
+
+
 def test_an_approval_while_a_plan_is_offered_that_the_core_refuses_ends_nothing():
     broken = [msgspec.structs.replace(PLAN.nodes[0], op="relu"), *PLAN.nodes[1:]]
     session, _ = offered(STRICT, make_manifest(plan=msgspec.structs.replace(PLAN, nodes=broken)))

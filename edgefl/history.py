@@ -122,8 +122,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     @property
     def influence(self) -> dict[str, tuple[int, float]]:
-        """Device -> (examples, norm of the delta) of the newest update that counted; held as JSON, like `traffic`.
-        Empty where influence is not bounded."""
+        """Device -> (examples, norm of the delta) of the newest update that counted, or was refused for these two; held
+        as JSON, like `traffic`. Empty where influence is not bounded."""
         return msgspec.json.decode(self.by_influence, type=dict[str, tuple[int, float]])
 
     def without_detail(self) -> RoundRecord:

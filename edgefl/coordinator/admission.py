@@ -30,7 +30,7 @@ from ..strategies import Update
 from ..strategies.waiting_room import Waiting, WaitingRoom
 from .credits import header_for
 from .events import Action, SaveSuspects
-from .influence import Bound, Influence, norm_of
+from .influence import Bound, Influence, TooMuch, norm_of
 from .noise import MUTE_S, Noise
 from .quarantine import Quarantine, Suspect
 from .refused import MOST, Refused
@@ -152,6 +152,8 @@ class Admission:
 
     def blame(self, device: str, error: Exception, now: float, *, round: int | None = None) -> None:
         """A message was refused: as a whole update of `round`, or before."""
+        if isinstance(error, TooMuch) and not error.proven:
+            return
         code = error.code if isinstance(error, ProtocolError | CodecError) else ""
         if self._signing.signed and round is not None and code in FROM_A_DEVICE:
             unix_s = self._clock.at(now)

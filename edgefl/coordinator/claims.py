@@ -1,4 +1,5 @@
-"""Claims: the examples and norms of the updates in the open round's sum, where influence is bounded. Part of Tally."""
+"""Claims: the examples and norms of the updates in the open round's sum, and of those that were refused for them, where
+influence is bounded. Part of Tally."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import msgspec
 
 
 class Counted(NamedTuple):
-    """The newest update of a device, of `round`: n, ‖Δ‖, and the weight that it counts with."""
+    """The newest update of a device, of `round`: n, ‖Δ‖, and the weight that it counts with; 0: it was refused."""
 
     round: int
     num_examples: int
@@ -29,8 +30,8 @@ class Claims:
 
     @property
     def lowered(self) -> dict[str, int]:
-        """The weights that are below n, as a record has them."""
-        return {device: c.weight for device, c in sorted(self._counted.items()) if c.weight < c.num_examples}
+        """The weights that were lowered, as a record has them."""
+        return {device: c.weight for device, c in sorted(self._counted.items()) if 0 < c.weight < c.num_examples}
 
     def to_json(self) -> msgspec.Raw:
         """{device: [n, ‖Δ‖]}, as a record has it."""

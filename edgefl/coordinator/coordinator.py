@@ -137,7 +137,7 @@ class RoundCoordinator(Rounds):
 
     def _on_reloaded(self, event: ReloadedLate, now: float) -> None:
         if self.phase == "open" and self.tally is not None and self.tally.mode == "train":
-            self._out += self.reception.reload(self.tally, event.updates)
+            self._out += self.reception.reload(self.tally, event.updates, now)
             self._maybe_close(now)
         else:
             self.reception.learn(event.updates)
@@ -166,6 +166,7 @@ class RoundCoordinator(Rounds):
         signing.roster = event.roster
         for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
             self.presence.drop(device)
+            self.reception.drop(self.tally, device)
             if self.tally is not None:
                 self.tally.set_present(device, False, False)
         self._out.append(self.announcer.subscribe_statuses())  # of new ones a status may be there already

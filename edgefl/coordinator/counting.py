@@ -21,6 +21,7 @@ from .closed_rounds import ClosedRound
 from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
 from .held_back import HeldBack
+from .influence import TooMuch
 from .late_table import LateTable
 from .presence import Presence
 from .receipts import EARNED, NOT_KEPT, Receipts, note_of
@@ -46,7 +47,7 @@ class Counting:
             judged = self._add(tally.mode, where, blob, 0)
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
-            return self._reject(where, error, now)
+            return self._reject(where, error, now, tally)
         tally.count(where.device, judged)
         self._earn(tally, where, now - tally.opened_at, counted=True)
         return [note_of(where, judged.header), self._receipts.counted(where, 0)]
@@ -66,7 +67,7 @@ class Counting:
                 judged = self._add("train", where, blob, tally.version - own.version)
                 header = judged.header
         except (ProtocolError, CodecError) as error:
-            return self._reject(where, error, now)
+            return self._reject(where, error, now, tally)
         if tally is not None:
             own.count(where.device, into)
             tally.fold(where.device, where.round, judged)
@@ -83,8 +84,7 @@ class Counting:
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error, now)
         self._earn(tally, where, self._took_s(where, now), counted=False)
-        note = Note("info", f"round {where.round}: late update of {where.device} is not kept: {why}")
-        return [note, self._receipts.too_late(where, f"{NOT_KEPT}: {why}", into=into)]
+        return [self._receipts.not_kept(where, why), self._receipts.too_late(where, f"{NOT_KEPT}: {why}", into=into)]
 
     def credit(self, tally: Tally | None, where: UpdateTopic, blob: bytes, *, now: float, into: int) -> list[Action]:
         """A whole late update that counts in no round, of a device that lacks waiting. `into` is open, or the next."""
@@ -98,7 +98,7 @@ class Counting:
         )
         return [Note("info", text), self._receipts.too_late(where, EARNED, into=into)]
 
-    def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
+    def reload(self, tally: Tally, updates: Iterable[LateUpdate], now: float) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
         were counted when they arrived."""
         out: list[Action] = []
@@ -107,7 +107,10 @@ class Counting:
                 self._reload(tally, late)
             except (ProtocolError, CodecError) as error:
                 tally.spoil(late.device, late.round)
-                out.append(Note("error", f"late update of {late.device}, round {late.round}, is dropped: {error}"))
+                if isinstance(error, TooMuch):  # there was no bound when it came
+                    tally.refuse(UpdateTopic(late.device, late.round, 0), error.claim)
+                    self._admission.blame(late.device, error, now, round=late.round)
+                out.append(self._receipts.drop_late(late, error))
         return out
 
     def learn(self, updates: Iterable[LateUpdate]) -> None:
@@ -161,9 +164,13 @@ class Counting:
             own.uncount(where.device)
         self._standing.count(where.device, where.round, counted=False)
         tally.withdraw(where.device, where.round)
-        return self._reject(where, error, now)
+        return self._reject(where, error, now, tally)
 
-    def _reject(self, where: UpdateTopic, error: ProtocolError | CodecError, now: float) -> list[Action]:
+    def _reject(
+        self, where: UpdateTopic, error: ProtocolError | CodecError, now: float, tally: Tally | None = None
+    ) -> list[Action]:
+        if tally is not None and isinstance(error, TooMuch):
+            tally.refuse(where, error.claim)
         self._admission.blame(where.device, error, now, round=where.round)
         return self._receipts.reject(where, error)
 

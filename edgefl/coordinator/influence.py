@@ -13,9 +13,11 @@ s is a device's size: the examples that it is enrolled with, else the median of 
 enrolled, every device thus has the same bound, and a device with many more examples than the others counts as if it had
 fewer.
 
-Medians are over each device's last counted update of the last `UNEARNED_ROUNDS` rounds, are fixed when the round opens,
-and come from committed records alone: the order in which updates arrive changes nothing, and a restart computes the
-same. The median of an even number of values is the lower one of the two in the middle.
+Medians are over each device's last update of the last `UNEARNED_ROUNDS` rounds that has counted, or was refused for its
+influence. Without the refused ones, a device that was alone for some rounds would set a bound that refuses all others,
+and keeps it. Medians are fixed when the round opens, and come from the records alone: the order in which updates arrive
+changes nothing, and a restart computes the same. The median of an even number of values is the lower one of the two in
+the middle.
 
 Above the bound an update counts with the largest whole weight that stays within it, and at least with 1. It is refused
 if its delta alone is `REFUSED` times longer than `factor` allows a device of its size, if it claims `MOST_EXAMPLES`
@@ -36,30 +38,42 @@ from ..history import RoundRecord
 from ..protocol.messages import UNEARNED_ROUNDS
 
 REFUSED = 10.0
+PROOF = 3  # devices: the median of fewer can't tell which of them is wrong
 MOST_EXAMPLES = 1000
 
 Claim = tuple[int, float]  # n and ‖Δ‖
 Size = Callable[[str], int | None]  # the examples that a device is enrolled with, if that is known
 
 
+class TooMuch(ProtocolError):
+    """An update that is refused for its influence: `claim`. `proven`: enough devices have set the bound."""
+
+    def __init__(self, message: str, code: str, claim: Claim, proven: bool) -> None:
+        super().__init__(message, code)
+        self.claim, self.proven = claim, proven
+
+
 @dataclass(frozen=True)
 class Bound:
-    """`most` is the influence that counts whole, for a device of the size `examples`; `typical` is m."""
+    """`most` is the influence that counts whole, for a device of the size `examples`; `typical` is m. It was set by so
+    many `devices`; None: by the operator."""
 
     most: float
     factor: float = math.inf
     examples: int = 0
     typical: float = 0.0
+    devices: int | None = None
 
     @classmethod
     def of(cls, factor: float, claims: Mapping[str, Claim], size: Size) -> Bound:
-        """The bound by updates that have counted; there must be one at least."""
+        """The bound by these claims; there must be one at least."""
         examples = int(median(n for n, _ in claims.values()))
         per_example = median(n * norm / (size(device) or examples) for device, (n, norm) in claims.items())
-        return cls(factor * per_example * examples, factor, examples, median(norm for _, norm in claims.values()))
+        typical = median(norm for _, norm in claims.values())
+        return cls(factor * per_example * examples, factor, examples, typical, len(claims))
 
     def weight(self, claim: Claim, size: int | None) -> int:
-        """The weight of an update, at most n; ProtocolError if it is refused."""
+        """The weight of an update, at most n; TooMuch if it is refused."""
         n, norm = claim
         length = max(norm, self.typical)
         relative = size / self.examples if size and self.examples else 1.0
@@ -67,26 +81,28 @@ class Bound:
         longest = REFUSED * self.factor * self.typical * max(1.0, relative) if self.typical else math.inf
         if n * length <= most:
             return n
+        proven = self.devices is None or self.devices >= PROOF
         what = f"{n} examples with |delta| {norm:.3g}, {n * length / most if most else math.inf:.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
-            raise ProtocolError(f"update of {what}: rejected", "examples")
+            raise TooMuch(f"update of {what}: rejected", "examples", claim, proven)
         if length > REFUSED * most or norm > longest:
-            raise ProtocolError(f"update of {what}: rejected", "influence")
+            raise TooMuch(f"update of {what}: rejected", "influence", claim, proven)
         return max(1, int(most / length))
 
 
 class Influence:
-    """What each device's last counted update was. `factor` None: every influence is allowed. `first` is the bound while
+    """What each device's last update was. `factor` None: every influence is allowed. `first` is the bound while
     no update has counted; None: it is not known before the round closes."""
 
     def __init__(self, factor: float | None, first: float | None, size: Size) -> None:
         self.factor, self._first, self._size = factor, first, size
-        self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it counted in
+        self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it came in
 
     def learn(self, record: RoundRecord) -> None:
-        """A round is over; records come in their order."""
-        if record.state == "committed":
-            for device, claim in record.influence.items():
+        """A round is over; records come in their order. What was in its sum, but in no model, tells nothing."""
+        in_sum = {*record.devices, *(device for device, _ in record.folded)}
+        for device, claim in record.influence.items():
+            if record.state == "committed" or device not in in_sum:
                 self._last[device] = record.round, claim
 
     def open(self, round: int) -> Bound | None:

@@ -3,9 +3,9 @@
     candidate on the broker, named by no round -> Judge to each canary's inbox -> their Verdicts -> the median decides
 
 Each canary compares the candidate with the newest model on its own examples: it is asked for the newest model's scores
-too, unless it has judged that model before. The median of what canaries lose decides, so one that lies moves little.
-Fewer than `quorum` verdicts at the deadline refuse the candidate, also where no canary is there at all: a gate that
-nobody keeps is shut, and rounds go on with the model as it is.
+too, unless it has judged that model before. The median of what canaries lose decides, so one that lies moves little:
+of accuracy if most of them tell it, else of loss. Fewer than `quorum` verdicts at the deadline refuse the candidate,
+also where no canary is there at all: a gate that nobody keeps is shut, and rounds go on with the model as it is.
 
 A verdict names the attempt and the SHA-256 of what it judges. So one about a candidate of an earlier attempt, or about
 a refused one that had the same version number, is of no use. Part of RoundCoordinator.
@@ -104,7 +104,7 @@ class Jury:
         if len(judged) < settings.quorum:
             return f"{len(judged)} canaries have judged it in {settings.canary_deadline_s:g} s, of {settings.quorum}"
         scored = [pair for pair in judged if None not in (pair[0].accuracy, pair[1].accuracy)]
-        if len(scored) >= settings.quorum:
+        if 2 * len(scored) > len(judged):
             lost = median(drop(known, given) for known, given in scored)
             if lost > settings.max_accuracy_drop:
                 return f"its accuracy on {len(scored)} canaries is {lost:.4g} lower than before, in the median"

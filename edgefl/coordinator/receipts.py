@@ -10,7 +10,7 @@ from ..machine import Note, Publish
 from ..protocol.messages import Receipt, encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
-from .events import Action
+from .events import Action, LateUpdate
 from .refused import Refused
 
 MOST_SENDERS = 10_000  # whose violations are counted apart
@@ -47,6 +47,17 @@ class Receipts:
         note = Note("warning", text, self._refused.kind("rejected of", where.device))
         receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version, run=self._run)
         return [note, self._publish(where, receipt)]
+
+    def drop_late(self, late: LateUpdate, error: ProtocolError | CodecError) -> Note:
+        """A late update that the host has kept, and whose device has its receipt, can't be added."""
+        self._refused.add(late.device, error.code)
+        text = f"late update of {late.device}, round {late.round}, is dropped: {error}"
+        return Note("error", text, self._refused.kind("late of", late.device))
+
+    def not_kept(self, where: UpdateTopic, why: str) -> Note:
+        """There is no room for a late update. Its device may send it again and again."""
+        text = f"round {where.round}: late update of {where.device} is not kept: {why}"
+        return Note("warning", text, self._refused.kind("late of", where.device))
 
     def counted(self, where: UpdateTopic, folded: int) -> Publish:
         """The update is counted: in the later round `folded`, or, if that is 0, in its own, which is open."""

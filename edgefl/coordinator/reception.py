@@ -162,9 +162,9 @@ class Reception:
         mine = [] if tally is None else [(tally.round, tally.intake)]
         return [*self.closed.partial().items(), *self.credits.partial().items(), *mine]
 
-    def reload(self, tally: Tally, updates: Iterable[LateUpdate]) -> list[Action]:
+    def reload(self, tally: Tally, updates: Iterable[LateUpdate], now: float) -> list[Action]:
         """Add the late updates again that the host has kept."""
-        return self._whole.reload(tally, updates)
+        return self._whole.reload(tally, updates, now)
 
     def settle(self, tally: Tally, now: float) -> list[Action]:
         """The round closes: add the updates that have waited for that."""

@@ -8,9 +8,11 @@ import msgspec
 
 from ..history import RoundRecord, State
 from ..machine import Note
+from ..protocol.topics import UpdateTopic
 from ..settings import Mode
 from .admission import Judged
 from .claims import Claims, Counted
+from .influence import Claim
 from .intake import RoundIntake
 from .opening import DEADLINES, Opening
 from .pace import Pacing
@@ -111,6 +113,10 @@ class Tally:
             self._sums.add_scores(judged.header)
         if judged.claim is not None:
             self._claims.add(device, Counted(round, *judged.claim, judged.header.num_examples))
+
+    def refuse(self, where: UpdateTopic, claim: Claim) -> None:
+        """The update was refused for its influence; the device's claim counts for later bounds all the same."""
+        self._claims.add(where.device, Counted(where.round, *claim, 0))
 
     def withdraw(self, device: str, round: int) -> None:
         """An update that was counted, and has waited, was refused in the end."""

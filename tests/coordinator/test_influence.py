@@ -6,12 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
-from machines import P, accumulator_of, commit_of, feed, make_coordinator, make_update, report, run_out, status
+from machines import P, accumulator_of, commit_of, feed, make_coordinator, make_update, of, report, run_out, status
 from machines import open_round as open_unbounded
 
+from edgefl.coordinator.events import LateUpdate, ReloadedLate
 from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
-from edgefl.machine import Connected
+from edgefl.machine import Connected, Note, Tick
 from edgefl.settings import AdmissionSettings
 from edgefl.strategies.waiting_room import WaitingRoom
 
@@ -182,9 +183,38 @@ def test_an_abandoned_round_moves_no_bound():
     coordinator = open_round(*"ab", settings=BOUNDED)
     run_round(coordinator, {"a": (10, 1.0), "b": (10, 1.0)})
     before = coordinator.admission.bound
-    tell(coordinator, "a", now=5.0, round=2, version=1, num_examples=10, delta=1.9 * UNIT)
+    tell(coordinator, "a", now=5.0, round=2, version=1, num_examples=10, delta=0.5 * UNIT)
     assert commit_of(run_out(coordinator)).record.state == "abandoned"
     assert coordinator.admission.bound == before
+
+
+@pytest.mark.parametrize("there", ["e", "de"])
+def test_devices_that_were_alone_for_some_rounds_lock_no_other_device_out(there):
+    """Theirs is the only bound there is when the others come. That refuses them once, and their claims count then."""
+    short, there = {"e": (10, 1e-6)}, dict.fromkeys(there, (10, 1.0))
+    coordinator = open_round(*"abcde", min_reports=len(there), deadline_s=10.0)
+    for _ in range(3):
+        run_round(coordinator, there | short, now=coordinator.tally.opened_at + 1)
+    records = [
+        run_round(coordinator, FOUR | short, now=coordinator.tally.opened_at + 1).record for _ in range(2)
+    ]  # fmt: skip
+    assert records[0].devices == ["e"] or records[0].state == "abandoned"
+    assert records[0].refused["a"] == {"influence": 1}
+    assert (records[1].devices, records[1].refused) == ([*"abcde"], {})
+
+
+@pytest.mark.parametrize("devices", ["ab", "abc"])
+def test_the_median_of_two_devices_puts_nobody_into_quarantine(devices):
+    """Nobody can tell which of the two is wrong."""
+    settings = AdmissionSettings(influence=2.0, refusals=2)
+    coordinator = open_round(*devices, settings=settings, min_reports=1, deadline_s=10.0)
+    coordinator.admission._signing.signed = True
+    run_round(coordinator, dict.fromkeys(devices, (10, 1.0)))
+    for _ in range(3):
+        claims = dict.fromkeys(devices, (10, 1.0)) | {"b": (10, 100.0)}
+        record = run_round(coordinator, claims, now=coordinator.tally.opened_at + 1).record
+    assert "b" not in record.devices
+    assert list(coordinator.admission.quarantine.inside) == (["b"] if len(devices) > 2 else [])
 
 
 @pytest.mark.parametrize("late", ["drop", "fold"])
@@ -231,3 +261,21 @@ def test_a_decoded_update_is_added_as_its_payload_is():
                 )  # fmt: skip
         results.append(coordinator.params.tobytes())
     assert results[0] == results[1]
+
+
+def test_a_late_update_between_rounds_is_refused_and_blamed_when_it_is_added():
+    """There is no bound when it comes, so it gets its receipt; the sum does not get it."""
+    settings = AdmissionSettings(influence=2.0, refusals=1)
+    coordinator = open_round(*"abc", settings=settings, min_reports=3, goal=3, late="fold", interval_s=100.0)
+    coordinator.admission._signing.signed = True
+    run_round(coordinator, dict.fromkeys("abc", (10, 1.0)))
+    feed(coordinator, status("d"), Tick(), now=coordinator.wake_at)
+    assert coordinator.phase == "open"
+    kept = LateUpdate("d", 1, 0, 1, make_update(num_examples=10, delta=100 * UNIT))
+    before = accumulator_of(coordinator)
+    out = feed(coordinator, ReloadedLate([kept]), now=coordinator.tally.opened_at + 1)
+    assert accumulator_of(coordinator) == before
+    assert list(coordinator.snapshot().barred) == ["d"]
+    assert any(note.kind == "late of d" for note in of(out, Note))
+    record = run_round(coordinator, dict.fromkeys("abc", (10, 1.0)), now=coordinator.tally.opened_at + 2).record
+    assert record.refused == {"d": {"influence": 1}} and record.influence["d"] == (10, 100.0) and record.lowered == {}

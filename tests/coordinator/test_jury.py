@@ -148,6 +148,13 @@ def test_without_a_quorum_at_the_deadline_the_candidate_is_refused_and_rounds_go
     assert round_in(out).round == 2
 
 
+def test_a_canary_that_tells_no_accuracy_does_not_make_the_loss_decide():
+    """The quorum is all three; by their losses, the candidate would pass."""
+    coordinator, out = judging(*"abc", "d", gate=GateSettings(judge="canaries", canaries="a,b,c", quorum=3))
+    out = answer(coordinator, out, {"a": [0.9, 0.5], "b": [0.9, 0.5], "c": [0.9, None]})
+    assert commit_of(out).record.state == "refused"
+
+
 def test_a_canary_that_does_not_answer_is_asked_again_and_one_that_comes_is_asked():
     coordinator, _ = judging("a", "d")
     assert feed(coordinator, Tick(), now=5.0) == []

@@ -213,6 +213,16 @@ def test_i18_a_revoked_device_is_out_at_once_and_a_new_one_is_in():
     assert commit_of(out).record.devices == ["a", "c"] and coordinator.snapshot().present == 2
 
 
+def test_i18_what_has_arrived_of_a_device_is_dropped_when_it_is_revoked_and_what_has_counted_stays():
+    coordinator, _ = opened("a", "b", "c", min_reports=1)
+    send(coordinator, "a", now=1.0)
+    steps(coordinator, update_parts("b", signed_blob("b"))[0], now=1.0)
+    assert coordinator.tally.intake.under_way == 1
+    out = steps(coordinator, RosterRead(roster("a", "b", "c", serial=2, revoked=["a", "b"])), now=2.0)
+    assert coordinator.tally.intake.under_way == 0 and commit_of(out) is None
+    assert commit_of(send(coordinator, "c", now=3.0)).record.devices == ["a", "c"]
+
+
 def test_i18_a_late_update_of_a_device_that_was_revoked_since_is_dropped():
     coordinator, _ = opened("a", "b", min_reports=2, late="fold")
     steps(coordinator, RosterRead(roster("a", "b", serial=2, revoked=["b"])), now=1.0)

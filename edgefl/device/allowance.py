@@ -90,6 +90,10 @@ class Allowance:
         """Why the device takes no part for the rest of the day, if all of it is spent."""
         return self._budget.refusal(1, now) if self._budget.is_spent else None
 
+    def closed(self, now: float) -> Refusal | None:
+        """Why nothing may be fetched, trained or evaluated now, if it is outside the owner's hours."""
+        return self._budget.closed(now)
+
     def too_short(self, job: TrainJob) -> Trouble:
         """The codec has found no update as short as the budget allows: the next round has to allow twice as much."""
         self._least = 2 * job.max_bytes

@@ -144,6 +144,14 @@ class Budget:
         this_month = spent.this_month if same else known.this_month + undated
         self._spent = Spent(day, known.since, known.today + undated, this_month)
 
+    def closed(self, now: float) -> Refusal | None:
+        """Why the device takes no part now, if it is outside the owner's hours."""
+        hours, unix_s = self.limits.hours, self._clock.at(now)
+        if hours is None or unix_s is None or hours.includes(unix_s):
+            return None
+        until = hours.next(unix_s)
+        return Refusal(Trouble("hours", f"its owner lets it take part from {self._shown(until)}"), until)
+
     def refusal(self, need: int, now: float) -> Refusal | None:
         """Why the device can't take part in a round that takes `need` bytes at least; None if it can."""
         if not self.limits.any:
@@ -154,10 +162,8 @@ class Budget:
                 Trouble("clock", "its clock is not synchronised, and its owner's limits need the time"), None
             )
         self.look(now)
-        hours = self.limits.hours
-        if hours is not None and not hours.includes(unix_s):
-            until = hours.next(unix_s)
-            return Refusal(Trouble("hours", f"its owner lets it take part from {self._shown(until)}"), until)
+        if (closed := self.closed(now)) is not None:
+            return closed
         if not self.limits.of_bytes or need <= self._allowed(unix_s):
             return None
         more = need + self.connection_bytes  # rounds that are announced meanwhile take some

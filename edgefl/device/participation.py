@@ -38,6 +38,15 @@ class Participation(Engagement):
             self.consider(now)
             self.publish_status()
 
+    def close(self, now: float) -> None:
+        """Outside the owner's hours what was begun within them ends, but for a report."""
+        refusal = self.allowance.closed(now)
+        if refusal is None:
+            return
+        self.out += self.canary.stop()
+        if isinstance(self.work, Training | ModelFetch):
+            self.sit_out(refusal, now)
+
     # The round
 
     def consider(self, now: float) -> None:
@@ -225,6 +234,8 @@ class Participation(Engagement):
         """The aggregator asks for a verdict; it asks again if this device is busy, or its owner does not let it."""
         free = self.work is None or isinstance(self.work, UpdateReport)
         if self.terms is None or not (free and self.online) or self.status.hindered or self.status.sits_out:
+            return
+        if self.allowance.closed(now) is not None:
             return
         lengths = [max(frame.keyframe, frame.delta) for frame in judge.round.frames[-1:]]
         if not self.models.has(judge.round) and self.allowance.stops(self.terms, lengths, now) is not None:

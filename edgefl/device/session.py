@@ -45,6 +45,8 @@ class DeviceSession(Listening):
             self._process(event, now)
         if not (self._stopped or self.status.sits_out) and (refusal := self.allowance.spent(now)) is not None:
             self._part.sit_out(refusal, now)
+        if not (self._stopped or self.status.sits_out):
+            self._part.close(now)
         out, self._part.out = self._part.out, []
         return self.allowance.charge(out, online=self._part.online, last=isinstance(event, Stop))
 

@@ -21,6 +21,7 @@ from machines import (
     make_round,
     make_session,
     of,
+    received,
     serve,
     updates,
 )
@@ -31,10 +32,11 @@ from edgefl.codecs.feedback import unpack
 from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Trainer
 from edgefl.device.budget import Limits, Spent
-from edgefl.device.events import Failed, SaveSpent, StartTraining, Trained, TrainJob
+from edgefl.device.events import CancelTraining, Failed, SaveSpent, StartTraining, Trained, TrainJob
 from edgefl.device.training import train_update
+from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Connected, Disconnected, Publish, Stop, Subscribe, Tick, Unsubscribe, WallTime
-from edgefl.protocol.messages import Status
+from edgefl.protocol.messages import Judge, Status
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings.hours import Hours
 
@@ -89,6 +91,27 @@ def test_hours_and_an_unknown_time_have_codes_of_their_own():
     assert of(feed(session, WallTime(60.0, trusted=False), now=60.0), Publish) == []
     out = feed(session, WallTime(NOON), now=120.0)
     assert model_asked(out) and told(out).state == "ready"
+
+
+def test_training_and_a_fetch_end_with_the_owners_hours_and_a_report_does_not():
+    at_two = {"hours": Hours(11 * 60, 14 * 60, UTC)}
+    for served in (False, True):
+        session, out = begin(**at_two)
+        out = serve(session, out) if served else out
+        assert bool(of(out, StartTraining)) == served
+        assert not of(feed(session, WallTime(NOON + 7199), now=7199.0), CancelTraining) and session.work is not None
+        out = feed(session, WallTime(NOON + 7200), now=7200.0)
+        assert session.work is None and told(out).code == "hours" and bool(of(out, CancelTraining)) == served
+        assert session.wake_at == 23 * 3600.0
+    session, out = begin(**at_two)
+    (start,) = of(serve(session, out), StartTraining)
+    feed(session, Trained(start.job, BLOB), now=7199.0)
+    judge = received(INBOX, Judge(make_round(mode="evaluate")))
+    out = feed(session, judge, now=7199.0)
+    assert of(out, StartTraining), "a canary's verdict is asked for"
+    out = feed(session, WallTime(NOON + 7200), now=7200.0)
+    assert isinstance(session.work, UpdateReport) and of(out, CancelTraining)
+    assert not of(feed(session, judge, now=7201.0), StartTraining)
 
 
 def started(per_day, **options):

@@ -193,7 +193,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         else:
             self._plans.save(action.plan, action.words)
             self._plans.approve(action.plan)
-            self._approved = self._plans.approved()
+            self._approved |= {action.plan}
 
     def carry_out(self, action: events.Action) -> None:
         match action:

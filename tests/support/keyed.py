@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import msgspec
-from machines import FEDERATION, MANIFEST, RUN, TOPICS, make_coordinator, make_round, make_session, make_update
+from machines import (
+    FEDERATION,
+    MANIFEST,
+    PARAMS,
+    RUN,
+    TOPICS,
+    feed,
+    make_coordinator,
+    make_round,
+    make_session,
+    make_update,
+    model_parts,
+    of,
+    serve,
+)
 
 from edgefl.coordinator.events import SignerRead
-from edgefl.device.trust import Keys
-from edgefl.machine import Received
+from edgefl.device.events import SaveSeen, StartTraining
+from edgefl.device.trust import Keys, Seen
+from edgefl.machine import Connected, Received
 from edgefl.protocol import signed_update
 from edgefl.protocol.messages import Receipt, encode
 from edgefl.protocol.signed_update import Context
@@ -67,6 +82,26 @@ def receipt_of(outcome="counted", round=1, attempt=1, run=RUN, key=SIGNER, devic
 
 def keyed_session(device="a", seen=None, **options):
     return make_session(device, keys=Keys(ROOT.public, DEVICE_KEYS[device], seen), **options)
+
+
+def joined(seen=None, **options):
+    """A device that is connected and has the manifest."""
+    session = keyed_session(seen=seen, **options)
+    feed(session, Connected(boot=7))
+    return session, feed(session, manifest())
+
+
+def train(session, *messages, now=0.0, version=0, params=PARAMS):
+    """What the device does for a round whose model is on the broker."""
+    return serve(session, feed(session, *messages, now=now), model_parts(version, params), now=now)
+
+
+def seen_in(actions) -> Seen:
+    return of(actions, SaveSeen)[-1].seen
+
+
+def starts(actions) -> int:
+    return len(of(actions, StartTraining))
 
 
 def roster(*names, serial=1, revoked=()) -> Roster:

@@ -39,12 +39,14 @@ from .signing import Open
 
 class Judged(msgspec.Struct, frozen=True):
     """An update that may be added. The `header` claims as many examples as its weight; `update` is None in a round that
-    only evaluates. `claim`: n and ‖Δ‖, where influence is bounded. `waits`: for the round's own bound."""
+    only evaluates. `claim`: n and ‖Δ‖, where influence is bounded, and how many `times` the bound that is. `waits`: for
+    the round's own bound."""
 
     header: UpdateHeader
     update: Update | None = None
     claim: tuple[int, float] | None = None
     waits: bool = False
+    times: float = 0.0
 
 
 class Admission:
@@ -144,9 +146,11 @@ class Admission:
     def _weighed(self, judged: Judged, bound: Bound) -> Judged:
         """The update with the weight that `bound` leaves; ProtocolError if it is refused."""
         assert judged.update is not None and judged.claim is not None
-        weight = bound.weight(judged.claim, self._signing.max_examples(judged.update.device))
+        size = self._signing.max_examples(judged.update.device)
+        weight = bound.weight(judged.claim, size)
         header = msgspec.structs.replace(judged.header, num_examples=weight)
-        return Judged(header, replace(judged.update, num_examples=weight), judged.claim)
+        update = replace(judged.update, num_examples=weight)
+        return Judged(header, update, judged.claim, times=bound.times(judged.claim, size))
 
     # After a refusal
 

@@ -24,7 +24,7 @@ from .held_back import HeldBack
 from .influence import TooMuch
 from .late_table import LateTable
 from .presence import Presence
-from .receipts import EARNED, NOT_KEPT, Receipts, note_of
+from .receipts import EARNED, NOT_KEPT, OWES, Receipts, note_of
 from .signing import Open
 from .tally import Tally
 
@@ -50,7 +50,7 @@ class Counting:
             return self._reject(where, error, now, tally)
         tally.count(where.device, judged)
         self._earn(tally, where, now - tally.opened_at, counted=True)
-        return [note_of(where, judged.header), self._receipts.counted(where, 0)]
+        return [note_of(where, judged.header), *self._receipts.lowered(where, judged), self._receipts.counted(where, 0)]
 
     def fold(
         self, tally: Tally | None, own: ClosedRound, where: UpdateTopic, blob: bytes, *, now: float, into: int
@@ -60,12 +60,13 @@ class Counting:
         late = LateUpdate(where.device, where.round, own.version, self._codec.wire_id, blob)
         if why := self.late_table.refuses(late):
             return self._refuse(tally, where, late, why, now=now, into=into)
+        lowered: list[Action] = []
         try:
             if tally is None:
                 header = self._check(where, blob)
             else:
                 judged = self._add("train", where, blob, tally.version - own.version)
-                header = judged.header
+                header, lowered = judged.header, self._receipts.lowered(where, judged)
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error, now, tally)
         if tally is not None:
@@ -73,7 +74,7 @@ class Counting:
             tally.fold(where.device, where.round, judged)
         self._earn(tally, where, self._took_s(where, now), counted=True)
         self.late_table.keep(late)
-        return [note_of(where, header), SaveLate(late), self._receipts.counted(where, into)]
+        return [note_of(where, header), *lowered, SaveLate(late), self._receipts.counted(where, into)]
 
     def _refuse(
         self, tally: Tally | None, where: UpdateTopic, late: LateUpdate, why: str, *, now: float, into: int
@@ -93,10 +94,10 @@ class Counting:
         except (ProtocolError, CodecError) as error:
             return self._reject(where, error, now)
         self._earn(tally, where, self._took_s(where, now), counted=False)
-        text = (
-            f"round {where.round}: update of {where.device} came too late to count; rounds wait for this device again"
-        )
-        return [Note("info", text), self._receipts.too_late(where, EARNED, into=into)]
+        owes = self._standing.owes(where.device)
+        reason = OWES.format(owes) if owes else EARNED
+        note = Note("info", f"round {where.round}: update of {where.device}: {reason}")
+        return [note, self._receipts.too_late(where, reason, into=into)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate], now: float) -> list[Action]:
         """Add late updates again that were saved in a round which was abandoned, or whose aggregator died. Their bytes
@@ -104,7 +105,7 @@ class Counting:
         out: list[Action] = []
         for late in self.late_table.reload(updates):
             try:
-                self._reload(tally, late)
+                out += self._reload(tally, late)
             except (ProtocolError, CodecError) as error:
                 tally.spoil(late.device, late.round)
                 if isinstance(error, TooMuch):  # there was no bound when it came
@@ -118,15 +119,15 @@ class Counting:
         for _ in self.late_table.reload(updates):
             pass
 
-    def _reload(self, tally: Tally, late: LateUpdate) -> None:
+    def _reload(self, tally: Tally, late: LateUpdate) -> list[Action]:
         if tally.is_full(late.device):
-            return  # it stays with the host, and goes into another round
+            return []  # it stays with the host, and goes into another round
         own = self._closed.get(late.round)
         if late.codec != self._codec.wire_id:
             raise CodecError(f"it is in codec number {late.codec}, the manifest says {self._codec.name}")
         counted_in = None if own is None else own.counted_in(late.device)
         if counted_in == tally.round or (late.device, late.round) in tally.folded:
-            return  # it was asked for twice: at the start, and when the round opened
+            return []  # it was asked for twice: at the start, and when the round opened
         if counted_in is not None:
             raise ProtocolError(f"the device has counted in round {counted_in}", "replay")
         where = UpdateTopic(late.device, late.round, 0)
@@ -138,6 +139,7 @@ class Counting:
         tally.receive(late.device, 0)
         judged = msgspec.structs.replace(judged, header=msgspec.structs.replace(judged.header, bytes_down=0))
         tally.fold(late.device, late.round, judged)
+        return self._receipts.lowered(where, judged)
 
     def settle(self, tally: Tally, now: float) -> list[Action]:
         """The round closes: add the updates that have waited for its own bound on influence."""
@@ -153,6 +155,7 @@ class Counting:
                 out += self._withdraw(tally, where, error, now)
             else:
                 tally.settle(where.device, where.round, judged)
+                out += self._receipts.lowered(where, judged)
         return out
 
     def _withdraw(

@@ -75,19 +75,27 @@ class Bound:
     def weight(self, claim: Claim, size: int | None) -> int:
         """The weight of an update, at most n; TooMuch if it is refused."""
         n, norm = claim
-        length = max(norm, self.typical)
-        relative = size / self.examples if size and self.examples else 1.0
+        length, relative = max(norm, self.typical), self._relative(size)
         most = self.most * relative
         longest = REFUSED * self.factor * self.typical * max(1.0, relative) if self.typical else math.inf
         if n * length <= most:
             return n
         proven = self.devices is None or self.devices >= PROOF
-        what = f"{n} examples with |delta| {norm:.3g}, {n * length / most if most else math.inf:.3g} times the bound"
+        what = f"{n} examples with |delta| {norm:.3g}, {self.times(claim, size):.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
             raise TooMuch(f"update of {what}: rejected", "examples", claim, proven)
         if length > REFUSED * most or norm > longest:
             raise TooMuch(f"update of {what}: rejected", "influence", claim, proven)
         return max(1, int(most / length))
+
+    def times(self, claim: Claim, size: int | None) -> float:
+        """The influence of an update in multiples of its bound."""
+        n, norm = claim
+        most = self.most * self._relative(size)
+        return n * max(norm, self.typical) / most if most else math.inf
+
+    def _relative(self, size: int | None) -> float:
+        return size / self.examples if size and self.examples else 1.0
 
 
 class Influence:

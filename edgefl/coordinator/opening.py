@@ -2,7 +2,7 @@
 
 A round waits for the devices that are worth it (standing.py). If no such device is asked, it waits for all that it
 asks. A round without a goal waits, once it has enough reports, no longer than its patience: a few times as long as the
-slowest of these devices took last, and never beyond its deadline.
+slowest of these devices took last (patience.py has what holds for newcomers), and never beyond its deadline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ DEADLINES = 8  # that a round lasts at most, as long as devices are at work
 class Opening:
     """What a round begins with. `skipped`: the asked devices that it does not wait for, and why. `unearned`: the
     devices that it names. `deadline_s` is its first deadline, which is as long as so many `deadlines` of the settings.
-    `patience_s`: how long it waits once it has enough reports."""
+    `patience_s`: how long it waits, once it has enough reports, for devices whose time is known; `newcomers`: it waits
+    for others too (patience.py)."""
 
     cohort: Cohort
     asked: list[str]
@@ -35,6 +36,7 @@ class Opening:
     deadline_s: float = math.inf
     deadlines: int = 1
     patience_s: float = math.inf
+    newcomers: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
     unearned: Collection[str] = ()
 
@@ -55,10 +57,10 @@ def plan(
     waiting = waiting or asked
     standing.ask(round, asked, present)
     goal = cohort.goal_of(config, len(worth))
-    patience_s = standing.patience_s(waiting) if goal is None else None
     return Opening(
         invited, asked, waiting, goal, survey.deadline_s, math.ceil(survey.deadline_s / config.deadline_s),
-        math.inf if patience_s is None else patience_s, skipped, standing.name(round, survey.skipped),
+        standing.patience_s(waiting) if goal is None else math.inf, any(map(standing.is_new, waiting)), skipped,
+        standing.name(round, survey.skipped),
     )  # fmt: skip
 
 

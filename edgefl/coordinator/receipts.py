@@ -10,6 +10,7 @@ from ..machine import Note, Publish
 from ..protocol.messages import Receipt, encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
+from .admission import Judged
 from .events import Action, LateUpdate
 from .refused import Refused
 
@@ -18,6 +19,7 @@ NOT_KEPT = "it came late, and is not kept"
 TOO_LATE = "it came too late to count"
 REFUSED = "the model of its round was refused"
 EARNED = f"{TOO_LATE}; rounds wait for this device again"
+OWES = f"{EARNED} after {{}} more"
 
 
 class Receipts:
@@ -66,6 +68,14 @@ class Receipts:
     def too_late(self, where: UpdateTopic, reason: str = TOO_LATE, *, into: int) -> Publish:
         """The update is valid, and counts in no round; `into` is open, or the next one."""
         return self._publish(where, Receipt(where.round, self.attempt, "rejected", reason, folded=into, run=self._run))
+
+    def lowered(self, where: UpdateTopic, judged: Judged) -> list[Action]:
+        """The update counts with a lower weight than it claims, if it does."""
+        if judged.claim is None or judged.header.num_examples >= judged.claim[0]:
+            return []
+        text = f"round {where.round}: update of {where.device} counts with the weight {judged.header.num_examples}"
+        text += f", not {judged.claim[0]}: it is {judged.times:.3g} times the bound on influence"
+        return [Note("info", text, self._refused.kind("lowered of", where.device))]
 
     def _publish(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))

@@ -2,8 +2,8 @@
 
 Waiting is earned by updates. A device is *worth waiting for* if
 
-    it has earned it:   no round has asked it before, or a whole valid update of it, counted or late, has come since it
-                        last missed a round
+    it has earned it:   no round has asked it before, or whole valid updates of it, counted or late, have come since it
+                        last missed a round: one, or more of a device that misses rounds again and again (earned.py)
     it is not slow:     its last report took at most `PATIENCE` times the others' median, and no longer than the
                         deadline; a report within `QUICK_S` is never slow
 
@@ -20,54 +20,20 @@ waiting again (credits.py). After a restart, all of this is read from the record
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
-import msgspec
-
 from ..history import RoundRecord
 from ..protocol.messages import MAX_UNEARNED, UNEARNED_ROUNDS
+from .earned import LATE, LIKE_MOST, NEVER, NO_UPDATE, REFUSED, Entry, parsed
 
 PATIENCE = 10.0
 QUICK_S = 1.0
 SLACK = 3.0  # a round waits so many times as long as the slowest device that it waits for took
 MOST_AWAY = 10_000  # devices that are away and known: names that come and go fill no memory
 LEAST_WAIT_S = 10.0  # and never less than this: a busy machine alone makes no device miss
-
-# Why a device is missed, followed by the number of a round: `restore` reads both from the records. The first two are
-# said of devices that have lost what they earned.
-NO_UPDATE, REFUSED = "no update since round", "update refused since round"
-NEVER = "no update yet"  # the same of a device of which none has come
-LIKE_MOST, LATE = "missed with most others; last update of round", "came too late: update of round"
-
-_REMEMBERED = (1 << UNEARNED_ROUNDS) - 1
-
-
-class Entry(msgspec.Struct, gc=False):
-    """What is known about a device that was asked. `round` is the newest round of which a whole valid update has come;
-    bit i of `counted` says whether that of the i-th round before it counts. `times` are its last two report times in
-    seconds, the newest first."""
-
-    asked: int = 0
-    round: int = 0
-    counted: int = 0
-    earned: bool = True
-    missed: bool = False
-    times: tuple[float, ...] = ()
-
-    def count(self, round: int, counted: bool) -> None:
-        """The update of `round` has come, and counts or not."""
-        if round > self.round:
-            self.counted = (self.counted << (round - self.round)) & _REMEMBERED
-            self.round = round
-        bit = 1 << (self.round - round)
-        self.counted = (self.counted | bit if counted else self.counted & ~bit) & _REMEMBERED
-
-    def why(self) -> str:
-        return f"{NO_UPDATE} {self.round}" if self.round else NEVER
 
 
 @dataclass(frozen=True)
@@ -99,6 +65,7 @@ class Standing:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._now = 0  # the open round, or the next one
         self._limit_s = self._deadline_s = float("inf")  # of the round that opened last: longer reports are slow
         self._typical_s = 0.0
         self._turns: dict[str, int] = {}  # named devices, and since which round
@@ -144,15 +111,20 @@ class Standing:
         typical_s = median(times) if times else self._typical_s
         return max(QUICK_S, PATIENCE * typical_s) if typical_s else math.inf
 
-    def patience_s(self, waiting: Iterable[str]) -> float | None:
-        """How long a round waits for these devices; None if one of them is new, so that its time is not known."""
-        slowest = 0.0
-        for device in waiting:
-            entry = self._entries.get(device)
-            if entry is None or not entry.times:
-                return None
-            slowest = max(slowest, *entry.times)
+    def patience_s(self, waiting: Iterable[str]) -> float:
+        """How long a round waits for those of these devices whose time is known."""
+        slowest = max((max(self._entries[device].times) for device in waiting if not self.is_new(device)), default=0.0)
         return max(LEAST_WAIT_S, SLACK * slowest)
+
+    def is_new(self, device: str) -> bool:
+        """Whether it is not known how long the device takes."""
+        entry = self._entries.get(device)
+        return entry is None or not entry.times
+
+    def owes(self, device: str) -> int:
+        """How many updates have to come until the device has earned waiting."""
+        entry = self._entries.get(device)
+        return 0 if entry is None else entry.owes
 
     def name(self, round: int, unearned: Collection[str]) -> list[str]:
         """The devices of `unearned` that the round names. If they are too many they take turns: each is named for as
@@ -178,6 +150,7 @@ class Standing:
         """The round has opened, and asks these of the devices that are present. Devices that are away, and were not
         asked for a long time, are dropped; all that are away, if they are many. A present one is not, since a round
         that asks few may ask it seldom."""
+        self._now = round
         for device in asked:
             self._entry(device).asked = round
         many = len(self._entries) > MOST_AWAY + 2 * len(present)
@@ -204,7 +177,8 @@ class Standing:
         entry = self._entry(device)
         if round == entry.round and not resumed:  # it has come before, and its round was abandoned
             seconds = None
-        entry.earned, entry.missed = True, False
+        entry.missed = False
+        entry.pay(round, self._now)
         entry.count(round, counted)
         if resumed and seconds is not None:
             seconds = max(seconds, entry.times[0]) if entry.times else None
@@ -226,46 +200,56 @@ class Standing:
 
     def close(self, outcome: Outcome) -> dict[str, str]:
         """Learn from a round that is over. Returns why devices that it asked did not report, or were not waited for."""
+        self._now = outcome.round
         waited = () if outcome.at_goal else outcome.waited
         missed = [device for device in waited if device not in outcome.counted]
         shared = 2 * (len(waited) - len(missed)) < len(waited)
         why = {d: self._skipped(d, told) for d, told in outcome.skipped.items() if d not in outcome.counted}
         for device in missed:
             why[device] = self._miss(device, shared, device in outcome.rejected)
+        self._now += 1
         return dict(sorted(why.items()))
 
     def _skipped(self, device: str, told: str) -> str:
         """Why a device was not waited for; its update of an earlier round may have come meanwhile."""
         entry = self._entry(device)
-        return f"{LATE} {entry.round}" if entry.earned and told.startswith((NO_UPDATE, NEVER)) else told
+        if not entry.earned:
+            return entry.why()
+        return f"{LATE} {entry.round}" if told.startswith((NO_UPDATE, NEVER)) else told
 
     def _miss(self, device: str, shared: bool, rejected: bool) -> str:
         entry = self._entry(device)
-        if shared and not entry.missed:
+        if shared and entry.earned and not entry.missed:
             entry.missed = True
             return f"{LIKE_MOST} {entry.round}"
-        entry.earned, entry.missed = False, True
-        return f"{REFUSED} {entry.round}" if rejected else entry.why()
+        entry.lapse(self._now)
+        return entry.why(REFUSED if rejected else NO_UPDATE)
 
     def restore(self, record: RoundRecord) -> None:
         """Learn from the record of a round that another process has closed; records come in their order."""
+        self._now = record.round
         times = record.times
         mine = [(device, record.round) for device in record.devices]
         for device, own in [*record.folded, *mine]:  # a late one that was folded in stays saved until a commit has it
             self.report(device, own, times.get(device), own < record.round or record.state == "committed")
             self._entry(device).asked = record.round
         for device, why in record.missed.items():
-            entry, told = self._entry(device), re.fullmatch("(.*?) ([0-9]+)", why)
-            entry.asked = record.round
-            what, own = ("", 0) if told is None else (told[1], int(told[2]))
-            if what == LATE:
-                self.report(device, own, times.get(device), counted=bool(self.settled(device, own)))
-            elif what in (NO_UPDATE, REFUSED) or why == NEVER:
-                entry.earned, entry.missed = False, True
-                if own > entry.round:
-                    entry.count(own, False)
-            elif what == LIKE_MOST:
-                entry.missed = True
+            self._entry(device).asked = record.round
+            self._read(device, why, record)
+        self._now += 1
+
+    def _read(self, device: str, why: str, record: RoundRecord) -> None:
+        """Learn why the device did not report to the round of this record, or was not waited for."""
+        entry, (what, own, _) = self._entry(device), parsed(why)
+        if what == LATE:
+            self.report(device, own, record.times.get(device), counted=bool(self.settled(device, own)))
+            entry.owes = 0
+        elif what in (NO_UPDATE, REFUSED, NEVER):
+            entry.read(why, record.round)
+        elif what == LIKE_MOST:
+            if own > entry.round:
+                self.report(device, own, None, counted=False)
+            entry.missed = True
 
 
 def _seconds(seconds: float) -> str:

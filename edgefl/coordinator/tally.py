@@ -16,6 +16,7 @@ from .influence import Claim
 from .intake import RoundIntake
 from .opening import DEADLINES, Opening
 from .pace import Pacing
+from .patience import Patience
 from .standing import Outcome
 from .sums import Sums
 
@@ -64,6 +65,7 @@ class Tally:
         self.spoilt: list[tuple[str, int]] = []
         self.bytes_up = 0
         self._any_round = any_round
+        self._patience = Patience(opening, known=not resumed)
         self._sums, self._claims = Sums(), Claims()
         # One entry a device, so that each name is kept once: every topic brings a new string.
         self._shares = {device: Share(waiting=True, waited=True) for device in opening.waiting}
@@ -89,7 +91,10 @@ class Tally:
 
     def note_time(self, device: str, seconds: float | None) -> None:
         """A whole valid update of the device has arrived, so long after its own round opened."""
-        self._share(device).seconds = seconds
+        share = self._share(device)
+        share.seconds = seconds
+        if share.counted and seconds is not None:
+            self._patience.note(seconds)
 
     def receive(self, device: str, size: int) -> None:
         """`size` bytes of an update by this device have arrived."""
@@ -239,7 +244,8 @@ class Tally:
     @property
     def patient_until(self) -> float:
         """When the round closes if it has enough reports."""
-        return min(self.closes_at, self.patient_from + self.opening.patience_s + self.pacing.spread_s)
+        patience_s = self._patience.lasts_s(self._num_counted, self._num_waiting)
+        return min(self.closes_at, self.patient_from + patience_s + self.pacing.spread_s)
 
     @property
     def at_goal(self) -> bool:

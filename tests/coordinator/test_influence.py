@@ -111,6 +111,24 @@ def test_the_first_round_waits_for_its_own_median():
     assert (record.num_examples, record.lowered) == (60, {"e": 20})
     assert record.influence == dict.fromkeys("abcd", (10, 1.0)) | {"e": (1000, 1.0)}
     np.testing.assert_allclose(coordinator.params, commit_of(out).params)
+    assert lowered(out) == [
+        "round 1: update of e counts with the weight 20, not 1000: it is 50 times the bound on influence"
+    ]
+
+
+def lowered(out):
+    """What the log says of lowered weights; hosting/repeats.py writes one line of a kind a minute."""
+    return [note.text for note in of(out, Note) if note.kind == "lowered of e"]
+
+
+def test_the_log_names_a_device_whose_weight_is_lowered():
+    coordinator = open_round(*"abcde")
+    run_round(coordinator, FOUR | {"e": (10, 1.0)})
+    out = tell(coordinator, "e", round=2, version=1, num_examples=10, delta=4 * UNIT)
+    assert lowered(out) == [
+        "round 2: update of e counts with the weight 5, not 10: it is 2 times the bound on influence"
+    ]
+    assert lowered(tell(coordinator, "a", round=2, version=1, num_examples=20, delta=UNIT)) == []
 
 
 def test_an_update_that_has_waited_can_be_refused():

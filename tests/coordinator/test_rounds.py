@@ -188,7 +188,7 @@ def test_a_rejected_device_is_not_waited_for():
 
 
 def test_deadline_closes_with_enough():
-    coordinator = open_round("a", "b", "c", min_reports=2, deadline_s=60)
+    coordinator = open_round(*"abcde", min_reports=2, deadline_s=60)
     report(coordinator, "a")
     report(coordinator, "b")
     assert feed(coordinator, Tick(), now=59.9) == []

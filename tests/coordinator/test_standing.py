@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import random
+
 import msgspec
 import pytest
 
@@ -143,7 +146,8 @@ def test_a_device_that_was_quick_once_and_reports_no_more_shortens_no_deadline()
 
 def test_a_round_waits_a_few_times_as_long_as_the_slowest_device_took():
     standing = Standing()
-    assert standing.patience_s(["d0"]) is None, "a new device may need any time"
+    assert standing.patience_s(["d0"]) == LEAST_WAIT_S
+    assert standing.is_new("d0"), "it may need any time"
     standing.report("d0", 1, 20.0)
     standing.report("d1", 1, 0.1)
     assert standing.patience_s(["d0", "d1"]) == SLACK * 20.0
@@ -152,7 +156,8 @@ def test_a_round_waits_a_few_times_as_long_as_the_slowest_device_took():
     assert standing.patience_s(["d0"]) == SLACK * 20.0, "one quick report is no habit"
     standing.report("d0", 3, 4.0)
     assert standing.patience_s(["d0"]) == SLACK * 4.0
-    assert standing.patience_s(["d0", "new"]) is None
+    assert standing.patience_s(["d0", "new"]) == SLACK * 4.0
+    assert [standing.is_new(device) for device in ("d0", "new")] == [False, True]
 
 
 def test_unearned_devices_are_named_in_turns_each_long_enough_to_finish_something():
@@ -198,6 +203,127 @@ def test_a_restart_knows_from_the_records_who_is_waited_for(rounds):
     assert survey(restored) == survey(standing)
 
 
+def owes(standing, device="d3"):
+    return standing.owes(device)
+
+
+def miss(standing, *rounds):
+    """Rounds that d3 misses."""
+    return [play(standing, number, all_but("d3")) for number in rounds][-1].get("d3")
+
+
+def earn(standing, first):
+    """The first round after those in which d3 reports until rounds wait for it."""
+    while owes(standing):
+        play(standing, first, all_but())
+        first += 1
+    return first
+
+
+def test_with_each_lapse_a_device_owes_twice_as_many_updates_of_distinct_rounds():
+    standing, number, prices = Standing(), 1, []
+    for _ in range(8):
+        play(standing, number, all_but())
+        miss(standing, number + 1, number + 2)
+        prices.append(owes(standing))
+        number = earn(standing, number + 3)
+    assert prices == [1, 2, 4, 8, 16, 32, 32, 32]
+
+
+def test_a_lapse_is_forgotten_after_a_hundred_rounds_without_another():
+    for gap, price in ((UNEARNED_ROUNDS - 1, 2), (UNEARNED_ROUNDS, 1)):
+        standing = Standing()
+        play(standing, 1, all_but())
+        miss(standing, 2)
+        for number in range(3, 2 + gap):
+            play(standing, number, all_but())
+        miss(standing, 2 + gap)
+        assert owes(standing) == price
+
+
+def lapsed_twice():
+    """d3 has missed round 2, brought an update of round 3, and missed round 4."""
+    standing = Standing()
+    for number in range(1, 5):
+        play(standing, number, all_but(*["d3"][: number % 2 == 0]))
+    return standing
+
+
+def test_an_outage_that_all_share_is_no_lapse_and_a_round_that_waits_for_all_no_further_one():
+    standing = lapsed_twice()
+    assert owes(standing) == 2
+    for number in (5, 6):
+        standing.close(Outcome(number, FLEET, all_but("d3")))
+    assert owes(standing) == 2
+    earn(standing, 7)
+    play(standing, 9, {device: 1.0 for device in FLEET[4:8]})
+    assert owes(standing) == 0
+
+
+def test_an_update_that_comes_again_pays_once_and_so_do_two_in_one_round():
+    standing = lapsed_twice()
+    standing.report("d3", 4, 90.0, counted=False)
+    standing.report("d3", 4, 95.0)
+    assert owes(standing) == 1
+    standing.report("d3", 5, 1.0)
+    assert owes(standing) == 1, "its record could tell of one only"
+    standing.close(Outcome(5, all_but("d3"), FLEET))
+    standing.report("d3", 5, 2.0)
+    assert owes(standing) == 1
+    standing.report("d3", 6, 1.0)
+    assert owes(standing) == 0
+
+
+def test_a_refused_update_of_a_device_that_lapses_again_says_what_it_owes():
+    standing = lapsed_twice()
+    earn(standing, 5)
+    assert play(standing, 7, all_but("d3"), rejected=["d3"]) == {
+        "d3": "update refused since round 6; has to bring 4 more"
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_restart_knows_from_the_records_what_each_device_owes(seed):
+    """Devices miss at random: waited for or not, late, refused, with most others, in rounds that are abandoned; and
+    the aggregator starts at any time, from its last records."""
+    rng, standing, records = random.Random(seed), Standing(), []
+    for number in range(1, 3 * UNEARNED_ROUNDS):
+        for device in FLEET:
+            if rng.random() < 0.2 and number > 2:
+                late = number - rng.randint(1, 2)  # between rounds
+                if standing.settled(device, late) is None and owes(standing, device):
+                    standing.report(device, late, 5.0, counted=False)
+        found = survey(standing)
+        standing.ask(number, FLEET, FLEET)
+        share = 0.2 if rng.random() < 0.1 else 0.8
+        reports = {device: 1.0 for device in FLEET if rng.random() < share}
+        for device in reports:
+            standing.report(device, number, 1.0)
+        state = "abandoned" if rng.random() < 0.1 else "committed"
+        rejected = [device for device in FLEET if device not in reports and rng.random() < 0.2]
+        waited = found.worth or FLEET
+        skipped = found.skipped if found.worth else {}
+        missed = standing.close(Outcome(number, waited, reports, rejected, skipped))
+        if state == "abandoned":
+            for device in reports:
+                standing.count(device, number, counted=False)
+        times = msgspec.Raw(msgspec.json.encode(reports))
+        records.append(
+            RoundRecord(
+                number, state, number, len(reports), sorted(reports), 1, 0.5, 0, 0, 1.0, missed=missed, by_time=times
+            )
+        )
+        if number % 7:
+            continue
+        restored = Standing()
+        for told in records[-UNEARNED_ROUNDS:]:
+            restored.restore(told)
+        assert [owes(restored, device) for device in FLEET] == [owes(standing, device) for device in FLEET]
+        assert survey(restored).worth == survey(standing).worth
+        again = [play(copy.deepcopy(one), number + 1, {FLEET[0]: 1.0}, at_goal=False) for one in (standing, restored)]
+        assert again[0] == again[1]
+
+
 def test_a_restart_knows_that_a_late_update_has_earned_waiting():
     standing, restored = Standing(), Standing()
     restored.restore(record(standing, 1, all_but("d3")))
@@ -231,7 +357,7 @@ def test_a_round_that_another_process_opened_teaches_no_quick_times():
     for device, seconds in (("d0", 0.1), ("d1", 0.1)):
         standing.report(device, 2, seconds, resumed=True)
     assert standing.patience_s(["d0"]) == SLACK * 20.0
-    assert standing.patience_s(["d1"]) is None
+    assert standing.is_new("d1")
     standing.report("d0", 2, 30.0, resumed=True)
     assert standing.patience_s(["d0"]) == SLACK * 30.0
 

@@ -58,10 +58,60 @@ def times(coordinator, *devices, rounds=6, between=()):
     return [record.seconds for record in records]
 
 
-def test_i07_a_device_that_never_reports_costs_one_deadline_and_no_more():
+def test_i07_a_device_that_never_reports_costs_a_few_times_the_others_once():
     coordinator = fleet("a", "b", "c")
-    assert times(coordinator, "a", "b") == [DEADLINE_S, 1, 1, 1, 1, 1]
+    assert times(coordinator, "a", "b") == [LEAST_WAIT_S, 1, 1, 1, 1, 1]
     assert coordinator.presence.present() == ["a", "b", "c"]
+
+
+def test_i07_a_newcomer_has_ten_times_as_long_as_the_median_of_the_reports_so_far():
+    """No earlier round tells how long any of them takes. One that is missed is named, finishes, and is waited for."""
+    coordinator = fleet(*"abcde", deadline_s=300)
+    for device, seconds in zip("abcd", (2.0, 3.0, 5.0, 20.0), strict=True):
+        report(coordinator, device, now=seconds)
+    assert coordinator.wake_at == 50.0
+    record = commit_of(feed(coordinator, Tick(), now=50.0)).record
+    assert (record.devices, record.missed) == (list("abcd"), {"e": "no update yet"})
+    assert coordinator.tally.opening.unearned == ["e"]
+    assert word_to(report(coordinator, "e", now=51.0), "e").reason == EARNED
+    assert coordinator.standing.owes("e") == 0
+
+
+def test_i07_before_half_have_reported_a_round_with_newcomers_lasts_its_deadline():
+    """The few that are quickest say little of the others. A round does not wait for those that leave."""
+    coordinator = fleet(*"abcdef", deadline_s=300)
+    for device in "ab":
+        report(coordinator, device, now=1.0)
+    assert coordinator.wake_at == 300.0
+    feed(coordinator, status("c", "lost"), now=2.0)
+    assert coordinator.wake_at == 300.0, "it waits for three, and two have reported"
+    feed(coordinator, status("d", "lost"), now=3.0)
+    assert coordinator.wake_at == LEAST_WAIT_S
+
+
+def test_i07_a_newcomer_is_waited_for_as_long_as_the_slowest_device_whose_time_is_known():
+    coordinator = fleet("a", "b", deadline_s=300)
+    run_round(coordinator, "a", "b", now=0.0)
+    report(coordinator, "a", now=2.0, round=2, version=1)
+    run_round(coordinator, "b", now=1.0, seconds=8.0)
+    feed(coordinator, status("c"), now=9.5)
+    run_round(coordinator, "a", "b", "c", now=9.0)
+    feed(coordinator, status("d"), now=10.5)
+    number, version = coordinator.round, coordinator.version
+    for device in "abc":
+        report(coordinator, device, now=11.0, round=number, version=version)
+    record = run_round(coordinator, now=11.0)
+    assert (record.seconds, record.missed) == (3 * 8.0, {"d": "no update yet"})
+
+
+def test_a_newcomer_has_the_whole_deadline_in_a_round_that_another_process_may_have_opened():
+    """The others may only send again what they had saved."""
+    coordinator = fleet("a", "b", "c", min_reports=2)
+    again = restarted(coordinator, [], late="drop", min_reports=2, deadline_s=DEADLINE_S)
+    feed(again, *map(status, "abc"), Connected())
+    for device in "ab":
+        report(again, device, now=0.1)
+    assert again.wake_at == again.tally.closes_at == DEADLINE_S
 
 
 def test_i07_once_report_times_are_known_a_device_that_stops_costs_a_few_times_the_others():
@@ -114,7 +164,7 @@ def test_i07_a_device_that_raises_its_boot_each_second_slows_one_round_only():
             if coordinator.round > number:
                 took.append(second)
                 break
-    assert took[0] == DEADLINE_S and took[1:] == [1] * 9
+    assert took[0] == LEAST_WAIT_S and took[1:] == [1] * 9
 
 
 def test_i07_a_device_that_sends_one_part_a_round_slows_one_round_only():
@@ -123,7 +173,7 @@ def test_i07_a_device_that_sends_one_part_a_round_slows_one_round_only():
     for number in range(1, 8):
         part = update_parts("c", round=number, version=number - 1)[0]
         took.append(run_round(coordinator, "a", "b", now=coordinator.tally.opened_at, between=[part]).seconds)
-    assert took == [DEADLINE_S] + [1] * 6
+    assert took == [LEAST_WAIT_S] + [1] * 6
 
 
 def test_a_device_that_goes_in_mid_round_and_does_not_report_has_missed_it():
@@ -160,14 +210,14 @@ def test_the_log_and_the_record_name_who_is_not_waited_for():
     out = []
     for number in (2, 3):
         for device in "ab":
-            out += report(coordinator, device, round=number, version=number - 1, now=60.0 + number)
+            out += report(coordinator, device, round=number, version=number - 1, now=10.0 + number)
     notes = [note.text for note in of(out, Note) if "waits for" in note.text]
     assert notes == []  # nothing has changed since round 2 opened
     assert coordinator.snapshot().skipped == {"c": "no update yet"}
-    out = report(coordinator, "c", round=4, version=3, now=64.0) + report(
-        coordinator, "a", round=4, version=3, now=64.0
+    out = report(coordinator, "c", round=4, version=3, now=14.0) + report(
+        coordinator, "a", round=4, version=3, now=14.0
     )
-    out += report(coordinator, "b", round=4, version=3, now=64.0)
+    out += report(coordinator, "b", round=4, version=3, now=14.0)
     assert [n.text for n in of(out, Note) if "waits for" in n.text] == ["round 5 waits for 3 of 3 devices"]
 
 
@@ -183,6 +233,35 @@ def test_the_line_names_a_dozen_and_counts_the_rest():
     assert note.endswith("d11 (no update yet), 3 more")
 
 
+def test_i07_a_device_that_misses_as_soon_as_it_is_waited_for_makes_ever_fewer_rounds_wait():
+    """After each miss it takes twice as many updates, at most 32, until rounds wait for it again."""
+    coordinator, long = fleet("a", "b", "c"), []
+    for _ in range(150):
+        number = coordinator.round
+        devices = "ab" if "c" in coordinator.tally.waiting and number > 1 else "cab"
+        record = run_round(coordinator, *devices, now=coordinator.tally.opened_at)
+        assert record.devices == sorted(devices), "it is asked, and counts, also while no round waits for it"
+        if record.seconds == LEAST_WAIT_S:
+            long.append(number)
+    assert long == [2, 4, 7, 12, 21, 38, 71, 104, 137]
+
+
+def test_the_log_and_the_receipt_say_how_many_updates_a_device_owes():
+    coordinator = demoted()
+    run_round(coordinator, "c", "a", "b", now=12.0)
+    assert run_round(coordinator, "a", "b", now=13.0).missed == {"c": "no update since round 3; has to bring 2 more"}
+    assert coordinator.snapshot().skipped == {"c": "no update since round 3; has to bring 2 more"}
+    out = late(coordinator, round=4, version=3, now=25.0)
+    assert word_to(out, "c").reason == f"{EARNED} after 1 more"
+    assert f"round 4: update of c: {EARNED} after 1 more" in [note.text for note in of(out, Note)]
+    assert "c" not in coordinator.tally.waiting
+    report(coordinator, "c", now=26.0, round=5, version=4)
+    run_round(coordinator, "a", "b", now=26.0)
+    assert "c" not in coordinator.tally.waiting, "while one round is open, one update pays"
+    run_round(coordinator, "c", "a", "b", now=coordinator.tally.opened_at)
+    assert "c" in coordinator.tally.waiting
+
+
 # Cohorts
 
 
@@ -192,7 +271,7 @@ def test_cohorts_count_devices_worth_waiting_for_and_ask_the_others_on_top():
         coordinator = make_coordinator(fraction=0.5, cohort=rule, min_reports=1, deadline_s=DEADLINE_S)
         feed(coordinator, *map(status, devices), Connected())
         for device in devices[:20]:
-            coordinator.standing._entry(device).earned = False
+            coordinator.standing._entry(device).owes = 1
         others, worth = [], []
         for _ in range(30):
             asked = coordinator.tally.opening.asked
@@ -210,7 +289,7 @@ def test_a_goal_derived_from_the_fraction_counts_devices_worth_waiting_for():
     coordinator = make_coordinator(fraction=0.25, over_select=1.2, min_reports=1, deadline_s=DEADLINE_S)
     feed(coordinator, *map(status, devices))
     for device in devices[:20]:
-        coordinator.standing._entry(device).earned = False
+        coordinator.standing._entry(device).owes = 1
     feed(coordinator, Connected())
     assert coordinator.tally.goal == 5
 
@@ -219,7 +298,7 @@ def test_a_round_that_needs_more_than_are_worth_waiting_for_asks_all():
     for rule in ("list", "draw"):
         coordinator = make_coordinator(fraction=0.5, cohort=rule, min_reports=3, deadline_s=DEADLINE_S)
         feed(coordinator, *map(status, "abcd"))
-        coordinator.standing._entry("a").earned = coordinator.standing._entry("b").earned = False
+        coordinator.standing._entry("a").owes = coordinator.standing._entry("b").owes = 1
         message = round_in(feed(coordinator, Connected()))
         assert all(message.asks(device) for device in "abcd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from edgefl.coordinator.candidates import Candidates
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.counting import Counting
 from edgefl.coordinator.downlink import Downlink
+from edgefl.coordinator.earned import Entry
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
 from edgefl.coordinator.gate import Gate
 from edgefl.coordinator.held_back import HeldBack
 from edgefl.coordinator.jury import Jury
 from edgefl.coordinator.late_table import LateTable
+from edgefl.coordinator.patience import Patience
 from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.reception import Reception
 from edgefl.coordinator.retained_model import RetainedModel
@@ -269,7 +272,7 @@ def _fails(function) -> bool:
 
 def test_a_status_earns_waiting(monkeypatch):
     def earn(self, device, *args):
-        self.standing._entry(device).earned = True
+        self.standing._entry(device).owes = 0
 
     before(monkeypatch, RoundCoordinator, "_on_status", earn)
     assert breaks(
@@ -279,7 +282,7 @@ def test_a_status_earns_waiting(monkeypatch):
 
 def test_a_single_part_earns_waiting(monkeypatch):
     def earn(self, event, *args):
-        self.standing._entry(self.topics.device_of(event.topic)).earned = True
+        self.standing._entry(self.topics.device_of(event.topic)).owes = 0
 
     before(monkeypatch, RoundCoordinator, "_on_update", earn)
     assert breaks(
@@ -301,9 +304,36 @@ def test_a_device_that_is_not_waited_for_leaves_what_it_has_begun(monkeypatch):
 
 
 def test_rounds_wait_until_the_deadline_whatever_times_are_known(monkeypatch):
-    monkeypatch.setattr(Standing, "patience_s", lambda self, waiting: None)
+    monkeypatch.setattr(Standing, "patience_s", lambda self, waiting: math.inf)
     test = "test_i07_once_report_times_are_known_a_device_that_stops_costs_a_few_times_the_others"
     assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_newcomers_are_waited_for_until_the_deadline(monkeypatch):
+    monkeypatch.setattr(Patience, "note", lambda self, seconds: None)
+    test = "test_i07_a_newcomer_has_ten_times_as_long_as_the_median_of_the_reports_so_far"
+    assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_the_first_report_tells_how_long_newcomers_may_take(monkeypatch):
+    lasts_s = Patience.lasts_s
+    monkeypatch.setattr(Patience, "lasts_s", lambda self, counted, waiting: lasts_s(self, counted, 0))
+    test = "test_i07_before_half_have_reported_a_round_with_newcomers_lasts_its_deadline"
+    assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_one_update_pays_for_every_lapse(monkeypatch):
+    monkeypatch.setattr("edgefl.coordinator.earned.MOST_OWED", 1)
+    test = "test_i07_a_device_that_misses_as_soon_as_it_is_waited_for_makes_ever_fewer_rounds_wait"
+    assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
+
+
+def test_an_update_that_comes_again_pays_again(monkeypatch):
+    pay = Entry.pay
+    monkeypatch.setattr(Entry, "pay", lambda self, round, now: pay(self, self.round + 1, now))
+    assert breaks(
+        monkeypatch, "coordinator/test_standing::test_an_update_that_comes_again_pays_once_and_so_do_two_in_one_round"
+    )
 
 
 def test_a_device_that_is_ever_so_slow_is_waited_for(monkeypatch):

@@ -79,7 +79,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._offers = Offers(self._plans)
         self._approved = self._plans.approved()
         rng = random.Random()
-        keys = load_keys(config.keys, self._store.load_seen())
+        keys = load_keys(config.keys, config.federation, self._store.load_seen())
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),

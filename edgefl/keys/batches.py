@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ..errors import ProtocolError, UsageError
 from ..protocol.enrol import APPROVED, LIMIT, Approval, Ask, Ticket, is_id, printable, read, shown
 from ..protocol.topics import BATCH, check_device_id
+from ..trust.key_files import ROOT_PUBLIC, SIGNER_CERTIFICATE
 from . import bundle
 from .authority import DAY_S
 from .enrolment import LONGEST, Terms
@@ -62,7 +63,8 @@ def begin(path: Path, count: int, days: int, terms: Terms, prefix: str) -> Path:
         files = bundle.image(ticket, known, terms.source, terms.plans)
         archive = path / "batches" / f"{name}.tar"
         archive.parent.mkdir(mode=0o700, exist_ok=True)
-        pinned = {"ca.crt": folder.authority.pem, "root.pub": folder.root_public}
+        pinned = {ROOT_PUBLIC: folder.root_public, SIGNER_CERTIFICATE: folder.signer_certificate}
+        pinned["ca.crt"] = folder.authority.pem
         write_private(archive, bundle.pack({**files, **pinned}, folder.now))
     return archive
 

@@ -10,7 +10,7 @@ from ..errors import UsageError, nearest
 from ..protocol.topics import HELPER, VIEWER, check_device_id
 from ..trust import ed25519
 from ..trust.ed25519 import SigningKey
-from ..trust.key_files import ROOT_PUBLIC, SIGNER_KEY, SIGNING_KEY
+from ..trust.key_files import ROOT_PUBLIC, SIGNER_CERTIFICATE, SIGNER_KEY, SIGNING_KEY
 from . import bundle
 from .authority import new_key
 from .federation import Federation
@@ -110,11 +110,14 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
 
 
 def _certified(folder: Folder, name: str, role: Role) -> tuple[dict[str, bytes], Any]:
-    """New TLS files for a name, and the record of its certificate."""
+    """New TLS files for a name, and whom a device pins; the record of its certificate."""
     key = new_key()
     certificate, issued = folder.authority.for_client(name, key, folder.now, folder.settings.days)
     tls = {"ca.crt": folder.authority.pem, f"{role}.crt": certificate, f"{role}.key": key}
-    return {**tls, ROOT_PUBLIC: folder.root_public}, folder.recorded(issued)
+    pinned = {ROOT_PUBLIC: folder.root_public}
+    if role == "device":
+        pinned[SIGNER_CERTIFICATE] = folder.signer_certificate
+    return {**tls, **pinned}, folder.recorded(issued)
 
 
 def revoke_names(path: Path, names: Sequence[str]) -> None:

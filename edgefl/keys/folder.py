@@ -78,8 +78,7 @@ class Folder:
         self._certify("aggregator", "aggregator", self._for_aggregator, self.records.aggregator)
         self._certify("broker", "server", self._for_broker, self.records.broker)
         folder = self.path / "aggregator"
-        assert self.records.signer is not None
-        self._put(folder / SIGNER_CERTIFICATE, self.records.signer.seal(self.root))
+        self._put(folder / SIGNER_CERTIFICATE, self.signer_certificate)
         self._put(folder / ROSTER, self._roster().seal(self.root))
         self._put(folder / ROOT_PUBLIC, self.root_public)
         open_batches = {
@@ -113,6 +112,12 @@ class Folder:
     def root_public(self) -> bytes:
         """The file root.pub."""
         return key_line(self.root.public)
+
+    @property
+    def signer_certificate(self) -> bytes:
+        """The file signer.json."""
+        assert self.records.signer is not None
+        return self.records.signer.seal(self.root)
 
     def _certify_signer(self) -> None:
         """The root certifies the key in signer.key if that is a new one."""

@@ -125,10 +125,10 @@ def test_i21_a_missing_file_of_the_aggregators_keys_is_named(tmp_path, name):
 def test_i21_a_missing_file_of_a_devices_keys_is_named(tmp_path, name):
     key_files.write_public(tmp_path / "root.pub", ROOT.public)
     key_files.write_seed(tmp_path / "signing.key", b"a" * 32)
-    assert load_keys(KeysConfig(str(tmp_path)), None).root == ROOT.public
+    assert load_keys(KeysConfig(str(tmp_path)), FEDERATION, None).root == ROOT.public
     (tmp_path / name).unlink()
     with pytest.raises(UsageError, match=name):
-        load_keys(KeysConfig(str(tmp_path)), None)
+        load_keys(KeysConfig(str(tmp_path)), FEDERATION, None)
 
 
 def test_a_file_that_vanishes_while_it_runs_changes_nothing(tmp_path, caplog):
@@ -140,7 +140,7 @@ def test_a_file_that_vanishes_while_it_runs_changes_nothing(tmp_path, caplog):
 
 def test_without_a_folder_there_are_no_keys_and_a_warning(caplog):
     assert open_keys(KeysConfig(), FEDERATION, highest()) is None and "this federation is open" in caplog.text
-    assert load_keys(KeysConfig(), None) is None
+    assert load_keys(KeysConfig(), FEDERATION, None) is None
 
 
 def test_i19_what_a_device_has_seen_survives_a_restart(tmp_path):
@@ -160,3 +160,19 @@ def test_i12_what_a_device_has_seen_is_left_out_if_it_is_damaged(tmp_path, caplo
     store._db.execute("UPDATE seen SET record = replace(record, 'attempt', 'bttempt')")
     assert store.load_seen() is None and "may be taken for a new one" in caplog.text
     store.close()
+
+
+def test_i20_the_certificate_in_a_devices_bundle_is_the_oldest_that_it_believes(tmp_path):
+    """A device has seen nothing at its first contact: a key that was replaced before its enrolment can't win it."""
+    key_files.write_public(tmp_path / "root.pub", ROOT.public)
+    key_files.write_seed(tmp_path / "signing.key", b"a" * 32)
+    (tmp_path / "signer.json").write_bytes(certificate(serial=7, epoch=3))
+    config = KeysConfig(str(tmp_path))
+    assert load_keys(config, FEDERATION, None).seen == Seen(7, 3)
+    later = Seen(9, 3, run="r", attempt=2)
+    assert load_keys(config, FEDERATION, later).seen == later
+    assert load_keys(config, FEDERATION, Seen(6, 3, run="r", attempt=2)).seen == Seen(7, 3, run="r", attempt=2)
+    assert load_keys(config, FEDERATION, Seen(6, 2, run="r", attempt=2)).seen == Seen(7, 3)
+    (tmp_path / "signer.json").write_bytes(certificate(serial=8, epoch=3, root=THIEF))
+    with pytest.raises(UsageError, match=r"signer.json.*unpack the device's bundle again"):
+        load_keys(config, FEDERATION, None)

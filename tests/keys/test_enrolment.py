@@ -68,7 +68,7 @@ def test_a_device_is_given_all_that_its_agent_needs(keys: Path, tmp_path: Path) 
     (bundle,) = enrolment.add(keys, ["pi-01"], terms)
     home = unpack(bundle, tmp_path / "pi-01")
     assert {path.name for path in home.iterdir()} == {
-        "agent.toml", "ca.crt", "device.crt", "device.key", "root.pub", "signing.key",
+        "agent.toml", "ca.crt", "device.crt", "device.key", "root.pub", "signer.json", "signing.key",
     }  # fmt: skip
     config = files.load(home / "agent.toml", AgentConfig)
     assert (config.federation, config.device_id, config.data.source) == ("f", "pi-01", "npz:/data/pi-01.npz")

@@ -9,7 +9,8 @@ import pytest
 from machines import P, accumulator_of, commit_of, feed, make_coordinator, make_update, of, report, run_out, status
 from machines import open_round as open_unbounded
 
-from edgefl.coordinator.events import LateUpdate, ReloadedLate
+from edgefl.coordinator.claims import Claims, Counted
+from edgefl.coordinator.events import LateUpdate, ReloadedLate, Rollback
 from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Tick
@@ -140,6 +141,27 @@ def test_an_update_that_has_waited_can_be_refused():
     assert record.refused == {"e": {"influence": 1}}
 
 
+def test_of_two_updates_in_one_round_the_newer_one_tells():
+    claims = Claims()
+    for counted in (Counted(2, 10, 1.0, 10), Counted(1, 90, 1.0, 20)):
+        claims.add("a", counted)
+    assert (bytes(claims.to_json()), claims.lowered) == (b'{"a":[10,1.0]}', {})
+
+
+def test_a_late_update_that_has_waited_can_be_refused():
+    """Round 1 was abandoned, so nothing has counted when its update comes. It is dropped for good."""
+    coordinator = open_round(*"abcde", min_reports=4, late="fold", deadline_s=10.0)
+    assert commit_of(run_out(coordinator)).record.state == "abandoned"
+    now = coordinator.tally.opened_at + 1
+    tell(coordinator, "e", now=now, round=1, num_examples=10, delta=100 * UNIT)
+    assert coordinator.tally.folded and coordinator.standing.settled("e", 1)
+    commit = run_round(coordinator, FOUR, now=now)
+    assert (commit.record.devices, commit.record.folded, commit.drop) == (list("abcd"), [], [("e", 1)])
+    assert commit.record.refused["e"] == {"influence": 1}
+    assert not coordinator.standing.settled("e", 1)
+    assert coordinator.reception.closed.get(1).counted_in("e") is None
+
+
 def test_too_few_reports_are_left_after_the_first_rounds_median():
     coordinator = open_round(*"abc")
     params = coordinator.params
@@ -156,6 +178,15 @@ def test_a_configured_bound_leaves_nobody_waiting():
     tell(coordinator, "a", num_examples=10, delta=UNIT)
     assert accumulator_of(coordinator) != before
     assert commit_of(tell(coordinator, "b", num_examples=100, delta=UNIT)).record.lowered == {"b": 20}
+
+
+def test_what_has_waited_in_a_round_that_a_roll_back_ended_counts_nowhere():
+    coordinator = open_round(*"abc", settings=BOUNDED)
+    tell(coordinator, "a", num_examples=10, delta=UNIT)
+    feed(coordinator, Rollback("1", 0, coordinator.params + 1))
+    assert (coordinator.round, coordinator.version, len(coordinator.admission.room)) == (2, 1, 0)
+    record = run_round(coordinator, dict.fromkeys("abc", (10, 1.0)), now=coordinator.tally.opened_at + 1).record
+    assert record.num_examples == 30
 
 
 def test_what_waits_is_bounded():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -164,11 +165,24 @@ def test_a_canary_that_does_not_answer_is_asked_again_and_one_that_comes_is_aske
 
 def test_a_device_that_is_no_canary_has_no_voice():
     coordinator, out = judging("a", "b", "d")
-    asked = word_to(out, "a")
-    for device in "de":
-        feed(coordinator, verdict(device, asked, 0.9), now=2.0)
+    newest = word_to(out, "a")
+    candidate = word_to(feed(coordinator, verdict("a", newest, 0.9), now=2.0), "a")
+    for device, asked in itertools.product("de", (newest, candidate)):
+        assert commit_of(feed(coordinator, verdict(device, asked, 0.9), now=2.0)) is None
     out = feed(coordinator, Tick(), now=101.0)
     assert commit_of(out).record.why.startswith("0 canaries")
+
+
+def test_the_first_verdict_of_this_attempt_counts():
+    coordinator, out = judging("a", "b", "d")
+    newest = {device: word_to(out, device) for device in "ab"}
+    candidates = {d: word_to(feed(coordinator, verdict(d, newest[d], 0.9), now=2.0), d) for d in "ab"}
+    earlier = Verdict(2, candidates["a"].round.model_sha256, 0.5, 0.9)
+    feed(coordinator, received(TOPICS.verdict("a", 1), earlier), now=3.0)
+    for accuracy in (0.1, 0.9):
+        feed(coordinator, verdict("a", candidates["a"], accuracy), now=3.0)
+    out = feed(coordinator, verdict("b", candidates["b"], 0.9), now=4.0)
+    assert commit_of(out).record.state == "refused"
 
 
 def test_a_verdict_that_comes_late_changes_nothing_and_blames_nobody():

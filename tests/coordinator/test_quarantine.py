@@ -12,6 +12,7 @@ from machines import (
     commit_of,
     feed,
     make_coordinator,
+    make_manifest,
     make_update,
     of,
     open_round,
@@ -30,6 +31,7 @@ from edgefl.coordinator.refused import MOST, NAMED, Refused
 from edgefl.coordinator.signing import Open
 from edgefl.machine import Connected, Note, Received, Tick, WallTime
 from edgefl.protocol.signed_update import NotSigned
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import AdmissionSettings
 
 NAN = make_update()[:40] + np.full(P, np.nan, "<f4").tobytes()
@@ -156,6 +158,21 @@ def test_without_a_clock_quarantine_lasts_until_there_is_one():
     assert quarantine.over(1e9 + 61) == ["a"]
 
 
+def test_refusals_of_long_ago_are_forgotten():
+    quarantine = Quarantine(2, 60.0)
+    assert not quarantine.refuse("a", 1, "finite", newest=1, unix_s=1e9)
+    assert not quarantine.refuse("a", 101, "finite", newest=101, unix_s=1e9)
+    assert quarantine.refuse("a", 200, "finite", newest=200, unix_s=1e9)
+
+
+def test_what_has_arrived_of_a_device_is_dropped_when_it_is_barred():
+    coordinator = open_round(*"abc", min_reports=3)
+    feed(coordinator, update_parts("c", make_update())[0], now=1.0)
+    assert coordinator.tally.intake.under_way == 1
+    feed(coordinator, *[Received(TOPICS.update("c", 1, 0), b"noise")] * (REFUSALS + 1), now=1.0)
+    assert coordinator.snapshot().barred and coordinator.tally.intake.under_way == 0
+
+
 def test_an_operator_releases_a_device():
     coordinator = keyed(*"abc")
     misbehave(coordinator, "c", 3)
@@ -166,6 +183,26 @@ def test_an_operator_releases_a_device():
     out = misbehave(coordinator, "a", 1, blob=make_update(), others="b")
     assert round_in(out).cohort is None
     assert feed(coordinator, Release("2", "c"))[-1] == Answered("2", False, "c is neither in quarantine nor muted")
+
+
+def test_a_device_that_is_muted_too_stays_in_quarantine_when_the_mute_ends():
+    coordinator = keyed(*"abc")
+    misbehave(coordinator, "c", 3)
+    now = coordinator.tally.opened_at
+    for number in range(3 * MESSAGES):
+        feed(coordinator, status("c", boot=number + 2), now=now)
+    assert coordinator.snapshot().barred["c"].startswith("in quarantine") and "c" in coordinator.admission.noise.muted
+    feed(coordinator, Tick(), now=now + MUTE_S + 1)
+    assert "c" not in coordinator.admission.noise.muted
+    assert not coordinator.presence.is_present("c") and "c" in coordinator.snapshot().barred
+
+
+def test_a_muted_device_that_is_released_begins_anew():
+    coordinator = open_round(*"abc", min_reports=2)
+    noise = Received(TOPICS.update("c", 1, 0), b"noise")
+    feed(coordinator, *[noise] * (REFUSALS + 1), now=1.0)
+    feed(coordinator, Release("1", "c"), noise, now=1.0)
+    assert coordinator.snapshot().barred == {}
 
 
 def test_what_is_refused_twice_of_one_round_counts_once():
@@ -296,6 +333,17 @@ def test_a_claim_above_what_is_allowed_is_refused():
     assert coordinator.tally.counted == []
     report(coordinator, "a", blob=make_update(num_examples=100))
     assert coordinator.tally.counted == ["a"]
+
+
+def test_a_claim_of_held_out_examples_above_what_is_allowed_is_refused():
+    coordinator = open_round(
+        "a", "b", manifest=make_manifest(holdout=0.5), evaluate_every=2,
+        start={"admission": AdmissionSettings(max_examples=100), "round": 2, "version": 1},
+    )  # fmt: skip
+    for num_eval, counted in ((101, []), (100, ["a"])):
+        header = UpdateHeader(0, 0, 0.0, 0, 100, num_eval, 0.5, None)
+        report(coordinator, "a", blob=header.to_bytes(), round=2, version=1)
+        assert coordinator.tally.counted == counted
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from machines import (
 )
 
 from edgefl.coordinator.events import Evaluated, LateUpdate, ReloadedLate, RosterRead, SaveLate, SignerRead
+from edgefl.coordinator.receipts import EARNED
 from edgefl.coordinator.signing import LIFE_S
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
 from edgefl.protocol.messages import Claim, Inbox, Round, Status, decode, encode
@@ -243,6 +244,19 @@ def test_late_updates_are_verified_against_their_own_round():
     assert of(out, SaveLate) and (word(out, "b").folded, word(out, "b").run) == (2, RUN)
     (saved,) = of(out, SaveLate)
     assert saved.update.blob == signed_blob("b")
+
+
+def test_nobody_earns_waiting_for_another_device_or_frames_it_by_a_late_update():
+    """c has missed round 1; its update of that round would count in no model."""
+    coordinator, _ = opened("a", "b", "c", min_reports=2, deadline_s=10.0)
+    for device in "ab":
+        send(coordinator, device, now=1.0)
+    steps(coordinator, Tick(), now=10.0)
+    assert coordinator.round == 2 and coordinator.tally.opening.unearned == ["c"]
+    for blob in (make_update(), make_update()[:40]):
+        send(coordinator, "c", now=11.0, blob=signed_blob("c", blob, key=DEVICE_KEYS["a"]))
+    assert (coordinator.dropped["c"], coordinator.admission.quarantine.suspects) == (2, {})
+    assert word(send(coordinator, "c", now=12.0, blob=signed_blob("c")), "c").reason == EARNED
 
 
 def test_an_evaluation_is_signed_as_well():

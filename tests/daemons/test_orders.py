@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import closing
 
 import msgspec
+import numpy as np
 import pytest
+from edgefl_broker.desk import Desk
+from edgefl_broker.store import AggregatorStore
 
 from edgefl.errors import StoreError, UsageError
+from edgefl.history import RoundRecord
 from edgefl.hosting import orders
 from edgefl.hosting.orders import Answer, Orders, Release, Rollback, give
+from edgefl.strategies.checkpoint import pack
 
 
 def place(folder, name, data, mode=0o600):
@@ -133,6 +139,30 @@ def test_a_file_of_another_user_is_no_order(tmp_path):
     os.chown(path, 2, -1)
     ((_, text),) = Orders(tmp_path).look()
     assert "no file of the aggregator's user" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of another user")
+def test_a_folder_of_another_user_is_refused(tmp_path):
+    """Somebody who may write to the state folder has put it there."""
+    path = place(tmp_path / "orders", name_of(1) + ".order", msgspec.json.encode(Rollback(1)))
+    os.chown(tmp_path, 1, -1)
+    for file in (path, path.parent):
+        os.chown(file, 2, -1)
+    with pytest.raises(StoreError, match="give it to the aggregator's user"):
+        Orders(tmp_path).look()
+
+
+def test_a_model_that_another_strategy_made_comes_back_without_its_state(tmp_path):
+    params, fed = np.zeros(4, np.float32), []
+    with closing(AggregatorStore(tmp_path)) as store:
+        store.resume("plan", params)
+        made = pack("fedavgm", {"momentum": params})
+        store.commit(RoundRecord(1, "committed", 1, 1, [], 1, None, 0, 0, 0.0), params + 1, (), made)
+        for number, strategy in enumerate(("fedavgm", "fedavg")):
+            place(tmp_path / "orders", name_of(number) + ".order", msgspec.json.encode(Rollback(1)))
+            Desk(tmp_path, store, strategy, fed.append).look()
+            (tmp_path / "orders" / f"{name_of(number)}.order").unlink()
+    assert [(event.version, list(event.state)) for event in fed] == [(1, ["momentum"]), (1, [])]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -21,7 +21,7 @@ the middle.
 
 Above the bound an update counts with the largest whole weight that stays within it, and at least with 1. It is refused
 if its delta alone is `REFUSED` times longer than `factor` allows a device of its size, if it claims `MOST_EXAMPLES`
-times the median n and its size is not known, or if with a weight of 1 it would still be `REFUSED` times the bound.
+times the median n and its size is not known, or, while m is not known, if its delta alone is `REFUSED` times the bound.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Bound:
         n, norm = claim
         length, relative = max(norm, self.typical), self._relative(size)
         most = self.most * relative
-        longest = REFUSED * self.factor * self.typical * max(1.0, relative) if self.typical else math.inf
+        longest = REFUSED * (self.factor * self.typical * max(1.0, relative) if self.typical else most)
         if n * length <= most:
             return n
         proven = self.devices is None or self.devices >= PROOF
         what = f"{n} examples with |delta| {norm:.3g}, {self.times(claim, size):.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
             raise TooMuch(f"update of {what}: rejected", "examples", claim, proven)
-        if length > REFUSED * most or norm > longest:
+        if norm > longest:
             raise TooMuch(f"update of {what}: rejected", "influence", claim, proven)
         return max(1, int(most / length))
 

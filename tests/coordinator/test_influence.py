@@ -87,6 +87,17 @@ def test_a_device_that_is_enrolled_with_more_examples_may_count_more():
     assert fair.weight((10**5, 1.0), 10**5) == 10**5
 
 
+def test_a_generous_limit_for_some_devices_refuses_no_other_device():
+    """Three are enrolled with far more examples than they have; by the median, the others are too large."""
+    sizes = dict.fromkeys("abc", 10**6)
+    claims = dict.fromkeys("abcde", (100, 1.0))
+    loose = bound(claims=claims, sizes=sizes)
+    assert loose.weight((100, 1.0), 10**6) == 100
+    assert loose.weight((100, 1.0), None) == 1
+    with pytest.raises(ProtocolError):
+        loose.weight((100, 20.1), None)
+
+
 def test_no_update_has_counted_long_ago():
     influence = Influence(2.0, None, lambda device: None)
     influence._last = {"a": (1, (10, 1.0)), "b": (50, (10, 3.0))}

@@ -94,8 +94,9 @@ class Jury:
 
     @property
     def _judged(self) -> list[tuple[Verdict, Verdict]]:
-        """Of each canary, its verdicts on the newest model and on the candidate."""
-        pairs = [(self._known[device], given) for device, given in self._given.items() if device in self._known]
+        """Of each canary that still is one, its verdicts on the newest model and on the candidate."""
+        voices = [device for device in self._canaries(self._given) if device in self._known]
+        pairs = [(self._known[device], self._given[device]) for device in voices]
         return [(known, given) for known, given in pairs if known.loss is not None]
 
     def refuses(self) -> str:

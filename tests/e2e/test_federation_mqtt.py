@@ -336,7 +336,7 @@ def test_i09_an_agent_whose_disk_fails_is_not_waited_for(
     fleet = federation(broker_url)
     aggregator = fleet.aggregator(rounds={"rounds": 3, "deadline_s": 60.0, "min_reports": 1, "expect": 2})
 
-    def full(outbox: object, residual: object) -> None:
+    def full(*update: object) -> None:
         raise StoreError("the disk is full")
 
     failing = fleet.agent("dev-a")

@@ -43,7 +43,7 @@ def test_a_session_trains_from_what_the_coordinator_shows():
             coordinator.version = version
             publish(coordinator.announcer.advance(coordinator.params, version)[0])
             coordinator.round += 1
-        out = publish([coordinator._publish_round()])
+        out = publish([coordinator._publish_round(0.0)])
         (start,) = of(out, StartTraining)
         assert start.job.params == coordinator.announcer.downlink.shown.tobytes()
         assert start.job.params != coordinator.params.tobytes()

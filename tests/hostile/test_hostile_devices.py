@@ -58,6 +58,6 @@ def test_i28_thirty_rounds_with_one_hostile_device_are_as_good_as_without(attack
     assert first <= (1.1 * patience if attack in SILENT else 2 * honest.seconds[0]), outcome
     assert outcome.accuracy >= honest.accuracy - POINTS.get(attack, 0.01), outcome
     for name, kib in outcome.memory.items():
-        assert kib <= MEMORY * honest.memory[name], (name, outcome)
+        assert 0 < kib <= MEMORY * honest.memory[name], (name, outcome)
     assert all(len(text) < LOG_BYTES for text in outcome.logs.values()), outcome
     assert SAYS.get(attack, "") in outcome.said, outcome.said[-3000:]

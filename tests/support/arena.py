@@ -133,7 +133,7 @@ class Arena:
             time.sleep(0.1)
             records = read_records(history)
             alive = [name for name in ("broker", "aggregator") if self._running[name].poll() is None]
-            memory |= {name: peak_kib(self._running[name].pid) for name in alive}
+            memory |= {name: max(memory.get(name, 0), peak_kib(self._running[name].pid)) for name in alive}
             if (len(alive) < 2 and len(records) < ROUNDS) or time.monotonic() > until:
                 pytest.fail(f"{len(records)} rounds, alive: {alive}\n{self.log('aggregator')[-3000:]}")
         return Outcome(records, memory, {name: self.log(name) for name in ("broker", "aggregator", *DEVICES)})

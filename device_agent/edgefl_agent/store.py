@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 import zlib
 from contextlib import closing, suppress
 from dataclasses import asdict, fields
@@ -24,6 +25,8 @@ from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable,
 
 from . import ledger
 from .ledger import LEDGER_MONTHS, Entry, Ledger
+
+MOST_STARTS = 2**32  # a boot number of a later start would be longer than a status may tell
 
 _SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -52,11 +55,18 @@ class AgentStore:
 
     @durable
     def count_start(self) -> int:
-        """Count a start of the agent; returns its number, from 1."""
-        row = self._db.execute(
-            "INSERT INTO meta VALUES ('starts', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
-        ).fetchone()
-        return int(row[0])
+        """Count a start of the agent; returns its number, from 1.
+
+        A damaged count goes on from the time of day in seconds, which is above all that were told: the aggregator goes
+        by the highest.
+        """
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'starts'").fetchone()
+        count = 1 if row is None else row[0] + 1 if isinstance(row[0], int) else 0
+        if not 1 <= count < MOST_STARTS:
+            log.error("the count of starts in %s is damaged: going on from the time of day", self._path)
+            count = int(time.time())
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('starts', ?)", (count,))
+        return count
 
     @durable
     def load(self) -> Outbox | None:

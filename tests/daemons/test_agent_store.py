@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,3 +221,16 @@ def test_what_is_spent_of_the_byte_budget_is_kept_and_a_damaged_number_starts_it
     assert store.load_spent() == spent
     store._db.execute("UPDATE meta SET value = 'x' WHERE key = 'spent_today'")
     assert store.load_spent() == Spent()
+
+
+@pytest.mark.parametrize("damage", [-5, 2**40, "x", b"x"])
+def test_i12_a_damaged_count_of_starts_goes_on_above_all_that_were_told(tmp_path, damage, caplog):
+    """Found by fuzzing: a negative number made boot numbers that no aggregator reads."""
+    with closing(AgentStore(tmp_path)) as store:
+        assert [store.count_start(), store.count_start()] == [1, 2]
+    with closing(sqlite3.connect(tmp_path / "agent.db", isolation_level=None)) as database:
+        database.execute("UPDATE meta SET value = ? WHERE key = 'starts'", (damage,))
+    with closing(AgentStore(tmp_path)) as store:
+        first = store.count_start()
+        assert 1.7e9 < first < 2**32 and store.count_start() == first + 1
+    assert "count of starts" in caplog.text

@@ -68,8 +68,8 @@ typedef struct {
 guard_role role_of(const char *user);
 
 /* Whether a client that came with a password may have this client id, and a session that `ends` with its connection.
-   The devices of a batch have ids of their own, and take nobody's connection; and they leave no session behind, of
-   which whoever has the token could make any number. */
+   The devices of a batch have ids of their own, and take nobody's connection; and they leave no session behind:
+   a holder of the token could make any number of those. */
 bool may_connect(const char *user, const char *client_id, bool ends);
 
 /* What `topic` is. Numbers in it have no leading zeros and are in range, or it is TOPIC_OTHER. */

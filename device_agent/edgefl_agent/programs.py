@@ -15,8 +15,8 @@ MAX_BYTES = 4096  # of the output; what follows is read and dropped
 
 
 class Answer(NamedTuple):
-    """`code` is the exit code, None if the program could not be started or did not end in time; `line` the first line
-    of its output, or why there is none."""
+    """`code` is the exit code, None if the program could not be started or did not end in time; `line` is the
+    first line of its output, or says why the program did not run to its end."""
 
     code: int | None
     line: str

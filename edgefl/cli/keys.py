@@ -26,7 +26,7 @@ EXAMPLE = """edgefl keys init keys --federation my-fleet --broker broker.example
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Keys and certificates of a federation: enrol devices, revoke and renew them.
 
-    DIR is a folder that stays off line: whoever has it can enrol and sign. docs/security.md tells how its files reach
+    DIR is a folder that stays off line: a thief of it can enrol and sign. docs/security.md tells how its files reach
     the machines that need them.
     """
     commands = parser.add_subparsers(title="commands of keys", metavar="COMMAND", required=True)

@@ -56,8 +56,8 @@ class DeviceStatus:
         return [Publish(self._topic, encode(self._published), retain=True)]
 
     def warn(self, why: Trouble, now: float) -> None:
-        """Tell this beside the state, which it does not change. Of several warnings the first one stands: whoever sends
-        forged messages must not make the device publish as many statuses."""
+        """Tell this beside the state, which it does not change. Of several warnings the first one stands:
+        a flood of forged messages must not make the device publish as many statuses."""
         self._warning = self._warning or why
         self._warned_until = now + WARNED_S
 

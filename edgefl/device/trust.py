@@ -32,7 +32,7 @@ from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
 
-AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, whoever has signed it
+AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, even if it is signed
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
 RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 AGAIN_S = 3600  # `issued` alone is not written more often

@@ -28,6 +28,7 @@ import msgspec
 
 from ..atomic import PARTIAL
 from ..errors import StoreError, UsageError
+from ..private_files import OTHERS
 
 FOLDER = "orders"
 MOST = 64  # orders that may wait
@@ -156,7 +157,7 @@ def _folder(state_dir: Path) -> Iterator[int]:
         if made:
             _hand_over(number, owner)
         status = os.fstat(number)
-        if status.st_uid not in (owner, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
+        if status.st_uid not in (owner, os.geteuid()) or stat.S_IMODE(status.st_mode) & OTHERS:
             raise StoreError(f"{path} is open to others: give it to the aggregator's user, mode 0700")
         yield number
     finally:

@@ -72,8 +72,8 @@ plugin_opt_rounds_per_minute 1200
 plugin_opt_clients 20000
 
 # ---- limits
-# A retained message goes to each reader that the ACL allows, whoever wrote it: so the aggregator sees, and clears, what
-# was retained on its topics before the guard was there.
+# A retained message goes to each reader that the ACL allows, even if its sender may not write there any more. So the
+# aggregator sees, and clears, what was retained on its topics before the guard was there.
 check_retain_source false
 # At the default of 1000 the broker drops messages that it has acknowledged, when a fleet reports faster than the
 # aggregator reads. Never set 0, which is documented as "no limit": several 2.0 versions then queue no message at all.

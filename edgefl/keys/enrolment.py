@@ -152,8 +152,8 @@ def renew(path: Path, names: Sequence[str]) -> list[Path]:
 
 
 def renew_aggregator(path: Path) -> None:
-    """A new TLS key and certificate for the aggregator; those before it are revoked: whoever has one reads all updates,
-    and takes the aggregator's connection."""
+    """A new TLS key and certificate for the aggregator. Those before it are revoked: a thief of one could read all
+    updates, and take the aggregator's connection."""
     with opened(path) as folder:
         write_private(path / "aggregator" / "aggregator.key", new_key())
         folder.settle()

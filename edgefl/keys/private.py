@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..errors import ProtocolError, StoreError, UsageError
+from ..private_files import OTHERS
 from ..trust import ed25519
 
 LOCK = "lock"
-PRIVATE, OTHERS = 0o600, 0o077
+PRIVATE = 0o600
 
 
 @contextmanager

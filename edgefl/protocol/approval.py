@@ -1,6 +1,6 @@
 """Approval: what an owner approves when a device asks whether it may train a plan: an id, and a description in words.
 
-Whoever chooses the plan chooses what an update can reveal: a wide first layer can carry whole examples out
+The aggregator chooses the plan, and with it what an update can reveal: a wide first layer can carry whole examples out
 (docs/policy.md). So the id covers all that decides this: the graph, its loss, which params are trained, and whether a
 device sends one gradient. Rates, epochs and codecs may change without a new approval, within the owner's bounds.
 """

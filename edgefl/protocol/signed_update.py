@@ -3,8 +3,8 @@
     header 40 bytes, its `size` 104 | signature 64 bytes | encoded delta
 
 Signed are a domain prefix, federation, epoch, run, round, model version, device, codec, mode, the update's length and
-its SHA-256, both without the signature. So an update that was recorded once is of no use for another round, epoch,
-device or federation, whoever may publish on that device's topic. A device signs once, when it saves the update.
+its SHA-256, both without the signature. So a recorded update is of no use for another round, epoch, device or
+federation, even to a client that may publish on that device's topic. A device signs once, when it saves the update.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import ProtocolError
+from .document import Document, Number, open_document
 from .ed25519 import SigningKey, from_text, to_text
-from .seal import open_seal, seal
+from .seal import seal
 
 PURPOSE = "signer"
 MAX_BYTES = 2048  # of a sealed certificate, which every manifest and round carries
-Number = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 def purpose_of(topic: str, epoch: int) -> str:
@@ -28,11 +28,9 @@ def purpose_of(topic: str, epoch: int) -> str:
     return f"{topic} {epoch}"
 
 
-class SignerCertificate(msgspec.Struct, frozen=True):
+class SignerCertificate(Document, frozen=True):
     """signer.json. `key` is the public key in base64; the times are seconds after the start of 1970, UTC."""
 
-    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
-    serial: Number
     epoch: Number
     key: Annotated[str, Meta(max_length=44)]
     not_before: Number
@@ -59,14 +57,8 @@ class SignerCertificate(msgspec.Struct, frozen=True):
         """The certificate in a file or message; ProtocolError unless this root has sealed it for this federation."""
         if len(raw) > MAX_BYTES:
             raise ProtocolError(f"certificate of {len(raw)} bytes, at most {MAX_BYTES}: dropped")
-        payload = open_seal(raw, PURPOSE, root)
-        try:
-            found = msgspec.json.decode(payload, type=cls)
-            _ = found.public
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ProtocolError("malformed certificate: dropped") from None
-        if found.federation != federation:
-            raise ProtocolError(f"certificate for federation {found.federation!r}, not {federation!r}: dropped")
+        found = open_document(raw, cls, PURPOSE, root=root, federation=federation)
+        _ = found.public
         return found
 
 

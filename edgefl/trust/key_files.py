@@ -1,7 +1,7 @@
 """Key files: an Ed25519 seed or public key is one line of base64. UsageError names the file and what to do.
 
-A private file that another user can read is refused: whoever may copy it may sign. So is a public key that another user
-can write: whoever may replace the root that is pinned is the root. An agent reads its keys by name from one folder, its
+A private file that another user can read is refused: that user could sign. So is a public key that another user
+can write: that user could put a root of its own there. An agent reads its keys by name from one folder, its
 aggregator too, so a configuration names that folder only.
 """
 
@@ -14,12 +14,13 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..errors import ProtocolError, UsageError
+from ..private_files import OTHERS
 from .ed25519 import from_text, to_text
 
 ROOT_PUBLIC = "root.pub"  # pinned by devices and by the aggregator
 SIGNER_KEY, SIGNER_CERTIFICATE, ROSTER = "signer.key", "signer.json", "roster.json"  # the aggregator's
 SIGNING_KEY = "signing.key"  # a device's
-READ, WRITE = 0o077, 0o022  # permissions that others must not have
+WRITE = 0o022  # permissions that others must not have on a public key
 MAX_FILE_BYTES = 64 * 2**20  # a roster has about 100 bytes a device
 
 
@@ -50,7 +51,7 @@ def read_file(path: Path, *, refused: int = 0) -> bytes:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_IMODE(mode) & refused:
-                what, right = ("read", "600") if refused == READ else ("changed", "644")
+                what, right = ("read", "600") if refused == OTHERS else ("changed", "644")
                 raise UsageError(f"{path} can be {what} by other users: chmod {right} {path}")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -67,7 +68,7 @@ def _advice(error: OSError) -> str:
 
 
 def _read_key(path: Path, *, private: bool) -> bytes:
-    data = read_file(path, refused=READ if private else WRITE)
+    data = read_file(path, refused=OTHERS if private else WRITE)
     try:
         return from_text(data.decode("ascii").strip())
     except (UnicodeDecodeError, ProtocolError):

@@ -10,10 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ..errors import ProtocolError
-from .certificate import Number
+from .document import Document, open_document
 from .ed25519 import SigningKey, from_text, to_text
-from .seal import open_seal, seal
+from .seal import seal
 
 PURPOSE = "roster"
 
@@ -38,12 +37,10 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return from_text(self.key)
 
 
-class Roster(msgspec.Struct, frozen=True):
+class Roster(Document, frozen=True):
     """roster.json: enrolled devices by name. A revoked one stays in it, so that its name is not given away again."""
 
-    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
-    serial: Number
-    devices: dict[str, Member] = {}
+    devices: dict[str, Member] = msgspec.field(default_factory=dict)
 
     def get(self, device: str) -> Member | None:
         """The device, if it is enrolled and not revoked."""
@@ -62,15 +59,9 @@ class Roster(msgspec.Struct, frozen=True):
     @classmethod
     def open(cls, raw: bytes, root: bytes, federation: str) -> Roster:
         """The roster in a file; ProtocolError unless this root has sealed it for this federation."""
-        payload = open_seal(raw, PURPOSE, root)
-        try:
-            found = msgspec.json.decode(payload, type=cls)
-            for member in found.devices.values():
-                _ = member.public
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ProtocolError("malformed roster: dropped") from None
-        if found.federation != federation:
-            raise ProtocolError(f"roster of federation {found.federation!r}, not {federation!r}: dropped")
+        found = open_document(raw, cls, PURPOSE, root=root, federation=federation)
+        for member in found.devices.values():
+            _ = member.public
         return found
 
 

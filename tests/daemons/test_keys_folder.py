@@ -97,7 +97,7 @@ BAD = {
     ),
     "expired": ({"signer": certificate(not_after=1000)}, r"signer\.json has expired: `edgefl keys renew`"),
     "of another key": ({"key": b"x" * 32}, r"signer\.json is not about signer\.key beside it"),
-    "of another federation": ({"signer": certificate(federation="other")}, r"certificate for federation 'other'"),
+    "of another federation": ({"signer": certificate(federation="other")}, r"signer document of federation 'other'"),
     "a roster by another root": ({"members": "forged"}, r"roster\.json can't be used"),
 }
 

@@ -36,12 +36,9 @@ def read_public(path: Path) -> bytes:
 
 def write_seed(path: Path, seed: bytes) -> None:
     """Create a private file that only its owner can read, whole or not at all; OSError if it exists."""
-    _write_key(path, seed, 0o600)
-
-
-def write_public(path: Path, public: bytes) -> None:
-    """Create the file of a public key; OSError if it exists."""
-    _write_key(path, public, 0o644)
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "a key is there already", str(path))
+    write_atomically(path, f"{to_text(seed)}\n".encode(), mode=0o600)
 
 
 def read_file(path: Path, *, refused: int = 0) -> bytes:
@@ -75,9 +72,3 @@ def _read_key(path: Path, *, private: bool) -> bytes:
         raise UsageError(
             f"{path} is not a key, which is one line of base64: copy it again from the folder of `edgefl keys`"
         ) from None
-
-
-def _write_key(path: Path, key: bytes, mode: int) -> None:
-    if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, "a key is there already", str(path))
-    write_atomically(path, f"{to_text(key)}\n".encode(), mode=mode)

@@ -26,7 +26,7 @@ def write_folder(folder: Path, *, key=b"s" * 32, signer=None, members=None) -> P
     folder.mkdir(exist_ok=True)
     for name in ("signer.key", "root.pub"):
         (folder / name).unlink(missing_ok=True)
-    key_files.write_public(folder / "root.pub", ROOT.public)
+    (folder / "root.pub").write_text(ed25519.to_text(ROOT.public) + "\n")
     key_files.write_seed(folder / "signer.key", key)
     (folder / "signer.json").write_bytes((signer or certificate()) + b"\n")
     (folder / "roster.json").write_bytes((members or roster("a")).seal(ROOT))
@@ -123,7 +123,7 @@ def test_i21_a_missing_file_of_the_aggregators_keys_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["root.pub", "signing.key"])
 def test_i21_a_missing_file_of_a_devices_keys_is_named(tmp_path, name):
-    key_files.write_public(tmp_path / "root.pub", ROOT.public)
+    (tmp_path / "root.pub").write_text(ed25519.to_text(ROOT.public) + "\n")
     key_files.write_seed(tmp_path / "signing.key", b"a" * 32)
     assert load_keys(KeysConfig(str(tmp_path)), FEDERATION, None).root == ROOT.public
     (tmp_path / name).unlink()
@@ -164,7 +164,7 @@ def test_i12_what_a_device_has_seen_is_left_out_if_it_is_damaged(tmp_path, caplo
 
 def test_i20_the_certificate_in_a_devices_bundle_is_the_oldest_that_it_believes(tmp_path):
     """A device has seen nothing at its first contact: a key that was replaced before its enrolment can't win it."""
-    key_files.write_public(tmp_path / "root.pub", ROOT.public)
+    (tmp_path / "root.pub").write_text(ed25519.to_text(ROOT.public) + "\n")
     key_files.write_seed(tmp_path / "signing.key", b"a" * 32)
     (tmp_path / "signer.json").write_bytes(certificate(serial=7, epoch=3))
     config = KeysConfig(str(tmp_path))

@@ -101,7 +101,7 @@ def test_i18_a_revoked_or_unknown_device_is_not_in_the_roster():
 def test_keys_come_back_from_their_files(tmp_path):
     seed = ed25519.new_seed()
     key_files.write_seed(tmp_path / "a.key", seed)
-    key_files.write_public(tmp_path / "a.pub", SigningKey(seed).public)
+    (tmp_path / "a.pub").write_text(ed25519.to_text(SigningKey(seed).public) + "\n")
     assert (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
     assert key_files.read_seed(tmp_path / "a.key") == seed
     assert key_files.read_public(tmp_path / "a.pub") == SigningKey(seed).public
@@ -131,7 +131,7 @@ def test_i21_a_private_key_that_others_can_read_is_refused(tmp_path, mode):
 
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_i21_a_pinned_root_that_others_can_replace_is_refused(tmp_path, mode):
-    key_files.write_public(tmp_path / "root.pub", ROOT.public)
+    (tmp_path / "root.pub").write_text(ed25519.to_text(ROOT.public) + "\n")
     (tmp_path / "root.pub").chmod(mode)
     with pytest.raises(UsageError, match=r"root\.pub can be changed by other users: chmod 644"):
         key_files.read_public(tmp_path / "root.pub")

@@ -216,6 +216,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     "paused" is the owner's wish, "trouble" the device's own; `reason` says more, and `code` is one of trouble.CODES.
     `max_bytes` is what the owner's byte budget allows the update of the round that it trains for; 0: no limit.
     `fresh`: its data have changed since they last counted, as far as it knows; told where rounds ask for new data only.
+    `agent` is the version of its software, and `celsius` what its processor's sensor last said; both are only shown.
     """
 
     state: Annotated[str, Meta(max_length=32)]
@@ -225,6 +226,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     code: Annotated[str, Meta(max_length=16)] = ""
     max_bytes: Count = 0
     fresh: bool = True
+    agent: Annotated[str, Meta(max_length=32)] = ""
+    celsius: Annotated[int, Meta(ge=-100, le=300)] | None = None
 
     @property
     def present(self) -> bool:

@@ -7,7 +7,8 @@
     d/{id}/inbox                   receipts and requests for parts, published by the aggregator
 
     enrol/{batch}/{id}/ask, enrol/{batch}/{id}/answer    of devices that are not enrolled yet (enrol.py)
-    summary, fleet/{page}, helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
+    summary, fleet/{page}          retained, published by the aggregator for those who watch (fleet.py)
+    helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
 
 The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
 Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox` and its `status`, and reads
@@ -108,12 +109,24 @@ class Topics:
         self.manifest = f"{self.base}/manifest"
         self.round = f"{self.base}/round"
         self.aggregator = f"{self.base}/aggregator"
+        self.summary = f"{self.base}/summary"
+        self.any_page = f"{self.base}/fleet/+"
         self.any_status = f"{self.base}/d/+/status"
         self.any_update = f"{self.base}/d/+/u/+/+"
         self._devices = f"{self.base}/d/"
         base, number = re.escape(self.base), f"({_NUMBER.pattern})"
         self._model_part = re.compile(f"{base}/model/{number}/{number}")
+        self._page = re.compile(f"{base}/fleet/{number}")
         self._update_part = re.compile(f"{base}/d/({_DEVICE.pattern})/u/{number}/{number}")
+
+    def fleet(self, page: int) -> str:
+        """The topic of some devices' rows."""
+        return f"{self.base}/fleet/{page}"
+
+    def page_of(self, topic: str) -> int | None:
+        """The page that `topic` names; None if it is not one of this federation's pages."""
+        found = self._page.fullmatch(topic)
+        return int(found[1]) if found else None
 
     def model(self, slot: int, part: int) -> str:
         """The topic of one part of the payload in `slot`."""

@@ -7,6 +7,7 @@ import msgspec
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol import messages
 from edgefl.protocol.enrol import Approval, Ask
+from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary
 from edgefl.protocol.messages import (
     CONTROL_LIMIT,
     RETAINED_LIMIT,
@@ -20,7 +21,19 @@ from edgefl.protocol.messages import (
 )
 from edgefl.settings import TrainSettings
 
-KINDS = (Manifest, Round, Status, messages.Inbox, Claim, messages.Requirements, messages.Verdict, Ask, Approval)
+KINDS = (
+    Manifest,
+    Round,
+    Status,
+    messages.Inbox,
+    Claim,
+    messages.Requirements,
+    messages.Verdict,
+    Ask,
+    Approval,
+    Summary,
+    FleetPage,
+)
 DIGEST, SHA256 = "0123456789abcdef", "0123456789abcdef" * 4
 
 
@@ -46,6 +59,10 @@ def seeds() -> list[bytes]:
         (3, messages.Judge(Round(DIGEST, "open", 5, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0))),
         (6, messages.Verdict(2, SHA256, 0.5, 0.75, DIGEST)),
         (7, Ask("-----BEGIN CERTIFICATE REQUEST-----", "a2V5", "c2ln", "pi-01")),
+        (9, Summary("digits", DIGEST, 9, "open", 5, 4, 2, 3, 2, {"ready": 2}, open=OpenRound(5, 4, "train", 8, 99),
+                    troubled=[DeviceRow("dev-a", "trouble", "data", "no such file", celsius=47)],
+                    last=[PastRound(4, "committed", 4, 3, 3, 1.5, 900, 800, 0.5, 1.25, 7)])),
+        (10, FleetPage(0, 9, [DeviceRow("dev-a", "ready", since=5, seen=6, bytes_up=2**53, missed="late")])),
         (8, Approval(f"batch-{DIGEST}", "pi-01", "-----BEGIN CERTIFICATE-----")),
     ]  # fmt: skip
     return [bytes([kind]) + messages.encode(message) for kind, message in made]

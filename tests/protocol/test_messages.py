@@ -63,6 +63,10 @@ GOLDEN = [
     (Status("ready", 4), b'{"state":"ready","boot":4}'),
     (Status("paused", 4, 50, "hot"), b'{"state":"paused","boot":4,"num_examples":50,"reason":"hot"}'),
     (Status("trouble", 4, 0, "full", "disk"), b'{"state":"trouble","boot":4,"reason":"full","code":"disk"}'),
+    (
+        Status("ready", 4, agent="0.2.0", celsius=47),
+        b'{"state":"ready","boot":4,"agent":"0.2.0","celsius":47}',
+    ),
     (Receipt(3, 1, "counted"), b'{"kind":"receipt","round":3,"attempt":1,"outcome":"counted"}'),
     (Missing(3, [0, 7]), b'{"kind":"missing","round":3,"parts":[0,7]}'),
 ]

@@ -8,11 +8,11 @@ from typing import Annotated
 from msgspec import Meta, Struct, field, structs
 
 from edgefl.device.budget import Limits
+from edgefl.hosting import sensors
 from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig
 from edgefl.trust.settings import KeysConfig
 
-from . import sensors
 from .governor import MB, Wanted, share
 from .ledger import LEDGER_MONTHS
 from .policy_config import PolicyConfig

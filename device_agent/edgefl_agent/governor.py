@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from edgefl.hosting import sensors
+from edgefl.hosting.programs import Answer, run
 from edgefl.protocol.trouble import Trouble
-
-from . import sensors
-from .programs import Answer, run
 
 LOOK_S = 5.0  # between two readings
 HUNG_S = 30.0  # for a reading to end: a driver may hang

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from brokers import eventually
 from daemons import Federation
-from edgefl_agent import sensors
 from edgefl_agent.config import LimitsConfig
 from edgefl_agent.governor import HOLD_S, HUNG_S, LOOK_S, MB, Governor, Readings, Wanted, read_all, reasons
-from edgefl_agent.programs import MAX_BYTES, Answer, run
 
 from edgefl import Trainer
+from edgefl.hosting import sensors
+from edgefl.hosting.programs import MAX_BYTES, Answer, run
 from edgefl.protocol.trouble import CODES
 from edgefl.transports.settings import PASSWORD
 

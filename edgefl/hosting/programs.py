@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, NamedTuple
 
-from edgefl.transports.settings import PASSWORD
+from ..transports.settings import PASSWORD
 
 MAX_BYTES = 4096  # of the output; what follows is read and dropped
 

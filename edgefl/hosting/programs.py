@@ -40,7 +40,7 @@ def run(command: Sequence[str], timeout_s: float) -> Answer:
     try:
         with process.stdout as pipe:
             output = _read(pipe, until)
-        code = process.wait(max(0.0, until - time.monotonic()))
+            code = process.wait(max(0.0, until - time.monotonic()))  # a closed pipe could end it, after its time
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -33,12 +33,12 @@ class DataError(EdgeFLError):
     """Data that can't be read, or that the model can't be trained on.
 
     The message may quote the data. `safe` says where and what is wrong without any value from them, so it may leave the
-    device; if it is empty, only the device's own log tells.
+    device; if it is empty, only the device's own log tells. `code` is one of protocol/trouble.py.
     """
 
-    def __init__(self, message: str, safe: str = "") -> None:
+    def __init__(self, message: str, safe: str = "", code: str = "data") -> None:
         super().__init__(message)
-        self.safe = safe
+        self.safe, self.code = safe, code
 
 
 class CodecError(EdgeFLError):

@@ -30,7 +30,6 @@ from edgefl.coordinator.events import (
     SaveLate,
     SaveSuspects,
 )
-from edgefl.data import load_test_set
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
 from edgefl.history import History, Run, json_pieces
@@ -41,7 +40,6 @@ from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.store import durable
 from edgefl.machine import Connected
 from edgefl.onnx.evaluate import OnnxEvaluator
-from edgefl.onnx.load import load
 from edgefl.protocol.messages import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.settings.sections import INTERVAL_S
@@ -55,6 +53,7 @@ from .desk import Desk
 from .enrolment import Enrolment
 from .journal import Journal, Recorded
 from .keys import open_keys
+from .model_file import load_both
 from .progress import Progress, summary
 from .store import KEPT_RECORDS, AggregatorStore, State
 
@@ -73,10 +72,10 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if warning := own_certificate.check(config.mqtt.tls, AGGREGATOR_USER if config.keys.dir else None):
             self.log.warning("%s", warning)
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
-        self._model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
-        plan, spec = self._model.plan, config.evaluate.test_data
+        spec = config.evaluate.test_data
         config.gate.check(spec is not None, config.evaluate.holdout)
-        self._test = None if spec is None else load_test_set(spec, tuple(plan.input_shape))
+        self._model, self._test = load_both(config)
+        plan = self._model.plan
         self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder, config.keep_models, config.models_mb * 1e6)
@@ -114,6 +113,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         )
         going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
+        self.log.info("loss: %s", self._model.loss_line)
         if self._run.auto:
             self.log.info("auto: %s", self._run.auto)
 

@@ -21,12 +21,12 @@ from edgefl.history import MOVED, RoundRecord
 from edgefl.history_files import HistoryFiles
 from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.onnx.load import load
 from edgefl.settings import files
 from edgefl.strategies import Site, Strategy
 
 from .choice import choice_of
 from .journal import Journal
+from .model_file import load_both
 from .store import KEPT_RECORDS, AggregatorStore
 
 
@@ -49,7 +49,7 @@ def run(settings: AggregatorConfig) -> None:
     """Print what the journal proves; StoreError if it does not lead to the newest model."""
     if settings.journal is None or not Path(settings.journal).exists():
         raise UsageError("there is no journal: set `journal`, and start the federation with it")
-    model = load(settings.model, settings.loss, freeze=settings.freeze, dims=settings.dims)
+    model, _ = load_both(settings)
     strategy = make_strategy(settings)
     strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))

@@ -22,7 +22,7 @@ from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.device.policy import OPEN, Policy
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError, PolicyError
-from edgefl.protocol.trouble import SEE_LOG, Trouble
+from edgefl.protocol.trouble import OF_TARGETS, SEE_LOG, Trouble
 
 from .source import Source
 from .watchdog import Watchdog
@@ -200,4 +200,5 @@ def _failed(job: TrainJob, error: BaseException, stamp: int) -> Failed:
     elif not isinstance(error, EdgeFLError | MemoryError):
         log.error("training broke", exc_info=error)
     why = Trouble.of(error)
-    return Failed(job, why.text, why.code, stamp if isinstance(error, PolicyError) else 0)
+    stays = isinstance(error, PolicyError) or why.code in OF_TARGETS
+    return Failed(job, why.text, why.code, stamp if stays else 0)

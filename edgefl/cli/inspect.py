@@ -15,6 +15,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the model and the report")
     group.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-10")
     group.add_argument("--batch", type=at_least(1), default=32, metavar="B", help="samples that the arena is sized for")
+    help = "data that it is to be trained on: whether they fit, and which loss their targets ask for"
+    group.add_argument("--data", metavar="SPEC", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
     cli_model.add_options(parser)
     parser.set_defaults(command=_inspect)
@@ -23,9 +25,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     import msgspec
 
+    from .. import data
     from ..onnx.summary import describe, summarize
 
-    model = cli_model.load(options)
+    dataset = None if options.data is None else data.load(options.data, test_fraction=0)
+    model = cli_model.load(options, y=None if dataset is None else dataset.y_train)
+    if dataset is not None:
+        dataset = data.fit_shape(dataset, model.plan.input_shape)
+        model.check_targets(dataset.y_train)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
     else:

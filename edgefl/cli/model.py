@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
     from ..onnx.model import Model
@@ -16,7 +17,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """A group of options that a command with a model has."""
     add = parser.add_argument_group("how the model is read").add_argument
     losses = "cross_entropy, bce, mse, l1, huber, hinge or focal"
-    add("--loss", metavar="NAME", help=f"{losses} (default: inferred from the model's output)")
+    add(
+        "--loss",
+        metavar="NAME",
+        help=f"{losses} (default: inferred from the model's output and the data)",
+    )
     add(
         "--freeze",
         action="append",
@@ -34,14 +39,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(options: argparse.Namespace, seed: int = 0) -> Model:
-    """The model of an ONNX file or of mlp:SIZES; `seed` draws the weights of the latter. ModelError, UsageError."""
+def load(options: argparse.Namespace, seed: int = 0, y: np.ndarray | None = None) -> Model:
+    """The model of an ONNX file or of mlp:SIZES; `seed` draws the weights of the latter. Targets `y` say what its loss
+    is, where --loss does not. ModelError, UsageError."""
     spec = options.model
     if not spec.startswith("mlp:"):
-        return _read(options, spec)
+        return _read(options, spec, y)
     from ..onnx import zoo
 
-    return _read(options, zoo.from_spec(spec, seed))
+    return _read(options, zoo.from_spec(spec, seed), y)
 
 
 def load_trained(options: argparse.Namespace, path: Path) -> Model:
@@ -49,10 +55,10 @@ def load_trained(options: argparse.Namespace, path: Path) -> Model:
     return _read(options, path)
 
 
-def _read(options: argparse.Namespace, source: str | Path | onnx.ModelProto) -> Model:
+def _read(options: argparse.Namespace, source: str | Path | onnx.ModelProto, y: np.ndarray | None = None) -> Model:
     from ..onnx.load import load
 
-    return load(source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim))
+    return load(source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim), y=y)
 
 
 def _dim(text: str) -> tuple[str, int]:

@@ -92,7 +92,8 @@ def _simulate(options: argparse.Namespace) -> int:
     folder = RunFolder(options.out, options.force)
     settings = _settings(options)
     dataset = data.load(options.data, seed=settings.train.seed)
-    model = cli_model.load(options, settings.train.seed)
+    model = cli_model.load(options, settings.train.seed, dataset.y_train)
+    options.loss = model.plan.loss  # for whoever loads the file again without the data
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt
     with daemon.unwind_on_termination():

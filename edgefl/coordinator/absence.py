@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from ..machine import Note
 from ..protocol.messages import Status
+from ..protocol.trouble import OF_TARGETS
+from .mismatch import Mismatch
 from .presence import Presence
 from .tally import Tally
 
@@ -26,10 +28,11 @@ _UNITS = (("days", 86400.0, 2), ("h", 3600.0, 2), ("min", 60.0, 2), ("s", 1.0, 0
 
 
 class Absence:
-    """`topic` is where devices announce themselves. `heard` follows every status that `presence` has stored."""
+    """`topic` is where devices announce themselves, `loss` what they train with. `heard` follows every status that
+    `presence` has stored."""
 
-    def __init__(self, presence: Presence, topic: str) -> None:
-        self._presence, self._topic = presence, topic
+    def __init__(self, presence: Presence, topic: str, loss: str) -> None:
+        self._presence, self._topic, self.mismatch = presence, topic, Mismatch(loss)
         self._since: dict[str, tuple[float, bool]] = {}  # devices that are not present; whether we saw them go
         self._told: dict[str, tuple[str, float]] = {}  # the trouble of a device that was told last, and when
         self._minute, self._in_minute = 0.0, 0  # when it began, and the lines about trouble since then
@@ -52,6 +55,8 @@ class Absence:
         self._since[device] = (now, known)
         if status.state != "trouble" or status.code in NOT_TOLD:
             return []
+        if status.code in OF_TARGETS:
+            return self.mismatch.heard(device, status.code)
         text = self._what(device, now)
         before, at = self._told.get(device, ("", 0.0))
         if text == before and now < at + AGAIN_S:

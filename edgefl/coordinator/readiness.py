@@ -28,10 +28,10 @@ class Look:
 
 
 class Readiness:
-    """`topic` is where devices announce themselves."""
+    """`topic` is where devices announce themselves, `loss` what they train with."""
 
-    def __init__(self, config: RoundSettings, presence: Presence, clock: WallClock, topic: str) -> None:
-        self.absence = Absence(presence, topic)
+    def __init__(self, config: RoundSettings, presence: Presence, clock: WallClock, topic: str, *, loss: str) -> None:
+        self.absence = Absence(presence, topic, loss)
         self._only_new_data = config.only_new_data
         self._quorum = Quorum(config, presence)
         self._schedule = Schedule(config, clock)

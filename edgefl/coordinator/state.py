@@ -97,7 +97,9 @@ class CoordinatorState:
             signing=self.signing,
         )  # fmt: skip
         self.sweeper = Sweeper(self.topics.any_update)
-        self.readiness = Readiness(config, self.presence, self.clock, self.topics.any_status)
+        self.readiness = Readiness(
+            config, self.presence, self.clock, self.topics.any_status, loss=manifest.plan.loss
+        )  # fmt: skip
         self._announced_wait = False  # the retained round says that none is open
         self._waits = opens.Waits()
         self.gate = Gate(gate or GateSettings())

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import OUT_OF_RANGE, DataError, UsageError
+from . import targets as of_loss
 from .plan import Plan
 
 Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
@@ -31,9 +32,10 @@ class Arrays:
         self, params: ArrayLike, x: ArrayLike, y: ArrayLike
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Targets, int]:
         """Params (P,), x and y as the core reads them, all flat; and n."""
-        inputs = self.inputs(x)
+        inputs, y = self.inputs(x), np.asarray(y)
+        of_loss.check(self._plan.loss, self._output, y)
         read: Callable[..., Targets] = self._labels if self._target_size == 0 else self._targets
-        targets = read(np.asarray(y), len(inputs))
+        targets = read(y, len(inputs))
         return self.params(params), inputs.reshape(-1), targets, len(inputs)
 
     def params(self, params: ArrayLike) -> NDArray[np.float32]:
@@ -66,7 +68,7 @@ class Arrays:
             raise DataError(f"{text}: reshape y", text)
         if y.dtype.kind not in "iub":
             text = f"y is {y.dtype}, loss {self._plan.loss!r} takes integer labels"
-            raise DataError(f"{text}: cast y, or load the model with loss='mse'", text)
+            raise DataError(f"{text}: cast y (kind=classes in a data SPEC), or load the model with loss='mse'", text)
         if y.dtype == np.uint64 and y.max() > np.iinfo(np.int64).max:
             text = f"label {y.max()} is out of range: map the labels to the model's classes"
             raise DataError(text, OUT_OF_RANGE)

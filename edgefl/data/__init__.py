@@ -96,9 +96,11 @@ def _can_be_imported(module: str) -> bool:
         return find_spec(module.split(".")[0]) is not None
 
 
-def load_test_set(spec: str, input_shape: tuple[int, ...]) -> Dataset:
-    """The dataset that `spec` names, shaped for a model's input; UsageError if it has no test part."""
-    dataset = fit_shape(load(spec), input_shape)
+def load_test_set(spec: str, input_shape: tuple[int, ...] | None = None) -> Dataset:
+    """The dataset that `spec` names, shaped for a model's input if that is known; UsageError if it has no test part."""
+    dataset = load(spec)
+    if input_shape is not None:
+        dataset = fit_shape(dataset, input_shape)
     if dataset.x_test is None:
         raise UsageError(f"test_data {spec!r} has no test part: give npz with x_test, y_test, or add test=0.2")
     return dataset

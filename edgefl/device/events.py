@@ -150,8 +150,8 @@ class DataStamp:
 class Failed:
     """Event: training was not possible. The device gives the round up, and its status says why: `code` is one of
     trouble.CODES, and `reason` holds no value from the data. `unfit` is the DataStamp of data that the owner's policy
-    does not let this manifest train on, such as too few; 0: something else was the reason. `final`: the device has
-    spent on this round what it may, and does not try it again."""
+    does not let this manifest train on, such as too few, or whose targets do not fit its loss; 0: something else was
+    the reason. `final`: the device has spent on this round what it may, and does not try it again."""
 
     job: TrainJob
     reason: str

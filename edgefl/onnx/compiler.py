@@ -31,7 +31,9 @@ from .sharing import refuse_folded_twins, refuse_half_shared
 from .trace import Trace
 
 
-def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int]) -> Model:
+def import_onnx(
+    source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None
+) -> Model:
     """Compiles the file; the options are those of `edgefl.load`.
 
     Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
@@ -52,7 +54,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
             names = [param.name for param in trace.params]
             raise UsageError(f"freeze={pattern!r} matches no weight of the model: {nearest(pattern, names)}")
     head = find_head(trace, graph, items)
-    ending = choose_loss(trace, head, given.shape, loss)
+    ending = choose_loss(trace, head, given.shape, loss, y)
     plan, owned = finish(trace, ending, given.shape, given.tokens)
     refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
     refuse_folded_twins(trace.uses, trace.params, owned)
@@ -71,6 +73,7 @@ def import_onnx(source: bytes, loss: str | None, freeze: Sequence[str], dims: Ma
         class_axis=ending.class_axis,
         tail=ending.tail,
         loss_inferred=loss is None,
+        loss_why=ending.why,
     )
 
 

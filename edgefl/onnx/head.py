@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 
+import numpy as np
 import onnx
 
 from ..core.plan import Node, Plan
 from ..errors import ModelError, UsageError
 from .arrange import arranged
+from .infer import TAKES_LABELS, infer_loss
 from .items import Item, Readout, Value
 from .layout import Factor
 from .nodes import refuse
 from .trace import Trace
-
-TAKES_LABELS = ("cross_entropy", "hinge", "focal")  # instead of the Softmax that the file ends in
-LOSS_OF_TAIL = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "sigmoid": "bce"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Ending:
     output: int
     class_axis: int
     tail: str  # the op that the loss has taken over, "" if none
+    why: str  # this loss
 
 
 def find_head(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item]) -> Head:
@@ -69,13 +68,16 @@ def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
     return sorted(needed)
 
 
-def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], named: str | None) -> Ending:
+def choose_loss(
+    trace: Trace, head: Head, input_shape: tuple[int, ...], named: str | None, y: np.ndarray | None = None
+) -> Ending:
     """The loss, named or inferred. Targets have the shape of the file's output; labels lack its axis of classes."""
     value, maker = head.value, trace.maker(head.value)
     assert maker is not None, "what owns params is no input"
-    shape, tail = value.layout.sample_shape, LOSS_OF_TAIL.get(maker.op)
-    like_input = shape == input_shape or prod(shape) == 1
-    loss = named or tail or maker.loss or ("mse" if like_input else "cross_entropy")
+    shape = value.layout.sample_shape
+    loss, why, tail = infer_loss(
+        named, maker.op, maker.loss, shape=shape, input_shape=input_shape, y=y
+    )  # fmt: skip
     labels = loss in TAKES_LABELS
     if tail and labels != (tail in TAKES_LABELS):
         use = "'cross_entropy'" if tail in TAKES_LABELS else "'bce' or 'mse'"
@@ -91,7 +93,7 @@ def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], named: s
         order.append(class_axis)
     loss_input = arranged(trace, head.node, read, order, [value.layout.size(axis) for axis in order])
     output = arranged(trace, head.node, value, value.layout.inner, shape)
-    return Ending(loss, loss_input, output, class_axis, maker.op if taken_over else "")
+    return Ending(loss, loss_input, output, class_axis, maker.op if taken_over else "", why)
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from ..errors import ModelError, UsageError, path_of
 from .model import Model
 
@@ -25,12 +28,14 @@ def load(
     *,
     freeze: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
+    y: ArrayLike | None = None,
 ) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
     `loss` is one of `plan.LOSSES`. None infers it: a trailing Softmax means cross_entropy and a trailing Sigmoid bce.
-    Without either, a model with one output or with the shape of its input is trained on mse, any other on cross_entropy
-    of logits.
+    Without either, targets `y`, if there are some, decide: labels for several outputs mean cross_entropy, numbers mse.
+    Without those, a model with one output or with the shape of its input is trained on mse, any other on cross_entropy
+    of logits. `Model.loss_why` says which of these it was.
     `freeze` names initializers that are not trained: by name, by glob ("conv*"), or by the start of a name up to a dot
     or slash ("conv1" for conv1.weight). They become state. Layers before the first trained one need no backward pass. A
     frozen BatchNormalization keeps its running statistics and computes with them.
@@ -44,7 +49,7 @@ def load(
     _check_options(freeze, dims)
     where, data = _bytes_of(source)
     try:
-        return import_onnx(data, loss, list(freeze), dict(dims or {}))
+        return import_onnx(data, loss, list(freeze), dict(dims or {}), None if y is None else np.asarray(y))
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..atomic import write_atomically
+from ..core import targets
 from ..core.plan import Plan
-from ..errors import ModelError, UsageError, path_of
+from ..errors import DataError, ModelError, UsageError, path_of
 
 if TYPE_CHECKING:
     from .export import Binding, Origin
@@ -37,6 +38,7 @@ class Model:
     class_axis: int  # of the ONNX output, samples included, where the loss takes labels; else -1
     tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     loss_inferred: bool  # False if the caller named the loss
+    loss_why: str  # why it is this loss, in words
 
     def __post_init__(self) -> None:
         self.params.flags.writeable = False
@@ -45,6 +47,19 @@ class Model:
     def state(self) -> np.ndarray:
         """The untrained tail of `params`, a view: (P - trainable,) float32."""
         return self.params[self.plan.num_trainable :]
+
+    @property
+    def loss_line(self) -> str:
+        """What programs print at their start: the loss, and why it is this one."""
+        return f"{self.plan.loss} ({'inferred: ' if self.loss_inferred else ''}{self.loss_why})"
+
+    def check_targets(self, y: np.ndarray) -> None:
+        """UsageError if y is labels and the loss takes numbers, or the other way round; with the remedy."""
+        try:
+            targets.check(self.plan.loss, self.output_shape, y)
+        except DataError as error:
+            text, what = error.safe, self.loss_why
+            raise UsageError(f"{text} ({what}): {targets.remedy(error.code, self.plan.loss)}") from None
 
     def to_bytes(self, params: np.ndarray | None = None) -> bytes:
         """The same ONNX file with `params` (P,) in it; None leaves every byte as it was. Raises ModelError."""

@@ -32,6 +32,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "flops": sum(net.flops),
         "loss": plan.loss,
         "loss_inferred": model.loss_inferred if model else None,
+        "loss_why": model.loss_why if model else None,
         "batch": batch,
         "arena_bytes": arena_bytes,
         "update_bytes_raw32": 4 * plan.num_params,
@@ -58,7 +59,7 @@ def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[
 def describe(subject: Model | Plan, batch: int = 32) -> str:
     """The same as text: one line for each node, then the totals."""
     found = summarize(subject, batch)
-    how = {True: " (inferred)", False: " (named)", None: ""}[found["loss_inferred"]]
+    loss = subject.loss_line if isinstance(subject, Model) else subject.loss
     name = "" if found["input"]["name"] is None else f"{found['input']['name']!r} "
     return "\n".join(
         [
@@ -66,7 +67,7 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
             *_table(found["nodes"]),
             f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
             f"FLOPs   {found['flops']:,} a sample, forward",
-            f"loss    {found['loss']}{how}",
+            f"loss    {loss}",
             f"update  {found['update_bytes_raw32']:,} bytes as raw32",
             f"arena   {found['arena_bytes']:,} bytes at batch {batch}",
         ]

@@ -13,6 +13,8 @@ from ..errors import CodecError, DataError, EdgeFLError, ModelError, PolicyError
 
 CODES = {
     "data": "its examples can't be read, or don't fit the model",
+    "labels": "its targets are class labels, and the federation's loss takes numbers",
+    "values": "its targets are numbers, and the federation's loss takes class labels",
     "memory": "the model does not fit into the device's memory",
     "disk": "its state folder can't be read or written",
     "manifest": "it refuses the manifest, or a round, and waits for another",
@@ -34,6 +36,7 @@ CODES = {
     "signer": "it refuses a round that its federation's key has signed, or has seen messages that it has not",
     "error": "something else, which its own log tells",
 }
+OF_TARGETS = ("labels", "values")  # nothing that a device can mend while the data and the manifest stay the same
 SEE_LOG = "the log on the device says why"
 NO_MEMORY = "not enough memory to train this model: lower max_arena_mb to refuse it at once"
 
@@ -53,7 +56,7 @@ class Trouble(NamedTuple):
     def of(cls, error: BaseException) -> Trouble:
         """What may be told of an error that ended a round's work."""
         if isinstance(error, DataError):
-            return cls("data", f"its data can't be used: {error.safe or SEE_LOG}")
+            return cls(error.code, f"its data can't be used: {error.safe or SEE_LOG}")
         if isinstance(error, MemoryError):
             return cls("memory", NO_MEMORY)
         code = next((code for kind, code in _KINDS if isinstance(error, kind)), "error")

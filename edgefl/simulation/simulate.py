@@ -82,8 +82,9 @@ def simulate(
     overrides |= {key: value for key, value in given.items() if value is not None}
     settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
     seed = settings.train.seed
-    model = _as_model(model, seed)
-    dataset = _as_dataset(data, settings, model)
+    found = _as_dataset(data, seed)
+    model = _as_model(model, seed, found)
+    dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
     fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
@@ -164,25 +165,31 @@ def _checked_settings(settings: Settings | None) -> Settings:
     return settings.checked()
 
 
-def _as_model(model: Any, seed: int) -> Model:
+def _as_model(model: Any, seed: int, data: Dataset) -> Model:
+    """The model; where its loss is inferred here, by the data's targets too."""
     if isinstance(model, Model):
         return model
     if isinstance(model, str) and model.startswith("mlp:"):
         from ..onnx import zoo
 
-        return load(zoo.from_spec(model, seed))
+        return load(zoo.from_spec(model, seed), y=data.y_train)
     if isinstance(model, (str, os.PathLike, bytes)) or hasattr(model, "SerializeToString"):
-        return load(model)
+        return load(model, y=data.y_train)
     raise UsageError(f'model is {_shown(model)}: give edgefl.load(...), an ONNX file or a spec such as "mlp:64-32-10"')
 
 
-def _as_dataset(data: Any, settings: Settings, model: Model) -> Dataset:
-    """The examples, shaped as the model wants them, with the test set that the settings name."""
-    found = sources.load(data, seed=settings.train.seed) if isinstance(data, str) else data
+def _as_dataset(data: Any, seed: int) -> Dataset:
+    found = sources.load(data, seed=seed) if isinstance(data, str) else data
     if not isinstance(found, Dataset):
         raise UsageError(f'data is {_shown(data)}: give edgefl.data.load(...), a Dataset or a spec such as "digits"')
+    return found
+
+
+def _fitted(found: Dataset, settings: Settings, model: Model) -> Dataset:
+    """The examples, shaped as the model wants them, with the test set that the settings name."""
     shape = tuple(model.plan.input_shape)
     dataset = fit_shape(found, shape)
+    model.check_targets(dataset.y_train)
     if settings.evaluate.test_data is None:
         return dataset
     test = sources.load_test_set(settings.evaluate.test_data, shape)

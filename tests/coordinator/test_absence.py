@@ -165,3 +165,15 @@ def test_a_round_that_is_abandoned_names_a_device_that_it_did_not_wait_for():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_targets_that_do_not_fit_the_loss_are_told_once_for_the_federation_with_the_remedy():
+    coordinator = open_round("a", "b", "c", min_reports=1, goal=3)
+    loss = coordinator.readiness.absence.mismatch
+    assert loss.advice == ""
+    (note,) = of(feed(coordinator, told("b", "trouble", "y is numbers", "values"), now=1.0), Note)
+    assert note.level == "error" and note.text.startswith("b can't train with loss ") and 'loss = "mse"' in note.text
+    for hour in range(1, 5):
+        again = [told(name, "trouble", f"y is numbers {hour}", "values", boot=hour) for name in ("b", "c")]
+        assert not [note for note in of(feed(coordinator, *again, now=3600.0 * hour), Note) if "loss" in note.text]
+    assert 'set loss = "mse"' in loss.advice

@@ -193,7 +193,7 @@ def test_inspect_for_the_eye_and_as_json(run):
     code, text, _ = run("inspect", "mlp:784-200-10")
     assert code == 0
     assert re.search(r"^params +159,010, of which 159,010 train$", text, re.MULTILINE)
-    assert re.search(r"^loss +cross_entropy \(inferred\)$", text, re.MULTILINE)
+    assert re.search(r"^loss +cross_entropy \(inferred: .+\)$", text, re.MULTILINE)
     code, text, _ = run("inspect", "mlp:784-200-10", "--json")
     found = json.loads(text)
     assert code == 0 and found["num_params"] == 159010 and found["update_bytes_raw32"] == 4 * 159010

@@ -123,14 +123,14 @@ def test_description_shows_the_same_numbers():
     for part in (
         "'r0' float32 784",
         "199,210, of which 199,210 train",
-        "cross_entropy (inferred)",
+        "cross_entropy (inferred: 10 outputs, which stand for classes",
         "796,840 bytes",
         f"{summarize(model, 10)['arena_bytes']:,} bytes at batch 10",
         "157,000",
         "w0, b0",
     ):
         assert part in text
-    assert "cross_entropy (named)" in describe(edgefl.load(mlp(4, 3), loss="cross_entropy"))
+    assert "cross_entropy (as `loss` says)" in describe(edgefl.load(mlp(4, 3), loss="cross_entropy"))
     assert "loss    cross_entropy\n" in describe(model.plan)
 
 

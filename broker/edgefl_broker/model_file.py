@@ -1,0 +1,24 @@
+"""The model that aggregator.toml names, and the test set, whose targets say which loss the model needs."""
+
+from __future__ import annotations
+
+from edgefl.data import Dataset, fit_shape, load_test_set
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.onnx.load import load
+from edgefl.onnx.model import Model
+
+
+def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
+    """The model, and the test set in the shape of its input; None without one.
+
+    Without a loss in the settings, the test set's targets decide where the file leaves it open. UsageError if they are
+    not what the loss takes; ModelError, DataError.
+    """
+    spec = config.evaluate.test_data
+    test = None if spec is None else load_test_set(spec)
+    y = None if test is None else test.y_test
+    model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims, y=y)
+    if test is None or y is None:
+        return model, None
+    model.check_targets(y)
+    return model, fit_shape(test, tuple(model.plan.input_shape))

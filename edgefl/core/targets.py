@@ -1,0 +1,55 @@
+"""Targets: whether y is what a loss compares the model's output with, and what would fit if it is not.
+
+Labels are whole numbers without the output's axis of classes. Numbers have the output's shape. Losses of classes take
+labels, all others numbers. A device looks here before it trains, and the aggregator before it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+OF_CLASSES = ("cross_entropy", "hinge", "focal")  # losses that take labels
+LABELS, VALUES = "labels", "values"  # codes: what y is, where the loss takes the other
+WHOLE = "iub"  # kinds of dtype
+
+
+def kind_of(shape: Sequence[int], y: NDArray[Any]) -> str:
+    """LABELS or VALUES, for a model with this output a sample; "" if y fits neither, or either."""
+    if y.shape[1:] == tuple(shape) or (y.ndim == 1 and np.prod(shape) == 1):
+        return VALUES
+    inner = [size for size in shape if size > 1]
+    whole = y.dtype.kind in WHOLE and len(inner) > 0
+    return LABELS if whole and _lacks_an_axis(tuple(shape), y.shape[1:]) else ""
+
+
+def _lacks_an_axis(shape: tuple[int, ...], given: tuple[int, ...]) -> bool:
+    return any(shape[:axis] + shape[axis + 1 :] == given for axis in range(len(shape)))
+
+
+def check(loss: str, output: Sequence[int], y: NDArray[Any]) -> None:
+    """DataError if `loss` compares an output of this shape with the other kind of targets than y.
+
+    Its code is what y is. It says nothing where y fits neither kind: whoever reads the arrays names that.
+    """
+    found = kind_of(output, y)
+    if loss in OF_CLASSES and found == VALUES and y.dtype.kind == "f" and np.prod(output) > 1:
+        text = f"y is {y.dtype} numbers {y.shape}, and loss {loss!r} takes integer labels"
+        raise DataError(f"{text}: load the model with loss='mse', or give labels", text, VALUES)
+    if loss not in OF_CLASSES and found == LABELS:
+        text = f"y is integer labels {y.shape}, and loss {loss!r} takes numbers"
+        raise DataError(f"{text}: load the model with loss='cross_entropy', or give numbers", text, LABELS)
+
+
+def remedy(code: str, loss: str) -> str:
+    """What an operator does about targets of the kind `code`, which do not fit `loss`."""
+    if code == VALUES:
+        return 'set loss = "mse" in aggregator.toml, or have the devices give labels (kind=classes in the data\'s SPEC)'
+    if loss == "bce":
+        return 'let the model end without its Sigmoid, and set loss = "cross_entropy" in aggregator.toml'
+    return 'set loss = "cross_entropy" in aggregator.toml, or have the devices give numbers (kind=values in the SPEC)'

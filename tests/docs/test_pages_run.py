@@ -1,0 +1,121 @@
+"""The pages for operators do what they say: their shell blocks run in order, on a machine of their own.
+
+A page names machines, files and devices; `BEFORE` makes what its reader already has, and `EDITS` plays the editor where
+the page says "edit". `AFTER` is what must then be so. What is played instead of run stands in tests/support/played.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pages
+import pytest
+from conftest import ROOT
+from page_machine import NoNamespaces, PageMachine
+
+MODEL = """
+mkdir -p /root/work /var/lib/edgefl && cd /root/work
+python - <<'END'
+import onnx, random
+from edgefl.onnx import zoo
+onnx.save(zoo.mlp([1, 4, 1]), "start.onnx")
+with open("/var/lib/edgefl/data.csv", "w") as file:
+    file.write("height,weight\\n")
+    for k in range(60):
+        file.write(f"{k / 30 - 1},{k / 20 + random.random()}\\n")
+END
+chmod 644 /var/lib/edgefl/data.csv
+"""
+ROUNDS = "\n[rounds]\nmin_reports = 1\ninterval_s = 1.0\ndeadline_s = 20.0\n"
+
+
+def rounds_of(state: str, count: int) -> str:
+    """Wait for so many rounds, or show every log and fail."""
+    return f"""{{ set +x; }} 2> /dev/null
+for i in $(seq 60); do test "$(cat {state}/history.jsonl 2>/dev/null | wc -l)" -ge {count} && break; sleep 1; done
+test "$(cat {state}/history.jsonl | wc -l)" -ge {count} || {{ tail -n 30 /run/played/*.log; exit 1; }}
+set -x
+"""
+
+
+FOLDERS = {"": "true", "checkout": 'cd "$CHECKOUT"', "home": "cd"}
+
+
+class PageRun(NamedTuple):
+    """The page's sections from `first` on, but for `without`; what stands before, in and after them."""
+
+    page: str
+    first: str
+    without: tuple[str, ...]
+    before: str
+    edits: Mapping[str, str]
+    after: str
+
+
+def section(page: str, title: str) -> str:
+    """The shell blocks of one section."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    start = text.index(f"## {title}\n")
+    end = text.find("\n## ", start)
+    inside = range(text.count("\n", 0, start), text.count("\n", 0, end) if end > 0 else 10**6)
+    return "\n".join(b.code for b in pages.blocks(ROOT / page) if b.language == "sh" and b.line in inside)
+
+
+_AGGREGATOR = section("broker/README.md", "Install the aggregator").partition("systemctl")[0]
+INSTALLED = f"""
+cd "$CHECKOUT"
+{_AGGREGATOR.replace("start.onnx", "/root/work/start.onnx")}
+install -m 644 device_agent/edgefl-agent.service /etc/systemd/system/
+cd /root/work
+"""
+RUNS = [
+    PageRun(
+        "docs/security.md",
+        "The broker's machine",
+        (),
+        before=MODEL + INSTALLED,
+        edits={
+            "A device": f"""
+sed -i 's|^model = .*|model = "/etc/edgefl/start.onnx"|' /etc/edgefl/aggregator.toml
+printf '{ROUNDS.encode("unicode_escape").decode()}' >> /etc/edgefl/aggregator.toml
+systemctl enable --now edgefl-aggregator
+""",
+            "Revoke a device": "install -o edgefl -g edgefl -m 600 keys/aggregator/roster.json /etc/edgefl/\n"
+            + rounds_of("/var/lib/edgefl-aggregator", 2),
+        },
+        after="edgefl keys list keys",
+    ),
+]
+
+
+def script_of(run: PageRun) -> str:
+    """The shell script of a page. Each block is a shell of its own, in the folder that its mark names."""
+    text = (ROOT / run.page).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    parts, running = [run.before], False
+    found = {block.line - 1: block for block in pages.blocks(ROOT / run.page)}
+    for at, line in enumerate(lines, 1):
+        if line.startswith("#"):
+            title = line.lstrip("# ")
+            running = (running or title == run.first) and title not in run.without
+            parts.append(run.edits.get(title, "") if running else "")
+        block = found.get(at)
+        if running and block and block.language == "sh" and block.mark in FOLDERS:
+            parts.append(f"({FOLDERS[block.mark]}\n{block.code})")
+    return "\n".join([*parts, run.after])
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.page)
+def test_a_page_does_what_it_says(run: PageRun, tmp_path: Path) -> None:
+    try:
+        machine = PageMachine(tmp_path / "scratch", ROOT)
+    except NoNamespaces as error:
+        if os.environ.get("EDGEFL_REQUIRE_NAMESPACES") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    done = machine.run(script_of(run), timeout_s=240.0)
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert "Traceback" not in done.stdout

@@ -71,7 +71,7 @@ def write_params(
     loaded = np.concatenate([origin.values for origin in origins])
     written, taken = loaded.copy(), np.zeros(loaded.size, bool)
     trained = _Trained(loaded, kept, after, bindings)
-    for members in _inputs(bindings):
+    for members in input_groups(bindings):
         changes = [change for at in members for change in trained.changes(at)]
         if any((taken[where] & (written[where] != values)).any() for where, values in changes):
             tensor = np.empty(sum(bindings[at].layout.size for at in members), np.float32)
@@ -107,7 +107,7 @@ class _Trained:
         return found
 
 
-def _inputs(bindings: Sequence[Binding]) -> list[list[int]]:
+def input_groups(bindings: Sequence[Binding]) -> list[list[int]]:
     """The numbers of the bindings, grouped by the node input that they make up."""
     groups: dict[tuple[tuple[int, ...], int | None, int | None], list[int]] = {}
     for at, binding in enumerate(bindings):

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from ..core.plan import Param
+from ..core.skeleton import scaled
 from .export import Binding, Origin, Place
 from .items import Const, Item, Use, Value, Weight
 from .nodes import describe, label, refuse
@@ -117,7 +118,7 @@ class Trace:
         same = identity(use, weight.trainable, scale)
         if same in self.identities:
             return self._shared(self.identities[same], use)
-        array = weight.array if scale == 1.0 else (weight.array * np.float64(scale)).astype(np.float32)
+        array = weight.array if scale == 1.0 else scaled(weight.array, scale)
         places = [Place(weight.where.ravel(), scale)]
         if mirror is not None:
             places.append(Place(mirror.ravel(), -scale))

@@ -2,12 +2,22 @@
 
     digits                                       8x8 digits of scikit-learn, x (n, 64) in [0, 1]
     mnist:DIR[?natural=writers][&shape=1x28x28]  the four official IDX files, x (n, 784) in [0, 1]
-    csv:FILE?target=COL[&features=A,B][&device=COL][&kind=values|classes][&delimiter=;]
-    sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL][&kind=values|classes]
+    csv:FILE?target=COL[&features=A,B][&device=COL][&delimiter=;][&encoding=latin-1]
+    sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL]
     npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y
     python:MODULE:CALLABLE                       what your own code returns, in the same terms as npz
     MODULE:CALLABLE                              the same
     KIND:REST                                    a reader that another package brings: entry points edgefl.data
+
+Options of csv, sqlite and, as far as they have a meaning there, npz (all of them: docs/data.md):
+
+    kind=classes                the target is 0, 1, 2, ...; else it is a number to be predicted
+    labels=ok,worn,fault        the target is one of these texts, numbered in this order; labels=*: all that occur
+    target=*                    the features are the targets: an autoencoder
+    missing=mean                what becomes of blanks: mean, value:NUMBER or skip (the row); else the row is a bad one
+    bad=0.25                    the part of the rows that may be bad, which are left out and counted
+    decimal=,&thousands=.       how numbers are written
+    window=128&step=64          examples are windows over time; time=COL finds gaps; channels=first for Conv1d
 
 Options that every SPEC takes:
 
@@ -30,6 +40,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
+
 from ..errors import DataError, EdgeFLError, UsageError
 from ..registry import Seam, is_reference, working_directory_importable
 from . import python_callable
@@ -50,17 +62,18 @@ READERS = {
 SEAM = Seam("kind of data", "edgefl.data", READERS)
 
 
-def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0, means: np.ndarray | None = None) -> Dataset:
     """Read the examples that `spec` names (grammar: this module's docstring).
 
     `test_fraction` of them are held out, drawn with `seed`, unless the data has a test part of its own or
-    the SPEC says test=. Raises UsageError for a SPEC that can't be right and DataError for data that can't
+    the SPEC says test=. `means`, (features,), is what missing=mean puts into blanks, instead of the means of the
+    training part. Raises UsageError for a SPEC that can't be right and DataError for data that can't
     be read or trained on.
     """
     _check_arguments(spec, test_fraction, seed)
-    kind, rest, options = _parse(spec)
+    kind, rest, options = parse(spec)
     common = {name: options.pop(name) for name in COMMON if name in options}
-    return finish(_read(kind, rest, options), common, test_fraction, seed)
+    return finish(_read(kind, rest, options), common, test_fraction, seed, means)
 
 
 def _check_arguments(spec: object, test_fraction: object, seed: object) -> None:
@@ -106,7 +119,7 @@ def load_test_set(spec: str, input_shape: tuple[int, ...] | None = None) -> Data
     return dataset
 
 
-def _parse(spec: str) -> tuple[str, str, dict[str, str]]:
+def parse(spec: str) -> tuple[str, str, dict[str, str]]:
     """`kind:rest?key=value&key=value` in its three parts."""
     head, _, tail = spec.partition("?")
     kind, _, rest = head.partition(":")

@@ -9,11 +9,22 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
+from .tally import Tally
+
+NONE_LEFT_OUT = Tally()
+
+
+class Series(NamedTuple):
+    """What windows over time have to do with each other: each shares rows with the `overlap` windows after it.
+    `channels_first`: the model wants (channels, time), and not (time, channels)."""
+
+    overlap: int
+    channels_first: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +36,10 @@ class Dataset:
     x_test        (m, ...) like x_train, or None
     y_test        (m, ...) like y_train, or None
     device_train  (n,) int64, the device that each training example belongs to (the natural split), or None
+    labels        the names of the classes 0, 1, 2, ..., if the reader knows them
+    columns       the names of the features, if they have some
+    tally         how many rows were left out
+    gaps, series  for finish.py, which takes them away: x has NaN where a mean is to be put; examples are windows
 
     Raises DataError for anything else, naming the part and what to do.
     """
@@ -35,6 +50,11 @@ class Dataset:
     y_test: np.ndarray | None = None
     device_train: np.ndarray | None = None
     name: str = "data"
+    labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    tally: Tally = NONE_LEFT_OUT
+    gaps: bool = False
+    series: Series | None = None
 
     def __post_init__(self) -> None:
         sound = self._sound_pair("train", self.x_train, self.y_train)
@@ -55,7 +75,10 @@ class Dataset:
         x = _numbers(self.name, f"x_{part}", x)
         y = _numbers(self.name, f"y_{part}", y)
         # Narrower integers are pixels or raw samples far more often than tokens.
-        x = _finite(self.name, f"x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32)
+        alike = y is x  # the features are the targets
+        x = _finite(self.name, f"x_{part}", x, np.int64 if x.dtype == np.int64 else np.float32, gaps=self.gaps)
+        if alike:
+            return {f"x_{part}": x, f"y_{part}": x}
         y = _finite(self.name, f"y_{part}", y, np.float32 if y.dtype.kind == "f" else np.int64)
         if len(x) != len(y):
             text = f"x_{part} has {len(x)} examples and y_{part} {len(y)}"
@@ -93,19 +116,21 @@ def _numbers(name: str, part: str, values: Any) -> np.ndarray:
     return array
 
 
-def _finite(name: str, part: str, array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
-    """`array` contiguous and of `dtype`, every value finite."""
+def _finite(name: str, part: str, array: np.ndarray, dtype: type[np.generic], *, gaps: bool = False) -> np.ndarray:
+    """`array` contiguous and of `dtype`, every value finite, or NaN if `gaps` are allowed."""
     with np.errstate(over="ignore"):  # what does not fit float32 is inf, refused below
         array = np.ascontiguousarray(array, dtype=dtype)
-    # min and max keep a NaN. np.isfinite would need a temporary a quarter as large as the data.
-    if not (math.isfinite(array.min()) and math.isfinite(array.max())):
+    # min and max keep a NaN, fmin and fmax do not. np.isfinite would need a temporary a quarter as large as the data.
+    least, most = (np.fmin, np.fmax) if gaps else (np.minimum, np.maximum)
+    ends = [float(end.reduce(array, axis=None)) for end in (least, most)]
+    if not all(math.isfinite(end) or (gaps and math.isnan(end)) for end in ends):
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         text = f"{part}: example {row} holds NaN or infinity, or exceeds float32"
         raise DataError(f"{name}: {text}: repair or drop it", text)
     return array
 
 
-def from_arrays(arrays: Mapping[str, Any], name: str) -> Dataset:
+def from_arrays(arrays: Mapping[str, Any], name: str, *, tally: Tally = NONE_LEFT_OUT, gaps: bool = False) -> Dataset:
     """Dataset from x_train, y_train[, x_test, y_test][, device_train], or from x, y[, device_train]."""
     suffix = "_train" if "x_train" in arrays or "y_train" in arrays else ""
     for key in (f"x{suffix}", f"y{suffix}"):
@@ -116,7 +141,7 @@ def from_arrays(arrays: Mapping[str, Any], name: str) -> Dataset:
                 f"there is no {key!r}",
             )
     optional = {key: arrays[key] for key in ("x_test", "y_test", "device_train") if key in arrays}
-    return Dataset(arrays[f"x{suffix}"], arrays[f"y{suffix}"], name=name, **optional)
+    return Dataset(arrays[f"x{suffix}"], arrays[f"y{suffix}"], name=name, tally=tally, gaps=gaps, **optional)
 
 
 def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:
@@ -130,6 +155,15 @@ def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:
         text = f"an example has shape {given}, {math.prod(given)} values, and the model's input {shape}"
         remedy = "choose other features or another model"
         raise DataError(f"{dataset.name}: {text}, {math.prod(shape)}: {remedy}", f"{text}, {math.prod(shape)}")
+    _refuse_turned(dataset.name, given, shape)
     x_train = dataset.x_train.reshape(-1, *shape)
     x_test = None if dataset.x_test is None else dataset.x_test.reshape(-1, *shape)
     return dataclasses.replace(dataset, x_train=x_train, x_test=x_test)
+
+
+def _refuse_turned(name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """DataError if both are the same table with rows and columns exchanged: a reshape would mix them up."""
+    one, other = ([size for size in sizes if size != 1] for sizes in (given, shape))
+    if len(one) == 2 and one[0] != one[1] and one == other[::-1]:
+        text = f"an example has shape {given} and the model's input is {shape}, the other way round"
+        raise DataError(f"{name}: {text}: add channels=first to the SPEC, or transpose the arrays", text)

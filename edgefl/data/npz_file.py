@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .dataset import Dataset, from_arrays
+from .arrays import OPTIONS, from_arrays_with
+from .dataset import Dataset
 from .options import existing_path, refuse_unknown
 
 
 def read(rest: str, options: Mapping[str, str]) -> Dataset:
     """Load the arrays by name; others in the file are left alone. Raises DataError."""
-    refuse_unknown(options, "npz")
+    refuse_unknown(options, "npz", OPTIONS)
     path = existing_path(rest)
     with open_npz(path) as arrays:
-        return from_arrays(arrays, path.name)
+        return from_arrays_with(options, arrays, path.name)
 
 
 @contextmanager

@@ -40,8 +40,16 @@ def numbers(options: Mapping[str, str], name: str) -> list[float]:
 
 
 def names(text: str) -> list[str]:
-    """Column names out of a comma-separated list."""
-    return [name.strip() for name in text.split(",")]
+    """Names out of a comma-separated list; a comma inside a name is written %2C."""
+    return [name.strip().replace("%2C", ",") for name in text.split(",")]
+
+
+def whole_number(options: Mapping[str, str], name: str, least: int) -> int:
+    """The whole number of an option, at least `least`."""
+    text = options[name].strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12) or int(text) < least:
+        raise UsageError(f"data option {name}={options[name]}: give a whole number of at least {least}")
+    return int(text)
 
 
 def existing_path(rest: str) -> Path:

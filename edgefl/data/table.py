@@ -1,7 +1,7 @@
-"""Tables of numbers (CSV lines, SQL rows) to a Dataset, a row at a time and 4 bytes a number.
+"""Tables (CSV lines, SQL rows) to a Dataset, a row at a time and 4 bytes a number.
 
-Nothing is guessed: without features=, every column except the target and the device is a feature. A cell that is not a
-finite number is an error that names its place.
+Nothing is guessed: without features=, every column except target, device and time is a feature. A row that can't be
+understood is left out and counted (tally.py). So is one with a blank, unless missing= says what to put there.
 """
 
 from __future__ import annotations
@@ -9,65 +9,220 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, UsageError, nearest
+from ..errors import DataError, UsageError
+from . import columns as choosing
+from .cells import BAD_BYTES, COMMA_NUMBER, Missing, is_blank, number_reader, seconds
+from .columns import Columns
 from .dataset import Dataset
-from .options import choice, names
+from .labels import Labels
+from .options import choice
+from .tally import Count
+from .windows import OPTIONS as WINDOW_OPTIONS
+from .windows import Cut, Rows
 
-OPTIONS = ("target", "features", "device", "kind")
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+OPTIONS = (
+    "target", "features", "device", "time", "kind", "labels", "missing", "bad", "decimal", "thousands", *WINDOW_OPTIONS
+)  # fmt: skip
 LABEL_MAX = 2**31
 
 
-class _Columns(NamedTuple):
-    """The positions of features, target and device in a row; and the names that the SPEC has for some of them."""
-
-    features: list[int]
-    target: int
-    device: int | None
-    told: frozenset[str]
+class Blank(Exception):
+    """A row has a blank, and missing=skip."""
 
 
-class _Cells:
-    """The numbers in a table's cells, or a DataError that says where the bad one is."""
+class Malformed(str):
+    """Stands for the cells of a row that could not be split; what is wrong with it."""
 
-    def __init__(self, source: str, unit: str, header: Sequence[str], columns: _Columns) -> None:
-        self.source, self.unit, self.header, self.columns = source, unit, header, columns
 
-    def number(self, row: int, column: int, cell: Any) -> float:
-        try:
-            value = float(cell)
-        except (TypeError, ValueError):  # None, text
-            value = math.nan
-        # NaN fails the comparison; Python alone would read 12_5 as 125.
-        if not abs(value) <= FLOAT32_MAX or (isinstance(cell, str) and "_" in cell):
-            raise self.error(row, column, cell, "a finite number")
+class Table:
+    """A Dataset in the making, from one source or several of the same columns. Raises DataError, UsageError.
+
+    x is (n, features) float32; y (n,) is float32, or int64 with kind=classes or labels=. Device ids, any text, become
+    0, 1, 2, ... in their order: by number where all are numbers, else by text.
+    """
+
+    def __init__(self, options: Mapping[str, str], unit: str) -> None:
+        self._options, self._unit = options, unit
+        self._missing, self._cut, self._labels = Missing.parse(options), Cut.parse(options), Labels.parse(options)
+        self._classes = choice(options, "kind", ("values", "classes")) == "classes" or self._labels is not None
+        if self._classes and options.get("target") == choosing.ITSELF:
+            raise UsageError("target=* learns the features themselves: leave out kind=classes and labels=")
+        self._number = number_reader(options)
+        self._target = self._label if self._labels else self._class if self._classes else self._value
+        self._x, self._devices, self._times, self._breaks = array("f"), array("q"), array("d"), array("q")
+        self._y: array[Any] = array("q" if self._classes else "f")
+        self._kept = 0
+        self._ids: dict[str, int] = {}
+        self.count = Count(options, unit)
+        self._gaps = False
+        self._names: tuple[str, ...] = ()  # of the features
+        self._source, self._columns = "", Columns([], None, None, None, frozenset())
+        self._header: Sequence[str] = ()
+
+    def begin(self, source: str, header: Sequence[str], hint: str = "") -> None:
+        """The rows that follow are those of `source`, under this header. `hint`: see columns.py."""
+        options = self._options
+        if self._names and "features" not in options:
+            options = {**options, "features": ",".join(name.replace(",", "%2C") for name in self._names)}
+        self._source, self._header = source, header
+        self._columns = choosing.choose(source, header, options, hint)
+        if self._names and "features" not in self._options:  # the names are those of another table's first line
+            told = frozenset(self._options.get(key, "") for key in ("target", "device", "time"))
+            self._columns = self._columns._replace(told=told)
+        self._names = tuple(header[i] for i in self._columns.features)
+        self._break()
+
+    def add_all(self, rows: Iterable[tuple[int, Sequence[Any]]]) -> None:
+        """All rows, (number in the source, cells)."""
+        for row, record in rows:
+            self.count.rows += 1
+            try:
+                self._add(row, record)
+            except Blank:
+                self.count.blank += 1
+                self._break()
+            except DataError as error:
+                self.count.refuse(error)
+                self._break()
+
+    def finish(self) -> Dataset:
+        """The Dataset; DataError if too many rows can't be used, or none is left."""
+        if self._labels is not None:
+            self._labels.check()
+        tally = self.count.close()
+        if not self._kept:
+            text = f"{self._source} has a header and no {self._unit}s of data"
+            if tally.rows:
+                text = f"all {tally.rows} {self._unit}s of {self._source} have blanks"
+            raise DataError(f"{text}: {'use missing=mean' if tally.rows else 'add some'}", text)
+        y = None
+        if self._columns.target is not None:
+            y = self._labels.finish(self._y) if self._labels else np.asarray(self._y)
+        rows = Rows(
+            np.frombuffer(self._x, np.float32).reshape(self._kept, -1), y,
+            ranks(self._ids)[np.frombuffer(self._devices, np.int64)] if self._ids else None,
+            np.frombuffer(self._times, np.float64) if self._times else None, np.frombuffer(self._breaks, np.int64),
+        )  # fmt: skip
+        if self._cut is not None:
+            rows = self._cut.apply(self._source, rows)
+        return Dataset(
+            rows.x, rows.x if rows.y is None else rows.y, device_train=rows.devices, name=self._source,
+            labels=self._labels.names if self._labels else (), columns=self._names, tally=tally, gaps=self._gaps,
+            series=self._cut.series() if self._cut else None,
+        )  # fmt: skip
+
+    def _break(self) -> None:
+        """The next row does not follow on the last one."""
+        if self._cut is not None and (not self._breaks or self._breaks[-1] != self._kept):
+            self._breaks.append(self._kept)
+
+    def _add(self, row: int, record: Sequence[Any]) -> None:
+        self._check_width(row, record)
+        columns, number = self._columns, self._number
+        x = [number(record[i]) for i in columns.features]
+        if not math.isfinite(sum(x)):  # no sum of float32 numbers leaves float64
+            self._mend(row, record, x)
+        device = None if columns.device is None else self._device(row, columns.device, record[columns.device])
+        time = None if columns.time is None else self._time(row, columns.time, record[columns.time])
+        if columns.target is not None:  # last: with labels=* a new label is kept
+            self._y.append(self._target(row, columns.target, record[columns.target]))
+        if device is not None:
+            self._devices.append(self._ids.setdefault(device, len(self._ids)))
+        if time is not None and self._cut is not None:
+            self._times.append(time)
+        self._x.extend(x)
+        self._kept += 1
+
+    def _check_width(self, row: int, record: Sequence[Any]) -> None:
+        place = f"{self._source}, {self._unit} {row}"
+        if isinstance(record, Malformed):
+            raise DataError(f"{place}: {record}: repair the {self._unit}", f"{place}: not a {self._unit} of a CSV file")
+        if len(record) != len(self._header):
+            text = f"{place}: {len(record)} cells under a header of {len(self._header)}"
+            raise DataError(f"{text}: repair or delete the {self._unit}; a delimiter inside a cell needs quotes", text)
+
+    def _mend(self, row: int, record: Sequence[Any], x: list[float]) -> None:
+        """Put into `x` what missing= says, for each blank; Blank or DataError where that can't be done."""
+        blank = 0
+        for at, column in enumerate(self._columns.features):
+            if math.isfinite(x[at]):
+                continue
+            if not (self._missing.how and is_blank(record[column])):
+                raise self._error(row, column, record[column], "a finite number")
+            x[at], blank = self._missing.value, blank + 1
+        if self._missing.how == "skip":
+            raise Blank
+        self._gaps |= self._missing.how == "mean"
+        self.count.filled += blank
+
+    def _value(self, row: int, column: int, cell: Any) -> float:
+        value = self._number(cell)
+        if not math.isfinite(value):
+            raise self._unreadable(row, column, cell, "a finite number")
         return value
 
-    def label(self, row: int, column: int, cell: Any) -> int:
-        value = self.number(row, column, cell)
-        if not (value.is_integer() and 0 <= value < LABEL_MAX):
-            raise self.error(row, column, cell, "a class label (0, 1, 2, ...)")
+    def _class(self, row: int, column: int, cell: Any) -> int:
+        value = self._number(cell)
+        if not (value.is_integer() and 0 <= value < LABEL_MAX):  # NaN is no integer
+            raise self._unreadable(row, column, cell, "a class label (0, 1, 2, ...)")
         return int(value)
 
-    def device(self, row: int, column: int, cell: Any) -> str:
-        if cell is None or cell == "":
-            raise self.error(row, column, cell, "a device id")
+    def _label(self, row: int, column: int, cell: Any) -> int:
+        assert self._labels is not None
+        labels = self._labels
+        if labels.is_blank(cell):
+            raise self._unreadable(row, column, cell, labels.wanted())
+        broken = isinstance(cell, str) and BAD_BYTES.search(cell)
+        if broken or (code := labels.code(cell)) < 0:
+            raise self._error(row, column, cell, labels.wanted())
+        return code
+
+    def _time(self, row: int, column: int, cell: Any) -> float:
+        value = seconds(cell)
+        if not math.isfinite(value):
+            raise self._unreadable(row, column, cell, "a time: seconds, or a date as in 2026-01-31 12:00:00")
+        return value
+
+    def _device(self, row: int, column: int, cell: Any) -> str:
+        if cell is None or cell == "" or (isinstance(cell, str) and BAD_BYTES.search(cell)):
+            raise self._error(row, column, cell, "a device id")
         return str(cell)
 
-    def error(self, row: int, column: int, cell: Any, wanted: str) -> DataError:
+    def _unreadable(self, row: int, column: int, cell: Any, wanted: str) -> Exception:
+        """Blank, if the cell is blank and such rows are skipped: nothing can fill a target."""
+        return Blank() if self._missing.how and is_blank(cell) else self._error(row, column, cell, wanted)
+
+    def _error(self, row: int, column: int, cell: Any, wanted: str) -> DataError:
         shown = "nothing" if cell is None or cell == "" else repr(cell)[:60]
-        remedy = f"repair or delete the {self.unit}"
-        if column in self.columns.features:
-            remedy += ", or name only the columns to learn from with features=A,B"
-        place, name = f"{self.source}, {self.unit} {row}", self.header[column]
+        name, place = self._header[column], f"{self._source}, {self._unit} {row}"
         # A table without a header has data where the names should be: only a name that the SPEC has too may be told.
-        told = repr(name) if name in self.columns.told else f"number {column + 1}"
+        told = repr(name) if name in self._columns.told else f"number {column + 1}"
+        remedy, hint = self._remedy(column, cell)
+        if hint.startswith("is not "):
+            return DataError(f"{place}, column {name!r}: {hint}", f"{self._source} {hint}")
         text = f"{place}, column {name!r}: {shown} is not {wanted}: {remedy}"
-        return DataError(text, f"{place}, column {told}: not {wanted}")
+        return DataError(text, f"{place}, column {told}: not {wanted}" + (f"; {hint}" if hint else ""))
+
+    def _remedy(self, column: int, cell: Any) -> tuple[str, str]:
+        """What to do about a cell; and of that what may leave the device."""
+        options, hint = self._options, ""
+        text = cell if isinstance(cell, str) else ""
+        if BAD_BYTES.search(text) and self._unit == "line":
+            hint = f"is not {options.get('encoding', 'UTF-8')} text: add encoding=latin-1, utf-16 or what it is"
+        elif COMMA_NUMBER.fullmatch(text) and "decimal" not in options and "thousands" not in options:
+            hint = "for decimal commas, add decimal=,"
+        elif column == self._columns.target and not self._labels and text[:1].isalpha() and not is_blank(cell):
+            hint = "for classes that are text, add labels=A,B"
+        elif is_blank(cell) and not self._missing.how and column in self._columns.features:
+            hint = "for blanks, add missing=mean or missing=skip"
+        remedy = f"repair or delete the {self._unit}" + (f"; {hint}" if hint else "")
+        if column in self._columns.features:
+            remedy += ", or name only the columns to learn from with features=A,B"
+        return remedy, hint
 
 
 def read_table(
@@ -77,76 +232,18 @@ def read_table(
     rows: Iterable[tuple[int, Sequence[Any]]],
     options: Mapping[str, str],
 ) -> Dataset:
-    """Read `rows`, (number in the source, cells), under `header`; `unit` is what the source calls a row.
-
-    x is (n, features) float32; y (n,) is float32, or int64 with kind=classes. Device ids, any text, become
-    0, 1, 2, ... in their order: by number where all are numbers, else by text. Raises DataError, UsageError.
-    """
-    classes = choice(options, "kind", ("values", "classes")) == "classes"
-    columns = _choose_columns(source, header, options)
-    cells = _Cells(source, unit, header, columns)
-    target = cells.label if classes else cells.number
-    x, devices = array("f"), array("q")
-    y: array[Any] = array("q" if classes else "f")
-    ids: dict[str, int] = {}
-    for row, record in rows:
-        if len(record) != len(header):
-            raise DataError(
-                f"{source}, {unit} {row}: {len(record)} cells under a header of {len(header)}: "
-                f"repair or delete the {unit}; a delimiter inside a cell needs quotes",
-                f"{source}, {unit} {row}: {len(record)} cells under a header of {len(header)}",
-            )
-        x.extend([cells.number(row, i, record[i]) for i in columns.features])
-        y.append(target(row, columns.target, record[columns.target]))
-        if columns.device is not None:
-            device = cells.device(row, columns.device, record[columns.device])
-            devices.append(ids.setdefault(device, len(ids)))
-    if not y:
-        text = f"{source} has a header and no {unit}s of data"
-        raise DataError(f"{text}: add some", text)
-    return Dataset(
-        np.frombuffer(x, np.float32).reshape(len(y), -1),
-        np.frombuffer(y, np.int64 if classes else np.float32),
-        device_train=_in_order(ids)[np.frombuffer(devices, np.int64)] if ids else None,
-        name=source,
-    )
+    """Read `rows`, (number in the source, cells), under `header`; `unit` is what the source calls a row."""
+    table = Table(options, unit)
+    table.begin(source, header)
+    table.add_all(rows)
+    return table.finish()
 
 
-def _in_order(ids: Mapping[str, int]) -> np.ndarray:
+def ranks(ids: Mapping[str, int]) -> np.ndarray:
     """(devices,) int64: the rank of each id, indexed by the order in which ids first came."""
-    numeric = all(name.isdecimal() for name in ids)
+    numeric = all(name.isdecimal() and len(name) <= 100 for name in ids)
     ranked = sorted(ids, key=lambda name: (int(name), name) if numeric else (0, name))
-    ranks = np.empty(len(ids), np.int64)
+    out = np.empty(len(ids), np.int64)
     for rank, name in enumerate(ranked):
-        ranks[ids[name]] = rank
-    return ranks
-
-
-def _choose_columns(source: str, header: Sequence[str], options: Mapping[str, str]) -> _Columns:
-    """Positions of the columns that the options name; DataError for one that is missing."""
-    twice = [name for i, name in enumerate(header) if name in header[:i]]
-    if twice:
-        text = f"{source} has two columns named {twice[0]!r}: give each its own name"
-        raise DataError(text, f"{source} has two columns of one name")
-    if "target" not in options:
-        raise UsageError(f"{source}: add target=COL, the column to learn; columns: {', '.join(header)}")
-    target = _position(source, header, options["target"])
-    device = _position(source, header, options["device"]) if "device" in options else None
-    if "features" not in options:
-        features = [i for i in range(len(header)) if i not in (target, device)]
-    else:
-        features = [_position(source, header, name) for name in names(options["features"])]
-    if not features:
-        text = f"{source} has no column left to learn from"
-        raise DataError(f"{text}: add one", text)
-    if target in features or len(set(features)) < len(features):
-        raise UsageError(f"features={options['features']} has a column twice, or the target: name each once")
-    told = {options["target"], options.get("device", ""), *names(options.get("features", ""))}
-    return _Columns(features, target, device, frozenset(told))
-
-
-def _position(source: str, header: Sequence[str], name: str) -> int:
-    if name not in header:
-        text = f"{source} has no column {name!r}"
-        raise DataError(f"{text}: {nearest(name, header)}", text)
-    return header.index(name)
+        out[ids[name]] = rank
+    return out

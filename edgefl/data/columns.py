@@ -1,0 +1,60 @@
+"""Which columns of a table are features, target, device and time. Chosen by the SPEC, or by what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import DataError, UsageError, nearest
+from .options import names
+
+ITSELF = "*"  # target=*: the features are the targets, as an autoencoder wants them
+
+
+class Columns(NamedTuple):
+    """Positions of features, target, device and time in a row; and the names that the SPEC has for some of them."""
+
+    features: list[int]
+    target: int | None
+    device: int | None
+    time: int | None
+    told: frozenset[str]
+
+
+def choose(source: str, header: Sequence[str], options: Mapping[str, str], hint: str = "") -> Columns:
+    """Positions of the columns that the options name; DataError for one that is missing.
+
+    `hint` says what may be wrong with the whole table, as a wrong delimiter. It holds no value.
+    """
+    twice = [name for i, name in enumerate(header) if name in header[:i]]
+    if twice:
+        text = f"{source} has two columns named {twice[0]!r}: give each its own name"
+        raise DataError(text, f"{source} has two columns of one name")
+    if "target" not in options:
+        shown = ", ".join(header) + (f" ({hint})" if hint else "")
+        raise UsageError(f"{source}: add target=COL, the column to learn; columns: {shown}")
+    target, device, time = (_optional(source, header, options, key, hint) for key in ("target", "device", "time"))
+    if "features" not in options:
+        features = [i for i in range(len(header)) if i not in (target, device, time)]
+    else:
+        features = [_position(source, header, name, hint) for name in names(options["features"])]
+    if not features:
+        text = f"{source} has no column left to learn from" + (f"; {hint}" if hint else "")
+        raise DataError(f"{text}: add one", text)
+    if target in features or len(set(features)) < len(features):
+        raise UsageError(f"features={options['features']} has a column twice, or the target: name each once")
+    told = {*(options.get(key, "") for key in ("target", "device", "time")), *names(options.get("features", ""))}
+    return Columns(features, target, device, time, frozenset(told))
+
+
+def _optional(source: str, header: Sequence[str], options: Mapping[str, str], key: str, hint: str) -> int | None:
+    if key not in options or (key == "target" and options[key] == ITSELF and ITSELF not in header):
+        return None
+    return _position(source, header, options[key], hint)
+
+
+def _position(source: str, header: Sequence[str], name: str, hint: str) -> int:
+    if name not in header:
+        text = f"{source} has no column {name!r}" + (f"; {hint}" if hint else "")
+        raise DataError(f"{text}: {nearest(name, header)}", text)
+    return header.index(name)

@@ -56,6 +56,7 @@ from .keys import open_keys
 from .model_file import load_both
 from .progress import Progress, summary
 from .store import KEPT_RECORDS, AggregatorStore, State
+from .window import Window
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
 UPDATE_S, PARAM_S = 1e-3, 1e-8  # time for an update, and for each of its params: a high guess for the first round
@@ -101,10 +102,11 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
             admission=config.admission, suspects=self._store.suspects(),
-            room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder),
+            room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
         )  # fmt: skip
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
         self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
+        self.window = Window(self.machine)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
         client_id = aggregator_client_id(config.federation)
@@ -186,6 +188,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._store.flush()
         super()._answer()
         self._progress.show(self.machine.snapshot())
+        self.window.refresh(self.now())
 
     def carry_out(self, action: events.Action) -> None:
         match action:

@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from edgefl import codecs
+from edgefl import __version__, codecs
 from edgefl.device import events
 from edgefl.device.events import (
     CancelTraining,
@@ -42,6 +42,7 @@ from .misfit import Misfit, user_name
 from .plans import Offers, PlanFolder
 from .source import Source
 from .store import AgentStore
+from .thermometer import Thermometer
 from .worker import Worker
 
 BUSY_LOOK_S = 0.25
@@ -74,6 +75,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self.boot = self._store.count_start() * STARTS
         self._pause_file, self._paused = config.pause_file, Trouble("", "")
         self._governor = Governor(config.limits.governor(config.state_dir))
+        self._thermometer = Thermometer()
         policy = config.policy.policy(keys=config.keys.dir is not None)
         self._plans = PlanFolder(Path(config.state_dir))
         self._offers = Offers(self._plans)
@@ -86,6 +88,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             owner=OwnersWord(policy, self._approved, met=bool(self._plans.all())),
             max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root, keys=keys,
         )  # fmt: skip
+        self.machine.status.agent = __version__
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
             cpu_percent=config.limits.cpu_percent,
@@ -123,6 +126,8 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.feed(news)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
+        self._thermometer.look(self.now())
+        self.machine.status.celsius = self._thermometer.celsius
         self._offers.look(self.now())
         if (approved := self._plans.approved()) != self._approved:
             self._approved = approved

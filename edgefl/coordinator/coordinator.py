@@ -41,6 +41,7 @@ class RoundCoordinator(Rounds):
                 self._maybe_close(now)
             self._on_jury(None, now)
             self._carry_out_order(now)
+            self._watch(event, now)
         out, self._out = self._out, []
         return self.signing.sealed(out)
 
@@ -64,6 +65,7 @@ class RoundCoordinator(Rounds):
             case Flow():
                 pass  # the aggregator is beside the broker
             case Stop():
+                self._show_last("stopped", now)
                 self._out += self.fence.release()
             case _:
                 assert_never(event)
@@ -122,6 +124,8 @@ class RoundCoordinator(Rounds):
             return
         self.reception.receipts.attempt = self.fence.attempt
         self._out += self.announcer.everything(self.fence.attempt)
+        if self.bulletin is not None:
+            self._out += self.bulletin.begin(now)
         self._announced_wait = False
         if self.tally is not None:  # reports could not come meanwhile
             self.tally.patient_from = now
@@ -164,6 +168,8 @@ class RoundCoordinator(Rounds):
     def _on_roster(self, signing: Signing, event: RosterRead, now: float) -> None:
         """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""
         signing.roster = event.roster
+        if self.roll is not None:
+            self.roll.enrol(signing.enrolled)
         for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
             self.presence.drop(device)
             self.reception.drop(self.tally, device)
@@ -181,10 +187,15 @@ class RoundCoordinator(Rounds):
             if event.topic == self.topics.aggregator:
                 self._on_claim(event.payload, now)
                 return
+            if self.bulletin is not None and event.topic == self.topics.summary:
+                self._out += self.bulletin.hear(event.payload) if self.fence.held else []
+                return
             if event.payload and (not is_status or (device is not None and self.signing.is_revoked(device))):
                 self._sweep(event)  # without a payload, a topic was cleared
             if device is None or self.admission.admits(device, len(event.payload), now, is_status=is_status):
                 self._on_device(device if is_status else None, event, now)
+                if self.roll is not None and device is not None:
+                    self.roll.heard(device, now, retained=event.retained)
         except ProtocolError as error:
             self._out.append(self.reception.receipts.drop(device, event.topic, error))
             if device is not None:

@@ -16,13 +16,15 @@ MOST = 100_000  # devices
 
 class Presence:
     """The newest status of every device that has sent one. `count` is the number of devices that can be asked: with
-    `only_fresh` those that are present and whose data are new. `expect`: devices in the fleet; 0: unknown."""
+    `only_fresh` those that are present and whose data are new. `expect`: devices in the fleet; 0: unknown.
+    `paused`: by an operator, and why."""
 
     def __init__(self, *, only_fresh: bool = False, expect: int = 0) -> None:
         self.most = max(MOST, 2 * expect)
         self.statuses: dict[str, Status] = {}
         self.count = 0
         self._only_fresh = only_fresh
+        self.paused: dict[str, str] = {}
         self._barred: set[str] = set()
 
     def update(self, device: str, status: Status) -> bool:
@@ -66,23 +68,39 @@ class Presence:
             self._barred.discard(device)
             self.count += self.can_be_asked(device)
 
+    def pause(self, device: str, why: str) -> None:
+        """An operator has paused the device: it is not asked until it is resumed, whatever it says."""
+        self.count -= self.can_be_asked(device)
+        self.paused[device] = why
+
+    def resume(self, device: str) -> bool:
+        """Whether the device was paused. It is not any more."""
+        if self.paused.pop(device, None) is None:
+            return False
+        self.count += self.can_be_asked(device)
+        return True
+
+    def _is_out(self, device: str) -> bool:
+        return device in self._barred or device in self.paused
+
     @property
     def hides(self) -> bool:
-        """Whether a device would be present if it were not barred."""
-        return any(device in self.statuses and self.statuses[device].present for device in self._barred)
+        """Whether a device would be present if it were neither barred nor paused."""
+        out = (device for some in (self._barred, self.paused) for device in some)
+        return any(device in self.statuses and self.statuses[device].present for device in out)
 
     def is_present(self, device: str) -> bool:
         status = self.statuses.get(device)
-        return status is not None and status.present and device not in self._barred
+        return status is not None and status.present and not self._is_out(device)
 
     def can_be_asked(self, device: str) -> bool:
         status = self.statuses.get(device)
-        return status is not None and self._is_wanted(status) and device not in self._barred
+        return status is not None and self._is_wanted(status) and not self._is_out(device)
 
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
         wanted = (device for device, status in self.statuses.items() if self._is_wanted(status))
-        return sorted(device for device in wanted if device not in self._barred)
+        return sorted(device for device in wanted if not self._is_out(device))
 
     def _is_wanted(self, status: Status) -> bool:
         return status.present and (status.fresh or not self._only_fresh)

@@ -49,6 +49,10 @@ class Readiness:
         """When time allows the next round; None if it does already, or if that is not known."""
         return self._schedule.opens_at
 
+    def needed(self, *, first: bool) -> int:
+        """How many devices the next round waits for."""
+        return self._quorum.needed(first=first)
+
     def look(self, now: float, *, first: bool) -> Look:
         """`first`: before the first round of all."""
         notes = self._schedule.look(now)

@@ -10,14 +10,13 @@ import msgspec
 
 from ..machine import Note
 from . import opening as opens
-from .barring import Barring
-from .candidates import Candidates
 from .closing import Closed, Closing, at_deadline, conclude
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
 from .tally import Tally
+from .watching import Watching
 
 
-class Rounds(Candidates, Barring):
+class Rounds(Watching):
     """The coordinator's rounds; each method adds what the host has to do to `_out`."""
 
     def _maybe_open(self, now: float) -> None:
@@ -128,6 +127,8 @@ class Rounds(Candidates, Barring):
         self.admission.influence.learn(record)
         self._out += self.admission.suspects()
         self.reception.late_table.drop(closed.drop)
+        if self.roll is not None:
+            self.roll.learn(record, len(self.tally.opening.asked) if self.tally is not None else 0)
         self._out.append(Commit(record, params, closed.drop, state))
         if closed.order:
             text = f"version {record.version} has the model of version {record.restored}"
@@ -148,5 +149,6 @@ class Rounds(Candidates, Barring):
     def _finish(self, reason: str, now: float) -> None:
         self.phase, self.tally = "done", None
         self._out.append(self._publish_round(now))
+        self._show_last("done", now)
         self._out += self.fence.release()
         self._out.append(Finished(reason))

@@ -59,6 +59,11 @@ class Open:
         member = self.member(device)
         return None if member is None else member.max_examples
 
+    @property
+    def enrolled(self) -> list[str]:
+        """The devices that the roster names as enrolled; none without one."""
+        return []
+
     def is_enrolled(self, device: str) -> bool:
         """Whether anything that the device sends is to be read."""
         return True
@@ -123,6 +128,10 @@ class Signing(Open):
 
     def member(self, device: str) -> Member | None:
         return self.roster.get(device)
+
+    @property
+    def enrolled(self) -> list[str]:
+        return self.roster.enrolled
 
     def is_enrolled(self, device: str) -> bool:
         return self.roster.get(device) is not None

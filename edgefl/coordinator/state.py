@@ -23,6 +23,7 @@ from . import cohort
 from . import opening as opens
 from .admission import Admission
 from .announcer import Announcer, RoundState
+from .bulletin import Bulletin
 from .closing import Closing
 from .earlier_rounds import EarlierRounds
 from .events import Action, Rollback
@@ -35,6 +36,7 @@ from .presence import Presence
 from .quarantine import Suspect
 from .readiness import Readiness
 from .reception import Reception
+from .roll import Roll
 from .signing import Keys, Open, Signing
 from .snapshot import Phase, Snapshot
 from .sweeper import Sweeper
@@ -43,7 +45,7 @@ from .tally import Tally
 
 class CoordinatorState:
     """`round` is the open round, or the one that comes next; `version` counts commits, `attempt` starts of the
-    aggregator."""
+    aggregator. `watched`: the state of the fleet is kept on the broker for viewers."""
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class CoordinatorState:
         admission: AdmissionSettings | None = None,
         suspects: Mapping[str, Suspect] | None = None,
         room: WaitingRoom | None = None,
+        watched: bool = False,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -88,6 +91,8 @@ class CoordinatorState:
         )  # fmt: skip
         for device in self.admission.quarantine.inside:
             self.presence.bar(device)
+        self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
+        self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
         self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
         self.earlier.restore(self._learned(self.signing.begin(recent)))
         self.signing.advance(params, version)
@@ -112,6 +117,8 @@ class CoordinatorState:
         """The records, of which admission has learned on their way."""
         for record in recent:
             self.admission.influence.learn(record)
+            if self.roll is not None:
+                self.roll.learn(record)
             yield record
 
     @property
@@ -146,7 +153,8 @@ class CoordinatorState:
         """When a Tick is wanted."""
         if not self.fence.held:
             return self.fence.ask_at
-        wakes = (self._wake_at, self.signing.reissue_at)
+        shown_at = None if self.bulletin is None else self.bulletin.due_at
+        wakes = (self._wake_at, self.signing.reissue_at, shown_at)
         return min((at for at in wakes if at is not None), default=None)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ..machine import Publish
 from ..protocol.messages import Round, Status, encode
 from ..protocol.trouble import Trouble
@@ -31,6 +33,8 @@ class DeviceStatus:
         self.fresh = True
         self._warning: Trouble | None = None
         self._warned_until = 0.0
+        self.agent = ""  # the version of the device's software
+        self.celsius: int | None = None  # its temperature, which alone is no reason to publish a status
 
     def connected(self, boot: int) -> None:
         """There is a new connection: the will of the last one may have replaced what was published."""
@@ -42,8 +46,11 @@ class DeviceStatus:
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
         told = told if told.text else self._warning or told
-        status = Status(state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh)
-        if status == self._published:
+        status = Status(
+            state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh, self.agent,
+            self.celsius,
+        )  # fmt: skip
+        if self._published is not None and status == replace(self._published, celsius=self.celsius):
             return []
         self._published = status
         return [Publish(self._topic, encode(status), retain=True)]

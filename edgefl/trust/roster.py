@@ -52,6 +52,11 @@ class Roster(Document, frozen=True):
         found = self.devices.get(device)
         return found is not None and found.revoked
 
+    @property
+    def enrolled(self) -> list[str]:
+        """The devices that are not revoked."""
+        return [device for device, member in self.devices.items() if not member.revoked]
+
     def seal(self, root: SigningKey) -> bytes:
         """The file roster.json."""
         return seal(msgspec.json.encode(self), PURPOSE, root)

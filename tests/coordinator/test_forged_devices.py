@@ -48,7 +48,7 @@ def test_violations_of_ever_new_senders_are_counted_together(few):
 @pytest.mark.parametrize("state", ["ready", "lost"])
 def test_i13_all_that_is_known_of_forged_devices_takes_300_mb_at_most(state):
     devices = 400
-    coordinator = make_coordinator()
+    coordinator = make_coordinator(start={"watched": True})
     feed(coordinator, Connected())
     gc.collect()
     tracemalloc.start()

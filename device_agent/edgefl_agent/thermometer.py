@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from . import sensors
+from edgefl.hosting import sensors
 
 LOOK_S = 60.0
 

@@ -28,6 +28,7 @@ FLOORS = [
     ["transports"],
     ["hosting"],
     ["onnx", "data"],
+    ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
     ["keys"],  # the operator's
     ["cli", "__main__"],
@@ -189,6 +190,8 @@ def test_the_agent_runs_without_what_only_an_aggregator_needs():
         "edgefl.simulation",
         "edgefl_agent.claim",  # commands are imported when they are run
         "edgefl_agent.sent",
+        "edgefl_agent.check",
+        "edgefl.checks",
         "subprocess",
     ]
     code = f"import sys, edgefl_agent.__main__; print([m for m in {heavy} if m in sys.modules])"

@@ -8,6 +8,7 @@ import sys
 from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon, hygiene
 from edgefl.hosting.config import AggregatorConfig
+from edgefl.hosting.log_lines import print_error
 from edgefl.machine import Stop
 from edgefl.settings import files
 
@@ -22,6 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     if options.print_config:
         return command.print_config(options, AggregatorConfig)
+    if options.check:
+        from . import check  # which a running aggregator has no use for
+
+        return command.run_check(options, lambda path: check.main(path, options.set, as_json=options.json is True))
+    if options.json is True:
+        print_error("--json needs a FILE for the history, or --check")
+        return UsageError.exit_code
     live = sys.stderr.isatty() and options.log_format == "text"
     return command.run(options, lambda: run(options, live=live))
 
@@ -37,8 +45,15 @@ def make_parser() -> command.Parser:
     what.add_argument("--config", metavar="FILE", help="run the federation of this aggregator.toml")
     what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
     add = parser.add_argument_group("the run").add_argument
+    command.add_check_options(parser, json=False)
     command.add_set_option(add)
-    add("--json", metavar="FILE", help="write the history to this file at the end")
+    add(
+        "--json",
+        metavar="FILE",
+        nargs="?",
+        const=True,
+        help="write the history to this file at the end; with --check and no FILE, print JSON",
+    )
     add(
         "--take-over",
         action="store_true",

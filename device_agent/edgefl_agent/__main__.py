@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from importlib import import_module
 
+from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon, hygiene
+from edgefl.hosting.log_lines import print_error
 from edgefl.machine import Stop
 from edgefl.settings import files
 
@@ -29,6 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     options = make_parser().parse_args(words)
     if options.print_config:
         return command.print_config(options, AgentConfig)
+    if options.check:
+        return check(options)
+    if options.json:
+        print_error("--json goes with --check")
+        return UsageError.exit_code
     return command.run(options, lambda: run(options.config, options.set))
 
 
@@ -45,10 +53,18 @@ def make_parser() -> command.Parser:
         "--config", metavar="FILE", action="append", help="run by this agent.toml; given several times, as many agents"
     )
     what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
+    command.add_check_options(parser)
     command.add_set_option(parser.add_argument_group("the run").add_argument, "limits.nice=19")
     command.add_common_options(parser, level="info")
     command.add_program_options(parser)
     return parser
+
+
+def check(options: argparse.Namespace) -> int:
+    """Look at everything, take part in nothing."""
+    from . import check
+
+    return command.run_check(options, lambda path: check.main(path, options.set, as_json=options.json))
 
 
 def run(paths: list[str], sets: list[str]) -> None:

@@ -37,6 +37,7 @@ from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
 from .keys import OPEN, load_keys
+from .last_manifest import LastManifest
 from .ledger import Entry
 from .misfit import Misfit, user_name
 from .plans import Offers, PlanFolder
@@ -79,6 +80,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         policy = config.policy.policy(keys=config.keys.dir is not None)
         self._plans = PlanFolder(Path(config.state_dir))
         self._offers = Offers(self._plans)
+        self._last_manifest = LastManifest(Path(config.state_dir))
         self._approved = self._plans.approved()
         rng = random.Random()
         keys = load_keys(config.keys, config.federation, self._store.load_seen())
@@ -129,6 +131,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._thermometer.look(self.now())
         self.machine.status.celsius = self._thermometer.celsius
         self._offers.look(self.now())
+        self._last_manifest.look(self.machine.manifest, self.now())
         if (approved := self._plans.approved()) != self._approved:
             self._approved = approved
             self.feed(events.Approved(approved))

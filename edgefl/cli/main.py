@@ -9,7 +9,7 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, inspect, keys, release, rollback, simulate
+from . import demo, doctor, inspect, keys, release, rollback, simulate
 
 COMMANDS = {
     "demo": demo,
@@ -18,6 +18,7 @@ COMMANDS = {
     "keys": keys,
     "rollback": rollback,
     "release": release,
+    "doctor": doctor,
 }
 
 

@@ -90,6 +90,11 @@ class SessionState:
         return self._part.terms
 
     @property
+    def manifest(self) -> Manifest | None:
+        """The newest manifest that was believed, accepted or refused."""
+        return self._manifest
+
+    @property
     def work(self) -> Work | None:
         """What the device is doing for a round."""
         return self._part.work

@@ -76,6 +76,28 @@ def add_set_option(add: Callable[..., Any], example: str = "train.lr=0.05") -> N
     add("--set", metavar="KEY=VALUE", action="append", default=[], help=help)
 
 
+def add_check_options(parser: Parser, *, json: bool = True) -> None:
+    """The options that look instead of running; `json`: add --json, which the program has not for anything else."""
+    add = parser.add_argument_group("to look, and not to run").add_argument
+    add(
+        "--check",
+        action="store_true",
+        help="check machine, configuration, data and broker, and end: exit code 0 all is well, 1 there is something to "
+        "do, 2 wrong use; a daemon that runs goes on",
+    )
+    if json:
+        add("--json", action="store_true", help="with --check: print JSON")
+
+
+def run_check(options: argparse.Namespace, check: Callable[[str], int]) -> int:
+    """Check the one configuration that the options name; returns the exit code."""
+    paths = options.config if isinstance(options.config, list) else [options.config]
+    if len(paths) != 1:
+        print_error("--check looks at one configuration: give --config once")
+        return UsageError.exit_code
+    return daemon.exit_code(lambda: check(paths[0]), options.debug)
+
+
 def check_sets(sets: Sequence[str]) -> None:
     """UsageError if --set has a password: every user of the machine can read the command lines of all processes."""
     for text in sets:

@@ -47,7 +47,7 @@ def load(
     A schema with a method `located(folder)` completes itself from the folder that the file lies in.
     """
     path = path_of(path)
-    table = _read(path)
+    table = read_table(path)
     if only(table):
         known = {field.encode_name for field in msgspec.structs.fields(schema)}
         table = {key: value for key, value in table.items() if difflib.get_close_matches(key, known, cutoff=MISSPELT)}
@@ -89,7 +89,8 @@ def parse_set(schema: type[Struct], text: str) -> tuple[Setting, Any]:
         raise UsageError(f"--set {shown}: {error}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """What a TOML file says, whatever it is for; UsageError."""
     try:
         with open(path, "rb") as file:
             table: dict[str, Any] = tomllib.load(file)

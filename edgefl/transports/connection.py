@@ -73,6 +73,7 @@ class Connection:
     def __init__(self, settings: Settings, protocol: str, will: tuple[str, bytes] | None, number: int) -> None:
         self.end: End | None = None
         self.up: Up | None = None
+        self.properties: Any = None  # of the CONNACK, in MQTT 5
         self.opened = False  # TCP and TLS were established, whether or not CONNECT was accepted
         self._settings = settings
         self._protocol = protocol
@@ -227,6 +228,7 @@ class Connection:
         if code.is_failure:
             self.end = End(str(code), code.value)
             return
+        self.properties = properties
         self._liveness.keepalive_s = min(
             getattr(properties, "ServerKeepAlive", self._settings.keepalive) or self._settings.keepalive,
             self._settings.keepalive,

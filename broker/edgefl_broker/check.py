@@ -1,0 +1,234 @@
+"""`edgefl-aggregator --check`: whether this federation can be run from here, without running it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from edgefl import auto
+from edgefl.checks import broker, machine, training
+from edgefl.checks.broker import Visit
+from edgefl.checks.probe import Probe
+from edgefl.checks.report import Finding, Report, ok, parted, problem, run, show, skipped, warning
+from edgefl.coordinator import cohort
+from edgefl.data import Dataset, load_test_set
+from edgefl.errors import EdgeFLError, StoreError, UsageError
+from edgefl.federation import make_manifest
+from edgefl.hosting import own_certificate
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.hosting.store import is_claimed
+from edgefl.onnx.evaluate import OnnxEvaluator
+from edgefl.onnx.load import load
+from edgefl.onnx.model import Model
+from edgefl.protocol.messages import Manifest
+from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
+from edgefl.settings import files
+
+from .keys import KeyFolder
+
+PACKAGES = ("numpy", "paho-mqtt", "msgspec", "onnx", "onnxruntime", "rich")
+SCRATCH_SLOT = 65534  # of the model's topics: no model has it, and no device reads it
+NO_RUN = "0" * 16
+FEW = 32  # examples, where there are no test data
+
+
+class Federation:
+    """What the checks look at. What takes time is found once, when it is first asked for."""
+
+    def __init__(self, config: AggregatorConfig) -> None:
+        self.config, self.state_dir = config, Path(config.state_dir)
+        self.topics = Topics(config.federation, config.mqtt.root)
+        self.packages = (*PACKAGES, "pynacl") if config.keys.dir is not None else PACKAGES
+        self.scratch = self.topics.model(SCRATCH_SLOT, 0)
+        self.locked = ""  # why it is not known whether an aggregator runs
+        try:
+            self.running = is_claimed(self.state_dir)
+        except StoreError as error:
+            self.running, self.locked = True, str(error)
+
+    @property
+    def part_bytes(self) -> int:
+        found = self.config.codec.part_bytes
+        return self.config.mqtt.limits.part_bytes if found == "auto" else found
+
+    @cached_property
+    def model(self) -> Model:
+        """ModelError, UsageError."""
+        config = self.config
+        return load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
+
+    @cached_property
+    def manifest(self) -> Manifest | str:
+        """What devices would be told; or why not, which `settings` and `model` say in full."""
+        try:
+            return self.make_manifest()
+        except EdgeFLError as error:
+            return str(error)
+
+    def make_manifest(self) -> Manifest:
+        """UsageError, ModelError."""
+        config, plan = self.config, self.model.plan
+        if auto.wanted(config):  # a folder that has run keeps its choice
+            config = auto.apply(config, auto.choose(config, plan))
+        if config.codec.part_bytes == "auto":
+            config = config.replace(**{"codec.part_bytes": self.part_bytes})
+        return make_manifest(config, config.federation, NO_RUN, plan)
+
+    @cached_property
+    def test(self) -> Dataset | None:
+        """DataError, UsageError."""
+        spec = self.config.evaluate.test_data
+        return None if spec is None else load_test_set(spec, tuple(self.model.plan.input_shape))
+
+    @cached_property
+    def visit(self) -> Visit:
+        """What one visit to the broker has shown."""
+        own_id = aggregator_client_id(self.config.federation)
+        return broker.go(self.config.mqtt, own_id, running="the aggregator" if self.running else "", ask=self._ask)
+
+    def _ask(self, probe: Probe) -> None:
+        probe.subscribe(self.topics.any_status, self.topics.aggregator)
+        broker.retained_round_trip(probe, self.scratch)
+
+
+# Checks
+
+
+def aggregator(federation: Federation) -> Finding:
+    """Whether an aggregator runs with this configuration."""
+    if federation.locked:
+        return warning(*parted(federation.locked))
+    return ok(f"it {'runs' if federation.running else 'does not run'} with {federation.state_dir}")
+
+
+def settings(federation: Federation) -> Iterator[Finding]:
+    """What aggregator.toml says across keys: single values were checked when it was read."""
+    config = federation.config
+    cohort.check(config.rounds)
+    config.gate.check(config.evaluate.test_data is not None, config.evaluate.holdout)
+    config.rounds.check_evaluation(config.evaluate.holdout)
+    manifest = federation.make_manifest()
+    yield ok(
+        f"federation {config.federation}, strategy {config.strategy.name}, codec {manifest.codec}, models as "
+        f"{manifest.downlink}"
+    )
+
+
+def model(federation: Federation) -> Iterator[Finding]:
+    """The ONNX file, and the loss that was inferred."""
+    found, config = federation.model, federation.config
+    inferred = "" if config.loss else " (inferred: set `loss` if that is wrong)"
+    yield ok(
+        f"{config.model}: {found.plan.num_params} params, {found.plan.num_trainable} trained, input "
+        f"{tuple(found.plan.input_shape)}, loss {found.plan.loss}{inferred}"
+    )
+    if not found.plan.num_trainable:
+        yield problem("nothing in the model is trained", "change `freeze`, or export the file with its weights")
+
+
+def test_data(federation: Federation) -> Iterator[Finding]:
+    """The test set, and how long an evaluation takes."""
+    test = federation.test
+    if test is None:
+        yield skipped("none is set: rounds will have no accuracy; evaluate.test_data or evaluate.holdout give one")
+        return
+    assert test.x_test is not None and test.y_test is not None
+    began = time.perf_counter()
+    result = OnnxEvaluator(federation.model).evaluate(federation.model.params, test.x_test, test.y_test)
+    accuracy = "" if result.accuracy is None else f", accuracy {result.accuracy:.3f}"
+    text = f"{len(test.x_test)} examples in {time.perf_counter() - began:.3g} s: loss {result.loss:.4g}{accuracy}"
+    yield ok(f"{text}, with the model as it is in the file")
+
+
+def keys(federation: Federation) -> Finding:
+    """The signing key, what the root says of it, and the roster."""
+    config = federation.config
+    if config.keys.dir is None:
+        return skipped("this federation is open: nothing is signed; docs/security.md says how to change that")
+    _, roster = KeyFolder(Path(config.keys.dir), config.federation, lambda name, serial: serial).keys
+    enrolled = sum(not member.revoked for member in roster.devices.values())
+    if not enrolled:
+        return warning("no device is enrolled", "edgefl keys add NAME, then copy roster.json here")
+    return ok(f"{config.keys.dir}: signer and roster can be used, {enrolled} devices enrolled")
+
+
+def certificate(federation: Federation) -> Finding:
+    """The TLS certificate: whose it is, who has issued it, when it ends."""
+    config = federation.config
+    if config.mqtt.tls is None or config.mqtt.tls.cert is None:
+        return skipped("none is set: the broker knows this client otherwise")
+    if text := own_certificate.check(config.mqtt.tls, AGGREGATOR_USER if config.keys.dir else None):
+        return warning(*parted(text))
+    return ok(f"{config.mqtt.tls.cert} is the aggregator's, and holds")
+
+
+def access(federation: Federation) -> Iterator[Finding]:
+    """What the broker lets this client write, keep and read."""
+    visit = federation.visit
+    if not visit.is_in:
+        yield skipped("the broker was not asked")
+        return
+    for denied in visit.denied:
+        yield problem(*parted(denied))
+    yield broker.retains(visit, federation.scratch, "a topic of models")
+
+
+def devices(federation: Federation) -> Finding:
+    """Which devices have left a status on the broker."""
+    visit = federation.visit
+    if not visit.is_in:
+        return skipped("the broker was not asked")
+    found = sorted(filter(None, map(federation.topics.device_of, visit.messages)))
+    if not found:
+        text = "no device has left a status"
+        return ok(f"{text}: `edgefl-agent --check` on a device says whether it can")
+    names = ", ".join(found[:12]) + (", ..." if len(found) > 12 else "")
+    return ok(f"{len(found)} have left a status: {names}")
+
+
+def train(federation: Federation) -> Iterator[Finding]:
+    """A step as devices do it, and the codec."""
+    manifest = federation.manifest
+    if isinstance(manifest, str):
+        yield skipped(f"there is no manifest: {manifest}")
+        return
+    try:
+        test = federation.test
+    except EdgeFLError:
+        test = None
+    if test is None or test.x_test is None or test.y_test is None:
+        examples = training.random_examples(manifest.plan, FEW)
+    else:
+        examples = Dataset(test.x_test, test.y_test)
+    yield from training.step(manifest, examples, deadline_s=federation.config.rounds.deadline_s)
+
+
+CHECKS = {
+    **machine.CHECKS,
+    "aggregator": aggregator,
+    "model": model,
+    "settings": settings,
+    "test data": test_data,
+    "keys": keys,
+    "certificate": certificate,
+    "broker": broker.reached,
+    "mqtt": broker.mqtt,
+    "access": access,
+    "devices": devices,
+    "training": train,
+}
+
+
+def main(path: str, sets: list[str], *, as_json: bool) -> int:
+    """Check, and print what was found: exit code 0, or 1 if there is something to do, or 2 if the configuration can't
+    be used, so that the machine alone was looked at."""
+    logging.getLogger("edgefl").setLevel(logging.CRITICAL)
+    try:
+        federation = Federation(files.load(path, AggregatorConfig, sets))
+    except UsageError as error:
+        return machine.without_configuration("aggregator", path, error, PACKAGES, as_json=as_json)
+    report = Report(of="aggregator", config=path, running=federation.running, checks=run(CHECKS, federation))
+    return show(report, as_json=as_json)

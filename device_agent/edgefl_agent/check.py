@@ -1,0 +1,336 @@
+"""`edgefl-agent --check`: whether this device can take part, without taking part, and beside an agent that runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from edgefl import codecs
+from edgefl.checks import broker, machine, training
+from edgefl.checks.broker import Visit
+from edgefl.checks.probe import Probe
+from edgefl.checks.report import Finding, Report, ok, parted, problem, run, show, skipped, warning
+from edgefl.data import Dataset
+from edgefl.device.policy import Policy
+from edgefl.device.trust import Open, Pinned
+from edgefl.errors import DataError, EdgeFLError, ProtocolError, StoreError, UsageError
+from edgefl.hosting import own_certificate
+from edgefl.hosting.store import is_claimed
+from edgefl.hosting.wall_clock import is_trusted
+from edgefl.machine import Received, WallClock, WallTime
+from edgefl.protocol.approval import plan_id
+from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Round, decode, unknown_features
+from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
+from edgefl.settings import files
+
+from . import last_manifest
+from .config import AgentConfig
+from .governor import read_all, reasons
+from .keys import load_keys
+from .misfit import user_name
+from .plans import PlanFolder
+from .source import Source
+
+READ_S = 60.0  # for the owner's code, or a slow disk
+PACKAGES = ("numpy", "paho-mqtt", "msgspec")
+
+
+class Device:
+    """What the checks look at. What takes time is found once, when it is first asked for."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config, self.state_dir = config, Path(config.state_dir)
+        self.id = check_device_id(config.device_id)
+        self.topics = Topics(config.federation, config.mqtt.root)
+        self.packages = (*PACKAGES, "pynacl") if config.keys.dir is not None else PACKAGES
+        self.locked = ""  # why it is not known whether an agent runs
+        try:
+            self.running = is_claimed(self.state_dir)
+        except StoreError as error:
+            self.running, self.locked = True, str(error)
+        self._data: Dataset | BaseException | None = None
+
+    @property
+    def part_bytes(self) -> int:
+        found = self.manifest
+        return found.part_bytes if isinstance(found, Manifest) else self.config.mqtt.limits.part_bytes
+
+    @property
+    def policy(self) -> Policy:
+        return self.config.policy.policy(keys=self.config.keys.dir is not None)
+
+    @cached_property
+    def visit(self) -> Visit:
+        """What one visit to the broker has shown."""
+        return broker.go(self.config.mqtt, self.id, running="the agent" if self.running else "", ask=self._ask)
+
+    def _ask(self, probe: Probe) -> None:
+        """An empty part of an update is nothing to an aggregator; whether it may be published, the broker says."""
+        topics, part = self.topics, self.topics.update(self.id, 0, 0)
+        probe.subscribe(topics.manifest, topics.round, topics.inbox(self.id), topics.status(self.id))
+        probe.publish(part, b"")
+        wanted = {topics.manifest, topics.round}
+        probe.wait(lambda: part in probe.answers and wanted <= probe.messages.keys(), broker.WAIT_S)
+
+    @cached_property
+    def manifest(self) -> Manifest | str:
+        """What the federation trains, if its signer is believed; or why that is not known."""
+        payload, why = self._opened(self.topics.manifest)
+        if payload is None:
+            return why
+        try:
+            return decode(Manifest, payload, RETAINED_LIMIT)
+        except ProtocolError as error:
+            return str(error).removesuffix(": dropped")
+
+    @cached_property
+    def round(self) -> Round | str:
+        _ = self.manifest  # whose seal has the certificate
+        payload, why = self._opened(self.topics.round)
+        if payload is None:
+            return why
+        try:
+            found = decode(Round, payload, RETAINED_LIMIT)
+            self._trust.judge(found, time.monotonic())
+            return found
+        except ProtocolError as error:
+            return str(error).removesuffix(": dropped")
+
+    @cached_property
+    def _trust(self) -> Open:
+        keys = load_keys(self.config.keys, self.config.federation, None)
+        if keys is None:
+            return Open()
+        clock, unix_s = WallClock(), time.time()
+        clock.hear(WallTime(unix_s, is_trusted(unix_s)), time.monotonic())
+        return Pinned(self.topics, self.id, self.config.federation, keys, clock)
+
+    @property
+    def model(self) -> Manifest | str:
+        """The manifest of the broker, or else the last one that an agent has believed here; or why there is none."""
+        found = self.manifest
+        return last_manifest.read(self.state_dir) or found if isinstance(found, str) else found
+
+    @cached_property
+    def examples(self) -> Dataset | str:
+        """The examples, or that they can't be read; `data` says why."""
+        try:
+            return self.dataset()
+        except Exception:
+            return "the data can't be read"
+
+    def _opened(self, topic: str) -> tuple[bytes | None, str]:
+        """What is retained on a topic, without its seal; or why there is nothing that can be read."""
+        if not self.visit.is_in:
+            return None, "the broker was not asked"
+        message = self.visit.messages.get(topic)
+        if message is None:
+            return None, f"nothing is retained on {topic!r}"
+        try:
+            payload = self._trust.open(Received(topic, message.payload, True), time.monotonic()).payload
+            lacking = unknown_features(payload)
+        except ProtocolError as error:
+            return None, str(error).removesuffix(": dropped")
+        return (None, f"it requires {', '.join(lacking)}: update EdgeFL here") if lacking else (payload, "")
+
+    def dataset(self) -> Dataset:
+        """The examples; DataError, UsageError. The owner's code may hang, and is then left behind."""
+        if self._data is None:
+            thread = threading.Thread(target=self._load, daemon=True)
+            thread.start()
+            thread.join(READ_S)
+        if self._data is None:
+            raise EdgeFLError(f"{self.config.data.source} has not answered for {READ_S:.0f} s: see what it waits for")
+        if isinstance(self._data, BaseException):
+            raise self._data
+        return self._data
+
+    def _load(self) -> None:
+        try:
+            self._data = Source(self.config.data.source).read()
+        except BaseException as error:
+            self._data = error
+
+
+# Checks
+
+
+def agent(device: Device) -> Finding:
+    """Whether an agent runs with this configuration."""
+    if device.locked:
+        return warning(*parted(device.locked))
+    return ok(f"it {'runs' if device.running else 'does not run'} with {device.state_dir}")
+
+
+def configuration(device: Device) -> Iterator[Finding]:
+    """What agent.toml says beyond single values, which were checked when it was read."""
+    config = device.config
+    if is_aggregators(config.mqtt.client_id or device.id):
+        raise UsageError(f"[mqtt] client_id {config.mqtt.client_id!r} is an aggregator's: choose another")
+    for codec in config.plugins.codecs:
+        codecs.offer(codec)
+    config.limits.budget()
+    yield ok(f"device {device.id}, federation {config.federation}, data {config.data.source.partition('?')[0]}")
+    if config.pause_file is not None and Path(config.pause_file).exists():
+        yield warning(f"paused: {config.pause_file} exists", f"rm {config.pause_file} when it should take part again")
+
+
+def keys(device: Device) -> Finding:
+    """The pinned root, the device's own key, and its certificate."""
+    config = device.config
+    if config.keys.dir is None:
+        text = "this federation is open: messages are not verified, updates are not signed"
+        return skipped(f"{text}; docs/security.md says how to change that")
+    load_keys(config.keys, config.federation, None)
+    return ok(f"{config.keys.dir}: root and signing key can be used")
+
+
+def certificate(device: Device) -> Finding:
+    """The TLS certificate: whose it is, who has issued it, when it ends."""
+    config = device.config
+    if config.mqtt.tls is None or config.mqtt.tls.cert is None:
+        return skipped("none is set: the broker knows this client otherwise")
+    if text := own_certificate.check(config.mqtt.tls, device.id if config.keys.dir else None):
+        return warning(*parted(text))
+    return ok(f"{config.mqtt.tls.cert} is this device's, and holds")
+
+
+def access(device: Device) -> Iterator[Finding]:
+    """What the broker lets this client read and write."""
+    visit, topics = device.visit, device.topics
+    if not visit.is_in:
+        yield skipped("the broker was not asked")
+        return
+    for denied in visit.denied:
+        yield problem(*parted(denied))
+    part = topics.update(device.id, 0, 0)
+    answer = visit.answers.get(part)
+    if visit.protocol != "5":
+        yield skipped("whether it may publish: this broker hides refusals; a running agent finds out within a minute")
+    elif answer is None:
+        yield problem(f"the broker does not acknowledge what is published on {part!r}", "look at the broker's log")
+    elif answer.refused:
+        todo = f"{user_name(device.id)}; and the broker's ACL must let it write there"
+        yield problem(f"may not publish its updates on {part!r} ({answer.reason})", todo)
+    elif broker.nobody_listens(answer):
+        yield warning("may publish its updates, and nobody listens", "start the aggregator, or wait until it is back")
+    else:
+        yield ok("may publish its updates, and reads its inbox and its status")
+
+
+def federation(device: Device) -> Iterator[Finding]:
+    """The manifest and the round that are on the broker."""
+    if not device.visit.is_in:
+        known = isinstance(device.model, Manifest)
+        yield skipped("the broker was not asked" + ("; the last manifest of this device stands in" if known else ""))
+        return
+    manifest, round = device.manifest, device.round
+    if isinstance(manifest, str):
+        todo = (
+            "check `federation`, [mqtt] root and the broker's ACL; or the aggregator has not started yet"
+            if manifest.startswith("nothing is retained") else "compare this device's bundle with the operator's keys"
+        )  # fmt: skip
+        yield problem(f"no manifest: {manifest}", todo)
+        return
+    plan = manifest.plan
+    text = f"{plan.num_params} params, input {tuple(plan.input_shape)}, loss {plan.loss}"
+    if isinstance(round, str):
+        yield warning(f"{text}; no round: {round}", "see that the aggregator runs")
+    else:
+        yield ok(f"{text}; round {round.round} is {round.state}, at model version {round.version}")
+    if 4 * plan.num_params > device.config.limits.model_bytes():
+        yield problem(f"the model has {4 * plan.num_params} bytes: too many", "raise [limits] max_model_mb")
+
+
+def owner(device: Device) -> Finding:
+    """What the owner's policy says to the federation, and whether the owner's limits pause the device now."""
+    manifest, policy, examples = device.model, device.policy, device.examples
+    wanted = device.config.limits.governor(device.config.state_dir)
+    if paused := reasons(wanted, read_all(wanted), {}, time.monotonic()):
+        why = next(iter(paused.values())).why.text
+        return warning(f"[limits] pause this device now: {why}", "wait, or change them")
+    if isinstance(manifest, str) or isinstance(examples, str):
+        return skipped(f"the policy: {manifest if isinstance(manifest, str) else examples}")
+    n = len(examples.x_train)
+    if why := policy.of_manifest(manifest) or policy.of_update(manifest, n) or policy.of_work(manifest, n):
+        return problem(f"this device's [policy] refuses the federation: {why}", "change [policy], or ask the operator")
+    return _approval(device, manifest, policy)
+
+
+def _approval(device: Device, manifest: Manifest, policy: Policy) -> Finding:
+    plans, found = PlanFolder(device.state_dir), plan_id(manifest)
+    first = policy.plans == "first" and not plans.all()
+    if policy.plans == "any" or first or found in policy.approved:
+        return ok("the policy allows what the federation asks for")
+    if policy.plans == "pinned":
+        text = f"the plan {found[:12]} is not among those of [policy] approved"
+        return problem(text, f'add "{found}" there, if it may be trained here')
+    if found in plans.approved():
+        return ok("the owner has approved the plan")
+    return warning(f"the plan {found[:12]} waits for its owner", f"edgefl-agent approve {found[:12]}, if it may")
+
+
+def data(device: Device) -> Iterator[Finding]:
+    """Whether the examples can be read."""
+    dataset = device.dataset()
+    yield ok(f"{len(dataset.x_train)} examples of shape {dataset.x_train.shape[1:]}, {dataset.x_train.dtype}")
+    yield from training.ranges(dataset)
+
+
+def fit(device: Device) -> Iterator[Finding]:
+    """Whether the federation's model takes the examples."""
+    manifest, examples = device.model, device.examples
+    if isinstance(manifest, str) or isinstance(examples, str):
+        yield skipped(f"the model and the data: {manifest if isinstance(manifest, str) else examples}")
+        return
+    yield from training.shape(examples, manifest.plan)
+
+
+def train(device: Device) -> Iterator[Finding]:
+    """A timed step, and the codec."""
+    manifest, examples = device.model, device.examples
+    if isinstance(manifest, str) or isinstance(examples, str):
+        yield skipped(f"a step: {manifest if isinstance(manifest, str) else examples}")
+        return
+    most_s = device.policy.max_seconds
+    if isinstance(device.round, Round):
+        most_s = min(most_s, device.round.deadline_s)
+    arena_bytes = device.config.limits.arena_bytes()
+    try:
+        training.fitted(examples, manifest.plan)
+    except DataError:
+        yield skipped("a step: the model does not take the data")
+        return
+    yield from training.step(manifest, examples, arena_bytes=arena_bytes, deadline_s=most_s)
+
+
+CHECKS = {
+    **machine.CHECKS,
+    "agent": agent,
+    "settings": configuration,
+    "keys": keys,
+    "certificate": certificate,
+    "broker": broker.reached,
+    "mqtt": broker.mqtt,
+    "access": access,
+    "federation": federation,
+    "data": data,
+    "fit": fit,
+    "owner": owner,
+    "training": train,
+}
+
+
+def main(path: str, sets: list[str], *, as_json: bool) -> int:
+    """Check, and print what was found: exit code 0, or 1 if there is something to do, or 2 if the configuration can't
+    be used, so that the machine alone was looked at."""
+    logging.getLogger("edgefl").setLevel(logging.CRITICAL)
+    try:
+        device = Device(files.load(path, AgentConfig, sets))
+    except UsageError as error:
+        return machine.without_configuration("agent", path, error, PACKAGES, as_json=as_json)
+    return show(Report(of="agent", config=path, running=device.running, checks=run(CHECKS, device)), as_json=as_json)

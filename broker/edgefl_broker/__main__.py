@@ -24,9 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.print_config:
         return command.print_config(options, AggregatorConfig)
     if options.check:
-        from . import check  # which a running aggregator has no use for
-
-        return command.run_check(options, lambda path: check.main(path, options.set, as_json=options.json is True))
+        return command.run(options, lambda: check(options))
     if options.json is True:
         print_error("--json needs a FILE for the history, or --check")
         return UsageError.exit_code
@@ -62,6 +60,13 @@ def make_parser() -> command.Parser:
     command.add_common_options(parser, level="info")
     command.add_program_options(parser)
     return parser
+
+
+def check(options: argparse.Namespace) -> int:
+    """Look at everything, run nothing."""
+    from . import check  # which a running aggregator has no use for
+
+    return check.main(command.checked(options), options.set, as_json=options.json is not None)
 
 
 def run(options: argparse.Namespace, *, live: bool) -> None:

@@ -14,8 +14,8 @@ from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
 from edgefl.checks.report import Finding, Report, ok, parted, problem, run, show, skipped, warning
 from edgefl.coordinator import cohort
-from edgefl.data import Dataset, load_test_set
-from edgefl.errors import EdgeFLError, StoreError, UsageError
+from edgefl.data import Dataset
+from edgefl.errors import DataError, EdgeFLError, StoreError, UsageError
 from edgefl.federation import make_manifest
 from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
@@ -28,6 +28,7 @@ from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
 
 from .keys import KeyFolder
+from .model_file import load_both
 
 PACKAGES = ("numpy", "paho-mqtt", "msgspec", "onnx", "onnxruntime", "rich")
 SCRATCH_SLOT = 65534  # of the model's topics: no model has it, and no device reads it
@@ -55,10 +56,17 @@ class Federation:
         return self.config.mqtt.limits.part_bytes if found == "auto" else found
 
     @cached_property
+    def _both(self) -> tuple[Model, Dataset | None]:
+        return load_both(self.config)
+
+    @cached_property
     def model(self) -> Model:
         """ModelError, UsageError."""
-        config = self.config
-        return load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
+        try:
+            return self._both[0]
+        except (DataError, UsageError):  # perhaps of the test data
+            config = self.config
+            return load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
 
     @cached_property
     def manifest(self) -> Manifest | str:
@@ -77,11 +85,10 @@ class Federation:
             config = config.replace(**{"codec.part_bytes": self.part_bytes})
         return make_manifest(config, config.federation, NO_RUN, plan)
 
-    @cached_property
+    @property
     def test(self) -> Dataset | None:
         """DataError, UsageError."""
-        spec = self.config.evaluate.test_data
-        return None if spec is None else load_test_set(spec, tuple(self.model.plan.input_shape))
+        return self._both[1]
 
     @cached_property
     def visit(self) -> Visit:
@@ -120,10 +127,9 @@ def settings(federation: Federation) -> Iterator[Finding]:
 def model(federation: Federation) -> Iterator[Finding]:
     """The ONNX file, and the loss that was inferred."""
     found, config = federation.model, federation.config
-    inferred = "" if config.loss else " (inferred: set `loss` if that is wrong)"
     yield ok(
         f"{config.model}: {found.plan.num_params} params, {found.plan.num_trainable} trained, input "
-        f"{tuple(found.plan.input_shape)}, loss {found.plan.loss}{inferred}"
+        f"{tuple(found.plan.input_shape)}; loss: {found.loss_line}"
     )
     if not found.plan.num_trainable:
         yield problem("nothing in the model is trained", "change `freeze`, or export the file with its weights")

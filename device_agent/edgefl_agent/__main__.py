@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.print_config:
         return command.print_config(options, AgentConfig)
     if options.check:
-        return check(options)
+        return command.run(options, lambda: check(options))
     if options.json:
         print_error("--json goes with --check")
         return UsageError.exit_code
@@ -64,7 +64,7 @@ def check(options: argparse.Namespace) -> int:
     """Look at everything, take part in nothing."""
     from . import check
 
-    return command.run_check(options, lambda path: check.main(path, options.set, as_json=options.json))
+    return check.main(command.checked(options), options.set, as_json=options.json)
 
 
 def run(paths: list[str], sets: list[str]) -> None:

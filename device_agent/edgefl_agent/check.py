@@ -278,6 +278,8 @@ def data(device: Device) -> Iterator[Finding]:
     """Whether the examples can be read."""
     dataset = device.dataset()
     yield ok(f"{len(dataset.x_train)} examples of shape {dataset.x_train.shape[1:]}, {dataset.x_train.dtype}")
+    if left_out := dataset.tally.text():
+        yield warning(left_out, "see the agent's log for the first of them, and docs/data.md for `missing` and `bad`")
     yield from training.ranges(dataset)
 
 

@@ -89,13 +89,13 @@ def add_check_options(parser: Parser, *, json: bool = True) -> None:
         add("--json", action="store_true", help="with --check: print JSON")
 
 
-def run_check(options: argparse.Namespace, check: Callable[[str], int]) -> int:
-    """Check the one configuration that the options name; returns the exit code."""
-    paths = options.config if isinstance(options.config, list) else [options.config]
+def checked(options: argparse.Namespace) -> str:
+    """The one configuration that --check looks at; UsageError."""
+    check_sets(options.set)
+    paths: list[str] = options.config if isinstance(options.config, list) else [options.config]
     if len(paths) != 1:
-        print_error("--check looks at one configuration: give --config once")
-        return UsageError.exit_code
-    return daemon.exit_code(lambda: check(paths[0]), options.debug)
+        raise UsageError("--check looks at one configuration: give --config once")
+    return paths[0]
 
 
 def check_sets(sets: Sequence[str]) -> None:

@@ -120,7 +120,7 @@ WRONG = {
     ),
     "before what is missing": (cli, "inspect --jsn", "unknown option --jsn: did you mean '--json'?"),
     "one dash": (cli, "demo -devices 4", "unknown option -devices: did you mean '--devices'?"),
-    "of no likeness": (aggregator, "--xyz", "unknown option --xyz: known: --config, --debug, "),
+    "of no likeness": (aggregator, "--xyz", "unknown option --xyz: known: --check, --config, --debug, "),
     "value": (agent, "--config f --log-level wrning", "--log-level: unknown value 'wrning': did you mean 'warning'?"),
     "command": (cli, "inspekt --json", "unknown command 'inspekt': did you mean 'inspect'?"),
     "the program's": (cli, "--vers demo", "edgefl: error: unknown option --vers: did you mean '--version'?"),

@@ -126,6 +126,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         machine = self.machine
         if (news := self._data_watch.news(self.now(), machine.data_stamp, wanted=machine.wants_news)) is not None:
             self.feed(news)
+        if (noticed := self._data_watch.notice(self.now())) is not None:
+            self.feed(noticed)
         if (hung := self._worker.look(self.now())) is not None:
             self.feed(hung)
         self._thermometer.look(self.now())

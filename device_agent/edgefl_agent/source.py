@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from contextlib import suppress
+import logging
+
+import numpy as np
 
 from edgefl import data
-from edgefl.data import Dataset
+from edgefl.data import Dataset, watch
+from edgefl.data.watch import Look
 from edgefl.errors import DataError
+
+log = logging.getLogger("edgefl.agent")
 
 
 class Source:
@@ -16,12 +20,13 @@ class Source:
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
-        kind, _, rest = spec.partition("?")[0].partition(":")
-        self._path = None if kind == "python" else rest
-        self._stamp: list[tuple[int, int]] = []
-        self._tried: list[tuple[int, int]] = []  # the stamp when it was last read, with or without success
+        self._kind, self._rest, self._options = data.parse(spec)
+        self._stamp: Look = []
+        self._tried: Look = []  # the stamp when it was last read, with or without success
         self._dataset: Dataset | None = None
+        self._means: np.ndarray | None = None
         self.stamp = 0  # names the examples that were read last (DataStamp)
+        self.notice = ""  # counts of what was left out of them, which may leave the device
 
     def read(self) -> Dataset:
         """All examples as the training part; raises DataError or UsageError."""
@@ -30,6 +35,7 @@ class Source:
         if dataset is None or not stamp or stamp != self._stamp:
             self._dataset = dataset = None  # the old examples need not be in memory beside the new ones
             self._dataset = dataset = self._load()
+            self._tell(dataset)
             self._stamp = stamp
             self.stamp = _number(repr(stamp).encode()) if stamp else _digest(dataset)
         return dataset
@@ -38,6 +44,11 @@ class Source:
         """Give the memory of the examples back; they are read again when they are needed."""
         self._dataset = None
 
+    def fill_with(self, means: np.ndarray) -> None:
+        """From now on, missing=mean puts these into blanks, (features,), and not the means of this device."""
+        if self._options.get("missing") == "mean" and (self._means is None or (self._means != means).any()):
+            self._means, self._dataset = means, None
+
     def look(self) -> int:
         """The stamp of the examples as they are now, without reading them; 0 if only reading tells."""
         stamp = self._look()
@@ -45,7 +56,7 @@ class Source:
 
     def _load(self) -> Dataset:
         try:
-            return data.load(self._spec, test_fraction=0)
+            return data.load(self._spec, test_fraction=0, means=self._means)
         except SystemExit as error:  # of the owner's code: with 0 the agent would end as if all were done
             text = f"{self._spec} called sys.exit({error.code!r}): return the examples instead"
             raise DataError(text, "its code called sys.exit") from None
@@ -59,13 +70,16 @@ class Source:
         stamp = self._look()
         return not (stamp and stamp == self._tried)
 
-    def _look(self) -> list[tuple[int, int]]:
-        """Time and size of the file, and of the log in which SQLite may keep the newest rows; empty if unknown."""
-        found = []
-        for name in [] if self._path is None else [self._path, f"{self._path}-wal"]:
-            with suppress(OSError):  # it may go at any moment
-                found.append(os.stat(name))
-        return [(status.st_mtime_ns, status.st_size) for status in found]
+    def _look(self) -> Look:
+        """Time and size of the files; empty if unknown."""
+        return watch.look(self._kind, self._rest, self._options)
+
+    def _tell(self, dataset: Dataset) -> None:
+        """What was left out: the log has it once, and the operator its counts."""
+        tally, said = dataset.tally, self.notice
+        self.notice = tally.text()
+        if self.notice and not said:
+            log.warning("%s%s", self.notice, f"; the first: {tally.first}" if tally.first else "")
 
 
 def _digest(dataset: Dataset) -> int:

@@ -186,6 +186,8 @@ class Worker:
             trainer.set_cpu_percent(self._cpu_percent)
             with self._mail:
                 self._trainer, self._plan_hash = trainer, plan.hash
+        if dataset.labels:
+            self._trainer.check_classes(len(dataset.labels))
         dataset = fit_shape(dataset, plan.input_shape)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,

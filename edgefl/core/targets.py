@@ -46,6 +46,15 @@ def check(loss: str, output: Sequence[int], y: NDArray[Any]) -> None:
         raise DataError(f"{text}: load the model with loss='cross_entropy', or give numbers", text, LABELS)
 
 
+def check_classes(output: Sequence[int], count: int) -> None:
+    """DataError if data whose labels have `count` names are not for a model with this output a sample. One output tells
+    two classes apart."""
+    classes = max(2, int(np.prod(output)))
+    if count != classes:
+        text = f"its labels are {count}, and the model has {classes} classes"
+        raise DataError(f"{text}: write the same list of all classes as labels= on every device", text)
+
+
 def remedy(code: str, loss: str) -> str:
     """What an operator does about targets of the kind `code`, which do not fit `loss`."""
     if code == VALUES:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import EdgeFLError, ModelError, UsageError, nearest
+from . import targets
 from .arrays import Arrays, check_count, check_rates
 from .plan import Plan
 
@@ -81,6 +82,10 @@ class Trainer:
     def arena_bytes(self) -> int:
         """Bytes of memory that the core holds for this plan. They change only with `batch`."""
         return self._net.arena_bytes
+
+    def check_classes(self, count: int) -> None:
+        """DataError if data whose labels have `count` names are not for this model."""
+        targets.check_classes(self._net.shapes[self.plan.loss_input], count)
 
     @property
     def batch(self) -> int:

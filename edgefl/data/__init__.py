@@ -5,6 +5,8 @@
     csv:FILE?target=COL[&features=A,B][&device=COL][&delimiter=;][&encoding=latin-1]
     sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL]
     npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y
+    folder:DIR?...                               the csv or npz files of a folder that grows, with their options
+    ring:FILE?target=COL[&rows=N]                what edgefl-agent record keeps of sensors' messages
     python:MODULE:CALLABLE                       what your own code returns, in the same terms as npz
     MODULE:CALLABLE                              the same
     KIND:REST                                    a reader that another package brings: entry points edgefl.data
@@ -54,9 +56,11 @@ __all__ = ["READERS", "Dataset", "fit_shape", "load", "load_test_set"]
 READERS = {
     "csv": "edgefl.data.csv_file:read",
     "digits": "edgefl.data.digits:read",
+    "folder": "edgefl.data.folder:read",
     "mnist": "edgefl.data.mnist:read",
     "npz": "edgefl.data.npz_file:read",
     "python": "edgefl.data.python_callable:read",
+    "ring": "edgefl.data.ring:read",
     "sqlite": "edgefl.data.sqlite_query:read",
 }
 SEAM = Seam("kind of data", "edgefl.data", READERS)

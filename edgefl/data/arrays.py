@@ -6,7 +6,7 @@ A row is an example. NaN is a blank; infinity, or a number beyond float32, makes
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,21 @@ UNKNOWN, BLANK = -1, -2  # in place of a class's number
 CHUNK = 4096  # rows that are looked at together, so that nothing as large as the data is made
 
 
-def from_arrays_with(options: Mapping[str, str], arrays: Mapping[str, Any], name: str) -> Dataset:
-    """A Dataset from the arrays that `from_arrays` takes, by the options of rows. Raises DataError, UsageError."""
-    return _Arrays(options, name).read({key: arrays[key] for key in arrays})
+def from_arrays_with(
+    options: Mapping[str, str], arrays: Mapping[str, Any], name: str, *, starts: Sequence[int] | np.ndarray = (),
+    late: int = 0, odd: Sequence[DataError] = (),
+) -> Dataset:  # fmt: skip
+    """A Dataset from the arrays that `from_arrays` takes, by the options of rows. Raises DataError, UsageError.
+
+    `starts`: where the examples of another file begin. Of other files, `late` are not whole yet, and `odd` can't be
+    used.
+    """
+    reader = _Arrays(options, name)
+    reader.count.late = late
+    for error in odd:
+        reader.count.rows += 1
+        reader.count.refuse(error)
+    return reader.read({key: arrays[key] for key in arrays}, np.asarray(starts, np.int64))
 
 
 class _Arrays:
@@ -36,11 +48,11 @@ class _Arrays:
         self._name = name
         self._missing, self._cut, self._labels = Missing.parse(options), Cut.parse(options), Labels.parse(options)
         self._classes = choice(options, "kind", ("values", "classes")) == "classes"
-        self._count = Count(options, "example")
+        self.count = Count(options, "example")
         self._gaps = False
 
-    def read(self, arrays: dict[str, Any]) -> Dataset:
-        breaks = np.empty(0, np.int64)
+    def read(self, arrays: dict[str, Any], starts: np.ndarray) -> Dataset:
+        breaks = starts
         for part in ("", "_train", "_test"):
             x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
             if x is None or y is None or len(np.shape(x)) == 0 or np.shape(x)[:1] != np.shape(y)[:1]:
@@ -50,7 +62,8 @@ class _Arrays:
             if not kept.all():
                 x, y = x[kept], y[kept]
                 if part != "_test":
-                    breaks = np.unique(np.cumsum(kept)[~kept])
+                    before = np.cumsum(kept) - kept  # how many are kept before each example
+                    breaks = np.unique(np.concatenate([before[starts], before[~kept]]))
                     self._keep_devices(arrays, kept)
             arrays[f"x{part}"], arrays[f"y{part}"] = self._filled(x), self._whole(y)
         self._check_left(arrays)
@@ -60,7 +73,7 @@ class _Arrays:
     def _kept(self, part: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(n,) bool: the examples that can be used. Counts the others."""
         kept = np.ones(len(x), bool)
-        self._count.rows += len(x)
+        self.count.rows += len(x)
         for start in range(0, len(x), CHUNK):
             rows = slice(start, start + CHUNK)
             bad, blank = _flaws(x[rows])
@@ -71,9 +84,9 @@ class _Arrays:
             elif self._missing.how != "skip":
                 self._gaps |= bool((blank & ~bad & ~lost).any())
             kept[rows] = ~(bad | lost)
-            self._count.blank += int((lost & ~bad).sum())
+            self.count.blank += int((lost & ~bad).sum())
             for row in (start + np.flatnonzero(bad)).tolist():
-                self._count.refuse(self._error(part, row, y))
+                self.count.refuse(self._error(part, row, y))
         return kept
 
     def _error(self, part: str, row: int, y: np.ndarray) -> DataError:
@@ -115,7 +128,7 @@ class _Arrays:
     def _check_left(self, arrays: dict[str, Any]) -> None:
         if self._labels is not None:
             self._labels.check()
-        self._tally = self._count.close()
+        self._tally = self.count.close()
         if self._tally.blank and not all(len(arrays[key]) for key in ("x", "x_train") if key in arrays):
             text = "all examples have blanks"
             raise DataError(f"{self._name}: {text}: use missing=mean", text)

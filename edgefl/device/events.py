@@ -188,6 +188,15 @@ class Unable:
     num_examples: int | None = None
 
 
-Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved
+@dataclass(frozen=True)
+class Noticed:
+    """Event: the host has something to tell beside the device's state, such as how many rows were left out; an empty
+    reason ends it. It holds no value from the data."""
+
+    reason: str
+    code: str = "data"
+
+
+Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved | Noticed
 Stored: TypeAlias = SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan | SaveSeen
 Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored

@@ -26,7 +26,7 @@ from ..machine import (
     assert_never,
 )
 from ..protocol.trouble import Trouble
-from .events import Action, Approved, DataStamp, Event, Failed, Pause, Trained, Unable
+from .events import Action, Approved, DataStamp, Event, Failed, Noticed, Pause, Trained, Unable
 from .listening import Listening
 
 
@@ -66,7 +66,7 @@ class DeviceSession(Listening):
                 self._part.on_tick(now)
             case Trained() | Failed():
                 self._part.on_result(event, now)
-            case Pause() | Unable() | DataStamp() | Approved():
+            case Pause() | Unable() | DataStamp() | Approved() | Noticed():
                 self._on_host(event, now)
             case Stop():
                 self._stopped = True
@@ -75,9 +75,13 @@ class DeviceSession(Listening):
             case _:
                 assert_never(event)
 
-    def _on_host(self, event: Pause | Unable | DataStamp | Approved, now: float) -> None:
-        """The owner pauses or resumes the device, or approves a plan; the host can't train or can again; or the data
-        have changed."""
+    def _on_host(self, event: Pause | Unable | DataStamp | Approved | Noticed, now: float) -> None:
+        """The owner pauses or resumes the device, or approves a plan; the host can't train or can again, or has
+        something to tell; or the data have changed."""
+        if isinstance(event, Noticed):
+            self.status.notice = Trouble(event.code, event.reason) if event.reason else None
+            self._part.publish_status()
+            return
         if isinstance(event, Approved):
             self._on_approved(event, now)
             return

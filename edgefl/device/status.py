@@ -15,13 +15,14 @@ WARNED_S = 600.0  # that a warning is told at least
 
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
-    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. None if
-    there is no such reason."""
+    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. `notice`:
+    what the host tells beside the state. None if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused: Trouble | None = None
         self.unable: Trouble | None = None
         self.trouble: Trouble | None = None
+        self.notice: Trouble | None = None
         self.ready_at: float | None = None
         self.tries_again = False
         self._topic = topic
@@ -45,7 +46,7 @@ class DeviceStatus:
         told = self.paused or self.unable or self.trouble or Trouble("", "")
         if told.text and state != "disconnected":
             state = "paused" if self.paused else "trouble"
-        told = told if told.text else self._warning or told
+        told = told if told.text else self._warning or self.notice or told
         status = Status(
             state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh, self.agent,
             self.celsius,

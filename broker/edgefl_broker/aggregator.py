@@ -32,7 +32,7 @@ from edgefl.coordinator.events import (
 )
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
-from edgefl.history import History, Run, json_pieces
+from edgefl.history import MOVED, History, RoundRecord, Run, json_pieces
 from edgefl.history_files import HistoryFiles
 from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
@@ -54,8 +54,10 @@ from .enrolment import Enrolment
 from .journal import Journal, Recorded
 from .keys import open_keys
 from .model_file import load_both
+from .outputs import BEST_FILE, NEWEST, ModelFiles
 from .progress import Progress, summary
 from .store import KEPT_RECORDS, AggregatorStore, State
+from .tags import TagTable
 from .window import Window
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
@@ -105,7 +107,10 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
         )  # fmt: skip
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
-        self._desk = Desk(self._folder, self._store, self._strategy_name, self.feed)
+        self._outputs = ModelFiles(self._folder, self._model, config.federation, state.run)
+        self.machine.announcer.carry(self._outputs.skeleton)
+        self._tags = TagTable(self._store, tested=self._test is not None, most_bytes=config.models_mb * 1e6)
+        self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)
         self.window = Window(self.machine)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
@@ -199,8 +204,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 state = pack(self._strategy_name, action.state)
                 self._store.commit(action.record, action.params, action.drop, state)
                 durable(self._files.append)(action.record)
-                if action.params is not None:
-                    self._model.save(self._folder / "model.onnx", action.params)
+                self._write_models(action.record, action.params)
                 self.log.info("%s", summary(action.record))
                 self._busy_since_s = time.process_time()
             case Answered():
@@ -212,7 +216,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             case Fenced():
                 raise EdgeFLError(action.reason)
             case Finished():
-                self.log.info("done: %s; the model is %s", action.reason, self._folder / "model.onnx")
+                self.log.info("done: %s; the model is %s", action.reason, self._folder / NEWEST)
                 self.stopping = True
             case _:
                 self.carry_out_shared(action)
@@ -243,4 +247,23 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         """Mend the files beside the database: after a crash they may be a round behind it."""
         self._files.mend(self._store.recent(KEPT_RECORDS))
         write_atomically(self._folder / "run.json", msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
-        self._model.save(self._folder / "model.onnx", params)
+        self._outputs.begin()
+        self._store.write("federation", self.machine.announcer.manifest.federation)
+        version, records = self.machine.version, self._store.recent(KEPT_RECORDS)
+        made = next((record for record in records if record.state in MOVED and record.version == version), None)
+        self._outputs.write(NEWEST, params, version, made.round if made else self.machine.round - 1, made)
+        self._write_best()
+
+    @durable
+    def _write_models(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        """A round is committed: the newest version as a file, and the best one if it is another."""
+        if params is not None:
+            self._outputs.write(NEWEST, params, record.version, record.round, record)
+        if self._tags.learn(record):
+            self._write_best()
+
+    def _write_best(self) -> None:
+        best = self._tags.best
+        found = None if best is None else self._store.models.get(best.version)
+        if best is not None and found is not None:
+            self._outputs.write(BEST_FILE, found[0], best.version, best.round, best)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from edgefl.coordinator import events
 from edgefl.errors import StoreError
-from edgefl.hosting.orders import Answer, Order, Orders, Release, Rollback
+from edgefl.hosting.orders import Answer, Name, Order, Orders, Release, Rollback
 from edgefl.strategies.checkpoint import unpack
 
 from .store import AggregatorStore
+from .tags import TagTable
 
 log = logging.getLogger("edgefl.aggregator")
 
@@ -20,9 +21,10 @@ class Desk:
     """`feed` gives an event to the coordinator. `strategy` is the name of the strategy that runs."""
 
     def __init__(
-        self, folder: Path, store: AggregatorStore, strategy: str, feed: Callable[[events.Event], None]
-    ) -> None:
-        self._orders = Orders(folder)
+        self, folder: Path, store: AggregatorStore, tags: TagTable, strategy: str,
+        feed: Callable[[events.Event], None],
+    ) -> None:  # fmt: skip
+        self._orders, self._tags = Orders(folder), tags
         self._store, self._strategy, self._feed = store, strategy, feed
 
     def look(self) -> None:
@@ -51,6 +53,9 @@ class Desk:
                 self._roll_back(name, version)
             case Release(device):
                 self._feed(events.Release(name, device))
+            case Name(tag, version):
+                done, text = self._tags.remove(tag) if version is None else self._tags.name(tag, version)
+                self.answer(events.Answered(name, done, text))
 
     def _roll_back(self, name: str, version: int) -> None:
         found = self._store.models.get(version)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from edgefl.core.params import params_from_bytes
 from edgefl.errors import StoreError
 from edgefl.hosting.store import durable
+from edgefl.hosting.versions import digest, is_sound
 
 KEPT_MODELS = 3  # at least, however large they are
 log = logging.getLogger("edgefl.aggregator")
@@ -23,13 +24,14 @@ class Models:
     def __init__(self, db: sqlite3.Connection, path: Path, most: int, most_bytes: float) -> None:
         self._db, self._path = db, path
         self._most, self._most_bytes = most, most_bytes
+        self.pinned: set[int] = set()  # versions that are kept beside these: tagged ones
 
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
         """Version and params of the newest model; StoreError if it is damaged."""
         query = "SELECT version, sha256, params, state FROM models ORDER BY version DESC"
         version, sha256, blob, state = self._db.execute(query).fetchone()
-        if not _is_sound(blob, state, sha256, num_params):
+        if not is_sound(blob, state, sha256, num_params):
             raise StoreError(f"model {version} in {self._path} is damaged")
         return version, params_from_bytes(blob)
 
@@ -46,13 +48,13 @@ class Models:
         if row is None or not isinstance(row[1], bytes):
             return None
         sha256, blob, state = row
-        if not _is_sound(blob, state, sha256.decode(errors="replace"), len(blob) // 4):
+        if not is_sound(blob, state, sha256.decode(errors="replace"), len(blob) // 4):
             return None
         return params_from_bytes(blob), state
 
     def insert(self, version: int, params: bytes, state: bytes) -> None:
         """`state` is the strategy's state after `params`; one SHA-256 covers both."""
-        row = (version, _digest(params, state), params, state)
+        row = (version, digest(params, state), params, state)
         self._db.execute("INSERT INTO models (version, sha256, params, state) VALUES (?, ?, ?, ?)", row)
 
     def newest_sound(self, num_params: int, known: int) -> tuple[int, np.ndarray, bytes]:
@@ -65,7 +67,7 @@ class Models:
         rows = self._db.execute(f"SELECT {columns} FROM models ORDER BY version DESC").fetchall()
         newest = max(known, rows[0][0])
         for version, sha256, blob, state in rows:
-            if not _is_sound(blob, state, sha256.decode(errors="replace"), num_params):
+            if not is_sound(blob, state, sha256.decode(errors="replace"), num_params):
                 log.error("model %d in %s is damaged: going back to the one before", version, self._path)
                 continue
             if version != newest:
@@ -82,20 +84,16 @@ class Models:
         size = "coalesce(length(CAST(params AS BLOB)) + length(CAST(state AS BLOB)), 0)"  # of any type: see store.py
         total = 0
         rows = self._db.execute(f"SELECT version, {size} FROM models ORDER BY version DESC").fetchall()
-        for place, (version, taken) in enumerate(rows):
+        rows = [row for row in rows if row[0] not in self.pinned]
+        for place, (_, taken) in enumerate(rows):
             total += taken
             if place >= KEPT_MODELS and (place >= self._most or total > self._most_bytes):
-                self._db.execute("DELETE FROM models WHERE version <= ?", (version,))
+                self._db.executemany("DELETE FROM models WHERE version = ?", [row[:1] for row in rows[place:]])
                 return
 
-
-def _digest(params: bytes, state: bytes) -> str:
-    digest = hashlib.sha256(params)
-    digest.update(state)
-    return digest.hexdigest()
-
-
-def _is_sound(params: object, state: object, sha256: str, num_params: int) -> bool:
-    if not isinstance(params, bytes) or not isinstance(state, bytes):
-        return False
-    return len(params) == 4 * num_params and _digest(params, state) == sha256
+    @durable
+    def bytes_of(self, versions: Collection[int]) -> int:
+        """How many bytes these take."""
+        size = "coalesce(length(CAST(params AS BLOB)) + length(CAST(state AS BLOB)), 0)"
+        rows = self._db.execute(f"SELECT version, {size} FROM models").fetchall()
+        return sum(taken for version, taken in rows if version in versions)

@@ -233,18 +233,29 @@ class AggregatorStore:
     def save_suspects(self, suspects: Mapping[str, Suspect]) -> None:
         """Store the devices of which signed updates were refused, in place of those stored before; durable when this
         returns."""
+        self.write("suspects", msgspec.json.encode(suspects).decode())
+
+    @durable
+    def write(self, key: str, text: str) -> None:
+        """Store `text` under `key`, which is a table of its own; durable when this returns."""
         self._guard.check()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
-        self._set_meta("suspects", msgspec.json.encode(suspects).decode())
+        self._set_meta(key, text)
+
+    @durable
+    def read(self, key: str) -> bytes | None:
+        """What `write` has stored under `key`; b"" if it is damaged, None if there is nothing."""
+        row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else unseal(row[0].decode(errors="replace")) or b""
 
     @durable
     def suspects(self) -> dict[str, Suspect]:
         """What `save_suspects` has stored; nothing if that is damaged."""
-        row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'suspects'").fetchone()
-        blob = b"{}" if row is None else unseal(row[0].decode(errors="replace"))
+        blob = self.read("suspects")
+        blob = b"{}" if blob is None else blob
         try:
-            return msgspec.json.decode(blob or b"", type=dict[str, Suspect])
+            return msgspec.json.decode(blob, type=dict[str, Suspect])
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.error("the table of devices in quarantine in %s is damaged: it is left out", self._path)
             return {}

@@ -13,10 +13,10 @@ from pathlib import Path
 from edgefl.device.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.hosting import command
+from edgefl.hosting.acting import as_owner_of
 from edgefl.protocol.approval import SHORTEST, short
 from edgefl.settings import files
 
-from .acting import as_owner_of
 from .config import AgentConfig
 from .plans import Plan, PlanFolder
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from edgefl.hosting import command
+from edgefl.hosting.acting import as_owner_of
 from edgefl.settings import files
 
-from .acting import as_owner_of
 from .approving import CONFIG
 from .config import AgentConfig
 from .ledger import Line, Reader

@@ -9,13 +9,16 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, doctor, inspect, keys, release, rollback, simulate
+from . import demo, doctor, download, inspect, keys, release, rollback, simulate, tag, versions
 
 COMMANDS = {
     "demo": demo,
     "simulate": simulate,
     "inspect": inspect,
     "keys": keys,
+    "versions": versions,
+    "tag": tag,
+    "download": download,
     "rollback": rollback,
     "release": release,
     "doctor": doctor,

@@ -6,6 +6,7 @@ Part of RoundCoordinator, which decides when. If a broker has lost its memory, `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -14,9 +15,9 @@ import numpy as np
 from ..errors import UsageError
 from ..machine import Publish, Subscribe
 from ..protocol.envelope import federation_hash
-from ..protocol.messages import RETAINED_LIMIT, Manifest, Round, encode
+from ..protocol.messages import MAX_SKELETON, RETAINED_LIMIT, Manifest, Round, SkeletonInfo, encode
 from ..protocol.parts import fitting_part_bytes
-from ..protocol.topics import ROOT, Topics
+from ..protocol.topics import ROOT, SKELETON_SLOT, Topics
 from ..settings import RoundSettings
 from .downlink import Downlink, Payload
 from .events import Action
@@ -42,7 +43,14 @@ class Announcer:
         self._swept = False
         self._proposed: tuple[np.ndarray, int] | None = None  # params and version of a candidate on the broker
         self._ahead = self.downlink  # with the candidate, if there is one
+        self._carried: list[Payload] | None = None  # what is retained beside versions; None: the host does not say
         self.fit(manifest, None)
+
+    def carry(self, skeleton: bytes) -> None:
+        """Retain the skeleton of the model's file beside the model; b"": there is none. Before the first connection."""
+        info = SkeletonInfo(sha256(skeleton).hexdigest(), len(skeleton)) if skeleton else None
+        self._carried = [Payload(SKELETON_SLOT, 0, 0, skeleton)] if skeleton else []
+        self.fit(msgspec.structs.replace(self.manifest, skeleton=info), None)
 
     def fit(self, manifest: Manifest, max_packet_bytes: int | None) -> None:
         """Announce this manifest, with parts that the broker accepts; devices compute from it how many there are."""
@@ -68,10 +76,11 @@ class Announcer:
 
     @property
     def _payloads(self) -> list[Payload]:
-        """All that lies on the broker: what rounds name, and what a candidate adds."""
+        """All that lies on the broker: what rounds name, what a candidate adds, and what is carried beside versions."""
         named = self.downlink.payloads
         slots = {payload.slot for payload in named}
-        return [*named, *(payload for payload in self._ahead.payloads if payload.slot not in slots)]
+        ahead = (payload for payload in self._ahead.payloads if payload.slot not in slots)
+        return [*named, *ahead, *(self._carried or [])]
 
     def propose(self, params: np.ndarray, version: int) -> list[Action]:
         """Put a candidate for the next version on the broker. No round names it: only canaries are told of it."""
@@ -81,7 +90,7 @@ class Announcer:
     def withdraw(self) -> list[Action]:
         """The candidate was refused."""
         self._proposed, self._ahead = None, self.downlink
-        return self._retained.keep(self.downlink.payloads)
+        return self._retained.keep(self._payloads)
 
     def to_judge(self, round: Round, *, candidate: bool) -> Round:
         """What a canary is asked to judge, as a round that only evaluates: the newest model, or the candidate."""
@@ -136,7 +145,7 @@ class Announcer:
             self.downlink.advance(params, version)
         self._proposed, self._ahead = None, self.downlink
         added = self._retained.put(self.downlink.payloads)
-        return added, self._retained.keep(self.downlink.payloads)
+        return added, self._retained.keep(self._payloads)
 
     def sweep(self) -> list[Action]:
         """Clear what no round needs from a broker that has just been connected to: on the first connection also what an
@@ -145,6 +154,8 @@ class Announcer:
         if not self._swept:
             self._swept = True
             self._retained.sweep(self.downlink.longest)
+            if self._carried is not None:
+                self._retained.sweep_slot(SKELETON_SLOT, MAX_SKELETON)
         return self._retained.keep(self._payloads)
 
     def on_sent(self, token: int, ok: bool) -> list[Action]:

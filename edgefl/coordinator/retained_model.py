@@ -72,9 +72,12 @@ class RetainedModel:
 
     def sweep(self, longest: int) -> None:
         """Have the next `keep` clear what an earlier aggregator may have left, in payloads of up to `longest` bytes."""
-        parts = -(-longest // self._part_bytes)
         for slot in range(SLOTS):
-            self._mark(slot, range(self._parts.get(slot, 0), parts))
+            self.sweep_slot(slot, longest)
+
+    def sweep_slot(self, slot: int, longest: int) -> None:
+        """The same for one slot."""
+        self._mark(slot, range(self._parts.get(slot, 0), -(-longest // self._part_bytes)))
 
     def reconnected(self) -> None:
         """Nobody knows which clears of the last connection have arrived: the next `keep` repeats them."""

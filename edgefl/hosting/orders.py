@@ -53,7 +53,14 @@ class Rollback(msgspec.Struct, frozen=True, tag_field="order", tag="rollback"):
     version: int
 
 
-Order = Release | Rollback
+class Name(msgspec.Struct, frozen=True, tag_field="order", tag="tag"):
+    """Give a version a name, which keeps it from being dropped; without a version, take the name away."""
+
+    name: str
+    version: int | None = None
+
+
+Order = Release | Rollback | Name
 
 
 class Answer(msgspec.Struct, frozen=True):

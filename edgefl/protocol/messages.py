@@ -31,6 +31,7 @@ from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
 RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 64 KB
+MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
@@ -50,6 +51,14 @@ class Requirements(msgspec.Struct, frozen=True):
     """What a manifest or a round says before anything else in it may be read."""
 
     requires: Requires = []
+
+
+class SkeletonInfo(msgspec.Struct, frozen=True):
+    """The skeleton of the model's ONNX file (core/skeleton.py): its SHA-256 and its length. It lies in `SKELETON_SLOT`,
+    in parts of `part_bytes`, for devices whose owners want the file; nothing else needs it."""
+
+    sha256: Sha256
+    size: Annotated[int, Meta(ge=1, le=MAX_SKELETON)]
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
@@ -80,6 +89,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
     local_mode: Literal["sgd", "gradient"] = "sgd"
     requires: Requires = []
+    skeleton: SkeletonInfo | None = None
 
     @cached_property
     def raw(self) -> bytes:

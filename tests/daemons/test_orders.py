@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from edgefl_broker.desk import Desk
 from edgefl_broker.store import AggregatorStore
+from edgefl_broker.tags import TagTable
 
 from edgefl.errors import StoreError, UsageError
 from edgefl.history import RoundRecord
@@ -160,7 +161,8 @@ def test_a_model_that_another_strategy_made_comes_back_without_its_state(tmp_pat
         store.commit(RoundRecord(1, "committed", 1, 1, [], 1, None, 0, 0, 0.0), params + 1, (), made)
         for number, strategy in enumerate(("fedavgm", "fedavg")):
             place(tmp_path / "orders", name_of(number) + ".order", msgspec.json.encode(Rollback(1)))
-            Desk(tmp_path, store, strategy, fed.append).look()
+            tags = TagTable(store, tested=True, most_bytes=1e6)
+            Desk(tmp_path, store, tags, strategy, fed.append).look()
             (tmp_path / "orders" / f"{name_of(number)}.order").unlink()
     assert [(event.version, list(event.state)) for event in fed] == [(1, ["momentum"]), (1, [])]
 

@@ -1,0 +1,69 @@
+"""The model as files in the aggregator's state folder, and its skeleton for devices.
+
+    model.onnx      the newest version
+    best.onnx       the version with the best score, once there is a score
+    skeleton.bin    what a device, or `edgefl download`, puts a file together from; missing if that can't be proven
+    plan.json       the plan
+
+Every ONNX file says in its metadata which version it is (core/stamp.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edgefl.atomic import write_atomically
+from edgefl.core.params import params_sha256
+from edgefl.core.protobuf import without_stamp
+from edgefl.core.stamp import Facts
+from edgefl.errors import ModelError
+from edgefl.hosting.versions import PLAN, SKELETON
+from edgefl.onnx import skeleton
+from edgefl.onnx.model import Model
+
+NEWEST, BEST_FILE = "model.onnx", "best.onnx"
+log = logging.getLogger("edgefl.aggregator")
+
+
+class Scores(Protocol):
+    """What a version is worth."""
+
+    @property
+    def accuracy(self) -> float | None: ...
+    @property
+    def loss(self) -> float | None: ...
+
+
+class ModelFiles:
+    """`skeleton`: b"" if there is none."""
+
+    def __init__(self, folder: Path, model: Model, federation: str, run: str) -> None:
+        self._folder, self._model, self._federation, self._run = folder, model, federation, run
+        self.skeleton = self._skeleton()
+
+    def _skeleton(self) -> bytes:
+        try:
+            return skeleton.make(self._model).to_bytes()
+        except ModelError as error:
+            log.warning("devices get no ONNX file of this model, only its params: %s", error)
+            return b""
+
+    def begin(self) -> None:
+        """Write what no version changes. OSError."""
+        write_atomically(self._folder / PLAN, self._model.plan.to_bytes())
+        if self.skeleton:
+            write_atomically(self._folder / SKELETON, self.skeleton)
+        else:
+            (self._folder / SKELETON).unlink(missing_ok=True)
+
+    def write(self, name: str, params: np.ndarray, version: int, round: int, scores: Scores | None) -> None:
+        """Write `params`, which are of `version`, with its `scores`. ModelError, OSError."""
+        facts = Facts(
+            self._federation, self._run, version, round, self._model.plan.hash, params_sha256(params),
+            None if scores is None else scores.accuracy, None if scores is None else scores.loss,
+        )  # fmt: skip
+        write_atomically(self._folder / name, [without_stamp(self._model.to_bytes(params)), facts.stamp()])

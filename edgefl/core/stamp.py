@@ -1,0 +1,35 @@
+"""What a model's file says of itself: the same on the aggregator and on a device, in the metadata of the ONNX file."""
+
+from __future__ import annotations
+
+import msgspec
+
+from . import protobuf
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which model it is. `round`: the newest round when the file was written. `plan` is the plan's hash, and
+    `params_sha256` that of the (P,) little-endian float32 params in the file. `accuracy` and `loss` are the version's
+    scores, if the writer knows them. A field that has its default is left out."""
+
+    federation: str
+    run: str
+    version: int
+    round: int
+    plan: str
+    params_sha256: str
+    accuracy: float | None = None
+    loss: float | None = None
+
+    def stamp(self) -> bytes:
+        """What to write behind the ONNX file."""
+        known = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return protobuf.stamp({name: str(value) for name, value in known.items()})
+
+    @classmethod
+    def of_file(cls, data: bytes | memoryview) -> Facts | None:
+        """What a file says; None if it was not stamped, ModelError if it is no ONNX file."""
+        try:
+            return msgspec.convert(protobuf.metadata_of(data), cls, strict=False)
+        except msgspec.ValidationError:
+            return None

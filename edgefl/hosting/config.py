@@ -56,7 +56,7 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             ge=3,
             le=10_000,
-            description="Number of the newest models that aggregator.db keeps, beside tagged ones; `edgefl versions` lists them.",
+            description="Number of the newest models that aggregator.db keeps beside tagged ones (`edgefl versions`).",
         ),
     ] = 10
     models_mb: Annotated[

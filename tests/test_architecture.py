@@ -31,6 +31,7 @@ FLOORS = [
     ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
     ["keys"],  # the operator's
+    ["project"],
     ["cli", "__main__"],
 ]
 STRANGERS = [("coordinator", "device"), ("simulation", "edgefl_agent"), ("simulation", "edgefl_broker")]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, doctor, download, inspect, keys, release, rollback, simulate, tag, versions
+from . import demo, doctor, download, inspect, keys, new, release, rollback, simulate, tag, versions
 
 COMMANDS = {
     "demo": demo,
+    "new": new,
     "simulate": simulate,
     "inspect": inspect,
     "keys": keys,

@@ -1,0 +1,1 @@
+"""`edgefl new`: from data, a model and a broker's address to the files of a federation that works."""

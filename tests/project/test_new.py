@@ -1,0 +1,193 @@
+"""`edgefl new`: what it writes works by the commands of its own README, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from brokers import eventually, free_port, require_mosquitto
+from own_table import STATES, commands, shell, write_table
+
+import edgefl
+from edgefl.cli.main import main
+from edgefl.errors import DataError, EdgeFLError, ModelError, UsageError
+from edgefl.history_files import read_records
+from edgefl.hosting.config import AggregatorConfig
+from edgefl.onnx import zoo
+from edgefl.onnx.evaluate import OnnxEvaluator
+from edgefl.project.questions import ask
+from edgefl.project.wanted import Wanted
+from edgefl.project.write import Made, make
+from edgefl.settings import files
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "machines.csv")
+
+
+@pytest.mark.parametrize("keys", [False, True], ids=["open", "keys"])
+def test_the_readmes_commands_lead_to_a_model_that_tells_the_states_apart(keys, table, tmp_path):
+    require_mosquitto()
+    folder, port = tmp_path / "fleet", free_port()
+    data = f"csv:{table}?target=state&missing=mean"
+    made = make(
+        Wanted(
+            folder, data, broker=f"mqtt{'s' * keys}://localhost:{port}", keys=keys, devices=("pi-01", "pi-02"),
+            split=True,
+        )
+    )  # fmt: skip
+    assert made.sample.labels == tuple(sorted(STATES))
+    script = commands((folder / "README.md").read_text()).replace("interval_s=2", "interval_s=0.2")
+    running, kill, _ = script.partition("kill $(jobs -p)")
+    assert kill and len(running.strip().splitlines()) <= 8
+    if os.geteuid() == 0:  # mosquitto would drop to a user who may not read this folder
+        running = running.replace(
+            "mosquitto -c ", "sed -i '$a user root' $(find . -name mosquitto.conf); mosquitto -c "
+        )
+    history, log = folder / "state" / "history.jsonl", tmp_path / "log"
+    with shell(running, tmp_path, log):
+        try:
+            eventually(lambda: history.exists() and len(read_records(history)) >= 10, 90.0)
+        except AssertionError:
+            pytest.fail(log.read_text())
+    records = read_records(history)
+    assert {name for record in records for name in record.devices} == {"pi-01", "pi-02"}
+    assert "Traceback" not in log.read_text()
+    assert "loss: cross_entropy (as `loss` says)" in log.read_text()
+    assert accuracy_of(folder / "state" / "model.onnx", made) > 0.9
+
+
+def accuracy_of(path: Path, made: Made) -> float:
+    """Of onnxruntime, on the examples of the sample."""
+    dataset = made.sample.dataset
+    model = edgefl.load(path, y=dataset.y_train)
+    result = OnnxEvaluator(model).evaluate(model.params, dataset.x_train, dataset.y_train)
+    assert result.accuracy is not None
+    return result.accuracy
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "cnn1d", "gru", "autoencoder"])
+def test_the_settings_of_every_template_run_in_the_simulator(name, tmp_path, capsys, monkeypatch):
+    """`edgefl simulate --config` runs the very file, and the loss falls."""
+    rng = np.random.default_rng(1)
+    kind = np.arange(160) % 2
+    shape = {"linear": (5,), "mlp": (5,), "cnn": (8, 8), "cnn1d": (32, 3), "gru": (12, 2), "autoencoder": (6,)}[name]
+    x = rng.normal(0, 0.4, (160, *shape)) + np.where(kind, 0.8, -0.8).reshape(-1, *[1] * len(shape))
+    x = x.astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=x if name == "autoencoder" else kind)
+    folder = tmp_path / name
+    make(Wanted(folder, f"npz:{tmp_path / 'data.npz'}", name, keys=False))
+    monkeypatch.chdir(folder)
+    words = ["--data", f"npz:{tmp_path / 'data.npz'}", "--devices", "2", "--rounds", "8", "--json", "run.json"]
+    assert main(["simulate", "--config", "aggregator.toml", *words]) == 0, capsys.readouterr().err
+    rounds = json.loads((folder / "run.json").read_text())["rounds"]
+    assert rounds[-1]["loss"] < 0.9 * rounds[0]["loss"]
+
+
+def test_it_never_overwrites_and_leaves_nothing_behind_when_it_fails(table, tmp_path, capsys):
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "mine").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    data = f"csv:{table}?target=state"
+    cases = {
+        there: (["--data", data], "nothing is overwritten"),
+        table: (["--data", data], "nothing is overwritten"),
+        tmp_path / "no" / "folder": (["--data", data], "make it first"),
+        tmp_path / "a": (["--data", "csv:nowhere.csv?target=state"], "no data at"),
+        tmp_path / "b": (["--data", f"csv:{table}?target=stat"], "did you mean 'state'"),
+        tmp_path / "c": (["--data", data, "--model", "cnn2"], "no file and no template"),
+        tmp_path / "d": (["--data", data, "--model", "cnn"], "takes images"),
+        tmp_path / "e": (["--data", data, "--model", "autoencoder"], r"target=\*"),
+        tmp_path / "f": (["--data", data, "--broker", "mqtt://host"], "--open for a trial"),
+        tmp_path / "g": (["--data", data, "--broker", "mqtts://u:p@host"], "password"),
+        tmp_path / "h": (["--data", data, "--devices", "a,a"], "each once"),
+        tmp_path / "i": (["--data", data, "--devices", "a/b"], "device id"),
+        tmp_path / "j": (["--data", "digits", "--split"], "csv: table"),
+        tmp_path / "k": ([], "no terminal"),
+        tmp_path / "Z Z": (["--data", data, "--federation", "Z"], "federation name"),
+        tmp_path / "l": (["--data", data, "--loss", "mse", "--open"], "cross_entropy"),
+    }
+    for folder, (words, text) in cases.items():
+        code = main(["new", str(folder), *words])
+        err = capsys.readouterr().err
+        assert code in (1, 2) and text.replace("\\", "") in err, (folder, err)
+        assert sorted(tmp_path.rglob("*")) == before, folder
+
+
+def test_flags_alone_write_all_and_say_what_they_found(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", "csv:machines.csv?target=state", "--broker", "mqtts://broker.example.org", "--devices", "a,b,c"]
+    assert main(["new", "My_Fleet", *words]) == 0
+    said = capsys.readouterr().out
+    assert "classes: fault, ok, worn" in said and "11 of 300 rows" in said and "loss cross_entropy (inferred" in said
+    folder = tmp_path / "My_Fleet"
+    config = files.load(folder / "aggregator.toml", AggregatorConfig)
+    assert (config.federation, config.loss, config.rounds.expect) == ("my-fleet", "cross_entropy", 3)
+    assert sorted(path.name for path in (folder / "keys" / "devices").iterdir()) == ["a.tar", "b.tar", "c.tar"]
+    assert "plugin /usr" in (folder / "keys" / "broker" / "mosquitto.conf").read_text()
+    assert all(stat.S_IMODE((folder / name).stat().st_mode) == 0o600 for name in ("aggregator.toml", "README.md"))
+    onnx.checker.check_model(onnx.load(folder / "model.onnx"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["My_Fleet", "machines.csv"]
+
+
+def test_devices_of_their_own_data_number_their_labels_alike(table, tmp_path):
+    """A device that has never seen a fault numbers the other states as those that have."""
+    lines = table.read_text().splitlines()
+    (tmp_path / "a.csv").write_text("\n".join(line for line in lines if not line.endswith("fault")))
+    (tmp_path / "b.csv").write_text("\n".join(lines))
+    made = make(Wanted(tmp_path / "fleet", f"csv:{tmp_path}/{{name}}.csv?target=state", devices=("a", "b"), keys=False))
+    assert made.sample.labels == ("fault", "ok", "worn") and made.choice.model.output_shape == (3,)
+    assert all("labels=fault,ok,worn" in (tmp_path / f"fleet/devices/{n}/agent.toml").read_text() for n in "ab")
+
+
+def test_the_users_own_file_is_checked_against_the_data(table, tmp_path):
+    path = tmp_path / "own.onnx"
+    data = f"csv:{table}?target=state&mean=50,1800,0.01&std=10,300,0.01"
+    onnx.save(zoo.mlp([3, 8, 3]), path)
+    made = make(Wanted(tmp_path / "good", data, str(path), keys=False))
+    assert made.choice.model.plan.loss == "cross_entropy", "labels, although the output has the input's shape"
+    onnx.save(zoo.mlp([4, 8, 3]), path)
+    with pytest.raises(DataError, match="3 values, and the model's input"):
+        make(Wanted(tmp_path / "bad", data, str(path), keys=False))
+    onnx.save(zoo.mlp([3, 8, 2]), path)
+    with pytest.raises(EdgeFLError, match="2"):
+        make(Wanted(tmp_path / "bad", data, str(path), keys=False))
+    path.write_bytes(b"no model")
+    with pytest.raises(ModelError):
+        make(Wanted(tmp_path / "bad", data, str(path), keys=False))
+
+
+def test_questions_are_asked_for_what_no_option_says():
+    given = dict.fromkeys(("data", "model", "devices", "split", "keys", "broker"))
+    asked: list[str] = []
+
+    def read(*answers: str):
+        left = iter(answers)
+
+        def answer(question: str) -> str:
+            asked.append(question)
+            return next(left)
+
+        return answer
+
+    answers = ask(given, read("", "csv:a.csv?target=t", "", "", "y", "", ""))
+    assert answers == {
+        "data": "csv:a.csv?target=t", "model": "auto", "devices": "dev-01,dev-02", "split": True, "keys": True,
+        "broker": "mqtts://localhost:8883",
+    }  # fmt: skip
+    assert len(asked) == 7, "data twice, since it has no default"
+    answers = ask({**given, "data": "digits", "model": "mlp", "keys": False}, read("a,b", "mqtt://h"))
+    assert answers["broker"] == "mqtt://h" and not answers["split"]
+
+
+def test_a_wanted_federation_is_named_after_its_folder(tmp_path):
+    assert Wanted(tmp_path / "My fleet_2", "digits").name == "my-fleet-2"
+    with pytest.raises(UsageError, match="federation name"):
+        Wanted(tmp_path / "___", "digits")

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist guard acl-matrix hostile clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -37,6 +37,15 @@ docs: $(VENV)/docs.stamp  ## the site, in build/docs; a warning is an error
 dist: $(VENV)/dev.stamp
 	rm -rf dist
 	$(PY) -m build
+
+# Wheels for Python 3.11 and 3.13 on x86-64 and aarch64, made on Debian; no program of the other architecture runs for it.
+# apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+wheels: $(VENV)/packages.stamp  ## in dist, with the manylinux tag that is true
+	$(PY) package/wheels.py
+
+# The wheel in an emulated arm64 Debian; as root. apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+test-aarch64: wheels
+	$(PY) tests/support/aarch64.py
 
 # ---- guard: the plugin of mosquitto that goes to /usr/local/lib/edgefl/; it needs apt-get install mosquitto-dev
 GUARD := build/guard/guard.so

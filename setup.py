@@ -6,7 +6,7 @@ architecture and picks its kernels at import. No -march=native, no -ffast-math.
 
 from __future__ import annotations
 
-import platform
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -29,7 +29,7 @@ X86 = {
 
 def kernel_flags() -> dict[str, list[str]]:
     """The instruction sets to build for, and the flags of each."""
-    return X86 if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
+    return X86 if sysconfig.get_platform().endswith("-x86_64") else {"baseline": []}
 
 
 class BuildCore(build_ext):

@@ -14,11 +14,13 @@ from edgefl.settings.render import reference, render
 from edgefl.simulation.options import FleetOptions
 
 PAGE = Path(__file__).with_name("settings.md")
-COMMON = {"federation": "my-fleet", "url": "mqtts://broker.example.org:8883", "ca": "/etc/edgefl/ca.crt"}
+COMMON = {"federation": "my-fleet", "url": "mqtts://broker.example.org:8883"}
 AGGREGATOR = {
-    "model": "/etc/edgefl/start.onnx", "cert": "/etc/edgefl/aggregator.crt", "key": "/etc/edgefl/aggregator.key"
+    "model": "/etc/edgefl-aggregator/start.onnx", "ca": "/etc/edgefl-aggregator/ca.crt",
+    "cert": "/etc/edgefl-aggregator/aggregator.crt", "key": "/etc/edgefl-aggregator/aggregator.key",
 }  # fmt: skip
 AGENT = {
+    "ca": "/etc/edgefl/ca.crt",
     "device_id": "pi-01", "cert": "/etc/edgefl/pi-01.crt", "key": "/etc/edgefl/pi-01.key",
     "source": "csv:/var/lib/edgefl/data.csv?target=weight", "pause_file": "/var/lib/edgefl/pause",
 }  # fmt: skip

@@ -34,6 +34,7 @@ from ..machine import (
 )
 from ..transports.mqtt import Down, LinkEvent, Message, MqttLink, Published, Refused, Up
 from .host import Host
+from .notify import systemd
 from .refusals import Refusals
 from .wall_clock import WallClock
 
@@ -108,9 +109,12 @@ class LinkHost(Host[E, A]):
         try:
             while not self.stopping:
                 self._turn()
+                systemd.turned(self, time.monotonic())
+            systemd.ended(self)
             finish_at = time.monotonic() + FINISH_S
             self._drain(finish_at)
         except BaseException as error:
+            systemd.ended(self)
             # After a clean DISCONNECT the last status stays; if that is not our last words, we would seem present.
             self.link.stop(will=not self._tell(error))
             raise

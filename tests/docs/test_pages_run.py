@@ -68,6 +68,7 @@ _AGGREGATOR = section("broker/README.md", "Install the aggregator").partition("s
 INSTALLED = f"""
 cd "$CHECKOUT"
 {_AGGREGATOR.replace("start.onnx", "/root/work/start.onnx")}
+useradd --system --home-dir /var/lib/edgefl --shell /usr/sbin/nologin edgefl
 install -m 644 device_agent/edgefl-agent.service /etc/systemd/system/
 cd /root/work
 """
@@ -79,12 +80,12 @@ RUNS = [
         before=MODEL + INSTALLED,
         edits={
             "A device": f"""
-sed -i 's|^model = .*|model = "/etc/edgefl/start.onnx"|' /etc/edgefl/aggregator.toml
-printf '{ROUNDS.encode("unicode_escape").decode()}' >> /etc/edgefl/aggregator.toml
+sed -i 's|^model = .*|model = "/etc/edgefl-aggregator/start.onnx"|' /etc/edgefl-aggregator/aggregator.toml
+printf '{ROUNDS.encode("unicode_escape").decode()}' >> /etc/edgefl-aggregator/aggregator.toml
 systemctl enable --now edgefl-aggregator
 """,
-            "Revoke a device": "install -o edgefl -g edgefl -m 600 keys/aggregator/roster.json /etc/edgefl/\n"
-            + rounds_of("/var/lib/edgefl-aggregator", 2),
+            "Revoke a device": "install -o edgefl-aggregator -m 600 keys/aggregator/roster.json "
+            "/etc/edgefl-aggregator/\n" + rounds_of("/var/lib/edgefl-aggregator", 2),
         },
         after="edgefl keys list keys",
     ),

@@ -87,7 +87,7 @@ def test_the_file_that_is_deployed_is_simulated(tmp_path, capsys):
     model = tmp_path / "start.onnx"
     model.write_bytes(edgefl.onnx.zoo.mlp([64, 16, 10]).SerializeToString())
     text = (ROOT / "broker" / "aggregator.toml.sample").read_text()
-    text = text.replace('model = "/etc/edgefl/start.onnx"', f'model = "{model}"').replace(
+    text = text.replace('model = "/etc/edgefl-aggregator/start.onnx"', f'model = "{model}"').replace(
         "freeze = []", 'freeze = ["fc1*"]'
     )
     text = text.replace("lr = 0.1", "lr = 0.03").replace("epochs = 1", "epochs = 2").replace("seed = 0", "seed = 5")

@@ -40,7 +40,7 @@ dist: $(VENV)/dev.stamp
 
 # Wheels for Python 3.11 and 3.13 on x86-64 and aarch64, made on Debian; no program of the other architecture runs for it.
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-wheels: $(VENV)/packages.stamp  ## in dist, with the manylinux tag that is true
+wheels: $(VENV)/wheels.stamp  ## in dist, with the manylinux tag that is true
 	$(PY) package/wheels.py
 
 # The wheel in an emulated arm64 Debian; as root. apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

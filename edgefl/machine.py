@@ -142,15 +142,21 @@ class WallClock:
 
     def __init__(self) -> None:
         self.offset: float | None = None
+        self._guess: float | None = None
 
     def hear(self, event: object, now: float) -> None:
         """Of all events this one matters: the host tells the time."""
         if isinstance(event, WallTime):
-            self.offset = event.unix_s - now if event.trusted else None
+            self._guess = event.unix_s - now
+            self.offset = self._guess if event.trusted else None
 
     def at(self, now: float) -> float | None:
         """Seconds after the start of 1970, UTC, when the machine's clock shows `now`; None without a trusted time."""
         return None if self.offset is None else now + self.offset
+
+    def shown(self, now: float) -> float | None:
+        """The same, for people to read: a time that may be wrong is better than none."""
+        return None if self._guess is None else now + self._guess
 
 
 def assert_never(value: NoReturn) -> NoReturn:

@@ -27,6 +27,7 @@ FLOORS = [
     ["coordinator", "device"],  # which never import each other
     ["transports"],
     ["hosting"],
+    ["viewer"],
     ["onnx", "data"],
     ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],

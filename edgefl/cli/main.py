@@ -9,7 +9,7 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, doctor, download, inspect, keys, new, release, rollback, simulate, tag, versions
+from . import demo, doctor, download, inspect, keys, new, release, rollback, simulate, status, tag, versions
 
 COMMANDS = {
     "demo": demo,
@@ -17,6 +17,7 @@ COMMANDS = {
     "simulate": simulate,
     "inspect": inspect,
     "keys": keys,
+    "status": status,
     "versions": versions,
     "tag": tag,
     "download": download,

@@ -77,7 +77,7 @@ class Roll:
         if device not in self._presence.statuses:
             self._look(device)
             return
-        entry, unix_s = self._list(device), round(self._clock.at(now) or 0)
+        entry, unix_s = self._list(device), round(self._clock.shown(now) or 0)
         if not retained:
             entry.seen = unix_s or entry.seen
         status = self._presence.statuses[device]

@@ -103,7 +103,7 @@ class Signing(Open):
     def __init__(self, topics: Topics, manifest: Manifest, keys: Keys) -> None:
         self.run, self.signer, self.roster = manifest.run, *keys
         self._topics, self._federation, self._codec = topics, manifest.federation, manifest.update_codec.wire_id
-        self._certified = (topics.manifest, topics.round)
+        self._certified = (topics.manifest, topics.round, topics.summary)
         self._previous = self._chain = ""
         self._chained: int | None = None  # the version of `_chain`
         self._issued = 0

@@ -60,7 +60,7 @@ class Watching(Candidates, Barring):
 
     def _unix(self, at: float | None) -> int:
         """Seconds after the start of 1970; 0 if that is not known."""
-        unix_s = None if at is None else self.clock.at(at)
+        unix_s = None if at is None else self.clock.shown(at)
         return 0 if unix_s is None else max(0, round(unix_s))
 
     def _watch(self, event: Event, now: float) -> None:

@@ -44,6 +44,17 @@ def agent_toml(settings: Federation, device: str, source: str, plans: Mapping[st
     return (note + dump(table).strip() + "\n").encode()
 
 
+def viewer_toml(settings: Federation) -> bytes:
+    """What `edgefl status --config` reads."""
+    table = {
+        "federation": settings.federation,
+        "mqtt": {"url": settings.url, "root": settings.root},
+        "keys": {"dir": "."},
+    }
+    note = f"# Watches the federation {settings.federation}: edgefl status --config viewer.toml\n"
+    return (note + dump(table).strip() + "\n").encode()
+
+
 def image(ticket: Ticket, settings: Federation, source: str, plans: Mapping[str, Any] | None) -> dict[str, bytes]:
     """What a device of a batch needs to ask for its enrolment; in its agent.toml, {name} stands for the device."""
     return {TICKET: msgspec.json.encode(ticket), TEMPLATE: agent_toml(settings, "{name}", source, plans)}

@@ -103,6 +103,8 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
         source = terms.source.replace("{name}", name)
         files[SIGNING_KEY] = key_line(seed)
         files["agent.toml"] = bundle.agent_toml(folder.settings, name, source, terms.plans)
+    elif role == "viewer":
+        files["viewer.toml"] = bundle.viewer_toml(folder.settings)
     folder.records.members[name] = Member(
         role, key, [*old, certificate], terms.max_examples, terms.canary, unfinished=True
     )

@@ -102,7 +102,7 @@ class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The federation at the moment `at`, by the aggregator's clock; 0 if that can't be trusted.
+    """The federation at the moment `at`, by the aggregator's clock, which may be wrong; 0: not known.
 
     `phase` is "waiting", "open", "evaluating", "judging", "done" or "stopped". `round` is the open round, or the next.
     `total` counts the devices that have a row or should have one, `present` those that can be asked, `states` all by

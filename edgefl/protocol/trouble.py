@@ -37,6 +37,28 @@ CODES = {
     "error": "something else, which its own log tells",
 }
 OF_TARGETS = ("labels", "values")  # nothing that a device can mend while the data and the manifest stay the same
+# What an operator does about each; codes without one are the owner's wish, or pass by themselves.
+REMEDIES = {
+    "data": "correct the device's [data] source, or its file",
+    "labels": "set the aggregator's `loss` to one for class labels, or the device's target= to another column",
+    "values": "set the aggregator's `loss` to one for numbers, or the device's target= to another column",
+    "memory": "raise max_arena_mb where there is room for it, or train a smaller model",
+    "disk": "make room on the device's disk, or look whether it fails",
+    "manifest": "update the device's software, or change what the federation asks for",
+    "model": "raise max_model_mb on the device, or train a smaller model",
+    "diverged": "lower [train] lr, or set clip_norm",
+    "codec": "look at the device's log; another [codec] name may help",
+    "rejected": "look at the aggregator's log, which says why",
+    "hung": "look at the device's data source; the device goes on when that answers",
+    "budget": "the owner's byte budget: wait, or agree on a larger one",
+    "heat": "cool the device, or raise its owner's max_celsius",
+    "room": "free memory or disk space on the device",
+    "clock": "let the device's clock synchronise: timedatectl shows it",
+    "policy": "agree with the owner, or change what the federation asks for",
+    "plan": "ask its owner: edgefl-agent plans shows and approves it",
+    "signer": "the device has seen forged or older messages: see the aggregator's log, and docs/security.md",
+    "error": "look at the device's log: journalctl -u edgefl-agent",
+}
 SEE_LOG = "the log on the device says why"
 NO_MEMORY = "not enough memory to train this model: lower max_arena_mb to refuse it at once"
 

@@ -23,6 +23,7 @@ from edgefl.keys.report import SOON_DAYS, report
 from edgefl.settings import files
 from edgefl.trust.ed25519 import SigningKey
 from edgefl.trust.key_files import read_public, read_seed
+from edgefl.viewer.config import load
 
 # ---- what is made
 
@@ -94,7 +95,9 @@ def test_viewers_and_helpers_have_certificates_and_no_signing_key(keys: Path, tm
     (helper,) = enrolment.add(keys, ["second"], role="helper")
     assert (viewer, helper) == (keys / "viewers" / "viewer-wall.tar", keys / "helpers" / "helper-second.tar")
     home = unpack(viewer, tmp_path / "viewer")
-    assert {path.name for path in home.iterdir()} == {"ca.crt", "viewer.crt", "viewer.key", "root.pub"}
+    files = {"ca.crt", "viewer.crt", "viewer.key", "root.pub", "viewer.toml"}
+    assert {path.name for path in home.iterdir()} == files
+    assert load(home / "viewer.toml").mqtt.key == str(home / "viewer.key")
     assert name_of(certificate(home / "viewer.crt")) == "viewer-wall"
     acl = (keys / "broker" / "acl").read_text()
     assert "user viewer-wall" in acl and "user helper-second" in acl

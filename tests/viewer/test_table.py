@@ -1,0 +1,120 @@
+"""`edgefl status` as an operator reads it, at 80 and 120 characters, and on a narrow phone."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary, encode_page, encode_summary
+from edgefl.protocol.topics import Topics
+from edgefl.protocol.trouble import CODES, REMEDIES
+from edgefl.viewer.picture import Picture
+from edgefl.viewer.remedy import problem, remedy
+from edgefl.viewer.table import in_order, render
+from edgefl.viewer.words import ago, amount, span
+
+NOW = 1_700_000_000
+TOPICS = Topics("pond")
+ROWS = [
+    DeviceRow("pi-01", "ready", since=NOW - 90000, seen=NOW - 4, examples=1437, counted=11, times=11,
+              bytes_up=12_345_678, bytes_down=4_321_000, agent="0.2.0", model=10, celsius=47),
+    DeviceRow("pi-02", "trouble", "data", "its data can't be used: row 13, column 'vibration': a text where a "
+              "number is expected", since=NOW - 7300, seen=NOW - 7300, examples=0, agent="0.2.0"),
+    DeviceRow("pi-03", "lost", since=NOW - 400, seen=NOW - 420, examples=900, counted=9, times=4, bytes_up=900,
+              missed="no update since round 9", agent="0.1.0", model=8),
+    DeviceRow("pi-04", "absent"),
+    DeviceRow("pi-05", "paused", "hours", "outside 22:00-06:00", since=NOW - 60, seen=NOW - 60, examples=12),
+    DeviceRow("pi-06", "ready", seen=NOW - 3, examples=50, barred="in quarantine since round 7: more examples than the "
+              "device may claim"),
+]  # fmt: skip
+SUMMARY = Summary(
+    "pond", "0" * 16, NOW - 3, "open", 12, 11, 1, 6, 2, {"absent": 1, "lost": 1, "paused": 1, "ready": 2, "trouble": 1},
+    barred=1, open=OpenRound(12, 11, "train", NOW - 20, NOW + 40, 1, 2, ["pi-02", "pi-03"], 1, 2000),
+    advice=["1 device is in quarantine or muted: find out why, then let it in with `edgefl release NAME`"],
+    troubled=[ROWS[5], ROWS[1], ROWS[2], ROWS[3]],
+    last=[PastRound(11, "committed", 11, 1, 3, 12.5, 2000, 900, 0.97125, 0.1234567, NOW - 25),
+          PastRound(10, "abandoned", 10, 0, 3, 480.0, closed_at=NOW - 60,
+                    why="0 of 2 reports (pi-03: lost 3 min ago)")],
+    pages=1,
+)  # fmt: skip
+
+
+def picture(summary=SUMMARY, rows=ROWS, root=None) -> Picture:
+    made = Picture("pond", TOPICS, root)
+    made.hear(TOPICS.summary, encode_summary(summary))
+    made.hear(TOPICS.fleet(0), encode_page(FleetPage(0, NOW - 10, list(rows))))
+    assert made.complete
+    return made
+
+
+def text(width: int, made=None, now=NOW) -> str:
+    made = made or picture()
+    return "\n".join(render(made, now, width, in_order(made.devices, made.summary.troubled)))
+
+
+AT_80 = """\
+federation pond: round 12 is open, 1 of 3 counted, 40 s left; model version 11
+  (3 s ago)
+6 devices: 2 ready, 1 absent, 1 lost, 1 paused, 1 trouble; 1 barred
+waits for pi-02, pi-03; asks 1 more, and does not wait for them
+1 device is in quarantine or muted: find out why, then let it in with `edgefl
+  release NAME`
+"""
+
+
+def test_80_characters_hold_what_matters_and_every_reason_with_its_remedy():
+    shown = text(80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.startswith(AT_80)
+    lines = shown.splitlines()
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split()[:7] == ["DEVICE", "STATE", "SEEN", "ROUND", "EXAMPLES", "UP", "DOWN"]
+    firsts = [line.split()[0] for line in table if line.startswith("pi-")]
+    assert firsts == ["pi-06", "pi-02", "pi-03", "pi-04", "pi-01", "pi-05"]  # those that need an operator first
+    joined = " ".join(shown.split())
+    assert "row 13, column 'vibration'" in joined and f"-> {REMEDIES['data']}" in joined
+    assert "edgefl release pi-06" in joined and "outside 22:00-06:00" in joined
+    assert "0 of 2 reports (pi-03: lost 3 min ago)" in joined and "0.9712" in joined
+
+
+def test_120_characters_hold_all_columns():
+    shown = text(120)
+    assert max(map(len, shown.splitlines())) <= 120
+    for word in ("SINCE", "TIMES", "AGENT", "MODEL", "TEMP", "12.3 MB", "47 °C", "0.2.0", "25 h"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("width", [1, 60, 73, 80, 100, 200])
+def test_no_line_is_wider_than_the_terminal(width):
+    rows = [DeviceRow("d" * 64, "ready"), *ROWS]
+    assert max(map(len, text(width, picture(rows=rows)).splitlines())) <= max(60, width)
+
+
+def test_a_summary_that_is_old_is_flagged_and_one_that_is_the_last_is_not():
+    assert "STALE" not in text(120, now=NOW + 150)
+    old = text(120, now=NOW + 600)
+    assert "STALE" in old and "10 min" in old and "edgefl-aggregator" in old
+    for phase, words in (("done", "all rounds are done"), ("stopped", "the aggregator was stopped")):
+        last = picture(msgspec.structs.replace(SUMMARY, phase=phase))
+        assert "STALE" not in text(120, last, NOW + 9000) and words in text(120, last)
+
+
+def test_every_code_has_a_meaning_and_what_an_operator_does_about_trouble_is_said():
+    assert set(REMEDIES) <= set(CODES)
+    owners = {"hours", "power", "metered", "busy"}  # nothing to be done: the owner wishes it
+    assert set(CODES) - set(REMEDIES) == owners
+    for code in CODES:
+        row = DeviceRow("a", "trouble", code)
+        assert problem(row) and (remedy(row) or code in owners)
+    assert problem(DeviceRow("a", "ready")) == remedy(DeviceRow("a", "ready")) == ""
+    assert "edgefl resume a" in remedy(DeviceRow("a", "ready", paused="winter"))
+
+
+def test_times_and_sizes_are_short():
+    assert [span(s) for s in (0, 59, 119, 120, 10799, 10800, 259199, 259200)] == [
+        "0 s", "59 s", "119 s", "2 min", "179 min", "3 h", "71 h", "3 d"
+    ]  # fmt: skip
+    assert ago(0, NOW) == "-" and ago(NOW + 5, NOW) == "0 s"
+    assert [amount(n) for n in (0, 999, 1000, 12345, 999_499, 10**6, 1234 * 10**9)] == [
+        "", "999 B", "1 kB", "12.3 kB", "999 kB", "1 MB", "1234 GB"
+    ]  # fmt: skip

@@ -9,13 +9,14 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import demo, doctor, download, inspect, keys, new, release, rollback, simulate, status, tag, versions
+from . import data, demo, doctor, download, inspect, keys, new, release, rollback, simulate, status, tag, versions
 
 COMMANDS = {
     "demo": demo,
     "new": new,
     "simulate": simulate,
     "inspect": inspect,
+    "data": data,
     "keys": keys,
     "status": status,
     "versions": versions,
@@ -48,6 +49,6 @@ def make_parser() -> Parser:
             name, help=text.partition("\n")[0].rstrip("."), description=text, example=module.EXAMPLE
         )
         module.add_options(command)
-        if module is not keys:  # whose commands have them
+        if module not in (keys, data):  # whose commands have them
             add_common_options(command, level="warning")
     return parser

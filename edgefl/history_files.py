@@ -128,6 +128,10 @@ class HistoryFiles:
         self._folder = folder
         self._newest = folder / NEWEST
         self._sums, self._old_sums = folder / "history.sums.jsonl", folder / "history.sums.old.jsonl"
+        self.keep(max_bytes)
+
+    def keep(self, max_bytes: float) -> None:
+        """Keep so many bytes from the next record on."""
         self._part_bytes, self._sums_bytes = max_bytes * PART, max_bytes * SUMS
         self._parts_bytes = max_bytes * (1 - 2 * SUMS)
 

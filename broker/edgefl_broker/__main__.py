@@ -9,6 +9,7 @@ from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon, hygiene
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.log_lines import print_error
+from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
 from edgefl.settings import files
 
@@ -74,7 +75,11 @@ def run(options: argparse.Namespace, *, live: bool) -> None:
     command.check_sets(options.set)
     settings = files.load(options.config, AggregatorConfig, options.set)
     aggregator = Aggregator(settings, LiveLine() if live else Silent(), options.take_over)
-    with daemon.on_termination(lambda: aggregator.post(Stop())):
+
+    def reload() -> None:
+        aggregator.reload.ask(lambda: files.load(options.config, AggregatorConfig, options.set))
+
+    with daemon.on_termination(lambda: aggregator.post(Stop())), on_hangup(reload):
         aggregator.run()
     if options.json:
         try:

@@ -37,12 +37,12 @@ from edgefl.history_files import HistoryFiles
 from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
+from edgefl.hosting.reload import Reload
 from edgefl.hosting.store import durable
 from edgefl.machine import Connected
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.protocol.messages import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
-from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
 from edgefl.strategies.waiting_room import WaitingRoom
@@ -56,6 +56,7 @@ from .keys import open_keys
 from .model_file import load_both
 from .outputs import BEST_FILE, NEWEST, ModelFiles
 from .progress import Progress, summary
+from .reload import LIVE, reconfigured, with_interval
 from .store import KEPT_RECORDS, AggregatorStore, State
 from .tags import TagTable
 from .window import Window
@@ -72,6 +73,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AggregatorConfig, progress: Progress, take_over: bool = False) -> None:
         super().__init__(logging.getLogger("edgefl.aggregator"))
         self._progress = progress
+        self.reload: Reload[AggregatorConfig] = Reload(config, LIVE, self.log)
         if warning := own_certificate.check(config.mqtt.tls, AGGREGATOR_USER if config.keys.dir else None):
             self.log.warning("%s", warning)
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
@@ -85,9 +87,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         self._files = HistoryFiles(self._folder, config.history_mb * 1e6)
         state = self._store.resume(plan.hash, self._model.params, self._files.last())
-        if config.rounds.interval_s is None:
-            config = config.replace(**{"rounds.interval_s": INTERVAL_S})
-        choice = choice_of(config, plan, self._store)
+        config = with_interval(config)
+        self._choice = choice = choice_of(config, plan, self._store)
         self._run = Run.of(config, choice)
         config = config if choice is None else auto.apply(config, choice)
         if config.codec.part_bytes == "auto":
@@ -173,11 +174,21 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def look_around(self) -> None:
         self._desk.look()
+        self.reload.look(self._use)
         if self._enrolment is not None and self._enrolment.is_on and self._online and not self._hears_asks:
             self._hears_asks = True
             self.link.subscribe([self._enrolment.topics.any_ask], 1)
         for event in [] if self._keys is None else self._keys.news():
             self.feed(event)
+
+    def _use(self, config: AggregatorConfig) -> None:
+        """Settings have changed that can change now; EdgeFLError, with nothing changed."""
+        event = reconfigured(config, self._model.plan, self._folder)
+        self._run = Run.of(with_interval(config), self._choice)
+        self._write_run()
+        self._store.models.keep(config.keep_models, config.models_mb * 1e6)
+        self._files.keep(config.history_mb * 1e6)
+        self.feed(event)
 
     def run(self) -> None:
         self._desk.look()  # before the first round, which may be the last
@@ -243,10 +254,14 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         return Evaluated(result.loss if np.isfinite(result.loss) else None, result.accuracy)
 
     @durable
+    def _write_run(self) -> None:
+        write_atomically(self._folder / "run.json", msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
+
+    @durable
     def _write_outputs(self, params: np.ndarray) -> None:
         """Mend the files beside the database: after a crash they may be a round behind it."""
         self._files.mend(self._store.recent(KEPT_RECORDS))
-        write_atomically(self._folder / "run.json", msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
+        self._write_run()
         self._outputs.begin()
         self._store.write("federation", self.machine.announcer.manifest.federation)
         version, records = self.machine.version, self._store.recent(KEPT_RECORDS)

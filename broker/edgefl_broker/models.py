@@ -26,6 +26,10 @@ class Models:
         self._most, self._most_bytes = most, most_bytes
         self.pinned: set[int] = set()  # versions that are kept beside these: tagged ones
 
+    def keep(self, most: int, most_bytes: float) -> None:
+        """Keep so many from the next commit on."""
+        self._most, self._most_bytes = most, most_bytes
+
     @durable
     def newest(self, num_params: int) -> tuple[int, np.ndarray]:
         """Version and params of the newest model; StoreError if it is damaged."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon, hygiene
 from edgefl.hosting.log_lines import print_error
+from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
 from edgefl.settings import files
 
@@ -76,6 +79,19 @@ def run(paths: list[str], sets: list[str]) -> None:
         for agent in agents:
             agent.post(Stop())
 
+    def reload() -> None:
+        for agent, path in zip(agents, paths, strict=True):
+            agent.reload.ask(partial(files.load, path, AgentConfig, sets))
+
+    with daemon.on_termination(stop), on_hangup(reload):
+        if len(agents) == 1:
+            agents[0].run()
+        else:
+            _run_all(agents, stop)
+
+
+def _run_all(agents: list[Agent], stop: Callable[[], None]) -> None:
+    """Each in a thread of its own; one that fails stops the others, and its error is raised."""
     failures: list[BaseException] = []
 
     def guarded(agent: Agent) -> None:
@@ -85,15 +101,11 @@ def run(paths: list[str], sets: list[str]) -> None:
             failures.append(error)
             stop()
 
-    with daemon.on_termination(stop):
-        if len(agents) == 1:
-            agents[0].run()
-            return
-        threads = [threading.Thread(target=guarded, args=(agent,)) for agent in agents]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=guarded, args=(agent,)) for agent in agents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     if failures:
         raise failures[0]
 

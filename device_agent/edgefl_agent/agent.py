@@ -27,12 +27,13 @@ from edgefl.device.status import REASON
 from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.link_host import LONGEST_SLEEP_S, LinkHost
+from edgefl.hosting.reload import Reload
 from edgefl.machine import Action, Connected, Disconnected, Publish, Received
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 from edgefl.protocol.trouble import Trouble
 
-from .config import AgentConfig
+from .config import LIVE, AgentConfig
 from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
@@ -57,6 +58,7 @@ class Agent(LinkHost[events.Event, events.Action]):
 
     def __init__(self, config: AgentConfig) -> None:
         super().__init__(logging.getLogger("edgefl.agent"))
+        self.reload: Reload[AgentConfig] = Reload(config, LIVE, self.log)
         device = check_device_id(config.device_id)
         topics = Topics(config.federation, config.mqtt.root)
         self._status_topic = topics.status(device)
@@ -137,7 +139,14 @@ class Agent(LinkHost[events.Event, events.Action]):
         if (approved := self._plans.approved()) != self._approved:
             self._approved = approved
             self.feed(events.Approved(approved))
+        self.reload.look(self._use)
         self._look_at_limits()
+
+    def _use(self, config: AgentConfig) -> None:
+        """The owner has changed settings that can change now."""
+        self._pause_file = config.pause_file
+        self._governor = Governor(config.limits.governor(config.state_dir))
+        self._worker.set_cpu_percent(config.limits.cpu_percent)
 
     def _look_at_limits(self) -> None:
         """The owner's off switch, and then the limits of power, heat, link, disk and memory."""
@@ -146,7 +155,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             paused = Trouble("", f"{self._pause_file} exists")
         if paused == self._paused:
             return
-        if paused.code != self._paused.code or not paused.text:
+        if paused.code != self._paused.code or not (paused.text and self._paused.text):
             self.log.info("%s", f"paused: {paused.text}" if paused.text else "not paused any more")
         self._paused = paused
         self.feed(Pause(paused.text, paused.code))

@@ -17,6 +17,20 @@ from .governor import MB, Wanted, share
 from .ledger import LEDGER_MONTHS
 from .policy_config import PolicyConfig
 
+# What the agent may change while it runs (edgefl/hosting/reload.py); all else stands in what it has opened, or said.
+LIVE = frozenset(
+    {
+        "pause_file",
+        *(
+            f"limits.{name}"
+            for name in (
+                "cpu_percent", "mains_only", "max_celsius", "pause_when_throttled", "unmetered_only",
+                "min_free_disk_mb", "min_free_memory_mb", "pause_command",
+            )
+        ),
+    }
+)  # fmt: skip
+
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What is trained on."""

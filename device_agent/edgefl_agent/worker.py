@@ -79,6 +79,13 @@ class Worker:
             self._release = True
             self._mail.notify()
 
+    def set_cpu_percent(self, percent: int) -> None:
+        """Compute for this share of the time from now on."""
+        with self._mail:
+            self._cpu_percent = percent
+            if self._trainer is not None:
+                self._trainer.set_cpu_percent(percent)
+
     def cancel(self) -> None:
         """Stop training, or evaluating, within a second."""
         with self._mail:

@@ -17,6 +17,7 @@ from .events import (
     Action,
     Evaluated,
     Event,
+    Reconfigured,
     Release,
     ReloadedLate,
     ReloadLate,
@@ -58,7 +59,7 @@ class RoundCoordinator(Rounds):
                 self.fence.disconnected()
             case Tick() | WallTime():
                 self._tick(now)
-            case Evaluated() | ReloadedLate() | Rollback() | Release() | RosterRead() | SignerRead():
+            case Evaluated() | ReloadedLate() | Rollback() | Release() | RosterRead() | SignerRead() | Reconfigured():
                 self._on_host(event, now)
             case Sent():
                 self._on_sent(event)
@@ -71,7 +72,7 @@ class RoundCoordinator(Rounds):
                 assert_never(event)
 
     def _on_host(
-        self, event: Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead, now: float
+        self, event: Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead | Reconfigured, now: float
     ) -> None:  # fmt: skip
         """The host has an answer, the operator an order, or the root has certified something."""
         match event:
@@ -86,6 +87,9 @@ class RoundCoordinator(Rounds):
                 self._maybe_open(now)
             case RosterRead() | SignerRead():
                 self._on_keys(event, now)
+            case Reconfigured():
+                self._next_settings = event
+                self._maybe_open(now)
             case _:
                 assert_never(event)
 

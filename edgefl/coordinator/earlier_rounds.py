@@ -30,7 +30,7 @@ class EarlierRounds:
         self.standing = Standing()
         self.closed = ClosedRounds(config.late_window)
         self.credits = Credits(codec, num_params, make_intake)
-        self._config, self._make_intake = config, make_intake
+        self.config, self._make_intake = config, make_intake
 
     def restore(self, recent: Iterable[RoundRecord]) -> None:
         """Learn from the last rounds, oldest first. Each record is read once, and not kept."""
@@ -40,9 +40,9 @@ class EarlierRounds:
 
     def skip(self, record: RoundRecord) -> None:
         """The round was never opened by this process: devices may hold updates of it all the same."""
-        mode = self._config.mode_of(record.round)
+        mode = self.config.mode_of(record.round)
         self.credits.close(record.round, Past(record.base, mode, None))
-        if mode == "train" and self._config.late_window:
+        if mode == "train" and self.config.late_window:
             self.closed.reload([record], self._make_intake)
 
     def cut(self, tally: Tally) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import machine
 from ..history import RoundRecord
+from ..settings import GateSettings, RoundSettings
 from ..strategies import State
 from ..trust.ed25519 import SigningKey
 from ..trust.roster import Roster
@@ -127,6 +128,14 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Reconfigured:
+    """Event: the operator has changed these settings, which go together. They hold from the next round on."""
+
+    rounds: RoundSettings
+    gate: GateSettings
+
+
+@dataclass(frozen=True)
 class Fenced:
     """Action: another aggregator has the federation. No action follows; the host ends as failed."""
 
@@ -150,7 +159,9 @@ class SignerRead:
     epoch: int
 
 
-Event: TypeAlias = machine.Event | Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead
+Event: TypeAlias = (
+    machine.Event | Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead | Reconfigured
+)
 Action: TypeAlias = (
     machine.Action
     | Evaluate

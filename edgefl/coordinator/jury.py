@@ -39,6 +39,10 @@ class Jury:
         self._candidate: Round | None = None
         self._began_at = self.closes_at = 0.0
 
+    def reconfigure(self, settings: GateSettings) -> None:
+        """Other settings, while no model is judged."""
+        self._settings, self._names = settings, settings.canary_names
+
     @property
     def wake_at(self) -> float:
         """When a Tick is wanted, while it judges."""

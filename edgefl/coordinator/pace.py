@@ -34,7 +34,7 @@ class Pace:
 
     def __init__(self, update_s: float, updates_per_s: float | None) -> None:
         self.update_s = update_s
-        self._updates_per_s = updates_per_s
+        self.updates_per_s = updates_per_s
 
     def learn(self, update_s: float) -> None:
         """Average in the time that an update took in the last round."""
@@ -46,7 +46,7 @@ class Pace:
 
     def spread_s(self, asked: int, deadline_s: float) -> float:
         """Seconds over which `asked` devices spread their reports."""
-        each_s = 1.0 / self._updates_per_s if self._updates_per_s else MARGIN * self.update_s
+        each_s = 1.0 / self.updates_per_s if self.updates_per_s else MARGIN * self.update_s
         wanted = asked * each_s
         return 0.0 if wanted < LEAST_S else min(wanted, SHARE * deadline_s)
 

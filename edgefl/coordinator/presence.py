@@ -27,6 +27,12 @@ class Presence:
         self.paused: dict[str, str] = {}
         self._barred: set[str] = set()
 
+    def reconfigure(self, *, only_fresh: bool, expect: int) -> None:
+        """Other settings: who can be asked is counted again."""
+        self.most = max(MOST, 2 * expect)
+        self._only_fresh = only_fresh
+        self.count = sum(map(self.can_be_asked, self.statuses))
+
     def update(self, device: str, status: Status) -> bool:
         """Store a status; False if it is known already, or is the late will of a connection that has been replaced.
         ProtocolError if there is no room for one more device."""

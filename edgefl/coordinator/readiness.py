@@ -31,10 +31,16 @@ class Readiness:
     """`topic` is where devices announce themselves, `loss` what they train with."""
 
     def __init__(self, config: RoundSettings, presence: Presence, clock: WallClock, topic: str, *, loss: str) -> None:
-        self.absence = Absence(presence, topic, loss)
+        self.absence, self._presence = Absence(presence, topic, loss), presence
         self._only_new_data = config.only_new_data
         self._quorum = Quorum(config, presence)
         self._schedule = Schedule(config, clock)
+
+    def reconfigure(self, config: RoundSettings) -> None:
+        """Other settings. The interval goes on from the last round."""
+        self._only_new_data = config.only_new_data
+        self._quorum = Quorum(config, self._presence)
+        self._schedule.reconfigure(config)
 
     @property
     def wake_at(self) -> float | None:

@@ -22,6 +22,7 @@ class Rounds(Watching):
     def _maybe_open(self, now: float) -> None:
         """Open the next round if enough devices are there; finish if there is no next round."""
         self._carry_out_order(now)
+        self._adopt_settings()
         if self.phase != "waiting" or not self.fence.held:
             return
         if self.config.rounds is not None and self.round > self.config.rounds:

@@ -26,20 +26,33 @@ class Schedule:
     UsageError for a text that is no window, or names no time zone."""
 
     def __init__(self, config: RoundSettings, clock: WallClock) -> None:
-        zone = zone_of("rounds.timezone", config.timezone)
-        self._hours = None if config.window is None else Hours.parse("rounds.window", config.window, zone)
-        self._window = f"{config.window} {config.timezone or 'local time'}"
-        self._interval_s = config.interval_s or 0.0
         self._clock = clock
-        self._next_at = 0.0  # when the interval ends
+        self._opened_at: float | None = None  # of the newest round; the interval begins there
+        self._configure(config)
         self._said = ""
         self._offset: float | None = None  # of the time of day at the last look
         self.is_open = True
         self.opens_at: float | None = None
 
+    def _configure(self, config: RoundSettings) -> None:
+        zone = zone_of("rounds.timezone", config.timezone)
+        self._hours = None if config.window is None else Hours.parse("rounds.window", config.window, zone)
+        self._window = f"{config.window} {config.timezone or 'local time'}"
+        self._interval_s = config.interval_s or 0.0
+
+    def reconfigure(self, config: RoundSettings) -> None:
+        """Other settings: the next look decides anew."""
+        self._configure(config)
+        self._said, self.is_open, self.opens_at = "", False, None
+
+    @property
+    def _next_at(self) -> float:
+        """When the interval ends."""
+        return 0.0 if self._opened_at is None else self._opened_at + self._interval_s
+
     def opened(self, now: float) -> None:
         """A round opens."""
-        self._next_at = now + self._interval_s
+        self._opened_at = now
         self._said = ""
         self.is_open, self.opens_at = False, None
 

@@ -26,7 +26,7 @@ from .announcer import Announcer, RoundState
 from .bulletin import Bulletin
 from .closing import Closing
 from .earlier_rounds import EarlierRounds
-from .events import Action, Rollback
+from .events import Action, Reconfigured, Rollback
 from .fence import Fence
 from .gate import Gate
 from .intake import RoundIntake
@@ -111,7 +111,22 @@ class CoordinatorState:
         self.jury = Jury(self.gate.settings, self.topics, self._is_canary)
         self._closing: Closing | None = None
         self._orders: deque[Rollback] = deque()  # not carried out yet
+        self._next_settings: Reconfigured | None = None  # from the next round on
         self._out: list[Action] = []  # of the step that is being made
+
+    def _adopt_settings(self) -> None:
+        """Go by what the operator has changed, between two rounds. What the settings of a start have sized stays: late
+        updates, the strategy and admission."""
+        if self._next_settings is None or self.phase != "waiting":
+            return
+        (rounds, gate), self._next_settings = (self._next_settings.rounds, self._next_settings.gate), None
+        self.config = rounds
+        self.presence.reconfigure(only_fresh=rounds.only_new_data, expect=rounds.expect)
+        self.readiness.reconfigure(rounds)
+        self.pace.updates_per_s = rounds.updates_per_s
+        self.earlier.config = rounds
+        self.gate.settings = gate
+        self.jury.reconfigure(gate)
 
     def _learned(self, recent: Iterable[RoundRecord]) -> Iterator[RoundRecord]:
         """The records, of which admission has learned on their way."""

@@ -20,7 +20,7 @@ def on_termination(stop: Callable[[], None]) -> AbstractContextManager[None]:
         logging.getLogger("edgefl").info("%s: stopping", signal.Signals(number).name)
         stop()
 
-    return _handling(handle, signal.SIGTERM, signal.SIGINT)
+    return handling(handle, signal.SIGTERM, signal.SIGINT)
 
 
 def unwind_on_termination() -> AbstractContextManager[None]:
@@ -29,11 +29,11 @@ def unwind_on_termination() -> AbstractContextManager[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    return _handling(handle, signal.SIGTERM)
+    return handling(handle, signal.SIGTERM)
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
     """Handle `signals`, and restore the former handlers afterwards: the caller's process may go on."""
     former = [(number, signal.signal(number, handler)) for number in signals]
     try:

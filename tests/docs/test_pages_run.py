@@ -89,23 +89,54 @@ systemctl enable --now edgefl-aggregator
         },
         after="edgefl keys list keys",
     ),
+    PageRun(
+        "broker/README.md",
+        "Install mosquitto without keys",
+        ("A broker that is full", "Prove a model"),
+        before=MODEL
+        + """
+cp -r "$CHECKOUT/broker" /root/work/broker && cd /root/work/broker
+edgefl keys init keys --federation my-fleet --broker broker.example.org
+cp keys/broker/ca.crt keys/broker/server.crt keys/broker/server.key .
+cp keys/aggregator/aggregator.crt keys/aggregator/aggregator.key .
+""",
+        edits={
+            "Install the aggregator": """
+cp /root/work/start.onnx /srv/start.onnx
+mkdir /root/work/checkout && cp -r "$CHECKOUT/broker" /root/work/checkout && cd /root/work/checkout
+cp /srv/start.onnx .
+""",
+            "Install the aggregator, block 2": """
+install -o edgefl -m 600 /root/work/broker/ca.crt /root/work/broker/aggregator.crt /root/work/broker/aggregator.key \\
+    /etc/edgefl/
+""",
+        },
+        after="""
+sleep 2; systemctl is-active edgefl-aggregator
+journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.example.org:8883"
+""",
+    ),
+    PageRun("docs/comparison.md", "Pull the plug", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
+    PageRun("docs/sizing.md", "The model", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
+    PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
 ]
 
 
 def script_of(run: PageRun) -> str:
     """The shell script of a page. Each block is a shell of its own, in the folder that its mark names."""
-    text = (ROOT / run.page).read_text(encoding="utf-8")
-    lines = text.splitlines()
-    parts, running = [run.before], False
-    found = {block.line - 1: block for block in pages.blocks(ROOT / run.page)}
-    for at, line in enumerate(lines, 1):
+    path, title, number, begun = ROOT / run.page, "", 0, False
+    found = {block.line - 1: block for block in pages.blocks(path)}
+    parts = [run.before]
+    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("#"):
-            title = line.lstrip("# ")
-            running = (running or title == run.first) and title not in run.without
-            parts.append(run.edits.get(title, "") if running else "")
+            title, number = line.lstrip("# "), 0
+            begun = begun or title == run.first
         block = found.get(at)
-        if running and block and block.language == "sh" and block.mark in FOLDERS:
-            parts.append(f"({FOLDERS[block.mark]}\n{block.code})")
+        runs = begun and title not in run.without
+        if runs and block and block.language == "sh" and block.mark in FOLDERS:
+            number += 1
+            parts += [run.edits.get(title if number == 1 else f"{title}, block {number}", "")]
+            parts += [f"({FOLDERS[block.mark]}\n{block.code})"]
     return "\n".join([*parts, run.after])
 
 

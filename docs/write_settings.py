@@ -70,7 +70,7 @@ def sample(schema: type, values: dict[str, str]) -> str:
     """A configuration with every key, in which these keys have values."""
     text = render(schema)
     for key, value in values.items():
-        text, found = re.subn(rf"(?m)^# {key} = .*$", f'{key} = "{value}"', text)
+        text, found = re.subn(rf"(?m)^# {key} = .*$", f'{key} = "{value}"', text, count=1)
         assert found == 1, f"{key} is not a key without a value"
     return text
 

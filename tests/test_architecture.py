@@ -192,6 +192,8 @@ def test_the_agent_runs_without_what_only_an_aggregator_needs():
         "edgefl.simulation",
         "edgefl_agent.claim",  # commands are imported when they are run
         "edgefl_agent.sent",
+        "edgefl_agent.record",
+        "edgefl.data.table",  # a reader is imported by a device that has such data
         "edgefl_agent.check",
         "edgefl.checks",
         "subprocess",

@@ -20,7 +20,13 @@ from .agent import Agent
 from .config import AgentConfig
 
 # The first word of the command line -> the function that it runs. Imported then: an agent has no use for them.
-COMMANDS = {"plans": "approving:plans", "approve": "approving:approve", "claim": "claim:main", "sent": "sent:main"}
+COMMANDS = {
+    "plans": "approving:plans",
+    "approve": "approving:approve",
+    "claim": "claim:main",
+    "sent": "sent:main",
+    "record": "record:main",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from edgefl.trust.settings import KeysConfig
 from .governor import MB, Wanted, share
 from .ledger import LEDGER_MONTHS
 from .policy_config import PolicyConfig
+from .record_config import RecordConfig
 
 # What the agent may change while it runs (edgefl/hosting/reload.py); all else stands in what it has opened, or said.
 LIVE = frozenset(
@@ -193,6 +194,9 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     policy: Annotated[PolicyConfig, Meta(description="What a federation may train here.")] = field(
         default_factory=PolicyConfig
+    )
+    record: Annotated[RecordConfig, Meta(description="What `edgefl-agent record` keeps of sensors' messages.")] = field(
+        default_factory=RecordConfig
     )
     plugins: Annotated[
         PluginsConfig, Meta(description="Code of others that this device may run. A message never adds to it.")

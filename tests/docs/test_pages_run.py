@@ -107,8 +107,8 @@ mkdir /root/work/checkout && cp -r "$CHECKOUT/broker" /root/work/checkout && cd 
 cp /srv/start.onnx .
 """,
             "Install the aggregator, block 2": """
-install -o edgefl -m 600 /root/work/broker/ca.crt /root/work/broker/aggregator.crt /root/work/broker/aggregator.key \\
-    /etc/edgefl/
+install -o edgefl-aggregator -m 600 /root/work/broker/ca.crt /root/work/broker/aggregator.crt \\
+    /root/work/broker/aggregator.key /etc/edgefl-aggregator/
 """,
         },
         after="""
@@ -116,7 +116,6 @@ sleep 2; systemctl is-active edgefl-aggregator
 journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.example.org:8883"
 """,
     ),
-    PageRun("docs/comparison.md", "Pull the plug", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/sizing.md", "The model", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
 ]

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile test-keras clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -59,6 +59,11 @@ $(GUARD): $(GUARD_C) $(wildcard broker/guard/*.h) Makefile
 
 acl-matrix: $(VENV)/dev.stamp guard  ## docs/acl-matrix.md, from what mosquitto does
 	PYTHONPATH=tests:tests/support $(PY) tests/support/acl_matrix.py docs/acl-matrix.md
+
+KERAS := build/keras/bin/python
+test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv of 1.6 GB, made once
+	test -x $(KERAS) || { python3 -m venv build/keras && build/keras/bin/pip install -q tensorflow-cpu keras tf2onnx; }
+	EDGEFL_KERAS_PYTHON=$(abspath $(KERAS)) $(PY) -m pytest tests/docs/test_your_model.py
 
 # ---- environments: one .venv, which grows by the extras that a target asks for
 $(PY):

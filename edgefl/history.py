@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -129,6 +130,21 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def without_detail(self) -> RoundRecord:
         """The record without what it has of each device: the sums of a round that is long over."""
         return msgspec.structs.replace(self, **DETAIL)
+
+    def without_device(self, device: str) -> RoundRecord:
+        """The record without the name of one device, which counts in its sums all the same."""
+        whole = re.compile(rf"(?<![A-Za-z0-9._-]){re.escape(device)}(?![A-Za-z0-9._-])")
+        found: dict[str, Any] = {"why": whole.sub("a device that was removed", self.why)}
+        for name in DETAIL:
+            value = getattr(self, name)
+            raw = isinstance(value, msgspec.Raw)
+            value = msgspec.json.decode(value) if raw else value
+            if isinstance(value, dict) and name != "cohort":
+                value = {key: told for key, told in value.items() if key != device}
+            elif isinstance(value, list):
+                value = [one for one in value if (one if isinstance(one, str) else one[0]) != device]
+            found[name] = msgspec.Raw(msgspec.json.encode(value)) if raw else value
+        return msgspec.structs.replace(self, **found)
 
 
 # What a record has of each device, and its value where that was dropped.

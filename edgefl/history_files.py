@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from .atomic import sync_folder
+from .atomic import sync_folder, write_atomically
 from .history import RoundRecord
 from .private_files import opener, tighten
 
@@ -172,6 +172,14 @@ class HistoryFiles:
             sync_folder(self._folder)
             self._make_room()
 
+    def forget(self, device: str) -> None:
+        """Cut the device out of all records; each file is replaced whole, and its blocks on the disk are not erased."""
+        name = device.encode()
+        for path in [self._old_sums, self._sums, *(path for _, path in self._parts()), self._newest]:
+            if path.exists() and any(name in line for line in _lines(path)):
+                lines = (_without(line, device) if name in line else line for line in _lines(path))
+                write_atomically(path, lines, mode=0o600)
+
     def _parts(self) -> list[tuple[int, Path]]:
         """The numbered parts, oldest first."""
         found = ((path.name.split(".")[1], path) for path in self._folder.glob("history.*.jsonl"))
@@ -194,6 +202,16 @@ class HistoryFiles:
             self._sums.replace(self._old_sums)
         sync_folder(self._folder)
         part.unlink()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        yield from file
+
+
+def _without(line: bytes, device: str) -> bytes:
+    record = _decoded(line)
+    return line if record is None else msgspec.json.encode(record.without_device(device)) + b"\n"
 
 
 def _cut(path: Path) -> None:

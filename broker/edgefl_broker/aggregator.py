@@ -20,6 +20,7 @@ from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Answered,
     Commit,
+    Erase,
     Evaluate,
     Evaluated,
     Fenced,
@@ -28,6 +29,7 @@ from edgefl.coordinator.events import (
     ReloadLate,
     SaveAttempt,
     SaveLate,
+    SavePaused,
     SaveSuspects,
 )
 from edgefl.errors import EdgeFLError
@@ -51,6 +53,7 @@ from edgefl.transports.events import LinkEvent, Message
 from .choice import choice_of
 from .desk import Desk
 from .enrolment import Enrolment
+from .forgetting import erase_claims
 from .journal import Journal, Recorded
 from .keys import open_keys
 from .model_file import load_both
@@ -104,7 +107,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
-            admission=config.admission, suspects=self._store.suspects(),
+            admission=config.admission, suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
         )  # fmt: skip
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
@@ -220,7 +223,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._busy_since_s = time.process_time()
             case Answered():
                 self._desk.answer(action)
-            case SaveAttempt() | SaveLate() | SaveSuspects():
+            case SaveAttempt() | SaveLate() | SaveSuspects() | SavePaused() | Erase():
                 self._save(action)
             case ReloadLate():
                 self.feed(ReloadedLate(self._store.late()))
@@ -232,7 +235,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             case _:
                 self.carry_out_shared(action)
 
-    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects) -> None:
+    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects | SavePaused | Erase) -> None:
         match action:
             case SaveAttempt(attempt):
                 self._store.save_attempt(attempt)
@@ -240,6 +243,12 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._store.save_late(update)
             case SaveSuspects(suspects):
                 self._store.save_suspects(suspects)
+            case SavePaused(paused):
+                self._store.save_paused(paused)
+            case Erase(device):
+                self._store.forget(device)
+                durable(self._files.forget)(device)
+                durable(erase_claims)(self._folder / "claims", device)
 
     def _update_s(self) -> float | None:
         """Processor seconds since the last commit, per update counted since; it sets the devices' pace."""

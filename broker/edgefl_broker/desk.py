@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgefl.coordinator import events
 from edgefl.errors import StoreError
-from edgefl.hosting.orders import Answer, Name, Order, Orders, Release, Rollback
+from edgefl.hosting.orders import Answer, Forget, Name, Order, Orders, Pause, Release, Resume, Rollback
+from edgefl.protocol.fleet import plain
 from edgefl.strategies.checkpoint import unpack
 
 from .store import AggregatorStore
@@ -53,6 +54,12 @@ class Desk:
                 self._roll_back(name, version)
             case Release(device):
                 self._feed(events.Release(name, device))
+            case Pause(device, why):
+                self._feed(events.Pause(name, device, plain(why)))
+            case Resume(device):
+                self._feed(events.Resume(name, device))
+            case Forget(device):
+                self._feed(events.Forget(name, device))
             case Name(tag, version):
                 done, text = self._tags.remove(tag) if version is None else self._tags.name(tag, version)
                 self.answer(events.Answered(name, done, text))

@@ -25,6 +25,7 @@ from edgefl.history import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 
+from .forgetting import erase_from_database
 from .models import KEPT_MODELS, Models
 
 KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
@@ -234,6 +235,27 @@ class AggregatorStore:
         """Store the devices of which signed updates were refused, in place of those stored before; durable when this
         returns."""
         self.write("suspects", msgspec.json.encode(suspects).decode())
+
+    @durable
+    def save_paused(self, paused: Mapping[str, str]) -> None:
+        """Store the devices that an operator has paused, and why, in place of those stored before; durable when this
+        returns."""
+        self.write("paused", msgspec.json.encode(paused).decode())
+
+    @durable
+    def paused(self) -> dict[str, str]:
+        """What `save_paused` has stored; StoreError if that is damaged: a paused device must not be asked."""
+        blob = self.read("paused")
+        try:
+            return msgspec.json.decode(b"{}" if blob is None else blob, type=dict[str, str])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._damaged("paused") from None
+
+    @durable
+    def forget(self, device: str) -> None:
+        """Erase a device that is gone from the records of rounds; durable when this returns."""
+        self._guard.check()
+        erase_from_database(self._db, device)
 
     @durable
     def write(self, key: str, text: str) -> None:

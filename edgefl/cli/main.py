@@ -9,7 +9,24 @@ from __future__ import annotations
 from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
-from . import data, demo, doctor, download, inspect, keys, new, release, rollback, simulate, status, tag, versions
+from . import (
+    data,
+    demo,
+    doctor,
+    download,
+    forget,
+    inspect,
+    keys,
+    new,
+    pause,
+    release,
+    resume,
+    rollback,
+    simulate,
+    status,
+    tag,
+    versions,
+)  # fmt: skip
 
 COMMANDS = {
     "demo": demo,
@@ -24,6 +41,9 @@ COMMANDS = {
     "download": download,
     "rollback": rollback,
     "release": release,
+    "pause": pause,
+    "resume": resume,
+    "forget": forget,
     "doctor": doctor,
 }
 

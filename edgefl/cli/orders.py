@@ -21,12 +21,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--state-dir", metavar="DIR", type=Path, default=Path(STATE_DIR), help="the aggregator's state_dir")
 
 
-def carry_out(options: argparse.Namespace, order: Order) -> int:
+def carry_out(options: argparse.Namespace, order: Order, wait_s: float = WAIT_S) -> int:
     """Give the order, and print what became of it; returns the exit code."""
-    answer = give(options.state_dir, order)
+    answer = give(options.state_dir, order, wait_s)
     if answer is None:
         say(
-            f"no answer within {WAIT_S:g} s: the order waits in {options.state_dir}/orders; the aggregator carries it "
+            f"no answer within {wait_s:g} s: the order waits in {options.state_dir}/orders; the aggregator carries it "
             "out when it starts, or is connected again"
         )
     elif answer.done:

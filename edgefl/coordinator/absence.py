@@ -91,6 +91,8 @@ class Absence:
             check = "check the federation's name, [mqtt] root and the broker's ACL"
             return f"{text}: no device has announced itself on {self._topic} yet: {check}"
         told = _named(self._sorted(), lambda device: self._what(device, now))
+        if paused := len(self._presence.paused):
+            told = f"{paused} paused by an operator" + (f"; {told}" if told else "")
         if old := self._presence.without_news:
             told = f"{old} without new data" + (f"; {told}" if told else "")
         return f"{text} ({told})" if told else f"{text}: no other device has announced itself"
@@ -125,6 +127,8 @@ class Absence:
         def fate(device: str) -> str:
             if device in rejected:
                 return "its update was rejected"
+            if device in self._presence.paused:
+                return "paused by an operator"
             if self._presence.is_present(device):
                 return f"not waited for: {skipped[device]}" if device in skipped else after
             return self._what(device, now) if device in self._since else "its status was cleared"

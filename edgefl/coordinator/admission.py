@@ -196,6 +196,12 @@ class Admission:
         self._told = None
         return (self.noise.muted.pop(device, None) is not None) | self.quarantine.release(device)
 
+    def forget(self, device: str) -> None:
+        """Nothing is known of the device any more."""
+        self.release(device)
+        self.influence.forget(device)
+        self.refused.forget(device)
+
     def suspects(self) -> list[Action]:
         """What is to be made durable, if it has changed."""
         changed, self.quarantine.changed = self.quarantine.changed, False

@@ -62,6 +62,11 @@ class Bulletin:
         clears = [self._clear(number) for number in range(self._roll.pages, left)]
         return [Unsubscribe((self._topics.summary,)), *clears]
 
+    def hurry(self, page: int, now: float) -> None:
+        """Publish the page, and the summary, at once."""
+        self._pages.pop(page, None)
+        self.due_at = now
+
     def touch(self, now: float) -> None:
         """Something has happened."""
         due_at = max(now, self._looked_at + self._look_s)

@@ -17,10 +17,13 @@ from .events import (
     Action,
     Evaluated,
     Event,
+    Forget,
+    Pause,
     Reconfigured,
     Release,
     ReloadedLate,
     ReloadLate,
+    Resume,
     Rollback,
     RosterRead,
     SignerRead,
@@ -59,6 +62,10 @@ class RoundCoordinator(Rounds):
                 self.fence.disconnected()
             case Tick() | WallTime():
                 self._tick(now)
+            case Pause() | Resume() | Forget():
+                self._on_order(event, now)
+                self._maybe_close(now)
+                self._maybe_open(now)
             case Evaluated() | ReloadedLate() | Rollback() | Release() | RosterRead() | SignerRead() | Reconfigured():
                 self._on_host(event, now)
             case Sent():
@@ -197,7 +204,8 @@ class RoundCoordinator(Rounds):
             if event.payload and (not is_status or (device is not None and self.signing.is_revoked(device))):
                 self._sweep(event)  # without a payload, a topic was cleared
             if device is None or self.admission.admits(device, len(event.payload), now, is_status=is_status):
-                self._on_device(device if is_status else None, event, now)
+                if is_status or device not in self.presence.paused:
+                    self._on_device(device if is_status else None, event, now)
                 if self.roll is not None and device is not None:
                     self.roll.heard(device, now, retained=event.retained)
         except ProtocolError as error:

@@ -136,6 +136,46 @@ class Reconfigured:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Event: the operator wants no round to ask the device until it is resumed. `order`: see Rollback."""
+
+    order: str
+    device: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Event: the operator wants rounds to ask the device again."""
+
+    order: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class SavePaused:
+    """Action: make these durable before what follows, in place of those that were saved before: the devices that an
+    operator has paused, and why."""
+
+    paused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Event: the operator wants nothing to be left of a device that is gone."""
+
+    order: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Erase:
+    """Action: erase the device from all records on disk before carrying out what follows. It may be there no more."""
+
+    device: str
+
+
+@dataclass(frozen=True)
 class Fenced:
     """Action: another aggregator has the federation. No action follows; the host ends as failed."""
 
@@ -160,7 +200,17 @@ class SignerRead:
 
 
 Event: TypeAlias = (
-    machine.Event | Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead | Reconfigured
+    machine.Event
+    | Evaluated
+    | ReloadedLate
+    | Rollback
+    | Release
+    | Pause
+    | Resume
+    | Forget
+    | RosterRead
+    | SignerRead
+    | Reconfigured
 )
 Action: TypeAlias = (
     machine.Action
@@ -171,6 +221,8 @@ Action: TypeAlias = (
     | Finished
     | SaveAttempt
     | SaveSuspects
+    | SavePaused
+    | Erase
     | Fenced
     | Answered
 )

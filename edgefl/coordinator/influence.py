@@ -113,6 +113,9 @@ class Influence:
             if record.state == "committed" or device not in in_sum:
                 self._last[device] = record.round, claim
 
+    def forget(self, device: str) -> None:
+        self._last.pop(device, None)
+
     def open(self, round: int) -> Bound | None:
         """The bound of the round that opens; None if it is not known yet, or none is wanted."""
         oldest = round - UNEARNED_ROUNDS

@@ -28,6 +28,9 @@ class Refused:
         counts, self._counts = self._counts, {}
         return {device: dict(sorted(codes.items())) for device, codes in sorted(counts.items())}
 
+    def forget(self, device: str) -> None:
+        self._counts.pop(device, None)
+
     def kind(self, what: str, device: str) -> str:
         """The kind of a log line, of which hosting/repeats.py writes one a minute: the device's own, or one for all
         other devices."""

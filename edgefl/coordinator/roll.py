@@ -113,11 +113,14 @@ class Roll:
                 self._touch(entry)
         self._out = now
 
-    def drop(self, device: str) -> None:
-        """Nothing is known of the device any more; it has a row only if it is enrolled."""
+    def drop(self, device: str) -> int:
+        """Nothing is known of the device any more; it has a row only if it is enrolled. Returns the page that it was
+        on; negative: on none."""
+        page = self._entries[device].page if device in self._entries else NONE
         self._unlist(device)
         self._entries.pop(device, None)
         self._look(device)
+        return page
 
     # What is shown
 

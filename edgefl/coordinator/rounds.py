@@ -125,6 +125,7 @@ class Rounds(Watching):
         if params is not None:
             self.signing.advance(params, record.version)
         record = self.signing.record(record)
+        record = self._without_forgotten(record)
         self.admission.influence.learn(record)
         self._out += self.admission.suspects()
         self.reception.late_table.drop(closed.drop)

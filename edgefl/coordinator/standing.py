@@ -196,6 +196,11 @@ class Standing:
             return None
         return bool(entry.counted >> (entry.round - round) & 1)
 
+    def forget(self, device: str) -> None:
+        """The device is gone for good."""
+        self._entries.pop(device, None)
+        self._turns.pop(device, None)
+
     # After a round
 
     def close(self, outcome: Outcome) -> dict[str, str]:

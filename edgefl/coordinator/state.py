@@ -69,6 +69,7 @@ class CoordinatorState:
         suspects: Mapping[str, Suspect] | None = None,
         room: WaitingRoom | None = None,
         watched: bool = False,
+        paused: Mapping[str, str] | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -91,6 +92,9 @@ class CoordinatorState:
         )  # fmt: skip
         for device in self.admission.quarantine.inside:
             self.presence.bar(device)
+        for device, why in (paused or {}).items():
+            self.presence.pause(device, why)
+        self._forgotten: set[str] = set()  # devices that were removed since the last round was over
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
         self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)

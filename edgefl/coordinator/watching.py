@@ -9,15 +9,15 @@ from .. import __version__
 from ..machine import Flow, Sent, Tick, WallTime
 from ..protocol.fleet import MAX_WAITS, DeviceRow, OpenRound, Summary
 from . import advice
-from .barring import Barring
 from .candidates import Candidates
 from .events import Event
+from .ordered import Ordered
 from .roll import Roll
 
 QUIET = (Tick, WallTime, Flow, Sent)  # events that change nothing by themselves
 
 
-class Watching(Candidates, Barring):
+class Watching(Candidates, Ordered):
     """`rows` and `summary` are for the host, on its own thread. What they return is never changed."""
 
     _seen_phase = ""

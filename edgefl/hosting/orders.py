@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -47,6 +48,25 @@ class Release(msgspec.Struct, frozen=True, tag_field="order", tag="release"):
     device: str
 
 
+class Pause(msgspec.Struct, frozen=True, tag_field="order", tag="pause"):
+    """Ask a device no more, until it is resumed."""
+
+    device: str
+    why: Annotated[str, msgspec.Meta(max_length=160)] = ""
+
+
+class Resume(msgspec.Struct, frozen=True, tag_field="order", tag="resume"):
+    """Ask a paused device again."""
+
+    device: str
+
+
+class Forget(msgspec.Struct, frozen=True, tag_field="order", tag="forget"):
+    """Remove what is known of a device that is gone."""
+
+    device: str
+
+
 class Rollback(msgspec.Struct, frozen=True, tag_field="order", tag="rollback"):
     """Commit the model of an earlier version again, as a new version."""
 
@@ -60,7 +80,7 @@ class Name(msgspec.Struct, frozen=True, tag_field="order", tag="tag"):
     version: int | None = None
 
 
-Order = Release | Rollback | Name
+Order = Release | Pause | Resume | Forget | Rollback | Name
 
 
 class Answer(msgspec.Struct, frozen=True):

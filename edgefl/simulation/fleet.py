@@ -19,6 +19,7 @@ from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import (
     Answered,
     Commit,
+    Erase,
     Evaluate,
     Evaluated,
     Fenced,
@@ -28,6 +29,7 @@ from ..coordinator.events import (
     ReloadLate,
     SaveAttempt,
     SaveLate,
+    SavePaused,
     SaveSuspects,
 )
 from ..core.seeds import derived_seed
@@ -258,7 +260,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt() | SaveSuspects() | Answered():
+            case SaveAttempt() | SaveSuspects() | SavePaused() | Erase() | Answered():
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason

@@ -14,6 +14,7 @@ from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Answered,
     Commit,
+    Erase,
     Evaluate,
     Fenced,
     Finished,
@@ -22,6 +23,7 @@ from edgefl.coordinator.events import (
     Rollback,
     SaveAttempt,
     SaveLate,
+    SavePaused,
     SaveSuspects,
 )
 from edgefl.core.seeds import derived_seed
@@ -264,7 +266,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking
                 raise StoreError(reason)
-            case Finished():
+            case Finished() | SavePaused() | Erase():
                 pass
             case _:
                 self.carry_out_shared(action)

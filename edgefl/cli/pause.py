@@ -8,7 +8,7 @@ from ..hosting.orders import Pause
 from ..protocol.topics import check_device_id
 from . import orders
 
-EXAMPLE = "edgefl pause pi-07 --why 'its sensor is being replaced'"
+EXAMPLE = "edgefl pause pi-07 --why repair"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

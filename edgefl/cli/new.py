@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..project.made import Made
 
 EXAMPLE = """edgefl new fleet
-  edgefl new fleet --data "csv:machines.csv?target=state&labels=*" --devices pi-01,pi-02 --split
+  edgefl new fleet --data machines.csv --devices pi-01,pi-02 --split
   edgefl new fleet --data "npz:/var/lib/edgefl/{name}.npz" --model cnn1d --broker mqtts://broker.example.org --keys"""
 
 
@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """
     add = parser.add_argument_group("the federation").add_argument
     add("dir", metavar="DIR", type=Path, help="the folder to make")
-    add("--data", metavar="SPEC", help="the devices' data; {name} stands for the device, relative paths begin here")
+    add("--data", metavar="SPEC", help="the devices' data, or a table's file; {name} stands for the device")
     add("--model", metavar="NAME", help="an ONNX file, linear, mlp, cnn, cnn1d, gru, autoencoder or auto (the default)")
     add("--loss", metavar="NAME", help="the loss (default: inferred from model and data)")
     add("--devices", metavar="A,B", help="names of the devices (default: dev-01,dev-02)")
@@ -69,11 +69,10 @@ def _say(made: Made) -> None:
     model, dataset = made.choice.model, made.sample.dataset
     shape = "x".join(map(str, dataset.x_train.shape[1:])) or "1"
     say(f"data: {len(dataset.x_train)} examples of {shape} in {made.sample.own[0]}")
-    if left_out := dataset.tally.text():
-        say(f"data: {left_out}; missing=mean in the SPEC fills blanks")
+    for note in (*made.sample.notes, dataset.tally.text()):
+        if note:
+            say(f"data: {note}")
     if made.sample.labels:
         say(f"classes: {', '.join(made.sample.labels)}")
-    elif made.sample.looks_like_classes:
-        say("data: the targets are few whole numbers: if they are classes, add kind=classes to the SPEC")
     say(f"model: {made.choice.template or made.wanted.model}, {model.plan.num_params:,} params; loss {model.loss_line}")
     say(f"{made.folder} is made and has been read back; next: {made.folder / 'README.md'}")

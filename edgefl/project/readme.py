@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 from typing import TYPE_CHECKING
 
 from ..keys.broker_files import HOME
+from .complete import as_spec
 from .sample import NAME, absolute, with_options
 
 if TYPE_CHECKING:
     from .made import Made
 
 QUICK = "--set rounds.interval_s=2"  # a trial's rounds follow each other; else they open a minute apart
+
+
+def mosquitto() -> str:
+    """How a shell finds it: Debian keeps it where the PATH of ordinary users has no folder."""
+    folders = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return shutil.which("mosquitto", path=folders) or "mosquitto"
 
 
 def text(made: Made) -> str:
@@ -58,7 +67,7 @@ def _here(made: Made) -> str:
     """A SPEC that can be read on this machine: of the whole table, where it was dealt to devices."""
     if not made.wanted.split:
         return made.sample.own[0]
-    whole, _, given = absolute(made.wanted.data).partition("?")
+    whole, _, given = absolute(as_spec(made.wanted.data)).partition("?")
     own = [item for item in given.split("&") if item.startswith("encoding=")]
     return with_options(f"{whole}?{made.sample.spec.partition('?')[2]}", "&".join(own)).rstrip("&")
 
@@ -82,12 +91,13 @@ def _start(made: Made) -> str:
     lines = []
     if wanted.is_here:
         conf = "keys/broker/mosquitto.conf" if wanted.keys else "mosquitto.conf"
-        lines.append(f"mosquitto -c {conf} > mosquitto.log 2>&1 &")
+        lines.append(f"{mosquitto()} -c {conf} > mosquitto.log 2>&1 &")
     lines.append(f"edgefl-aggregator --config aggregator.toml {QUICK} &")
     names = " ".join(wanted.devices[:4])
     if wanted.keys:
         unpack = 'mkdir -p "devices/$name" && tar -xf "keys/devices/$name.tar" -C "devices/$name"'
         lines.insert(0, f"for name in {names}; do {unpack}; done")
+        lines.insert(1, "mkdir -p watch && tar -xf keys/viewers/viewer-operator.tar -C watch")
     run = 'edgefl-agent --config "devices/$name/agent.toml" --set "state_dir=devices/$name/state" &'
     lines.append(f"for name in {names}; do {run} done")
     note = ""
@@ -109,7 +119,15 @@ On this machine, as an ordinary user:
 
 
 def _result(made: Made) -> str:
-    return """## See what it learns
+    wanted = made.wanted
+    how = "--config watch/viewer.toml" if wanted.keys else f"--broker {wanted.url} --federation {wanted.name}"
+    return f"""## See what it learns
+
+Who is there, who is not and why, and what the rounds brought (`--watch` goes on showing it):
+
+```sh
+edgefl status {how}
+```
 
 The aggregator's log has a line for each round; `state/history.jsonl` has them all, and `state/model.onnx` is always the
 newest model. When you have seen enough, stop what you started:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,11 @@ import numpy as np
 from .. import data
 from ..data import Dataset
 from ..data.labels import in_order
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from ..onnx.templates import Examples
+from .complete import completed
 
-OF_FILES = ("csv", "npz", "sqlite", "mnist", "folder")  # kinds of data whose SPEC names a path
-OF_TABLES = ("csv", "sqlite", "folder")  # kinds whose targets may be texts
-FEW = 10
+OF_FILES = ("csv", "npz", "sqlite", "mnist", "folder", "ring")  # kinds of data whose SPEC names a path
 NAME = "{name}"  # stands for the device
 
 
@@ -31,34 +30,31 @@ class Sample:
     examples: Examples
     restores: bool
     labels: tuple[str, ...] = ()
-
-    @property
-    def looks_like_classes(self) -> bool:
-        """Whether the targets are numbers, and yet few different whole ones."""
-        y = self.dataset.y_train
-        if y.dtype != np.float32 or y.ndim > 1:
-            return False
-        found = np.unique(y)
-        return bool(len(found) <= FEW and (found == np.round(found)).all() and len(y) > 10 * FEW)
+    notes: tuple[str, ...] = ()  # what was guessed of the data
 
 
 def read_sample(spec: str, devices: Sequence[str]) -> Sample:
     """Read the data that are on this machine; UsageError, DataError."""
-    spec = absolute(spec)
-    own = [spec] if NAME not in spec else [spec.replace(NAME, device) for device in devices]
-    here = [one for one in own if NAME not in spec or _is_here(one)]
-    if not here:
+    spec, notes = completed(spec, _here(spec, devices)[0])
+    return replace(_read(spec, devices), notes=tuple(notes))
+
+
+def _here(spec: str, devices: Sequence[str]) -> list[str]:
+    """The SPECs of the devices whose data are on this machine; DataError if there are none."""
+    if NAME not in spec:
+        return [spec]
+    own = [spec.replace(NAME, device) for device in devices]
+    if not (here := [one for one in own if _is_here(one)]):
         raise DataError(f"none of the devices' data are on this machine ({own[0]}, ...): copy one device's data here")
-    try:
-        parts = [data.load(one, test_fraction=0) for one in here]
-    except DataError:
-        if (texts := _as_texts(spec)) is None or not _can_be_read(texts.replace(NAME, devices[0])):
-            raise
-        return read_sample(texts, devices)
+    return here
+
+
+def _read(spec: str, devices: Sequence[str]) -> Sample:
+    here = _here(spec, devices)
+    parts = [data.load(one, test_fraction=0) for one in here]
     dataset, labels = parts[0], _labels(parts)
     if labels and any(part.labels != labels for part in parts):
-        spec, here = _with_labels(spec, labels), [_with_labels(one, labels) for one in here]
-        return read_sample(spec, devices)
+        return _read(_with_labels(spec, labels), devices)
     for one, part in zip(here, parts, strict=True):
         if part.x_train.shape[1:] != dataset.x_train.shape[1:]:
             shapes = f"{part.x_train.shape[1:]} and {dataset.x_train.shape[1:]}"
@@ -81,20 +77,6 @@ def absolute(spec: str) -> str:
     return f"{kind}{colon}{Path(rest).expanduser().absolute()}{mark}{options}"
 
 
-def _as_texts(spec: str) -> str | None:
-    """The SPEC of a table whose targets are texts; None if it says already what they are."""
-    kind, _, _ = spec.partition(":")
-    told = any(f"{mark}{key}=" in spec for mark in "?&" for key in ("labels", "kind"))
-    return None if kind not in OF_TABLES or told or "target=*" in spec else with_options(spec, "labels=*")
-
-
-def _can_be_read(spec: str) -> bool:
-    try:
-        return len(data.load(spec, test_fraction=0).labels) > 1
-    except (DataError, UsageError):
-        return False
-
-
 def _is_here(spec: str) -> bool:
     kind, _, rest = spec.partition("?")[0].partition(":")
     return kind not in OF_FILES or Path(rest).exists()
@@ -109,10 +91,9 @@ def _labels(parts: Sequence[Dataset]) -> tuple[str, ...]:
 def _with_labels(spec: str, labels: Sequence[str]) -> str:
     """The SPEC with all labels by name, since devices that each numbered their own would number them differently."""
     head, _, options = spec.partition("?")
-    if any("," in label or "&" in label for label in labels):
-        raise UsageError(f"a label has a comma or an ampersand: rename it; labels are {', '.join(labels)}")
     kept = [item for item in options.split("&") if not item.startswith(("labels=", "kind="))]
-    return f"{head}?{'&'.join([*kept, 'labels=' + ','.join(labels)])}"
+    escaped = ",".join(label.replace("&", "%26").replace(",", "%2C") for label in labels)
+    return f"{head}?{'&'.join([*kept, f'labels={escaped}'])}"
 
 
 def _examples(parts: Sequence[Dataset], labels: Sequence[str]) -> Examples:

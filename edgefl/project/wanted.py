@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import UsageError
 from ..protocol.topics import check_device_id, check_federation
+from .complete import as_spec
 
 AUTO = "auto"
 DEVICES = ("dev-01", "dev-02")
@@ -43,7 +44,7 @@ class Wanted:
             check_device_id(device)
         if not self.devices or len(set(self.devices)) < len(self.devices):
             raise UsageError(f"devices {','.join(self.devices)!r}: name at least one, each once")
-        if self.split and (not self.data.startswith("csv:") or "{name}" in self.data):
+        if self.split and (not as_spec(self.data).startswith("csv:") or "{name}" in self.data):
             raise UsageError("--split deals the rows of one csv: table to the devices: leave it out for other data")
         self._check_url()
 

@@ -15,6 +15,7 @@ from ..private_files import opener
 from ..protocol.approval import id_of
 from ..settings.render import dump
 from . import readme, scaling
+from .complete import as_spec
 from .made import Made
 from .model_file import choose, try_out
 from .proof import prove
@@ -24,6 +25,7 @@ from .wanted import Wanted
 
 MODEL, AGGREGATOR, README, MOSQUITTO, KEYS = "model.onnx", "aggregator.toml", "README.md", "mosquitto.conf", "keys"
 HOLDOUT = 0.2
+WATCHER = "operator"  # who runs edgefl status
 EXPLAINS = "--print-config explains every key."
 OPEN_MOSQUITTO = """\
 # mosquitto for a trial on this machine: anybody here may connect. For anything else, close the federation: edgefl keys.
@@ -52,7 +54,7 @@ def make(wanted: Wanted) -> Made:
 
 def _decide(wanted: Wanted, folder: Path) -> Made:
     """Read the data, choose the model, and try it."""
-    spec = absolute(wanted.data)
+    spec = absolute(as_spec(wanted.data))
     if wanted.split:
         spec = split_table(spec, wanted.devices, folder / FOLDER)
     sample = read_sample(spec, wanted.devices)
@@ -61,7 +63,8 @@ def _decide(wanted: Wanted, folder: Path) -> Made:
     federated = needed and scaling.can_be_federated() and not sample.restores
     if needed and not federated:
         options = scaling.fixed(sample.dataset.x_train, targets=sample.restores)
-        sample = read_sample(with_options(sample.spec, options), wanted.devices)
+        scaled = read_sample(with_options(sample.spec, options), wanted.devices)
+        sample = replace(scaled, notes=sample.notes)
     try_out(choice.model, sample, choice.train, scaled=federated)
     return Made(wanted, folder, sample, choice, federated)
 
@@ -133,6 +136,7 @@ def _keys(made: Made, folder: Path, final: Path) -> bool:
     (keys / "aggregator" / AGGREGATOR).unlink()  # ours stands beside the folder of keys
     plans = {"plans": "pinned", "approved": [id_of(made.choice.model.plan)]}
     enrolment.add(keys, wanted.devices, enrolment.Terms(made.sample.spec, plans))
+    enrolment.add(keys, [WATCHER], role="viewer")
     if wanted.guard or not wanted.is_here or Path(guard).exists():
         return True
     conf = keys / "broker" / MOSQUITTO

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from brokers import eventually, free_port, require_mosquitto
-from own_table import STATES, commands, shell, write_table
+from own_table import STATES, as_root, commands, shell, write_table
 
 import edgefl
 from edgefl.cli.main import main
@@ -35,7 +38,7 @@ def table(tmp_path: Path) -> Path:
 def test_the_readmes_commands_lead_to_a_model_that_tells_the_states_apart(keys, table, tmp_path):
     require_mosquitto()
     folder, port = tmp_path / "fleet", free_port()
-    data = f"csv:{table}?target=state&missing=mean"
+    data = str(table)
     made = make(
         Wanted(
             folder, data, broker=f"mqtt{'s' * keys}://localhost:{port}", keys=keys, devices=("pi-01", "pi-02"),
@@ -44,18 +47,20 @@ def test_the_readmes_commands_lead_to_a_model_that_tells_the_states_apart(keys, 
     )  # fmt: skip
     assert made.sample.labels == tuple(sorted(STATES))
     script = commands((folder / "README.md").read_text()).replace("interval_s=2", "interval_s=0.2")
-    running, kill, _ = script.partition("kill $(jobs -p)")
-    assert kill and len(running.strip().splitlines()) <= 8
+    running, status, rest = script.partition("edgefl status ")
+    watch, kill, _ = rest.partition("kill $(jobs -p)")
+    assert status and kill and len(running.split("\n")) <= 12
     if os.geteuid() == 0:  # mosquitto would drop to a user who may not read this folder
-        running = running.replace(
-            "mosquitto -c ", "sed -i '$a user root' $(find . -name mosquitto.conf); mosquitto -c "
-        )
+        running = as_root(running)
     history, log = folder / "state" / "history.jsonl", tmp_path / "log"
     with shell(running, tmp_path, log):
         try:
             eventually(lambda: history.exists() and len(read_records(history)) >= 10, 90.0)
         except AssertionError:
             pytest.fail(log.read_text())
+        words = [sys.executable, "-m", "edgefl", "status", "--json", *shlex.split(watch)]
+        seen = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert seen.returncode == 0 and "pi-01" in seen.stdout and "pi-02" in seen.stdout, seen.stderr
     records = read_records(history)
     assert {name for record in records for name in record.devices} == {"pi-01", "pi-02"}
     assert "Traceback" not in log.read_text()
@@ -123,10 +128,11 @@ def test_it_never_overwrites_and_leaves_nothing_behind_when_it_fails(table, tmp_
 
 def test_flags_alone_write_all_and_say_what_they_found(table, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--data", "csv:machines.csv?target=state", "--broker", "mqtts://broker.example.org", "--devices", "a,b,c"]
+    words = ["--data", "machines.csv", "--broker", "mqtts://broker.example.org", "--devices", "a,b,c"]
     assert main(["new", "My_Fleet", *words]) == 0
     said = capsys.readouterr().out
-    assert "classes: fault, ok, worn" in said and "11 of 300 rows" in said and "loss cross_entropy (inferred" in said
+    assert "classes: fault, ok, worn" in said and "target=state is a guess" in said
+    assert "loss cross_entropy (inferred: the targets are labels" in said
     folder = tmp_path / "My_Fleet"
     config = files.load(folder / "aggregator.toml", AggregatorConfig)
     assert (config.federation, config.loss, config.rounds.expect) == ("my-fleet", "cross_entropy", 3)

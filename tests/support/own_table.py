@@ -34,6 +34,11 @@ def commands(page: str) -> str:
     return "\n".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
 
 
+def as_root(script: str) -> str:
+    """The same commands, for a mosquitto that would drop to a user who may not read this folder."""
+    return re.sub(r"^(?=\S*mosquitto -c )", 'echo "user root" >> $(find . -name mosquitto.conf)\n', script, flags=re.M)
+
+
 @contextmanager
 def shell(script: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A shell that runs these commands; what they start ends with it."""

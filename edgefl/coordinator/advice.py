@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from ..protocol.trouble import CODES
+from ..protocol.trouble import CODES, OF_TARGETS
 from .presence import Presence
 from .roll import OWNERS, Roll
 
@@ -47,8 +47,9 @@ def _rounds(roll: Roll) -> list[str]:
 
 def _shared(presence: Presence) -> list[str]:
     """What so many devices have in common has one cause."""
+    told = (*OWNERS, *OF_TARGETS)
     codes = Counter(status.code for status in presence.statuses.values() if status.state == "trouble")
-    most = [(code, n) for code, n in codes.most_common(2) if n >= MANY and code in CODES and code not in OWNERS]
+    most = [(code, n) for code, n in codes.most_common(2) if n >= MANY and code in CODES and code not in told]
     return [f"{n} devices have the trouble '{code}': {CODES[code].replace('its', 'their')}" for code, n in most]
 
 

@@ -6,16 +6,19 @@ once, with the remedy, and not once for each device.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from ..core.targets import remedy
 from ..machine import Note
+from ..protocol.messages import Status
 from ..protocol.trouble import CODES, OF_TARGETS
 
 
 class Mismatch:
-    """`loss` is what the federation trains with. `advice`: what the operator should do; "" if nothing is known."""
+    """`loss` is what the federation trains with."""
 
     def __init__(self, loss: str) -> None:
-        self.advice = ""
         self._loss = loss
         self._told: set[str] = set()
 
@@ -24,6 +27,11 @@ class Mismatch:
         if code in self._told or code not in OF_TARGETS:
             return []
         self._told.add(code)
-        self.advice = f"loss {self._loss!r} does not fit the devices' targets: {remedy(code, self._loss)}"
         text = f"{device} can't train with loss {self._loss!r}: {CODES[code]}: {remedy(code, self._loss)}"
         return [Note("error", f"{text}; it is a new plan. Other devices with this trouble have no line of their own")]
+
+    def advice(self, statuses: Iterable[Status]) -> list[str]:
+        """What viewers are told of the devices that have it now, with the remedy."""
+        codes = Counter(status.code for status in statuses if status.code in OF_TARGETS)
+        text = f"can't train with loss {self._loss!r}, trouble"
+        return [f"{n} device{'s' * (n > 1)} {text} '{code}': {remedy(code, self._loss)}" for code, n in codes.items()]

@@ -56,7 +56,9 @@ class Watching(Candidates, Ordered):
         """What the operator can do. A round that waits for its time lacks no devices."""
         is_short = self.phase == "waiting" and self.fence.held and self.readiness.opens_at is None
         needed = self.readiness.needed(first=self.version == 0 and self.tally is None) if is_short else 0
-        return advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
+        mismatch = self.readiness.absence.mismatch.advice(self.presence.statuses.values())
+        others = advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
+        return [*mismatch, *others]
 
     def _unix(self, at: float | None) -> int:
         """Seconds after the start of 1970; 0 if that is not known."""

@@ -170,10 +170,13 @@ def test_durations(seconds, text):
 def test_targets_that_do_not_fit_the_loss_are_told_once_for_the_federation_with_the_remedy():
     coordinator = open_round("a", "b", "c", min_reports=1, goal=3)
     loss = coordinator.readiness.absence.mismatch
-    assert loss.advice == ""
+    assert loss.advice(coordinator.presence.statuses.values()) == []
     (note,) = of(feed(coordinator, told("b", "trouble", "y is numbers", "values"), now=1.0), Note)
     assert note.level == "error" and note.text.startswith("b can't train with loss ") and 'loss = "mse"' in note.text
     for hour in range(1, 5):
         again = [told(name, "trouble", f"y is numbers {hour}", "values", boot=hour) for name in ("b", "c")]
         assert not [note for note in of(feed(coordinator, *again, now=3600.0 * hour), Note) if "loss" in note.text]
-    assert 'set loss = "mse"' in loss.advice
+    (advice,) = loss.advice(coordinator.presence.statuses.values())
+    assert advice.startswith("2 devices can't train with loss") and 'set loss = "mse"' in advice
+    feed(coordinator, told("b", "ready", boot=9), told("c", "ready", boot=9))
+    assert not loss.advice(coordinator.presence.statuses.values())

@@ -51,10 +51,10 @@ def test_without_a_test_set_the_devices_refusals_are_told_once_with_the_remedy(f
     for name in ("dev-a", "dev-b", "dev-c"):
         four.agent(name)
     four.aggregator(rounds={**ROUNDS, "rounds": 1, "deadline_s": 1.0}, evaluate={})
-    absence = four._running[-1].host.machine.readiness.absence
-    eventually(lambda: absence.mismatch.advice, 20.0)
-    statuses = four._running[-1].host.machine.presence.statuses
-    eventually(lambda: [status.code for status in statuses.values()] == ["labels"] * 3, 20.0)
+    machine = four._running[-1].host.machine
+    eventually(lambda: [status.code for status in machine.presence.statuses.values()] == ["labels"] * 3, 20.0)
+    (advice,) = [text for text in machine.summary(0.0).advice if "loss" in text]
+    assert advice.startswith("3 devices can't train with loss 'mse'") and '"cross_entropy"' in advice
     lines = [r for r in caplog.records if r.name == "edgefl.aggregator" and "cross_entropy" in r.getMessage()]
     assert len(lines) == 1 and lines[0].levelname == "ERROR"
     assert "inferred: the output has the input's shape" in caplog.text

@@ -83,6 +83,7 @@ class Job:
 
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
+    from ..onnx.scaling import with_scaling
 
     kind, _, url = options.transport.partition(":")
     if kind not in ("memory", "mqtt") or (kind == "memory" and url):
@@ -93,6 +94,7 @@ def _simulate(options: argparse.Namespace) -> int:
     settings = _settings(options)
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
+    model = with_scaling(model) if settings.features.is_federated else model
     options.loss = model.plan.loss  # for whoever loads the file again without the data
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt

@@ -74,6 +74,8 @@ def import_onnx(
         tail=ending.tail,
         loss_inferred=loss is None,
         loss_why=ending.why,
+        freeze=tuple(freeze),
+        dims=dims,
     )
 
 

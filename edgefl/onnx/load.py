@@ -29,6 +29,7 @@ def load(
     freeze: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
     y: ArrayLike | None = None,
+    standardize: bool = False,
 ) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
@@ -40,16 +41,19 @@ def load(
     or slash ("conv1" for conv1.weight). They become state. Layers before the first trained one need no backward pass. A
     frozen BatchNormalization keeps its running statistics and computes with them.
     `dims` gives sizes to open axes of the input other than the samples: {"time": 80}.
+    `standardize` puts a scaling of the input's columns in front, which devices' data will set (docs/scaling.md).
     Raises ModelError for what can't be trained, UsageError for an option that does not fit.
     """
     try:
         from .compiler import import_onnx
+        from .scaling import with_scaling
     except ImportError as error:
         raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
     _check_options(freeze, dims)
     where, data = _bytes_of(source)
     try:
-        return import_onnx(data, loss, list(freeze), dict(dims or {}), None if y is None else np.asarray(y))
+        model = import_onnx(data, loss, list(freeze), dict(dims or {}), None if y is None else np.asarray(y))
+        return with_scaling(model) if standardize else model
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
 

@@ -6,7 +6,8 @@ Only the aggregator's side and the simulator use it: reading and writing ONNX ne
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,8 @@ class Model:
     tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     loss_inferred: bool  # False if the caller named the loss
     loss_why: str  # why it is this loss, in words
+    freeze: tuple[str, ...] = ()  # what the caller named, as in `edgefl.load`
+    dims: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.params.flags.writeable = False

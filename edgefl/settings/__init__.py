@@ -17,6 +17,7 @@ from msgspec import field
 
 from . import files, schema
 from .defences import AdmissionSettings, GateSettings
+from .features import FeatureSettings
 from .sections import (
     CodecSettings,
     DownlinkSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "CodecSettings",
     "DownlinkSettings",
     "EvaluateSettings",
+    "FeatureSettings",
     "GateSettings",
     "Mode",
     "RoundSettings",
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     codec: CodecSettings = field(default_factory=CodecSettings)
     downlink: DownlinkSettings = field(default_factory=DownlinkSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     gate: GateSettings = field(default_factory=GateSettings)
 

@@ -30,7 +30,7 @@ OneOrMore = Annotated[int, Meta(ge=1)]
 Real = Annotated[float, Meta(ge=0, le=1e6)]
 AboveZero = Annotated[float, Meta(gt=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Mode = Literal["train", "evaluate"]
+Mode = Literal["train", "evaluate", "profile"]
 Auto = Literal["auto"]
 STRATEGY_NAMES, CODEC_NAMES = ", ".join(STRATEGIES), ", ".join(CODECS)  # annotations are compiled: no quotes in them
 

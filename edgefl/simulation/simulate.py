@@ -27,6 +27,7 @@ from ..history import History, RoundRecord, Run
 from ..machine import Note
 from ..onnx.load import load
 from ..onnx.model import Model
+from ..onnx.scaling import with_scaling
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
@@ -84,6 +85,7 @@ def simulate(
     seed = settings.train.seed
     found = _as_dataset(data, seed)
     model = _as_model(model, seed, found)
+    model = with_scaling(model) if settings.features.is_federated else model
     dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
@@ -97,7 +99,8 @@ def simulate(
     strategy.prepare(_site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
     coordinator = RoundCoordinator(
-        manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate, admission=settings.admission
+        manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate, admission=settings.admission,
+        features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))

@@ -63,6 +63,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     on (coordinator/signing.py).
     `refused` counts the messages that were refused since the round before was over, by device and code
     (protocol/refusals.py). `barred` has the devices that were in quarantine or muted at the round's end, and why.
+    `profile`: devices told statistics of their columns (coordinator/profile_rounds.py). If the model got them as its
+    scaling, the state is "committed", else "evaluated".
     `lowered` has the devices whose update counted with a lower weight, and that weight (coordinator/influence.py).
     """
 
@@ -101,6 +103,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     barred: dict[str, str] = {}
     lowered: dict[str, int] = {}
     by_influence: msgspec.Raw = msgspec.field(name="influence", default=msgspec.Raw(b"{}"))
+    profile: bool = False
 
     @property
     def base(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgefl import auto
+from edgefl import auto, profiles
 from edgefl.atomic import write_atomically
 from edgefl.coordinator import events
 from edgefl.coordinator.cohort import expected_reports
@@ -30,6 +30,7 @@ from edgefl.coordinator.events import (
     SaveAttempt,
     SaveLate,
     SavePaused,
+    SaveProfile,
     SaveSuspects,
 )
 from edgefl.errors import EdgeFLError
@@ -109,6 +110,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
             admission=config.admission, suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
+            features=config.features,
         )  # fmt: skip
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
         self._outputs = ModelFiles(self._folder, self._model, config.federation, state.run)
@@ -223,7 +225,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._busy_since_s = time.process_time()
             case Answered():
                 self._desk.answer(action)
-            case SaveAttempt() | SaveLate() | SaveSuspects() | SavePaused() | Erase():
+            case SaveAttempt() | SaveLate() | SaveSuspects() | SavePaused() | SaveProfile() | Erase():
                 self._save(action)
             case ReloadLate():
                 self.feed(ReloadedLate(self._store.late()))
@@ -235,7 +237,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             case _:
                 self.carry_out_shared(action)
 
-    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects | SavePaused | Erase) -> None:
+    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects | SavePaused | SaveProfile | Erase) -> None:
         match action:
             case SaveAttempt(attempt):
                 self._store.save_attempt(attempt)
@@ -249,6 +251,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._store.forget(device)
                 durable(self._files.forget)(device)
                 durable(erase_claims)(self._folder / "claims", device)
+            case SaveProfile(profile):
+                durable(write_atomically)(self._folder / profiles.FILE, profile.to_json())
 
     def _update_s(self) -> float | None:
         """Processor seconds since the last commit, per update counted since; it sets the devices' pace."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefl.coordinator import events
 from edgefl.errors import StoreError
-from edgefl.hosting.orders import Answer, Forget, Name, Order, Orders, Pause, Release, Resume, Rollback
+from edgefl.hosting.orders import Answer, AskProfile, Forget, Name, Order, Orders, Pause, Release, Resume, Rollback
 from edgefl.protocol.fleet import plain
 from edgefl.strategies.checkpoint import unpack
 
@@ -63,6 +63,8 @@ class Desk:
             case Name(tag, version):
                 done, text = self._tags.remove(tag) if version is None else self._tags.name(tag, version)
                 self.answer(events.Answered(name, done, text))
+            case AskProfile():
+                self._feed(events.AskProfile(name))
 
     def _roll_back(self, name: str, version: int) -> None:
         found = self._store.models.get(version)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from edgefl import auto
 from edgefl.codecs import Codec
+from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
 from edgefl.federation import make_manifest, make_strategy
@@ -60,8 +62,9 @@ def run(settings: AggregatorConfig) -> None:
         history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
         history.mend(store.recent(KEPT_RECORDS))
         rounds = [record for record in history.records() if record.state in MOVED]
-        params = replay(journal, rounds, strategy, codec, model.params)
-        version, newest = store.models.newest(len(params))
+        version, newest = store.models.newest(len(model.params))
+        scaled = Scaled(Scaling.of(model.plan), newest)
+        params = replay(journal, rounds, strategy, codec, model.params, scaled=scaled)
     finally:
         store.close()
         journal.close()
@@ -70,8 +73,29 @@ def run(settings: AggregatorConfig) -> None:
     print(f"version {version} is, bit for bit, what {len(rounds)} rounds make of the start: {params_sha256(params)}")
 
 
+class Scaled(NamedTuple):
+    """A scaling that the model got from a profile is in no update: it is that of the `newest` model (P,)."""
+
+    scaling: Scaling | None = None
+    newest: np.ndarray = np.empty(0, np.float32)
+
+    def get(self, params: np.ndarray) -> np.ndarray:
+        """The model after a profile that scaled these params (P,)."""
+        return self.keep(params, self.newest)
+
+    def keep(self, params: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """The params (P,) of a round that began with those `before`: no update moves the scaling."""
+        return params if self.scaling is None else self.scaling.keep(params, before)
+
+
 def replay(
-    journal: Journal, rounds: Sequence[RoundRecord], strategy: Strategy, codec: Codec, params: np.ndarray
+    journal: Journal,
+    rounds: Sequence[RoundRecord],
+    strategy: Strategy,
+    codec: Codec,
+    params: np.ndarray,
+    *,
+    scaled: Scaled = Scaled(),  # noqa: B008
 ) -> np.ndarray:
     """The params (P,) after `rounds`, which each made a version; `params` (P,) are those that the first one began with.
     StoreError if a round did not begin with the params that the round before it ended with."""
@@ -81,8 +105,10 @@ def replay(
         if record.restored is not None:
             params, state = kept[record.restored]
             strategy.restore(state)
+        elif record.profile:
+            params = scaled.get(params)
         else:
-            params = _average(journal, record.round, strategy, codec, params)
+            params = scaled.keep(_average(journal, record.round, strategy, codec, params), params)
         if record.version in wanted:
             kept[record.version] = params, strategy.state()
     return params

@@ -66,6 +66,15 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
 
+    statistics: Annotated[
+        bool | None,
+        Meta(
+            description="Let counts, sums and histograms of the data's columns leave when the aggregator asks for a "
+            "profile (docs/scaling.md); with keys false.",
+            examples=[True],
+        ),
+    ] = None
+
     def policy(self, *, keys: bool) -> Policy:
         """With the defaults of a device that has `keys`, or has none."""
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}

@@ -209,5 +209,7 @@ def _failed(job: TrainJob, error: BaseException, stamp: int) -> Failed:
     elif not isinstance(error, EdgeFLError | MemoryError):
         log.error("training broke", exc_info=error)
     why = Trouble.of(error)
+    if job.round.mode == "profile":
+        return Failed(job, why.text, why.code, final=isinstance(error, PolicyError))
     stays = isinstance(error, PolicyError) or why.code in OF_TARGETS
     return Failed(job, why.text, why.code, stamp if stays else 0)

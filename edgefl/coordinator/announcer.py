@@ -126,6 +126,7 @@ class Announcer:
             cohort=tally.cohort.message if tally else None,
             late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
+            requires=["profile"] if mode == "profile" else [],
             only_new_data=config.only_new_data,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,

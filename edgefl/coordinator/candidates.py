@@ -45,7 +45,7 @@ class Candidates(CoordinatorState):
         record, tally = closing.record, closing.tally
         seconds = 0.0 if tally is None else now - tally.opened_at
         record = msgspec.structs.replace(record, loss=result.loss, accuracy=result.accuracy, seconds=seconds)
-        if closing.order or tally is None:
+        if closing.order or tally is None or tally.gathering is not None:  # nobody judges these
             drop = [] if tally is None else tally.late_to_drop(committed=False)
             self.gate.base = result
             return Closed(record, closing.candidate.params, drop, closing.order)

@@ -60,7 +60,7 @@ class ClosedRounds:
         for device, round in tally.folded if abandoned else ():
             if round in self._rounds:
                 self._rounds[round].uncount(device)
-        if tally.mode == "evaluate":  # updates of an evaluation are of no use later
+        if tally.mode != "train":  # no other reports are of use later
             self._drop_before(tally.round)
             return
         counted = {} if abandoned else dict.fromkeys(tally.counted, tally.round)

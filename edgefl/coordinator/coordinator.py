@@ -15,9 +15,11 @@ from ..machine import Connected, Disconnected, Flow, Received, Sent, Stop, Tick,
 from ..protocol.messages import Status, decode
 from .events import (
     Action,
+    AskProfile,
     Evaluated,
     Event,
     Forget,
+    FromHost,
     Pause,
     Reconfigured,
     Release,
@@ -66,7 +68,10 @@ class RoundCoordinator(Rounds):
                 self._on_order(event, now)
                 self._maybe_close(now)
                 self._maybe_open(now)
-            case Evaluated() | ReloadedLate() | Rollback() | Release() | RosterRead() | SignerRead() | Reconfigured():
+            case (
+                Evaluated() | ReloadedLate() | Rollback() | Release() | AskProfile() | RosterRead() | SignerRead()
+                | Reconfigured()
+            ):  # fmt: skip
                 self._on_host(event, now)
             case Sent():
                 self._on_sent(event)
@@ -78,9 +83,7 @@ class RoundCoordinator(Rounds):
             case _:
                 assert_never(event)
 
-    def _on_host(
-        self, event: Evaluated | ReloadedLate | Rollback | Release | RosterRead | SignerRead | Reconfigured, now: float
-    ) -> None:  # fmt: skip
+    def _on_host(self, event: FromHost, now: float) -> None:
         """The host has an answer, the operator an order, or the root has certified something."""
         match event:
             case Evaluated():
@@ -92,6 +95,8 @@ class RoundCoordinator(Rounds):
             case Release():
                 self._release(event)
                 self._maybe_open(now)
+            case AskProfile():
+                self._on_profile_order(event)
             case RosterRead() | SignerRead():
                 self._on_keys(event, now)
             case Reconfigured():

@@ -45,11 +45,14 @@ class Counting:
         """Add a whole update of the open round."""
         try:
             judged = self._add(tally.mode, where, blob, 0)
+            if tally.gathering is not None:
+                tally.gathering.add(judged.header, memoryview(blob)[judged.header.size :])
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
             return self._reject(where, error, now, tally)
         tally.count(where.device, judged)
-        self._earn(tally, where, now - tally.opened_at, counted=True)
+        seconds = now - tally.opened_at if tally.gathering is None else None  # it says nothing of training
+        self._earn(tally, where, seconds, counted=True)
         return [note_of(where, judged.header), *self._receipts.lowered(where, judged), self._receipts.counted(where, 0)]
 
     def fold(

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
+from ..core.columns import Scaling
 from ..core.params import DIGEST, params_sha256, to_bfloat16
 from ..core.plan import Plan
 from ..errors import CodecError
@@ -71,7 +72,7 @@ class Downlink:
         self._keyframe, self._delta = manifest.model_codecs
         self._attempt = attempt
         self._taken: set[int] = set()  # slots that must not be reused for the next payload
-        self._span = manifest.span
+        self._span, self._scaling = manifest.span, Scaling.of(manifest.plan)
         if self._delta is None:
             self._restart(params, version, params)
         else:
@@ -140,11 +141,17 @@ class Downlink:
     def advance(self, params: np.ndarray, version: int) -> None:
         """Add the next version. The round that names the steps so far has been announced."""
         self._taken = {payload.slot for payload in self.payloads}
-        delta = self._encode(params)
+        delta = None if self._is_rescaled(params) else self._encode(params)
         if delta is None:
             self._restart(params, version, params)
         else:
             self._append(delta, params, version)
+
+    def _is_rescaled(self, params: np.ndarray) -> bool:
+        """Whether the scaling has changed since the anchor: beside that, a delta would lose what training did, or
+        lose digits of the scaling."""
+        anchor, scaling = self._anchor.exact, self._scaling
+        return scaling is not None and scaling.keep(params, anchor) is not params
 
     def _encode(self, params: np.ndarray) -> bytes | None:
         """The delta from the anchor, and `shown` after it; None where a keyframe serves better."""

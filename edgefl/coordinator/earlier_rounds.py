@@ -40,6 +40,8 @@ class EarlierRounds:
 
     def skip(self, record: RoundRecord) -> None:
         """The round was never opened by this process: devices may hold updates of it all the same."""
+        if record.profile:
+            return
         mode = self.config.mode_of(record.round)
         self.credits.close(record.round, Past(record.base, mode, None))
         if mode == "train" and self.config.late_window:
@@ -67,5 +69,6 @@ class EarlierRounds:
         return missed
 
     def _close(self, tally: Tally, *, abandoned: bool) -> None:
-        self.credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
+        if tally.mode != "profile":
+            self.credits.close(tally.round, Past(tally.version, tally.mode, tally.opened_at))
         self.closed.close(tally, abandoned=abandoned)

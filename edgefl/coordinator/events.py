@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import machine
 from ..history import RoundRecord
+from ..profiles import Profile
 from ..settings import GateSettings, RoundSettings
 from ..strategies import State
 from ..trust.ed25519 import SigningKey
@@ -176,6 +177,20 @@ class Erase:
 
 
 @dataclass(frozen=True)
+class AskProfile:
+    """Event: the operator wants a profile of the devices' columns. `order` names the order in its answer."""
+
+    order: str
+
+
+@dataclass(frozen=True, eq=False)
+class SaveProfile:
+    """Action: keep the newest profile for the operator. It can be made anew, but a crash should not cost it."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True)
 class Fenced:
     """Action: another aggregator has the federation. No action follows; the host ends as failed."""
 
@@ -199,19 +214,10 @@ class SignerRead:
     epoch: int
 
 
-Event: TypeAlias = (
-    machine.Event
-    | Evaluated
-    | ReloadedLate
-    | Rollback
-    | Release
-    | Pause
-    | Resume
-    | Forget
-    | RosterRead
-    | SignerRead
-    | Reconfigured
+FromHost: TypeAlias = (
+    Evaluated | ReloadedLate | Rollback | Release | AskProfile | RosterRead | SignerRead | Reconfigured
 )
+Event: TypeAlias = machine.Event | FromHost | Pause | Resume | Forget
 Action: TypeAlias = (
     machine.Action
     | Evaluate
@@ -223,6 +229,7 @@ Action: TypeAlias = (
     | SaveSuspects
     | SavePaused
     | Erase
+    | SaveProfile
     | Fenced
     | Answered
 )

@@ -6,17 +6,21 @@ waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
+from ..history import RoundRecord
 from ..machine import Note
 from . import opening as opens
-from .closing import Closed, Closing, at_deadline, conclude
+from .closing import Candidate, Closed, Closing, at_deadline, conclude
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
+from .profiling import Profiling
 from .tally import Tally
 from .watching import Watching
 
 
-class Rounds(Watching):
+class Rounds(Watching, Profiling):
     """The coordinator's rounds; each method adds what the host has to do to `_out`."""
 
     def _maybe_open(self, now: float) -> None:
@@ -40,7 +44,10 @@ class Rounds(Watching):
             self._out.append(self.announcer.publish_manifest())
 
     def _open(self, present: list[str], now: float) -> None:
+        gathering = self.profiles.open() if self.profiles.wants(self.params) else None
         config, mode = self.config, self.config.mode_of(self.round)
+        if gathering is not None:
+            config, mode = self.profiles.rounds(config, gathering), "profile"
         run = self.announcer.manifest.run
         opening = opens.plan(
             config, self.standing, run=run, round=self.round, present=present, rng=self._rng,
@@ -49,15 +56,17 @@ class Rounds(Watching):
         pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
         self.tally = Tally(
             opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
-            intake=self._make_intake(self.round, self.version, pacing.unasked), any_round=config.mode == "async",
-            resumed=self.tally is None and self.fence.attempt > 1,
+            intake=self._make_intake(self.round, self.version, pacing.unasked, mode),
+            any_round=config.mode == "async", resumed=self.tally is None and self.fence.attempt > 1,
+            gathering=gathering,
         )  # fmt: skip
         self.admission.open(self.round)
         self.phase, self._announced_wait = "open", False
         self.readiness.opened(now)
         if mode == "train":
             self.strategy.start(self.params, self.round)
-        text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked"
+        what = "" if gathering is None else " for statistics of their columns"
+        text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked{what}"
         self._out.append(Note("info", text))
         self._out += self._waits.note(self.round, opening)
         self._out.append(self._publish_round(now))
@@ -77,31 +86,41 @@ class Rounds(Watching):
     def _on_deadline(self, tally: Tally, now: float) -> None:
         """Close; or go on with the same round, if devices at work can bring what it lacks."""
         at_work = at_deadline(tally, self.standing, self.presence.present(), deadline_s=self.config.deadline_s, now=now)
-        enough = self._is_enough(tally)
-        if enough or tally.reports + len(at_work) < self.config.min_reports:
+        enough, least = self._is_enough(tally), self._config_of(tally).min_reports
+        if enough or tally.reports + len(at_work) < least:
             self._close(tally, now)
         else:
             tally.extend(now, self.config.deadline_s)
-            self._out += [tally.goes_on(self.config.min_reports, at_work), self._publish_round(now)]
+            self._out += [tally.goes_on(least, at_work), self._publish_round(now)]
         if not enough and self.phase != "done":
             # A full queue may have dropped the round, or a status: devices that are there answer with theirs.
             self._out.append(self.announcer.publish_manifest())
 
     def _close(self, tally: Tally, now: float) -> None:
         self._out += self.reception.settle(tally, now)
-        record = tally.record(len(self.params), self.config.min_reports, now)
+        least = self._config_of(tally).min_reports
+        record = tally.record(len(self.params), least, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
-            why = self.readiness.absence.why(tally, self.config.min_reports, now)
+            why = self.readiness.absence.why(tally, least, now)
             record = msgspec.structs.replace(record, why=why)
-        candidate, record, notes = conclude(tally, self.strategy, record)
-        self._out += notes
+        candidate, record = self._conclude(tally, record)
         missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
         if candidate is None:
             self._next(Closed(record, None, tally.late_to_drop(committed=False)), now)
         else:
             self._evaluate(Closing(candidate, record, tally))
+
+    def _conclude(self, tally: Tally, record: RoundRecord) -> tuple[Candidate | None, RoundRecord]:
+        """The model that the round gives, if it gives one, and its record."""
+        if tally.gathering is not None:
+            return self._conclude_profile(tally.gathering, record)
+        candidate, record, notes = conclude(tally, self.strategy, record)
+        self._out += notes
+        if candidate is not None:
+            candidate = replace(candidate, params=self.profiles.kept(candidate.params, self.params))
+        return candidate, record
 
     def _on_evaluated(self, result: Evaluated, now: float) -> None:
         if (closed := self._judge(result, now)) is not None:

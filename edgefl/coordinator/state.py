@@ -16,7 +16,7 @@ from ..history import RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.messages import Manifest, Round
 from ..protocol.topics import ROOT
-from ..settings import AdmissionSettings, GateSettings, RoundSettings
+from ..settings import AdmissionSettings, FeatureSettings, GateSettings, Mode, RoundSettings
 from ..strategies import Strategy
 from ..strategies.waiting_room import WaitingRoom
 from . import cohort
@@ -33,6 +33,7 @@ from .intake import RoundIntake
 from .jury import Jury
 from .pace import Pace
 from .presence import Presence
+from .profile_rounds import ProfileRounds
 from .quarantine import Suspect
 from .readiness import Readiness
 from .reception import Reception
@@ -70,6 +71,7 @@ class CoordinatorState:
         room: WaitingRoom | None = None,
         watched: bool = False,
         paused: Mapping[str, str] | None = None,
+        features: FeatureSettings | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
@@ -90,6 +92,8 @@ class CoordinatorState:
             admission or AdmissionSettings(), self._codec, len(params), clock=self.clock, signing=self.signing,
             suspects=suspects, room=room,
         )  # fmt: skip
+        bounded = self.admission.influence.factor is not None
+        self.profiles = ProfileRounds(manifest.plan, features or FeatureSettings(), bounded=bounded)
         for device in self.admission.quarantine.inside:
             self.presence.bar(device)
         for device, why in (paused or {}).items():
@@ -195,7 +199,11 @@ class CoordinatorState:
         return member is not None and member.canary
 
     def _is_enough(self, tally: Tally) -> bool:
-        return tally.reports >= self.config.min_reports
+        return tally.reports >= self._config_of(tally).min_reports
+
+    def _config_of(self, tally: Tally) -> RoundSettings:
+        """The settings that this round goes by."""
+        return self.config if tally.gathering is None else self.profiles.rounds(self.config, tally.gathering)
 
     def _publish_round(self, now: float) -> Publish:
         states: dict[Phase, RoundState] = {"done": "done", "waiting": "waiting"}
@@ -210,8 +218,10 @@ class CoordinatorState:
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
         )  # fmt: skip
 
-    def _make_intake(self, round: int, version: int, unasked: int = 1) -> RoundIntake:
-        max_payload = self._codec.bound(len(self.params)) if self.config.mode_of(round) == "train" else 0
+    def _make_intake(self, round: int, version: int, unasked: int = 1, mode: Mode | None = None) -> RoundIntake:
+        """`mode` is the round's, where its number alone does not say it."""
+        lengths = {"train": self._codec.bound(len(self.params)), "profile": self.profiles.max_payload}
+        max_payload = lengths.get(mode or self.config.mode_of(round), 0)
         return RoundIntake(
             self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked
         )  # fmt: skip

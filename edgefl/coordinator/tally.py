@@ -12,6 +12,7 @@ from ..protocol.topics import UpdateTopic
 from ..settings import Mode
 from .admission import Judged
 from .claims import Claims, Counted
+from .gathering import Gathering
 from .influence import Claim
 from .intake import RoundIntake
 from .opening import DEADLINES, Opening
@@ -49,17 +50,18 @@ class Tally:
     `folded` has the late updates of earlier rounds that were added to this one, by device and round, with the bytes
     that the device received. In asynchronous rounds, with `any_round`, they count towards goal and minimum, and no
     device has two updates in one round, late or not.
+    `gathering` has what devices tell of their columns, in a round of that mode.
     `spoilt` has saved late updates that proved to be of no use.
     """
 
     def __init__(
         self, opening: Opening, *, round: int, version: int, mode: Mode, opened_at: float, intake: RoundIntake,
-        pacing: Pacing, any_round: bool = False, resumed: bool = False,
+        pacing: Pacing, any_round: bool = False, resumed: bool = False, gathering: Gathering | None = None,
     ) -> None:  # fmt: skip
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
         self.patient_from = opened_at
-        self.deadlines, self.resumed = opening.deadlines, resumed
+        self.deadlines, self.resumed, self.gathering = opening.deadlines, resumed, gathering
         self.intake, self.cohort, self.goal, self.pacing = intake, opening.cohort, opening.goal, pacing
         self.folded: dict[tuple[str, int], int] = {}
         self.spoilt: list[tuple[str, int]] = []
@@ -254,7 +256,8 @@ class Tally:
     def outcome(self) -> Outcome:
         """What the round has shown of its devices, if it ends now."""
         reported = frozenset(device for device, share in self._shares.items() if share.counted or share.folded)
-        return Outcome(self.round, self.waited, reported, self.rejected, self.opening.skipped, self.at_goal)
+        proves_nothing = self.at_goal or self.gathering is not None
+        return Outcome(self.round, self.waited, reported, self.rejected, self.opening.skipped, proves_nothing)
 
     def late_to_drop(self, committed: bool) -> list[tuple[str, int]]:
         """Saved late updates that need not be kept any longer, by device and round."""

@@ -81,9 +81,9 @@ class Allowance:
                 self.max_bytes = self._length(terms, allowed)
         return refusal
 
-    def learn(self, payload_bytes: int) -> None:
-        """Training has ended with an update of this length."""
-        if not self.max_bytes or payload_bytes < self.max_bytes:
+    def learn(self, round: Round, payload_bytes: int) -> None:
+        """The work for this round has ended with an update of this length."""
+        if round.needs_model and (not self.max_bytes or payload_bytes < self.max_bytes):
             self._usual = payload_bytes
 
     def spent(self, now: float) -> Refusal | None:
@@ -110,9 +110,18 @@ class Allowance:
         """The least and the greatest length of the round's update."""
         if round.mode == "evaluate":
             return HEADER_BYTES, HEADER_BYTES
+        if round.mode == "profile":
+            return self._lengths_of_statistics(terms)
         most = terms.codec.bound(terms.manifest.plan.num_params)
         least = most if terms.codec.lossless else (self._usual or most // 16) // LEAST
         return HEADER_BYTES + min(most, max(least, self._least)), HEADER_BYTES + most
+
+    def _lengths_of_statistics(self, terms: Terms) -> tuple[int, int]:
+        from ..core.columns import Columns
+        from ..protocol.statistics import bound
+
+        most = bound(Columns.of(terms.manifest.plan).number)
+        return HEADER_BYTES + min(most, max(self._least, most // 16)), HEADER_BYTES + most
 
     def _cost(self, terms: Terms, length: int) -> int:
         """Bytes of all packets that a payload of this length takes."""

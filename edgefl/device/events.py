@@ -31,13 +31,14 @@ class Outbox:
 
     @property
     def mode(self) -> Mode:
-        """The mode of its round: after an evaluation the update is a header alone."""
-        return "evaluate" if UpdateHeader.is_all_of(self.blob) else "train"
+        """The mode of its round."""
+        return UpdateHeader.mode_of(self.blob)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainJob:
-    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model. The update's payload has
+    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model, b"" if the round needs
+    none. The update's payload has
     at most `max_bytes`; 0: as many as its codec takes."""
 
     manifest: Manifest
@@ -49,8 +50,8 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Action: train in the background, or only evaluate if the round says so; then answer with Trained or Failed for
-    the same job."""
+    """Action: do in the background what the round is for: train, only evaluate, or tell of the data's columns; then
+    answer with Trained or Failed for the same job."""
 
     job: TrainJob
 

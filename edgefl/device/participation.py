@@ -95,12 +95,16 @@ class Participation(Engagement):
 
     def _take_part(self, round: Round, terms: Terms, now: float) -> None:
         """Fetch the model and train it, if the owner's limits allow that."""
-        if self._unfit is not None and self._unfit[:2] == (terms.manifest.id, self._saved.stamp):
+        if round.needs_model and self._unfit is not None and self._unfit[:2] == (terms.manifest.id, self._saved.stamp):
             self.stop_work()
             self.give_up(round, self._unfit[2], now, tries_again=True)
             self.publish_status()
             return
-        fetch = self._fetch(round, terms, now)
+        fetch = None
+        if round.needs_model:
+            fetch = self._fetch(round, terms, now)
+        else:
+            self.stop_work()
         refusal = self.allowance.plan(round, terms, fetch.payloads if fetch else [], now)
         self.status.max_bytes = self.allowance.max_bytes
         if refusal is not None:
@@ -181,7 +185,7 @@ class Participation(Engagement):
 
     def _train(self) -> None:
         assert self.terms is not None and self.round is not None
-        params = self.models.params(self.round)
+        params = self.models.params(self.round) if self.round.needs_model else b""
         job = TrainJob(self.terms.manifest, self.round, params, self._reporting.bytes_down, self.allowance.max_bytes)
         self.work = Training(self.round, job)
         self.publish_status()
@@ -197,7 +201,7 @@ class Participation(Engagement):
         if isinstance(event, Trained):
             blob = self._trust.sign(event.job.manifest, self.work.round, event.blob)
             self.out += self._reporting.save(self.work.round, replace(event, blob=blob), self._trust.signer)
-            self.allowance.learn(len(event.blob))
+            self.allowance.learn(self.work.round, len(event.blob))
             self._report(now)
         else:
             short = event.code == "codec" and event.job.max_bytes > 0

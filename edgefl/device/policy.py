@@ -44,6 +44,7 @@ class Policy:
     max_flops: float = math.inf
     max_seconds: float = math.inf
     clip: float = math.inf
+    statistics: bool = True
 
     def of_manifest(self, manifest: Manifest) -> str:
         """Why the manifest's settings are refused; "" if they are not."""
@@ -86,6 +87,16 @@ class Policy:
         if why := self.of_update(manifest, n) or self.of_work(manifest, n):
             raise PolicyError(f"refused by this device's owner: {why}")
 
+    def check_statistics(self, n: int) -> None:
+        """PolicyError if statistics of the columns of n examples must not leave."""
+        if not self.statistics:
+            raise PolicyError("refused by this device's owner: no column statistics leave it ([policy] statistics)")
+        if n < self.min_examples:
+            raise PolicyError(
+                f"refused by this device's owner: statistics of {n} examples, at least {self.min_examples} must be "
+                "behind them"
+            )
+
     def clipped(self, delta: np.ndarray) -> np.ndarray:
         """delta (P,), scaled down to an L2 norm of `clip` if it is longer."""
         norm = float(np.linalg.norm(delta))
@@ -98,7 +109,7 @@ class Policy:
 OPEN = Policy()
 STRICT = Policy(
     plans="ask", min_examples=10, min_steps=2, allow_gradient=False, allow_full_batch=False, max_lr=10.0,
-    max_epochs=50, max_flops=1e13, max_seconds=600.0,
+    max_epochs=50, max_flops=1e13, max_seconds=600.0, statistics=False,
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ..codecs.feedback import Residual
 from ..core.params import params_from_bytes
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
+from ..errors import CodecError
 from ..protocol.update_header import UpdateHeader
 from . import holdout
 from .events import TrainJob
@@ -63,10 +64,12 @@ def train_update(
     """Train and encode.
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
-    only evaluates, the update is the header alone. `load_residual` reads the current residual, after training:
-    until then it takes no memory. `wanted` is asked before training. Raises DataError, Cancelled, Diverged, CodecError;
-    PolicyError if the owner's policy does not allow the work.
+    only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_residual`
+    reads the current residual, after training: until then it takes no memory. `wanted` is asked before training. Raises
+    DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy does not allow the work.
     """
+    if job.round.mode == "profile":
+        return _profile(job, device, x, y, policy)
     params = params_from_bytes(job.params)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train":
@@ -88,6 +91,20 @@ def train_update(
     if sent is delta:
         return LocalUpdate(header.to_bytes() + payload, residual, norm)
     return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(sent)), norm)
+
+
+def _profile(job: TrainJob, device: str, x: np.ndarray, y: np.ndarray, policy: Policy) -> LocalUpdate:
+    """Statistics of the examples that the device trains on."""
+    from ..protocol.statistics import encode
+    from .statistics import of_examples
+
+    shares = holdout.split(device, x, y, job.manifest.holdout)
+    policy.check_statistics(len(shares.x))
+    payload = encode(of_examples(job.manifest.plan, shares.x, shares.y))
+    if job.max_bytes and len(payload) > job.max_bytes:
+        raise CodecError(f"its statistics take {len(payload)} bytes")
+    header = UpdateHeader(len(shares.x), 0, 0.0, 0, job.bytes_down, is_profile=True)
+    return LocalUpdate(header.to_bytes() + payload)
 
 
 def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -80,7 +80,11 @@ class Name(msgspec.Struct, frozen=True, tag_field="order", tag="tag"):
     version: int | None = None
 
 
-Order = Release | Pause | Resume | Forget | Rollback | Name
+class AskProfile(msgspec.Struct, frozen=True, tag_field="order", tag="profile"):
+    """Have the next round make a profile of the devices' columns."""
+
+
+Order = Release | Pause | Resume | Forget | Rollback | Name | AskProfile
 
 
 class Answer(msgspec.Struct, frozen=True):

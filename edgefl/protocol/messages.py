@@ -35,7 +35,7 @@ MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
-FEATURES: frozenset[str] = frozenset()  # all that a manifest or a round may require of this version of EdgeFL
+FEATURES = frozenset(("profile",))  # all that a manifest or a round may require of this version of EdgeFL
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -161,6 +161,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `cohort` lists the devices that are asked, or has each device draw; None asks all.
     `late_rounds`: an update still counts, with less weight, for so many rounds after its own.
     `mode` "evaluate": devices evaluate the model on what they hold out, train nothing, and send no delta.
+    `mode` "profile": devices tell of the columns of their data (statistics.py), and need no model.
     `spread_s`: each device begins to report at a random moment within so many seconds.
     `unasked`: a device sends so many parts of its update; the aggregator requests the others.
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
@@ -199,6 +200,11 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a device has to fetch the round's model for what it does."""
+        return self.mode != "profile"
 
     def is_late_for(self, device: str, number: int, mode: Mode) -> bool:
         """Whether an update that the device made in round `number`, which is over, is of use in this round."""

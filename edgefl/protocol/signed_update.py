@@ -58,7 +58,7 @@ def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Cont
     """The bytes that are signed; `head` and `rest` are the update without its signature."""
     digest = hashlib.sha256(head)
     digest.update(rest)
-    mode = "train" if any(head[4:8]) else "evaluate"
+    mode = "profile" if head[1] else "train" if any(head[4:8]) else "evaluate"
     where = (
         f"{context.federation}\n{context.epoch}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"
     )

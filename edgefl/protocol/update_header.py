@@ -14,13 +14,14 @@ from ..settings import Mode
 class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     """The header of an update, little-endian; NaN means None.
 
-        layout u8 | 0 u8 | size u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
+        layout u8 | kind u8 | size u16 | num_examples u32 | steps u32 | loss f32 | train_ms u32
         | num_eval u32 | bytes_down u64 | eval_loss f32 | eval_accuracy f32
 
     `size` is the length of the header. It may grow: a longer header is accepted, and what this version does not know at
     its end is ignored. Where keys are on, 64 bytes after these hold the device's signature (signed_update.py).
 
-    `num_examples` is n_k, 0 in a round that only evaluates: no delta follows then. `loss` is the mean training loss,
+    `kind` is 0, or 1 in a round of mode "profile": column statistics follow instead of a delta (statistics.py).
+    `num_examples` is n_k, 0 in a round that only evaluates: nothing follows then. `loss` is the mean training loss,
     `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
     its last update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as
     the device received it, on the `num_eval` examples that it holds out; some losses have no accuracy.
@@ -35,6 +36,7 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     eval_loss: float | None = None
     eval_accuracy: float | None = None
     size: int = 40
+    is_profile: bool = False
 
     _LAYOUT = struct.Struct("<BBHIIfIIQff")
     LAYOUT = 2
@@ -45,20 +47,24 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     @property
     def mode(self) -> Mode:
         """The mode of the round that it reports to."""
+        if self.is_profile:
+            return "profile"
         return "train" if self.num_examples else "evaluate"
 
     def to_bytes(self) -> bytes:
         """The header as this version writes it."""
         scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
         return self._LAYOUT.pack(
-            self.LAYOUT, 0, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
+            self.LAYOUT, self.is_profile, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
             self.num_eval, self.bytes_down, *scores,
         )  # fmt: skip
 
     @staticmethod
-    def is_all_of(blob: bytes) -> bool:
-        """Whether no delta follows the header of `blob`."""
-        return UpdateHeader.size_of(blob) == len(blob)
+    def mode_of(blob: bytes) -> Mode:
+        """The mode of the round that the update `blob` reports to; its header is not checked."""
+        if blob[1]:
+            return "profile"
+        return "evaluate" if UpdateHeader.size_of(blob) == len(blob) else "train"
 
     @staticmethod
     def size_of(blob: bytes) -> int:
@@ -70,10 +76,10 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         """The header of `blob`; ProtocolError if a number in it is absurd."""
         if len(blob) < cls.SIZE:
             raise ProtocolError(f"update of {len(blob)} bytes has no header: dropped", "header")
-        (layout, zero, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
+        (layout, kind, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
             cls._LAYOUT.unpack_from(blob)
         )
-        if (layout, zero) != (cls.LAYOUT, 0):
+        if layout != cls.LAYOUT or kind > 1:
             raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side", "header")
         if not cls.SIZE <= size <= min(len(blob), cls.MAX_SIZE):
             raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected", "header")
@@ -87,7 +93,9 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         if not math.isfinite(loss):
             raise ProtocolError("update's header has a training loss that is not finite: rejected", "finite")
         eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
-        header = cls(num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size)
+        header = cls(
+            num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size, kind == 1
+        )
         if not header._evaluation_is_sound():
             raise ProtocolError("update's header has an evaluation that can't be: rejected", "header")
         return header

@@ -30,6 +30,7 @@ from ..coordinator.events import (
     SaveAttempt,
     SaveLate,
     SavePaused,
+    SaveProfile,
     SaveSuspects,
 )
 from ..core.seeds import derived_seed
@@ -260,7 +261,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt() | SaveSuspects() | SavePaused() | Erase() | Answered():
+            case SaveAttempt() | SaveSuspects() | SavePaused() | SaveProfile() | Erase() | Answered():
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason

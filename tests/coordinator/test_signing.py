@@ -268,7 +268,7 @@ def test_an_evaluation_is_signed_as_well():
         send(coordinator, "a", blob=scores, **start), TOPICS.inbox("a")
     )
     signed = signed_blob(blob=scores, **start)
-    assert UpdateHeader.is_all_of(signed) and UpdateHeader.from_bytes(signed).eval_loss == 0.5
+    assert UpdateHeader.mode_of(signed) == "evaluate" and UpdateHeader.from_bytes(signed).eval_loss == 0.5
     assert word(send(coordinator, "a", blob=signed, now=2.0, **start), "a").outcome == "counted"
 
 

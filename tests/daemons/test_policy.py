@@ -49,10 +49,12 @@ def test_each_setting_is_the_owners_with_keys_and_without(tmp_path):
     text = (
         f'[policy]\nplans = "pinned"\napproved = ["{ID}"]\nmin_examples = 3\nmin_steps = 4\nallow_gradient = true\n'
         "allow_full_batch = true\nmax_lr = 5\nmax_epochs = 6\nmax_flops = 7e9\nmax_seconds = 8\nclip = 9\n"
+        "statistics = true\n"
     )
     policy = config_of(tmp_path, text).policy
-    wanted = Policy("pinned", frozenset({ID}), 3, 4, True, True, 5, 6, 7e9, 8, 9)
+    wanted = Policy("pinned", frozenset({ID}), 3, 4, True, True, 5, 6, 7e9, 8, 9, True)
     assert policy.policy(keys=True) == policy.policy(keys=False) == wanted
+    assert OPEN.statistics and not STRICT.statistics, "with keys, no statistics leave unless the owner says so"
 
 
 @pytest.mark.parametrize("line", ['plans = "some"', 'approved = ["abc"]', "clip = 0", "min_steps = 0", "max_lr = -1"])

@@ -24,6 +24,7 @@ from edgefl.coordinator.events import (
     SaveAttempt,
     SaveLate,
     SavePaused,
+    SaveProfile,
     SaveSuspects,
 )
 from edgefl.core.seeds import derived_seed
@@ -260,6 +261,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.disk.save_late(update)
             case SaveSuspects(suspects):
                 self.disk.save_suspects(suspects)
+            case SaveProfile():
+                pass  # the operator can ask for another one
             case ReloadLate():
                 self.answer(ReloadedLate(self.disk.late.values()))
             case Fenced(reason):

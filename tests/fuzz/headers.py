@@ -15,14 +15,17 @@ def seeds() -> list[bytes]:
     both = UpdateHeader(2**24, 2**32 - 1, -1e30, 0, 2**64 - 1, 3, 0.5, None)
     longer = bytearray(trained.to_bytes() + bytes(24) + b"delta")
     longer[2] = UpdateHeader.SIZE + 24
-    return [trained.to_bytes() + b"delta", scored.to_bytes(), both.to_bytes() + b"x", bytes(longer)]
+    profile = UpdateHeader(100, 0, 0.0, 0, 99, is_profile=True)
+    found = trained.to_bytes() + b"delta", scored.to_bytes(), both.to_bytes() + b"x", profile.to_bytes() + b"sums"
+    return [*found, bytes(longer)]
 
 
 def run(data: bytes) -> None:
     header = UpdateHeader.from_bytes(data)
     assert math.isfinite(header.loss) and header.num_examples <= UpdateHeader.MAX_EXAMPLES
-    assert header.mode == ("evaluate" if header.size == len(data) else "train")
-    assert UpdateHeader.is_all_of(data) == (header.size == len(data))
+    alone = header.size == len(data)
+    assert header.mode == ("profile" if data[1] else "evaluate" if alone else "train") == UpdateHeader.mode_of(data)
+    assert (header.num_examples == 0) == alone
     again, size = header.to_bytes(), UpdateHeader.SIZE
     if header.size == size and again != data[:size]:  # another NaN means None too
         assert None in (header.eval_loss, header.eval_accuracy)

@@ -256,7 +256,7 @@ def test_header_of_a_round_that_only_evaluates_is_all_there_is():
 @pytest.mark.parametrize(
     ("offset", "layout", "value"),
     [
-        (0, "<B", 1), (1, "<B", 1), (2, "<H", 39), (2, "<H", 48), (2, "<H", 2000),
+        (0, "<B", 1), (1, "<B", 2), (2, "<H", 39), (2, "<H", 48), (2, "<H", 2000),
         (4, "<I", 0), (4, "<I", 2**24 + 1), (12, "<f", math.nan),
         (12, "<f", math.inf), (20, "<I", 0), (20, "<I", 2**24 + 1), (32, "<f", math.nan), (32, "<f", -math.inf),
         (36, "<f", 1.001), (36, "<f", -0.001), (36, "<f", math.inf),
@@ -284,7 +284,7 @@ def test_a_longer_header_is_accepted_and_its_end_ignored():
         UpdateHeader.from_bytes(bytes(raw))  # no delta
     alone = bytearray(ONLY_EVALUATED.to_bytes() + b"12345678")
     struct.pack_into("<H", alone, 2, 48)
-    assert UpdateHeader.from_bytes(bytes(alone)).mode == "evaluate" and UpdateHeader.is_all_of(alone)
+    assert UpdateHeader.from_bytes(bytes(alone)).mode == "evaluate" and UpdateHeader.mode_of(alone) == "evaluate"
 
 
 def test_short_header_is_refused():

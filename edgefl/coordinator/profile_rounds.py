@@ -1,0 +1,81 @@
+"""ProfileRounds: when a round asks devices for statistics of their columns, and what becomes of them. No I/O.
+
+A profile round is asked for by an order, or by `[features] standardize` while the scaling of the model is the identity.
+It takes the number of a round, and needs no model. Devices of an older version, which its `requires` keeps away, and
+devices whose owner does not let statistics leave, sit it out. Its reports prove nothing about how long training takes,
+so it teaches no times, and no device loses anything by not reporting. A late report is of no use.
+
+Until an order's round is closed, its order stays in its file, so an aggregator that starts again asks anew. The scaling
+is in the params, so the commit that makes it durable is also what ends the asking. No update moves it (`kept`).
+Part of RoundCoordinator.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import numpy as np
+
+from ..core.columns import Columns, Scaling
+from ..core.plan import Plan
+from ..history import RoundRecord
+from ..profiles import Profile
+from ..protocol.statistics import bound
+from ..settings import FeatureSettings, RoundSettings
+from .gathering import Gathering, scaling_of
+
+
+class ProfileRounds:
+    """`orders` are not carried out yet. `bounded`: few devices must not choose the result."""
+
+    def __init__(self, plan: Plan, settings: FeatureSettings, *, bounded: bool) -> None:
+        self.orders: deque[str] = deque()
+        self._plan, self._settings, self._bounded = plan, settings, bounded
+        self._scaling = Scaling.of(plan)
+        self._identity_is_right = False  # a profile has told so
+
+    @property
+    def max_payload(self) -> int:
+        """The longest report of such a round."""
+        return bound(Columns.of(self._plan).number)
+
+    def wants(self, params: np.ndarray) -> bool:
+        """Whether the next round is one, while the model has these params."""
+        return bool(self.orders) or self._scales(params)
+
+    def _scales(self, params: np.ndarray) -> bool:
+        asked = self._settings.is_federated and not self._identity_is_right
+        return asked and self._scaling is not None and self._scaling.is_identity(params)
+
+    def rounds(self, config: RoundSettings, gathering: Gathering) -> RoundSettings:
+        """What the settings of rounds mean for a profile: all devices that are there, as far as there is room."""
+        return msgspec.structs.replace(
+            config, mode="sync", fraction=1.0, over_select=None, goal=gathering.capacity,
+            min_reports=max(config.min_reports, self._settings.min_devices),
+        )  # fmt: skip
+
+    def open(self) -> Gathering:
+        """Such a round opens."""
+        return Gathering(self._plan, self._settings, bounded=self._bounded)
+
+    def conclude(
+        self, gathering: Gathering, record: RoundRecord, params: np.ndarray
+    ) -> tuple[RoundRecord, Profile, np.ndarray | None]:
+        """The round is over, with enough reports: its record, the profile, and the scaled params (P,) if the model gets
+        them."""
+        profile = gathering.result(record.round)
+        record = msgspec.structs.replace(record, train_loss=None, profile=True)
+        if not self._scales(params):
+            return record, profile, None
+        assert self._scaling is not None
+        scaled = self._scaling.into(params, *scaling_of(profile, Columns.of(self._plan).number))
+        if self._scaling.is_identity(scaled):
+            self._identity_is_right = True
+            return record, profile, None
+        record = msgspec.structs.replace(record, state="committed", version=record.version + 1)
+        return record, msgspec.structs.replace(profile, version=record.version), scaled
+
+    def kept(self, params: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """A round's new params (P,), with the scaling that the model `of` (P,) had before."""
+        return params if self._scaling is None else self._scaling.keep(params, of)

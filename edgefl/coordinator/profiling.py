@@ -1,0 +1,37 @@
+"""Profiling: orders of a profile, and the end of the round that makes one. No I/O. Part of RoundCoordinator.
+
+profile_rounds.py says when such rounds open, gathering.py what comes of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from ..history import RoundRecord
+from ..machine import Note
+from .closing import Candidate
+from .events import Answered, AskProfile, SaveProfile
+from .gathering import Gathering
+from .state import CoordinatorState
+
+
+class Profiling(CoordinatorState):
+    """Each method adds what the host has to do to `_out`."""
+
+    def _on_profile_order(self, order: AskProfile) -> None:
+        """The next round makes a profile, unless the open one does."""
+        self.profiles.orders.append(order.order)
+
+    def _conclude_profile(self, gathering: Gathering, record: RoundRecord) -> tuple[Candidate | None, RoundRecord]:
+        """The model with its scaling, if it gets one; the profile goes to the operator."""
+        orders, self.profiles.orders = self.profiles.orders, deque()
+        if record.state == "abandoned":
+            self._out.append(Note("warning", f"round {self.round} abandoned: {record.why}"))
+            self._out += [Answered(order, False, f"round {self.round} was abandoned: {record.why}") for order in orders]
+            return None, msgspec.structs.replace(record, profile=True, train_loss=None)
+        record, profile, params = self.profiles.conclude(gathering, record, self.params)
+        self._out.append(SaveProfile(profile))
+        self._out += [Answered(order, True, f"round {self.round} has told the profile") for order in orders]
+        return None if params is None else Candidate(params, self.strategy.state()), record

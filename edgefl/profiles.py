@@ -1,0 +1,97 @@
+"""Profile: what a profile round has told of the devices' columns; as JSON, and as a table for the operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from .errors import StoreError
+
+FILE = "profile.json"  # in the aggregator's state folder
+
+
+class Bin(msgspec.Struct, array_like=True, frozen=True):
+    """Values from `low` to `high` (None: open), on how many devices."""
+
+    low: float | None
+    high: float | None
+    count: int
+    devices: int
+
+
+class ColumnProfile(msgspec.Struct, frozen=True):
+    """Column number `column`, from 0. `low` and `high` are edges of the outermost bins that are shown, never values."""
+
+    column: int
+    devices: int
+    count: int
+    mean: float
+    deviation: float
+    low: float | None
+    high: float | None
+    bins: list[Bin]
+
+
+class LabelProfile(msgspec.Struct, array_like=True, frozen=True):
+    """How many examples have this label, on how many devices."""
+
+    label: int
+    count: int
+    devices: int
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What `devices` have told together. Columns, bins and labels of fewer than `min_devices` are left out. `bounded`:
+    no few devices could move means and deviations far (coordinator/gathering.py). `version`: the model that has them as
+    its scaling; None: no model has."""
+
+    round: int
+    devices: int
+    examples: int
+    min_devices: int
+    bounded: bool
+    columns: list[ColumnProfile]
+    labels: list[LabelProfile]
+    version: int | None = None
+
+    def to_json(self) -> bytes:
+        """As it is written into `FILE`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Profile | None:
+        """The newest profile in an aggregator's state folder; None if there is none yet. StoreError."""
+        path = folder / FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path} can't be read ({error}): edgefl profile makes it anew") from None
+
+    def table(self) -> str:
+        """In a few lines for each column."""
+        lines = [f"round {self.round}: {self.devices} devices with {self.examples} examples"]
+        if self.version is not None:
+            lines[0] += f"; version {self.version} of the model is scaled by this"
+        head = "column", "devices", "values", "mean", "deviation", "from", "to"
+        lines += _aligned([head, *map(_row, self.columns)])
+        if not self.columns:
+            lines.append(f"no column has values on {self.min_devices} devices or more")
+        if self.labels:
+            told = [(f"{each.label}", f"{each.devices}", f"{each.count}") for each in self.labels]
+            lines += ["", *_aligned([("label", "devices", "examples"), *told])]
+        lines.append(f"left out: columns, ranges and labels of fewer than {self.min_devices} devices")
+        return "\n".join(lines)
+
+
+def _row(column: ColumnProfile) -> tuple[str, ...]:
+    low, high = ("" if edge is None else f"{edge:.4g}" for edge in (column.low, column.high))
+    numbers = f"{column.mean:.6g}", f"{column.deviation:.6g}", low, high
+    return f"{column.column}", f"{column.devices}", f"{column.count}", *numbers
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(word.rjust(width) for word, width in zip(row, widths, strict=True)) for row in rows]

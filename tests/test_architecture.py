@@ -28,6 +28,7 @@ FLOORS = [
     ["transports"],
     ["hosting"],
     ["viewer"],
+    ["board"],
     ["onnx", "data"],
     ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
@@ -196,6 +197,10 @@ def test_the_agent_runs_without_what_only_an_aggregator_needs():
         "edgefl.data.table",  # a reader is imported by a device that has such data
         "edgefl_agent.check",
         "edgefl.checks",
+        "edgefl.board",
+        "starlette",
+        "uvicorn",
+        "prometheus_client",
         "subprocess",
     ]
     code = f"import sys, edgefl_agent.__main__; print([m for m in {heavy} if m in sys.modules])"

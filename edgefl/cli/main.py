@@ -21,6 +21,7 @@ from . import (
     pause,
     profile,
     release,
+    report,
     resume,
     rollback,
     simulate,
@@ -47,6 +48,7 @@ COMMANDS = {
     "resume": resume,
     "forget": forget,
     "doctor": doctor,
+    "report": report,
 }
 
 

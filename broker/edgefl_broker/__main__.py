@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from edgefl.errors import UsageError
-from edgefl.hosting import command, daemon, hygiene
+from edgefl.hosting import command, daemon, hygiene, log_lines
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
@@ -74,6 +74,7 @@ def run(options: argparse.Namespace, *, live: bool) -> None:
     """Run the aggregator until the rounds are done or a signal comes."""
     command.check_sets(options.set)
     settings = files.load(options.config, AggregatorConfig, options.set)
+    log_lines.always(federation=settings.federation)
     aggregator = Aggregator(settings, LiveLine() if live else Silent(), options.take_over)
 
     def reload() -> None:

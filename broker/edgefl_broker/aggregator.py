@@ -63,6 +63,7 @@ from .progress import Progress, summary
 from .reload import LIVE, reconfigured, with_interval
 from .store import KEPT_RECORDS, AggregatorStore, State
 from .tags import TagTable
+from .watcher import open_watcher
 from .window import Window
 
 RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
@@ -118,6 +119,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._tags = TagTable(self._store, tested=self._test is not None, most_bytes=config.models_mb * 1e6)
         self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)
         self.window = Window(self.machine)
+        self._watcher = open_watcher(config, self._folder, self.window)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
         client_id = aggregator_client_id(config.federation)
@@ -197,10 +199,12 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def run(self) -> None:
         self._desk.look()  # before the first round, which may be the last
+        self._watcher.start()
         try:
             super().run()
         finally:
             self._progress.close()
+            self._watcher.close()
             self._store.close()
             if self._journal is not None:
                 self._journal.close()
@@ -220,8 +224,9 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 state = pack(self._strategy_name, action.state)
                 self._store.commit(action.record, action.params, action.drop, state)
                 durable(self._files.append)(action.record)
+                self._watcher.add(action.record)
                 self._write_models(action.record, action.params)
-                self.log.info("%s", summary(action.record))
+                self.log.info("%s", summary(action.record), extra={"round": action.record.round})
                 self._busy_since_s = time.process_time()
             case Answered():
                 self._desk.answer(action)

@@ -35,7 +35,7 @@ class Desk:
                 if isinstance(order, str):
                     self.answer(events.Answered(name, False, order))
                 else:
-                    log.info("order: %s", order)
+                    log.info("order: %s", order, extra={"device": getattr(order, "device", "")})
                     self._carry_out(name, order)
         except (OSError, StoreError) as error:
             log.warning("orders can't be read: %s", error)

@@ -14,6 +14,7 @@ from ..protocol.topics import AGGREGATOR_USER
 from ..settings import Settings
 from ..transports.settings import MqttConfig
 from ..trust.settings import KeysConfig
+from .dashboard import DashboardConfig
 
 
 class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,6 +24,9 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     model: Annotated[str, Meta(description="The ONNX file to train.", examples=["/srv/edgefl/start.onnx"])]
     mqtt: Annotated[MqttConfig, Meta(description="Where devices are.")]
     keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
+    dashboard: Annotated[DashboardConfig, Meta(description="A page for operators, /api and /metrics.")] = field(
+        default_factory=DashboardConfig
+    )
     loss: Annotated[
         str | None,
         Meta(

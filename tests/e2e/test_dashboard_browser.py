@@ -1,0 +1,222 @@
+"""The dashboard in a browser, over a running federation with keys on mosquitto.
+
+With EDGEFL_SCREENSHOTS=FOLDER it also writes the pictures of docs/dashboard.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brokers import eventually
+from daemons import blobs
+from keyed_fleet import KeyedFleet
+
+from edgefl.protocol.trouble import REMEDIES
+
+pytest.importorskip("starlette", reason="pip install 'edgefl-toolkit[dashboard]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+expect, Page, Browser = sync_api.expect, sync_api.Page, sync_api.Browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium")
+GOOD = [f"pi-{i:02}" for i in range(1, 7)]
+BROKEN, SILENT, NEVER = "pi-07", "pi-08", "pi-09"
+
+
+class Watched:
+    """A federation that runs, and the address of its dashboard."""
+
+    def __init__(self, fleet: KeyedFleet) -> None:
+        self.fleet = fleet
+        fleet.enrol(*GOOD, BROKEN, SILENT, NEVER)
+        x, y = blobs(200, seed=99)
+        np.savez(fleet.folder / "test.npz", x_train=x[:1], y_train=y[:1], x_test=x, y_test=y)
+        np.savez(fleet.folder / f"{BROKEN}.npz", x=x[:20, :3], y=y[:20])  # a column is missing
+        self.aggregator = fleet.aggregator(
+            "rounds.interval_s=1", "rounds.rounds=1000000", "dashboard.listen=127.0.0.1:0", "evaluate.holdout=0.2",
+            f"evaluate.test_data=npz:{fleet.folder}/test.npz", "train.lr=0.02", "keep_models=5",
+        )  # fmt: skip
+        self.url = self.aggregator.host._watcher.url
+        for name in (*GOOD, BROKEN):
+            fleet.agent(name)
+        silent = fleet.agent(SILENT)
+        eventually(lambda: any(SILENT in record.devices for record in fleet.records()), 30)
+        silent.die()
+        self.token = (fleet.folder / "state" / "dashboard.token").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    before = os.environ.get("EDGEFL_TRUST_CLOCK")
+    os.environ["EDGEFL_TRUST_CLOCK"] = "1"  # the machine of a test may have no time server
+    try:
+        with KeyedFleet(tmp_path_factory.mktemp("fleet"), guard=False) as fleet:
+            yield Watched(fleet)
+    finally:
+        os.environ.pop("EDGEFL_TRUST_CLOCK") if before is None else None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, watched: Watched) -> Iterator[Page]:
+    """The page, opened. Whatever the test does, it asks nobody else for anything, and no error is in its console."""
+    made = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    asked, errors = [], []
+    made.on("request", lambda request: asked.append(request.url))
+    made.on("pageerror", lambda error: errors.append(str(error)))
+    made.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    made.goto(watched.url)
+    expect(made.locator("#fleet tbody tr")).to_have_count(9)
+    yield made
+    made.close()
+    assert [url for url in asked if not url.startswith((watched.url, "data:", "blob:"))] == []
+    assert [text for text in errors if not re.search("401|ERR_CONNECTION_REFUSED", text)] == []
+
+
+def row(page: Page, device: str) -> sync_api.Locator:
+    return page.locator("#fleet tbody tr", has=page.get_by_role("rowheader", name=device, exact=True))
+
+
+def newest(page: Page) -> int:
+    """The number of the newest round in the table."""
+    return int(page.locator("#past tbody tr th").first.inner_text().replace(",", ""))
+
+
+def test_a_running_round_changes_table_and_curves(page: Page) -> None:
+    expect(page).to_have_title(re.compile("EdgeFL"))
+    before = newest(page)
+    curves = {name: page.locator(f"#chart-{name} svg").inner_html() for name in ("accuracy", "loss", "bytes", "time")}
+    headlines = set()
+    until = time.monotonic() + 40
+    while time.monotonic() < until and (newest(page) < before + 2 or len(headlines) < 2):
+        headlines.add(page.locator("#headline").inner_text())
+        time.sleep(0.2)
+    assert newest(page) >= before + 2
+    assert len(headlines) >= 2 and any(re.search(r"[Rr]ound \d+", text) for text in headlines)
+    for name, old in curves.items():
+        assert page.locator(f"#chart-{name} svg").inner_html() != old, name
+    expect(row(page, GOOD[0])).to_contain_text(re.compile(rf"round ({before + 1}|{before + 2})"))
+
+
+def test_each_device_that_does_not_take_part_says_why_and_what_to_do(page: Page) -> None:
+    expect(row(page, GOOD[1])).to_contain_text(re.compile("ready|training"))
+    expect(row(page, BROKEN)).to_contain_text("in trouble")
+    expect(row(page, BROKEN)).to_contain_text(REMEDIES["data"][1:])
+    expect(row(page, SILENT)).to_contain_text("lost", timeout=30_000)
+    expect(row(page, SILENT)).to_contain_text("ook at its power")
+    expect(row(page, NEVER)).to_contain_text("never seen")
+    attention = page.locator("#attention-list")
+    for name in (BROKEN, SILENT, NEVER):
+        expect(attention).to_contain_text(name)
+    page.get_by_role("button", name="Needs attention").click()
+    expect(page.locator("#fleet tbody tr")).to_have_count(3)
+    page.keyboard.press("/")
+    page.keyboard.type("pi-09")
+    expect(page.locator("#fleet tbody tr")).to_have_count(1)
+
+
+def test_a_model_that_is_downloaded_runs(page: Page, watched: Watched, tmp_path: Path) -> None:
+    import onnxruntime
+
+    with page.expect_download() as coming:
+        page.get_by_role("button", name=re.compile("^Download version")).first.click()
+        give_token(page, watched.token)
+    path = tmp_path / coming.value.suggested_filename
+    coming.value.save_as(path)
+    assert re.fullmatch(r".+-v\d+\.onnx", path.name)
+    session = onnxruntime.InferenceSession(str(path))
+    x, y = blobs(200, seed=5)
+    (scores,) = session.run(None, {session.get_inputs()[0].name: x})
+    assert (scores.argmax(1) == y).mean() > 0.5
+
+
+def give_token(page: Page, token: str) -> None:
+    expect(page.locator("#ask")).to_be_visible()
+    page.locator("#token").fill(token)
+    page.keyboard.press("Enter")
+
+
+def test_a_wrong_token_does_nothing_and_is_asked_for_again(page: Page, watched: Watched) -> None:
+    version = watched.aggregator.host.machine.version
+    page.get_by_role("button", name=re.compile("^Roll back")).last.click()
+    page.get_by_role("button", name="Roll back", exact=True).last.click()
+    give_token(page, "wrong")
+    expect(page.locator("#ask-title")).to_have_text("That token is not the aggregator's")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#toast")).to_contain_text("token")
+    assert all(record.state != "rollback" for record in watched.fleet.records())
+    assert watched.aggregator.host.machine.version >= version
+
+
+def test_charts_can_be_read_by_keyboard_and_colours_be_chosen(page: Page) -> None:
+    chart = page.locator("#chart-accuracy svg")
+    chart.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#readout")).to_contain_text(re.compile(r"Round \d+: test set [\d.]+ %"))
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.locator("#theme").click()
+    page.locator("#theme").click()
+    expect(page.locator("#theme")).to_have_text("Dark")
+    assert page.evaluate(background) != light
+    page.reload()
+    expect(page.locator("#theme")).to_have_text("Dark")
+
+
+def test_everything_that_can_be_used_has_a_name_and_can_be_reached_by_tab(page: Page) -> None:
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, a, input')].filter(n => n.checkVisibility()"
+        " && !(n.textContent.trim() || n.ariaLabel || n.labels?.length)).map(n => n.outerHTML)"
+    )
+    assert nameless == []
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert {"theme", "search", "Devices"} <= seen
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280, 2200])
+def test_no_screen_is_too_small_or_too_wide(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.skipif("EDGEFL_SCREENSHOTS" not in os.environ, reason="EDGEFL_SCREENSHOTS=FOLDER writes docs/images")
+def test_pictures_for_the_documentation(browser: Browser, watched: Watched) -> None:
+    folder = Path(os.environ["EDGEFL_SCREENSHOTS"])
+    eventually(lambda: len(watched.fleet.records()) >= 25, 90)
+    for theme in ("light", "dark"):
+        for device, width, height in (("", 1280, 1000), ("-phone", 390, 844)):
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
+            page.goto(watched.url)
+            expect(page.locator("#fleet tbody tr")).to_have_count(9)
+            page.wait_for_timeout(500)
+            page.screenshot(path=folder / f"dashboard-{theme}{device}.png")
+            for part in ("devices", "rounds"):
+                page.locator(f"#{part}").evaluate("node => node.scrollIntoView({behavior: 'instant'})")
+                page.screenshot(path=folder / f"dashboard-{part}-{theme}{device}.png")
+            page.close()
+
+
+def test_an_aggregator_that_stops_is_seen(page: Page, watched: Watched) -> None:
+    """Last in this file: the aggregator is gone afterwards."""
+    watched.aggregator.stop()
+    expect(page.locator("#live")).to_contain_text("No answer", timeout=15_000)
+    expect(page.locator("#fleet tbody tr")).to_have_count(9)

@@ -111,11 +111,14 @@ class Unsubscribe:
 @dataclass(frozen=True)
 class Note:
     """A line for the log. Of several warnings of one `kind` in a minute, the first is written and the others are
-    counted; without a kind, of those with one text."""
+    counted; without a kind, of those with one text. `round` and `device` are those that the line is about, for logs
+    that are read by programs."""
 
     level: Literal["debug", "info", "warning", "error"]
     text: str
     kind: str = ""
+    round: int = 0
+    device: str = ""
 
 
 Event: TypeAlias = Connected | Disconnected | Received | Sent | Flow | Tick | WallTime | Stop

@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 
 from edgefl.errors import UsageError
-from edgefl.hosting import command, daemon, hygiene
+from edgefl.hosting import command, daemon, hygiene, log_lines
 from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
@@ -79,7 +79,10 @@ def check(options: argparse.Namespace) -> int:
 def run(paths: list[str], sets: list[str]) -> None:
     """Run an agent for each configuration file, in a thread of its own; if agents fail, raises the first error."""
     command.check_sets(sets)
-    agents = [Agent(files.load(path, AgentConfig, sets)) for path in paths]
+    configs = [files.load(path, AgentConfig, sets) for path in paths]
+    if len(configs) == 1:
+        log_lines.always(federation=configs[0].federation, device=configs[0].device_id)
+    agents = [Agent(config) for config in configs]
 
     def stop() -> None:
         for agent in agents:

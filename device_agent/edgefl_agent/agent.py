@@ -59,7 +59,7 @@ class Agent(LinkHost[events.Event, events.Action]):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__(logging.getLogger("edgefl.agent"))
         self.reload: Reload[AgentConfig] = Reload(config, LIVE, self.log)
-        device = check_device_id(config.device_id)
+        self.device = device = check_device_id(config.device_id)
         topics = Topics(config.federation, config.mqtt.root)
         self._status_topic = topics.status(device)
         self._misfit = Misfit(topics, device)

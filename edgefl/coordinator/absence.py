@@ -62,7 +62,7 @@ class Absence:
         if text == before and now < at + AGAIN_S:
             return []
         self._told[device] = text, now
-        return [Note("warning", f"{device} is in trouble: {text}", self._kind(device, now))]
+        return [Note("warning", f"{device} is in trouble: {text}", self._kind(device, now), device=device)]
 
     def _kind(self, device: str, now: float) -> str:
         """The kind of a line about a device in trouble. In each minute the first `NAMED` devices have a line each. All

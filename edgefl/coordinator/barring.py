@@ -22,7 +22,9 @@ class Barring(CoordinatorState):
             if self.tally is not None:
                 self.tally.set_present(device, False, False)
             kind = self.admission.refused.kind("barred", device)
-            self._out.append(Note("warning", f"{device} is {why}; it is neither asked, waited for nor heard", kind))
+            self._out.append(
+                Note("warning", f"{device} is {why}; it is neither asked, waited for nor heard", kind, device=device)
+            )
         if pending:
             self._out += self.admission.suspects()
 
@@ -31,7 +33,7 @@ class Barring(CoordinatorState):
         for device in self.admission.over(now):
             self.presence.unbar(device)
             kind = self.admission.refused.kind("let in", device)
-            self._out.append(Note("warning", f"{device} is let in again: its time is over", kind))
+            self._out.append(Note("warning", f"{device} is let in again: its time is over", kind, device=device))
         self._out += self.admission.suspects()
 
     def _release(self, order: Release) -> None:
@@ -39,7 +41,7 @@ class Barring(CoordinatorState):
         done = self.admission.release(order.device)
         if done:
             self.presence.unbar(order.device)
-            self._out.append(Note("warning", f"{order.device} is let in again: it was released"))
+            self._out.append(Note("warning", f"{order.device} is let in again: it was released", device=order.device))
         self._out += self.admission.suspects()
         text = f"{order.device} is let in again" if done else f"{order.device} is neither in quarantine nor muted"
         self._out.append(Answered(order.order, done, text))

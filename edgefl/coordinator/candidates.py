@@ -65,7 +65,7 @@ class Candidates(CoordinatorState):
         self.strategy.restore(candidate.before)
         tally.spoil_folded()
         self.earlier.refuse(tally)
-        self._out.append(Note("warning", f"round {self.round}: the new model is refused: {why}"))
+        self._out.append(Note("warning", f"round {self.round}: the new model is refused: {why}", round=self.round))
         record = msgspec.structs.replace(record, state="refused", version=self.version, why=why)
         return Closed(record, None, tally.late_to_drop(committed=False))
 
@@ -140,7 +140,7 @@ class Candidates(CoordinatorState):
         elif not self._announced_wait:  # the next version takes slots that the round announced last may name
             self._out.append(self._publish_round(now))
         self._announced_wait = False
-        self._out.append(Note("warning", f"round {self.round}: {why}"))
+        self._out.append(Note("warning", f"round {self.round}: {why}", round=self.round))
         self.strategy.restore(order.state)
         record = RoundRecord(
             self.round, "rollback", self.version + 1, 0, [], 0, None, tally.bytes_up if tally else 0, 0, 0.0,

@@ -54,7 +54,7 @@ def conclude(tally: Tally, strategy: Strategy, record: RoundRecord) -> tuple[Can
     A strategy that gave such params goes back to its state before them.
     """
     if record.state == "abandoned":
-        return None, record, [Note("warning", f"round {tally.round} abandoned: {record.why}")]
+        return None, record, [Note("warning", f"round {tally.round} abandoned: {record.why}", round=tally.round)]
     if record.state == "evaluated":
         return None, record, []
     before = strategy.state()
@@ -65,7 +65,7 @@ def conclude(tally: Tally, strategy: Strategy, record: RoundRecord) -> tuple[Can
     tally.spoil_folded()
     why = "the averaged model is not finite: lower lr or server_lr"
     record = msgspec.structs.replace(record, state="abandoned", version=tally.version, why=why)
-    return None, record, [Note("error", f"round {tally.round}: {why}")]
+    return None, record, [Note("error", f"round {tally.round}: {why}", round=tally.round)]
 
 
 def at_deadline(tally: Tally, standing: Standing, present: list[str], *, deadline_s: float, now: float) -> list[str]:

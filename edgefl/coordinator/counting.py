@@ -99,7 +99,7 @@ class Counting:
         self._earn(tally, where, self._took_s(where, now), counted=False)
         owes = self._standing.owes(where.device)
         reason = OWES.format(owes) if owes else EARNED
-        note = Note("info", f"round {where.round}: update of {where.device}: {reason}")
+        note = Note("info", f"round {where.round}: update of {where.device}: {reason}", "", where.round, where.device)
         return [note, self._receipts.too_late(where, reason, into=into)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate], now: float) -> list[Action]:

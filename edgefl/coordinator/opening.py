@@ -77,4 +77,4 @@ class Waits:
         if self._told == told:
             return []
         text = f"round {round} waits for {len(opening.waiting)} of {len(opening.asked)} devices"
-        return [Note("info", f"{text}; not for {named(skipped)}" if skipped else text)]
+        return [Note("info", f"{text}; not for {named(skipped)}" if skipped else text, round=round)]

@@ -39,14 +39,14 @@ class Receipts:
         self.dropped[sender] += 1
         self._refused.add(sender, error.code)
         text = f"message number {self.dropped[sender]} dropped from {sender} on {topic[:120]!r}: {error}"
-        return Note("warning", text, self._refused.kind("dropped from", sender))
+        return Note("warning", text, self._refused.kind("dropped from", sender), device=device or "")
 
     def reject(self, where: UpdateTopic, error: ProtocolError | CodecError, version: int | None = None) -> list[Action]:
         """The update is refused as invalid; `version`: the model that it came from, where that is the reason."""
         self.dropped[where.device] += 1
         self._refused.add(where.device, error.code)
         text = f"round {where.round}: update of {where.device} rejected: {error}"
-        note = Note("warning", text, self._refused.kind("rejected of", where.device))
+        note = Note("warning", text, self._refused.kind("rejected of", where.device), where.round, where.device)
         receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version, run=self._run)
         return [note, self._publish(where, receipt)]
 
@@ -54,12 +54,12 @@ class Receipts:
         """A late update that the host has kept, and whose device has its receipt, can't be added."""
         self._refused.add(late.device, error.code)
         text = f"late update of {late.device}, round {late.round}, is dropped: {error}"
-        return Note("error", text, self._refused.kind("late of", late.device))
+        return Note("error", text, self._refused.kind("late of", late.device), late.round, late.device)
 
     def not_kept(self, where: UpdateTopic, why: str) -> Note:
         """There is no room for a late update. Its device may send it again and again."""
         text = f"round {where.round}: late update of {where.device} is not kept: {why}"
-        return Note("warning", text, self._refused.kind("late of", where.device))
+        return Note("warning", text, self._refused.kind("late of", where.device), where.round, where.device)
 
     def counted(self, where: UpdateTopic, folded: int) -> Publish:
         """The update is counted: in the later round `folded`, or, if that is 0, in its own, which is open."""
@@ -75,7 +75,7 @@ class Receipts:
             return []
         text = f"round {where.round}: update of {where.device} counts with the weight {judged.header.num_examples}"
         text += f", not {judged.claim[0]}: it is {judged.times:.3g} times the bound on influence"
-        return [Note("info", text, self._refused.kind("lowered of", where.device))]
+        return [Note("info", text, self._refused.kind("lowered of", where.device), where.round, where.device)]
 
     def _publish(self, where: UpdateTopic, receipt: Receipt) -> Publish:
         return Publish(self._topics.inbox(where.device), _encoded(receipt))
@@ -84,7 +84,7 @@ class Receipts:
 def note_of(where: UpdateTopic, header: UpdateHeader) -> Note:
     """The line about an update that was added."""
     what = f"{header.num_examples} examples, loss {header.loss:.4f}"
-    return Note("debug", f"round {where.round}: {where.device}, {what}")
+    return Note("debug", f"round {where.round}: {where.device}, {what}", round=where.round, device=where.device)
 
 
 @lru_cache(maxsize=8)

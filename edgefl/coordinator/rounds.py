@@ -67,7 +67,7 @@ class Rounds(Watching, Profiling):
             self.strategy.start(self.params, self.round)
         what = "" if gathering is None else " for statistics of their columns"
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked{what}"
-        self._out.append(Note("info", text))
+        self._out.append(Note("info", text, round=self.round))
         self._out += self._waits.note(self.round, opening)
         self._out.append(self._publish_round(now))
         self._out += self.reception.ask_held(self.tally)

@@ -299,7 +299,7 @@ class Tally:
         """What the log says when another deadline begins."""
         names = ", ".join(at_work[:12]) + (f", {len(at_work) - 12} more" if len(at_work) > 12 else "")
         text = f"round {self.round} goes on, in deadline {self.deadlines} of at most {DEADLINES}"
-        return Note("warning", f"{text}: {self.reports} of {min_reports} reports, at work: {names}")
+        return Note("warning", f"{text}: {self.reports} of {min_reports} reports, at work: {names}", round=self.round)
 
     def _times(self) -> msgspec.Raw:
         """{device: seconds} as JSON."""

@@ -211,7 +211,7 @@ class Participation(Engagement):
                 self._unfit = event.job.manifest.id, event.unfit, why
             self.give_up(self.work.round, why, now, tries_again=not event.final)
             text = f"round {event.job.round.round}: {event.reason}"
-            self.out.append(Note("error", text, f"round failed: {event.code}"))
+            self.out.append(Note("error", text, f"round failed: {event.code}", event.job.round.round))
             self.consider(now)
 
     def _report(self, now: float) -> None:

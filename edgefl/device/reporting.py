@@ -73,7 +73,7 @@ class Reporting:
         if report.is_late and not folded:  # its own round may have been abandoned since
             return report.probe(now)
         where = f"counted in round {folded}: it was late" if folded else "counted"
-        out: list[Action] = [Note("info", f"round {report.number}: update {where}")]
+        out: list[Action] = [Note("info", f"round {report.number}: update {where}", round=report.number)]
         report.count()
         self.bytes_down, self._bytes_told = self.bytes_down - self._bytes_told, 0
         if report.is_late:

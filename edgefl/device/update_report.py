@@ -163,7 +163,9 @@ class UpdateReport:
         self._tries = min(self._tries + 1, 10)
         self._in_flight.clear()
         self._unsent = deque(self._unasked)
-        out: list[Action] = [Note("info", f"round {self.number}: no receipt for the update yet, sent again")]
+        out: list[Action] = [
+            Note("info", f"round {self.number}: no receipt for the update yet, sent again", round=self.number)
+        ]
         out += self.send(now)
         return out
 

@@ -8,8 +8,10 @@ A program builds a `Parser`, adds its options in named groups and then the commo
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from msgspec import Struct
@@ -44,6 +46,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit code 2, with the message and where the help is."""
+        if _wants_json(sys.argv):  # the parser has not told us yet
+            log_to_stderr("info", "json")
+            logging.getLogger("edgefl").error("%s; %s --help lists the options", message, self.prog)
+            self.exit(2)
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists the options\n")
 
     def _refuse_unknown_options(self, words: Sequence[str]) -> None:
@@ -168,6 +174,11 @@ def _mark_paths(parser: argparse.ArgumentParser, file: object, folder: object) -
                 _mark_paths(child, file, folder)
         elif action.metavar in FILES or action.metavar in FOLDERS:
             action.complete = file if action.metavar in FILES else folder  # type: ignore[attr-defined]
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for a log in JSON."""
+    return "--log-format=json" in words or ("--log-format", "json") in pairwise(words)
 
 
 def _looks_like_an_option(word: str) -> bool:

@@ -54,6 +54,7 @@ class LinkHost(Host[E, A]):
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
+        self.device = ""  # a device's own id: log lines are about it
         self.boot = 0  # number of the connection that is up or being tried; its will has it too
         self.stopping = False
         self._looked_at = -LONGEST_SLEEP_S
@@ -233,7 +234,8 @@ class LinkHost(Host[E, A]):
         self.link.unsubscribe(list(action.topics))
 
     def note(self, action: Note) -> None:
-        self.log.log(getattr(logging, action.level.upper()), action.text, extra={"kind": action.kind})
+        told = {"kind": action.kind, "round": action.round, "device": action.device or self.device}
+        self.log.log(getattr(logging, action.level.upper()), action.text, extra=told)
 
     def _answer(self) -> None:
         """Send what the link has room for, and acknowledge the messages that were processed. That does not wait for our

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from datetime import datetime
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from .repeats import count_repeats
 
 FORMATS = ("text", "json")
+KNOWN = ("round", "device")  # what a line may be about
 
 
 class TextLines(logging.Formatter):
@@ -24,7 +26,12 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, and `traceback` where there is one."""
+    """One object a line: `time`, `level`, `logger`, `message`; where they are known, the `round` and the `device` that
+    the line is about, what `always` has set, and a `traceback`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always: dict[str, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -32,10 +39,19 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self.always,
         }
+        fields |= {name: value for name in KNOWN if (value := getattr(record, name, None))}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(fields).decode()
+
+
+def always(**fields: str) -> None:
+    """From now on every line of a log in JSON has these fields, such as the federation."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonLines):
+            handler.formatter.always |= fields
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:
@@ -44,6 +60,21 @@ def log_to_stderr(level: str, form: str = "text") -> None:
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     count_repeats(handler)
     logging.basicConfig(handlers=[handler], level=level.upper())
+    if form == "json":
+        _log_all_else()
+
+
+def _log_all_else() -> None:
+    """What Python would print by itself is logged: warnings, and errors that nobody has caught."""
+    log = logging.getLogger("edgefl")
+    logging.captureWarnings(True)
+
+    def of_thread(error: threading.ExceptHookArgs) -> None:
+        if error.exc_value is not None:
+            log.critical("a thread has broken", exc_info=error.exc_value)
+
+    sys.excepthook = lambda kind, error, trace: log.critical("the program has broken", exc_info=(kind, error, trace))
+    threading.excepthook = of_thread
 
 
 def print_error(message: str) -> None:

@@ -73,7 +73,7 @@ def test_a_fleet_that_flaps_writes_a_line_a_minute_at_most():
 def test_trouble_is_told_at_once_while_rounds_go_on_and_again_after_an_hour():
     coordinator = open_round("a", "b", "c", min_reports=2, goal=2)
     assert of(feed(coordinator, told("c", "trouble", HUNG, "hung"), now=1.0), Note) == [
-        Note("warning", f"c is in trouble: {HUNG}", "trouble of c")
+        Note("warning", f"c is in trouble: {HUNG}", "trouble of c", device="c")
     ]
     again = feed(coordinator, status("c", boot=2), told("c", "trouble", HUNG, "hung", boot=2), now=3600.0)
     assert not of(again, Note)

@@ -18,13 +18,13 @@ from edgefl.board import page, views
 from edgefl.board.openapi import openapi
 from edgefl.board.rounds import KEPT, Curves, Rounds
 from edgefl.errors import EdgeFLError
-from edgefl.hosting.orders import Answer, Order, Release, Rollback
+from edgefl.hosting.orders import Answer, Order, Pause, Release, Resume, Rollback
 
 from .http_answers import answer, refusal
 
 DOWNLOADS = 2  # models that are sent at a time: each is in memory
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-VERBS: dict[str, Callable[[str], Order]] = {"release": Release}
+VERBS: dict[str, Callable[[str], Order]] = {"pause": Pause, "resume": Resume, "release": Release}
 
 
 class Source(Protocol):

@@ -20,6 +20,8 @@ ROUTES: tuple[tuple[str, str, str, type | None], ...] = (
     ),
     ("get", "/api/devices", "A page of the fleet, devices that need attention first.", views.Devices),
     ("get", "/api/devices/{device}", "One device.", views.Device),
+    ("post", "/api/devices/{device}/pause", "Rounds do not ask the device until it is resumed.", views.Answer),
+    ("post", "/api/devices/{device}/resume", "Rounds may ask the device again.", views.Answer),
     ("post", "/api/devices/{device}/release", "End the device's quarantine, or its mute.", views.Answer),
     ("get", "/api/rounds", "The newest rounds that are over, newest first.", rounds.Rounds),
     ("get", "/api/curves", "All rounds, as columns for drawing.", rounds.Curves),

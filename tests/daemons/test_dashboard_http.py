@@ -13,20 +13,20 @@ from conftest import ROOT
 from http_source import FixedSource
 
 pytest.importorskip("starlette", reason="pip install 'edgefl-toolkit[dashboard]'")
-from edgefl_broker.api import make_app
+from edgefl_broker.api import VERBS, make_app
 from edgefl_broker.gatekeeper import BODY_BYTES, HEADERS, Gatekeeper, token_of
 from starlette.testclient import TestClient
 
 from edgefl.board import openapi, views
 from edgefl.errors import UsageError
 from edgefl.hosting.dashboard import DashboardConfig
-from edgefl.hosting.orders import Answer, Release, Rollback
+from edgefl.hosting.orders import Answer, Pause, Release, Resume, Rollback
 
 TOKEN = "a-token-of-43-characters-as-the-aggregator-has"
 LOCAL = DashboardConfig(listen="127.0.0.1:8090")
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/json"}
-PAUSE = "/api/devices/pi-01/release"
+PAUSE = "/api/devices/pi-01/pause"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_every_route_is_documented(source):
     routes = {re.sub(r":\w+", "", r.path) for r in make_app(source).routes}
     documented = {path for _, path, *_ in openapi.ROUTES}
     documented |= {"/", "/board.css", "/board.js", "/metrics", "/api/openapi.json"}
-    verbs = {"/api/devices/{device}/release"}
+    verbs = {f"/api/devices/{{device}}/{verb}" for verb in VERBS}
     assert routes - {"/api/devices/{device}/{verb}"} == documented - verbs
 
 
@@ -113,6 +113,8 @@ def test_nothing_else_is_served(source, path):
 @pytest.mark.parametrize(
     ("path", "order"),
     [
+        (PAUSE, Pause("pi-01")),
+        ("/api/devices/pi-01/resume", Resume("pi-01")),
         ("/api/devices/pi-12/release", Release("pi-12")),
         ("/api/versions/55/rollback", Rollback(55)),
     ],

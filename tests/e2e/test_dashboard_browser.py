@@ -144,6 +144,20 @@ def test_a_model_that_is_downloaded_runs(page: Page, watched: Watched, tmp_path:
     assert (scores.argmax(1) == y).mean() > 0.5
 
 
+def test_a_device_is_paused_and_resumed(page: Page, watched: Watched) -> None:
+    """Rounds go on without it, and with it again."""
+    name = GOOD[2]
+    row(page, name).get_by_role("button", name=f"Pause {name}").click()
+    give_token(page, watched.token)
+    expect(row(page, name)).to_contain_text("paused by you", timeout=15_000)
+    number = watched.fleet.records()[-1].round
+    eventually(lambda: watched.fleet.records()[-1].round >= number + 3, 30)
+    assert not any(name in record.devices for record in watched.fleet.records() if record.round > number + 1)
+    row(page, name).get_by_role("button", name=f"Resume {name}").click()
+    expect(row(page, name)).to_contain_text(re.compile("ready|training"), timeout=15_000)
+    eventually(lambda: name in watched.fleet.records()[-1].devices, 30)
+
+
 def give_token(page: Page, token: str) -> None:
     expect(page.locator("#ask")).to_be_visible()
     page.locator("#token").fill(token)

@@ -208,7 +208,7 @@ function remedyOf(d) { // words between backticks are code
 }
 
 function buttonFor(d) {
-  if (!state.overview.actions || !d.barred) return null;
+  if (!state.overview.actions) return null;
   const [text, verb] = d.barred ? ["Release", "release"] : d.paused ? ["Resume", "resume"] : ["Pause", "pause"];
   const call = () => act(`api/devices/${encodeURIComponent(d.id)}/${verb}`);
   return el("button", { type: "button", class: "quiet", "data-focus": `${verb}-${d.id}`, "aria-label": `${text} ${d.id}`, on: { click: call } }, text);

@@ -16,7 +16,8 @@ from .sample import Sample
 from .wanted import AUTO, Wanted
 
 ADAM = {"optimizer": "adam", "lr": 0.003}
-TRAIN: dict[str, dict[str, Any]] = {"cnn1d": ADAM, "gru": ADAM, "autoencoder": ADAM, "cnn": {"lr": 0.05}}
+TRAIN: dict[str, dict[str, Any]] = {"cnn1d": ADAM, "gru": ADAM, "autoencoder": ADAM}
+OF_NUMBERS = {"lr": 0.03, "clip_norm": 1.0}  # a squared error has no largest gradient
 TRIED = 256  # examples
 
 
@@ -37,7 +38,8 @@ def choose(wanted: Wanted, sample: Sample) -> Choice:
         if name == "autoencoder" and not sample.restores:
             raise UsageError("an autoencoder learns to restore its input: write target=* into the data's SPEC")
         proto = template(name, sample.examples, wanted.seed)
-        return Choice(load(proto, wanted.loss, y=y), name, TRAIN.get(name, {}))
+        model = load(proto, wanted.loss, y=y)
+        return Choice(model, name, TRAIN.get(name, OF_NUMBERS if model.plan.loss == "mse" else {}))
     if not name.endswith(".onnx") and not Path(name).exists():
         raise UsageError(f"model {name!r} is no file and no template: templates are {', '.join(TEMPLATES)}")
     return Choice(load(name, wanted.loss, y=y), "", {})

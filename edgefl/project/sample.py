@@ -59,7 +59,8 @@ def _read(spec: str, devices: Sequence[str]) -> Sample:
         if part.x_train.shape[1:] != dataset.x_train.shape[1:]:
             shapes = f"{part.x_train.shape[1:]} and {dataset.x_train.shape[1:]}"
             raise DataError(f"{one}: examples have shapes {shapes}: name the same features for all devices")
-    spec = _with_labels(spec, labels) if labels else spec
+    if labels:
+        spec, here = _with_labels(spec, labels), [_with_labels(one, labels) for one in here]
     return Sample(spec, tuple(here), dataset, _examples(parts, labels), _restores(dataset), labels)
 
 

@@ -19,7 +19,7 @@ from .complete import as_spec
 from .made import Made
 from .model_file import choose, try_out
 from .proof import prove
-from .sample import NAME, absolute, read_sample, with_options
+from .sample import NAME, Sample, absolute, read_sample, with_options
 from .split import FOLDER, split_table
 from .wanted import Wanted
 
@@ -59,14 +59,23 @@ def _decide(wanted: Wanted, folder: Path) -> Made:
         spec = split_table(spec, wanted.devices, folder / FOLDER)
     sample = read_sample(spec, wanted.devices)
     choice = choose(wanted, sample)
-    needed = bool(choice.template) and scaling.needs_scaling(sample.dataset.x_train)
-    federated = needed and scaling.can_be_federated() and not sample.restores
-    if needed and not federated:
-        options = scaling.fixed(sample.dataset.x_train, targets=sample.restores)
-        scaled = read_sample(with_options(sample.spec, options), wanted.devices)
-        sample = replace(scaled, notes=sample.notes)
+    sample, federated = _scaled(wanted, sample, own_model=not choice.template)
     try_out(choice.model, sample, choice.train, scaled=federated)
     return Made(wanted, folder, sample, choice, federated)
+
+
+def _scaled(wanted: Wanted, sample: Sample, *, own_model: bool) -> tuple[Sample, bool]:
+    """The sample as devices will train on it, and whether the federation learns the scaling of its columns."""
+    features = "" if own_model else scaling.of_features(sample.spec, sample.dataset)
+    targets = scaling.of_targets(sample.spec, sample.dataset)
+    federated = bool(features) and not sample.restores and scaling.FEDERATED
+    options = "&".join(part for part in ("" if federated else features, targets) if part)
+    if not options:
+        return sample, federated
+    notes = (
+        (*sample.notes, f"the model predicts scaled targets: {targets.replace('&', ', ')}") if targets else sample.notes
+    )
+    return replace(read_sample(with_options(sample.spec, options), wanted.devices), notes=notes), federated
 
 
 def _files(made: Made, folder: Path, final: Path) -> Made:

@@ -95,6 +95,37 @@ def test_the_settings_of_every_template_run_in_the_simulator(name, tmp_path, cap
     assert rounds[-1]["loss"] < 0.9 * rounds[0]["loss"]
 
 
+def test_targets_of_another_size_are_scaled_and_an_autoencoder_needs_no_target(table, tmp_path, capsys, monkeypatch):
+    """A regression of a speed in thousands, and a model that restores raw columns: both run as they are written."""
+    monkeypatch.chdir(tmp_path)
+    for name, data in (("speed", f"csv:{table}?target=rpm&features=temp,load"), ("restore", f"csv:{table}?target=*")):
+        words = ["--devices", "2", "--rounds", "8", "--json", str(tmp_path / f"{name}.json")]
+        made = make(
+            Wanted(
+                tmp_path / name, f"{data}&missing=mean" if name == "speed" else f"{data}&features=rpm,load", keys=False
+            )
+        )
+        source = made.sample.spec
+        assert ("target_mean=" in source) == (name == "speed") and "std=" in source
+        assert (
+            main(
+                [
+                    "simulate",
+                    "--config",
+                    f"{name}/aggregator.toml",
+                    "--model",
+                    f"{name}/model.onnx",
+                    "--data",
+                    source,
+                    *words,
+                ]
+            )
+            == 0
+        )
+        rounds = json.loads((tmp_path / f"{name}.json").read_text())["rounds"]
+        assert all(one["state"] == "committed" for one in rounds) and rounds[-1]["loss"] < 0.8 * rounds[0]["loss"]
+
+
 def test_it_never_overwrites_and_leaves_nothing_behind_when_it_fails(table, tmp_path, capsys):
     there = tmp_path / "there"
     there.mkdir()

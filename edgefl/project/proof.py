@@ -22,7 +22,9 @@ MOST = 20  # devices whose files the agent itself reads: all are written alike
 def prove(wanted: Wanted, folder: Path, own: Sequence[str]) -> None:
     """UsageError, ModelError, DataError: what could not be read. `own` are the data that are on this machine."""
     config = files.load(folder / "aggregator.toml", AggregatorConfig)
-    model = load(folder / config.model, config.loss, freeze=config.freeze, dims=config.dims)
+    standardize = config.features.is_federated
+    path, loss = folder / config.model, config.loss
+    model = load(path, loss, freeze=config.freeze, dims=config.dims, standardize=standardize)
     for spec in own:
         data.fit_shape(data.load(spec, test_fraction=0), model.plan.input_shape)
     if wanted.keys:

@@ -49,7 +49,9 @@ def _what(made: Made) -> str:
     names = ", ".join(made.sample.labels)
     labels = f"\nThe classes 0, 1, 2, ... are {names}, in this order on every device.\n" if names else ""
     scaled = (
-        "\nThe columns are scaled in front of the model, by sums that the devices tell in the first round.\n"
+        "\nThe columns are scaled in front of the model. For that each device tells sums and histograms of its columns "
+        "once, in\nthe first round, as `[policy] statistics` of its agent.toml lets it. `state/model.onnx` takes raw "
+        "columns.\n"
         if made.federated
         else ""
     )

@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..data import Dataset, parse
-from ..settings import Settings
 
-FEDERATED = any(name == "features" for name in Settings.__struct_fields__)  # whether this version can learn it
 FAR, WIDE, SMALL = 3.0, 3.0, 0.1  # a mean or a deviation above these, or no deviation as large as the last
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from ..atomic import write_atomically
 from ..errors import UsageError
+from ..onnx.scaling import with_scaling
 from ..private_files import opener
 from ..protocol.approval import id_of
+from ..settings.features import FeatureSettings
 from ..settings.render import dump
 from . import readme, scaling
 from .complete import as_spec
@@ -25,6 +27,7 @@ from .wanted import Wanted
 
 MODEL, AGGREGATOR, README, MOSQUITTO, KEYS = "model.onnx", "aggregator.toml", "README.md", "mosquitto.conf", "keys"
 HOLDOUT = 0.2
+MIN_DEVICES = FeatureSettings().min_devices  # that a scaling is learned from
 WATCHER = "operator"  # who runs edgefl status
 EXPLAINS = "--print-config explains every key."
 OPEN_MOSQUITTO = """\
@@ -68,7 +71,7 @@ def _scaled(wanted: Wanted, sample: Sample, *, own_model: bool) -> tuple[Sample,
     """The sample as devices will train on it, and whether the federation learns the scaling of its columns."""
     features = "" if own_model else scaling.of_features(sample.spec, sample.dataset)
     targets = scaling.of_targets(sample.spec, sample.dataset)
-    federated = bool(features) and not sample.restores and scaling.FEDERATED
+    federated = bool(features) and not sample.restores and len(wanted.devices) >= MIN_DEVICES
     options = "&".join(part for part in ("" if federated else features, targets) if part)
     if not options:
         return sample, federated
@@ -143,8 +146,9 @@ def _keys(made: Made, folder: Path, final: Path) -> bool:
         Federation(federation=wanted.name, broker=wanted.host, port=wanted.port, home=home, guard=guard),
     )
     (keys / "aggregator" / AGGREGATOR).unlink()  # ours stands beside the folder of keys
-    plans = {"plans": "pinned", "approved": [id_of(made.choice.model.plan)]}
-    enrolment.add(keys, wanted.devices, enrolment.Terms(made.sample.spec, plans))
+    model = with_scaling(made.choice.model) if made.federated else made.choice.model
+    policy = {"plans": "pinned", "approved": [id_of(model.plan)], "statistics": True if made.federated else None}
+    enrolment.add(keys, wanted.devices, enrolment.Terms(made.sample.spec, policy))
     enrolment.add(keys, [WATCHER], role="viewer")
     if wanted.guard or not wanted.is_here or Path(guard).exists():
         return True

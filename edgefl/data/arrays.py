@@ -6,9 +6,10 @@ A row is an example. NaN is a blank; infinity, or a number beyond float32, makes
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from .windows import Cut, Rows
 
 OPTIONS = ("labels", "kind", "missing", "bad", *WINDOW_OPTIONS)
 UNKNOWN, BLANK = -1, -2  # in place of a class's number
+Changed: TypeAlias = MutableMapping[str, Any]
 CHUNK = 4096  # rows that are looked at together, so that nothing as large as the data is made
 
 
@@ -40,7 +42,12 @@ def from_arrays_with(
     for error in odd:
         reader.count.rows += 1
         reader.count.refuse(error)
-    return reader.read({key: arrays[key] for key in arrays}, np.asarray(starts, np.int64))
+    return reader.read(_changed(arrays), np.asarray(starts, np.int64))
+
+
+def _changed(arrays: Mapping[str, Any]) -> Changed:
+    """The arrays, of which some are to be replaced. Others in a file are not read."""
+    return ChainMap({}, arrays)  # type: ignore[arg-type]  # a ChainMap writes to the first one alone
 
 
 class _Arrays:
@@ -51,7 +58,7 @@ class _Arrays:
         self.count = Count(options, "example")
         self._gaps = False
 
-    def read(self, arrays: dict[str, Any], starts: np.ndarray) -> Dataset:
+    def read(self, arrays: Changed, starts: np.ndarray) -> Dataset:
         breaks = starts
         for part in ("", "_train", "_test"):
             x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
@@ -95,7 +102,7 @@ class _Arrays:
             text = f"y{part}: example {row} is not {self._labels.wanted()}"
         return DataError(f"{self._name}: {text}: repair or drop it", text)
 
-    def _keep_devices(self, arrays: dict[str, Any], kept: np.ndarray) -> None:
+    def _keep_devices(self, arrays: Changed, kept: np.ndarray) -> None:
         devices = arrays.get("device_train")
         if devices is not None and np.shape(devices) == kept.shape:
             arrays["device_train"] = devices[kept]
@@ -125,7 +132,7 @@ class _Arrays:
         whole = self._classes and y.dtype.kind == "f" and len(y) and bool((np.floor(y) == y).all())
         return y.astype(np.int64) if whole else y
 
-    def _check_left(self, arrays: dict[str, Any]) -> None:
+    def _check_left(self, arrays: Changed) -> None:
         if self._labels is not None:
             self._labels.check()
         self._tally = self.count.close()
@@ -133,7 +140,7 @@ class _Arrays:
             text = "all examples have blanks"
             raise DataError(f"{self._name}: {text}: use missing=mean", text)
 
-    def _dataset(self, arrays: dict[str, Any]) -> Dataset:
+    def _dataset(self, arrays: Changed) -> Dataset:
         gaps = self._gaps and self._missing.how == "mean"
         made = from_arrays(arrays, self._name, tally=self._tally, gaps=gaps)
         if self._labels is None:

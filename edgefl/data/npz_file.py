@@ -37,3 +37,6 @@ def open_npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         text = f"can't read {path}: {error}: write it anew with numpy.savez, numbers only"
         raise DataError(text, f"can't read {path}: not an .npz file of numbers") from None
+    except MemoryError:
+        text = f"{path.name} has an array that is larger than the memory"
+        raise DataError(f"{text}: write it anew, in several files for folder:", text) from None

@@ -40,7 +40,8 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="The examples, which never leave this device: csv:FILE?target=COL, npz:FILE, "
-            "sqlite:FILE?query=...&target=COL, module:callable or a plug-in's. Read again when it has changed.",
+            "sqlite:FILE?query=...&target=COL, folder:DIR?..., ring:FILE?..., module:callable or a plug-in's; "
+            "docs/data.md has all of them. Read again when it has changed.",
             examples=["csv:/var/lib/edgefl/data.csv?target=weight"],
         ),
     ]

@@ -26,7 +26,9 @@ from edgefl.transports.endpoint import Endpoint, Login, TlsConfig
 from edgefl.transports.settings import PASSWORD, MqttConfig
 
 SECRET = "s3kr1t/w#ith?all@of:them"
-UNITS = ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"]
+UNITS = [
+    "device_agent/edgefl-agent.service", "device_agent/edgefl-recorder.service", "broker/edgefl-aggregator.service"
+]  # fmt: skip
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> Path:

@@ -116,6 +116,14 @@ sleep 2; systemctl is-active edgefl-aggregator
 journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.example.org:8883"
 """,
     ),
+    PageRun(
+        "docs/data.md",
+        "A table in five minutes",
+        (),
+        before="mosquitto -d -p 1883; mkdir /root/work && cd /root/work",
+        edits={},
+        after='edgefl data stats "ring:ring.db?target=state" --json | grep \'"examples": [1-9][0-9]\'',
+    ),
     PageRun("docs/sizing.md", "The model", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
 ]

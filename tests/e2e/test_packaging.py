@@ -151,7 +151,7 @@ def test_the_environments_that_build_offline_have_what_the_build_needs():
 UNITS = ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"]
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, "device_agent/edgefl-recorder.service"])
 def test_i22_a_crash_under_a_unit_leaves_no_core_file(unit):
     assert "LimitCORE=0" in (ROOT / unit).read_text().splitlines()
 

@@ -115,7 +115,7 @@ def test_what_is_kept_is_what_a_slow_reader_keeps(tmp_path: Path, rows: list[tup
         if cell.strip().lower() in blanks:
             return "blank"
         value = float(cell) if number.fullmatch(cell) else math.inf  # \d and float both know other scripts' digits
-        return value if abs(value) <= np.finfo(np.float32).max else "bad"
+        return value if abs(value) <= float(np.finfo(np.float32).max) else "bad"
 
     wanted, bad, blank = [], 0, 0
     for a, y in rows:

@@ -64,6 +64,24 @@ def section(page: str, title: str) -> str:
     return "\n".join(b.code for b in pages.blocks(ROOT / page) if b.language == "sh" and b.line in inside)
 
 
+def script_of(run: PageRun) -> str:
+    """The shell script of a page. Each block is a shell of its own, in the folder that its mark names."""
+    path, title, number, begun = ROOT / run.page, "", 0, False
+    found = {block.line - 1: block for block in pages.blocks(path)}
+    parts = [run.before]
+    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("#"):
+            title, number = line.lstrip("# "), 0
+            begun = begun or title == run.first
+        block = found.get(at)
+        runs = begun and title not in run.without
+        if runs and block and block.language == "sh" and block.mark in FOLDERS:
+            number += 1
+            parts += [run.edits.get(title if number == 1 else f"{title}, block {number}", "")]
+            parts += [f"({FOLDERS[block.mark]}\n{block.code})"]
+    return "\n".join([*parts, run.after])
+
+
 _AGGREGATOR = section("broker/README.md", "Install the aggregator").partition("systemctl")[0]
 INSTALLED = f"""
 cd "$CHECKOUT"
@@ -72,22 +90,55 @@ useradd --system --home-dir /var/lib/edgefl --shell /usr/sbin/nologin edgefl
 install -m 644 device_agent/edgefl-agent.service /etc/systemd/system/
 cd /root/work
 """
-RUNS = [
-    PageRun(
-        "docs/security.md",
-        "The broker's machine",
-        (),
-        before=MODEL + INSTALLED,
-        edits={
-            "A device": f"""
+STATE = "/var/lib/edgefl-aggregator"
+TRAINS = "install -o edgefl-aggregator -m 600 keys/aggregator/roster.json /etc/edgefl-aggregator/\n" + rounds_of(
+    STATE, 2
+)
+SECURITY = PageRun(
+    "docs/security.md",
+    "The broker's machine",
+    (),
+    before=MODEL + INSTALLED,
+    edits={
+        "A device": f"""
 sed -i 's|^model = .*|model = "/etc/edgefl-aggregator/start.onnx"|' /etc/edgefl-aggregator/aggregator.toml
 printf '{ROUNDS.encode("unicode_escape").decode()}' >> /etc/edgefl-aggregator/aggregator.toml
 systemctl enable --now edgefl-aggregator
 """,
-            "Revoke a device": "install -o edgefl-aggregator -m 600 keys/aggregator/roster.json "
-            "/etc/edgefl-aggregator/\n" + rounds_of("/var/lib/edgefl-aggregator", 2),
+        "Revoke a device": TRAINS,
+    },
+    after="edgefl keys list keys",
+)
+LATER = (
+    "Revoke a device",
+    "Renew before it expires",
+    "A new run, and a restored backup",
+    "If something is lost or stolen",
+)
+
+
+def deployed() -> str:
+    """What docs/security.md leads to: a federation of one device that trains."""
+    return script_of(SECURITY._replace(without=LATER, after=TRAINS))
+
+
+RUNS = [
+    SECURITY,
+    PageRun(
+        "docs/operations.md",
+        "Watch",
+        (),
+        before="",
+        edits={
+            "Watch, block 2": """
+rsync --chown=root:mosquitto --chmod=F640 keys/broker/acl /etc/mosquitto/edgefl/ && systemctl reload mosquitto
+""",
+            "Change a setting": "echo 'keep_models = 1000' | cat - /etc/edgefl-aggregator/aggregator.toml > new.toml\n"
+            "cat new.toml > /etc/edgefl-aggregator/aggregator.toml",
+            "Go back to an earlier model": rounds_of(STATE, 14),
+            "Remove a device": rounds_of(STATE, 16),
         },
-        after="edgefl keys list keys",
+        after="journalctl --unit edgefl-aggregator | tail -n 40; test -s /root/backup/model.onnx",
     ),
     PageRun(
         "broker/README.md",
@@ -129,24 +180,6 @@ journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.exam
 ]
 
 
-def script_of(run: PageRun) -> str:
-    """The shell script of a page. Each block is a shell of its own, in the folder that its mark names."""
-    path, title, number, begun = ROOT / run.page, "", 0, False
-    found = {block.line - 1: block for block in pages.blocks(path)}
-    parts = [run.before]
-    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("#"):
-            title, number = line.lstrip("# "), 0
-            begun = begun or title == run.first
-        block = found.get(at)
-        runs = begun and title not in run.without
-        if runs and block and block.language == "sh" and block.mark in FOLDERS:
-            number += 1
-            parts += [run.edits.get(title if number == 1 else f"{title}, block {number}", "")]
-            parts += [f"({FOLDERS[block.mark]}\n{block.code})"]
-    return "\n".join([*parts, run.after])
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.page)
 def test_a_page_does_what_it_says(run: PageRun, tmp_path: Path) -> None:
     try:
@@ -155,6 +188,6 @@ def test_a_page_does_what_it_says(run: PageRun, tmp_path: Path) -> None:
         if os.environ.get("EDGEFL_REQUIRE_NAMESPACES") == "1":
             pytest.fail(str(error))
         pytest.skip(str(error))
-    done = machine.run(script_of(run), timeout_s=240.0)
+    done = machine.run((deployed() if run.page == "docs/operations.md" else "") + script_of(run), timeout_s=240.0)
     assert done.returncode == 0, done.stdout[-8000:]
     assert "Traceback" not in done.stdout

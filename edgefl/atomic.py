@@ -10,10 +10,11 @@ from pathlib import Path
 PARTIAL = ".partial"  # ending of a file that is being written beside the one that it will replace
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666, exact: int | None = None) -> None:
     """Replace `path` by `data`, durable when this returns; OSError, and then `path` is as it was.
 
-    `mode` has the permissions of the new file, from which the process's umask takes.
+    `mode` has the permissions of the new file, from which the process's umask takes; `exact` has those that it gets in
+    spite of the umask.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
 
@@ -24,6 +25,8 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
         with open(partial, "wb", opener=opener) as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
+            if exact is not None:
+                os.fchmod(file.fileno(), exact)
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:

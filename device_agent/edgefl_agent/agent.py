@@ -10,9 +10,12 @@ from pathlib import Path
 
 from edgefl import __version__, codecs
 from edgefl.device import events
+from edgefl.device.delivery import Wanted
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
+    KeepModel,
+    KeepSkeleton,
     MarkCounted,
     Pause,
     SavePlan,
@@ -41,8 +44,9 @@ from .keys import OPEN, load_keys
 from .last_manifest import LastManifest
 from .ledger import Entry
 from .misfit import Misfit, user_name
+from .model_config import ModelConfig
 from .plans import Offers, PlanFolder
-from .source import Source
+from .source import Source, Unread
 from .store import AgentStore
 from .thermometer import Thermometer
 from .worker import Worker
@@ -70,7 +74,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.log.warning("%s", warning)
         for codec in config.plugins.codecs:
             codecs.offer(codec)
-        source = Source(config.data.source)
+        source = Unread() if config.model.only else Source(config.data.source)
         self._first_look = FirstLook(source)
         unable, num_examples = self._first_look.look(self.now()), self._first_look.num_examples
         self._store = AgentStore(Path(config.state_dir), config.ledger_months)
@@ -91,6 +95,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
             owner=OwnersWord(policy, self._approved, met=bool(self._plans.all())),
             max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root, keys=keys,
+            wanted=self._wanted(config),
         )  # fmt: skip
         self.machine.status.agent = __version__
         self._worker = Worker(
@@ -105,6 +110,15 @@ class Agent(LinkHost[events.Event, events.Action]):
             self.log.warning("%s", OPEN)
         if unable is not None:
             self.feed(unable)
+
+    def _wanted(self, config: AgentConfig) -> Wanted | None:
+        """What the owner wants of models as files, if that is anything."""
+        if config.model == ModelConfig():
+            return None
+        from .model_keeper import ModelKeeper
+
+        self._keeper = ModelKeeper(config.model, Path(config.state_dir), self.feed)
+        return self._keeper.wanted()
 
     def run(self) -> None:
         try:
@@ -232,5 +246,7 @@ class Agent(LinkHost[events.Event, events.Action]):
                 self._save_plan(action)
             case SaveSeen():
                 self._store.save_seen(action.seen)
+            case KeepModel() | KeepSkeleton():
+                self._keeper.keep(action)
             case _:
                 self.carry_out_shared(action)

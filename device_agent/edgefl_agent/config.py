@@ -15,6 +15,7 @@ from edgefl.trust.settings import KeysConfig
 
 from .governor import MB, Wanted, share
 from .ledger import LEDGER_MONTHS
+from .model_config import ModelConfig
 from .policy_config import PolicyConfig
 from .record_config import RecordConfig
 
@@ -198,6 +199,9 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     record: Annotated[RecordConfig, Meta(description="What `edgefl-agent record` keeps of sensors' messages.")] = field(
         default_factory=RecordConfig
+    )
+    model: Annotated[ModelConfig, Meta(description="The trained model as files for this device's own programs.")] = (
+        field(default_factory=ModelConfig)
     )
     plugins: Annotated[
         PluginsConfig, Meta(description="Code of others that this device may run. A message never adds to it.")

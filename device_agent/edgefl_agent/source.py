@@ -82,6 +82,19 @@ class Source:
             log.warning("%s%s", self.notice, f"; the first: {tally.first}" if tally.first else "")
 
 
+class Unread(Source):
+    """Of a device that trains nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("none:")
+
+    def has_changed(self) -> bool:
+        return False
+
+    def look(self) -> int:
+        return 0
+
+
 def _digest(dataset: Dataset) -> int:
     return _number(dataset.x_train.tobytes(), dataset.y_train.tobytes())
 

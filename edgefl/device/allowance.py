@@ -81,6 +81,10 @@ class Allowance:
                 self.max_bytes = self._length(terms, allowed)
         return refusal
 
+    def fetch(self, terms: Terms, payloads: Sequence[int], now: float) -> Refusal | None:
+        """Why payloads of these lengths can't be fetched now, beside a round's work; None if they can."""
+        return self._budget.refusal(sum(self._cost(terms, length) for length in payloads), now)
+
     def learn(self, round: Round, payload_bytes: int) -> None:
         """The work for this round has ended with an update of this length."""
         if round.needs_model and (not self.max_bytes or payload_bytes < self.max_bytes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from ..core.params import DIGEST
 from ..machine import Connected, Note, WallClock
 from ..protocol.messages import Round
 from ..protocol.topics import Topics
@@ -15,6 +16,7 @@ from ..protocol.trouble import Trouble
 from .allowance import Allowance
 from .budget import Refusal
 from .canary import Canary
+from .delivery import Delivery, Wanted
 from .events import Action
 from .models import Models
 from .patience import Patience
@@ -44,6 +46,7 @@ class Engagement:
         rng: random.Random,
         intern: Callable[[str, bytes], bytes],
         trust: Open,
+        wanted: Wanted | None = None,
     ) -> None:
         self.topics, self.device = topics, device
         self.clock, self.status, self.allowance = clock, status, allowance
@@ -56,15 +59,40 @@ class Engagement:
         self._reporting, self._saved = reporting, reporting.saved
         self.models = Models(topics, patience=patience, intern=intern)
         self.canary = Canary(topics, device, models=self.models, patience=patience, trust=trust)
+        self.delivery = Delivery(topics, wanted, patience)
+        if wanted is not None and wanted.params:
+            self.models.held[wanted.sha256[:DIGEST]] = wanted.params
+        self.takes_part = True  # in the newest round; else it is there for the owner's files alone
         self._rng, self._trust = rng, trust
 
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
+        found = (self.work_at, self.delivery_at)
+        return min((at for at in found if at is not None), default=None)
+
+    @property
+    def work_at(self) -> float | None:
+        """When the work goes on, or a pause of the device's own is over."""
         if not self.online:
             return None
         at = None if self.work is None else self.work.wake_at
         return self.status.ready_at if at is None else at
+
+    @property
+    def delivery_at(self) -> float | None:
+        """When the owner's files may be brought up to date."""
+        if self.round is None or not self.may_fetch_alone:
+            return None
+        has = self.models.has(self.round)
+        if self.work is not None and not has:
+            return None
+        return self.delivery.wake_at(self.terms, self.round, has=has)
+
+    @property
+    def may_fetch_alone(self) -> bool:
+        """Whether something may be fetched for the owner's files alone, as far as the device's state goes."""
+        return self.online and not self.status.paused and not self.status.sits_out
 
     @property
     def calm_s(self) -> float:
@@ -84,6 +112,7 @@ class Engagement:
         """The connection is lost: what the work had sent or asked for may be too."""
         self.online = False
         self.out += self.canary.stop()
+        self.delivery.on_disconnected()
         if self.work is not None:
             self.work.on_disconnected()
 

@@ -127,6 +127,30 @@ class SaveSeen:
     seen: Seen
 
 
+@dataclass(frozen=True, eq=False)
+class KeepModel:
+    """Action: the model that `round` names is accepted (delivery.py): write the owner's files of it. `params` are the
+    (P,) little-endian float32 bytes. Answer with NotKept if that fails."""
+
+    manifest: Manifest
+    round: Round
+    params: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class KeepSkeleton:
+    """Action: keep the skeleton of the model's ONNX file, which the next models are put into."""
+
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class NotKept:
+    """Event: the owner's files could not be written, for this reason."""
+
+    reason: str
+
+
 @dataclass(frozen=True)
 class Trained:
     """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
@@ -198,6 +222,6 @@ class Noticed:
     code: str = "data"
 
 
-Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved | Noticed
+Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved | Noticed | NotKept
 Stored: TypeAlias = SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan | SaveSeen
-Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored
+Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored | KeepModel | KeepSkeleton

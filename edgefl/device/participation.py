@@ -13,11 +13,14 @@ from ..machine import Note, Sent
 from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
 from ..protocol.trouble import Trouble
 from . import inbound
+from .budget import Refusal
 from .engagement import Engagement
 from .events import Failed, StartTraining, Trained, TrainJob
 from .model_fetch import ModelFetch, check_frames
 from .update_report import UpdateReport
 from .work import Terms, Training, Work, goes_on
+
+UNKNOWN_S = 60.0  # until the owner's limits are looked at again, while the time of day is not known
 
 
 class Participation(Engagement):
@@ -28,7 +31,7 @@ class Participation(Engagement):
     def on_tick(self, now: float) -> None:
         """Time has passed: the work goes on, or a pause of the device's own is over."""
         knows_time = self.status.sits_out and self.status.ready_at is None and self.clock.offset is not None
-        if not knows_time and (self.wake_at is None or now < self.wake_at):
+        if not knows_time and (self.work_at is None or now < self.work_at):
             return
         if self.work is not None and self.work.wake_at is not None:
             if not self._stops(self.work, now):
@@ -60,18 +63,22 @@ class Participation(Engagement):
             return
         if round.state == "open" and not (self.status.gave_up(round) or self.status.sits_out):
             self.status.recover()  # when all is done, the reason stays visible
-        asked = round.asks(self.device) and (
-            not round.only_new_data or self._saved.is_fresh or self._saved.serves(round)
+        asked = (
+            self.trains
+            and round.asks(self.device)
+            and (not round.only_new_data or self._saved.is_fresh or self._saved.serves(round))
         )
         if work is not None and goes_on(work, self._saved, round, asked):
+            self.takes_part = not self.status.is_away_from(round)
             self._go_on(work, round, now)
             return
         self.out += self._saved.settle(round)
         late = self._saved.late(round)
-        if self.status.is_away_from(round) or not (asked or late or self._prepares(round)):
+        self.takes_part = not self.status.is_away_from(round) and (asked or late or self._prepares(round))
+        if not self.takes_part and not (self.may_fetch_alone and self.delivery.wants_fetch(round, now)):
             self.stop_work()
             self.publish_status()
-        elif late or self._saved.serves(round):
+        elif self.takes_part and (late or self._saved.serves(round)):
             self.stop_work()
             self._report(now)
         else:
@@ -95,18 +102,25 @@ class Participation(Engagement):
 
     def _take_part(self, round: Round, terms: Terms, now: float) -> None:
         """Fetch the model and train it, if the owner's limits allow that."""
-        if round.needs_model and self._unfit is not None and self._unfit[:2] == (terms.manifest.id, self._saved.stamp):
+        unfit = self._unfit if self.takes_part and round.needs_model else None
+        if unfit is not None and unfit[:2] == (terms.manifest.id, self._saved.stamp):
             self.stop_work()
-            self.give_up(round, self._unfit[2], now, tries_again=True)
+            self.give_up(round, unfit[2], now, tries_again=True)
             self.publish_status()
             return
         fetch = None
-        if round.needs_model:
+        if round.needs_model or not self.takes_part:
             fetch = self._fetch(round, terms, now)
         else:
             self.stop_work()
-        refusal = self.allowance.plan(round, terms, fetch.payloads if fetch else [], now)
-        self.status.max_bytes = self.allowance.max_bytes
+        payloads = fetch.payloads if fetch else []
+        if not self.takes_part:
+            if (refusal := self.allowance.fetch(terms, payloads, now)) is not None:
+                self._postpone(refusal, now)
+                return
+        else:
+            refusal = self.allowance.plan(round, terms, payloads, now)
+            self.status.max_bytes = self.allowance.max_bytes
         if refusal is not None:
             self.sit_out(refusal, now)
         elif fetch is None:
@@ -161,11 +175,49 @@ class Participation(Engagement):
             self.sit_out(refusal, now)
         return refusal is not None
 
+    # The owner's files
+
+    @property
+    def trains(self) -> bool:
+        """Whether the owner has this device train at all."""
+        return self.delivery.wanted is None or self.delivery.wanted.trains
+
+    def deliver(self, now: float) -> None:
+        """At the end of each step: bring the owner's files up to date, if they are not and that can be done now."""
+        round, terms = self.round, self.terms
+        if self.delivery.wanted is None or round is None or terms is None or round.manifest != terms.manifest.id:
+            return
+        if self.models.has(round):
+            self.out += self.delivery.deliver(terms.manifest, round, self.models.params(round), now)
+        if not self.may_fetch_alone:
+            return
+        if size := self.delivery.skeleton_size(terms, now):
+            refused = self.allowance.fetch(terms, [size], now) is not None
+            self.out += self.delivery.wait(now + UNKNOWN_S) if refused else self.delivery.ask(terms, now)
+        if self._lacks(round, now):
+            self.consider(now)
+            if self._lacks(round, now):
+                self.delivery.postpone(now + UNKNOWN_S)
+
+    def _lacks(self, round: Round, now: float) -> bool:
+        """Whether nothing brings the model that is wanted for the owner's files."""
+        return self.work is None and not self.models.has(round) and self.delivery.wants_fetch(round, now)
+
+    def _postpone(self, refusal: Refusal, now: float) -> None:
+        """A model that is wanted for the owner's files alone has to wait for their limits; the device's state does
+        not change by that."""
+        self.stop_work()
+        unix_s = self.clock.at(now)
+        until = None if refusal.until is None or unix_s is None else now + refusal.until - unix_s
+        self.delivery.postpone(now + UNKNOWN_S if until is None else until)
+        self.publish_status()
+
     # Model and training
 
     def on_model_part(self, part: inbound.ModelPart, now: float) -> None:
         """A part of a model has arrived; ProtocolError if it is not what belongs there."""
         fetch = self.work
+        self.out += self.delivery.on_part(part, now)
         if not isinstance(fetch, ModelFetch):
             self.out += self.canary.on_part(part, now)
             return
@@ -177,9 +229,9 @@ class Participation(Engagement):
     def _on_model(self) -> None:
         """The round's model is here."""
         assert self.round is not None
-        if self.round.asks(self.device):
+        if self.takes_part and self.round.asks(self.device):
             self._train()
-        else:  # no round is open yet
+        else:  # no round is open yet, or it was fetched for the owner's files
             self.work = None
             self.publish_status()
 

@@ -26,7 +26,7 @@ from ..machine import (
     assert_never,
 )
 from ..protocol.trouble import Trouble
-from .events import Action, Approved, DataStamp, Event, Failed, Noticed, Pause, Trained, Unable
+from .events import Action, Approved, DataStamp, Event, Failed, Noticed, NotKept, Pause, Trained, Unable
 from .listening import Listening
 
 
@@ -47,6 +47,7 @@ class DeviceSession(Listening):
             self._part.sit_out(refusal, now)
         if not (self._stopped or self.status.sits_out):
             self._part.close(now)
+            self._part.deliver(now)
         out, self._part.out = self._part.out, []
         return self.allowance.charge(out, online=self._part.online, last=isinstance(event, Stop))
 
@@ -66,7 +67,7 @@ class DeviceSession(Listening):
                 self._part.on_tick(now)
             case Trained() | Failed():
                 self._part.on_result(event, now)
-            case Pause() | Unable() | DataStamp() | Approved() | Noticed():
+            case Pause() | Unable() | DataStamp() | Approved() | Noticed() | NotKept():
                 self._on_host(event, now)
             case Stop():
                 self._stopped = True
@@ -75,9 +76,14 @@ class DeviceSession(Listening):
             case _:
                 assert_never(event)
 
-    def _on_host(self, event: Pause | Unable | DataStamp | Approved | Noticed, now: float) -> None:
+    def _on_host(self, event: Pause | Unable | DataStamp | Approved | Noticed | NotKept, now: float) -> None:
         """The owner pauses or resumes the device, or approves a plan; the host can't train or can again, or has
         something to tell; or the data have changed."""
+        if isinstance(event, NotKept):
+            self._part.delivery.not_kept(now)
+            self.status.warn(Trouble("disk", event.reason), now)
+            self._part.publish_status()
+            return
         if isinstance(event, Noticed):
             self.status.notice = Trouble(event.code, event.reason) if event.reason else None
             self._part.publish_status()

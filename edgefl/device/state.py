@@ -11,8 +11,10 @@ from collections.abc import Callable
 from ..machine import WallClock
 from ..protocol.messages import Manifest, Round
 from ..protocol.topics import ROOT, Topics, check_device_id
+from ..protocol.trouble import Trouble
 from .allowance import Allowance
 from .budget import Budget, Limits, Spent
+from .delivery import Wanted
 from .events import Outbox
 from .participation import Participation
 from .patience import Patience
@@ -42,12 +44,15 @@ class SessionState:
         intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
         root: str = ROOT,
         keys: Keys | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
         self.device = check_device_id(device)
         self.topics = Topics(federation, root)
         self.federation = federation
         self._stopped = False
         self.status = DeviceStatus(self.topics.status(self.device), num_examples)
+        if wanted is not None and not wanted.trains:
+            self.status.idle = Trouble("", "its owner has it take the model, and train nothing")
         self.dropped = 0  # messages that violated the protocol
         self.refused = 0  # manifests and rounds that require what this version does not know
         self.clock = WallClock()
@@ -62,6 +67,7 @@ class SessionState:
         self._part = Participation(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
             reporting=self._reporting, patience=self._patience, rng=rng, intern=intern, trust=self.trust,
+            wanted=wanted,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes
         self._owner = owner or OwnersWord(OPEN)

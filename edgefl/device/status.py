@@ -16,13 +16,15 @@ WARNED_S = 600.0  # that a warning is told at least
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
     sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. `notice`:
-    what the host tells beside the state. None if there is no such reason."""
+    what the host tells beside the state. `idle`: why it never trains, which is a pause without an end. None if there is
+    no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused: Trouble | None = None
         self.unable: Trouble | None = None
         self.trouble: Trouble | None = None
         self.notice: Trouble | None = None
+        self.idle: Trouble | None = None
         self.ready_at: float | None = None
         self.tries_again = False
         self._topic = topic
@@ -43,9 +45,9 @@ class DeviceStatus:
 
     def publish(self, state: str) -> list[Action]:
         """The status, if it has changed since it was last published."""
-        told = self.paused or self.unable or self.trouble or Trouble("", "")
+        told = self.paused or self.unable or self.trouble or self.idle or Trouble("", "")
         if told.text and state != "disconnected":
-            state = "paused" if self.paused else "trouble"
+            state = "paused" if self.paused or told is self.idle else "trouble"
         told = told if told.text else self._warning or self.notice or told
         status = Status(
             state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh, self.agent,

@@ -40,6 +40,8 @@ from ..device.events import (
     DataStamp,
     DropUpdate,
     Failed,
+    KeepModel,
+    KeepSkeleton,
     MarkCounted,
     SavePlan,
     SaveSeen,
@@ -184,8 +186,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
                 self._disk.drop(action.applied)
-            case SaveSpent() | SavePlan() | SaveSeen():
-                pass  # a simulated device has no byte budget, no owner who wants to be asked, and no keys
+            case SaveSpent() | SavePlan() | SaveSeen() | KeepModel() | KeepSkeleton():
+                pass  # a simulated device has no byte budget, no owner who wants files or to be asked, and no keys
             case _:
                 self.carry_out_shared(action)
 

@@ -114,7 +114,10 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             features=config.features,
         )  # fmt: skip
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
-        self._outputs = ModelFiles(self._folder, self._model, config.federation, state.run)
+        self._outputs = ModelFiles(
+            self._folder, self._model, config.federation, state.run,
+            labels=self._test.labels if self._test else (), columns=self._test.columns if self._test else (),
+        )  # fmt: skip
         self.machine.announcer.carry(self._outputs.skeleton)
         self._tags = TagTable(self._store, tested=self._test is not None, most_bytes=config.models_mb * 1e6)
         self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)

@@ -11,9 +11,11 @@ Every ONNX file says in its metadata which version it is (core/stamp.py).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from edgefl.atomic import write_atomically
@@ -39,15 +41,21 @@ class Scores(Protocol):
 
 
 class ModelFiles:
-    """`skeleton`: b"" if there is none."""
+    """`skeleton`: b"" if there is none. `labels` and `columns` are the test data's, if they have names: the metadata of
+    each file has them, as JSON."""
 
-    def __init__(self, folder: Path, model: Model, federation: str, run: str) -> None:
+    def __init__(
+        self, folder: Path, model: Model, federation: str, run: str, *, labels: Sequence[str] = (),
+        columns: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._folder, self._model, self._federation, self._run = folder, model, federation, run
+        known = {"labels": labels, "columns": columns}
+        self._notes = {name: msgspec.json.encode(words).decode() for name, words in known.items() if words}
         self.skeleton = self._skeleton()
 
     def _skeleton(self) -> bytes:
         try:
-            return skeleton.make(self._model).to_bytes()
+            return skeleton.make(self._model).with_notes(self._notes).to_bytes()
         except ModelError as error:
             log.warning("devices get no ONNX file of this model, only its params: %s", error)
             return b""
@@ -66,4 +74,4 @@ class ModelFiles:
             self._federation, self._run, version, round, self._model.plan.hash, params_sha256(params),
             None if scores is None else scores.accuracy, None if scores is None else scores.loss,
         )  # fmt: skip
-        write_atomically(self._folder / name, [without_stamp(self._model.to_bytes(params)), facts.stamp()])
+        write_atomically(self._folder / name, [without_stamp(self._model.to_bytes(params)), facts.stamp(self._notes)])

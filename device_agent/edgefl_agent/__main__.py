@@ -26,6 +26,7 @@ COMMANDS = {
     "claim": "claim:main",
     "sent": "sent:main",
     "record": "record:main",
+    "predict": "predict:main",
 }
 
 

@@ -70,7 +70,7 @@ class ModelFiles:
         if config.params_file:
             self._replace(config.params_file, [_npy(params)])
         if config.file and (skeleton := self._skeleton(plan, model)) is not None:
-            self._replace(config.file, [*skeleton.pieces(params), facts.stamp()])
+            self._replace(config.file, [*skeleton.pieces(params), facts.stamp(skeleton.header.notes)])
         self._keep_own("facts.json", msgspec.json.encode(facts))
         return facts
 
@@ -90,10 +90,13 @@ class ModelFiles:
     # What is there
 
     def plan(self) -> Plan | None:
-        """The plan of the newest model."""
-        blob = _read(self._folder / "plan.json", LONGEST_PLAN)
+        """The plan of the model that the files hold; None if it is missing or damaged."""
+        blob, facts = _read(self._folder / "plan.json", LONGEST_PLAN), self.facts()
+        if blob is None or facts is None:
+            return None
         with suppress(ModelError):
-            return None if blob is None else Plan.from_bytes(blob)
+            plan = Plan.from_bytes(blob)
+            return plan if plan.hash == facts.plan else None
         return None
 
     def facts(self) -> Facts | None:
@@ -102,6 +105,17 @@ class ModelFiles:
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
             return None if blob is None else msgspec.json.decode(blob, type=Facts)
         return None
+
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, if the aggregator has told them."""
+        plan, blob = self.plan(), _read(self._folder / "skeleton.bin", LONGEST)
+        if plan is None or blob is None:
+            return ()
+        try:
+            notes = Skeleton.from_bytes(blob, plan.num_params).header.notes
+            return tuple(msgspec.json.decode(notes.get("labels", "[]"), type=list[str]))
+        except (ModelError, msgspec.DecodeError):
+            return ()
 
     def params(self) -> np.ndarray | None:
         """(P,) the params in the files; None if files are missing, damaged, or hold different models."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite, prod
 from typing import Annotated
@@ -43,6 +43,7 @@ FLOAT = 4  # bytes
 
 Offset = Annotated[int, Meta(ge=0, le=2**31)]
 Index = Annotated[int, Meta(ge=0, le=2**31)]
+Note = Annotated[str, Meta(pattern="^[a-z_]{1,32}\\Z")]
 
 
 class Axis(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -102,11 +103,13 @@ class Hole(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`size` is the file's, `num_params` the plan's; holes are in the order of the file."""
+    """`size` is the file's, `num_params` the plan's; holes are in the order of the file. `notes` are what the
+    aggregator knows of every version, for the file's metadata: the names of the classes, say."""
 
     size: Offset
     num_params: Index
     holes: Annotated[list[Hole], Meta(max_length=MOST_BLOCKS)]
+    notes: Annotated[dict[Note, str], Meta(max_length=16)] = {}
 
 
 class Skeleton:
@@ -119,6 +122,9 @@ class Skeleton:
     @property
     def num_params(self) -> int:
         return self.header.num_params
+
+    def with_notes(self, notes: Mapping[str, str]) -> Skeleton:
+        return Skeleton(msgspec.structs.replace(self.header, notes=dict(notes)), self.kept)
 
     def to_bytes(self) -> bytes:
         """ModelError if a device would refuse it for its length."""

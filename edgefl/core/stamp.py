@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from . import protobuf
@@ -21,10 +23,10 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracy: float | None = None
     loss: float | None = None
 
-    def stamp(self) -> bytes:
-        """What to write behind the ONNX file."""
-        known = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
-        return protobuf.stamp({name: str(value) for name, value in known.items()})
+    def stamp(self, notes: Mapping[str, str]) -> bytes:
+        """What to write behind the ONNX file, with the skeleton's `notes`."""
+        known = {name: str(value) for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return protobuf.stamp({**notes, **known})
 
     @classmethod
     def of_file(cls, data: bytes | memoryview) -> Facts | None:

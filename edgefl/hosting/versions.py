@@ -165,7 +165,7 @@ class Versions:
             federation, self.meta("run"), version, kept.round or 0, plan.hash, params_sha256(params), kept.accuracy,
             kept.loss,
         )  # fmt: skip
-        return [*made.pieces(params), facts.stamp()]
+        return [*made.pieces(params), facts.stamp(made.header.notes)]
 
     def _read(self, name: str) -> bytes:
         path = self._folder / name

@@ -10,7 +10,7 @@ import math
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -27,8 +27,8 @@ class Setting:
     """One declared setting. `default` is NODEFAULT where one is required."""
 
     path: tuple[str, ...]
-    hint: Any
-    default: Any
+    hint: Any = field(hash=False)  # a default, or an example in a hint, may be a list
+    default: Any = field(hash=False)
 
     @property
     def key(self) -> str:

@@ -230,3 +230,12 @@ def test_a_setting_that_is_not_there_gets_the_nearest():
             Settings().replace(**{name: 1})
     with pytest.raises(UsageError, match=r"--set rounds\.gaol=3: there is no setting 'rounds\.gaol': did you mean"):
         files.build(AggregatorConfig, REQUIRED, ["rounds.gaol=3"])
+
+
+def test_a_list_is_set_on_the_command_line(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        'federation = "f"\ndevice_id = "d"\n[mqtt]\nurl = "mqtt://localhost"\n[data]\nsource = "npz:x.npz"\n'
+    )
+    config = files.load(path, AgentConfig, ['model.command=["/bin/true", "a, b"]', "limits.pause_command=/bin/ask"])
+    assert (config.model.command, config.limits.pause_command) == (["/bin/true", "a, b"], ["/bin/ask"])

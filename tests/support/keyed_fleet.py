@@ -71,10 +71,14 @@ class KeyedFleet:
     def home(self, name: str) -> Path:
         return self.folder / name
 
-    def agent(self, name: str) -> Running:
+    def agent(self, name: str, *sets: str) -> Running:
         """The agent of an unpacked bundle."""
-        sets = [f"state_dir={self.home(name) / 'state'}", "mqtt.reconnect_cap_s=0.3"]
-        return self._keep(Running(Agent(files.load(self.home(name) / "agent.toml", AgentConfig, sets))))
+        return self._keep(Running(self.idle_agent(name, *sets)))
+
+    def idle_agent(self, name: str, *sets: str) -> Agent:
+        """The same, before it runs."""
+        usual = [f"state_dir={self.home(name) / 'state'}", "mqtt.reconnect_cap_s=0.3"]
+        return Agent(files.load(self.home(name) / "agent.toml", AgentConfig, [*usual, *sets]))
 
     def aggregator(self, *sets: str, take_over: bool = False) -> Running:
         """The aggregator, with rounds that follow each other at once unless `sets` says otherwise."""

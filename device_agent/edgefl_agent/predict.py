@@ -1,0 +1,123 @@
+"""`edgefl-agent predict`: what the newest model on this device says of examples, computed by the core."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgefl import data
+from edgefl.core.plan import Plan
+from edgefl.core.trainer import Trainer
+from edgefl.data import fit_shape
+from edgefl.errors import StoreError, UsageError
+from edgefl.hosting import command
+from edgefl.hosting.acting import as_owner_of
+from edgefl.settings import files
+
+from .approving import CONFIG
+from .config import AgentConfig
+from .model_files import ModelFiles, read_params
+
+BATCH = 256
+CHOOSES = ("cross_entropy", "focal", "hinge")  # losses whose highest output is the prediction
+Write = Callable[[int, Any, np.ndarray], None]
+
+
+def main(words: list[str]) -> int:
+    """Exit code 0; 1 if there is no model yet, 2 wrong use."""
+    options = make_parser().parse_args(words)
+    return command.run(options, lambda: predict(options))
+
+
+def make_parser() -> command.Parser:
+    parser = command.Parser(
+        prog="edgefl-agent predict",
+        description="Compute what the newest model on this device says of examples, one line for each.",
+        example="edgefl-agent predict --data csv:/var/lib/edgefl/today.csv?target=state\n  "
+        "edgefl-agent predict --plan plan.json --params params.npy --data npz:today.npz --json",
+    )
+    add = parser.add_argument_group("the model").add_argument
+    add("--config", metavar="FILE", default=CONFIG, help="the agent's configuration, whose [model] names the files")
+    command.add_set_option(add, "model.file=/var/lib/edgefl/model.onnx")
+    add("--plan", metavar="FILE", help="a plan_file, in place of the configuration")
+    add("--params", metavar="FILE", help="the params_file that belongs to it")
+    add = parser.add_argument_group("the examples").add_argument
+    add("--data", metavar="SPEC", required=True, help="the examples, as in [data] source; targets are not looked at")
+    add("--json", action="store_true", help="print a JSON object a line instead of CSV")
+    command.add_common_options(parser, level="warning")
+    return parser
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Print a line for each example; UsageError, StoreError, DataError."""
+    plan, params, labels = _given(options) if options.plan or options.params else _configured(options)
+    dataset = fit_shape(data.load(options.data, test_fraction=0), plan.input_shape)
+    trainer = Trainer(plan, batch=BATCH)
+    names = dataset.labels or labels
+    write = _json if options.json else _table(sys.stdout)
+    for row, outputs in enumerate(_outputs(trainer, params, dataset.x_train)):
+        write(row, _chosen(plan, outputs, names), outputs)
+
+
+def _outputs(trainer: Trainer, params: np.ndarray, x: np.ndarray) -> Iterator[np.ndarray]:
+    for begin in range(0, len(x), BATCH):
+        yield from trainer.predict(params, x[begin : begin + BATCH])
+
+
+def _chosen(plan: Plan, outputs: np.ndarray, names: tuple[str, ...]) -> Any:
+    """The class that is predicted, by its name if that is known; None where the outputs are the prediction."""
+    if plan.loss not in CHOOSES or outputs.ndim != 1:
+        return None
+    number = int(outputs.argmax())
+    return names[number] if number < len(names) else number
+
+
+def _table(file: Any) -> Write:
+    writer = csv.writer(file, lineterminator="\n")
+
+    def write(row: int, chosen: Any, outputs: np.ndarray) -> None:
+        numbers = [f"{number:.9g}" for number in outputs.ravel().tolist()]  # float32, to the last bit
+        if row == 0:
+            head = [] if chosen is None else ["prediction"]
+            writer.writerow(["row", *head, *(f"output{at}" for at in range(len(numbers)))])
+        writer.writerow([row, *([] if chosen is None else [chosen]), *numbers])
+
+    return write
+
+
+def _json(row: int, chosen: Any, outputs: np.ndarray) -> None:
+    known = {"row": row} if chosen is None else {"row": row, "prediction": chosen}
+    sys.stdout.write(msgspec.json.encode({**known, "outputs": outputs.tolist()}).decode() + "\n")
+
+
+def _given(options: argparse.Namespace) -> tuple[Plan, np.ndarray, tuple[str, ...]]:
+    if not (options.plan and options.params):
+        raise UsageError("--plan and --params go together: give both files")
+    try:
+        plan = Plan.from_bytes(Path(options.plan).read_bytes())
+    except OSError as error:
+        raise UsageError(f"can't read {options.plan}: {error.strerror}") from None
+    params = read_params(options.params, plan)
+    if params is None:
+        raise UsageError(f"{options.params} has no {plan.num_params} float32 numbers of this plan: check both files")
+    return plan, params, ()
+
+
+def _configured(options: argparse.Namespace) -> tuple[Plan, np.ndarray, tuple[str, ...]]:
+    config = files.load(options.config, AgentConfig, options.set)
+    folder = Path(config.state_dir)
+    kept = ModelFiles(config.model, folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is missing: start the agent, and wait for a model")
+    with as_owner_of(folder):
+        plan, params, labels = kept.plan(), kept.params(), kept.labels()
+    if plan is None or params is None:
+        raise StoreError("there is no model yet, or its files are damaged: the agent writes them with the next one")
+    return plan, params, labels

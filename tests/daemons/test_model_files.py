@@ -1,0 +1,281 @@
+"""Accepted models as files on a device: whole at any moment, read back at a start, told to the device's programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+from brokers import eventually
+from edgefl_agent.__main__ import main as agent_main
+from edgefl_agent.afterwards import Afterwards
+from edgefl_agent.model_config import ModelConfig
+from edgefl_agent.model_files import ModelFiles
+from edgefl_agent.model_keeper import ModelKeeper
+
+import edgefl
+from edgefl.core.params import params_sha256, params_to_bytes
+from edgefl.core.protobuf import metadata_of, without_stamp
+from edgefl.core.skeleton import sha256_of
+from edgefl.device.events import KeepModel, KeepSkeleton, NotKept
+from edgefl.errors import UsageError
+from edgefl.onnx import skeleton, zoo
+from edgefl.protocol.messages import Frame, Manifest, Round, SkeletonInfo
+from edgefl.settings import TrainSettings
+from edgefl.settings.render import dump
+
+MODEL = edgefl.load(zoo.mlp([4, 8, 3], seed=1))
+SKELETON = skeleton.make(MODEL).with_notes({"labels": '["ok","worn","fault"]'}).to_bytes()
+MANIFEST = Manifest(
+    "digits", "0" * 16, MODEL.plan, TrainSettings(), skeleton=SkeletonInfo(sha256_of(SKELETON), len(SKELETON))
+)
+
+
+def version(number: int) -> KeepModel:
+    params = MODEL.params + np.float32(number)
+    sha256 = params_sha256(params)
+    frames = [Frame(number, sha256[:16], 1, 0)]
+    return KeepModel(
+        MANIFEST, Round(MANIFEST.id, "open", number + 1, 1, number, sha256, frames, 60.0), params_to_bytes(params)
+    )
+
+
+def config(folder: Path, **changes) -> ModelConfig:
+    names = {"file": "model.onnx", "params_file": "params.npy", "plan_file": "plan.json"}
+    paths = {name: str(folder / file) for name, file in names.items()}
+    return msgspec.structs.replace(ModelConfig(**paths), **changes)
+
+
+def kept(folder: Path, number: int, **changes) -> ModelFiles:
+    """Files of this version."""
+    files = ModelFiles(config(folder, **changes), folder)
+    files.keep_skeleton(SKELETON)
+    files.keep(version(number))
+    return files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state"
+
+
+def test_the_file_is_the_aggregators_and_says_what_it_is(folder):
+    kept(folder, 3)
+    data = (folder / "model.onnx").read_bytes()
+    assert without_stamp(data) == MODEL.to_bytes(MODEL.params + np.float32(3))
+    assert metadata_of(data) == {
+        "federation": "digits", "run": "0" * 16, "version": "3", "round": "4", "plan": MODEL.plan.hash,
+        "params_sha256": params_sha256(MODEL.params + np.float32(3)), "labels": '["ok","worn","fault"]',
+    }  # fmt: skip
+    session = onnxruntime.InferenceSession(data)
+    assert session.get_modelmeta().custom_metadata_map["edgefl.version"] == "3"
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    (theirs,) = session.run(None, {session.get_inputs()[0].name: x})
+    ours = edgefl.Trainer(edgefl.Plan.from_bytes((folder / "plan.json").read_bytes())).predict(
+        np.load(folder / "params.npy"), x
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_restart_finds_what_is_there(folder):
+    kept(folder, 3)
+    wanted = ModelFiles(config(folder), folder).wanted()
+    params = MODEL.params + np.float32(3)
+    assert (wanted.sha256, wanted.params) == (params_sha256(params), params_to_bytes(params))
+    assert wanted.skeleton == sha256_of(SKELETON) and wanted.file
+    for only in ("file", "params_file"):  # each alone is enough
+        others = {name: None for name in ("file", "params_file") if name != only}
+        assert ModelFiles(config(folder, **others), folder).wanted().sha256 == params_sha256(params)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "params.npy", "model/plan.json", "model/skeleton.bin"])
+@pytest.mark.parametrize("harm", ["missing", "cut", "changed", "empty"])
+def test_a_file_that_was_harmed_is_fetched_anew(folder, name, harm):
+    kept(folder, 3)
+    path = folder / name
+    data = path.read_bytes()
+    middle = len(data) // 2
+    other = {
+        "missing": None, "cut": data[:middle], "empty": b"",
+        "changed": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+    }[harm]  # fmt: skip
+    path.unlink() if other is None else path.write_bytes(other)
+    wanted = ModelFiles(config(folder), folder).wanted()
+    assert wanted.sha256 != params_sha256(MODEL.params + np.float32(3))
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("umask", 0o600), ("0640", 0o640), ("0644", 0o644)])
+def test_permissions_are_the_owners_choice(folder, mode, bits):
+    before = os.umask(0o077)
+    try:
+        kept(folder, 1, mode=mode)
+    finally:
+        os.umask(before)
+    for name in ("model.onnx", "params.npy", "plan.json"):
+        assert (folder / name).stat().st_mode & 0o777 == bits
+    assert (folder / "model" / "skeleton.bin").stat().st_mode & 0o777 == 0o600
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from edgefl_agent.model_config import ModelConfig
+from edgefl_agent.model_files import ModelFiles
+from edgefl.core.params import params_sha256, params_to_bytes
+from edgefl.device.events import KeepModel
+from edgefl.protocol.messages import Frame, Manifest, Round, decode
+folder = Path(sys.argv[1])
+start, manifest = np.load(folder / "start.npy"), decode(Manifest, (folder / "manifest").read_bytes(), 2**16)
+names = {"file": "model.onnx", "params_file": "params.npy", "plan_file": "plan.json"}
+files = ModelFiles(ModelConfig(**{name: str(folder / file) for name, file in names.items()}), folder)
+files.keep_skeleton((folder / "skeleton").read_bytes())
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    params = start + np.float32(number)
+    sha256 = params_sha256(params)
+    round = Round(manifest.id, "open", 1, 1, number, sha256, [Frame(number, sha256[:16], 1, 0)], 60.0)
+    files.keep(KeepModel(manifest, round, params_to_bytes(params)))
+"""
+
+
+def test_a_kill_at_any_moment_leaves_whole_files(folder):
+    """A writer replaces the files as fast as it can, and is killed again and again."""
+    rng, seen = np.random.default_rng(0), set()
+    np.save(folder / "start.npy", MODEL.params)
+    (folder / "manifest").write_bytes(MANIFEST.raw)
+    (folder / "skeleton").write_bytes(SKELETON)
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.05, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        data = (folder / "model.onnx").read_bytes()
+        number = int(metadata_of(data)["version"])
+        assert without_stamp(data) == MODEL.to_bytes(MODEL.params + np.float32(number))
+        seen.add(number)
+        assert np.load(folder / "params.npy").shape == MODEL.params.shape
+        files = ModelFiles(config(folder), folder)
+        files.wanted()
+        assert not list(folder.glob(".*.partial"))
+    assert len(seen) > 3
+
+
+def test_a_disk_that_refuses_is_told(folder):
+    told = []
+    keeper = ModelKeeper(config(folder, file=str(folder / "nowhere" / "model.onnx")), folder, told.append)
+    keeper.keep(KeepSkeleton(SKELETON))
+    keeper.keep(version(1))
+    assert told == [NotKept("the files of its [model] can't be written: No such file or directory")]
+
+
+def test_params_that_are_not_the_rounds_are_not_written(folder):
+    told = []
+    keeper = ModelKeeper(config(folder), folder, told.append)
+    keeper.keep(KeepSkeleton(SKELETON))
+    model = version(1)
+    keeper.keep(KeepModel(MANIFEST, model.round, version(2).params))
+    assert len(told) == 1 and not (folder / "model.onnx").exists()
+
+
+def test_a_command_runs_without_a_shell_once_at_a_time(folder):
+    script = folder / "told"
+    script.write_text('#!/bin/sh\nsleep 0.3\necho "$1" >> "$0.log"\n')
+    script.chmod(0o700)
+    afterwards = Afterwards(ModelConfig(command=[str(script), "$(id); x"]))
+    for _ in range(5):
+        afterwards.tell()
+    log = folder / "told.log"
+    eventually(lambda: log.exists() and len(log.read_text().splitlines()) == 2, 10.0)
+    time.sleep(0.5)
+    assert log.read_text() == "$(id); x\n" * 2  # four of the five came while it ran
+
+
+def test_a_command_that_hangs_is_killed(folder, caplog):
+    Afterwards(ModelConfig(command=["/bin/sleep", "60"], command_s=0.2)).tell()
+    eventually(lambda: "has not ended within 0.2 s" in caplog.text, 10.0)
+
+
+def test_a_signal_goes_to_the_process_of_a_pid_file(folder, caplog):
+    pid_file = folder / "pid"
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        pid_file.write_text(f"{process.pid}\n")
+        Afterwards(ModelConfig(pid_file=str(pid_file), signal="TERM")).tell()
+        assert process.wait(10) == -signal.SIGTERM
+    finally:
+        process.kill()
+    for text in ("0", "1", "-5", "", "x", "9" * 40):
+        caplog.clear()
+        pid_file.write_text(text)
+        Afterwards(ModelConfig(pid_file=str(pid_file))).tell()
+        assert "has no number of a process" in caplog.text
+    pid_file.unlink()
+    Afterwards(ModelConfig(pid_file=str(pid_file))).tell()
+    assert "No such file" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"file": None, "params_file": None}, {"file": "model.onnx"}, {"plan_file": "a"}])
+def test_mistakes_in_the_section(folder, wrong):
+    with pytest.raises(UsageError):
+        ModelFiles(config(folder, **wrong), folder)
+
+
+# edgefl-agent predict
+
+
+def agent_toml(folder: Path, **model) -> Path:
+    table = {
+        "federation": "digits", "device_id": "pi", "state_dir": str(folder), "mqtt": {"url": "mqtt://localhost"},
+        "data": {"source": "none"}, "model": {"file": str(folder / "model.onnx"), **model},
+    }  # fmt: skip
+    (folder / "agent.toml").write_text(dump(table))
+    return folder / "agent.toml"
+
+
+def test_predict_from_the_configuration_and_from_files(folder, capsys):
+    kept(folder, 2)
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    np.savez(folder / "x.npz", x=x, y=np.zeros(300, np.int64))
+    expected = edgefl.Trainer(MODEL.plan, batch=256).predict(MODEL.params + np.float32(2), x)
+    words = ["predict", "--data", f"npz:{folder / 'x.npz'}"]
+    assert agent_main([*words, "--config", str(agent_toml(folder))]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "row,prediction,output0,output1,output2" and len(lines) == 300
+    found = np.array([line.split(",")[2:] for line in lines], np.float32)
+    assert found.tobytes() == expected.tobytes()  # nine digits are all of a float32
+    names = ["ok", "worn", "fault"]
+    assert [line.split(",")[1] for line in lines] == [names[i] for i in expected.argmax(1)]
+    given = ["--plan", str(folder / "plan.json"), "--params", str(folder / "params.npy"), "--json"]
+    assert agent_main([*words, *given]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[7]["row"] == 7 and rows[7]["prediction"] == int(expected[7].argmax())
+    assert np.array([row["outputs"] for row in rows], np.float32).tobytes() == expected.tobytes()
+
+
+def test_predict_says_what_is_missing(folder, capsys):
+    np.savez(folder / "x.npz", x=np.zeros((1, 4), np.float32), y=np.zeros(1, np.int64))
+    words = ["predict", "--data", f"npz:{folder / 'x.npz'}"]
+    assert agent_main([*words, "--config", str(agent_toml(folder))]) == 1
+    assert "there is no model yet" in capsys.readouterr().err
+    assert agent_main([*words, "--plan", "x"]) == 2
+    kept(folder, 2)
+    assert agent_main([*words, "--plan", str(folder / "plan.json"), "--params", str(folder / "x.npz")]) == 2
+    assert "67 float32 numbers" in capsys.readouterr().err
+    without = folder / "plain.toml"
+    without.write_text(dump(msgspec.toml.decode(agent_toml(folder).read_bytes()) | {"model": {}}))
+    assert agent_main([*words, "--config", str(without)]) == 2
+    assert "[model] names no file" in capsys.readouterr().err

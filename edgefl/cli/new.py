@@ -55,7 +55,10 @@ def _new(options: argparse.Namespace) -> int:
     if given["data"] is None:
         if not sys.stdin.isatty():
             raise UsageError("there is no terminal to ask: give --data SPEC at least, as in the example of --help")
-        given = questions.ask(given)
+        try:
+            given = questions.ask(given)
+        except EOFError:
+            raise UsageError("the answers have ended before the questions: nothing is written") from None
     devices = tuple(name.strip() for name in (given["devices"] or ",".join(DEVICES)).split(","))
     wanted = Wanted(
         options.dir, given["data"], given["model"] or AUTO, given["broker"] or "", given["keys"] is not False,

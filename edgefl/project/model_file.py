@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..core.trainer import Diverged, Trainer
 from ..data import fit_shape
@@ -18,7 +21,7 @@ from .wanted import AUTO, Wanted
 ADAM = {"optimizer": "adam", "lr": 0.003}
 TRAIN: dict[str, dict[str, Any]] = {"cnn1d": ADAM, "gru": ADAM, "autoencoder": ADAM}
 OF_NUMBERS = {"lr": 0.03, "clip_norm": 1.0}  # a squared error has no largest gradient
-TRIED = 256  # examples
+TRIED, EPOCHS = 256, 3  # examples, and how often each
 
 
 class Choice(NamedTuple):
@@ -27,6 +30,13 @@ class Choice(NamedTuple):
     model: Model
     template: str
     train: dict[str, Any]
+
+
+class Trial(NamedTuple):
+    """The loss after some epochs on the columns as they are, and on scaled ones."""
+
+    raw: float
+    scaled: float
 
 
 def choose(wanted: Wanted, sample: Sample) -> Choice:
@@ -45,20 +55,27 @@ def choose(wanted: Wanted, sample: Sample) -> Choice:
     return Choice(load(name, wanted.loss, y=y), "", {})
 
 
-def try_out(model: Model, sample: Sample, train: dict[str, Any], *, scaled: bool) -> None:
-    """One epoch of the core on some examples, and one run of onnxruntime. UsageError, DataError, ModelError if they
-    don't go together. `scaled`: the columns are not scaled yet, but will be in the first round."""
+def try_out(model: Model, sample: Sample, train: dict[str, Any]) -> Trial:
+    """A few epochs of the core on some examples, raw and scaled, and one run of onnxruntime.
+
+    UsageError, DataError, ModelError if model and data don't go together.
+    """
     dataset = fit_shape(sample.dataset, model.plan.input_shape)
     x, y = dataset.x_train[:TRIED], dataset.y_train[:TRIED]
     model.check_targets(y)
-    trainer = Trainer(model.plan)
-    trainer.evaluate(model.params, x, y)
     OnnxEvaluator(model).predict(model.params, x)
+    columns = tuple(range(x.ndim - 1))  # all axes but the last
+    std = x.std(axis=columns)
+    scaled = x if model.plan.input_dtype == "int64" else (x - x.mean(axis=columns)) / np.where(std > 0, std, 1)
+    return Trial(_loss_after(model, x, y, train), _loss_after(model, scaled, y, train))
+
+
+def _loss_after(model: Model, x: np.ndarray, y: np.ndarray, train: dict[str, Any]) -> float:
+    """The loss after training; infinity if it diverges."""
+    trainer = Trainer(model.plan)
     try:
-        trainer.fit(model.params, x, y, **train)
-    except Diverged as error:
-        if not scaled:
-            raise UsageError(
-                f"{error}: columns of very unlike size need scaling: give mean= and std= in the SPEC, the same on all "
-                "devices"
-            ) from None
+        delta = trainer.fit(model.params, x, y, **{**train, "epochs": EPOCHS}).delta
+        loss = trainer.evaluate(model.params + delta, x, y).loss
+    except Diverged:
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
@@ -19,7 +20,7 @@ from ..settings.render import dump
 from . import readme, scaling
 from .complete import as_spec
 from .made import Made
-from .model_file import choose, try_out
+from .model_file import Choice, choose, try_out
 from .proof import prove
 from .sample import NAME, Sample, absolute, read_sample, with_options
 from .split import FOLDER, split_table
@@ -62,23 +63,38 @@ def _decide(wanted: Wanted, folder: Path) -> Made:
         spec = split_table(spec, wanted.devices, folder / FOLDER)
     sample = read_sample(spec, wanted.devices)
     choice = choose(wanted, sample)
-    sample, federated = _scaled(wanted, sample, own_model=not choice.template)
-    try_out(choice.model, sample, choice.train, scaled=federated)
+    sample, federated = _scaled(wanted, sample, scaling.of_features(sample.spec, sample.dataset), choice)
     return Made(wanted, folder, sample, choice, federated)
 
 
-def _scaled(wanted: Wanted, sample: Sample, *, own_model: bool) -> tuple[Sample, bool]:
-    """The sample as devices will train on it, and whether the federation learns the scaling of its columns."""
-    features = "" if own_model else scaling.of_features(sample.spec, sample.dataset)
+def _scaled(wanted: Wanted, sample: Sample, features: str, choice: Choice) -> tuple[Sample, bool]:
+    """The sample as devices will train on it, and whether the federation learns the scaling of its columns.
+
+    `features`: options that scale them, "" if they are of a usual size. A file that was made for raw columns, since it
+    scales by itself or was trained on them, learns better from these. UsageError if training diverges whatever is done.
+    """
     targets = scaling.of_targets(sample.spec, sample.dataset)
-    federated = bool(features) and not sample.restores and len(wanted.devices) >= MIN_DEVICES
-    options = "&".join(part for part in ("" if federated else features, targets) if part)
-    if not options:
-        return sample, federated
-    notes = (
-        (*sample.notes, f"the model predicts scaled targets: {targets.replace('&', ', ')}") if targets else sample.notes
-    )
-    return replace(read_sample(with_options(sample.spec, options), wanted.devices), notes=notes), federated
+    if targets:
+        note = f"the model predicts scaled targets: {targets.replace('&', ', ')}"
+        sample = _with(wanted, sample, targets, note)
+    trial = try_out(choice.model, sample, choice.train)
+    if features and (choice.template or sample.restores or trial.scaled < trial.raw):
+        if _can_learn_scaling(wanted, sample):
+            return sample, True
+        return _with(wanted, sample, features, "the columns are scaled by numbers of this sample"), False
+    if not trial.raw < math.inf:
+        raise UsageError("training diverges on these columns: give mean= and std= in the SPEC, the same on all devices")
+    return sample, False
+
+
+def _with(wanted: Wanted, sample: Sample, options: str, note: str) -> Sample:
+    """The sample, read again with these options too."""
+    return replace(read_sample(with_options(sample.spec, options), wanted.devices), notes=(*sample.notes, note))
+
+
+def _can_learn_scaling(wanted: Wanted, sample: Sample) -> bool:
+    """Whether the federation can: it has enough devices, and the targets are not the columns themselves."""
+    return not (sample.restores or sample.examples.tokens) and len(wanted.devices) >= MIN_DEVICES
 
 
 def _files(made: Made, folder: Path, final: Path) -> Made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import stat
 import subprocess
@@ -23,6 +24,7 @@ from edgefl.history_files import read_records
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
 from edgefl.project.questions import ask
+from edgefl.project.sample import read_sample
 from edgefl.project.wanted import Wanted
 from edgefl.project.write import Made, make
 from edgefl.settings import files
@@ -189,6 +191,11 @@ def test_the_users_own_file_is_checked_against_the_data(table, tmp_path):
     onnx.save(zoo.mlp([3, 8, 3]), path)
     made = make(Wanted(tmp_path / "good", data, str(path), keys=False))
     assert made.choice.model.plan.loss == "cross_entropy", "labels, although the output has the input's shape"
+    assert not made.federated
+    made = make(Wanted(tmp_path / "raw", f"csv:{table}?target=state", str(path), keys=False))
+    assert made.federated
+    made = make(Wanted(tmp_path / "one", f"csv:{table}?target=state", str(path), keys=False, devices=("alone",)))
+    assert not made.federated and "&std=" in made.sample.spec, "nobody learns from one device's statistics"
     onnx.save(zoo.mlp([4, 8, 3]), path)
     with pytest.raises(DataError, match="3 values, and the model's input"):
         make(Wanted(tmp_path / "bad", data, str(path), keys=False))
@@ -198,6 +205,21 @@ def test_the_users_own_file_is_checked_against_the_data(table, tmp_path):
     path.write_bytes(b"no model")
     with pytest.raises(ModelError):
         make(Wanted(tmp_path / "bad", data, str(path), keys=False))
+
+
+def test_a_file_that_scales_by_itself_is_left_to_do_so(table, tmp_path):
+    skl2onnx, sklearn = pytest.importorskip("skl2onnx"), pytest.importorskip("sklearn")
+    assert sklearn
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    dataset = read_sample(f"csv:{table}?target=state&missing=mean", ["a"]).dataset
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(dataset.x_train[:20], dataset.y_train[:20])
+    onnx.save(skl2onnx.to_onnx(pipeline, dataset.x_train[:1]), tmp_path / "own.onnx")
+    made = make(Wanted(tmp_path / "fleet", f"csv:{table}?target=state", str(tmp_path / "own.onnx"), keys=False))
+    assert not made.federated and "&std=" not in made.sample.spec
+    assert made.choice.model.plan.loss == "cross_entropy"
 
 
 def test_questions_are_asked_for_what_no_option_says():
@@ -221,6 +243,23 @@ def test_questions_are_asked_for_what_no_option_says():
     assert len(asked) == 7, "data twice, since it has no default"
     answers = ask({**given, "data": "digits", "model": "mlp", "keys": False}, read("a,b", "mqtt://h"))
     assert answers["broker"] == "mqtt://h" and not answers["split"]
+
+
+def test_on_a_terminal_it_asks_and_answers_that_end_early_write_nothing(table, tmp_path):
+    """A pseudo-terminal, as a person has one."""
+    python = [sys.executable, "-m", "edgefl", "new"]
+    for name, answers, code in (("asked", f"{table}\n\n\ny\nn\n\n", 0), ("ended", f"{table}\n\x04", 2)):
+        ours, theirs = pty.openpty()
+        one = subprocess.Popen(
+            [*python, name], cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        os.write(ours, answers.encode())
+        out, err = one.communicate(timeout=60)
+        os.close(ours)
+        os.close(theirs)
+        assert one.returncode == code, (out, err)
+        assert (tmp_path / name).exists() == (code == 0) and b"Traceback" not in err
+    assert (tmp_path / "asked" / "data" / "dev-02.csv").exists() and not (tmp_path / "asked" / "keys").exists()
 
 
 def test_a_wanted_federation_is_named_after_its_folder(tmp_path):

@@ -113,7 +113,7 @@ def test_it_comes_before_the_first_round_that_trains_and_makes_version_1():
     assert following.frames[-1].keyframe, "a delta would lose digits of the scaling"
 
 
-def test_order_of_reports_changes_no_bit():
+def test_i29_order_of_reports_changes_no_bit():
     found = set()
     for devices in permutations("abcd"):
         coordinator, _ = opened(*"abcd", admission=BOUNDED)
@@ -154,7 +154,7 @@ def test_too_few_reports_abandon_it_and_it_is_asked_again():
     assert round_in(out).mode == "profile", "nothing is trained on columns that are not scaled"
 
 
-def test_small_counts_are_left_out():
+def test_i29_small_counts_are_left_out():
     """Outliers, labels and columns of one device alone: neither in the profile nor told by its totals."""
     blank = np.full((20, 3), np.nan, np.float32)
     ones = np.ones((20, 3), np.float32)
@@ -193,7 +193,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_one_liar_moves_no_column_further_than_honest_devices_lie_apart(name):
+def test_i29_one_liar_moves_no_column_further_than_honest_devices_lie_apart(name):
     honest = "abcdefghi"
     coordinator, _ = opened(*honest, "liar", admission=BOUNDED)
     for device in honest:
@@ -234,7 +234,7 @@ def test_a_report_is_of_no_use_in_a_round_that_trains():
     assert word_to(out, "a").outcome == "rejected" and "profile" in word_to(out, "a").reason
 
 
-def test_updates_do_not_move_the_scaling():
+def test_i29_updates_do_not_move_the_scaling():
     scaled = SCALING.into(MODEL.params, np.ones(3), np.full(3, 0.5))
     coordinator, _ = opened("a", params=scaled)
     delta = np.full(MODEL.plan.num_params, 0.25, np.float32)
@@ -244,7 +244,7 @@ def test_updates_do_not_move_the_scaling():
     assert np.array_equal(params[:5], scaled[:5] + np.float32(0.25))
 
 
-def test_an_aggregator_that_starts_again_opens_it_again():
+def test_i29_an_aggregator_that_starts_again_opens_it_again():
     coordinator, _ = opened("a", "b")
     tell(coordinator, "a", blob_of(*data(1)))
     again, out = opened("a", "b", start={"attempt": 2})
@@ -322,7 +322,7 @@ def test_a_report_survives_a_restart_of_the_device_and_of_the_aggregator():
     assert not updates(give(session, make_round(1, 0, attempt=2, params=MODEL.params, manifest=MANIFEST)))
 
 
-def test_the_owner_decides():
+def test_i29_the_owner_decides():
     _, out = asked()
     job = of(out, StartTraining)[0].job
     with pytest.raises(PolicyError, match="no column statistics leave it"):

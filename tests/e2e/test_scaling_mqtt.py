@@ -1,0 +1,127 @@
+"""Raw units on real devices: keys, mosquitto with the guard, an aggregator that is killed in the profile round."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from brokers import eventually
+from daemons import Running
+from edgefl_agent.ledger import Reader
+from enrolled import unpack
+from keyed_fleet import KeyedFleet
+
+import edgefl
+from edgefl.cli.main import main
+from edgefl.core.columns import Scaling
+from edgefl.core.trainer import Trainer
+from edgefl.keys import enrolment
+from edgefl.keys.enrolment import Terms
+from edgefl.protocol.approval import id_of
+
+NAMES = ("dev-a", "dev-b", "dev-c", "dev-d")  # the owner of the last one lets no statistics leave
+UNITS = np.array([1e-3, 1.0, 1e3, 1e6])
+CENTRES = np.array([[2, 0, 0, 1], [0, 2, 0, -1], [0, 0, 2, 0]])  # of the classes, in standard deviations
+
+
+def table(seed: int, n: int = 90, *, shares=(1, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.choice(3, n, p=np.array(shares) / sum(shares))
+    x = (CENTRES[y] + rng.normal(size=(n, 4)) * 0.7 + 5) * UNITS
+    return x.astype(np.float32), y
+
+
+def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each device has mostly one class."""
+    shares = ((8, 1, 1), (1, 8, 1), (1, 1, 8), (1, 1, 1))
+    return {name: table(seed, shares=each) for seed, (name, each) in enumerate(zip(NAMES, shares, strict=True))}
+
+
+def enrol(fleet: KeyedFleet) -> None:
+    model = edgefl.load(fleet.folder / "start.onnx", standardize=True)
+    for name, (x, y) in tables().items():
+        np.savez(fleet.folder / f"{name}.npz", x=x, y=y)
+        policy = {"plans": "pinned", "approved": [id_of(model.plan)]}
+        policy |= {"statistics": True} if name != "dev-d" else {}
+        terms = Terms(f"npz:{fleet.folder}/{{name}}.npz", policy)
+        (bundle,) = enrolment.add(fleet.keys, [name], terms)
+        unpack(bundle, fleet.home(name))
+
+
+def start(fleet: KeyedFleet, **sets: object) -> Running:
+    given = {
+        "features.standardize": "federated", "features.min_devices": 3, "train.lr": 0.3, "rounds.interval_s": 0.1,
+        "rounds.min_reports": 3, "rounds.deadline_s": 20,
+    } | sets  # fmt: skip
+    return fleet.aggregator(*(f"{key}={value}" for key, value in given.items()))
+
+
+def test_raw_units_with_keys_on_mosquitto(tmp_path: Path, capsys) -> None:
+    with KeyedFleet(tmp_path) as fleet:
+        enrol(fleet)
+        aggregator = start(fleet, **{"rounds.min_reports": 2})
+        first = [fleet.agent("dev-a"), fleet.agent("dev-b")]
+        machine = aggregator.host.machine
+        eventually(lambda: machine.tally is not None and machine.tally.num_counted == 2)
+        aggregator.die()  # two of three have reported
+        assert machine.version == 0 and not (fleet.folder / "state" / "profile.json").exists()
+
+        aggregator = start(fleet)
+        agents = [*first, fleet.agent("dev-c"), fleet.agent("dev-d")]
+        eventually(lambda: aggregator.host.machine.version >= 12, 90.0)
+        records = fleet.records()
+        profile = next(record for record in records if record.profile)
+        assert (profile.state, profile.version, profile.devices) == ("committed", 1, ["dev-a", "dev-b", "dev-c"])
+        assert profile.attempt == 2, "it was opened again, and two devices sent what they had saved"
+        assert any("dev-d" in record.devices for record in records[1:]), "its owner's refusal cost it no training"
+
+        seen = np.concatenate([tables()[name][0] for name in NAMES[:3]]).astype(np.float64)
+        model = edgefl.load(fleet.folder / "state" / "model.onnx", standardize=True)
+        scaling = Scaling.of(model.plan)
+        mean, deviation = model.params[scaling.mean], 1 / model.params[scaling.scale]
+        assert (np.abs(mean - seen.mean(0)) < seen.std(0)).all(), "keys bound each device: medians, here"
+        assert (deviation > seen.std(0) / 3).all() and (deviation < 3 * seen.std(0)).all()
+        x, y = table(99, 600)
+        ours = Trainer(model.plan).predict(model.params, x)
+        session = onnxruntime.InferenceSession(fleet.folder / "state" / "model.onnx")
+        assert np.allclose(session.run(None, {model.input_name: x})[0], ours, atol=1e-4)
+        assert (ours.argmax(1) == y).mean() > 0.9
+
+        for name, agent in zip(NAMES, agents, strict=True):
+            agent.stop()
+            lines = [line for line in Reader(fleet.home(name) / "state").lines() if line.entry.mode == "profile"]
+            assert len(lines) == (name != "dev-d")
+            assert all(line.receipt == "counted" and line.entry.num_examples == 90 for line in lines)
+
+        told = ["profile", "--state-dir", str(fleet.folder / "state"), "--last"]
+        assert main(told) == 0 and "version 1 of the model is scaled by this" in capsys.readouterr().out
+        assert main([*told, "--json"]) == 0
+        text = capsys.readouterr().out
+        assert [column["count"] for column in json.loads(text)["columns"]] == [270] * 4
+        assert not any(f"{value}" in text for value in seen[:, 3])
+
+
+def test_an_operator_asks_a_running_aggregator(tmp_path: Path, capsys) -> None:
+    with KeyedFleet(tmp_path) as fleet:
+        model = edgefl.load(fleet.folder / "start.onnx")
+        for name in NAMES[:2]:
+            x, y = table(1)
+            np.savez(fleet.folder / f"{name}.npz", x=(x / UNITS - 5).astype(np.float32), y=y)
+            policy = {"plans": "pinned", "approved": [id_of(model.plan)], "statistics": True}
+            (bundle,) = enrolment.add(fleet.keys, [name], Terms(f"npz:{fleet.folder}/{{name}}.npz", policy))
+            unpack(bundle, fleet.home(name))
+        aggregator = start(
+            fleet,
+            **{"features.standardize": "none", "features.min_devices": 2, "rounds.min_reports": 2, "train.lr": 0.02},
+        )
+        for name in NAMES[:2]:
+            fleet.agent(name)
+        eventually(lambda: aggregator.host.machine.version >= 1)
+        assert main(["profile", "--state-dir", str(fleet.folder / "state"), "--wait", "60"]) == 0
+        told = capsys.readouterr().out
+        assert "2 devices with 180 examples" in told and "scaled by this" not in told
+        eventually(lambda: any(record.profile and record.state == "evaluated" for record in fleet.records()))
+        version = aggregator.host.machine.version
+        eventually(lambda: aggregator.host.machine.version > version)

@@ -44,19 +44,28 @@ class Source:
         """Give the memory of the examples back; they are read again when they are needed."""
         self._dataset = None
 
+    @property
+    def fills(self) -> bool:
+        """Whether blanks become means."""
+        return self._options.get("missing") == "mean"
+
     def fill_with(self, means: np.ndarray) -> None:
         """From now on, missing=mean puts these into blanks, (features,), and not the means of this device."""
-        if self._options.get("missing") == "mean" and (self._means is None or (self._means != means).any()):
-            self._means, self._dataset = means, None
+        if self.fills and not (self._means is not None and np.array_equal(self._means, means)):
+            self._means, self._dataset = means.copy(), None
+
+    def unfilled(self) -> Dataset:
+        """The examples with NaN for blanks, where these become means; read again, and not kept."""
+        return self._load(gaps=True) if self.fills else self.read()
 
     def look(self) -> int:
         """The stamp of the examples as they are now, without reading them; 0 if only reading tells."""
         stamp = self._look()
         return _number(repr(stamp).encode()) if stamp else 0
 
-    def _load(self) -> Dataset:
+    def _load(self, *, gaps: bool = False) -> Dataset:
         try:
-            return data.load(self._spec, test_fraction=0, means=self._means)
+            return data.load(self._spec, test_fraction=0, means=self._means, gaps=gaps)
         except SystemExit as error:  # of the owner's code: with 0 the agent would end as if all were done
             text = f"{self._spec} called sys.exit({error.code!r}): return the examples instead"
             raise DataError(text, "its code called sys.exit") from None

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 
 from edgefl.codecs.feedback import Residual
+from edgefl.core.columns import Scaling
+from edgefl.core.params import params_from_bytes
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
@@ -160,7 +162,7 @@ class Worker:
         if not (look or self._next):
             return None
         try:
-            dataset = self._read()
+            dataset = self._read(self._source.read)
             job = self._take()
             if job is None:
                 return DataStamp(self._source.stamp) if look else None
@@ -175,10 +177,10 @@ class Worker:
         finally:
             self._began = None
 
-    def _read(self) -> Dataset:
+    def _read(self, read: Callable[[], Dataset]) -> Dataset:
         self._watchdog.began(time.monotonic())
         try:
-            return self._source.read()
+            return read()
         except EdgeFLError as error:
             if isinstance(error, DataError):
                 raise
@@ -195,11 +197,26 @@ class Worker:
                 self._trainer, self._plan_hash = trainer, plan.hash
         if dataset.labels:
             self._trainer.check_classes(len(dataset.labels))
-        dataset = fit_shape(dataset, plan.input_shape)
+        dataset = fit_shape(self._filled(job, dataset), plan.input_shape)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,
             wanted=lambda: job is self._wanted, policy=self._policy,
         )  # fmt: skip
+
+    def _filled(self, job: TrainJob, dataset: Dataset) -> Dataset:
+        """The examples, with what this round wants for blanks: nothing for statistics, and the federation's means once
+        the model has them."""
+        if job.round.mode == "profile":
+            return self._read(self._source.unfilled)
+        scaling = Scaling.of(job.manifest.plan)
+        params = params_from_bytes(job.params)
+        if scaling is None or scaling.is_identity(params) or not self._source.fills:
+            return dataset
+        means = params[scaling.mean]
+        if means.size not in dataset.x_train.shape[1:]:  # windows that the model takes as one long row
+            return dataset
+        self._source.fill_with(means)
+        return self._read(self._source.read)
 
 
 def _failed(job: TrainJob, error: BaseException, stamp: int) -> Failed:

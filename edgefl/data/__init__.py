@@ -66,18 +66,20 @@ READERS = {
 SEAM = Seam("kind of data", "edgefl.data", READERS)
 
 
-def load(spec: str, *, test_fraction: float = 0.2, seed: int = 0, means: np.ndarray | None = None) -> Dataset:
+def load(
+    spec: str, *, test_fraction: float = 0.2, seed: int = 0, means: np.ndarray | None = None, gaps: bool = False
+) -> Dataset:
     """Read the examples that `spec` names (grammar: this module's docstring).
 
     `test_fraction` of them are held out, drawn with `seed`, unless the data has a test part of its own or
     the SPEC says test=. `means`, (features,), is what missing=mean puts into blanks, instead of the means of the
-    training part. Raises UsageError for a SPEC that can't be right and DataError for data that can't
-    be read or trained on.
+    training part; with `gaps`, nothing is put there, and x has NaN. Raises UsageError for a SPEC that can't be
+    right and DataError for data that can't be read or trained on.
     """
     _check_arguments(spec, test_fraction, seed)
     kind, rest, options = parse(spec)
     common = {name: options.pop(name) for name in COMMON if name in options}
-    return finish(_read(kind, rest, options), common, test_fraction, seed, means)
+    return finish(_read(kind, rest, options), common, test_fraction, seed, means=means, gaps=gaps)
 
 
 def _check_arguments(spec: object, test_fraction: object, seed: object) -> None:

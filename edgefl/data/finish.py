@@ -15,9 +15,10 @@ from .options import choice, numbers
 
 
 def finish(
-    dataset: Dataset, options: Mapping[str, str], test_fraction: float, seed: int, means: np.ndarray | None = None
-) -> Dataset:
-    """Apply the common options; a test part that the data brings along stays as it is. `means`: see load."""
+    dataset: Dataset, options: Mapping[str, str], test_fraction: float, seed: int, *, means: np.ndarray | None = None,
+    gaps: bool = False,
+) -> Dataset:  # fmt: skip
+    """Apply the common options; a test part that the data brings along stays as it is. `means`, `gaps`: see load."""
     if "test" in options:
         if dataset.x_test is not None:
             raise UsageError(f"{dataset.name} has a test part of its own: leave out test={options['test']}")
@@ -29,7 +30,7 @@ def finish(
     if dataset.x_test is None and test_fraction > 0:
         hold_out = _hold_out if dataset.series is None else _hold_out_the_end
         dataset = hold_out(dataset, test_fraction, seed)
-    if dataset.gaps:
+    if dataset.gaps and not gaps:
         dataset = _fill(dataset, means)
     return _turn(_standardize(dataset, options))
 

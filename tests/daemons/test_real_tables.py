@@ -12,7 +12,9 @@ from daemons import Federation, blobs
 from edgefl_agent.data_watch import TELL_S, DataWatch
 from edgefl_agent.source import Source
 
+from edgefl import data
 from edgefl.device.events import Noticed
+from edgefl.profiles import Profile
 
 NAMES = np.array(["fault", "ok", "worn"])
 COLUMNS = "csv:{path}?features=a,b,c,d&target=state&missing=mean"
@@ -87,6 +89,34 @@ def test_means_of_the_federation_replace_those_of_the_device(tmp_path: Path) -> 
     assert filled.x_train.ravel().tolist() == [1, 10, 3]
     source.fill_with(np.array([10.0]))
     assert source.read() is filled
+
+
+def test_blanks_count_in_no_profile_and_become_the_federations_means(
+    embedded: object, federation: Callable[..., Federation], tmp_path: Path
+) -> None:
+    fleet = federation(embedded.url)  # type: ignore[attr-defined]
+    agents = []
+    for number in range(2):
+        table(tmp_path / f"{number}.csv", number)
+        spec = f"{COLUMNS.format(path=tmp_path / f'{number}.csv')}&labels=fault,ok,worn"
+        agents.append(fleet.agent(f"pi-{number}", spec))
+    aggregator = fleet.aggregator(
+        rounds={"rounds": 3, "deadline_s": 20.0, "min_reports": 2, "expect": 2}, features={"standardize": "federated"}
+    )
+    assert aggregator.join(60)
+    profile = Profile.read(fleet.folder / "aggregator")
+    assert profile is not None and profile.examples == 120 and profile.version == 1
+    cells = [
+        data.load(f"{COLUMNS.format(path=tmp_path / f'{n}.csv')}&labels=*", test_fraction=0, gaps=True) for n in (0, 1)
+    ]
+    x = np.concatenate([part.x_train for part in cells])
+    assert [column.count for column in profile.columns] == (~np.isnan(x)).sum(axis=0).tolist() and np.isnan(x).any()
+    known = np.nanmean(x, axis=0)
+    np.testing.assert_allclose([column.mean for column in profile.columns], known, atol=0.01)
+    for number, agent in enumerate(agents):
+        filled = agent.host._worker._source.read().x_train
+        blank = np.isnan(cells[number].x_train)
+        np.testing.assert_allclose(filled[blank], np.broadcast_to(known, blank.shape)[blank], atol=0.01)
 
 
 def test_a_folder_is_read_again_when_a_file_comes(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ..protocol.statistics import (
     Counts,
     Statistics,
     bins_of,
+    largest_sums,
 )
 
 CHUNK = 2**14  # values
@@ -58,6 +59,8 @@ class _Sums:
             return Column(0, 0, 0, Counts.of(self.bins[at], first=-BINS))
         total = _on_grid(float(self.mean[at]), SUM_BITS, times=count)
         squares = -(-total * total // count) + _on_grid(float(self.deviation[at]), SQUARE_BITS)
+        most, most_squares = largest_sums(count)  # which rounding may have passed
+        total, squares = max(-most, min(total, most)), min(squares, most_squares)
         return Column(count, total, squares, Counts.of(self.bins[at], first=-BINS))
 
 

@@ -73,6 +73,11 @@ class Statistics(NamedTuple):
     labels: Counts
 
 
+def largest_sums(values: int) -> tuple[int, int]:
+    """The largest sum and sum of squares of so many values, as they are told."""
+    return values * 2 ** (60 + SUM_BITS), values * 2 ** (120 + SQUARE_BITS)
+
+
 def bin_edges(key: int) -> tuple[float, float]:
     """Where a bin begins and ends; an open one ends at infinity."""
     if key < 0:
@@ -170,9 +175,8 @@ def _column(reader: _Reader, most: int) -> Column:
 def _can_be(column: Column) -> bool:
     """Whether any numbers within the bounds have these sums; the inequality is Cauchy and Schwarz's."""
     values, total, squares, _ = column
-    largest = values * 2 ** (60 + SUM_BITS)
-    within = abs(total) <= largest and squares <= values * 2 ** (120 + SQUARE_BITS)
-    return within and total * total <= values * squares
+    most, most_squares = largest_sums(values)
+    return abs(total) <= most and squares <= most_squares and total * total <= values * squares
 
 
 def _refuse(why: str) -> ProtocolError:

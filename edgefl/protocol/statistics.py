@@ -1,6 +1,7 @@
 """Statistics: what a device tells of its columns in a round of mode "profile". Both sides' half. No I/O.
 
-    header of an update, its kind 1 | layout u8 | 0 u8 | columns u16 | labels u16
+    header of an update, its kind 1 | all that follows, by zlib (RFC 1950)
+    layout u8 | 0 u8 | columns u16 | labels u16
     for each label    label u16 | count u64
     for each column   values u64 | sum i192 | sum of squares u256 | bins u16, then for each bin: bin i16 | count u64
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -100,12 +102,23 @@ def bins_of(x: np.ndarray) -> np.ndarray:
 
 def bound(columns: int) -> int:
     """The longest payload."""
+    most = _most(columns)
+    return most + most // 1000 + 64  # what zlib can't shorten takes a little more
+
+
+def _most(columns: int) -> int:
+    """The most bytes that zlib may make of a payload."""
     each = _COLUMN.size + (2 * BINS + 1) * _BINS.itemsize
     return _HEAD.size + MOST_LABELS * _LABELS.itemsize + columns * each
 
 
 def encode(statistics: Statistics) -> bytes:
     """The payload."""
+    return zlib.compress(pack(statistics))
+
+
+def pack(statistics: Statistics) -> bytes:
+    """What the payload has, before zlib makes it shorter."""
     columns, labels = statistics
     pieces = [_HEAD.pack(LAYOUT, 0, len(columns), len(labels.keys)), _packed(labels, _LABELS)]
     for column in columns:
@@ -146,9 +159,21 @@ class _Reader:
 
 
 def decode(payload: bytes | memoryview, *, columns: int, most_values: int, most_labels: int) -> Statistics:
+    """What a payload says; see `unpack`."""
+    reader = zlib.decompressobj()
+    try:
+        data = reader.decompress(payload, _most(columns) + 1)
+    except zlib.error:
+        raise _refuse("zlib can't read it") from None
+    if not reader.eof or reader.unused_data:
+        raise _refuse("it is too long, or ends too early")
+    return unpack(data, columns=columns, most_values=most_values, most_labels=most_labels)
+
+
+def unpack(data: bytes, *, columns: int, most_values: int, most_labels: int) -> Statistics:
     """What a device tells of so many columns, each with at most `most_values` values, and of at most `most_labels`
     labels in all; ProtocolError if that can't be true of any data."""
-    reader = _Reader(memoryview(payload))
+    reader = _Reader(memoryview(data))
     layout, zero, count, labels = _HEAD.unpack(reader.take(_HEAD.size))
     if (layout, zero, count) != (LAYOUT, 0, columns):
         raise _refuse(f"layout {layout} and {count} columns, not {LAYOUT} and {columns}")

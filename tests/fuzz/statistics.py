@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.device.statistics import of_examples
+from edgefl.errors import EdgeFLError
 from edgefl.protocol import statistics
 
 LONGEST = 8192
@@ -23,14 +25,20 @@ def seeds() -> list[bytes]:
     x = (rng.normal(size=(EXAMPLES, COLUMNS)) * [1e-20, 1, 1e30]).astype(np.float32)
     x[::7, 1] = np.nan
     return [
-        statistics.encode(of_examples(PLAN, data, rng.integers(0, 4, len(data))))
+        statistics.pack(of_examples(PLAN, data, rng.integers(0, 4, len(data))))
         for data in (x, x[:1], np.full_like(x, np.inf), np.zeros_like(x))
     ]
 
 
 def run(data: bytes) -> None:
-    told = statistics.decode(data, columns=COLUMNS, most_values=EXAMPLES, most_labels=EXAMPLES)
-    assert statistics.encode(told) == data and len(data) <= statistics.bound(COLUMNS)
+    with suppress(EdgeFLError):
+        statistics.decode(data, columns=COLUMNS, most_values=EXAMPLES, most_labels=EXAMPLES)
+    told = statistics.unpack(data, columns=COLUMNS, most_values=EXAMPLES, most_labels=EXAMPLES)
+    assert statistics.pack(told) == data
+    payload = statistics.encode(told)
+    assert len(payload) <= statistics.bound(COLUMNS)
+    again = statistics.decode(payload, columns=COLUMNS, most_values=EXAMPLES, most_labels=EXAMPLES)
+    assert statistics.pack(again) == data
     assert told.labels.counts.sum() <= EXAMPLES
     for column in told.columns:
         assert column.bins.counts.sum() == column.values <= EXAMPLES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -88,10 +89,13 @@ def test_a_sequence_has_a_column_for_each_feature() -> None:
     assert [column.values for column in told.columns] == [column.values for column in flat.columns]
 
 
-def forged(values: int = 10, total: int = 0, squares: int = 0, bins: Counts | None = None) -> bytes:
+NONE = Counts(np.array([], np.int64), np.array([], np.int64))
+EMPTY = wire.Statistics([wire.Column(0, 0, 0, NONE)], NONE)
+
+
+def forged(values: int = 10, total: int = 0, squares: int = 0, bins: Counts | None = None, extra: bytes = b"") -> bytes:
     bins = Counts(np.array([0]), np.array([values])) if bins is None else bins
-    none = Counts(np.array([], np.int64), np.array([], np.int64))
-    return wire.encode(wire.Statistics([wire.Column(values, total, squares, bins)], none))
+    return zlib.compress(wire.pack(wire.Statistics([wire.Column(values, total, squares, bins)], NONE)) + extra)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +113,11 @@ def forged(values: int = 10, total: int = 0, squares: int = 0, bins: Counts | No
         forged() + b"\0",
         forged()[:-1],
         b"",
-        struct.pack("<BBHH", 2, 0, 1, 0),
-        struct.pack("<BBHH", 1, 0, 1, 65535),
+        forged(extra=b"\0"),
+        zlib.compress(wire.pack(EMPTY)[:-1]),
+        zlib.compress(struct.pack("<BBHH", 2, 0, 1, 0)),
+        zlib.compress(struct.pack("<BBHH", 1, 0, 1, 65535)),
+        zlib.compress(bytes(2**26)),  # 64 MB, of which no more is made than a report can have
     ],
 )
 def test_what_no_data_make_is_refused(payload: bytes) -> None:
@@ -122,7 +129,9 @@ def test_the_bound_holds() -> None:
     every = Counts(np.arange(-BINS, BINS + 1), np.ones(2 * BINS + 1, np.int64))
     labels = Counts(np.arange(wire.MOST_LABELS), np.ones(wire.MOST_LABELS, np.int64))
     column = wire.Column(2 * BINS + 1, 0, 0, every)
-    assert len(wire.encode(wire.Statistics([column] * 3, labels))) == wire.bound(3)
+    statistics = wire.Statistics([column] * 3, labels)
+    assert len(wire.encode(statistics)) < len(wire.pack(statistics)) < wire.bound(3)
+    read(wire.encode(statistics), n=2000, columns=3)
 
 
 def test_sums_of_two_devices_are_those_of_all_data() -> None:

@@ -54,10 +54,12 @@ class RecordConfig(Struct, frozen=True, forbid_unknown_fields=True):
     stale_s: Annotated[
         float, Meta(gt=0, le=1e7, description="A value that is older than these seconds is a blank in the next row.")
     ] = 60.0
-    max_rows: Annotated[int, Meta(ge=100, le=10**9, description="Rows of the ring; then the oldest go.")] = 1_000_000
-    max_mb: Annotated[float, Meta(ge=0.1, le=1e6, description="Megabytes of the ring; then the oldest rows go.")] = (
-        128.0
-    )
+    max_rows: Annotated[
+        int, Meta(ge=100, le=10**9, description="Rows of the ring; then the oldest sixteenth goes.")
+    ] = 1_000_000
+    max_mb: Annotated[
+        float, Meta(ge=0.1, le=1e6, description="Megabytes of the ring; then the oldest sixteenth goes.")
+    ] = 128.0
     commit_s: Annotated[
         float,
         Meta(

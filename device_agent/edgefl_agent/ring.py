@@ -22,7 +22,7 @@ from .sampler import Cell
 
 SCHEMA = Schema(1, "CREATE TABLE IF NOT EXISTS ring (id INTEGER PRIMARY KEY, time REAL);", {})
 MOST_WAITING = 10_000  # rows, while the disk takes none
-SPARE = 16  # of the ring a sixteenth goes at once, so that it does not shrink with each write
+SPARE = 16  # a sixteenth of the ring goes at once: deleting a few rows with each write would write twice as much
 LOG_BYTES = 2**20
 log = logging.getLogger("edgefl.agent.record")
 
@@ -88,7 +88,9 @@ class Ring:
     def _trim(self) -> None:
         first, last = self._database.execute("SELECT min(id), max(id) FROM ring").fetchone()
         count = last - first + 1
-        least = max(0, count - self._max_rows)
+        least = 0
+        if count > self._max_rows:
+            least = count - self._max_rows * (SPARE - 1) // SPARE
         if self._bytes() > self._max_bytes:
             least = max(least, count // SPARE)
         if least:

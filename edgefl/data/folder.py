@@ -73,7 +73,7 @@ def _most_bytes(options: Mapping[str, str]) -> int:
 def _read_csv(files: Sequence[Path], options: Mapping[str, str]) -> Dataset:
     table = Table(options, "line")
     for path in files:
-        if _is_torn(path):
+        if is_torn(path):
             table.count.late += 1
             continue
         try:
@@ -84,8 +84,8 @@ def _read_csv(files: Sequence[Path], options: Mapping[str, str]) -> Dataset:
     return table.finish()
 
 
-def _is_torn(path: Path) -> bool:
-    """Whether its writer seems to be in the middle of a line."""
+def is_torn(path: Path) -> bool:
+    """Whether the writer of this CSV seems to be in the middle of a line."""
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())

@@ -12,7 +12,7 @@ from .options import existing_path, refuse_unknown, whole_number
 from .sqlite_query import opened
 from .table import OPTIONS, read_table
 
-ROWS = 1_000_000
+ROWS = 100_000  # more take long on a small device, before each round
 
 
 def read(rest: str, options: Mapping[str, str]) -> Dataset:

@@ -19,13 +19,16 @@ def look(kind: str, rest: str, options: dict[str, str]) -> Look:
         return []
     path = Path(rest).expanduser()
     if kind == "folder":
-        from .folder import chosen  # imported by devices that have one
+        from .folder import chosen, is_torn  # imported by devices that have one
 
         try:
             files = chosen(path, options)
         except EdgeFLError:
             return []
-        return [(file.name, *stamp) for file in files for stamp in _stamps(file)]
+        # A file that was left for later is whole after a while without any change.
+        return [
+            (file.name, *stamp, file.suffix == ".csv" and is_torn(file)) for file in files for stamp in _stamps(file)
+        ]
     # And the log in which SQLite may keep the newest rows.
     return [stamp for file in (path, Path(f"{path}-wal")) for stamp in _stamps(file)]
 

@@ -104,6 +104,20 @@ def test_a_new_file_is_seen_without_reading(tmp_path):
     assert len(one) == 1 and two != one and look(kind, rest, options) != two
 
 
+def test_a_file_that_was_left_for_later_is_seen_when_it_is_whole(tmp_path):
+    kind, rest, options = parse(f"folder:{tmp_path}?target=y")
+    put(tmp_path, "a.csv", "a,y\n1,2", age_s=0)
+    torn = look(kind, rest, options)
+    put(tmp_path, "a.csv", "a,y\n1,2", age_s=6)
+    stamp = (tmp_path / "a.csv").stat().st_mtime_ns
+    os.utime(tmp_path / "a.csv", ns=(stamp, torn[0][1]))
+    assert look(kind, rest, options) == torn
+    monday = time.time() + 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgefl.data.folder.time.time", lambda: monday)
+        assert look(kind, rest, options) != torn
+
+
 def test_a_ring_is_read_while_it_is_written(tmp_path):
     writer = sqlite3.connect(tmp_path / "ring.db", isolation_level=None)
     writer.execute("PRAGMA journal_mode=WAL")

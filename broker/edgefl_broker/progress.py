@@ -35,7 +35,8 @@ def summary(record: RoundRecord) -> str:
     missed = f", without {named(why)}" if why else ""
     missed += f"; barred: {named(record.barred)}" if record.barred else ""
     took = f"{record.seconds:.1f} s" + (f", {record.deadlines} deadlines" if record.deadlines > 1 else "")
-    return f"round {record.round} {record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {took}{missed}"
+    what = "profile " if record.profile else ""
+    return f"round {record.round} {what}{record.state}: {reported}{scores(record, ', ')}, {up}, {down}, {took}{missed}"
 
 
 class Silent:

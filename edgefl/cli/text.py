@@ -12,6 +12,7 @@ def say(text: str) -> None:
 
 def line(record: RoundRecord) -> str:
     """One round in one line."""
-    state = "" if record.state == "committed" else f"  {record.state}"
+    state = "  profile" if record.profile else ""
+    state += "" if record.state == "committed" else f"  {record.state}"
     told = f"{record.reported:>4} reported{scores(record, '  ')}  {traffic_text(record, '  ')}"
     return f"round {record.round:>4}  {told}{state}"

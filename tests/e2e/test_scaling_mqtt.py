@@ -10,6 +10,7 @@ import onnxruntime
 from brokers import eventually
 from daemons import Running
 from edgefl_agent.ledger import Reader
+from edgefl_broker import replay
 from enrolled import unpack
 from keyed_fleet import KeyedFleet
 
@@ -17,9 +18,11 @@ import edgefl
 from edgefl.cli.main import main
 from edgefl.core.columns import Scaling
 from edgefl.core.trainer import Trainer
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.keys import enrolment
 from edgefl.keys.enrolment import Terms
 from edgefl.protocol.approval import id_of
+from edgefl.settings import files
 
 NAMES = ("dev-a", "dev-b", "dev-c", "dev-d")  # the owner of the last one lets no statistics leave
 UNITS = np.array([1e-3, 1.0, 1e3, 1e6])
@@ -53,7 +56,7 @@ def enrol(fleet: KeyedFleet) -> None:
 def start(fleet: KeyedFleet, **sets: object) -> Running:
     given = {
         "features.standardize": "federated", "features.min_devices": 3, "train.lr": 0.3, "rounds.interval_s": 0.1,
-        "rounds.min_reports": 3, "rounds.deadline_s": 20,
+        "rounds.min_reports": 3, "rounds.deadline_s": 20, "journal": fleet.folder / "journal.db",
     } | sets  # fmt: skip
     return fleet.aggregator(*(f"{key}={value}" for key, value in given.items()))
 
@@ -94,6 +97,13 @@ def test_raw_units_with_keys_on_mosquitto(tmp_path: Path, capsys) -> None:
             lines = [line for line in Reader(fleet.home(name) / "state").lines() if line.entry.mode == "profile"]
             assert len(lines) == (name != "dev-d")
             assert all(line.receipt == "counted" and line.entry.num_examples == 90 for line in lines)
+
+        aggregator.stop()
+        where = {"model": "start.onnx", "state_dir": "state", "journal": "journal.db"}
+        sets = [f"{key}={fleet.folder / name}" for key, name in where.items()]
+        config = fleet.keys / "aggregator" / "aggregator.toml"
+        replay.run(files.load(config, AggregatorConfig, [*sets, "features.standardize=federated"]))
+        assert "is, bit for bit, what" in capsys.readouterr().out
 
         told = ["profile", "--state-dir", str(fleet.folder / "state"), "--last"]
         assert main(told) == 0 and "version 1 of the model is scaled by this" in capsys.readouterr().out

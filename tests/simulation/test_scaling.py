@@ -52,3 +52,20 @@ def test_devices_behind_a_lossy_downlink_get_the_scaling_to_the_digit():
     scaling = Scaling.of(MODEL.plan)
     assert scaling is not None and history.final.accuracy > 0.8
     assert np.allclose(history.params[scaling.mean], POOLED[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": "async", "goal": 4},
+        {"evaluate_every": 3, "holdout": 0.2},
+        {"late": "fold", "faults": "dropout:0.2"},
+        {"fraction": 0.3, "strategy": "fedavgm"},
+    ],
+)
+def test_every_kind_of_round_goes_on_from_a_profile(settings):
+    history = run(X, "iid", rounds=8, standardize="federated", **settings)
+    first, *others = history.rounds
+    assert (first.profile, first.state, first.version) == (True, "committed", 1) and len(others) == 7
+    assert len(first.devices) >= 8, "all that are there are asked, whatever the share of a round that trains"
+    assert not any(record.profile for record in others) and history.final.accuracy > 0.85

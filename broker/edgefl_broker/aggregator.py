@@ -55,6 +55,7 @@ from .choice import choice_of
 from .desk import Desk
 from .enrolment import Enrolment
 from .forgetting import erase_claims
+from .home_assistant import open_home_assistant
 from .journal import Journal, Recorded
 from .keys import open_keys
 from .model_file import load_both
@@ -123,6 +124,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)
         self.window = Window(self.machine)
         self._watcher = open_watcher(config, self._folder, self.window)
+        self._home_assistant = open_home_assistant(config, self.machine, self.feed)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)
         client_id = aggregator_client_id(config.federation)
@@ -184,6 +186,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
 
     def look_around(self) -> None:
         self._desk.look()
+        if self._home_assistant is not None:
+            self._home_assistant.look(self.now())
         self.reload.look(self._use)
         if self._enrolment is not None and self._enrolment.is_on and self._online and not self._hears_asks:
             self._hears_asks = True
@@ -206,6 +210,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         try:
             super().run()
         finally:
+            if self._home_assistant is not None:
+                self._home_assistant.close()
             self._progress.close()
             self._watcher.close()
             self._store.close()

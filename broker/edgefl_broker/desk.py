@@ -43,6 +43,8 @@ class Desk:
     def answer(self, action: events.Answered) -> None:
         """Write the answer. Without it the order is carried out again at the next start."""
         log.info("%s: %s", "done" if action.done else "not done", action.text)
+        if not action.order:  # of this process itself, which does not wait for an answer
+            return
         try:
             self._orders.answer(action.order, Answer(action.done, action.text))
         except (OSError, StoreError) as error:

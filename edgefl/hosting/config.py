@@ -15,6 +15,7 @@ from ..settings import Settings
 from ..transports.settings import MqttConfig
 from ..trust.settings import KeysConfig
 from .dashboard import DashboardConfig
+from .home_assistant import HomeAssistantConfig
 
 
 class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,6 +27,9 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
     dashboard: Annotated[DashboardConfig, Meta(description="A page for operators, /api and /metrics.")] = field(
         default_factory=DashboardConfig
+    )
+    home_assistant: Annotated[HomeAssistantConfig, Meta(description="The fleet in Home Assistant.")] = field(
+        default_factory=HomeAssistantConfig
     )
     loss: Annotated[
         str | None,

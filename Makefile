@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile test-keras clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile test-keras test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -64,6 +64,14 @@ KERAS := build/keras/bin/python
 test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv of 1.6 GB, made once
 	test -x $(KERAS) || { python3 -m venv build/keras && build/keras/bin/pip install -q tensorflow-cpu keras tf2onnx; }
 	EDGEFL_KERAS_PYTHON=$(abspath $(KERAS)) $(PY) -m pytest tests/docs/test_your_model.py
+
+HA := build/ha/bin/python
+HA_BASE ?= python3.13
+HA_PACKAGES := homeassistant==2025.3.4 paho-mqtt==2.1.0 hassil home-assistant-intents PyTurboJPEG mutagen pymicro-vad \
+	pyspeex-noise ha-ffmpeg
+test-home-assistant: $(VENV)/dev.stamp  ## Home Assistant itself discovers a fleet; a venv of 1 GB, made once by HA_BASE
+	test -x $(HA) || { $(HA_BASE) -m venv build/ha && build/ha/bin/pip install -q --prefer-binary $(HA_PACKAGES); }
+	EDGEFL_HA_PYTHON=$(abspath $(HA)) $(PY) -m pytest tests/home_assistant
 
 # ---- environments: one .venv, which grows by the extras that a target asks for
 $(PY):

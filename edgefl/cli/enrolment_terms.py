@@ -21,6 +21,12 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
     terms("--max-examples", type=at_least(1), metavar="N", help="most examples that one of these devices may count for")
     terms("--canary", action="store_true", help="these devices judge candidates of a model")
     terms("--model", metavar="M.onnx", help="pin the plan of this model: these devices train no other")
+    terms(
+        "--standardize",
+        action="store_true",
+        help='for a federation with [features] standardize = "federated": these devices tell statistics of their '
+        "columns, and the plan of --model has the scaling",
+    )
     cli_model.add_options(parser)
 
 
@@ -28,11 +34,17 @@ def terms_of(options: argparse.Namespace) -> Terms:
     """What the options say."""
     from ..keys import enrolment
 
-    plans = _pinned(options) if options.model else None
-    return enrolment.Terms(options.data or enrolment.DATA, plans, options.max_examples, options.canary)
+    policy = _pinned(options) if options.model else {}
+    policy |= {"statistics": True} if options.standardize else {}
+    return enrolment.Terms(options.data or enrolment.DATA, policy or None, options.max_examples, options.canary)
 
 
 def _pinned(options: argparse.Namespace) -> dict[str, Any]:
     from ..protocol.approval import id_of
 
-    return {"plans": "pinned", "approved": [id_of(cli_model.load(options).plan)]}
+    model = cli_model.load(options)
+    if options.standardize:
+        from ..onnx.scaling import with_scaling
+
+        model = with_scaling(model)
+    return {"plans": "pinned", "approved": [id_of(model.plan)]}

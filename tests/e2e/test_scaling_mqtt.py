@@ -19,9 +19,6 @@ from edgefl.cli.main import main
 from edgefl.core.columns import Scaling
 from edgefl.core.trainer import Trainer
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.keys import enrolment
-from edgefl.keys.enrolment import Terms
-from edgefl.protocol.approval import id_of
 from edgefl.settings import files
 
 NAMES = ("dev-a", "dev-b", "dev-c", "dev-d")  # the owner of the last one lets no statistics leave
@@ -42,15 +39,13 @@ def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: table(seed, shares=each) for seed, (name, each) in enumerate(zip(NAMES, shares, strict=True))}
 
 
-def enrol(fleet: KeyedFleet) -> None:
-    model = edgefl.load(fleet.folder / "start.onnx", standardize=True)
-    for name, (x, y) in tables().items():
-        np.savez(fleet.folder / f"{name}.npz", x=x, y=y)
-        policy = {"plans": "pinned", "approved": [id_of(model.plan)]}
-        policy |= {"statistics": True} if name != "dev-d" else {}
-        terms = Terms(f"npz:{fleet.folder}/{{name}}.npz", policy)
-        (bundle,) = enrolment.add(fleet.keys, [name], terms)
-        unpack(bundle, fleet.home(name))
+def enrol(fleet: KeyedFleet, names: tuple[str, ...], *options: str) -> None:
+    """As an operator does, with the plan of the model pinned."""
+    source, model = f"npz:{fleet.folder}/{{name}}.npz", f"{fleet.folder}/start.onnx"
+    terms = ["--data", source, "--model", model, "--loss", "cross_entropy", *options]
+    assert main(["keys", "add", str(fleet.keys), *names, *terms]) == 0
+    for name in names:
+        unpack(fleet.keys / "devices" / f"{name}.tar", fleet.home(name))
 
 
 def start(fleet: KeyedFleet, **sets: object) -> Running:
@@ -63,7 +58,11 @@ def start(fleet: KeyedFleet, **sets: object) -> Running:
 
 def test_raw_units_with_keys_on_mosquitto(tmp_path: Path, capsys) -> None:
     with KeyedFleet(tmp_path) as fleet:
-        enrol(fleet)
+        for name, (x, y) in tables().items():
+            np.savez(fleet.folder / f"{name}.npz", x=x, y=y)
+        enrol(fleet, NAMES, "--standardize")
+        quiet = fleet.home("dev-d") / "agent.toml"
+        quiet.write_text(quiet.read_text().replace("statistics = true\n", ""))
         aggregator = start(fleet, **{"rounds.min_reports": 2})
         first = [fleet.agent("dev-a"), fleet.agent("dev-b")]
         machine = aggregator.host.machine
@@ -115,13 +114,13 @@ def test_raw_units_with_keys_on_mosquitto(tmp_path: Path, capsys) -> None:
 
 def test_an_operator_asks_a_running_aggregator(tmp_path: Path, capsys) -> None:
     with KeyedFleet(tmp_path) as fleet:
-        model = edgefl.load(fleet.folder / "start.onnx")
+        x, y = table(1)
         for name in NAMES[:2]:
-            x, y = table(1)
             np.savez(fleet.folder / f"{name}.npz", x=(x / UNITS - 5).astype(np.float32), y=y)
-            policy = {"plans": "pinned", "approved": [id_of(model.plan)], "statistics": True}
-            (bundle,) = enrolment.add(fleet.keys, [name], Terms(f"npz:{fleet.folder}/{{name}}.npz", policy))
-            unpack(bundle, fleet.home(name))
+        enrol(fleet, NAMES[:2])
+        for name in NAMES[:2]:
+            theirs = fleet.home(name) / "agent.toml"
+            theirs.write_text(theirs.read_text().replace("[policy]\n", "[policy]\nstatistics = true\n"))
         aggregator = start(
             fleet,
             **{"features.standardize": "none", "features.min_devices": 2, "rounds.min_reports": 2, "train.lr": 0.02},

@@ -27,7 +27,7 @@ from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Round, decode, un
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 from edgefl.settings import files
 
-from . import last_manifest
+from . import last_manifest, model_check
 from .config import AgentConfig
 from .governor import read_all, reasons
 from .keys import load_keys
@@ -118,6 +118,8 @@ class Device:
     @cached_property
     def examples(self) -> Dataset | str:
         """The examples, or that they can't be read; `data` says why."""
+        if self.config.model.only:
+            return "this device trains nothing"
         try:
             return self.dataset()
         except Exception:
@@ -276,6 +278,9 @@ def _approval(device: Device, manifest: Manifest, policy: Policy) -> Finding:
 
 def data(device: Device) -> Iterator[Finding]:
     """Whether the examples can be read."""
+    if device.config.model.only:
+        yield skipped("[model] only: this device takes models, and trains nothing")
+        return
     dataset = device.dataset()
     yield ok(f"{len(dataset.x_train)} examples of shape {dataset.x_train.shape[1:]}, {dataset.x_train.dtype}")
     if left_out := dataset.tally.text():
@@ -310,6 +315,11 @@ def train(device: Device) -> Iterator[Finding]:
     yield from training.step(manifest, examples, arena_bytes=arena_bytes, deadline_s=most_s)
 
 
+def model(device: Device) -> Iterator[Finding]:
+    """Whether the owner's files of models can be written."""
+    return model_check.look(device.config.model, device.model)
+
+
 CHECKS = {
     **machine.CHECKS,
     "agent": agent,
@@ -324,6 +334,7 @@ CHECKS = {
     "fit": fit,
     "owner": owner,
     "training": train,
+    "model": model,
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 from brokers import eventually
 from edgefl_agent.__main__ import main as agent_main
 from edgefl_agent.afterwards import Afterwards
+from edgefl_agent.model_check import look
 from edgefl_agent.model_config import ModelConfig
 from edgefl_agent.model_files import ModelFiles
 from edgefl_agent.model_keeper import ModelKeeper
@@ -232,6 +233,24 @@ def test_a_signal_goes_to_the_process_of_a_pid_file(folder, caplog):
 def test_mistakes_in_the_section(folder, wrong):
     with pytest.raises(UsageError):
         ModelFiles(config(folder, **wrong), folder)
+
+
+# edgefl-agent --check
+
+
+def told(changed: ModelConfig, manifest=MANIFEST) -> list[tuple[str, str]]:
+    return [(finding.state, finding.text) for finding in look(changed, manifest)]
+
+
+def test_the_check_looks_at_folders_program_and_skeleton(folder):
+    assert told(ModelConfig()) == []
+    ((state, text),) = told(config(folder, command=["/bin/true"]))
+    assert state == "ok" and str(folder / "model.onnx") in text
+    nowhere = config(folder / "nowhere", command=["/no/such"])
+    assert [state for state, _ in told(nowhere)] == ["problem", "problem"]
+    without = msgspec.structs.replace(MANIFEST, skeleton=None)
+    assert [state for state, _ in told(config(folder), without)] == ["warning", "ok"]
+    assert [state for state, _ in told(config(folder, file=None), without)] == ["ok"]
 
 
 # edgefl-agent predict

@@ -10,12 +10,13 @@ import random
 from collections.abc import Callable
 
 from edgefl.core.plan import Node, Param, Plan
+from edgefl.device.delivery import Wanted
 from edgefl.device.session import DeviceSession
 from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Received, Tick
 from edgefl.protocol import enrol, messages
 from edgefl.protocol.enrol import Approval, Ask
-from edgefl.protocol.messages import Frame, Manifest, Receipt, Round
+from edgefl.protocol.messages import Frame, Manifest, Receipt, Round, SkeletonInfo
 from edgefl.protocol.topics import Topics
 from edgefl.settings import TrainSettings
 from edgefl.trust.certificate import SignerCertificate, purpose_of
@@ -33,6 +34,7 @@ CERTIFICATE = SignerCertificate.of(
 )
 PLAN = Plan([3], [Node("dense", [0], [0, 1])], [Param("w", [3, 2]), Param("b", [2])], "cross_entropy", 1, 1)
 MANIFEST = Manifest(NAME, RUN, PLAN, TrainSettings(), part_bytes=256)
+WITH_SKELETON = Manifest(NAME, RUN, PLAN, TrainSettings(), part_bytes=256, skeleton=SkeletonInfo("4" * 64, 300))
 CHAIN = "1" * 64
 ROUND = Round(
     MANIFEST.id, "open", 5, 2, 4, "2" * 64, [Frame(4, "2" * 16, 40, 0)], 60.0, run=RUN, previous=CHAIN, chain="3" * 64,
@@ -41,7 +43,9 @@ ROUND = Round(
 
 
 def session() -> DeviceSession:
-    return DeviceSession(DEVICE, NAME, num_examples=5, rng=random.Random(0), keys=Keys(ROOT.public, DEVICE_KEY, None))
+    keys = Keys(ROOT.public, DEVICE_KEY, None)
+    wanted = Wanted(60.0, file=True)
+    return DeviceSession(DEVICE, NAME, num_examples=5, rng=random.Random(0), keys=keys, wanted=wanted)
 
 
 def to_device(topic: str, payload: bytes) -> None:
@@ -102,6 +106,7 @@ def kinds() -> list[Kind]:
         Kind(lambda raw: Roster.open(raw, ROOT.public, NAME), "roster", ROOT, first_line(roster.seal(ROOT))),
         Kind(lambda raw: Approval.open(raw, ROOT.public, ID), f"enrol {ID}", ROOT, first_line(approval)),
         device(TOPICS.manifest, MANIFEST, own),
+        device(TOPICS.manifest, WITH_SKELETON, own),
         device(TOPICS.round, ROUND, own),
         device(TOPICS.inbox(DEVICE), Receipt(5, 2, "counted", run=RUN)),
         Kind(lambda raw: request(first_line(raw)), "ask", ROOT, asked),

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -104,3 +110,34 @@ def test_why_there_is_no_summary_is_said(protocol: str, shared_mosquitto: Mosqui
 def test_a_broker_that_is_not_there_is_named(capsys) -> None:
     assert main(["status", "--broker", "mqtt://localhost:1", "--federation", "pond", "--wait", "2"]) == 1
     assert "can't reach the MQTT broker at localhost:1 (Connection refused)" in capsys.readouterr().err
+
+
+def test_a_watched_fleet_is_shown_anew_until_ctrl_c(shared_mosquitto: Mosquitto, federation, link) -> None:
+    fleet: Federation = federation(shared_mosquitto.url)
+    fleet.aggregator(rounds=ROUNDS)
+    words = ["--broker", shared_mosquitto.url, "--federation", fleet.name, "--watch"]
+    screen, end = pty.openpty()
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "edgefl", "status", *words, "--wait", "20"], stdout=end, stderr=end,
+        env=os.environ | {"COLUMNS": "80", "LINES": "12"},
+    )  # fmt: skip
+    os.close(end)
+    seen = b""
+
+    def shows(text: bytes) -> bool:
+        nonlocal seen
+        if select.select([screen], [], [], 0.1)[0]:
+            seen += os.read(screen, 65536)
+        return text in seen
+
+    try:
+        eventually(lambda: shows(b"0 devices"), 30.0)
+        fleet.agent("dev-a")
+        eventually(lambda: shows(b"1 devices") and shows(b"dev-a") and shows(b"committed"), 60.0)
+        frames = seen.split(b"\x1b[H\x1b[2J")[1:]
+        assert len(frames) >= 2 and all(frame.count(b"\n") <= 12 for frame in frames[:-1])
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0 and b"Traceback" not in seen
+    finally:
+        watch.kill()
+        os.close(screen)

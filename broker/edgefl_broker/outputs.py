@@ -20,7 +20,7 @@ import numpy as np
 
 from edgefl.atomic import write_atomically
 from edgefl.core.params import params_sha256
-from edgefl.core.protobuf import without_stamp
+from edgefl.core.protobuf import metadata_of, without_stamp
 from edgefl.core.stamp import Facts
 from edgefl.errors import ModelError
 from edgefl.hosting.versions import PLAN, SKELETON
@@ -51,6 +51,8 @@ class ModelFiles:
         self._folder, self._model, self._federation, self._run = folder, model, federation, run
         known = {"labels": labels, "columns": columns}
         self._notes = {name: msgspec.json.encode(words).decode() for name, words in known.items() if words}
+        if (scaling := metadata_of(model.source).get("scaling")) is not None:  # edgefl/onnx/scaling.py
+            self._notes["scaling"] = scaling
         self.skeleton = self._skeleton()
 
     def _skeleton(self) -> bytes:

@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgefl
 from edgefl.core.columns import Columns, Scaling
+from edgefl.core.protobuf import without_stamp
 from edgefl.core.trainer import Trainer
 from edgefl.errors import UsageError
-from edgefl.onnx import zoo
+from edgefl.onnx import skeleton, zoo
 from edgefl.onnx.model import Model
 from edgefl.onnx.scaling import METADATA, with_scaling
 
@@ -144,3 +145,14 @@ def _tokens() -> Model:
         [numpy_helper.from_array(table, "e"), numpy_helper.from_array(dense, "d")],
     )  # fmt: skip
     return edgefl.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_device_puts_the_scaled_file_together(name: str) -> None:
+    """From a skeleton and params, without onnx: the very bytes that the aggregator writes."""
+    model = with_scaling(MODELS[name][0]())
+    scaling = Scaling.of(model.plan)
+    assert scaling is not None
+    params = scaling.into(model.params, np.full(MODELS[name][2], 7), np.full(MODELS[name][2], 0.25))
+    made = skeleton.make(model)
+    assert b"".join(made.pieces(params)) == without_stamp(model.to_bytes(params))

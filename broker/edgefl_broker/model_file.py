@@ -22,4 +22,5 @@ def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
     if test is None or y is None:
         return model, None
     model.check_targets(y)
+    model.check_classes(test.labels)
     return model, fit_shape(test, tuple(model.plan.input_shape))

@@ -52,7 +52,9 @@ def check_classes(output: Sequence[int], count: int) -> None:
     classes = max(2, int(np.prod(output)))
     if count != classes:
         text = f"its labels are {count}, and the model has {classes} classes"
-        raise DataError(f"{text}: write the same list of all classes as labels= on every device", text)
+        raise DataError(
+            f"{text}: write the same list of all classes as labels= everywhere, or give it as many outputs", text
+        )
 
 
 def remedy(code: str, loss: str) -> str:

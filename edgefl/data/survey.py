@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from . import csv_file, folder, ring, sniff, sqlite_query
 from .cells import BAD_BYTES, is_blank, number_reader, seconds
 from .labels import tidy
@@ -165,9 +165,3 @@ class _Counter:
             column.mean = self._shift + mean
             column.std = math.sqrt(max(0.0, self._squares / self._numbers - mean * mean))
         return column
-
-
-def check_kind(kind: str) -> None:
-    """UsageError for a kind of data that is no table."""
-    if kind not in TABLES:
-        raise UsageError(f"{kind} is no table with named columns: {', '.join(TABLES)} are")

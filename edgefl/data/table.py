@@ -62,13 +62,14 @@ class Table:
         self._names: tuple[str, ...] = ()  # of the features
         self._source, self._columns = "", Columns([], None, None, None, frozenset())
         self._header: Sequence[str] = ()
+        self._width = 0
 
     def begin(self, source: str, header: Sequence[str], hint: str = "") -> None:
         """The rows that follow are those of `source`, under this header. `hint`: see columns.py."""
         options = self._options
         if self._names and "features" not in options:
             options = {**options, "features": ",".join(name.replace(",", "%2C") for name in self._names)}
-        self._source, self._header = source, header
+        self._source, self._header, self._width = source, header, len(header)
         self._columns = choosing.choose(source, header, options, hint)
         if self._names and "features" not in self._options:  # the names are those of another table's first line
             told = frozenset(self._options.get(key, "") for key in ("target", "device", "time"))
@@ -121,7 +122,8 @@ class Table:
             self._breaks.append(self._kept)
 
     def _add(self, row: int, record: Sequence[Any]) -> None:
-        self._check_width(row, record)
+        if len(record) != self._width or record.__class__ is Malformed:
+            raise self._misshapen(row, record)
         columns, number = self._columns, self._number
         x = [number(record[i]) for i in columns.features]
         if not math.isfinite(sum(x)):  # no sum of float32 numbers leaves float64
@@ -137,13 +139,14 @@ class Table:
         self._x.extend(x)
         self._kept += 1
 
-    def _check_width(self, row: int, record: Sequence[Any]) -> None:
+    def _misshapen(self, row: int, record: Sequence[Any]) -> DataError:
         place = f"{self._source}, {self._unit} {row}"
         if isinstance(record, Malformed):
-            raise DataError(f"{place}: {record}: repair the {self._unit}", f"{place}: not a {self._unit} of a CSV file")
-        if len(record) != len(self._header):
-            text = f"{place}: {len(record)} cells under a header of {len(self._header)}"
-            raise DataError(f"{text}: repair or delete the {self._unit}; a delimiter inside a cell needs quotes", text)
+            return DataError(
+                f"{place}: {record}: repair the {self._unit}", f"{place}: not a {self._unit} of a CSV file"
+            )
+        text = f"{place}: {len(record)} cells under a header of {self._width}"
+        return DataError(f"{text}: repair or delete the {self._unit}; a delimiter inside a cell needs quotes", text)
 
     def _mend(self, row: int, record: Sequence[Any], x: list[float]) -> None:
         """Put into `x` what missing= says, for each blank; Blank or DataError where that can't be done."""

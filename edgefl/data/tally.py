@@ -7,7 +7,7 @@ the SPEC is wrong more often than the rows are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import DataError, UsageError
 from .options import numbers
@@ -69,9 +69,3 @@ def _limit(options: Mapping[str, str]) -> float:
     if len(given) != 1 or not 0 <= given[0] < 1:
         raise UsageError(f"data option bad={options['bad']}: give the part of the rows that may be bad, 0 to below 1")
     return given[0]
-
-
-def joined(tallies: list[Tally]) -> Tally:
-    """The sum of several."""
-    sums = [sum(getattr(tally, name) for tally in tallies) for name in ("rows", "bad", "blank", "filled", "late")]
-    return replace(Tally(*sums), first=next((tally.first for tally in tallies if tally.first), ""))

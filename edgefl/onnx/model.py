@@ -6,7 +6,7 @@ Only the aggregator's side and the simulator use it: reading and writing ONNX ne
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,14 @@ class Model:
         except DataError as error:
             text, what = error.safe, self.loss_why
             raise UsageError(f"{text} ({what}): {targets.remedy(error.code, self.plan.loss)}") from None
+
+    def check_classes(self, labels: Sequence[str]) -> None:
+        """UsageError if data have names for their labels, and not as many as the model tells apart."""
+        try:
+            if labels:
+                targets.check_classes(self.output_shape, len(labels))
+        except DataError as error:
+            raise UsageError(str(error)) from None
 
     def to_bytes(self, params: np.ndarray | None = None) -> bytes:
         """The same ONNX file with `params` (P,) in it; None leaves every byte as it was. Raises ModelError."""

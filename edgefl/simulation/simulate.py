@@ -193,9 +193,11 @@ def _fitted(found: Dataset, settings: Settings, model: Model) -> Dataset:
     shape = tuple(model.plan.input_shape)
     dataset = fit_shape(found, shape)
     model.check_targets(dataset.y_train)
+    model.check_classes(dataset.labels)
     if settings.evaluate.test_data is None:
         return dataset
     test = sources.load_test_set(settings.evaluate.test_data, shape)
+    model.check_classes(test.labels)
     return replace(dataset, x_test=test.x_test, y_test=test.y_test)
 
 

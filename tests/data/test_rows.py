@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import edgefl
 from edgefl.data import load
 from edgefl.errors import DataError, UsageError
 
@@ -100,6 +101,13 @@ def test_a_label_of_a_row_that_is_left_out_does_not_count_as_one_that_occurs(csv
         "a",
         "b",
     )
+
+
+def test_labels_that_are_not_as_many_as_the_models_classes_are_refused(csv):
+    spec = f"{csv('a,y' + chr(10) + ('1,ok' + chr(10) + '2,worn' + chr(10)) * 20)}target=y&labels=*"
+    with pytest.raises(UsageError, match="its labels are 2, and the model has 3 classes: write the same list"):
+        edgefl.simulate("mlp:1-3", spec, devices=2, rounds=1)
+    assert edgefl.simulate("mlp:1-2", spec, devices=2, rounds=1).rounds
 
 
 def test_a_class_may_be_called_none(csv):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from .http_answers import answer, refusal
 
 DOWNLOADS = 2  # models that are sent at a time: each is in memory
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+log = logging.getLogger("edgefl.dashboard")
 VERBS: dict[str, Callable[[str], Order]] = {"pause": Pause, "resume": Resume, "release": Release}
 
 
@@ -59,7 +61,7 @@ def make_app(source: Source) -> Starlette:
     ]
     made = [Route(path, call, methods=methods) for path, call, methods in table]
     made += [Route("/" if name == "page.html" else f"/{name}", _asset(name)) for name in page.ASSETS]
-    handlers: dict[Any, Any] = {HTTPException: _on_http_error, EdgeFLError: _on_error}
+    handlers: dict[Any, Any] = {HTTPException: _on_http_error, EdgeFLError: _on_error, Exception: _on_fault}
     return Starlette(routes=made, exception_handlers=handlers)
 
 
@@ -168,3 +170,8 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
 
 async def _on_error(request: Request, error: EdgeFLError) -> Response:
     return refusal(503, str(error))
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path[:120], exc_info=error)
+    return refusal(500, "this failed: the aggregator's log says why")

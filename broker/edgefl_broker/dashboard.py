@@ -51,7 +51,7 @@ class Dashboard:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, http=http_limits.BoundedProtocol, ws="none", lifespan="off", loop="asyncio", log_config=None,
-                log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+                log_level="critical", access_log=False, proxy_headers=False, server_header=False,
                 timeout_keep_alive=10, timeout_graceful_shutdown=1, backlog=http_limits.MOST,
                 h11_max_incomplete_event_size=http_limits.HEAD_BYTES, ssl_certfile=config.cert, ssl_keyfile=config.key,
             )
@@ -148,6 +148,7 @@ def _listen(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(http_limits.MOST)  # connections wait until the thread serves them
     except OSError as error:
         made.close()
         raise UsageError(f"[dashboard] can't listen at {host}:{port}: {error.strerror}: choose another port") from None

@@ -91,7 +91,14 @@ class Answer(msgspec.Struct, frozen=True):
 def device(row: DeviceRow) -> Device:
     """The row with its tone and remedy."""
     fields = {name: getattr(row, name) for name in DeviceRow.__struct_fields__}
-    return Device(**fields, tone=tone(row), problem=problem(row), remedy=remedy(row))
+    return Device(**fields, tone=tone(row), problem=problem(row), remedy=what_to_do(row))
+
+
+def what_to_do(row: DeviceRow) -> str:
+    """The remedy, for an operator who has the page: it has buttons where a terminal needs commands."""
+    if row.barred:
+        return "find out why in the aggregator's log, then release it"
+    return "resume it when it may take part again" if row.paused else remedy(row)
 
 
 def tone(row: DeviceRow) -> Tone:

@@ -10,6 +10,7 @@ from ..atomic import write_atomically
 from ..errors import UsageError
 from ..history import Run
 from ..history_files import NEWEST, HistoryFiles
+from ..hosting.acting import as_owner_of
 from .text import say
 
 EXAMPLE = "edgefl report /var/lib/edgefl-aggregator report.html"
@@ -31,12 +32,13 @@ def _report(options: argparse.Namespace) -> int:
     from ..board.report import report
 
     folder, file = options.run, options.file or Path("report.html")
-    if not any(folder.glob("history*.jsonl")):
+    if not folder.is_dir() or not any(folder.glob("history*.jsonl")):
         raise UsageError(
             f"{folder} has no {NEWEST}: give an aggregator's state_dir, or the --out folder of a simulation"
         )
-    run = Run.read(folder / "run.json")
-    page = whole(report(folder.resolve().name, HistoryFiles(folder).records(), run, time.time()))
+    with as_owner_of(folder):
+        run = Run.read(folder / "run.json")
+        page = whole(report(folder.resolve().name, HistoryFiles(folder).records(), run, time.time()))
     try:
         write_atomically(file, page.encode())
     except OSError as error:

@@ -20,8 +20,8 @@ from edgefl.protocol.fleet import DeviceRow
         (DeviceRow("a", "trouble", "data"), "bad", "data"),
         (DeviceRow("a", "lost"), "gone", "power"),
         (DeviceRow("a", "absent"), "gone", "start its agent"),
-        (DeviceRow("a", "ready", barred="quarantine"), "bad", "release"),
-        (DeviceRow("a", "ready", paused="by an operator"), "rest", "edgefl resume a"),
+        (DeviceRow("a", "ready", barred="quarantine"), "bad", "release it"),
+        (DeviceRow("a", "ready", paused="by an operator"), "rest", "resume it"),
         (DeviceRow("a", "a state of tomorrow"), "bad", ""),
     ],
 )

@@ -1,7 +1,4 @@
-"""The dashboard in a browser, over a running federation with keys on mosquitto.
-
-With EDGEFL_SCREENSHOTS=FOLDER it also writes the pictures of docs/dashboard.md.
-"""
+"""The dashboard in a browser, over a running federation with keys on mosquitto."""
 
 from __future__ import annotations
 
@@ -210,23 +207,6 @@ def test_no_screen_is_too_small_or_too_wide(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.skipif("EDGEFL_SCREENSHOTS" not in os.environ, reason="EDGEFL_SCREENSHOTS=FOLDER writes docs/images")
-def test_pictures_for_the_documentation(browser: Browser, watched: Watched) -> None:
-    folder = Path(os.environ["EDGEFL_SCREENSHOTS"])
-    eventually(lambda: len(watched.fleet.records()) >= 25, 90)
-    for theme in ("light", "dark"):
-        for device, width, height in (("", 1280, 1000), ("-phone", 390, 844)):
-            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
-            page.goto(watched.url)
-            expect(page.locator("#fleet tbody tr")).to_have_count(9)
-            page.wait_for_timeout(500)
-            page.screenshot(path=folder / f"dashboard-{theme}{device}.png")
-            for part in ("devices", "rounds"):
-                page.locator(f"#{part}").evaluate("node => node.scrollIntoView({behavior: 'instant'})")
-                page.screenshot(path=folder / f"dashboard-{part}-{theme}{device}.png")
-            page.close()
 
 
 def test_an_aggregator_that_stops_is_seen(page: Page, watched: Watched) -> None:

@@ -36,10 +36,10 @@ from edgefl.settings import files
 class KeyedFleet:
     """A context manager: the broker runs within it, and all daemons that were started are stopped at its end."""
 
-    def __init__(self, folder: Path, *, guard: bool = True) -> None:
+    def __init__(self, folder: Path, *, guard: bool = True, name: str = "f") -> None:
         self.folder, self.keys = folder, folder / "keys"
         self.port = free_port()
-        made(self.keys, guard=guard_plugin() if guard else None, port=self.port)
+        made(self.keys, guard=guard_plugin() if guard else None, port=self.port, federation=name)
         (folder / "start.onnx").write_bytes(zoo.mlp([4, 8, 3], seed=1).SerializeToString())
         self._plan = id_of(load(folder / "start.onnx").plan)
         self._running: list[Running] = []

@@ -196,15 +196,18 @@ function change(accuracy) {
 function drawAdvice() {
   const told = state.overview.summary.advice || [];
   $("advice").hidden = !told.length;
-  fill($("advice"), ...told.map((text) => el("p", {}, text)));
+  fill($("advice"), ...told.map((text) => el("p", {}, ...coded(text))));
 }
 
 // ---- devices
 
 const STATES = { absent: "never seen", disconnected: "off line", lost: "lost", trouble: "in trouble", counted: "counted", missed: "did not count" };
 function stateOf(d) { return d.barred ? "in quarantine" : d.paused ? "paused by you" : STATES[d.state] || d.state; }
-function remedyOf(d) { // words between backticks are code
-  return d.remedy ? el("div", { class: "remedy" }, ...sentenceCase(d.remedy).split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part))) : null;
+const coded = (text) => sentenceCase(text).split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part)); // between backticks
+const remedyOf = (d) => (d.remedy ? el("div", { class: "remedy" }, ...coded(d.remedy)) : null);
+function problemOf(d) { // the state and the reason, without saying one thing twice
+  const what = stateOf(d), why = d.problem || "";
+  return sentenceCase(!why || why.startsWith(what) ? why || what : `${what}: ${why}`);
 }
 
 function buttonFor(d) {
@@ -218,7 +221,7 @@ function drawAttention() {
   $("attention").hidden = !all.length;
   keepFocus($("attention-list"), all, (d) => el("li", { class: `t-${d.tone || "good"}` },
     el("div", { class: "who" }, el("span", { class: "dot", "aria-hidden": "true" }), d.id),
-    el("div", { class: "why" }, [sentenceCase(stateOf(d)), d.problem].filter(Boolean).join(": "), remedyOf(d)),
+    el("div", { class: "why" }, problemOf(d), remedyOf(d)),
     d.barred || d.paused ? buttonFor(d) : null));
 }
 const sentenceCase = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels test-aarch64 guard acl-matrix hostile test-keras test-home-assistant clean
+.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -42,6 +42,15 @@ dist: $(VENV)/dev.stamp
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 wheels: $(VENV)/wheels.stamp  ## in dist, with the manylinux tag that is true
 	$(PY) package/wheels.py
+
+# Debian packages with their own libraries, for Debian 12 and 13, amd64 and arm64; lintian looks at them.
+# apt-get install dpkg-dev debhelper lintian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+deb: wheels  ## in dist
+	$(PY) package/debs.py
+
+# What a newcomer does, in clean Debian trees, as root; clean-pi needs qemu-user-static. tests/support/clean_tree.py says more
+clean-package clean-pi clean-start clean-clone clean-container: clean-%: $(VENV)/dev.stamp
+	$(PY) tests/support/clean_tree.py $*
 
 # The wheel in an emulated arm64 Debian; as root. apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 test-aarch64: wheels

@@ -20,12 +20,27 @@ from typing import Any
 CACHE = Path(os.environ.get("EDGEFL_DEBS", Path.home() / ".cache/edgefl-debs"))
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # What Debian's own tools need to install a package with maintainer scripts, and a person to find the way.
-BASE = """
-adduser apt base-files base-passwd bash ca-certificates coreutils dash debianutils diffutils dpkg findutils grep gzip
-hostname init-system-helpers libc-bin login mawk mount ncurses-base passwd perl-base procps python3 python3-venv sed
-systemd tar tzdata util-linux
-""".split()  # noqa: SIM905
+BASE = (
+    *("adduser", "apt", "base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "debianutils"),
+    *(
+        "diffutils",
+        "dpkg",
+        "findutils",
+        "grep",
+        "gzip",
+        "hostname",
+        "init-system-helpers",
+        "libc-bin",
+        "libpam-runtime",
+    ),
+    *("login", "mawk", "mount", "ncurses-base", "passwd", "perl-base", "procps", "python3", "python3-venv", "sed"),
+    *("systemd", "tar", "tzdata", "util-linux"),
+)
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # of /usr, as on any Debian of today
+FOLDERS = (
+    *("proc", "dev", "sys", "run", "tmp", "root", "mnt", "srv", "opt", "home", "usr/local/bin"),
+    *("var/lib/dpkg/updates", "var/lib/dpkg/triggers"),
+)
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 QEMU = "/usr/bin/qemu-aarch64-static"
 ELF_AARCH64 = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -123,13 +138,14 @@ def make(suite: str, arch: str, tree: Path, packages: list[str]) -> None:
     (tree / "usr/sbin/policy-rc.d").chmod(0o755)
     (tree / "usr/bin/awk").symlink_to("mawk")
     (tree / "etc/localtime").symlink_to("/usr/share/zoneinfo/UTC")
-    for folder in ("proc", "dev", "sys", "run", "tmp", "root", "mnt", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"):
+    for folder in FOLDERS:
         (tree / folder).mkdir(parents=True, exist_ok=True)
     (tree / "tmp").chmod(0o1777)
     emulate(arch)
     with mounted(tree):
         run(tree, ["ldconfig"])
         run(tree, ["pwconv"])
+        run(tree, ["pam-auth-update", "--package", "--force"], stderr=subprocess.DEVNULL)
     ready.write_text(wanted)
 
 

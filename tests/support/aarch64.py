@@ -47,7 +47,7 @@ NOT_INSTALLED = {
     "atheris": "it has no wheel for aarch64; `make fuzz` needs it, the suite does not",
 }
 REQUIREMENTS = ["pytest>=8", "hypothesis>=6", "skl2onnx>=1.17", "pandas>=2", "setuptools", "pip", "wheel"]
-EXTRAS = "demo,completion,operator"
+EXTRAS = "demo,completion,operator,dashboard"
 QUICK_FIRST = (
     *("protocol", "codecs", "core", "settings", "trust", "device", "coordinator", "strategies", "data"),
     *("plugins", "keys", "onnx", "transports", "simulation", "daemons", "e2e"),

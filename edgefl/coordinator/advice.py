@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from ..protocol.trouble import CODES, OF_TARGETS
+from ..protocol.trouble import OF_TARGETS, REMEDIES
 from .presence import Presence
 from .roll import OWNERS, Roll
 
@@ -48,9 +48,9 @@ def _rounds(roll: Roll) -> list[str]:
 def _shared(presence: Presence) -> list[str]:
     """What so many devices have in common has one cause."""
     told = (*OWNERS, *OF_TARGETS)
-    codes = Counter(status.code for status in presence.statuses.values() if status.state == "trouble")
-    most = [(code, n) for code, n in codes.most_common(2) if n >= MANY and code in CODES and code not in told]
-    return [f"{n} devices have the trouble '{code}': {CODES[code].replace('its', 'their')}" for code, n in most]
+    troubled = (status.code for status in presence.statuses.values() if status.state == "trouble")
+    codes = Counter(code for code in troubled if code in REMEDIES and code not in told)
+    return [f"{n} devices have the trouble '{code}': {REMEDIES[code]}" for code, n in codes.most_common(2) if n >= MANY]
 
 
 def _barred(barred: Mapping[str, str]) -> list[str]:

@@ -87,4 +87,7 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     def located(self, folder: Path) -> AggregatorConfig:
         """The same, of a file in `folder`: there [keys] begins, and in [keys] are the TLS files that [mqtt] lacks."""
         keys = self.keys.located(folder)
-        return structs.replace(self, keys=keys, mqtt=self.mqtt.with_keys(keys, AGGREGATOR_USER))
+        mqtt = self.mqtt.with_keys(keys, AGGREGATOR_USER)
+        if self.home_assistant.enabled:
+            self.home_assistant.broker(mqtt)
+        return structs.replace(self, keys=keys, mqtt=mqtt)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..protocol.fleet import DeviceRow, PastRound, Summary
+from ..protocol.fleet import DeviceRow, PastRound, Summary, plain
 from .picture import Picture
 from .remedy import needs_operator, problem, remedy
 from .words import ago, amount, score, span
@@ -54,7 +54,7 @@ def render(picture: Picture, now: float, width: int, rows: Sequence[DeviceRow]) 
         out += [title, *_devices(rows, now, width)]
     if summary.last:
         out += ["", *_rounds(summary.last, now, width)]
-    return out
+    return [plain(line) for line in out]  # on an open broker anybody may have written this
 
 
 def in_order(rows: Sequence[DeviceRow], troubled: Sequence[DeviceRow]) -> list[DeviceRow]:

@@ -216,3 +216,27 @@ def test_a_coordinator_that_nobody_watches_publishes_nothing_of_it():
     coordinator = RoundCoordinator(MANIFEST, RoundSettings(), strategies.get("fedavg"), PARAMS, rng=random.Random(0))
     out = feed(coordinator, Connected(), status("a"), status("b"), Tick(), Stop(), now=9.0)
     assert shown(out) is None and not pages(out) and coordinator.rows() == []
+
+
+def test_what_many_devices_have_in_common_is_advice():
+    coordinator = watched(min_reports=2)
+    trouble = [received(TOPICS.status(f"pi-{i}"), Status("trouble", 1, 0, "no such file", "data")) for i in range(3)]
+    feed(coordinator, *trouble[:2], status("a"))
+    assert not any("'data'" in line for line in coordinator.summary(0.0).advice)
+    feed(coordinator, trouble[2])
+    owners = [received(TOPICS.status(f"at-{i}"), Status("trouble", 1, 0, "later", "hours")) for i in range(9)]
+    feed(coordinator, *owners)
+    (line,) = (line for line in coordinator.summary(0.0).advice if "have the trouble" in line)
+    assert line == "3 devices have the trouble 'data': correct the device's [data] source, or its file"
+
+
+def test_a_device_that_is_enrolled_and_was_never_heard_is_absent_until_it_is_revoked():
+    coordinator = watched()
+    coordinator.roll.enrol(["b", "a"])
+    assert [(row.id, row.state) for row in coordinator.rows()] == [("a", "absent"), ("b", "absent")]
+    feed(coordinator, Connected(), status("a"), now=3.0)
+    assert coordinator.summary(3.0).states == {"absent": 1, "ready": 1}
+    feed(coordinator, received(TOPICS.status("a"), b""), now=4.0)
+    assert row_of(coordinator, "a").state == "absent" and row_of(coordinator, "a").since == 0
+    coordinator.roll.enrol(["b"])
+    assert [row.id for row in coordinator.rows()] == ["b"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from edgefl_broker import ha_messages as ha
 
 from edgefl.errors import UsageError
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.home_assistant import HomeAssistantConfig
 from edgefl.protocol.fleet import DeviceRow, PastRound, Summary
+from edgefl.settings import files
+from edgefl.settings.render import dump
 from edgefl.transports.settings import MqttConfig
 
 TOPICS = ha.HaTopics("homeassistant", "pond")
@@ -82,10 +86,15 @@ def test_a_switch_of_no_device_is_refused():
     assert TOPICS.paused_by(TOPICS.state) is None
 
 
-def test_with_certificates_home_assistant_needs_a_broker_of_its_own():
+def test_with_certificates_home_assistant_needs_a_broker_of_its_own(tmp_path: Path):
     keyed = MqttConfig(url="mqtts://b", cert="c.crt", key="c.key", ca="ca.crt")
     with pytest.raises(UsageError, match=r"\[home_assistant\] needs the url"):
         HomeAssistantConfig(enabled=True).broker(keyed)
+    table = {"federation": "f", "model": "m.onnx", "mqtt": {"url": "mqtts://b"}, "keys": {"dir": "."}}
+    path = tmp_path / "aggregator.toml"
+    path.write_text(dump(table | {"home_assistant": {"enabled": True}}))
+    with pytest.raises(UsageError, match="needs the url"):
+        files.load(path, AggregatorConfig)
     assert HomeAssistantConfig(url="mqtt://ha").broker(keyed).url == "mqtt://ha"
     open = HomeAssistantConfig().broker(MqttConfig(url="mqtt://b", username="u", client_id="agg-x"))
     assert (open.url, open.username, open.client_id, open.session_expiry_s) == ("mqtt://b", "u", None, 0)

@@ -7,7 +7,7 @@ import msgspec
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol import messages
 from edgefl.protocol.enrol import Approval, Ask
-from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary
+from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary, encode_summary
 from edgefl.protocol.messages import (
     CONTROL_LIMIT,
     RETAINED_LIMIT,
@@ -19,7 +19,10 @@ from edgefl.protocol.messages import (
     Round,
     Status,
 )
+from edgefl.protocol.topics import Topics
 from edgefl.settings import TrainSettings
+from edgefl.viewer.picture import Picture
+from edgefl.viewer.table import in_order, render
 
 KINDS = (
     Manifest,
@@ -34,6 +37,7 @@ KINDS = (
     Summary,
     FleetPage,
 )
+TOPICS, EMPTY = Topics("digits"), encode_summary(Summary("digits", "", 1, "waiting", 1, 0, pages=1))
 DIGEST, SHA256 = "0123456789abcdef", "0123456789abcdef" * 4
 
 
@@ -82,6 +86,17 @@ def run(data: bytes) -> None:
     use(message, payload)
 
 
+def watch(message: Summary | FleetPage, payload: bytes) -> None:
+    """What `edgefl status` does with it."""
+    picture = Picture("digits", TOPICS, None)
+    picture.hear(TOPICS.summary, payload if isinstance(message, Summary) else EMPTY)
+    picture.hear(TOPICS.fleet(0), payload)
+    assert picture.complete or picture.summary is None or picture.summary.pages
+    if picture.summary is not None:
+        lines = render(picture, 1e9, 80, in_order(picture.devices, picture.summary.troubled))
+        assert all(line.isprintable() for line in lines)
+
+
 def use(message: object, payload: bytes) -> None:
     """What a device does with it before it trusts any of it."""
     if isinstance(message, Manifest):
@@ -93,5 +108,7 @@ def use(message: object, payload: bytes) -> None:
         if message.asks("dev-a"):
             assert message.state == "open"
         message.is_late_for("dev-a", 3, "train")
+    elif isinstance(message, Summary | FleetPage):
+        watch(message, payload)
     elif isinstance(message, Status):
         assert len(message.reason) <= 500

@@ -118,3 +118,9 @@ def test_times_and_sizes_are_short():
     assert [amount(n) for n in (0, 999, 1000, 12345, 999_499, 10**6, 1234 * 10**9)] == [
         "", "999 B", "1 kB", "12.3 kB", "999 kB", "1 MB", "1234 GB"
     ]  # fmt: skip
+
+
+def test_what_anybody_has_written_on_an_open_broker_steers_no_terminal():
+    rows = [DeviceRow("a\x1b[2J", "rea\x07dy", reason="\x1b]0;x\x07\x9b", barred="\x1b[31m", agent="\x1b")]
+    made = picture(msgspec.structs.replace(SUMMARY, federation="\x1b[2J", advice=["\x1b[2J\nfake"], phase="\x1b"), rows)
+    assert all(line.isprintable() for line in render(made, NOW, 80, made.devices))

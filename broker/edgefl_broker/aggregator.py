@@ -123,7 +123,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._tags = TagTable(self._store, tested=self._test is not None, most_bytes=config.models_mb * 1e6)
         self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)
         self.window = Window(self.machine)
-        self._watcher = open_watcher(config, self._folder, self.window)
+        self._watcher = open_watcher(config, self._folder, self.window, lambda: self._online)
         self._home_assistant = open_home_assistant(config, self.machine, self.feed)
         self._busy_since_s = time.process_time()
         self._write_outputs(state.params)

@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -40,12 +41,12 @@ log = logging.getLogger("edgefl.dashboard")
 class Dashboard:
     """Listens when it is made; `start` serves. UsageError, OSError."""
 
-    def __init__(self, config: DashboardConfig, folder: Path, window: Window) -> None:
+    def __init__(self, config: DashboardConfig, folder: Path, window: Window, online: Callable[[], bool]) -> None:
         config.check()
-        self._folder, self._window = folder, window
+        self._folder, self._window, self._online = folder, window, online
         self._history = HistoryView()
         token = gatekeeper.token_of(folder)
-        self._metrics = make_metrics(self._summary, self._history)
+        self._metrics = make_metrics(self._summary, self._history, online)
         app = gatekeeper.Gatekeeper(make_app(self), config, token)
         self._socket = _listen(*config.address)
         self._server = uvicorn.Server(
@@ -109,7 +110,8 @@ class Dashboard:
         summary = self._summary()
         if summary is None:
             return None
-        return views.overview(summary, time.time(), self._history.look(lambda past: past.newest))
+        newest = self._history.look(lambda past: past.newest)
+        return views.overview(summary, time.time(), newest, connected=self._online())
 
     def devices(self, show: str, search: str, offset: int, limit: int) -> views.Devices:
         return views.devices(self._rows(), show=show, search=search, offset=offset, limit=limit)

@@ -24,25 +24,28 @@ OUTCOMES = ("committed", "abandoned", "evaluated", "refused", "rollback")
 
 
 class FederationCollector(Collector):
-    """`summary` returns the newest one, if there is any."""
+    """`summary` returns the newest one, if there is any; `online` whether the aggregator is connected."""
 
-    def __init__(self, summary: Callable[[], Summary | None], history: HistoryView) -> None:
-        self._summary, self._history = summary, history
+    def __init__(self, summary: Callable[[], Summary | None], history: HistoryView, online: Callable[[], bool]) -> None:
+        self._summary, self._history, self._online = summary, history, online
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
+        yield _gauge("broker_connected", "1 while the aggregator is connected to the MQTT broker.", self._online())
         summary = self._summary()
         if summary is not None:
             yield from _now(summary)
         yield from self._history.look(lambda past: [*_scores(past), *_sums(past.totals)])
 
 
-def make_metrics(summary: Callable[[], Summary | None], history: HistoryView) -> Callable[[], bytes]:
+def make_metrics(
+    summary: Callable[[], Summary | None], history: HistoryView, online: Callable[[], bool]
+) -> Callable[[], bytes]:
     """A function that returns all metrics in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(FederationCollector(summary, history))
+    registry.register(FederationCollector(summary, history, online))
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -33,8 +34,8 @@ class Nobody:
         pass
 
 
-def open_watcher(config: AggregatorConfig, folder: Path, window: Window) -> Watcher:
-    """UsageError if it may not, or can't, listen."""
+def open_watcher(config: AggregatorConfig, folder: Path, window: Window, online: Callable[[], bool]) -> Watcher:
+    """`online`: whether the aggregator is connected. UsageError if it may not, or can't, listen."""
     if config.dashboard.listen is None:
         return Nobody()
     try:
@@ -43,4 +44,4 @@ def open_watcher(config: AggregatorConfig, folder: Path, window: Window) -> Watc
         raise UsageError(
             f"the dashboard needs {error.name}: pip install 'edgefl-toolkit[dashboard]', or remove [dashboard] listen"
         ) from None
-    return Dashboard(config.dashboard, folder, window)
+    return Dashboard(config.dashboard, folder, window, online)

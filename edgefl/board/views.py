@@ -68,14 +68,16 @@ class Versions(msgspec.Struct, frozen=True):
 
 class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     """The federation now. `now` is the server's clock, in seconds after the start of 1970. `attention` has the
-    summary's troubled devices, with what to do about them; `accuracy` and `loss` are the newest model's. `live`: false
-    in a report, of which `made_from` tells. `actions`: whether there is a server that carries them out."""
+    summary's troubled devices, with what to do about them; `accuracy` and `loss` are the newest model's. `connected`:
+    to the MQTT broker. `live`: false in a report, of which `made_from` tells. `actions`: whether there is a server that
+    carries them out."""
 
     summary: Summary
     now: float
     attention: list[Device] = []
     accuracy: float | None = None
     loss: float | None = None
+    connected: bool = False
     live: bool = False
     actions: bool = False
     made_from: str = ""
@@ -140,11 +142,11 @@ def kinds_of(row: DeviceRow) -> set[str]:
     return kinds
 
 
-def overview(summary: Summary, now: float, newest: Version | None) -> Overview:
+def overview(summary: Summary, now: float, newest: Version | None, *, connected: bool) -> Overview:
     """What a running aggregator shows of itself."""
     attention = [device(row) for row in summary.troubled]
     scores = (None, None) if newest is None else (newest.accuracy, newest.loss)
-    return Overview(summary, now, attention, *scores, live=True, actions=True)
+    return Overview(summary, now, attention, *scores, connected, live=True, actions=True)
 
 
 def versions(

@@ -53,7 +53,7 @@ def test_a_page_of_the_fleet_is_bounded_and_the_counts_are_of_the_whole():
 
 
 def test_an_overview_is_small_and_says_what_to_do_about_each_device():
-    made = views.overview(summary(), NOW, None)
+    made = views.overview(summary(), NOW, None, connected=True)
     assert {d.id for d in made.attention} == {"pi-07", "pi-12", "pi-19", "pi-40"}
     assert all(d.remedy for d in made.attention)
     assert len(msgspec.json.encode(made)) < 16_000

@@ -29,7 +29,7 @@ NEEDS_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="ap
 def scraped(of: Summary | None = None) -> str:
     history = HistoryView()
     history._past = past()
-    return make_metrics(lambda: of or summary(), history)().decode()
+    return make_metrics(lambda: of or summary(), history, lambda: True)().decode()
 
 
 def samples(text: str) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_the_number_of_series_does_not_depend_on_the_fleet_nor_on_what_devices_s
 
 def test_before_the_first_round_there_is_no_score_and_no_error():
     history = HistoryView()
-    seen = samples(make_metrics(lambda: None, history)().decode())
+    seen = samples(make_metrics(lambda: None, history, lambda: False)().decode())
     assert (
         seen["edgefl_reports_total"] == 0 and "edgefl_model_accuracy_ratio" not in seen and "edgefl_round" not in seen
     )
@@ -159,6 +159,7 @@ def test_what_the_alerts_ask_for_exists():
 
 
 BAD = {
+    'edgefl_broker_connected{job="edgefl",instance="a"}': "0x300",
     'up{job="edgefl",instance="a"}': "0x300",
     'edgefl_rounds_total{job="edgefl",instance="a",outcome="committed"}': "5x300",
     'edgefl_rounds_total{job="edgefl",instance="a",outcome="abandoned"}': "0+1x300",
@@ -173,6 +174,7 @@ BAD = {
 GOOD = {
     **dict.fromkeys(BAD, "0x300"),
     'up{job="edgefl",instance="a"}': "1x300",
+    'edgefl_broker_connected{job="edgefl",instance="a"}': "1x300",
     'edgefl_rounds_total{job="edgefl",instance="a",outcome="committed"}': "0+3x300",
     'edgefl_rounds_total{job="edgefl",instance="a",outcome="abandoned"}': "0+1x300",
     'edgefl_devices_present{job="edgefl",instance="a"}': "4x300",

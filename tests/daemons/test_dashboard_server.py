@@ -52,7 +52,7 @@ def window() -> StillWindow:
 def dashboard(tmp_path: Path, window: StillWindow) -> Iterator[Dashboard]:
     with open(tmp_path / "history.jsonl", "wb") as file:
         file.writelines(msgspec.json.encode(record) + b"\n" for record in records())
-    made = Dashboard(DashboardConfig(listen="127.0.0.1:0"), tmp_path, window)
+    made = Dashboard(DashboardConfig(listen="127.0.0.1:0"), tmp_path, window, lambda: True)
     made.start()
     yield made
     made.close()
@@ -134,14 +134,14 @@ def test_what_is_no_request_of_http_1_changes_nothing(dashboard, raw):
 
 def test_a_busy_aggregator_keeps_nobody_from_the_page_and_is_not_kept(dashboard, window):
     """Requests that wait for a view are in threads of their own, and the aggregator's calls return at once."""
-    window.delay_s = 2.0
+    window.delay_s = 5.0
     waiting = [threading.Thread(target=get, args=(dashboard, "/api/overview")) for _ in range(20)]
     for one in waiting:
         one.start()
     began = time.monotonic()
     assert get(dashboard, "/").status_code == 200
     dashboard.add(msgspec.structs.replace(records()[-1], round=61))
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4.0
     for one in waiting:
         one.join()
 
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_ends_the_start(dashboard, tmp_path, window):
     host, port = address(dashboard)
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match=f"can't listen at {host}:{port}"):
-        Dashboard(DashboardConfig(listen=f"{host}:{port}"), tmp_path / "other", window)
+        Dashboard(DashboardConfig(listen=f"{host}:{port}"), tmp_path / "other", window, lambda: True)
 
 
 def test_it_ends_with_its_aggregator_and_leaves_the_port(dashboard):
@@ -182,7 +182,7 @@ def test_it_ends_with_its_aggregator_and_leaves_the_port(dashboard):
 def test_with_a_certificate_it_speaks_tls_alone(tmp_path: Path, window):
     Authority(tmp_path)
     config = DashboardConfig(listen="0.0.0.0:0", cert=f"{tmp_path}/server.crt", key=f"{tmp_path}/server.key")
-    made = Dashboard(config, tmp_path, window)
+    made = Dashboard(config, tmp_path, window, lambda: True)
     made.start()
     try:
         port = address(made)[1]
@@ -204,8 +204,8 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, monkey
     for module in ("uvicorn", "edgefl_broker.dashboard"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    open_watcher(off, tmp_path, window).add(records()[0])  # nobody asks for it
+    open_watcher(off, tmp_path, window, lambda: True).add(records()[0])  # nobody asks for it
     on = files.build(AggregatorConfig, {**table, "dashboard": {"listen": "127.0.0.1:0"}})
     with pytest.raises(UsageError, match=r"needs uvicorn: pip install 'edgefl-toolkit\[dashboard\]'"):
-        open_watcher(on, tmp_path, window)
+        open_watcher(on, tmp_path, window, lambda: True)
     assert past().last == 60

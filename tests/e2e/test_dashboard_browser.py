@@ -15,6 +15,7 @@ from brokers import eventually
 from daemons import blobs
 from keyed_fleet import KeyedFleet
 
+from edgefl.cli.main import main
 from edgefl.protocol.trouble import REMEDIES
 
 pytest.importorskip("starlette", reason="pip install 'edgefl-toolkit[dashboard]'")
@@ -207,6 +208,28 @@ def test_no_screen_is_too_small_or_too_wide(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_broker_that_is_gone_is_seen(page: Page, watched: Watched) -> None:
+    watched.fleet.broker.stop()
+    expect(page.locator("#headline")).to_have_text("No connection to the MQTT broker", timeout=15_000)
+    expect(page.locator("#progress")).to_be_hidden()
+    watched.fleet.broker.start()
+    expect(page.locator("#headline")).not_to_have_text("No connection to the MQTT broker", timeout=30_000)
+
+
+def test_a_report_opens_from_disk(browser: Browser, watched: Watched, tmp_path: Path) -> None:
+    file, errors = tmp_path / "report.html", []
+    assert main(["report", str(watched.fleet.folder / "state"), str(file)]) == 0
+    page = browser.new_page()
+    page.on("console", lambda line: errors.append(line.text))
+    page.goto(file.as_uri())
+    expect(page.locator("#headline")).to_have_text(re.compile(r"^\d+ rounds$"))
+    expect(page.locator("#chart-accuracy path.a")).to_have_count(1)
+    expect(row(page, GOOD[0])).to_contain_text("counted")
+    page.get_by_role("button", name=re.compile("Missed|Counted")).first.click()
+    assert page.locator("#fleet button").count() == 0 and errors == []
+    page.close()
 
 
 def test_an_aggregator_that_stops_is_seen(page: Page, watched: Watched) -> None:

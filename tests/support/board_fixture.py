@@ -94,7 +94,7 @@ def board() -> dict[str, object]:
     made, all_rows = past(), rows()
     newest = made.newest
     assert newest is not None
-    overview = views.overview(summary(), float(NOW), newest)
+    overview = views.overview(summary(), float(NOW), newest, connected=True)
     kept = [made.version(v) for v in range(58, 48, -1)]
     return {
         "overview": overview, "devices": views.devices(all_rows, limit=200), "rounds": made.rounds(),

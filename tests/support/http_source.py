@@ -20,10 +20,10 @@ class FixedSource:
         self.said: Answer | None = Answer(True, "done")
         self._history = HistoryView()
         self._history._past = self.past
-        self.metrics = make_metrics(summary, self._history)
+        self.metrics = make_metrics(summary, self._history, lambda: True)
 
     def overview(self) -> views.Overview | None:
-        return views.overview(summary(), NOW, self.past.newest)
+        return views.overview(summary(), NOW, self.past.newest, connected=True)
 
     def devices(self, show: str, search: str, offset: int, limit: int) -> views.Devices:
         return views.devices(self.rows, show=show, search=search, offset=offset, limit=limit)

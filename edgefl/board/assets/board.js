@@ -134,11 +134,13 @@ const HEADLINES = {
 };
 function headline(s) {
   if (!state.overview.live) return count(Math.max(0, state.last), "round");
+  if (!state.overview.connected && s.phase !== "done") return "No connection to the MQTT broker";
   if (HEADLINES[s.phase]) return HEADLINES[s.phase](s);
   return s.opens_at > now() + 1 ? `Round ${s.round} opens in ${span(s.opens_at - now())}` : "Waiting for devices";
 }
 function sentence(s) {
   if (!state.overview.live) return state.overview.made_from;
+  if (!state.overview.connected && s.phase !== "done") return "Rounds go on as soon as the aggregator is connected again. Its log says why it is not.";
   const open = s.open;
   if (s.phase === "open" && open) {
     const asked = (open.counted || 0) + (open.waiting || 0) + (open.skipped || 0);
@@ -150,7 +152,7 @@ function sentence(s) {
   return `Model version ${s.version}.`;
 }
 function drawNow() {
-  const { summary: s } = state.overview, open = s.phase === "open" ? s.open : null;
+  const { summary: s, connected } = state.overview, open = connected && s.phase === "open" ? s.open : null;
   put($("headline"), headline(s));
   put($("sentence"), sentence(s));
   const bar = $("progress");

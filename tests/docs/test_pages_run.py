@@ -175,6 +175,7 @@ journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.exam
         edits={},
         after='edgefl data stats "ring:ring.db?target=state" --json | grep \'"examples": [1-9][0-9]\'',
     ),
+    PageRun("docs/comparison.md", "Pull the plug", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/sizing.md", "The model", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
 ]

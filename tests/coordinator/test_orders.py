@@ -23,10 +23,10 @@ from machines import (
 
 from edgefl import strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.events import Answered, Erase, Forget, Pause, Release, Resume, SavePaused
+from edgefl.coordinator.events import Answered, Commit, Erase, Forget, Pause, Release, Resume, SavePaused
 from edgefl.coordinator.quarantine import Suspect
 from edgefl.history import RoundRecord
-from edgefl.machine import Connected, Publish, WallTime
+from edgefl.machine import Connected, Publish, Tick, WallTime
 from edgefl.protocol.fleet import decode_page, decode_summary
 from edgefl.settings import RoundSettings
 
@@ -171,3 +171,38 @@ def test_a_record_without_a_device_keeps_its_sums():
     assert msgspec.json.decode(raw, type=RoundRecord) == left and left.without_device("pi-1") == left
     drawn = msgspec.structs.replace(record, cohort=msgspec.Raw(b'{"seed":7,"probability":0.5}'))
     assert drawn.without_device("pi-1").cohort == drawn.cohort
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_in_any_order_of_events_no_paused_device_counts_and_the_count_of_present_ones_is_right(seed):
+    rng = random.Random(seed)
+    coordinator = watched(suspects={"c": Suspect([1], "finite", 1, 2**40)})
+    feed(coordinator, Connected())
+    paused: dict[str, int] = {}  # device -> the first round that must do without it
+    now = 0.0
+    for step in range(120):
+        now += rng.choice((0.1, 1.0, 20.0))
+        device, kind = rng.choice("abcd"), rng.randrange(8)
+        if kind < 2:
+            event = status(device, rng.choice(("ready", "training", "lost", "trouble")), boot=step + 2)
+            out = feed(coordinator, event, now=now)
+        elif kind < 4:
+            out = feed(
+                coordinator, *update_parts(device, round=coordinator.round, version=coordinator.version), now=now
+            )
+        elif kind == 4:
+            out = feed(coordinator, Pause("1", device), now=now)
+            paused.setdefault(device, coordinator.round + (coordinator.phase == "open"))
+        elif kind == 5:
+            out = feed(coordinator, Resume("2", device), now=now)
+            paused.pop(device, None)
+        elif kind == 6:
+            out = feed(coordinator, Release("3", "c"), now=now)
+        else:
+            out = feed(coordinator, Tick(), now=now)
+        for commit in of(out, Commit):
+            assert not [d for d in commit.record.devices if commit.record.round >= paused.get(d, 10**9)]
+        presence = coordinator.presence
+        assert presence.count == len(presence.present()) == sum(map(presence.can_be_asked, presence.statuses))
+        assert not set(presence.present()) & set(paused) and set(presence.paused) == set(paused)
+        assert coordinator.summary(now).paused == len(paused)

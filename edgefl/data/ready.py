@@ -100,6 +100,8 @@ def _choose_labels(target: Column, options: dict[str, str], notes: list[str]) ->
             options["kind"] = "classes"
         elif len(ordered) <= MOST_CLASSES // 2:
             options["labels"] = ",".join(ordered)
+        else:
+            return
         notes.append(f"{target.name} has few different whole numbers: for a quantity, leave out kind= and labels=")
 
 

@@ -240,6 +240,7 @@ def _past(record: RoundRecord, asked: int) -> PastRound:
     return PastRound(
         record.round, record.state, record.version, record.reported, asked or _asked(record), round(record.seconds, 3),
         record.bytes_up, record.bytes_down, record.accuracy, record.loss, record.closed_at, plain(record.why),
+        record.device_accuracy, record.device_loss,
     )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ class OpenRound(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A round that is over, as its record has it (history.RoundRecord). `asked`: devices; 0: not known."""
+    """A round that is over, as its record has it (history.RoundRecord). `asked`: devices; 0: not known. `accuracy` is
+    of the aggregator's test set, `device_accuracy` of what the devices hold out."""
 
     round: int
     state: str
@@ -99,6 +100,8 @@ class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
     loss: float | None = None
     closed_at: int = 0
     why: str = ""
+    device_accuracy: float | None = None
+    device_loss: float | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -166,13 +166,25 @@ def _cut(name: str) -> str:
 
 
 def _rounds(rounds: Sequence[PastRound], now: float, width: int) -> list[str]:
-    titles = ["ROUND", "STATE", "REPORTED", "TOOK", "ACCURACY", "LOSS", "UP", "DOWN", "ENDED"]
+    titles = [
+        "ROUND",
+        "STATE",
+        "REPORTED",
+        "TOOK",
+        "ACCURACY",
+        "LOSS",
+        "DEVICE ACCURACY",
+        "DEVICE LOSS",
+        "UP",
+        "DOWN",
+        "ENDED",
+    ]
     cells = [
         [
             str(past.round), past.state, f"{past.reported}/{past.asked}" if past.asked else str(past.reported),
             span(past.seconds) if past.seconds >= 10 else f"{past.seconds:.1f} s", score(past.accuracy),
-            score(past.loss, ".4g"), amount(past.bytes_up), amount(past.bytes_down),
-            f"{ago(past.closed_at, now)} ago" if past.closed_at else "",
+            score(past.loss, ".4g"), score(past.device_accuracy), score(past.device_loss, ".4g"),
+            amount(past.bytes_up), amount(past.bytes_down), f"{ago(past.closed_at, now)} ago" if past.closed_at else "",
         ]
         for past in rounds
     ]  # fmt: skip

@@ -45,6 +45,7 @@ def test_its_commands_lead_to_two_agents_that_train_over_tls(tmp_path):
         told = json.loads(subprocess.run([*words, "--json"], cwd=tmp_path / "fleet", capture_output=True).stdout)
     assert seen.returncode == 0 and re.search(r"pi-01 .*\n.*pi-02 ", seen.stdout), seen.stdout + seen.stderr
     assert told["summary"]["total"] == 2
+    assert "DEVICE ACCURACY" in seen.stdout, "the page says that status has it"
     records = read_records(history)
     assert {name for record in records for name in record.devices} == {"pi-01", "pi-02"}
     assert records[-1].device_accuracy > 0.9, "on what the devices hold out"

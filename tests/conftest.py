@@ -22,3 +22,15 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real inputs at {folder}: set EDGEFL_SHARED")
     return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must be installed, a test that is skipped because something is not has failed."""
+    if os.environ.get("EDGEFL_REQUIRE_INSTALLED") != "1":
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    missing = {str(report.longrepr) for report in skipped if "install " in str(report.longrepr)}
+    if missing:
+        print("\nnot installed:", *sorted(missing), sep="\n    ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

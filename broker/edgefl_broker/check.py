@@ -31,6 +31,7 @@ from .keys import KeyFolder
 from .model_file import load_both
 
 PACKAGES = ("numpy", "paho-mqtt", "msgspec", "onnx", "onnxruntime", "rich")
+DASHBOARD = ("starlette", "uvicorn", "prometheus-client")
 SCRATCH_SLOT = 65534  # of the model's topics: no model has it, and no device reads it
 NO_RUN = "0" * 16
 FEW = 32  # examples, where there are no test data
@@ -42,7 +43,9 @@ class Federation:
     def __init__(self, config: AggregatorConfig) -> None:
         self.config, self.state_dir = config, Path(config.state_dir)
         self.topics = Topics(config.federation, config.mqtt.root)
-        self.packages = (*PACKAGES, "pynacl") if config.keys.dir is not None else PACKAGES
+        self.packages: tuple[str, ...] = (*PACKAGES, "pynacl") if config.keys.dir is not None else PACKAGES
+        if config.dashboard.listen is not None:
+            self.packages += DASHBOARD
         self.scratch = self.topics.model(SCRATCH_SLOT, 0)
         self.locked = ""  # why it is not known whether an aggregator runs
         try:
@@ -117,6 +120,8 @@ def settings(federation: Federation) -> Iterator[Finding]:
     cohort.check(config.rounds)
     config.gate.check(config.evaluate.test_data is not None, config.evaluate.holdout)
     config.rounds.check_evaluation(config.evaluate.holdout)
+    if config.dashboard.listen is not None:
+        config.dashboard.check()
     manifest = federation.make_manifest()
     yield ok(
         f"federation {config.federation}, strategy {config.strategy.name}, codec {manifest.codec}, models as "

@@ -258,6 +258,8 @@ def test_what_is_wrong_with_an_aggregator(open_fleet, tmp_path):
     assert "no_such.onnx" in texts(found("model=no_such.onnx"), "model")
     assert "no_such.npz" in texts(found("evaluate.test_data=npz:no_such.npz"), "test data")
     assert "holdout" in texts(found("rounds.evaluate_every=2"), "settings")
+    open_to_all = found("dashboard.listen=0.0.0.0:8090")
+    assert "in the clear" in texts(open_to_all, "settings") and "starlette" in texts(open_to_all, "versions")
     assert "Connection refused" in texts(found("mqtt.url=mqtt://127.0.0.1:1"), "broker")
 
 

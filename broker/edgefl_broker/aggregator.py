@@ -64,6 +64,7 @@ from .progress import Progress, summary
 from .reload import LIVE, reconfigured, with_interval
 from .store import KEPT_RECORDS, AggregatorStore, State
 from .tags import TagTable
+from .unheard import Unheard
 from .watcher import open_watcher
 from .window import Window
 
@@ -114,6 +115,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
             features=config.features,
         )  # fmt: skip
+        self._unheard = Unheard()
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
         self._outputs = ModelFiles(
             self._folder, self._model, config.federation, state.run,
@@ -189,6 +191,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if self._home_assistant is not None:
             self._home_assistant.look(self.now())
         self.reload.look(self._use)
+        if line := self._unheard.look(self.now(), self.machine.rows, self.machine.config.expect):
+            self.log.warning("%s", line)
         if self._enrolment is not None and self._enrolment.is_on and self._online and not self._hears_asks:
             self._hears_asks = True
             self.link.subscribe([self._enrolment.topics.any_ask], 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 
-from edgefl.errors import UsageError
+from edgefl.errors import EdgeFLError, UsageError
 from edgefl.hosting import command, daemon, hygiene, log_lines
 from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
@@ -83,7 +83,7 @@ def run(paths: list[str], sets: list[str]) -> None:
     configs = [files.load(path, AgentConfig, sets) for path in paths]
     if len(configs) == 1:
         log_lines.always(federation=configs[0].federation, device=configs[0].device_id)
-    agents = [Agent(config) for config in configs]
+    agents = [_make(config) for config in configs]
 
     def stop() -> None:
         for agent in agents:
@@ -98,6 +98,19 @@ def run(paths: list[str], sets: list[str]) -> None:
             agents[0].run()
         else:
             _run_all(agents, stop)
+
+
+def _make(config: AgentConfig) -> Agent:
+    """The agent. One that can't start tells the operator why, unless another one runs in its place."""
+    from . import farewell
+
+    free = farewell.is_free(config)
+    try:
+        return Agent(config)
+    except EdgeFLError as error:
+        if free:
+            farewell.say(config, error)
+        raise
 
 
 def _run_all(agents: list[Agent], stop: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 
 from edgefl.device.events import Unable
-from edgefl.errors import DataError
+from edgefl.errors import DataError, UsageError
 from edgefl.protocol.trouble import Trouble
 
 from .source import Source
@@ -19,6 +19,10 @@ LOOK_AGAIN_S = 30.0
 FIRST_WAIT_S, WAIT_S = 10.0, 0.5  # for the data, at the start of the agent and later
 NO_ANSWER = Trouble("hung", "its data source does not answer")
 log = logging.getLogger("edgefl.agent")
+
+
+class WrongSpec(UsageError):
+    """A data SPEC that no change of the data would mend. Its text may quote the data, as a table's first line."""
 
 
 class FirstLook:
@@ -32,7 +36,7 @@ class FirstLook:
         self._said = ""
 
     def look(self, now: float) -> Unable | None:
-        """Read the examples if that is due; what is new about them, for the machine. Raises UsageError."""
+        """Read the examples if that is due; what is new about them, for the machine. Raises WrongSpec."""
         if self._count is None:
             if self._look_at is None or now < self._look_at:
                 return None
@@ -48,6 +52,8 @@ class FirstLook:
             self.num_examples = count.result()
         except DataError as error:
             return self._say(str(error), Trouble.of(error))
+        except UsageError as error:
+            raise WrongSpec(str(error)) from None
         self._look_at = None
         return Unable("", num_examples=self.num_examples) if self._said else None
 

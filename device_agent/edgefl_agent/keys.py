@@ -34,7 +34,7 @@ def _since_enrolment(path: Path, root: bytes, federation: str, seen: Seen) -> Se
         found = SignerCertificate.open(read_file(path), root, federation)
     except ProtocolError as error:
         text = str(error).removesuffix(": dropped")
-        raise UsageError(f"{path}: {text}: unpack the device's bundle again") from None
+        raise UsageError(f"{path}: {text}: unpack the device's bundle again, or correct `federation`") from None
     if found.epoch > seen.epoch:
         return Seen(found.serial, found.epoch)
     return replace(seen, serial=max(seen.serial, found.serial))

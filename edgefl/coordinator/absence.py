@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..machine import Note
 from ..protocol.messages import Status
-from ..protocol.trouble import OF_TARGETS
+from ..protocol.trouble import OF_TARGETS, REMEDIES
 from .mismatch import Mismatch
 from .presence import Presence
 from .tally import Tally
@@ -62,7 +62,8 @@ class Absence:
         if text == before and now < at + AGAIN_S:
             return []
         self._told[device] = text, now
-        return [Note("warning", f"{device} is in trouble: {text}", self._kind(device, now), device=device)]
+        todo = f"; {REMEDIES[status.code]}" if status.code in REMEDIES else ""
+        return [Note("warning", f"{device} is in trouble: {text}{todo}", self._kind(device, now), device=device)]
 
     def _kind(self, device: str, now: float) -> str:
         """The kind of a line about a device in trouble. In each minute the first `NAMED` devices have a line each. All

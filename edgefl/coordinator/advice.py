@@ -18,7 +18,10 @@ MANY = 3  # devices in one trouble
 def of(presence: Presence, barred: Mapping[str, str], roll: Roll, *, needed: int, topic: str) -> list[str]:
     """Each line whole, the most urgent first. `needed`: devices that the next round waits for, 0 if it waits for none;
     `topic`: where devices announce themselves."""
-    return [*_short(presence, needed, topic), *_rounds(roll), *_shared(presence), *_barred(barred), *_full(presence)]
+    return [
+        *_short(presence, needed, topic), *_rounds(roll), *_shared(presence), *_unheard(presence), *_barred(barred),
+        *_full(presence),
+    ]  # fmt: skip
 
 
 def _short(presence: Presence, needed: int, topic: str) -> list[str]:
@@ -51,6 +54,15 @@ def _shared(presence: Presence) -> list[str]:
     troubled = (status.code for status in presence.statuses.values() if status.state == "trouble")
     codes = Counter(code for code in troubled if code in REMEDIES and code not in told)
     return [f"{n} devices have the trouble '{code}': {REMEDIES[code]}" for code, n in codes.most_common(2) if n >= MANY]
+
+
+def _unheard(presence: Presence) -> list[str]:
+    """Devices of an open fleet have no row before they are heard: only `expect` tells that some are missing."""
+    heard = len(presence.statuses)
+    if not 0 < heard < presence.expect:
+        return []
+    check = "on those that are missing, edgefl-agent --check says what keeps them away"
+    return [f"{heard} of {presence.expect} expected devices have ever announced themselves: {check}"]
 
 
 def _barred(barred: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ class Presence:
     `paused`: by an operator, and why."""
 
     def __init__(self, *, only_fresh: bool = False, expect: int = 0) -> None:
-        self.most = max(MOST, 2 * expect)
+        self.most, self.expect = max(MOST, 2 * expect), expect
         self.statuses: dict[str, Status] = {}
         self.count = 0
         self._only_fresh = only_fresh
@@ -29,7 +29,7 @@ class Presence:
 
     def reconfigure(self, *, only_fresh: bool, expect: int) -> None:
         """Other settings: who can be asked is counted again."""
-        self.most = max(MOST, 2 * expect)
+        self.most, self.expect = max(MOST, 2 * expect), expect
         self._only_fresh = only_fresh
         self.count = sum(map(self.can_be_asked, self.statuses))
 

@@ -5,7 +5,7 @@ Part of DeviceSession.
 
 from __future__ import annotations
 
-from ..errors import EdgeFLError, ProtocolError
+from ..errors import EdgeFLError, ModelError, ProtocolError
 from ..machine import Note, Received, Subscribe, assert_never
 from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
 from ..protocol.trouble import Trouble
@@ -126,7 +126,8 @@ class Listening(SessionState):
             terms = Terms(manifest, self._max_model_bytes)
             return terms, *self._owner.on_manifest(manifest, self.status.num_examples)
         except EdgeFLError as error:
-            return None, Trouble("manifest", f"manifest refused: {error}"), []
+            code = "model" if isinstance(error, ModelError) else "manifest"
+            return None, Trouble(code, f"manifest refused: {error}"), []
 
     def _on_approved(self, event: Approved, now: float) -> None:
         """The owner has approved a plan, or taken an approval back."""

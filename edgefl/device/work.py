@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ProtocolError
+from ..errors import ModelError
 from ..protocol.envelope import MAX_PARTS, Kind, federation_hash
 from ..protocol.messages import Manifest, Round
 from ..protocol.parts import Splitter, fitting_part_bytes
@@ -17,15 +17,15 @@ from .update_report import UpdateReport
 class Terms:
     """The manifest that the device accepts, the `codec` of its updates and `hash`, the 32 bits in every envelope.
 
-    Raises ProtocolError for a model above `max_model_bytes`, UsageError for a codec that is not installed here.
+    Raises ModelError for a model above `max_model_bytes`, UsageError for a codec that is not installed here.
     """
 
     def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
         size = 4 * manifest.plan.num_params
         if size > max_model_bytes:
-            raise ProtocolError(
+            raise ModelError(
                 f"its model takes {size} bytes, {max_model_bytes} are allowed here: "
-                "raise max_model_bytes if this device can take it"
+                "raise [limits] max_model_mb if this device can take it"
             )
         self.manifest = manifest
         manifest.check_codecs()

@@ -34,6 +34,7 @@ CODES = {
     "policy": "its owner's policy does not allow what the manifest or the round asks for",
     "plan": "it waits for its owner to approve the plan",
     "signer": "it refuses a round that its federation's key has signed, or has seen messages that it has not",
+    "settings": "it can't start with its configuration, or a file that it names",
     "error": "something else, which its own log tells",
 }
 OF_TARGETS = ("labels", "values")  # nothing that a device can mend while the data and the manifest stay the same
@@ -57,6 +58,7 @@ REMEDIES = {
     "policy": "agree with the owner, or change what the federation asks for",
     "plan": "ask its owner: edgefl-agent plans shows and approves it",
     "signer": "the device has seen forged or older messages: see the aggregator's log, and docs/security.md",
+    "settings": "correct it on the device: edgefl-agent --check shows what is wrong",
     "error": "look at the device's log: journalctl -u edgefl-agent",
 }
 SEE_LOG = "the log on the device says why"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..protocol.fleet import ABSENT, DeviceRow
 from ..protocol.trouble import CODES, REMEDIES
 
-LOST = "look at its power, its link and `systemctl status edgefl-agent`; its last log lines say more"
+LOST = "look at its power, its link and `systemctl status edgefl-agent`; edgefl-agent --check says what keeps it away"
 
 
 def problem(row: DeviceRow) -> str:
@@ -29,12 +29,14 @@ def remedy(row: DeviceRow) -> str:
         return f"find out why in the aggregator's log, then: edgefl release {row.id}"
     if row.paused:
         return f"edgefl resume {row.id}"
-    if row.state == "trouble" or row.code:
+    if row.state == "trouble" or row.code in REMEDIES:
         return REMEDIES.get(row.code, "")
+    if row.state == "paused":
+        return "its owner wishes it: wait, or ask the owner"
     if row.state == "lost":
         return LOST
     if row.state == ABSENT:
-        return "bring its bundle to it and start its agent, or revoke it"
+        return "bring its bundle to it and start its agent: edgefl-agent --check says what keeps it away; or revoke it"
     return ""
 
 

@@ -8,6 +8,7 @@ from machines import TOPICS, commit_of, feed, make_coordinator, of, open_round, 
 from edgefl.coordinator.absence import NAMED, duration
 from edgefl.machine import Connected, Disconnected, Note, Tick
 from edgefl.protocol.messages import Status
+from edgefl.protocol.trouble import REMEDIES
 
 HUNG = "its data source does not answer"
 
@@ -73,12 +74,12 @@ def test_a_fleet_that_flaps_writes_a_line_a_minute_at_most():
 def test_trouble_is_told_at_once_while_rounds_go_on_and_again_after_an_hour():
     coordinator = open_round("a", "b", "c", min_reports=2, goal=2)
     assert of(feed(coordinator, told("c", "trouble", HUNG, "hung"), now=1.0), Note) == [
-        Note("warning", f"c is in trouble: {HUNG}", "trouble of c", device="c")
+        Note("warning", f"c is in trouble: {HUNG}; {REMEDIES['hung']}", "trouble of c", device="c")
     ]
     again = feed(coordinator, status("c", boot=2), told("c", "trouble", HUNG, "hung", boot=2), now=3600.0)
     assert not of(again, Note)
     again = feed(coordinator, status("c", boot=3), told("c", "trouble", HUNG, "hung", boot=3), now=3601.0)
-    assert [note.text for note in of(again, Note)] == [f"c is in trouble: {HUNG}"]
+    assert [note.text for note in of(again, Note)] == [f"c is in trouble: {HUNG}; {REMEDIES['hung']}"]
     (note,) = of(feed(coordinator, told("c", "trouble", "", "new-code", boot=3), now=3602.0), Note)
     assert note.text == "c is in trouble: code new-code"
 

@@ -212,7 +212,7 @@ def test_i20_a_model_above_the_owners_limit_is_refused_and_shown():
     session = make_session(max_model_bytes=4 * P - 1)
     feed(session, Connected())
     out = give(session, MANIFEST) + give(session, make_round())
-    assert "raise max_model_bytes" in last(out, Status, STATUS).reason
+    assert "raise [limits] max_model_mb" in last(out, Status, STATUS).reason
     assert not of(out, Subscribe)
     assert of(give(make_online(max_model_bytes=4 * P), MANIFEST), Note)[0].level == "info"
 

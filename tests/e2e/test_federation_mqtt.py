@@ -355,7 +355,7 @@ def test_a_model_too_large_for_the_device_is_refused(embedded: object, federatio
     fleet.agent("dev-a")
     assert aggregator.join()
     assert aggregator.host.history.rounds[0].devices == ["dev-a"]
-    assert "max_model_bytes" in aggregator.host.machine.presence.statuses["dev-small"].reason
+    assert "max_model_mb" in aggregator.host.machine.presence.statuses["dev-small"].reason
 
 
 def test_several_agents_and_the_round_message_are_readable(

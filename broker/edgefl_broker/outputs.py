@@ -41,8 +41,8 @@ class Scores(Protocol):
 
 
 class ModelFiles:
-    """`skeleton`: b"" if there is none. `labels` and `columns` are the test data's, if they have names: the metadata of
-    each file has them, as JSON."""
+    """`skeleton`: b"" if there is none. `labels` and `columns` are the test data's, if they have names, or else those
+    that the first file's metadata have: each file has them, as JSON."""
 
     def __init__(
         self, folder: Path, model: Model, federation: str, run: str, *, labels: Sequence[str] = (),
@@ -51,8 +51,8 @@ class ModelFiles:
         self._folder, self._model, self._federation, self._run = folder, model, federation, run
         known = {"labels": labels, "columns": columns}
         self._notes = {name: msgspec.json.encode(words).decode() for name, words in known.items() if words}
-        if (scaling := metadata_of(model.source).get("scaling")) is not None:  # edgefl/onnx/scaling.py
-            self._notes["scaling"] = scaling
+        own = metadata_of(model.source)  # of edgefl/onnx/scaling.py, and of `edgefl new`
+        self._notes = {name: own[name] for name in ("labels", "columns", "scaling") if name in own} | self._notes
         self.skeleton = self._skeleton()
 
     def _skeleton(self) -> bytes:

@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
+import onnx
 
 from ..core.trainer import Diverged, Trainer
 from ..data import fit_shape
@@ -30,6 +32,17 @@ class Choice(NamedTuple):
     model: Model
     template: str
     train: dict[str, Any]
+
+
+def named(model: Model, sample: Sample) -> bytes:
+    """The model's file, whose metadata have the names of classes and columns, as every later version will have them."""
+    told = {"labels": sample.labels, "columns": sample.dataset.columns}
+    proto = onnx.ModelProto.FromString(model.to_bytes())
+    props = {entry.key: entry.value for entry in proto.metadata_props}
+    props |= {f"edgefl.{name}": msgspec.json.encode(words).decode() for name, words in told.items() if words}
+    onnx.helper.set_model_props(proto, props)
+    written: bytes = proto.SerializeToString()
+    return written
 
 
 class Trial(NamedTuple):

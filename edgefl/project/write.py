@@ -20,7 +20,7 @@ from ..settings.render import dump
 from . import readme, scaling
 from .complete import as_spec
 from .made import Made
-from .model_file import Choice, choose, try_out
+from .model_file import Choice, choose, named, try_out
 from .proof import prove
 from .sample import NAME, Sample, absolute, read_sample, with_options
 from .split import FOLDER, split_table
@@ -105,7 +105,7 @@ def _files(made: Made, folder: Path, final: Path) -> Made:
         own=tuple(spec.replace(str(folder), str(final)) for spec in sample.own),
     )
     made = replace(made, folder=final, sample=sample)
-    made.choice.model.save(folder / MODEL)
+    write_atomically(folder / MODEL, named(made.choice.model, sample))
     _put(folder / AGGREGATOR, f"# The aggregator of {wanted.name}. edgefl-aggregator {EXPLAINS}\n", aggregator(made))
     if wanted.keys:
         return replace(made, guarded=_keys(made, folder, final))

@@ -67,6 +67,9 @@ def test_the_readmes_commands_lead_to_a_model_that_tells_the_states_apart(keys, 
     assert {name for record in records for name in record.devices} == {"pi-01", "pi-02"}
     assert "Traceback" not in log.read_text()
     assert "loss: cross_entropy (as `loss` says)" in log.read_text()
+    notes = {entry.key: entry.value for entry in onnx.load(folder / "state" / "model.onnx").metadata_props}
+    assert json.loads(notes["edgefl.labels"]) == list(made.sample.labels)
+    assert json.loads(notes["edgefl.columns"]) == ["temp", "rpm", "load"] and "edgefl.scaling" in notes
     assert accuracy_of(folder / "state" / "model.onnx", made) > 0.9
 
 

@@ -76,9 +76,9 @@ test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv 
 
 HA := build/ha/bin/python
 HA_BASE ?= python3.13
-HA_PACKAGES := homeassistant==2025.3.4 paho-mqtt==2.1.0 hassil home-assistant-intents PyTurboJPEG mutagen pymicro-vad \
+HA_PACKAGES := homeassistant==2025.11.3 paho-mqtt==2.1.0 'pycares<5' hassil home-assistant-intents PyTurboJPEG mutagen pymicro-vad \
 	pyspeex-noise ha-ffmpeg
-test-home-assistant: $(VENV)/dev.stamp  ## Home Assistant itself discovers a fleet; a venv of 1 GB, made once by HA_BASE
+test-home-assistant: $(VENV)/dev.stamp  ## Home Assistant itself discovers a fleet; a venv of 1 GB, made once by HA_BASE, Python >= 3.13.2
 	test -x $(HA) || { $(HA_BASE) -m venv build/ha && build/ha/bin/pip install -q --prefer-binary $(HA_PACKAGES); }
 	EDGEFL_HA_PYTHON=$(abspath $(HA)) $(PY) -m pytest tests/home_assistant
 

@@ -61,7 +61,8 @@ class ModelFiles:
         if sha256 != model.round.model_sha256:
             raise ModelError("the params are not those that the round names")
         facts = Facts(
-            model.manifest.federation, model.manifest.run, model.round.version, model.round.round, plan.hash, sha256
+            model.manifest.federation, model.manifest.run, model.round.version, model.round.round, plan.hash, sha256,
+            model.round.accuracy,
         )  # fmt: skip
         self._keep_own("plan.json", plan.to_bytes())
         config = self.config

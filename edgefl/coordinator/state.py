@@ -10,9 +10,10 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
-from ..history import RoundRecord
+from ..history import MOVED, RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.messages import Manifest, Round
 from ..protocol.topics import ROOT
@@ -210,7 +211,15 @@ class CoordinatorState:
         state = states.get(self.phase, "open")
         unearned = self.standing.unearned(self.round, self.presence.present()) if state == "waiting" else ()
         message = self._round(state, unearned)
+        if (accuracy := self._accuracy()) is not None:
+            message = msgspec.structs.replace(message, accuracy=accuracy)
         return self.announcer.publish_round(self.signing.stamp(message, self.clock.at(now), now))
+
+    def _accuracy(self) -> float | None:
+        """What the newest version is worth on the test set, if the fleet is watched and its round is among the last."""
+        past = () if self.roll is None else self.roll.past
+        made = (round for round in past if round.state in MOVED and round.version == self.version)
+        return next((round.accuracy for round in made), None)
 
     def _round(self, state: RoundState, unearned: Sequence[str] = ()) -> Round:
         return self.announcer.round(

@@ -170,6 +170,8 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `unearned`: present devices that rounds do not wait for (coordinator/standing.py). Each of them finishes what it has
     begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
 
+    `accuracy`: of `version` on the aggregator's test set, for the metadata of devices' files; None: not told.
+
     Where keys are on, a round names its `run`, when it was `issued` and when it `expires` (seconds after the start of
     1970, UTC; 0: never), and the hash `chain` of all versions up to its own, beside that of the version before,
     `previous` (coordinator/signing.py).
@@ -197,6 +199,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     chain: Chain = ""
     issued: Seconds = 0
     expires: Seconds = 0
+    accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)

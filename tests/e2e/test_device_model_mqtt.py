@@ -87,6 +87,7 @@ def test_a_fleet_with_keys_gets_its_model_back(tmp_path: Path, capsys) -> None:
             assert without_stamp(data) == model.to_bytes(shown) and file.stat().st_mode & 0o777 == 0o644
             found = metadata_of(data)
             assert found["params_sha256"] == machine.announcer.downlink.sha256
+            assert found["accuracy"] == str(records[-1].accuracy)
             assert (found["federation"], found["plan"]) == (machine.announcer.manifest.federation, model.plan.hash)
 
         # onnxruntime, the core on the device, and the aggregator's own file say the same.

@@ -15,6 +15,7 @@ from edgefl_broker.store import AggregatorStore
 
 from edgefl.cli.main import main
 from edgefl.coordinator.quarantine import Suspect
+from edgefl.core.protobuf import metadata_of
 from edgefl.errors import UsageError
 
 NUMBERS = itertools.count(1)
@@ -48,6 +49,29 @@ def test_an_operator_goes_back_while_rounds_run(fleet: Federation, tmp_path: Pat
     store.close()
     assert again.tobytes() == before.tobytes()
     assert (record.version, record.restored, record.accuracy is not None) == (version, 2, True)
+
+
+def test_an_operator_names_a_version_and_goes_back_to_it(fleet: Federation, tmp_path: Path, capsys) -> None:
+    """Long after the aggregator would have dropped it; the best one is kept beside it."""
+    where = ["--state-dir", str(tmp_path / "aggregator")]
+    aggregator = fleet.aggregator(rounds=ENDLESS | {"interval_s": 0.15}, keep_models=12)
+    fleet.agent("dev-a")
+    eventually(lambda: aggregator.host.machine.version >= 1)
+    newest = aggregator.host.machine.version
+    assert main(["tag", str(newest), "mine", *where]) == 0
+    eventually(lambda: aggregator.host.machine.version > newest + 14, 30.0)
+    assert main(["rollback", "--to", "mine", *where]) == 0
+    assert f"has the model of version {newest}" in capsys.readouterr().out
+    assert main(["download", "mine", str(tmp_path / "mine.onnx"), *where]) == 0
+    assert main(["tag", "--remove", "mine", *where]) == 0
+    aggregator.stop()
+    best = metadata_of((tmp_path / "aggregator" / "best.onnx").read_bytes())
+    assert main(["download", "best", str(tmp_path / "best.onnx"), *where]) == 0
+    assert metadata_of((tmp_path / "best.onnx").read_bytes()) == best
+    store = AggregatorStore(tmp_path / "aggregator")
+    records = store.records()
+    store.close()
+    assert float(best["accuracy"]) == max(record.accuracy for record in records if record.accuracy is not None)
 
 
 def test_an_operator_releases_a_device(fleet: Federation, tmp_path: Path, capsys) -> None:

@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-import onnx
 
 from ..core.trainer import Diverged, Trainer
 from ..data import fit_shape
@@ -16,6 +14,7 @@ from ..errors import UsageError
 from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
 from ..onnx.model import Model
+from ..onnx.names import with_names
 from ..onnx.templates import TEMPLATES, fitting, template
 from .sample import Sample
 from .wanted import AUTO, Wanted
@@ -36,13 +35,7 @@ class Choice(NamedTuple):
 
 def named(model: Model, sample: Sample) -> bytes:
     """The model's file, whose metadata have the names of classes and columns, as every later version will have them."""
-    told = {"labels": sample.labels, "columns": sample.dataset.columns}
-    proto = onnx.ModelProto.FromString(model.to_bytes())
-    props = {entry.key: entry.value for entry in proto.metadata_props}
-    props |= {f"edgefl.{name}": msgspec.json.encode(words).decode() for name, words in told.items() if words}
-    onnx.helper.set_model_props(proto, props)
-    written: bytes = proto.SerializeToString()
-    return written
+    return with_names(model.to_bytes(), labels=sample.labels, columns=sample.dataset.columns)
 
 
 class Trial(NamedTuple):

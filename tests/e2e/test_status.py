@@ -70,11 +70,13 @@ def test_a_viewer_with_keys_reads_and_verifies(tmp_path: Path, capsys) -> None:
     with KeyedFleet(tmp_path) as fleet:
         fleet.enrol("pi-1", "pi-2")
         (bundle,) = enrolment.add(fleet.keys, ["wall"], USUAL, "viewer")
-        fleet.reload()
         viewer = ("--config", str(unpack(bundle, fleet.home("wall")) / "viewer.toml"))
         aggregator = fleet.aggregator("rounds.min_reports=1")
         fleet.agent("pi-1")
         fleet.wait(2)
+        assert main(["status", *viewer]) == 1  # the broker has the acl of before, and hides what that does not grant
+        assert "or us read, edgefl/2/f/summary" in capsys.readouterr().err
+        fleet.reload()
         eventually(lambda: as_json(capsys, *viewer)["summary"]["round"] > 2, 20.0)
         found = as_json(capsys, *viewer)
         states = {row["id"]: row["state"] for row in found["devices"]}

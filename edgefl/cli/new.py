@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--loss", metavar="NAME", help="the loss (default: inferred from model and data)")
     add("--devices", metavar="A,B", help="names of the devices (default: dev-01,dev-02)")
     add("--split", action="store_const", const=True, help="deal the rows of a csv: table to the devices, for a trial")
-    add("--federation", default="", metavar="NAME", help="name of the federation (default: the folder's)")
+    add("--federation", metavar="NAME", help="name of the federation (default: the folder's)")
     add("--seed", type=int, default=0, metavar="N", help="draws the weights of a template")
     group = parser.add_argument_group("the broker, and who may take part")
     group.add_argument(
@@ -51,7 +51,7 @@ def _new(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise UsageError(f"edgefl new needs onnx ({error}): pip install 'edgefl-toolkit[aggregator]'") from None
     given: dict[str, Any] = {key: getattr(options, key) for key in questions.KEYS}
-    Wanted(options.dir, "", federation=options.federation)  # before any question
+    Wanted(options.dir, "", federation=options.federation or "")  # before any question
     if given["data"] is None:
         if not sys.stdin.isatty():
             raise UsageError("there is no terminal to ask: give --data SPEC at least, as in the example of --help")
@@ -62,7 +62,7 @@ def _new(options: argparse.Namespace) -> int:
     devices = tuple(name.strip() for name in (given["devices"] or ",".join(DEVICES)).split(","))
     wanted = Wanted(
         options.dir, given["data"], given["model"] or AUTO, given["broker"] or "", given["keys"] is not False,
-        options.federation, devices, bool(given["split"]), options.guard, options.loss, options.seed,
+        options.federation or "", devices, bool(given["split"]), options.guard, options.loss, options.seed,
     )  # fmt: skip
     _say(write.make(wanted))
     return 0

@@ -226,7 +226,7 @@ def check_start(arch: str, by: str) -> None:
     output = tree.sh(
         as_newcomer(f"{activate}{run}{WAIT}{section(page, 'See what it learns', 'Then: on machines of their own')}")
     )
-    seen = output[output.index("++ edgefl status") :]
+    seen = output[output.index("+ edgefl status") :]
     print(seen[:3000])
     assert re.search(r"pi-01 .*\n.*pi-02 ", seen), "both devices are in the table"
     took_s = time.monotonic() - began

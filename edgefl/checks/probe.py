@@ -182,7 +182,7 @@ class Probe:
             match event:
                 case Message():
                     self.messages.setdefault(event.topic, event)
-                    if event.retain:  # others may be of the daemon's session, and come to it again
+                    if self.own and event.retain:  # others may be of the daemon's session, and come to it again
                         connection.ack(event.handle)
                 case Published():
                     self.answers[self._topics[event.token]] = event

@@ -143,7 +143,8 @@ def test_what_a_check_sends_changes_nothing_for_others(open_fleet, link):
     watcher.up()
     watcher.subscribe([f"edgefl/2/{federation.name}/#"])
     check("edgefl_agent", "--config", changed(federation), "--check")
-    check("edgefl_broker", "--config", federation.folder / "aggregator.toml", "--check")
+    code, _, text = check("edgefl_broker", "--config", federation.folder / "aggregator.toml", "--check")
+    assert code == 0, text
     check("edgefl", "doctor", "--broker", broker.url)
     seen = [event for event in watcher.inbox.quiet(Message) if "/dev-b/" in event.topic or "/65534/" in event.topic]
     kinds = {(event.topic.partition(f"{federation.name}/")[2], bool(event.payload), event.retain) for event in seen}
@@ -299,3 +300,20 @@ def test_user_and_password(tmp_path):
             assert states(found)["mqtt"] == state, text
             assert "right" not in text and "wrong" not in text.replace("wrong use", "")
         assert "check user" in texts(found, "mqtt")
+
+
+def test_on_the_embedded_broker_and_with_mqtt_3_1_1(wire, federation) -> None:
+    url, protocol = wire
+    fleet: Federation = federation(url, protocol)
+    aggregator = fleet.aggregator(rounds={"rounds": 10**6, "deadline_s": 5.0, "min_reports": 1, "expect": 1})
+    agent = fleet.agent("dev-a")
+    eventually((fleet.folder / "dev-a" / "manifest.json").exists, 20.0)
+    boots = agent.host.boot, aggregator.host.boot
+    code, found, text = check("edgefl_agent", "--config", fleet.folder / "dev-a" / "agent.toml", "--check", "--json")
+    assert code == 0 and f"MQTT {protocol}" in texts(found, "mqtt"), text
+    assert states(found)["access"] == ("ok" if protocol == "5" else "skipped"), "3.1.1 hides refusals"
+    code, found, text = check("edgefl_broker", "--config", fleet.folder / "aggregator.toml", "--check", "--json")
+    assert code == 0 and "read back" in texts(found, "access"), text
+    code, found, text = check("edgefl", "doctor", "--broker", url, "--json")
+    assert code == 0 and "kept and read back" in texts(found, "access"), text
+    assert (agent.host.boot, aggregator.host.boot) == boots

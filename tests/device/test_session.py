@@ -232,7 +232,8 @@ def test_i06_a_receipt_for_an_update_from_another_model_drops_no_other(version, 
 def test_failed_training_is_shown_and_the_next_round_is_tried():
     session, job = training()
     out = feed(session, Failed(job, "no data", "data"))
-    assert of(out, Note) == [Note("error", "round 1: no data", "round failed: data")], "one line a minute of this kind"
+    note = Note("error", "round 1: no data", "round failed: data", round=1)
+    assert of(out, Note) == [note], "one line a minute of this kind"
     assert last(out, Status, STATUS) == Status("trouble", 7, 5, "no data", "data")
     assert not of(give(session, make_round()), StartTraining)
     out = give(session, make_round(2, 0))

@@ -23,14 +23,16 @@ from ..history import RoundRecord
 from ..profiles import Profile
 from ..protocol.statistics import bound
 from ..settings import FeatureSettings, RoundSettings
+from .events import Answered
 from .gathering import Gathering, scaling_of
 
 
 class ProfileRounds:
-    """`orders` are not carried out yet. `bounded`: few devices must not choose the result."""
+    """`orders` are not carried out yet, `answers` wait for the commit. `bounded`: few devices must not choose."""
 
     def __init__(self, plan: Plan, settings: FeatureSettings, *, bounded: bool) -> None:
         self.orders: deque[str] = deque()
+        self.answers: list[Answered] = []
         self._plan, self._settings, self._bounded = plan, settings, bounded
         self._scaling = Scaling.of(plan)
         self._identity_is_right = False  # a profile has told so

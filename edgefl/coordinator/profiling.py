@@ -24,14 +24,20 @@ class Profiling(CoordinatorState):
         """The next round makes a profile, unless the open one does."""
         self.profiles.orders.append(order.order)
 
+    def _answer_profile_orders(self) -> None:
+        """After the commit: a crash before it makes the round a profile again, as devices know it."""
+        self._out += self.profiles.answers
+        self.profiles.answers = []
+
     def _conclude_profile(self, gathering: Gathering, record: RoundRecord) -> tuple[Candidate | None, RoundRecord]:
         """The model with its scaling, if it gets one; the profile goes to the operator."""
         orders, self.profiles.orders = self.profiles.orders, deque()
         if record.state == "abandoned":
             self._out.append(Note("warning", f"round {self.round} abandoned: {record.why}"))
-            self._out += [Answered(order, False, f"round {self.round} was abandoned: {record.why}") for order in orders]
+            text = f"round {self.round} was abandoned: {record.why}"
+            self.profiles.answers = [Answered(order, False, text) for order in orders]
             return None, msgspec.structs.replace(record, profile=True, train_loss=None)
         record, profile, params = self.profiles.conclude(gathering, record, self.params)
         self._out.append(SaveProfile(profile))
-        self._out += [Answered(order, True, f"round {self.round} has told the profile") for order in orders]
+        self.profiles.answers = [Answered(order, True, f"round {self.round} has told the profile") for order in orders]
         return None if params is None else Candidate(params, self.strategy.state()), record

@@ -151,6 +151,7 @@ class Rounds(Watching, Profiling):
         if self.roll is not None:
             self.roll.learn(record, len(self.tally.opening.asked) if self.tally is not None else 0)
         self._out.append(Commit(record, params, closed.drop, state))
+        self._answer_profile_orders()
         if closed.order:
             text = f"version {record.version} has the model of version {record.restored}"
             self._out.append(Answered(closed.order, True, text))

@@ -159,6 +159,8 @@ class Checker(Witness):
         if action.topic == self._topics.round:
             round = decode(Round, plain(action.payload), RETAINED_LIMIT)
             self._rounds.add(_identity(round))
+            if round.state == "open" and round.mode == "profile":
+                truth.profiles.add(round.round)
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
             require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
@@ -207,7 +209,8 @@ class Checker(Witness):
         if receipt.outcome == "rejected":
             self._rejected(receipt, device, machine)
             return
-        if self._world.schedule.config.mode_of(receipt.round) == "evaluate" and machine.round > receipt.round:
+        scores = self._world.schedule.config.mode_of(receipt.round) == "evaluate"
+        if (scores or receipt.round in self.truth.profiles) and machine.round > receipt.round:
             return  # its last receipt and its record are of one step
         tally = machine.tally
         assert device is not None
@@ -222,13 +225,16 @@ class Checker(Witness):
             durable = durable or late in self.truth.spent
             require(durable, "I06", "receipt for a late update of %s that is not durable", device)
             # Such a round folds nothing in, and says what earlier ones did.
-            scored = tally is not None and tally.mode == "evaluate"
+            scored = tally is not None and tally.mode != "train"
             counted = counted or closed is None or scored or machine.phase == "waiting"  # kept for the next round
             self.truth.receipts.add(late)
         require(counted, "I06", "receipt for %s, which is not counted", device)
 
     def _rejected(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
-        """No update is bad here. It must be of an attempt of its round that asked others, or had another model."""
+        """No update is bad here. It must be of an attempt of its round that asked others, or had another model, or was
+        no profile."""
+        if receipt.round in self.truth.profiles:
+            return
         closed = machine.earlier.closed.get(receipt.round)
         require(closed is not None, "I06", "%s: %s", device, receipt.reason)
         assert closed is not None and device is not None
@@ -289,13 +295,19 @@ class Checker(Witness):
         if judges(self._world.schedule, job.round):
             return  # of a model that no round has named
         again = saved is not None and (saved.manifest, saved.round, saved.version) == wanted
+        again = again and saved.mode == job.round.mode
         require(not again, "I11", "%s trains round %d again", host.name, job.round.round)
+        if job.round.mode == "profile":
+            require(job.params == b"", "I20", "%s fetches a model for a profile", host.name)
+            return
         require(digest_of(job.params) == job.round.frames[-1].digest, "I20", "%s trains on another model", host.name)
         if job.manifest.id == self._manifest.id:
             shown = hashlib.sha256(job.params).hexdigest() in self._shown[job.round.version]
             require(shown, "I20", "%s trains on what was not version %d", host.name, job.round.version)
 
     def trained(self, host: DeviceHost, job: TrainJob, blob: bytes) -> None:
+        if job.round.mode == "profile":
+            return
         if job.manifest.id == self._manifest.id and not judges(self._world.schedule, job.round):
             self.truth.trained(host.name, job.round.round, job.round.version, blob)
 

@@ -13,6 +13,7 @@ from edgefl.coordinator import events as coordinator_events
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Answered,
+    AskProfile,
     Commit,
     Erase,
     Evaluate,
@@ -43,8 +44,10 @@ from edgefl.device.events import (
     TrainJob,
 )  # fmt: skip
 from edgefl.device.session import DeviceSession
+from edgefl.device.statistics import of_examples
 from edgefl.errors import StoreError
 from edgefl.machine import Publish
+from edgefl.protocol import statistics
 from edgefl.protocol.envelope import MAGIC, Envelope
 from edgefl.protocol.messages import Round, Status, encode
 from edgefl.protocol.update_header import UpdateHeader
@@ -55,7 +58,7 @@ from .host import Host
 from .influence import admission_of
 from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
-from .operator import accuracy, gate_of, judges, score
+from .operator import PROFILE, accuracy, gate_of, judges, score
 
 if TYPE_CHECKING:
     from .world import World
@@ -191,6 +194,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         if job.round.mode == "evaluate":
             told = accuracy(self.world.schedule, job.params) if judges(self.world.schedule, job.round) else None
             return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), None
+        if job.round.mode == "profile":
+            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(job), None
         payload, residual = self._encode(job)
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, residual
 
@@ -241,6 +246,9 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             self._feed_order(name, version)
 
     def _feed_order(self, name: str, version: int) -> None:
+        if version == PROFILE:
+            self.feed(AskProfile(name))
+            return
         found = self.disk.model(version)
         if found is None:
             del self.disk.orders[name]  # not kept any more
@@ -273,6 +281,13 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 pass
             case _:
                 self.carry_out_shared(action)
+
+
+def columns_of(job: TrainJob) -> bytes:
+    """What a device tells of columns that are 0 throughout."""
+    plan = job.manifest.plan
+    shape = (3, *plan.input_shape)
+    return statistics.encode(of_examples(plan, np.zeros(shape, np.float32), np.zeros(3, np.int64)))
 
 
 def lesson(device: str, round: int, params: bytes) -> np.ndarray:

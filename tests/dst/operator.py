@@ -20,6 +20,7 @@ GOOD, BAD = 0.9, 0.1
 CANARY_DEADLINE_S = 30.0
 REFUSED_IN = 4  # one candidate in so many is bad
 ORDER_EVERY_S = 60.0
+PROFILE = -1  # in place of a version: an order of column statistics
 
 
 def gate_of(schedule: Schedule) -> GateSettings:
@@ -55,13 +56,13 @@ def is_refused(schedule: Schedule, params: np.ndarray) -> bool:
 
 
 class Operator:
-    """In a fifth of all schedules, rolls back now and then, to any version that is kept, until the faults end. An order
-    lies on the aggregator's disk until it is answered."""
+    """In a fifth of all schedules, rolls back now and then to any version that is kept, until faults end; in another
+    fifth, asks for profiles. An order lies on the aggregator's disk until it is answered."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = random.Random(world.schedule.seed + 2)
-        if world.schedule.seed % 5 == 0:
+        if world.schedule.seed % 5 in (0, 3):
             self._later()
 
     def _later(self) -> None:
@@ -70,6 +71,11 @@ class Operator:
     def _order(self) -> None:
         world = self._world
         if world.healed_at is not None:
+            return
+        if world.schedule.seed % 5 == 3:
+            world.trace("operator", "asks for a profile")
+            world.aggregator.order(f"order at {world.clock.now}", PROFILE)
+            self._later()
             return
         versions = [version for version, _, _ in world.aggregator.disk.models]
         if versions:

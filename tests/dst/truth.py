@@ -41,6 +41,7 @@ class Truth:
         self._manifest, self._config, self._examples = schedule.manifest, schedule.config, schedule.examples
         self._schedule = schedule
         self._influences = Influences(schedule)
+        self.profiles: set[int] = set()  # rounds that an aggregator has opened as one
         self._bases: list[int] = []  # the version that each round's devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
@@ -55,7 +56,7 @@ class Truth:
         return self.newest if round == self.round else self._bases[round - 1]
 
     def _evaluates(self, round: int) -> bool:
-        return self._config.mode_of(round) == "evaluate"
+        return self._config.mode_of(round) == "evaluate" or round in self.profiles
 
     def trained(self, device: str, round: int, version: int, blob: bytes) -> None:
         self._updates.setdefault((device, round, version), {})[blob] = None
@@ -69,6 +70,8 @@ class Truth:
         if saved.manifest != self._manifest.id or not 0 <= age <= self._config.late_window:
             return False
         if (device, saved.round) in self.refused | self.spent:
+            return False
+        if saved.round in self.profiles:  # by now it may be another kind of round than the one that was reported to
             return False
         if age > 0 and self.records[saved.round - 1].state == "rollback":
             return False  # it may, and its device can't know: the next round has a newer model
@@ -115,18 +118,23 @@ class Truth:
         updates = [*((device, record.round) for device in record.devices), *record.folded]
         require(record.reported == len(updates) == len(set(updates)), "I01", "%r", record)
         held = sum(self._examples[device] for device in record.devices)
+        held = 0 if record.profile else held
         require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
+        if record.profile:
+            require(record.round in self.profiles, "I05", "round %d was no profile", record.round)
         if record.state == "rollback":
             self._roll_back(record, params)
         elif record.state == "refused":
             self._refuse(record, params, updates)
         elif params is None:
-            done = self._evaluates(record.round) and record.reported >= max(1, self._config.min_reports)
+            least = max(2, self._config.min_reports) if record.profile else max(1, self._config.min_reports)
+            done = self._evaluates(record.round) and record.reported >= least
             ends = "evaluated" if done else "abandoned"
             require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
         else:
             require(record.version == self.newest + 1, "I05", "version %d after %d", record.version, self.newest)
-            require(not self._evaluates(record.round), "I03", "round %d was to evaluate only", record.round)
+            only = self._config.mode_of(record.round) == "evaluate" or record.profile
+            require(not only, "I03", "round %d was to evaluate only", record.round)
             reports = len({device for device, _ in updates})
             if self._config.mode == "async":
                 require(reports == len(updates), "I01", "%d updates of %d devices", len(updates), reports)
@@ -161,7 +169,7 @@ class Truth:
         require(params is None and record.version == self.newest, "I04", "%r changes the model", record)
         judge = gate_of(self._schedule).judge
         refused = judge == "canaries" or (judge == "test" and record.accuracy == BAD)
-        require(refused and not self._evaluates(record.round), "I04", "refused for nothing: %r", record)
+        require(refused and self._config.mode_of(record.round) != "evaluate", "I04", "refused for nothing: %r", record)
         enough = len({device for device, _ in updates}) >= max(1, self._config.min_reports)
         require(enough, "I04", "refused with too few reports: %r", record)
         self.spent.update(updates)

@@ -317,3 +317,21 @@ def test_on_the_embedded_broker_and_with_mqtt_3_1_1(wire, federation) -> None:
     code, found, text = check("edgefl", "doctor", "--broker", url, "--json")
     assert code == 0 and "kept and read back" in texts(found, "access"), text
     assert (agent.host.boot, aggregator.host.boot) == boots
+
+
+def test_a_second_agent_that_can_not_start_says_nothing_in_the_name_of_the_first(open_fleet, link):
+    """An agent tells the operator why it can't start; beside one that runs, that would be a lie."""
+    fleet, broker, _ = open_fleet
+    path = fleet.folder / "second.toml"
+    path.write_text((fleet.folder / "dev-a" / "agent.toml").read_text().replace("npz:", "xls:"))
+    done = subprocess.run([sys.executable, "-m", "edgefl_agent", "--config", path], capture_output=True, timeout=60)
+    assert done.returncode == 2 and b"unknown kind of data" in done.stderr
+    watcher = link(broker.url, "second-watcher")
+    watcher.up()
+    watcher.subscribe([f"edgefl/2/{fleet.name}/d/dev-a/status"])
+    assert b"trouble" not in watcher.heard(f"edgefl/2/{fleet.name}/d/dev-a/status").payload
+    path.write_text(path.read_text().replace("dev-a", "dev-c"))
+    done = subprocess.run([sys.executable, "-m", "edgefl_agent", "--config", path], capture_output=True, timeout=60)
+    watcher.subscribe([f"edgefl/2/{fleet.name}/d/dev-c/status"])
+    told = watcher.heard(f"edgefl/2/{fleet.name}/d/dev-c/status")
+    assert done.returncode == 2 and b"trouble" in told.payload and b"xls" not in told.payload

@@ -69,7 +69,7 @@ class ModelFiles:
         if config.plan_file:
             self._replace(config.plan_file, [plan.to_bytes()])
         if config.params_file:
-            self._replace(config.params_file, [_npy(params)])
+            self._replace(config.params_file, [_npy_head(params), model.params])
         if config.file and (skeleton := self._skeleton(plan, model)) is not None:
             self._replace(config.file, [*skeleton.pieces(params), facts.stamp(skeleton.header.notes)])
         self._keep_own("facts.json", msgspec.json.encode(facts))
@@ -190,9 +190,11 @@ def read_params(path: str | os.PathLike[str], plan: Plan) -> np.ndarray | None:
     return found if sound and bool(np.isfinite(found).all()) else None
 
 
-def _npy(params: np.ndarray) -> bytes:
+def _npy_head(params: np.ndarray) -> bytes:
+    """What stands before the params (P,), little-endian float32, in a NumPy file."""
     file = io.BytesIO()
-    np.save(file, params.astype("<f4", copy=False), allow_pickle=False)
+    head = {"descr": "<f4", "fortran_order": False, "shape": params.shape}
+    np.lib.format.write_array_header_1_0(file, head)
     return file.getvalue()
 
 

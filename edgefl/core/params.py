@@ -21,7 +21,7 @@ def params_from_bytes(blob: bytes) -> np.ndarray:
 
 def params_sha256(params: np.ndarray) -> str:
     """SHA-256, hex, of the (P,) params as little-endian float32."""
-    return hashlib.sha256(params_to_bytes(params)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
 
 
 def digest_of(blob: bytes) -> str:

@@ -23,8 +23,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 from math import isfinite, prod
 from typing import Annotated
 
@@ -40,6 +39,7 @@ LONGEST_BODY = 2**22
 MOST_BLOCKS, MOST_AXES = 2**16, 8
 _HEAD, _SIZE = struct.Struct("<4sB3xI"), struct.Struct("<I")
 FLOAT = 4  # bytes
+CHUNK = 2**16  # numbers that are put in place together: their indices take twice their memory
 
 Offset = Annotated[int, Meta(ge=0, le=2**31)]
 Index = Annotated[int, Meta(ge=0, le=2**31)]
@@ -69,12 +69,15 @@ class Block(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
         lowest = self.start + sum(span for span in reach if span < 0)
         return lowest >= 0 and self.start + sum(span for span in reach if span > 0) < num_params
 
-    def indices(self) -> np.ndarray:
-        """(size,) int64"""
-        found = np.full(1, self.start, np.int64)
-        for axis in self.axes:
-            found = np.add.outer(found, axis.stride * np.arange(axis.count)).ravel()
-        return found
+    def indices(self) -> Iterator[np.ndarray]:
+        """All its params in order, (k,) int64 at a time, k <= CHUNK."""
+        for begin in range(0, self.size, CHUNK):
+            place = np.arange(begin, min(begin + CHUNK, self.size))
+            found = np.full(len(place), self.start, np.int64)
+            for axis in reversed(self.axes):
+                place, steps = np.divmod(place, axis.count)
+                found += steps * axis.stride
+            yield found
 
 
 class Hole(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +101,17 @@ class Hole(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
         """Whether the body lacks its bytes."""
         return self.step == FLOAT and self.scale == 1.0
 
-    def indices(self) -> np.ndarray:
-        return np.concatenate([block.indices() for block in self.blocks])
+    def indices(self) -> Iterator[np.ndarray]:
+        return (found for block in self.blocks for found in block.indices())
+
+    def room(self, buffer: bytes | bytearray, at: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Some of its numbers after others: which params (k,) they are, and where they are in a buffer that has the
+        hole at byte `at`, (k, FLOAT) bytes."""
+        numbers = np.ndarray((self.count, FLOAT), np.uint8, buffer, at, (self.step, 1))
+        done = 0
+        for found in self.indices():
+            yield found, numbers[done : done + len(found)]
+            done += len(found)
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,17 +170,18 @@ class Skeleton:
                 self._overwrite(kept, hole, hole.at - cut, params)
                 continue
             yield bytes(kept[at : hole.at - cut])
-            yield params[hole.indices()].astype("<f4", copy=False).tobytes()
+            for found in hole.indices():
+                yield params[found].astype("<f4", copy=False).tobytes()
             at, cut = hole.at - cut, cut + hole.end - hole.at
         yield bytes(kept[at:])
 
     def _overwrite(self, kept: bytearray, hole: Hole, at: int, params: np.ndarray) -> None:
         """Write the numbers of a hole that is not cut out."""
-        room = np.ndarray((hole.count, FLOAT), np.uint8, kept, at, (hole.step, 1))
-        values, old = params[hole.indices()], np.ascontiguousarray(room).view("<f4")[:, 0]
-        if hole.scale != 1.0:
-            values = unscaled(values, old, hole.scale)
-        room[:] = values.astype("<f4").view(np.uint8).reshape(-1, FLOAT)
+        for found, room in hole.room(kept, at):
+            values, old = params[found], np.ascontiguousarray(room).view("<f4")[:, 0]
+            if hole.scale != 1.0:
+                values = unscaled(values, old, hole.scale)
+            room[:] = values.astype("<f4").view(np.uint8).reshape(-1, FLOAT)
 
     def params_of(self, file: bytes) -> np.ndarray | None:
         """(P,) the params in a file that `pieces` has made, with or without something behind it; None if it is no such
@@ -177,10 +190,10 @@ class Skeleton:
             return None
         params = np.zeros(self.num_params, np.float32)
         for hole in self.header.holes:
-            room = np.ndarray((hole.count, FLOAT), np.uint8, file, hole.at, (hole.step, 1))
-            values = np.ascontiguousarray(room).view("<f4")[:, 0]
-            with np.errstate(all="ignore"):
-                params[hole.indices()] = values if hole.scale == 1.0 else scaled(values, hole.scale)
+            for found, room in hole.room(file, hole.at):
+                values = np.ascontiguousarray(room).view("<f4")[:, 0]
+                with np.errstate(all="ignore"):
+                    params[found] = values if hole.scale == 1.0 else scaled(values, hole.scale)
         return params if self._made(file, params) else None
 
     def _made(self, file: bytes, params: np.ndarray) -> bool:
@@ -254,51 +267,3 @@ def _check(header: Header, kept: int) -> None:
         raise ModelError("a damaged skeleton: its pieces don't add up to its file")
     if numbers > 4 * header.num_params + LONGEST:
         raise ModelError("a damaged skeleton: it repeats params")
-
-
-def blocks_of(indices: np.ndarray) -> list[Block]:
-    """(n,) `indices` as blocks, in their order: as few as a greedy search from the innermost axis finds."""
-    found = _runs(indices)
-    while len(merged := _merged(found)) < len(found):
-        found = merged
-    return [Block(start, [Axis(*axis) for axis in axes]) for start, axes in found]
-
-
-_Draft = tuple[int, tuple[tuple[int, int], ...]]
-
-
-def _runs(indices: np.ndarray) -> list[_Draft]:
-    """Runs of one stride. The first one's length is the longest of all: the end of one row of a tensor often continues
-    in the next one."""
-    steps = np.diff(indices)
-    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]  # where another stride begins
-    out: list[_Draft] = []
-    at, most = 0, 0
-    for begin, end in pairwise(edges):
-        begin = max(begin, at)
-        while begin < end:  # else it was the jump behind a run
-            most = most or end - begin + 1
-            count = min(most, end - begin + 1)
-            out.append((int(indices[begin]), ((count, int(steps[begin])),)))
-            at = begin = begin + count
-    if at < len(indices):
-        out.append((int(indices[at]), ()))
-    return out
-
-
-def _merged(blocks: Sequence[_Draft]) -> list[_Draft]:
-    """Neighbours of one shape at a constant distance become one block with another outer axis."""
-    out: list[_Draft] = []
-    at, most = 0, len(blocks)
-    while at < len(blocks):
-        (start, axes), end = blocks[at], at + 1
-        if len(axes) < MOST_AXES and end < len(blocks) and blocks[end][1] == axes:
-            stride = blocks[end][0] - start
-            while end < min(len(blocks), at + most) and blocks[end] == (start + stride * (end - at), axes):
-                end += 1
-            if most == len(blocks):
-                most = end - at
-            axes = ((end - at, stride), *axes)
-        out.append((start, axes))
-        at = end
-    return out

@@ -25,7 +25,7 @@ from .windows import Cut, Rows
 OPTIONS = ("labels", "kind", "missing", "bad", *WINDOW_OPTIONS)
 UNKNOWN, BLANK = -1, -2  # in place of a class's number
 Changed: TypeAlias = MutableMapping[str, Any]
-CHUNK = 4096  # rows that are looked at together, so that nothing as large as the data is made
+CHUNK = 2**14  # values that are looked at together, so that nothing as large as the data is made
 
 
 def from_arrays_with(
@@ -81,8 +81,9 @@ class _Arrays:
         """(n,) bool: the examples that can be used. Counts the others."""
         kept = np.ones(len(x), bool)
         self.count.rows += len(x)
-        for start in range(0, len(x), CHUNK):
-            rows = slice(start, start + CHUNK)
+        step = max(1, CHUNK * len(x) // max(1, x.size + y.size))
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
             bad, blank = _flaws(x[rows])
             bad_y, blank_y = _flaws(y[rows]) if self._labels is None else (y[rows] == UNKNOWN, y[rows] == BLANK)
             bad, lost = bad | bad_y, blank_y | (blank & (self._missing.how == "skip"))

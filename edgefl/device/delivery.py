@@ -28,7 +28,7 @@ from .work import Terms
 
 ASK_AGAIN_S = 30.0  # for parts of the skeleton that have not come
 RETRY_S = 600.0  # after a skeleton that is not what the manifest says
-KEEP_AGAIN_S = 60.0  # after files that could not be written
+KEEP_AGAIN_S, LONGEST_S = 60.0, 3600.0  # after files that could not be written: twice as long each time
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Delivery:
         self._have = wanted.sha256 if wanted else ""
         self._skeleton = wanted.skeleton if wanted else ""
         self.not_before = 0.0  # of the next fetch for the files alone
-        self._keep_at = 0.0
+        self._keep_at, self._again_s = 0.0, KEEP_AGAIN_S
         self._fetch: BlobFetch | None = None
         self._fetch_of: tuple[str, int] | None = None  # the skeleton, and the federation hash in its envelopes
         self._ask_at = 0.0
@@ -74,12 +74,15 @@ class Delivery:
         """The model of `round` is here: have the host write its files, as soon as the skeleton is there too."""
         if self.wanted is None or not self.wants(round, now) or self._lacks_skeleton(manifest):
             return []
+        if self._have:  # the last files were written
+            self._again_s = KEEP_AGAIN_S
         self._have, self.not_before = round.model_sha256, now + self.wanted.every_s
         return [KeepModel(manifest, round, params)]
 
     def not_kept(self, now: float) -> None:
         """The host could not write the files."""
-        self._have, self._keep_at = "", now + KEEP_AGAIN_S
+        self._have, self._keep_at = "", now + self._again_s
+        self._again_s = min(2 * self._again_s, LONGEST_S)
 
     # The skeleton
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..core.params import DIGEST
 from ..machine import Connected, Note, WallClock
@@ -59,9 +60,10 @@ class Engagement:
         self._reporting, self._saved = reporting, reporting.saved
         self.models = Models(topics, patience=patience, intern=intern)
         self.canary = Canary(topics, device, models=self.models, patience=patience, trust=trust)
-        self.delivery = Delivery(topics, wanted, patience)
         if wanted is not None and wanted.params:
             self.models.held[wanted.sha256[:DIGEST]] = wanted.params
+            wanted = replace(wanted, params=b"")  # the next model takes their place in memory
+        self.delivery = Delivery(topics, wanted, patience)
         self.takes_part = True  # in the newest round; else it is there for the owner's files alone
         self._rng, self._trust = rng, trust
 

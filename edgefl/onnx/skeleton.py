@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 
 from ..core.protobuf import BYTES, FIXED32, Field, fields, without_stamp
-from ..core.skeleton import FLOAT, Header, Hole, Skeleton, blocks_of
+from ..core.skeleton import FLOAT, Header, Hole, Skeleton
 from ..errors import ModelError
+from .blocks import blocks_of
 from .export import input_groups
 
 if TYPE_CHECKING:

@@ -306,3 +306,12 @@ def test_a_table_takes_four_bytes_a_number(tmp_path, options):
     tracemalloc.stop()
     assert data.x_train.shape == (n, columns)
     assert peak < 1.35 * (4 * columns + 8) * n + 200_000
+
+
+def test_looking_for_flaws_in_wide_arrays_takes_no_memory(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((2000, 1000), np.float32), y=np.arange(2000) % 2)
+    tracemalloc.start()
+    data = load(f"npz:{tmp_path}/a.npz?test=0")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.1 * data.x_train.nbytes

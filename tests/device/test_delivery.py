@@ -197,6 +197,26 @@ def test_files_that_could_not_be_written_are_written_again():
     assert kept(out) == [0] and fetched(out) == []
 
 
+def test_a_disk_that_goes_on_refusing_is_tried_less_and_less_often():
+    machine, _ = session()
+    turn(machine, a_round(cohort=OTHERS))
+    now = 0.0
+    for wait_s in (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, HOUR, HOUR):
+        feed(machine, NotKept("no space"), now=now)
+        assert kept(feed(machine, Tick(), now=now + wait_s - 1)) == []
+        now += wait_s
+        assert kept(feed(machine, Tick(), now=now)) == [0]
+    turn(machine, a_round(1, cohort=OTHERS), now=now + HOUR)  # the last files were written
+    feed(machine, NotKept("no space"), now=now + HOUR)
+    assert kept(feed(machine, Tick(), now=now + HOUR + KEEP_AGAIN_S)) == [1]
+
+
+def test_the_params_of_the_files_are_not_held_beside_the_next_model():
+    params = PARAMS.astype("<f4").tobytes()
+    machine, _ = session(Wanted(HOUR, sha256=hashlib.sha256(params).hexdigest(), params=params))
+    assert machine._part.models.held and not machine._part.delivery.wanted.params
+
+
 # The skeleton
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -9,9 +11,10 @@ from onnx_files import onnx_model
 
 import edgefl
 from edgefl.core import protobuf
-from edgefl.core.skeleton import LONGEST_BODY, MOST_AXES, Axis, Block, Header, Hole, Skeleton, blocks_of
+from edgefl.core.skeleton import LONGEST_BODY, MOST_AXES, Axis, Block, Header, Hole, Skeleton
 from edgefl.errors import ModelError
 from edgefl.onnx import skeleton, zoo
+from edgefl.onnx.blocks import blocks_of
 
 FOREIGN = [  # of /work/shared/models all that can be trained
     "cntk_mnist-8", "hls4ml_conv2d_small_keras", "hls4ml_two_layer_keras", "onnx2c_lstm_k1_b1_r1",
@@ -107,7 +110,7 @@ def test_any_transposed_tensor_is_one_block(shape):
     for _ in range(10):
         moved = indices.transpose(rng.permutation(len(shape))).ravel() + 11
         made = blocks_of(moved)
-        assert (np.concatenate([block.indices() for block in made]) == moved).all()
+        assert (np.concatenate([found for block in made for found in block.indices()]) == moved).all()
         assert len(made) == 1
 
 
@@ -115,7 +118,7 @@ def test_any_indices_make_blocks():
     rng = np.random.default_rng(0)
     for _ in range(300):
         indices = rng.integers(0, rng.integers(1, 30), rng.integers(1, 60))
-        assert (np.concatenate([block.indices() for block in blocks_of(indices)]) == indices).all()
+        assert (np.concatenate([found for block in blocks_of(indices) for found in block.indices()]) == indices).all()
 
 
 HOSTILE = {
@@ -143,3 +146,22 @@ def test_what_is_long_is_refused_before_it_is_unpacked():
         Skeleton.from_bytes(good, 66)
     with pytest.raises(ModelError, match="newer EdgeFL"):
         Skeleton.from_bytes(good[:4] + b"\2" + good[5:], 67)
+
+
+def test_a_file_is_put_together_and_read_in_a_fraction_of_its_memory():
+    rows, columns = 1024, 2048  # transposed: 8 MB, and 16 MB of indices
+    hole = Hole(0, [Block(0, [Axis(columns, 1), Axis(rows, columns)])])
+    made = Skeleton(Header(4 * rows * columns, rows * columns, [hole]), b"")
+    params = np.arange(rows * columns, dtype=np.float32)
+    file = params.reshape(rows, columns).T.tobytes()
+    tracemalloc.start()
+    at = 0
+    for piece in made.pieces(params):
+        assert piece == file[at : at + len(piece)]
+        at += len(piece)
+    _, writing = tracemalloc.get_traced_memory()
+    back = made.params_of(file)
+    _, reading = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert at == len(file) and back is not None and (back == params).all()
+    assert writing < params.nbytes / 2 and reading < 2 * params.nbytes

@@ -49,8 +49,8 @@ NOT_INSTALLED = {
 REQUIREMENTS = ["pytest>=8", "hypothesis>=6", "skl2onnx>=1.17", "pandas>=2", "setuptools", "pip", "wheel"]
 EXTRAS = "demo,completion,operator,dashboard"
 QUICK_FIRST = (
-    *("protocol", "codecs", "core", "settings", "trust", "device", "coordinator", "strategies", "data"),
-    *("plugins", "keys", "onnx", "transports", "simulation", "daemons", "e2e"),
+    *("protocol", "settings", "trust", "device", "coordinator", "strategies", "data", "plugins", "keys", "onnx"),
+    *("transports", "daemons", "core", "codecs", "simulation", "e2e"),
 )
 WORDS = ("passed", "failed", "error", "skipped")
 

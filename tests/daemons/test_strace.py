@@ -32,7 +32,7 @@ from edgefl.strategies.pre.staleness import stale_weight
 
 CALLS = ["fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"]
-SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 11  # one of so many calls
+SAMPLE = 1 if os.environ.get("EDGEFL_STRACE") == "all" else 7  # one of so many calls
 
 
 def require_strace() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 
 from edgefl import data
+from edgefl.core.columns import Scaling
 from edgefl.core.plan import Plan
 from edgefl.core.trainer import Trainer
 from edgefl.data import fit_shape
@@ -26,8 +28,11 @@ from .config import AgentConfig
 from .model_files import ModelFiles, read_params
 
 BATCH = 256
+TABLES = ("csv", "sqlite", "npz", "folder", "ring")  # kinds that can leave the target out
+OF_TARGETS = ("target_mean", "target_std")
 CHOOSES = ("cross_entropy", "focal", "hinge")  # losses whose highest output is the prediction
 Write = Callable[[int, Any, np.ndarray], None]
+log = logging.getLogger("edgefl.agent")
 
 
 def main(words: list[str]) -> int:
@@ -58,12 +63,28 @@ def make_parser() -> command.Parser:
 def predict(options: argparse.Namespace) -> None:
     """Print a line for each example; UsageError, StoreError, DataError."""
     plan, params, labels = _given(options) if options.plan or options.params else _configured(options)
-    dataset = fit_shape(data.load(options.data, test_fraction=0), plan.input_shape)
+    scaling = Scaling.of(plan)
+    means = None if scaling is None or scaling.is_identity(params) else params[scaling.mean]  # as in training
+    dataset = fit_shape(data.load(_unlabelled(options.data), test_fraction=0, means=means), plan.input_shape)
+    if left_out := dataset.tally.text():
+        log.warning("%s: the numbers of the others are without them", left_out)
     trainer = Trainer(plan, batch=BATCH)
-    names = dataset.labels or labels
+    names = labels or dataset.labels
     write = _json if options.json else _table(sys.stdout)
     for row, outputs in enumerate(_outputs(trainer, params, dataset.x_train)):
         write(row, _chosen(plan, outputs, names), outputs)
+
+
+def _unlabelled(spec: str) -> str:
+    """The SPEC of the same examples, whether they have targets or not, and none of them held out."""
+    kind, rest, options = data.parse(spec)
+    if kind in TABLES:
+        options = {key: value for key, value in options.items() if key not in OF_TARGETS} | {"unlabelled": "1"}
+    if "test" in options:
+        options["test"] = "0"
+    if not options:
+        return spec
+    return f"{kind}:{rest}?" + "&".join(f"{key}={value.replace('&', '%26')}" for key, value in options.items())
 
 
 def _outputs(trainer: Trainer, params: np.ndarray, x: np.ndarray) -> Iterator[np.ndarray]:
@@ -76,7 +97,7 @@ def _chosen(plan: Plan, outputs: np.ndarray, names: tuple[str, ...]) -> Any:
     if plan.loss not in CHOOSES or outputs.ndim != 1:
         return None
     number = int(outputs.argmax())
-    return names[number] if number < len(names) else number
+    return names[number] if len(names) == len(outputs) else number
 
 
 def _table(file: Any) -> Write:

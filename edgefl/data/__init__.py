@@ -17,6 +17,7 @@ Options of csv, sqlite and, as far as they have a meaning there, npz (all of the
     labels=ok,worn,fault        the target is one of these texts, numbered in this order; labels=*: all that occur
     target=*                    the features are the targets: an autoencoder
     missing=mean                what becomes of blanks: mean, value:NUMBER or skip (the row); else the row is a bad one
+    unlabelled=1                the target is not looked at, and need not be there: for predictions
     bad=0.25                    the part of the rows that may be bad, which are left out and counted
     decimal=,&thousands=.       how numbers are written
     window=128&step=64          examples are windows over time; time=COL finds gaps; channels=first for Conv1d

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .cells import FLOAT32_MAX, Missing
+from .columns import UNLABELLED, is_unlabelled
 from .dataset import Dataset, from_arrays
 from .labels import Labels
 from .options import choice
@@ -22,7 +23,7 @@ from .tally import Count
 from .windows import OPTIONS as WINDOW_OPTIONS
 from .windows import Cut, Rows
 
-OPTIONS = ("labels", "kind", "missing", "bad", *WINDOW_OPTIONS)
+OPTIONS = ("labels", "kind", "missing", "bad", UNLABELLED, *WINDOW_OPTIONS)
 UNKNOWN, BLANK = -1, -2  # in place of a class's number
 Changed: TypeAlias = MutableMapping[str, Any]
 CHUNK = 2**14  # values that are looked at together, so that nothing as large as the data is made
@@ -37,12 +38,18 @@ def from_arrays_with(
     `starts`: where the examples of another file begin. Of other files, `late` are not whole yet, and `odd` can't be
     used.
     """
+    changed = _changed(arrays)
+    if is_unlabelled(options):
+        options = {name: value for name, value in options.items() if name != "labels"}
+        for part in ("", "_train"):
+            if (x := changed.get(f"x{part}")) is not None:
+                changed[f"y{part}"] = np.zeros(np.shape(x)[:1], np.int64)
     reader = _Arrays(options, name)
     reader.count.late = late
     for error in odd:
         reader.count.rows += 1
         reader.count.refuse(error)
-    return reader.read(_changed(arrays), np.asarray(starts, np.int64))
+    return reader.read(changed, np.asarray(starts, np.int64))
 
 
 def _changed(arrays: Mapping[str, Any]) -> Changed:

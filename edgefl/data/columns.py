@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import DataError, UsageError, nearest
-from .options import names
+from .options import choice, names
 
 ITSELF = "*"  # target=*: the features are the targets, as an autoencoder wants them
+UNLABELLED = "unlabelled"  # the option for examples that are to be predicted
 
 
 class Columns(NamedTuple):
@@ -30,12 +31,15 @@ def choose(source: str, header: Sequence[str], options: Mapping[str, str], hint:
     if twice:
         text = f"{source} has two columns named {twice[0]!r}: give each its own name"
         raise DataError(text, f"{source} has two columns of one name")
-    if "target" not in options:
+    unlabelled = is_unlabelled(options)
+    if "target" not in options and not unlabelled:
         shown = ", ".join(header) + (f" ({hint})" if hint else "")
         raise UsageError(f"{source}: add target=COL, the column to learn; columns: {shown}")
-    target, device, time = (_optional(source, header, options, key, hint) for key in ("target", "device", "time"))
+    own = {options.get("target")} if unlabelled else set()  # a column that need not be there
+    target = None if unlabelled else _optional(source, header, options, "target", hint)
+    device, time = (_optional(source, header, options, key, hint) for key in ("device", "time"))
     if "features" not in options:
-        features = [i for i in range(len(header)) if i not in (target, device, time)]
+        features = [i for i, name in enumerate(header) if i not in (target, device, time) and name not in own]
     else:
         features = [_position(source, header, name, hint) for name in names(options["features"])]
     if not features:
@@ -45,6 +49,11 @@ def choose(source: str, header: Sequence[str], options: Mapping[str, str], hint:
         raise UsageError(f"features={options['features']} has a column twice, or the target: name each once")
     told = {*(options.get(key, "") for key in ("target", "device", "time")), *names(options.get("features", ""))}
     return Columns(features, target, device, time, frozenset(told))
+
+
+def is_unlabelled(options: Mapping[str, str]) -> bool:
+    """unlabelled=1: the target is not looked at, and need not be there. UsageError."""
+    return choice(options, UNLABELLED, ("0", "1")) == "1"
 
 
 def _optional(source: str, header: Sequence[str], options: Mapping[str, str], key: str, hint: str) -> int | None:

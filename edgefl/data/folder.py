@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from . import arrays, csv_file, npz_file
+from .columns import is_unlabelled
 from .dataset import Dataset
 from .options import existing_path, numbers, refuse_unknown
 from .table import OPTIONS, Table
@@ -105,7 +106,7 @@ def _read_npz(files: Sequence[Path], options: Mapping[str, str]) -> Dataset:
     for path in files:
         try:
             with npz_file.open_npz(path) as found:
-                part = _arrays_of(found, path.name)
+                part = _arrays_of(found, path.name, labelled=not is_unlabelled(options))
         except DataError:
             late += 1
             continue
@@ -122,13 +123,14 @@ def _read_npz(files: Sequence[Path], options: Mapping[str, str]) -> Dataset:
     return arrays.from_arrays_with(options, joined, files[0].parent.name, starts=starts, late=late, odd=odd)
 
 
-def _arrays_of(found: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """x, y and perhaps device_train of one file."""
+def _arrays_of(found: Mapping[str, np.ndarray], name: str, *, labelled: bool) -> dict[str, np.ndarray]:
+    """x, y if it is `labelled`, and perhaps device_train of one file."""
     x = "x" if "x" in found else "x_train"
     y = "y" if "y" in found else "y_train"
-    for key in (x, y):
+    wanted = {"x": x, "y": y} if labelled else {"x": x}
+    for key in wanted.values():
         if key not in found:
             text = f"{name} has no {key!r}"
             raise DataError(f"{text}: name the arrays x and y", text)
-    out = {"x": found[x], "y": found[y]}
+    out = {name: found[key] for name, key in wanted.items()}
     return {**out, "device_train": found["device_train"]} if "device_train" in found else out

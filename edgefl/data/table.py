@@ -25,7 +25,8 @@ from .windows import OPTIONS as WINDOW_OPTIONS
 from .windows import Cut, Rows
 
 OPTIONS = (
-    "target", "features", "device", "time", "kind", "labels", "missing", "bad", "decimal", "thousands", *WINDOW_OPTIONS
+    "target", "features", "device", "time", "kind", "labels", "missing", "bad", "decimal", "thousands",
+    choosing.UNLABELLED, *WINDOW_OPTIONS,
 )  # fmt: skip
 LABEL_MAX = 2**31
 

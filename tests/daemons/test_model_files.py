@@ -23,6 +23,7 @@ from edgefl_agent.model_files import ModelFiles
 from edgefl_agent.model_keeper import ModelKeeper
 
 import edgefl
+from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.core.protobuf import metadata_of, without_stamp
 from edgefl.core.skeleton import sha256_of
@@ -132,6 +133,7 @@ from pathlib import Path
 import numpy as np
 from edgefl_agent.model_config import ModelConfig
 from edgefl_agent.model_files import ModelFiles
+from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.device.events import KeepModel
 from edgefl.protocol.messages import Frame, Manifest, Round, decode
@@ -283,6 +285,57 @@ def test_predict_from_the_configuration_and_from_files(folder, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[7]["row"] == 7 and rows[7]["prediction"] == int(expected[7].argmax())
     assert np.array([row["outputs"] for row in rows], np.float32).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [
+        ("a,b,c,d\n{}", "target=state&labels=ok,worn,fault"),
+        ("a,b,state,c,d\n{}", "target=state&labels=*&test=0.5"),
+        ("a,b,state,c,d\n{}", "target=state&target_mean=1&target_std=2"),
+        ("d,c,state,b,a\n{}", "features=a,b,c,d"),
+    ],
+    ids=["no column of targets", "blank targets", "numbers to predict", "no target in the SPEC"],
+)
+def test_predict_needs_no_targets(folder, capsys, table, options):
+    kept(folder, 2)
+    x = np.arange(24, dtype=np.float32).reshape(6, 4)
+    head = table.splitlines()[0].split(",")
+    rows = [",".join("" if name == "state" else str(row["abcd".index(name)]) for name in head) for row in x]
+    (folder / "today.csv").write_text(table.format("\n".join(rows) + "\n"))
+    words = ["predict", "--data", f"csv:{folder / 'today.csv'}?{options}", "--config", str(agent_toml(folder))]
+    assert agent_main(words) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    expected = edgefl.Trainer(MODEL.plan).predict(MODEL.params + np.float32(2), x)
+    assert np.array([line.split(",")[2:] for line in lines], np.float32).tobytes() == expected.tobytes()
+    assert [line.split(",")[1] for line in lines] == [["ok", "worn", "fault"][i] for i in expected.argmax(1)]
+
+
+def test_predict_from_arrays_without_targets_and_says_what_it_leaves_out(folder, caplog):
+    kept(folder, 2)
+    x = np.zeros((5, 4), np.float32)
+    x[3, 1] = np.inf
+    np.savez(folder / "x.npz", x=x)
+    (folder / "days").mkdir()
+    np.savez(folder / "days" / "1.npz", x=x)
+    for spec in (f"npz:{folder / 'x.npz'}", f"folder:{folder / 'days'}"):
+        caplog.clear()
+        assert agent_main(["predict", "--data", spec, "--config", str(agent_toml(folder))]) == 0
+        assert "1 of 5 rows can't be understood and are left out" in caplog.text
+
+
+def test_predict_fills_blanks_with_the_means_of_the_fleet(folder, capsys):
+    model = edgefl.load(zoo.mlp([2, 3], seed=1), standardize=True)
+    scaling = Scaling.of(model.plan)
+    params = scaling.into(model.params, np.array([10.0, 20.0]), np.array([1.0, 0.5]))
+    (folder / "plan.json").write_bytes(model.plan.to_bytes())
+    np.save(folder / "params.npy", params)
+    (folder / "a.csv").write_text("a,b\n1,\n")  # this table has no mean of b
+    files = ["--plan", str(folder / "plan.json"), "--params", str(folder / "params.npy")]
+    assert agent_main(["predict", "--data", f"csv:{folder / 'a.csv'}?missing=mean", *files]) == 0
+    found = capsys.readouterr().out.splitlines()[1].split(",")[2:]
+    expected = edgefl.Trainer(model.plan).predict(params, np.array([[1.0, 20.0]], np.float32))
+    assert np.array(found, np.float32).tobytes() == expected.tobytes()
 
 
 def test_predict_says_what_is_missing(folder, capsys):

@@ -159,7 +159,9 @@ class Agent(LinkHost[events.Event, events.Action]):
     def _use(self, config: AgentConfig) -> None:
         """The owner has changed settings that can change now."""
         self._pause_file = config.pause_file
-        self._governor = Governor(config.limits.governor(config.state_dir))
+        wanted = config.limits.governor(config.state_dir)
+        if wanted != self._governor.wanted:  # a new one pauses the device until its first reading
+            self._governor = Governor(wanted)
         self._worker.set_cpu_percent(config.limits.cpu_percent)
 
     def _look_at_limits(self) -> None:

@@ -136,7 +136,7 @@ class Governor:
     """`look` is called now and then, and never waits for a driver or a program."""
 
     def __init__(self, wanted: Wanted, read: Callable[[Wanted], Readings] | None = None) -> None:
-        self._wanted, self._read = wanted, read or read_all
+        self.wanted, self._read = wanted, read or read_all
         self._reasons: dict[str, Reason] = {}
         self._look_at = self._began = 0.0
         self._reading: _Reading | None = None
@@ -148,9 +148,9 @@ class Governor:
         """Why the owner's limits pause the device; None if they do not."""
         if self._reading is None and now >= self._look_at:
             self._look_at, self._began = now + LOOK_S, now
-            if not self._wanted.may_block:
-                return self._judge(self._read(self._wanted), now)
-            self._reading = _Reading(self._read, self._wanted)
+            if not self.wanted.may_block:
+                return self._judge(self._read(self.wanted), now)
+            self._reading = _Reading(self._read, self.wanted)
         if self._reading is not None:
             if (seen := self._reading.seen) is not None:
                 self._reading = None
@@ -160,7 +160,7 @@ class Governor:
         return self._why
 
     def _judge(self, seen: Readings, now: float) -> Trouble | None:
-        self._reasons = reasons(self._wanted, seen, self._reasons, now)
+        self._reasons = reasons(self.wanted, seen, self._reasons, now)
         self._why = next((reason.why for reason in self._reasons.values()), None)
         return self._why
 
@@ -171,11 +171,11 @@ class _Reading(threading.Thread):
     def __init__(self, read: Callable[[Wanted], Readings], wanted: Wanted) -> None:
         super().__init__(name="limits", daemon=True)
         self.seen: Readings | None = None
-        self._read, self._wanted = read, wanted
+        self._read, self.wanted = read, wanted
         self.start()
 
     def run(self) -> None:
-        self.seen = self._read(self._wanted)
+        self.seen = self._read(self.wanted)
 
 
 def read_all(wanted: Wanted, root: Path = sensors.ROOT) -> Readings:

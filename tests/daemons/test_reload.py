@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from brokers import Mosquitto, eventually
 from daemons import Federation
+from edgefl_agent.agent import Agent
 from edgefl_agent.config import LIVE as AGENT_LIVE
-from edgefl_agent.config import AgentConfig
+from edgefl_agent.config import AgentConfig, DataConfig, LimitsConfig
 from edgefl_broker.reload import LIVE
+from msgspec.structs import replace
 
 from edgefl.errors import UsageError
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.reload import Reload
 from edgefl.settings import files, schema
+from edgefl.transports.settings import MqttConfig
 
 
 @pytest.mark.parametrize(("config", "live"), [(AggregatorConfig, LIVE), (AgentConfig, AGENT_LIVE)])
@@ -140,3 +144,22 @@ def test_running_daemons_take_new_settings(started):
     agent.says("in use now: pause_file")
     agent.says("restart to change device_id")
     assert agent.process.poll() is None
+
+
+def test_other_settings_do_not_begin_an_agents_limits_anew(tmp_path):
+    """A new governor pauses the device until its first reading, which would stop training for nothing."""
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 2), np.float32), y=np.arange(3))
+    config = AgentConfig(
+        "reload", "dev-a", MqttConfig("mqtt://127.0.0.1:1"), DataConfig(f"npz:{tmp_path / 'data.npz'}"),
+        str(tmp_path / "state"), limits=LimitsConfig(max_celsius=90.0),
+    )  # fmt: skip
+    agent = Agent(config)
+    try:
+        before = agent._governor
+        agent._use(replace(config, limits=replace(config.limits, cpu_percent=50), pause_file="/nowhere"))
+        assert agent._governor is before
+        agent._use(replace(config, limits=replace(config.limits, max_celsius=80.0)))
+        assert agent._governor is not before
+    finally:
+        agent._worker.close()
+        agent._store.close()

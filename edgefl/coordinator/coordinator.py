@@ -13,6 +13,7 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..machine import Connected, Disconnected, Flow, Received, Sent, Stop, Tick, WallTime, assert_never
 from ..protocol.messages import Status, decode
+from .bulletin import SETTLE_S
 from .events import (
     Action,
     AskProfile,
@@ -47,6 +48,7 @@ class RoundCoordinator(Rounds):
                 self._maybe_close(now)
             self._on_jury(None, now)
             self._carry_out_order(now)
+            self._carry_out_removals(now)
             self._watch(event, now)
         out, self._out = self._out, []
         return self.signing.sealed(out)
@@ -139,6 +141,7 @@ class RoundCoordinator(Rounds):
         if held or not self.fence.held:
             return
         self.reception.receipts.attempt = self.fence.attempt
+        self._settled_at = now + SETTLE_S
         self._out += self.announcer.everything(self.fence.attempt)
         if self.bulletin is not None:
             self._out += self.bulletin.begin(now)
@@ -184,13 +187,13 @@ class RoundCoordinator(Rounds):
     def _on_roster(self, signing: Signing, event: RosterRead, now: float) -> None:
         """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""
         signing.roster = event.roster
-        if self.roll is not None:
-            self.roll.enrol(signing.enrolled)
         for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
             self.presence.drop(device)
             self.reception.drop(self.tally, device)
             if self.tally is not None:
                 self.tally.set_present(device, False, False)
+        if self.roll is not None:
+            self.roll.enrol(signing.enrolled)
         self._out.append(self.announcer.subscribe_statuses())  # of new ones a status may be there already
         self._maybe_close(now)
 

@@ -3,8 +3,9 @@
 Part of RoundCoordinator. A paused device is neither asked nor waited for, and its updates are not read; its statuses
 are, so that viewers see it. All is durable: the host saves it before the answer.
 
-A device that is removed must be gone: it would announce itself again. What it has left on the broker is cleared, the
-host erases it from its records, and the record of the round that is open will not name it.
+A device that is removed must be gone: it would announce itself again. Only the broker knows that, and an order may come
+before the connection, so it waits for the retained statuses. Then what the device has left on the broker is cleared,
+the host erases it from its records, and the record of the round that is open will not name it, unless it comes back.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Ordered(Barring):
                 case Resume():
                     text = self._resume(order)
                 case Forget():
+                    self._check_gone(order.device)
+                    if not self._may_remove(now):
+                        self._removals.append(order)
+                        return
                     text = self._forget(order.device, now)
         except UsageError as error:
             self._out.append(Answered(order.order, False, str(error)))
@@ -63,13 +68,25 @@ class Ordered(Barring):
         if self.tally is not None:
             self.tally.set_present(device, False, False)
 
-    def _forget(self, device: str, now: float) -> str:
+    def _carry_out_removals(self, now: float) -> None:
+        """Orders that have waited for the retained statuses."""
+        if self._removals and self._may_remove(now):
+            orders, self._removals = self._removals, []
+            for order in orders:
+                self._on_order(order, now)
+
+    def _may_remove(self, now: float) -> bool:
+        return self.fence.held and now >= self._settled_at
+
+    def _check_gone(self, device: str) -> None:
         status = self.presence.statuses.get(device)
         if status is not None and status.state not in GONE:
             raise UsageError(
                 f"{device} is there ({status.state}), and would announce itself again: stop its agent, or revoke it, "
                 "and then remove it"
             )
+
+    def _forget(self, device: str, now: float) -> str:
         if self.presence.resume(device):
             self._out.append(SavePaused(dict(self.presence.paused)))
         self._leave(device)
@@ -78,7 +95,8 @@ class Ordered(Barring):
         self.admission.forget(device)
         self.standing.forget(device)
         self.readiness.absence.heard(device, True, now)
-        self._forgotten.add(device)
+        if self.phase != "waiting":
+            self._forgotten.add(device)
         self._out += [*self.admission.suspects(), Erase(device)]
         topics = (self.topics.status(device), self.topics.inbox(device))
         self._out += [Publish(topic, b"", retain=True) for topic in topics]
@@ -88,8 +106,9 @@ class Ordered(Barring):
         return f"{device} is removed: nothing on the broker or in the aggregator's records names it{still}"
 
     def _without_forgotten(self, record: RoundRecord) -> RoundRecord:
-        """The record of a round, which is over, without the devices that were removed while it was open."""
-        for device in self._forgotten:
+        """The record of a round, which is over, without the devices that were removed while it was open, and have not
+        come back."""
+        for device in self._forgotten - self.presence.statuses.keys():
             record = record.without_device(device)
         self._forgotten.clear()
         return record

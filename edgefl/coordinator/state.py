@@ -27,7 +27,7 @@ from .announcer import Announcer, RoundState
 from .bulletin import Bulletin
 from .closing import Closing
 from .earlier_rounds import EarlierRounds
-from .events import Action, Reconfigured, Rollback
+from .events import Action, Forget, Reconfigured, Rollback
 from .fence import Fence
 from .gate import Gate
 from .intake import RoundIntake
@@ -99,7 +99,9 @@ class CoordinatorState:
             self.presence.bar(device)
         for device, why in (paused or {}).items():
             self.presence.pause(device, why)
-        self._forgotten: set[str] = set()  # devices that were removed since the last round was over
+        self._forgotten: set[str] = set()  # devices that were removed since the open round began
+        self._removals: list[Forget] = []  # not carried out yet
+        self._settled_at = 0.0  # on this connection, when retained statuses have come
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
         self.earlier = EarlierRounds(config, self._codec, len(params), self._make_intake)
@@ -178,7 +180,7 @@ class CoordinatorState:
         if not self.fence.held:
             return self.fence.ask_at
         shown_at = None if self.bulletin is None else self.bulletin.due_at
-        wakes = (self._wake_at, self.signing.reissue_at, shown_at)
+        wakes = (self._wake_at, self.signing.reissue_at, shown_at, self._settled_at if self._removals else None)
         return min((at for at in wakes if at is not None), default=None)
 
     @property

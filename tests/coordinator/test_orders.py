@@ -153,6 +153,35 @@ def test_the_record_of_the_round_that_was_open_does_not_name_it():
     assert coordinator.tally.counted == ["gone"]
 
 
+def test_a_device_that_is_removed_between_rounds_and_comes_back_is_in_the_next_record():
+    coordinator = watched()
+    feed(coordinator, Connected(), status("a", "lost"), now=0.0)
+    assert answer(feed(coordinator, Forget("1", "a"), now=2.0)).done and coordinator.phase == "waiting"
+    feed(coordinator, status("a", boot=9), now=3.0)  # it was enrolled again
+    record = commit_of(feed(coordinator, *update_parts("a"), now=4.0)).record
+    assert record.devices == ["a"] and record.reported == 1
+
+
+def test_a_device_that_comes_back_in_the_round_that_it_was_removed_in_is_in_its_record():
+    coordinator = open_round("gone", "b", min_reports=1)
+    feed(coordinator, status("gone", "lost"), Forget("1", "gone"), status("gone", boot=9), now=2.0)
+    feed(coordinator, *update_parts("gone"), now=3.0)
+    assert commit_of(report(coordinator, "b", now=3.0)).record.devices == ["b", "gone"]
+
+
+def test_a_device_is_removed_only_when_the_broker_can_be_cleared_and_has_told_who_is_there():
+    """The order lies in its file, so it may come before the connection; what is published then is lost."""
+    coordinator = watched()
+    assert not of(feed(coordinator, Forget("1", "a"), Forget("2", "b"), now=1.0), Answered | Erase)
+    out = feed(coordinator, Connected(), status("a"), status("b", "lost"), now=2.0)
+    assert not of(out, Erase) and coordinator.wake_at is not None and coordinator.wake_at <= 3.0
+    out = feed(coordinator, Tick(), now=3.0)
+    answers = {found.order: found for found in of(out, Answered)}
+    assert not answers["1"].done and "stop its agent" in answers["1"].text
+    assert answers["2"].done and of(out, Erase) == [Erase("b")]
+    assert TOPICS.status("b") in [p.topic for p in of(out, Publish) if not p.payload]
+
+
 def test_a_record_without_a_device_keeps_its_sums():
     record = RoundRecord(
         3, "abandoned", 2, 2, ["pi-1", "pi-11"], 9, 0.5, 8, 9, 3.5, folded=[("pi-1", 2), ("pi-2", 2)],

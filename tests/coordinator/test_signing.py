@@ -214,6 +214,13 @@ def test_i18_a_revoked_device_is_out_at_once_and_a_new_one_is_in():
     assert commit_of(out).record.devices == ["a", "c"] and coordinator.snapshot().present == 2
 
 
+def test_a_device_that_is_revoked_has_no_row_any_more():
+    coordinator, _ = opened("a", "b", min_reports=1, start={"watched": True})
+    assert [row.id for row in coordinator.rows()] == ["a", "b"]
+    steps(coordinator, RosterRead(roster("a", "b", serial=2, revoked=["b"])), now=1.0)
+    assert [row.id for row in coordinator.rows()] == ["a"]
+
+
 def test_i18_what_has_arrived_of_a_device_is_dropped_when_it_is_revoked_and_what_has_counted_stays():
     coordinator, _ = opened("a", "b", "c", min_reports=1)
     send(coordinator, "a", now=1.0)

@@ -205,6 +205,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._run = Run.of(with_interval(config), self._choice)
         self._write_run()
         self._store.models.keep(config.keep_models, config.models_mb * 1e6)
+        self._tags.most_bytes = config.models_mb * 1e6
         self._files.keep(config.history_mb * 1e6)
         self.feed(event)
 

@@ -23,7 +23,9 @@ from . import ha_messages as ha
 from .ha_messages import Shown
 
 LOOK_S = 5.0  # between two looks at the fleet
-AT_ONCE = 50  # messages between two calls of `look`
+AT_ONCE = 50  # messages of ours, and switches, between two calls of `look`
+HEARD_AT_ONCE = 1000  # events; each message of ours gives up to two
+MOST_FOUND = 20_000  # topics that are ours by their names, and may be cleared
 SETTLE_S = 30.0  # after this time all devices have announced themselves: what is retained of others is cleared
 WHY = "by Home Assistant"
 log = logging.getLogger("edgefl.aggregator")
@@ -49,10 +51,12 @@ class HomeAssistant:
         self._found: set[str] = set()  # discovery topics of ours that somebody has retained
         self._look_at, self._settled_at = 0.0, 0.0
         self._up = self._started = self._told_most = False
+        self._turned = 0  # switches, since `look` was called
         name = f"edgefl-ha-{hashlib.sha256(config.federation.encode()).hexdigest()[:8]}"
         self._link: MqttLink = config.home_assistant.broker(config.mqtt).make_link(
-            name, self._events.put, random.Random(), will=(self.topics.online, ha.OFFLINE)
-        )
+            name, self._events.put, random.Random(), will=(self.topics.online, ha.OFFLINE),
+            is_behind=lambda: self._events.qsize() > 2 * HEARD_AT_ONCE,
+        )  # fmt: skip
 
     def look(self, now: float) -> None:
         """Hear what has come, and publish what has changed. Only the aggregator that has the federation does."""
@@ -61,7 +65,10 @@ class HomeAssistant:
         if not self._started:
             self._started, self._settled_at = True, now + SETTLE_S
             self._link.start()
-        for _ in range(min(self._events.qsize(), AT_ONCE)):  # each order waits for the disk
+        self._turned = 0
+        for _ in range(min(self._events.qsize(), HEARD_AT_ONCE)):
+            if self._turned >= AT_ONCE:  # each waits for the disk
+                break
             self._on_event(self._events.get())
         if self._up and now >= self._look_at:
             self._look_at = now + LOOK_S
@@ -94,7 +101,7 @@ class HomeAssistant:
                 self._told = dict.fromkeys(self._told, b"")  # all again
                 self._look_at = 0.0
         elif self.topics.is_ours(message.topic):
-            if message.payload:
+            if message.payload and len(self._found) < MOST_FOUND:
                 self._found.add(message.topic)
         elif not message.retain:
             self._switch(message)
@@ -110,6 +117,7 @@ class HomeAssistant:
         log.info("Home Assistant: %s %s", "pause" if message.payload == ha.ON else "resume", device)
         order = events.Pause("", device, WHY) if message.payload == ha.ON else events.Resume("", device)
         self._feed(order)
+        self._turned += 1
         self._look_at = 0.0
 
     def _known(self) -> set[str]:
@@ -120,8 +128,8 @@ class HomeAssistant:
         shown = {message.topic: message.payload for message in self._messages(now)}
         gone = [topic for topic in self._told if topic not in shown]
         if now >= self._settled_at:
-            gone += sorted(self._found - shown.keys() - set(gone))
-            self._found.clear()
+            self._found -= shown.keys()
+            gone += sorted(self._found - set(gone))
         for topic, payload in [*((topic, b"") for topic in gone), *shown.items()]:
             digest = hashlib.sha256(payload).digest()
             if payload and self._told.get(topic) == digest:
@@ -131,14 +139,14 @@ class HomeAssistant:
                 return
             try:
                 self._link.publish(topic, payload, retain=True)
-            except TransportError:
-                self._up = False
+            except TransportError:  # not connected, or too many wait: the next look goes on
                 return
             sent += 1
             if payload:
                 self._told[topic] = digest
             else:
                 self._told.pop(topic, None)
+                self._found.discard(topic)
 
     def _messages(self, now: float) -> Iterator[Shown]:
         """All that is retained now: configurations before states."""

@@ -24,7 +24,7 @@ class TagTable:
     """`most_bytes`: of all models that are kept only for their tags. StoreError."""
 
     def __init__(self, store: AggregatorStore, *, tested: bool, most_bytes: float) -> None:
-        self._store, self._judge, self._most_bytes = store, "test" if tested else "devices", most_bytes
+        self._store, self._judge, self.most_bytes = store, "test" if tested else "devices", most_bytes
         self.tags = _stored(store)
         if BEST in self.tags and self.tags[BEST].judge != self._judge:
             del self.tags[BEST]
@@ -67,8 +67,8 @@ class TagTable:
             return False, f"{MOST_TAGS} tags exist: remove one with edgefl tag --remove NAME"
         tags = {**self.tags, name: Tag(version, round(time.time()))}
         taken = self._store.models.bytes_of({tag.version for tag in tags.values()})
-        if taken > self._most_bytes and version not in self._store.models.pinned:
-            text = f"tagged versions would take {taken / 1e6:.0f} MB, models_mb allows {self._most_bytes / 1e6:g}"
+        if taken > self.most_bytes and version not in self._store.models.pinned:
+            text = f"tagged versions would take {taken / 1e6:.0f} MB, models_mb allows {self.most_bytes / 1e6:g}"
             return False, f"{text}: remove a tag with edgefl tag --remove NAME, or raise models_mb"
         self._save(tags)
         return True, f"version {version} is {name}"

@@ -45,6 +45,11 @@ class Entry(msgspec.Struct, gc=False):
     def listed(self) -> bool:
         return self.page != NONE
 
+    @property
+    def in_records(self) -> bool:
+        """Whether a round that is over says anything of the device."""
+        return bool(self.times or self.bytes_up or self.bytes_down or self.missed)
+
 
 class Roll:
     """`past` has the newest rounds that are over, newest first. `pages` counts those in use."""
@@ -58,7 +63,7 @@ class Roll:
         self._out: dict[str, str] = {}  # devices that were barred or paused at the last look, and why
         self._entries: dict[str, Entry] = {}
         self._pages: list[list[str]] = []
-        self._room: list[int] = []  # pages that are not full, a heap
+        self._room: set[int] = set()  # pages that are not full
         self._enrolled: set[str] = set()
         self.enrol(enrolled)
 
@@ -179,6 +184,7 @@ class Roll:
     # Entries and pages
 
     def _entry(self, device: str) -> Entry:
+        """What is kept of the device, which is not kept if there is no more room."""
         entry = self._entries.get(device)
         if entry is None:
             entry = Entry()
@@ -197,27 +203,25 @@ class Roll:
             self._unlist(device)
 
     def _list(self, device: str) -> Entry:
-        entry = self._entry(device)
+        entry = self._entries.setdefault(device, self._entry(device))  # there are not more than presence lets in
         if not entry.listed:
             entry.page = self._page_with_room()
             if entry.page >= 0:
-                self._pages[entry.page].append(device)
+                page = self._pages[entry.page]
+                page.append(device)
+                if len(page) == PAGE_DEVICES:
+                    self._room.remove(entry.page)
             self._touch(entry)
         return entry
 
     def _page_with_room(self) -> int:
-        while self._room and not self._has_room(self._room[0]):
-            heapq.heappop(self._room)
         if self._room:
-            return self._room[0]
+            return min(self._room)
         if len(self._pages) >= MAX_PAGES:
             return FULL
         self._pages.append([])
-        heapq.heappush(self._room, len(self._pages) - 1)
+        self._room.add(len(self._pages) - 1)
         return len(self._pages) - 1
-
-    def _has_room(self, number: int) -> bool:
-        return number < len(self._pages) and len(self._pages[number]) < PAGE_DEVICES
 
     def _unlist(self, device: str) -> None:
         entry = self._entries.get(device)
@@ -226,10 +230,13 @@ class Roll:
         self._touch(entry)
         if entry.page >= 0:
             self._pages[entry.page].remove(device)
-            heapq.heappush(self._room, entry.page)
+            self._room.add(entry.page)
         entry.page, entry.was, entry.since = NONE, None, 0
+        if not entry.in_records:
+            del self._entries[device]
         while self._pages and not self._pages[-1]:
             self._pages.pop()
+            self._room.remove(len(self._pages))
 
     def _touch(self, entry: Entry) -> None:
         if entry.page >= 0:

@@ -240,3 +240,19 @@ def test_a_device_that_is_enrolled_and_was_never_heard_is_absent_until_it_is_rev
     assert row_of(coordinator, "a").state == "absent" and row_of(coordinator, "a").since == 0
     coordinator.roll.enrol(["b"])
     assert [row.id for row in coordinator.rows()] == ["b"]
+
+
+def test_names_that_come_and_go_leave_nothing_and_no_page_has_a_device_twice():
+    """Where there are no keys, anybody can announce any name, and clear it."""
+    coordinator = watched()
+    coordinator.presence.most = 3
+    feed(coordinator, Connected(), status("a"))
+    for number in range(20):
+        feed(coordinator, status(f"n{number}"), received(TOPICS.status(f"n{number}"), b""), now=1.0 + number)
+    assert len(coordinator.roll._entries) == len(coordinator.roll._room) == 1
+    for number in range(5):  # and devices of past rounds, as the records name them, may be as many
+        names = [f"m{number}", f"o{number}"]
+        coordinator.roll.learn(RoundRecord(number + 1, "committed", 1, 2, names, 9, 0.5, 8, 9, 3.5))
+    feed(coordinator, status("b"), status("b", boot=2), status("b", boot=3), now=30.0)
+    ticks(coordinator, 200.0)
+    assert [row.id for row in coordinator.rows()] == [row.id for row in coordinator.roll.page(0)] == ["a", "b"]

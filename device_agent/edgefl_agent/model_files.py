@@ -114,7 +114,8 @@ class ModelFiles:
             return ()
         try:
             notes = Skeleton.from_bytes(blob, plan.num_params).header.notes
-            return tuple(msgspec.json.decode(notes.get("labels", "[]"), type=list[str]))
+            names = msgspec.json.decode(notes.get("labels", "[]"), type=list[str])
+            return tuple(names) if all(map(str.isprintable, names)) else ()  # they go to a terminal
         except (ModelError, msgspec.DecodeError):
             return ()
 

@@ -8,12 +8,14 @@ sample variance"), so that a column of large numbers that differ little loses no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ..core.columns import Columns
 from ..core.plan import Plan
 from ..core.targets import OF_CLASSES, WHOLE
+from ..core.trainer import Cancelled
 from ..protocol.statistics import (
     BINS,
     LARGEST,
@@ -50,7 +52,7 @@ class _Sums:
         self.mean += apart * (count / both)
         self.count += count
         keys = bins_of(rows) + BINS + self.bins.shape[1] * np.arange(rows.shape[1])
-        self.bins += np.bincount(keys[there], minlength=self.bins.size).reshape(self.bins.shape)
+        np.add.at(self.bins.reshape(-1), keys[there], 1)  # no array as large as all bins for each chunk
 
     def column(self, at: int) -> Column:
         """The whole numbers that are told of column `at`."""
@@ -70,12 +72,16 @@ def _on_grid(x: float, bits: int, *, times: int = 1) -> int:
     return (2 * (above * times << bits) + below) // (2 * below)
 
 
-def of_examples(plan: Plan, x: np.ndarray, y: np.ndarray) -> Statistics:
-    """x (n, *input shape) and y (n, ...), as the plan trains on them."""
+def of_examples(
+    plan: Plan, x: np.ndarray, y: np.ndarray, *, wanted: Callable[[], bool] = lambda: True
+) -> Statistics:  # fmt: skip
+    """x (n, *input shape) and y (n, ...), as the plan trains on them. `wanted` is asked between chunks; Cancelled."""
     axis, count = Columns.of(plan)
     sums = _Sums(count)
     step = max(1, CHUNK // math.prod(plan.input_shape))
     for start in range(0, len(x) if count else 0, step):
+        if not wanted():
+            raise Cancelled("statistics were cancelled: ask for them again")
         rows = np.moveaxis(x[start : start + step], axis + 1, -1).reshape(-1, count)
         sums.add(rows.astype(np.float64))
     return Statistics([sums.column(at) for at in range(count)], _labels(plan, y))

@@ -65,11 +65,12 @@ def train_update(
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
     only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_residual`
-    reads the current residual, after training: until then it takes no memory. `wanted` is asked before training. Raises
-    DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy does not allow the work.
+    reads the current residual, after training: until then it takes no memory. `wanted` is asked before training, and
+    while statistics are computed. Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy
+    does not allow the work.
     """
     if job.round.mode == "profile":
-        return _profile(job, device, x, y, policy)
+        return _profile(job, device, x, y, policy, wanted=wanted)
     params = params_from_bytes(job.params)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train":
@@ -93,14 +94,16 @@ def train_update(
     return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(sent)), norm)
 
 
-def _profile(job: TrainJob, device: str, x: np.ndarray, y: np.ndarray, policy: Policy) -> LocalUpdate:
+def _profile(
+    job: TrainJob, device: str, x: np.ndarray, y: np.ndarray, policy: Policy, *, wanted: Callable[[], bool]
+) -> LocalUpdate:  # fmt: skip
     """Statistics of the examples that the device trains on."""
     from ..protocol.statistics import encode
     from .statistics import of_examples
 
     shares = holdout.split(device, x, y, job.manifest.holdout)
     policy.check_statistics(len(shares.x))
-    payload = encode(of_examples(job.manifest.plan, shares.x, shares.y))
+    payload = encode(of_examples(job.manifest.plan, shares.x, shares.y, wanted=wanted))
     if job.max_bytes and len(payload) > job.max_bytes:
         raise CodecError(f"its statistics take {len(payload)} bytes")
     header = UpdateHeader(len(shares.x), 0, 0.0, 0, job.bytes_down, is_profile=True)

@@ -338,6 +338,14 @@ def test_predict_fills_blanks_with_the_means_of_the_fleet(folder, capsys):
     assert np.array(found, np.float32).tobytes() == expected.tobytes()
 
 
+def test_names_of_classes_that_would_steer_a_terminal_are_not_shown(folder):
+    assert kept(folder, 2).labels() == ("ok", "worn", "fault")
+    notes = {"labels": '["ok","worn","\\u001b[2J"]'}
+    files = ModelFiles(config(folder), folder)
+    files.keep_skeleton(skeleton.make(MODEL).with_notes(notes).to_bytes())
+    assert files.labels() == ()
+
+
 def test_predict_says_what_is_missing(folder, capsys):
     np.savez(folder / "x.npz", x=np.zeros((1, 4), np.float32), y=np.zeros(1, np.int64))
     words = ["predict", "--data", f"npz:{folder / 'x.npz'}"]

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import edgefl
+from edgefl.core.trainer import Cancelled
 from edgefl.device.statistics import of_examples
 from edgefl.errors import ProtocolError
 from edgefl.onnx import zoo
@@ -87,6 +88,13 @@ def test_a_sequence_has_a_column_for_each_feature() -> None:
     told = of_examples(plan, x, np.zeros(10, np.int64))
     flat = of_examples(PLAN, x.reshape(50, 4), np.zeros(50, np.int64))
     assert [column.values for column in told.columns] == [column.values for column in flat.columns]
+
+
+def test_statistics_stop_when_they_are_not_wanted_any_more() -> None:
+    """A pause acts within a second, however many examples there are."""
+    answers = iter([True, True, False])
+    with pytest.raises(Cancelled):
+        of_examples(PLAN, table(100_000), np.zeros(100_000, np.int64), wanted=lambda: next(answers))
 
 
 NONE = Counts(np.array([], np.int64), np.array([], np.int64))

@@ -34,6 +34,7 @@ from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
     Failed,
+    KeepModel,
     MarkCounted,
     SavePlan,
     SaveSeen,
@@ -54,6 +55,7 @@ from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
+from .files import OwnersFiles
 from .host import Host
 from .influence import admission_of
 from .keys import aggregators_keys, devices_keys
@@ -75,6 +77,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
         self.disk = DeviceDisk()
+        self.files = OwnersFiles(self)
         self.fail_next = False
         self.last_round: Round | None = None  # that the checker has seen
         self.handicap = world.schedule.lasting.handicaps.get(name, "")
@@ -129,7 +132,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.machine = DeviceSession(
             self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
             rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
-            in_model=self.disk.truth.in_model, keys=devices_keys(self),
+            in_model=self.disk.truth.in_model, keys=devices_keys(self), wanted=self.files.wanted(),
         )  # fmt: skip
 
     def connect(self) -> None:
@@ -153,6 +156,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
                 self.disk.drop(applied)
             case SaveSeen(seen):
                 self.disk.save_seen(seen)
+            case KeepModel():
+                self.files.keep(action)
             case SaveSpent() | SavePlan():
                 pass  # a simulated device has no byte budget, and no owner who wants to be asked
             case _:

@@ -47,6 +47,8 @@ class Models:
     @durable
     def get(self, version: int) -> tuple[np.ndarray, bytes] | None:
         """Params and the strategy's packed state of this version; None if it is not kept, or is damaged."""
+        if not 0 <= version < 2**63:  # SQLite takes no larger number, and an order may name one
+            return None
         query = "SELECT CAST(sha256 AS BLOB), params, state FROM models WHERE version = ?"
         row = self._db.execute(query, (version,)).fetchone()
         if row is None or not isinstance(row[1], bytes):

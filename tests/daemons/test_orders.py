@@ -189,3 +189,15 @@ def test_orders_are_bounded_in_number(tmp_path):
 def test_an_order_for_a_folder_that_is_missing_says_what_to_do(tmp_path):
     with pytest.raises(UsageError, match="--state-dir"):
         give(tmp_path / "nowhere", Rollback(1), wait_s=0)
+
+
+@pytest.mark.parametrize("version", [-1, 7, 2**63, 10**30])
+def test_a_version_that_can_not_be_is_answered_and_ends_nothing(tmp_path, version):
+    with closing(AggregatorStore(tmp_path)) as store:
+        store.resume("plan", np.zeros(3, np.float32))
+        desk = Desk(tmp_path, store, TagTable(store, tested=True, most_bytes=1e6), "fedavg", pytest.fail)
+        assert give(tmp_path, Rollback(version), wait_s=0) is None
+        desk.look()
+        (answer,) = (tmp_path / "orders").glob("*.answer")
+        assert f"version {version} is not kept" in answer.read_text()
+        assert not list((tmp_path / "orders").glob("*.order"))

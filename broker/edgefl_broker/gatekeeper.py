@@ -100,7 +100,7 @@ class Gatekeeper:
     def _comes_from_us(self, headers: Headers) -> bool:
         """Whether the request comes from a page of ours or from none, as far as the browser says."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and origin.rpartition("//")[2].lower() != headers.get("host", "").lower():
             return False
         is_link = headers.get("sec-fetch-mode") == "navigate"  # to follow one shows the page, and changes nothing
         return site in ("none", "same-origin") or (is_link and origin is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,15 +14,27 @@ LOOK_S = 10.0
 ANSWER_LOOKS = 60  # of LOOK_S that an answer may take: a model over a slow link
 
 
+class BoundedSocket(socket.socket):
+    """A listening socket that closes a connection beyond MOST as soon as it accepts it. So a connection counts from its
+    first byte: one that never ends its TLS handshake takes a file descriptor too, and rounds need those."""
+
+    _open: tuple[socket.socket, ...] = ()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        made, address = super().accept()
+        self._open = tuple(one for one in self._open if one.fileno() >= 0)
+        if len(self._open) >= MOST:
+            made.close()
+            raise ConnectionAbortedError  # asyncio goes on with the next one
+        self._open += (made,)
+        return made, address
+
+
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it. A connection beyond MOST is closed, and so is one that begins no request, or does
-    not read its answer."""
+    """HTTP/1.1 as uvicorn speaks it. A connection that begins no request, or does not read its answer, is closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        if len(self.connections) > MOST:
-            self.transport.abort()
-            return
         self._seen: Any = None
         self._looks = 0
         self.loop.call_later(LOOK_S, self._look)

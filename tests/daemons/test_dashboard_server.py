@@ -72,7 +72,7 @@ def test_it_shows_the_rounds_of_before_its_start_and_those_that_come(dashboard):
     dashboard.add(msgspec.structs.replace(records()[-1], round=61, version=59))
     assert get(dashboard, "/api/rounds?limit=1").json()["rounds"][0]["round"] == 61
     assert get(dashboard, "/api/curves").json()["round"][-1] == 61
-    assert "edgefl_rounds_total" in get(dashboard, "/metrics").text
+    assert "edgefl_rounds_total" in get(dashboard, "/metrics").text  # the history is small, and has been read by now
     assert get(dashboard, "/api/overview").json()["summary"]["round"] == summary().round
 
 
@@ -114,6 +114,30 @@ def test_more_connections_than_it_has_room_for_are_refused_and_the_others_go_on(
     finally:
         for one in held:
             one.close()
+
+
+def test_handshakes_that_do_not_end_take_no_more_room_than_connections(tmp_path: Path, window):
+    """File descriptors are the aggregator's too."""
+    Authority(tmp_path)
+    config = DashboardConfig(listen="127.0.0.1:0", cert=f"{tmp_path}/server.crt", key=f"{tmp_path}/server.key")
+    made = Dashboard(config, tmp_path, window, lambda: True)
+    made.start()
+    held = [socket.create_connection(address(made)) for _ in range(http_limits.MOST + 40)]
+    try:
+        refused = 0
+        for one in held[http_limits.MOST :]:
+            one.settimeout(10)
+            refused += one.recv(1) == b""
+        assert refused == 40
+        for one in held:
+            one.close()
+        trust = ssl.create_default_context(cafile=f"{tmp_path}/ca.crt")
+        with held[0], httpx.Client(verify=trust, transport=httpx.HTTPTransport(verify=trust, retries=5)) as client:
+            assert client.get(f"https://localhost:{address(made)[1]}/", timeout=10).status_code == 200
+    finally:
+        for one in held:
+            one.close()
+        made.close()
 
 
 def test_a_head_that_does_not_end_is_refused(dashboard):

@@ -40,6 +40,11 @@ class HistoryView:
                     self._past.add(record)
                 self._early = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rounds before this start have been read."""
+        return self._early is None
+
     def look(self, at: Callable[[Past], T]) -> T:
         """What `at` returns; it must return copies."""
         with self._lock:

@@ -1,7 +1,7 @@
 """Metrics: what Prometheus may scrape of an aggregator, at /metrics of its dashboard.
 
 No label has the name of a device: how many series there are does not depend on the fleet. Counters go on after a
-restart, since they are the sums of the rounds in history.jsonl.
+restart, since they are the sums of the rounds in history.jsonl; until it has been read, there are none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class FederationCollector(Collector):
         summary = self._summary()
         if summary is not None:
             yield from _now(summary)
-        yield from self._history.look(lambda past: [*_scores(past), *_sums(past.totals)])
+        if self._history.is_whole:  # a counter that is still rising to where it was would be taken for news
+            yield from self._history.look(lambda past: [*_scores(past), *_sums(past.totals)])
 
 
 def make_metrics(

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from board_fixture import past, summary
+from board_fixture import records, summary
 from conftest import ROOT
 
 pytest.importorskip("prometheus_client", reason="pip install 'edgefl-toolkit[dashboard]'")
@@ -28,7 +28,7 @@ NEEDS_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="ap
 
 def scraped(of: Summary | None = None) -> str:
     history = HistoryView()
-    history._past = past()
+    history.read(records())
     return make_metrics(lambda: of or summary(), history, lambda: True)().decode()
 
 
@@ -71,10 +71,24 @@ def test_the_number_of_series_does_not_depend_on_the_fleet_nor_on_what_devices_s
 
 def test_before_the_first_round_there_is_no_score_and_no_error():
     history = HistoryView()
+    history.read([])
     seen = samples(make_metrics(lambda: None, history, lambda: False)().decode())
     assert (
         seen["edgefl_reports_total"] == 0 and "edgefl_model_accuracy_ratio" not in seen and "edgefl_round" not in seen
     )
+
+
+def test_no_counter_is_told_before_the_history_is_read():
+    """Prometheus would take the rest of the history for what has happened since the restart."""
+    history = HistoryView()
+    scrape = make_metrics(summary, history, lambda: True)
+    for record in records():
+        seen = samples(scrape().decode())
+        assert not [name for name in seen if name.startswith("edgefl_") and "_total" in name]
+        assert "edgefl_round_duration_seconds_count" not in seen and seen["edgefl_round"] == 61
+        history.add(record)
+    history.read([])
+    assert samples(scrape().decode())["edgefl_rounds_total[outcome=committed]"] == 58
 
 
 def test_rounds_that_end_while_history_is_read_are_counted_once():
@@ -83,14 +97,14 @@ def test_rounds_that_end_while_history_is_read_are_counted_once():
     def one(number: int) -> RoundRecord:
         return RoundRecord(number, "committed", number, 1, ["a"], 1, 0.1, 10, 10, 1.0)
 
-    def records():
+    def before():
         yield one(1)
         history.add(one(3))  # on the aggregator's thread
         yield one(2)
         yield one(3)
 
     history = HistoryView()
-    history.read(records())
+    history.read(before())
     history.add(one(4))
     assert history.look(lambda p: [r.round for r in p.rounds().rounds]) == [4, 3, 2, 1]
 

@@ -8,17 +8,25 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from board_fixture import rows, summary
 from brokers import eventually
 from daemons import blobs
 from keyed_fleet import KeyedFleet
 
+from edgefl.board import views
 from edgefl.cli.main import main
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.hosting.dashboard import DashboardConfig
 from edgefl.protocol.trouble import REMEDIES
 
 pytest.importorskip("starlette", reason="pip install 'edgefl-toolkit[dashboard]'")
+from edgefl_broker.dashboard import Dashboard
+from edgefl_broker.window import View, Window
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect, Page, Browser = sync_api.expect, sync_api.Page, sync_api.Browser
 
@@ -208,6 +216,31 @@ def test_no_screen_is_too_small_or_too_wide(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    button = page.get_by_role("button", name=re.compile("^Download")).last.bounding_box()
+    assert button is not None and button["x"] + button["width"] <= width
+
+
+def test_a_page_that_needs_the_token_asks_once_and_says_so(browser: Browser, tmp_path: Path) -> None:
+    window = Window(cast(RoundCoordinator, None))
+    window._view = View(summary(), rows())
+    config = DashboardConfig(listen="127.0.0.1:0", trusted_proxy=["127.0.0.1"])
+    dashboard = Dashboard(config, tmp_path, window, lambda: True)
+    dashboard.versions = lambda: views.Versions([])  # type: ignore[method-assign]
+    dashboard.start()
+    page = browser.new_page()
+    try:
+        page.goto(dashboard.url)
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#headline")).to_have_text("The dashboard needs its token")
+        page.wait_for_timeout(4500)  # two more looks
+        expect(page.locator("#ask")).to_be_hidden()
+        page.get_by_role("button", name="Enter the token").click()
+        give_token(page, (tmp_path / "dashboard.token").read_text().strip())
+        expect(page.locator("#headline")).to_have_text("Round 61 is open")
+        expect(page.locator("#enter")).to_be_hidden()
+    finally:
+        page.close()
+        dashboard.close()
 
 
 def test_a_broker_that_is_gone_is_seen(page: Page, watched: Watched) -> None:
@@ -236,4 +269,6 @@ def test_an_aggregator_that_stops_is_seen(page: Page, watched: Watched) -> None:
     """Last in this file: the aggregator is gone afterwards."""
     watched.aggregator.stop()
     expect(page.locator("#live")).to_contain_text("No answer", timeout=15_000)
+    expect(page.locator("#headline")).to_have_text("The aggregator does not answer", timeout=15_000)
+    expect(page.locator("#progress")).to_be_hidden()
     expect(page.locator("#fleet tbody tr")).to_have_count(9)

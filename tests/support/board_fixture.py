@@ -22,7 +22,7 @@ def rows(n: int = 42) -> list[DeviceRow]:
         if i == 7:
             state, extra = "trouble", {"code": "data", "reason": f"its data can't be used: {MISSING}"}
         if i == 12:
-            extra = {"barred": "quarantine: 3 signed updates of rounds 55 to 58 had NaN or infinity in them"}
+            extra = {"barred": "in quarantine: 3 signed updates of rounds 55 to 58 had NaN or infinity in them"}
         if i == 19:
             state, extra = "lost", {"missed": "no sign of life since round 51"}
         if i == 23:

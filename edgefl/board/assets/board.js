@@ -61,14 +61,15 @@ async function ask(path, options = {}) {
     if (token()) headers.Authorization = `Bearer ${token()}`;
     const answer = await fetch(path, { ...options, headers, cache: "no-cache" });
     if (answer.status !== 401 || tries > 4) return answer;
-    if (options.silent && state.asking) return answer;
+    if (options.silent && (state.asking || state.declined)) return answer;
     if (!(await askForToken(tries || token()))) return answer;
   }
 }
 async function read(path) {
   const answer = await ask(path, { silent: true });
-  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-  return answer.json();
+  if (answer.ok) return answer.json();
+  const said = await answer.json().catch(() => ({}));
+  throw Object.assign(new Error(said.text || answer.statusText), { status: answer.status });
 }
 async function act(path, body) {
   try {
@@ -110,6 +111,7 @@ async function askForToken(again) {
   const typed = $("token").value.trim();
   $("token").value = "";
   state.asking = false;
+  state.declined = !(given && typed); // then the page asks again only when it is told to
   if (given && typed) sessionStorage.setItem("edgefl-token", typed);
   return given && Boolean(typed);
 }
@@ -148,10 +150,22 @@ function sentence(s) {
     const goal = open.waiting ? "" : ", and it waits for no others";
     return `${open.counted || 0} of ${count(asked, "device")} ${(open.counted || 0) === 1 && asked !== 1 ? "has" : "have"} reported${goal || left}.`;
   }
-  if (s.phase === "waiting") return `${count(s.present || 0, "device")} of ${s.total || 0} can be asked now.`;
+  if (s.phase === "waiting") return s.total ? `${s.present || 0} of ${count(s.total, "device")} can be asked now.` : "No device has been seen yet.";
   return `Model version ${s.version}.`;
 }
+function drawSilence() { // in place of what was true when the aggregator last answered; whether it is silent
+  const { error, heard } = state, unreadable = error && error.status === 401;
+  $("enter").hidden = !(state.failed && unreadable && state.declined);
+  if (!state.failed || (heard && state.failed < 3)) return false;
+  put($("headline"), unreadable ? "The dashboard needs its token" : error.status === 503 ? "The aggregator is busy" : "The aggregator does not answer");
+  const why = error.status ? sentenceCase(error.message) : "Look at journalctl -u edgefl-aggregator on its machine";
+  put($("sentence"), `${why}.${heard ? ` What is below is as it was ${ago(heard)}.` : ""}`);
+  put($("waits"), "");
+  $("progress").hidden = true;
+  return true;
+}
 function drawNow() {
+  if (drawSilence()) return;
   const { summary: s, connected } = state.overview, open = connected && s.phase === "open" ? s.open : null;
   put($("headline"), headline(s));
   put($("sentence"), sentence(s));
@@ -185,7 +199,7 @@ function drawFigures() {
   const rows = [...share, ["Model version", `v${s.version}`, ""]];
   if (accuracy !== undefined) rows.push(["Accuracy", percent(accuracy), change(accuracy)]);
   else rows.push(["Loss", small(loss ?? last.loss ?? last.device_loss ?? last.train_loss), ""]);
-  rows.push(["Sent in the last round", bytes(last.bytes_up || 0), ` up · ${bytes(last.bytes_down || 0)} down`]);
+  rows.push(last.round ? ["Sent in the last round", bytes(last.bytes_up || 0), ` up · ${bytes(last.bytes_down || 0)} down`] : ["Sent in the last round", "–", ""]);
   fill($("figures"), ...rows.map(([name, value, rest]) => el("div", {}, el("dt", {}, name), el("dd", {}, value, el("small", {}, rest)))));
 }
 function change(accuracy) {
@@ -204,7 +218,7 @@ function drawAdvice() {
 // ---- devices
 
 const STATES = { absent: "never seen", disconnected: "off line", lost: "lost", trouble: "in trouble", counted: "counted", missed: "did not count" };
-function stateOf(d) { return d.barred ? "in quarantine" : d.paused ? "paused by you" : STATES[d.state] || d.state; }
+function stateOf(d) { return d.barred ? (d.barred.startsWith("muted") ? "muted" : "in quarantine") : d.paused ? "paused by you" : STATES[d.state] || d.state; }
 const coded = (text) => sentenceCase(text).split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part)); // between backticks
 const remedyOf = (d) => (d.remedy ? el("div", { class: "remedy" }, ...coded(d.remedy)) : null);
 function problemOf(d) { // the state and the reason, without saying one thing twice
@@ -250,6 +264,8 @@ function drawDevices() {
   keepFocus($("chips"), CHIPS.filter(([kind]) => kind === "" || shown[kind] || kind === state.show), ([kind, name]) =>
     el("button", { type: "button", "data-focus": `chip-${kind}`, "aria-pressed": String(state.show === kind), on: { click: () => choose({ show: kind }) } },
       name, el("b", {}, number(shown[kind] || 0))));
+  $("chips").hidden = !found.total;
+  $("fleet").classList.toggle("long", found.devices.some((d) => d.id.length > 20));
   keepFocus($("fleet").tBodies[0], found.devices, deviceRow);
   const none = !found.devices.length;
   $("fleet").parentElement.hidden = none;
@@ -304,8 +320,12 @@ function roundRows(r) {
   return rows;
 }
 function detail(r) {
-  const list = el("dl"), add = (name, text) => text && list.append(el("dt", {}, name), el("dd", {}, text));
+  const list = el("dl"), add = (name, text, kind) => text && list.append(el("dt", { class: kind }, name), el("dd", { class: kind }, text));
   add("Why", r.why);
+  add("Loss", small(r.loss ?? r.device_loss ?? r.train_loss), "narrow");
+  add("Sent", `${bytes(r.bytes_up || 0)} up, ${bytes(r.bytes_down || 0)} down`, "narrow");
+  add("Took", span(r.seconds || 0), "narrow");
+  add("Closed", r.closed_at > 1e8 ? date(r.closed_at) : "", "narrow");
   add("Model", r.restored !== undefined ? `version ${r.version}, again that of version ${r.restored}` : `version ${r.version}`);
   add("Reported", (r.devices || []).join(", ") + (r.reported > (r.devices || []).length && r.devices ? ` and ${r.reported - r.devices.length} more` : ""));
   add("Examples", r.num_examples ? number(r.num_examples) : "");
@@ -328,12 +348,12 @@ function drawVersions() {
   const all = state.versions || [], scores = all.map((v) => v.accuracy).filter((a) => a !== undefined), best = Math.max(...scores);
   $("models").hidden = !all.length;
   keepFocus($("versions").tBodies[0], all, (v) => {
-    const tags = [...(v.tags || []), v.current ? "in use" : "", scores.length > 1 && v.accuracy === best ? "best" : ""].filter((t, i, list) => t && list.indexOf(t) === i);
+    const tags = [...(v.tags || []), v.current ? "in use" : "", fixed && scores.length > 1 && v.accuracy === best ? "best" : ""].filter(Boolean);
     const buttons = state.overview.actions ? [
       v.current ? null : el("button", { type: "button", class: "quiet", "data-focus": `back-${v.version}`, "aria-label": `Roll back to version ${v.version}`, on: { click: () => rollBack(v.version) } }, "Roll back"),
       el("button", { type: "button", class: "quiet", "data-focus": `get-${v.version}`, "aria-label": `Download version ${v.version}`, on: { click: () => download(v.version) } }, "Download")] : [];
     return el("tr", {}, el("th", { scope: "row" }, `v${v.version}`, ...tags.map((t) => el("span", { class: "tag" }, t))),
-      el("td", {}, v.restored !== undefined ? `roll-back to v${v.restored}` : v.round ? `round ${number(v.round)}` : "–"),
+      el("td", {}, v.restored !== undefined ? `roll-back to v${v.restored}` : v.round ? `round ${number(v.round)}` : v.version ? "–" : "model file"),
       el("td", { class: "num" }, percent(v.accuracy)), el("td", { class: "num" }, small(v.loss)), el("td", { class: "faint" }, when(v.closed_at)),
       el("td", {}, ...buttons));
   });
@@ -482,7 +502,8 @@ function drawAll() {
   drawNow(); drawFigures(); drawAdvice(); drawAttention(); drawDevices(); drawRounds(); drawVersions();
 }
 function showLive() {
-  const node = $("live"), text = fixed ? "Report" : state.failed ? `No answer, last ${ago(state.heard || now())}` : "Live";
+  const node = $("live"), silent = state.heard ? `No answer, last ${ago(state.heard)}` : "No answer";
+  const text = fixed ? "Report" : state.failed ? silent : "Live";
   node.className = `live ${fixed ? "" : state.failed ? "off" : "on"}`;
   put($("live-text"), text);
 }
@@ -491,25 +512,28 @@ async function refresh() {
   if (fixed) return;
   if (busy) { again = true; return; }
   busy = true;
+  let isNew = false;
   try {
     const query = new URLSearchParams({ show: state.show, search: state.search, offset: state.offset, limit: PAGE });
     const overview = await read("api/overview");
     const devices = await read(`api/devices?${query}`);
     const last = overview.summary.last && overview.summary.last.length ? overview.summary.last[0].round : 0;
-    const isNew = last !== state.last || overview.summary.version !== state.version;
+    isNew = last !== state.last || overview.summary.version !== state.version;
     if (isNew) {
       const [rounds, curves, versions] = await Promise.all([read("api/rounds"), read("api/curves"), read("api/versions")]);
       Object.assign(state, { rounds: rounds.rounds, curves, versions: versions.versions, last, version: overview.summary.version });
     }
     Object.assign(state, { overview, devices, skew: overview.now - Date.now() / 1000, failed: 0, heard: overview.now });
-    drawAll();
-    if (isNew && state.at < 0) drawCharts();
   } catch (error) {
-    state.failed += 1;
-    if (!state.overview) put($("headline"), "The aggregator does not answer");
+    Object.assign(state, { failed: state.failed + 1, error });
   }
   busy = false;
   showLive();
+  if (state.failed) drawSilence();
+  else {
+    drawAll();
+    if (isNew && state.at < 0) drawCharts();
+  }
   if (again) { again = false; refresh(); }
 }
 function tick() { // every second: what changes by itself
@@ -535,6 +559,7 @@ function start() {
     setTheme(next);
     remembered("edgefl-theme", next);
   });
+  $("enter").addEventListener("click", () => { state.declined = false; refresh(); });
   $("ask-no").addEventListener("click", () => $("ask").close("cancel"));
   $("search").addEventListener("input", (e) => choose({ search: e.target.value.trim() }));
   $("more").addEventListener("click", () => { state.roundCount += 4 * ROUNDS; drawRounds(); });

@@ -11,7 +11,8 @@ PARTIAL = ".partial"  # ending of a file that is being written beside the one th
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666, exact: int | None = None) -> None:
-    """Replace `path` by `data`, durable when this returns; OSError, and then `path` is as it was.
+    """Replace `path` by `data`, durable when this returns. If OSError is raised, or an error of what makes the data,
+    `path` is as it was.
 
     `mode` has the permissions of the new file, from which the process's umask takes; `exact` has those that it gets in
     spite of the umask.
@@ -19,7 +20,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, mode)
+        return os.open(name, flags | os.O_NOFOLLOW, mode)  # a link there is not ours
 
     try:
         with open(partial, "wb", opener=opener) as file:
@@ -29,7 +30,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
                 os.fchmod(file.fileno(), exact)
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except BaseException:  # of whatever makes the data too
         with contextlib.suppress(OSError):
             partial.unlink()
         raise

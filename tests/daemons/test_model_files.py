@@ -23,12 +23,13 @@ from edgefl_agent.model_files import ModelFiles
 from edgefl_agent.model_keeper import ModelKeeper
 
 import edgefl
+from edgefl.atomic import write_atomically
 from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.core.protobuf import metadata_of, without_stamp
 from edgefl.core.skeleton import sha256_of
 from edgefl.device.events import KeepModel, KeepSkeleton, NotKept
-from edgefl.errors import UsageError
+from edgefl.errors import ModelError, UsageError
 from edgefl.onnx import skeleton, zoo
 from edgefl.protocol.messages import Frame, Manifest, Round, SkeletonInfo
 from edgefl.settings import TrainSettings
@@ -133,7 +134,6 @@ from pathlib import Path
 import numpy as np
 from edgefl_agent.model_config import ModelConfig
 from edgefl_agent.model_files import ModelFiles
-from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.device.events import KeepModel
 from edgefl.protocol.messages import Frame, Manifest, Round, decode
@@ -143,7 +143,7 @@ names = {"file": "model.onnx", "params_file": "params.npy", "plan_file": "plan.j
 files = ModelFiles(ModelConfig(**{name: str(folder / file) for name, file in names.items()}), folder)
 files.keep_skeleton((folder / "skeleton").read_bytes())
 print("ready", flush=True)
-number = 0
+number = int(sys.argv[2])
 while True:
     number += 1
     params = start + np.float32(number)
@@ -159,9 +159,11 @@ def test_a_kill_at_any_moment_leaves_whole_files(folder):
     np.save(folder / "start.npy", MODEL.params)
     (folder / "manifest").write_bytes(MANIFEST.raw)
     (folder / "skeleton").write_bytes(SKELETON)
-    for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE)
+    for start in range(0, 12_000, 1000):
+        command = [sys.executable, "-c", WRITER, str(folder), str(start)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        eventually((folder / "model.onnx").exists)
         time.sleep(rng.uniform(0.05, 0.3))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -183,6 +185,24 @@ def test_a_disk_that_refuses_is_told(folder):
     keeper.keep(KeepSkeleton(SKELETON))
     keeper.keep(version(1))
     assert told == [NotKept("the files of its [model] can't be written: No such file or directory")]
+
+
+def test_a_file_that_can_not_be_made_leaves_nothing_half_written_and_a_link_is_not_followed(tmp_path):
+    def pieces():
+        yield b"half"
+        raise ModelError("no more")
+
+    path, victim = tmp_path / "model.onnx", tmp_path / "agent.db"
+    with pytest.raises(ModelError):
+        write_atomically(path, pieces())
+    assert list(tmp_path.iterdir()) == []
+    victim.write_bytes(b"kept")
+    (tmp_path / f".model.onnx.{os.getpid()}.partial").symlink_to(victim)
+    with pytest.raises(OSError):
+        write_atomically(path, b"new")
+    assert victim.read_bytes() == b"kept" and not path.exists()
+    write_atomically(path, b"new")  # the link is gone
+    assert path.read_bytes() == b"new"
 
 
 def test_params_that_are_not_the_rounds_are_not_written(folder):

@@ -48,11 +48,11 @@ wheels: $(VENV)/wheels.stamp  ## in dist, with the manylinux tag that is true
 deb: wheels  ## in dist
 	$(PY) package/debs.py
 
-# What a newcomer does, in clean Debian trees, as root; clean-pi needs qemu-user-static. tests/support/clean_tree.py says more
+# What a newcomer does, in clean Debian trees, as root. tests/support/clean_tree.py says more
 clean-package clean-pi clean-start clean-clone clean-container: clean-%: $(VENV)/dev.stamp
 	$(PY) tests/support/clean_tree.py $*
 
-# The wheel in an emulated arm64 Debian; as root. apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+# The wheel in an emulated arm64 Debian; as root. apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 test-aarch64: wheels
 	$(PY) tests/support/aarch64.py
 

@@ -5,7 +5,7 @@
 3. An agent in the tree takes part in rounds of an aggregator outside; what it occupies is printed.
 4. The suite, one process a file. What is left out, and why, is in LEFT_OUT and NOT_INSTALLED.
 
-It needs root (chroot), a kernel with binfmt_misc, and: apt-get install qemu-user-static gcc-aarch64-linux-gnu
+It needs root (chroot), a kernel with binfmt_misc, and: apt-get install gcc-aarch64-linux-gnu
 libc6-dev-arm64-cross. Emulation is some ten times slower than a Pi 4: the suite takes hours. `--only golden agent` and
 `--files tests/codecs` choose parts; a file that has passed with the same wheel is not run again.
 """

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 
 from edgefl import strategies
-from edgefl._core import crc32c
 from edgefl.atomic import remove_partials, write_atomically
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
@@ -26,6 +25,7 @@ from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_databas
 from edgefl.strategies.checkpoint import unpack
 
 from .forgetting import erase_from_database
+from .late_rows import LateRows
 from .models import KEPT_MODELS, Models
 
 KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
@@ -46,11 +46,6 @@ CREATE TABLE IF NOT EXISTS late (
 """
 # Schema 0 is older than the state of strategies, and lacks its column.
 _SCHEMA = Schema(1, _SQL, {0: "ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x'';"})
-# CAST restores each type: a flipped bit can turn a number into a text, even into one that can't be decoded.
-_LATE_COLUMNS = (
-    "CAST(device AS BLOB), CAST(round AS INTEGER), CAST(version AS INTEGER), CAST(codec AS INTEGER), "
-    "CAST(blob AS BLOB), CAST(crc AS INTEGER)"
-)
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,7 @@ class AggregatorStore:
         remove_partials(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
         self.models = Models(self._db, self._path, models, model_bytes)
+        self._late = LateRows(self._db, self._path)
         self._guard = FileGuard(self._path)
 
     @durable
@@ -178,13 +174,9 @@ class AggregatorStore:
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
 
-    @durable
     def save_late(self, update: LateUpdate) -> None:
         """Store a late update. It is durable after the next `flush` or `commit`, so several updates share one write."""
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-        row = (update.device, update.round, update.version, update.codec, update.blob)
-        self._db.execute("INSERT INTO late VALUES (?, ?, ?, ?, ?, ?)", (*row, _late_crc(*row)))
+        self._late.save(update)
 
     @durable
     def flush(self) -> None:
@@ -195,40 +187,13 @@ class AggregatorStore:
 
     def late(self) -> Iterator[LateUpdate]:
         """The late updates that no commit has removed, one in memory at a time."""
-        for (row_id,) in self._late_rows():
-            if (update := self._read_late(row_id)) is not None:
-                yield update
+        return self._late.all()
 
     @durable
     def drop_late(self) -> None:
         """Delete all late updates: no round of this configuration folds them in."""
-        if self._erase_late("?", (1,)):
+        if self._late.erase("?", (1,)):
             log.warning("late updates that waited for a round are dropped: the configuration folds none in")
-
-    @durable
-    def _late_rows(self) -> list[tuple[int]]:
-        return self._db.execute("SELECT rowid FROM late ORDER BY round, device").fetchall()
-
-    @durable
-    def _read_late(self, row_id: int) -> LateUpdate | None:
-        """The late update in this row; if it is damaged, None, and the row is deleted."""
-        found = self._db.execute(f"SELECT {_LATE_COLUMNS} FROM late WHERE rowid = ?", (row_id,)).fetchone()
-        if found is not None:
-            device, *row, crc = found
-            name = device.decode(errors="replace")
-            if isinstance(row[-1], bytes) and _late_crc(name, *row) == crc:
-                return LateUpdate(name, *row)
-        log.error("a late update in %s is damaged: it is left out", self._path)
-        self._erase_late("rowid = ?", (row_id,))
-        return None
-
-    def _erase_late(self, where: str, *values: tuple[object, ...]) -> int:
-        """Delete late updates, and overwrite them: each is one device's alone. Returns their number."""
-        self._db.execute("PRAGMA secure_delete=ON")
-        try:
-            return self._db.executemany(f"DELETE FROM late WHERE {where}", values).rowcount if values else 0
-        finally:
-            self._db.execute("PRAGMA secure_delete=OFF")
 
     @durable
     def save_suspects(self, suspects: Mapping[str, Suspect]) -> None:
@@ -300,7 +265,7 @@ class AggregatorStore:
             old = "SELECT round FROM rounds WHERE round <= ? ORDER BY round LIMIT ?"
             values = (record.round - KEPT_RECORDS, DROPPED_AT_ONCE)
             self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
-            self._erase_late("device = ? AND round = ?", *drop)
+            self._late.erase("device = ? AND round = ?", *drop)
             if params is not None:
                 self.models.insert(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self.models.drop_old()
@@ -341,8 +306,3 @@ def _record(row: object) -> RoundRecord | None:
         return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _late_crc(device: str, round: int, version: int, codec: int, blob: bytes) -> int:
-    crc: int = crc32c(f"{device} {round} {version} {codec} ".encode() + blob)
-    return crc

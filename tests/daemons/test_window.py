@@ -36,3 +36,13 @@ def test_a_thread_that_asks_first_waits_for_the_copy():
         window.refresh(3.0)
         thread.join(0.01)
     assert found[0].summary == 3.0
+
+
+def test_a_large_fleet_is_copied_less_often():
+    made: list[float] = []
+    behind = SimpleNamespace(summary=lambda now: made.append(now) or now, rows=lambda: [None] * 20_000)
+    window = Window(behind)
+    for second in range(60):
+        window.look(0.0)
+        window.refresh(float(second))
+    assert len(made) == 12

@@ -15,6 +15,7 @@ from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Publish, Received, Subscribe
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
+from edgefl.protocol.fleet import decode_page, decode_summary
 from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
@@ -52,6 +53,7 @@ class Checker(Witness):
         self._longest_update = UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
+        self._unearned: dict[int, frozenset[str]] = {}  # devices that each round has named, as it was announced last
         self._sent_in: dict[str, int] = {}  # the attempt in which a part of an update was sent last, by topic
         self._rounds: set[tuple[object, ...]] = set()  # all that were announced
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
@@ -78,8 +80,11 @@ class Checker(Witness):
         lost = [late for late in truth.receipts - truth.spent if not truth.in_a_model(*late)]
         lost = [late for late in lost if late not in host.disk.late]
         require(not lost, "I06", "late updates %r have a receipt, and are in no model and on no disk", lost)
+        require(machine.presence.paused == host.disk.paused, "I08", "a pause is not durable")
         if machine.tally is not None and machine.phase == "open":
             tally = machine.tally
+            asked = tally.waiting & machine.presence.paused.keys()
+            require(not asked, "I07", "the round waits for %r, which are paused", asked)
             told = tally.num_counted + len(tally.folded)
             if tally.mode == "train":
                 sums = machine.strategy.combine.accumulator
@@ -177,6 +182,15 @@ class Checker(Witness):
                 require(round.model_sha256 == digest, "I09", "version %d with another SHA-256", round.version)
             self._shown.setdefault(round.version, set()).add(round.model_sha256)
             self.announced = round
+            self._unearned[round.round] = frozenset(round.unearned)
+        elif action.topic == self._topics.summary:
+            shown = decode_summary(plain(action.payload))
+            paused, known = len(self._world.aggregator.disk.paused), len(self._world.schedule.devices)
+            require(shown.total <= known, "I13", "%d devices are shown", shown.total)
+            require((shown.version, shown.paused) == (truth.newest, paused), "I09", "shown: %r", shown)
+        elif self._topics.page_of(action.topic) is not None and action.payload:
+            names = [row.id for row in decode_page(plain(action.payload)).devices]
+            require(len(set(names)) == len(names), "I13", "a device has two rows: %r", names)
         elif where := self._topics.model_part(action.topic):
             self._lies(where.slot, action.payload)
         elif action.topic.endswith("/inbox"):
@@ -195,6 +209,8 @@ class Checker(Witness):
             require(same, "I10", "slot %d of round %d is overwritten", slot, self.announced.round)
 
     def _receipt(self, action: Publish) -> None:
+        if not action.payload:
+            return  # the inbox of a device that was removed is cleared
         receipt, machine = decode(Inbox, plain(action.payload)), self._world.aggregator.machine  # type: ignore[arg-type]
         if not isinstance(receipt, Receipt):
             return
@@ -253,6 +269,8 @@ class Checker(Witness):
         assert device is not None
         tally = None if machine.phase == "waiting" else machine.tally
         named = tally is None or device in tally.opening.unearned
+        if tally is not None and receipt.folded < tally.round:  # one step has closed its round and opened the next
+            named = device in self._unearned[receipt.folded]
         require(named, "I06", "%s is refused as late, and was not named", device)
         settled = self.truth.settled(device, receipt.round)
         require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)

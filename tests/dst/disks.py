@@ -26,6 +26,8 @@ from edgefl.history import RoundRecord
 from edgefl.simulation.disk import Disk
 from edgefl.strategies.checkpoint import unpack
 
+from .operator import Order
+
 Fate = Literal["", "power lost before", "power lost after", "full", "error before", "error after"]
 
 
@@ -105,8 +107,9 @@ class AggregatorDisk(FailingDisk):
         self.models: list[tuple[int, str, bytes]] = []
         self.states: dict[int, bytes] = {}
         self.late: dict[tuple[str, int], LateUpdate] = {}
-        self.orders: dict[str, int] = {}  # to roll back, by name
+        self.orders: dict[str, Order] = {}  # by name
         self.suspects: dict[str, Suspect] = {}
+        self.paused: dict[str, str] = {}
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
     def copy(self) -> AggregatorDisk:
@@ -114,7 +117,7 @@ class AggregatorDisk(FailingDisk):
         other = AggregatorDisk(self.run)
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
         other.late, other.states = dict(self.late), dict(self.states)
-        other.suspects = dict(self.suspects)
+        other.suspects, other.paused = dict(self.suspects), dict(self.paused)
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -152,6 +155,14 @@ class AggregatorDisk(FailingDisk):
 
         def write() -> None:
             self.suspects = saved
+
+        self.transact(write)
+
+    def save_paused(self, paused: Mapping[str, str]) -> None:
+        saved = dict(paused)
+
+        def write() -> None:
+            self.paused = saved
 
         self.transact(write)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,12 @@ from edgefl.coordinator import events as coordinator_events
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Answered,
-    AskProfile,
     Commit,
     Erase,
     Evaluate,
     Fenced,
     Finished,
+    Reconfigured,
     ReloadedLate,
     ReloadLate,
     Rollback,
@@ -52,6 +53,7 @@ from edgefl.protocol import statistics
 from edgefl.protocol.envelope import MAGIC, Envelope
 from edgefl.protocol.messages import Round, Status, encode
 from edgefl.protocol.update_header import UpdateHeader
+from edgefl.settings import RoundSettings
 from edgefl.strategies.checkpoint import pack
 
 from .disks import AggregatorDisk, DeviceDisk
@@ -60,7 +62,7 @@ from .host import Host
 from .influence import admission_of
 from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
-from .operator import PROFILE, accuracy, gate_of, judges, score
+from .operator import Order, accuracy, gate_of, is_watched, judges, score
 
 if TYPE_CHECKING:
     from .world import World
@@ -222,6 +224,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
     def __init__(self, world: World, disk: AggregatorDisk) -> None:
         super().__init__(world, AGGREGATOR)
         self.disk = disk
+        self.config = world.schedule.config  # as the file of settings has it
 
     def boot_up(self) -> None:
         world, schedule, disk = self.world, self.world.schedule, self.disk
@@ -231,11 +234,11 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
         strategy = schedule.make_strategy()
         strategy.restore(state.state)
         self.machine = RoundCoordinator(
-            schedule.manifest, schedule.config, strategy, state.params,
+            schedule.manifest, self.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
-            admission=admission_of(schedule),
+            admission=admission_of(schedule), watched=is_watched(schedule), paused=disk.paused,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -244,21 +247,27 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
         for name, version in list(self.disk.orders.items()) if self.starts > began else []:
             self._feed_order(name, version)
 
-    def order(self, name: str, version: int) -> None:
+    def order(self, name: str, order: Order) -> None:
         """The operator's order is durable, and carried out as soon as this process runs."""
-        self.disk.orders[name] = version
+        self.disk.orders[name] = order
         if self.alive:
-            self._feed_order(name, version)
+            self._feed_order(name, order)
 
-    def _feed_order(self, name: str, version: int) -> None:
-        if version == PROFILE:
-            self.feed(AskProfile(name))
+    def reload(self, config: RoundSettings) -> None:
+        """The file of settings is another one, and a process that runs reads it."""
+        self.config = config
+        if self.alive:
+            self.feed(Reconfigured(config, gate_of(self.world.schedule)))
+
+    def _feed_order(self, name: str, order: Order) -> None:
+        if not isinstance(order, int):
+            self.feed(replace(order, order=name))
             return
-        found = self.disk.model(version)
+        found = self.disk.model(order)
         if found is None:
             del self.disk.orders[name]  # not kept any more
         else:
-            self.feed(Rollback(name, version, *found))
+            self.feed(Rollback(name, order, *found))
 
     def act(self, action: coordinator_events.Action) -> None:
         match action:
@@ -274,15 +283,19 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.disk.save_late(update)
             case SaveSuspects(suspects):
                 self.disk.save_suspects(suspects)
+            case SavePaused(paused):
+                self.disk.save_paused(paused)
             case SaveProfile():
                 pass  # the operator can ask for another one
+            case Erase():
+                pass  # no record names it
             case ReloadLate():
                 self.answer(ReloadedLate(self.disk.late.values()))
             case Fenced(reason):
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking
                 raise StoreError(reason)
-            case Finished() | SavePaused() | Erase():
+            case Finished():
                 pass
             case _:
                 self.carry_out_shared(action)

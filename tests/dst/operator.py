@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 
-from edgefl.coordinator.events import Evaluated
+from edgefl.coordinator.events import AskProfile, Evaluated, Forget, Pause, Resume
 from edgefl.core.seeds import derived_seed
 from edgefl.protocol.messages import Round
 from edgefl.settings import GateSettings
@@ -20,7 +21,8 @@ GOOD, BAD = 0.9, 0.1
 CANARY_DEADLINE_S = 30.0
 REFUSED_IN = 4  # one candidate in so many is bad
 ORDER_EVERY_S = 60.0
-PROFILE = -1  # in place of a version: an order of column statistics
+NOBODY = "nobody"  # a device that is gone
+Order = int | AskProfile | Pause | Resume | Forget  # a version: roll back to it
 
 
 def gate_of(schedule: Schedule) -> GateSettings:
@@ -55,31 +57,61 @@ def is_refused(schedule: Schedule, params: np.ndarray) -> bool:
     return (judge == "test" or (judge == "canaries" and whole)) and score(schedule, params).accuracy == BAD
 
 
+def is_watched(schedule: Schedule) -> bool:
+    """Whether the state of the fleet is kept on the broker: where the operator acts on it."""
+    return schedule.seed % 5 in (2, 3)
+
+
 class Operator:
     """In a fifth of all schedules, rolls back now and then to any version that is kept, until faults end; in another
-    fifth, asks for profiles. An order lies on the aggregator's disk until it is answered."""
+    fifth, asks for profiles; in a third one pauses and resumes devices, removes one that there is not, and changes
+    settings. An order lies on the aggregator's disk until it is answered."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = random.Random(world.schedule.seed + 2)
-        if world.schedule.seed % 5 in (0, 3):
+        self._given = 0
+        self._kind = {0: self._roll_back, 3: self._profile, 2: self._act}.get(world.schedule.seed % 5)
+        if self._kind is not None:
             self._later()
+
+    def heal(self) -> None:
+        """All devices are to be asked again, and the first settings hold."""
+        if self._kind == self._act:
+            for device in self._world.schedule.devices:
+                self._give(Resume("", device))
+            self._world.aggregator.reload(self._world.schedule.config)
 
     def _later(self) -> None:
         self._world.clock.after(self._rng.expovariate(1 / ORDER_EVERY_S), self._order)
 
     def _order(self) -> None:
-        world = self._world
-        if world.healed_at is not None:
-            return
-        if world.schedule.seed % 5 == 3:
-            world.trace("operator", "asks for a profile")
-            world.aggregator.order(f"order at {world.clock.now}", PROFILE)
+        if self._world.healed_at is None:
+            assert self._kind is not None
+            self._kind()
             self._later()
-            return
-        versions = [version for version, _, _ in world.aggregator.disk.models]
+
+    def _give(self, order: Order) -> None:
+        self._given += 1
+        self._world.trace("operator", "%r", order)
+        self._world.aggregator.order(f"order {self._given}", order)
+
+    def _profile(self) -> None:
+        self._give(AskProfile(""))
+
+    def _roll_back(self) -> None:
+        versions = [version for version, _, _ in self._world.aggregator.disk.models]
         if versions:
-            version = self._rng.choice(versions)
-            world.trace("operator", "rolls back to version %d", version)
-            world.aggregator.order(f"order {len(world.aggregator.disk.orders)} at {world.clock.now}", version)
-        self._later()
+            self._give(self._rng.choice(versions))
+
+    def _act(self) -> None:
+        rng, schedule = self._rng, self._world.schedule
+        device = rng.choice(schedule.devices)
+        what = rng.choice(["pause", "pause", "resume", "remove", "settings"])
+        if what == "settings":
+            deadline_s = rng.choice([schedule.config.deadline_s, schedule.config.deadline_s / 2])
+            changed = {"deadline_s": deadline_s, "interval_s": rng.choice([None, 20.0]), "updates_per_s": 10.0}
+            self._world.aggregator.reload(msgspec.structs.replace(schedule.config, **changed))
+        else:
+            orders = {"pause": Pause("", device, "winter"), "resume": Resume("", device), "remove": Forget("", NOBODY)}
+            self._give(orders[what])

@@ -58,13 +58,14 @@ class World:
             late = host.name in self.schedule.late
             self.clock.after(self.rng.uniform(0, self.schedule.heal_at if late else 3.0), host.start)
         self.faults.start()
-        Operator(self)
+        operator = Operator(self)
         while self.clock.now < self.schedule.heal_at and self.clock.advance():
             pass
         self.healed_at = self.clock.now
         self.trace("world", "healed")
         self.checker.liveness.heal()
         self.faults.heal()
+        operator.heal()
         while not self.checker.liveness.satisfied() and self.clock.advance():
             pass
 

@@ -73,6 +73,7 @@ class Recorder:
         self._wake, self._stopping = threading.Event(), False
         self._heard_at = time.monotonic()
         self._say_at = 0.0
+        self._refused = False  # by the disk, the last time
         self._ring = Ring(Path(config.file), list(config.columns), config.max_rows, int(config.max_mb * 1e6))
         self._link = config.mqtt().make_link(f"{device}-recorder", self._on_link, random.Random())
 
@@ -88,7 +89,7 @@ class Recorder:
                 now = time.monotonic()
                 if config.every_s:
                     self._sample(now)
-                if now >= commit_at or self._ring.waiting >= MOST_TOGETHER:
+                if now >= commit_at or (self._ring.waiting >= MOST_TOGETHER and not self._refused):
                     self._commit(now)
                     commit_at = now + config.commit_s
                 self._look(now)
@@ -113,7 +114,7 @@ class Recorder:
                     self._heard_at = now
                     if not self._config.every_s:
                         self._add_row(now)
-            if self._ring.waiting >= MOST_TOGETHER:
+            if self._ring.waiting >= MOST_TOGETHER and not self._refused:
                 self._wake.set()
 
     def _sample(self, now: float) -> None:
@@ -128,7 +129,9 @@ class Recorder:
         try:
             with self._lock:
                 self._ring.commit()
+            self._refused = False
         except StoreError as error:
+            self._refused = True  # each try writes all that waits: the next one comes after commit_s
             self._say(now, f"{error}; {self._ring.waiting} rows wait, {self._ring.lost} are lost")
 
     def _look(self, now: float) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from edgefl.data import load
 from edgefl.errors import StoreError, UsageError
 from edgefl.settings import files
+from edgefl.transports.events import Message
 from edgefl.transports.mqtt import MqttLink, Up
 
 SOURCES = {"hot": ("bench", ("values", "hot")), "wet": ("bench", ("wet",)), "state": ("machine", ())}
@@ -228,3 +229,26 @@ def test_a_recorder_that_hears_nothing_says_so(tmp_path: Path, monkeypatch, capl
     record.stop()
     thread.join(10)
     assert sum("no value for" in line for line in caplog.messages) == 1
+
+
+def test_a_disk_that_refuses_is_not_tried_with_each_message(tmp_path: Path, monkeypatch) -> None:
+    tries = []
+
+    def commit(ring: Ring) -> None:
+        tries.append(ring.waiting)
+        raise StoreError("no space")
+
+    monkeypatch.setattr(Ring, "commit", commit)
+    monkeypatch.setattr("edgefl_agent.record.MOST_TOGETHER", 10)
+    record = recorder(tmp_path, "mqtt://127.0.0.1:9", every_s=0.0, commit_s=3600.0)
+    thread = threading.Thread(target=record.run, daemon=True)
+    thread.start()
+    for number in range(200):
+        record._on_link(Message("machine", b"ok", False, (0, 0)))
+        if number == 10:
+            eventually(lambda: tries, 10)
+    time.sleep(0.1)
+    assert len(tries) == 1 and record._ring.waiting == 200
+    record.stop()
+    thread.join(10)
+    assert len(tries) == 2, "and once more at the end"

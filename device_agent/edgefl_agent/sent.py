@@ -20,6 +20,7 @@ from .config import AgentConfig
 from .ledger import Line, Reader
 
 HEAD = f"{'time':25}  {'round':>7}  {'bytes':>9}  {'sent':>9}  {'norm':>9}  {'receipt':8}  update's sha256"
+NO_DELTA = {"profile": "  column statistics", "evaluate": "  scores alone"}  # what it is, by its round's mode
 
 
 def main(words: list[str]) -> int:
@@ -72,7 +73,7 @@ def _table(reader: Reader) -> Iterator[str]:
         clipped = f"  clipped from {entry.clipped_from:.3g}" if entry.clipped_from else ""
         yield (
             f"{_date(line):25}  {entry.round:7}  {entry.bytes:9}  {sent:>9}  {entry.norm:9.3g}  {line.receipt:8}  "
-            f"{entry.sha256[:16]}{clipped}"
+            f"{entry.sha256[:16]}{clipped}{NO_DELTA.get(entry.mode, '')}"
         )
         count, total = count + (line.sent != 0), total + (line.sent or 0)
     yield f"{count} updates, {total} bytes in all messages; `unknown` where the agent was killed before it could say"

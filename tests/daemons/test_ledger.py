@@ -72,6 +72,21 @@ def test_what_became_of_an_update(tmp_path):
     assert lines(tmp_path) == [(1, 200, "counted"), (2, 100, "rejected"), (3, 0, ""), (4, 7, "")]
 
 
+def test_the_owner_sees_that_statistics_or_scores_have_left(tmp_path, capsys):
+    store = AgentStore(tmp_path / "state")
+    profile = UpdateHeader(7, 0, 0.0, 0, 100, is_profile=True).to_bytes() + b"statistics"
+    for round, blob in enumerate([BLOB, profile, UpdateHeader(0, 0, 0.0, 0, 100).to_bytes()], 1):
+        saved = Outbox("a" * 16, round, 0, blob, attempt=1)
+        store.save(saved, None, Entry.of(saved, ORIGIN, NOW, trusted=True))
+    store.close()
+    table = {"federation": "f", "device_id": "a", "state_dir": str(tmp_path / "state"), "data": {"source": "digits"}}
+    (tmp_path / "agent.toml").write_text(dump(table | {"mqtt": {"url": "mqtt://localhost"}}))
+    assert main(["sent", "--config", str(tmp_path / "agent.toml")]) == 0
+    _, *rows, _ = capsys.readouterr().out.splitlines()
+    assert ["statistics" in row for row in rows] == [False, True, False]
+    assert ["scores alone" in row for row in rows] == [False, False, True]
+
+
 def test_an_agent_that_was_killed_leaves_what_it_sent_unknown_or_a_part_of_it(tmp_path):
     store = AgentStore(tmp_path)
     save(store, 1)

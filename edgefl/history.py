@@ -26,6 +26,11 @@ MOVED = ("committed", "rollback")  # states whose version is a new one
 SPENT = ("committed", "refused")  # states in which updates count for good
 
 
+def without_name(text: str, device: str) -> str:
+    """The text without the name of this device, where it stands by itself."""
+    return re.sub(rf"(?<![A-Za-z0-9._-]){re.escape(device)}(?![A-Za-z0-9._-])", "a device that was removed", text)
+
+
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit. As JSON, fields that
     have their default are left out.
@@ -136,8 +141,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     def without_device(self, device: str) -> RoundRecord:
         """The record without the name of one device, which counts in its sums all the same."""
-        whole = re.compile(rf"(?<![A-Za-z0-9._-]){re.escape(device)}(?![A-Za-z0-9._-])")
-        found: dict[str, Any] = {"why": whole.sub("a device that was removed", self.why)}
+        found: dict[str, Any] = {"why": without_name(self.why, device)}
         for name in DETAIL:
             value = getattr(self, name)
             raw = isinstance(value, msgspec.Raw)

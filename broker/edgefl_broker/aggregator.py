@@ -270,6 +270,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._store.forget(device)
                 durable(self._files.forget)(device)
                 durable(erase_claims)(self._folder / "claims", device)
+                self._watcher.forget(device)
             case SaveProfile(profile):
                 durable(write_atomically)(self._folder / profiles.FILE, profile.to_json())
 

@@ -73,6 +73,10 @@ class Dashboard:
         """A round is over, and on disk."""
         self._history.add(record)
 
+    def forget(self, device: str) -> None:
+        """The device was cut out of the records on disk."""
+        self._history.forget(device)
+
     def close(self) -> None:
         self._server.should_exit = True
         if self._thread.is_alive():

@@ -28,6 +28,13 @@ class HistoryView:
             else:
                 self._early.append(record)
 
+    def forget(self, device: str) -> None:
+        """The device was cut out of the records."""
+        with self._lock:
+            self._past.forget(device)
+            if self._early is not None:
+                self._early = [record.without_device(device) for record in self._early]
+
     def read(self, records: Iterable[RoundRecord]) -> None:
         """Add the rounds that were over before; if they can't be read, the newer ones are there all the same."""
         try:

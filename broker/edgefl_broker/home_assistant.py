@@ -52,6 +52,7 @@ class HomeAssistant:
         self._look_at, self._settled_at = 0.0, 0.0
         self._up = self._started = self._told_most = False
         self._turned = 0  # switches, since `look` was called
+        self._known: set[str] = set()  # devices that are shown
         name = f"edgefl-ha-{hashlib.sha256(config.federation.encode()).hexdigest()[:8]}"
         self._link: MqttLink = config.home_assistant.broker(config.mqtt).make_link(
             name, self._events.put, random.Random(), will=(self.topics.online, ha.OFFLINE),
@@ -112,16 +113,13 @@ class HomeAssistant:
             device = self.topics.paused_by(message.topic)
         except UsageError:
             return
-        if device is None or message.payload not in (ha.ON, ha.OFF) or device not in self._known():
+        if device is None or message.payload not in (ha.ON, ha.OFF) or device not in self._known:
             return
         log.info("Home Assistant: %s %s", "pause" if message.payload == ha.ON else "resume", device)
         order = events.Pause("", device, WHY) if message.payload == ha.ON else events.Resume("", device)
         self._feed(order)
         self._turned += 1
         self._look_at = 0.0
-
-    def _known(self) -> set[str]:
-        return {row.id for row in self._machine.rows()}
 
     def _publish_news(self, now: float) -> None:
         sent = 0
@@ -159,6 +157,7 @@ class HomeAssistant:
                 )  # fmt: skip
             self._told_most = True
             rows = rows[: self._settings.devices]
+        self._known = {row.id for row in rows}
         yield Shown(topics.online, ha.ONLINE)
         yield ha.federation_config(topics, summary)
         yield ha.federation_state(topics, summary)

@@ -18,6 +18,7 @@ class Watcher(Protocol):
 
     def start(self) -> None: ...
     def add(self, record: RoundRecord) -> None: ...
+    def forget(self, device: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -28,6 +29,9 @@ class Nobody:
         pass
 
     def add(self, record: RoundRecord) -> None:
+        pass
+
+    def forget(self, device: str) -> None:
         pass
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 
 import msgspec
 
-from ..history import MOVED, RoundRecord
+from ..history import MOVED, RoundRecord, without_name
 from .views import Version
 
 KEPT = 200  # rounds with their detail
@@ -54,6 +54,13 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
         same["missed"] = dict(islice(record.missed.items(), NAMED))
         asked = len(set(record.devices) | set(record.missed))
         return cls(**same, asked=asked, late=len(record.folded), without=len(record.missed))
+
+    def without_device(self, device: str) -> Round:
+        """The same without the name of one device, which its counts still have."""
+        return msgspec.structs.replace(
+            self, why=without_name(self.why, device), devices=[name for name in self.devices if name != device],
+            missed={name: why for name, why in self.missed.items() if name != device},
+        )  # fmt: skip
 
 
 class Rounds(msgspec.Struct, frozen=True):
@@ -129,7 +136,7 @@ class _Point:
 
 
 class Past:
-    """All rounds so far, in bounded memory. One thread adds and reads."""
+    """All rounds so far, in bounded memory. One thread at a time uses it."""
 
     def __init__(self, points: int = POINTS) -> None:
         self._most, self._per_point = points, 1
@@ -153,6 +160,10 @@ class Past:
             if len(self._made) > VERSIONS:
                 del self._made[next(iter(self._made))]
         self._draw(_Point.of(record))
+
+    def forget(self, device: str) -> None:
+        """No round names the device any more."""
+        self._newest = deque((round.without_device(device) for round in self._newest), maxlen=KEPT)
 
     def _draw(self, point: _Point) -> None:
         if self._points and self._points[-1].rounds < self._per_point:

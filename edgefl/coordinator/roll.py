@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ..history import SPENT, RoundRecord
+from ..history import SPENT, RoundRecord, without_name
 from ..machine import WallClock
 from ..protocol.fleet import ABSENT, MAX_PAGES, MAX_PAST, MAX_TROUBLED, PAGE_DEVICES, DeviceRow, PastRound, plain, word
 from ..protocol.messages import Status
@@ -121,6 +121,8 @@ class Roll:
     def drop(self, device: str) -> int:
         """Nothing is known of the device any more; it has a row only if it is enrolled. Returns the page that it was
         on; negative: on none."""
+        cut = [msgspec.structs.replace(past, why=without_name(past.why, device)) for past in self.past]
+        self.past = deque(cut, maxlen=MAX_PAST)
         page = self._entries[device].page if device in self._entries else NONE
         self._unlist(device)
         self._entries.pop(device, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from board_fixture import records
+from edgefl_broker.history_view import HistoryView
 
 from edgefl.board.rounds import BUCKETS_S, KEPT, NAMED, Past
 from edgefl.history import RoundRecord
@@ -64,3 +65,16 @@ def test_totals_are_the_sums_of_all_rounds():
     assert totals.missed == sum(len(r.missed) for r in all_records) > 0
     assert totals.buckets[-1] == 60 and totals.buckets == sorted(totals.buckets)
     assert totals.buckets[BUCKETS_S.index(15.0)] == sum(r.seconds <= 15 for r in all_records)
+
+
+def test_a_device_that_was_removed_is_named_nowhere():
+    past, view = Past(), HistoryView()
+    record = a_round(1, devices=["pi-1", "pi-11"], missed={"pi-1": "silent"}, why="1 of 2 reports (pi-1: silent)")
+    past.add(record)
+    view.add(record)  # while history is read
+    past.forget("pi-1")
+    view.forget("pi-1")
+    view.read([])
+    for kept in (past.rounds(), view.look(lambda past: past.rounds())):
+        assert kept.rounds[0].devices == ["pi-11"] and kept.rounds[0].reported == 1
+        assert b'pi-1"' not in msgspec.json.encode(kept) and b"pi-1:" not in msgspec.json.encode(kept)

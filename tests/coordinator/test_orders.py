@@ -122,8 +122,13 @@ def test_a_device_that_is_there_is_not_removed():
 
 def test_nothing_is_left_of_a_device_that_is_removed():
     record = RoundRecord(1, "committed", 1, 2, ["gone", "b"], 9, 0.5, 8, 9, 3.5, closed_at=5)
+    failed = RoundRecord(0, "abandoned", 0, 0, [], 0, None, 0, 0, 60.0, why="0 of 1 reports (gone: at work)")
     coordinator = watched(
-        round=2, version=1, recent=[record], paused={"gone": "winter"}, suspects={"gone": Suspect([1], "finite", 1, 9)}
+        round=2,
+        version=1,
+        recent=[failed, record],
+        paused={"gone": "winter"},
+        suspects={"gone": Suspect([1], "finite", 1, 9)},
     )
     feed(coordinator, status("gone"), status("b"), Connected())
     feed(coordinator, Resume("0", "gone"), Release("0", "gone"), status("gone", "ready", 2))

@@ -96,5 +96,8 @@ def test_a_flood_is_read_no_faster_than_it_is_processed_and_switches_wait_for_th
     assert not link.is_behind() and not fed
     for _ in range(2 * AT_ONCE):
         link.say(message(TOPICS.pause("pi-1"), ha.ON))
+    link.say(message(TOPICS.pause("pi-9"), ha.ON))
     home.look(5.0)
     assert len(fed) == AT_ONCE
+    home.look(6.0)
+    assert {order.device for order in fed} == {"pi-1"} and len(fed) == 2 * AT_ONCE, "nobody is called pi-9"

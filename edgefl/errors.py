@@ -67,7 +67,7 @@ class PolicyError(EdgeFLError):
 
 
 class TransportError(EdgeFLError):
-    """The MQTT broker can't be used as configured."""
+    """The MQTT broker can't be used as configured, or nothing can listen where the dashboard shall."""
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

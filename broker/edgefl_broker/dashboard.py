@@ -9,6 +9,7 @@ It is imported only where `[dashboard] listen` is set.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -20,7 +21,7 @@ import uvicorn
 
 from edgefl.board import views
 from edgefl.board.rounds import Curves, Rounds
-from edgefl.errors import EdgeFLError, UsageError
+from edgefl.errors import EdgeFLError, TransportError, UsageError
 from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
 from edgefl.hosting import orders
@@ -39,7 +40,7 @@ log = logging.getLogger("edgefl.dashboard")
 
 
 class Dashboard:
-    """Listens when it is made; `start` serves. UsageError, OSError."""
+    """Listens when it is made; `start` serves. UsageError, TransportError, OSError."""
 
     def __init__(self, config: DashboardConfig, folder: Path, window: Window, online: Callable[[], bool]) -> None:
         config.check()
@@ -157,5 +158,8 @@ def _listen(host: str, port: int) -> socket.socket:
         made.listen(http_limits.MOST)  # connections wait until the thread serves them
     except OSError as error:
         made.close()
-        raise UsageError(f"[dashboard] can't listen at {host}:{port}: {error.strerror}: choose another port") from None
+        text = f"[dashboard] can't listen at {host}:{port}: {error.strerror}"
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):  # which may pass: the unit tries again
+            raise TransportError(f"{text}: end what listens there, or choose an address of this machine") from None
+        raise UsageError(f"{text}: choose another port") from None
     return made

@@ -39,7 +39,7 @@ class Nobody:
 
 
 def open_watcher(config: AggregatorConfig, folder: Path, window: Window, online: Callable[[], bool]) -> Watcher:
-    """`online`: whether the aggregator is connected. UsageError if it may not, or can't, listen."""
+    """`online`: whether the aggregator is connected. UsageError if it may not listen, TransportError if it can't."""
     if config.dashboard.listen is None:
         return Nobody()
     try:

@@ -24,7 +24,7 @@ from edgefl_broker.watcher import open_watcher
 from edgefl_broker.window import View, Window
 
 from edgefl.board import views
-from edgefl.errors import UsageError
+from edgefl.errors import TransportError, UsageError
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.dashboard import DashboardConfig
 from edgefl.protocol.fleet import DeviceRow
@@ -188,11 +188,16 @@ def test_what_fails_inside_is_an_answer_and_a_line_of_the_log(dashboard, window,
     assert get(dashboard, "/api/rounds").status_code == 200
 
 
-def test_a_port_that_is_taken_ends_the_start(dashboard, tmp_path, window):
+def test_a_port_that_is_taken_ends_the_start_and_the_unit_tries_again(dashboard, tmp_path, window):
+    """So does an address that the machine does not have yet, as at boot. Exit code 2 would end the unit for good."""
     host, port = address(dashboard)
     (tmp_path / "other").mkdir()
-    with pytest.raises(UsageError, match=f"can't listen at {host}:{port}"):
+    with pytest.raises(TransportError, match=f"can't listen at {host}:{port}") as caught:
         Dashboard(DashboardConfig(listen=f"{host}:{port}"), tmp_path / "other", window, lambda: True)
+    assert caught.value.exit_code == 1
+    away = DashboardConfig(listen="192.0.2.1:8090", trusted_proxy=["192.0.2.2"])
+    with pytest.raises(TransportError, match="an address of this machine"):
+        Dashboard(away, tmp_path / "other", window, lambda: True)
 
 
 def test_it_ends_with_its_aggregator_and_leaves_the_port(dashboard):

@@ -29,9 +29,10 @@ class _Seen(msgspec.Struct):
 
 
 class Devices:
-    """What the records say of each device; the newest MOST_DEVICES are kept."""
+    """What the records say of each device; those that came after the first MOST_DEVICES are left out."""
 
     def __init__(self) -> None:
+        self.is_full = False  # some are left out
         self._seen: dict[str, _Seen] = {}
         self._barred: dict[str, str] = {}
 
@@ -50,6 +51,7 @@ class Devices:
 
     def _of(self, device: str) -> _Seen:
         if device not in self._seen and len(self._seen) >= MOST_DEVICES:
+            self.is_full = True
             return _Seen()
         return self._seen.setdefault(device, _Seen())
 
@@ -81,9 +83,12 @@ def report(name: str, records: Iterable[RoundRecord], run: Run | None, now: floa
     states = {state: sum(row.state == state for row in fleet.devices) for state in ("counted", "missed")}
     edgefl = "" if run is None else run.versions.get("edgefl", "")
     summary = Summary(name, "", int(now), "done", past.last, version, total=fleet.total, states=states, edgefl=edgefl)
+    told = _told(past, run)
+    if devices.is_full:
+        told += f" Only the first {MOST_DEVICES} devices are listed."
     scores = (None, None) if newest is None else (newest.accuracy, newest.loss)
     return {
-        "overview": views.Overview(summary, now, [], *scores, made_from=_told(past, run)),
+        "overview": views.Overview(summary, now, [], *scores, made_from=told),
         "devices": fleet,
         "rounds": past.rounds(),
         "curves": past.curves(),

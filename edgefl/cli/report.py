@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ..atomic import write_atomically
-from ..errors import UsageError
+from ..errors import EdgeFLError, UsageError
 from ..history import Run
 from ..history_files import NEWEST, HistoryFiles
 from ..hosting.acting import as_owner_of
@@ -38,10 +38,21 @@ def _report(options: argparse.Namespace) -> int:
         )
     with as_owner_of(folder):
         run = Run.read(folder / "run.json")
-        page = whole(report(folder.resolve().name, HistoryFiles(folder).records(), run, time.time()))
+        page = whole(report(_name_of(folder), HistoryFiles(folder).records(), run, time.time()))
     try:
         write_atomically(file, page.encode())
     except OSError as error:
         raise UsageError(f"can't write {file}: {error.strerror}: name a file in a folder that exists") from None
     say(f"{file}: open it in a browser")
     return 0
+
+
+def _name_of(folder: Path) -> str:
+    """The federation's name, which an aggregator's state has; else that of the folder."""
+    from ..hosting.versions import opened
+
+    try:
+        with opened(folder) as versions:
+            return versions.meta("federation") or folder.resolve().name
+    except EdgeFLError:
+        return folder.resolve().name

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from board_fixture import records
+from edgefl_broker.store import AggregatorStore
 
 from edgefl.board.report import MOST_DEVICES, Devices, report
 from edgefl.cli.main import main
@@ -46,6 +49,15 @@ def test_a_report_has_what_the_records_have(tmp_path: Path, capsys):
     assert all(devices[name]["counted"] == 60 for name in last.devices)
     assert devices["pi-19"]["problem"] == "no sign of life since round 51"
     assert not seen["overview"].get("live") and not seen["overview"].get("actions")
+
+
+def test_a_report_of_an_aggregator_has_its_federations_name(tmp_path: Path):
+    folder = written(tmp_path / "edgefl-aggregator")
+    with closing(AggregatorStore(folder)) as store:
+        store.resume("plan", np.zeros(3, np.float32))
+        store.write("federation", "river-pumps")
+    assert main(["report", str(folder), str(tmp_path / "r.html")]) == 0
+    assert data_of(tmp_path / "r.html")["overview"]["summary"]["federation"] == "river-pumps"
 
 
 def test_a_report_of_a_simulation(tmp_path: Path):
@@ -91,4 +103,7 @@ def test_a_report_of_a_huge_fleet_is_bounded():
     fleet = [f"d{i:06}" for i in range(2 * MOST_DEVICES)]
     devices.add(RoundRecord(1, "committed", 1, len(fleet), fleet, 10, 0.1, 10, 10, 1.0))
     assert len(devices.page().devices) == MOST_DEVICES
+    many = [RoundRecord(1, "committed", 1, len(fleet), fleet, 10, 0.1, 10, 10, 1.0)]
+    assert f"Only the first {MOST_DEVICES} devices" in report("f", many, None, 0.0)["overview"].made_from
+    assert "Only" not in report("f", records(), None, 0.0)["overview"].made_from
     assert len(msgspec.json.encode(report("f", records(), None, 0.0))) < 100_000

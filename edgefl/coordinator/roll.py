@@ -24,6 +24,7 @@ from .presence import Presence
 
 OWNERS = ("budget", "hours")  # codes of trouble that is the owner's wish
 NONE, FULL = -1, -2
+MOST_STATES = 15  # that are counted apart
 COUNTS = (*SPENT, "evaluated")  # states of rounds in which reports count
 
 
@@ -154,13 +155,19 @@ class Roll:
         )  # fmt: skip
 
     def states(self) -> Counter[str]:
-        """How many devices are in each state."""
+        """How many devices are in each state, the rarest ones together: devices can make up any number of states."""
         statuses = self._presence.statuses
-        return Counter(
+        counts = Counter(
             word(statuses[device].state) if device in statuses else ABSENT
             for device, entry in self._entries.items()
             if entry.listed
         )
+        rare = counts.most_common()[MOST_STATES:]
+        for state, _ in rare:
+            del counts[state]
+        if rare:
+            counts["other"] += sum(number for _, number in rare)
+        return counts
 
     def troubled(self) -> list[DeviceRow]:
         """The devices that need an operator most, at most MAX_TROUBLED."""

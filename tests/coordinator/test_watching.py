@@ -15,6 +15,7 @@ from edgefl.history import RoundRecord
 from edgefl.machine import Connected, Disconnected, Publish, Received, Stop, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.fleet import (
     PAGE_DEVICES,
+    SUMMARY_LIMIT,
     DeviceRow,
     FleetPage,
     Summary,
@@ -256,3 +257,14 @@ def test_names_that_come_and_go_leave_nothing_and_no_page_has_a_device_twice():
     feed(coordinator, status("b"), status("b", boot=2), status("b", boot=3), now=30.0)
     ticks(coordinator, 200.0)
     assert [row.id for row in coordinator.rows()] == [row.id for row in coordinator.roll.page(0)] == ["a", "b"]
+
+
+def test_states_that_devices_make_up_do_not_lengthen_the_summary():
+    coordinator = watched()
+    feed(coordinator, Connected(), status("a"), status("b"))
+    for number in range(500):
+        feed(coordinator, status(f"n{number}", state=f"state-{number:010}"))
+    summary = coordinator.summary(1.0)
+    feed(coordinator, status("z", state="other"))
+    assert summary.total == 502 and coordinator.summary(1.0).total == 503 and summary.states["ready"] == 2
+    assert len(encode_summary(summary)) <= SUMMARY_LIMIT and len(summary.states) <= 16

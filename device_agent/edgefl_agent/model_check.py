@@ -24,7 +24,7 @@ def look(config: ModelConfig, manifest: Manifest | str) -> Iterator[Finding]:
     if config.file and isinstance(manifest, Manifest) and manifest.skeleton is None:
         yield warning(
             "the aggregator publishes no skeleton of this model's file, so [model] file is not written",
-            "see the aggregator's log for the reason; params_file is written all the same",
+            "see the aggregator's log for the reason, or update an older one; params_file is written all the same",
         )
     if not wrong:
         yield ok(f"models go to {', '.join(filter(None, (config.file, config.params_file)))}")

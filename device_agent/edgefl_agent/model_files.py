@@ -77,7 +77,8 @@ class ModelFiles:
 
     def _skeleton(self, plan: Plan, model: KeepModel) -> Skeleton | None:
         if model.manifest.skeleton is None:
-            log.warning("[model] file is not written: the aggregator can't make this model's ONNX file for devices")
+            text = "no skeleton of the model's file: the aggregator's log says why, or it is of an older version"
+            log.warning("[model] file is not written: %s", text)
             return None
         blob = _read(self._folder / "skeleton.bin", LONGEST)
         if blob is None or sha256_of(blob) != model.manifest.skeleton.sha256:

@@ -44,7 +44,11 @@ class JsonLines(logging.Formatter):
         fields |= {name: value for name in KNOWN if (value := getattr(record, name, None))}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(fields).decode()
+        try:
+            return msgspec.json.encode(fields).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair, as a file's name that is not UTF-8 has
+            fields = {name: _whole(value) if isinstance(value, str) else value for name, value in fields.items()}
+            return msgspec.json.encode(fields).decode()
 
 
 def always(**fields: str) -> None:
@@ -83,6 +87,10 @@ def print_error(message: str) -> None:
         logging.getLogger("edgefl").error("%s", message)
     else:
         print(f"error: {message}", file=sys.stderr)
+
+
+def _whole(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _date(record: logging.LogRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from brokers import Mosquitto, eventually
 from daemons import Federation
+
+from edgefl.hosting.log_lines import JsonLines
 
 FIELDS = {"time", "level", "logger", "message", "federation"}
 
@@ -89,3 +92,14 @@ def test_wrong_use_is_an_object_too() -> None:
             (line,) = done.stderr.splitlines()
             assert done.returncode == 2 and json.loads(line)["level"] == "error"
             assert "--help" in json.loads(line)["message"]
+
+
+def test_a_name_that_is_not_utf_8_costs_no_line() -> None:
+    """A file may be called anything; Python has such bytes as halves of surrogate pairs, which JSON has not."""
+    record = logging.LogRecord("edgefl", logging.INFO, "", 0, "can't read %s", ("a\udcffb\nc",), None)
+    record.round = 7
+    line = JsonLines().format(record)
+    assert json.loads(line) | {"time": ""} == {
+        "time": "", "level": "info", "logger": "edgefl", "message": "can't read a\\udcffb\nc", "round": 7,
+    }  # fmt: skip
+    assert "\n" not in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,18 +28,26 @@ class Desk:
     ) -> None:  # fmt: skip
         self._orders, self._tags = Orders(folder), tags
         self._store, self._strategy, self._feed = store, strategy, feed
+        self._waiting: deque[tuple[str, Order | str]] = deque()
 
     def look(self) -> None:
-        """Carry out the orders that have come. A folder that can't be used is a warning: rounds go on."""
+        """Carry out the orders that have come. A folder that can't be used is a warning: rounds go on.
+
+        To remove a device, all records are written anew: what comes after it waits for the next look, so that a row of
+        such orders does not seem to be a daemon that hangs.
+        """
         try:
-            for name, order in self._orders.look():
-                if isinstance(order, str):
-                    self.answer(events.Answered(name, False, order))
-                else:
-                    log.info("order: %s", order, extra={"device": getattr(order, "device", "")})
-                    self._carry_out(name, order)
+            self._waiting += self._orders.look()
         except (OSError, StoreError) as error:
             log.warning("orders can't be read: %s", error)
+        order: Order | str = ""
+        while self._waiting and not isinstance(order, Forget):
+            name, order = self._waiting.popleft()
+            if isinstance(order, str):
+                self.answer(events.Answered(name, False, order))
+            else:
+                log.info("order: %s", order, extra={"device": getattr(order, "device", "")})
+                self._carry_out(name, order)
 
     def answer(self, action: events.Answered) -> None:
         """Write the answer. Without it the order is carried out again at the next start."""

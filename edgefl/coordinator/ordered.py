@@ -69,11 +69,9 @@ class Ordered(Barring):
             self.tally.set_present(device, False, False)
 
     def _carry_out_removals(self, now: float) -> None:
-        """Orders that have waited for the retained statuses."""
+        """An order that has waited for the retained statuses. One at a time: the host writes all records anew."""
         if self._removals and self._may_remove(now):
-            orders, self._removals = self._removals, []
-            for order in orders:
-                self._on_order(order, now)
+            self._on_order(self._removals.popleft(), now)
 
     def _may_remove(self, now: float) -> bool:
         return self.fence.held and now >= self._settled_at

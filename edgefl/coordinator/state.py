@@ -100,7 +100,7 @@ class CoordinatorState:
         for device, why in (paused or {}).items():
             self.presence.pause(device, why)
         self._forgotten: set[str] = set()  # devices that were removed since the open round began
-        self._removals: list[Forget] = []  # not carried out yet
+        self._removals: deque[Forget] = deque()  # not carried out yet
         self._settled_at = 0.0  # on this connection, when retained statuses have come
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)

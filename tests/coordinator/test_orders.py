@@ -181,6 +181,8 @@ def test_a_device_is_removed_only_when_the_broker_can_be_cleared_and_has_told_wh
     out = feed(coordinator, Connected(), status("a"), status("b", "lost"), now=2.0)
     assert not of(out, Erase) and coordinator.wake_at is not None and coordinator.wake_at <= 3.0
     out = feed(coordinator, Tick(), now=3.0)
+    assert len(of(out, Answered)) == 1 and coordinator.wake_at <= 3.0, "one at a time"
+    out += feed(coordinator, Tick(), now=3.0)
     answers = {found.order: found for found in of(out, Answered)}
     assert not answers["1"].done and "stop its agent" in answers["1"].text
     assert answers["2"].done and of(out, Erase) == [Erase("b")]

@@ -17,7 +17,7 @@ from edgefl_broker.tags import TagTable
 from edgefl.errors import StoreError, UsageError
 from edgefl.history import RoundRecord
 from edgefl.hosting import orders
-from edgefl.hosting.orders import Answer, Orders, Release, Rollback, give
+from edgefl.hosting.orders import Answer, Forget, Orders, Release, Rollback, give
 from edgefl.strategies.checkpoint import pack
 
 
@@ -201,3 +201,29 @@ def test_a_version_that_can_not_be_is_answered_and_ends_nothing(tmp_path, versio
         (answer,) = (tmp_path / "orders").glob("*.answer")
         assert f"version {version} is not kept" in answer.read_text()
         assert not list((tmp_path / "orders").glob("*.order"))
+
+
+def test_orders_behind_a_removal_wait_for_the_next_look(tmp_path):
+    fed = []
+    with closing(AggregatorStore(tmp_path)) as store:
+        store.resume("plan", np.zeros(3, np.float32))
+        desk = Desk(tmp_path, store, TagTable(store, tested=True, most_bytes=1e6), "fedavg", fed.append)
+        for device in ("pi-1", "pi-2"):
+            give(tmp_path, Forget(device), wait_s=0)
+        give(tmp_path, Release("pi-3"), wait_s=0)
+        for device in ("pi-1", "pi-2", "pi-3"):
+            desk.look()
+            assert fed[-1].device == device
+    assert len(fed) == 3
+
+
+def test_i09_a_disk_that_takes_no_order_is_no_order_that_can_not_be_read(tmp_path):
+    def feed(event):
+        raise StoreError("the disk is full")
+
+    with closing(AggregatorStore(tmp_path)) as store:
+        store.resume("plan", np.zeros(3, np.float32))
+        desk = Desk(tmp_path, store, TagTable(store, tested=True, most_bytes=1e6), "fedavg", feed)
+        give(tmp_path, Release("pi-1"), wait_s=0)
+        with pytest.raises(StoreError, match="disk is full"):
+            desk.look()

@@ -131,6 +131,19 @@ def stage(package: Package, wheel: Path, python: str, machine: str, to: Path) ->
     share = to / "usr/share" / package.name
     share.mkdir(parents=True)
     shutil.copy2((ROOT / package.unit).with_name(f"{package.toml}.sample"), share)
+    for path in further_units(package):
+        (share / path.name).write_text(unit_of(path))
+
+
+def further_units(package: Package) -> list[Path]:
+    """Units that an operator may copy from /usr/share: few devices need them."""
+    unit = ROOT / package.unit
+    return sorted(path for path in unit.parent.glob("*.service") if path != unit)
+
+
+def unit_of(path: Path) -> str:
+    """A unit, without the line that says where to put it; it starts what a package installs."""
+    return path.read_text().replace("/opt/edgefl/bin/", "/usr/bin/").partition("\n")[2]
 
 
 def guard(machine: str, to: Path) -> None:
@@ -180,8 +193,7 @@ def fill_in(package: Package, debian: Path, python: str) -> None:
         for word, value in words.items():
             text = text.replace(word, value)
         (debian / f"{package.name}.{kind}").write_text(text)
-    unit = (ROOT / package.unit).read_text().replace("/opt/edgefl/bin/", "/usr/bin/")
-    (debian / f"{package.name}.service").write_text(unit.partition("\n")[2])
+    (debian / f"{package.name}.service").write_text(unit_of(ROOT / package.unit))
     (debian / f"{package.name}.sysusers").write_text(f'u {package.user} - "{package.name}" {package.state}\n')
     (debian / f"{package.name}.install").write_text(f"stage/{package.name}/* /\n")
     (debian / f"{package.name}.copyright").write_text("".join(licences(package, debian.parent, python)))

@@ -39,6 +39,23 @@ def test_maintainer_scripts_are_whole_and_purge_all_that_they_make(debian, packa
     assert {path.strip("/").partition("/")[0] for path in purged.split()} == {"etc", "var"}
 
 
+@pytest.mark.parametrize("in_use", [True, False])
+def test_a_user_that_is_in_use_does_not_stop_a_purge_half_way(debian, tmp_path, in_use):
+    (tools := tmp_path / "tools").mkdir()
+    stubs = {"getent": 0, "rm": 0, "userdel": 8 if in_use else 0, "groupdel": 8 if in_use else 0}
+    for name, code in stubs.items():
+        (tools / name).write_text(f"#!/bin/sh\necho {name} $* >> {tmp_path}/ran\nexit {code}\n")
+        (tools / name).chmod(0o755)
+    script = (debian / "edgefl-agent.postrm").read_text().replace("#DEBHELPER#", f"echo done >> {tmp_path}/ran")
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "postrm", "purge"], env={"PATH": str(tools)}, capture_output=True, text=True
+    )
+    ran = (tmp_path / "ran").read_text().split("\n")
+    assert (done.returncode, ran[0], ran[-2]) == (0, "rm -rf /etc/edgefl /var/lib/edgefl", "done")
+    assert ("end its processes" in done.stderr) is in_use
+    assert ("groupdel edgefl" in ran) is not in_use
+
+
 def test_the_packages_share_no_user_and_no_folder():
     for field in ("name", "user", "config", "state"):
         assert len({getattr(package, field) for package in debs.PACKAGES}) == len(debs.PACKAGES)
@@ -55,6 +72,14 @@ def test_a_unit_starts_what_the_package_installs_and_hides_what_it_writes(debian
     assert {"Type=notify", "WatchdogSec=300", "UMask=0077", "NoNewPrivileges=yes"} <= set(unit.splitlines())
     user = (debian / f"{package.name}.sysusers").read_text().split()
     assert user[:2] == ["u", package.user] and user[-1] == package.state
+
+
+def test_the_agents_package_has_the_recorders_unit_to_copy():
+    (path,) = debs.further_units(debs.AGENT)
+    unit = debs.unit_of(path)
+    assert path.name == "edgefl-recorder.service" and unit.startswith("[Unit]")
+    assert "\nExecStart=/usr/bin/edgefl-agent record --config /etc/edgefl/agent.toml\n" in unit
+    assert f"\nUser={debs.AGENT.user}\n" in unit and debs.further_units(debs.AGGREGATOR) == []
 
 
 def test_every_override_says_why(debian):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -70,26 +71,30 @@ class Profile(msgspec.Struct, frozen=True):
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{path} can't be read ({error}): edgefl profile makes it anew") from None
 
-    def table(self) -> str:
-        """In a few lines for each column."""
+    def table(self, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> str:
+        """In a few lines for each column; names of columns and labels stand in place of their numbers."""
         lines = [f"round {self.round}: {self.devices} devices with {self.examples} examples"]
         if self.version is not None:
             lines[0] += f"; version {self.version} of the model is scaled by this"
         head = "column", "devices", "values", "mean", "deviation", "from", "to"
-        lines += _aligned([head, *map(_row, self.columns)])
+        lines += _aligned([head, *((_name(c.column, columns), *_numbers(c)) for c in self.columns)])
         if not self.columns:
             lines.append(f"no column has values on {self.min_devices} devices or more")
         if self.labels:
-            told = [(f"{each.label}", f"{each.devices}", f"{each.count}") for each in self.labels]
+            told = [(_name(each.label, labels), f"{each.devices}", f"{each.count}") for each in self.labels]
             lines += ["", *_aligned([("label", "devices", "examples"), *told])]
         lines.append(f"left out: columns, ranges and labels of fewer than {self.min_devices} devices")
         return "\n".join(lines)
 
 
-def _row(column: ColumnProfile) -> tuple[str, ...]:
+def _name(number: int, names: Sequence[str]) -> str:
+    return names[number] if number < len(names) else f"{number}"
+
+
+def _numbers(column: ColumnProfile) -> tuple[str, ...]:
     low, high = ("" if edge is None else f"{edge:.4g}" for edge in (column.low, column.high))
     numbers = f"{column.mean:.6g}", f"{column.deviation:.6g}", low, high
-    return f"{column.column}", f"{column.devices}", f"{column.count}", *numbers
+    return f"{column.devices}", f"{column.count}", *numbers
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from ..errors import EdgeFLError, UsageError
+import msgspec
+
+from ..core.protobuf import metadata_of
+from ..errors import EdgeFLError, ModelError, UsageError
 from ..hosting.config import AggregatorConfig
 from ..hosting.orders import AskProfile, give
 from ..profiles import Profile
@@ -14,6 +18,7 @@ from .orders import STATE_DIR
 from .text import say
 from .values import at_least
 
+MODEL = "model.onnx"  # in the state folder
 EXAMPLE = "edgefl profile --config aggregator.toml\n  edgefl profile --config aggregator.toml --last --json"
 
 
@@ -36,10 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _profile(options: argparse.Namespace) -> int:
     folder = _folder(options)
     if not options.last:
+        print(f"asked; waiting up to {options.wait} s for the aggregator's next round", file=sys.stderr, flush=True)
         answer = give(folder, AskProfile(), float(options.wait))
         if answer is None:
             raise EdgeFLError(
-                f"no profile within {options.wait} s: is the aggregator running? The order waits in {folder}/orders; "
+                f"no profile within {options.wait} s: edgefl status says what the round waits for. "
+                f"The order waits in {folder}/orders; "
                 "edgefl profile --last prints what comes of it"
             )
         if not answer.done:
@@ -47,8 +54,17 @@ def _profile(options: argparse.Namespace) -> int:
     profile = Profile.read(folder)
     if profile is None:
         raise UsageError(f"there is no profile in {folder} yet: run edgefl profile without --last")
-    say(profile.to_json().decode().rstrip() if options.json else profile.table())
+    say(profile.to_json().decode().rstrip() if options.json else profile.table(**_names(folder)))
     return 0
+
+
+def _names(folder: Path) -> dict[str, list[str]]:
+    """What columns and labels are called, as far as the model's file says it."""
+    try:
+        told = metadata_of((folder / MODEL).read_bytes())
+        return {name: msgspec.json.decode(told[name], type=list[str]) for name in ("columns", "labels") if name in told}
+    except (OSError, ModelError, msgspec.DecodeError):
+        return {}
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -34,7 +34,7 @@ def _short(presence: Presence, needed: int, topic: str) -> list[str]:
     if old := presence.without_news:
         text += f", {old} more have no new data"
     if presence.paused:
-        text += f", {len(presence.paused)} are paused (edgefl resume NAME)"
+        text += f", {len(presence.paused)} paused (edgefl resume NAME)"
     return [f"{text}: start more agents, mend those in trouble, or lower [rounds] min_reports"]
 
 

@@ -55,7 +55,11 @@ def scale(found: Survey, options: Mapping[str, str]) -> str:
 
 
 def _likely_target(columns: list[Column]) -> str:
-    usable = [column for column in columns if column.kind in NUMBERS or (column.kind == "text" and column.names)]
+    usable = [
+        column
+        for column in columns
+        if column.kind in NUMBERS or (column.kind == "text" and len(column.names or ()) > 1)
+    ]
     for likely in LIKELY_TARGETS:
         for column in usable:
             if column.name.lower() == likely:

@@ -1,5 +1,5 @@
-"""How a CSV file seems to be written: its encoding, delimiter and decimal sign. For `edgefl data stats` alone: a device
-reads a file as its SPEC says, and never guesses."""
+"""How a CSV file seems to be written: its encoding, delimiter and decimal sign. For `edgefl data stats` and
+`edgefl new`: a device reads a file as its SPEC says, and never guesses."""
 
 from __future__ import annotations
 

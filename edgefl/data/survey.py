@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import DataError
 from . import csv_file, folder, ring, sniff, sqlite_query
-from .cells import BAD_BYTES, is_blank, number_reader, seconds
+from .cells import BAD_BYTES, is_blank, number_reader, plain_number, seconds
 from .labels import tidy
 from .options import existing_path
 from .table import Malformed
@@ -107,6 +107,11 @@ def _opened(
         yield (header, rows) if kind == "sqlite" else (header[1:], ((row, cells[1:]) for row, cells in rows))
 
 
+def _is_date(cell: Any) -> bool:
+    """A number with another decimal sign than the table's is text, not seconds."""
+    return isinstance(cell, str) and math.isnan(plain_number(cell)) and math.isfinite(seconds(cell))
+
+
 class _Counter:
     """What is kept of one column while it is read."""
 
@@ -125,7 +130,7 @@ class _Counter:
         value = self._number(cell)
         if math.isfinite(value):
             self._add_number(value)
-        elif isinstance(cell, str) and math.isfinite(seconds(cell)):
+        elif _is_date(cell):
             self._dates += 1
         else:
             self._texts += 1

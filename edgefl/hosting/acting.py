@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import UsageError
+
 
 @contextmanager
 def as_owner_of(folder: Path) -> Iterator[None]:
-    """For root, and the whole process: the rights of the folder's user and group, and no others."""
+    """For root, and the whole process: the rights of the folder's user and group, and no others. UsageError."""
     if os.geteuid() != 0:
         yield
         return
-    owner, group, groups = folder.stat(), os.getegid(), os.getgroups()
+    try:
+        owner, group, groups = folder.stat(), os.getegid(), os.getgroups()
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}: name the state_dir, with --state-dir or --config") from None
     os.setgroups([])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)

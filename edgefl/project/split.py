@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.sniff import dialect
 from ..errors import DataError
 from .sample import NAME
 
@@ -20,6 +21,7 @@ def split_table(spec: str, devices: Sequence[str], to: Path) -> str:
     head, mark, options = spec.partition("?")
     source = Path(head.partition(":")[2])
     given = dict(item.partition("=")[::2] for item in options.split("&"))
+    given = {**dialect(source, given), **given}
     delimiter = {"tab": "\t"}.get(given.get("delimiter", ","), given.get("delimiter", ","))
     try:
         with open(source, newline="", encoding=given.get("encoding", "utf-8-sig")) as file:

@@ -13,6 +13,7 @@ from .words import ago, amount, score, span
 
 LEAST = 60  # characters
 GAP = 2
+NOBODY = "all that it waits for have reported: it stays open until enough others do, or until its time is up"
 OLD_S = 20.0  # pages follow the summary within a minute; from so many seconds on the table says how old it is
 NAME = 28  # characters of a device's name; a longer one is cut in the middle
 
@@ -99,7 +100,7 @@ def _waits(summary: Summary) -> list[str]:
         return []
     more = open.waiting - len(open.waits_for)
     names = ", ".join(open.waits_for) + (f" and {more} more" if more > 0 else "")
-    text = f"waits for {names}" if names else "waits for none"
+    text = f"waits for {names}" if names else NOBODY
     return [text + (f"; asks {open.skipped} more, and does not wait for them" if open.skipped else "")]
 
 

@@ -73,6 +73,14 @@ def test_the_readmes_commands_lead_to_a_model_that_tells_the_states_apart(keys, 
     assert accuracy_of(folder / "state" / "model.onnx", made) > 0.9
 
 
+def test_a_table_of_a_german_spreadsheet_is_dealt_without_any_option(tmp_path):
+    lines = [f"{i % 7},5;{i % 5};{('läuft', 'stört')[i % 2]}" for i in range(40)]
+    (tmp_path / "a.csv").write_bytes("\r\n".join(["Wärme;Größe;Zustand", *lines, ""]).encode("cp1252"))
+    made = make(Wanted(tmp_path / "fleet", f"{tmp_path / 'a.csv'}?target=Zustand", keys=False, split=True))
+    assert made.sample.labels == ("läuft", "stört") and made.sample.dataset.columns == ("Wärme", "Größe")
+    assert len(made.sample.dataset.x_train) == 20 and "encoding" not in made.sample.spec
+
+
 def accuracy_of(path: Path, made: Made) -> float:
     """Of onnxruntime, on the raw columns of the sample, whose blanks are filled."""
     x, y = made.sample.dataset.x_train, made.sample.dataset.y_train

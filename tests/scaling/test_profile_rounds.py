@@ -370,4 +370,6 @@ def test_profiles_are_read_as_they_were_written(tmp_path):
     assert Profile.read(tmp_path) == profile and Profile.read(tmp_path / "none") is None
     lines = profile.table().splitlines()
     assert len(lines) == 1 + 1 + 3 + 1 + 1 + 3 + 1 and "version 1 of the model is scaled by this" in lines[0]
+    named = profile.table(("temp", "rpm"), ("worn",)).splitlines()
+    assert [line.split()[0] for line in named[2:5]] == ["temp", "rpm", "2"] and named[7].split()[0] == "worn"
     assert all(x not in profile.to_json().decode() for x in map(str, data(1)[0].ravel()[:5]))

@@ -8,8 +8,8 @@ for a model, and, unless only this machine can connect, for reading too. The tok
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import secrets
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,6 +51,7 @@ class Gatekeeper:
     def __init__(self, app: ASGIApp, config: DashboardConfig, token: str) -> None:
         self._app, self._config, self._token = app, config, token.encode()
         self._hosts = {"localhost", *(name.lower() for name in config.hosts)}
+        self._proxies = {_address(proxy) for proxy in config.trusted_proxy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,7 +87,7 @@ class Gatekeeper:
 
     def _may_connect(self, scope: Scope) -> bool:
         client = scope.get("client")
-        return not self._config.trusted_proxy or (client is not None and client[0] in self._config.trusted_proxy)
+        return not self._proxies or (client is not None and _address(client[0]) in self._proxies)
 
     def _is_ours(self, host: str) -> bool:
         """Whether the name or address in `host`, which may have a port, is one of ours. A page that rebinds its name
@@ -95,7 +96,7 @@ class Gatekeeper:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name in self._hosts or _is_address(name)
+        return name in self._hosts or _address(name) is not None
 
     def _comes_from_us(self, headers: Headers) -> bool:
         """Whether the request comes from a page of ours or from none, as far as the browser says."""
@@ -115,9 +116,10 @@ class Gatekeeper:
         return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
 
 
-def _is_address(name: str) -> bool:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, of IPv4 where a socket of IPv6 has it as one of its own; None if it is none."""
     try:
-        ipaddress.ip_address(name)
+        found = ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found

@@ -209,6 +209,9 @@ def test_behind_a_proxy_reading_needs_the_token_and_only_the_proxy_may_connect(s
         assert http.get(path).status_code == 401
         assert http.get(path, headers=BEARER).status_code == 200
     assert client(source, config, client=("10.0.0.6", 40000)).get("/", headers=BEARER).status_code == 403
+    both = DashboardConfig(listen="[::]:8090", trusted_proxy=["10.0.0.5", "FD00::0:1"], hosts=["fleet.example.org"])
+    for peer, status in (("::ffff:10.0.0.5", 200), ("fd00::1", 200), ("::ffff:10.0.0.6", 403), ("testclient", 403)):
+        assert client(source, both, client=(peer, 40000)).get("/").status_code == status
 
 
 def test_every_answer_has_the_headers_that_keep_a_browser_in_check(source):

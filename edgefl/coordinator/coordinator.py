@@ -192,8 +192,9 @@ class RoundCoordinator(Rounds):
             self.reception.drop(self.tally, device)
             if self.tally is not None:
                 self.tally.set_present(device, False, False)
-        if self.roll is not None:
-            self.roll.enrol(signing.enrolled)
+        if self.roll is not None and self.bulletin is not None:
+            for page in self.roll.enrol(signing.enrolled):
+                self.bulletin.hurry(page, now)
         self._out.append(self.announcer.subscribe_statuses())  # of new ones a status may be there already
         self._maybe_close(now)
 

@@ -70,13 +70,16 @@ class Roll:
 
     # What happens
 
-    def enrol(self, devices: Iterable[str]) -> None:
-        """These devices are enrolled, and no others; without keys none is."""
-        gone, self._enrolled = self._enrolled, set(devices)
-        for device in sorted(self._enrolled - gone):
+    def enrol(self, devices: Iterable[str]) -> set[int]:
+        """These devices are enrolled, and no others; without keys none is. Returns the pages that others were on."""
+        before, self._enrolled = self._enrolled, set(devices)
+        for device in sorted(self._enrolled - before):
             self._list(device)
-        for device in gone - self._enrolled:
+        gone = before - self._enrolled
+        pages = {self._entries[device].page for device in gone if device in self._entries}
+        for device in gone:
             self._look(device)
+        return pages
 
     def heard(self, device: str, now: float, *, retained: bool) -> None:
         """A message of the device was read; `retained`: the broker has kept it, so it proves nothing of now."""

@@ -40,6 +40,7 @@ from edgefl.coordinator.events import Evaluated, LateUpdate, ReloadedLate, Roste
 from edgefl.coordinator.receipts import EARNED
 from edgefl.coordinator.signing import LIFE_S
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
+from edgefl.protocol.fleet import decode_page
 from edgefl.protocol.messages import Claim, Inbox, Round, Status, decode, encode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.trust.certificate import SignerCertificate, purpose_of
@@ -217,8 +218,11 @@ def test_i18_a_revoked_device_is_out_at_once_and_a_new_one_is_in():
 def test_a_device_that_is_revoked_has_no_row_any_more():
     coordinator, _ = opened("a", "b", min_reports=1, start={"watched": True})
     assert [row.id for row in coordinator.rows()] == ["a", "b"]
-    steps(coordinator, RosterRead(roster("a", "b", serial=2, revoked=["b"])), now=1.0)
+    steps(coordinator, Tick(), now=coordinator.wake_at)
+    out = steps(coordinator, RosterRead(roster("a", "b", serial=2, revoked=["b"])), now=3.0)
     assert [row.id for row in coordinator.rows()] == ["a"]
+    page = decode_page(open_seal(payloads(out, TOPICS.fleet(0))[-1], purpose_of(TOPICS.fleet(0), 1), SIGNER.public))
+    assert [row.id for row in page.devices] == ["a"], "at once: the operator may remove it now"
 
 
 def test_i18_what_has_arrived_of_a_device_is_dropped_when_it_is_revoked_and_what_has_counted_stays():

@@ -2,9 +2,9 @@
 
 The summary is looked at every `LOOK_S` seconds while anything happens, less often in large fleets, and published if it
 has changed; it is published once in `EVERY_S` seconds in any case, so that a viewer can tell a quiet federation from an
-aggregator that is gone. A page is published if a row has changed, at most once a minute, and at once if the operator has
-revoked or removed a device of it. At most `AT_ONCE` pages are
-made at a time: a fleet of more than 7,680 devices is shown less often than once a minute, and costs no more.
+aggregator that is gone. A page is published if a row has changed, at most once a minute, and at once if the operator
+has revoked or removed a device of it. At most `AT_ONCE` pages are made at a time: a fleet of more than 7,680 devices is
+shown less often than once a minute, and costs no more.
 
 Of pages that an aggregator before this one has left, its retained summary says how many there are.
 """

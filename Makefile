@@ -5,14 +5,23 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-home-assistant clean
+.PHONY: demo test test-daemons test-library lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
 	$(VENV)/bin/edgefl demo
 
+# Two halves side by side: the daemons' tests mostly wait for rounds, and those of the library compute.
+DAEMONS := tests/e2e tests/daemons tests/docs tests/hostile tests/home_assistant
 test: $(VENV)/dev.stamp
-	$(PY) -m pytest
+	@test ! -e /usr/include/mosquitto_plugin.h || $(MAKE) --no-print-directory guard
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-daemons test-library
+
+test-daemons: $(VENV)/dev.stamp
+	$(PY) -m pytest --durations=25 $(DAEMONS)
+
+test-library: $(VENV)/dev.stamp
+	$(PY) -m pytest --durations=25 tests $(DAEMONS:%=--ignore=%)
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

@@ -87,8 +87,9 @@ class Policy:
         if why := self.of_update(manifest, n) or self.of_work(manifest, n):
             raise PolicyError(f"refused by this device's owner: {why}")
 
-    def check_statistics(self, n: int) -> None:
-        """PolicyError if statistics of the columns of n examples must not leave."""
+    def of_statistics(self, n: int) -> int:
+        """How many of n examples, the first ones, statistics may be told of: whole groups of `min_examples`. So where a
+        table grows, two reports differ in that many rows at least. PolicyError if none may leave."""
         if not self.statistics:
             raise PolicyError("refused by this device's owner: no column statistics leave it ([policy] statistics)")
         if n < self.min_examples:
@@ -96,6 +97,7 @@ class Policy:
                 f"refused by this device's owner: statistics of {n} examples, at least {self.min_examples} must be "
                 "behind them"
             )
+        return n - n % self.min_examples
 
     def clipped(self, delta: np.ndarray) -> np.ndarray:
         """delta (P,), scaled down to an L2 norm of `clip` if it is longer."""

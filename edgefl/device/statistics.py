@@ -75,7 +75,7 @@ def _on_grid(x: float, bits: int, *, times: int = 1) -> int:
 def of_examples(
     plan: Plan, x: np.ndarray, y: np.ndarray, *, wanted: Callable[[], bool] = lambda: True
 ) -> Statistics:  # fmt: skip
-    """x (n, *input shape) and y (n, ...), as the plan trains on them. `wanted` is asked between chunks; Cancelled."""
+    """x (n, *input shape) and y (n, ...), as the plan takes them. `wanted` is asked between chunks; Cancelled."""
     axis, count = Columns.of(plan)
     sums = _Sums(count)
     step = max(1, CHUNK // math.prod(plan.input_shape))

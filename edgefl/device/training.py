@@ -70,7 +70,7 @@ def train_update(
     does not allow the work.
     """
     if job.round.mode == "profile":
-        return _profile(job, device, x, y, policy, wanted=wanted)
+        return _profile(job, x, y, policy, wanted=wanted)
     params = params_from_bytes(job.params)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train":
@@ -95,18 +95,18 @@ def train_update(
 
 
 def _profile(
-    job: TrainJob, device: str, x: np.ndarray, y: np.ndarray, policy: Policy, *, wanted: Callable[[], bool]
+    job: TrainJob, x: np.ndarray, y: np.ndarray, policy: Policy, *, wanted: Callable[[], bool]
 ) -> LocalUpdate:  # fmt: skip
-    """Statistics of the examples that the device trains on."""
+    """Statistics of all examples that the policy lets be told of. Those that are held out are among them: the
+    aggregator chooses how many these are, so two reports could differ in one example alone."""
     from ..protocol.statistics import encode
     from .statistics import of_examples
 
-    shares = holdout.split(device, x, y, job.manifest.holdout)
-    policy.check_statistics(len(shares.x))
-    payload = encode(of_examples(job.manifest.plan, shares.x, shares.y, wanted=wanted))
+    n = policy.of_statistics(len(x))
+    payload = encode(of_examples(job.manifest.plan, x[:n], y[:n], wanted=wanted))
     if job.max_bytes and len(payload) > job.max_bytes:
         raise CodecError(f"its statistics take {len(payload)} bytes")
-    header = UpdateHeader(len(shares.x), 0, 0.0, 0, job.bytes_down, is_profile=True)
+    header = UpdateHeader(n, 0, 0.0, 0, job.bytes_down, is_profile=True)
     return LocalUpdate(header.to_bytes() + payload)
 
 

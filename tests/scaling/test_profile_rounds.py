@@ -34,7 +34,7 @@ from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
 from edgefl.coordinator.gathering import Gathering, scaling_of
 from edgefl.core.columns import Scaling
-from edgefl.device.events import Failed, Outbox, SaveUpdate, StartTraining, Trained, TrainJob
+from edgefl.device.events import Failed, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.device.policy import STRICT
 from edgefl.device.statistics import of_examples
 from edgefl.device.training import train_update
@@ -342,13 +342,6 @@ def test_a_refusal_lasts_for_the_round_and_training_goes_on_afterwards():
     assert not of(give(session, profile_round(), now=2.0), StartTraining)
     out = give(session, make_round(2, 0, params=MODEL.params, manifest=MANIFEST), now=3.0)
     assert last(out, Status, STATUS).state != "trouble"
-
-
-def test_what_is_held_out_is_not_told():
-    manifest = make_manifest(plan=MODEL.plan, holdout=0.5)
-    job = TrainJob(manifest, profile_round(manifest=manifest), b"", 0)
-    header = UpdateHeader.from_bytes(train_update(None, job, "a", *data(1)).blob)
-    assert 0 < header.num_examples < 40
 
 
 def test_a_round_that_requires_what_a_device_does_not_know_is_sat_out(monkeypatch):

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from machines import make_manifest, make_round
 
 import edgefl
 from edgefl.core.trainer import Cancelled
+from edgefl.device.events import TrainJob
+from edgefl.device.policy import STRICT
 from edgefl.device.statistics import of_examples
+from edgefl.device.training import train_update
 from edgefl.errors import ProtocolError
 from edgefl.onnx import zoo
 from edgefl.protocol import statistics as wire
 from edgefl.protocol.statistics import BINS, Counts, bin_edges, bins_of
+from edgefl.protocol.update_header import UpdateHeader
 
 PLAN = edgefl.load(zoo.from_spec("mlp:4-8-3", 1)).plan
 RNG = np.random.default_rng(2)
@@ -95,6 +101,30 @@ def test_statistics_stop_when_they_are_not_wanted_any_more() -> None:
     answers = iter([True, True, False])
     with pytest.raises(Cancelled):
         of_examples(PLAN, table(100_000), np.zeros(100_000, np.int64), wanted=lambda: next(answers))
+
+
+def test_i29_the_aggregator_does_not_choose_the_examples_of_statistics() -> None:
+    """What a manifest holds out depends on the index alone, so two that differ in one example would give it away."""
+    x, y = table(100), np.zeros(100, np.int64)
+    blobs = set()
+    for holdout in (0.0, 0.01, 0.02, 0.5):
+        manifest = make_manifest(holdout=holdout, plan=PLAN)
+        job = TrainJob(manifest, make_round(mode="profile", manifest=manifest), b"", 0)
+        blobs.add(train_update(None, job, "a", x, y).blob)
+    assert len(blobs) == 1
+
+
+def test_i29_reports_of_a_table_that_grows_differ_in_whole_groups() -> None:
+    """The difference of two reports is of `min_examples` rows at least, and none is of fewer."""
+    x, y = table(40), np.zeros(40, np.int64)
+    manifest = make_manifest(plan=PLAN)
+    job = TrainJob(manifest, make_round(mode="profile", manifest=manifest), b"", 0)
+    policy = replace(STRICT, statistics=True)
+    blobs = [train_update(None, job, "a", x[:n], y[:n], policy=policy).blob for n in range(10, 41)]
+    assert [UpdateHeader.from_bytes(blob).num_examples for blob in blobs] == [n - n % 10 for n in range(10, 41)]
+    assert len(set(blobs)) == 4
+    told = read(blobs[5][UpdateHeader.SIZE :])
+    assert {column.values for column in told.columns[:3]} == {10}
 
 
 NONE = Counts(np.array([], np.int64), np.array([], np.int64))

@@ -64,8 +64,8 @@ def is_watched(schedule: Schedule) -> bool:
 
 class Operator:
     """In a fifth of all schedules, rolls back now and then to any version that is kept, until faults end; in another
-    fifth, asks for profiles; in a third one pauses and resumes devices, removes one that there is not, and changes
-    settings. An order lies on the aggregator's disk until it is answered."""
+    fifth, asks for profiles, and rolls back at times; in a third one pauses and resumes devices, removes one that there
+    is not, and changes settings. An order lies on the aggregator's disk until it is answered."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -97,7 +97,10 @@ class Operator:
         self._world.aggregator.order(f"order {self._given}", order)
 
     def _profile(self) -> None:
-        self._give(AskProfile(""))
+        if self._rng.random() < 0.3:
+            self._roll_back()
+        else:
+            self._give(AskProfile(""))
 
     def _roll_back(self) -> None:
         versions = [version for version, _, _ in self._world.aggregator.disk.models]

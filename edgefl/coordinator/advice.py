@@ -61,7 +61,7 @@ def _unheard(presence: Presence) -> list[str]:
     heard = len(presence.statuses)
     if not 0 < heard < presence.expect:
         return []
-    check = "on those that are missing, edgefl-agent --check says what keeps them away"
+    check = "on those that are missing, `edgefl-agent --check` says what keeps them away"
     return [f"{heard} of {presence.expect} expected devices have ever announced themselves: {check}"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..protocol.fleet import ABSENT, DeviceRow
 from ..protocol.trouble import CODES, REMEDIES
 
-LOST = "look at its power, its link and `systemctl status edgefl-agent`; edgefl-agent --check says what keeps it away"
+LOST = "look at its power, its link and `systemctl status edgefl-agent`; `edgefl-agent --check` says what keeps it away"
 
 
 def problem(row: DeviceRow) -> str:
@@ -36,7 +36,9 @@ def remedy(row: DeviceRow) -> str:
     if row.state == "lost":
         return LOST
     if row.state == ABSENT:
-        return "bring its bundle to it and start its agent: edgefl-agent --check says what keeps it away; or revoke it"
+        return (
+            "bring its bundle to it and start its agent: `edgefl-agent --check` says what keeps it away; or revoke it"
+        )
     return ""
 
 

@@ -17,7 +17,18 @@ import msgspec
 
 from ..history import SPENT, RoundRecord, without_name
 from ..machine import WallClock
-from ..protocol.fleet import ABSENT, MAX_PAGES, MAX_PAST, MAX_TROUBLED, PAGE_DEVICES, DeviceRow, PastRound, plain, word
+from ..protocol.fleet import (
+    ABSENT,
+    MAX_PAGES,
+    MAX_PAST,
+    MAX_TROUBLED,
+    MOST,
+    PAGE_DEVICES,
+    DeviceRow,
+    PastRound,
+    plain,
+    word,
+)
 from ..protocol.messages import Status
 from .admission import Admission
 from .presence import Presence
@@ -86,7 +97,7 @@ class Roll:
         if device not in self._presence.statuses:
             self._look(device)
             return
-        entry, unix_s = self._list(device), round(self._clock.shown(now) or 0)
+        entry, unix_s = self._list(device), max(0, round(self._clock.shown(now) or 0))
         if not retained:
             entry.seen = unix_s or entry.seen
         status = self._presence.statuses[device]
@@ -105,8 +116,8 @@ class Roll:
             self._entry(device).times += 1
         for device, (up, down) in record.traffic.items():
             entry = self._entry(device)
-            entry.bytes_up += up
-            entry.bytes_down += down
+            entry.bytes_up = min(MOST, entry.bytes_up + up)
+            entry.bytes_down = min(MOST, entry.bytes_down + down)  # as the device says
             self._touch(entry)
         for device, why in record.missed.items():
             entry = self._entry(device)
@@ -258,8 +269,8 @@ class Roll:
 def _past(record: RoundRecord, asked: int) -> PastRound:
     return PastRound(
         record.round, record.state, record.version, record.reported, asked or _asked(record), round(record.seconds, 3),
-        record.bytes_up, record.bytes_down, record.accuracy, record.loss, record.closed_at, plain(record.why),
-        record.device_accuracy, record.device_loss,
+        record.bytes_up, min(MOST, record.bytes_down), record.accuracy, record.loss, record.closed_at,
+        plain(record.why), record.device_accuracy, record.device_loss,
     )  # fmt: skip
 
 

@@ -33,6 +33,10 @@ _SEAL = 1024  # of SUMMARY_LIMIT, for the second line with its certificate; a pa
 
 ABSENT = "absent"  # the state of a device that is enrolled, and was never heard
 Word = Annotated[str, Meta(max_length=16)]  # of ASCII letters, digits, '.', '+', '_' and '-': see `word`
+MOST = 2**53  # every reader of JSON knows a number up to this exactly
+Number = Annotated[int, Meta(ge=0, le=MOST)]
+Celsius = Annotated[int, Meta(ge=-100, le=300)]
+DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"  # it stands in the commands that viewers are advised to give
 _NO_WORD = re.compile(r"[^A-Za-z0-9.+_-]")
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -47,20 +51,20 @@ class DeviceRow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     in quarantine or muted, and why. `paused`: an operator has paused it, and why; its owner's pause is a state.
     """
 
-    id: Annotated[str, Meta(max_length=64)]
+    id: Annotated[str, Meta(pattern=DEVICE_ID)]
     state: Word
     code: Word = ""
     reason: str = ""
-    since: int = 0
-    seen: int = 0
-    examples: int = 0
-    counted: int = 0
-    times: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
+    since: Number = 0
+    seen: Number = 0
+    examples: Number = 0
+    counted: Number = 0
+    times: Number = 0
+    bytes_up: Number = 0
+    bytes_down: Number = 0
     agent: Word = ""
-    model: int = 0
-    celsius: int | None = None
+    model: Number = 0
+    celsius: Celsius | None = None
     missed: str = ""
     barred: str = ""
     paused: str = ""
@@ -72,33 +76,33 @@ class OpenRound(msgspec.Struct, frozen=True, omit_defaults=True):
     those.
     """
 
-    round: int
-    version: int
+    round: Number
+    version: Number
     mode: str
-    opened: int = 0
-    closes: int = 0
-    counted: int = 0
-    waiting: int = 0
+    opened: Number = 0
+    closes: Number = 0
+    counted: Number = 0
+    waiting: Number = 0
     waits_for: list[str] = []
-    skipped: int = 0
-    bytes_up: int = 0
+    skipped: Number = 0
+    bytes_up: Number = 0
 
 
 class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
     """A round that is over, as its record has it (history.RoundRecord). `asked`: devices; 0: not known. `accuracy` is
     of the aggregator's test set, `device_accuracy` of what the devices hold out."""
 
-    round: int
+    round: Number
     state: str
-    version: int
-    reported: int = 0
-    asked: int = 0
+    version: Number
+    reported: Number = 0
+    asked: Number = 0
     seconds: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
+    bytes_up: Number = 0
+    bytes_down: Number = 0
     accuracy: float | None = None
     loss: float | None = None
-    closed_at: int = 0
+    closed_at: Number = 0
     why: str = ""
     device_accuracy: float | None = None
     device_loss: float | None = None
@@ -118,31 +122,31 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
 
     federation: str
     run: str
-    at: int
+    at: Number
     phase: str
-    round: int
-    version: int
-    attempt: int = 0
-    total: int = 0
-    present: int = 0
-    states: dict[str, int] = {}
-    barred: int = 0
-    paused: int = 0
+    round: Number
+    version: Number
+    attempt: Number = 0
+    total: Number = 0
+    present: Number = 0
+    states: dict[str, Number] = {}
+    barred: Number = 0
+    paused: Number = 0
     open: OpenRound | None = None
-    opens_at: int = 0
+    opens_at: Number = 0
     advice: list[str] = []
     troubled: list[DeviceRow] = []
     last: list[PastRound] = []
-    pages: int = 0
+    pages: Number = 0
     edgefl: str = ""
-    every: int = EVERY_S
+    every: Number = EVERY_S
 
 
 class FleetPage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows of some devices, by name. `at` is when the page was written. A page may be empty: its devices are gone."""
 
-    page: int
-    at: int
+    page: Number
+    at: Number
     devices: list[DeviceRow] = []
 
 

@@ -6,7 +6,20 @@ import random
 from itertools import pairwise
 
 import pytest
-from machines import MANIFEST, PARAMS, TOPICS, feed, of, received, report, run_out, status, update_parts
+from machines import (
+    MANIFEST,
+    PARAMS,
+    TOPICS,
+    commit_of,
+    feed,
+    make_update,
+    of,
+    received,
+    report,
+    run_out,
+    status,
+    update_parts,
+)
 
 from edgefl import __version__, strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -21,9 +34,11 @@ from edgefl.protocol.fleet import (
     Summary,
     decode_page,
     decode_summary,
+    encode_page,
     encode_summary,
 )
 from edgefl.protocol.messages import Status
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings
 
 UNIX = 1_700_000_000
@@ -268,3 +283,13 @@ def test_states_that_devices_make_up_do_not_lengthen_the_summary():
     feed(coordinator, status("z", state="other"))
     assert summary.total == 502 and coordinator.summary(1.0).total == 503 and summary.states["ready"] == 2
     assert len(encode_summary(summary)) <= SUMMARY_LIMIT and len(summary.states) <= 16
+
+
+def test_bytes_that_a_device_makes_up_are_a_number_that_every_reader_knows():
+    coordinator = watched()
+    feed(coordinator, Connected(), status("a"))
+    blob = UpdateHeader(5, 1, 0.5, 1, 2**64 - 1).to_bytes() + make_update()[UpdateHeader.SIZE :]
+    out = feed(coordinator, *update_parts("a", blob), now=3.0)
+    assert commit_of(out) is not None and row_of(coordinator, "a").bytes_down == 2**53
+    made = decode_summary(encode_summary(coordinator.summary(3.0)))
+    assert made.last[0].bytes_down == 2**53 and decode_page(encode_page(FleetPage(0, 0, coordinator.rows()))).devices

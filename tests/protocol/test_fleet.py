@@ -93,6 +93,8 @@ def test_what_a_device_says_steers_no_terminal():
 @pytest.mark.parametrize("raw", [
     b"", b"[]", b"{}", b'{"page":-1,"at":0}', b'{"page":1024,"at":0}', b'{"page":0,"at":"x"}', b"[" * 40000, b"\xff",
     msgspec.json.encode({"page": 0, "at": 0, "devices": [{"id": "a", "state": "ready"}] * (PAGE_DEVICES + 1)}),
+    b'{"page":0,"at":0,"devices":[{"id":"a; reboot","state":"lost"}]}',
+    b'{"page":0,"at":0,"devices":[{"id":"a","state":"lost","bytes_up":1' + b"0" * 400 + b"}]}",
     b'{"page":0,"at":0,"devices":[{"id":"' + b"a" * 65 + b'","state":"ready"}]}',
 ])  # fmt: skip
 def test_what_is_no_page_is_refused(raw):

@@ -121,6 +121,6 @@ def test_times_and_sizes_are_short():
 
 
 def test_what_anybody_has_written_on_an_open_broker_steers_no_terminal():
-    rows = [DeviceRow("a\x1b[2J", "rea\x07dy", reason="\x1b]0;x\x07\x9b", barred="\x1b[31m", agent="\x1b")]
+    rows = [DeviceRow("a", "rea\x07dy", reason="\x1b]0;x\x07\x9b", barred="\x1b[31m", agent="\x1b")]
     made = picture(msgspec.structs.replace(SUMMARY, federation="\x1b[2J", advice=["\x1b[2J\nfake"], phase="\x1b"), rows)
     assert all(line.isprintable() for line in render(made, NOW, 80, made.devices))

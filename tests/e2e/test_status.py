@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,12 @@ def test_a_watched_fleet_is_shown_anew_until_ctrl_c(shared_mosquitto: Mosquitto,
             seen += os.read(screen, 65536)
         return text in seen
 
+    def ended() -> bool:
+        """What it still writes must be read, or it can't end; a terminal that it has closed can't be read."""
+        with suppress(OSError):
+            shows(b"")
+        return watch.poll() is not None
+
     try:
         eventually(lambda: shows(b"0 devices"), 30.0)
         fleet.agent("dev-a")
@@ -139,7 +146,8 @@ def test_a_watched_fleet_is_shown_anew_until_ctrl_c(shared_mosquitto: Mosquitto,
         frames = seen.split(b"\x1b[H\x1b[2J")[1:]
         assert len(frames) >= 2 and all(frame.count(b"\n") <= 12 for frame in frames[:-1])
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(10) == 0 and b"Traceback" not in seen
+        eventually(ended, 10.0)
+        assert watch.returncode == 0 and b"Traceback" not in seen
     finally:
         watch.kill()
         os.close(screen)

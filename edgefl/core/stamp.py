@@ -27,11 +27,3 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
         """What to write behind the ONNX file, with the skeleton's `notes`."""
         known = {name: str(value) for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return protobuf.stamp({**notes, **known})
-
-    @classmethod
-    def of_file(cls, data: bytes | memoryview) -> Facts | None:
-        """What a file says; None if it was not stamped, ModelError if it is no ONNX file."""
-        try:
-            return msgspec.convert(protobuf.metadata_of(data), cls, strict=False)
-        except msgspec.ValidationError:
-            return None

@@ -77,6 +77,13 @@ def test_80_characters_hold_what_matters_and_every_reason_with_its_remedy():
     assert "0 of 2 reports (pi-03: lost 3 min ago)" in joined and "0.9712" in joined
 
 
+def test_a_round_that_lacks_reports_says_why_it_stays_open():
+    """Its devices have all reported, and fewer of them than min_reports."""
+    short = msgspec.structs.replace(SUMMARY.open, counted=1, waiting=0, waits_for=[], skipped=0)
+    shown = text(120, picture(msgspec.structs.replace(SUMMARY, open=short)))
+    assert "1 of 1 counted" in shown and "it stays open until enough others do" in " ".join(shown.split())
+
+
 def test_120_characters_hold_all_columns():
     shown = text(120)
     assert max(map(len, shown.splitlines())) <= 120

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 PLAYED = Path(__file__).resolve().parent / "played" / "played"
-NAMES = ("systemctl", "journalctl", "ssh", "scp", "rsync", "apt-get", "python3", "pip", "mosquitto_sub")
+NAMES = ("systemctl", "journalctl", "ssh", "scp", "rsync", "apt-get", "sudo", "python3", "pip", "mosquitto_sub")
 HOSTS = "broker.example.org aggregator.example.org pi-01.local"
 OWN = ("/etc", "/opt", "/srv", "/root", "/usr/local", "/var/lib", "/var/log")
 

@@ -16,7 +16,7 @@ from edgefl.errors import ModelError
 from edgefl.onnx import skeleton, zoo
 from edgefl.onnx.blocks import blocks_of
 
-FOREIGN = [  # of /work/shared/models all that can be trained
+FOREIGN = [  # of the shared models all that can be trained
     "cntk_mnist-8", "hls4ml_conv2d_small_keras", "hls4ml_two_layer_keras", "onnx2c_lstm_k1_b1_r1",
     "pytorch_linear_regression_AI_Study", "pytorch_tiny_mnist_cnn",
 ]  # fmt: skip

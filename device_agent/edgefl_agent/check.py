@@ -106,7 +106,9 @@ def federation(device: Device) -> Iterator[Finding]:
         return
     plan = manifest.plan
     text = f"{plan.num_params} params, input {tuple(plan.input_shape)}, loss {plan.loss}"
-    if isinstance(round, str):
+    if isinstance(round, str) and round.startswith("nothing is retained"):
+        yield ok(f"{text}; no round has opened yet")
+    elif isinstance(round, str):
         yield warning(f"{text}; no round: {round}", "see that the aggregator runs")
     else:
         yield ok(f"{text}; round {round.round} is {round.state}, at model version {round.version}")

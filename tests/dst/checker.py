@@ -120,7 +120,7 @@ class Checker(Witness):
             require(not back, "I19", "%s went back to round %d", host.name, now.round)
             host.last_round = now
             if is_keyed(self._world.schedule) and now.run == self._manifest.run:
-                self.is_announced(host, now)
+                self._is_announced(host, now)
                 order = now.attempt, now.round
                 replayed = order < host.disk.highest  # also by an earlier process
                 require(not replayed, "I19", "%s goes by round %d again", host.name, now.round)
@@ -134,7 +134,11 @@ class Checker(Witness):
             if work.counted and work.number == work.round.round:
                 self._counted(host, work.round)
 
-    def is_announced(self, host: DeviceHost, round: Round) -> None:
+    def keeps(self, host: DeviceHost, round: Round) -> None:
+        if is_keyed(self._world.schedule):
+            self._is_announced(host, round)
+
+    def _is_announced(self, host: DeviceHost, round: Round) -> None:
         """A round that a device goes by is the aggregator's."""
         if round.run == self._manifest.run:
             require(_identity(round) in self._rounds, "I20", "%s goes by a forged round %d", host.name, round.round)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from edgefl.device.delivery import Wanted
 from edgefl.device.events import KeepModel, NotKept
 
-from .keys import is_keyed
 from .violation import require
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ class OwnersFiles:
         require(self._wants, "I20", "%s keeps a model that nobody wants", host.name)
         told = hashlib.sha256(action.params).hexdigest() == round.model_sha256
         require(told, "I20", "%s keeps another model than round %d names", host.name, round.round)
-        if is_keyed(host.world.schedule):
-            host.world.checker.is_announced(host, round)
+        host.world.checker.keeps(host, round)
         if host.world.rng.random() < REFUSES:
             starts = host.starts
             host.clock.after(0.0, lambda: self._refuse(starts))

@@ -71,7 +71,8 @@ class Operator:
         self._world = world
         self._rng = random.Random(world.schedule.seed + 2)
         self._given = 0
-        self._kind = {0: self._roll_back, 3: self._profile, 2: self._act}.get(world.schedule.seed % 5)
+        kinds = {0: self._roll_back, 3: self._profile, 2: self._act}
+        self._kind = kinds.get(world.schedule.seed % 5) if world.has_operator else None
         if self._kind is not None:
             self._later()
 

@@ -57,8 +57,10 @@ class Rivals(World):
     """Both with one client id, as two of one federation have, or with two.
 
     Two with one id throw each other out. Each comes back later every time, as the link does: else neither would stay
-    long enough to be told of the other.
+    long enough to be told of the other. No operator acts here: what one of the two is told, the other does not know.
     """
+
+    has_operator = False
 
     def __init__(self, schedule: Schedule, show: Callable[[str], None] | None = None) -> None:
         kinds = tuple(kind for kind in schedule.faults if kind not in FORGETFUL)

@@ -8,6 +8,7 @@ from edgefl_broker.store import State
 
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.machine import Publish, Subscribe
+from edgefl.protocol.messages import Round
 
 if TYPE_CHECKING:
     from .hosts import AggregatorHost, DeviceHost, Host
@@ -42,6 +43,9 @@ class Witness:
 
     def saves(self, host: DeviceHost, outbox: Outbox) -> None:
         """About to be saved."""
+
+    def keeps(self, host: DeviceHost, round: Round) -> None:
+        """The model of that round is about to become the device's file."""
 
     def drops(self, host: DeviceHost, applied: bool) -> None:
         """The saved update is about to be dropped."""

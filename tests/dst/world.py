@@ -28,6 +28,8 @@ NOTICE_S = 30.0  # within so long an end notices that its connection is over
 class World:
     """`run` raises Violation."""
 
+    has_operator = True
+
     def __init__(self, schedule: Schedule, show: Callable[[str], None] | None = None) -> None:
         self.schedule = schedule
         self.rng = random.Random(schedule.seed + 1)

@@ -123,6 +123,7 @@ def test_a_watched_fleet_is_shown_anew_until_ctrl_c(shared_mosquitto: Mosquitto,
     watch = subprocess.Popen(
         [sys.executable, "-m", "edgefl", "status", *words, "--wait", "20"], stdout=end, stderr=end,
         env=os.environ | {"COLUMNS": "80", "LINES": "12"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )  # fmt: skip
     os.close(end)
     seen = b""

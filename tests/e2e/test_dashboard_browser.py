@@ -115,7 +115,8 @@ def test_a_running_round_changes_table_and_curves(page: Page) -> None:
     assert len(headlines) >= 2 and any(re.search(r"[Rr]ound \d+", text) for text in headlines)
     for name, old in curves.items():
         assert page.locator(f"#chart-{name} svg").inner_html() != old, name
-    expect(row(page, GOOD[0])).to_contain_text(re.compile(rf"round ({before + 1}|{before + 2})"))
+    since = "|".join(str(number) for number in range(before + 1, newest(page) + 10))  # rounds go on meanwhile
+    expect(row(page, GOOD[0])).to_contain_text(re.compile(rf"round ({since})\b"))
 
 
 def test_each_device_that_does_not_take_part_says_why_and_what_to_do(page: Page) -> None:

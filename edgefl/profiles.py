@@ -62,7 +62,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: Path) -> Profile | None:
-        """The newest profile in an aggregator's state folder; None if there is none yet. StoreError."""
+        """The newest profile in an aggregator's state folder; None before the first one. StoreError."""
         path = folder / FILE
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)

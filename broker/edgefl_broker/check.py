@@ -167,7 +167,7 @@ def keys(federation: Federation) -> Finding:
 
 
 def certificate(federation: Federation) -> Finding:
-    """The TLS certificate: whose it is, who has issued it, when it ends."""
+    """The TLS certificate: its name, its issuer, and when it expires."""
     config = federation.config
     if config.mqtt.tls is None or config.mqtt.tls.cert is None:
         return skipped("none is set: the broker knows this client otherwise")

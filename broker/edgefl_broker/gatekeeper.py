@@ -117,7 +117,7 @@ class Gatekeeper:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, of IPv4 where a socket of IPv6 has it as one of its own; None if it is none."""
+    """The address; an IPv4 address that an IPv6 socket has mapped is IPv4 again. None if the text is no address."""
     try:
         found = ip_address(text)
     except ValueError:

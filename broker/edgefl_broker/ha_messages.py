@@ -68,7 +68,7 @@ class HaTopics:
         return f"{self.base}/d/{device}/pause"
 
     def paused_by(self, topic: str) -> str | None:
-        """The device whose switch has this topic; None for any other topic. UsageError if it is none's name."""
+        """The device whose switch has this topic; None for any other topic. UsageError: no device's name."""
         head, tail = f"{self.base}/d/", "/pause"
         if not (topic.startswith(head) and topic.endswith(tail)):
             return None

@@ -41,7 +41,7 @@ class Scores(Protocol):
 
 
 class ModelFiles:
-    """`skeleton`: b"" if there is none. `labels` and `columns` are the test data's, if they have names, or else those
+    """`skeleton`: b"" if not proven. `labels` and `columns` are the test data's, if they have names, or else those
     that the first file's metadata have: each file has them, as JSON."""
 
     def __init__(

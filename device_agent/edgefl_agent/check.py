@@ -58,7 +58,7 @@ def keys(device: Device) -> Finding:
 
 
 def certificate(device: Device) -> Finding:
-    """The TLS certificate: whose it is, who has issued it, when it ends."""
+    """The TLS certificate: its name, its issuer, and when it expires."""
     config = device.config
     if config.mqtt.tls is None or config.mqtt.tls.cert is None:
         return skipped("none is set: the broker knows this client otherwise")

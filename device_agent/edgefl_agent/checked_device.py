@@ -101,7 +101,7 @@ class Device:
 
     @property
     def model(self) -> Manifest | str:
-        """The manifest of the broker, or else the last one that an agent has believed here; or why there is none."""
+        """The manifest of the broker, or else the last one that an agent has believed here; or why it has neither."""
         found = self.manifest
         return last_manifest.read(self.state_dir) or found if isinstance(found, str) else found
 

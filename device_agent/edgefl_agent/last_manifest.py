@@ -42,7 +42,7 @@ class LastManifest:
 
 
 def read(state_dir: Path) -> Manifest | None:
-    """The manifest of an agent that has run here; None if there is none that can be read."""
+    """The manifest of an agent that has run here; None if no manifest can be read there."""
     try:
         return decode(Manifest, (state_dir / NAME).read_bytes(), RETAINED_LIMIT)
     except (OSError, ProtocolError):

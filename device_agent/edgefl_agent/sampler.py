@@ -60,7 +60,7 @@ class Sampler:
 
 
 def _document(payload: bytes) -> Any:
-    """The JSON object of a message; {} if it is none."""
+    """The JSON object of a message; {} if it holds no object."""
     try:
         found = msgspec.json.decode(payload) if len(payload) <= LONGEST else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

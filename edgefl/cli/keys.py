@@ -121,7 +121,7 @@ def _role(options: argparse.Namespace) -> Any:
 
 def _revoke_options(parser: argparse.ArgumentParser) -> None:
     """Revoke names: at the broker, and in the aggregator's roster. They are out as soon as the files are there."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="who is revoked")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="names to revoke")
 
 
 def _revoke(options: argparse.Namespace) -> int:
@@ -188,7 +188,7 @@ def _epoch(options: argparse.Namespace) -> int:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    """Who is enrolled, until when, and a warning of all that expires within 60 days."""
+    """List every enrolled name with its expiry date, and warn of what expires within 60 days."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def carry_out(options: argparse.Namespace) -> int:
-    """UsageError for a tag that is none."""
+    """UsageError for a name that no tag may have."""
     if options.to.isdecimal():
         return orders.carry_out(options, Rollback(int(options.to)))
     with as_owner_of(options.state_dir), opened(options.state_dir) as versions:

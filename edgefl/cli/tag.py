@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def carry_out(options: argparse.Namespace) -> int:
-    """UsageError for a name that is none."""
+    """UsageError for a name that no tag may have."""
     given = (options.version is not None, options.name is not None)
     if options.remove is not None and not any(given):
         return orders.carry_out(options, Name(check_name(options.remove)))

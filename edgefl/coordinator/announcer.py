@@ -47,7 +47,7 @@ class Announcer:
         self.fit(manifest, None)
 
     def carry(self, skeleton: bytes) -> None:
-        """Retain the skeleton of the model's file beside the model; b"": there is none. Before the first connection."""
+        """Retain the skeleton of the model's file beside the model; b"" retains none. Before the first connection."""
         info = SkeletonInfo(sha256(skeleton).hexdigest(), len(skeleton)) if skeleton else None
         self._carried = [Payload(SKELETON_SLOT, 0, 0, skeleton)] if skeleton else []
         self.fit(msgspec.structs.replace(self.manifest, skeleton=info), None)

@@ -30,7 +30,7 @@ class Field(NamedTuple):
 
 
 def fields(data: bytes | memoryview, begin: int = 0, end: int | None = None) -> Iterator[Field]:
-    """The fields of the message in `data[begin:end]`, in their order; ModelError if it is none."""
+    """The fields of the message in `data[begin:end]`, in their order; ModelError if they are not one."""
     at, end = begin, len(data) if end is None else end
     while at < end:
         first = at

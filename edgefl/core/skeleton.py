@@ -149,7 +149,7 @@ class Skeleton:
 
     @classmethod
     def from_bytes(cls, blob: bytes, num_params: int) -> Skeleton:
-        """The skeleton of a model with so many params; ModelError if it is none."""
+        """The skeleton of a model with so many params; ModelError if the bytes are not one."""
         if len(blob) > LONGEST or len(blob) < _HEAD.size:
             raise ModelError(f"{len(blob)} bytes are no skeleton of a model")
         magic, version, size = _HEAD.unpack_from(blob)

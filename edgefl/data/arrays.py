@@ -123,7 +123,7 @@ class _Arrays:
         return x
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
-        """y as it is, or the numbers of its classes: UNKNOWN for a cell that is none, BLANK for a blank one."""
+        """y as it is, or the numbers of its classes: UNKNOWN for a cell that names no class, BLANK for a blank one."""
         if self._labels is None:
             return y
         if y.ndim != 1:

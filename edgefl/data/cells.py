@@ -29,7 +29,7 @@ def is_blank(cell: Any) -> bool:
 
 
 def plain_number(cell: Any) -> float:
-    """The finite float32 number of a cell; NaN if it is none."""
+    """The finite float32 number of a cell; NaN if it holds no such number."""
     try:
         value = float(cell)
     except (TypeError, ValueError, OverflowError):  # None, text, an int beyond float64

@@ -44,7 +44,7 @@ class Labels:
         return is_blank(cell) and (self._any or tidy(cell) not in self._codes)
 
     def code(self, cell: Any) -> int:
-        """The number of a cell's class; -1 if it is none of them."""
+        """The number of a cell's class; -1 if it names no class."""
         name = tidy(cell)
         code = self._codes.get(name, -1)
         if code < 0 and self._any and name and len(self._codes) <= MOST:

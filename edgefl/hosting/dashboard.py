@@ -18,8 +18,8 @@ class DashboardConfig(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[
         str | None,
         Meta(
-            description="Address and port of the dashboard; without it, there is none. Only the loopback may be served "
-            "without TLS.",
+            description="Address and port of the dashboard; without it, nothing is served. Only the loopback may be "
+            "served without TLS.",
             examples=["127.0.0.1:8090"],
         ),
     ] = None

@@ -219,7 +219,7 @@ TEMPLATES: dict[str, Callable[[Examples, int], onnx.ModelProto]] = {
 
 
 def template(name: str, examples: Examples, seed: int = 0) -> onnx.ModelProto:
-    """The template of that name for such examples; UsageError if there is none, or it does not fit."""
+    """The template of that name for such examples; UsageError if no template has it, or it does not fit."""
     if name not in TEMPLATES:
         raise UsageError(f"there is no template {name!r}: {nearest(name, TEMPLATES)}")
     return TEMPLATES[name](examples, seed)

@@ -15,6 +15,7 @@ from . import __version__
 from .auto import Choice, apply
 from .core.params import params_sha256
 from .errors import StoreError, UsageError, path_of
+from .history_text import total
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -321,45 +322,3 @@ def _drawn(records: list[RoundRecord], title: str) -> Figure:
     if scored or told:
         right.legend(loc="lower right")
     return figure
-
-
-def scores(of: RoundRecord | Final, gap: str) -> str:
-    """The accuracies and losses that are known, of the test set and of devices, each preceded by `gap`."""
-    told = [
-        ("accuracy", of.accuracy, ".4f"), ("loss", of.loss, ".4g"),
-        ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
-    ]  # fmt: skip
-    return "".join(f"{gap}{what} {value:{form}}" for what, value, form in told if value is not None)
-
-
-def named(why: dict[str, str], most: int = 12) -> str:
-    """Devices with reasons in one line, such as "pi-03 (no update since round 12)", and how many more there are."""
-    told = [f"{device} ({reason})" for device, reason in list(why.items())[:most]]
-    more = len(why) - len(told)
-    return ", ".join([*told, f"{more} more"] if more else told)
-
-
-def times_smaller(float32_bytes: int, real: int) -> str:
-    """ " (12x)": how many times fewer bytes were sent than float32 takes; "" if there is nothing to compare."""
-    if not (real and float32_bytes):
-        return ""
-    ratio = float32_bytes / real
-    return f" ({ratio:.2f}x)" if ratio < 10 else f" ({ratio:.0f}x)"
-
-
-def size(count: int) -> str:
-    """A number of bytes for people to read, in decimal units."""
-    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
-
-
-def total(final: Final) -> str:
-    """The whole run in one line."""
-    evaluated = f", {final.evaluated} evaluated" if final.evaluated else ""
-    told = f"{scores(final, ', ')}, {traffic_text(final, ', ')}"
-    return f"{final.committed} of {final.rounds} rounds committed{evaluated}{told}"
-
-
-def traffic_text(of: RoundRecord | Final, gap: str) -> str:
-    """Bytes up and down, with `gap` in between."""
-    up = f"{size(of.bytes_up)} up{times_smaller(of.float32_bytes, of.bytes_up)}"
-    return f"{up}{gap}{size(of.bytes_down)} down{times_smaller(of.float32_bytes, of.bytes_down)}"

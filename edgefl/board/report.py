@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ..history import SPENT, RoundRecord, Run, size
+from ..history import SPENT, RoundRecord, Run
+from ..history_text import size
 from ..protocol.fleet import Summary
 from . import views
 from .rounds import Past

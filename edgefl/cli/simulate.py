@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..errors import EdgeFLError, UsageError, nearest
-from ..history import History, RoundRecord, Run, total
+from ..history import History, RoundRecord, Run
+from ..history_text import total
 from ..hosting import command, daemon
 from ..settings import Settings, schema
 from ..simulation.options import ROUNDS, FleetOptions

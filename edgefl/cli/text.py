@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..history import RoundRecord, scores, traffic_text
+from ..history import RoundRecord
+from ..history_text import scores, traffic_text
 
 
 def say(text: str) -> None:

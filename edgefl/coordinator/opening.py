@@ -12,7 +12,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ..history import named
+from ..history_text import named
 from ..machine import Note
 from ..settings import RoundSettings
 from . import cohort

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edgefl.errors import UsageError
-from edgefl.history import History, RoundRecord, scores, times_smaller
+from edgefl.history import History, RoundRecord
 from edgefl.history_files import read_records
+from edgefl.history_text import scores, times_smaller
 
 OLD = (
     b'{"round":1,"state":"committed","version":1,"reported":2,"devices":["a","b"],"num_examples":8,"train_loss":0.5,'

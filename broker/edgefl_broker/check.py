@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,7 +12,7 @@ from edgefl import auto
 from edgefl.checks import broker, machine, training
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
-from edgefl.checks.report import Finding, Report, ok, parted, problem, run, show, skipped, warning
+from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
 from edgefl.coordinator import cohort
 from edgefl.data import Dataset
 from edgefl.errors import DataError, EdgeFLError, StoreError, UsageError
@@ -234,12 +234,6 @@ CHECKS = {
 
 
 def main(path: str, sets: list[str], *, as_json: bool) -> int:
-    """Check, and print what was found: exit code 0, or 1 if there is something to do, or 2 if the configuration can't
-    be used, so that the machine alone was looked at."""
-    logging.getLogger("edgefl").setLevel(logging.CRITICAL)
-    try:
-        federation = Federation(files.load(path, AggregatorConfig, sets))
-    except UsageError as error:
-        return machine.without_configuration("aggregator", path, error, PACKAGES, as_json=as_json)
-    report = Report(of="aggregator", config=path, running=federation.running, checks=run(CHECKS, federation))
-    return show(report, as_json=as_json)
+    """Check, and print what was found; the exit code."""
+    read = functools.partial(files.load, path, AggregatorConfig, sets)
+    return machine.check("aggregator", path, lambda: Federation(read()), CHECKS, PACKAGES, as_json=as_json)

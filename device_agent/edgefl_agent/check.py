@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgefl import codecs
 from edgefl.checks import broker, machine, training
-from edgefl.checks.report import Finding, Report, ok, parted, problem, run, show, skipped, warning
+from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
 from edgefl.device.policy import Policy
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
@@ -207,11 +207,6 @@ CHECKS = {
 
 
 def main(path: str, sets: list[str], *, as_json: bool) -> int:
-    """Check, and print what was found: exit code 0, or 1 if there is something to do, or 2 if the configuration can't
-    be used, so that the machine alone was looked at."""
-    logging.getLogger("edgefl").setLevel(logging.CRITICAL)
-    try:
-        device = Device(files.load(path, AgentConfig, sets))
-    except UsageError as error:
-        return machine.without_configuration("agent", path, error, PACKAGES, as_json=as_json)
-    return show(Report(of="agent", config=path, running=device.running, checks=run(CHECKS, device)), as_json=as_json)
+    """Check, and print what was found; the exit code."""
+    read = functools.partial(files.load, path, AgentConfig, sets)
+    return machine.check("agent", path, lambda: Device(read()), CHECKS, PACKAGES, as_json=as_json)

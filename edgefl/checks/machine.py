@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 import sqlite3
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .. import __version__, _core
 from ..errors import UsageError
 from ..hosting import sensors, wall_clock
-from .report import WRONG_USE, Finding, Line, Report, ok, parted, problem, run, show, skipped, warning
+from .report import WRONG_USE, Finding, Line, Report, Table, ok, parted, problem, run, show, skipped, warning
 
 MB = 2**20
 LITTLE_MEMORY, LITTLE_DISK = 64 * MB, 64 * MB  # below which a daemon can hardly work
@@ -142,14 +144,30 @@ def writable(place: Place) -> Finding:
     return ok(f"{folder} can be written" if inside == folder.absolute() else f"{folder} can be made")
 
 
-def without_configuration(of: str, path: str, error: UsageError, packages: tuple[str, ...], *, as_json: bool) -> int:
-    """The machine alone, and what is wrong with the configuration; the exit code of wrong use."""
-    lines = [
-        *run(CHECKS, Machine(packages)),
-        *(Line("settings", *problem(f"{path}: {text}", todo)) for text, todo in map(parted, str(error).split("\n"))),
-    ]
-    show(Report(of=of, config=path, checks=lines), as_json=as_json)
-    return WRONG_USE
+class Checked(Protocol):
+    """What a daemon's checks look at; `running`: the daemon runs."""
+
+    @property
+    def running(self) -> bool: ...
+
+
+C = TypeVar("C", bound=Checked)
+
+
+def check(
+    of: str, path: str, make: Callable[[], C], checks: Table[C], packages: tuple[str, ...], *, as_json: bool
+) -> int:  # fmt: skip
+    """Check the daemon `of` whose configuration is in `path`, and print what was found. Returns the exit code: 0; 1 if
+    there is something to do; 2 if `make` can't use the configuration, and the machine alone was looked at."""
+    logging.getLogger("edgefl").setLevel(logging.CRITICAL)
+    try:
+        subject = make()
+    except UsageError as error:
+        said = map(parted, str(error).split("\n"))
+        wrong = [Line("settings", *problem(f"{path}: {text}", todo)) for text, todo in said]
+        show(Report(of=of, config=path, checks=[*run(CHECKS, Machine(packages)), *wrong]), as_json=as_json)
+        return WRONG_USE
+    return show(Report(of=of, config=path, running=subject.running, checks=run(checks, subject)), as_json=as_json)
 
 
 def nearest_folder(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """Metrics: what Prometheus may scrape of an aggregator, at /metrics of its dashboard.
 
 No label has the name of a device: how many series there are does not depend on the fleet. Counters go on after a
-restart, since they are the sums of the rounds in history.jsonl; until it has been read, there are none.
+restart, since they are the sums of the rounds in history.jsonl; no counter is served before it has been read.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _simulate(options: argparse.Namespace) -> int:
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
-    options.loss = model.plan.loss  # for whoever loads the file again without the data
+    options.loss = model.plan.loss  # so that a later load, without the data, takes the same loss
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt
     with daemon.unwind_on_termination():

@@ -1,6 +1,6 @@
 """Watching: what viewers are shown of the federation. No I/O. Part of RoundCoordinator.
 
-Nothing here changes a round. A coordinator that nobody watches, such as that of a simulation, does none of it.
+Nothing here changes a round. A coordinator that nobody watches, such as that of a simulation, skips all of this.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _lacks_an_axis(shape: tuple[int, ...], given: tuple[int, ...]) -> bool:
 def check(loss: str, output: Sequence[int], y: NDArray[Any]) -> None:
     """DataError if `loss` compares an output of this shape with the other kind of targets than y.
 
-    Its code is what y is. It says nothing where y fits neither kind: whoever reads the arrays names that.
+    Its code is what y is. It says nothing where y fits neither kind: the error of reading the arrays names that.
     """
     found = kind_of(output, y)
     if loss in OF_CLASSES and found == VALUES and y.dtype.kind == "f" and np.prod(output) > 1:

@@ -27,8 +27,8 @@ class HomeAssistantConfig(Struct, frozen=True, forbid_unknown_fields=True):
     control: Annotated[
         bool,
         Meta(
-            description="Whether its switches pause and resume devices; then whoever may write below the prefix can do "
-            "that."
+            description="Whether its switches pause and resume devices; then every client that may write below the "
+            "prefix can do that."
         ),
     ] = True
     url: Annotated[

@@ -125,7 +125,7 @@ def _result(made: Made) -> str:
     how = "--config watch/viewer.toml" if wanted.keys else f"--broker {wanted.url} --federation {wanted.name}"
     return f"""## See what it learns
 
-Who is there, who is not and why, and what the rounds brought (`--watch` goes on showing it):
+Which devices are there, which are missing and why, and what the rounds brought (`--watch` goes on showing it):
 
 ```sh
 edgefl status {how}
@@ -158,7 +158,9 @@ def _machines(made: Made) -> str:
         steps.append("- The aggregator's machine has `aggregator.toml`, `model.onnx` and `keys/aggregator/`.")
         steps.append("- Each device has the files of its bundle `keys/devices/NAME.tar`, and nothing else.")
     else:
-        steps.append("- This federation is open: whoever reaches the broker may take part. `edgefl keys` closes it.")
+        steps.append(
+            "- This federation is open: every client that reaches the broker may take part. `edgefl keys` closes it."
+        )
         steps.append("- The aggregator's machine has `aggregator.toml` and `model.onnx`, each device its `agent.toml`.")
     steps.append(f"- `[data] source` of agent.toml is `{data}`: change it where a device has its data elsewhere.")
     steps.append("- `state_dir` is a folder that survives a power cut, such as `/var/lib/edgefl`.")

@@ -1,4 +1,4 @@
-"""Profile rounds on both machines: who is asked, what is told, what one liar can do, and what a stop costs."""
+"""Profile rounds on both machines: which devices are asked, what is told, what a liar can do, what a stop costs."""
 
 from __future__ import annotations
 

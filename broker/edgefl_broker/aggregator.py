@@ -33,6 +33,7 @@ from edgefl.coordinator.events import (
     SaveProfile,
     SaveSuspects,
 )
+from edgefl.core.plan import Plan
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
 from edgefl.history import MOVED, History, RoundRecord, Run, json_pieces
@@ -94,34 +95,13 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         self._files = HistoryFiles(self._folder, config.history_mb * 1e6)
         state = self._store.resume(plan.hash, self._model.params, self._files.last())
-        config = with_interval(config)
-        self._choice = choice = choice_of(config, plan, self._store)
-        self._run = Run.of(config, choice)
-        config = config if choice is None else auto.apply(config, choice)
-        if config.codec.part_bytes == "auto":
-            config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
-        rng, rounds = random.Random(), config.rounds
+        config = self._settled(config, plan)
+        rng = random.Random()
         self._keys = open_keys(config.keys, config.federation, self._store.highest)
-        strategy = self._make_strategy(config, state)
-        if not rounds.late_window:
-            self._store.drop_late()
-        self.machine = RoundCoordinator(
-            make_manifest(config, config.federation, state.run, plan), rounds, strategy,
-            state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
-            update_s=UPDATE_S + PARAM_S * plan.num_params,
-            recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
-            root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
-            admission=config.admission, suspects=self._store.suspects(), paused=self._store.paused(),
-            room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
-            features=config.features,
-        )  # fmt: skip
+        self.machine = self._make_machine(config, state, rng, take_over=take_over)
         self._unheard = Unheard()
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
-        self._outputs = ModelFiles(
-            self._folder, self._model, config.federation, state.run,
-            labels=self._test.labels if self._test else (), columns=self._test.columns if self._test else (),
-        )  # fmt: skip
-        self.machine.announcer.carry(self._outputs.skeleton)
+        self._outputs = self._open_outputs(config, state)
         self._tags = TagTable(self._store, tested=self._test is not None, most_bytes=config.models_mb * 1e6)
         self._desk = Desk(self._folder, self._store, self._tags, self._strategy_name, self.feed)
         self.window = Window(self.machine)
@@ -138,6 +118,44 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self.log.info("loss: %s", self._model.loss_line)
         if self._run.auto:
             self.log.info("auto: %s", self._run.auto)
+
+    def _settled(self, config: AggregatorConfig, plan: Plan) -> AggregatorConfig:
+        """The settings with what "auto" and their absence stand for; `_run` has them as they are published."""
+        config = with_interval(config)
+        self._choice = choice = choice_of(config, plan, self._store)
+        self._run = Run.of(config, choice)
+        config = config if choice is None else auto.apply(config, choice)
+        if config.codec.part_bytes == "auto":
+            config = config.replace(**{"codec.part_bytes": config.mqtt.limits.part_bytes})
+        return config
+
+    def _make_machine(
+        self, config: AggregatorConfig, state: State, rng: random.Random, *, take_over: bool
+    ) -> RoundCoordinator:  # fmt: skip
+        """The coordinator, as the process before this one has left it on disk."""
+        plan, rounds = self._model.plan, config.rounds
+        strategy = self._make_strategy(config, state)
+        if not rounds.late_window:
+            self._store.drop_late()
+        return RoundCoordinator(
+            make_manifest(config, config.federation, state.run, plan), rounds, strategy,
+            state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            update_s=UPDATE_S + PARAM_S * plan.num_params,
+            recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
+            root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
+            admission=config.admission, suspects=self._store.suspects(), paused=self._store.paused(),
+            room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
+            features=config.features,
+        )  # fmt: skip
+
+    def _open_outputs(self, config: AggregatorConfig, state: State) -> ModelFiles:
+        """The files of models; their skeleton is published with the manifest."""
+        labels, columns = (self._test.labels, self._test.columns) if self._test else ((), ())
+        outputs = ModelFiles(
+            self._folder, self._model, config.federation, state.run, labels=labels, columns=columns
+        )  # fmt: skip
+        self.machine.announcer.carry(outputs.skeleton)
+        return outputs
 
     @property
     def history(self) -> History:

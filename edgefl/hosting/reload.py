@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from ..errors import EdgeFLError
+from ..errors import EdgeFLError, StoreError
 from ..settings import schema
 from .daemon import handling
 
@@ -38,7 +38,7 @@ class Reload(Generic[C]):
 
     def look(self, use: Callable[[C], None]) -> None:
         """Read the file if that was asked, and `use` what has changed. `use` raises EdgeFLError, with nothing changed,
-        for settings that do not go together."""
+        for settings that do not go together. A StoreError goes on: a disk that refuses ends the daemon."""
         load, self._load = self._load, None
         if load is None:
             return
@@ -49,6 +49,8 @@ class Reload(Generic[C]):
             config = schema.replace(self.config, {key: changed[key] for key in live})
             if live:
                 use(config)
+        except StoreError:
+            raise
         except EdgeFLError as error:
             self._log.error("configuration not read again: %s: %s", error, KEPT)
             return

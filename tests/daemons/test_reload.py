@@ -20,7 +20,7 @@ from edgefl_agent.config import AgentConfig, DataConfig, LimitsConfig
 from edgefl_broker.reload import LIVE
 from msgspec.structs import replace
 
-from edgefl.errors import UsageError
+from edgefl.errors import StoreError, UsageError
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.reload import Reload
 from edgefl.settings import files, schema
@@ -72,6 +72,18 @@ def test_a_file_with_a_mistake_changes_nothing(caplog):
         (record,) = caplog.records
         assert record.levelname == "ERROR" and said in record.message and "stay as they are" in record.message
         assert reload.config.rounds.goal is None
+
+
+def test_a_disk_that_refuses_while_settings_change_ends_the_daemon():
+    table = {"federation": "f", "model": "m", "mqtt": {"url": "mqtt://x"}}
+    reload = Reload(files.build(AggregatorConfig, table), LIVE, logging.getLogger("test"))
+
+    def full(config: AggregatorConfig) -> None:
+        raise StoreError("no space left: free some")
+
+    reload.ask(lambda: files.build(AggregatorConfig, {**table, "rounds": {"goal": 3}}))
+    with pytest.raises(StoreError, match="no space left"):
+        reload.look(full)
 
 
 class Process:

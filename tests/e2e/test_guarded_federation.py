@@ -122,15 +122,21 @@ def test_a_broker_that_was_filled_is_back_after_what_the_readme_says(guarded):
         fleet.agent("dev-b")
         machine = aggregator.host.machine
         eventually(lambda: machine.version >= 2, 20.0)
-        for attempt in range(3):
+        for attempt in range(6):  # The aggregator clears what is retained meanwhile: a busy machine may need more floods.
             flood = broker.client("dev-x")
             for n in range(2000):
                 flood.send(f"{broker.base}/d/dev-x/u/{attempt * 2000 + n}/0", bytes(20000), retain=True)
             assert flood.left.wait(20.0), "out of memory"
-        broker.stop()
-        broker._options = {"memory_limit": "25000000"}
-        broker.write()
-        assert broker.refuses_to_start()
+            broker.stop()
+            broker._options = {"memory_limit": "10000000"}
+            broker.write()
+            if filled := broker.refuses_to_start():
+                break
+            broker.stop()
+            broker._options = {"memory_limit": "30000000"}
+            broker.write()
+            broker.start()
+        assert filled
         (broker.files / "mosquitto.db").rename(broker.files / "mosquitto.db.full")
         broker.write(guard=True)
         broker.start()

@@ -258,6 +258,8 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self.rounds.append(action.record)
                 for key in action.drop:
                     del self._late[key]
+                if action.params is not None:
+                    self.fleet.on_model(action.record, action.params)
                 self.fleet.on_round(action.record)
             case SaveLate(update):
                 self._late[update.device, update.round] = update
@@ -282,10 +284,12 @@ class Fleet:
         faults: Faults,
         on_round: Callable[[RoundRecord], None] = lambda record: None,
         note: Callable[[str, Note], None] = lambda name, note: None,
+        on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
     ) -> None:
         self.clock = VirtualClock()
         self.broker = MemoryBroker(self._deliver)
         self.workers, self.faults, self.on_round, self.note = workers, faults, on_round, note
+        self.on_model = on_model
         self.hosts: dict[str, DeviceHost | AggregatorHost] = {}
         self._blobs: dict[str, bytes] = {}
 

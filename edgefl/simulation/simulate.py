@@ -58,6 +58,7 @@ def simulate(
     faults: str = DEFAULTS.faults,
     on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
+    on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
     on_end: Callable[[History], None] = lambda history: None,
     note: Callable[[str, Note], None] = lambda name, note: None,
     **overrides: Any,
@@ -71,11 +72,12 @@ def simulate(
 
     `strategy`, `codec`, `downlink` and `partition` may be objects, or named as plug-ins are (docs/plugins.md).
     `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `workers` threads train
-    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, and `on_end` what
-    happened, also if an exception or Ctrl-C ends the run. With error feedback, every device that has reported keeps
+    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
+    params (P,) of each round that was committed, and `on_end` what happened, also if an exception or Ctrl-C ends the
+    run. With error feedback, every device that has reported keeps
     2 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
     """
-    _check_callable(on_start=on_start, on_round=on_round, on_end=on_end, note=note)
+    _check_callable(on_start=on_start, on_round=on_round, on_model=on_model, on_end=on_end, note=note)
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
     options = checked(FleetOptions(devices, named, faults, workers))
@@ -104,7 +106,7 @@ def simulate(
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
-    fleet = Fleet(pool, Faults.parse(options.faults), on_round, note)
+    fleet = Fleet(pool, Faults.parse(options.faults), on_round, note, on_model)
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset))
     hosts = _device_hosts(fleet, dataset, parts, seed)
     on_start(run)
@@ -118,9 +120,8 @@ def simulate(
 
 
 def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> list[DeviceHost]:
-    """A device for each part, named dev-0, dev-1, ..., with as many digits as the largest number has."""
-    width = len(str(len(parts) - 1))
-    names = [f"dev-{i:0{width}d}" for i in range(len(parts))]
+    """A device for each part."""
+    names = device_names(len(parts))
     handicaps = fleet.faults.handicaps(names, seed)
     return [
         DeviceHost(
@@ -129,6 +130,12 @@ def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> li
         )
         for name, part in zip(names, parts, strict=True)
     ]  # fmt: skip
+
+
+def device_names(count: int) -> list[str]:
+    """dev-0, dev-1, ..., with as many digits as the largest number has."""
+    width = len(str(count - 1))
+    return [f"dev-{i:0{width}d}" for i in range(count)]
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

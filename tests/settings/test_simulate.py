@@ -38,6 +38,18 @@ def test_names_keys_sections_and_settings_are_the_same_run():
     assert len(runs) == 1
 
 
+def test_the_params_of_each_committed_round_are_told_before_the_round():
+    told, rounds = [], []
+    history = edgefl.simulate(
+        "mlp:64-10", "digits", **SMALL, evaluate_every=2, holdout=0.2,
+        on_model=lambda record, params: told.append((record.round, params)),
+        on_round=lambda record: rounds.append((record.round, record.state, len(told))),
+    )  # fmt: skip
+    assert rounds == [(1, "committed", 1), (2, "evaluated", 1)]
+    assert [number for number, _ in told] == [1]
+    assert (told[0][1] == history.params).all()
+
+
 WRONG = {
     "model": ((5, "digits"), {}, "model is 5 (int): give edgefl.load(...), an ONNX file or a spec"),
     "data": (("mlp:64-10", 5), {}, 'data is 5 (int): give edgefl.data.load(...), a Dataset or a spec such as "digits"'),

@@ -75,18 +75,22 @@ class Bound:
     def weight(self, claim: Claim, size: int | None) -> int:
         """The weight of an update, at most n; TooMuch if it is refused."""
         n, norm = claim
-        length, relative = max(norm, self.typical), self._relative(size)
-        most = self.most * relative
-        longest = REFUSED * (self.factor * self.typical * max(1.0, relative) if self.typical else most)
+        length = max(norm, self.typical)
+        most = self.most * self._relative(size)
         if n * length <= most:
             return n
         proven = self.devices is None or self.devices >= PROOF
         what = f"{n} examples with |delta| {norm:.3g}, {self.times(claim, size):.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
             raise TooMuch(f"update of {what}: rejected", "examples", claim, proven)
-        if norm > longest:
+        if norm > self.longest(size):
             raise TooMuch(f"update of {what}: rejected", "influence", claim, proven)
         return max(1, int(most / length))
+
+    def longest(self, size: int | None) -> float:
+        """The ‖Δ‖ above which an update is refused, unless it counts whole."""
+        relative = self._relative(size)
+        return REFUSED * (self.factor * self.typical * max(1.0, relative) if self.typical else self.most * relative)
 
     def times(self, claim: Claim, size: int | None) -> float:
         """The influence of an update in multiples of its bound."""

@@ -1,7 +1,7 @@
 """Faults of simulated devices, by a spec such as `dropout:0.1,slow:0.05:100`: KIND:P[:SIZE], KINDS has them all.
 
 For dropout and straggler, P is a probability, drawn in each round anew. The others last for the whole run and have the
-share P of the devices, drawn once from the seed.
+share P of the devices, drawn once from the seed. `attack:KIND:P[:SIZE]` is an attack (attacks.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from ..core.seeds import derived_seed
 from ..errors import UsageError, nearest
+from . import attacks
+from .attacks import Attack
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 
@@ -37,7 +39,7 @@ HELP = (
     + "; ".join(f"{kind} (SIZE {KINDS[kind].size:g}) {KINDS[kind].text}" for kind in KINDS if kind not in LASTING)
     + ". For the whole run, the share P of the devices: "
     + "; ".join(f"{kind} (SIZE {KINDS[kind].size:g}) {KINDS[kind].text}" for kind in LASTING)
-    + "."
+    + f"; {attacks.HELP}."
 )
 
 
@@ -66,18 +68,25 @@ NO_HANDICAP = Handicap()
 
 @dataclass(frozen=True)
 class Faults:
-    """Each kind's (probability or share, size)."""
+    """Each kind's (probability or share, size), and the attack if there is one."""
 
     kinds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    attack: Attack | None = None
 
     @classmethod
     def parse(cls, spec: str) -> Faults:
         """Read a spec; UsageError says what is off."""
         found: dict[str, tuple[float, float]] = {}
+        attack = None
         for item in filter(None, spec.split(",")):
             kind, *numbers = item.split(":")
+            if kind == "attack":
+                if attack is not None:
+                    raise UsageError(f"fault {item!r}: a run has one attack: leave out the other")
+                attack = Attack.parse(item)
+                continue
             if kind not in KINDS:
-                raise UsageError(f"unknown fault {kind!r}: {nearest(kind, KINDS)}")
+                raise UsageError(f"unknown fault {kind!r}: {nearest(kind, [*KINDS, 'attack'])}")
             try:
                 probability, size, *rest = [float(n) for n in numbers] + [KINDS[kind].size]
             except ValueError:
@@ -87,7 +96,7 @@ class Faults:
             if not 0 <= probability <= 1 or not 0 < size < float("inf") or len(rest) > 1:
                 raise UsageError(f"fault {item!r}: a probability or share from 0 to 1, then one positive number")
             found[kind] = (probability, size)
-        return cls(found)
+        return cls(found, attack)
 
     def _of(self, kind: str) -> tuple[float, float]:
         return self.kinds.get(kind, (0.0, KINDS[kind].size))

@@ -59,6 +59,7 @@ from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Sub
 from ..protocol.messages import Status, encode
 from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
+from .adversary import Adversary
 from .clock import VirtualClock
 from .disk import Disk
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
@@ -208,13 +209,20 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     def _begin(self, job: TrainJob, duration: float) -> None:
         fleet, residual = self.fleet, self._disk.residual  # read it now: a worker may begin much later
+        adversary, y = fleet.adversary, self._y
+        if adversary is not None:
+            adversary.begins(self.name, job.round.round, self.clock.now, duration)
+            y = adversary.labels(self.name, y)
         ticket = self._ticket = fleet.workers.add(
-            lambda trainer: train_update(trainer, job, self.name, self._x, self._y, load_residual=lambda: residual)
+            lambda trainer: train_update(trainer, job, self.name, self._x, y, load_residual=lambda: residual)
         )
 
         def finish() -> None:
             if self._ticket != ticket:
                 return  # cancelled
+            if adversary is not None and (at := adversary.reports_at(self.name, job.round)) > self.clock.now:
+                self.clock.at(at, finish)
+                return
             self._ticket = self._job = None
             try:
                 made = fleet.workers.result(ticket)
@@ -224,7 +232,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 why = Trouble.of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:
-                self.feed(Trained(job, made.blob, made.residual, STAMP))
+                blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
+                self.feed(Trained(job, blob, made.residual, STAMP))
 
         fleet.clock.after(duration, finish)
 
@@ -290,6 +299,7 @@ class Fleet:
         self.broker = MemoryBroker(self._deliver)
         self.workers, self.faults, self.on_round, self.note = workers, faults, on_round, note
         self.on_model = on_model
+        self.adversary: Adversary | None = None
         self.hosts: dict[str, DeviceHost | AggregatorHost] = {}
         self._blobs: dict[str, bytes] = {}
 

@@ -31,6 +31,7 @@ from ..onnx.scaling import with_scaling
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
+from .adversary import Adversary
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
@@ -98,7 +99,7 @@ def simulate(
     parts = split(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
     strategy = make_strategy(settings, objects)
-    strategy.prepare(_site(settings, model.plan))
+    strategy.prepare(site := _site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
     coordinator = RoundCoordinator(
         manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate, admission=settings.admission,
@@ -109,6 +110,10 @@ def simulate(
     fleet = Fleet(pool, Faults.parse(options.faults), on_round, note, on_model)
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset))
     hosts = _device_hosts(fleet, dataset, parts, seed)
+    if (attack := fleet.faults.attack) is not None:
+        adversary = Adversary(attack, [host.name for host in hosts], seed, coordinator)
+        adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), site)
+        fleet.adversary = adversary
     on_start(run)
     try:
         fleet.run(aggregator, hosts, max_virtual_s=10 * longest_s(settings.rounds))

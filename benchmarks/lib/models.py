@@ -81,23 +81,43 @@ class Graph:
         return made.SerializeToString()
 
 
-def logistic() -> bytes:
+def logistic(seed: int = 0) -> bytes:
     """Softmax regression 561 -> 6, a wearable's activity features: 3,372 params."""
-    g = Graph()
+    g = Graph(seed)
     return g.model(g.dense("input", "fc", 561, 6), (561,), 6)
 
 
-def mlp() -> bytes:
+def mnist_logistic(seed: int = 0) -> bytes:
+    """Softmax regression 784 -> 10."""
+    g = Graph(seed)
+    return g.model(g.dense("input", "fc", 784, 10), (784,), 10)
+
+
+def mnist_autoencoder(seed: int = 0) -> bytes:
+    """The autoencoder of Reddi et al. 2021 for EMNIST, 784-1000-500-250-30 and back, with sigmoids: 2.8 million
+    params."""
+    g = Graph(seed)
+    x, fan_in = "input", 784
+    widths = (1000, 500, 250, 30, 250, 500, 1000, 784)
+    for i, width in enumerate(widths, start=1):
+        x = g.dense(x, f"fc{i}", fan_in, width)
+        if width != 30:  # the bottleneck is linear
+            x = g.node("Sigmoid", x, name=f"sigmoid{i}")
+        fan_in = width
+    return g.model(x, (784,), 784)
+
+
+def mlp(seed: int = 0) -> bytes:
     """McMahan et al. 2017's 2NN: 199,210 params."""
-    g = Graph()
+    g = Graph(seed)
     x = g.relu(g.dense("input", "fc1", 784, 200))
     x = g.relu(g.dense(x, "fc2", 200, 200))
     return g.model(g.dense(x, "fc3", 200, 10), (784,), 10)
 
 
-def mcmahan_cnn() -> bytes:
+def mcmahan_cnn(seed: int = 0) -> bytes:
     """McMahan et al. 2017's CNN, two 5x5 convolutions with SAME padding: 1,663,370 params."""
-    g = Graph()
+    g = Graph(seed)
     x = "input"
     for name, c_in, c_out in (("conv1", 1, 32), ("conv2", 32, 64)):
         x = g.relu(g.conv(x, name, c_in, c_out, (5, 5), pads=(2, 2, 2, 2)))
@@ -106,9 +126,9 @@ def mcmahan_cnn() -> bytes:
     return g.model(g.dense(x, "fc2", 512, 10), (1, 28, 28), 10)
 
 
-def resnet8() -> bytes:
+def resnet8(seed: int = 0) -> bytes:
     """MLPerf Tiny's image classifier, three residual stacks of 16, 32 and 64 channels: about 78,000 params."""
-    g = Graph()
+    g = Graph(seed)
     x = g.relu(g.norm(g.conv("input", "stem", 3, 16, (3, 3), pads=(1, 1, 1, 1), bias=False), "stem_norm", 16))
     c_in = 16
     for i, c_out in enumerate((16, 32, 64), start=1):
@@ -125,9 +145,9 @@ def resnet8() -> bytes:
     return g.model(g.dense(x, "fc", 64, 10), (3, 32, 32), 10)
 
 
-def ds_cnn() -> bytes:
+def ds_cnn(seed: int = 0) -> bytes:
     """MLPerf Tiny's keyword spotter, depthwise-separable: about 24,000 params."""
-    g = Graph()
+    g = Graph(seed)
     x = g.conv("input", "stem", 1, 64, (10, 4), strides=(2, 2), pads=(4, 1, 5, 2), bias=False)
     x = g.relu(g.norm(x, "stem_norm", 64))
     for i in range(1, 5):
@@ -138,9 +158,9 @@ def ds_cnn() -> bytes:
     return g.model(g.dense(x, "fc", 64, 12), (1, 49, 10), 12)
 
 
-def autoencoder() -> bytes:
+def autoencoder(seed: int = 0) -> bytes:
     """MLPerf Tiny's anomaly detector, 640 to 8 and back, with batch normalization: about 268,000 params."""
-    g = Graph()
+    g = Graph(seed)
     x, fan_in = "input", 640
     for i, width in enumerate((128, 128, 128, 128, 8, 128, 128, 128, 128), start=1):
         x = g.relu(g.norm(g.dense(x, f"fc{i}", fan_in, width), f"norm{i}", width))
@@ -148,9 +168,9 @@ def autoencoder() -> bytes:
     return g.model(g.dense(x, "fc10", fan_in, 640), (640,), 640)
 
 
-def char_lstm() -> bytes:
+def char_lstm(seed: int = 0) -> bytes:
     """McMahan et al. 2017's character model: embedding 8, two LSTM layers of 256, the 81st of 80 characters."""
-    g = Graph()
+    g = Graph(seed)
     table = g.constant("embedding.weight", g._rng.normal(0, 1, (VOCABULARY, 8)).astype(np.float32))
     x = g.node("Gather", table, "input", name="embedding", axis=0)
     x = g.node("Transpose", x, name="time_major", perm=(1, 0, 2))
@@ -166,9 +186,9 @@ def char_lstm() -> bytes:
     return g.model(g.dense(x, "fc", hidden, VOCABULARY), (80,), VOCABULARY, TensorProto.INT64)
 
 
-def sensor_cnn() -> bytes:
+def sensor_cnn(seed: int = 0) -> bytes:
     """A 1-D CNN over 9 x 128 windows of an inertial sensor: about 12,000 params."""
-    g = Graph()
+    g = Graph(seed)
     x = "input"
     for name, c_in, c_out in (("conv1", 9, 32), ("conv2", 32, 32), ("conv3", 32, 64)):
         x = g.relu(

@@ -16,7 +16,7 @@ from .protocol.messages import Manifest
 from .protocol.parts import DEFAULT_PART_BYTES
 from .settings import Settings, TrainSettings
 from .settings.spec import join, split
-from .strategies import Strategy
+from .strategies import Strategy, fit
 from .strategies import get as get_strategy
 
 
@@ -83,10 +83,13 @@ def _codec(given: Codec | type[Codec] | None, spec: str) -> tuple[str, dict[str,
 
 
 def _agree(settings: Settings, objects: Objects | None) -> tuple[Strategy, TrainSettings, Any]:
-    """The strategy, the training settings that it makes of ours, and what devices compute for it."""
+    """The strategy, the training settings that it makes of ours, and what devices compute for it. UsageError if the
+    strategy and the settings do not go together."""
     name, options = split(settings.strategy.name)
     given = objects.strategy if objects else None
     strategy = get_strategy(name, **options) if given is None else get_strategy(given)
     wanted = dict(strategy.defaults(settings.train))
     mode = wanted.pop("local_mode", "sgd")
-    return strategy, settings.replace(**{f"train.{key}": value for key, value in wanted.items()}).train, mode
+    settings = settings.replace(**{f"train.{key}": value for key, value in wanted.items()})
+    fit.check(strategy, settings)
+    return strategy, settings.train, mode

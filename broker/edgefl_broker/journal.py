@@ -25,11 +25,15 @@ _SQL = """
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
-    payload BLOB NOT NULL
+    payload BLOB NOT NULL, steps INTEGER NOT NULL DEFAULT 0, loss REAL, claimed INTEGER
 );
 CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
 """
-_SCHEMA = Schema(1, _SQL, {0: ""})  # as it was before there were numbers
+_ADDED = "".join(
+    f"ALTER TABLE updates ADD COLUMN {column};"
+    for column in ("steps INTEGER NOT NULL DEFAULT 0", "loss REAL", "claimed INTEGER")
+)
+_SCHEMA = Schema(2, _SQL, {0: "", 1: _ADDED})  # 0: before there were numbers
 
 
 class Journal:
@@ -50,8 +54,11 @@ class Journal:
 
     @durable
     def add(self, round: int, update: Update) -> None:
-        values = (round, update.device, update.num_examples, update.staleness, update.payload)
-        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?)", values)
+        values = (
+            round, update.device, update.num_examples, update.staleness, update.payload, update.steps, update.loss,
+            update.claimed,
+        )  # fmt: skip
+        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     @durable
     def end(self) -> None:
@@ -68,9 +75,12 @@ class Journal:
     @durable
     def updates(self, round: int, codec: Codec) -> Iterator[Update]:
         """The accepted updates of the round, in the order in which they came."""
-        columns = "SELECT device, num_examples, payload, staleness FROM updates WHERE round = ? ORDER BY rowid"
-        for device, num_examples, payload, staleness in self._db.execute(columns, (round,)):
-            yield Update(device, num_examples, codec, payload, staleness)
+        columns = "device, num_examples, payload, staleness, steps, loss, claimed"
+        query = f"SELECT {columns} FROM updates WHERE round = ? ORDER BY rowid"
+        for device, num_examples, payload, staleness, steps, loss, claimed in self._db.execute(query, (round,)):
+            yield Update(
+                device, num_examples, codec, payload, staleness, steps=steps, loss=loss, claimed=claimed
+            )  # fmt: skip
 
     def close(self) -> None:
         self._db.close()
@@ -81,7 +91,7 @@ class Recorded(Strategy):
 
     def __init__(self, strategy: Strategy, journal: Journal) -> None:
         self._strategy, self._journal = strategy, journal
-        self.name = strategy.name
+        self.name, self.fit = strategy.name, strategy.fit
         self._round = 0
 
     def defaults(self, train: Training) -> Mapping[str, Any]:

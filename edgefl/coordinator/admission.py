@@ -113,8 +113,7 @@ class Admission:
         header = self.check(mode, device, blob)
         if mode != "train":
             return Judged(header)
-        payload = memoryview(blob)[header.size :]
-        update = Update(device, header.num_examples, self._codec, payload, staleness)
+        update = self._update(header, device, blob, staleness)
         if self.influence.factor is None:
             return Judged(header, update)
         update = replace(update, decoded=update.delta(self._num_params))
@@ -135,13 +134,19 @@ class Admission:
             return
         for waiting in self.room:
             header = UpdateHeader.from_bytes(waiting.blob)
-            payload, device = memoryview(waiting.blob)[header.size :], waiting.device
-            update = Update(device, header.num_examples, self._codec, payload, waiting.staleness)
+            update = self._update(header, waiting.device, waiting.blob, waiting.staleness)
             try:
                 yield waiting, self._weighed(Judged(header, update, (waiting.num_examples, waiting.norm)), bound)
             except ProtocolError as error:
                 yield waiting, error
         self.room.clear()
+
+    def _update(self, header: UpdateHeader, device: str, blob: bytes, staleness: int) -> Update:
+        """What the strategy is told of an update that trains."""
+        payload = memoryview(blob)[header.size :]
+        return Update(
+            device, header.num_examples, self._codec, payload, staleness, steps=header.steps, loss=header.loss
+        )  # fmt: skip
 
     def _weighed(self, judged: Judged, bound: Bound) -> Judged:
         """The update with the weight that `bound` leaves; ProtocolError if it is refused."""
@@ -149,7 +154,7 @@ class Admission:
         size = self._signing.max_examples(judged.update.device)
         weight = bound.weight(judged.claim, size)
         header = msgspec.structs.replace(judged.header, num_examples=weight)
-        update = replace(judged.update, num_examples=weight)
+        update = replace(judged.update, num_examples=weight, claimed=judged.claim[0])
         return Judged(header, update, judged.claim, times=bound.times(judged.claim, size))
 
     # After a refusal

@@ -26,6 +26,7 @@ import numpy as np
 
 from ..codecs.base import Codec
 from ..errors import StoreError, UsageError
+from .fit import EVERYTHING, Fit
 
 State = dict[str, np.ndarray]
 
@@ -43,7 +44,9 @@ class Update:
 
     `staleness`: how many versions the model has moved on since the one that the delta starts from. `discounted`: what
     a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros. `decoded` is the delta, (P,) float32, if
-    that is known already.
+    that is known already. `steps`, K_k, and `loss`, the mean loss of these steps, are what the device says of its
+    training; 0 and None: not known. `claimed` is the n_k that the device reported, if its influence was bounded and
+    `num_examples` is lower for that.
     """
 
     device: str
@@ -53,6 +56,9 @@ class Update:
     staleness: int = 0
     discounted: int | None = None
     decoded: np.ndarray | None = field(default=None, repr=False, compare=False)
+    steps: int = 0
+    loss: float | None = None
+    claimed: int | None = None
 
     def delta(self, num_params: int) -> np.ndarray:
         """The delta, (P,) float32; CodecError if the payload is malformed."""
@@ -62,6 +68,11 @@ class Update:
     def weight(self) -> int:
         """What the delta counts in a sum, n_k unless it was discounted."""
         return self.num_examples if self.discounted is None else self.discounted
+
+    @property
+    def examples(self) -> int:
+        """n_k as the device reported it: what its steps follow from."""
+        return self.num_examples if self.claimed is None else self.claimed
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,12 @@ class Site:
 
 
 class Part:
-    """What strategies and their parts share; each method may be left as it is."""
+    """What strategies and their parts share; each method may be left as it is.
+
+    `fit`: what does not go together with it, and what it needs (fit.py).
+    """
+
+    fit: Fit = EVERYTHING
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
         """The training settings that devices must have otherwise than `train` has them, by name.

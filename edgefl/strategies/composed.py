@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from ..errors import StoreError
 from .base import Part, Site, State, Strategy, Training, Update
 from .combine import Combine
+from .fit import EVERYTHING, Fit
 from .pre import Pre
 from .pre.staleness import Staleness
 from .server import ServerOptimizer
@@ -19,6 +22,7 @@ class Composed(Strategy):
     """Each update goes through the `pre` steps in order; `combine` makes one delta of all; `server` applies it.
 
     `mode` is what devices compute: "sgd" a delta by local training, "gradient" minus one gradient over all their data.
+    What `fit` and a part exclude or need, the whole excludes or needs.
     """
 
     def __init__(
@@ -29,10 +33,12 @@ class Composed(Strategy):
         server: ServerOptimizer,
         pre: Sequence[Pre] = (Staleness(),),
         mode: Literal["sgd", "gradient"] = "sgd",
+        fit: Fit = EVERYTHING,
     ) -> None:
         self.name = name
         self.pre, self.combine, self.server = tuple(pre), combine, server
         self._mode = mode
+        self.fit = reduce(or_, (part.fit for _, part in self._parts()), fit)
         self._params: np.ndarray | None = None
 
     def _parts(self) -> Iterator[tuple[str, Part]]:

@@ -15,6 +15,9 @@ from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Tick
 from edgefl.settings import AdmissionSettings
+from edgefl.strategies.combine.mean import Mean
+from edgefl.strategies.composed import Composed
+from edgefl.strategies.server.step import Step
 from edgefl.strategies.waiting_room import WaitingRoom
 
 BOUNDED = AdmissionSettings(influence=2.0)
@@ -339,3 +342,29 @@ def test_a_late_update_between_rounds_is_refused_and_blamed_when_it_is_added():
     assert any(note.kind == "late of d" for note in of(out, Note))
     record = run_round(coordinator, dict.fromkeys("abc", (10, 1.0)), now=coordinator.tally.opened_at + 2).record
     assert record.refused == {"d": {"influence": 1}} and record.influence["d"] == (10, 100.0) and record.lowered == {}
+
+
+class Telling(Composed):
+    """FedAvg that keeps what it was told of each update."""
+
+    def __init__(self) -> None:
+        super().__init__("telling", combine=Mean(), server=Step(1.0))
+        self.told = []
+
+    def add(self, update):
+        super().add(update)
+        self.told.append((update.device, update.num_examples, update.examples, update.steps, update.loss))
+
+
+def test_a_strategy_is_told_steps_loss_and_the_examples_before_they_were_bounded():
+    """Of updates that count at once, of those that waited for the first round's bound, and of late ones."""
+    strategy = Telling()
+    coordinator = open_round(*"abcd", strategy=strategy, late="fold", goal=3, min_reports=3)
+    for number, device in enumerate("abc"):
+        assert strategy.told == []
+        tell(coordinator, device, num_examples=10, delta=UNIT, steps=3 + number, loss=0.25)
+    assert strategy.told == [(d, 10, 10, 3 + n, 0.25) for n, d in enumerate("abc")]
+    strategy.told.clear()
+    tell(coordinator, "d", now=2.0, num_examples=200, delta=UNIT, steps=9, loss=1.5)  # late, and bounded
+    tell(coordinator, "a", now=3.0, round=2, version=1, num_examples=10, delta=UNIT, steps=7, loss=2.0)
+    assert strategy.told == [("d", 20, 200, 9, 1.5), ("a", 10, 10, 7, 2.0)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from edgefl_broker.journal import Journal, Recorded
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, StoreError
 from edgefl.history import RoundRecord
+from edgefl.hosting.store import STAMP
 from edgefl.strategies import Update
 
 CODEC = codecs.get("raw32")
@@ -124,3 +128,29 @@ def test_without_a_journal_there_is_nothing_to_prove(
     fleet = federation(embedded.url)  # type: ignore[attr-defined]
     assert replay.main(["--config", str(fleet.write_aggregator())]) == 2
     assert "there is no journal" in capsys.readouterr().err
+
+
+def test_what_a_device_says_of_its_training_is_in_the_journal(tmp_path: Path) -> None:
+    strategy, journal = recorded(tmp_path / "journal.db")
+    said = replace(update("a", 1.0, 3), steps=7, loss=0.1, claimed=30)
+    run_round(strategy, START, 1, said, update("b", 1.0))
+    first, second = journal.updates(1, CODEC)
+    assert (first.steps, first.loss, first.claimed, first.examples) == (7, 0.1, 30, 30)
+    assert (second.steps, second.loss, second.claimed, second.examples) == (0, None, None, 1)
+
+
+def test_a_journal_from_before_these_were_in_it_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            "CREATE TABLE rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);"
+            "CREATE TABLE updates (round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, "
+            "staleness INTEGER NOT NULL, payload BLOB NOT NULL);"
+            f"INSERT INTO updates VALUES (1, 'a', 3, 0, x'{CODEC.encode(START).hex()}');"
+            f"PRAGMA user_version = {STAMP};"
+        )
+    strategy, journal = recorded(path)
+    (before,) = journal.updates(1, CODEC)
+    assert (before.num_examples, before.steps, before.loss, before.claimed) == (3, 0, None, None)
+    run_round(strategy, START, 2, replace(update("a", 1.0), steps=2))
+    assert [one.steps for one in journal.updates(2, CODEC)] == [2]

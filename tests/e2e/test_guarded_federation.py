@@ -122,7 +122,9 @@ def test_a_broker_that_was_filled_is_back_after_what_the_readme_says(guarded):
         fleet.agent("dev-b")
         machine = aggregator.host.machine
         eventually(lambda: machine.version >= 2, 20.0)
-        for attempt in range(6):  # The aggregator clears what is retained meanwhile: a busy machine may need more floods.
+        for attempt in range(
+            6
+        ):  # The aggregator clears what is retained meanwhile: a busy machine may need more floods.
             flood = broker.client("dev-x")
             for n in range(2000):
                 flood.send(f"{broker.base}/d/dev-x/u/{attempt * 2000 + n}/0", bytes(20000), retain=True)

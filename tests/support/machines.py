@@ -81,10 +81,10 @@ def status(device: str, state="ready", boot=1) -> Received:
     return received(TOPICS.status(device), Status(state, boot, 5))
 
 
-def make_update(delta=None, *, num_examples=5, loss=0.5, codec="raw32") -> bytes:
+def make_update(delta=None, *, num_examples=5, steps=1, loss=0.5, codec="raw32") -> bytes:
     """Header and encoded (P,) delta, the global params' tenth by default."""
     delta = PARAMS / 10 if delta is None else np.broadcast_to(np.float32(delta), (P,))
-    return UpdateHeader(num_examples, 1, loss, 10, 100).to_bytes() + codecs.get(codec).encode(delta)
+    return UpdateHeader(num_examples, steps, loss, 10, 100).to_bytes() + codecs.get(codec).encode(delta)
 
 
 def update_parts(device="a", blob=None, *, round=1, version=0, part_bytes=2048, codec=1, federation=HASH):

@@ -1,0 +1,159 @@
+"""Fit: what goes together with a strategy, and what does not. What does not is refused when it is configured.
+
+A strategy, or a part of one, declares the features that it excludes and what it needs, each with the reason. What it
+does not mention goes together with it. FEATURES and NEEDS below say how a feature shows in the settings; the table in
+docs/strategies.md is printed from the declarations (docs/write_strategies.py). `check` is called wherever settings
+become a strategy (federation.py), so the aggregator, its --check and a simulation refuse the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from .. import codecs
+from ..errors import UsageError, nearest
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that settings ask for. `column` is its heading in the table. `used` says how the settings ask for it,
+    as text for an error, or "" if they do not; `instead` says what to set then."""
+
+    column: str
+    used: Callable[[Any], str]
+    instead: str
+
+
+def _codec(settings: Any) -> codecs.Codec | None:
+    """The codec of updates, without its options; None if it is not chosen yet, or is an object."""
+    name = settings.codec.name.partition(":")[0]
+    return codecs.get(name) if name in codecs.CODECS else None
+
+
+def _lossy(settings: Any) -> str:
+    codec = _codec(settings)
+    return f"codec.name {settings.codec.name!r}" if codec is not None and not codec.lossless else ""
+
+
+def _feedback(settings: Any) -> str:
+    wanted, codec = settings.codec.error_feedback, _codec(settings)
+    if wanted is True or (wanted == "auto" and codec is not None and codec.feedback):
+        return "error feedback (codec.error_feedback)"
+    return ""
+
+
+def _personal(settings: Any) -> str:
+    """Whether devices keep a part of the model for themselves."""
+    layers: str = getattr(getattr(settings, "personal", None), "layers", "")
+    return "[personal]" if layers else ""
+
+
+def _optimizer(name: str) -> Callable[[Any], str]:
+    return lambda settings: f'train.optimizer "{name}"' if settings.train.optimizer == name else ""
+
+
+def _set(key: str) -> Callable[[Any], str]:
+    """Whether the number `key` of [train] is above 0."""
+    return lambda settings: f"train.{key}" if getattr(settings.train, key) else ""
+
+
+SGD = 'set train.optimizer = "sgd"'
+FEATURES = {
+    "sync": Feature(
+        "synchronous rounds",
+        lambda settings: 'rounds.mode "sync"' if settings.rounds.mode == "sync" else "",
+        'set rounds.mode = "async"',
+    ),
+    "async": Feature(
+        "asynchronous rounds",
+        lambda settings: 'rounds.mode "async"' if settings.rounds.mode == "async" else "",
+        'set rounds.mode = "sync"',
+    ),
+    "late": Feature(
+        "late updates",
+        lambda settings: 'rounds.late "fold"' if settings.rounds.late_window else "",
+        'set rounds.late = "drop" and rounds.mode = "sync"',
+    ),
+    "evaluate": Feature(
+        "rounds that only evaluate",
+        lambda settings: "rounds.evaluate_every" if settings.rounds.evaluate_every else "",
+        "leave rounds.evaluate_every out",
+    ),
+    "personal": Feature("personal params", _personal, "leave [personal] out"),
+    "nesterov": Feature("Nesterov on devices", _optimizer("nesterov"), SGD),
+    "adam": Feature("Adam on devices", _optimizer("adam"), SGD),
+    "momentum": Feature("momentum on devices", _set("momentum"), "set train.momentum = 0"),
+    "clip": Feature("gradient clipping", _set("clip_norm"), "leave train.clip_norm out"),
+    "prox": Feature("FedProx", _set("prox_mu"), "set train.prox_mu = 0"),
+    "decay": Feature("weight decay", _set("weight_decay"), "set train.weight_decay = 0"),
+    "lossy": Feature("lossy codecs", _lossy, 'set codec.name = "raw32" or "planes"'),
+    "feedback": Feature("error feedback", _feedback, "set codec.error_feedback = false"),
+}
+
+NEEDS = {
+    "expect": Feature(
+        "the number of devices",
+        lambda settings: "" if settings.rounds.expect else "rounds.expect is 0",
+        "set rounds.expect to the number of devices",
+    ),
+    "keys": Feature(
+        "keys",
+        lambda settings: "[keys] is off" if hasattr(settings, "keys") and settings.keys.dir is None else "",
+        "set up keys (docs/security.md)",
+    ),
+    "holdout": Feature(
+        "examples held out",
+        lambda settings: "" if settings.evaluate.holdout else "evaluate.holdout is 0",
+        "set evaluate.holdout above 0",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a strategy excludes (`without`) and needs, by name in FEATURES and NEEDS, and why: a clause that follows
+    "because". `a | b` is the fit of what consists of both."""
+
+    without: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    needs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+    def __post_init__(self) -> None:
+        for given, known in ((self.without, FEATURES), (self.needs, NEEDS)):
+            for name in given:
+                if name not in known:
+                    raise UsageError(f"a strategy's fit names {name!r}: {nearest(name, known)}")
+
+    def __or__(self, other: Fit) -> Fit:
+        return Fit({**self.without, **other.without}, {**self.needs, **other.needs})
+
+
+EVERYTHING = Fit()
+
+
+class Fitted(Protocol):
+    """A strategy."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fit(self) -> Fit: ...
+
+
+def check(strategy: Fitted, settings: Any) -> None:
+    """UsageError, with all reasons, if the `settings` do not go together with the strategy. `settings` have the
+    sections of edgefl.settings.Settings; what is "auto" in them is not judged."""
+    found = []
+    for name, why in strategy.fit.without.items():
+        if used := FEATURES[name].used(settings):
+            found.append(f"{used} does not go with it, because {why}: {FEATURES[name].instead}")
+    for name, why in strategy.fit.needs.items():
+        if lacking := NEEDS[name].used(settings):
+            found.append(f"{lacking}, and it is needed because {why}: {NEEDS[name].instead}")
+    if found:
+        raise UsageError(f"strategy {strategy.name!r}: {'; '.join(found)}; or use another strategy")

@@ -101,7 +101,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
             cpu_percent=config.limits.cpu_percent,
-            load_residual=self._store.load_residual, post=self.post, policy=policy,
+            load_slot=self._store.load_slot, post=self.post, policy=policy,
         )  # fmt: skip
         self._data_watch = DataWatch(source, self._worker)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())
@@ -237,7 +237,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             case CancelTraining():
                 self._worker.cancel()
             case SaveUpdate():
-                self._store.save(action.outbox, action.residual, self._entry(action))
+                self._store.save(action.outbox, action.slots, self._entry(action))
             case MarkCounted():
                 self._store.mark_counted(action.attempt)
             case DropUpdate():

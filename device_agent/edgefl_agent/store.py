@@ -1,8 +1,9 @@
-"""What a device keeps on disk: how often it has started, the newest update until its round is over, and residuals.
+"""What a device keeps on disk: how often it has started, the newest update until its round is over, and slots.
 
-There are up to two residuals. The *new* one has the round of the saved update, which left it; the *current* one is what
-the device adds to its next delta. When the update is dropped, one of them goes: the current one if the update is in the
-model, else the new one. The one that stays is the current one from then on.
+There are up to two slots of a name (edgefl/device/slots.py). A *new* one was left by the saved update; a *current* one
+is what the device goes on from. When the update is dropped, the current ones go if it is in the model, else the new
+ones. Those that stay are the current ones from then on. That a slot becomes a current one writes one page, and not
+the slot again.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import logging
 import sqlite3
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import msgspec
 
-from edgefl.codecs.feedback import Residual
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.slots import OUTLASTING, Slot
 from edgefl.device.trust import Seen
 from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database, seal, unseal
 
@@ -35,16 +37,25 @@ CREATE TABLE IF NOT EXISTS outbox (
     manifest TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS residual (
-    round INTEGER PRIMARY KEY, manifest TEXT NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS slot (
+    name TEXT NOT NULL, new INTEGER NOT NULL, owner TEXT NOT NULL, round INTEGER NOT NULL, crc INTEGER NOT NULL,
+    blob BLOB NOT NULL  -- last, so that the others are read without it; so few rows need no index
 );
 """
-_SCHEMA = Schema(3, _SQL + ledger.SQL, {0: "", 1: "", 2: ""})  # 0: older than numbers; 2: no ledger
+_ONE_RESIDUAL = f"""
+CREATE TABLE IF NOT EXISTS residual (round INTEGER PRIMARY KEY, manifest TEXT, crc INTEGER, blob BLOB);
+{_SQL}
+INSERT OR IGNORE INTO slot SELECT 'residual', round IS (SELECT round FROM outbox), manifest, round, crc, blob
+    FROM residual;
+DROP TABLE residual;
+"""
+# 0: older than numbers; 2: no ledger; 3: residuals, and no other slots
+_SCHEMA = Schema(4, _SQL + ledger.SQL, {0: "", 1: "", 2: "", 3: _ONE_RESIDUAL})
 log = logging.getLogger("edgefl.agent")
 
 
 class AgentStore:
-    """`agent.db` in the state folder. One thread uses it, except for `load_residual`; raises StoreError."""
+    """`agent.db` in the state folder. One thread uses it, except for `load_slot`; raises StoreError."""
 
     def __init__(self, folder: Path, ledger_months: float = LEDGER_MONTHS) -> None:
         self._claim = claim(folder)
@@ -90,7 +101,8 @@ class AgentStore:
         log.error("the saved update in %s is damaged: going on without it", self._path)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM residual")  # the damaged update's round told which is which
+            outlasting = ", ".join(f"'{name}'" for name in OUTLASTING)
+            self._db.execute(f"DELETE FROM slot WHERE new OR name NOT IN ({outlasting})")  # it may have counted
             self._db.execute("DELETE FROM outbox")
         return None
 
@@ -102,23 +114,23 @@ class AgentStore:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @durable
-    def save(self, outbox: Outbox, residual: bytes | None, entry: Entry | None = None) -> None:
-        """Replace the saved update and the new residual, with the ledger's entry; durable when this returns."""
+    def save(self, outbox: Outbox, slots: Mapping[str, Slot], entry: Entry | None = None) -> None:
+        """Replace the saved update and the new slots, with the ledger's entry; durable when this returns. A current
+        slot is dropped if the new one belongs to something else."""
         self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM residual WHERE round = (SELECT round FROM outbox)")
-            self._db.execute("DELETE FROM residual WHERE round = ? OR manifest != ?", (outbox.round, outbox.manifest))
+            self._db.execute("DELETE FROM slot WHERE new")
             values = (outbox.manifest, outbox.round, outbox.version, outbox.blob)
             self._db.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?, ?)", values)
             self._set_number("counted", outbox.counted)
             self._set_number("attempt", outbox.attempt)
             self._set_number("stamp", outbox.stamp)
             self._set_number("outbox_crc", _crc(outbox))
-            if residual is not None:
-                left = Residual.of(outbox.manifest, outbox.round, residual)
-                row = (left.round, left.manifest, left.crc, left.blob)
-                self._db.execute("INSERT INTO residual VALUES (?, ?, ?, ?)", row)
+            for name, slot in slots.items():
+                self._db.execute("DELETE FROM slot WHERE name = ? AND owner != ?", (name, slot.owner))
+                row = (name, slot.owner, slot.round, slot.crc, slot.blob)
+                self._db.execute("INSERT INTO slot VALUES (?, 1, ?, ?, ?, ?)", row)
             if entry is not None:
                 self.ledger.append(entry)
 
@@ -133,13 +145,13 @@ class AgentStore:
 
     @durable
     def drop(self, applied: bool, receipt: str = "") -> None:
-        """Drop the saved update, and the current residual if the update is in the model (`applied`), else the new."""
+        """Drop the saved update, and the current slots if the update is in the model (`applied`), else the new ones."""
         self._guard.check()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            which = "!=" if applied else "="
-            self._db.execute(f"DELETE FROM residual WHERE round {which} (SELECT round FROM outbox)")
+            self._db.execute("DELETE FROM slot WHERE new != ? AND EXISTS (SELECT 1 FROM outbox)", (applied,))
             if applied:
+                self._db.execute("UPDATE slot SET new = 0")
                 self._set_number("in_model", self._number("stamp") or 0)
             self._db.execute("DELETE FROM outbox")
             self.ledger.note(receipt)
@@ -184,24 +196,24 @@ class AgentStore:
             log.error("what %s has of earlier rounds is damaged: an old round may be taken for a new one", self._path)
         return found
 
-    def load_residual(self) -> Residual | None:
-        """The current residual, unchecked; None if none is stored or it can't be read. Any thread may call this."""
+    def load_slot(self, name: str) -> Slot | None:
+        """The current slot of that name, unchecked; None if there is none, or it can't be read. Any thread may call
+        this."""
         try:
             with closing(sqlite3.connect(self._path)) as database:
                 database.execute(SMALL_CACHE)
                 row = database.execute(
-                    "SELECT manifest, round, blob, crc FROM residual "
-                    "WHERE round != coalesce((SELECT round FROM outbox), -1)"
+                    "SELECT owner, round, blob, crc FROM slot WHERE name = ? AND new = 0", (name,)
                 ).fetchone()
         except sqlite3.Error as error:
-            log.warning("the residual can't be read (%s): going on without it", error)
+            log.warning("the %s can't be read (%s): going on without it", name, error)
             return None
         if row is None:
             return None
         if [type(value) for value in row] != [str, int, bytes, int]:  # a flipped bit may have changed a type
-            log.warning("the residual in %s is damaged: going on without it", self._path)
+            log.warning("the %s in %s is damaged: going on without it", name, self._path)
             return None
-        return Residual(*row)
+        return Slot(*row)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):  # the disk may be why the agent ends

@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgefl.codecs.feedback import Residual
 from edgefl.core.columns import Scaling
 from edgefl.core.params import params_from_bytes
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.device.policy import OPEN, Policy
+from edgefl.device.slots import LoadSlot
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError, PolicyError
 from edgefl.protocol.trouble import OF_TARGETS, SEE_LOG, Trouble
@@ -36,16 +36,16 @@ log = logging.getLogger("edgefl.agent")
 class Worker:
     """Does one job at a time, the newest, and posts Trained or Failed; nothing for a job that was cancelled.
 
-    `load_residual` is called in the worker's thread.
+    `load_slot` is called in the worker's thread.
     """
 
     def __init__(
         self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100,
-        load_residual: Callable[[], Residual | None], post: Callable[[Trained | Failed | DataStamp], None],
+        load_slot: LoadSlot, post: Callable[[Trained | Failed | DataStamp], None],
         policy: Policy = OPEN,
     ) -> None:  # fmt: skip
         self._device, self._source, self._nice = device, source, nice
-        self._load_residual, self._post = load_residual, post
+        self._load_slot, self._post = load_slot, post
         self._max_arena_bytes, self._cpu_percent, self._policy = max_arena_bytes, cpu_percent, policy
         self._mail = threading.Condition()
         self._next: TrainJob | None = None  # the mailbox
@@ -168,7 +168,7 @@ class Worker:
                 return DataStamp(self._source.stamp) if look else None
             self._began = job, time.monotonic()
             made = self._train(job, dataset)
-            return Trained(job, made.blob, made.residual, self._source.stamp, made.norm, made.clipped_from)
+            return Trained(job, made.blob, made.slots, self._source.stamp, made.norm, made.clipped_from)
         except Cancelled:
             return None
         except BaseException as error:  # the owner's code may raise SystemExit: that must not end the thread
@@ -199,7 +199,7 @@ class Worker:
             self._trainer.check_classes(len(dataset.labels))
         dataset = fit_shape(self._filled(job, dataset), plan.input_shape)
         return train_update(
-            self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_residual=self._load_residual,
+            self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_slot=self._load_slot,
             wanted=lambda: job is self._wanted, policy=self._policy,
         )  # fmt: skip
 

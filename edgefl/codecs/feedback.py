@@ -4,10 +4,8 @@
 
 With it, codecs whose errors are systematic converge as if there were no errors; without it, they may stall (Seide
 et al. 2014; Stich et al. 2018, arXiv:1809.07599; Karimireddy et al. 2019, arXiv:1901.09847). The residual stays on the
-device.
-
-A new residual replaces the former one only when its update has been counted. An update that is never counted is lost
-whole, as it would be without a codec, and the device keeps the residual from before it.
+device, in a slot (device/slots.py): a new one replaces the former one only when its update has been counted. An update
+that is never counted is lost whole, as it would be without a codec, and the device keeps the residual from before it.
 """
 
 from __future__ import annotations
@@ -15,11 +13,9 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from dataclasses import dataclass
 
 import numpy as np
 
-from .._core import crc32c
 from ..errors import CodecError
 from . import Codec
 
@@ -28,30 +24,6 @@ from . import Codec
 # On digits that cost no accuracy and saved a sixth of the bytes; with steps of 12 rms it was better than no expiry.
 FEEDBACK_ROUNDS = 50
 log = logging.getLogger("edgefl.training")
-
-
-@dataclass(frozen=True)
-class Residual:
-    """A residual as stored (`pack`), and its CRC-32C, from the update of `round` of `manifest`."""
-
-    manifest: str
-    round: int
-    blob: bytes
-    crc: int
-
-    @classmethod
-    def of(cls, manifest: str, round: int, blob: bytes) -> Residual:
-        return cls(manifest, round, blob, crc32c(blob))
-
-    def usable(self, manifest: str, round: int, num_params: int) -> np.ndarray | None:
-        """The (P,) float32 if it is undamaged, of this run and recent enough; else None, and the log says why."""
-        if self.manifest != manifest or not 0 < round - self.round <= FEEDBACK_ROUNDS:
-            log.info("the residual of round %d is too old for round %d, or of another run: dropped", self.round, round)
-            return None
-        if len(self.blob) not in (1 + 2 * num_params, 4 * num_params) or crc32c(self.blob) != self.crc:
-            log.warning("the residual of round %d is damaged on disk: dropped", self.round)
-            return None
-        return unpack(self.blob, num_params)
 
 
 def pack(residual: np.ndarray) -> bytes | None:
@@ -69,8 +41,12 @@ def pack(residual: np.ndarray) -> bytes | None:
     return struct.pack("b", exponent) + bytes(residual.astype("<f2").data)
 
 
-def unpack(blob: bytes, num_params: int) -> np.ndarray:
-    """The (P,) float32 that were packed. Before `pack`, version 0.1.0 stored 4 P bytes of little-endian float32."""
+def unpack(blob: bytes, num_params: int) -> np.ndarray | None:
+    """The (P,) float32 that were packed; None, with a line in the log, if `blob` is not that long. Before `pack`,
+    version 0.1.0 stored 4 P bytes of little-endian float32."""
+    if len(blob) not in (1 + 2 * num_params, 4 * num_params):
+        log.warning("a residual of %d bytes is not that of %d params: dropped", len(blob), num_params)
+        return None
     if len(blob) == 4 * num_params:
         return np.frombuffer(blob, "<f4").astype(np.float32)
     (exponent,) = struct.unpack_from("b", blob)

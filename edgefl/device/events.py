@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -10,6 +11,7 @@ from ..protocol.messages import Manifest, Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .budget import Spent
+from .slots import Slot
 from .trust import Seen
 
 
@@ -76,13 +78,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class SaveUpdate:
-    """Action: make the update, its residual and its entry in the ledger durable before carrying out what follows.
+    """Action: make the update, its slots and its entry in the ledger durable before carrying out what follows.
 
-    The residual, packed (codecs/feedback.py), is new: the current one stays as well, until the update is dropped.
+    The slots (slots.py) are new: the current ones stay as well, until the update is dropped.
     """
 
     outbox: Outbox
-    residual: bytes | None = None
+    slots: Mapping[str, Slot] = field(default_factory=dict)
     origin: Origin | None = field(default=None, compare=False)  # None: no ledger is kept
 
 
@@ -95,9 +97,9 @@ class MarkCounted:
 
 @dataclass(frozen=True)
 class DropUpdate:
-    """Action: drop the saved update, in one transaction. If it was `applied` to the model, the new residual
-    replaces the current one; otherwise the new residual is dropped too, and the current one stays. `receipt` is what
-    the aggregator has said of the update, for the owner's ledger."""
+    """Action: drop the saved update, in one transaction. If it was `applied` to the model, its slots replace all
+    current ones; otherwise they are dropped too, and the current ones stay. `receipt` is what the aggregator has said
+    of the update, for the owner's ledger."""
 
     applied: bool = False
     receipt: Literal["", "counted", "rejected"] = field(default="", compare=False)
@@ -153,12 +155,12 @@ class NotKept:
 
 @dataclass(frozen=True)
 class Trained:
-    """Event: `blob` is the update, header and encoded delta; `residual` is what its encoding lost (SaveUpdate); `stamp`
-    names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
+    """Event: `blob` is the update, header and encoded delta; `slots` are what it leaves for later rounds, by name;
+    `stamp` names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
 
     job: TrainJob
     blob: bytes
-    residual: bytes | None = None
+    slots: Mapping[str, bytes] = field(default_factory=dict)
     stamp: int = 0
     norm: float = 0.0
     clipped_from: float = 0.0

@@ -1,4 +1,4 @@
-"""SavedUpdate: the newest update, kept until its round is over, and what becomes of its residual.
+"""SavedUpdate: the newest update, kept until its round is over, and what becomes of its slots.
 
 The receipt "counted" says that an update is in the round's sum, not yet that the round was committed. The next round
 tells: if it is on a newer model, the update is in that model. A late update is settled by its receipt alone, since its
@@ -13,6 +13,7 @@ from typing import Literal
 from ..errors import ProtocolError
 from ..protocol.messages import Receipt, Round
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
+from .slots import Slot
 
 
 class SavedUpdate:
@@ -37,9 +38,10 @@ class SavedUpdate:
         self.outbox = Outbox(
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
-        run = result.job.manifest.run
-        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, run)
-        return [SaveUpdate(self.outbox, result.residual, origin)]
+        manifest = result.job.manifest
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, manifest.run)
+        slots = {name: Slot.of(name, manifest, round.round, blob) for name, blob in result.slots.items()}
+        return [SaveUpdate(self.outbox, slots, origin)]
 
     def serves(self, round: Round) -> bool:
         """Whether the update is what `round` asks for."""
@@ -69,7 +71,7 @@ class SavedUpdate:
         return is_late and (not proven or (saved.mode == "train" and round.version == saved.version))
 
     def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
-        """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a residual
+        """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a slot
         depends on it."""
         if self.outbox is None or self.outbox.counted == attempt:
             return []
@@ -91,7 +93,7 @@ class SavedUpdate:
         """`round` is announced: drop the update of an earlier round, unless `round` accepts it.
 
         A device that has missed rounds can't know which of them were abandoned: there the receipt decides. An
-        evaluation goes into no model, and leaves the device's residual alone. An update of another manifest stays until
+        evaluation goes into no model, and leaves the device's slots alone. An update of another manifest stays until
         the next one is saved, since a broker that has lost its memory may announce an earlier run for a moment.
         """
         saved = self.outbox

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..codecs import Codec
 from ..codecs import feedback as error_feedback
-from ..codecs.feedback import Residual
 from ..core.params import params_from_bytes
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
@@ -23,6 +23,7 @@ from ..protocol.update_header import UpdateHeader
 from . import holdout
 from .events import TrainJob
 from .policy import OPEN, Policy
+from .slots import LoadSlot, no_slots
 
 MAX_CHUNK = 128  # examples that the arena holds at once
 MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
@@ -30,11 +31,11 @@ log = logging.getLogger("edgefl.training")
 
 
 class LocalUpdate(NamedTuple):
-    """What a round's work has made: the update, header and encoded delta; under error feedback, the residual that it
-    leaves (SaveUpdate); the norms of the delta that an Origin has."""
+    """What a round's work has made: the update, header and encoded delta; the slots that it leaves (slots.py); the
+    norms of the delta that an Origin has."""
 
     blob: bytes
-    residual: bytes | None = None
+    slots: Mapping[str, bytes] = MappingProxyType({})
     norm: float = 0.0
     clipped_from: float = 0.0
 
@@ -57,15 +58,15 @@ def train_update(
     x: np.ndarray,
     y: np.ndarray,
     *,
-    load_residual: Callable[[], Residual | None] = lambda: None,
+    load_slot: LoadSlot = no_slots,
     wanted: Callable[[], bool] = lambda: True,
     policy: Policy = OPEN,
 ) -> LocalUpdate:
     """Train and encode.
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
-    only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_residual`
-    reads the current residual, after training: until then it takes no memory. `wanted` is asked before training, and
+    only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_slot`
+    reads a current slot when it is needed: until then it takes no memory. `wanted` is asked before training, and
     while statistics are computed. Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy
     does not allow the work.
     """
@@ -86,12 +87,12 @@ def train_update(
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
-    payload, residual = _encode(job, sent, load_residual)
+    payload, slots = _encode(job, sent, load_slot)
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
     if sent is delta:
-        return LocalUpdate(header.to_bytes() + payload, residual, norm)
-    return LocalUpdate(header.to_bytes() + payload, residual, float(np.linalg.norm(sent)), norm)
+        return LocalUpdate(header.to_bytes() + payload, slots, norm)
+    return LocalUpdate(header.to_bytes() + payload, slots, float(np.linalg.norm(sent)), norm)
 
 
 def _profile(
@@ -138,26 +139,38 @@ def _train(
     return result.delta, result.steps, result.loss
 
 
-def _encode(
-    job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
-) -> tuple[bytes, bytes | None]:
+def _usable(job: TrainJob, load_slot: LoadSlot, name: str) -> bytes | None:
+    """The bytes of a current slot, if the job can use them; else the log says why not."""
+    slot = load_slot(name)
+    if slot is None:
+        return None
+    why = slot.unusable(name, job.manifest, job.round.round)
+    if why:
+        level = logging.WARNING if why == "damaged" else logging.INFO
+        log.log(level, "the %s of round %d is %s: dropped", name, slot.round, why)
+        return None
+    return slot.blob
+
+
+def _encode(job: TrainJob, delta: np.ndarray, load_slot: LoadSlot) -> tuple[bytes, dict[str, bytes]]:
     """The payload and, under error feedback, the residual that it leaves. An update that the device's byte budget
     shortens is coarser; under error feedback the next ones make up for that."""
     codec = job.manifest.update_codec
-    payload, residual = _encode_with(codec, job, delta, load_residual)
+    payload, slots = _encode_with(codec, job, delta, load_slot)
     if job.max_bytes and len(payload) > job.max_bytes:
         log.info(
             "an update of %d bytes is shortened to the %d that the byte budget allows", len(payload), job.max_bytes
         )
-        payload, residual = _encode_with(codec.within(job.max_bytes), job, delta, load_residual)
-    return payload, residual
+        payload, slots = _encode_with(codec.within(job.max_bytes), job, delta, load_slot)
+    return payload, slots
 
 
 def _encode_with(
-    codec: Codec, job: TrainJob, delta: np.ndarray, load_residual: Callable[[], Residual | None]
-) -> tuple[bytes, bytes | None]:
+    codec: Codec, job: TrainJob, delta: np.ndarray, load_slot: LoadSlot
+) -> tuple[bytes, dict[str, bytes]]:  # fmt: skip
     if not job.manifest.error_feedback:
-        return codec.encode(delta), None
-    saved = load_residual()
-    residual = None if saved is None else saved.usable(job.manifest.id, job.round.round, len(delta))
-    return error_feedback.encode(codec, delta, residual)
+        return codec.encode(delta), {}
+    blob = _usable(job, load_slot, "residual")
+    residual = None if blob is None else error_feedback.unpack(blob, len(delta))
+    payload, left = error_feedback.encode(codec, delta, residual)
+    return payload, {} if left is None else {"residual": left}

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from ..codecs.feedback import Residual
 from ..device.events import Outbox
+from ..device.slots import OUTLASTING, Slot
 
 
 class Disk:
-    """The newest update with its new residual, and the current residual, of 2 P bytes once the device has reported."""
+    """The newest update with its new slots, and the current slots: a residual has 2 P bytes."""
 
     def __init__(self) -> None:
         self.outbox: Outbox | None = None
-        self.residual: Residual | None = None
+        self.slots: dict[str, Slot] = {}
         self.in_model = 0  # the stamp of the data that are in a model
-        self._pending: Residual | None = None
+        self._pending: dict[str, Slot] = {}
 
-    def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        """SaveUpdate. The current residual is dropped if it is of another manifest."""
-        self.outbox, self._pending = outbox, None
-        if residual is not None:
-            self._pending = Residual.of(outbox.manifest, outbox.round, residual)
-        if self.residual is not None and self.residual.manifest != outbox.manifest:
-            self.residual = None
+    def save(self, outbox: Outbox, slots: Mapping[str, Slot]) -> None:
+        """SaveUpdate. A current slot is dropped if the new one belongs to something else."""
+        self.outbox, self._pending = outbox, dict(slots)
+        for name, slot in slots.items():
+            if name in self.slots and self.slots[name].owner != slot.owner:
+                del self.slots[name]
 
     def mark_counted(self, attempt: int) -> None:
         """MarkCounted."""
@@ -32,7 +32,12 @@ class Disk:
 
     def drop(self, applied: bool) -> None:
         """DropUpdate."""
-        if applied:
-            self.residual = self._pending
-            self.in_model = self.outbox.stamp if self.outbox else 0
-        self.outbox = self._pending = None
+        if applied and self.outbox is not None:
+            self.slots = self._pending
+            self.in_model = self.outbox.stamp
+        self.outbox, self._pending = None, {}
+
+    def damaged(self) -> None:
+        """The update can't be read, so nobody knows whether it counted."""
+        self.outbox, self._pending = None, {}
+        self.slots = {name: slot for name, slot in self.slots.items() if name in OUTLASTING}

@@ -182,7 +182,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             case CancelTraining():
                 self._cancel()
             case SaveUpdate():
-                self._disk.save(action.outbox, action.residual)
+                self._disk.save(action.outbox, action.slots)
             case MarkCounted():
                 self._disk.mark_counted(action.attempt)
             case DropUpdate():
@@ -208,13 +208,13 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             self._begin(job, duration)
 
     def _begin(self, job: TrainJob, duration: float) -> None:
-        fleet, residual = self.fleet, self._disk.residual  # read it now: a worker may begin much later
+        fleet, slots = self.fleet, dict(self._disk.slots)  # read them now: a worker may begin much later
         adversary, y = fleet.adversary, self._y
         if adversary is not None:
             adversary.begins(self.name, job.round.round, self.clock.now, duration)
             y = adversary.labels(self.name, y)
         ticket = self._ticket = fleet.workers.add(
-            lambda trainer: train_update(trainer, job, self.name, self._x, y, load_residual=lambda: residual)
+            lambda trainer: train_update(trainer, job, self.name, self._x, y, load_slot=slots.get)
         )
 
         def finish() -> None:
@@ -233,7 +233,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self.feed(Failed(job, why.text, why.code))
             else:
                 blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
-                self.feed(Trained(job, blob, made.residual, STAMP))
+                self.feed(Trained(job, blob, made.slots, STAMP))
 
         fleet.clock.after(duration, finish)
 

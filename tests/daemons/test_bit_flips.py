@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
+from kept import slot
 
+from edgefl._core import crc32c
 from edgefl.coordinator.events import LateUpdate
 from edgefl.device.events import Outbox
+from edgefl.device.slots import KEPT, Slot
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.strategies import State
@@ -109,9 +112,9 @@ def agent_folders(base: Path) -> list[Path]:
     """An update that waits, beside the residual of the one before: after a kill, and after a clean stop."""
     store = AgentStore(base / "stopped")
     store.count_start()
-    store.save(saved(1), residual(1))
+    store.save(saved(1), left(1))
     store.drop(applied=True)
-    store.save(saved(2), residual(2))
+    store.save(saved(2), left(2))
     store.mark_counted(1)
     keep(base / "stopped", store._db)
     store.close()
@@ -122,8 +125,8 @@ def saved(round: int) -> Outbox:
     return Outbox("m" * 16, round, round - 1, (START * round).tobytes())
 
 
-def residual(round: int) -> bytes:
-    return (START / round).tobytes()
+def left(round: int) -> dict[str, Slot]:
+    return {name: slot((START / (round + place)).tobytes(), round) for place, name in enumerate(KEPT)}
 
 
 def damage_of_agent(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
@@ -131,7 +134,7 @@ def damage_of_agent(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
     caplog.clear()
     store = AgentStore(folder)
     try:
-        starts, outbox, own = store.count_start(), store.load(), store.load_residual()
+        starts, outbox, own = store.count_start(), store.load(), {name: store.load_slot(name) for name in KEPT}
     except StoreError as error:
         assert "no such" in str(error)
         return "refused"
@@ -139,8 +142,9 @@ def damage_of_agent(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         store.close()
     assert starts >= 1
     assert outbox is None or replace(outbox, counted=0) in (saved(1), saved(2))
-    if own is not None and own.of(own.manifest, own.round, own.blob).crc == own.crc:
-        assert own.blob in (residual(1), residual(2))
+    for name, found in own.items():
+        if found is not None and crc32c(found.blob) == found.crc:
+            assert found.blob in [left(round)[name].blob for round in (1, 2)]
     return "harmless" if outbox is not None and outbox.round == 2 else "healed"
 
 

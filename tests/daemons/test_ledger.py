@@ -32,7 +32,7 @@ def outbox(round: int) -> Outbox:
 
 
 def save(store: AgentStore, round: int, unix_s: float = NOW, *, trusted: bool = True) -> None:
-    store.save(outbox(round), None, Entry.of(outbox(round), ORIGIN, unix_s, trusted=trusted))
+    store.save(outbox(round), {}, Entry.of(outbox(round), ORIGIN, unix_s, trusted=trusted))
 
 
 def lines(folder: Path) -> list[tuple[int, int | None, str]]:
@@ -77,7 +77,7 @@ def test_the_owner_sees_that_statistics_or_scores_have_left(tmp_path, capsys):
     profile = UpdateHeader(7, 0, 0.0, 0, 100, is_profile=True).to_bytes() + b"statistics"
     for round, blob in enumerate([BLOB, profile, UpdateHeader(0, 0, 0.0, 0, 100).to_bytes()], 1):
         saved = Outbox("a" * 16, round, 0, blob, attempt=1)
-        store.save(saved, None, Entry.of(saved, ORIGIN, NOW, trusted=True))
+        store.save(saved, {}, Entry.of(saved, ORIGIN, NOW, trusted=True))
     store.close()
     table = {"federation": "f", "device_id": "a", "state_dir": str(tmp_path / "state"), "data": {"source": "digits"}}
     (tmp_path / "agent.toml").write_text(dump(table | {"mqtt": {"url": "mqtt://localhost"}}))

@@ -21,6 +21,7 @@ from edgefl.core.plan import Node, Param, Plan
 from edgefl.data import Dataset
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob
 from edgefl.device.policy import OPEN, STRICT, Policy
+from edgefl.device.slots import no_slots
 from edgefl.errors import UsageError
 from edgefl.settings import TrainSettings, files
 
@@ -191,7 +192,7 @@ class Bench:
         )
         self.events: queue.Queue[Trained | Failed | DataStamp] = queue.Queue()
         self.worker = Worker(
-            "dev-a", Source(6 if holdout else 2), max_arena_bytes=2**28, nice=0, load_residual=lambda: None,
+            "dev-a", Source(6 if holdout else 2), max_arena_bytes=2**28, nice=0, load_slot=no_slots,
             post=self.events.put, policy=policy,
         )  # type: ignore[arg-type]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,14 +13,16 @@ import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 
+from edgefl._core import crc32c
 from edgefl.core.params import params_sha256
 from edgefl.device.events import Outbox
+from edgefl.device.slots import Slot
 from edgefl.errors import StoreError
 from edgefl.hosting.store import STAMP, Schema, open_database
 
 PARAMS = np.arange(4, dtype=np.float32)
 STORES = {"agent.db": AgentStore, "aggregator.db": AggregatorStore}
-NUMBERS = {"agent.db": 3, "aggregator.db": 1}
+NUMBERS = {"agent.db": 4, "aggregator.db": 1}
 
 # As the first version wrote them, before there were numbers.
 OLD_AGENT = """
@@ -70,6 +73,23 @@ def test_an_agents_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert store.load() == Outbox("m" * 16, 3, 2, b"abc")
     store.close()
     assert number_of(tmp_path / "agent.db") == NUMBERS["agent.db"]
+
+
+def test_the_residuals_of_an_agent_are_its_slots_from_then_on(tmp_path: Path) -> None:
+    """Schema 3: the saved update's round told which of two residuals was new."""
+    left = ((2, b"of round 2"), (3, b"of round 3"))
+    write(tmp_path / "agent.db", OLD_AGENT)
+    with closing(sqlite3.connect(tmp_path / "agent.db")) as database, database:
+        rows = [(round, "m" * 16, crc32c(blob), blob) for round, blob in left]
+        database.executemany("INSERT INTO residual VALUES (?, ?, ?, ?)", rows)
+        database.execute(f"PRAGMA user_version = {3 * STAMP}")
+    for applied, (round, blob) in ((False, left[0]), (True, left[1])):
+        shutil.copytree(tmp_path, folder := tmp_path.with_name(f"{tmp_path.name}-{applied}"))
+        store = AgentStore(folder)
+        assert store.load_slot("residual") == Slot("m" * 16, *left[0], crc32c(left[0][1]))
+        store.drop(applied)
+        assert store.load_slot("residual") == Slot("m" * 16, round, blob, crc32c(blob))
+        store.close()
 
 
 def test_an_aggregators_state_of_the_first_version_is_migrated(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def check_agent(folder: Path, code: int) -> int:
     """The update that was reported is there until the next round; it is not trained again."""
     reported, heard, counted = read_told(folder)
     store = AgentStore(folder / "state")
-    saved, residual = store.load(), store.load_residual()
+    saved, residual = store.load(), store.load_slot("residual")
     store.close()
     assert saved is None or saved.blob == update_of(saved.round)[0]
     if reported == heard and reported > 0:

@@ -23,6 +23,7 @@ from edgefl.core.plan import Node, Param, Plan
 from edgefl.core.trainer import Trainer
 from edgefl.data import Dataset
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
+from edgefl.device.slots import no_slots
 from edgefl.errors import DataError, EdgeFLError, UsageError
 from edgefl.protocol.trouble import SEE_LOG
 
@@ -54,7 +55,7 @@ class Bench:
         self.owner = Owner(act)
         self.events: queue.Queue[Trained | Failed | DataStamp] = queue.Queue()
         self.worker = Worker(
-            "dev-a", self.owner, max_arena_bytes=2**26, nice=0, load_residual=lambda: None, post=self.events.put
+            "dev-a", self.owner, max_arena_bytes=2**26, nice=0, load_slot=no_slots, post=self.events.put
         )  # type: ignore[arg-type]
 
     def start(self, round: int) -> TrainJob:

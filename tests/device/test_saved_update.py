@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from kept import residual, slot
 from machines import (
     BLOB,
     MANIFEST,
@@ -39,8 +40,9 @@ def next_round(session, round=2, version=1, **changes):
 
 def test_update_and_residual_are_saved_in_one_action_before_anything_is_sent():
     session, job = training(manifest=FEEDBACK)
-    out = feed(session, Trained(job, BLOB, LEFT))
-    assert out[0] == SaveUpdate(Outbox(FEEDBACK.id, 1, 0, BLOB, attempt=1), LEFT)
+    out = feed(session, Trained(job, BLOB, {"residual": LEFT, "control": b"c"}))
+    kept = {"residual": slot(LEFT, 1, FEEDBACK.id), "control": slot(b"c", 1, FEEDBACK.run)}
+    assert out[0] == SaveUpdate(Outbox(FEEDBACK.id, 1, 0, BLOB, attempt=1), kept)
     assert updates(out)
 
 
@@ -105,7 +107,8 @@ def test_another_run_has_no_use_for_it_and_replaces_it():
     out = serve(session, give(session, make_round(1, 0, manifest=other)))
     assert not of(out, DropUpdate)
     (start,) = of(out, StartTraining)
-    assert SaveUpdate(Outbox(other.id, 1, 0, BLOB, attempt=1), LEFT) in feed(session, Trained(start.job, BLOB, LEFT))
+    expected = SaveUpdate(Outbox(other.id, 1, 0, BLOB, attempt=1), residual(LEFT, 1, other.id))
+    assert expected in feed(session, Trained(start.job, BLOB, {"residual": LEFT}))
 
 
 def test_i06_an_update_outlives_the_announcement_of_an_earlier_run():

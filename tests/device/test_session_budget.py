@@ -215,7 +215,7 @@ def test_an_update_is_not_sent_again_and_again_beyond_the_day():
     begins_at = session.wake_at
     out += serve(session, feed(session, Tick(), now=begins_at), now=begins_at)
     (start,) = of(out, StartTraining)
-    actions = feed(session, Trained(start.job, BLOB, None), now=begins_at + 10)
+    actions = feed(session, Trained(start.job, BLOB), now=begins_at + 10)
     while session.wake_at < 43_200.0:
         actions += feed(session, Tick(), now=session.wake_at)
     assert updates(actions) and session.status.trouble.code == "budget"
@@ -232,7 +232,7 @@ def trained(max_bytes, feedback):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 99)).astype(np.float32), rng.integers(0, 10, 40)
     blob, left, *_ = train_update(Trainer(manifest.plan), job, "a", x, y)
-    return manifest.update_codec, blob[UpdateHeader.from_bytes(blob).size :], left
+    return manifest.update_codec, blob[UpdateHeader.from_bytes(blob).size :], left.get("residual")
 
 
 @pytest.mark.parametrize("feedback", [False, True])

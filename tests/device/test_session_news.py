@@ -43,7 +43,7 @@ def counted(stamp=5, **options):
     """A session whose update of round 1 has been counted, and what it did at the receipt."""
     session, out = begin(stamp=stamp, **options)
     (start,) = of(out, StartTraining)
-    out = feed(session, Trained(start.job, BLOB, None, stamp))
+    out = feed(session, Trained(start.job, BLOB, {}, stamp))
     assert of(out, SaveUpdate)[0].outbox.stamp == stamp and updates(out)
     feed(session, receipt())
     return session, out
@@ -77,7 +77,7 @@ def test_data_that_change_while_they_are_trained_on_are_new_afterwards():
     session, out = begin()
     (start,) = of(out, StartTraining)
     feed(session, DataStamp(6))
-    assert not told(feed(session, Trained(start.job, BLOB, None, 5))).fresh
+    assert not told(feed(session, Trained(start.job, BLOB, {}, 5))).fresh
     assert session.data_stamp == 5, "the host looks again"
     assert told(feed(session, DataStamp(6))).fresh
     assert session.is_fresh and told(feed(session, DataStamp(6))) is None
@@ -102,6 +102,6 @@ def test_where_rounds_take_any_data_the_status_says_nothing_of_them():
 def test_a_round_that_only_evaluates_leaves_the_data_new():
     session, out = begin(news_round(mode="evaluate"))
     (start,) = of(out, StartTraining)
-    feed(session, Trained(start.job, BLOB[:40], None, 5), receipt())
+    feed(session, Trained(start.job, BLOB[:40], {}, 5), receipt())
     give(session, news_round(2, 0))
     assert session.is_fresh

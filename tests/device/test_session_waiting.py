@@ -66,7 +66,7 @@ def test_an_update_that_the_next_round_accepts_waits_without_a_message():
 def test_training_that_the_next_round_accepts_ends_and_its_update_waits():
     session, job = training()
     assert not of(give(session, waiting(late_rounds=3)), CancelTraining)
-    out = feed(session, Trained(job, BLOB, None))
+    out = feed(session, Trained(job, BLOB))
     assert not updates(out) and last(out, Status, session.topics.status("a")).state == "ready"
     assert updates(give(session, make_round(2, 1, late_rounds=3)))
 

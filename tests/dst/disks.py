@@ -20,6 +20,7 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
+from edgefl.device.slots import Slot
 from edgefl.device.trust import Seen
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
@@ -70,11 +71,11 @@ class DeviceDisk(FailingDisk):
 
     def load(self) -> Outbox | None:
         if self._damaged is not None and self._damaged is self.truth.outbox:
-            self.truth = Disk()
+            self.truth.damaged()
         return self.truth.outbox
 
-    def save(self, outbox: Outbox, residual: bytes | None) -> None:
-        self.transact(lambda: self.truth.save(outbox, residual))
+    def save(self, outbox: Outbox, slots: Mapping[str, Slot]) -> None:
+        self.transact(lambda: self.truth.save(outbox, slots))
 
     def mark_counted(self, attempt: int) -> None:
         self.transact(lambda: self.truth.mark_counted(attempt))
@@ -90,11 +91,11 @@ class DeviceDisk(FailingDisk):
 
     def flip(self, bit: int) -> None:
         """Damage the saved update, which shows when it is loaded, or the residual."""
-        left = self.truth.residual
+        left = self.truth.slots.get("residual")
         if bit % 2 or left is None:
             self._damaged = self.truth.outbox
         else:
-            self.truth.residual = replace(left, blob=flipped(left.blob, bit))
+            self.truth.slots["residual"] = replace(left, blob=flipped(left.blob, bit))
 
 
 class AggregatorDisk(FailingDisk):

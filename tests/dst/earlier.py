@@ -49,7 +49,7 @@ def leave_behind(world: World) -> None:
         for round in range(1, ROUNDS + 1):
             blob = _update(manifest)
             session.deliveries += _parts(topics, manifest, hash, device.name, round, blob)
-        device.disk.save(Outbox(manifest.id, ROUNDS, ROUNDS - 1, blob), None)
+        device.disk.save(Outbox(manifest.id, ROUNDS, ROUNDS - 1, blob), {})
     if schedule.persistent:
         world.broker.sessions[AGGREGATOR] = session
 

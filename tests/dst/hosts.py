@@ -148,9 +148,9 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
                 self._train(job)
             case CancelTraining():
                 self._job = None
-            case SaveUpdate(outbox, residual):
+            case SaveUpdate(outbox, slots):
                 self.world.checker.saves(self, outbox)
-                self.disk.save(outbox, residual)
+                self.disk.save(outbox, slots)
             case MarkCounted(attempt):
                 self.disk.mark_counted(attempt)
             case DropUpdate(applied):
@@ -185,9 +185,9 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             self.fail_next = False
             self.feed(Failed(job, "no data"))
             return
-        blob, residual = self._answer(job)
+        blob, slots = self._answer(job)
         self.world.checker.trained(self, job, blob)
-        self.feed(Trained(job, blob, residual))
+        self.feed(Trained(job, blob, slots))
 
     def publish(self, action: Publish) -> None:
         if self.handicap == "one part" and action.payload.startswith(MAGIC):
@@ -196,24 +196,26 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
                 return
         super().publish(action)
 
-    def _answer(self, job: TrainJob) -> tuple[bytes, bytes | None]:
+    def _answer(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         examples = self.world.schedule.examples[self.name]
         if job.round.mode == "evaluate":
             told = accuracy(self.world.schedule, job.params) if judges(self.world.schedule, job.round) else None
-            return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), None
+            return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), {}
         if job.round.mode == "profile":
-            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(job), None
-        payload, residual = self._encode(job)
-        return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, residual
+            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(job), {}
+        payload, slots = self._encode(job)
+        return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, slots
 
-    def _encode(self, job: TrainJob) -> tuple[bytes, bytes | None]:
+    def _encode(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         """As edgefl.device.training does it."""
         codec, delta = job.manifest.update_codec, lesson(self.name, job.round.round, job.params)
         if not job.manifest.error_feedback:
-            return codec.encode(delta), None
-        own = self.disk.truth.residual
-        usable = None if own is None else own.usable(job.manifest.id, job.round.round, len(delta))
-        return error_feedback.encode(codec, delta, usable)
+            return codec.encode(delta), {}
+        own = self.disk.truth.slots.get("residual")
+        sound = own is not None and not own.unusable("residual", job.manifest, job.round.round)
+        usable = error_feedback.unpack(own.blob, len(delta)) if own is not None and sound else None
+        payload, left = error_feedback.encode(codec, delta, usable)
+        return payload, {} if left is None else {"residual": left}
 
 
 class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):

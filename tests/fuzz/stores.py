@@ -18,10 +18,13 @@ import numpy as np
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 
-from edgefl.codecs.feedback import Residual, pack
+from edgefl._core import crc32c
+from edgefl.codecs import feedback
+from edgefl.codecs.feedback import pack
 from edgefl.coordinator.events import LateUpdate
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.slots import KEPT, Slot
 from edgefl.errors import StoreError
 from edgefl.history import RoundRecord
 from edgefl.strategies import checkpoint
@@ -45,12 +48,17 @@ def record(round: int) -> RoundRecord:
     return RoundRecord(round, "committed", round, 2, ["dev-a", "dev-b"], 10, 0.5, 100, 100, 1.0)
 
 
+def left(round: int, blob: bytes | None) -> dict[str, Slot]:
+    assert blob is not None
+    return {name: Slot("m" * 16, round, blob, crc32c(blob)) for name in KEPT}
+
+
 def write_agent(folder: Path) -> None:
     store = AgentStore(folder)
     store.count_start()
-    store.save(Outbox("m" * 16, 1, 0, b"first"), pack(START.copy()))
+    store.save(Outbox("m" * 16, 1, 0, b"first"), left(1, pack(START.copy())))
     store.drop(applied=True)
-    store.save(Outbox("m" * 16, 2, 1, b"second"), pack(START * 2))
+    store.save(Outbox("m" * 16, 2, 1, b"second"), left(2, pack(START * 2)))
     store.save_spent(SPENT)
     store.close()
 
@@ -69,16 +77,15 @@ def read_agent(folder: Path) -> None:
     store = AgentStore(folder)
     try:
         assert store.count_start() >= 1
-        outbox, residual = store.load(), store.load_residual()
+        outbox, slots = store.load(), [store.load_slot(name) for name in KEPT]
         store.load_in_model()
         spent = store.load_spent()
         assert all(value >= 0 for value in vars(spent).values())
-        if residual is not None:
-            residual.usable("m" * 16, 3, len(START))
+        assert all(slot is None or (isinstance(slot.blob, bytes) and isinstance(slot.round, int)) for slot in slots)
         if outbox is not None:
             assert isinstance(outbox.blob, bytes)
             store.mark_counted(4)
-        store.save(Outbox("n" * 16, 9, 8, b"new"), None)
+        store.save(Outbox("n" * 16, 9, 8, b"new"), {})
         assert store.load() == Outbox("n" * 16, 9, 8, b"new")
         store.drop(applied=True)
         assert store.load() is None
@@ -159,7 +166,7 @@ def unpack(data: bytes) -> None:
 
 
 def usable(data: bytes) -> None:
-    found = Residual.of("m" * 16, 1, data).usable("m" * 16, 2, len(START))
+    found = feedback.unpack(data, len(START))
     assert found is None or found.shape == START.shape
 
 

@@ -156,7 +156,8 @@ def run_agent(folder: Path) -> None:
             told[0] = topics.parse_update(topic).round
 
     def train(job: TrainJob) -> None:
-        agent.post(Trained(job, *update_of(job.round.round)))
+        blob, left = update_of(job.round.round)
+        agent.post(Trained(job, blob, {"residual": left}))
 
     link, do = Link(tell), turn(agent)
     agent.link, agent._worker.start = link, train  # type: ignore[assignment,method-assign]

@@ -193,7 +193,7 @@ def reporting(now=0.0, blob=BLOB, residual=None, connected=None, **options):
     session, job = training(**options)
     if connected:
         feed(session, connected)
-    return session, feed(session, Trained(job, blob, residual), now=now)
+    return session, feed(session, Trained(job, blob, {"residual": residual} if residual else {}), now=now)
 
 
 def updates(actions) -> list[Publish]:

@@ -137,7 +137,7 @@ class World:
                 self.jobs.pop(client)
             case SaveUpdate():
                 assert self.disks[client].outbox is None
-                self.disks[client].save(action.outbox, action.residual)
+                self.disks[client].save(action.outbox, action.slots)
             case MarkCounted():
                 self.disks[client].mark_counted(action.attempt)
             case DropUpdate():
@@ -211,7 +211,7 @@ class World:
     def finish_training(self, device: str, reason: str = "") -> None:
         job = self.jobs.pop(device)
         blob = make_update(delta_of(device, job.round.round, job.round.version))
-        self.step(device, Failed(job, reason) if reason else Trained(job, blob, b"what encoding took"))
+        self.step(device, Failed(job, reason) if reason else Trained(job, blob, {"residual": b"what encoding took"}))
 
     def advance(self) -> None:
         """To the next time that anybody waits for; a second if nobody does."""

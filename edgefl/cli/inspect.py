@@ -13,7 +13,7 @@ EXAMPLE = "edgefl inspect mlp:784-200-200-10 --batch 10 --json"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What a model is made of: ops, shapes, parameters, FLOPs, arena, what trains."""
     group = parser.add_argument_group("the model and the report")
-    group.add_argument("model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-10")
+    group.add_argument("model", metavar="M.onnx", help="an ONNX file, mlp:SIZES such as mlp:784-200-10, or mcmahan:cnn")
     group.add_argument("--batch", type=at_least(1), default=32, metavar="B", help="samples that the arena is sized for")
     help = "data that it is to be trained on: whether they fit, and which loss their targets ask for"
     group.add_argument("--data", metavar="SPEC", help=help)

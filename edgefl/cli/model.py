@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..onnx.specs import is_spec
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx
@@ -40,10 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load(options: argparse.Namespace, seed: int = 0, y: np.ndarray | None = None) -> Model:
-    """The model of an ONNX file or of mlp:SIZES; `seed` draws the weights of the latter. Targets `y` say what its loss
-    is, where --loss does not. ModelError, UsageError."""
+    """The model of an ONNX file or of a spec such as mlp:SIZES; `seed` draws the weights of the latter. Targets `y` say
+    what its loss is, where --loss does not. ModelError, UsageError."""
     spec = options.model
-    if not spec.startswith("mlp:"):
+    if not is_spec(spec):
         return _read(options, spec, y)
     from ..onnx import zoo
 

@@ -46,8 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--config", metavar="FILE", help="settings, model and how it is read, from this aggregator.toml")
     command.add_set_option(add)
-    add("--model", metavar="M.onnx", help="an ONNX file, or mlp:SIZES such as mlp:784-200-200-10")
-    help = "digits, mnist:DIR, csv:FILE?target=COL, sqlite:FILE, npz:FILE, python:MODULE:CALLABLE"
+    add("--model", metavar="M.onnx", help="an ONNX file, mlp:SIZES such as mlp:784-200-200-10, or mcmahan:cnn")
+    help = (
+        "digits, mnist:DIR, shakespeare:FILE, csv:FILE?target=COL, npz:FILE, python:MODULE:CALLABLE; see docs/data.md"
+    )
     add("--data", required=True, metavar="SPEC", help=help)
     add("--out", type=Path, metavar="DIR", help="write run.json, history.jsonl (each round) and model.onnx there")
     add("--force", action="store_true", help="replace a run that the --out folder holds")

@@ -2,6 +2,11 @@
 
     digits                                       8x8 digits of scikit-learn, x (n, 64) in [0, 1]
     mnist:DIR[?natural=writers][&shape=1x28x28]  the four official IDX files, x (n, 784) in [0, 1]
+    fashion-mnist:DIR[?shape=1x28x28]            the same for Fashion-MNIST
+    cifar10:DIR                                  the binary version, x (n, 3, 32, 32) in [0, 1]
+    har:DIR[?signals=1][&subjects=all]           activities by 30 subjects: 561 features, or 9x128 signals
+    shakespeare:FILE[?targets=last][&step=N]     the next character by role, x (n, 80) tokens
+    leaf:DIR                                     JSON of LEAF: FEMNIST, Shakespeare, Synthetic, by user
     csv:FILE?target=COL[&features=A,B][&device=COL][&delimiter=;][&encoding=latin-1]
     sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL]
     npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y
@@ -55,13 +60,18 @@ from .options import COMMON
 __all__ = ["READERS", "Dataset", "fit_shape", "load", "load_test_set"]
 
 READERS = {
+    "cifar10": "edgefl.data.cifar10:read",
     "csv": "edgefl.data.csv_file:read",
     "digits": "edgefl.data.digits:read",
+    "fashion-mnist": "edgefl.data.mnist:read_fashion",
     "folder": "edgefl.data.folder:read",
+    "har": "edgefl.data.har:read",
+    "leaf": "edgefl.data.leaf:read",
     "mnist": "edgefl.data.mnist:read",
     "npz": "edgefl.data.npz_file:read",
     "python": "edgefl.data.python_callable:read",
     "ring": "edgefl.data.ring:read",
+    "shakespeare": "edgefl.data.shakespeare:read",
     "sqlite": "edgefl.data.sqlite_query:read",
 }
 SEAM = Seam("kind of data", "edgefl.data", READERS)

@@ -9,6 +9,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ from .options import choice, existing_path, refuse_unknown
 IDX_UINT8 = 0x0800
 MAX_INFLATION = 1032  # deflate's limit: no file inflates to more than this many times its size
 WRITERS = "mnist_writer_ids.npz"
+
+
+FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def read_fashion(rest: str, options: Mapping[str, str]) -> Dataset:
+    """`fashion-mnist:DIR`: Xiao et al. 2017 (arXiv:1708.07747), in files that are named as MNIST's."""
+    refuse_unknown(options, "fashion-mnist", ("shape",))
+    return replace(read(rest, options), name="fashion-mnist", labels=FASHION)
 
 
 def read(rest: str, options: Mapping[str, str]) -> Dataset:

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import UsageError, nearest
-from .zoo import IR_VERSION, OPSET
+from .specs import IR_VERSION, OPSET
 
 CHANNELS = (1, 3, 4)  # of an image
 HIDDEN = 32

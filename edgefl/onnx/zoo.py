@@ -13,9 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import UsageError
-
-OPSET = 17
-IR_VERSION = 8  # what onnxruntime has read since 1.10
+from .papers import mcmahan
+from .specs import IR_VERSION, OPSET
 
 
 def mlp(sizes: list[int], *, seed: int = 0, softmax: bool = False) -> onnx.ModelProto:
@@ -52,9 +51,13 @@ def mlp(sizes: list[int], *, seed: int = 0, softmax: bool = False) -> onnx.Model
 
 
 def from_spec(spec: str, seed: int = 0) -> onnx.ModelProto:
-    """`mlp:784-200-200-10` as a model; UsageError for anything else."""
+    """`mlp:784-200-200-10` or `mcmahan:cnn` (papers.py) as a model; UsageError for anything else."""
     kind, _, rest = spec.partition(":")
+    if kind == "mcmahan":
+        return mcmahan(rest, seed)
     sizes = [int(word) if word.isdecimal() else 0 for word in rest.split("-")]
     if kind != "mlp" or len(sizes) < 2 or min(sizes) < 1 or max(sizes) > 2**20:
-        raise UsageError(f"{spec!r} names no model: give an ONNX file, or mlp:SIZES such as mlp:784-200-200-10")
+        raise UsageError(
+            f"{spec!r} names no model: give an ONNX file, or mlp:SIZES such as mlp:784-200-200-10, or mcmahan:cnn"
+        )
     return mlp(sizes, seed=seed)

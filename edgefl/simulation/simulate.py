@@ -28,6 +28,7 @@ from ..machine import Note
 from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
+from ..onnx.specs import is_spec
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
@@ -184,7 +185,7 @@ def _as_model(model: Any, seed: int, data: Dataset) -> Model:
     """The model; where its loss is inferred here, by the data's targets too."""
     if isinstance(model, Model):
         return model
-    if isinstance(model, str) and model.startswith("mlp:"):
+    if isinstance(model, str) and is_spec(model):
         from ..onnx import zoo
 
         return load(zoo.from_spec(model, seed), y=data.y_train)

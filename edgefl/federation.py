@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from . import auto
+from . import auto, masks
 from .codecs import Codec, for_manifest
 from .codecs import get as get_codec
 from .core.plan import Plan
@@ -58,11 +58,14 @@ def make_manifest(
     objects = objects or Objects()
     codec, codec_options = _codec(objects.codec, settings.codec.name)
     downlink, downlink_options = _codec(objects.downlink, settings.downlink.name)
-    _, train, mode = _agree(settings, objects)
+    strategy, train, mode = _agree(settings, objects)
+    personal = masks.of_settings(settings, strategy, plan)
+    masks.check(settings, personal)
     manifest = Manifest(
         federation, run, plan, train, codec, codec_options,
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
+        requires=["personal"] if personal else [], personal=personal,
     )  # fmt: skip
     if feedback == "auto":
         manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)

@@ -23,7 +23,7 @@ FLOORS = [
     ["settings"],
     ["trust"],
     ["protocol"],
-    ["auto", "federation", "history", "history_files", "history_text", "profiles"],
+    ["auto", "federation", "history", "history_files", "history_text", "profiles", "masks"],
     ["coordinator", "device"],  # which never import each other
     ["transports"],
     ["hosting"],

@@ -33,6 +33,7 @@ from edgefl.coordinator.events import (
     SaveProfile,
     SaveSuspects,
 )
+from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
@@ -49,6 +50,7 @@ from edgefl.protocol.messages import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
+from edgefl.strategies.masked import over
 from edgefl.strategies.waiting_room import WaitingRoom
 from edgefl.transports.events import LinkEvent, Message
 
@@ -134,12 +136,15 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     ) -> RoundCoordinator:  # fmt: skip
         """The coordinator, as the process before this one has left it on disk."""
         plan, rounds = self._model.plan, config.rounds
-        strategy = self._make_strategy(config, state)
+        manifest = make_manifest(config, config.federation, state.run, plan)
+        strategy = self._make_strategy(config, state, manifest.mask)
+        if manifest.mask.personal:
+            self._evaluator = None  # no device uses the personal params that are here
         if not rounds.late_window:
             self._store.drop_late()
         return RoundCoordinator(
-            make_manifest(config, config.federation, state.run, plan), rounds, strategy,
-            state.params, rng=rng, round=state.round, version=state.version, attempt=state.start,
+            manifest, rounds, strategy, state.params,
+            rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
@@ -166,9 +171,9 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         """What `history` has, as JSON in pieces."""
         return json_pieces(self._run, self._files.records(), self.machine.params)
 
-    def _make_strategy(self, config: AggregatorConfig, state: State) -> Strategy:
+    def _make_strategy(self, config: AggregatorConfig, state: State, mask: Mask) -> Strategy:
         """The strategy, ready for the round that `state` says is next."""
-        strategy, plan = make_strategy(config), self._model.plan
+        strategy, plan = over(mask, make_strategy(config)), self._model.plan
         self._strategy_name = strategy.name
         if self._journal is not None:
             strategy = Recorded(strategy, self._journal)

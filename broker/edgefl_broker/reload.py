@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgefl import masks
 from edgefl.coordinator import cohort
 from edgefl.coordinator.events import Reconfigured
 from edgefl.coordinator.schedule import Schedule
+from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.federation import make_strategy
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import WallClock
 from edgefl.settings.sections import INTERVAL_S
 from edgefl.strategies import Site
+from edgefl.strategies.masked import over
 
 # The other settings are in the manifest, which devices have agreed to and owners have approved, or have sized what was
 # made at the start.
@@ -45,5 +48,7 @@ def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfig
     Schedule(rounds, WallClock())
     spill_bytes = int(config.strategy.spill_mb * 1e6)
     reports = cohort.expected_reports(rounds)
-    make_strategy(config).prepare(Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes))
+    strategy = make_strategy(config)
+    mask = Mask(plan, masks.of_settings(config, strategy, plan))
+    over(mask, strategy).prepare(Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes))
     return Reconfigured(rounds, config.gate)

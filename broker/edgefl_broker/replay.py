@@ -25,6 +25,7 @@ from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
 from edgefl.strategies import Site, Strategy
+from edgefl.strategies.masked import over
 
 from .choice import choice_of
 from .journal import Journal
@@ -52,19 +53,19 @@ def run(settings: AggregatorConfig) -> None:
     if settings.journal is None or not Path(settings.journal).exists():
         raise UsageError("there is no journal: set `journal`, and start the federation with it")
     model, _ = load_both(settings)
-    strategy = make_strategy(settings)
-    strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))
     try:
         if choice := choice_of(settings, model.plan, store):
             settings = auto.apply(settings, choice)
-        codec = make_manifest(settings, settings.federation, "0" * 16, model.plan).update_codec
+        manifest = make_manifest(settings, settings.federation, "0" * 16, model.plan)
+        strategy = over(manifest.mask, make_strategy(settings))
+        strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
         history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
         history.mend(store.recent(KEPT_RECORDS))
         rounds = [record for record in history.records() if record.state in MOVED]
         version, newest = store.models.newest(len(model.params))
         scaled = Scaled(Scaling.of(model.plan), newest)
-        params = replay(journal, rounds, strategy, codec, model.params, scaled=scaled)
+        params = replay(journal, rounds, strategy, manifest.update_codec, model.params, scaled=scaled)
     finally:
         store.close()
         journal.close()

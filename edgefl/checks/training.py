@@ -95,7 +95,7 @@ def step(
         yield warning(f"{text}; rounds last {deadline_s:g} s", todo)
     else:
         yield ok(text)
-    yield codec(manifest.update_codec, result.delta)
+    yield codec(manifest.update_codec, manifest.mask.shared(result.delta))
 
 
 def codec(codec: Codec, delta: np.ndarray) -> Finding:

@@ -66,7 +66,8 @@ def _choices(setting: Setting) -> tuple[str, ...]:
 
 def _word(setting: Setting) -> str:
     names = {int: "N", float: "X", bool: "true|false", str: "TEXT"}
-    words = [names.get(base) or "|".join(get_args(base)) for base in base_types(setting.hint)]
+    bases = base_types(setting.hint)
+    words = ["NAME,..." if get_origin(base) is list else names.get(base) or "|".join(get_args(base)) for base in bases]
     return "|".join(words)
 
 

@@ -85,6 +85,7 @@ def train_update(
     delta, steps, loss = _train(trainer, job, device, params, shares)
     if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
+    delta = job.manifest.mask.shared(delta)  # from here on: what leaves the device
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     payload, slots = _encode(job, sent, load_slot)

@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from .. import codecs
 from ..codecs.base import Codec
+from ..core.mask import Mask
 from ..core.plan import Plan
 from ..errors import ModelError, ProtocolError
 from ..settings import TrainSettings
@@ -35,7 +36,7 @@ MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
-FEATURES = frozenset(("profile",))  # all that a manifest or a round may require of this version of EdgeFL
+FEATURES = frozenset(("profile", "personal"))  # all that a manifest or a round may require of this version of EdgeFL
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -71,6 +72,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     With `error_feedback`, a device adds what the codec dropped from its last update to the next one.
 
+    `personal` are the indices of the plan's params that stay on each device: an update has the others alone
+    (core/mask.py). ModelError for indices that the plan can't have.
+
     `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
@@ -90,6 +94,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     local_mode: Literal["sgd", "gradient"] = "sgd"
     requires: Requires = []
     skeleton: SkeletonInfo | None = None
+    personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
+
+    def __post_init__(self) -> None:
+        if self.personal:
+            _ = self.mask
 
     @cached_property
     def raw(self) -> bytes:
@@ -103,8 +112,13 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     @cached_property
     def update_codec(self) -> Codec:
-        """The codec of updates, for the plan's tensors; UsageError if this installation lacks it."""
-        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.plan.params)
+        """The codec of updates, for the tensors that are shared; UsageError if this installation lacks it."""
+        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Which params an update has, and how many: everything that reads or adds one goes by it."""
+        return Mask(self.plan, self.personal)
 
     @cached_property
     def model_codecs(self) -> tuple[Codec, Codec | None]:

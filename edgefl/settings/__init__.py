@@ -18,6 +18,7 @@ from msgspec import field
 from . import files, schema
 from .defences import AdmissionSettings, GateSettings
 from .features import FeatureSettings
+from .personal import PersonalSettings
 from .sections import (
     CodecSettings,
     DownlinkSettings,
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureSettings",
     "GateSettings",
     "Mode",
+    "PersonalSettings",
     "RoundSettings",
     "Settings",
     "StrategySettings",
@@ -54,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     downlink: DownlinkSettings = field(default_factory=DownlinkSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    personal: PersonalSettings = field(default_factory=PersonalSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     gate: GateSettings = field(default_factory=GateSettings)
 

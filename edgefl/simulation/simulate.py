@@ -16,6 +16,7 @@ from .. import data as sources
 from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
+from ..core.mask import Mask
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
@@ -32,6 +33,7 @@ from ..onnx.specs import is_spec
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
+from ..strategies.masked import over, site_of
 from .adversary import Adversary
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
@@ -99,7 +101,7 @@ def simulate(
     manifest = make_manifest(settings, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
     parts = split(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
-    strategy = make_strategy(settings, objects)
+    strategy = over(manifest.mask, make_strategy(settings, objects))
     strategy.prepare(site := _site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
     coordinator = RoundCoordinator(
@@ -109,11 +111,11 @@ def simulate(
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(pool, Faults.parse(options.faults), on_round, note, on_model)
-    aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset))
+    aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset, manifest.mask))
     hosts = _device_hosts(fleet, dataset, parts, seed)
     if (attack := fleet.faults.attack) is not None:
         adversary = Adversary(attack, [host.name for host in hosts], seed, coordinator)
-        adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), site)
+        adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), site_of(manifest.mask, site))
         fleet.adversary = adversary
     on_start(run)
     try:
@@ -224,8 +226,8 @@ def _shown(value: Any) -> str:
     return f"{repr(value)[:60]} ({type(value).__name__})"
 
 
-def _evaluator(model: Model, data: Dataset) -> Callable[[np.ndarray], Evaluated]:
-    if data.x_test is None or data.y_test is None:
+def _evaluator(model: Model, data: Dataset, mask: Mask) -> Callable[[np.ndarray], Evaluated]:
+    if data.x_test is None or data.y_test is None or mask.personal:  # no device uses the aggregator's personal params
         return lambda params: Evaluated()
     trainer, x, y = Trainer(model.plan, batch=MAX_CHUNK), data.x_test, data.y_test
 

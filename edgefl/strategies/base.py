@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -126,6 +126,7 @@ class Strategy(Part, ABC):
 
     name: str
     options: Mapping[str, Any] = MappingProxyType({})  # what it was made with, for the record of the run
+    personal: Sequence[str] = ()  # params that devices keep, where settings say nothing: as `personal.keep`
 
     @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:

@@ -49,8 +49,7 @@ def _feedback(settings: Any) -> str:
 
 def _personal(settings: Any) -> str:
     """Whether devices keep a part of the model for themselves."""
-    layers: str = getattr(getattr(settings, "personal", None), "layers", "")
-    return "[personal]" if layers else ""
+    return "personal.keep" if settings.personal.keep else ""
 
 
 def _optimizer(name: str) -> Callable[[Any], str]:
@@ -84,7 +83,7 @@ FEATURES = {
         lambda settings: "rounds.evaluate_every" if settings.rounds.evaluate_every else "",
         "leave rounds.evaluate_every out",
     ),
-    "personal": Feature("personal params", _personal, "leave [personal] out"),
+    "personal": Feature("personal params", _personal, "leave personal.keep out"),
     "nesterov": Feature("Nesterov on devices", _optimizer("nesterov"), SGD),
     "adam": Feature("Adam on devices", _optimizer("adam"), SGD),
     "momentum": Feature("momentum on devices", _set("momentum"), "set train.momentum = 0"),

@@ -27,13 +27,13 @@ from edgefl.simulation.options import DEFAULTS, ROUNDS, FleetOptions
 from edgefl.simulation.simulate import simulate
 
 SETTINGS = list(schema.settings_of(Settings))
-PLAN = load(zoo.mlp([4, 3])).plan
+PLAN = load(zoo.mlp([4, 3, 3])).plan
 REQUIRED = {"federation": "pond", "model": "m.onnx", "mqtt": {"url": "mqtt://localhost"}}
 # What the manifest carries, by the setting's key. All others are the aggregator's own.
 IN_MANIFEST = {
     **{f"train.{name}": f"train.{name}" for name in edgefl.settings.TrainSettings.__struct_fields__},
     "codec.name": "codec", "codec.error_feedback": "error_feedback", "codec.part_bytes": "part_bytes",
-    "downlink.name": "downlink", "downlink.span": "span", "evaluate.holdout": "holdout",
+    "downlink.name": "downlink", "downlink.span": "span", "evaluate.holdout": "holdout", "personal.keep": "personal",
 }  # fmt: skip
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
@@ -136,7 +136,7 @@ def test_set(setting):
     assert value_of(built, setting.key) == value
     if setting.default is None:
         assert value_of(files.build(AggregatorConfig, REQUIRED, [f"{setting.key}="]), setting.key) is None
-    if not setting.allowed.startswith("text"):
+    if not setting.allowed.startswith(("text", "a list, each text")):
         with pytest.raises(UsageError) as caught:
             files.build(AggregatorConfig, REQUIRED, [f"{setting.key}=no such word"])
         assert str(caught.value) == f"--set {setting.key}=no such word: 'no such word' is not {setting.allowed}"
@@ -185,9 +185,10 @@ def test_manifest_or_aggregator(setting):
         assert changed == made(), "the aggregator's alone"
         return
     plain, changed = made(), made(**{setting.key: another(setting)})
-    if setting.key in ("codec.name", "downlink.name", "strategy.name"):
-        other = {"codec.name": "ecq:step=2", "downlink.name": "ecq:step=8", "strategy.name": "fedsgd"}[setting.key]
-        assert made(**{setting.key: other}) != plain
+    other = {"codec.name": "ecq:step=2", "downlink.name": "ecq:step=8", "strategy.name": "fedsgd"}
+    other |= {"personal.keep": ["head"]}
+    if setting.key in other:
+        assert made(**{setting.key: other[setting.key]}) != plain
     else:
         assert changed != plain
         assert value_of(changed, IN_MANIFEST[setting.key]) == another(setting)

@@ -115,7 +115,8 @@ def simulate(
     hosts = _device_hosts(fleet, dataset, parts, seed)
     if (attack := fleet.faults.attack) is not None:
         adversary = Adversary(attack, [host.name for host in hosts], seed, coordinator)
-        adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), site_of(manifest.mask, site))
+        inner = site_of(manifest.mask, site)
+        adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), inner)
         fleet.adversary = adversary
     on_start(run)
     try:

@@ -72,6 +72,10 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     `profile`: devices told statistics of their columns (coordinator/profile_rounds.py). If the model got them as its
     scaling, the state is "committed", else "evaluated".
     `lowered` has the devices whose update counted with a lower weight, and that weight (coordinator/influence.py).
+
+    Only a simulation knows the last two: `elapsed_s`, virtual seconds from the start of the run to the round's end, and
+    `joules`, what all devices have spent on the federation since the round before was over, as a range; None if nobody
+    has said what they spend (simulation/world.py).
     """
 
     round: int
@@ -110,6 +114,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     lowered: dict[str, int] = {}
     by_influence: msgspec.Raw = msgspec.field(name="influence", default=msgspec.Raw(b"{}"))
     profile: bool = False
+    elapsed_s: float = 0.0
+    joules: tuple[float, float] | None = None
 
     @property
     def base(self) -> int:

@@ -56,6 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write the history there; - for standard output")
     group = parser.add_argument_group("the fleet")
     add_settings(group, FLEET)
+    help = "what the devices are like: speed, hours, link, battery, energy (docs/simulation.md); in memory only"
+    group.add_argument("--devices-file", metavar="FILE.toml", help=help)
     help = "memory, mqtt (an embedded broker) or mqtt:URL"
     group.add_argument("--transport", default="memory", metavar="T", help=help)
     _add_sections(parser)
@@ -152,8 +154,9 @@ def _in_memory(job: Job) -> History:
         job.folder.add(record)
         job.show(line(record))
 
+    options = given(job.options, FLEET) | {"world": job.options.devices_file}
     return simulate(
-        job.model, job.dataset, job.settings, **given(job.options, FLEET), on_start=start, on_round=after,
+        job.model, job.dataset, job.settings, **options, on_start=start, on_round=after,
         on_end=lambda history: job.folder.end(job.model, history), note=_log_note,
     )  # fmt: skip
 
@@ -172,6 +175,8 @@ def _over_mqtt(job: Job) -> History:
     wanted = FleetOptions(**given(options, FLEET))
     if wanted.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
+    if options.devices_file:
+        raise UsageError("--devices-file works on the memory transport; real processes are as fast as this machine")
     parts = split(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)
     settings = fill(job.settings, len(parts))
     if auto.wanted(settings):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from ..coordinator import events as coordinator_events
@@ -60,8 +61,10 @@ from ..protocol.messages import Status, encode
 from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
 from .adversary import Adversary
+from .body import PLAIN, Body, Power
 from .clock import VirtualClock
 from .disk import Disk
+from .energy import Meter
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
 from .line import Line, flow
 from .virtual_host import VirtualHost
@@ -85,6 +88,7 @@ class FleetHost(VirtualHost[E, A]):
         self.powered = True
         self.boot = 0
         self.lines: tuple[Line, Line] | None = None  # up and down, where they are slow
+        self.latency_s = LATENCY_S
         self._told_at = 0.0
 
     def feed(self, event: E | Event) -> None:
@@ -99,11 +103,15 @@ class FleetHost(VirtualHost[E, A]):
             self._told_at = now
             super().feed(flow(*self.lines, now, keepalive_s=KEEPALIVE_S))
 
+    def spend(self, up: int = 0, down: int = 0) -> None:
+        """So many bytes were sent, or received."""
+
     def publish(self, action: Publish) -> None:
+        size, boot = len(action.topic) + len(action.payload), self.boot
+        self.spend(up=size)
         if self.lines is None:
             self._publish(action)
             return
-        size, boot = len(action.topic) + len(action.payload), self.boot
         passed_at = self.lines[0].send(size, self.clock.now)
         self.clock.at(passed_at, lambda: self._publish(action) if self.powered and self.boot == boot else None)
 
@@ -129,10 +137,13 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     def __init__(
         self, fleet: Fleet, name: str, x: np.ndarray, y: np.ndarray, *, federation: str, seed: int,
-        handicap: Handicap = NO_HANDICAP,
+        handicap: Handicap = NO_HANDICAP, body: Body = PLAIN,
     ) -> None:  # fmt: skip
         super().__init__(fleet, name)
-        self._handicap = handicap
+        self._handicap, self._body = handicap, body
+        self._power = Power(self, body, fleet.meter)
+        if body.latency_s is not None:
+            self.latency_s = body.latency_s
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
         self._disk = Disk()
@@ -146,16 +157,17 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             self.clock.at(self._handicap.leaves_at(self.clock.now), self._leave)
 
     def _leave(self) -> None:
-        self._power_off(self._handicap.away_s)
+        self.lose_power(self._handicap.away_s)
         self.clock.after(DAY_S, self._leave)
 
     def power_on(self) -> None:
-        if (back_at := self._handicap.away_until(self.clock.now)) > self.clock.now:
+        now = self.clock.now
+        if (back_at := max(self._handicap.away_until(now), self._body.presence.away_until(now))) > now:
             self.powered = False
             self.clock.at(back_at, self.power_on)
             return
         rate = self._handicap.bytes_per_s
-        self.lines = None if rate is None else (Line(rate), Line(rate))
+        self.lines = self._body.lines() if rate is None else (Line(rate), Line(rate))
         self.powered = True
         self.boot += 1
         self.machine = DeviceSession(
@@ -166,13 +178,18 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         will = encode(Status("lost", self.boot))
         self.fleet.broker.connect(self.name, (self.machine.topics.status(self.name), will))
         self.feed(Connected(boot=self.boot))
+        if (leaves_at := self._body.presence.leaves_at(now)) is not None:
+            boot = self.boot
+            self.clock.at(leaves_at, lambda: self.lose_power(0.0) if boot == self.boot else None)
+        self._power.start()
 
-    def _power_off(self, away_s: float) -> None:
+    def lose_power(self, away_s: float) -> None:
+        """Now, and for so many seconds at least; nothing if there is no power anyway."""
         if not self.powered:
             return
+        self.powered = False
         self._cancel()
         self.fleet.broker.cut(self.name)
-        self.powered = False
         self.fleet.clock.after(away_s, self.power_on)
 
     def carry_out(self, action: device_events.Action) -> None:
@@ -181,6 +198,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._train(action)
             case CancelTraining():
                 self._cancel()
+                self._power.look()
             case SaveUpdate():
                 self._disk.save(action.outbox, action.slots)
             case MarkCounted():
@@ -195,10 +213,13 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
     def _train(self, action: StartTraining) -> None:
         fleet, job = self.fleet, action.job
         epochs = job.manifest.train.epochs if job.round.mode == "train" else 1
-        duration = len(self._x) * epochs * SECONDS_PER_EXAMPLE * fleet.faults.slowdown(self._rng)
-        if (drop := fleet.faults.drops_after(self._rng, duration)) is not None:
-            boot = self.boot
-            fleet.clock.after(drop[0], lambda: self._power_off(drop[1]) if boot == self.boot else None)
+        per_example = self._body.seconds_per_example or SECONDS_PER_EXAMPLE
+        duration = len(self._x) * epochs * per_example * fleet.faults.slowdown(self._rng)
+        self._power.begin()
+        drop = fleet.faults.drops_after(self._rng, duration) or self._body.drops_after(self._rng, duration)
+        if drop is not None:
+            boot, (after_s, away_s) = self.boot, drop
+            fleet.clock.after(after_s, lambda: self.lose_power(away_s) if boot == self.boot else None)
             return
         self._job = job
         lasts = self._handicap.hung_s + duration * (self._handicap.factor - 1)
@@ -224,6 +245,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self.clock.at(at, finish)
                 return
             self._ticket = self._job = None
+            self._power.end()
             try:
                 made = fleet.workers.result(ticket)
             except EdgeFLError as error:
@@ -234,11 +256,16 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             else:
                 blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
                 self.feed(Trained(job, blob, made.slots, STAMP))
+            self._power.look()
 
         fleet.clock.after(duration, finish)
 
+    def spend(self, up: int = 0, down: int = 0) -> None:
+        self._power.spend(up=up, down=down)
+
     def _cancel(self) -> None:
         self._job = None
+        self._power.end()
         if self._ticket is not None:
             self.fleet.workers.drop(self._ticket)
             self._ticket = None
@@ -264,12 +291,13 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
             case Evaluate():
                 self.feed(self._evaluate(action.params))
             case Commit():
-                self.rounds.append(action.record)
+                record = self._complete(action.record)
+                self.rounds.append(record)
                 for key in action.drop:
                     del self._late[key]
                 if action.params is not None:
-                    self.fleet.on_model(action.record, action.params)
-                self.fleet.on_round(action.record)
+                    self.fleet.on_model(record, action.params)
+                self.fleet.on_round(record)
             case SaveLate(update):
                 self._late[update.device, update.round] = update
             case ReloadLate():
@@ -283,6 +311,12 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
             case _:
                 self.carry_out_shared(action)
 
+    def _complete(self, record: RoundRecord) -> RoundRecord:
+        """The record with what only a simulation can tell."""
+        meter = self.fleet.meter
+        joules = None if meter is None else meter.read()
+        return msgspec.structs.replace(record, elapsed_s=self.clock.now, joules=joules)
+
 
 class Fleet:
     """One aggregator, many devices, one broker, one clock."""
@@ -291,10 +325,13 @@ class Fleet:
         self,
         workers: Workers,
         faults: Faults,
+        *,
         on_round: Callable[[RoundRecord], None] = lambda record: None,
         note: Callable[[str, Note], None] = lambda name, note: None,
         on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
+        meter: Meter | None = None,  # of the devices' energy, where a world says what that is
     ) -> None:
+        self.meter = meter
         self.clock = VirtualClock()
         self.broker = MemoryBroker(self._deliver)
         self.workers, self.faults, self.on_round, self.note = workers, faults, on_round, note
@@ -336,10 +373,11 @@ class Fleet:
         """One latency from now, unless the host has lost power in between; a slow line takes its time before."""
         host = self.hosts[name]
         boot, passed_at = host.boot, self.clock.now
+        size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
+        host.spend(down=size)
         if host.lines is not None:
-            size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
             passed_at = host.lines[1].send(size, self.clock.now)
-        self.clock.at(passed_at + LATENCY_S, lambda: host.feed(event) if host.boot == boot else None)
+        self.clock.at(passed_at + host.latency_s, lambda: host.feed(event) if host.boot == boot else None)
 
     def _deliver(self, client: str, topic: str, payload: bytes) -> None:
         self.feed_later(client, Received(topic, payload))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .. import auto
+from .. import _core, auto
 from .. import data as sources
 from ..coordinator.cohort import expected_reports
 from ..coordinator.coordinator import RoundCoordinator
@@ -35,11 +35,14 @@ from ..settings.schema import checked
 from ..strategies import Site
 from ..strategies.masked import over, site_of
 from .adversary import Adversary
+from .body import PLAIN
+from .energy import Meter
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition, Parts, split
 from .workers import Workers
+from .world import Bodies, World
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +63,7 @@ def simulate(
     workers: int | None = DEFAULTS.workers,
     seed: int | None = None,
     faults: str = DEFAULTS.faults,
+    world: World | str | os.PathLike[str] | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
     on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
@@ -75,7 +79,8 @@ def simulate(
     `rounds` and `seed` are settings too; without them it is the settings' numbers, or 20 rounds.
 
     `strategy`, `codec`, `downlink` and `partition` may be objects, or named as plug-ins are (docs/plugins.md).
-    `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `workers` threads train
+    `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `world` says what they
+    are like (an object, or the path of a TOML file: docs/simulation.md), `workers` threads train
     them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
     params (P,) of each round that was committed, and `on_end` what happened, also if an exception or Ctrl-C ends the
     run. With error feedback, every device that has reported keeps
@@ -95,7 +100,10 @@ def simulate(
     dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
+    world = world if world is None or isinstance(world, World) else World.load(world)
     fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
+    if world is not None:
+        fleet_options["world"] = world.told()
     run = Run.of(settings, choice, fleet_options)
     settings = run.settings
     manifest = make_manifest(settings, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
@@ -110,9 +118,13 @@ def simulate(
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
-    fleet = Fleet(pool, Faults.parse(options.faults), on_round, note, on_model)
+    fleet = Fleet(
+        pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
+        meter=None if world is None else Meter(),
+    )  # fmt: skip
     aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset, manifest.mask))
-    hosts = _device_hosts(fleet, dataset, parts, seed)
+    bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
+    hosts = _device_hosts(fleet, dataset, parts, seed, bodies)
     if (attack := fleet.faults.attack) is not None:
         adversary = Adversary(attack, [host.name for host in hosts], seed, coordinator)
         inner = site_of(manifest.mask, site)
@@ -128,16 +140,16 @@ def simulate(
     return history
 
 
-def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int) -> list[DeviceHost]:
+def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int, bodies: Bodies | None) -> list[DeviceHost]:
     """A device for each part."""
     names = device_names(len(parts))
     handicaps = fleet.faults.handicaps(names, seed)
     return [
         DeviceHost(
             fleet, name, dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed,
-            handicap=handicaps.get(name, NO_HANDICAP),
+            handicap=handicaps.get(name, NO_HANDICAP), body=bodies.body(number) if bodies else PLAIN,
         )
-        for name, part in zip(names, parts, strict=True)
+        for number, (name, part) in enumerate(zip(names, parts, strict=True))
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from edgefl.cli.main import main as edgefl
 from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
+from edgefl.simulation.world import World
 
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "edgefl": edgefl,
@@ -116,6 +117,9 @@ def test_every_toml_block_is_one_that_a_program_accepts(block: pages.Block) -> N
     table = files.tomllib.loads(block.code)
     if "project" in table:
         return  # of a plug-in's pyproject.toml
+    if "devices" in table:  # of a simulation
+        World.of(table, "page")
+        return
     refusals = {}
     for daemon, schema in CONFIGS.items():
         try:

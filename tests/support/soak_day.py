@@ -65,10 +65,10 @@ def watched(day: Day) -> Iterator[None]:
             if handicap.factor == 1.0 and not handicap.hung_s and handicap.bytes_per_s is None:
                 day.healthy.add(self.name)
 
-        def _power_off(self, away_s: float) -> None:
+        def lose_power(self, away_s: float) -> None:
             if self.powered:
                 day.present[self.name][-1][1] = self.clock.now
-            super()._power_off(away_s)
+            super().lose_power(away_s)
 
     class Aggregator(fleet.AggregatorHost):
         def carry_out(self, action) -> None:

@@ -1,0 +1,70 @@
+"""Hours: when in a day something is so, as 24 shares, one for each hour. Written as windows or as a list."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from ..core.seeds import derived_seed
+from ..errors import UsageError
+from .faults import DAY_S, HOUR_S
+
+Hours = tuple[float, ...]  # 24 numbers from 0 to 1
+ALWAYS: Hours = (1.0,) * 24
+FARTHEST_H = 24 * 366  # hours that are looked through for one with a share above 0
+
+
+def read(value: str | Sequence[float], key: str) -> Hours:
+    """The hours of "22-6" (windows of whole hours, separated by commas), or of 24 numbers; UsageError names `key`."""
+    if not isinstance(value, str):
+        if len(value) != 24 or not all(0 <= share <= 1 for share in value) or not any(value):
+            raise UsageError(f"{key} wants 24 numbers from 0 to 1, one for each hour, of which one is above 0")
+        return tuple(map(float, value))
+    if not value:
+        return ALWAYS
+    shares = [0.0] * 24
+    for window in value.split(","):
+        first, dash, last = window.strip().partition("-")
+        if not (dash and first.isdecimal() and last.isdecimal() and int(first) < 24 and int(last) <= 24):
+            raise UsageError(f'{key} is {value!r}: write whole hours, as in "22-6", or 24 numbers from 0 to 1')
+        for hour in range(int(first), int(last) + (24 if int(last) <= int(first) else 0)):
+            shares[hour % 24] = 1.0
+    return tuple(shares)
+
+
+class Presence:
+    """Whether a device is there: in each hour with that hour's share as the probability, drawn anew each day.
+
+    A draw depends on the seed and the hour alone, so that any time can be asked, in any order. `shift_s`: how far the
+    device's clock is ahead of UTC.
+    """
+
+    def __init__(self, hours: Hours, shift_s: float, seed: int) -> None:
+        self._hours, self._shift_s, self._seed = hours, shift_s, seed
+        self.is_constant = all(share == 1.0 for share in hours)
+
+    def away_until(self, now: float) -> float:
+        """When the device is back, if it is away at `now`; else `now`."""
+        return now if self.is_constant else self._next(now, there=True)
+
+    def leaves_at(self, now: float) -> float | None:
+        """When the device leaves next, if ever."""
+        return None if self.is_constant else self._next(now, there=False)
+
+    def _next(self, now: float, *, there: bool) -> float:
+        hour = int((now + self._shift_s) // HOUR_S)
+        for later in range(hour, hour + FARTHEST_H):
+            if self._is_there(later) == there:
+                return max(now, later * HOUR_S - self._shift_s)
+        return now + FARTHEST_H * HOUR_S
+
+    def _is_there(self, hour: int) -> bool:
+        share = self._hours[hour % 24]
+        if share in (0.0, 1.0):
+            return share == 1.0
+        return random.Random(derived_seed(self._seed, hour)).random() < share
+
+
+def share_of(hours: Hours, at: float) -> float:
+    """The share of the hour that a clock shows at `at` seconds."""
+    return hours[int(at % DAY_S // HOUR_S)]

@@ -65,7 +65,7 @@ def make_manifest(
         federation, run, plan, train, codec, codec_options,
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
-        requires=["personal"] if personal else [], personal=personal,
+        requires=_requires(strategy, personal), personal=personal, local=strategy.local,
     )  # fmt: skip
     if feedback == "auto":
         manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)
@@ -75,6 +75,12 @@ def make_manifest(
         raise UsageError(f"no manifest can be made of the settings: {error}") from None
     checked.check_codecs()
     return checked
+
+
+def _requires(strategy: Strategy, personal: list[int]) -> list[str]:
+    """The features that a device must know."""
+    asked = {"personal": bool(personal), "local": strategy.local is not None}
+    return [feature for feature, wanted in asked.items() if wanted]
 
 
 def _codec(given: Codec | type[Codec] | None, spec: str) -> tuple[str, dict[str, Any]]:

@@ -323,8 +323,8 @@ class Participation(Engagement):
         if why:
             self.out += self._reporting.on_rejected(why)
         elif self.online or receipt.folded or not report.is_late:
-            feedback = self.terms.manifest.error_feedback
-            self.out += self._reporting.on_counted(report, receipt, feedback=feedback, now=now)
+            slots = self.terms.manifest.keeps_slots
+            self.out += self._reporting.on_counted(report, receipt, slots=slots, now=now)
         if self._saved.outbox is not None:
             return
         if report.is_late:  # it is settled: the device may take part in the open round

@@ -5,7 +5,8 @@ on what the manifest says, some on the work that it means for this device's exam
 keys; `STRICT` has the defaults of a device with keys. docs/policy.md says what each bound is worth.
 
     steps of a round   epochs * ceil(n / batch_size), at most max_steps; 1 in mode "gradient"
-    FLOPs of a round   3 * FLOPs from the input to the loss (core/trainer.py) * examples that the steps see
+    FLOPs of a round   3 * FLOPs from the input to the loss (core/trainer.py) * examples that the steps see, times what
+                       a local rule does beside plain training (device/local)
 
 The loss, the optimizer and evaluation are left out; they are small beside the rest. `max_seconds` bounds what is not
 counted, and what this machine can't do as fast as its owner thought.
@@ -141,7 +142,16 @@ def flops_of(manifest: Manifest, n: int) -> float:
     """FLOPs of a round on n examples; ModelError if the core refuses the plan."""
     steps, batches = steps_of(manifest, n), batches_of(manifest, n)
     seen = n if manifest.local_mode == "gradient" else n * steps / batches
-    return 3 * forward_flops(manifest.plan) * seen
+    return 3 * forward_flops(manifest.plan) * seen * passes_of(manifest)
+
+
+def passes_of(manifest: Manifest) -> float:
+    """What a round's training computes, as a multiple of plain training."""
+    if manifest.local is None:
+        return 1.0
+    from . import local
+
+    return local.get(manifest.local).passes
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Reporting:
         )  # fmt: skip
         if saved.counted == round.attempt:
             return report, []
-        return report, self.saved.mark_counted(0, durable=terms.manifest.error_feedback)  # only another attempt has
+        return report, self.saved.mark_counted(0, durable=terms.manifest.keeps_slots)  # only another attempt has
 
     def _longest(self, saved: Outbox) -> int:
         """The longest part that suits the link, decided once for each update: parts of two cuts don't fit together."""
@@ -66,9 +66,9 @@ class Reporting:
             self._cut = update, self._patience.part_bytes
         return self._cut[1]
 
-    def on_counted(self, report: UpdateReport, receipt: Receipt, *, feedback: bool, now: float) -> list[Action]:
+    def on_counted(self, report: UpdateReport, receipt: Receipt, *, slots: bool, now: float) -> list[Action]:
         """The update is counted: in the round `receipt.folded`, or in its own round, which is still open, if that is 0.
-        With `feedback` a residual depends on the receipt. A late update is dropped, since its receipt settles it."""
+        With `slots`, what the update left depends on that. A late update is dropped, since its receipt settles it."""
         folded = receipt.folded
         if report.is_late and not folded:  # its own round may have been abandoned since
             return report.probe(now)
@@ -78,7 +78,7 @@ class Reporting:
         self.bytes_down, self._bytes_told = self.bytes_down - self._bytes_told, 0
         if report.is_late:
             return out + self.saved.settle_late()
-        return out + self.saved.mark_counted(report.round.attempt, durable=feedback)
+        return out + self.saved.mark_counted(report.round.attempt, durable=slots)
 
     def on_rejected(self, why: str) -> list[Action]:
         """The aggregator has rejected the update: it is dropped."""

@@ -20,8 +20,9 @@ from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
 from ..errors import CodecError
 from ..protocol.update_header import UpdateHeader
-from . import holdout
+from . import holdout, local
 from .events import TrainJob
+from .local.rule import Learned, Work
 from .policy import OPEN, Policy
 from .slots import LoadSlot, no_slots
 
@@ -82,13 +83,15 @@ def train_update(
     if not wanted():
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
-    delta, steps, loss = _train(trainer, job, device, params, shares)
+    learned = _train(trainer, job, device, shares, load_slot=load_slot)
+    delta, steps, loss = learned.delta, learned.steps, learned.loss
     if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
     delta = job.manifest.mask.shared(delta)  # from here on: what leaves the device
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     payload, slots = _encode(job, sent, load_slot)
+    slots.update(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
     if sent is delta:
@@ -123,21 +126,20 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
     return {"num_eval": count, "eval_loss": loss, "eval_accuracy": accuracy}
 
 
-def _train(
-    trainer: Trainer, job: TrainJob, device: str, params: np.ndarray, shares: holdout.Shares
-) -> tuple[np.ndarray, int, float]:
-    """Delta (P,), steps and mean loss of training on the examples that are not held out."""
-    x, y = shares.x, shares.y
-    config = job.manifest.train
-    if job.manifest.local_mode == "gradient":
-        return -trainer.gradient(params, x, y), 1, trainer.evaluate(params, x, y).loss
-    result = trainer.fit(
-        params, x, y, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr,
-        momentum=config.momentum, weight_decay=config.weight_decay, prox_mu=config.prox_mu,
-        clip_norm=config.clip_norm, optimizer=config.optimizer, max_steps=config.max_steps,
-        seed=derived_seed(config.seed, job.round.round, device),
+def _train(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Learned:
+    """What training on the examples that are not held out has taught, by the manifest's rule."""
+    manifest, number, params = job.manifest, job.round.round, params_from_bytes(job.params)
+    if manifest.local_mode == "gradient":
+        loss = trainer.evaluate(params, shares.x, shares.y).loss
+        return Learned(-trainer.gradient(params, shares.x, shares.y), 1, loss)
+    work = Work(
+        trainer, params, shares, manifest.train, derived_seed(manifest.train.seed, number, device), number,
+        load=lambda name: _usable(job, load_slot, name),
     )  # fmt: skip
-    return result.delta, result.steps, result.loss
+    if manifest.local is not None:
+        return local.get(manifest.local).train(work)
+    result = work.fit()
+    return Learned(result.delta, result.steps, result.loss)
 
 
 def _usable(job: TrainJob, load_slot: LoadSlot, name: str) -> bytes | None:

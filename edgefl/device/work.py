@@ -17,7 +17,8 @@ from .update_report import UpdateReport
 class Terms:
     """The manifest that the device accepts, the `codec` of its updates and `hash`, the 32 bits in every envelope.
 
-    Raises ModelError for a model above `max_model_bytes`, UsageError for a codec that is not installed here.
+    Raises ModelError for a model above `max_model_bytes`, UsageError for a codec or a local rule that is not
+    installed here.
     """
 
     def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
@@ -29,6 +30,10 @@ class Terms:
             )
         self.manifest = manifest
         manifest.check_codecs()
+        if manifest.local is not None:
+            from . import local
+
+            local.get(manifest.local)
         self.codec = manifest.update_codec
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 

@@ -28,6 +28,7 @@ from ..core.plan import Plan
 from ..errors import ModelError, ProtocolError
 from ..settings import TrainSettings
 from ..settings.sections import MAX_LATE_ROUNDS, MAX_SPAN, Count, Mode, Positive
+from ..strategies.local import LocalRule
 from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 
 CONTROL_LIMIT = 8 * 1024
@@ -36,7 +37,8 @@ MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
-FEATURES = frozenset(("profile", "personal"))  # all that a manifest or a round may require of this version of EdgeFL
+# all that a manifest or a round may require of this version of EdgeFL
+FEATURES = frozenset(("profile", "personal", "local"))
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -75,6 +77,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     `personal` are the indices of the plan's params that stay on each device: an update has the others alone
     (core/mask.py). ModelError for indices that the plan can't have.
 
+    `local` is what devices do in training, where that is not plain local SGD (device/local); it requires "local".
+
     `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
@@ -95,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     requires: Requires = []
     skeleton: SkeletonInfo | None = None
     personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
+    local: LocalRule | None = None
 
     def __post_init__(self) -> None:
         if self.personal:
@@ -109,6 +114,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def id(self) -> str:
         """The name of this manifest in round messages."""
         return manifest_id(self.raw)
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether an update leaves something on its device (device/slots.py), which depends on its receipt."""
+        return self.error_feedback or self.local is not None
 
     @cached_property
     def update_codec(self) -> Codec:

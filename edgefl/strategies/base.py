@@ -27,6 +27,7 @@ import numpy as np
 from ..codecs.base import Codec
 from ..errors import StoreError, UsageError
 from .fit import EVERYTHING, Fit
+from .local import LocalRule
 
 State = dict[str, np.ndarray]
 
@@ -127,6 +128,7 @@ class Strategy(Part, ABC):
     name: str
     options: Mapping[str, Any] = MappingProxyType({})  # what it was made with, for the record of the run
     personal: Sequence[str] = ()  # params that devices keep, where settings say nothing: as `personal.keep`
+    local: LocalRule | None = None  # what its devices do in training, after `defaults`; None: plain local SGD
 
     @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:

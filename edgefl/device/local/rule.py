@@ -1,0 +1,97 @@
+"""The contract of a local rule: what it is given (Work), and what it makes of that (Learned).
+
+Design:
+  a) A rule computes in the thread that trains. It reads no clock and no disk, and keeps nothing between two rounds but
+     its slots: two devices may share the object.
+  b) The slots that `keep` returns are saved with the update, and become current when it is in the model (slots.py). A
+     rule is called again with the same slots if the update was lost. What it leaves out is gone once the update counts.
+  c) The same work gives the same bits: what is random follows from `seed`.
+  d) What it reads of slots and side vectors came from a disk or a network, but has the lengths of the plan, and is
+     finite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ...core.trainer import LocalResult, Trainer
+from ...settings import TrainSettings
+from ..holdout import Shares
+
+Keep = Callable[[np.ndarray, Callable[[], np.ndarray]], Mapping[str, bytes]]
+
+
+def nothing(sent: np.ndarray, received: Callable[[], np.ndarray]) -> Mapping[str, bytes]:
+    """A Keep of a rule that has no slots."""
+    return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A round's work on one device.
+
+    `params` (P,) float32 is the round's model, and `sides` are the strategy's side vectors, (P,) float32 by name.
+    `load` reads a current slot: None if the device has none, or if it is damaged or of another run. `shares` are the
+    examples: train on `x` and `y` only. `train` are the manifest's settings for this round.
+    """
+
+    trainer: Trainer
+    params: np.ndarray
+    shares: Shares
+    train: TrainSettings
+    seed: int
+    round: int
+    load: Callable[[str], bytes | None]
+    sides: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def fit(self, start: np.ndarray | None = None, **changes: Any) -> LocalResult:
+        """Local training as the settings have it, from `start` (None: the round's model), with `changes` to the
+        arguments of `Trainer.fit`."""
+        train, shares = self.train, self.shares
+        options: dict[str, Any] = {
+            "epochs": train.epochs, "batch_size": train.batch_size, "lr": train.lr, "momentum": train.momentum,
+            "weight_decay": train.weight_decay, "prox_mu": train.prox_mu, "clip_norm": train.clip_norm,
+            "optimizer": train.optimizer, "max_steps": train.max_steps, "seed": self.seed,
+        }  # fmt: skip
+        return self.trainer.fit(self.params if start is None else start, shares.x, shares.y, **{**options, **changes})
+
+    def vector(self, name: str, size: int | None = None) -> np.ndarray | None:
+        """The slot `name` as (size,) float32, P of them if that is None, as `pack` made it; None if there is none."""
+        blob = self.load(name)
+        if blob is None or len(blob) != 4 * (len(self.params) if size is None else size):
+            return None
+        vector = np.frombuffer(blob, "<f4").astype(np.float32)
+        return vector if np.isfinite(vector).all() else None
+
+
+class Learned(NamedTuple):
+    """What a rule has learned: `delta` (P,) float32 is local - global; `steps` and `loss` are told to the aggregator.
+
+    `keep` makes the slots, once it is known what leaves the device: `sent` is the delta of the shared params, after the
+    owner's bound on its norm, and `received()` what the aggregator decodes of it.
+    """
+
+    delta: np.ndarray
+    steps: int
+    loss: float
+    keep: Keep = nothing
+
+
+class Rule(ABC):
+    """A local rule. It is made with the options in the manifest; UsageError for those that it can't work with."""
+
+    passes: ClassVar[float] = 1.0  # what it computes, as a multiple of plain training: the owner's bounds count it
+
+    @abstractmethod
+    def train(self, work: Work) -> Learned:
+        """One round. Raises Cancelled, Diverged, DataError."""
+
+
+def pack(vector: np.ndarray) -> bytes:
+    """A vector as a slot: little-endian float32."""
+    return vector.astype("<f4", copy=False).tobytes()

@@ -24,9 +24,14 @@ def params_sha256(params: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
 
 
+def sha256_of(blob: bytes) -> str:
+    """SHA-256, hex, of params' bytes."""
+    return hashlib.sha256(blob).hexdigest()
+
+
 def digest_of(blob: bytes) -> str:
     """The first DIGEST hex digits of the SHA-256 of params' bytes, as frames have it."""
-    return hashlib.sha256(blob).hexdigest()[:DIGEST]
+    return sha256_of(blob)[:DIGEST]
 
 
 def to_bfloat16(params: np.ndarray) -> np.ndarray:

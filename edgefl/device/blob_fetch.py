@@ -14,6 +14,7 @@ from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler
 from ..protocol.topics import ModelTopic, Topics
 from .events import Action
+from .shelf import Shelf
 
 WINDOW = 4  # parts asked for at once; fewer on a slow link (patience.py)
 
@@ -23,10 +24,11 @@ class BlobFetch:
 
     def __init__(
         self, topics: Topics, slot: int, *, federation: int, version: int, codec: int, size: int, part_bytes: int,
-        window: int = WINDOW,
+        window: int = WINDOW, shelf: Shelf | None = None,
     ) -> None:  # fmt: skip
         self.slot = slot
         self._size = size
+        self._shelf = shelf or Shelf()
         self._topics = topics
         self._part_bytes = part_bytes
         self._expected = (federation, version, codec, size, part_bytes)
@@ -67,7 +69,7 @@ class BlobFetch:
     def read(self, part: int, payload: bytes) -> Envelope | None:
         """The part that is wanted; None if it is one of another payload, which lies in the slot before or after ours.
         ProtocolError if it is not what belongs on its topic."""
-        envelope = Envelope.from_bytes(payload)
+        envelope = self._shelf.envelope(payload)
         if (envelope.kind, envelope.part) != (Kind.MODEL, part):
             raise ProtocolError(f"part {envelope.part}, kind {envelope.kind}, is not what the topic promises: dropped")
         found = (envelope.federation, envelope.version, envelope.codec, envelope.total, envelope.part_bytes)

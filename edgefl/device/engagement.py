@@ -6,7 +6,6 @@ Part of Participation, which decides what the device does.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..core.params import DIGEST
@@ -22,6 +21,7 @@ from .events import Action
 from .models import Models
 from .patience import Patience
 from .reporting import Reporting
+from .shelf import Shelf
 from .status import DeviceStatus
 from .trust import Open
 from .update_report import UpdateReport
@@ -45,7 +45,7 @@ class Engagement:
         reporting: Reporting,
         patience: Patience,
         rng: random.Random,
-        intern: Callable[[str, bytes], bytes],
+        shelf: Shelf,
         trust: Open,
         wanted: Wanted | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Engagement:
         self.link = Connected()
         self.out: list[Action] = []
         self._reporting, self._saved = reporting, reporting.saved
-        self.models = Models(topics, patience=patience, intern=intern)
+        self.models = Models(topics, patience=patience, shelf=shelf)
         self.canary = Canary(topics, device, models=self.models, patience=patience, trust=trust)
         if wanted is not None and wanted.params:
             self.models.held[wanted.sha256[:DIGEST]] = wanted.params

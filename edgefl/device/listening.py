@@ -27,7 +27,7 @@ class Listening(SessionState):
             opened = self.trust.open(event, now)
             if self.trust.has_turned():
                 self._start_over()
-            self._process_message(inbound.read(self.topics, self.device, opened), now)
+            self._process_message(self._shelf.message(self.topics, self.device, opened), now)
         except Refused as error:
             self._part.round = None
             if self.terms is not None:  # else the device is in trouble already

@@ -7,12 +7,11 @@ decodes one payload after another, and checks each result by its digest. Part of
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Mapping
 
 from ..codecs import Codec
-from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes
+from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes, sha256_of
 from ..errors import CodecError, ProtocolError
 from ..machine import Note, Subscribe
 from ..protocol.messages import Frame, Manifest, Round
@@ -20,6 +19,7 @@ from ..protocol.topics import ModelTopic, Topics
 from .blob_fetch import WINDOW, BlobFetch
 from .events import Action
 from .patience import Patience
+from .shelf import Proven, Shelf
 
 PATIENCE_S = 30.0  # before asking again, if nothing moves
 OTHER_BYTES = 64 * 1024  # that may arrive beside the parts that were asked for
@@ -69,9 +69,10 @@ class ModelFetch:
         held: Mapping[str, bytes],
         patience: Patience,
         now: float,
+        shelf: Shelf | None = None,
     ) -> None:
         self.round = round
-        self._patience = patience
+        self._patience, self._shelf = patience, shelf or Shelf()
         self._enough = 0  # received bytes at which all that was asked for would have come twice
         self.params: bytes | None = None
         self._passed: dict[str, bytes] = {}
@@ -123,7 +124,7 @@ class ModelFetch:
         self._blob = BlobFetch(
             self._topics, frame.delta_slot if self._is_delta else frame.keyframe_slot, federation=self._hash,
             version=frame.version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
-            size=frame.delta if self._is_delta else frame.keyframe, window=self._window,
+            size=frame.delta if self._is_delta else frame.keyframe, window=self._window, shelf=self._shelf,
         )  # fmt: skip
 
     @property
@@ -205,18 +206,18 @@ class ModelFetch:
 
     def _step(self, now: float) -> list[Action]:
         """A payload is complete: decode it, and fetch the next one."""
-        decoded = self._decode()
-        if decoded is None:
+        proven = self._shelf.model(self._frame.digest) or self._decode()
+        if proven is None:
             return self._restart(now)
-        self._base = decoded
+        self._base = self._shelf.keep(proven)
         if self._frame.digest in self._last:
-            self._passed[self._frame.digest] = decoded
-        if not self._ahead and hashlib.sha256(decoded).hexdigest() != self.round.model_sha256:
+            self._passed[self._frame.digest] = self._base
+        if not self._ahead and proven.sha256 != self.round.model_sha256:
             return self._restart(now)
         self._next_blob()
         return [] if self.params is not None else self.ask(now)
 
-    def _decode(self) -> bytes | None:
+    def _decode(self) -> Proven | None:
         """The params of this frame; None if they don't have its digest."""
         blob = self._blob.blob()
         if blob is None:
@@ -231,7 +232,8 @@ class ModelFetch:
         except CodecError:
             return None
         decoded = params_to_bytes(params)
-        return decoded if digest_of(decoded) == self._frame.digest else None
+        sha256 = sha256_of(decoded)
+        return Proven(sha256, decoded) if sha256[:DIGEST] == self._frame.digest else None
 
     def _restart(self, now: float) -> list[Action]:
         """Fetch from a keyframe. If that has been tried already, wait until patience ends: the broker may be healed."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..protocol.messages import Round
 from ..protocol.topics import Topics
 from .model_fetch import ModelFetch
 from .patience import Patience
+from .shelf import Shelf
 from .work import Terms
 
 
 class Models:
     """`held` has params by digest: the newest, and the anchor that deltas start from."""
 
-    def __init__(self, topics: Topics, *, patience: Patience, intern: Callable[[str, bytes], bytes]) -> None:
+    def __init__(self, topics: Topics, *, patience: Patience, shelf: Shelf) -> None:
         self.held: dict[str, bytes] = {}
-        self._topics, self._patience, self._intern = topics, patience, intern
+        self._topics, self._patience, self._shelf = topics, patience, shelf
 
     def has(self, round: Round) -> bool:
         """Whether the model of `round` is here."""
@@ -33,7 +32,7 @@ class Models:
             return None
         fetch = ModelFetch(
             self._topics, terms.manifest, terms.hash, round, held={**self.held, **reached}, patience=self._patience,
-            now=now,
+            now=now, shelf=self._shelf,
         )  # fmt: skip
         if fetch.params is None:
             return fetch
@@ -42,4 +41,4 @@ class Models:
 
     def keep(self, fetch: ModelFetch) -> None:
         """The model is whole."""
-        self.held = {digest: self._intern(digest, params) for digest, params in fetch.kept.items()}
+        self.held = fetch.kept

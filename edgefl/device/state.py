@@ -6,7 +6,6 @@ The parts are made here, once. Messages are processed in listening.py, all other
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from ..machine import WallClock
 from ..protocol.messages import Manifest, Round
@@ -20,13 +19,14 @@ from .participation import Participation
 from .patience import Patience
 from .policy import OPEN, OwnersWord
 from .reporting import Reporting
+from .shelf import Shelf
 from .status import DeviceStatus
 from .trust import Keys, Open, Pinned
 from .work import Terms, Work
 
 
 class SessionState:
-    """`intern` may return an equal, shared object for a model's bytes."""
+    """`shelf` has what other sessions of the process have read already."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class SessionState:
         spent: Spent | None = None,
         owner: OwnersWord | None = None,
         max_model_bytes: int = 2**28,
-        intern: Callable[[str, bytes], bytes] = lambda sha256, blob: blob,
+        shelf: Shelf | None = None,
         root: str = ROOT,
         keys: Keys | None = None,
         wanted: Wanted | None = None,
@@ -58,6 +58,7 @@ class SessionState:
         self.clock = WallClock()
         self.allowance = Allowance(Budget(limits, spent, self.clock), self.topics, self.device)
         self.trust = Open() if keys is None else Pinned(self.topics, self.device, federation, keys, self.clock)
+        self._shelf = shelf or Shelf()
         self.forged = 0  # messages that the federation's signer has not sealed, or that are older than what was seen
         self._patience = Patience()
         self._reporting = Reporting(
@@ -66,7 +67,7 @@ class SessionState:
         self._saved = self._reporting.saved
         self._part = Participation(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
-            reporting=self._reporting, patience=self._patience, rng=rng, intern=intern, trust=self.trust,
+            reporting=self._reporting, patience=self._patience, rng=rng, shelf=self._shelf, trust=self.trust,
             wanted=wanted,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes

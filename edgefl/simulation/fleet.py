@@ -67,6 +67,7 @@ from .disk import Disk
 from .energy import Meter
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
 from .line import Line, flow
+from .shelf import FleetShelf
 from .virtual_host import VirtualHost
 from .workers import Workers
 
@@ -172,7 +173,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.boot += 1
         self.machine = DeviceSession(
             self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk.outbox,
-            in_model=self._disk.in_model, intern=self.fleet.intern,
+            in_model=self._disk.in_model, shelf=self.fleet.shelf,
         )  # fmt: skip
         self.feed(DataStamp(STAMP))
         will = encode(Status("lost", self.boot))
@@ -338,14 +339,7 @@ class Fleet:
         self.on_model = on_model
         self.adversary: Adversary | None = None
         self.hosts: dict[str, DeviceHost | AggregatorHost] = {}
-        self._blobs: dict[str, bytes] = {}
-
-    def intern(self, sha256: str, blob: bytes) -> bytes:
-        """One copy of each model for all devices; the newest two are kept."""
-        kept = self._blobs.setdefault(sha256, blob)
-        while len(self._blobs) > 2:
-            del self._blobs[next(iter(self._blobs))]
-        return kept
+        self.shelf = FleetShelf()
 
     def run(self, aggregator: AggregatorHost, devices: list[DeviceHost], max_virtual_s: float) -> None:
         """Until the aggregator has finished, or the virtual time is up."""

@@ -32,7 +32,7 @@ def cells() -> list[Cell]:
 
 
 def _cell(strategy: str, epochs: int, similarity: int) -> Cell:
-    settings = FLEET | {"epochs": epochs, "partition": f"similarity:parts:{similarity}", "strategy": strategy}
+    settings = FLEET | {"epochs": epochs, "partition": f"similarity:{similarity}", "strategy": strategy}
     return Cell(
         "karimireddy", f"{strategy} {epochs} epochs {similarity} %", "logistic", settings,
         tuple({"lr": lr} for lr in (0.01, 0.03, 0.1, 0.3)), most=1000, short=300, target=TARGET,

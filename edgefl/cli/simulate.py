@@ -166,8 +166,8 @@ def _over_mqtt(job: Job) -> History:
     import os
 
     from .. import auto
-    from ..simulation.partitions import split
     from ..simulation.processes import ProcessFleet
+    from ..simulation.shifts import spread
     from ..simulation.simulate import fill, longest_s
     from ..transports.embedded import EmbeddedBroker
 
@@ -177,7 +177,7 @@ def _over_mqtt(job: Job) -> History:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
     if options.devices_file:
         raise UsageError("--devices-file works on the memory transport; real processes are as fast as this machine")
-    parts = split(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)
+    dataset, parts = spread(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)
     settings = fill(job.settings, len(parts))
     if auto.wanted(settings):
         _show_auto(auto.choose(settings, model.plan).explain(settings), show)
@@ -193,7 +193,7 @@ def _over_mqtt(job: Job) -> History:
         url = options.transport.partition(":")[2]
         broker = url or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(
-            home.resolve(), broker, model.to_bytes(), job.dataset, parts, settings=tables,
+            home.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
             agents_per_process=math.ceil(len(parts) / workers),
         )  # fmt: skip
         stack.callback(_copy, job.folder, model, fleet, options)  # after the daemons' end, however that came

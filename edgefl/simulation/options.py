@@ -21,8 +21,9 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
     partition: Annotated[
         str,
         Meta(
-            description="How the training data is spread over the devices: iid, shards:K, dirichlet:A, natural or "
-            "unbalanced:S."
+            description="How the training data is spread over the devices: iid, pathological, shards:K, labels:K, "
+            "similarity:S, dirichlet:A, label-shift:A, quantity:A, unbalanced:S or natural; with +noise:V, +gain:S, "
+            "+rotate:G or +relabel:G, devices see it differently (docs/partitions.md)."
         ),
     ] = "iid"
     faults: Annotated[str, Meta(description=HELP)] = ""

@@ -1,8 +1,9 @@
 """Partitions: which device of a simulated fleet holds which training examples.
 
-`iid`, `shards:K`, `dirichlet:A`, `unbalanced:S` give every example to exactly one device; `natural` goes by
-the device ids that the data brings along. A new partition is a function and a line in `PARTITIONS`. One from outside is
-a function as ours: named by its entry point in the group edgefl.partitions, as "module:function", or given as it is.
+All give every example to exactly one device, except `natural`, which goes by the device ids that the data brings along
+and may leave some devices out. What else a device's examples have of their own is in shifts.py. A new partition is a
+function and a line in `PARTITIONS`. One from outside is a function as ours: named by its entry point in the group
+edgefl.partitions, as "module:function", or given as it is.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def shards(dataset: Dataset, argument: str, devices: int, rng: np.random.Generat
     """McMahan et al. 2017 (arXiv:1602.05629), section 3, the pathological split: sorted by label, cut into
     devices*K shards of equal size, K of them a device: at K=2 most devices see two labels."""
     per_device = _number("shards", argument, int, minimum=1)
-    labels = _labels(dataset, "shards")
+    labels = labels_of(dataset, "shards")
     if devices * per_device > len(labels):
         raise UsageError(
             f"{devices} devices of {per_device} shards need more than {len(labels)} examples: choose fewer"
@@ -90,6 +91,54 @@ def shards(dataset: Dataset, argument: str, devices: int, rng: np.random.Generat
     return [np.concatenate([pieces[shard] for shard in hand]) for hand in deal]
 
 
+def pathological(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """The split of McMahan et al. 2017 by its name: two shards a device."""
+    return shards(dataset, "2", devices, rng)
+
+
+def labels(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """Exactly K labels a device, "#C=K" of Li et al. 2021 (NIID-Bench, arXiv:2102.02079): the examples of a label are
+    dealt equally to the devices that have it. Each device takes the K labels that the fewest have so far."""
+    each = _number("labels", argument, int, minimum=1)
+    classes, codes = np.unique(labels_of(dataset, "labels"), return_inverse=True)
+    if each > len(classes) or each * devices < len(classes):
+        raise UsageError(
+            f"partition labels:{each}: {devices} devices of {each} labels don't fit {len(classes)} labels: "
+            f"choose at most {len(classes)} labels a device, and as many devices as give each label a place"
+        )
+    holders: list[list[int]] = [[] for _ in classes]
+    for device in range(devices):
+        fewest = sorted(zip(map(len, holders), rng.random(len(classes)), range(len(classes)), strict=True))[:each]
+        for _, _, label in fewest:
+            holders[label].append(device)
+    dealt: list[Parts] = [[] for _ in range(devices)]
+    for label, having in enumerate(holders):
+        members = rng.permutation(np.flatnonzero(codes == label))
+        if len(members) < len(having):
+            raise UsageError(
+                f"partition labels:{each}: label {classes[label]} has {len(members)} examples for {len(having)} "
+                "devices: choose fewer devices, or fewer labels a device"
+            )
+        for device, piece in zip(having, np.array_split(members, len(having)), strict=True):
+            dealt[device].append(piece)
+    return [np.concatenate(part) for part in dealt]
+
+
+def similarity(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """Karimireddy et al. 2020 (arXiv:1910.06378), section 7: S percent of the examples are dealt at random; the others,
+    sorted by label, in consecutive pieces. 0 is as skewed as shards:1, 100 is iid."""
+    percent = _number("similarity", argument, float, minimum=0)
+    if percent > 100:
+        raise UsageError(f"partition similarity:{argument}: give a percentage from 0 to 100")
+    order = rng.permutation(len(dataset.x_train))
+    drawn = round(len(order) * percent / 100)
+    others = order[drawn:]
+    others = others[np.argsort(labels_of(dataset, "similarity")[others], kind="stable")]
+    # From both ends, since of each the first pieces may have one example more: with that, no device has none.
+    pieces = zip(np.array_split(order[:drawn], devices), np.array_split(others, devices)[::-1], strict=True)
+    return [np.concatenate(pair) for pair in pieces]
+
+
 def dirichlet(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """Label skew after Hsu et al. 2019 (arXiv:1909.06335), drawn class by class: each class is dealt by
     proportions ~ Dir(A, ..., A) over the devices, so sizes differ too. Small A is skewed, large A is iid.
@@ -97,7 +146,7 @@ def dirichlet(dataset: Dataset, argument: str, devices: int, rng: np.random.Gene
     A device with fewer than two examples is given some by whichever device has most at the time.
     """
     alpha = _number("dirichlet", argument, float, minimum=1e-6)
-    labels = _labels(dataset, "dirichlet")
+    labels = labels_of(dataset, "dirichlet")
     if MIN_EXAMPLES * devices > len(labels):
         raise UsageError(f"{len(labels)} examples don't give {devices} devices two each: choose fewer devices")
     dealt: list[Parts] = [[] for _ in range(devices)]
@@ -107,6 +156,39 @@ def dirichlet(dataset: Dataset, argument: str, devices: int, rng: np.random.Gene
         for part, piece in zip(dealt, np.split(members, np.rint(bounds).astype(np.int64)), strict=True):
             part.append(piece)
     return _fill_up([np.concatenate(part) for part in dealt])
+
+
+def label_shift(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """Label skew in equal sizes, Hsu et al. 2019 (arXiv:1909.06335) as published: each device draws its own proportions
+    of the labels ~ Dir(A p), where p are those of the data, and then examples by them, without replacement. A is the
+    concentration in total: of ten equal labels, A = 3 draws Dir(0.3, ..., 0.3).
+
+    Labels that have run out are left out of the proportions, so the last devices differ less: their order is random.
+    """
+    alpha = _number("label-shift", argument, float, minimum=1e-6)
+    classes, codes = np.unique(labels_of(dataset, "label-shift"), return_inverse=True)
+    left = np.bincount(codes, minlength=len(classes))
+    members = [rng.permutation(np.flatnonzero(codes == label)) for label in range(len(classes))]
+    sizes = [len(part) for part in np.array_split(codes, devices)]
+    prior = alpha * left / left.sum()
+    parts: Parts = [np.empty(0, np.int64)] * devices
+    for device in rng.permutation(devices):
+        taken = _draw_labels(rng.dirichlet(prior), left, sizes[device], rng)
+        pieces = [members[label][left[label] - count : left[label]] for label, count in enumerate(taken)]
+        parts[device] = np.concatenate(pieces)
+        left -= taken
+    return parts
+
+
+def _draw_labels(share: np.ndarray, left: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(classes,) how many examples of each label, `size` in all and of each at most those that are `left`."""
+    taken = np.zeros_like(left)
+    while (missing := size - int(taken.sum())) > 0:
+        open_share = np.where(taken < left, share, 0.0)
+        if not open_share.sum() > 0:  # proportions that have run out, or that are too small for a float
+            open_share = np.where(taken < left, left - taken, 0).astype(float)
+        taken = np.minimum(taken + rng.multinomial(missing, open_share / open_share.sum()), left)
+    return taken
 
 
 def natural(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
@@ -134,15 +216,28 @@ def unbalanced(dataset: Dataset, argument: str, devices: int, rng: np.random.Gen
     return np.split(rng.permutation(n), bounds + np.arange(1, devices))
 
 
+def quantity(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """iid content in sizes ~ Dir(A, ..., A), quantity skew of Li et al. 2021 (arXiv:2102.02079), at least one each."""
+    alpha = _number("quantity", argument, float, minimum=1e-6)
+    n = len(dataset.x_train)
+    bounds = np.rint(np.cumsum(rng.dirichlet(np.full(devices, alpha)))[:-1] * (n - devices)).astype(np.int64)
+    return np.split(rng.permutation(n), bounds + np.arange(1, devices))
+
+
 # Name -> the function, and how its argument is written.
 PARTITIONS: dict[str, tuple[Partition, str]] = {
     "iid": (iid, ""),
     "shards": (shards, ":K, as in shards:2"),
+    "pathological": (pathological, ""),
+    "labels": (labels, ":K, as in labels:2"),
+    "similarity": (similarity, ":S, as in similarity:10"),
     "dirichlet": (dirichlet, ":A, as in dirichlet:0.3"),
+    "label-shift": (label_shift, ":A, as in label-shift:0.3"),
     "natural": (natural, ""),
     "unbalanced": (unbalanced, ":S, as in unbalanced:1.0"),
+    "quantity": (quantity, ":A, as in quantity:0.5"),
 }
-SEAM = Seam("partition", "edgefl.partitions", {name: f"{__name__}:{name}" for name in PARTITIONS})
+SEAM = Seam("partition", "edgefl.partitions", {name: f"{__name__}:{name.replace('-', '_')}" for name in PARTITIONS})
 
 
 def _number(name: str, text: str, kind: Callable[[str], N], minimum: float) -> N:
@@ -155,12 +250,12 @@ def _number(name: str, text: str, kind: Callable[[str], N], minimum: float) -> N
     raise UsageError(f"partition '{name}:{text}': give {noun} of at least {minimum} after the colon")
 
 
-def _labels(dataset: Dataset, name: str) -> np.ndarray:
+def labels_of(dataset: Dataset, name: str) -> np.ndarray:
     """(n,) int64 labels; UsageError where targets are anything else."""
     labels = dataset.y_train
     if labels.dtype != np.int64 or labels.ndim != 1:
         raise UsageError(
-            f"partition {name} needs labels; targets of {dataset.name} are {labels.dtype} {labels.shape}: "
+            f"{name} needs labels; targets of {dataset.name} are {labels.dtype} {labels.shape}: "
             "choose iid, unbalanced or natural; csv and sqlite take kind=classes"
         )
     return labels

@@ -40,7 +40,8 @@ from .energy import Meter
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
 from .options import DEFAULTS, ROUNDS, FleetOptions
-from .partitions import Partition, Parts, split
+from .partitions import Partition, Parts
+from .shifts import spread
 from .workers import Workers
 from .world import Bodies, World
 
@@ -107,7 +108,7 @@ def simulate(
     run = Run.of(settings, choice, fleet_options)
     settings = run.settings
     manifest = make_manifest(settings, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
-    parts = split(dataset, partition, options.devices, seed)
+    dataset, parts = spread(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
     strategy = over(manifest.mask, make_strategy(settings, objects))
     strategy.prepare(site := _site(settings, model.plan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgefl.data import Dataset, load
@@ -20,6 +20,16 @@ SPECS = (
     "dirichlet:100",
     "unbalanced:0",
     "unbalanced:2",
+    "pathological",
+    "labels:1",
+    "labels:3",
+    "similarity:0",
+    "similarity:35.5",
+    "similarity:100",
+    "label-shift:0.01",
+    "label-shift:5",
+    "quantity:0.2",
+    "quantity:50",
 )
 
 
@@ -43,7 +53,12 @@ def num_labels(data: Dataset, parts: list[np.ndarray]) -> list[int]:
 )
 def test_every_example_goes_to_exactly_one_device(spec, devices, examples_each, extra, classes, seed):
     n = devices * examples_each + extra
-    parts = split(dataset(n, classes, seed), spec, devices, seed)
+    data = dataset(n, classes, seed)
+    if spec.startswith("labels:"):
+        present, each = np.bincount(data.y_train), int(spec[-1])
+        assume(each <= np.count_nonzero(present) <= each * devices)
+        assume(present[present > 0].min() >= devices)  # more than any label has holders
+    parts = split(data, spec, devices, seed)
     assert len(parts) == devices
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n))
     assert min(map(len, parts)) >= (2 if spec.startswith("dirichlet") else 1)
@@ -109,6 +124,53 @@ def test_unbalanced_takes_float_targets():
     assert sum(map(len, split(data, "unbalanced:1", 5, 0))) == 50
 
 
+def test_pathological_is_mcmahans_split():
+    data = dataset(1000)
+    for one, other in zip(split(data, "pathological", 20, 3), split(data, "shards:2", 20, 3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_device_has_exactly_so_many_labels_and_every_label_as_many_devices():
+    data = dataset(5000)
+    for each in (1, 2, 7, 10):
+        parts = split(data, f"labels:{each}", 30, 0)
+        assert set(num_labels(data, parts)) == {each}
+        holders = sum(np.bincount(np.unique(data.y_train[part]), minlength=10) for part in parts)
+        assert set(holders) == {3 * each}
+    pairs = {tuple(np.unique(data.y_train[part])) for part in split(data, "labels:2", 30, 0)}
+    assert len(pairs) > 10  # drawn, and not the same ten pairs in turn
+
+
+def test_similarity_mixes_sorted_and_random_examples():
+    data = Dataset(np.zeros((1000, 1)), np.arange(1000) % 10)
+    assert set(num_labels(data, split(data, "similarity:0", 10, 0))) == {1}
+    halves = split(data, "similarity:50", 10, 0)
+    own = [np.bincount(data.y_train[part], minlength=10).max() for part in halves]
+    assert all(40 < count < 70 for count in own) and {len(part) for part in halves} == {100}
+    assert min(num_labels(data, split(data, "similarity:100", 10, 0))) == 10
+
+
+def test_label_shift_has_equal_sizes_and_more_skew_for_smaller_alpha():
+    data = dataset(5000)
+    means = []
+    for alpha in (0.01, 0.5, 1000):
+        parts = split(data, f"label-shift:{alpha}", 20, 0)
+        assert {len(part) for part in parts} == {250}
+        counts = np.stack([np.bincount(data.y_train[part], minlength=10) for part in parts])
+        means.append(np.mean(counts.max(axis=1)) / 250)  # of the most frequent label
+    sharp, some, none = means
+    assert sharp > 0.8 and 0.6 < some < 0.85 and none < 0.2
+
+
+def test_quantity_is_more_uneven_for_smaller_alpha_and_the_same_content():
+    data = dataset(20_000, classes=2)
+    few, many = (sorted(len(part) for part in split(data, f"quantity:{a}", 50, 0)) for a in (0.1, 100))
+    assert few[25] < 40 and few[-1] > 2000  # half of the devices have a tenth of an equal share
+    assert many[0] > 250 and many[-1] < 600
+    largest = max(split(data, "quantity:0.1", 50, 0), key=len)
+    assert np.mean(data.y_train[largest]) == pytest.approx(0.5, abs=0.05)
+
+
 def test_natural_groups_by_id_in_order():
     data = Dataset(np.zeros((6, 1)), np.zeros(6), device_train=[30, 4, 30, 7, 4, 4])
     assert [part.tolist() for part in split(data, "natural", 3, 0)] == [[1, 4, 5], [3], [0, 2]]
@@ -132,6 +194,14 @@ def test_natural_groups_by_id_in_order():
         ("dirichlet:nan", "a number of at least"),
         ("dirichlet:inf", "a number of at least"),
         ("unbalanced:-1", "at least 0"),
+        ("pathological:2", "write pathological$"),
+        ("labels:0", "at least 1"),
+        ("labels:1", "don't fit 9 labels"),
+        ("labels:10", "don't fit 9 labels"),
+        ("labels:9", "examples for 4 devices"),
+        ("similarity:101", "percentage from 0 to 100"),
+        ("label-shift:0", "at least 1e-06"),
+        ("quantity:-3", "at least 1e-06"),
         ("natural", "device=COL"),
     ],
 )
@@ -149,7 +219,7 @@ def test_devices_must_each_get_something(devices):
 def test_two_examples_each_and_labels():
     with pytest.raises(UsageError, match="two each"):
         split(dataset(20), "dirichlet:1", 11, 0)
-    for spec in ("shards:1", "dirichlet:1"):
+    for spec in ("shards:1", "dirichlet:1", "labels:1", "similarity:1", "label-shift:1", "pathological"):
         with pytest.raises(UsageError, match="needs labels"):
             split(Dataset(np.zeros((20, 1)), np.zeros(20)), spec, 2, 0)
 

@@ -15,6 +15,8 @@ from . import __version__
 from .auto import Choice, apply
 from .core.params import params_sha256
 from .errors import StoreError, UsageError, path_of
+from .history_costs import Cost, costs
+from .history_figures import Axis, draw
 from .history_text import total
 from .settings import Settings
 
@@ -120,7 +122,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     @property
     def base(self) -> int:
         """The version that the round began with."""
-        return self.version - (self.state in MOVED)
+        return self.version - self.has_new_model
+
+    @property
+    def has_new_model(self) -> bool:
+        """Whether the version is a new one."""
+        return self.state in MOVED
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
@@ -184,6 +191,8 @@ class Final(msgspec.Struct, frozen=True):
     evaluated: int = 0
     device_accuracy: float | None = None
     device_loss: float | None = None
+    elapsed_s: float = 0.0  # of a simulation, as in its records
+    joules: tuple[float, float] | None = None
 
     @classmethod
     def start(cls, params: np.ndarray) -> Final:
@@ -201,7 +210,11 @@ class Final(msgspec.Struct, frozen=True):
             bytes_down=self.bytes_down + record.bytes_down,
             seconds=self.seconds + record.seconds,
             float32_bytes=self.float32_bytes + record.float32_bytes,
+            elapsed_s=record.elapsed_s,
         )
+        if record.joules is not None:
+            low, high = self.joules or (0.0, 0.0)
+            final = msgspec.structs.replace(final, joules=(low + record.joules[0], high + record.joules[1]))
         if record.state in MOVED:
             final = msgspec.structs.replace(final, accuracy=record.accuracy, loss=record.loss)
         if record.device_examples:
@@ -259,9 +272,16 @@ class History:
 
     def rounds_to(self, accuracy: float) -> int | None:
         """The first round at which the test accuracy was at least `accuracy`, or None."""
+        cost = self.cost_to(accuracy)
+        return None if cost is None else cost.round
+
+    def cost_to(self, accuracy: float) -> Cost | None:
+        """What it took until the test accuracy was first at least `accuracy`: rounds, bytes, time and, in a simulation
+        with a world, energy; None if it never was."""
         if isinstance(accuracy, bool) or not isinstance(accuracy, int | float | np.floating):
             raise UsageError(f"accuracy is {accuracy!r}: give a number from 0 to 1")
-        return next((r.round for r in self.rounds if r.state in MOVED and (r.accuracy or 0.0) >= accuracy), None)
+        found = zip(self.rounds, costs(self.rounds), strict=True)
+        return next((cost for r, cost in found if r.has_new_model and (r.accuracy or 0.0) >= accuracy), None)
 
     def __repr__(self) -> str:
         return f"<History: {total(self.final)}>"
@@ -279,10 +299,11 @@ class History:
         rows = [[getattr(record, name) for name in columns] for record in self.rounds]
         return DataFrame(rows, columns=columns).set_index("round")
 
-    def plot(self, path: str | Path | None = None, title: str = "") -> Figure:
-        """Accuracy and reporting devices by round, also written to `path`; UsageError where matplotlib is missing."""
+    def plot(self, path: str | Path | None = None, title: str = "", *, against: Axis = "rounds") -> Figure:
+        """Accuracy against rounds, with the devices that reported, or against megabytes, hours or joules; also written
+        to `path`. UsageError where matplotlib is missing."""
         where = None if path is None else path_of(path)
-        figure = _drawn(self.rounds, title)
+        figure = draw(self.rounds, title, against)
         if where is not None:
             try:
                 figure.savefig(where, dpi=120)
@@ -304,27 +325,3 @@ def json_pieces(run: Run | None, records: Iterable[RoundRecord], params: np.ndar
         yield gap + msgspec.json.encode(record)
         gap = b",\n"
     yield b'\n],\n"final": %b}' % msgspec.json.encode(final)
-
-
-def _drawn(records: list[RoundRecord], title: str) -> Figure:
-    """A figure of its own, which matplotlib.pyplot does not know of; nothing to close."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("drawing a history needs matplotlib: pip install edgefl-toolkit[demo]") from None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.bar([r.round for r in records], [r.reported for r in records], color="0.85", label="devices that reported")
-    axes.set(xlabel="round", ylabel="devices that reported", title=title)
-    right = axes.twinx()
-    scored = [(r.round, r.accuracy) for r in records if r.accuracy is not None and r.state in MOVED]
-    told = [(r.round, r.device_accuracy) for r in records if r.device_accuracy is not None]
-    for points, color, label in ((scored, "C0", "test accuracy"), (told, "C1", "accuracy on devices")):
-        if points:
-            right.plot(*zip(*points, strict=True), color=color, label=label)
-    right.set(ylabel="accuracy", ylim=(0, 1))
-    if scored or told:
-        right.legend(loc="lower right")
-    return figure

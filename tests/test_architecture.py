@@ -23,7 +23,17 @@ FLOORS = [
     ["settings"],
     ["trust"],
     ["protocol"],
-    ["auto", "federation", "history", "history_files", "history_text", "profiles", "masks"],
+    [
+        "auto",
+        "federation",
+        "history",
+        "history_files",
+        "history_costs",
+        "history_figures",
+        "history_text",
+        "profiles",
+        "masks",
+    ],
     ["coordinator", "device"],  # which never import each other
     ["transports"],
     ["hosting"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import tee
 from typing import Any
 
 import msgspec
 
 from ..history import SPENT, RoundRecord, Run
+from ..history_costs import Cost, costs, spent
 from ..history_text import size
 from ..protocol.fleet import Summary
 from . import views
@@ -73,10 +75,33 @@ class Devices:
         )  # fmt: skip
 
 
+class Best:
+    """The model with the best accuracy on the test set, and what it took until it was there."""
+
+    def __init__(self) -> None:
+        self._accuracy = 0.0
+        self._cost: Cost | None = None
+
+    def seen(self, records: Iterable[RoundRecord]) -> Iterator[RoundRecord]:
+        """The same records, each looked at."""
+        first, second = tee(records)
+        for record, cost in zip(first, costs(second), strict=True):
+            if record.has_new_model and record.accuracy is not None and record.accuracy > self._accuracy:
+                self._accuracy, self._cost = record.accuracy, cost
+            yield record
+
+    def told(self) -> str:
+        """A sentence with a space before it; "" if no model was tested."""
+        if self._cost is None:
+            return ""
+        after = spent(self._cost.seconds, self._cost.joules)
+        return f" The best accuracy, {self._accuracy:.4f}, came with round {self._cost.round}, after {after}."
+
+
 def report(name: str, records: Iterable[RoundRecord], run: Run | None, now: float) -> dict[str, Any]:
     """What the page holds of a run called `name`."""
-    past, devices = Past(), Devices()
-    for record in records:
+    past, devices, best = Past(), Devices(), Best()
+    for record in best.seen(records):
         past.add(record)
         devices.add(record)
     fleet, newest = devices.page(), past.newest
@@ -84,7 +109,7 @@ def report(name: str, records: Iterable[RoundRecord], run: Run | None, now: floa
     states = {state: sum(row.state == state for row in fleet.devices) for state in ("counted", "missed")}
     edgefl = "" if run is None else run.versions.get("edgefl", "")
     summary = Summary(name, "", int(now), "done", past.last, version, total=fleet.total, states=states, edgefl=edgefl)
-    told = _told(past, run)
+    told = _told(past, run) + best.told()
     if devices.is_full:
         told += f" Only the first {MOST_DEVICES} devices are listed."
     scores = (None, None) if newest is None else (newest.accuracy, newest.loss)

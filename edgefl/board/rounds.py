@@ -71,7 +71,7 @@ class Rounds(msgspec.Struct, frozen=True):
 
 class Curves(msgspec.Struct, frozen=True):
     """A value for each point, in columns; null where a point has none. A point stands for `rounds_per_point` rounds:
-    scores are the last one's, bytes and seconds the mean."""
+    scores are the last one's, bytes, seconds and joules the mean."""
 
     rounds_per_point: int
     round: list[int]
@@ -84,10 +84,13 @@ class Curves(msgspec.Struct, frozen=True):
     bytes_down: list[float]
     seconds: list[float]
     reported: list[float]
+    joules_low: list[float]
+    joules_high: list[float]
 
 
 _SCORES = ("accuracy", "loss", "device_accuracy", "device_loss", "train_loss")
 _SUMS = ("bytes_up", "bytes_down", "seconds", "reported")
+_MEANS = (*_SUMS, "joules_low", "joules_high")  # 0 joules: nobody has said what devices spend
 
 
 class Totals:
@@ -126,7 +129,9 @@ class _Point:
         scores = [getattr(record, name) for name in _SCORES]
         if record.state not in MOVED:
             scores[:2] = [None, None]  # those of a model that was refused are not the federation's
-        return cls(record.round, scores, [float(getattr(record, name)) for name in _SUMS])
+        return cls(
+            record.round, scores, [float(getattr(record, name)) for name in _SUMS] + list(record.joules or (0.0, 0.0))
+        )
 
     def absorb(self, later: _Point) -> None:
         """Stand for the rounds of the `later` point too."""
@@ -185,9 +190,9 @@ class Past:
     def curves(self) -> Curves:
         """All rounds, in at most so many points."""
         scores = zip(*(point.scores for point in self._points), strict=True) if self._points else [[]] * len(_SCORES)
-        means = [[p.sums[place] / p.rounds for p in self._points] for place in range(len(_SUMS))]
+        means = [[p.sums[place] / p.rounds for p in self._points] for place in range(len(_MEANS))]
         columns = {name: list(column) for name, column in zip(_SCORES, scores, strict=True)}
-        columns |= dict(zip(_SUMS, means, strict=True))
+        columns |= dict(zip(_MEANS, means, strict=True))
         return Curves(self._per_point, [point.round for point in self._points], **columns)
 
     def version(self, number: int) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 
 from ..errors import EdgeFLError, UsageError, nearest
 from ..history import History, RoundRecord, Run
+from ..history_costs import spent
 from ..history_text import total
 from ..hosting import command, daemon
 from ..settings import Settings, schema
@@ -228,6 +229,17 @@ def _finish(options: argparse.Namespace, history: History, show: Callable[[str],
     elif options.json:
         Path(options.json).write_bytes(history.to_json() + b"\n")
     show(total(history.final))
+    for told in _costs(history):
+        show(told)
+
+
+def _costs(history: History) -> Iterator[str]:
+    """What the run took, where a world says so, and what the accuracy that was wanted took."""
+    final, target = history.final, history.run and history.run.settings.rounds.target_accuracy
+    if final.joules is not None:
+        yield f"the devices took {spent(final.elapsed_s, final.joules)}"
+    if target and (cost := history.cost_to(target)) is not None:
+        yield f"accuracy {target:g} after round {cost.round}: {cost}"
 
 
 def _log_note(name: str, note: Any) -> None:

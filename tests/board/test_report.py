@@ -51,6 +51,15 @@ def test_a_report_has_what_the_records_have(tmp_path: Path, capsys):
     assert not seen["overview"].get("live") and not seen["overview"].get("actions")
 
 
+def test_a_report_says_what_the_best_model_took():
+    rounds = [msgspec.structs.replace(r, elapsed_s=60.0 * r.round, joules=(1.0, 2.0)) for r in records()]
+    best = max(rounds, key=lambda record: (record.has_new_model, record.accuracy or 0.0))
+    found = report("pumps", rounds, None, 0.0)
+    assert f"{best.accuracy:.4f}, came with round {best.round}, after " in found["overview"].made_from
+    assert f"{best.round:.3g} to {2 * best.round:.3g} J" in found["overview"].made_from
+    assert found["curves"].joules_high == [2.0] * 60
+
+
 def test_a_report_of_an_aggregator_has_its_federations_name(tmp_path: Path):
     folder = written(tmp_path / "edgefl-aggregator")
     with closing(AggregatorStore(folder)) as store:

@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 import edgefl
+from edgefl.cli.main import main
 from edgefl.errors import UsageError
 from edgefl.simulation.battery import Battery, Cell
 from edgefl.simulation.energy import Appetite, Range
@@ -210,3 +211,14 @@ def test_a_world_repeats_bit_for_bit():
     kinds = [Kind(spread=0.4, hours=[0.5] * 24, dropout=0.2), Kind(battery_wh=0.05, idle_watts=0.1, spread=0.3)]
     first, second = (run(*kinds, rounds=4, interval_s=1800.0, workers=workers) for workers in (1, 3))
     assert first.to_json().split(b'"rounds"')[1] == second.to_json().split(b'"rounds"')[1]
+
+
+def test_the_command_tells_what_the_target_took(tmp_path, capsys):
+    file = tmp_path / "fleet.toml"
+    file.write_text('[[devices]]\nprofile = "pi-4"\nlink = "lte"\n')
+    words = "simulate --model mlp:64-16-10 --data digits --devices 10 --rounds 30 --epochs 5 --target-accuracy 0.7"
+    assert main([*words.split(), "--devices-file", str(file)]) == 0
+    *_, sums, target = capsys.readouterr().out.strip().splitlines()
+    assert sums.startswith("the devices took ") and sums.endswith(" J")
+    assert target.startswith("accuracy 0.7 after round ")
+    assert main([*words.split(), "--devices-file", str(file), "--transport", "mqtt"]) == 2

@@ -28,6 +28,7 @@ const count = (n, one, many) => `${number(n)} ${n === 1 ? one : many || one + "s
 const number = (n) => n.toLocaleString("en");
 const percent = (x) => (x === null || x === undefined ? "–" : `${(100 * x).toFixed(x >= 0.9995 ? 0 : 1)} %`);
 const small = (x) => (x === null || x === undefined ? "–" : x === 0 ? "0" : Math.abs(x) >= 1000 || Math.abs(x) < 0.001 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
+const joules = (x) => (x < 1000 ? `${small(x)} J` : x < 1e6 ? `${Number((x / 1e3).toPrecision(3))} kJ` : `${Number((x / 1e6).toPrecision(3))} MJ`);
 function bytes(n) {
   if (n < 1000) return `${Math.round(n)} B`;
   const power = Math.min(3, Math.floor(Math.log10(n) / 3)), value = n / 1000 ** power;
@@ -371,11 +372,13 @@ const CHARTS = [
   { id: "loss", title: "Loss", a: "loss", b: "device_loss", names: ["test set", "on devices"], spare: "train_loss", spareName: "in training", show: small, low: 0, blank: "Loss appears after the first round." },
   { id: "bytes", title: "Bytes a round", a: "bytes_up", b: "bytes_down", names: ["up", "down"], show: bytes, low: 0, bars: true, blank: "Appears after the first round." },
   { id: "time", title: "Time a round", a: "seconds", names: [""], show: span, low: 0, bars: true, blank: "Appears after the first round." },
+  { id: "energy", title: "Energy a round", a: "joules_high", b: "joules_low", names: ["at most", "at least"], show: joules, low: 0, rare: true, blank: "" },
 ];
 function drawCharts() {
   const c = state.curves;
   put($("curves-note"), c.rounds_per_point > 1 ? `Each point stands for ${c.rounds_per_point} rounds` : "");
   for (const chart of CHARTS) {
+    if (chart.rare && !(c[chart.a] || []).some((x) => x)) continue;
     if (!chart.node) $("charts").append(chart.node = el("figure", { class: "chart", id: `chart-${chart.id}` }));
     drawChart(chart, c);
   }

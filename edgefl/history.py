@@ -50,6 +50,10 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     means over the `device_examples` examples that `devices` hold out, for the model that the round began with. A round
     that only evaluates has the state "evaluated" and the version that it found.
 
+    `personal` of the devices that evaluated have a model of their own (docs/personal.md), of which `own` keep it, since
+    it is better on their examples than the received one. `personal_accuracy` and `personal_loss` are those of the
+    models that they keep, on the same examples as `device_accuracy`.
+
     A round whose model the gate refuses (coordinator/gate.py) has the state "refused" and the version that it found;
     its scores are those of the refused model. In a "rollback" the operator has had the model of version `restored`
     committed again, as a new version; a round that was open then ended with it.
@@ -118,6 +122,10 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     profile: bool = False
     elapsed_s: float = 0.0
     joules: tuple[float, float] | None = None
+    personal: int = 0
+    own: int = 0
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
 
     @property
     def base(self) -> int:
@@ -193,6 +201,8 @@ class Final(msgspec.Struct, frozen=True):
     device_loss: float | None = None
     elapsed_s: float = 0.0  # of a simulation, as in its records
     joules: tuple[float, float] | None = None
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
 
     @classmethod
     def start(cls, params: np.ndarray) -> Final:
@@ -219,6 +229,9 @@ class Final(msgspec.Struct, frozen=True):
             final = msgspec.structs.replace(final, accuracy=record.accuracy, loss=record.loss)
         if record.device_examples:
             told = {"device_accuracy": record.device_accuracy, "device_loss": record.device_loss}
+            final = msgspec.structs.replace(final, **told)
+        if record.personal:
+            told = {"personal_accuracy": record.personal_accuracy, "personal_loss": record.personal_loss}
             final = msgspec.structs.replace(final, **told)
         return final
 

@@ -17,6 +17,10 @@ class Told(Protocol):
     @property
     def device_loss(self) -> float | None: ...
     @property
+    def personal_accuracy(self) -> float | None: ...
+    @property
+    def personal_loss(self) -> float | None: ...
+    @property
     def bytes_up(self) -> int: ...
     @property
     def bytes_down(self) -> int: ...
@@ -40,6 +44,7 @@ def scores(of: Told, gap: str) -> str:
     told = [
         ("accuracy", of.accuracy, ".4f"), ("loss", of.loss, ".4g"),
         ("device accuracy", of.device_accuracy, ".4f"), ("device loss", of.device_loss, ".4g"),
+        ("personal accuracy", of.personal_accuracy, ".4f"), ("personal loss", of.personal_loss, ".4g"),
     ]  # fmt: skip
     return "".join(f"{gap}{what} {value:{form}}" for what, value, form in told if value is not None)
 

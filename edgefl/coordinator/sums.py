@@ -59,6 +59,10 @@ class Sums:
     loss: ClippedMean = field(default_factory=ClippedMean)
     eval_loss: ClippedMean = field(default_factory=ClippedMean)
     eval_accuracy: ClippedMean = field(default_factory=ClippedMean)
+    personal: int = 0  # devices with a personal model
+    own: int = 0  # of these, devices that keep it, and not the received one
+    personal_loss: ClippedMean = field(default_factory=ClippedMean)
+    personal_accuracy: ClippedMean = field(default_factory=ClippedMean)
 
     def add(self, header: UpdateHeader) -> None:
         self.examples += header.num_examples
@@ -70,3 +74,7 @@ class Sums:
         self.evaluated += header.num_eval
         self.eval_loss.add(header.eval_loss, header.num_eval)
         self.eval_accuracy.add(header.eval_accuracy, header.num_eval)
+        if header.personal is not None:
+            self.personal, self.own = self.personal + 1, self.own + header.personal.own
+            self.personal_loss.add(header.personal.loss, header.num_eval)
+            self.personal_accuracy.add(header.personal.accuracy, header.num_eval)

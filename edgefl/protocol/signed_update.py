@@ -2,6 +2,8 @@
 
     header 40 bytes, its `size` 104 | signature 64 bytes | encoded delta
 
+What a header has beyond its 40 bytes comes after the signature, and makes its `size` longer.
+
 Signed are a domain prefix, federation, epoch, run, round, model version, device, codec, mode, the update's length and
 its SHA-256, both without the signature. So a recorded update is of no use for another round, epoch, device or
 federation, even to a client that may publish on that device's topic. A device signs once, when it saves the update.
@@ -14,7 +16,7 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
-from .update_header import UpdateHeader
+from .update_header import PROFILE, UpdateHeader
 
 _PREFIX = "edgefl update 1"
 _AT, _END = UpdateHeader.SIZE, UpdateHeader.SIZE + SIGNATURE_BYTES
@@ -41,7 +43,8 @@ class Context(NamedTuple):
 
 def sign(blob: bytes, context: Context, key: SigningKey) -> bytes:
     """The update with its signature; `blob` has a header as this version writes it."""
-    bare = b"%b%b%b" % (blob[:2], _END.to_bytes(2, "little"), blob[4:])
+    size = UpdateHeader.size_of(blob) + SIGNATURE_BYTES
+    bare = b"%b%b%b" % (blob[:2], size.to_bytes(2, "little"), blob[4:])
     return b"%b%b%b" % (bare[:_AT], key.sign(_statement(bare[:_AT], bare[_AT:], context)), bare[_AT:])
 
 
@@ -58,7 +61,7 @@ def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Cont
     """The bytes that are signed; `head` and `rest` are the update without its signature."""
     digest = hashlib.sha256(head)
     digest.update(rest)
-    mode = "profile" if head[1] else "train" if any(head[4:8]) else "evaluate"
+    mode = "profile" if head[1] == PROFILE else "train" if any(head[4:8]) else "evaluate"
     where = (
         f"{context.federation}\n{context.epoch}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"
     )

@@ -10,6 +10,30 @@ import msgspec
 from ..errors import ProtocolError
 from ..settings import Mode
 
+PROFILE, WITH_PERSONAL = 1, 2  # kinds
+
+
+class PersonalScores(msgspec.Struct, frozen=True, gc=False):
+    """Of the model that a device keeps, its `own` or the received one, on the examples of `eval_loss`."""
+
+    own: bool
+    loss: float
+    accuracy: float | None = None
+
+    _LAYOUT = struct.Struct("<B3xff")
+    SIZE = _LAYOUT.size
+
+    def to_bytes(self) -> bytes:
+        return self._LAYOUT.pack(self.own, self.loss, math.nan if self.accuracy is None else self.accuracy)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PersonalScores:
+        """ProtocolError for scores that can't be."""
+        own, loss, accuracy = cls._LAYOUT.unpack(data)
+        if own > 1 or not math.isfinite(loss) or not (math.isnan(accuracy) or 0 <= accuracy <= 1):
+            raise ProtocolError("update's header has personal scores that can't be: rejected", "header")
+        return cls(own == 1, loss, None if math.isnan(accuracy) else accuracy)
+
 
 class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     """The header of an update, little-endian; NaN means None.
@@ -20,7 +44,8 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     `size` is the length of the header. It may grow: a longer header is accepted, and what this version does not know at
     its end is ignored. Where keys are on, 64 bytes after these hold the device's signature (signed_update.py).
 
-    `kind` is 0, or 1 in a round of mode "profile": column statistics follow instead of a delta (statistics.py).
+    `kind` is 0, or 1 in a round of mode "profile": column statistics follow instead of a delta (statistics.py). It is 2
+    where the last 12 bytes of the header are the scores of the device's own model (PersonalScores).
     `num_examples` is n_k, 0 in a round that only evaluates: nothing follows then. `loss` is the mean training loss,
     `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
     its last update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as
@@ -37,6 +62,7 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     eval_accuracy: float | None = None
     size: int = 40
     is_profile: bool = False
+    personal: PersonalScores | None = None
 
     _LAYOUT = struct.Struct("<BBHIIfIIQff")
     LAYOUT = 2
@@ -54,15 +80,17 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     def to_bytes(self) -> bytes:
         """The header as this version writes it."""
         scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
-        return self._LAYOUT.pack(
-            self.LAYOUT, self.is_profile, self.SIZE, self.num_examples, self.steps, self.loss, self.train_ms,
+        kind, told = (int(self.is_profile), b"") if self.personal is None else (WITH_PERSONAL, self.personal.to_bytes())
+        head = self._LAYOUT.pack(
+            self.LAYOUT, kind, self.SIZE + len(told), self.num_examples, self.steps, self.loss, self.train_ms,
             self.num_eval, self.bytes_down, *scores,
         )  # fmt: skip
+        return head + told
 
     @staticmethod
     def mode_of(blob: bytes) -> Mode:
         """The mode of the round that the update `blob` reports to; its header is not checked."""
-        if blob[1]:
+        if blob[1] == PROFILE:
             return "profile"
         return "evaluate" if UpdateHeader.size_of(blob) == len(blob) else "train"
 
@@ -79,9 +107,10 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         (layout, kind, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
             cls._LAYOUT.unpack_from(blob)
         )
-        if layout != cls.LAYOUT or kind > 1:
+        if layout != cls.LAYOUT or kind > WITH_PERSONAL:
             raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side", "header")
-        if not cls.SIZE <= size <= min(len(blob), cls.MAX_SIZE):
+        least = cls.SIZE + PersonalScores.SIZE * (kind == WITH_PERSONAL)
+        if not least <= size <= min(len(blob), cls.MAX_SIZE):
             raise ProtocolError(f"update of {len(blob)} bytes with a header of {size}: rejected", "header")
         if max(num_examples, num_eval) > cls.MAX_EXAMPLES:
             claim = max(num_examples, num_eval)
@@ -93,15 +122,17 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         if not math.isfinite(loss):
             raise ProtocolError("update's header has a training loss that is not finite: rejected", "finite")
         eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
+        told = bytes(blob[size - PersonalScores.SIZE : size]) if kind == WITH_PERSONAL else None
         header = cls(
-            num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size, kind == 1
-        )
+            num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size, kind == PROFILE,
+            None if told is None else PersonalScores.from_bytes(told),
+        )  # fmt: skip
         if not header._evaluation_is_sound():
             raise ProtocolError("update's header has an evaluation that can't be: rejected", "header")
         return header
 
     def _evaluation_is_sound(self) -> bool:
         if self.num_eval == 0:
-            return self.eval_loss is None and self.eval_accuracy is None
+            return self.eval_loss is None and self.eval_accuracy is None and self.personal is None
         right = self.eval_accuracy is None or 0 <= self.eval_accuracy <= 1
         return right and self.eval_loss is not None and math.isfinite(self.eval_loss)

@@ -36,13 +36,13 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator.events import Evaluated, LateUpdate, ReloadedLate, RosterRead, SaveLate, SignerRead
+from edgefl.coordinator.events import Commit, Evaluated, LateUpdate, ReloadedLate, RosterRead, SaveLate, SignerRead
 from edgefl.coordinator.receipts import EARNED
 from edgefl.coordinator.signing import LIFE_S
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
 from edgefl.protocol.fleet import decode_page
 from edgefl.protocol.messages import Claim, Inbox, Round, Status, decode, encode
-from edgefl.protocol.update_header import UpdateHeader
+from edgefl.protocol.update_header import PersonalScores, UpdateHeader
 from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.seal import is_sealed, open_seal, read_seal, seal
 
@@ -281,6 +281,22 @@ def test_an_evaluation_is_signed_as_well():
     signed = signed_blob(blob=scores, **start)
     assert UpdateHeader.mode_of(signed) == "evaluate" and UpdateHeader.from_bytes(signed).eval_loss == 0.5
     assert word(send(coordinator, "a", blob=signed, now=2.0, **start), "a").outcome == "counted"
+
+
+def test_personal_scores_come_after_the_signature_and_are_covered_by_it():
+    start = {"round": 2, "version": 1}
+    coordinator, _ = opened("a", manifest=make_manifest(holdout=0.5), evaluate_every=2, start=start)
+    scores = UpdateHeader(0, 0, 0.0, 5, 10, 4, 0.5, 0.25, personal=PersonalScores(True, 0.125, 0.75)).to_bytes()
+    signed = signed_blob(blob=scores, **start)
+    assert len(signed) == 40 + 64 + 12 and UpdateHeader.mode_of(signed) == "evaluate"
+    assert UpdateHeader.from_bytes(signed).personal == PersonalScores(True, 0.125, 0.75)
+    forged = signed[:-12] + PersonalScores(True, 0.125, 1.0).to_bytes()
+    assert not payloads(send(coordinator, "a", blob=forged, **start), TOPICS.inbox("a"))
+    out = send(coordinator, "a", blob=signed, now=2.0, **start)
+    assert word(out, "a").outcome == "counted"
+    (record,) = [action.record for action in out if isinstance(action, Commit)]
+    assert (record.personal, record.own, record.personal_loss, record.personal_accuracy) == (1, 1, 0.125, 0.75)
+    assert (record.device_loss, record.device_accuracy) == (0.5, 0.25)
 
 
 def test_i18_a_claim_that_our_signer_has_not_sealed_is_ignored():

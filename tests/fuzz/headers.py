@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgefl.protocol.update_header import UpdateHeader
+from edgefl.protocol.update_header import PersonalScores, UpdateHeader
 
 LONGEST = 512
 
@@ -17,17 +17,20 @@ def seeds() -> list[bytes]:
     longer[2] = UpdateHeader.SIZE + 24
     profile = UpdateHeader(100, 0, 0.0, 0, 99, is_profile=True)
     found = trained.to_bytes() + b"delta", scored.to_bytes(), both.to_bytes() + b"x", profile.to_bytes() + b"sums"
-    return [*found, bytes(longer)]
+    own = UpdateHeader(100, 10, 0.5, 1234, 5678, 20, 0.25, 0.75, personal=PersonalScores(True, 0.125, 0.875))
+    return [*found, bytes(longer), own.to_bytes() + b"delta"]
 
 
 def run(data: bytes) -> None:
     header = UpdateHeader.from_bytes(data)
     assert math.isfinite(header.loss) and header.num_examples <= UpdateHeader.MAX_EXAMPLES
     alone = header.size == len(data)
-    assert header.mode == ("profile" if data[1] else "evaluate" if alone else "train") == UpdateHeader.mode_of(data)
+    assert (
+        header.mode == ("profile" if data[1] == 1 else "evaluate" if alone else "train") == UpdateHeader.mode_of(data)
+    )
     assert (header.num_examples == 0) == alone
-    again, size = header.to_bytes(), UpdateHeader.SIZE
+    again, size = header.to_bytes(), UpdateHeader.SIZE + PersonalScores.SIZE * (header.personal is not None)
     if header.size == size and again != data[:size]:  # another NaN means None too
-        assert None in (header.eval_loss, header.eval_accuracy)
+        assert None in (header.eval_loss, header.eval_accuracy) or header.personal is not None
         again += data[size:]
         assert UpdateHeader.from_bytes(again) == header

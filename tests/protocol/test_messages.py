@@ -31,7 +31,7 @@ from edgefl.protocol.messages import (
     manifest_id,
     unknown_features,
 )
-from edgefl.protocol.update_header import UpdateHeader
+from edgefl.protocol.update_header import PersonalScores, UpdateHeader
 from edgefl.settings import TrainSettings
 
 SMALL = Plan([2], [Node("dense", [0], [0])], [Param("w", [2, 2])], "cross_entropy", 1, 1)
@@ -285,6 +285,29 @@ def test_a_longer_header_is_accepted_and_its_end_ignored():
     alone = bytearray(ONLY_EVALUATED.to_bytes() + b"12345678")
     struct.pack_into("<H", alone, 2, 48)
     assert UpdateHeader.from_bytes(bytes(alone)).mode == "evaluate" and UpdateHeader.mode_of(alone) == "evaluate"
+
+
+def test_scores_of_a_personal_model_are_at_the_end_of_the_header():
+    header = UpdateHeader(50, 5, 0.25, 1234, 2**40, 12, 0.5, 0.75, personal=PersonalScores(True, 0.25, 0.875))
+    raw = header.to_bytes()
+    assert raw.hex() == EVALUATED.to_bytes().hex().replace("02002800", "02023400", 1) + "01000000" + "0000803e0000603f"
+    assert UpdateHeader.from_bytes(raw + b"payload") == msgspec.structs.replace(header, size=52)
+    assert UpdateHeader.mode_of(raw + b"payload") == "train"
+    alone = msgspec.structs.replace(header, num_examples=0, personal=PersonalScores(False, 0.25))
+    assert UpdateHeader.from_bytes(alone.to_bytes()).personal == PersonalScores(False, 0.25)
+    assert UpdateHeader.mode_of(alone.to_bytes()) == "evaluate"
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value"),
+    [(2, "<H", 51), (40, "<B", 2), (44, "<f", math.nan), (44, "<f", math.inf), (48, "<f", 1.5), (20, "<I", 0)],
+)
+def test_i16_absurd_personal_scores_are_refused(offset, layout, value):
+    header = UpdateHeader(50, 5, 0.25, 1234, 2**40, 12, 0.5, 0.75, personal=PersonalScores(True, 0.25, 0.875))
+    raw = bytearray(header.to_bytes() + b"payload")
+    struct.pack_into(layout, raw, offset, value)
+    with pytest.raises(ProtocolError):
+        UpdateHeader.from_bytes(bytes(raw))
 
 
 def test_short_header_is_refused():

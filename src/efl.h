@@ -103,6 +103,7 @@ typedef struct {
     int nesterov, adam; /* at most one of them */
     double lr, momentum, weight_decay, prox_mu;
     double clip_norm; /* 0: don't clip */
+    const float *correction; /* (T) what every step adds to the gradient; NULL: nothing */
     int buffered;     /* keep the whole gradient even where a step needs none: the reference of the fused path */
 } efl_fit_options;
 
@@ -113,6 +114,7 @@ typedef struct {
 
 /* delta(P) = params after local SGD - params, snapped by efl_delta. A step on one batch is
  *     g = gradient of the mean loss, scaled down to an L2 norm of clip_norm if it is longer
+ *     g += correction                                 SCAFFOLD's c - c_k, Karimireddy et al. 2020, arXiv:1910.06378
  *     g += weight_decay w + prox_mu (w - params)      FedProx, Li et al. 2020, arXiv:1812.06127
  *     v = momentum v + g;  w -= lr v                  as PyTorch's SGD does; nesterov: w -= lr (g + momentum v)
  *     adam: v, s = moments of g;  w -= lr v' / (sqrt(s') + 1e-8)    Kingma, Ba 2015; beta2 0.999, beta1 = momentum

@@ -168,7 +168,8 @@ static void move_params(const efl_net *net, const efl_training *training, efl_sg
         const double norm = sqrt(efl_kernels->sum_squares(training->gradient, trained));
         if (norm > clip_norm) sgd->grad_scale = (float)(clip_norm / norm);
     }
-    efl_kernels->sgd_step(training->w, training->v, training->s, training->gradient, training->w0, sgd, trained);
+    efl_kernels->sgd_step(training->w, training->v, training->s, training->gradient, training->w0, training->c, sgd,
+                          trained);
 }
 
 static int cancelled(efl_error *error) {
@@ -207,7 +208,7 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
                    .grad_scale = 1,
                    .nesterov = options->nesterov,
                    .adam = options->adam};
-    efl_training training = {.sgd = &sgd, .w = delta, .w0 = params};
+    efl_training training = {.sgd = &sgd, .w = delta, .w0 = params, .c = options->correction};
     const int64_t batch = options->batch_size < data->n ? options->batch_size : data->n;
     atomic_store(&net->cancelled, 0);
     efl_begin_work(net);

@@ -61,6 +61,7 @@ typedef struct {
     const efl_sgd *sgd;  /* by this step, */
     float *w, *v, *s;    /* (P), (T), (T) on these */
     const float *w0;     /* (P) */
+    const float *c;      /* (T), or NULL: the correction */
     uint64_t seed;       /* of this step; 0: draw nothing */
     int64_t first;       /* sample of the step's batch that the running piece starts with */
 } efl_training;

@@ -68,7 +68,7 @@ static void update_params(const efl_net *net, const efl_step *step, const efl_tr
         const int64_t start = net->offsets[step->node.params[k]];
         efl_kernels->sgd_step(training->w + start, training->v == NULL ? NULL : training->v + start,
                               training->s == NULL ? NULL : training->s + start, run->dw[k], training->w0 + start,
-                              training->sgd, net->offsets[step->node.params[k] + 1] - start);
+                              training->c == NULL ? NULL : training->c + start, training->sgd, net->offsets[step->node.params[k] + 1] - start);
     }
 }
 
@@ -92,6 +92,7 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
         update.w = training->w + start;
         update.v = training->v == NULL ? NULL : training->v + start;
         update.w0 = training->w0 + start;
+        update.c = training->c == NULL ? NULL : training->c + start;
         run.update = &update;
     }
     give_gradients(net, step, training, &run);

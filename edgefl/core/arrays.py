@@ -38,12 +38,12 @@ class Arrays:
         targets = read(y, len(inputs))
         return self.params(params), inputs.reshape(-1), targets, len(inputs)
 
-    def params(self, params: ArrayLike) -> NDArray[np.float32]:
-        """(P,)"""
-        array = _float32("params", np.asarray(params))
+    def params(self, params: ArrayLike, name: str = "params") -> NDArray[np.float32]:
+        """(P,); `name` is what the caller calls it."""
+        array = _float32(name, np.asarray(params))
         if array.shape != (self._plan.num_params,):
             expected = (self._plan.num_params,)
-            raise DataError(f"params have shape {array.shape}, expected {expected}: use those of this model")
+            raise DataError(f"{name} have shape {array.shape}, expected {expected}: use those of this model")
         return array
 
     def inputs(self, x: ArrayLike) -> NDArray[np.float32]:

@@ -113,15 +113,17 @@ class Trainer:
         max_steps: int | None = None,
         seed: int = 0,
         optimizer: str = "sgd",
+        correction: ArrayLike | None = None,
     ) -> LocalResult:
         """Minibatch SGD from `params` (P,); `batch_size` "all" is all the data at once, in its given order.
 
         x (n, *input_shape), integers for a model of tokens; y integer labels (n,), or (n, T) with one for each step of
         a sequence, or float targets (n, *outputs). A step clips the gradient of the batch's mean loss to an L2 norm of
-        `clip_norm`, adds weight_decay * w + prox_mu * (w - params) (FedProx, Li et al. 2020, arXiv:1812.06127), and
-        moves w as PyTorch's SGD with momentum does, or as `optimizer` says: "nesterov", or "adam" (Kingma and Ba 2015)
-        with beta1 = `momentum`, 0.9 if that is 0. The last batch may be short. Same seed, plan, `batch` and isa: same
-        bits. Raises UsageError, DataError, Diverged and Cancelled.
+        `clip_norm`, adds `correction` (P,) (SCAFFOLD, Karimireddy et al. 2020, arXiv:1910.06378) and weight_decay * w +
+        prox_mu * (w - params) (FedProx, Li et al. 2020, arXiv:1812.06127), in this order, and moves w as PyTorch's SGD
+        with momentum does, or as `optimizer` says: "nesterov", or "adam" (Kingma and Ba 2015) with beta1 = `momentum`,
+        0.9 if that is 0. The last batch may be short. Same seed, plan, `batch` and isa: same bits. Raises UsageError,
+        DataError, Diverged and Cancelled.
         """
         if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")
@@ -136,6 +138,7 @@ class Trainer:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise UsageError(f"seed is {seed!r}: give a whole number")
         start, inputs, targets, n = self._arrays.read(params, x, y)
+        linear = None if correction is None else self._arrays.params(correction, "correction")
         batch = n if batch_size == "all" else batch_size
         self._hold(min(batch, n))
         delta = _at_a_cache_line(len(start))
@@ -144,6 +147,7 @@ class Trainer:
                 start, inputs, targets, delta, epochs=epochs, batch_size=batch, max_steps=max_steps or 0,
                 seed=int(seed) % 2**64, lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu,
                 clip_norm=clip_norm or 0.0, nesterov=optimizer == "nesterov", adam=optimizer == "adam",
+                correction=linear,
             ))  # fmt: skip
         steps, loss = done
         if not (math.isfinite(loss) and _core.all_finite(delta)):

@@ -232,17 +232,23 @@ cdef class Net:
     def fit(self, const float[::1] params not None, const float[::1] x not None, y not None,
             float[::1] delta not None, *, int64_t epochs, int64_t batch_size, int64_t max_steps,
             uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm,
-            bint nesterov=False, bint adam=False, bint buffered=False):
-        """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options."""
+            bint nesterov=False, bint adam=False, bint buffered=False, const float[::1] correction=None):
+        """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options; of
+        `correction` (P,) the trained params are read."""
         cdef efl_data data = self._data(params, x, y)
         cdef efl_fit_options options = efl_fit_options(
             epochs, batch_size, max_steps, seed, nesterov, adam, lr, momentum, weight_decay, prox_mu, clip_norm,
-            buffered)
+            NULL, buffered)
         cdef efl_fit_result result
         cdef efl_error error
         cdef int code
         if delta.shape[0] != params.shape[0] or batch_size < 1:
             raise ValueError("delta must be as long as params, and batch_size positive")
+        if correction is not None:
+            if correction.shape[0] != params.shape[0]:
+                raise ValueError("correction must be as long as params")
+            if params.shape[0]:
+                options.correction = &correction[0]
         cdef const float *start = &params[0] if params.shape[0] else NULL
         cdef float *out = &delta[0] if params.shape[0] else NULL
         with nogil:

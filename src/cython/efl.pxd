@@ -70,6 +70,7 @@ cdef extern from "efl.h" nogil:
         uint64_t seed
         bint nesterov, adam
         double lr, momentum, weight_decay, prox_mu, clip_norm
+        const float *correction
         bint buffered
 
     ctypedef struct efl_fit_result:

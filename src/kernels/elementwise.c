@@ -104,10 +104,12 @@ INLINE vf square_root(vf x) {
     return y;
 }
 
-/* The first n (or all VL) lanes of one weight's step; v and s as in sgd_step. */
-INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const efl_sgd *o, int64_t n) {
+/* The first n (or all VL) lanes of one weight's step; v, s and c as in sgd_step. */
+INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const float *c, const efl_sgd *o,
+                      int64_t n) {
     const vf weight = load_upto(w, n);
     vf step = g * o->grad_scale + o->weight_decay * weight;
+    if (c != NULL) step += load_upto(c, n);
     if (o->prox_mu != 0) step += o->prox_mu * (weight - load_upto(w0, n));
     if (o->adam) {
         const vf first = o->momentum * load_upto(v, n) + (1.0f - o->momentum) * step;
@@ -126,15 +128,24 @@ INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const
     store_upto(w, weight - o->lr * step, n);
 }
 
-static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n) {
+/* w -= lr c: all that a correction does in plain SGD. */
+static void shift(float *w, const float *c, float lr, int64_t n) {
+    for (int64_t i = 0; c != NULL && i < n; i++) w[i] -= lr * c[i];
+}
+
+static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const float *c, const efl_sgd *sgd,
+                     int64_t n) {
     int64_t i = 0;
     if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
         const float rate = sgd->lr * sgd->grad_scale;
         for (; i < n; i++) w[i] -= rate * g[i];
+        shift(w, c, sgd->lr, n);
         return;
     }
     for (; i + VL <= n; i += VL)
-        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i, sgd, VL);
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i,
+                  c == NULL ? NULL : c + i, sgd, VL);
     if (i < n)
-        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i, sgd, n - i);
+        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i,
+                  c == NULL ? NULL : c + i, sgd, n - i);
 }

@@ -124,11 +124,12 @@ typedef struct {
 
     double (*sum_squares)(const float *x, int64_t n);
     /* All are (N): w the weights; v the momentum, or NULL; s Adam's second moment, or NULL; g the gradient; w0 the
-     * weights at the round's start. */
-    void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const efl_sgd *sgd, int64_t n);
+     * weights at the round's start; c the correction, or NULL. */
+    void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const float *c, const efl_sgd *sgd,
+                     int64_t n);
     /* sgd_step on w(M,N) with the gradient a(M,K) b(K,N), which is never stored as a whole. a as in gemm. */
-    void (*gemm_update)(float *w, float *v, const float *w0, const float *a, int64_t a_row, int64_t a_col,
-                        const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
+    void (*gemm_update)(float *w, float *v, const float *w0, const float *c, const float *a, int64_t a_row,
+                        int64_t a_col, const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
 
     void (*product)(const efl_product *product); /* a[m, k] is one float */
     /* Here a[m, k] is a row of n floats too, and is multiplied by b[k] element by element. */

@@ -40,6 +40,7 @@ typedef struct {
     const efl_sgd *sgd;
     float *w, *v;    /* the weights; their momentum or NULL */
     const float *w0; /* the round's start */
+    const float *c;  /* the correction, or NULL */
 } efl_update;
 
 /* One node at work on `batch` samples. */

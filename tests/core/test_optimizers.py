@@ -11,7 +11,7 @@ from gradcheck import close, fused_equals_buffered
 from edgefl import _core
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.core.trainer import Trainer
-from edgefl.errors import UsageError
+from edgefl.errors import DataError, UsageError
 
 PLAN = Plan(
     [7],
@@ -24,12 +24,15 @@ PLAN = Plan(
 rng = np.random.default_rng(0)
 PARAMS = (rng.normal(0, 0.4, PLAN.num_params)).astype(np.float32)
 X, Y = rng.normal(0, 1, (43, 7)).astype(np.float32), rng.integers(0, 3, 43)
+CORRECTION = rng.normal(0, 0.05, PLAN.num_params).astype(np.float32)
 EXTRAS = [
     {},
     {"weight_decay": 0.05},
     {"prox_mu": 0.5},
     {"clip_norm": 0.1},
     {"weight_decay": 0.01, "prox_mu": 0.1, "clip_norm": 0.3},
+    {"correction": CORRECTION},
+    {"correction": CORRECTION, "weight_decay": 0.01, "prox_mu": 0.1, "clip_norm": 0.3},
 ]
 OPTIMIZERS = [("sgd", 0.0), ("sgd", 0.9), ("nesterov", 0.9), ("adam", 0.9), ("adam", 0.5), ("adam", 0.0)]
 
@@ -50,7 +53,7 @@ def gradient(w, rows):
     return np.concatenate([(x.T @ dh).ravel(), dh.sum(0), (hidden.T @ dl).ravel(), dl.sum(0), (dz * logits).sum(0)])
 
 
-def reference(optimizer, momentum, *, steps, seed, lr, weight_decay=0.0, prox_mu=0.0, clip_norm=None):
+def reference(optimizer, momentum, *, steps, seed, lr, weight_decay=0.0, prox_mu=0.0, clip_norm=None, correction=0):
     w = w0 = np.float64(PARAMS)
     v, s, t = np.zeros_like(w), np.zeros_like(w), 0
     beta = momentum or 0.9
@@ -62,7 +65,7 @@ def reference(optimizer, momentum, *, steps, seed, lr, weight_decay=0.0, prox_mu
             g, t = gradient(w, order[at : at + 10]), t + 1
             if clip_norm is not None:
                 g *= min(1, clip_norm / np.linalg.norm(g))
-            g += weight_decay * w + prox_mu * (w - w0)
+            g += correction + weight_decay * w + prox_mu * (w - w0)  # neither is clipped
             if optimizer == "adam":
                 v, s = beta * v + (1 - beta) * g, 0.999 * s + 0.001 * g * g
                 w = w - lr * v / (1 - beta**t) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
@@ -71,7 +74,7 @@ def reference(optimizer, momentum, *, steps, seed, lr, weight_decay=0.0, prox_mu
                 w = w - lr * (g + momentum * v if optimizer == "nesterov" else v)
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=str)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: ",".join(extra) or "plain")
 @pytest.mark.parametrize(("optimizer", "momentum"), OPTIMIZERS)
 @pytest.mark.parametrize("batch", [32, 4])
 def test_twenty_steps(optimizer, momentum, extra, batch):
@@ -87,6 +90,38 @@ def test_twenty_steps(optimizer, momentum, extra, batch):
 @pytest.mark.parametrize("kind", [{"nesterov": True}, {"adam": True}])
 def test_fused_equals_buffered(kind):
     fused_equals_buffered(PLAN, **kind, **({"lr": 1e-3} if "adam" in kind else {}))
+
+
+@pytest.mark.parametrize("extra", [{}, {"momentum": 0.0, "weight_decay": 0.0}, {"momentum": 0.0, "prox_mu": 0.0}])
+@pytest.mark.parametrize("kind", [{}, {"nesterov": True}, {"adam": True, "lr": 1e-3}], ids=str)
+def test_a_correction_does_the_same_in_the_fused_path(kind, extra):
+    if not kind:
+        extra = {"weight_decay": 0.0, "prox_mu": 0.0, **extra}  # plain SGD, and plain SGD with momentum
+    fused_equals_buffered(PLAN, correction=CORRECTION, **{**kind, **extra})
+
+
+def test_a_correction_is_the_gradient_of_a_linear_term():
+    """One step of plain SGD on all the data moves by -lr (g + c)."""
+    trainer = Trainer(PLAN, batch=len(X))
+    for options in ({}, {"momentum": 0.5}):
+        delta = trainer.fit(PARAMS, X, Y, batch_size="all", lr=0.25, correction=CORRECTION, **options).delta
+        close(delta, -0.25 * (trainer.gradient(PARAMS, X, Y) + CORRECTION), 1e-5)
+    plain = trainer.fit(PARAMS, X, Y, epochs=3).delta
+    assert (trainer.fit(PARAMS, X, Y, epochs=3, correction=np.zeros_like(PARAMS)).delta == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("correction", "text"),
+    [
+        (CORRECTION[1:], "correction have shape"),
+        (CORRECTION * np.nan, r"correction\[0\] is NaN"),
+        ("c", "real numbers"),
+    ],
+    ids=str,
+)
+def test_a_correction_is_one_number_a_param(correction, text):
+    with pytest.raises(DataError, match=text):
+        Trainer(PLAN).fit(PARAMS, X, Y, correction=correction)
 
 
 def test_nesterov_without_momentum_is_sgd():

@@ -100,7 +100,8 @@ static void use(efl_net *net, int64_t in, int options) {
                                  .weight_decay = options & 16 ? 0.1 : 0,
                                  .prox_mu = options & 32 ? 0.1 : 0,
                                  .clip_norm = options & 64 ? 0.5 : 0,
-                                 .buffered = options >> 7 & 1};
+                                 .buffered = options >> 7 & 1,
+                                 .correction = (options & 34) == 34 ? params : NULL};
     efl_fit_result result;
     double loss, accuracy;
     efl_fit(net, params, &data, &fit, delta, &result, &error);

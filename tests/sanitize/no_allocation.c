@@ -89,16 +89,18 @@ static int64_t count(efl_net *net, efl_fit_options options, int64_t steps) {
 }
 
 int main(void) {
+    static float correction[WIDE * (WIDE + PARAMS - 1)];
     const efl_fit_options variants[] = {
         {.batch_size = 10, .lr = 0.01},
         {.batch_size = 7, .lr = 0.01, .momentum = 0.9, .nesterov = 1, .weight_decay = 0.1, .prox_mu = 0.1},
         {.batch_size = 10, .lr = 0.01, .clip_norm = 0.1},
         {.batch_size = 10, .lr = 0.001, .momentum = 0.9, .adam = 1},
+        {.batch_size = 10, .lr = 0.01, .correction = correction},
     };
     efl_net *net;
     efl_error error;
     if (efl_net_new(&net, &plan, 10, 0, &error) != EFL_OK) return fprintf(stderr, "%s\n", error.message), 1;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         const int64_t one = count(net, variants[i], 1), many = count(net, variants[i], 50);
         if (one < 1 || one != many) {
             fprintf(stderr, "variant %d: %lld calls for a step, %lld for fifty\n", i, (long long)one, (long long)many);

@@ -7,6 +7,7 @@ channels last. Its gradients need no second derivation by hand: in float64 a cen
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def close(ours: np.ndarray, reference: np.ndarray, tolerance: float) -> None:
     assert worst <= tolerance * scale, f"off by {worst:.3g} of {scale:.3g}"
 
 
-def fused_equals_buffered(plan: Plan, *, samples: int = 7, seed: int = 0, **options: float) -> None:
+def fused_equals_buffered(plan: Plan, *, samples: int = 7, seed: int = 0, **options: Any) -> None:
     """The params after some steps, moved node by node or from the whole gradient: equal to float32 rounding."""
     rng = np.random.default_rng(seed)
     net = _core.Net(plan, 4)

@@ -53,7 +53,6 @@ from ..device.events import (
     TrainJob,
 )
 from ..device.session import DeviceSession
-from ..device.training import train_update
 from ..errors import DataError, EdgeFLError
 from ..history import RoundRecord
 from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe, WallTime
@@ -68,8 +67,9 @@ from .energy import Meter
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
 from .line import Line, flow
 from .shelf import FleetShelf
+from .task import Task
 from .virtual_host import VirtualHost
-from .workers import Workers
+from .workers import Pool
 
 LATENCY_S = 0.05
 SECONDS_PER_EXAMPLE = 0.001
@@ -230,14 +230,11 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             self._begin(job, duration)
 
     def _begin(self, job: TrainJob, duration: float) -> None:
-        fleet, slots = self.fleet, dict(self._disk.slots)  # read them now: a worker may begin much later
-        adversary, y = fleet.adversary, self._y
+        fleet, adversary, y = self.fleet, self.fleet.adversary, self._y
         if adversary is not None:
             adversary.begins(self.name, job.round.round, self.clock.now, duration)
             y = adversary.labels(self.name, y)
-        ticket = self._ticket = fleet.workers.add(
-            lambda trainer: train_update(trainer, job, self.name, self._x, y, load_slot=slots.get)
-        )
+        ticket = self._ticket = fleet.workers.add(Task(self.name, job, self._x, y, dict(self._disk.slots)))
 
         def finish() -> None:
             if self._ticket != ticket:
@@ -324,7 +321,7 @@ class Fleet:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: Pool,
         faults: Faults,
         *,
         on_round: Callable[[RoundRecord], None] = lambda record: None,

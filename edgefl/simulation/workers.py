@@ -1,6 +1,6 @@
-"""Workers: simulated devices' training on real cores, a few jobs ahead of the virtual clock.
+"""Workers: simulated devices' training on real cores, a few tasks ahead of the virtual clock.
 
-Results are the same for any number of workers: a job depends only on its own arguments.
+Results are the same for any number of workers: a task depends only on itself.
 """
 
 from __future__ import annotations
@@ -8,15 +8,33 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 from ..core.trainer import Trainer
 from ..device.training import LocalUpdate
+from .task import Task
 
-AHEAD = 2  # jobs under way for each worker: enough to keep it busy, few enough to keep memory flat
+AHEAD = 2  # tasks under way for each worker: enough to keep it busy, few enough to keep memory flat
+
+
+class Pool(Protocol):
+    """What computes tasks. A ticket stands for a task's result."""
+
+    def add(self, task: Task) -> int:
+        """Queue a task; returns the ticket for its result."""
+
+    def result(self, ticket: int) -> LocalUpdate:
+        """Wait for a task's result, or its exception."""
+
+    def drop(self, ticket: int) -> None:
+        """Drop the task: its result is not wanted any more."""
+
+    def close(self) -> None:
+        """Nothing is wanted any more."""
 
 
 class Workers:
-    """Runs `job(trainer)` on one of `count` threads, each with a trainer of its own."""
+    """Runs `task(trainer)` on one of `count` threads, each with a trainer of its own."""
 
     def __init__(self, count: int, make_trainer: Callable[[], Trainer]) -> None:
         self._trainers: queue.SimpleQueue[Trainer] = queue.SimpleQueue()
@@ -24,19 +42,19 @@ class Workers:
             self._trainers.put(make_trainer())
         self._pool = ThreadPoolExecutor(count)
         self._limit = AHEAD * count
-        self._waiting: dict[int, Callable[[Trainer], LocalUpdate]] = {}
+        self._waiting: dict[int, Task] = {}
         self._under_way: dict[int, Future[LocalUpdate]] = {}
         self._tickets = 0
 
-    def add(self, job: Callable[[Trainer], LocalUpdate]) -> int:
-        """Queue a job; returns the ticket for its result."""
+    def add(self, task: Task) -> int:
+        """Queue a task; returns the ticket for its result."""
         self._tickets += 1
-        self._waiting[self._tickets] = job
+        self._waiting[self._tickets] = task
         self._fill()
         return self._tickets
 
     def result(self, ticket: int) -> LocalUpdate:
-        """Wait for a job's result, or its exception."""
+        """Wait for a task's result, or its exception."""
         if ticket in self._waiting:
             self._start(ticket)
         try:
@@ -45,7 +63,7 @@ class Workers:
             self._fill()
 
     def drop(self, ticket: int) -> None:
-        """Drop the job: its result is not wanted any more."""
+        """Drop the task: its result is not wanted any more."""
         self._waiting.pop(ticket, None)
         if (future := self._under_way.pop(ticket, None)) is not None:
             future.cancel()
@@ -61,9 +79,9 @@ class Workers:
     def _start(self, ticket: int) -> None:
         self._under_way[ticket] = self._pool.submit(self._run, self._waiting.pop(ticket))
 
-    def _run(self, job: Callable[[Trainer], LocalUpdate]) -> LocalUpdate:
+    def _run(self, task: Task) -> LocalUpdate:
         trainer = self._trainers.get()
         try:
-            return job(trainer)
+            return task(trainer)
         finally:
             self._trainers.put(trainer)

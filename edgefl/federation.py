@@ -65,7 +65,7 @@ def make_manifest(
         federation, run, plan, train, codec, codec_options,
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
-        requires=_requires(strategy, personal), personal=personal, local=strategy.local,
+        requires=_requires(strategy, train, personal), personal=personal, local=strategy.local,
     )  # fmt: skip
     if feedback == "auto":
         manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)
@@ -77,9 +77,9 @@ def make_manifest(
     return checked
 
 
-def _requires(strategy: Strategy, personal: list[int]) -> list[str]:
+def _requires(strategy: Strategy, train: TrainSettings, personal: list[int]) -> list[str]:
     """The features that a device must know."""
-    asked = {"personal": bool(personal), "local": strategy.local is not None}
+    asked = {"personal": bool(personal), "local": strategy.local is not None, "lr-decay": train.lr_decay != 1}
     return [feature for feature, wanted in asked.items() if wanted]
 
 

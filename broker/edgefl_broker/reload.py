@@ -50,5 +50,7 @@ def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfig
     reports = cohort.expected_reports(rounds)
     strategy = make_strategy(config)
     mask = Mask(plan, masks.of_settings(config, strategy, plan))
-    over(mask, strategy).prepare(Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes))
+    over(mask, strategy).prepare(
+        Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes, rounds.late_window)
+    )
     return Reconfigured(rounds, config.gate)

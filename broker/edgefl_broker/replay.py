@@ -59,7 +59,8 @@ def run(settings: AggregatorConfig) -> None:
             settings = auto.apply(settings, choice)
         manifest = make_manifest(settings, settings.federation, "0" * 16, model.plan)
         strategy = over(manifest.mask, make_strategy(settings))
-        strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable))
+        late_rounds = settings.rounds.late_window
+        strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable, late_rounds=late_rounds))
         history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
         history.mend(store.recent(KEPT_RECORDS))
         rounds = [record for record in history.records() if record.state in MOVED]

@@ -129,11 +129,12 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
 def _train(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Learned:
     """What training on the examples that are not held out has taught, by the manifest's rule."""
     manifest, number, params = job.manifest, job.round.round, params_from_bytes(job.params)
+    train = manifest.train.in_round(number)
     if manifest.local_mode == "gradient":
         loss = trainer.evaluate(params, shares.x, shares.y).loss
         return Learned(-trainer.gradient(params, shares.x, shares.y), 1, loss)
     work = Work(
-        trainer, params, shares, manifest.train, derived_seed(manifest.train.seed, number, device), number,
+        trainer, params, shares, train, derived_seed(train.seed, number, device), number,
         load=lambda name: _usable(job, load_slot, name),
     )  # fmt: skip
     if manifest.local is not None:

@@ -38,7 +38,7 @@ MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohor
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
 # all that a manifest or a round may require of this version of EdgeFL
-FEATURES = frozenset(("profile", "personal", "local"))
+FEATURES = frozenset(("profile", "personal", "local", "lr-decay"))
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]

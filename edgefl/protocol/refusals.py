@@ -25,7 +25,8 @@ CODES = {
     "codec": "a payload that the codec can't decode",
     "length": "a payload that is shorter or longer than the model",
     "finite": "NaN or infinity in an update",
+    "steps": "steps that its examples and the training settings can't make",
     "influence": "more influence than ten times the bound",
 }
-FROM_A_DEVICE = frozenset(("header", "examples", "codec", "length", "finite", "influence"))
+FROM_A_DEVICE = frozenset(("header", "examples", "codec", "length", "finite", "steps", "influence"))
 EVIDENT = FROM_A_DEVICE | {"malformed", "size", "signature"}

@@ -22,6 +22,7 @@ from ..strategies import STRATEGIES
 
 MAX_LATE_ROUNDS = 100
 MAX_SPAN = 1000
+LEAST_LR = 1e-12  # that a decay leads to
 INTERVAL_S = 60.0  # between two rounds of a deployment whose settings do not say
 
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -67,6 +68,26 @@ class TrainSettings(msgspec.Struct, frozen=True):
     seed: Annotated[
         Count, Meta(description="Seed of the order of examples; in a simulation, of everything that is random.")
     ] = 0
+    lr_decay: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Factor by which the learning rate falls from each round to the next: round r trains with lr "
+            "times this to the power of r - 1.",
+            examples=[0.998],
+        ),
+    ] = 1.0
+
+    def lr_in(self, round: int) -> float:
+        """The learning rate of round `round`, the first one being 1."""
+        return self.lr if self.lr_decay == 1 else max(LEAST_LR, self.lr * self.lr_decay ** (round - 1))
+
+    def in_round(self, round: int) -> TrainSettings:
+        """These settings as they are in round `round`."""
+        if self.lr_decay == 1:
+            return self
+        return msgspec.structs.replace(self, lr=self.lr_in(round), lr_decay=1.0)
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -162,7 +162,9 @@ def device_names(count: int) -> list[str]:
 
 def _site(settings: Settings, plan: Plan) -> Site:
     reports, spill_bytes = expected_reports(settings.rounds), int(settings.strategy.spill_mb * 1e6)
-    return Site(plan.num_params, plan.num_trainable, reports, spill_bytes=spill_bytes)
+    return Site(
+        plan.num_params, plan.num_trainable, reports, spill_bytes=spill_bytes, late_rounds=settings.rounds.late_window
+    )
 
 
 def fill(settings: S, devices: int) -> S:

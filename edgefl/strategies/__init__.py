@@ -1,8 +1,9 @@
 """Strategies: how updates become the next model. A strategy is pre → combine → server optimizer.
 
     pre/       what is done to one update     staleness
-    combine/   how updates become one delta   mean, spilled (the base of rules that need every update)
-    server/    how the delta moves the model  step, momentum
+    combine/   how updates become one delta   mean, normalized, fair, mixing; spilled (the base of rules that need every
+                                              update)
+    server/    how the delta moves the model  step, momentum, adaptive
 
 To add one, write the part that is missing, one rule a file, and a preset with a line here. A strategy from outside is
 named by its entry point in the group edgefl.strategies, or as "module:Class".
@@ -20,6 +21,12 @@ STRATEGIES = {
     "fedavg": "edgefl.strategies.presets:fedavg",
     "fedavgm": "edgefl.strategies.presets:fedavgm",
     "fedsgd": "edgefl.strategies.presets:fedsgd",
+    "fedadagrad": "edgefl.strategies.presets:fedadagrad",
+    "fedadam": "edgefl.strategies.presets:fedadam",
+    "fedyogi": "edgefl.strategies.presets:fedyogi",
+    "fednova": "edgefl.strategies.presets:fednova",
+    "qfedavg": "edgefl.strategies.presets:qfedavg",
+    "fedasync": "edgefl.strategies.presets:fedasync",
 }
 
 SEAM = Seam("strategy", "edgefl.strategies", STRATEGIES)

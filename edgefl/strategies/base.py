@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -36,7 +36,31 @@ class Training(Protocol):
     """What a strategy may read of the devices' training settings."""
 
     @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int | Literal["all"]: ...
+
+    @property
+    def max_steps(self) -> int | None: ...
+
+    @property
     def lr(self) -> float: ...
+
+    @property
+    def optimizer(self) -> str: ...
+
+    @property
+    def momentum(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def prox_mu(self) -> float: ...
+
+    def lr_in(self, round: int) -> float:
+        """The learning rate of the devices in this round."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +69,7 @@ class Update:
 
     `staleness`: how many versions the model has moved on since the one that the delta starts from. `discounted`: what
     a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros. `decoded` is the delta, (P,) float32, if
-    that is known already. `steps`, K_k, and `loss`, the mean loss of these steps, are what the device says of its
+    that is known already. `steps`, K_k, and `loss`, the mean loss of its last epoch, are what the device says of its
     training; 0 and None: not known. `claimed` is the n_k that the device reported, if its influence was bounded and
     `num_examples` is lower for that.
     """
@@ -82,7 +106,8 @@ class Site:
 
     `num_params` is P, of which the first `num_trained` are trained; the others are statistics that training only
     measures. `reports` is the number of updates that a round is known to need room for. Updates are spilled to
-    `folder` (None: the system's for temporary files), in at most `spill_bytes`.
+    `folder` (None: the system's for temporary files), in at most `spill_bytes`. An update counts for `late_rounds`
+    rounds after its own.
     """
 
     num_params: int
@@ -90,6 +115,7 @@ class Site:
     reports: int = 1
     folder: Path | None = None
     spill_bytes: int = 2**30
+    late_rounds: int = 0
 
 
 class Part:
@@ -112,6 +138,9 @@ class Part:
 
         Called at the start of each run, before `restore`.
         """
+
+    def begin(self, round: int, params: np.ndarray) -> None:
+        """A part of a strategy is told that round `round` begins from the global `params`, (P,) float32."""
 
     def state(self) -> State:
         """What the next round needs of the rounds before, by name; {} if it needs nothing."""
@@ -158,6 +187,24 @@ def take(state: State, **sizes: int) -> list[np.ndarray | None]:
     if found != {name: ("<f4", (size,)) for name, size in sizes.items()}:
         raise StoreError(f"the strategy's state is {found or 'empty'}, expected {sizes}: start with a new state_dir")
     return [state[name] for name in sizes]
+
+
+def take_number(state: State, name: str) -> float | None:
+    """The one float64 of `state`; None if `state` is empty. StoreError otherwise."""
+    if not state:
+        return None
+    found = state.get(name)
+    if set(state) != {name} or found is None or found.dtype != np.float64 or found.shape != (1,):
+        raise StoreError(f"the strategy's state has {', '.join(state)}, expected {name}: start with a new state_dir")
+    return float(found[0])
+
+
+def below_one(option: str, value: float) -> np.float32:
+    """`value` as float32; UsageError names the `option` whose value is not a number from 0 to below 1."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise UsageError(f"{option} is {value!r}: give a number from 0 to below 1")
+    single: np.float32 = np.float32(value)
+    return single
 
 
 def rate(option: str, value: float) -> np.float32:

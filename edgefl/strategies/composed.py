@@ -58,6 +58,8 @@ class Composed(Strategy):
 
     def start(self, params: np.ndarray, round: int) -> None:
         self._params = params
+        for _, part in self._parts():
+            part.begin(round, params)
         self.combine.start(len(params))
 
     def add(self, update: Update) -> None:

@@ -8,8 +8,12 @@ from functools import wraps
 from typing import ParamSpec
 
 from .base import Strategy
+from .combine.fair import Fair
 from .combine.mean import Mean
+from .combine.mixing import Mixing
+from .combine.normalized import Normalized
 from .composed import Composed
+from .server.adaptive import Adaptive
 from .server.momentum import Momentum
 from .server.step import Step
 
@@ -48,3 +52,47 @@ def fedsgd(lr: float | None = None) -> Strategy:
 def fedavgm(server_lr: float = 1.0, momentum: float = 0.9) -> Strategy:
     """FedAvgM: v ← momentum · v + Σ n_k Δ_k / Σ n_k; w ← w + server_lr · v (Hsu et al. 2019, arXiv:1909.06335)."""
     return Composed("fedavgm", combine=Mean(), server=Momentum(server_lr, momentum))
+
+
+@preset
+def fedadagrad(server_lr: float = 0.01, tau: float = 1e-3, beta1: float = 0.0) -> Strategy:
+    """FedAdagrad: m ← beta1 m + (1 − beta1) Δ; v ← v + Δ²; w ← w + server_lr · m / (√v + tau) (Reddi et al. 2021,
+    arXiv:2003.00295; tau is how adaptive the step is, and beta1 0 in their experiments)."""
+    return Composed("fedadagrad", combine=Mean(), server=Adaptive("adagrad", server_lr, beta1=beta1, tau=tau))
+
+
+@preset
+def fedadam(server_lr: float = 0.01, tau: float = 1e-3, beta1: float = 0.9, beta2: float = 0.99) -> Strategy:
+    """FedAdam: as FedAdagrad, with v ← beta2 v + (1 − beta2) Δ² (ibid.)."""
+    server = Adaptive("adam", server_lr, beta1=beta1, beta2=beta2, tau=tau)
+    return Composed("fedadam", combine=Mean(), server=server)
+
+
+@preset
+def fedyogi(server_lr: float = 0.01, tau: float = 1e-3, beta1: float = 0.9, beta2: float = 0.99) -> Strategy:
+    """FedYogi: as FedAdagrad, with v ← v − (1 − beta2) Δ² sign(v − Δ²) (ibid.)."""
+    server = Adaptive("yogi", server_lr, beta1=beta1, beta2=beta2, tau=tau)
+    return Composed("fedyogi", combine=Mean(), server=server)
+
+
+@preset
+def fednova(server_lr: float = 1.0) -> Strategy:
+    """FedNova: each delta is divided by its number of steps before it is averaged, so that devices with more steps do
+    not pull the model to themselves (Wang et al. 2020, arXiv:2007.07481)."""
+    return Composed("fednova", combine=Normalized(), server=Step(server_lr))
+
+
+@preset
+def qfedavg(q: float = 1.0) -> Strategy:
+    """q-FedAvg: devices count by n_k F_k^q, so that those with a high loss F_k catch up (Li et al. 2020,
+    arXiv:1905.10497)."""
+    return Composed("qfedavg", combine=Fair(q), server=Step(1.0))
+
+
+@preset
+def fedasync(alpha: float = 0.6, damping: str = "polynomial", a: float = 0.5, b: float = 4.0) -> Strategy:
+    """FedAsync: w ← (1 − α_k) w + α_k w_k with α_k = alpha · s(staleness) (Xie et al. 2019, arXiv:1903.03934).
+
+    With `rounds.goal` 1 each update makes a model, as in the paper. `damping` is s: "constant", "polynomial", (1 +
+    staleness)^−a, or "hinge", 1 up to b versions and 1 / (a (staleness − b) + 1) beyond."""
+    return Composed("fedasync", combine=Mixing(alpha, damping, a, b), server=Step(1.0), pre=())

@@ -30,7 +30,20 @@ def check_strategy(make: Callable[[], Strategy]) -> None:
 
 @dataclass(frozen=True)
 class _Train:
+    epochs: int = 2
+    batch_size: int = 10
+    max_steps: int | None = 100
     lr: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    prox_mu: float = 0.0
+
+    def lr_in(self, round: int) -> float:
+        return self.lr * 0.9 ** (round - 1)
+
+    def steps(self, num_examples: int) -> int:
+        return min(100, 2 * -(-num_examples // 10))
 
 
 def _made(make: Callable[[], Strategy]) -> Strategy:
@@ -39,7 +52,7 @@ def _made(make: Callable[[], Strategy]) -> Strategy:
     require(isinstance(strategy, Strategy), "a strategy derives from edgefl.strategies.Strategy")
     require(isinstance(strategy.name, str) and bool(strategy.name), "a strategy has a name")
     dict(strategy.defaults(_Train()))
-    strategy.prepare(Site(P, P - 5, reports=7, spill_bytes=64 * 4 * P))
+    strategy.prepare(Site(P, P - 5, reports=7, spill_bytes=64 * 4 * P, late_rounds=2))
     return strategy
 
 
@@ -48,7 +61,9 @@ def _updates(seed: int) -> list[Update]:
     rng = np.random.default_rng(seed)
     out = []
     for device, num_examples, staleness in (("a", 1, 0), ("b", 600, 0), ("c", 37, 2), ("d", 5, 0), ("b", 600, 1)):
-        out.append(Update(device, num_examples, RAW32, RAW32.encode(_delta(rng)), staleness))
+        steps, loss = _Train().steps(num_examples), float(np.float32(rng.uniform(0.1, 3)))
+        payload = RAW32.encode(_delta(rng))
+        out.append(Update(device, num_examples, RAW32, payload, staleness, steps=steps, loss=loss))
     return out
 
 
@@ -114,10 +129,10 @@ def _check_refusals(make: Callable[[], Strategy]) -> None:
     expected = _round(_made(make), params, 1, updates)
     good = updates[0].payload
     bad = [
-        Update("x", 0, RAW32, good),
-        Update("x", 2**32 + 1, RAW32, good),
-        Update("x", 1, RAW32, good[:-1]),
-        Update("x", 1, RAW32, np.full(P, np.nan, "<f4").tobytes()),
+        Update("x", 0, RAW32, good, steps=2, loss=0.5),
+        Update("x", 2**32 + 1, RAW32, good, steps=100, loss=0.5),
+        Update("x", 1, RAW32, good[:-1], steps=2, loss=0.5),
+        Update("x", 1, RAW32, np.full(P, np.nan, "<f4").tobytes(), steps=2, loss=0.5),
     ]
     strategy = _made(make)
     strategy.start(params, 1)

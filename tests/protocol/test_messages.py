@@ -41,7 +41,7 @@ GOLDEN = [
         b'{"federation":"pond","run":"0123456789abcdef","plan":{"input_shape":[2],"nodes":[["dense",[0],[0],[],[]]],'
         b'"params":[["w",[2,2],true]],"loss":"cross_entropy","loss_input":1,"output":1,"input_dtype":"float32",'
         b'"version":1},"train":{"epochs":1,"batch_size":10,"lr":0.1,"optimizer":"sgd","momentum":0.0,"weight_decay":0.0,'
-        b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0},"codec":"ecq","codec_options":{"max_bytes":9},'
+        b'"prox_mu":0.0,"clip_norm":null,"max_steps":null,"seed":0,"lr_decay":1.0},"codec":"ecq","codec_options":{"max_bytes":9},'
         b'"part_bytes":1024}',
     ),
     (

@@ -11,7 +11,17 @@ from edgefl.strategies.composed import Composed
 from edgefl.strategies.server.momentum import Momentum
 from edgefl.testing import check_strategy
 
-OPTIONS = {"fedavg": {"server_lr": 0.5}, "fedavgm": {"server_lr": 0.5, "momentum": 0.3}, "fedsgd": {"lr": 0.2}}
+OPTIONS = {
+    "fedavg": {"server_lr": 0.5},
+    "fedavgm": {"server_lr": 0.5, "momentum": 0.3},
+    "fedsgd": {"lr": 0.2},
+    "fedadagrad": {"server_lr": 0.1, "tau": 0.01, "beta1": 0.5},
+    "fedadam": {"server_lr": 0.1, "tau": 0.01, "beta1": 0.0, "beta2": 0.5},
+    "fedyogi": {"server_lr": 0.1, "tau": 0.01, "beta1": 0.5, "beta2": 0.9},
+    "fednova": {"server_lr": 0.5},
+    "qfedavg": {"q": 3},
+    "fedasync": {"alpha": 1, "damping": "hinge", "a": 2, "b": 0},
+}
 
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))

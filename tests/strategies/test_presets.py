@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,14 @@ from edgefl import codecs, strategies
 from edgefl.errors import CodecError, UsageError
 from edgefl.settings import TrainSettings
 from edgefl.strategies import Site, Strategy, Update
+from edgefl.strategies.local_steps import steps_of
 
 RAW = codecs.get("raw32")
 
 
 def update(delta, num_examples, codec=RAW, device="a"):
-    return Update(device, num_examples, codec, codec.encode(np.float32(delta)))
+    payload = codec.encode(np.float32(delta))
+    return Update(device, num_examples, codec, payload, steps=steps_of(TrainSettings(), num_examples), loss=0.7)
 
 
 def make(name, **options) -> Strategy:
@@ -125,7 +129,7 @@ def test_i16_a_refused_update_changes_nothing(name):
     strategy = make(name)
     strategy.start(np.float32([0, 0]), 1)
     strategy.add(good)
-    for refused in (bad, Update("c", 0, RAW, good.payload), Update("d", 1, RAW, good.payload[:4])):
+    for refused in (bad, replace(good, num_examples=0), replace(good, payload=good.payload[:4])):
         with pytest.raises(CodecError):
             strategy.add(refused)
     assert (strategy.finish() == run(make(name), [0, 0], good)).all()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import UsageError
-from ..base import Site, State, rate, take
+from ..base import Site, State, below_one, rate, take
 from . import ServerOptimizer
 
 
@@ -16,9 +15,7 @@ class Momentum(ServerOptimizer):
     """State: `velocity`, (P_trained,) float32."""
 
     def __init__(self, lr: float, momentum: float) -> None:
-        if not isinstance(momentum, int | float) or isinstance(momentum, bool) or not 0 <= momentum < 1:
-            raise UsageError(f"momentum is {momentum!r}: give a number from 0 to below 1")
-        self._lr, self._momentum = rate("server_lr", lr), np.float32(momentum)
+        self._lr, self._momentum = rate("server_lr", lr), below_one("momentum", momentum)
         self._trained: int | None = None
         self._velocity: np.ndarray | None = None
 

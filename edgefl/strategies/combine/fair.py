@@ -1,0 +1,88 @@
+"""Fair: q-FedAvg's step (Li et al. 2020, arXiv:1905.10497, Algorithm 2), which favours devices with a high loss.
+
+    Δ = Σ_k n_k F_k^q Δ_k / Σ_k n_k (F_k^q + q L F_k^(q−1) ‖Δ_k‖²)        L = 1 / lr of the devices
+
+It goes down Σ_k n_k F_k^(q+1) / (q + 1): the larger q is, the more alike are the devices' losses in the end. With q = 0
+it is FedAvg. The paper draws devices by n_k and weighs them alike; here devices are drawn alike and weigh n_k.
+
+F_k is the training loss that the device reports, that of its last epoch, where the paper has the loss before training.
+It is the device's own word, so a loss above `CAP` times the mean loss of the last committed round counts as that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ...errors import CodecError, UsageError
+from ..base import State, Training, Update, take_number
+from . import Combine
+from .real_sum import RealSum, check
+
+CAP = 10.0
+LEAST = 1e-10  # of a loss: 0 to a negative power is not a number
+MOST = 1e6
+FINE = 200  # bits after the binary point of what is divided by: whole numbers, whose order makes no difference
+
+
+class Fair(Combine):
+    """State: `loss`, (1,) float64, the mean loss of the last committed round."""
+
+    def __init__(self, q: float) -> None:
+        if not isinstance(q, int | float) or isinstance(q, bool) or not 0 <= q <= 16:
+            raise UsageError(f"q is {q!r}: give a number from 0 to 16")
+        self._q = float(q)
+        self._train: Training | None = None
+        self._inverse = 0.0
+        self._mean: float | None = None
+
+    def defaults(self, train: Training) -> Mapping[str, Any]:
+        self._train = train
+        return {}
+
+    def begin(self, round: int, params: np.ndarray) -> None:
+        if self._train is None:
+            raise UsageError("q-FedAvg needs the devices' learning rate: call defaults(train)")
+        self._inverse = 1 / self._train.lr_in(round)
+
+    def start(self, num_params: int) -> None:
+        self._num_params = num_params
+        self._sum, self._below, self._losses, self._examples = RealSum(num_params), 0, 0, 0
+
+    def add(self, update: Update) -> None:
+        check(update)
+        if update.loss is None or not math.isfinite(update.loss):
+            raise CodecError("update without a training loss, which q-FedAvg weighs it by: rejected", "finite")
+        delta, loss = update.delta(self._num_params), self._capped(update.loss)
+        squares = _core.rms(delta) ** 2 * len(delta)
+        if not math.isfinite(squares):
+            raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate", "finite")
+        factor = loss**self._q
+        self._sum.add(delta, update.weight * factor)
+        curvature = self._q * self._inverse * loss ** (self._q - 1) * squares if self._q else 0.0
+        self._below += update.num_examples * _whole(factor + curvature)
+        self._losses += update.num_examples * _whole(loss)
+        self._examples += update.num_examples
+
+    def _capped(self, loss: float) -> float:
+        most = MOST if self._mean is None else min(MOST, CAP * self._mean)
+        return max(LEAST, min(loss, most))
+
+    def finish(self) -> np.ndarray:
+        self._mean = self._losses / (self._examples << FINE)
+        mean: np.ndarray = self._sum.total() / (self._below / 2**FINE)
+        return mean.astype(np.float32)
+
+    def state(self) -> State:
+        return {} if self._mean is None else {"loss": np.array([self._mean])}
+
+    def restore(self, state: State) -> None:
+        self._mean = take_number(state, "loss")
+
+
+def _whole(value: float) -> int:
+    return int(math.ldexp(value, FINE))

@@ -4,7 +4,8 @@ FILE is JSON Lines, plain or .gz, one role of one play a line: `{"play": ..., "r
 A role with two lines of text or more is a device. The first 80 % of its lines are for training, the rest for the test.
 
 Each part of a role's text becomes windows of `window` characters. The last window ends where the text ends, so it may
-share characters with the window before it. A text that is too short for one window gets line ends in front.
+share characters with the window before it. A text that is too short for one window is repeated until it has one, in the
+training part; in the test part it is left out, where it would make the task easier.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ def read(rest: str, options: Mapping[str, str]) -> Dataset:
         text = "no role has two lines"
         raise DataError(f"{path.name}: {text}: give one role of one play a line of JSON, with its speeches", text)
     _check_size(path.name, sum(len(text) for part in kept for text in part), cut)
-    train, test = ([_windows(tokens(part[side]), cut) for part in kept] for side in (0, 1))
+    train = [_windows(_at_least(tokens(text), size + 1), cut) for text, _ in kept]
+    test = [_windows(tokens(text), cut) for _, text in kept if len(text) > size]
+    if not test:
+        text = f"no role has more than {size} characters in its last lines, which are for the test"
+        raise DataError(f"{path.name}: {text}: lower window=", text)
     devices = np.repeat(np.arange(len(kept)), [len(x) for x, _ in train])
     (x, y), (x_test, y_test) = ([np.concatenate(side) for side in zip(*pairs, strict=True)] for pairs in (train, test))
     return Dataset(x, y, x_test, y_test, devices, name="shakespeare")
@@ -98,11 +103,16 @@ def _split(role: Role) -> tuple[str, str] | None:
     return "\n".join(lines[:-held]), "\n".join(lines[-held:])
 
 
+def _at_least(text: np.ndarray, length: int) -> np.ndarray:
+    """The text, repeated with a line end between, if it is shorter than that."""
+    if len(text) >= length:
+        return text
+    line = np.append(text, LINE_END)
+    return np.tile(line, -(-length // len(line)))[:length]
+
+
 def _windows(text: np.ndarray, cut: Window) -> tuple[np.ndarray, np.ndarray]:
-    """x (k, window), and y (k, window) or (k,): at least one window."""
-    lacking = cut.size + 1 - len(text)
-    if lacking > 0:
-        text = np.concatenate([np.full(lacking, LINE_END, text.dtype), text])
+    """x (k, window), and y (k, window) or (k,), of a text that has one window or more."""
     end = len(text) - cut.size - 1  # where the last window starts
     starts = np.unique(np.append(np.arange(0, end, cut.step), end))
     both = np.lib.stride_tricks.sliding_window_view(text, cut.size + 1)[starts]

@@ -160,14 +160,18 @@ def test_windows_of_a_role_cover_its_text_and_each_target_is_the_next_character(
     assert set(data.device_train) == {0}  # the other role has one line
 
 
-def test_a_text_that_is_too_short_gets_line_ends_in_front(tmp_path):
-    data = load(f"shakespeare:{plays(tmp_path, ('A', ['Ay, sir.', 'No.']))}?window=12")
-    assert [text_of(row) for row in data.x_train] == ["\n\n\n\n\nAy, sir"]
-    assert [text_of(row) for row in data.y_test] == ["\n" * 9 + "No."]
+def test_a_text_that_is_too_short_is_repeated_in_training_and_left_out_of_the_test(tmp_path):
+    path = plays(tmp_path, ("A", ["Ay.", "No."]), ("B", ["Good morrow, sir", "What says my lord?"]))
+    data = load(f"shakespeare:{path}?window=12")
+    assert [text_of(row) for row in data.x_train] == ["Ay.\nAy.\nAy.\n", "Good morrow,", "d morrow, si"]
+    assert {text_of(row) for row in data.x_test} == {"What says my", "says my lord"}
+    assert data.device_train.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="no role has more than 30 characters in its last lines"):
+        load(f"shakespeare:{path}?window=30")
 
 
 def test_targets_of_leaf_and_options(tmp_path):
-    path = plays(tmp_path, ("A", ["abcdefgh", "x"]), ("B", ["ijklmnop", "y"]))
+    path = plays(tmp_path, ("A", ["abcdefgh", "xxxx"]), ("B", ["ijklmnop", "yyyy"]))
     data = load(f"shakespeare:{path}?window=3&step=1&targets=last&roles=1")
     assert [text_of(row) for row in data.x_train] == ["abc", "bcd", "cde", "def", "efg"]
     assert text_of(data.y_train) == "defgh" and data.y_train.ndim == 1

@@ -66,6 +66,7 @@ def make_manifest(
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
         requires=_requires(strategy, train, personal), personal=personal, local=strategy.local,
+        sides=list(strategy.sides),
     )  # fmt: skip
     if feedback == "auto":
         manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)
@@ -79,7 +80,10 @@ def make_manifest(
 
 def _requires(strategy: Strategy, train: TrainSettings, personal: list[int]) -> list[str]:
     """The features that a device must know."""
-    asked = {"personal": bool(personal), "local": strategy.local is not None, "lr-decay": train.lr_decay != 1}
+    asked = {
+        "personal": bool(personal), "local": strategy.local is not None, "side": bool(strategy.sides),
+        "lr-decay": train.lr_decay != 1,
+    }  # fmt: skip
     return [feature for feature, wanted in asked.items() if wanted]
 
 

@@ -56,10 +56,11 @@ class ModelFiles:
 
     def keep(self, model: KeepModel) -> Facts:
         """Write all files of an accepted model; OSError, ModelError."""
-        params, plan = params_from_bytes(model.params), model.manifest.plan
-        sha256 = params_sha256(params)
-        if sha256 != model.round.model_sha256:
+        whole, plan = params_from_bytes(model.params), model.manifest.plan
+        if params_sha256(whole) != model.round.model_sha256:
             raise ModelError("the params are not those that the round names")
+        params, _ = model.manifest.unstack(whole)
+        sha256 = params_sha256(params)
         facts = Facts(
             model.manifest.federation, model.manifest.run, model.round.version, model.round.round, plan.hash, sha256,
             model.round.accuracy,
@@ -69,7 +70,7 @@ class ModelFiles:
         if config.plan_file:
             self._replace(config.plan_file, [plan.to_bytes()])
         if config.params_file:
-            self._replace(config.params_file, [_npy_head(params), model.params])
+            self._replace(config.params_file, [_npy_head(params), params_to_bytes(params)])
         if config.file and (skeleton := self._skeleton(plan, model)) is not None:
             self._replace(config.file, [*skeleton.pieces(params), facts.stamp(skeleton.header.notes)])
         self._keep_own("facts.json", msgspec.json.encode(facts))

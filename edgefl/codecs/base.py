@@ -79,6 +79,10 @@ class Codec(ABC):
         """The `rms` with which to encode `target`, which is the `fresh` delta plus the residual; both (P,) float32."""
         return self.rms(fresh)
 
+    def encode_after(self, fresh: np.ndarray, target: np.ndarray) -> bytes:
+        """The payload of `target`, the `fresh` delta plus the residual, in a step that suits both."""
+        return self.encode(target, self.step_rms(fresh, target))
+
     @abstractmethod
     def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:
         """The (P,) float32 vector that `payload` stands for; CodecError if it is malformed."""

@@ -67,7 +67,7 @@ def encode(codec: Codec, delta: np.ndarray, residual: np.ndarray | None) -> tupl
         with np.errstate(over="ignore", invalid="ignore"):
             target = np.add(delta, residual, out=residual)
         try:
-            payload = codec.encode(target, codec.step_rms(delta, target))
+            payload = codec.encode_after(delta, target)
         except CodecError as error:
             log.warning("the residual is dropped: %s", error)
             target = delta

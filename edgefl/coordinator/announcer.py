@@ -5,7 +5,7 @@ Part of RoundCoordinator, which decides when. If a broker has lost its memory, `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Literal
 
@@ -29,19 +29,23 @@ RoundState = Literal["open", "waiting", "done"]
 
 
 class Announcer:
-    """`manifest` is as devices know it: its parts are no longer than the broker accepts."""
+    """`manifest` is as devices know it: its parts are no longer than the broker accepts. `sides` returns the
+    vectors that `manifest.sides` names, as they are with the version that is being made."""
 
     def __init__(
-        self, manifest: Manifest, params: np.ndarray, version: int, *, attempt: int = 1, root: str = ROOT
-    ) -> None:
+        self, manifest: Manifest, params: np.ndarray, version: int, *, attempt: int = 1, root: str = ROOT,
+        sides: Callable[[], Sequence[np.ndarray]] = tuple,
+    ) -> None:  # fmt: skip
         if len(manifest.raw) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
         self.topics = Topics(manifest.federation, root)
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
-        self.downlink = Downlink(manifest, params, version, attempt)
+        self._sides = sides
+        self.downlink = Downlink(manifest, self._whole(params), version, attempt)
         self._retained = RetainedModel(self.topics, manifest, self.hash)
         self._swept = False
-        self._proposed: tuple[np.ndarray, int] | None = None  # params and version of a candidate on the broker
+        # Of a candidate on the broker: its params; those with the side vectors, and its version
+        self._proposed: tuple[np.ndarray, tuple[np.ndarray, int]] | None = None
         self._ahead = self.downlink  # with the candidate, if there is one
         self._carried: list[Payload] | None = None  # what is retained beside versions; None: the host does not say
         self.fit(manifest, None)
@@ -59,6 +63,16 @@ class Announcer:
         self.manifest_id = self.manifest.id
         self._retained.split_at(part_bytes)
 
+    def _whole(self, params: np.ndarray) -> np.ndarray:
+        """The params, with the strategy's side vectors as they are now behind them."""
+        sides = self._sides()
+        return np.concatenate((params, *sides)) if sides else params
+
+    @property
+    def shown_sides(self) -> dict[str, np.ndarray]:
+        """The side vectors as devices decode them."""
+        return self.manifest.unstack(self.downlink.shown)[1]
+
     def subscribe(self) -> list[Action]:
         """Subscribe to updates and statuses."""
         return [Subscribe((self.topics.any_update,)), self.subscribe_statuses()]
@@ -71,7 +85,7 @@ class Announcer:
         """Manifest and model, for a broker that has just been connected to; the round follows if one is open."""
         self.downlink.move(attempt)
         if self._proposed is not None:
-            self._ahead = self.downlink.ahead(*self._proposed)
+            self._ahead = self.downlink.ahead(*self._proposed[1])
         return [self.publish_manifest(), *self._retained.put(self._payloads, again=True)]
 
     @property
@@ -84,7 +98,8 @@ class Announcer:
 
     def propose(self, params: np.ndarray, version: int) -> list[Action]:
         """Put a candidate for the next version on the broker. No round names it: only canaries are told of it."""
-        self._proposed, self._ahead = (params, version), self.downlink.ahead(params, version)
+        whole = self._whole(params)
+        self._proposed, self._ahead = (params, (whole, version)), self.downlink.ahead(whole, version)
         return self._retained.put(self._payloads)
 
     def withdraw(self) -> list[Action]:
@@ -143,7 +158,7 @@ class Announcer:
         if self._proposed is not None and self._proposed[0] is params:
             self.downlink = self._ahead  # canaries have judged these very bits
         else:
-            self.downlink.advance(params, version)
+            self.downlink.advance(self._whole(params), version)
         self._proposed, self._ahead = None, self.downlink
         added = self._retained.put(self.downlink.payloads)
         return added, self._retained.keep(self._payloads)

@@ -4,6 +4,9 @@
     delta      W_v - G_b through a codec: W are the aggregator's params, G_b what devices have decoded of version b
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
+A strategy's side vectors are stacked behind the params: W and G have (1 + S) P numbers then, and each vector has a step
+of its own (codecs/stacked.py). So one digest, one version and one rule for devices that come late are for all of them.
+
 The next delta is measured from G, so what the codec dropped from one delta is in the next one: this is error feedback
 at the aggregator. W stays exact; updates are averaged into it, and it is evaluated and saved. Where there are deltas,
 the first G is W in bfloat16, except for what SGD does not move: that makes its keyframe a third as long, and the deltas
@@ -160,7 +163,7 @@ class Downlink:
             return None
         try:
             target = params - anchor.shown
-            payload = codec.encode(target, codec.step_rms(params - anchor.exact, target))
+            payload = codec.encode_after(params - anchor.exact, target)
         except CodecError:
             return None
         shown = anchor.shown + codec.decode(payload, len(params))
@@ -216,6 +219,7 @@ def _without(step: Step, *, keyframe: bool = False, delta: bool = False) -> Step
 
 
 def _coarse(params: np.ndarray, plan: Plan) -> np.ndarray:
-    """(P,) `params` in bfloat16, except for state and frozen layers, whose values no delta would restore."""
-    moved = plan.num_trainable
-    return np.concatenate((to_bfloat16(params[:moved]), params[moved:]))
+    """`params`, and what is stacked behind them, in bfloat16, except for state and frozen layers, whose values no delta
+    would restore."""
+    size, moved = plan.num_params, plan.num_trainable
+    return np.concatenate((to_bfloat16(params[:moved]), params[moved:size], to_bfloat16(params[size:])))

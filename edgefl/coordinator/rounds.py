@@ -64,6 +64,7 @@ class Rounds(Watching, Profiling):
         self.phase, self._announced_wait = "open", False
         self.readiness.opened(now)
         if mode == "train":
+            self.strategy.shown(self.announcer.shown_sides)
             self.strategy.start(self.params, self.round)
         what = "" if gathering is None else " for statistics of their columns"
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked{what}"

@@ -80,7 +80,10 @@ class CoordinatorState:
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
-        self.announcer = Announcer(manifest, params, version, attempt=attempt, root=root)
+        self.announcer = Announcer(
+            manifest, params, version, attempt=attempt, root=root,
+            sides=lambda: [strategy.broadcast()[name] for name in manifest.sides],
+        )  # fmt: skip
         self.topics = self.announcer.topics
         self.tally: Tally | None = None
         self.pace = Pace(update_s, config.updates_per_s)

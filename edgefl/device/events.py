@@ -39,9 +39,9 @@ class Outbox:
 
 @dataclass(frozen=True, eq=False)
 class TrainJob:
-    """One round's work: `params` are the (P,) little-endian float32 bytes of the global model, b"" if the round needs
-    none. The update's payload has
-    at most `max_bytes`; 0: as many as its codec takes."""
+    """One round's work: `params` are the little-endian float32 bytes of the global model as it came, with
+    side vectors behind the params (Manifest.unstack), b"" if the round needs none. The update's payload has at most
+    `max_bytes`; 0: as many as its codec takes."""
 
     manifest: Manifest
     round: Round
@@ -132,7 +132,7 @@ class SaveSeen:
 @dataclass(frozen=True, eq=False)
 class KeepModel:
     """Action: the model that `round` names is accepted (delivery.py): write the owner's files of it. `params` are the
-    (P,) little-endian float32 bytes. Answer with NotKept if that fails."""
+    little-endian float32 bytes of the model as it came, as in a TrainJob. Answer with NotKept if that fails."""
 
     manifest: Manifest
     round: Round

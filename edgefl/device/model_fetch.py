@@ -28,7 +28,7 @@ OTHER_BYTES = 64 * 1024  # that may arrive beside the parts that were asked for
 def check_frames(round: Round, manifest: Manifest) -> None:
     """ProtocolError if the round's frames don't lead to its version, or are longer than the plan allows."""
     keyframe, delta = manifest.model_codecs
-    num_params = manifest.plan.num_params
+    num_params = manifest.model_size
     last = round.frames[-1]
     if (last.version, last.digest) != (round.version, round.model_sha256[:DIGEST]):
         raise ProtocolError(f"round {round.round}: its frames lead to version {last.version}, not {round.version}")
@@ -53,7 +53,8 @@ def _payload(frame: Frame, is_delta: bool) -> tuple[int, str, int, int]:
 
 
 class ModelFetch:
-    """Fetches the model of one round. `params`, (P,) little-endian float32, is set once the model is whole and proven.
+    """Fetches the model of one round. `params`, little-endian float32, with the strategy's side
+    vectors behind them (Manifest.sides), is set once the model is whole and proven.
 
     Of the versions that it decodes on the way it keeps only those that the next round can start from: each is as large
     as the model.
@@ -222,7 +223,7 @@ class ModelFetch:
         blob = self._blob.blob()
         if blob is None:
             return None
-        num_params = self._manifest.plan.num_params
+        num_params = self._manifest.model_size
         try:
             if self._is_delta:
                 assert self._delta is not None

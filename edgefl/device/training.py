@@ -73,7 +73,7 @@ def train_update(
     """
     if job.round.mode == "profile":
         return _profile(job, x, y, policy, wanted=wanted)
-    params = params_from_bytes(job.params)
+    params, _ = job.manifest.unstack(params_from_bytes(job.params))
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train":
         policy.check_update(job.manifest, len(shares.x))
@@ -128,14 +128,15 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
 
 def _train(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Learned:
     """What training on the examples that are not held out has taught, by the manifest's rule."""
-    manifest, number, params = job.manifest, job.round.round, params_from_bytes(job.params)
+    manifest, number = job.manifest, job.round.round
+    params, sides = manifest.unstack(params_from_bytes(job.params))
     train = manifest.train.in_round(number)
     if manifest.local_mode == "gradient":
         loss = trainer.evaluate(params, shares.x, shares.y).loss
         return Learned(-trainer.gradient(params, shares.x, shares.y), 1, loss)
     work = Work(
         trainer, params, shares, train, derived_seed(train.seed, number, device), number,
-        load=lambda name: _usable(job, load_slot, name),
+        load=lambda name: _usable(job, load_slot, name), sides=sides,
     )  # fmt: skip
     if manifest.local is not None:
         return local.get(manifest.local).train(work)

@@ -22,7 +22,7 @@ class Terms:
     """
 
     def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
-        size = 4 * manifest.plan.num_params
+        size = 4 * manifest.model_size
         if size > max_model_bytes:
             raise ModelError(
                 f"its model takes {size} bytes, {max_model_bytes} are allowed here: "

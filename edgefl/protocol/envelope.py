@@ -39,7 +39,7 @@ class Kind(IntEnum):
 
     MODEL = 1
     UPDATE = 2
-    SIDE = 3  # reserved for a strategy's side vectors, which no topic carries yet (Strategy.broadcast)
+    SIDE = 3  # not used: a strategy's side vectors lie behind the params (Manifest.sides)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):

@@ -19,10 +19,12 @@ from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from .. import codecs
 from ..codecs.base import Codec
+from ..codecs.stacked import Stacked
 from ..core.mask import Mask
 from ..core.plan import Plan
 from ..errors import ModelError, ProtocolError
@@ -36,9 +38,10 @@ RETAINED_LIMIT = 60 * 1024  # Azure Event Grid keeps no retained message above 6
 MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
+MAX_SIDES = 4  # vectors behind the params of a model
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
 # all that a manifest or a round may require of this version of EdgeFL
-FEATURES = frozenset(("profile", "personal", "local", "lr-decay"))
+FEATURES = frozenset(("profile", "personal", "local", "side", "lr-decay"))
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -79,6 +82,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     `local` is what devices do in training, where that is not plain local SGD (device/local); it requires "local".
 
+    `sides` names the vectors, as long as the params, that lie behind them in each model, in this order; it requires
+    "side".
+
     `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
@@ -100,6 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     skeleton: SkeletonInfo | None = None
     personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
     local: LocalRule | None = None
+    sides: Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}\\Z")]], Meta(max_length=MAX_SIDES)] = []
 
     def __post_init__(self) -> None:
         if self.personal:
@@ -134,7 +141,22 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def model_codecs(self) -> tuple[Codec, Codec | None]:
         """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
         codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
-        return (codec, None) if codec.lossless else (codecs.from_wire("planes", {}), codec)
+        if codec.lossless:
+            return self._stacked(codec), None
+        return self._stacked(codecs.from_wire("planes", {})), self._stacked(codec)
+
+    def _stacked(self, codec: Codec) -> Codec:
+        return Stacked(codec, 1 + len(self.sides)) if self.sides else codec
+
+    @property
+    def model_size(self) -> int:
+        """The numbers of a model as it goes down: the params and the side vectors."""
+        return (1 + len(self.sides)) * self.plan.num_params
+
+    def unstack(self, model: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The params (P,) and the side vectors, (P,) by name, of a model as it went down."""
+        params, *sides = np.split(model, 1 + len(self.sides)) if self.sides else [model]
+        return params, dict(zip(self.sides, sides, strict=True))
 
     def check_codecs(self) -> None:
         """UsageError unless this installation has all codecs, and they accept their options."""

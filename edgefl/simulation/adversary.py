@@ -136,7 +136,7 @@ class Adversary:
     def _craft(self, known: _Round, job: TrainJob, header: UpdateHeader) -> np.ndarray:
         honest = [known.seen[device] for device in sorted(known.seen)]
         attackers = sorted(name for name in known.ends if name in self.attackers)
-        params = job.manifest.mask.shared(params_from_bytes(job.params))
+        params = job.manifest.mask.shared(job.manifest.unstack(params_from_bytes(job.params))[0])
 
         def deltas() -> Iterator[np.ndarray]:
             return (update.delta(len(params)) for update in honest)

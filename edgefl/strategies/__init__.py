@@ -53,6 +53,6 @@ def get(strategy: str | Strategy | type[Strategy], /, **options: Any) -> Strateg
     made.options = made.options or options
     if not isinstance(getattr(made, "name", None), str):
         raise UsageError(f"strategy {name!r} has no name: give its class a variable `name`, a string")
-    if type(made).broadcast is not Strategy.broadcast:
-        raise UsageError(f"strategy {name!r} has side vectors for devices: nothing carries them yet")
+    if bool(made.sides) != (type(made).broadcast is not Strategy.broadcast):
+        raise UsageError(f"strategy {name!r} broadcasts side vectors, or names them, but not both: it must do both")
     return made

@@ -157,6 +157,7 @@ class Strategy(Part, ABC):
     name: str
     options: Mapping[str, Any] = MappingProxyType({})  # what it was made with, for the record of the run
     personal: Sequence[str] = ()  # params that devices keep, where settings say nothing: as `personal.keep`
+    sides: Sequence[str] = ()  # the side vectors that go down with each model; see `broadcast`
     local: LocalRule | None = None  # what its devices do in training, after `defaults`; None: plain local SGD
 
     @abstractmethod
@@ -172,11 +173,14 @@ class Strategy(Part, ABC):
         """The next global params, (P,) float32. At least one update must have been added."""
 
     def broadcast(self) -> Mapping[str, np.ndarray]:
-        """Side vectors, (P,) float32 by name, for devices to receive with the model (SCAFFOLD's control variate).
+        """The vectors that `sides` names, (P,) float32, finite, for devices to receive with the model.
 
-        Reserved: nothing carries them yet (envelope kind SIDE), and a strategy that overrides this is refused.
+        Called after `prepare` and `restore`, and with each commit, after `finish`.
         """
         return {}
+
+    def shown(self, sides: Mapping[str, np.ndarray]) -> None:
+        """The side vectors as devices decode them, before `start`: a codec may have changed them."""
 
 
 def take(state: State, **sizes: int) -> list[np.ndarray | None]:

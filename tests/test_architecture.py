@@ -42,6 +42,7 @@ FLOORS = [
     ["onnx", "data"],
     ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
+    ["experiments"],
     ["keys"],  # the operator's
     ["project"],
     ["cli", "__main__"],

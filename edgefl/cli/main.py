@@ -10,6 +10,7 @@ from inspect import cleandoc
 
 from ..hosting.command import Parser, add_common_options, add_program_options, run
 from . import (
+    compare,
     data,
     demo,
     doctor,
@@ -28,6 +29,7 @@ from . import (
     simulate,
     status,
     tag,
+    tune,
     versions,
 )  # fmt: skip
 
@@ -35,6 +37,8 @@ COMMANDS = {
     "demo": demo,
     "new": new,
     "simulate": simulate,
+    "compare": compare,
+    "tune": tune,
     "inspect": inspect,
     "data": data,
     "partition": partition,

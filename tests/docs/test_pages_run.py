@@ -226,6 +226,17 @@ journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.exam
     ),
     PageRun("docs/comparison.md", "Pull the plug", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
     PageRun("docs/sizing.md", "The model", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
+    PageRun(
+        "docs/compare.md",
+        "A file, and a folder",
+        (),
+        before="mkdir /root/work && cd /root/work",
+        edits={},
+        after="""
+test -s runs/table.md && test -s runs/runs.csv && test -s runs/against-megabytes.png && test -s runs/tuning.md
+edgefl compare experiment.toml --out runs | head -n 1 | grep Comparison  # nothing is left to run
+""",
+    ),
     PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),
 ]
 

@@ -1,0 +1,85 @@
+"""`edgefl compare`: its options, and the files that it writes. The work is in edgefl/experiments/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..atomic import write_atomically
+from ..errors import EdgeFLError
+from ..hosting import command, daemon
+from .text import say
+from .values import at_least
+
+if TYPE_CHECKING:
+    from ..experiments.comparison import Comparison
+    from ..experiments.folder import Folder
+    from ..experiments.grid import Grid
+
+EXAMPLE = "edgefl compare experiment.toml --out comparison\n  edgefl compare --print-config > experiment.toml"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Compare strategies, codecs and partitions over several seeds, with intervals.
+
+    Each finished run is a file below --out, so that what was interrupted goes on, and strategies can be added later. It
+    writes table.md, runs.csv and a figure for each cost there.
+    """
+    add_experiment(parser)
+    parser.add_argument("--no-figures", action="store_true", help="draw nothing; else matplotlib is needed")
+    parser.set_defaults(command=_compare)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that runs an experiment."""
+    add = parser.add_argument_group("the experiment").add_argument
+    add("file", metavar="FILE", nargs="?", help="what is compared, in TOML; --print-config writes a sample")
+    command.add_set_option(add)
+    add("--out", type=Path, metavar="DIR", help="the folder of all runs and of what comes of them")
+    add("--jobs", type=at_least(1), metavar="N", help="runs at once, each a process (default: one for each core)")
+    add("--print-config", action="store_true", help="print a sample of FILE with every setting, and end")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ..experiments import figures, tables
+    from ..experiments.comparison import compare
+    from ..experiments.experiment import Experiment
+
+    if options.print_config:
+        return command.print_config(options, Experiment)
+    with at_work(options) as (grid, folder):
+        found = compare(grid, folder)
+        write_atomically(folder.path / "table.md", (text := tables.text(found)).encode())
+        write_atomically(folder.path / "runs.csv", tables.csv_text(found).encode())
+        drawn = [] if options.no_figures else figures.draw(found, folder.path)
+    say(f"\n{text}")
+    say(f"written to {options.out}: table.md, runs.csv" + "".join(f", {path.name}" for path in drawn))
+    return ended(found)
+
+
+@contextmanager
+def at_work(options: argparse.Namespace) -> Iterator[tuple[Grid, Folder]]:
+    """The experiment of the options, and its folder."""
+    from ..errors import UsageError
+    from ..experiments.experiment import Experiment
+    from ..experiments.folder import opened
+    from ..experiments.grid import Grid
+    from ..settings import files
+
+    if options.file is None or options.out is None:
+        raise UsageError("give FILE and --out DIR; --print-config prints a sample of FILE")
+    grid = Grid(files.load(options.file, Experiment, options.set))
+    jobs = options.jobs or os.cpu_count() or 1
+    with daemon.unwind_on_termination(), opened(options.out, jobs, say) as folder:
+        yield grid, folder
+
+
+def ended(found: Comparison) -> int:
+    """The exit code; EdgeFLError if runs are missing."""
+    if found.failed:
+        raise EdgeFLError(f"{len(found.failed)} runs failed: the table says why; the next call tries them again")
+    return 0

@@ -1,0 +1,79 @@
+"""Case: one simulation as plain values. All that decides the bits of a run is in it; its hash names the run's file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import StoreError
+from ..settings import Settings
+from ..settings.schema import settings_of
+from ..simulation.options import FleetOptions
+
+KEY = 12  # hex digits of a case's hash
+SLUG = 100
+
+
+class Case(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`settings` and `fleet` are what differs from the defaults, by key: a default never changes, so a case keeps its
+    hash when settings are added. `held_every`: the held-out examples judge the model of one round in so many."""
+
+    model: str
+    data: str
+    settings: dict[str, Any]
+    fleet: dict[str, Any]
+    held_every: int = 1
+    loss: str | None = None
+    freeze: list[str] = []
+    dims: dict[str, int] = {}
+    content: str = ""  # SHA-256 of the model's file
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:KEY]
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings.get("train.seed", 0))
+
+    def to_settings(self) -> Settings:
+        """All settings of the run."""
+        return Settings().replace(**self.settings)
+
+
+def changed(struct: msgspec.Struct) -> dict[str, Any]:
+    """What differs from the defaults of the struct's own type, by key."""
+    defaults = {setting.key: setting.default for setting in settings_of(type(struct))}
+    now = {setting.key: setting.default for setting in settings_of(struct)}
+    return {key: value for key, value in now.items() if value != defaults[key]}
+
+
+def plain(settings: Settings) -> Settings:
+    """The sections of settings alone, without what a struct of more than settings has."""
+    return Settings(**{name: getattr(settings, name) for name in Settings.__struct_fields__})
+
+
+def fleet_of(options: FleetOptions) -> dict[str, Any]:
+    """What a case keeps of the fleet. Threads are no part of it: they decide no bit."""
+    return {key: value for key, value in changed(options).items() if key != "workers"}
+
+
+def content_of(model: str) -> str:
+    """SHA-256, hex, of the model's file; "" for a spec. StoreError if it can't be read."""
+    if model.startswith("mlp:"):
+        return ""
+    try:
+        return hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    except OSError as error:
+        raise StoreError(f"can't read {model}: {error.strerror}: name an ONNX file or mlp:SIZES as model") from None
+
+
+def file_name(label: Mapping[str, object], case: Case) -> str:
+    """Of a run's result: readable, and told apart by the hash."""
+    words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(value)).strip("_") for value in label.values() if value != "")
+    return f"{words[:SLUG]}-{case.key}.json"

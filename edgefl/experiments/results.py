@@ -1,0 +1,120 @@
+"""Results: what one run was measured to be, round by round, and the file that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..errors import StoreError
+from ..history import MOVED, RoundRecord, Run
+from .cases import Case
+
+COSTS = ("rounds", "megabytes", "hours", "joules")
+UNITS = {"rounds": "rounds", "megabytes": "MB", "hours": "h", "joules": "J"}
+Column = list[float | None]
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """One value a round in each column, costs summed up from the start. None: not measured.
+
+    `megabytes` are sent and received by all devices; `hours` are virtual; `joules` are of all devices, where their
+    models say. `accuracy` and `loss` are the test set's, `held_accuracy` and `held_loss` those of all devices' held-out
+    examples, `worst_accuracy` and `worst_loss` the mean over the tenth of the devices where the model is worst.
+    """
+
+    rounds: Column = []
+    megabytes: Column = []
+    hours: Column = []
+    joules: Column = []
+    accuracy: Column = []
+    loss: Column = []
+    held_accuracy: Column = []
+    held_loss: Column = []
+    worst_accuracy: Column = []
+    worst_loss: Column = []
+
+    def column(self, name: str) -> np.ndarray:
+        """(R,) float64, NaN where nothing was measured."""
+        return np.array([np.nan if value is None else value for value in getattr(self, name)], np.float64)
+
+    def add(self, record: RoundRecord, held: dict[str, float | None]) -> None:
+        """One more round, and what the held-out examples say of its model."""
+        moved = record.state in MOVED
+        row: dict[str, Any] = {
+            "rounds": float(record.round),
+            "megabytes": _last(self.megabytes) + (record.bytes_up + record.bytes_down) / 1e6,
+            "hours": _last(self.hours) + record.seconds / 3600,
+            "joules": None,
+            "accuracy": record.accuracy if moved else None,
+            "loss": record.loss if moved else None,
+            **held,
+        }
+        for name in self.__struct_fields__:
+            getattr(self, name).append(row.get(name))
+
+
+def _last(column: Column) -> float:
+    return float(column[-1] or 0.0) if column else 0.0
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A finished run. `took_s` is real time."""
+
+    case: Case
+    run: Run
+    curve: Curve
+    model_sha256: str
+    took_s: float
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self) + b"\n"
+
+
+def read(path: Path) -> Result | None:
+    """The result in a file; None if there is none. StoreError if it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is no result of a run ({error}): remove it, and it is run again") from None
+
+
+def quality(curves: Iterable[Curve]) -> str:
+    """The column that is compared: accuracy or loss of the test set, without one those of the held-out examples."""
+    curves = list(curves)
+    for name in ("accuracy", "loss", "held_accuracy", "held_loss"):
+        if any(value is not None for curve in curves for value in getattr(curve, name)):
+            return name
+    return "accuracy"
+
+
+def at_end(curve: Curve, name: str, last: int) -> float:
+    """Mean over the last `last` rounds with a value; NaN if there are none."""
+    values = curve.column(name)
+    values = values[np.isfinite(values)][-last:]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def under(curve: Curve, name: str, cost: str, budget: float, last: int) -> float:
+    """As `at_end`, of the rounds that the budget pays for; NaN if it pays for none, or the cost is not measured."""
+    spent, values = curve.column(cost), curve.column(name)
+    values = values[(spent <= budget * (1 + 1e-9)) & np.isfinite(values)][-last:]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def cost_to(curve: Curve, name: str, target: float, cost: str) -> float:
+    """What was spent until the first round that reached `target`; NaN if none did. A loss is reached from above."""
+    values = curve.column(name)
+    with np.errstate(invalid="ignore"):
+        reached = values <= target if name.endswith("loss") else values >= target
+    return float(curve.column(cost)[int(reached.argmax())]) if reached.any() else float("nan")
+
+
+def total(curve: Curve, cost: str) -> float:
+    """What the whole run has spent; NaN if it is not measured."""
+    return float(curve.column(cost)[-1]) if curve.rounds else float("nan")

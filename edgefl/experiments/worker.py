@@ -1,0 +1,55 @@
+"""A process that runs cases: a line of JSON for each on standard input, and on standard output a line when it is done.
+
+Results are files, written whole before the line. pool.py starts it as `python -m edgefl.experiments.worker`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from ..atomic import write_atomically
+from ..errors import EdgeFLError
+from .cases import Case
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A case, and the file for its result."""
+
+    case: Case
+    path: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a task: "" if its result is in the file, else why not."""
+
+    error: str = ""
+
+
+def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
+    """Until there is no further task."""
+    for line in tasks:
+        answers.write(msgspec.json.encode(run(msgspec.json.decode(line, type=Task))) + b"\n")
+        answers.flush()
+
+
+def run(task: Task) -> Answer:
+    """Run a task's case; an error of ours is an answer, any other ends the process."""
+    from .measure import measure
+
+    try:
+        write_atomically(Path(task.path), measure(task.case).to_json())
+    except EdgeFLError as error:
+        return Answer(str(error))
+    return Answer()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the pool ends its workers
+    answers = sys.stdout.buffer
+    sys.stdout = sys.stderr  # a plug-in may print
+    serve(sys.stdin.buffer, answers)

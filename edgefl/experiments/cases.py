@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import StoreError
+from ..errors import UsageError
+from ..onnx.specs import is_spec
 from ..settings import Settings
 from ..settings.schema import settings_of
 from ..simulation.options import FleetOptions
@@ -31,7 +32,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     loss: str | None = None
     freeze: list[str] = []
     dims: dict[str, int] = {}
-    content: str = ""  # SHA-256 of the model's file
+    world: str = ""  # the file that says what devices are like
+    contents: dict[str, str] = {}  # SHA-256 of each of these files
 
     @property
     def key(self) -> str:
@@ -63,14 +65,16 @@ def fleet_of(options: FleetOptions) -> dict[str, Any]:
     return {key: value for key, value in changed(options).items() if key != "workers"}
 
 
-def content_of(model: str) -> str:
-    """SHA-256, hex, of the model's file; "" for a spec. StoreError if it can't be read."""
-    if model.startswith("mlp:"):
-        return ""
-    try:
-        return hashlib.sha256(Path(model).read_bytes()).hexdigest()
-    except OSError as error:
-        raise StoreError(f"can't read {model}: {error.strerror}: name an ONNX file or mlp:SIZES as model") from None
+def contents_of(model: str, world: str) -> dict[str, str]:
+    """SHA-256, hex, of the files among these, by path. UsageError if one can't be read."""
+    found = {}
+    for path in filter(None, ("" if is_spec(model) else model, world)):
+        try:
+            found[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            what = "an ONNX file or mlp:SIZES as model" if path == model else "a TOML file as devices_file"
+            raise UsageError(f"can't read {path}: {error.strerror}: name {what}") from None
+    return found
 
 
 def file_name(label: Mapping[str, object], case: Case) -> str:

@@ -83,7 +83,9 @@ class TuneSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Experiment(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The file. Its sections [train], [rounds] and so on hold for every run, where `compare` does not say otherwise."""
 
-    model: Annotated[str, Meta(description="An ONNX file, or mlp:SIZES; the latter's weights are drawn by the seed.")]
+    model: Annotated[
+        str, Meta(description="An ONNX file, mlp:SIZES or mcmahan:NAME; but a file's, weights are drawn by the seed.")
+    ]
     data: Annotated[str, Meta(description="The examples: a SPEC, as edgefl simulate takes.")]
     fleet: Annotated[FleetOptions, Meta(description="The fleet that is simulated.")] = field(
         default_factory=FleetOptions
@@ -91,6 +93,9 @@ class Experiment(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True
     compare: Annotated[CompareSettings, Meta(description="What is compared.")] = field(default_factory=CompareSettings)
     tune: Annotated[TuneSettings, Meta(description="What is searched before.")] = field(default_factory=TuneSettings)
     evaluate: EvaluateSettings = field(default_factory=lambda: EvaluateSettings(holdout=HOLDOUT))
+    devices_file: Annotated[
+        str, Meta(description="What the devices are like: speed, hours, link, battery, energy (docs/simulation.md).")
+    ] = ""
     loss: Annotated[str | None, Meta(description="The loss; without it, inferred from model and data.")] = None
     freeze: Annotated[list[str], Meta(description="Initializers that are not trained.")] = field(default_factory=list)
     dims: Annotated[dict[str, int], Meta(description="Sizes of axes that the file leaves open.")] = field(

@@ -17,7 +17,8 @@ from ..settings.schema import find
 from ..settings.spec import join, split
 from ..simulation.faults import Faults
 from ..simulation.options import ROUNDS
-from .cases import Case, changed, content_of, fleet_of, plain
+from ..simulation.world import World
+from .cases import Case, changed, contents_of, fleet_of, plain
 from .experiment import Experiment
 from .results import COSTS
 
@@ -49,6 +50,8 @@ class Grid:
         self.faults = list(dict.fromkeys(wanted.faults)) or [fleet.faults]
         if strange := wanted.budgets.keys() - set(COSTS):
             raise UsageError(f"[compare.budgets] {min(strange)}: {nearest(min(strange), COSTS)}")
+        if experiment.devices_file:
+            World.load(experiment.devices_file)
         for codec in self.codecs:
             _with_codec(self.base, codec)
         for faults in self.faults:
@@ -70,9 +73,9 @@ class Grid:
         return found
 
     @cached_property
-    def content(self) -> str:
-        """The hash of the model's file."""
-        return content_of(self.experiment.model)
+    def contents(self) -> dict[str, str]:
+        """The hashes of the experiment's files."""
+        return contents_of(self.experiment.model, self.experiment.devices_file)
 
     @property
     def seeds(self) -> list[int]:
@@ -92,7 +95,8 @@ class Grid:
         return Case(
             model=experiment.model, data=experiment.data, settings=changed(settings), fleet=fleet_of(fleet),
             held_every=experiment.compare.every, loss=experiment.loss, freeze=experiment.freeze,
-            dims=experiment.dims, content=self.content,
+            dims=experiment.dims, world=experiment.devices_file,
+            contents=self.contents,
         )  # fmt: skip
 
 

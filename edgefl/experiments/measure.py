@@ -19,6 +19,7 @@ from ..onnx import zoo
 from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
+from ..onnx.specs import is_spec
 from ..settings import Settings
 from ..simulation.options import DEFAULTS
 from ..simulation.partitions import split
@@ -82,7 +83,7 @@ def measure(case: Case) -> Result:
             scores[record.round] = held.scores(params)
 
     history: History = simulate(
-        model, data, settings, workers=1, on_start=runs.append, on_model=judge,
+        model, data, settings, workers=1, world=case.world or None, on_start=runs.append, on_model=judge,
         on_round=lambda record: curve.add(record, scores.pop(record.round, {})), **case.fleet,
     )  # fmt: skip
     took_s = round(time.monotonic() - started, 3)
@@ -95,5 +96,5 @@ def _data(spec: str, seed: int) -> Dataset:
 
 
 def _model(case: Case, data: Dataset) -> Model:
-    source = zoo.from_spec(case.model, case.seed) if case.model.startswith("mlp:") else case.model
+    source = zoo.from_spec(case.model, case.seed) if is_spec(case.model) else case.model
     return load(source, loss=case.loss, freeze=case.freeze, dims=case.dims, y=data.y_train)

@@ -7,10 +7,11 @@ strategy may need fewer rounds and more bytes, or do well until devices fail.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from .comparison import Comparison
+from .comparison import Comparison, Measure
 from .grid import Cell
 from .intervals import Mean
 
@@ -19,13 +20,13 @@ STEP = 0.01  # a target that nobody has named is a whole percent
 
 @dataclass(frozen=True)
 class Reached:
-    """What a cell spent until it reached `target`, over the `reached` of `runs` seeds that did."""
+    """A cell's `reached` of `runs` seeds came to `target`; `cost` measures what a run had spent of a cost then."""
 
     cell: Cell
     target: float
     reached: int
     runs: int
-    spent: dict[str, Mean]
+    cost: Callable[[str], Measure]
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ def costs_to_targets(found: Comparison, group: list[Cell]) -> Iterator[Reached]:
     a whole percent."""
     for target in found.grid.experiment.compare.targets or _target(found, group[0]):
         for cell in group:
-            measures = {cost: found.cost_to(found.quality, target, cost) for cost in found.costs}
-            spent = {cost: found.mean(cell, measure) for cost, measure in measures.items()}
-            first = found.values(cell, measures["rounds"]) if measures else {}
-            yield Reached(cell, target, sum(map(math.isfinite, first.values())), len(first), spent)
+            spent = partial(found.cost_to, found.quality, target)
+            rounds = found.values(cell, spent("rounds"))
+            yield Reached(cell, target, sum(map(math.isfinite, rounds.values())), len(rounds), spent)
 
 
 def robustness(found: Comparison) -> Iterator[Robust]:

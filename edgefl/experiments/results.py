@@ -21,15 +21,18 @@ Column = list[float | None]
 class Curve(msgspec.Struct, frozen=True):
     """One value a round in each column, costs summed up from the start. None: not measured.
 
-    `megabytes` are sent and received by all devices; `hours` are virtual; `joules` are of all devices, where their
-    models say. `accuracy` and `loss` are the test set's, `held_accuracy` and `held_loss` those of all devices' held-out
-    examples, `worst_accuracy` and `worst_loss` the mean over the tenth of the devices where the model is worst.
+    `megabytes` are sent and received by all devices; `hours` are virtual; `joules` are those of all devices, where a
+    file says what they spend, in the middle of the range from `joules_low` to `joules_high`. `accuracy` and `loss` are
+    the test set's, `held_accuracy` and `held_loss` those of all devices' held-out examples, `worst_accuracy` and
+    `worst_loss` the mean over the tenth of the devices where the model is worst.
     """
 
     rounds: Column = []
     megabytes: Column = []
     hours: Column = []
     joules: Column = []
+    joules_low: Column = []
+    joules_high: Column = []
     accuracy: Column = []
     loss: Column = []
     held_accuracy: Column = []
@@ -47,12 +50,14 @@ class Curve(msgspec.Struct, frozen=True):
         row: dict[str, Any] = {
             "rounds": float(record.round),
             "megabytes": _last(self.megabytes) + (record.bytes_up + record.bytes_down) / 1e6,
-            "hours": _last(self.hours) + record.seconds / 3600,
-            "joules": None,
+            "hours": record.elapsed_s / 3600,
             "accuracy": record.accuracy if moved else None,
             "loss": record.loss if moved else None,
             **held,
         }
+        if record.joules is not None:
+            low, high = (_last(c) + j for c, j in zip((self.joules_low, self.joules_high), record.joules, strict=True))
+            row |= {"joules_low": low, "joules_high": high, "joules": (low + high) / 2}
         for name in self.__struct_fields__:
             getattr(self, name).append(row.get(name))
 

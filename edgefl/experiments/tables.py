@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .comparison import Comparison, Measure
 from .grid import Cell, differing
@@ -61,9 +61,11 @@ def score(mean: Mean, name: str, *, sign: bool = False) -> str:
     return value if math.isnan(mean.half) else f"{value} ±{scale * mean.half:.{digits}f}"
 
 
-def cost(mean: Mean) -> str:
-    """A mean of costs, to three digits."""
-    return number(mean.value) if mean.n else NONE
+def cost(found: Comparison, cell: Cell, measure: Callable[[str], Measure], name: str) -> str:
+    """A cell's mean cost, to three digits; joules as a range."""
+    columns = ("joules_low", "joules_high") if name == "joules" else (name,)
+    means = [found.mean(cell, measure(column)) for column in columns]
+    return "–".join(number(mean.value) for mean in means) if means[0].n else NONE
 
 
 def number(value: float) -> str:
@@ -110,7 +112,7 @@ def _end(found: Comparison, cells: list[Cell]) -> str:
         rows.append([
             *_named(found, cell), *_scores(found, cell, found.at_end(name)),
             score(found.mean(cell, found.at_end(worst)), worst),
-            *(cost(found.mean(cell, found.total(c))) for c in costs), *([_point(tuned)] if found.tuned else []),
+            *(cost(found, cell, found.total, c) for c in costs), *([_point(tuned)] if found.tuned else []),
         ])  # fmt: skip
     head = [*_titles(found), NAMES[name], "difference", "worst tenth of devices", *(UNITS[c] for c in costs)]
     return table([*head, *(["tuned"] if found.tuned else [])], rows, len(_titles(found)))
@@ -143,7 +145,7 @@ def _budgets(found: Comparison, cells: list[Cell]) -> str:
 def _targets(found: Comparison, cells: list[Cell]) -> str:
     rows = [
         [*_named(found, row.cell), f"{100 * row.target:g} %", f"{row.reached} of {row.runs}",
-         *(cost(row.spent[c]) for c in found.costs)]
+         *(cost(found, row.cell, row.cost, c) for c in found.costs)]
         for row in costs_to_targets(found, cells)
     ]  # fmt: skip
     head = [*_titles(found), "target", "reached it", *(UNITS[c] for c in found.costs)]

@@ -19,6 +19,7 @@ import edgefl
 from edgefl.cli.main import main
 from edgefl.core.params import params_sha256
 from edgefl.errors import UsageError
+from edgefl.experiments import tables
 from edgefl.experiments.experiment import Experiment
 from edgefl.experiments.grid import Grid
 from edgefl.experiments.results import Result
@@ -184,6 +185,47 @@ def test_another_strategy_is_added_to_the_folder(folder, tmp_path, capsys):
     assert len(added - set(compared)) == 2
     assert sorted(name.rpartition("-")[0] for name in compared) == [f"fedavgm-ecq_raw32-iid-seed_{n}" for n in (0, 1)]
     assert "| fedavgm" in (folder / "table.md").read_text()
+
+
+def test_hours_and_joules_are_those_of_the_devices(tmp_path, capsys):
+    (tmp_path / "fleet.toml").write_text("""
+[[devices]]
+profile = "pi-4"
+link = "wifi"
+[[devices]]
+examples_per_s = 10.0
+active_watts = [2.0, 4.0]
+joules_per_mb_up = [1.0, 3.0]
+""")
+    (tmp_path / "few.toml").write_text(f"""
+model = "mlp:64-10"
+data = "digits"
+devices_file = "{tmp_path / "fleet.toml"}"
+[fleet]
+devices = 4
+[rounds]
+rounds = 3
+[compare]
+seeds = 1
+budgets = {{ joules = 1e9 }}
+targets = [0.05]
+""")
+    assert main(["compare", str(tmp_path / "few.toml"), "--out", str(tmp_path), "--jobs", "1"]) == 0
+    (result,) = results(tmp_path).values()
+    history = edgefl.simulate(
+        "mlp:64-10", "digits", result.case.to_settings(), devices=4, world=tmp_path / "fleet.toml"
+    )
+    assert result.curve.hours == [record.elapsed_s / 3600 for record in history.rounds]
+    spent = np.cumsum([record.joules for record in history.rounds], axis=0)
+    assert np.allclose(np.transpose([result.curve.joules_low, result.curve.joules_high]), spent)
+    assert (spent[:, 0] < spent[:, 1]).all() and result.curve.joules == pytest.approx(spent.mean(axis=1))
+    said = capsys.readouterr().out
+    low, high = (tables.number(value) for value in spent[-1])
+    assert f" {low}–{high} |" in said and "1000000000 J" in said
+    assert (tmp_path / "against-joules.png").exists()
+    (tmp_path / "fleet.toml").write_text("[[devices]]\nexamples_per_s = 20.0\n")  # another fleet, another run
+    assert main(["compare", str(tmp_path / "few.toml"), "--out", str(tmp_path), "--jobs", "1", "--no-figures"]) == 0
+    assert len(results(tmp_path)) == 2
 
 
 def test_a_process_that_dies_fails_its_own_run_alone(tmp_path, capfd):

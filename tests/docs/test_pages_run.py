@@ -234,7 +234,7 @@ journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.exam
         edits={},
         after="""
 test -s runs/table.md && test -s runs/runs.csv && test -s runs/against-megabytes.png && test -s runs/tuning.md
-edgefl compare experiment.toml --out runs | head -n 1 | grep Comparison  # nothing is left to run
+edgefl compare experiment.toml --out runs | head -n 2 | grep Comparison  # nothing is left to run
 """,
     ),
     PageRun("docs/slow-links.md", "Try it", (), before="mkdir /root/work && cd /root/work", edits={}, after=""),

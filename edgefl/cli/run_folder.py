@@ -4,6 +4,7 @@ the end. Ctrl-C ends a run too: the files then have the rounds until then."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,15 +13,23 @@ from ..errors import UsageError
 from ..history import History, RoundRecord, Run
 from ..onnx.model import Model
 
+if TYPE_CHECKING:
+    from ..simulation.journal import Journal
+
 FILES = ("history.jsonl", "run.json", "model.onnx")
+JOURNAL = "resume.db"
 OF_DAEMONS = "aggregator.toml"  # in the folder of a run over MQTT, where devices keep their state too
 
 
 class RunFolder:
-    """The folder `path`, or None to write nothing. Raises UsageError if it holds a run, unless `force`."""
+    """The folder `path`, or None to write nothing. Raises UsageError if it holds a run, unless `force` says that it is
+    replaced, or `resume` that it goes on, for which the run must have been stopped."""
 
-    def __init__(self, path: Path | None, force: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, force: bool, resume: bool = False) -> None:
+        self.path, self._resume = path, resume
+        if resume and (path is None or not (path / JOURNAL).exists()):
+            where = "no --out folder is named" if path is None else f"{path} has no {JOURNAL}"
+            raise UsageError(f"there is no run to resume: {where}; it is there while a run is not at its end")
         if path is None:
             return
         try:
@@ -30,9 +39,21 @@ class RunFolder:
         if (path / OF_DAEMONS).exists():
             raise UsageError(f"{path} already holds a run over MQTT: choose another --out folder or remove it")
         there = [name for name in FILES if (path / name).exists()]
-        if there and not force:
+        if there and not force and not resume:
             what = f"{path} already holds a run ({', '.join(there)})"
-            raise UsageError(f"{what}: choose another --out folder, or replace it with --force")
+            go_on = "go on with it with --resume, " if (path / JOURNAL).exists() else ""
+            raise UsageError(f"{what}: {go_on}choose another --out folder, or replace it with --force")
+
+    def journal(self, max_mb: float) -> Journal | None:
+        """The file that a run in memory can go on from; None: there is no folder, or no room for one."""
+        from ..simulation.journal import Journal
+
+        if self.path is None or not (max_mb or self._resume):
+            return None
+        if not self._resume:
+            for file in self.path.glob(f"{JOURNAL}*"):
+                file.unlink()
+        return Journal(self.path / JOURNAL, max_mb * 1e6)
 
     def begin(self, run: Run | None) -> None:
         """Before the first round: removes the files of a former run."""

@@ -19,8 +19,9 @@ from ..history_costs import spent
 from ..history_text import total
 from ..hosting import command, daemon
 from ..settings import Settings, schema
-from ..simulation.options import ROUNDS, FleetOptions
+from ..simulation.options import DEFAULTS, ROUNDS, FleetOptions
 from . import model as cli_model
+from .progress import Progress
 from .run_folder import RunFolder
 from .text import line, say
 from .values import add_settings, given
@@ -53,6 +54,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", required=True, metavar="SPEC", help=help)
     add("--out", type=Path, metavar="DIR", help="write run.json, history.jsonl (each round) and model.onnx there")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the --out folder that was stopped, in the same bits",
+    )
     add("--force", action="store_true", help="replace a run that the --out folder holds")
     add("--json", metavar="FILE", help="write the history there; - for standard output")
     group = parser.add_argument_group("the fleet")
@@ -96,7 +102,7 @@ def _simulate(options: argparse.Namespace) -> int:
         shown = kind if "@" in url else options.transport  # without the password
         raise UsageError(f"unknown transport {shown!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_json(options)
-    folder = RunFolder(options.out, options.force)
+    folder = RunFolder(options.out, options.force, options.resume)
     settings = _settings(options)
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
@@ -147,19 +153,28 @@ def _check_json(options: argparse.Namespace) -> None:
 def _in_memory(job: Job) -> History:
     from ..simulation.simulate import simulate
 
+    options = given(job.options, FLEET)
+    journal = job.folder.journal(options.get("resume_mb", DEFAULTS.resume_mb))
+
     def start(run: Run) -> None:
         job.folder.begin(run)
         _show_auto(run.auto, job.show)
+        if journal is not None and journal.replays:
+            job.show(f"resume: rounds 1 to {journal.replays} are played again from {journal.path}")
 
-    def after(record: RoundRecord) -> None:
-        job.folder.add(record)
-        job.show(line(record))
+    with Progress(job.settings.rounds.rounds or ROUNDS) as progress:
 
-    options = given(job.options, FLEET) | {"world": job.options.devices_file}
-    return simulate(
-        job.model, job.dataset, job.settings, **options, on_start=start, on_round=after,
-        on_end=lambda history: job.folder.end(job.model, history), note=_log_note,
-    )  # fmt: skip
+        def after(record: RoundRecord) -> None:
+            job.folder.add(record)
+            is_new = journal is None or not journal.replays
+            progress.round_over(is_new)
+            if is_new:
+                job.show(line(record))
+
+        return simulate(
+            job.model, job.dataset, job.settings, **options, world=job.options.devices_file, resume=journal,
+            on_start=start, on_round=after, on_end=lambda history: job.folder.end(job.model, history), note=_log_note,
+        )  # fmt: skip
 
 
 def _over_mqtt(job: Job) -> History:
@@ -176,6 +191,8 @@ def _over_mqtt(job: Job) -> History:
     wanted = FleetOptions(**given(options, FLEET))
     if wanted.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
+    if options.resume:
+        raise UsageError("--resume works on the memory transport; an aggregator goes on from its state by itself")
     if options.devices_file:
         raise UsageError("--devices-file works on the memory transport; real processes are as fast as this machine")
     dataset, parts = spread(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)

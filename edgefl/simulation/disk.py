@@ -37,6 +37,14 @@ class Disk:
             self.in_model = self.outbox.stamp
         self.outbox, self._pending = None, {}
 
+    def held(self) -> tuple[Mapping[str, Slot], Mapping[str, Slot]]:
+        """The current slots and the new ones."""
+        return self.slots, self._pending
+
+    def put_back(self, current: Mapping[str, Slot], new: Mapping[str, Slot]) -> None:
+        """Hold these slots, which were held before, in the place of empty ones (journal.py)."""
+        self.slots, self._pending = dict(current), dict(new)
+
     def damaged(self) -> None:
         """The update can't be read, so nobody knows whether it counted."""
         self.outbox, self._pending = None, {}

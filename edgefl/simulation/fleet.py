@@ -57,7 +57,6 @@ from ..errors import DataError, EdgeFLError
 from ..history import RoundRecord
 from ..machine import A, Connected, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe, WallTime
 from ..protocol.messages import Status, encode
-from ..protocol.trouble import Trouble
 from ..transports.memory import MemoryBroker
 from .adversary import Adversary
 from .body import PLAIN, Body, Power
@@ -67,7 +66,7 @@ from .energy import Meter
 from .faults import DAY_S, NO_HANDICAP, Faults, Handicap
 from .line import Line, flow
 from .shelf import FleetShelf
-from .task import Task
+from .task import Task, trouble_of
 from .virtual_host import VirtualHost
 from .workers import Pool
 
@@ -147,7 +146,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             self.latency_s = body.latency_s
         self._federation, self._x, self._y = federation, x, y
         self._rng = random.Random(derived_seed(seed, "device", name))
-        self._disk = Disk()
+        self.disk = Disk()
         self._job: TrainJob | None = None
         self._ticket: int | None = None
 
@@ -172,8 +171,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.powered = True
         self.boot += 1
         self.machine = DeviceSession(
-            self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self._disk.outbox,
-            in_model=self._disk.in_model, shelf=self.fleet.shelf,
+            self.name, self._federation, num_examples=len(self._x), rng=self._rng, outbox=self.disk.outbox,
+            in_model=self.disk.in_model, shelf=self.fleet.shelf,
         )  # fmt: skip
         self.feed(DataStamp(STAMP))
         will = encode(Status("lost", self.boot))
@@ -201,11 +200,11 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._cancel()
                 self._power.look()
             case SaveUpdate():
-                self._disk.save(action.outbox, action.slots)
+                self.disk.save(action.outbox, action.slots)
             case MarkCounted():
-                self._disk.mark_counted(action.attempt)
+                self.disk.mark_counted(action.attempt)
             case DropUpdate():
-                self._disk.drop(action.applied)
+                self.disk.drop(action.applied)
             case SaveSpent() | SavePlan() | SaveSeen() | KeepModel() | KeepSkeleton():
                 pass  # a simulated device has no byte budget, no owner who wants files or to be asked, and no keys
             case _:
@@ -234,7 +233,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         if adversary is not None:
             adversary.begins(self.name, job.round.round, self.clock.now, duration)
             y = adversary.labels(self.name, y)
-        ticket = self._ticket = fleet.workers.add(Task(self.name, job, self._x, y, dict(self._disk.slots)))
+        ticket = self._ticket = fleet.workers.add(Task(self.name, job, self._x, y, dict(self.disk.slots)))
 
         def finish() -> None:
             if self._ticket != ticket:
@@ -249,7 +248,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             except EdgeFLError as error:
                 if isinstance(error, DataError):
                     self.note(Note("error", str(error)))  # as in the log on a real device: it may quote the data
-                why = Trouble.of(error)
+                why = trouble_of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:
                 blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
@@ -351,6 +350,10 @@ class Fleet:
             if self.clock.now >= look_at:
                 look_at = self.clock.now + LOOK_S
                 self._end_without_news(aggregator, devices)
+
+    def disks(self) -> dict[str, Disk]:
+        """The disk of each device."""
+        return {name: host.disk for name, host in self.hosts.items() if isinstance(host, DeviceHost)}
 
     def _end_without_news(self, aggregator: AggregatorHost, devices: list[DeviceHost]) -> None:
         """End the run if no round will open any more, because simulated data never change."""

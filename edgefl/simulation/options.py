@@ -31,6 +31,15 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
         Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),
     ] = None
+    resume_mb: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e9,
+            description="Disk space, in MB, of the journal in the --out folder, from which a run that was stopped "
+            "goes on with --resume; 0: there is none.",
+        ),
+    ] = 4000.0
 
 
 DEFAULTS = FleetOptions()

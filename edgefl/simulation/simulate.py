@@ -39,10 +39,11 @@ from .body import PLAIN
 from .energy import Meter
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, DeviceHost, Fleet
+from .journal import Journal, identity
 from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition, Parts
 from .shifts import spread
-from .workers import Workers
+from .workers import Pool, Workers
 from .world import Bodies, World
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def simulate(
     seed: int | None = None,
     faults: str = DEFAULTS.faults,
     world: World | str | os.PathLike[str] | None = None,
+    resume: Journal | str | os.PathLike[str] | None = None,
+    resume_mb: float = DEFAULTS.resume_mb,
     on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
     on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
@@ -85,12 +88,16 @@ def simulate(
     them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
     params (P,) of each round that was committed, and `on_end` what happened, also if an exception or Ctrl-C ends the
     run. With error feedback, every device that has reported keeps
-    2 P bytes. Seconds in the history are virtual. Raises UsageError, DataError, ModelError, CodecError.
+    2 P bytes. Seconds in the history are virtual.
+
+    `resume` names a journal, a file of at most `resume_mb`: the run writes it and removes it at its end. If it is there
+    at the start, the run that was stopped goes on from it, and comes to the bits that it would have come to. The
+    callbacks are told all rounds again. Raises UsageError, DataError, ModelError, CodecError, StoreError.
     """
     _check_callable(on_start=on_start, on_round=on_round, on_model=on_model, on_end=on_end, note=note)
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
-    options = checked(FleetOptions(devices, named, faults, workers))
+    options = checked(FleetOptions(devices, named, faults, workers, resume_mb))
     given = {"rounds.rounds": rounds, "train.seed": seed}
     overrides |= {key: value for key, value in given.items() if value is not None}
     settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
@@ -118,12 +125,17 @@ def simulate(
         features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
-    pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
+    pool: Pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
+    evaluate = _evaluator(model, dataset, manifest.mask)
+    journal = None if resume is None else Journal.of(resume, options.resume_mb)
+    if journal is not None:
+        journal.begin(identity(run, model, dataset))
+        pool, evaluate = journal.over(pool), journal.evaluated(evaluate)
     fleet = Fleet(
         pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),
     )  # fmt: skip
-    aggregator = AggregatorHost(fleet, coordinator, _evaluator(model, dataset, manifest.mask))
+    aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
     hosts = _device_hosts(fleet, dataset, parts, seed, bodies)
     if (attack := fleet.faults.attack) is not None:
@@ -131,9 +143,13 @@ def simulate(
         inner = site_of(manifest.mask, site)
         adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), inner)
         fleet.adversary = adversary
+    if journal is not None:
+        fleet.on_round = journal.before(on_round, lambda: coordinator.params, fleet.disks)
     on_start(run)
     try:
         fleet.run(aggregator, hosts, max_virtual_s=10 * longest_s(settings.rounds))
+        if journal is not None:
+            journal.done()
     finally:
         pool.close()
         history = History(coordinator.params, aggregator.rounds, run)

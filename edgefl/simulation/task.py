@@ -11,6 +11,21 @@ from ..core.trainer import Trainer
 from ..device.events import TrainJob
 from ..device.slots import Slot
 from ..device.training import LocalUpdate, train_update
+from ..errors import EdgeFLError
+from ..protocol.trouble import Trouble
+
+
+class Failed(EdgeFLError):
+    """A training that failed where it was computed, with what may be told of that."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.text)
+        self.trouble = trouble
+
+
+def trouble_of(error: EdgeFLError) -> Trouble:
+    """What a device's status may tell of a training that failed, here or elsewhere."""
+    return error.trouble if isinstance(error, Failed) else Trouble.of(error)
 
 
 @dataclass(eq=False)

@@ -118,10 +118,10 @@ ISAS := baseline
 RUNNABLE := baseline
 endif
 KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
-CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c) src/kernels/dispatch.c
+CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs sanitize-guard
+sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
 	@set -e; for isa in $(RUNNABLE); do for check in $(filter $(CHECKS)/%,$^); do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
@@ -133,6 +133,9 @@ $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 
 $(CHECKS)/codecs: tests/sanitize/codecs.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CODECS) $(KERNELS) -lm -o $@
+
+$(CHECKS)/rows: tests/sanitize/rows.c $(KERNELS) $(SOURCES) Makefile
+	$(CC) $(SANITIZE) $(DISPATCH) -Wno-psabi $< src/combine/rows.c $(CODECS) $(KERNELS) -lm -o $@
 
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
@@ -238,7 +241,7 @@ soak-strace: $(VENV)/dev.stamp
 slow-links: $(VENV)/dev.stamp
 	PYTHONPATH=tests/support $(PY) benchmarks/links/table.py
 
-# ---- aarch64: the same three programs on a Pi's instruction set, cross-compiled and emulated
+# ---- aarch64: the same four programs on a Pi's instruction set, cross-compiled and emulated
 # apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 ARM := aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -Isrc -DEFL_ISA=baseline -static
 aarch64: $(SOURCES)
@@ -246,7 +249,8 @@ aarch64: $(SOURCES)
 	$(ARM) tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o build/aarch64/main
 	$(ARM) tests/sanitize/products.c src/kernels/dispatch.c src/error.c src/kernels/kernels.c -lm -o build/aarch64/products
 	$(ARM) tests/sanitize/codecs.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/codecs
-	@set -e; for check in main products codecs; do qemu-aarch64-static build/aarch64/$$check; done
+	$(ARM) -ffp-contract=off tests/sanitize/rows.c src/combine/rows.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/rows
+	@set -e; for check in main products codecs rows; do qemu-aarch64-static build/aarch64/$$check; done
 
 clean:
 	rm -rf $(VENV) build dist edgefl-run edgefl/_core.*.so edgefl_toolkit.egg-info

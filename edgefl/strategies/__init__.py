@@ -2,7 +2,8 @@
 
     pre/       what is done to one update     staleness
     combine/   how updates become one delta   mean, normalized, fair, mixing; spilled (the base of rules that need every
-                                              update)
+                                              update); robust rules
+    mix/       what is done to all updates before a robust rule   nnm, bucketing, clip, arc
     server/    how the delta moves the model  step, momentum, adaptive
 
 To add one, write the part that is missing, one rule a file, and a preset with a line here. A strategy from outside is
@@ -27,6 +28,16 @@ STRATEGIES = {
     "fednova": "edgefl.strategies.presets:fednova",
     "qfedavg": "edgefl.strategies.presets:qfedavg",
     "fedasync": "edgefl.strategies.presets:fedasync",
+    "bulyan": "edgefl.strategies.robust_presets:bulyan",
+    "centred-clipping": "edgefl.strategies.robust_presets:centred_clipping",
+    "geometric-median": "edgefl.strategies.robust_presets:geometric_median",
+    "krum": "edgefl.strategies.robust_presets:krum",
+    "mda": "edgefl.strategies.robust_presets:mda",
+    "meamed": "edgefl.strategies.robust_presets:meamed",
+    "median": "edgefl.strategies.robust_presets:median",
+    "monna": "edgefl.strategies.robust_presets:monna",
+    "multi-krum": "edgefl.strategies.robust_presets:multi_krum",
+    "trimmed-mean": "edgefl.strategies.robust_presets:trimmed_mean",
 }
 
 SEAM = Seam("strategy", "edgefl.strategies", STRATEGIES)

@@ -121,10 +121,12 @@ class Site:
 class Part:
     """What strategies and their parts share; each method may be left as it is.
 
-    `fit`: what does not go together with it, and what it needs (fit.py).
+    `fit`: what does not go together with it, and what it needs (fit.py). `dense`: codecs must write most coordinates,
+    because one that most devices leave out is lost.
     """
 
     fit: Fit = EVERYTHING
+    dense: bool = False
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
         """The training settings that devices must have otherwise than `train` has them, by name.

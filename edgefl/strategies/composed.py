@@ -38,6 +38,7 @@ class Composed(Strategy):
         self.name = name
         self.pre, self.combine, self.server = tuple(pre), combine, server
         self._mode = mode
+        self.dense = any(part.dense for _, part in self._parts())
         self.fit = reduce(or_, (part.fit for _, part in self._parts()), fit)
         self._params: np.ndarray | None = None
 

@@ -116,10 +116,11 @@ NEEDS = {
 @dataclass(frozen=True)
 class Fit:
     """What a strategy excludes (`without`) and needs, by name in FEATURES and NEEDS, and why: a clause that follows
-    "because". `a | b` is the fit of what consists of both."""
+    "because". `reports`: the fewest updates that a round must have. `a | b` is the fit of what consists of both."""
 
     without: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     needs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    reports: int = 0
 
     def __post_init__(self) -> None:
         for given, known in ((self.without, FEATURES), (self.needs, NEEDS)):
@@ -128,7 +129,8 @@ class Fit:
                     raise UsageError(f"a strategy's fit names {name!r}: {nearest(name, known)}")
 
     def __or__(self, other: Fit) -> Fit:
-        return Fit({**self.without, **other.without}, {**self.needs, **other.needs})
+        reports = max(self.reports, other.reports)
+        return Fit({**self.without, **other.without}, {**self.needs, **other.needs}, reports)
 
 
 EVERYTHING = Fit()
@@ -154,5 +156,10 @@ def check(strategy: Fitted, settings: Any) -> None:
     for name, why in strategy.fit.needs.items():
         if lacking := NEEDS[name].used(settings):
             found.append(f"{lacking}, and it is needed because {why}: {NEEDS[name].instead}")
+    if settings.rounds.min_reports < strategy.fit.reports:
+        found.append(
+            f"rounds.min_reports is {settings.rounds.min_reports}, and with its f a round needs "
+            f"{strategy.fit.reports} reports: set rounds.min_reports to that, or lower f"
+        )
     if found:
         raise UsageError(f"strategy {strategy.name!r}: {'; '.join(found)}; or use another strategy")

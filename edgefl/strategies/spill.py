@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import CodecError, StoreError, UsageError
 
 CHUNK_BYTES = 2**24
+Key = tuple[str, int, int]  # the device, the staleness, the payload's CRC-32C
 
 
 class Spill:
@@ -27,7 +28,7 @@ class Spill:
     def __init__(self, num_params: int, max_bytes: int, *, reports: int = 1, folder: Path | None = None) -> None:
         self._row_bytes = 4 * num_params
         self._rows = max_bytes // self._row_bytes
-        self._keys: list[tuple[str, int]] = []
+        self._keys: list[Key] = []
         self._weights: list[int] = []
         needed = reports * self._row_bytes
         if self._rows < reports:
@@ -51,8 +52,8 @@ class Spill:
         """Drop all updates; the file keeps its room."""
         self._keys, self._weights = [], []
 
-    def add(self, key: tuple[str, int], delta: np.ndarray, weight: int) -> None:
-        """Keep `delta`, (P,) float32, of the device and staleness `key`; CodecError if the spill is full."""
+    def add(self, key: Key, delta: np.ndarray, weight: int) -> None:
+        """Keep `delta`, (P,) float32; CodecError if the spill is full. `key` says which update it is."""
         if len(self) >= self._rows:
             raise CodecError(f"the spill has no room for more than {self._rows} updates: raise spill_mb")
         data = np.ascontiguousarray(delta, "<f4").data.cast("B")
@@ -71,24 +72,34 @@ class Spill:
             raise StoreError(f"an update can't be spilled: {error.strerror}: make room on the disk") from error
 
     def _order(self) -> list[int]:
-        """Rows by device and staleness, so that the order in which updates came does not matter."""
+        """Rows by their keys, so that the order in which updates came does not matter."""
         return sorted(range(len(self)), key=lambda row: self._keys[row])
+
+    def newest(self) -> dict[str, int]:
+        """Each device, by name, and the row of its least stale update."""
+        first: dict[str, int] = {}
+        for row in self._order():
+            first.setdefault(self._keys[row][0], row)
+        return first
 
     @property
     def weights(self) -> np.ndarray:
         """(k,) int64, in the order of the rows that `chunks` yields."""
         return np.array([self._weights[row] for row in self._order()], np.int64)
 
-    def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
-        """Neighbouring coordinates and their (k, c) float32, one row an update, in about `chunk_bytes` each."""
-        order, num_params = self._order(), self._row_bytes // 4
+    def chunks(
+        self, chunk_bytes: int = CHUNK_BYTES, rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Neighbouring coordinates and their (k, c) float32, one row an update, in about `chunk_bytes` each. `rows`:
+        which updates, and in which order; None: all, by their keys."""
+        order, num_params = self._order() if rows is None else list(rows), self._row_bytes // 4
         width = max(1, min(num_params, chunk_bytes // (4 * max(1, len(order)))))
         for first in range(0, num_params, width):
             where = slice(first, min(first + width, num_params))
-            rows = np.empty((len(order), where.stop - first), "<f4")
-            for row, target in zip(order, rows, strict=True):
+            chunk = np.empty((len(order), where.stop - first), "<f4")
+            for row, target in zip(order, chunk, strict=True):
                 self._read(target.data.cast("B"), row * self._row_bytes + 4 * first)
-            yield where, rows.astype(np.float32, copy=False)
+            yield where, chunk.astype(np.float32, copy=False)
 
     def _read(self, target: memoryview, offset: int) -> None:
         try:

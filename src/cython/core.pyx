@@ -46,6 +46,7 @@ def all_finite(const float[::1] x not None) -> bool:
 
 
 include "codecs.pxi"
+include "rows.pxi"
 
 
 def permutation(int64_t n, uint64_t seed, uint64_t epoch):

@@ -1,4 +1,4 @@
-# The C API, efl.h and codecs/codecs.h, as Cython sees it.
+# The C API, efl.h, codecs/codecs.h and combine/rows.h, as Cython sees it.
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
@@ -134,3 +134,10 @@ cdef extern from "codecs/codecs.h" nogil:
     int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
                         const efl_rans_slots *slots)
     int efl_rans_ended(const efl_rans_decoder *decoder)
+
+cdef extern from "combine/rows.h" nogil:
+    void efl_gram(double *gram, const float *rows, int64_t k, int64_t c)
+    void efl_mix_rows(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c)
+    void efl_sort_columns(float *rows, int64_t k, int64_t c)
+    void efl_mean_rows(float *out, const float *rows, int64_t first, int64_t last, int64_t c)
+    void efl_mean_nearest(float *out, const float *rows, int64_t k, int64_t keep, int64_t c)

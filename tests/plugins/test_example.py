@@ -51,7 +51,7 @@ def test_its_own_tests_pass_against_what_pip_installed(site: Path) -> None:
 
 
 def test_the_command_line_knows_all_four_parts(site: Path, tmp_path: Path) -> None:
-    words = [*RUN, "--strategy", "median", "--codec", CODEC, "--json", str(tmp_path / "h.json")]
+    words = [*RUN, "--strategy", "example-median", "--codec", CODEC, "--json", str(tmp_path / "h.json")]
     done = edgefl(words, site)
     assert done.returncode == 0, done.stderr
     rounds = json.loads((tmp_path / "h.json").read_text())["rounds"]
@@ -65,14 +65,15 @@ def test_the_command_line_knows_all_four_parts(site: Path, tmp_path: Path) -> No
 
 
 def test_without_the_package_each_part_is_named(tmp_path: Path) -> None:
-    for words in (["--data", "waves:200"], ["--partition", "ramp"], ["--strategy", "median"], ["--codec", CODEC]):
+    own = ["--strategy", "example-median"]
+    for words in (["--data", "waves:200"], ["--partition", "ramp"], own, ["--codec", CODEC]):
         given = {"--model": "mlp:64-10", "--data": "digits", "--devices": "4", "--rounds": "1", words[0]: words[1]}
         done = edgefl([word for pair in given.items() for word in pair], tmp_path)
         assert done.returncode == 2 and "unknown" in done.stderr and words[1].split(":")[0] in done.stderr, done.stderr
 
 
 def test_a_fleet_of_processes_runs_it_from_the_command_line(site: Path, tmp_path: Path, embedded: object) -> None:
-    words = ["--strategy", "median", "--codec", CODEC, "--transport", f"mqtt:{embedded.url}"]  # type: ignore[attr-defined]
+    words = ["--strategy", "example-median", "--codec", CODEC, "--transport", f"mqtt:{embedded.url}"]  # type: ignore[attr-defined]
     done = edgefl([*RUN, *words, "--workers", "2", "--out", str(tmp_path / "run")], site)
     assert done.returncode == 0, done.stderr
     assert [record.reported for record in read_records(tmp_path / "run" / "state" / "history.jsonl")] == [4, 4, 4]
@@ -116,7 +117,7 @@ def test_toml_on_the_aggregator_and_on_agents(site: Path, tmp_path: Path, embedd
         for device in ("dev-a", "dev-b"):
             fleet.agent(device)
         codec = {"name": "example-topk:fraction=0.3"}
-        assert fleet.aggregator(strategy={"name": "median"}, codec=codec).wait(60) == 0
+        assert fleet.aggregator(strategy={"name": "example-median"}, codec=codec).wait(60) == 0
     finally:
         fleet.stop()
     records = read_records(tmp_path / "aggregator" / "history.jsonl")

@@ -21,8 +21,11 @@ def update(delta, num_examples, codec=RAW, device="a"):
     return Update(device, num_examples, codec, payload, steps=steps_of(TrainSettings(), num_examples), loss=0.7)
 
 
+NEEDED = {"monna": {"trusted": "a"}}
+
+
 def make(name, **options) -> Strategy:
-    strategy = strategies.get(name, **options)
+    strategy = strategies.get(name, **NEEDED.get(name, {}), **options)
     strategy.defaults(TrainSettings())
     return strategy
 

@@ -29,7 +29,7 @@ def test_every_update_comes_back_in_chunks_in_the_order_of_devices(tmp_path: Pat
     deltas = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
     spill = Spill(37, 10_000, folder=tmp_path)
     for row in (3, 0, 4, 1, 2):
-        spill.add((f"dev-{row}", 0), deltas[row], 10 + row)
+        spill.add((f"dev-{row}", 0, 0), deltas[row], 10 + row)
     back, covered = np.full((5, 37), np.nan, np.float32), 0
     for where, rows in spill.chunks(chunk_bytes):
         assert rows.nbytes <= max(chunk_bytes, 4 * 5)
@@ -58,19 +58,19 @@ def test_what_can_not_fit_is_refused_before_the_first_round(tmp_path: Path) -> N
 def test_a_full_spill_refuses_the_next_update_and_keeps_the_others(tmp_path: Path) -> None:
     spill = Spill(2, 17, folder=tmp_path)
     for device in "ab":
-        spill.add((device, 0), np.float32([1, 2]), 1)
+        spill.add((device, 0, 0), np.float32([1, 2]), 1)
     with pytest.raises(CodecError, match="no room for more than 2 updates: raise spill_mb"):
-        spill.add(("c", 0), np.float32([3, 4]), 1)
+        spill.add(("c", 0, 0), np.float32([3, 4]), 1)
     ((_, rows),) = spill.chunks()
     assert rows.tolist() == [[1, 2], [1, 2]]
     spill.clear()
     assert len(spill) == 0
-    spill.add(("c", 0), np.float32([3, 4]), 1)
+    spill.add(("c", 0, 0), np.float32([3, 4]), 1)
 
 
 def test_a_broken_disk_is_an_error_of_the_store(tmp_path: Path) -> None:
     spill = Spill(2, 100, folder=tmp_path)
-    spill.add(("a", 0), np.float32([1, 2]), 1)
+    spill.add(("a", 0, 0), np.float32([1, 2]), 1)
     os.ftruncate(spill._file.fileno(), 4)
     with pytest.raises(StoreError, match="can't be read"):
         list(spill.chunks())

@@ -22,4 +22,4 @@ class Median(Spilled):
 
 def median(server_lr: float = 1.0) -> Strategy:
     """w ← w + server_lr · median of the Δ_k."""
-    return Composed("median", combine=Median(), server=Step(server_lr))
+    return Composed("example-median", combine=Median(), server=Step(server_lr))

@@ -8,6 +8,8 @@ settings expect. All that is known of a device takes about 500 bytes, and 3 kB i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..errors import ProtocolError
 from ..protocol.messages import Status
 
@@ -44,6 +46,11 @@ class Presence:
         self.statuses[device] = status
         self.count += self.can_be_asked(device)
         return True
+
+    def know(self, statuses: Mapping[str, Status]) -> None:
+        """The devices that have sent these before the start, in the place of their messages."""
+        self.statuses.update(statuses)
+        self.count = sum(map(self.can_be_asked, self.statuses))
 
     def let_in(self, device: str) -> None:
         """ProtocolError if the device is not known, and there is no room for one more."""

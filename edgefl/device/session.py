@@ -51,6 +51,10 @@ class DeviceSession(Listening):
         out, self._part.out = self._part.out, []
         return self.allowance.charge(out, online=self._part.online, last=isinstance(event, Stop))
 
+    def heard(self, num_bytes: int) -> None:
+        """So many bytes have arrived, in messages which say nothing that matters to this device."""
+        self._reporting.receive(num_bytes)
+
     def _process(self, event: Event, now: float) -> None:
         match event:
             case Received():

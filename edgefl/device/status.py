@@ -58,6 +58,13 @@ class DeviceStatus:
         self._published = status
         return [Publish(self._topic, encode(status), retain=True)]
 
+    def first(self) -> Status:
+        """What it publishes when it is connected for the first time."""
+        self.connected(1)
+        self.publish("ready")
+        assert self._published is not None
+        return self._published
+
     def answer(self, out: list[Action]) -> list[Action]:
         """The status for an aggregator that asks for it, unless `out` has it already."""
         assert self._published is not None  # a device publishes its status as soon as it is connected

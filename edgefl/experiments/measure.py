@@ -21,9 +21,10 @@ from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
 from ..settings import Settings
+from ..simulation.crowd import device_names
 from ..simulation.options import DEFAULTS
 from ..simulation.partitions import split
-from ..simulation.simulate import device_names, simulate
+from ..simulation.simulate import simulate
 from .cases import Case
 from .results import Curve, Result
 

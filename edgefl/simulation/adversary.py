@@ -32,7 +32,7 @@ from ..protocol.messages import Round
 from ..protocol.update_header import UpdateHeader
 from ..registry import options_of
 from ..strategies import Site, Strategy, Update
-from .attacks import Attack, Known, craft, flipped
+from .attacks import Attack, Known, craft
 
 PATIENCE = 4.0  # times the median training: attackers don't wait longer for an honest device
 MARGIN_S = 0.001  # after the last honest device, and before what it sends arrives
@@ -90,11 +90,9 @@ class Adversary:
         for old in [number for number in self._rounds if number < round - 1]:
             del self._rounds[old]
 
-    def labels(self, device: str, y: np.ndarray) -> np.ndarray:
-        """The labels that the device trains with."""
-        if not self._classes or device not in self.attackers:
-            return y
-        return flipped(y, self._classes)
+    def flips(self, device: str) -> int:
+        """Of how many classes the device turns the labels around; 0: it trains with its own."""
+        return self._classes if device in self.attackers else 0
 
     def reports_at(self, device: str, round: Round) -> float:
         """When the device, whose training has ended, reports; a time that has passed: now."""

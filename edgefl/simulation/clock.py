@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
 
 
@@ -11,8 +12,12 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._sequence = 0
+        self._times: list[float] = []  # a heap of those at which something happens, each once
+        self._due: dict[float, deque[Callable[[], None]]] = {}  # many messages arrive at the same time
+
+    def __len__(self) -> int:
+        """How many callbacks wait."""
+        return sum(map(len, self._due.values()))
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` in `delay_s` seconds."""
@@ -20,13 +25,23 @@ class VirtualClock:
 
     def at(self, time: float, callback: Callable[[], None]) -> None:
         """Call `callback` at that time; at once if it is past."""
-        self._sequence += 1
-        heapq.heappush(self._heap, (max(self.now, time), self._sequence, callback))
+        if time < self.now:
+            time = self.now
+        due = self._due.get(time)
+        if due is None:
+            due = self._due[time] = deque()
+            heapq.heappush(self._times, time)
+        due.append(callback)
 
     def advance(self) -> bool:
         """Jump to the next callback and call it; False if no callback is left."""
-        if not self._heap:
+        if not self._times:
             return False
-        self.now, _, callback = heapq.heappop(self._heap)
+        self.now = self._times[0]
+        due = self._due[self.now]
+        callback = due.popleft()
+        if not due:  # what the callback schedules for now makes another entry
+            del self._due[self.now]
+            heapq.heappop(self._times)
         callback()
         return True

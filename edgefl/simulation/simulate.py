@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
+from ..device.status import DeviceStatus
 from ..device.training import MAX_CHUNK, arena_batch
 from ..errors import UsageError
 from ..federation import Objects, make_manifest, make_strategy
@@ -30,18 +32,23 @@ from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
+from ..protocol.messages import Status
+from ..protocol.topics import Topics
 from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
 from ..strategies.masked import over, site_of
 from .adversary import Adversary
 from .body import PLAIN
+from .crowd import Crowd, device_names, number_of
+from .device_host import DeviceHost
 from .energy import Meter
 from .faults import NO_HANDICAP, Faults
-from .fleet import AggregatorHost, DeviceHost, Fleet
+from .fleet import AggregatorHost, Fleet
 from .journal import Journal, identity
 from .options import DEFAULTS, ROUNDS, FleetOptions
-from .partitions import Partition, Parts
+from .partitions import Partition
+from .shares import Shares
 from .shifts import spread
 from .workers import Pool, Workers
 from .world import Bodies, World
@@ -137,9 +144,10 @@ def simulate(
     )  # fmt: skip
     aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
-    hosts = _device_hosts(fleet, dataset, parts, seed, bodies)
+    names = device_names(len(parts))
+    crowd = _crowd(fleet, names, Shares(dataset, parts), seed, bodies)
     if (attack := fleet.faults.attack) is not None:
-        adversary = Adversary(attack, [host.name for host in hosts], seed, coordinator)
+        adversary = Adversary(attack, names, seed, coordinator)
         inner = site_of(manifest.mask, site)
         adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), inner)
         fleet.adversary = adversary
@@ -147,7 +155,7 @@ def simulate(
         fleet.on_round = journal.before(on_round, lambda: coordinator.params, fleet.disks)
     on_start(run)
     try:
-        fleet.run(aggregator, hosts, max_virtual_s=10 * longest_s(settings.rounds))
+        fleet.run(aggregator, crowd, max_virtual_s=10 * longest_s(settings.rounds))
         if journal is not None:
             journal.done()
     finally:
@@ -157,23 +165,27 @@ def simulate(
     return history
 
 
-def _device_hosts(fleet: Fleet, dataset: Dataset, parts: Parts, seed: int, bodies: Bodies | None) -> list[DeviceHost]:
-    """A device for each part."""
-    names = device_names(len(parts))
+def _crowd(fleet: Fleet, names: list[str], shares: Shares, seed: int, bodies: Bodies | None) -> Crowd:
+    """A device for each share."""
     handicaps = fleet.faults.handicaps(names, seed)
-    return [
-        DeviceHost(
-            fleet, name, dataset.x_train[part], dataset.y_train[part], federation=FEDERATION, seed=seed,
+    topics = Topics(FEDERATION)
+
+    def make(number: int) -> DeviceHost:
+        name = names[number]
+        host = DeviceHost(
+            fleet, name, shares.of(number), federation=FEDERATION, seed=seed,
             handicap=handicaps.get(name, NO_HANDICAP), body=bodies.body(number) if bodies else PLAIN,
-        )
-        for number, (name, part) in enumerate(zip(names, parts, strict=True))
-    ]  # fmt: skip
+        )  # fmt: skip
+        fleet.hosts[name] = host
+        return host
 
+    @cache
+    def status(examples: int) -> Status:
+        return DeviceStatus(topics.status(""), examples).first()
 
-def device_names(count: int) -> list[str]:
-    """dev-0, dev-1, ..., with as many digits as the largest number has."""
-    width = len(str(count - 1))
-    return [f"dev-{i:0{width}d}" for i in range(count)]
+    lives = (name for name, handicap in handicaps.items() if handicap.away_s or handicap.bytes_per_s)
+    lively = range(len(names)) if bodies else [number_of(name) for name in lives]
+    return Crowd(names, make, lambda number: status(len(shares.of(number))), lively)
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..core.trainer import Trainer
 from ..device.events import TrainJob
 from ..device.slots import Slot
 from ..device.training import LocalUpdate, train_update
 from ..errors import EdgeFLError
 from ..protocol.trouble import Trouble
+from .attacks import flipped
+from .shares import Share
 
 
 class Failed(EdgeFLError):
@@ -30,13 +30,16 @@ def trouble_of(error: EdgeFLError) -> Trouble:
 
 @dataclass(eq=False)
 class Task:
-    """`slots` are those that the device had when the task was given: a worker may begin much later."""
+    """`slots` are those that the device had when the task was given: a worker may begin much later. `flip`: labels are
+    turned around, of so many classes; 0: they are as they are."""
 
     device: str
     job: TrainJob
-    x: np.ndarray
-    y: np.ndarray
+    share: Share
     slots: Mapping[str, Slot]
+    flip: int = 0
 
     def __call__(self, trainer: Trainer) -> LocalUpdate:
-        return train_update(trainer, self.job, self.device, self.x, self.y, load_slot=self.slots.get)
+        x, y = self.share.take()
+        y = flipped(y, self.flip) if self.flip else y
+        return train_update(trainer, self.job, self.device, x, y, load_slot=self.slots.get)

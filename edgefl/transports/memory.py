@@ -7,7 +7,7 @@ repeats a message. Not here: faults (simulation/faults.py) and real MQTT (mqtt.p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 def filter_pattern(topic_filter: str) -> re.Pattern[str]:
@@ -53,6 +53,12 @@ class MemoryBroker:
             for name, payload in list(self._retained.items()):
                 if pattern.fullmatch(name):
                     self._deliver(client, name, payload)
+
+    def resume(self, clients: Iterable[str], topic: str, turn: Callable[[str], int]) -> None:
+        """Have clients, that know its retained message, subscribe again to an exact topic. From now on its messages go
+        out by turns."""
+        subscribers = [*self._exact.get(topic, ()), *clients]
+        self._exact[topic] = dict.fromkeys(sorted(subscribers, key=turn))
 
     def unsubscribe(self, client: str, topics: tuple[str, ...]) -> None:
         for topic in topics:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import edgefl
-from edgefl.simulation import fleet, simulate
+from edgefl.simulation import device_host, fleet, simulate
 from edgefl.simulation.faults import HOUR_S
 
 FAULTS = "away:0.1:12,dropout:0.0015:3600,slow:0.05:100,hung:0.05:24,link:0.1:16"
@@ -55,7 +55,7 @@ class Day:
 def watched(day: Day) -> Iterator[None]:
     """Within it, simulated hosts tell `day` what they do."""
 
-    class Device(fleet.DeviceHost):
+    class Device(device_host.DeviceHost):
         def power_on(self) -> None:
             boot = self.boot
             super().power_on()
@@ -74,7 +74,7 @@ def watched(day: Day) -> Iterator[None]:
         def carry_out(self, action) -> None:
             super().carry_out(action)
             day.late = max(day.late, len(self._late))
-            day.waiting = max(day.waiting, len(self.clock._heap))
+            day.waiting = max(day.waiting, len(self.clock))
             if not self.rounds:
                 return
             record = self.rounds.pop()  # a history grows by a record a round; all else must not
@@ -87,13 +87,13 @@ def watched(day: Day) -> Iterator[None]:
             if self.clock.now >= day.hours * HOUR_S:
                 raise DayIsOver
 
-    saved = simulate.DeviceHost, simulate.AggregatorHost, fleet.SECONDS_PER_EXAMPLE
+    saved = simulate.DeviceHost, simulate.AggregatorHost, device_host.SECONDS_PER_EXAMPLE
     simulate.DeviceHost, simulate.AggregatorHost = Device, Aggregator  # type: ignore[misc]
-    fleet.SECONDS_PER_EXAMPLE = SECONDS_PER_EXAMPLE
+    device_host.SECONDS_PER_EXAMPLE = SECONDS_PER_EXAMPLE
     try:
         yield
     finally:
-        simulate.DeviceHost, simulate.AggregatorHost, fleet.SECONDS_PER_EXAMPLE = saved  # type: ignore[misc]
+        simulate.DeviceHost, simulate.AggregatorHost, device_host.SECONDS_PER_EXAMPLE = saved  # type: ignore[misc]
 
 
 def report(day: Day) -> None:

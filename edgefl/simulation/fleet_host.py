@@ -1,0 +1,102 @@
+"""FleetHost: a host in the fleet, on its clock and its broker. Base of the devices' hosts and of the aggregator's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from ..machine import A, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
+from ..transports.memory import MemoryBroker
+from .adversary import Adversary
+from .clock import VirtualClock
+from .energy import Meter
+from .faults import Faults
+from .line import Line, flow
+from .shelf import FleetShelf
+from .virtual_host import VirtualHost
+from .workers import Pool
+
+AFTER = 2**40  # more than the number of any device
+LATENCY_S = 0.05
+KEEPALIVE_S = 60.0
+
+
+class Ground:
+    """What all hosts of a fleet have in common. `meter`: of the devices' energy, where a world says what that is."""
+
+    def __init__(
+        self, workers: Pool, faults: Faults, note: Callable[[str, Note], None], meter: Meter | None = None
+    ) -> None:
+        self.workers, self.faults, self.note, self.meter = workers, faults, note, meter
+        self.clock = VirtualClock()
+        self.broker = MemoryBroker(self._deliver)
+        self.adversary: Adversary | None = None
+        self.shelf = FleetShelf()
+        self.hosts: dict[str, FleetHost[Any, Any]] = {}  # that were made, by name
+        self.turns = count(AFTER)  # of devices that start again, after all that are made
+
+    def feed_later(self, name: str, event: Event) -> None:
+        """One latency from now, unless the host has lost power in between; a slow line takes its time before."""
+        host = self.hosts[name]
+        boot, passed_at = host.boot, self.clock.now
+        size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
+        host.spend(down=size)
+        if host.lines is not None:
+            passed_at = host.lines[1].send(size, self.clock.now)
+        self.clock.at(passed_at + host.latency_s, lambda: host.feed(event) if host.boot == boot else None)
+
+    def _deliver(self, client: str, topic: str, payload: bytes) -> None:
+        self.feed_later(client, Received(topic, payload))
+
+
+class FleetHost(VirtualHost[E, A]):
+    """A host in the fleet: on its clock and its broker, and with a power switch."""
+
+    def __init__(self, fleet: Ground, name: str) -> None:
+        super().__init__(fleet.clock)
+        self.fleet, self.name = fleet, name
+        self.powered = True
+        self.boot = 0
+        self.turn = 0  # in which it hears rounds, of all hosts that hear them
+        self.lines: tuple[Line, Line] | None = None  # up and down, where they are slow
+        self.latency_s = LATENCY_S
+        self._told_at = 0.0
+
+    def feed(self, event: E | Event) -> None:
+        if self.powered:
+            self._tell_flow()
+            super().feed(event)
+
+    def _tell_flow(self) -> None:
+        """As a host on a real link does, at most once a second."""
+        now = self.clock.now
+        if self.lines is not None and now >= self._told_at + 1.0:
+            self._told_at = now
+            super().feed(flow(*self.lines, now, keepalive_s=KEEPALIVE_S))
+
+    def spend(self, up: int = 0, down: int = 0) -> None:
+        """So many bytes were sent, or received."""
+
+    def publish(self, action: Publish) -> None:
+        size, boot = len(action.topic) + len(action.payload), self.boot
+        self.spend(up=size)
+        if self.lines is None:
+            self._publish(action)
+            return
+        passed_at = self.lines[0].send(size, self.clock.now)
+        self.clock.at(passed_at, lambda: self._publish(action) if self.powered and self.boot == boot else None)
+
+    def _publish(self, action: Publish) -> None:
+        self.fleet.broker.publish(action.topic, action.payload, action.retain)
+        if action.token is not None:
+            self.fleet.feed_later(self.name, Sent(action.token, True))
+
+    def subscribe(self, action: Subscribe) -> None:
+        self.fleet.broker.subscribe(self.name, action.topics)
+
+    def unsubscribe(self, action: Unsubscribe) -> None:
+        self.fleet.broker.unsubscribe(self.name, action.topics)
+
+    def note(self, action: Note) -> None:
+        self.fleet.note(self.name, action)

@@ -1,0 +1,40 @@
+"""Shares: the examples of each simulated device, by index. A device's own are copied while it trains, and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..data import Dataset
+
+
+class Share:
+    """The rows of `data`'s training part that one device has."""
+
+    __slots__ = ("_data", "_rows")
+
+    def __init__(self, data: Dataset, rows: np.ndarray) -> None:
+        self._data, self._rows = data, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self) -> tuple[np.ndarray, np.ndarray]:
+        """x (n, ...), y (n, ...)."""
+        data, rows = self._data, self._rows
+        return data.x_train.take(rows, axis=0), data.y_train.take(rows, axis=0)
+
+
+class Shares:
+    """`parts` has the rows of each device."""
+
+    def __init__(self, data: Dataset, parts: Sequence[np.ndarray]) -> None:
+        self._data, self._parts = data, parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def of(self, device: int) -> Share:
+        """The share of the device of this number."""
+        return Share(self._data, self._parts[device])

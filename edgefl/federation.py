@@ -18,6 +18,8 @@ from .settings import Settings, TrainSettings
 from .settings.spec import join, split
 from .strategies import Strategy, fit
 from .strategies import get as get_strategy
+from .strategies.composed import Composed
+from .strategies.weights import EXAMPLES, Weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ def _requires(strategy: Strategy, train: TrainSettings, personal: list[int]) -> 
     return [feature for feature, wanted in asked.items() if wanted]
 
 
+def _set_weights(strategy: Strategy, weights: Weights) -> None:
+    if isinstance(strategy, Composed):
+        strategy.weights = weights
+    elif weights != EXAMPLES:
+        raise UsageError(f'strategy {strategy.name!r} has weights of its own: set strategy.weights = "examples"')
+
+
 def _codec(given: Codec | type[Codec] | None, spec: str) -> tuple[str, dict[str, Any]]:
     """A codec's name and options in the manifest."""
     if given is not None:
@@ -104,5 +113,6 @@ def _agree(settings: Settings, objects: Objects | None) -> tuple[Strategy, Train
     wanted = dict(strategy.defaults(settings.train))
     mode = wanted.pop("local_mode", "sgd")
     settings = settings.replace(**{f"train.{key}": value for key, value in wanted.items()})
+    _set_weights(strategy, Weights.of(settings.strategy.weights))
     fit.check(strategy, settings)
     return strategy, settings.train, mode

@@ -94,6 +94,9 @@ class Recorded(Strategy):
         self.name, self.fit = strategy.name, strategy.fit
         self._round = 0
 
+    def weigh(self, num_examples: int) -> int:
+        return self._strategy.weigh(num_examples)
+
     def defaults(self, train: Training) -> Mapping[str, Any]:
         return self._strategy.defaults(train)
 

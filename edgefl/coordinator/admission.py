@@ -30,7 +30,7 @@ from ..strategies import Update
 from ..strategies.waiting_room import Waiting, WaitingRoom
 from .credits import header_for
 from .events import Action, SaveSuspects
-from .influence import Bound, Influence, TooMuch, norm_of
+from .influence import Bound, Influence, TooMuch, Weigh, all_examples, norm_of
 from .noise import MUTE_S, Noise
 from .quarantine import Quarantine, Suspect
 from .refused import MOST, Refused
@@ -51,15 +51,16 @@ class Judged(msgspec.Struct, frozen=True):
 
 class Admission:
     """`bound` is that of the open round, and `room` has the updates that wait for it. `pending` has the devices that
-    are barred from now on, and why: neither asked, waited for nor heard."""
+    are barred from now on, and why: neither asked, waited for nor heard. `weigh`: the strategy's."""
 
     def __init__(
         self, settings: AdmissionSettings, codec: Codec, num_params: int, *, clock: WallClock,
         signing: Open, suspects: Mapping[str, Suspect] | None = None, room: WaitingRoom | None = None,
+        weigh: Weigh = all_examples,
     ) -> None:  # fmt: skip
         self._signing = signing
         self.influence = Influence(
-            settings.factor(signing.signed), settings.first_influence, signing.max_examples
+            settings.factor(signing.signed), settings.first_influence, signing.max_examples, weigh
         )  # fmt: skip
         self.quarantine = Quarantine(settings.refusals, settings.quarantine_h * 3600, suspects)
         self.noise = Noise(UpdateHeader.MAX_SIZE + codec.bound(num_params))
@@ -151,11 +152,10 @@ class Admission:
     def _weighed(self, judged: Judged, bound: Bound) -> Judged:
         """The update with the weight that `bound` leaves; ProtocolError if it is refused."""
         assert judged.update is not None and judged.claim is not None
-        size = self._signing.max_examples(judged.update.device)
-        weight = bound.weight(judged.claim, size)
+        weight, times = self.influence.weigh(judged.claim, judged.update.device, bound)
         header = msgspec.structs.replace(judged.header, num_examples=weight)
         update = replace(judged.update, num_examples=weight, claimed=judged.claim[0])
-        return Judged(header, update, judged.claim, times=bound.times(judged.claim, size))
+        return Judged(header, update, judged.claim, times=times)
 
     # After a refusal
 

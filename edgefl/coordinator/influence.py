@@ -13,6 +13,9 @@ s is a device's size: the examples that it is enrolled with, else the median of 
 enrolled, every device thus has the same bound, and a device with many more examples than the others counts as if it had
 fewer.
 
+n is the weight that the strategy gives to the device's examples (`strategy.weights`): where all devices count alike, it
+is the same for all.
+
 Medians are over each device's last update of the last `UNEARNED_ROUNDS` rounds that has counted, or was refused for its
 influence. Without the refused ones, a device that was alone for some rounds would set a bound that refuses all others,
 and keeps it. Medians are fixed when the round opens, and come from the records alone: the order in which updates arrive
@@ -42,6 +45,7 @@ PROOF = 3  # devices: the median of fewer can't tell which of them is wrong
 MOST_EXAMPLES = 1000
 
 Claim = tuple[int, float]  # n and ‖Δ‖
+Weigh = Callable[[int], int]  # what so many examples count in the strategy's sum
 Size = Callable[[str], int | None]  # the examples that a device is enrolled with, if that is known
 
 
@@ -102,12 +106,18 @@ class Bound:
         return size / self.examples if size and self.examples else 1.0
 
 
+def all_examples(num_examples: int) -> int:
+    """FedAvg's weight."""
+    return num_examples
+
+
 class Influence:
     """What each device's last update was. `factor` None: every influence is allowed. `first` is the bound while
-    no update has counted; None: it is not known before the round closes."""
+    no update has counted; None: it is not known before the round closes. All numbers of examples are taken as what
+    `weigh` makes of them."""
 
-    def __init__(self, factor: float | None, first: float | None, size: Size) -> None:
-        self.factor, self._first, self._size = factor, first, size
+    def __init__(self, factor: float | None, first: float | None, size: Size, weigh: Weigh = all_examples) -> None:
+        self.factor, self._first, self._size, self._weigh = factor, first, size, weigh
         self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it came in
 
     def learn(self, record: RoundRecord) -> None:
@@ -130,7 +140,29 @@ class Influence:
 
     def of(self, claims: Mapping[str, Claim]) -> Bound | None:
         """The bound by these claims; None if none is wanted."""
-        return None if self.factor is None or not claims else Bound.of(self.factor, claims, self._size)
+        if self.factor is None or not claims:
+            return None
+        return Bound.of(self.factor, {device: self._weighed(claim) for device, claim in claims.items()}, self._weight)
+
+    def weigh(self, claim: Claim, device: str, bound: Bound) -> tuple[int, float]:
+        """The examples that an update of the device counts with, at most those that it claims, and its influence in
+        multiples of `bound`; TooMuch if it is refused."""
+        weighed, size, (n, _) = self._weighed(claim), self._weight(device), claim
+        try:
+            weight = bound.weight(weighed, size)
+        except TooMuch as error:
+            error.claim = claim
+            raise
+        lowered = n if weight == weighed[0] else max(1, n * weight // weighed[0])
+        return lowered, bound.times(weighed, size)
+
+    def _weighed(self, claim: Claim) -> Claim:
+        return self._weigh(claim[0]), claim[1]
+
+    def _weight(self, device: str) -> int | None:
+        """The device's size."""
+        examples = self._size(device)
+        return None if examples is None else self._weigh(examples)
 
 
 def norm_of(delta: np.ndarray) -> float:

@@ -94,7 +94,7 @@ class CoordinatorState:
         self.clock = WallClock()
         self.admission = Admission(
             admission or AdmissionSettings(), self._codec, self._num_shared, clock=self.clock, signing=self.signing,
-            suspects=suspects, room=room,
+            suspects=suspects, room=room, weigh=strategy.weigh,
         )  # fmt: skip
         bounded = self.admission.influence.factor is not None
         self.profiles = ProfileRounds(manifest.plan, features or FeatureSettings(), bounded=bounded)

@@ -241,6 +241,14 @@ class StrategySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=["fedsgd:lr=0.1"],
         ),
     ] = "fedavg"
+    weights: Annotated[
+        str,
+        Meta(
+            description='What an update counts: "examples", as many as the device has trained on; "uniform", every '
+            'device alike; or "capped:N", its examples but at most N.',
+            examples=["capped:500"],
+        ),
+    ] = "examples"
     spill_mb: Annotated[
         float,
         Meta(

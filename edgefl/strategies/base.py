@@ -162,6 +162,10 @@ class Strategy(Part, ABC):
     sides: Sequence[str] = ()  # the side vectors that go down with each model; see `broadcast`
     local: LocalRule | None = None  # what its devices do in training, after `defaults`; None: plain local SGD
 
+    def weigh(self, num_examples: int) -> int:
+        """What an update of so many examples counts: influence is bounded in these weights."""
+        return num_examples
+
     @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:
         """Begin round `round` from the global `params`, (P,) float32. What was added before is dropped."""

@@ -16,13 +16,14 @@ from .fit import EVERYTHING, Fit
 from .pre import Pre
 from .pre.staleness import Staleness
 from .server import ServerOptimizer
+from .weights import EXAMPLES
 
 
 class Composed(Strategy):
     """Each update goes through the `pre` steps in order; `combine` makes one delta of all; `server` applies it.
 
     `mode` is what devices compute: "sgd" a delta by local training, "gradient" minus one gradient over all their data.
-    What `fit` and a part exclude or need, the whole excludes or needs.
+    `weights` are set by the settings. What `fit` and a part exclude or need, the whole excludes or needs.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Composed(Strategy):
         self.name = name
         self.pre, self.combine, self.server = tuple(pre), combine, server
         self._mode = mode
+        self.weights = EXAMPLES
         self.dense = any(part.dense for _, part in self._parts())
         self.fit = reduce(or_, (part.fit for _, part in self._parts()), fit)
         self._params: np.ndarray | None = None
@@ -57,6 +59,9 @@ class Composed(Strategy):
         for _, part in self._parts():
             part.prepare(site)
 
+    def weigh(self, num_examples: int) -> int:
+        return self.weights.weigh(num_examples)
+
     def start(self, params: np.ndarray, round: int) -> None:
         self._params = params
         for _, part in self._parts():
@@ -64,6 +69,7 @@ class Composed(Strategy):
         self.combine.start(len(params))
 
     def add(self, update: Update) -> None:
+        update = self.weights.apply(update)
         for step in self.pre:
             update = step.apply(update)
         self.combine.add(update)

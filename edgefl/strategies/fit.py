@@ -84,6 +84,13 @@ FEATURES = {
         "leave rounds.evaluate_every out",
     ),
     "personal": Feature("personal params", _personal, "leave personal.keep out"),
+    "weights": Feature(
+        "weights other than n_k",
+        lambda settings: (
+            f'strategy.weights "{settings.strategy.weights}"' if settings.strategy.weights != "examples" else ""
+        ),
+        'set strategy.weights = "examples"',
+    ),
     "nesterov": Feature("Nesterov on devices", _optimizer("nesterov"), SGD),
     "adam": Feature("Adam on devices", _optimizer("adam"), SGD),
     "momentum": Feature("momentum on devices", _set("momentum"), "set train.momentum = 0"),

@@ -24,6 +24,9 @@ class Masked(Strategy):
         self.fit = strategy.fit
         self._params: np.ndarray | None = None
 
+    def weigh(self, num_examples: int) -> int:
+        return self._strategy.weigh(num_examples)
+
     def defaults(self, train: Training) -> Mapping[str, Any]:
         return self._strategy.defaults(train)
 

@@ -13,12 +13,14 @@ from edgefl.coordinator.claims import Claims, Counted
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, Rollback
 from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
-from edgefl.machine import Connected, Note, Tick
+from edgefl.machine import Connected, Note, Publish, Tick
+from edgefl.protocol.messages import Inbox, decode
 from edgefl.settings import AdmissionSettings
 from edgefl.strategies.combine.mean import Mean
 from edgefl.strategies.composed import Composed
 from edgefl.strategies.server.step import Step
 from edgefl.strategies.waiting_room import WaitingRoom
+from edgefl.strategies.weights import Weights
 
 BOUNDED = AdmissionSettings(influence=2.0)
 UNIT = np.float32(1 / np.sqrt(P))  # a delta of this everywhere has the norm 1
@@ -368,3 +370,36 @@ def test_a_strategy_is_told_steps_loss_and_the_examples_before_they_were_bounded
     tell(coordinator, "d", now=2.0, num_examples=200, delta=UNIT, steps=9, loss=1.5)  # late, and bounded
     tell(coordinator, "a", now=3.0, round=2, version=1, num_examples=10, delta=UNIT, steps=7, loss=2.0)
     assert strategy.told == [("d", 20, 200, 9, 1.5), ("a", 10, 10, 7, 2.0)]
+
+
+def weighing(weights, *devices, **options):
+    strategy = Telling()
+    strategy.weights = Weights.of(weights)
+    return strategy, open_round(*devices, strategy=strategy, **options)
+
+
+def test_influence_is_bounded_in_the_strategys_weights():
+    """Where every device counts alike, one with fifty times the examples has no more influence than others."""
+    for weights, counted in (("examples", 20), ("uniform", 500), ("capped:30", 333)):
+        strategy, coordinator = weighing(weights, *"abcde")
+        claims = dict.fromkeys("abcd", (10, 1.0)) | {"e": (500, 1.0)}
+        record = run_round(coordinator, claims).record
+        assert strategy.told[-1][:3] == ("e", counted, 500), weights
+        assert record.lowered == ({} if counted == 500 else {"e": counted})
+        assert record.influence == claims, "records have the examples, so another choice of weights can use them"
+        out = tell(coordinator, "d", round=2, version=1, num_examples=10, delta=21 * UNIT)
+        assert coordinator.tally.rejected == ["d"] and receipts_of(out) == ["rejected"]
+
+
+def receipts_of(out):
+    return [decode(Inbox, each.payload).outcome for each in of(out, Publish) if each.topic.endswith("inbox")]
+
+
+def test_a_weight_that_was_lowered_is_lowered_by_the_same_share_in_the_sum():
+    strategy, coordinator = weighing("uniform", *"abcde")
+    claims = dict.fromkeys("abcd", (10, 1.0)) | {"e": (500, 4.0)}  # of e, a half of the influence of 4 is left
+    start = coordinator.params.copy()
+    run_round(coordinator, claims)
+    assert strategy.told[-1][:3] == ("e", 250, 500)
+    expected = start + UNIT * (4 * 1 + 0.5 * 4) / 4.5
+    np.testing.assert_allclose(coordinator.params, expected, rtol=1e-6)

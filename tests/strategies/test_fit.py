@@ -26,6 +26,7 @@ USES = {
     "async": ({"rounds.mode": "async", "rounds.goal": 2}, {}, 'rounds.mode = "sync"'),
     "late": ({"rounds.late": "fold"}, {}, 'rounds.late = "drop"'),
     "evaluate": ({"rounds.evaluate_every": 3}, {}, "evaluate_every out"),
+    "weights": ({"strategy.weights": "uniform"}, {}, 'strategy.weights = "examples"'),
     "nesterov": ({"train.optimizer": "nesterov", "train.momentum": 0.9}, {}, 'train.optimizer = "sgd"'),
     "adam": ({"train.optimizer": "adam"}, {}, 'train.optimizer = "sgd"'),
     "momentum": ({"train.momentum": 0.5}, {}, "train.momentum = 0"),

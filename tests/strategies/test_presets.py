@@ -6,35 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from strategy_rounds import RAW, make, run, update
 
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, UsageError
 from edgefl.settings import TrainSettings
-from edgefl.strategies import Site, Strategy, Update
-from edgefl.strategies.local_steps import steps_of
-
-RAW = codecs.get("raw32")
-
-
-def update(delta, num_examples, codec=RAW, device="a"):
-    payload = codec.encode(np.float32(delta))
-    return Update(device, num_examples, codec, payload, steps=steps_of(TrainSettings(), num_examples), loss=0.7)
-
-
-NEEDED = {"monna": {"trusted": "a"}}
-
-
-def make(name, **options) -> Strategy:
-    strategy = strategies.get(name, **NEEDED.get(name, {}), **options)
-    strategy.defaults(TrainSettings())
-    return strategy
-
-
-def run(strategy, params, *updates):
-    strategy.start(np.float32(params), 1)
-    for each in updates:
-        strategy.add(each)
-    return strategy.finish()
+from edgefl.strategies import Site, Update
 
 
 def test_fedavg_is_the_mean_weighted_by_num_examples():

@@ -16,7 +16,7 @@ Not here: ONNX (onnx/) and execution (trainer.py, src/).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Annotated
 
@@ -99,7 +99,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             if not any(param.name.startswith(name) for param in self.params):
                 hint = nearest(name, [param.name for param in self.params])
                 raise UsageError(f"no parameter's name starts with {name!r}: {hint}")
-        params = [replace(p, trainable=p.trainable and not p.name.startswith(tuple(names))) for p in self.params]
+        return self.frozen({i for i, param in enumerate(self.params) if param.name.startswith(tuple(names))})
+
+    def frozen(self, indices: Collection[int]) -> tuple[Plan, list[int]]:
+        """As `freeze`, for the params with these indices."""
+        params = [replace(p, trainable=p.trainable and i not in indices) for i, p in enumerate(self.params)]
         if not any(param.trainable for param in params):
             raise UsageError("every parameter would be frozen: leave one to train")
         order = sorted(range(len(params)), key=lambda index: not params[index].trainable)

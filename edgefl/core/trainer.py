@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +79,7 @@ class Trainer:
         self._arrays = Arrays(plan, self._net.shapes[plan.loss_input], self._net.target_size)
         self._lock = threading.Lock()
         self._percent = 100
+        self._part: Trainer | None = None
 
     @property
     def arena_bytes(self) -> int:
@@ -158,6 +161,21 @@ class Trainer:
         """Stop the call that runs in another thread: it raises Cancelled, within a second even if one op of one
         batch takes longer. Has no effect if none runs."""
         self._net.cancel()
+        if (part := self._part) is not None:
+            part.cancel()
+
+    @contextmanager
+    def freezing(self, indices: Collection[int]) -> Iterator[PartTrainer]:
+        """A trainer of the same plan that leaves the params with these indices as they are. While the context lasts, it
+        takes memory of its own, and `cancel` and `set_cpu_percent` mean it too. UsageError, ModelError."""
+        plan, order = self.plan.frozen(indices)
+        part = Trainer(plan, batch=self._batch, max_arena_bytes=self._max_arena_bytes)
+        part.set_cpu_percent(self._percent)
+        self._part = part
+        try:
+            yield PartTrainer(part, self.plan, order)
+        finally:
+            self._part = None
 
     def set_cpu_percent(self, percent: int) -> None:
         """Compute for this percentage of the time from now on, in `fit`, `gradient` and `evaluate`, and rest else. The
@@ -167,6 +185,8 @@ class Trainer:
             raise UsageError(f"cpu_percent is {percent}: give 1 to 100")
         self._percent = percent
         self._net.set_share(percent)
+        if (part := self._part) is not None:
+            part.set_cpu_percent(percent)
 
     def gradient(self, params: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
         """(P,) float32, the gradient of the mean loss over all of x; zero for state."""
@@ -200,6 +220,22 @@ class Trainer:
                 self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
                 self._batch = batch
                 self._net.set_share(self._percent)
+
+
+class PartTrainer:
+    """Trains some of a plan's params (Trainer.freezing). Vectors are in the order of the whole plan."""
+
+    def __init__(self, trainer: Trainer, plan: Plan, order: list[int]) -> None:
+        starts = np.cumsum([0, *(param.size for param in plan.params)])
+        self._trainer = trainer
+        self._order = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
+
+    def fit(self, params: NDArray[np.float32], x: ArrayLike, y: ArrayLike, **options: Any) -> LocalResult:
+        """As Trainer.fit; the delta of what is frozen is 0, but for running statistics."""
+        made = self._trainer.fit(params[self._order], x, y, **options)
+        delta = np.empty_like(made.delta)
+        delta[self._order] = made.delta
+        return made._replace(delta=delta)
 
 
 def forward_flops(plan: Plan) -> float:

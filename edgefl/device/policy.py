@@ -54,10 +54,11 @@ class Policy:
             return 'it asks for one gradient over all examples (local_mode "gradient"), which is not allowed'
         if manifest.local_mode == "sgd" and train.batch_size == "all" and not self.allow_full_batch:
             return 'its steps are over all examples at once (batch_size "all"), which is not allowed'
-        if train.lr > self.max_lr:
-            return f"its lr is {train.lr:g}, at most {self.max_lr:g} is allowed"
-        if train.epochs > self.max_epochs:
-            return f"it asks for {train.epochs} epochs, at most {self.max_epochs:g} are allowed"
+        own = {} if manifest.local is None else manifest.local.options  # of a local rule
+        if (lr := max(train.lr, own.get("lr", 0.0))) > self.max_lr:
+            return f"its lr is {lr:g}, at most {self.max_lr:g} is allowed"
+        if (epochs := max(train.epochs, own.get("epochs", 0), own.get("head_epochs", 0))) > self.max_epochs:
+            return f"it asks for {epochs:g} epochs, at most {self.max_epochs:g} are allowed"
         return ""
 
     def of_work(self, manifest: Manifest, n: int) -> str:

@@ -20,14 +20,14 @@ from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
 from ..errors import CodecError
 from ..protocol.update_header import UpdateHeader
-from . import holdout, local
+from . import holdout, local, personal
 from .events import TrainJob
-from .local.rule import Learned, Work
+from .local.rule import Learned, Rule, Work
+from .personal import MAX_LOSS, Verdict
 from .policy import OPEN, Policy
 from .slots import LoadSlot, no_slots
 
 MAX_CHUNK = 128  # examples that the arena holds at once
-MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
 log = logging.getLogger("edgefl.training")
 
 
@@ -62,36 +62,39 @@ def train_update(
     load_slot: LoadSlot = no_slots,
     wanted: Callable[[], bool] = lambda: True,
     policy: Policy = OPEN,
+    keep: Callable[[Verdict], None] = lambda verdict: None,
 ) -> LocalUpdate:
     """Train and encode.
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
     only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_slot`
     reads a current slot when it is needed: until then it takes no memory. `wanted` is asked before training, and
-    while statistics are computed. Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy
+    while statistics are computed. `keep` is told which model the device is to use for itself, where it has one of its
+    own (personal.py). Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy
     does not allow the work.
     """
     if job.round.mode == "profile":
         return _profile(job, x, y, policy, wanted=wanted)
-    params, _ = job.manifest.unstack(params_from_bytes(job.params))
+    rule = None if job.manifest.local is None else local.get(job.manifest.local)
     shares = holdout.split(device, x, y, job.manifest.holdout)
-    if job.round.mode == "train":
+    if job.round.mode == "train" or (rule is not None and rule.trains_to_judge):
         policy.check_update(job.manifest, len(shares.x))
-    scores = _evaluate(trainer, params, shares.x_held, shares.y_held)
+    work = _work(trainer, job, device, shares, load_slot=load_slot)
+    scores = _scores(work, job, rule, keep)
     if job.round.mode == "evaluate":
         return LocalUpdate(UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes())
     if not wanted():
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
-    learned = _train(trainer, job, device, shares, load_slot=load_slot)
+    learned = _train(work, job, rule)
     delta, steps, loss = learned.delta, learned.steps, learned.loss
     if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
-    delta = job.manifest.mask.shared(delta)  # from here on: what leaves the device
+    own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.mask.shared(delta)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     payload, slots = _encode(job, sent, load_slot)
-    slots.update(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
+    slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
     if sent is delta:
@@ -126,20 +129,42 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
     return {"num_eval": count, "eval_loss": loss, "eval_accuracy": accuracy}
 
 
-def _train(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Learned:
-    """What training on the examples that are not held out has taught, by the manifest's rule."""
+def _work(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Work:
+    """What the round asks of the device, from the model that it received and what it has of its own."""
     manifest, number = job.manifest, job.round.round
     params, sides = manifest.unstack(params_from_bytes(job.params))
     train = manifest.train.in_round(number)
-    if manifest.local_mode == "gradient":
-        loss = trainer.evaluate(params, shares.x, shares.y).loss
-        return Learned(-trainer.gradient(params, shares.x, shares.y), 1, loss)
-    work = Work(
+    if manifest.personal and (own := _usable(job, load_slot, "personal")) is not None:
+        received, params = params, personal.with_own(manifest, params, own)
+        if params is received:
+            log.warning("the personal params that are kept here are of another mask: dropped")
+    return Work(
         trainer, params, shares, train, derived_seed(train.seed, number, device), number,
-        load=lambda name: _usable(job, load_slot, name), sides=sides,
+        load=lambda name: _usable(job, load_slot, name), mask=manifest.mask, sides=sides,
     )  # fmt: skip
-    if manifest.local is not None:
-        return local.get(manifest.local).train(work)
+
+
+def _scores(work: Work, job: TrainJob, rule: Rule | None, keep: Callable[[Verdict], None]) -> dict[str, Any]:
+    """Fields of the header about the model as it was received, and about the one that the device keeps for itself."""
+    received, _ = job.manifest.unstack(params_from_bytes(job.params))
+    if not personal.is_personal(job.manifest, rule):
+        return _evaluate(work.trainer, received, work.shares.x_held, work.shares.y_held)
+    own = personal.own_model(job.manifest, work, rule)
+    verdict = personal.judge(work, received, own)
+    keep(verdict)
+    if not verdict.scores and len(work.shares.x_held) > 1:
+        log.warning("the loss on the examples held out is not finite: no scores are reported")
+    return verdict.scores
+
+
+def _train(work: Work, job: TrainJob, rule: Rule | None) -> Learned:
+    """What training on the examples that are not held out has taught, by the manifest's rule."""
+    if job.manifest.local_mode == "gradient":
+        x, y = work.shares.x, work.shares.y
+        loss = work.trainer.evaluate(work.params, x, y).loss
+        return Learned(-work.trainer.gradient(work.params, x, y), 1, loss)
+    if rule is not None:
+        return rule.train(work)
     result = work.fit()
     return Learned(result.delta, result.steps, result.loss)
 

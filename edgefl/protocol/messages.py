@@ -125,7 +125,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     @property
     def keeps_slots(self) -> bool:
         """Whether an update leaves something on its device (device/slots.py), which depends on its receipt."""
-        return self.error_feedback or self.local is not None
+        return self.error_feedback or self.local is not None or bool(self.personal)
 
     @cached_property
     def update_codec(self) -> Codec:

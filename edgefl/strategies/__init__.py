@@ -38,6 +38,12 @@ STRATEGIES = {
     "monna": "edgefl.strategies.robust_presets:monna",
     "multi-krum": "edgefl.strategies.robust_presets:multi_krum",
     "trimmed-mean": "edgefl.strategies.robust_presets:trimmed_mean",
+    "fedper": "edgefl.strategies.personal_presets:fedper",
+    "fedrep": "edgefl.strategies.personal_presets:fedrep",
+    "fedbn": "edgefl.strategies.personal_presets:fedbn",
+    "ditto": "edgefl.strategies.personal_presets:ditto",
+    "apfl": "edgefl.strategies.personal_presets:apfl",
+    "finetune": "edgefl.strategies.personal_presets:finetune",
 }
 
 SEAM = Seam("strategy", "edgefl.strategies", STRATEGIES)

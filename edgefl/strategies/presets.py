@@ -13,11 +13,13 @@ from .combine.mean import Mean
 from .combine.mixing import Mixing
 from .combine.normalized import Normalized
 from .composed import Composed
+from .fit import Fit
 from .server.adaptive import Adaptive
 from .server.momentum import Momentum
 from .server.step import Step
 
 P = ParamSpec("P")
+NO_TRAINING = Fit(without={"personal": "devices only send a gradient, and train nothing that they could keep"})
 
 
 def preset(make: Callable[P, Strategy]) -> Callable[P, Strategy]:
@@ -45,7 +47,7 @@ def fedsgd(lr: float | None = None) -> Strategy:
 
     With every device reporting it is gradient descent on the pooled data. `lr` None: the devices' learning rate.
     """
-    return Composed("fedsgd", combine=Mean(), server=Step(lr, "lr"), mode="gradient")
+    return Composed("fedsgd", combine=Mean(), server=Step(lr, "lr"), mode="gradient", fit=NO_TRAINING)
 
 
 @preset

@@ -20,6 +20,7 @@ OPTIONS = {
     "fedyogi": {"server_lr": 0.1, "tau": 0.01, "beta1": 0.5, "beta2": 0.9},
     "fednova": {"server_lr": 0.5},
     "qfedavg": {"q": 3},
+    **{name: {"server_lr": 0.5} for name in ("apfl", "ditto", "fedbn", "fedper", "fedrep", "finetune")},
     "fedasync": {"alpha": 1, "damping": "hinge", "a": 2, "b": 0},
 }
 

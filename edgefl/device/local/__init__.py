@@ -12,7 +12,12 @@ from ...errors import UsageError, nearest
 from ...strategies.local import LocalRule
 from .rule import Rule
 
-RULES: dict[str, str] = {}
+RULES: dict[str, str] = {
+    "apfl": "edgefl.device.local.apfl:Apfl",
+    "ditto": "edgefl.device.local.ditto:Ditto",
+    "fedrep": "edgefl.device.local.fedrep:FedRep",
+    "fine-tune": "edgefl.device.local.fine_tune:FineTune",
+}
 
 __all__ = ["RULES", "Rule", "get"]
 

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ...core.trainer import LocalResult, Trainer
+from ...core.mask import Mask
+from ...core.trainer import LocalResult, PartTrainer, Trainer
 from ...settings import TrainSettings
 from ..holdout import Shares
 
@@ -35,9 +36,10 @@ def nothing(sent: np.ndarray, received: Callable[[], np.ndarray]) -> Mapping[str
 class Work:
     """A round's work on one device.
 
-    `params` (P,) float32 is the round's model, and `sides` are the strategy's side vectors, (P,) float32 by name.
-    `load` reads a current slot: None if the device has none, or if it is damaged or of another run. `shares` are the
-    examples: train on `x` and `y` only. `train` are the manifest's settings for this round.
+    `params` (P,) float32 is the round's model, with this device's own params in it where `mask` says that they are
+    personal, and `sides` are the strategy's side vectors, (P,) float32 by name. `load` reads a current slot: None if
+    the device has none, or if it is damaged or of another run. `shares` are the examples: train on `x` and `y` only.
+    `train` are the manifest's settings for this round.
     """
 
     trainer: Trainer
@@ -47,18 +49,22 @@ class Work:
     seed: int
     round: int
     load: Callable[[str], bytes | None]
+    mask: Mask
     sides: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def fit(self, start: np.ndarray | None = None, **changes: Any) -> LocalResult:
+    def fit(
+        self, start: np.ndarray | None = None, *, trainer: Trainer | PartTrainer | None = None, **changes: Any
+    ) -> LocalResult:
         """Local training as the settings have it, from `start` (None: the round's model), with `changes` to the
-        arguments of `Trainer.fit`."""
+        arguments of `Trainer.fit`; by `trainer`, which may leave params as they are."""
         train, shares = self.train, self.shares
         options: dict[str, Any] = {
             "epochs": train.epochs, "batch_size": train.batch_size, "lr": train.lr, "momentum": train.momentum,
             "weight_decay": train.weight_decay, "prox_mu": train.prox_mu, "clip_norm": train.clip_norm,
             "optimizer": train.optimizer, "max_steps": train.max_steps, "seed": self.seed,
         }  # fmt: skip
-        return self.trainer.fit(self.params if start is None else start, shares.x, shares.y, **{**options, **changes})
+        trainer = trainer or self.trainer
+        return trainer.fit(self.params if start is None else start, shares.x, shares.y, **{**options, **changes})
 
     def vector(self, name: str, size: int | None = None) -> np.ndarray | None:
         """The slot `name` as (size,) float32, P of them if that is None, as `pack` made it; None if there is none."""
@@ -85,11 +91,18 @@ class Learned(NamedTuple):
 class Rule(ABC):
     """A local rule. It is made with the options in the manifest; UsageError for those that it can't work with."""
 
-    passes: ClassVar[float] = 1.0  # what it computes, as a multiple of plain training: the owner's bounds count it
+    passes: float = 1.0  # what it computes, as a multiple of plain training: the owner's bounds count it
+    makes_model: ClassVar[bool] = False  # its device has a model of its own: see `own`
+    trains_to_judge: ClassVar[bool] = False  # `own` trains, so rounds that only evaluate take as long
 
     @abstractmethod
     def train(self, work: Work) -> Learned:
         """One round. Raises Cancelled, Diverged, DataError."""
+
+    def own(self, work: Work) -> np.ndarray | None:
+        """(P,) float32 of the model that the device has for itself when it receives `work.params`, which it compares
+        with that (device/personal.py); None: it has none yet. Raises as `train`."""
+        return None
 
 
 def pack(vector: np.ndarray) -> bytes:

@@ -68,7 +68,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
         "fraction",
     )},
     **{f"simulate {name}": lambda v, name=name: callable(v) or run(**{name: v}) for name in (
-        "on_start", "on_round", "on_model", "on_end", "note",
+        "on_start", "on_round", "on_model", "on_update", "on_end", "note",
     )},
 }  # fmt: skip
 

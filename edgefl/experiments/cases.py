@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,17 +18,21 @@ from ..simulation.options import FleetOptions
 
 KEY = 12  # hex digits of a case's hash
 SLUG = 100
+NO_BITS = ("workers", "resume_mb")
+Judge = Literal["model", "devices"]
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     """`settings` and `fleet` are what differs from the defaults, by key: a default never changes, so a case keeps its
-    hash when settings are added. `held_every`: the held-out examples judge the model of one round in so many."""
+    hash when settings are added. `judge`: what devices hold out judges the "model" of one round in `held_every`, or the
+    "devices" report what it says of the models that they use."""
 
     model: str
     data: str
     settings: dict[str, Any]
     fleet: dict[str, Any]
     held_every: int = 1
+    judge: Judge = "model"
     loss: str | None = None
     freeze: list[str] = []
     dims: dict[str, int] = {}
@@ -61,8 +65,8 @@ def plain(settings: Settings) -> Settings:
 
 
 def fleet_of(options: FleetOptions) -> dict[str, Any]:
-    """What a case keeps of the fleet. Threads are no part of it: they decide no bit."""
-    return {key: value for key, value in changed(options).items() if key != "workers"}
+    """What a case keeps of the fleet: what decides the bits of a run."""
+    return {key: value for key, value in changed(options).items() if key not in NO_BITS}
 
 
 def contents_of(model: str, world: str) -> dict[str, str]:

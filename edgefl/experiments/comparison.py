@@ -27,7 +27,8 @@ class Comparison:
     @property
     def quality(self) -> str:
         """What is compared: the column of the curves."""
-        return quality(result.curve for runs in self.results.values() for result in runs.values())
+        curves = (result.curve for runs in self.results.values() for result in runs.values())
+        return quality(curves, by_devices=self.grid.experiment.compare.judge == "devices")
 
     @property
     def worst(self) -> str:

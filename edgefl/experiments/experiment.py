@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from ..settings import EvaluateSettings, Settings
 from ..simulation.options import FleetOptions
+from .cases import Judge
 
 Above = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -45,6 +46,13 @@ class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     every: Annotated[
         int, Meta(ge=1, description="Devices' held-out examples judge the model of one round in so many.")
     ] = 1
+    judge: Annotated[
+        Judge,
+        Meta(
+            description='"model": every model is judged by the test set, and by all that devices hold out. "devices": '
+            "by what devices report of the models that they use, which may be their own (docs/personal.md)."
+        ),
+    ] = "model"
     budgets: Annotated[
         dict[str, Above],
         Meta(description="Quality under a budget: at most so many rounds, megabytes, hours or joules."),

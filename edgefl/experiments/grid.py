@@ -94,7 +94,8 @@ class Grid:
         fleet = msgspec.structs.replace(experiment.fleet, partition=cell.partition, faults=cell.faults)
         return Case(
             model=experiment.model, data=experiment.data, settings=changed(settings), fleet=fleet_of(fleet),
-            held_every=experiment.compare.every, loss=experiment.loss, freeze=experiment.freeze,
+            held_every=experiment.compare.every, judge=experiment.compare.judge,
+            loss=experiment.loss, freeze=experiment.freeze,
             dims=experiment.dims, world=experiment.devices_file,
             contents=self.contents,
         )  # fmt: skip

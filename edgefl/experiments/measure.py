@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,49 +15,74 @@ from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
 from ..device.holdout import held_out
 from ..device.training import MAX_CHUNK
-from ..history import History, RoundRecord, Run
+from ..history import RoundRecord, Run
 from ..onnx import zoo
 from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
+from ..protocol.update_header import UpdateHeader
 from ..settings import Settings
 from ..simulation.crowd import device_names
 from ..simulation.options import DEFAULTS
-from ..simulation.partitions import split
+from ..simulation.shifts import spread
 from ..simulation.simulate import simulate
 from .cases import Case
-from .results import Curve, Result
+from .results import Curve, Result, Scores
 
 WORST = 10  # the worst of so many devices
 
 
 class HeldOut:
-    """The held-out examples of every device, each device's together."""
+    """The held-out examples of every device, which judge a model that all devices share."""
 
     def __init__(self, model: Model, data: Dataset, case: Case, settings: Settings) -> None:
         self._trainer = Trainer(model.plan, batch=MAX_CHUNK)
         data = fit_shape(data, tuple(model.plan.input_shape))
         devices = case.fleet.get("devices", DEFAULTS.devices)
-        parts = split(data, case.fleet.get("partition", DEFAULTS.partition), devices, case.seed)
+        data, parts = spread(data, case.fleet.get("partition", DEFAULTS.partition), devices, case.seed)
         self._shares = []
         for name, part in zip(device_names(devices), parts, strict=True):
             rows = part[held_out(name, len(part), settings.evaluate.holdout)]
             if len(rows):
                 self._shares.append((data.x_train[rows], data.y_train[rows]))
 
-    def scores(self, params: np.ndarray) -> dict[str, float | None]:
-        """Means over all examples, and over the devices that fare worst; None where nothing is held out."""
+    def scores(self, params: np.ndarray) -> Scores:
+        """Over all devices."""
         found = [(len(x), self._trainer.evaluate(params, x, y)) for x, y in self._shares]
-        counts = [count for count, _ in found]
-        losses = [result.loss for _, result in found]
-        accuracies = [result.accuracy for _, result in found if result.accuracy is not None]
-        return {
-            "held_loss": _mean(losses, counts),
-            "worst_loss": _mean(sorted(losses, reverse=True)[: _tenth(losses)]),
-            "held_accuracy": _mean(accuracies, counts) if len(accuracies) == len(counts) else None,
-            "worst_accuracy": _mean(sorted(accuracies)[: _tenth(accuracies)]),
-        }
+        return summed_up([(count, result.loss, result.accuracy) for count, result in found])
+
+
+class Reports:
+    """What each device has reported last of the model that it uses: its own if it has one that is better on its
+    held-out examples, else the one that it has received."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, tuple[int, float, float | None]] = {}
+
+    def add(self, device: str, update: bytes) -> None:
+        header = UpdateHeader.from_bytes(update)
+        if header.personal is not None:
+            self._newest[device] = (header.num_eval, header.personal.loss, header.personal.accuracy)
+        elif header.num_eval and header.eval_loss is not None:
+            self._newest[device] = (header.num_eval, header.eval_loss, header.eval_accuracy)
+
+    def scores(self) -> Scores:
+        """Over the devices that have reported."""
+        return summed_up(list(self._newest.values()))
+
+
+def summed_up(found: Sequence[tuple[int, float, float | None]]) -> Scores:
+    """Of (examples, loss, accuracy) for each device: means over all examples, and over the tenth of the devices that
+    fare worst. None where nothing is held out."""
+    counts, losses = [count for count, _, _ in found], [loss for _, loss, _ in found]
+    accuracies = [accuracy for _, _, accuracy in found if accuracy is not None]
+    return {
+        "held_loss": _mean(losses, counts),
+        "worst_loss": _mean(sorted(losses, reverse=True)[: _tenth(losses)]),
+        "held_accuracy": _mean(accuracies, counts) if len(accuracies) == len(counts) else None,
+        "worst_accuracy": _mean(sorted(accuracies)[: _tenth(accuracies)]),
+    }
 
 
 def _tenth(values: list[float]) -> int:
@@ -76,19 +102,25 @@ def measure(case: Case) -> Result:
     settings, data = case.to_settings(), _data(case.data, case.seed)
     model = _model(case, data)
     model = with_scaling(model) if settings.features.is_federated else model
-    held = HeldOut(model, data, case, settings)
-    curve, runs, scores = Curve(), list[Run](), dict[int, dict[str, float | None]]()
+    held = HeldOut(model, data, case, settings) if case.judge == "model" else None
+    reports, runs, scores = Reports(), list[Run](), dict[int, Scores]()
 
-    def judge(record: RoundRecord, params: np.ndarray) -> None:
-        if record.round % case.held_every == 0 or record.round == settings.rounds.rounds:
+    def on_model(record: RoundRecord, params: np.ndarray) -> None:
+        if held and (record.round % case.held_every == 0 or record.round == settings.rounds.rounds):
             scores[record.round] = held.scores(params)
 
-    history: History = simulate(
-        model, data, settings, workers=1, world=case.world or None, on_start=runs.append, on_model=judge,
-        on_round=lambda record: curve.add(record, scores.pop(record.round, {})), **case.fleet,
+    def on_round(record: RoundRecord) -> None:
+        if not held:
+            scores[record.round] = reports.scores()
+
+    history = simulate(
+        model, data, settings, workers=1, world=case.world or None, on_start=runs.append, on_model=on_model,
+        on_round=on_round, on_update=reports.add, **case.fleet,
     )  # fmt: skip
+    if held and data.x_test is not None and all(record.loss is None for record in history.rounds):
+        scores.clear()  # devices have personal params: the aggregator's model is nobody's
     took_s = round(time.monotonic() - started, 3)
-    return Result(case, runs[0], curve, params_sha256(history.params), took_s)
+    return Result(case, runs[0], Curve.of(history.rounds, scores), params_sha256(history.params), took_s)
 
 
 @lru_cache(1)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from ..errors import StoreError
-from ..history import MOVED, RoundRecord, Run
+from ..history import RoundRecord, Run
+from ..history_costs import costs
 from .cases import Case
 
 COSTS = ("rounds", "megabytes", "hours", "joules")
 UNITS = {"rounds": "rounds", "megabytes": "MB", "hours": "h", "joules": "J"}
 Column = list[float | None]
+Scores = Mapping[str, float | None]
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -44,26 +45,19 @@ class Curve(msgspec.Struct, frozen=True):
         """(R,) float64, NaN where nothing was measured."""
         return np.array([np.nan if value is None else value for value in getattr(self, name)], np.float64)
 
-    def add(self, record: RoundRecord, held: dict[str, float | None]) -> None:
-        """One more round, and what the held-out examples say of its model."""
-        moved = record.state in MOVED
-        row: dict[str, Any] = {
-            "rounds": float(record.round),
-            "megabytes": _last(self.megabytes) + (record.bytes_up + record.bytes_down) / 1e6,
-            "hours": record.elapsed_s / 3600,
-            "accuracy": record.accuracy if moved else None,
-            "loss": record.loss if moved else None,
-            **held,
-        }
-        if record.joules is not None:
-            low, high = (_last(c) + j for c, j in zip((self.joules_low, self.joules_high), record.joules, strict=True))
-            row |= {"joules_low": low, "joules_high": high, "joules": (low + high) / 2}
-        for name in self.__struct_fields__:
-            getattr(self, name).append(row.get(name))
-
-
-def _last(column: Column) -> float:
-    return float(column[-1] or 0.0) if column else 0.0
+    @classmethod
+    def of(cls, records: Sequence[RoundRecord], held: Mapping[int, Scores]) -> Curve:
+        """The curve of a run; `held` has by round what the held-out examples say."""
+        curve = cls()
+        for record, cost in zip(records, costs(records), strict=True):
+            low, high = cost.joules or (None, None)
+            row: dict[str, float | None] = {name: cost.on(name) for name in COSTS}
+            row |= {"joules_low": low, "joules_high": high, **held.get(record.round, {})}
+            if record.has_new_model:
+                row |= {"accuracy": record.accuracy, "loss": record.loss}
+            for name in cls.__struct_fields__:
+                getattr(curve, name).append(row.get(name))
+        return curve
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -89,10 +83,12 @@ def read(path: Path) -> Result | None:
         raise StoreError(f"{path} is no result of a run ({error}): remove it, and it is run again") from None
 
 
-def quality(curves: Iterable[Curve]) -> str:
-    """The column that is compared: accuracy or loss of the test set, without one those of the held-out examples."""
+def quality(curves: Iterable[Curve], *, by_devices: bool = False) -> str:
+    """The column that is compared: accuracy or loss of the test set. Where there is none, or devices are the judges,
+    that of the held-out examples."""
     curves = list(curves)
-    for name in ("accuracy", "loss", "held_accuracy", "held_loss"):
+    held, test = ("held_accuracy", "held_loss"), ("accuracy", "loss")
+    for name in (*held, *test) if by_devices else (*test, *held):
         if any(value is not None for curve in curves for value in getattr(curve, name)):
             return name
     return "accuracy"

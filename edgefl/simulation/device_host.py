@@ -192,6 +192,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 why = trouble_of(error)
                 self.feed(Failed(job, why.text, why.code))
             else:
+                fleet.on_update(self.name, made.blob)
                 blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
                 self.feed(Trained(job, blob, made.slots, STAMP))
             self._power.look()

@@ -32,6 +32,7 @@ class Ground:
         self.clock = VirtualClock()
         self.broker = MemoryBroker(self._deliver)
         self.adversary: Adversary | None = None
+        self.on_update: Callable[[str, bytes], None] = lambda device, blob: None  # of each training that ends
         self.shelf = FleetShelf()
         self.hosts: dict[str, FleetHost[Any, Any]] = {}  # that were made, by name
         self.turns = count(AFTER)  # of devices that start again, after all that are made

@@ -78,6 +78,7 @@ def simulate(
     on_start: Callable[[Run], None] = lambda run: None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
     on_model: Callable[[RoundRecord, np.ndarray], None] = lambda record, params: None,
+    on_update: Callable[[str, bytes], None] = lambda device, blob: None,
     on_end: Callable[[History], None] = lambda history: None,
     note: Callable[[str, Note], None] = lambda name, note: None,
     **overrides: Any,
@@ -93,15 +94,17 @@ def simulate(
     `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `world` says what they
     are like (an object, or the path of a TOML file: docs/simulation.md), `workers` threads train
     them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
-    params (P,) of each round that was committed, and `on_end` what happened, also if an exception or Ctrl-C ends the
-    run. With error feedback, every device that has reported keeps
-    2 P bytes. Seconds in the history are virtual.
+    params (P,) of each round that was committed, `on_update` each device's update with its header when its training
+    ends, and `on_end` what happened, also if an exception or Ctrl-C ends the run. With error feedback, every device
+    that has reported keeps 2 P bytes. Seconds in the history are virtual.
 
     `resume` names a journal, a file of at most `resume_mb`: the run writes it and removes it at its end. If it is there
     at the start, the run that was stopped goes on from it, and comes to the bits that it would have come to. The
     callbacks are told all rounds again. Raises UsageError, DataError, ModelError, CodecError, StoreError.
     """
-    _check_callable(on_start=on_start, on_round=on_round, on_model=on_model, on_end=on_end, note=note)
+    _check_callable(
+        on_start=on_start, on_round=on_round, on_model=on_model, on_update=on_update, on_end=on_end, note=note
+    )
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
     options = checked(FleetOptions(devices, named, faults, workers, resume_mb))
@@ -142,6 +145,7 @@ def simulate(
         pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),
     )  # fmt: skip
+    fleet.on_update = on_update
     aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
     names = device_names(len(parts))

@@ -187,6 +187,59 @@ def test_another_strategy_is_added_to_the_folder(folder, tmp_path, capsys):
     assert "| fedavgm" in (folder / "table.md").read_text()
 
 
+PERSONAL = """
+model = "mlp:64-16-10"
+data = "digits"
+fleet = { devices = 10 }
+rounds = { rounds = 3 }
+evaluate = { holdout = 0.3 }
+[compare]
+partitions = ["iid"]
+seeds = 1
+judge = "devices"
+strategies = ["fedavg"]
+[compare.variants.own-head]
+strategy = "fedavg"
+"personal.keep" = ["head"]
+"""
+
+
+def test_devices_judge_models_of_their_own(tmp_path):
+    (tmp_path / "few.toml").write_text(PERSONAL)
+    options = ["--out", str(tmp_path), "--no-figures", "--jobs", "1"]
+    assert main(["compare", str(tmp_path / "few.toml"), *options]) == 0
+    found = results(tmp_path)
+    assert len(found) == 2
+    for result in found.values():
+        history = edgefl.simulate("mlp:64-16-10", "digits", result.case.to_settings(), devices=10, partition="iid")
+        # All devices report in every round, so the newest reports are the round's
+        assert result.curve.held_accuracy == pytest.approx([r.device_accuracy for r in history.rounds], abs=1e-6)
+        assert all(
+            worst < mean for worst, mean in zip(result.curve.worst_accuracy, result.curve.held_accuracy, strict=True)
+        )
+    rows = {
+        line.split()[1]: line
+        for line in (tmp_path / "table.md").read_text().splitlines()
+        if "| own-" in line or "| fedavg" in line
+    }
+    assert len(rows) == 2 and "accuracy on held-out examples" in (tmp_path / "table.md").read_text()
+    # Judged as one model, there is nothing to say of a model that no device uses
+    assert main(["compare", str(tmp_path / "few.toml"), *options, "--set", "compare.judge=model"]) == 0
+    own = next(r for r in results(tmp_path).values() if r.case.judge == "model" and "personal.keep" in r.case.settings)
+    assert own.curve.accuracy == own.curve.held_accuracy == [None] * 3
+
+
+def test_examples_are_held_out_as_the_devices_have_them(tmp_path):
+    """A partition that shifts the data shifts what judges the model too."""
+    (tmp_path / "few.toml").write_text(PERSONAL.replace("iid", "iid+noise:3").replace('judge = "devices"', ""))
+    words = ["compare", str(tmp_path / "few.toml"), "--out", str(tmp_path), "--no-figures", "--jobs", "1"]
+    assert main([*words, "--set", "downlink.name=raw32"]) == 0
+    result = next(result for name, result in results(tmp_path).items() if name.startswith("fedavg"))
+    history = edgefl.simulate("mlp:64-16-10", "digits", result.case.to_settings(), devices=10, partition="iid+noise:3")
+    told = [record.device_accuracy for record in history.rounds]
+    assert told[1:] == pytest.approx(result.curve.held_accuracy[:-1], abs=1e-6)
+
+
 def test_hours_and_joules_are_those_of_the_devices(tmp_path, capsys):
     (tmp_path / "fleet.toml").write_text("""
 [[devices]]

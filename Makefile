@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-library lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-home-assistant clean
+.PHONY: demo test test-daemons test-library lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -82,6 +82,11 @@ KERAS := build/keras/bin/python
 test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv of 1.6 GB, made once
 	test -x $(KERAS) || { python3 -m venv build/keras && build/keras/bin/pip install -q tensorflow-cpu keras tf2onnx; }
 	EDGEFL_KERAS_PYTHON=$(abspath $(KERAS)) $(PY) -m pytest tests/docs/test_your_model.py
+
+RAY := build/ray/bin/python
+test-ray: $(VENV)/dev.stamp  ## a simulation on two Ray workers has the bits of a local one; a venv of 0.9 GB, made once
+	test -x $(RAY) || { $(PY) -m venv build/ray && build/ray/bin/pip install -q '.[demo,ray]'; }
+	EDGEFL_RAY_PYTHON=$(abspath $(RAY)) $(PY) -m pytest tests/simulation/test_ray.py
 
 HA := build/ha/bin/python
 HA_BASE ?= python3.13

@@ -191,6 +191,8 @@ def _over_mqtt(job: Job) -> History:
     wanted = FleetOptions(**given(options, FLEET))
     if wanted.faults:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
+    if wanted.engine != DEFAULTS.engine:
+        raise UsageError("--engine works on the memory transport; agents over MQTT train where they run")
     if options.resume:
         raise UsageError("--resume works on the memory transport; an aggregator goes on from its state by itself")
     if options.devices_file:

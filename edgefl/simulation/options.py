@@ -31,6 +31,13 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
         Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),
     ] = None
+    engine: Annotated[
+        Annotated[str, Meta(pattern=r"^(local|ray|ray:.+)\Z")],
+        Meta(
+            description="What computes the trainings: local, threads of this process; ray, workers of the Ray cluster "
+            "that RAY_ADDRESS names or that runs here, or else of a new one; or ray:ADDRESS."
+        ),
+    ] = "local"
     resume_mb: Annotated[
         float,
         Meta(

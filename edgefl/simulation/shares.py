@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from ..data import Dataset
+
+
+class Examples(Protocol):
+    """The examples of all devices: a Dataset, or what a worker elsewhere got of it."""
+
+    @property
+    def x_train(self) -> np.ndarray: ...
+    @property
+    def y_train(self) -> np.ndarray: ...
 
 
 class Share:
@@ -14,11 +24,16 @@ class Share:
 
     __slots__ = ("_data", "_rows")
 
-    def __init__(self, data: Dataset, rows: np.ndarray) -> None:
+    def __init__(self, data: Examples, rows: np.ndarray) -> None:
         self._data, self._rows = data, rows
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def rows(self) -> tuple[Examples, np.ndarray]:
+        """The data of all devices, and the rows of this one."""
+        return self._data, self._rows
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
         """x (n, ...), y (n, ...)."""

@@ -50,7 +50,7 @@ from .options import DEFAULTS, ROUNDS, FleetOptions
 from .partitions import Partition
 from .shares import Shares
 from .shifts import spread
-from .workers import Pool, Workers
+from .workers import make_pool
 from .world import Bodies, World
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def simulate(
     rounds: int | None = None,
     partition: str | Partition = DEFAULTS.partition,
     workers: int | None = DEFAULTS.workers,
+    engine: str = DEFAULTS.engine,
     seed: int | None = None,
     faults: str = DEFAULTS.faults,
     world: World | str | os.PathLike[str] | None = None,
@@ -107,7 +108,7 @@ def simulate(
     )
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
-    options = checked(FleetOptions(devices, named, faults, workers, resume_mb))
+    options = checked(FleetOptions(devices, named, faults, workers, resume_mb=resume_mb, engine=engine))
     given = {"rounds.rounds": rounds, "train.seed": seed}
     overrides |= {key: value for key, value in given.items() if value is not None}
     settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
@@ -135,7 +136,7 @@ def simulate(
         features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
-    pool: Pool = Workers(options.workers or os.cpu_count() or 1, lambda: Trainer(plan, batch=batch))
+    pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
     evaluate = _evaluator(model, dataset, manifest.mask)
     journal = None if resume is None else Journal.of(resume, options.resume_mb)
     if journal is not None:

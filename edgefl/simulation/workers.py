@@ -5,6 +5,7 @@ Results are the same for any number of workers: a task depends only on itself.
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,15 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """Nothing is wanted any more."""
+
+
+def make_pool(engine: str, workers: int | None, make_trainer: Callable[[], Trainer]) -> Pool:
+    """What the option `engine` names: threads of this process, or the workers of a Ray cluster."""
+    if engine == "local":
+        return Workers(workers or os.cpu_count() or 1, make_trainer)
+    from .ray_pool import RayPool
+
+    return RayPool(engine.partition(":")[2], workers)
 
 
 class Workers:

@@ -22,8 +22,8 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="How the training data is spread over the devices: iid, pathological, shards:K, labels:K, "
-            "similarity:S, dirichlet:A, label-shift:A, quantity:A, unbalanced:S or natural; with +noise:V, +gain:S, "
-            "+rotate:G or +relabel:G, devices see it differently (docs/partitions.md)."
+            "similarity:S, dirichlet:A, label-shift:A, quantity:A, unbalanced:S, windows:N or natural; with +noise:V, "
+            "+gain:S, +rotate:G or +relabel:G, devices see it differently (docs/partitions.md)."
         ),
     ] = "iid"
     faults: Annotated[str, Meta(description=HELP)] = ""

@@ -1,7 +1,8 @@
 """Partitions: which device of a simulated fleet holds which training examples.
 
 All give every example to exactly one device, except `natural`, which goes by the device ids that the data brings along
-and may leave some devices out. What else a device's examples have of their own is in shifts.py. A new partition is a
+and may leave some devices out, and `windows`, in which devices share examples, so that there may be more devices than
+examples. What else a device's examples have of their own is in shifts.py. A new partition is a
 function and a line in `PARTITIONS`. One from outside is a function as ours: named by its entry point in the group
 edgefl.partitions, as "module:function", or given as it is.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -19,8 +20,9 @@ import numpy as np
 from ..data import Dataset
 from ..errors import EdgeFLError, UsageError
 from ..registry import Found, Seam
+from .windows import Windows
 
-Parts = list[np.ndarray]
+Parts = Sequence[np.ndarray]
 Partition = Callable[[Dataset, str, int, np.random.Generator], Parts]
 N = TypeVar("N", int, float)
 MIN_EXAMPLES = 2  # that dirichlet leaves a device with
@@ -32,8 +34,9 @@ def split(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> P
     The same dataset, spec, devices and seed give the same parts. Raises UsageError.
     """
     n = len(dataset.x_train)
-    if not 1 <= devices <= n:
-        raise UsageError(f"{devices} devices can't share {n} examples: choose 1 to {n} devices")
+    if devices < 1 or (devices > n and not is_shared(spec)):
+        advice = "or windows:N, in which each device has N examples that others have too"
+        raise UsageError(f"{devices} devices can't share {n} examples: choose 1 to {n} devices, {advice}")
     rng = np.random.default_rng(seed)
     if not isinstance(spec, str):
         return _split_outside(Found(spec, "the caller"), "", (dataset, devices, rng))
@@ -48,6 +51,11 @@ def split(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> P
         attribute, _, argument = argument.partition(":")
         name = f"{name}:{attribute}"
     return _split_outside(SEAM.find(name), argument, (dataset, devices, rng))
+
+
+def is_shared(spec: str | Partition) -> bool:
+    """Whether it is a partition of ours in which many devices may have one example."""
+    return isinstance(spec, str) and spec.partition(":")[0] in SHARING
 
 
 def _split_outside(found: Found, argument: str, task: tuple[Dataset, int, np.random.Generator]) -> Parts:
@@ -111,7 +119,7 @@ def labels(dataset: Dataset, argument: str, devices: int, rng: np.random.Generat
         fewest = sorted(zip(map(len, holders), rng.random(len(classes)), range(len(classes)), strict=True))[:each]
         for _, _, label in fewest:
             holders[label].append(device)
-    dealt: list[Parts] = [[] for _ in range(devices)]
+    dealt: list[list[np.ndarray]] = [[] for _ in range(devices)]
     for label, having in enumerate(holders):
         members = rng.permutation(np.flatnonzero(codes == label))
         if len(members) < len(having):
@@ -149,7 +157,7 @@ def dirichlet(dataset: Dataset, argument: str, devices: int, rng: np.random.Gene
     labels = labels_of(dataset, "dirichlet")
     if MIN_EXAMPLES * devices > len(labels):
         raise UsageError(f"{len(labels)} examples don't give {devices} devices two each: choose fewer devices")
-    dealt: list[Parts] = [[] for _ in range(devices)]
+    dealt: list[list[np.ndarray]] = [[] for _ in range(devices)]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         bounds = np.cumsum(rng.dirichlet(np.full(devices, alpha)))[:-1] * len(members)
@@ -171,7 +179,7 @@ def label_shift(dataset: Dataset, argument: str, devices: int, rng: np.random.Ge
     members = [rng.permutation(np.flatnonzero(codes == label)) for label in range(len(classes))]
     sizes = [len(part) for part in np.array_split(codes, devices)]
     prior = alpha * left / left.sum()
-    parts: Parts = [np.empty(0, np.int64)] * devices
+    parts: list[np.ndarray] = [np.empty(0, np.int64)] * devices
     for device in rng.permutation(devices):
         taken = _draw_labels(rng.dirichlet(prior), left, sizes[device], rng)
         pieces = [members[label][left[label] - count : left[label]] for label, count in enumerate(taken)]
@@ -224,6 +232,14 @@ def quantity(dataset: Dataset, argument: str, devices: int, rng: np.random.Gener
     return np.split(rng.permutation(n), bounds + np.arange(1, devices))
 
 
+def windows(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
+    """N examples each, neighbours in a shuffled order of all: iid content, and any number of devices."""
+    size, n = _number("windows", argument, int, minimum=1), len(dataset.x_train)
+    if size > n:
+        raise UsageError(f"windows of {size} examples are more than the {n} that there are: choose fewer")
+    return Windows(rng.permutation(n), size, devices, int(rng.integers(2**62)))
+
+
 # Name -> the function, and how its argument is written.
 PARTITIONS: dict[str, tuple[Partition, str]] = {
     "iid": (iid, ""),
@@ -236,7 +252,9 @@ PARTITIONS: dict[str, tuple[Partition, str]] = {
     "natural": (natural, ""),
     "unbalanced": (unbalanced, ":S, as in unbalanced:1.0"),
     "quantity": (quantity, ":A, as in quantity:0.5"),
+    "windows": (windows, ":N, as in windows:600"),
 }
+SHARING = frozenset({"windows"})  # those in which one example may be with many devices
 SEAM = Seam("partition", "edgefl.partitions", {name: f"{__name__}:{name.replace('-', '_')}" for name in PARTITIONS})
 
 
@@ -261,7 +279,7 @@ def labels_of(dataset: Dataset, name: str) -> np.ndarray:
     return labels
 
 
-def _fill_up(parts: Parts) -> Parts:
+def _fill_up(parts: list[np.ndarray]) -> Parts:
     """Move examples, one at a time, from the largest part (of equals the first) to those under two.
 
     While one is short and there are two examples a device, the largest has more than two to give from.

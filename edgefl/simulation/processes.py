@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class ProcessFleet:
         url: str,
         model: bytes,
         data: Dataset,
-        parts: list[np.ndarray],
+        parts: Sequence[np.ndarray],
         *,
         settings: Mapping[str, Any],
         agents_per_process: int = 1,
@@ -71,7 +71,7 @@ class ProcessFleet:
         self._write(url, model, data, parts, settings)
 
     def _write(
-        self, url: str, model: bytes, data: Dataset, parts: list[np.ndarray], settings: Mapping[str, Any]
+        self, url: str, model: bytes, data: Dataset, parts: Sequence[np.ndarray], settings: Mapping[str, Any]
     ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "start.onnx").write_bytes(model)

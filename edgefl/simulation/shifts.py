@@ -28,7 +28,7 @@ import numpy as np
 from ..core.seeds import derived_seed
 from ..data import Dataset
 from ..errors import UsageError, nearest
-from .partitions import Partition, Parts, labels_of, split
+from .partitions import Partition, Parts, is_shared, labels_of, split
 
 PLUS = re.compile(r"\+(?=[A-Za-z])")  # and not that of 1e+6
 MOST_GAIN = 30.0  # of the exponent, so that a large S alone does not overflow
@@ -47,7 +47,8 @@ def spread(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> 
         return dataset, split(dataset, spec, devices, seed)
     partition, *shifts = PLUS.split(spec)
     parts = split(dataset, partition, devices, seed)
-    if shifts and sum(map(len, parts)) > len(np.unique(np.concatenate(parts))):
+    shared = is_shared(partition) or (shifts and sum(map(len, parts)) > len(np.unique(np.concatenate(parts))))
+    if shifts and shared:
         raise UsageError(f"partition {partition!r} gives one example to several devices: it takes no +SHIFT")
     for position, shift in enumerate(shifts):
         dataset = _shifted(dataset, parts, shift, derived_seed(seed, "shift", position))

@@ -98,10 +98,11 @@ class Agent(LinkHost[events.Event, events.Action]):
             wanted=self._wanted(config),
         )  # fmt: skip
         self.machine.status.agent = __version__
+        options = {"keep": self._keeper.keep_own} if config.model.personal_file else {}
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
             cpu_percent=config.limits.cpu_percent,
-            load_slot=self._store.load_slot, post=self.post, policy=policy,
+            load_slot=self._store.load_slot, post=self.post, policy=policy, **options,
         )  # fmt: skip
         self._data_watch = DataWatch(source, self._worker)
         self.link = config.mqtt.make_link(device, self.on_link_event, rng, will=self._will())

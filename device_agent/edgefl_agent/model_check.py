@@ -27,11 +27,11 @@ def look(config: ModelConfig, manifest: Manifest | str) -> Iterator[Finding]:
             "see the aggregator's log for the reason, or update an older one; params_file is written all the same",
         )
     if not wrong:
-        yield ok(f"models go to {', '.join(filter(None, (config.file, config.params_file)))}")
+        yield ok(f"models go to {', '.join(filter(None, (config.file, config.personal_file, config.params_file)))}")
 
 
 def _folders(config: ModelConfig) -> Iterator[Finding]:
-    paths = (config.file, config.params_file, config.plan_file)
+    paths = (config.file, config.personal_file, config.params_file, config.plan_file)
     for folder in sorted({Path(path).parent for path in paths if path is not None}):
         if not folder.is_dir():
             yield problem(f"{folder}, where [model] writes, is no folder", "make it, and give it to the agent's user")

@@ -19,6 +19,14 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
             examples=["/var/lib/edgefl/model.onnx"],
         ),
     ] = None
+    personal_file: Annotated[
+        str | None,
+        Meta(
+            description="Replace this ONNX file, beside `file`, when a round brings a model, with the one that the "
+            "device keeps for itself: its own, or the received one, whichever is better on examples that it holds out.",
+            examples=["/var/lib/edgefl/personal.onnx"],
+        ),
+    ] = None
     params_file: Annotated[
         str | None,
         Meta(

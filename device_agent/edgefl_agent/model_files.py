@@ -26,7 +26,8 @@ from edgefl.core.plan import Plan
 from edgefl.core.skeleton import LONGEST, Skeleton, sha256_of
 from edgefl.core.stamp import Facts
 from edgefl.device.delivery import Wanted
-from edgefl.device.events import KeepModel
+from edgefl.device.events import KeepModel, TrainJob
+from edgefl.device.personal import Verdict
 from edgefl.errors import ModelError, UsageError
 
 from .model_config import ModelConfig
@@ -75,6 +76,23 @@ class ModelFiles:
             self._replace(config.file, [*skeleton.pieces(params), facts.stamp(skeleton.header.notes)])
         self._keep_own("facts.json", msgspec.json.encode(facts))
         return facts
+
+    def keep_own(self, job: TrainJob, verdict: Verdict) -> bool:
+        """Write the file of the model that the device keeps for itself; False if its skeleton has not come yet. Called
+        in the thread that trains; OSError, ModelError."""
+        path, info = self.config.personal_file, job.manifest.skeleton
+        blob = _read(self._folder / "skeleton.bin", LONGEST)
+        if path is None or info is None or blob is None or sha256_of(blob) != info.sha256:
+            return False
+        plan, params = job.manifest.plan, np.ascontiguousarray(verdict.params, np.float32)
+        skeleton, scores = Skeleton.from_bytes(blob, plan.num_params), verdict.scores.get("personal")
+        accuracy, loss = (None, None) if scores is None else (scores.accuracy, scores.loss)
+        facts = Facts(
+            job.manifest.federation, job.manifest.run, job.round.version, job.round.round, plan.hash,
+            params_sha256(params), accuracy, loss, "own" if verdict.own else "received",
+        )  # fmt: skip
+        self._replace(path, [*skeleton.pieces(params), facts.stamp(skeleton.header.notes)])
+        return True
 
     def _skeleton(self, plan: Plan, model: KeepModel) -> Skeleton | None:
         if model.manifest.skeleton is None:
@@ -164,7 +182,8 @@ class ModelFiles:
 
     def _tidy(self) -> None:
         """Remove what a kill has left half written."""
-        for path in (self.config.file, self.config.params_file, self.config.plan_file):
+        config = self.config
+        for path in (config.file, config.personal_file, config.params_file, config.plan_file):
             for left in [] if path is None else Path(path).parent.glob(f".{Path(path).name}.*{PARTIAL}"):
                 with suppress(OSError):
                     left.unlink()
@@ -174,7 +193,9 @@ def check(config: ModelConfig) -> None:
     """UsageError."""
     if not config.wants_files:
         raise UsageError("[model] names no file: give file, params_file or both, or leave the section out")
-    for name in ("file", "params_file", "plan_file"):
+    if config.personal_file is not None and config.file is None:
+        raise UsageError("[model] personal_file needs file: it is put together like that one; give file too")
+    for name in ("file", "personal_file", "params_file", "plan_file"):
         path = getattr(config, name)
         if path is not None and not os.path.isabs(path):
             raise UsageError(f"[model] {name} is {path!r}: give the whole path, from /")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgefl.device.delivery import Wanted
-from edgefl.device.events import KeepModel, KeepSkeleton, NotKept
+from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, TrainJob
+from edgefl.device.personal import Verdict
 from edgefl.errors import EdgeFLError
 
 from .afterwards import Afterwards
@@ -40,3 +41,16 @@ class ModelKeeper:
             return
         log.info("model %d is in its files", facts.version)
         self._afterwards.tell()
+
+    def keep_own(self, job: TrainJob, verdict: Verdict) -> None:
+        """The device has judged which model it keeps for itself. Called in the thread that trains, which goes on
+        whatever becomes of the file."""
+        try:
+            written = self._files.keep_own(job, verdict)
+        except (OSError, EdgeFLError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            log.error("[model] personal_file can't be written: %s", why)
+            return
+        if written:
+            log.info("[model] personal_file has %s", "the device's own model" if verdict.own else "the received model")
+            self._afterwards.tell()

@@ -14,12 +14,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from edgefl.core.columns import Scaling
 from edgefl.core.params import params_from_bytes
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_shape
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
+from edgefl.device.personal import Verdict
 from edgefl.device.policy import OPEN, Policy
 from edgefl.device.slots import LoadSlot
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
@@ -36,14 +38,15 @@ log = logging.getLogger("edgefl.agent")
 class Worker:
     """Does one job at a time, the newest, and posts Trained or Failed; nothing for a job that was cancelled.
 
-    `load_slot` is called in the worker's thread.
+    `load_slot` is called in the worker's thread, and so is `keep`, with the model that the device is to use for itself.
     """
 
     def __init__(
         self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100,
         load_slot: LoadSlot, post: Callable[[Trained | Failed | DataStamp], None],
-        policy: Policy = OPEN,
+        policy: Policy = OPEN, keep: Callable[[TrainJob, Verdict], None] = lambda job, verdict: None,
     ) -> None:  # fmt: skip
+        self._keep = keep
         self._device, self._source, self._nice = device, source, nice
         self._load_slot, self._post = load_slot, post
         self._max_arena_bytes, self._cpu_percent, self._policy = max_arena_bytes, cpu_percent, policy
@@ -200,7 +203,7 @@ class Worker:
         dataset = fit_shape(self._filled(job, dataset), plan.input_shape)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_slot=self._load_slot,
-            wanted=lambda: job is self._wanted, policy=self._policy,
+            wanted=lambda: job is self._wanted, policy=self._policy, keep=partial(self._keep, job),
         )  # fmt: skip
 
     def _filled(self, job: TrainJob, dataset: Dataset) -> Dataset:

@@ -12,7 +12,9 @@ from . import protobuf
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which model it is. `round`: the newest round when the file was written. `plan` is the plan's hash, and
     `params_sha256` that of the (P,) little-endian float32 params in the file. `accuracy` and `loss` are the version's
-    scores, if the writer knows them. A field that has its default is left out."""
+    scores, if the writer knows them. In the file of the model that a device keeps for itself `kept` says which one that
+    is, "own" or "received", and the scores are those on the device's held-out examples. A field that has its default is
+    left out."""
 
     federation: str
     run: str
@@ -22,6 +24,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     params_sha256: str
     accuracy: float | None = None
     loss: float | None = None
+    kept: str | None = None
 
     def stamp(self, notes: Mapping[str, str]) -> bytes:
         """What to write behind the ONNX file, with the skeleton's `notes`."""

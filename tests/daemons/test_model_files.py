@@ -28,10 +28,12 @@ from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.core.protobuf import metadata_of, without_stamp
 from edgefl.core.skeleton import sha256_of
-from edgefl.device.events import KeepModel, KeepSkeleton, NotKept
+from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, TrainJob
+from edgefl.device.personal import Verdict
 from edgefl.errors import ModelError, UsageError
 from edgefl.onnx import skeleton, zoo
 from edgefl.protocol.messages import Frame, Manifest, Round, SkeletonInfo
+from edgefl.protocol.update_header import PersonalScores
 from edgefl.settings import TrainSettings
 from edgefl.settings.render import dump
 
@@ -379,3 +381,48 @@ def test_predict_says_what_is_missing(folder, capsys):
     without.write_text(dump(msgspec.toml.decode(agent_toml(folder).read_bytes()) | {"model": {}}))
     assert agent_main([*words, "--config", str(without)]) == 2
     assert "[model] names no file" in capsys.readouterr().err
+
+
+def own(folder: Path, keeps: bool, **changes) -> tuple[ModelKeeper, TrainJob, Verdict]:
+    """A device that keeps its own model, all params 0.5 higher, or the received one."""
+    files = config(folder, personal_file=str(folder / "personal.onnx"), **changes)
+    keeper, message = ModelKeeper(files, folder, lambda event: None), version(3)
+    scores = {"personal": PersonalScores(keeps, 0.25, 0.75)}
+    verdict = Verdict(MODEL.params + np.float32(0.5) * keeps, keeps, scores)
+    return keeper, TrainJob(MANIFEST, message.round, message.params, 0), verdict
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_model_that_a_device_keeps_for_itself_is_a_file_beside_the_others(tmp_path, keeps):
+    keeper, job, verdict = own(tmp_path, keeps)
+    keeper.keep_own(job, verdict)
+    assert not (tmp_path / "personal.onnx").exists()  # the skeleton has not come yet
+    keeper.keep(KeepSkeleton(SKELETON))
+    keeper.keep(version(3))
+    keeper.keep_own(job, verdict)
+    blob = (tmp_path / "personal.onnx").read_bytes()
+    assert without_stamp(blob) == without_stamp(MODEL.to_bytes(verdict.params))
+    found = metadata_of(blob)
+    told = {"kept": "own" if keeps else "received", "version": "3", "loss": "0.25", "accuracy": "0.75"}
+    assert {name: found[name] for name in told} == told
+    assert found["params_sha256"] == params_sha256(verdict.params)
+    session = onnxruntime.InferenceSession(blob)
+    x = np.ones((1, 4), np.float32)
+    output = edgefl.Trainer(MODEL.plan).predict(verdict.params, x)
+    np.testing.assert_allclose(session.run(None, {session.get_inputs()[0].name: x})[0], output, rtol=1e-5)
+    # the other files are the accepted model's, and a start goes on from them
+    wanted = ModelFiles(keeper._files.config, tmp_path).wanted()
+    assert wanted.sha256 == version(3).round.model_sha256
+
+
+def test_a_disk_that_refuses_the_personal_file_is_logged_and_training_goes_on(tmp_path, caplog):
+    keeper, job, verdict = own(tmp_path, True)
+    keeper.keep(KeepSkeleton(SKELETON))
+    (tmp_path / "personal.onnx").mkdir()
+    keeper.keep_own(job, verdict)
+    assert "personal_file can't be written" in caplog.text
+
+
+def test_a_personal_file_needs_the_other_one(tmp_path):
+    with pytest.raises(UsageError, match="personal_file needs file"):
+        ModelFiles(config(tmp_path, file=None, personal_file=str(tmp_path / "p.onnx")), tmp_path)

@@ -34,6 +34,9 @@ def without_name(text: str, device: str) -> str:
     return re.sub(rf"(?<![A-Za-z0-9._-]){re.escape(device)}(?![A-Za-z0-9._-])", "a device that was removed", text)
 
 
+NOTHING = msgspec.Raw(b"{}")  # left out, if it is this very object
+
+
 class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One round that is over. Bytes are MQTT payload bytes; `seconds` run from opening to commit. As JSON, fields that
     have their default are left out.
@@ -126,6 +129,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     own: int = 0
     personal_accuracy: float | None = None
     personal_loss: float | None = None
+    by_loss: msgspec.Raw = msgspec.field(name="losses", default=NOTHING)
 
     @property
     def base(self) -> int:
@@ -157,6 +161,12 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         as JSON, like `traffic`. Empty where influence is not bounded."""
         return msgspec.json.decode(self.by_influence, type=dict[str, tuple[int, float]])
 
+    @property
+    def losses(self) -> dict[str, tuple[int, float]]:
+        """Device -> (examples, training loss) of the newest update that counted; held as JSON, like `traffic`. Empty
+        where `rounds.selection` does not choose by them."""
+        return msgspec.json.decode(self.by_loss, type=dict[str, tuple[int, float]])
+
     def without_detail(self) -> RoundRecord:
         """The record without what it has of each device: the sums of a round that is long over."""
         return msgspec.structs.replace(self, **DETAIL)
@@ -180,7 +190,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 DETAIL: dict[str, Any] = {
     "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null"), "missed": {},
     "by_time": msgspec.Raw(b"{}"), "budgets": {}, "refused": {}, "barred": {}, "lowered": {},
-    "by_influence": msgspec.Raw(b"{}"),
+    "by_influence": msgspec.Raw(b"{}"), "by_loss": NOTHING,
 }  # fmt: skip
 
 

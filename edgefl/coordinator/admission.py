@@ -48,6 +48,11 @@ class Judged(msgspec.Struct, frozen=True):
     waits: bool = False
     times: float = 0.0
 
+    @property
+    def examples(self) -> int:
+        """As many as the device claimed."""
+        return self.header.num_examples if self.update is None else self.update.examples
+
 
 class Admission:
     """`bound` is that of the open round, and `room` has the updates that wait for it. `pending` has the devices that

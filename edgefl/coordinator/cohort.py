@@ -4,7 +4,7 @@
     draw   each device draws for itself from the round's seed: any number of devices, no list, and the aggregator, which
            can make the same draw, accepts no other device's update
 
-A list that would make the round's message longer than `LIST_BYTES` becomes a draw.
+A list that would make the round's message longer than `LIST_BYTES` becomes a draw, in which nothing is selected.
 
 Sizes count devices that are worth waiting for (standing.py). The others are asked on top, each with the probability
 that those have: a round reaches its goal without them, and they keep their chance to report.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -26,9 +26,13 @@ import msgspec
 from ..errors import UsageError
 from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
 from ..settings import RoundSettings
+from . import selection
 
 LIST_BYTES = RETAINED_LIMIT - 6 * 1024  # all else in a round's message takes less than 6 KB
 SEEDS = 64  # tried for a round: if half of all seeds ask enough devices, all 64 fail once in 2^64 rounds
+
+
+Choose = Callable[[list[str], int], list[str]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def check(config: RoundSettings) -> None:
         raise UsageError("asynchronous rounds close at their goal: set goal, how many devices report for a model")
     if config.over_select is not None and config.fraction == 1.0 and config.goal is None:
         raise UsageError("over_select asks so many times the goal: set goal, or a fraction below 1")
+    selection.check(config)
 
 
 def goal_of(config: RoundSettings, present: int) -> int | None:
@@ -70,15 +75,17 @@ def expected_reports(config: RoundSettings) -> int:
 
 def gather(
     config: RoundSettings, run: str, round: int, worth: list[str], *, rng: random.Random, others: Collection[str] = (),
-    closed: bool = False,
+    closed: bool = False, choose: Choose | None = None,
 ) -> Cohort:  # fmt: skip
     """The cohort of `round`, from the devices that are present: those worth waiting for, and the `others`. `closed`: no
-    device beside them is to be asked, so a list names them even where all are asked."""
+    device beside them is to be asked, so a list names them even where all are asked. `choose` selects so many of the
+    devices worth waiting for; None: each alike."""
     wanted = min(size(config, len(worth)), len(worth) + len(others))
     if config.cohort == "list":
         if config.fraction == 1.0 and config.over_select is None and not closed:
             return Cohort(round)
-        names = rng.sample(worth, min(wanted, len(worth)))
+        named = min(wanted, len(worth))
+        names = rng.sample(worth, named) if choose is None else choose(worth, named)
         names += [device for device in others if rng.random() < wanted / len(worth)]
         if len(msgspec.json.encode(names)) <= LIST_BYTES:
             return Cohort(round, frozenset(names))

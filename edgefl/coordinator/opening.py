@@ -16,7 +16,7 @@ from ..history_text import named
 from ..machine import Note
 from ..settings import RoundSettings
 from . import cohort
-from .cohort import Cohort
+from .cohort import Choose, Cohort
 from .standing import Standing
 
 DEADLINES = 8  # that a round lasts at most, as long as devices are at work
@@ -43,14 +43,15 @@ class Opening:
 
 def plan(
     config: RoundSettings, standing: Standing, *, run: str, round: int, present: list[str], rng: random.Random,
-    closed: bool = False,
+    closed: bool = False, choose: Choose | None = None,
 ) -> Opening:  # fmt: skip
-    """The opening of `round`, while these devices are present. `closed`: it asks no device beside them."""
+    """The opening of `round`, while these devices are present. `closed`: it asks no device beside them. `choose`: see
+    cohort.py."""
     asks = min(cohort.size(config, len(present)), len(present))
     rank = math.ceil(config.min_reports * len(present) / asks)
     survey = standing.survey(present, config.deadline_s, rank=rank, most_s=DEADLINES * config.deadline_s)
     worth, others = (survey.worth, survey.skipped) if survey.worth else (present, {})
-    invited = cohort.gather(config, run, round, worth, rng=rng, others=others, closed=closed)
+    invited = cohort.gather(config, run, round, worth, rng=rng, others=others, closed=closed, choose=choose)
     asked = [device for device in present if invited.asks(device)]
     waiting = [device for device in asked if device not in survey.skipped]
     skipped = {device: why for device, why in survey.skipped.items() if invited.asks(device)} if waiting else {}

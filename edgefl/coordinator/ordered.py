@@ -91,6 +91,8 @@ class Ordered(Barring):
         self.presence.drop(device)
         self.presence.unbar(device)
         self.admission.forget(device)
+        if self.selection is not None:
+            self.selection.forget(device)
         self.standing.forget(device)
         self.readiness.absence.heard(device, True, now)
         if self.phase != "waiting":

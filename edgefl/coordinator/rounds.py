@@ -51,14 +51,14 @@ class Rounds(Watching, Profiling):
         run = self.announcer.manifest.run
         opening = opens.plan(
             config, self.standing, run=run, round=self.round, present=present, rng=self._rng,
-            closed=self.presence.hides,
+            closed=self.presence.hides, choose=self._choose if mode == "train" and self.selection else None,
         )  # fmt: skip
         pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
         self.tally = Tally(
             opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
             intake=self._make_intake(self.round, self.version, pacing.unasked, mode),
             any_round=config.mode == "async", resumed=self.tally is None and self.fence.attempt > 1,
-            gathering=gathering,
+            gathering=gathering, keeps_losses=self.selection is not None,
         )  # fmt: skip
         self.admission.open(self.round)
         self.phase, self._announced_wait = "open", False
@@ -75,6 +75,10 @@ class Rounds(Watching, Profiling):
         self._out += self.fence.look_again()
         if mode == "train" and config.late_window:
             self._out.append(ReloadLate())
+
+    def _choose(self, devices: list[str], wanted: int) -> list[str]:
+        assert self.selection is not None
+        return self.selection.choose(devices, wanted, self.round, self._rng)
 
     def _maybe_close(self, now: float) -> None:
         """Close before the deadline: at the goal, when the round waits for no device any more, or has no patience."""
@@ -147,6 +151,8 @@ class Rounds(Watching, Profiling):
         record = self.signing.record(record)
         record = self._without_forgotten(record)
         self.admission.influence.learn(record)
+        if self.selection is not None:
+            self.selection.learn(record)
         self._out += self.admission.suspects()
         self.reception.late_table.drop(closed.drop)
         if self.roll is not None:

@@ -20,7 +20,7 @@ from ..protocol.topics import ROOT
 from ..settings import AdmissionSettings, FeatureSettings, GateSettings, Mode, RoundSettings
 from ..strategies import Strategy
 from ..strategies.waiting_room import WaitingRoom
-from . import cohort
+from . import cohort, selection
 from . import opening as opens
 from .admission import Admission
 from .announcer import Announcer, RoundState
@@ -107,6 +107,7 @@ class CoordinatorState:
         self._settled_at = 0.0  # on this connection, when retained statuses have come
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
+        self.selection = selection.of(config)
         self.earlier = EarlierRounds(config, self._codec, self._num_shared, self._make_intake)
         self.earlier.restore(self._learned(self.signing.begin(recent)))
         self.signing.advance(params, version)
@@ -146,6 +147,8 @@ class CoordinatorState:
         """The records, of which admission has learned on their way."""
         for record in recent:
             self.admission.influence.learn(record)
+            if self.selection is not None:
+                self.selection.learn(record)
             if self.roll is not None:
                 self.roll.learn(record)
             yield record

@@ -15,6 +15,7 @@ from .claims import Claims, Counted
 from .gathering import Gathering
 from .influence import Claim
 from .intake import RoundIntake
+from .losses import Losses
 from .opening import DEADLINES, Opening
 from .pace import Pacing
 from .patience import Patience
@@ -51,12 +52,14 @@ class Tally:
     that the device received. In asynchronous rounds, with `any_round`, they count towards goal and minimum, and no
     device has two updates in one round, late or not.
     `gathering` has what devices tell of their columns, in a round of that mode.
-    `spoilt` has saved late updates that proved to be of no use.
+    `spoilt` has saved late updates that proved to be of no use. `keeps_losses`: the record says what loss each device
+    has reported.
     """
 
     def __init__(
         self, opening: Opening, *, round: int, version: int, mode: Mode, opened_at: float, intake: RoundIntake,
         pacing: Pacing, any_round: bool = False, resumed: bool = False, gathering: Gathering | None = None,
+        keeps_losses: bool = False,
     ) -> None:  # fmt: skip
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
@@ -69,6 +72,7 @@ class Tally:
         self._any_round = any_round
         self._patience = Patience(opening, known=not resumed)
         self._sums, self._claims = Sums(), Claims()
+        self._losses = Losses(keeps_losses)
         # One entry a device, so that each name is kept once: every topic brings a new string.
         self._shares = {device: Share(waiting=True, waited=True) for device in opening.waiting}
         self._num_waiting = len(self._shares)
@@ -116,6 +120,7 @@ class Tally:
     def settle(self, device: str, round: int, judged: Judged) -> None:
         """The update of the device, of this round or an earlier one, is in the sum."""
         self._sums.add(judged.header)
+        self._losses.add(device, round, judged)
         if round == self.round:  # a late update's scores are those of an earlier model
             self._sums.add_scores(judged.header)
         if judged.claim is not None:
@@ -297,6 +302,7 @@ class Tally:
             deadlines=self.deadlines,
             lowered=self._claims.lowered,
             by_influence=self._claims.to_json(),
+            by_loss=self._losses.to_json(),
         )
 
     def goes_on(self, min_reports: int, at_work: list[str]) -> Note:

@@ -165,6 +165,14 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[1.3],
         ),
     ] = None
+    selection: Annotated[
+        str,
+        Meta(
+            description='Which devices a round asks, where it does not ask all: "uniform", each alike; '
+            '"power-of-choice:d=N", those of N candidates with the highest loss; or "oort", by loss, size and speed.',
+            examples=["power-of-choice:d=20"],
+        ),
+    ] = "uniform"
     cohort: Annotated[
         Literal["list", "draw"],
         Meta(

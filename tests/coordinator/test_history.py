@@ -98,7 +98,8 @@ def test_table_has_a_row_for_each_round_and_every_number():
     assert table.bytes_up.sum() == run().final.bytes_up
     assert table.state.tolist() == ["committed", "committed", "abandoned"]
     assert {*RoundRecord.__struct_fields__} - {*table.columns} == {
-        "round", "devices", "folded", "by_device", "cohort", "missed", "by_time", "budgets", "refused", "barred",
+        "round", "devices", "folded", "by_device", "cohort", "missed", "by_time", "by_loss", "budgets", "refused",
+        "barred",
         "lowered", "by_influence",
     }  # fmt: skip
     assert len(History(np.zeros(1)).to_pandas()) == 0

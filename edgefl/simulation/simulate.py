@@ -189,7 +189,7 @@ def _crowd(fleet: Fleet, names: list[str], shares: Shares, seed: int, bodies: Bo
         return DeviceStatus(topics.status(""), examples).first()
 
     lives = (name for name, handicap in handicaps.items() if handicap.away_s or handicap.bytes_per_s)
-    lively = range(len(names)) if bodies else [number_of(name) for name in lives]
+    lively = {*map(number_of, lives), *(bodies.lively() if bodies else ())}
     return Crowd(names, make, lambda number: status(len(shares.of(number))), lively)
 
 

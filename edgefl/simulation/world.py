@@ -18,7 +18,7 @@ import math
 import os
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..errors import UsageError, nearest, path_of
 from ..settings import files
 from . import hours as hours_of
 from .battery import HYSTERESIS, Battery, Cell
-from .body import Body
+from .body import NO_APPETITE, Body
 from .energy import Appetite, Range
 from .faults import HOUR_S
 from .hours import Presence
@@ -100,6 +100,13 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True):
             return None
         charge_hours = hours_of.read(self.charge_hours, "charge_hours")
         return Cell(self.battery_wh * HOUR_S, self.reserve, self.idle_watts, self.charge_watts, charge_hours)
+
+    @property
+    def is_lively(self) -> bool:
+        """Whether something happens to a device of this kind, or counts, while no round asks it."""
+        link = (self.up_kbit_s, self.down_kbit_s, self.latency_s, self.battery_wh)
+        is_free = self.appetite == NO_APPETITE and self.presence_hours == hours_of.ALWAYS
+        return not is_free or any(each is not None for each in link)
 
     def seconds_per_example(self, flops: float) -> float | None:
         """Of training, for a model whose forward pass takes so many operations; None: nothing is said of it."""
@@ -182,6 +189,11 @@ class Bodies:
         """The place of the kind among the world's, for the device of this number."""
         factor, first = self._shuffle
         return self._world._kind_at((factor * number + first) % self._devices / self._devices)
+
+    def lively(self) -> Iterator[int]:
+        """The numbers of devices that have to be there from the start."""
+        kinds = [kind.is_lively for kind in self._world.kinds]
+        return (number for number in range(self._devices) if any(kinds) and kinds[self.kind_of(number)])
 
     def body(self, number: int) -> Body:
         """The body of the device of this number."""

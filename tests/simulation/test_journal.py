@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_ray import FakeRay
 
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import StoreError, UsageError
 from edgefl.simulation import journal as journals
+from edgefl.simulation import ray_pool
 from edgefl.simulation.journal import Journal
 from edgefl.simulation.world import Kind, World
 
@@ -32,6 +34,8 @@ CASES: dict[str, dict[str, Any]] = {
     "a world": {
         "world": World([Kind(spread=0.5, dropout=0.2, up_kbit_s=200.0), Kind(battery_wh=0.01, active_watts=2.0)])
     },
+    "models of devices' own": {"strategy": "ditto", "holdout": 0.2},
+    "a rule over all updates": {"strategy": "trimmed-mean:f=0.2"},
     "an adversary": {"faults": "attack:alie:0.3"},
 }
 
@@ -93,6 +97,17 @@ def test_a_replay_computes_nothing(tmp_path, monkeypatch):
     train = edgefl.device.training.train_update
     run(resume=file)
     assert trained and min(trained) >= 7
+
+
+def test_a_run_may_go_on_elsewhere(tmp_path, monkeypatch):
+    """Stopped here, resumed on Ray, stopped there, resumed here."""
+    monkeypatch.setattr(ray_pool, "_ray", lambda: FakeRay())
+    file, whole = tmp_path / "resume.db", run()
+    with pytest.raises(Killed):
+        run(resume=file, on_round=Kill(2))
+    with pytest.raises(Killed):
+        run(resume=file, on_round=Kill(5), engine="ray")
+    assert of(run(resume=file)) == of(whole)
 
 
 def test_a_journal_at_its_limit_resumes_from_where_it_was_full(tmp_path):

@@ -207,6 +207,25 @@ def test_a_low_battery_pauses_a_device_until_it_is_charged():
     assert reported[-1] == 10  # and goes on once it is charged
 
 
+def test_only_devices_with_a_life_of_their_own_are_made_at_the_start():
+    for kind in (
+        Kind(hours="8-9"), Kind(up_kbit_s=9.0), Kind(down_kbit_s=9.0), Kind(latency_s=0.1), Kind(battery_wh=1.0),
+        Kind(active_watts=1.0), Kind(joules_per_mb_down=1.0),
+    ):  # fmt: skip
+        assert len(list(World([kind]).bodies(10, 1e6, 1).lively())) == 10
+    assert not list(World([Kind(examples_per_s=5.0, spread=0.5, dropout=0.1)]).bodies(10, 1e6, 1).lively())
+    assert len(list(World([Kind(share=3), Kind(hours="8-9")]).bodies(100, 1e6, 1).lively())) == 25
+
+
+def test_a_device_that_is_made_late_is_as_one_that_was_there(monkeypatch):
+    kinds = [Kind(examples_per_s=200.0, spread=0.5), Kind(dropout=0.3, dropout_s=1.0)]
+    late = run(*kinds, devices=30, rounds=6, fraction=0.2)
+    monkeypatch.setattr("edgefl.simulation.world.Kind.is_lively", True)
+    early = run(*kinds, devices=30, rounds=6, fraction=0.2)
+    assert (late.params == early.params).all()
+    assert [record.devices for record in late.rounds] == [record.devices for record in early.rounds]
+
+
 def test_a_world_repeats_bit_for_bit():
     kinds = [Kind(spread=0.4, hours=[0.5] * 24, dropout=0.2), Kind(battery_wh=0.05, idle_watts=0.1, spread=0.3)]
     first, second = (run(*kinds, rounds=4, interval_s=1800.0, workers=workers) for workers in (1, 3))

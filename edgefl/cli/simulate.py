@@ -103,7 +103,7 @@ def _simulate(options: argparse.Namespace) -> int:
         raise UsageError(f"unknown transport {shown!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_json(options)
     folder = RunFolder(options.out, options.force, options.resume)
-    settings = _settings(options)
+    settings = settings_of(options)
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
@@ -121,7 +121,7 @@ def _simulate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
     """The settings of --config, --set and the options; later ones win. Fills in the model and how it is read."""
     from ..hosting.config import AggregatorConfig
     from ..settings import files

@@ -71,7 +71,7 @@ def of(history) -> tuple:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been(case, tmp_path):
+def test_i33_a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been(case, tmp_path):
     options, file = CASES[case], tmp_path / "resume.db"
     whole = run(**options)
     with pytest.raises(Killed):
@@ -99,7 +99,7 @@ def test_a_replay_computes_nothing(tmp_path, monkeypatch):
     assert trained and min(trained) >= 7
 
 
-def test_a_run_may_go_on_elsewhere(tmp_path, monkeypatch):
+def test_i33_a_run_may_go_on_elsewhere(tmp_path, monkeypatch):
     """Stopped here, resumed on Ray, stopped there, resumed here."""
     monkeypatch.setattr(ray_pool, "_ray", lambda: FakeRay())
     file, whole = tmp_path / "resume.db", run()
@@ -148,7 +148,7 @@ def test_a_damaged_journal_is_named(tmp_path):
         run(resume=file)
 
 
-def test_the_command_goes_on_after_kill_9(tmp_path):
+def test_i33_the_command_goes_on_after_kill_9(tmp_path):
     words = [
         "simulate", "--model", "mlp:64-64-10", "--data", "digits", "--devices", "20", "--rounds", "60", "--epochs", "4",
         "--seed", "3",

@@ -39,7 +39,7 @@ def ray(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_on_ray_has_the_bits_of_a_local_one(case, ray):
+def test_i33_a_run_on_ray_has_the_bits_of_a_local_one(case, ray):
     options = BUSY | CASES[case]
     local, there = edgefl.simulate(**options), edgefl.simulate(**options, engine="ray", workers=3)
     assert there.final == local.final
@@ -128,7 +128,7 @@ def real(isa: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_real_workers_have_the_bits_of_one_thread():
+def test_i33_two_real_workers_have_the_bits_of_one_thread():
     done = real("")
     assert done.returncode == 0, done.stderr[-2000:]
     here, there, same = done.stdout.split()[-3:]

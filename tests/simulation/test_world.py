@@ -226,7 +226,7 @@ def test_a_device_that_is_made_late_is_as_one_that_was_there(monkeypatch):
     assert [record.devices for record in late.rounds] == [record.devices for record in early.rounds]
 
 
-def test_a_world_repeats_bit_for_bit():
+def test_i33_a_world_repeats_bit_for_bit():
     kinds = [Kind(spread=0.4, hours=[0.5] * 24, dropout=0.2), Kind(battery_wh=0.05, idle_watts=0.1, spread=0.3)]
     first, second = (run(*kinds, rounds=4, interval_s=1800.0, workers=workers) for workers in (1, 3))
     assert first.to_json().split(b'"rounds"')[1] == second.to_json().split(b'"rounds"')[1]

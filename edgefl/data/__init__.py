@@ -5,7 +5,7 @@
     fashion-mnist:DIR[?shape=1x28x28]            the same for Fashion-MNIST
     cifar10:DIR                                  the binary version, x (n, 3, 32, 32) in [0, 1]
     har:DIR[?signals=1][&subjects=all]           activities by 30 subjects: 561 features, or 9x128 signals
-    shakespeare:FILE[?targets=last][&step=N]     the next character by role, x (n, 80) tokens
+    shakespeare:FILE[?targets=last][&roles=N]    the next character by role, x (n, 80) tokens
     leaf:DIR                                     JSON of LEAF: FEMNIST, Shakespeare, Synthetic, by user
     csv:FILE?target=COL[&features=A,B][&device=COL][&delimiter=;][&encoding=latin-1]
     sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL]

@@ -18,9 +18,11 @@ import numpy as np
 
 from ..core.seeds import derived_seed
 from ..data import Dataset
+from ..errors import UsageError
 from .partitions import Parts
 
 MOST_LABELS = 4096
+MOST_EXAMPLES = 20_000_000  # of all devices, which may share them
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -58,8 +60,10 @@ class SplitReport(msgspec.Struct, frozen=True):
 
 
 def report(dataset: Dataset, parts: Parts, *, partition: str, seed: int) -> SplitReport:
-    """What `parts` of `dataset` are like."""
+    """What `parts` of `dataset` are like. UsageError if they are more than memory should hold."""
     sizes = np.array([len(part) for part in parts])
+    if sizes.sum() > MOST_EXAMPLES:
+        raise UsageError(f"{len(parts)} devices have {sizes.sum():,} examples in all: look at fewer devices")
     dealt = np.concatenate(parts)
     chance = np.split(np.random.default_rng(derived_seed(seed, "chance")).permutation(dealt), np.cumsum(sizes)[:-1])
     codes, names = _codes(dataset)

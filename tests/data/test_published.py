@@ -203,6 +203,9 @@ def test_shakespeare_is_split_as_mcmahan_split_it(shared):
     assert len(np.unique(data.device_train)) == 1217
     assert data.x_train.shape[1:] == data.y_train.shape[1:] == (80,)
     assert 0.18 < len(data.x_test) / (len(data.x_train) + len(data.x_test)) < 0.23
+    some = load(f"shakespeare:{shared}/data/shakespeare/roles.jsonl.gz?test_windows=100")
+    assert len(some.x_test) == 100 and np.array_equal(some.x_test[1], data.x_test[len(data.x_test) // 100])
+    assert np.array_equal(some.x_train, data.x_train)
     sizes = np.bincount(data.device_train)
     assert sizes.min() == 1 and sizes.max() > 400  # far from balanced
 

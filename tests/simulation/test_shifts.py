@@ -99,6 +99,7 @@ def test_shifts_add_up_and_an_autoencoder_restores_what_its_device_sees(data):
         ("iid+gain:nan", "at least 0"),
         ("iid+relabel:1.5", "a whole number of groups"),
         ("idd+noise:1", "did you mean 'iid'"),
+        ("windows:5+noise:1", "one example to several devices"),
     ],
 )
 def test_wrong_shifts(data, spec, problem):

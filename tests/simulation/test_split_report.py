@@ -100,3 +100,9 @@ def test_a_picture_that_cannot_be_written(tmp_path):
         with pytest.raises(UsageError, match="can't write the picture"):
             draw(report(data, parts, partition="iid", seed=0), path)
     assert main(["partition", "--data", "digits", "--devices", "4", "--partition", "dirichlet"]) == 2
+
+
+def test_devices_that_share_examples(capsys):
+    assert split_of(capsys, "--devices", "3000", "--partition", "windows:20")["sizes"] == [20] * 3000
+    assert main(["partition", "--data", "digits", "--devices", "50000", "--partition", "windows:600"]) == 2
+    assert "have 30,000,000 examples in all: look at fewer devices" in capsys.readouterr().err

@@ -11,13 +11,15 @@ the devices' residuals belong to one manifest. The aggregator keeps the choice i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from . import codecs
+from . import codecs, strategies
 from .core.plan import Plan
+from .errors import UsageError
 from .settings import RoundSettings, Settings
 from .settings.sections import MAX_SPAN
 from .settings.spec import split
@@ -27,6 +29,7 @@ S = TypeVar("S", bound=Settings)
 # The share of the rounds from which on a device takes part in "most" rounds.
 MOST = 0.5
 # Codec of updates, codec of models, measured by benchmarks/defaults.py. docs/compression.md has the same table.
+# Where a strategy can't work with a codec that is right on average alone, updates have MOST_ROUNDS' codec.
 MOST_ROUNDS = ("ecq", "ecq:step=8")
 NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "ecq:step=3")
 # ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
@@ -65,12 +68,23 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     asked, counted = shares(settings.rounds)
     most = min(asked, counted) >= MOST
     specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
+    if "noisy" in _excluded(settings):
+        specs = MOST_ROUNDS[0], specs[1]
     codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
     span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
     if "raw32" in (codec, downlink):
         reason += f"; a codec's own overhead does not pay for {plan.num_params} params"
     return Choice(codec, downlink, span, reason)
+
+
+def _excluded(settings: Settings) -> Mapping[str, str]:
+    """What the strategy does not go together with; nothing if it is an object, which its name does not find."""
+    name, options = split(settings.strategy.name)
+    try:
+        return strategies.get(name, **options).fit.without
+    except UsageError:
+        return {}
 
 
 def apply(settings: S, choice: Choice) -> S:

@@ -71,7 +71,10 @@ def make_manifest(
         sides=list(strategy.sides),
     )  # fmt: skip
     if feedback == "auto":
-        manifest = msgspec.structs.replace(manifest, error_feedback=manifest.update_codec.feedback)
+        codec_of, without = manifest.update_codec, strategy.fit.without
+        wanted = codec_of.feedback or ("unfed" in without and not codec_of.lossless)
+        wanted = wanted and "feedback" not in without
+        manifest = msgspec.structs.replace(manifest, error_feedback=wanted)
     try:
         checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
     except msgspec.ValidationError as error:

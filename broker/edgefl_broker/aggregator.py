@@ -180,7 +180,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         spill_bytes = int(config.strategy.spill_mb * 1e6)
         reports = expected_reports(config.rounds)
         strategy.prepare(Site(
-            plan.num_params, plan.num_trainable, reports, self._folder, spill_bytes, config.rounds.late_window
+            plan.num_params, plan.num_trainable, reports, self._folder, spill_bytes, config.rounds.late_window,
+            config.rounds.expect,
         ))  # fmt: skip
         self._restore(strategy, state)
         return strategy

@@ -9,20 +9,21 @@ updates that the journal lacks after a crash were never averaged into a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgefl.codecs import Codec
-from edgefl.core.params import params_sha256
+from edgefl.core.params import params_from_bytes, params_sha256, params_to_bytes
 from edgefl.hosting.store import FileGuard, Schema, durable, open_database
 from edgefl.strategies import Site, State, Strategy, Update
 from edgefl.strategies.base import Training
 
 _SQL = """
-CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL, sides BLOB NOT NULL DEFAULT x'');
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
     payload BLOB NOT NULL, steps INTEGER NOT NULL DEFAULT 0, loss REAL, claimed INTEGER
@@ -33,7 +34,8 @@ _ADDED = "".join(
     f"ALTER TABLE updates ADD COLUMN {column};"
     for column in ("steps INTEGER NOT NULL DEFAULT 0", "loss REAL", "claimed INTEGER")
 )
-_SCHEMA = Schema(2, _SQL, {0: "", 1: _ADDED})  # 0: before there were numbers
+_SIDES = "ALTER TABLE rounds ADD COLUMN sides BLOB NOT NULL DEFAULT x'';"
+_SCHEMA = Schema(3, _SQL, {0: "", 1: _ADDED, 2: _SIDES})  # 0: before there were numbers
 
 
 class Journal:
@@ -44,13 +46,15 @@ class Journal:
         self._guard = FileGuard(path)
 
     @durable
-    def begin(self, round: int, params: np.ndarray) -> None:
-        """Round `round` starts from the global `params`; updates of an earlier attempt are deleted."""
+    def begin(self, round: int, params: np.ndarray, sides: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
+        """Round `round` starts from the global `params`, with the side vectors (P,) as devices decode them; updates of
+        an earlier attempt are deleted."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM updates WHERE round >= ?", (round,))
-        self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (round, params_sha256(params)))
+        shown = b"".join(params_to_bytes(vector) for vector in sides.values())
+        self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (round, params_sha256(params), shown))
 
     @durable
     def add(self, round: int, update: Update) -> None:
@@ -73,6 +77,12 @@ class Journal:
         return row[0] if row else None
 
     @durable
+    def sides(self, round: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The side vectors of the round, (P,) float32 by name."""
+        (blob,) = self._db.execute("SELECT sides FROM rounds WHERE round = ?", (round,)).fetchone()
+        return dict(zip(names, np.split(params_from_bytes(blob), len(names)), strict=True)) if names else {}
+
+    @durable
     def updates(self, round: int, codec: Codec) -> Iterator[Update]:
         """The accepted updates of the round, in the order in which they came."""
         columns = "device, num_examples, payload, staleness, steps, loss, claimed"
@@ -92,6 +102,8 @@ class Recorded(Strategy):
     def __init__(self, strategy: Strategy, journal: Journal) -> None:
         self._strategy, self._journal = strategy, journal
         self.name, self.fit = strategy.name, strategy.fit
+        self.sides, self.local = strategy.sides, strategy.local
+        self._shown: Mapping[str, np.ndarray] = {}
         self._round = 0
 
     def weigh(self, num_examples: int) -> int:
@@ -109,9 +121,16 @@ class Recorded(Strategy):
     def restore(self, state: State) -> None:
         self._strategy.restore(state)
 
+    def broadcast(self) -> Mapping[str, np.ndarray]:
+        return self._strategy.broadcast()
+
+    def shown(self, sides: Mapping[str, np.ndarray]) -> None:
+        self._strategy.shown(sides)
+        self._shown = sides
+
     def start(self, params: np.ndarray, round: int) -> None:
         self._strategy.start(params, round)
-        self._journal.begin(round, params)
+        self._journal.begin(round, params, self._shown)
         self._round = round
 
     def add(self, update: Update) -> None:

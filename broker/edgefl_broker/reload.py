@@ -51,6 +51,6 @@ def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfig
     strategy = make_strategy(config)
     mask = Mask(plan, masks.of_settings(config, strategy, plan))
     over(mask, strategy).prepare(
-        Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes, rounds.late_window)
+        Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes, rounds.late_window, rounds.expect)
     )
     return Reconfigured(rounds, config.gate)

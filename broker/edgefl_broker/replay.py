@@ -59,8 +59,10 @@ def run(settings: AggregatorConfig) -> None:
             settings = auto.apply(settings, choice)
         manifest = make_manifest(settings, settings.federation, "0" * 16, model.plan)
         strategy = over(manifest.mask, make_strategy(settings))
-        late_rounds = settings.rounds.late_window
-        strategy.prepare(Site(model.plan.num_params, model.plan.num_trainable, late_rounds=late_rounds))
+        strategy.prepare(Site(
+            model.plan.num_params, model.plan.num_trainable, late_rounds=settings.rounds.late_window,
+            devices=settings.rounds.expect,
+        ))  # fmt: skip
         history = HistoryFiles(Path(settings.state_dir), settings.history_mb * 1e6)
         history.mend(store.recent(KEPT_RECORDS))
         rounds = [record for record in history.records() if record.state in MOVED]
@@ -120,6 +122,7 @@ def _average(journal: Journal, round: int, strategy: Strategy, codec: Codec, par
     """The params (P,) that the round made of `params`."""
     if journal.before(round) != params_sha256(params):
         raise StoreError(f"the journal has no round {round} that begins where the rounds before it end")
+    strategy.shown(journal.sides(round, strategy.sides))
     strategy.start(params, round)
     for update in journal.updates(round, codec):
         strategy.add(update)

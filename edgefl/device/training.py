@@ -141,6 +141,7 @@ def _work(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, 
     return Work(
         trainer, params, shares, train, derived_seed(train.seed, number, device), number,
         load=lambda name: _usable(job, load_slot, name), mask=manifest.mask, sides=sides,
+        feedback=manifest.error_feedback,
     )  # fmt: skip
 
 

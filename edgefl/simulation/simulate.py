@@ -196,7 +196,12 @@ def _crowd(fleet: Fleet, names: list[str], shares: Shares, seed: int, bodies: Bo
 def _site(settings: Settings, plan: Plan) -> Site:
     reports, spill_bytes = expected_reports(settings.rounds), int(settings.strategy.spill_mb * 1e6)
     return Site(
-        plan.num_params, plan.num_trainable, reports, spill_bytes=spill_bytes, late_rounds=settings.rounds.late_window
+        plan.num_params,
+        plan.num_trainable,
+        reports,
+        spill_bytes=spill_bytes,
+        late_rounds=settings.rounds.late_window,
+        devices=settings.rounds.expect,
     )
 
 

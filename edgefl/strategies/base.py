@@ -107,7 +107,7 @@ class Site:
     `num_params` is P, of which the first `num_trained` are trained; the others are statistics that training only
     measures. `reports` is the number of updates that a round is known to need room for. Updates are spilled to
     `folder` (None: the system's for temporary files), in at most `spill_bytes`. An update counts for `late_rounds`
-    rounds after its own.
+    rounds after its own. `devices` is the number of devices, `rounds.expect`; 0: not known.
     """
 
     num_params: int
@@ -116,6 +116,7 @@ class Site:
     folder: Path | None = None
     spill_bytes: int = 2**30
     late_rounds: int = 0
+    devices: int = 0
 
 
 class Part:

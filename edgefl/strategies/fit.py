@@ -41,10 +41,19 @@ def _lossy(settings: Any) -> str:
 
 
 def _feedback(settings: Any) -> str:
-    wanted, codec = settings.codec.error_feedback, _codec(settings)
-    if wanted is True or (wanted == "auto" and codec is not None and codec.feedback):
-        return "error feedback (codec.error_feedback)"
-    return ""
+    """Only if it was asked for: "auto" is no feedback with a strategy that excludes it (federation.py)."""
+    return "error feedback (codec.error_feedback)" if settings.codec.error_feedback is True else ""
+
+
+def _unfed(settings: Any) -> str:
+    lossy = _lossy(settings)
+    return f"{lossy} without error feedback" if lossy and settings.codec.error_feedback is False else ""
+
+
+def _noisy(settings: Any) -> str:
+    """Whether the codec may err by more than the update is long, and is right on average alone."""
+    codec = _codec(settings)
+    return f"codec.name {settings.codec.name!r}" if codec is not None and not (codec.lossless or codec.feedback) else ""
 
 
 def _personal(settings: Any) -> str:
@@ -99,6 +108,8 @@ FEATURES = {
     "decay": Feature("weight decay", _set("weight_decay"), "set train.weight_decay = 0"),
     "lossy": Feature("lossy codecs", _lossy, 'set codec.name = "raw32" or "planes"'),
     "feedback": Feature("error feedback", _feedback, "set codec.error_feedback = false"),
+    "unfed": Feature("lossy codecs without error feedback", _unfed, 'set codec.error_feedback = "auto"'),
+    "noisy": Feature("codecs that are right on average only", _noisy, 'set codec.name = "ecq" or "raw32"'),
 }
 
 NEEDS = {

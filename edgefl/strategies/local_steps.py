@@ -5,6 +5,8 @@ Not here: what a strategy makes of them (combine/normalized.py).
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 from .base import Training
 
 Row = tuple[float, float, float]
@@ -18,7 +20,36 @@ def steps_of(train: Training, num_examples: int) -> int:
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 
-def gain(train: Training, lr: float, steps: int) -> float:
+def momentum_gain(train: Training, lr: float, steps: int) -> float:
+    """The gain of momentum alone: with it, −delta / (lr · gain) is a mean of all that the steps added up, weight decay
+    and corrections too."""
+    return gain(_Momentum(train.optimizer, train.momentum), lr, steps)
+
+
+class _Momentum(NamedTuple):
+    optimizer: str
+    momentum: float
+    weight_decay: float = 0.0
+    prox_mu: float = 0.0
+
+
+class Pulled(Protocol):
+    """What `gain` reads of the training settings."""
+
+    @property
+    def optimizer(self) -> str: ...
+
+    @property
+    def momentum(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def prox_mu(self) -> float: ...
+
+
+def gain(train: Pulled, lr: float, steps: int) -> float:
     """‖a‖₁: the weights with which the gradients of so many steps of SGD enter the delta, −lr Σ a_i g_i, added up.
 
     It is how far the steps carry a param, in units of lr, if the gradient is 1 throughout. Without momentum, proximal

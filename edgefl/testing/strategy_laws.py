@@ -52,7 +52,7 @@ def _made(make: Callable[[], Strategy]) -> Strategy:
     require(isinstance(strategy, Strategy), "a strategy derives from edgefl.strategies.Strategy")
     require(isinstance(strategy.name, str) and bool(strategy.name), "a strategy has a name")
     dict(strategy.defaults(_Train()))
-    strategy.prepare(Site(P, P - 5, reports=7, spill_bytes=64 * 4 * P, late_rounds=2))
+    strategy.prepare(Site(P, P - 5, reports=7, spill_bytes=64 * 4 * P, late_rounds=2, devices=6))
     return strategy
 
 

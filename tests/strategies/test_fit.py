@@ -34,7 +34,9 @@ USES = {
     "prox": ({"train.prox_mu": 0.1}, {}, "train.prox_mu = 0"),
     "decay": ({"train.weight_decay": 0.1}, {}, "train.weight_decay = 0"),
     "lossy": ({"codec.name": "ecq:step=2"}, {"codec.name": "planes"}, 'codec.name = "raw32"'),
-    "feedback": ({"codec.name": "ecq"}, {"codec.name": "ecq", "codec.error_feedback": False}, "error_feedback = false"),
+    "feedback": ({"codec.name": "ecq", "codec.error_feedback": True}, {"codec.name": "ecq"}, "error_feedback = false"),
+    "unfed": ({"codec.name": "ecq", "codec.error_feedback": False}, {"codec.name": "ecq"}, 'error_feedback = "auto"'),
+    "noisy": ({"codec.name": "ecq-sparse"}, {"codec.name": "ecq"}, 'codec.name = "ecq"'),
 }
 LACKS = {
     "expect": ({}, {"rounds.expect": 9}, "rounds.expect to the number of devices"),

@@ -12,6 +12,10 @@ from edgefl.strategies.server.momentum import Momentum
 from edgefl.testing import check_strategy
 
 OPTIONS = {
+    "scaffold": {"server_lr": 0.5},
+    "feddyn": {"alpha": 0.5},
+    "fedcm": {"alpha": 1.0, "server_lr": 0.5},
+    "mifa": {"server_lr": 0.5},
     "fedavg": {"server_lr": 0.5},
     "fedavgm": {"server_lr": 0.5, "momentum": 0.3},
     "fedsgd": {"lr": 0.2},

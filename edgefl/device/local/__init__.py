@@ -17,6 +17,10 @@ RULES: dict[str, str] = {
     "ditto": "edgefl.device.local.ditto:Ditto",
     "fedrep": "edgefl.device.local.fedrep:FedRep",
     "fine-tune": "edgefl.device.local.fine_tune:FineTune",
+    "scaffold": "edgefl.device.local.scaffold:Scaffold",
+    "feddyn": "edgefl.device.local.feddyn:FedDyn",
+    "fedcm": "edgefl.device.local.fedcm:FedCM",
+    "mifa": "edgefl.device.local.mifa:Mifa",
 }
 
 __all__ = ["RULES", "Rule", "get"]

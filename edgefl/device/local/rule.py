@@ -39,7 +39,8 @@ class Work:
     `params` (P,) float32 is the round's model, with this device's own params in it where `mask` says that they are
     personal, and `sides` are the strategy's side vectors, (P,) float32 by name. `load` reads a current slot: None if
     the device has none, or if it is damaged or of another run. `shares` are the examples: train on `x` and `y` only.
-    `train` are the manifest's settings for this round.
+    `train` are the manifest's settings for this round. With `feedback`, what the codec drops of an update is in the
+    next one.
     """
 
     trainer: Trainer
@@ -51,6 +52,7 @@ class Work:
     load: Callable[[str], bytes | None]
     mask: Mask
     sides: Mapping[str, np.ndarray] = field(default_factory=dict)
+    feedback: bool = False
 
     def fit(
         self, start: np.ndarray | None = None, *, trainer: Trainer | PartTrainer | None = None, **changes: Any

@@ -105,7 +105,7 @@ def test_scaffold_helps_with_a_lossy_codec_too(downlink: str) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Callable[[str, float], float]:
-    """The mean accuracy of the last ten of forty rounds, over two seeds, with the default codecs. Five of twenty devices
+    """The mean accuracy of the last ten of forty rounds, over two seeds, with the default codecs. Five of 20 devices
     report in each, and each has two digits."""
 
     @cache

@@ -114,7 +114,9 @@ class Fleet:
         device, slots = self.devices[place], self.slots.get(place, {})
         work = Work(
             _Trainer(device, self.train), self.params, Shares(*[np.zeros(1)] * 4),  # type: ignore[arg-type]
-            self.train.in_round(self.number), 0, self.number, load=slots.get, sides=sides, feedback=bool(self.feedback),
+            self.train.in_round(self.number), 0, self.number, load=slots.get, sides=sides,
+            mask=None,  # type: ignore[arg-type]
+            feedback=bool(self.feedback),
         )  # fmt: skip
         assert self.strategy.local is not None
         learned = local.get(self.strategy.local).train(work)

@@ -16,6 +16,7 @@ from ...errors import CodecError, UsageError
 from ..base import Site, State, Strategy, Training, Update, rate, take
 from ..combine.real_sum import RealSum, check
 from ..local_steps import steps_of
+from ..weights import UNIT
 
 
 class Uniform(Strategy):
@@ -37,6 +38,10 @@ class Uniform(Strategy):
     def prepare(self, site: Site) -> None:
         self._site = site
         self.kept = np.zeros(site.num_params, np.float32)
+
+    def weigh(self, num_examples: int) -> int:
+        """Every device counts alike, so influence is bounded by the length of the delta."""
+        return UNIT
 
     @property
     def train(self) -> Training:

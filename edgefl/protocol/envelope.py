@@ -93,7 +93,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 def blob_id(blob: bytes) -> bytes:
     """Eight bytes that distinguish the parts of one blob from those of another."""
-    return hashlib.sha256(blob).digest()[:8]
+    return hashlib.sha256(blob[:]).digest()[:8]
 
 
 def federation_hash(federation: str, run: str, plan_hash: str) -> int:

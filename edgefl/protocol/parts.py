@@ -26,7 +26,10 @@ def quick_part_bytes(rate: float, keepalive_s: float) -> int:
 
 
 class Splitter:
-    """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists."""
+    """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists.
+
+    Of `blob` only its length and slices are used: a simulated device may have it in a file.
+    """
 
     def __init__(
         self, blob: bytes, part_bytes: int, *, kind: Kind, codec: int, federation: int, round: int, version: int
@@ -35,7 +38,7 @@ class Splitter:
         self.parts = -(-len(blob) // part_bytes)
         if self.parts > MAX_PARTS:
             raise ProtocolError(f"{len(blob)} bytes need more than {MAX_PARTS} parts: raise part_bytes")
-        self._blob = memoryview(blob)
+        self._blob = blob
         self._envelope = Envelope(
             kind, codec, federation, round, version, 0, self.parts, part_bytes, len(blob), blob_id(blob), b""
         )
@@ -43,7 +46,7 @@ class Splitter:
     def part(self, index: int) -> bytes:
         """Envelope and bytes of part `index`."""
         size = self.part_bytes
-        data = bytes(self._blob[index * size : (index + 1) * size])
+        data = self._blob[index * size : (index + 1) * size]
         return replace(self._envelope, part=index, data=data).to_bytes()
 
 

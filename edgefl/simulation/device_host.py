@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import cast
 
 from ..core.seeds import derived_seed
 from ..device import events as device_events
@@ -194,7 +195,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             else:
                 fleet.on_update(self.name, made.blob)
                 blob = made.blob if adversary is None else adversary.turned(self.name, job, made.blob)
-                self.feed(Trained(job, blob, made.slots, STAMP))
+                kept = cast(bytes, fleet.spool.keep(blob))  # sessions measure and slice their update, and no more
+                self.feed(Trained(job, kept, made.slots, STAMP))
             self._power.look()
 
         fleet.clock.after(duration, finish)

@@ -14,6 +14,7 @@ from .energy import Meter
 from .faults import Faults
 from .line import Line, flow
 from .shelf import FleetShelf
+from .spool import Spool
 from .virtual_host import VirtualHost
 from .workers import Pool
 
@@ -33,7 +34,7 @@ class Ground:
         self.broker = MemoryBroker(self._deliver)
         self.adversary: Adversary | None = None
         self.on_update: Callable[[str, bytes], None] = lambda device, blob: None  # of each training that ends
-        self.shelf = FleetShelf()
+        self.shelf, self.spool = FleetShelf(), Spool()
         self.hosts: dict[str, FleetHost[Any, Any]] = {}  # that were made, by name
         self.turns = count(AFTER)  # of devices that start again, after all that are made
 

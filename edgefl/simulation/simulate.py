@@ -165,6 +165,7 @@ def simulate(
             journal.done()
     finally:
         pool.close()
+        fleet.spool.close()
         history = History(coordinator.params, aggregator.rounds, run)
         on_end(history)
     return history

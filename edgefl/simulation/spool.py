@@ -1,0 +1,106 @@
+"""Spool: the large updates that simulated devices keep, in memory as far as there is room, and else in one file.
+
+A round of a thousand devices makes a thousand updates at the same virtual time, each of which its device keeps until
+the round is over. The file has no name, and is as long as all that was ever kept at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import overload
+
+PAGE = 64 * 1024
+ROOM = 256 * 2**20  # bytes in memory
+
+
+class Spool:
+    """`room`: the bytes that stay in memory."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
+        self._file: int | None = None
+        self._free: list[int] = []  # pages
+        self._pages = 0  # of the file
+
+    def keep(self, blob: bytes) -> bytes | Kept:
+        """The blob, or what can be measured and sliced as the blob can."""
+        return blob if len(blob) < PAGE else Kept(self, blob)
+
+    def close(self) -> None:
+        """Nothing that is kept is read any more."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    # For Kept
+
+    def take_room(self, size: int) -> bool:
+        """Whether so many bytes may stay in memory; `give_room` gives them back."""
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def give_room(self, size: int) -> None:
+        self._room += size
+
+    def write(self, blob: bytes) -> list[int]:
+        """The pages that the blob is in; `free` gives them back."""
+        if self._file is None:
+            with tempfile.TemporaryFile(prefix="edgefl-") as file:
+                self._file = os.dup(file.fileno())
+        view, pages = memoryview(blob), []
+        for start in range(0, len(blob), PAGE):
+            if not self._free:
+                self._free.append(self._pages)
+                self._pages += 1
+            pages.append(self._free.pop())
+            os.pwrite(self._file, view[start : start + PAGE], pages[-1] * PAGE)
+        return pages
+
+    def read(self, page: int, start: int, stop: int) -> bytes:
+        """These bytes of a page."""
+        assert self._file is not None
+        return os.pread(self._file, stop - start, page * PAGE + start)
+
+    def free(self, pages: list[int]) -> None:
+        self._free += pages
+
+
+class Kept:
+    """A blob in a spool, until nothing refers to it."""
+
+    __slots__ = ("_blob", "_pages", "_size", "_spool")
+
+    def __init__(self, spool: Spool, blob: bytes) -> None:
+        self._spool, self._size = spool, len(blob)
+        self._blob = blob if spool.take_room(len(blob)) else b""
+        self._pages = [] if self._blob else spool.write(blob)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, piece: int) -> int: ...
+    @overload
+    def __getitem__(self, piece: slice) -> bytes: ...
+    def __getitem__(self, piece: int | slice) -> int | bytes:
+        if isinstance(piece, int):
+            return self[piece : piece + 1][0]
+        if self._blob:
+            return self._blob[piece]
+        start, stop, step = piece.indices(self._size)
+        assert step == 1
+        first = start // PAGE
+        found = []
+        for number in range(first, -(-stop // PAGE)):
+            at = number * PAGE
+            found.append(self._spool.read(self._pages[number], max(start - at, 0), min(stop - at, PAGE)))
+        return b"".join(found)
+
+    def __del__(self) -> None:
+        if self._blob:
+            self._spool.give_room(self._size)
+        else:
+            self._spool.free(self._pages)

@@ -4,6 +4,9 @@ A device that takes part in most rounds keeps what its codec lost and adds it to
 device that takes part now and then would keep it too long, so its codec is right on average instead and keeps nothing.
 It also has to catch up with several versions at once, which `span` makes cheap.
 
+A strategy that takes each coordinate from its own column gets finer steps (strategies/combine/robust.py), unless it is
+an object.
+
 A pure function of the settings and the plan. The share of rounds follows from `fraction`, `goal`, `over_select` and
 `expect`, never from the devices that happen to be present: a restarted aggregator must choose the same codecs, because
 the devices' residuals belong to one manifest. The aggregator keeps the choice in its state folder as well.
@@ -11,7 +14,6 @@ the devices' residuals belong to one manifest. The aggregator keeps the choice i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +25,7 @@ from .errors import UsageError
 from .settings import RoundSettings, Settings
 from .settings.sections import MAX_SPAN
 from .settings.spec import split
+from .strategies import Strategy
 
 S = TypeVar("S", bound=Settings)
 
@@ -68,23 +71,29 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     asked, counted = shares(settings.rounds)
     most = min(asked, counted) >= MOST
     specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
-    if "noisy" in _excluded(settings):
+    strategy = _strategy(settings)
+    grain = None if strategy is None else strategy.grain
+    if grain is not None:
+        specs = f"ecq:step={grain:g}", specs[1]
+    elif strategy is not None and "noisy" in strategy.fit.without:
         specs = MOST_ROUNDS[0], specs[1]
     codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
     span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
+    if grain is not None:
+        reason += f"; {split(settings.strategy.name)[0]} loses what most updates leave out"
     if "raw32" in (codec, downlink):
         reason += f"; a codec's own overhead does not pay for {plan.num_params} params"
     return Choice(codec, downlink, span, reason)
 
 
-def _excluded(settings: Settings) -> Mapping[str, str]:
-    """What the strategy does not go together with; nothing if it is an object, which its name does not find."""
+def _strategy(settings: Settings) -> Strategy | None:
+    """The strategy; None if it is an object, which its name does not find."""
     name, options = split(settings.strategy.name)
     try:
-        return strategies.get(name, **options).fit.without
+        return strategies.get(name, **options)
     except UsageError:
-        return {}
+        return None
 
 
 def apply(settings: S, choice: Choice) -> S:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+import byzantine
 import karimireddy
 import mcmahan
 import reddi
@@ -15,6 +16,7 @@ TITLES = {
     "mcmahan-2": ("McMahan et al. 2017, table 2", mcmahan),
     "reddi": ("Reddi et al. 2021, table 1", reddi),
     "karimireddy": ("Karimireddy et al. 2020, table 3", karimireddy),
+    "byzantine": ("The Byzantine grid", byzantine),
 }
 HEAD = "| cell | published | here | seeds | best | MB up | minutes |\n|---|---:|---:|---:|---|---:|---:|\n"
 
@@ -56,7 +58,7 @@ def _row(cell: Cell, runs: Runs, cells: dict[str, Cell]) -> str | None:
 
 def _published(cell: Cell) -> str:
     if cell.target is None:
-        return f"{cell.published:g}"
+        return "" if cell.published is None else f"{cell.published:g}"
     return f"{cell.published:g} rounds" if cell.published is not None else "over 1,000"
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import byzantine
 import karimireddy
 import mcmahan
 import reddi
@@ -27,7 +28,12 @@ import report
 from cells import TUNING_SEED, Cell, Runs
 from models_and_data import Inputs
 
-PAPERS = {"mcmahan": mcmahan.cells, "reddi": reddi.cells, "karimireddy": karimireddy.cells}
+PAPERS = {
+    "mcmahan": mcmahan.cells,
+    "reddi": reddi.cells,
+    "karimireddy": karimireddy.cells,
+    "byzantine": byzantine.cells,
+}
 Task = tuple[Cell, int, int]  # which try, and which seed
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from ..core.accumulator import MAX_WEIGHT
 from ..core.params import params_from_bytes
 from ..core.seeds import derived_seed
 from ..device.events import TrainJob
-from ..errors import UsageError
+from ..errors import CodecError, UsageError
 from ..protocol.messages import Round
 from ..protocol.update_header import UpdateHeader
 from ..registry import options_of
@@ -38,6 +39,7 @@ PATIENCE = 4.0  # times the median training: attackers don't wait longer for an 
 MARGIN_S = 0.001  # after the last honest device, and before what it sends arrives
 FINE = 0.1  # an attacker's quantization step, in root mean squares of its delta
 LONGEST = 0.99  # of the longest delta that admission takes: the norm is that of the decoded delta
+IN_MEMORY = 2**28  # bytes of honest deltas that are decoded once, not for each trial
 MOST = 2.0**21  # n_k |delta| of a coordinate: what accumulators take, with room for the codec
 
 
@@ -118,7 +120,7 @@ class Adversary:
         known = self._rounds.setdefault(job.round.round, _Round())
         codec = job.manifest.update_codec
         if device not in self.attackers:
-            known.seen[device] = Update(device, header.num_examples, codec, memoryview(blob)[header.size :])
+            known.seen[device] = _update(device, header, codec, memoryview(blob)[header.size :])
             return blob
         if known.crafted is None:
             before = self._rounds.get(job.round.round - 1)
@@ -135,19 +137,20 @@ class Adversary:
         honest = [known.seen[device] for device in sorted(known.seen)]
         attackers = sorted(name for name in known.ends if name in self.attackers)
         params = job.manifest.mask.shared(job.manifest.unstack(params_from_bytes(job.params))[0])
+        own = _update("", header, job.manifest.update_codec, b"")
+        if params.nbytes * len(honest) <= IN_MEMORY:
+            honest = [replace(update, decoded=update.delta(len(params))) for update in honest]
 
         def deltas() -> Iterator[np.ndarray]:
             return (update.delta(len(params)) for update in honest)
 
         def judge(delta: np.ndarray) -> float:
             assert self._probe is not None and self._strategy is not None
-            raw = codecs.get("raw32")
             self._probe.restore(self._strategy.state())
             self._probe.start(params, job.round.round)
-            for update in honest:
-                self._probe.add(update)
-            for name in attackers:
-                self._probe.add(Update(name, header.num_examples, raw, raw.encode(delta)))
+            for update in [*honest, *(replace(own, device=name, decoded=delta) for name in attackers)]:
+                with suppress(CodecError):  # it will not count either: an attack that works makes devices diverge
+                    self._probe.add(update)
             moved = self._probe.finish().astype(np.float64) - params
             return float(np.linalg.norm(moved - mean))
 
@@ -175,6 +178,11 @@ class Adversary:
             claims = {name: (u.num_examples, norm_of(u.delta(num_params))) for name, u in known.seen.items()}
             bound = admission.influence.of(claims)
         return math.inf if bound is None else LONGEST * bound.longest(None)
+
+
+def _update(device: str, header: UpdateHeader, codec: Codec, payload: bytes | memoryview) -> Update:
+    """An update as the coordinator makes it of this header."""
+    return Update(device, header.num_examples, codec, payload, steps=header.steps, loss=header.loss)
 
 
 def _fine(codec: Codec) -> Codec:

@@ -36,8 +36,8 @@ KINDS = {
     "sign-flip": Kind(1.0, "send the mean of the honest updates, SIZE times back"),
     "ipm": Kind(2.0, "the same, further back"),
     "alie": Kind(1.5, "send the mean and SIZE standard deviations of the honest updates"),
-    "opt-ipm": Kind(20.0, "ipm with the size that does most harm, found in SIZE trials"),
-    "opt-alie": Kind(20.0, "alie with the size that does most harm, found in SIZE trials"),
+    "opt-ipm": Kind(12.0, "ipm with the size that does most harm, found in SIZE trials"),
+    "opt-alie": Kind(12.0, "alie with the size that does most harm, found in SIZE trials"),
     "mimic": Kind(1.0, "all copy the honest device number SIZE"),
     "gaussian": Kind(10.0, "send noise, SIZE times as long as the mean of the honest updates"),
     "inf": Kind(1.0, "send updates as long as is allowed"),
@@ -46,7 +46,7 @@ KINDS = {
 HELP = "attack:KIND:P[:SIZE]: the share P of the devices know the honest updates of each round, and " + "; ".join(
     f"{kind} (SIZE {KINDS[kind].size:g}) {KINDS[kind].text}" for kind in KINDS
 )
-FIRST, SHRINK = 10.0, 0.6  # of the search for the best size: the first step, and what is left of one that was in vain
+FIRST, SHRINK = 2.0, 0.6  # of the search for the best size: the first step, and what is left of one that was in vain
 
 
 @dataclass(frozen=True)

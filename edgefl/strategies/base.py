@@ -122,12 +122,12 @@ class Site:
 class Part:
     """What strategies and their parts share; each method may be left as it is.
 
-    `fit`: what does not go together with it, and what it needs (fit.py). `dense`: codecs must write most coordinates,
-    because one that most devices leave out is lost.
+    `fit`: what does not go together with it, and what it needs (fit.py). `grain`: the coarsest quantization
+    step, in root mean squares of an update, that it works well with; None: any (auto.py).
     """
 
     fit: Fit = EVERYTHING
-    dense: bool = False
+    grain: float | None = None
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
         """The training settings that devices must have otherwise than `train` has them, by name.

@@ -40,7 +40,7 @@ class Composed(Strategy):
         self.pre, self.combine, self.server = tuple(pre), combine, server
         self._mode = mode
         self.weights = EXAMPLES
-        self.dense = any(part.dense for _, part in self._parts())
+        self.grain = min((part.grain for _, part in self._parts() if part.grain is not None), default=None)
         self.fit = reduce(or_, (part.fit for _, part in self._parts()), fit)
         self._params: np.ndarray | None = None
 

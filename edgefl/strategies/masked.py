@@ -21,7 +21,7 @@ class Masked(Strategy):
     def __init__(self, strategy: Strategy, mask: Mask) -> None:
         self._strategy, self._mask = strategy, mask
         self.name, self.options, self.personal = strategy.name, strategy.options, strategy.personal
-        self.fit, self.local = strategy.fit, strategy.local
+        self.fit, self.local, self.grain = strategy.fit, strategy.local, strategy.grain
         self._params: np.ndarray | None = None
 
     def weigh(self, num_examples: int) -> int:

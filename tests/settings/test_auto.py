@@ -64,6 +64,18 @@ def test_the_documentation_has_the_table():
     assert auto.MOST == 0.5
 
 
+@pytest.mark.parametrize("fraction", [1.0, 0.1])
+def test_a_rule_by_coordinate_gets_finer_steps(fraction):
+    """Of what most updates leave out, a median is 0; rows that are means of many lose nothing."""
+    usual = chosen(fraction=fraction)
+    for strategy in ("median", "trimmed-mean:f=0.1", "meamed", "bulyan", "median:before=clip"):
+        fine = chosen(fraction=fraction, strategy=strategy)
+        assert (fine.codec, fine.downlink, fine.span) == ("ecq:step=0.5", usual.downlink, usual.span)
+        assert fine.reason == f"{usual.reason}; {strategy.partition(':')[0]} loses what most updates leave out"
+    for strategy in ("krum", "geometric-median", "median:before=nnm", "fedadam", "edgefl.strategies.presets:fedavg"):
+        assert chosen(fraction=fraction, strategy=strategy) == usual
+
+
 def test_only_auto_is_replaced_and_only_that_is_told():
     settings = Settings().replace(codec="raw32", fraction=0.1)
     choice = auto.choose(settings, PLAN)

@@ -177,7 +177,7 @@ def test_i16_an_update_of_absurd_scale_is_refused() -> None:
         strategy.add(update("dev-00", np.full(300, 1e7)))
 
 
-def test_i30_a_fifth_of_attackers_cost_a_robust_rule_little_and_a_mean_everything() -> None:
+def test_i28_a_fifth_of_attackers_cost_a_robust_rule_little_and_a_mean_everything() -> None:
     """Ten devices of digits, two of which optimise their attack against the rule."""
 
     def accuracy(strategy: str, faults: str) -> float:

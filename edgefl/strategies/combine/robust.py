@@ -21,6 +21,10 @@ from ..mix import Mix
 from .kept import Kept
 from .rule import Facts, Rule, Weights
 
+# Where a codec leaves most coordinates out, most values of a column are 0, and so is their median. MNIST, 20 devices,
+# dirichlet:0.3, 20 rounds: median 92.3 % with raw32, 92.1 with steps of half an rms, 88.1 with ecq's 5; trimmed mean
+# 92.7, and 90.3 with 5. After mixing by neighbours, whose rows are means, it loses half a point with 5.
+FINE = 0.5
 LARGEST = 2.0**23  # of a coordinate, as in a mean (mean.py)
 NONE = 1e-9  # a share of n that comes so close above a whole number is that number
 
@@ -37,7 +41,7 @@ class Robust(Kept):
         if rule.needs_names and any(mix.out_of(1000) < 1000 for mix in mixes):
             raise UsageError("a rule that trusts a device does not see it after bucketing: leave that step out")
         self._rule, self._mixes, self._f = rule, tuple(mixes), f
-        self.dense = rule.by_column
+        self.grain = FINE if rule.by_column and not any(mix.fills for mix in mixes) else None
         self.fit = Fit(reports=self._fewest(f) if isinstance(f, int) else 0) | rule.fit
 
     def assumed(self, devices: int) -> int:

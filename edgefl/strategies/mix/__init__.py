@@ -13,4 +13,6 @@ from ..combine.rule import Weights
 
 
 class Mix(Weights):
-    """A step before a rule."""
+    """A step before a rule. `fills`: its rows are means of many, so few coordinates are 0."""
+
+    fills = False

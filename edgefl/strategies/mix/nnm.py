@@ -12,6 +12,8 @@ from . import Mix
 
 
 class Nnm(Mix):
+    fills = True
+
     def weights(self, facts: Facts) -> np.ndarray:
         k = len(facts.gram)
         return np.vstack([chosen(smallest(away, k - facts.f), k) for away in facts.squares])

@@ -26,13 +26,14 @@ _SQL = """
 CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NULL, sides BLOB NOT NULL DEFAULT x'');
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
-    payload BLOB NOT NULL, steps INTEGER NOT NULL DEFAULT 0, loss REAL, claimed INTEGER
+    payload BLOB NOT NULL, steps INTEGER NOT NULL DEFAULT 0, loss REAL, claimed INTEGER,
+    start_loss REAL
 );
 CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
 """
 _ADDED = "".join(
     f"ALTER TABLE updates ADD COLUMN {column};"
-    for column in ("steps INTEGER NOT NULL DEFAULT 0", "loss REAL", "claimed INTEGER")
+    for column in ("steps INTEGER NOT NULL DEFAULT 0", "loss REAL", "claimed INTEGER", "start_loss REAL")
 )
 _SIDES = "ALTER TABLE rounds ADD COLUMN sides BLOB NOT NULL DEFAULT x'';"
 _SCHEMA = Schema(3, _SQL, {0: "", 1: _ADDED, 2: _SIDES})  # 0: before there were numbers
@@ -60,9 +61,9 @@ class Journal:
     def add(self, round: int, update: Update) -> None:
         values = (
             round, update.device, update.num_examples, update.staleness, update.payload, update.steps, update.loss,
-            update.claimed,
+            update.claimed, update.start_loss,
         )  # fmt: skip
-        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     @durable
     def end(self) -> None:
@@ -85,12 +86,11 @@ class Journal:
     @durable
     def updates(self, round: int, codec: Codec) -> Iterator[Update]:
         """The accepted updates of the round, in the order in which they came."""
-        columns = "device, num_examples, payload, staleness, steps, loss, claimed"
+        columns = "device, num_examples, payload, staleness, steps, loss, claimed, start_loss"
         query = f"SELECT {columns} FROM updates WHERE round = ? ORDER BY rowid"
-        for device, num_examples, payload, staleness, steps, loss, claimed in self._db.execute(query, (round,)):
-            yield Update(
-                device, num_examples, codec, payload, staleness, steps=steps, loss=loss, claimed=claimed
-            )  # fmt: skip
+        for device, num_examples, payload, staleness, *said in self._db.execute(query, (round,)):
+            told = dict(zip(("steps", "loss", "claimed", "start_loss"), said, strict=True))
+            yield Update(device, num_examples, codec, payload, staleness, **told)
 
     def close(self) -> None:
         self._db.close()

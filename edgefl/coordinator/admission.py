@@ -151,7 +151,8 @@ class Admission:
         """What the strategy is told of an update that trains."""
         payload = memoryview(blob)[header.size :]
         return Update(
-            device, header.num_examples, self._codec, payload, staleness, steps=header.steps, loss=header.loss
+            device, header.num_examples, self._codec, payload, staleness, steps=header.steps, loss=header.loss,
+            start_loss=header.eval_loss,
         )  # fmt: skip
 
     def _weighed(self, judged: Judged, bound: Bound) -> Judged:

@@ -69,9 +69,11 @@ class Update:
 
     `staleness`: how many versions the model has moved on since the one that the delta starts from. `discounted`: what
     a pre step leaves of n_k; the rest of n_k then counts as a delta of zeros. `decoded` is the delta, (P,) float32, if
-    that is known already. `steps`, K_k, and `loss`, the mean loss of its last epoch, are what the device says of its
-    training; 0 and None: not known. `claimed` is the n_k that the device reported, if its influence was bounded and
-    `num_examples` is lower for that.
+    that is known already.
+
+    The device says of its training: `steps`, K_k, and `loss`, the mean loss of its last epoch; 0 and None: not known.
+    `start_loss` is the loss of the model that it started from, on the examples that it holds out; None without any.
+    `claimed` is the n_k that it reported, if its influence was bounded and `num_examples` is lower for that.
     """
 
     device: str
@@ -84,6 +86,7 @@ class Update:
     steps: int = 0
     loss: float | None = None
     claimed: int | None = None
+    start_loss: float | None = None
 
     def delta(self, num_params: int) -> np.ndarray:
         """The delta, (P,) float32; CodecError if the payload is malformed."""

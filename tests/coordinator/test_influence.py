@@ -15,6 +15,7 @@ from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.messages import Inbox, decode
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import AdmissionSettings
 from edgefl.strategies.combine.mean import Mean
 from edgefl.strategies.composed import Composed
@@ -403,3 +404,13 @@ def test_a_weight_that_was_lowered_is_lowered_by_the_same_share_in_the_sum():
     assert strategy.told[-1][:3] == ("e", 250, 500)
     expected = start + UNIT * (4 * 1 + 0.5 * 4) / 4.5
     np.testing.assert_allclose(coordinator.params, expected, rtol=1e-6)
+
+
+def test_a_strategy_is_told_the_loss_of_the_models_that_devices_received():
+    strategy = Telling()
+    strategy.add = lambda update: strategy.told.append((update.device, update.start_loss))
+    coordinator = open_round("a", "b", strategy=strategy, settings=AdmissionSettings())
+    held = UpdateHeader(10, 3, 0.5, 10, 100, num_eval=4, eval_loss=0.75, eval_accuracy=0.5).to_bytes()
+    report(coordinator, "a", blob=held + bytes(4 * P))
+    tell(coordinator, "b")
+    assert strategy.told == [("a", 0.75), ("b", None)]

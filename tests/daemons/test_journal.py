@@ -132,10 +132,10 @@ def test_without_a_journal_there_is_nothing_to_prove(
 
 def test_what_a_device_says_of_its_training_is_in_the_journal(tmp_path: Path) -> None:
     strategy, journal = recorded(tmp_path / "journal.db")
-    said = replace(update("a", 1.0, 3), steps=7, loss=0.1, claimed=30)
+    said = replace(update("a", 1.0, 3), steps=7, loss=0.1, claimed=30, start_loss=0.3)
     run_round(strategy, START, 1, said, update("b", 1.0))
     first, second = journal.updates(1, CODEC)
-    assert (first.steps, first.loss, first.claimed, first.examples) == (7, 0.1, 30, 30)
+    assert (first.steps, first.loss, first.claimed, first.examples, first.start_loss) == (7, 0.1, 30, 30, 0.3)
     assert (second.steps, second.loss, second.claimed, second.examples) == (0, None, None, 1)
 
 
@@ -151,6 +151,6 @@ def test_a_journal_from_before_these_were_in_it_goes_on(tmp_path: Path) -> None:
         )
     strategy, journal = recorded(path)
     (before,) = journal.updates(1, CODEC)
-    assert (before.num_examples, before.steps, before.loss, before.claimed) == (3, 0, None, None)
+    assert (before.num_examples, before.steps, before.loss, before.claimed, before.start_loss) == (3, 0, *[None] * 3)
     run_round(strategy, START, 2, replace(update("a", 1.0), steps=2))
     assert [one.steps for one in journal.updates(2, CODEC)] == [2]

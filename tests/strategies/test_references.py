@@ -173,11 +173,23 @@ def test_qfedavg_does_not_believe_an_absurd_loss() -> None:
     assert second(10.0).tobytes() == second(1e6).tobytes() != second(9.0).tobytes()
 
 
+def test_qfedavg_goes_by_the_loss_before_training_where_it_is_known() -> None:
+    raw, results = codecs.get("raw32"), []
+    for told in ({"loss": 2.0}, {"loss": 0.5, "start_loss": 2.0}, {"loss": 0.5}):
+        strategy = made("qfedavg", {"q": 2})
+        strategy.start(np.zeros(P, np.float32), 1)
+        for device, delta, said in (("a", 0.01, told), ("b", -0.02, {"loss": 1.0})):
+            payload = raw.encode(np.full(P, delta, np.float32))
+            strategy.add(Update(device, 10, raw, payload, steps=2, **said))
+        results.append(strategy.finish().tobytes())
+    assert results[0] == results[1] != results[2]
+
+
 @pytest.mark.parametrize("loss", [None, float("nan"), float("inf")])
 def test_qfedavg_refuses_an_update_without_a_loss(loss: float | None) -> None:
     strategy, raw = made("qfedavg", {}), codecs.get("raw32")
     strategy.start(np.zeros(P, np.float32), 1)
-    with pytest.raises(CodecError, match="without a training loss"):
+    with pytest.raises(CodecError, match="without a loss"):
         strategy.add(Update("a", 10, raw, raw.encode(np.ones(P, np.float32)), steps=2, loss=loss))
 
 

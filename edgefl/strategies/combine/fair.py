@@ -5,8 +5,9 @@
 It goes down Σ_k n_k F_k^(q+1) / (q + 1): the larger q is, the more alike are the devices' losses in the end. With q = 0
 it is FedAvg. The paper draws devices by n_k and weighs them alike; here devices are drawn alike and weigh n_k.
 
-F_k is the training loss that the device reports, that of its last epoch, where the paper has the loss before training.
-It is the device's own word, so a loss above `CAP` times the mean loss of the last committed round counts as that.
+F_k is the loss of the round's model on the examples that the device holds out (`evaluate.holdout`). If it holds none
+out, F_k is the training loss of its last epoch, which is lower. It is the device's own word, so a loss above `CAP`
+times the mean loss of the last committed round counts as that.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ class Fair(Combine):
 
     def add(self, update: Update) -> None:
         check(update)
-        if update.loss is None or not math.isfinite(update.loss):
-            raise CodecError("update without a training loss, which q-FedAvg weighs it by: rejected", "finite")
-        delta, loss = update.delta(self._num_params), self._capped(update.loss)
+        told = update.loss if update.start_loss is None else update.start_loss
+        if told is None or not math.isfinite(told):
+            raise CodecError("update without a loss, which q-FedAvg weighs it by: rejected", "finite")
+        delta, loss = update.delta(self._num_params), self._capped(told)
         squares = _core.rms(delta) ** 2 * len(delta)
         if not math.isfinite(squares):
             raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate", "finite")

@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..onnx.templates import Examples
 from .complete import completed
 
-OF_FILES = ("csv", "npz", "sqlite", "mnist", "folder", "ring")  # kinds of data whose SPEC names a path
+OF_FILES = tuple(kind for kind in data.READERS if kind not in ("digits", "python"))  # kinds whose SPEC names a path
 NAME = "{name}"  # stands for the device
 
 
@@ -59,7 +59,7 @@ def _read(spec: str, devices: Sequence[str]) -> Sample:
         if part.x_train.shape[1:] != dataset.x_train.shape[1:]:
             shapes = f"{part.x_train.shape[1:]} and {dataset.x_train.shape[1:]}"
             raise DataError(f"{one}: examples have shapes {shapes}: name the same features for all devices")
-    if labels:
+    if labels and "labels" in data.parse(spec)[2]:  # else the reader knows them, as that of a published set does
         spec, here = _with_labels(spec, labels), [_with_labels(one, labels) for one in here]
     return Sample(spec, tuple(here), dataset, _examples(parts, labels), _restores(dataset), labels)
 

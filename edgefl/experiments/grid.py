@@ -18,7 +18,7 @@ from ..settings.spec import join, split
 from ..simulation.faults import Faults
 from ..simulation.options import ROUNDS
 from ..simulation.world import World
-from .cases import Case, changed, contents_of, fleet_of, plain
+from .cases import NO_BITS, Case, changed, contents_of, fleet_of, plain
 from .experiment import Experiment
 from .results import COSTS
 
@@ -40,8 +40,8 @@ class Grid:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         wanted, fleet = experiment.compare, experiment.fleet
-        if fleet.workers is not None:
-            raise UsageError("[fleet] workers: every run has one thread; --jobs says how many run at once")
+        if strange := changed(fleet).keys() & set(NO_BITS):
+            raise UsageError(f"[fleet] {min(strange)}: every run is a process with one thread; --jobs says how many")
         base = plain(experiment)
         self.base = base.replace(rounds=base.rounds.rounds or ROUNDS)
         self.variants = self._variants()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
 from ..device.holdout import held_out
 from ..device.training import MAX_CHUNK
+from ..errors import EdgeFLError
 from ..history import RoundRecord, Run
 from ..onnx import zoo
 from ..onnx.load import load
@@ -96,8 +99,26 @@ def _mean(values: list[float], weights: list[int] | None = None) -> float | None
     return mean if math.isfinite(mean) else None
 
 
-def measure(case: Case) -> Result:
-    """Run a case to its end. Raises what simulate() raises."""
+def measure(case: Case, journal: Path) -> Result:
+    """Run a case to its end, or go on with it where `journal` was left. Raises what simulate() raises."""
+    resumes = journal.exists()
+    try:
+        return _measure(case, journal)
+    except EdgeFLError:
+        if not resumes:
+            raise
+        _remove(journal)  # it is damaged, or of another version
+        return _measure(case, journal)
+    finally:
+        _remove(journal)
+
+
+def _remove(journal: Path) -> None:
+    for path in journal.parent.glob(f"{glob.escape(journal.name)}*"):  # SQLite's own files beside it too
+        path.unlink()
+
+
+def _measure(case: Case, journal: Path) -> Result:
     started = time.monotonic()
     settings, data = case.to_settings(), _data(case.data, case.seed)
     model = _model(case, data)
@@ -114,8 +135,8 @@ def measure(case: Case) -> Result:
             scores[record.round] = reports.scores()
 
     history = simulate(
-        model, data, settings, workers=1, world=case.world or None, on_start=runs.append, on_model=on_model,
-        on_round=on_round, on_update=reports.add, **case.fleet,
+        model, data, settings, workers=1, world=case.world or None, resume=journal, on_start=runs.append,
+        on_model=on_model, on_round=on_round, on_update=reports.add, **case.fleet,
     )  # fmt: skip
     if held and data.x_test is not None and all(record.loss is None for record in history.rounds):
         scores.clear()  # devices have personal params: the aggregator's model is nobody's

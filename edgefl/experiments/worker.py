@@ -16,6 +16,8 @@ from ..atomic import write_atomically
 from ..errors import EdgeFLError
 from .cases import Case
 
+JOURNAL = ".journal"  # ending of a file beside the result that is to come: what a run that was stopped goes on from
+
 
 class Task(msgspec.Struct, frozen=True):
     """A case, and the file for its result."""
@@ -42,7 +44,8 @@ def run(task: Task) -> Answer:
     from .measure import measure
 
     try:
-        write_atomically(Path(task.path), measure(task.case).to_json())
+        path = Path(task.path)
+        write_atomically(path, measure(task.case, path.with_suffix(JOURNAL)).to_json())
     except EdgeFLError as error:
         return Answer(str(error))
     return Answer()

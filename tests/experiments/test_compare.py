@@ -281,6 +281,43 @@ targets = [0.05]
     assert len(results(tmp_path)) == 2
 
 
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    from edgefl.experiments.measure import measure
+    from edgefl.simulation import journal as journals
+
+    monkeypatch.setattr(journals, "LEAST_S", 0.0)  # a checkpoint after each round
+    monkeypatch.setattr(journals, "SHARE", 1e9)
+    (tmp_path / "few.toml").write_text(PERSONAL + "[compare.variants.own]\nstrategy = 'ditto'\n")
+    grid = Grid(files.load(tmp_path / "few.toml", Experiment))
+    file, trained = tmp_path / "run.journal", []
+    for cell in grid.cells():
+        case = grid.case(cell, 0)
+        whole = measure(case, file)
+        assert not list(tmp_path.glob("run.*"))
+
+        def stop(record):
+            if record.round == 2:
+                raise KeyboardInterrupt
+
+        fleet = {"devices": 10, "partition": "iid", "workers": 1}
+        with pytest.raises(KeyboardInterrupt):
+            edgefl.simulate("mlp:64-16-10", "digits", case.to_settings(), **fleet, on_round=stop, resume=file)
+        assert file.exists()
+        with monkeypatch.context() as patch:
+            train = edgefl.simulation.task.train_update
+            patch.setattr(
+                "edgefl.simulation.task.train_update",
+                lambda trainer, job, *rest, train=train, **more: (
+                    trained.append(job.round.round) or train(trainer, job, *rest, **more)
+                ),
+            )
+            again = measure(case, file)
+        assert set(trained) == {3} and not list(tmp_path.glob("run.*"))
+        assert (again.curve, again.model_sha256) == (whole.curve, whole.model_sha256)
+        file.write_text("no journal")  # it is of no use: the run begins anew
+        assert measure(case, file).model_sha256 == whole.model_sha256
+
+
 def test_a_process_that_dies_fails_its_own_run_alone(tmp_path, capfd):
     (tmp_path / "deadly.py").write_text(
         "import os\n"
@@ -317,7 +354,7 @@ WRONG = {
     "option": ('tune.grid={"serverlr": [1.0]}', "serverlr"),
     "own": ('tune.own={"fedadamm": {"lr": [1.0]}}', "there is no such strategy or variant"),
     "empty": ('tune.grid={"lr": []}', "lr has no values to try"),
-    "workers": ("fleet.workers=2", "--jobs says how many run at once"),
+    "workers": ("fleet.workers=2", "--jobs says how many"),
 }
 
 

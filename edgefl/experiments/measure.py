@@ -41,10 +41,12 @@ class HeldOut:
 
     def __init__(self, model: Model, data: Dataset, case: Case, settings: Settings) -> None:
         self._trainer = Trainer(model.plan, batch=MAX_CHUNK)
+        self._shares: list[tuple[np.ndarray, np.ndarray]] = []
+        if not settings.evaluate.holdout:
+            return
         data = fit_shape(data, tuple(model.plan.input_shape))
         devices = case.fleet.get("devices", DEFAULTS.devices)
         data, parts = spread(data, case.fleet.get("partition", DEFAULTS.partition), devices, case.seed)
-        self._shares = []
         for name, part in zip(device_names(devices), parts, strict=True):
             rows = part[held_out(name, len(part), settings.evaluate.holdout)]
             if len(rows):

@@ -28,12 +28,14 @@ from .tally import Tally
 
 
 class Reception:
-    """`late` counts parts for closed rounds."""
+    """`late` counts parts for closed rounds. `tells`: devices ask whether an update has counted whose receipt was lost
+    (device/saved_update.py), and are told at its first part."""
 
     def __init__(
         self, topics: Topics, codec: Codec, strategy: Strategy, *, earlier: EarlierRounds, presence: Presence,
-        admission: Admission, signing: Open,
+        admission: Admission, signing: Open, tells: bool = False,
     ) -> None:  # fmt: skip
+        self._tells = tells
         self.closed, self.credits = earlier.closed, earlier.credits
         self._standing = earlier.standing
         self._held = HeldBack()
@@ -58,6 +60,8 @@ class Reception:
             return self._part(None, own, where, event, now, round=round)
         if where.round < round and not self._standing.is_worth(where.device):
             return self._credit(None, where, event, now, round=round)
+        if self._tells and where.round < round:
+            return self._tell(where, event, round)
         self._held.add(where.device, where.round, now)
         return []
 
@@ -71,6 +75,8 @@ class Reception:
                 self._held.add(where.device, where.round, now)
             elif where.device in tally.opening.unearned:
                 return self._credit(tally, where, event, now, round=tally.round)
+            elif self._tells and where.round < tally.round:
+                return self._tell(where, event, tally.round)
             return []
         return self._part(tally, own, where, event, now, round=tally.round)
 
@@ -121,15 +127,20 @@ class Reception:
         envelope = _envelope(where, event)
         if self.late_table.keeps(device, number):  # it waits for a round that trains
             return [self.receipts.counted(where, round)] if envelope.part == 0 else []
-        counted = self._standing.settled(device, number)
-        if counted is not None or not self.credits.knows(number, envelope.version):
-            told = self.receipts.counted(where, number) if counted else self.receipts.too_late(where, into=round)
-            return [told] if envelope.part == 0 else []
+        if self._standing.settled(device, number) is not None or not self.credits.knows(number, envelope.version):
+            return self._tell(where, event, round)
         blob = self.credits.add(device, envelope, now)
         if blob is None:
             return self.ask(tally, now)
         self._signing.check(device, number, envelope.version, blob)
         return self._whole.credit(tally, where, blob, now=now, into=round)
+
+    def _tell(self, where: UpdateTopic, event: Received, into: int) -> list[Action]:
+        """At the first part of an update of a round that is over: whether it counted there."""
+        if _envelope(where, event).part:
+            return []
+        counted = self._standing.settled(where.device, where.round)
+        return [self.receipts.counted(where, where.round) if counted else self.receipts.too_late(where, into=into)]
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""

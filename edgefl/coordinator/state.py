@@ -114,7 +114,7 @@ class CoordinatorState:
         self.standing = self.earlier.standing
         self.reception = Reception(
             self.topics, self._codec, strategy, earlier=self.earlier, presence=self.presence, admission=self.admission,
-            signing=self.signing,
+            signing=self.signing, tells=manifest.keeps_own,
         )  # fmt: skip
         self.sweeper = Sweeper(self.topics.any_update)
         self.readiness = Readiness(

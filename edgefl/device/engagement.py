@@ -102,6 +102,11 @@ class Engagement:
         owes = isinstance(self.work, UpdateReport) and not self.work.counted
         return 0.0 if self.round is None or owes else self.round.back_s
 
+    def adopt(self, terms: Terms | None) -> None:
+        """The device has agreed to these terms; None: it has refused the manifest."""
+        self.terms = terms
+        self._saved.asks = terms is not None and terms.manifest.keeps_own
+
     # The connection
 
     def on_connected(self, now: float) -> None:

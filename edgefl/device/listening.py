@@ -110,7 +110,7 @@ class Listening(SessionState):
         self._manifest, self._heard_manifest = manifest, manifest.id
         terms, why, saved = self._agree(manifest)
         self._part.out += saved
-        self._part.terms = None if why else terms
+        self._part.adopt(None if why else terms)
         if why is not None:
             self._refuse(why)
             return

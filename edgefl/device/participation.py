@@ -153,7 +153,8 @@ class Participation(Engagement):
             return
         work.follow(round)
         abandoned = work.counted and work.number != round.round
-        if abandoned or last.attempt != round.attempt:
+        unsure = last.round != round.round and self._saved.is_unsure(round)
+        if abandoned or unsure or last.attempt != round.attempt:
             self._report(now)
             return
         again = last.round == round.round  # announced again: parts may be lost

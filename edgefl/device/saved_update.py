@@ -11,18 +11,21 @@ from dataclasses import replace
 from typing import Literal
 
 from ..errors import ProtocolError
-from ..protocol.messages import Receipt, Round
+from ..protocol.messages import UNEARNED_ROUNDS, Receipt, Round
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from .slots import Slot
 
 
 class SavedUpdate:
-    """`outbox` is the update on disk, or None. `stamp` names the data as they are now, `in_model` those that are in a
+    """`asks`: what a device has of its own depends on whether its updates count, so it asks where it can't know.
+
+    `outbox` is the update on disk, or None. `stamp` names the data as they are now, `in_model` those that are in a
     model; 0: not known."""
 
     def __init__(self, device: str, outbox: Outbox | None, in_model: int = 0) -> None:
         self.device, self.outbox = device, outbox
         self.stamp, self.in_model = 0, in_model
+        self.asks = False
 
     @property
     def is_fresh(self) -> bool:
@@ -67,8 +70,19 @@ class SavedUpdate:
         if saved is None or saved.manifest != round.manifest:
             return False
         proven = saved.counted == round.attempt and round.round == saved.round + 1
-        is_late = round.is_late_for(self.device, saved.round, saved.mode)
+        asks = round.state != "done" and self.is_unsure(round)
+        is_late = asks or round.is_late_for(self.device, saved.round, saved.mode)
         return is_late and (not proven or (saved.mode == "train" and round.version == saved.version))
+
+    def is_unsure(self, round: Round) -> bool:
+        """Whether the update's receipt has not come, though a newer model may have the update: the receipt may be lost,
+        and what the update left is to be kept if it counted. The device reports it again, however late updates are
+        treated, and is told at its first part whether it did (coordinator/reception.py)."""
+        saved = self.outbox
+        if saved is None or not self.asks or saved.manifest != round.manifest:
+            return False
+        recent = 0 < round.round - saved.round <= UNEARNED_ROUNDS
+        return recent and saved.mode == "train" and not saved.counted and round.version > saved.version
 
     def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
         """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a slot
@@ -100,6 +114,8 @@ class SavedUpdate:
         if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
         if round.state == "waiting" and saved.round >= round.round:  # it opens again, and asks for the update then
+            return []
+        if self.is_unsure(round):  # and all is done: another run of the aggregator may tell
             return []
         newer = round.round > saved.round and round.version > saved.version
         return self._drop(saved, applied=newer and saved.counted > 0 and saved.mode == "train")

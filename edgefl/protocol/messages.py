@@ -127,6 +127,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """Whether an update leaves something on its device (device/slots.py), which depends on its receipt."""
         return self.error_feedback or self.local is not None or bool(self.personal)
 
+    @property
+    def keeps_own(self) -> bool:
+        """Whether such a slot is lost for good if the receipt is: a residual only costs what the codec dropped."""
+        return self.local is not None or bool(self.personal)
+
     @cached_property
     def update_codec(self) -> Codec:
         """The codec of updates, for the tensors that are shared; UsageError if this installation lacks it."""

@@ -275,6 +275,7 @@ class Checker(Witness):
         named = tally is None or device in tally.opening.unearned
         if tally is not None and receipt.folded < tally.round:  # one step has closed its round and opened the next
             named = device in self._unearned[receipt.folded]
+        named = named or machine.announcer.manifest.keeps_own  # then devices ask, however late updates are treated
         require(named, "I06", "%s is refused as late, and was not named", device)
         settled = self.truth.settled(device, receipt.round)
         require(not settled, "I06", "%s is refused as late, and counts in round %d", device, receipt.round)
@@ -351,6 +352,9 @@ class Checker(Witness):
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
         require(not truth.may_count(host.name, saved), "I06", "%s drops its update of round %d", host.name, saved.round)
+        if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
+            known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)
+            require(known, "I11", "%s loses what it has of its own in round %d", host.name, saved.round)
         if not self._manifest.error_feedback or saved.manifest != self._manifest.id:
             return
         if truth.settled(host.name, saved.round):

@@ -14,6 +14,7 @@ from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol.messages import Manifest
 from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
+from edgefl.strategies.local import LocalRule
 
 from .lasting import SHORT_DEADLINE_S, Lasting
 
@@ -140,10 +141,10 @@ class Schedule:
 def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
     weights = [Param("w", [inputs, OUTPUTS]), Param("b", [OUTPUTS])]
     plan = Plan([inputs], [Node("dense", [0], [0, 1])], weights, "mse", 1, 1)
-    codec = rng.choice(["raw32", "ecq"])
+    codec, run = rng.choice(["raw32", "ecq"]), rng.getrandbits(64)
     return Manifest(
         FEDERATION,
-        f"{rng.getrandbits(64):016x}",
+        f"{run:016x}",
         plan,
         TrainSettings(),
         codec=codec,
@@ -152,6 +153,7 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         downlink=rng.choice(["raw32", "raw32", "ecq"]),
         span=rng.choice([1, 1, 3]),
         holdout=0.2,
+        local=LocalRule("ditto") if run % 3 == 0 else None,  # devices have something of their own
     )
 
 

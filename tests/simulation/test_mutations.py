@@ -210,6 +210,11 @@ def test_every_residual_passes_for_applied(monkeypatch):
     assert broken_promise() == "EF"
 
 
+def test_a_device_whose_receipt_was_lost_does_not_ask(monkeypatch):
+    monkeypatch.setattr(SavedUpdate, "is_unsure", lambda self, round: False)
+    assert broken_promise() == "I11"
+
+
 def test_of_two_aggregators_none_stops(monkeypatch):
     monkeypatch.setattr(Fence, "_lose", lambda self, claim: [])
     assert broken_promise(world=Rivals) == "I05"

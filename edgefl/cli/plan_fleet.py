@@ -193,7 +193,8 @@ def _print_balance(found: list[tuple[Candidate, Estimate]]) -> None:
     from ..simulation.planning import balance
 
     first = found[0][1]
-    say(f"{first.asked} devices take part in a round; a first model takes {size(first.first_bytes)}")
+    whole = f"{size(first.first.bytes_down)} down, and its first round {duration(first.first.round_s)}"
+    say(f"{first.asked} devices take part in a round; a device that has no model yet gets {whole}")
     if late := max(each.late for _, each in found):
         say(
             f"note: rounds do not wait for {late:.0%} of the devices, which are too slow for the others or the deadline"
@@ -208,9 +209,10 @@ def _trial_line(candidate: Candidate, planned: Estimate, trial: Trial) -> str:
     cost = trial.cost
     rounds = str(cost.round) if trial.reached else f">{cost.round}"
     spent = energy(*cost.joules) if cost.joules and cost.joules[1] else "-"
-    check = f"{duration(trial.round_s)} / {duration(planned.round_s)}"
+    expected = planned.over(trial.begin, trial.end)
+    check = f"{duration(trial.round_s)} / {duration(expected.round_s)}"
     if trial.joules[1]:
-        check += f", {energy(*trial.joules)} / {energy(*planned.joules)}"
+        check += f", {energy(*trial.joules)} / {energy(*expected.joules)}"
     return (
         f"{candidate.epochs:>6}  {_codec(planned):22} {rounds:>6} {duration(cost.seconds):>9} "
         f"{size(cost.bytes_up + cost.bytes_down):>9}  {spent:17}  {check}"

@@ -53,25 +53,54 @@ class Candidate(msgspec.Struct, frozen=True):
     codec: str
 
 
+class First(msgspec.Struct, frozen=True):
+    """A round in which devices have no model yet."""
+
+    bytes_down: int
+    round_s: float
+    joules: tuple[float, float]
+
+
+class Mean(msgspec.Struct, frozen=True):
+    """Of some rounds."""
+
+    round_s: float
+    bytes_down: float
+    joules: tuple[float, float]
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """A round, for a device that takes part (`flops` to `link_s`: the median device) and for the fleet.
 
     `link_s` has latencies in it. `late`: the share of the devices that no round waits for, since they take ten times as
     long as the median device, or longer than the deadline. `joules` are those of all devices, as a range; (0, 0):
-    nobody has said what they spend."""
+    nobody has said what they spend. `first`: a round in which all devices fetch a whole model."""
 
     codec: str
     downlink: str
     flops: float
     bytes_up: int
     bytes_down: int
-    first_bytes: int  # the model of a device that has none
     train_s: float
     link_s: float
     round_s: float
     late: float
     asked: int
+    share: float  # of the rounds, in which a device is asked
     joules: tuple[float, float]
+    first: First
+
+    def over(self, begin: int, end: int) -> Mean:
+        """What the rounds `begin` to `end` cost on average, with the first models that devices fetch: a device that
+        round r asks has not been asked before with the probability (1 - share)^(r - 1)."""
+        fresh = [(1 - self.share) ** (number - 1) for number in range(begin, end + 1)]
+        new, any_new = (sum(each) / len(fresh) for each in (fresh, [1 - (1 - odds) ** self.asked for odds in fresh]))
+        low, high = (one + new * (other - one) for one, other in zip(self.joules, self.first.joules, strict=True))
+        return Mean(
+            self.round_s + any_new * (self.first.round_s - self.round_s),
+            self.bytes_down + new * (self.first.bytes_down - self.bytes_down),
+            (low, high),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +153,13 @@ def estimate(ground: Ground, candidate: Candidate) -> Estimate:
     up = found.up + UPDATE_BYTES
     down = round(found.down + RECEIPT_BYTES + message / asked_share)  # all devices hear of every round
     times = _Times(ground, settings, up, down, LATENCIES + found.payloads)
+    whole = found.first + down - round(found.down)
+    first = _Times(ground, settings, up, whole, LATENCIES + 1)
     return Estimate(
         manifest.codec, manifest.downlink, TRAINING * ground.flops * float(np.median(times.sizes)) * candidate.epochs,
-        up, down, found.first, float(np.median(times.train)), float(np.median(times.link)),
-        times.round_s(asked, settings), 1 - float(np.mean(times.waited)), asked,
-        times.joules(asked),
+        up, down, float(np.median(times.train)), float(np.median(times.link)),
+        times.round_s(asked, settings), 1 - float(np.mean(times.waited)), asked, asked_share, times.joules(asked),
+        First(whole, first.round_s(asked, settings), first.joules(asked)),
     )  # fmt: skip
 
 

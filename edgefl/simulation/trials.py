@@ -18,12 +18,14 @@ SETTLED = 1  # rounds from which on a round is like the others: in the first, de
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """`cost`: until the target was reached, or of all rounds; `best`: the best accuracy until then. Of a round after
-    the first: `round_s`, the bytes of a report, and the joules of all devices."""
+    """`cost`: until the target was reached, or of all rounds; `best`: the best accuracy until then. Of the rounds
+    from `begin` to `end`, on average: `round_s`, the bytes of a report, and the joules of all devices."""
 
     reached: bool
     best: float
     cost: Cost
+    begin: int
+    end: int
     round_s: float
     bytes_up: float
     bytes_down: float
@@ -72,7 +74,7 @@ def _trial(watch: _Watch) -> Trial:
     joules = [record.joules or (0.0, 0.0) for record in settled]
     return Trial(
         reached is not None, max(record.accuracy or 0.0 for record in records), cost,
-        (settled[-1].elapsed_s - before) / len(settled),
+        settled[0].round, settled[-1].round, (settled[-1].elapsed_s - before) / len(settled),
         sum(record.bytes_up for record in settled) / reports, sum(record.bytes_down for record in settled) / reports,
         (sum(each[0] for each in joules) / len(settled), sum(each[1] for each in joules) / len(settled)),
     )  # fmt: skip

@@ -26,7 +26,9 @@ def table() -> str:
         fit = get(name, **OPTIONS.get(name, {})).fit
         rows.append(f"| `{name}` | {options(name)} | {named(fit.without, FEATURES)} | {named(fit.needs, NEEDS)} |")
         for told, known in ((fit.without, FEATURES), (fit.needs, NEEDS)):
-            reasons += [f"- `{name}`, {known[feature].column}: {why}." for feature, why in told.items()]
+            for why in dict.fromkeys(told.values()):
+                same = {feature: reason for feature, reason in told.items() if reason == why}
+                reasons.append(f"- `{name}`, {named(same, known)}: {why}.")
     return "\n".join([*rows, "", *reasons, ""])
 
 

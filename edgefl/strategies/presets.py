@@ -19,7 +19,13 @@ from .server.momentum import Momentum
 from .server.step import Step
 
 P = ParamSpec("P")
-NO_TRAINING = Fit(without={"personal": "devices only send a gradient, and train nothing that they could keep"})
+NO_STEPS = "devices send one gradient and take no step"
+NO_TRAINING = Fit(
+    without={
+        "personal": "devices only send a gradient, and train nothing that they could keep",
+        **dict.fromkeys(("nesterov", "adam", "momentum", "clip", "prox", "decay"), NO_STEPS),
+    }
+)
 
 
 def preset(make: Callable[P, Strategy]) -> Callable[P, Strategy]:

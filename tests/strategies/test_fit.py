@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from edgefl_broker import check as aggregator_check
 
 from edgefl.core.plan import Plan
 from edgefl.errors import UsageError
@@ -107,6 +108,22 @@ def test_all_reasons_are_told_at_once() -> None:
 def test_a_feature_that_does_not_exist_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="'momentun': did you mean 'momentum'"):
         Fit(without={"momentun": "no"})
+
+
+def test_the_aggregators_check_and_its_start_refuse_the_same(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(zoo.mlp([4, 3]).SerializeToString())
+    file = tmp_path / "aggregator.toml"
+    file.write_text(
+        f'federation = "pond"\nmodel = "{model}"\nstate_dir = "{tmp_path}"\n[mqtt]\nurl = "mqtt://localhost"\n'
+        '[train]\noptimizer = "adam"\n[strategy]\nname = "fednova"\n'
+    )
+    config = files.load(file, AggregatorConfig)
+    with pytest.raises(UsageError, match=r"'fednova'.*Adam has no fixed gain.*train.optimizer = \"sgd\""):
+        list(aggregator_check.settings(aggregator_check.Federation(config)))
+    with pytest.raises(UsageError, match="'fednova'"):
+        make_strategy(config)
+    list(aggregator_check.settings(aggregator_check.Federation(config.replace(**{"train.optimizer": "sgd"}))))
 
 
 def small_plan() -> Plan:

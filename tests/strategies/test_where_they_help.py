@@ -41,11 +41,11 @@ def test_fednova_settles_at_the_pooled_optimum_where_fedavg_does_not() -> None:
         return float(np.mean((x @ history.params[:4] + history.params[4] - y) ** 2) - optimum)
 
     plain = best(excess, (0.001, 0.003, 0.01, 0.03, 0.1, 0.2), strategy="fedavg", codec="raw32")
-    for codec in ("raw32", "auto"):
+    for codec in ("raw32", "ecq"):
         assert best(excess, (0.001, 0.003), strategy="fednova", codec=codec) < plain / 2
 
 
-@pytest.mark.parametrize("codec", ["raw32", "auto"])
+@pytest.mark.parametrize("codec", ["raw32", "ecq"])
 def test_qfedavg_serves_devices_more_alike_the_larger_q_is(codec: str) -> None:
     """Six devices and two with the opposite slope: no line serves all. The worst loss falls, the mean loss rises."""
     rng = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_fedasync_does_not_wait_for_slow_devices() -> None:
         assert history.final.accuracy is not None and history.final.accuracy >= 0.85
         return history.final.seconds
 
-    asynchronous = seconds_to_85(strategy="fedasync", mode="async", goal=1, rounds=200)
+    asynchronous = seconds_to_85(strategy="fedasync", mode="async", goal=1, min_reports=1, rounds=300)
     assert asynchronous < 0.6 * seconds_to_85(strategy="fedavg", rounds=20)
 
 

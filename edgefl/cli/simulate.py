@@ -166,7 +166,7 @@ def _in_memory(job: Job) -> History:
 
         def after(record: RoundRecord) -> None:
             job.folder.add(record)
-            is_new = journal is None or not journal.replays
+            is_new = journal is None or not journal.is_replaying
             progress.round_over(is_new)
             if is_new:
                 job.show(line(record))

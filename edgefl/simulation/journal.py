@@ -93,7 +93,7 @@ class Journal:
         self.path, self._max_bytes = path_of(path), max_bytes
         self.replays = 0  # rounds that are still played again
         self.is_full = False
-        self._rounds = self._evaluations = self._bytes = 0
+        self._rounds = self._until = self._evaluations = self._bytes = 0
         self._records = hashlib.sha256()
         self._results: list[tuple[str, int, bytes, bytes]] = []
         self._scores: list[tuple[int, bytes]] = []
@@ -112,6 +112,11 @@ class Journal:
         """The journal that an argument stands for."""
         return resume if isinstance(resume, Journal) else cls(resume, max_mb * 1e6)
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the round that is just over was played again."""
+        return 0 < self._rounds <= self._until
+
     # The run
 
     def begin(self, identity: Mapping[str, str]) -> None:
@@ -127,7 +132,7 @@ class Journal:
             if other or self._meta("format") != str(FORMAT):
                 what = ", ".join(other) or "the journal's format"
                 raise UsageError(f"{self.path} is of a run with another {what}: resume it as it was, or start anew")
-        self.replays = int(self._meta("rounds") or 0)
+        self.replays = self._until = int(self._meta("rounds") or 0)
         self._after = time.monotonic() + LEAST_S
 
     def over(self, pool: Pool) -> JournalPool:

@@ -136,12 +136,13 @@ def simulate(
         features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
-    pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
     evaluate = _evaluator(model, dataset, manifest.mask)
     journal = None if resume is None else Journal.of(resume, options.resume_mb)
     if journal is not None:
         journal.begin(identity(run, model, dataset))
-        pool, evaluate = journal.over(pool), journal.evaluated(evaluate)
+        evaluate = journal.evaluated(evaluate)
+    pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
+    pool = pool if journal is None else journal.over(pool)
     fleet = Fleet(
         pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),
@@ -165,6 +166,8 @@ def simulate(
             journal.done()
     finally:
         pool.close()
+        if journal is not None:
+            journal.close()
         fleet.spool.close()
         history = History(coordinator.params, aggregator.rounds, run)
         on_end(history)

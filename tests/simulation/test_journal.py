@@ -118,6 +118,15 @@ def test_a_journal_at_its_limit_resumes_from_where_it_was_full(tmp_path):
     assert of(run(resume=file)) == of(whole)
 
 
+def test_the_callbacks_are_told_all_rounds_and_which_are_new(tmp_path):
+    file, seen = tmp_path / "resume.db", []
+    with pytest.raises(Killed):
+        run(resume=file, on_round=Kill(3))
+    journal = Journal(file)
+    run(resume=journal, on_round=lambda record: seen.append((record.round, journal.is_replaying)))
+    assert seen == [(number, number <= 3) for number in range(1, 9)]
+
+
 def test_a_journal_of_another_run_is_refused(tmp_path):
     file = tmp_path / "resume.db"
     with pytest.raises(Killed):

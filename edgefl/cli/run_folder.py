@@ -3,6 +3,7 @@ the end. Ctrl-C ends a run too: the files then have the rounds until then."""
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class RunFolder:
 
     def __init__(self, path: Path | None, force: bool, resume: bool = False) -> None:
         self.path, self._resume = path, resume
+        self._known = self._added = 0  # rounds that the folder has from before, and that were told since
         if resume and (path is None or not (path / JOURNAL).exists()):
             where = "no --out folder is named" if path is None else f"{path} has no {JOURNAL}"
             raise UsageError(f"there is no run to resume: {where}; it is there while a run is not at its end")
@@ -55,21 +57,38 @@ class RunFolder:
                 file.unlink()
         return Journal(self.path / JOURNAL, max_mb * 1e6)
 
-    def begin(self, run: Run | None) -> None:
-        """Before the first round: removes the files of a former run."""
-        if self.path:
-            remove_partials(self.path)
-            for name in FILES:
-                (self.path / name).unlink(missing_ok=True)
-            (self.path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
+    def begin(self, run: Run | None, played: int = 0) -> None:
+        """Before the first round: removes the files of a former run, but for the first `played` rounds, which a run
+        that is resumed has told before, and tells again."""
+        if self.path is None:
+            return
+        remove_partials(self.path)
+        if played and _cut(self.path / "history.jsonl", played):
+            self._known = played
+            return
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        (self.path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
 
     def add(self, record: RoundRecord) -> None:
         """After each round."""
-        if self.path:
+        self._added += 1
+        if self.path and self._added > self._known:
             with open(self.path / "history.jsonl", "ab") as file:
                 file.write(msgspec.json.encode(record) + b"\n")
 
     def end(self, model: Model, history: History) -> None:
-        """Write the model as it is now, however the run has ended."""
-        if self.path:
+        """Write the model as it is now, however the run has ended; not one that is older than what was there."""
+        if self.path and self._added >= self._known:
             model.save(self.path / "model.onnx", history.params)
+
+
+def _cut(file: Path, lines: int) -> bool:
+    """Leave so many lines of the file; False, with nothing done, if it has less."""
+    if not file.exists():
+        return False
+    with open(file, "r+b") as opened:
+        found = sum(line.endswith(b"\n") for line in islice(opened, lines))
+        if found == lines:
+            opened.truncate(opened.tell())
+        return found == lines

@@ -157,7 +157,7 @@ def _in_memory(job: Job) -> History:
     journal = job.folder.journal(options.get("resume_mb", DEFAULTS.resume_mb))
 
     def start(run: Run) -> None:
-        job.folder.begin(run)
+        job.folder.begin(run, 0 if journal is None else journal.replays)
         _show_auto(run.auto, job.show)
         if journal is not None and journal.replays:
             job.show(f"resume: rounds 1 to {journal.replays} are played again from {journal.path}")

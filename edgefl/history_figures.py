@@ -26,6 +26,8 @@ class Scored(Spent, Protocol):
     def accuracy(self) -> float | None: ...
     @property
     def device_accuracy(self) -> float | None: ...
+    @property
+    def personal_accuracy(self) -> float | None: ...
 
 
 def draw(records: Sequence[Scored], title: str, against: str) -> Figure:
@@ -56,7 +58,9 @@ def _scores(axes: Axes, records: Sequence[Scored], places: Sequence[float]) -> N
     at = list(zip(places, records, strict=True))
     scored = [(place, r.accuracy) for place, r in at if r.accuracy is not None and r.has_new_model]
     told = [(place, r.device_accuracy) for place, r in at if r.device_accuracy is not None]
-    for points, color, label in ((scored, "C0", "test accuracy"), (told, "C1", "accuracy on devices")):
+    own = [(place, r.personal_accuracy) for place, r in at if r.personal_accuracy is not None]
+    lines = (scored, "C0", "test accuracy"), (told, "C1", "accuracy on devices"), (own, "C2", "of their own models")
+    for points, color, label in lines:
         if points:
             axes.plot(*zip(*points, strict=True), color=color, label=label)
     axes.set(ylabel="accuracy", ylim=(0, 1))

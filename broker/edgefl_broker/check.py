@@ -127,6 +127,18 @@ def settings(federation: Federation) -> Iterator[Finding]:
         f"federation {config.federation}, strategy {config.strategy.name}, codec {manifest.codec}, models as "
         f"{manifest.downlink}"
     )
+    if manifest.personal:
+        yield _personal(manifest, config)
+
+
+def _personal(manifest: Manifest, config: AggregatorConfig) -> Finding:
+    """Which params stay on the devices, and whether anything tells what their models are worth."""
+    mask, names = manifest.mask, [manifest.plan.params[index].name for index in manifest.personal]
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    text = f"devices keep {shown}; an update has {mask.num_shared} of {mask.num_params} params"
+    if config.evaluate.holdout:
+        return ok(text)
+    return warning(f"{text}; no model that a device uses is evaluated", "set evaluate.holdout")
 
 
 def model(federation: Federation) -> Iterator[Finding]:

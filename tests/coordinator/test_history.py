@@ -114,6 +114,8 @@ def test_plot_draws_what_is_known_and_writes_a_file(tmp_path):
     lines = {line.get_label(): line.get_xydata().tolist() for line in right.lines}
     assert lines == {"test accuracy": [[2, 0.75]], "accuracy on devices": [[2, 0.5]]}
     assert not History(np.zeros(1)).plot().axes[1].lines
+    own = [msgspec.structs.replace(record, personal_accuracy=0.9) for record in run().rounds[:1]]
+    assert [line.get_label() for line in History(np.zeros(1), own).plot().axes[1].lines][-1] == "of their own models"
 
 
 @pytest.mark.parametrize("path", [5, b"x", "a\0b", "no/such/curve.png", "curve.nope"])

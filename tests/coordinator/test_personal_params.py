@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from edgefl_broker import check
 from machines import PARAMS, PLAN, TOPICS, commit_of, feed, last, make_manifest, make_round, status, update_parts
 
 from edgefl import codecs, simulate, strategies
@@ -16,24 +17,24 @@ from edgefl.device.events import TrainJob
 from edgefl.device.training import train_update
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.federation import make_manifest as manifest_of
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import Connected
 from edgefl.onnx.load import load
 from edgefl.onnx.zoo import mlp
 from edgefl.protocol.messages import Manifest, Receipt, decode, encode
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.settings import RoundSettings, Settings
+from edgefl.settings import RoundSettings, Settings, files
 from edgefl.strategies.masked import over
 
 PERSONAL = make_manifest(personal=[1], requires=["personal"])  # the bias; the weight's 990 coordinates are shared
 SHARED, OWN = slice(0, 990), slice(990, 1000)
 
 
-def open_round(name="fedavg"):
-    coordinator = RoundCoordinator(
-        PERSONAL, RoundSettings(deadline_s=60.0, min_reports=1), over(PERSONAL.mask, strategies.get(name)), PARAMS,
-        rng=random.Random(0),
-    )  # fmt: skip
-    feed(coordinator, status("a"), Connected())
+def open_round(name="fedavg", *devices, **config):
+    settings = RoundSettings(**{"deadline_s": 60.0, "min_reports": 1, **config})
+    strategy = over(PERSONAL.mask, strategies.get(name))
+    coordinator = RoundCoordinator(PERSONAL, settings, strategy, PARAMS, rng=random.Random(0))
+    feed(coordinator, *map(status, devices or "a"), Connected())
     return coordinator
 
 
@@ -58,6 +59,18 @@ def test_an_update_of_another_length_is_refused(length):
     assert commit_of(out) is None
     receipt = last(out, Receipt, TOPICS.inbox("a"))
     assert receipt is None or receipt.outcome == "rejected"  # None: it is longer than any update can be
+
+
+def test_a_late_update_is_folded_in_with_its_shared_params():
+    coordinator = open_round("fedavg", "a", "b", late="fold", goal=1)
+    first = commit_of(feed(coordinator, *update_parts("a", update(990)))).params
+    out = feed(coordinator, *update_parts("b", update(990)), *update_parts("a", update(990), round=2, version=1))
+    params, record = commit_of(out).params, commit_of(out).record
+    assert record.folded == [("b", 1)]
+    late = round(5 / 2**0.5)  # n_k of an update that is one version late; the rest counts as zeros
+    moved = np.float32(0.5 * (5 + late) / 10)
+    np.testing.assert_allclose(params[SHARED] - first[SHARED], moved, rtol=1e-5)
+    assert params[OWN].tobytes() == PARAMS[OWN].tobytes()
 
 
 def test_a_device_sends_the_shared_part_of_what_it_has_learned():
@@ -103,3 +116,18 @@ def test_the_default_codecs_carry_the_shared_params_alone():
     assert kept.params[64 * 65 :].tobytes() != start[64 * 65 :].tobytes()
     assert plain.final.accuracy is not None
     assert kept.final.accuracy is None  # the aggregator has no model that any device uses
+
+
+def test_the_aggregators_check_says_what_devices_keep_and_what_is_missing(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(mlp([4, 3, 2], seed=0).SerializeToString())
+    file = tmp_path / "aggregator.toml"
+    file.write_text(
+        f'federation = "pond"\nmodel = "{tmp_path}/m.onnx"\nstate_dir = "{tmp_path}/s"\n'
+        '[mqtt]\nurl = "mqtt://localhost"\n[personal]\nkeep = ["head"]\n'
+    )
+    config = files.load(file, AggregatorConfig)
+    for holdout, state in ((0.0, "warning"), (0.2, "ok")):
+        told = check.settings(check.Federation(config.replace(**{"evaluate.holdout": holdout})))
+        (found,) = [finding for finding in told if "devices keep" in finding.text]
+        assert found.text.startswith("devices keep fc2.weight, fc2.bias; an update has 15 of 23 params")
+        assert found.state == state

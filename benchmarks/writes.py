@@ -24,8 +24,10 @@ from edgefl_broker.store import AggregatorStore
 
 import edgefl
 from edgefl import codecs
+from edgefl._core import crc32c
 from edgefl.codecs import feedback
 from edgefl.device.events import Origin, Outbox
+from edgefl.device.slots import Slot
 from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
 from edgefl.onnx import zoo
@@ -48,6 +50,7 @@ def main() -> None:
     cases: dict[str, Callable[[Path], Step]] = {
         "device, raw32": lambda folder: device(folder, "raw32", delta),
         "device, ecq": lambda folder: device(folder, "ecq", delta),
+        "device, ecq, scaffold": lambda folder: device(folder, "ecq", delta, "control"),
         f"aggregator, {DEVICES} devices": lambda folder: aggregator(folder, model),
     }
     print("                           MB a round   MB on disk")
@@ -62,17 +65,22 @@ def main() -> None:
             print(f"{name:26} {(written() - before) / options.rounds / 1e6:10.2f} {there / 1e6:12.1f}")
 
 
-def device(folder: Path, codec_name: str, delta: np.ndarray) -> Step:
-    """A round of a device: save the update, and under error feedback its residual, and drop it when it is counted."""
+def device(folder: Path, codec_name: str, delta: np.ndarray, *kept: str) -> Step:
+    """A round of a device: save the update, its residual under error feedback, and the slots `kept`, as long as the
+    params; drop the update when it is counted."""
     store, codec = AgentStore(folder), codecs.get(codec_name)
     header = UpdateHeader(600, 60, 0.5, 1000, 87654).to_bytes()
     payload, residual = feedback.encode(codec, delta, None) if codec.feedback else (codec.encode(delta), None)
+    left = dict.fromkeys(kept, delta.tobytes())
+    if residual is not None:
+        left["residual"] = residual
 
     def step(round: int) -> None:
         outbox, origin = Outbox("m" * 16, round, round - 1, header + payload, attempt=1), Origin("0" * 64, 1.0)
-        store.save(outbox, residual, Entry.of(outbox, origin, time.time(), trusted=True))
+        slots = {name: Slot("m" * 16, round, blob, crc32c(blob)) for name, blob in left.items()}
+        store.save(outbox, slots, Entry.of(outbox, origin, time.time(), trusted=True))
         store.ledger.published(len(payload))
-        if residual is not None:
+        if left:
             store.mark_counted(1)
         store.drop(applied=True, receipt="counted")
 

@@ -2,7 +2,8 @@
 
 A few devices train a few rounds from the start; their updates are encoded, what is decoded makes the next model, and
 the downlink encodes that. The deltas of models have their usual size only after two spans, so the model then goes on
-for three spans as it did in these rounds, without further training.
+for three spans as it did in these rounds, without further training. A strategy's side vectors are taken to move as the
+model does: they are sums of the same updates.
 """
 
 from __future__ import annotations
@@ -39,24 +40,27 @@ class Sizes(NamedTuple):
 
 def sizes(manifest: Manifest, params: np.ndarray, devices: Sequence[Dataset], *, share: float) -> Sizes:
     """Sizes where each device takes part in this `share` of the rounds; `devices` are the ones that train."""
-    downlink = Downlink(manifest, params, 0)
+    count = 1 + len(manifest.sides)
+    model = np.concatenate((params, np.zeros((count - 1) * len(params), np.float32)))
+    downlink = Downlink(manifest, model, 0)
     first = len(downlink.payloads[0].blob)
     trainer = Trainer(manifest.plan, batch=arena_batch(manifest.train.batch_size))
     residuals: list[np.ndarray | None] = [None] * len(devices)
     up, means = [0], list[np.ndarray]()
     for number in range(1, ROUNDS + 1):
         mean, up = np.zeros_like(params), []
+        shown, _ = manifest.unstack(downlink.shown)
         for device, examples in enumerate(devices):
-            work = _work(manifest, trainer, downlink.shown, examples, (number, device))
+            work = _work(manifest, trainer, shown, examples, (number, device))
             delta = manifest.mask.shared(work.fit().delta)
             payload, residuals[device] = _encoded(manifest, delta, residuals[device])
             decoded = manifest.update_codec.decode(payload, len(delta))
             mean += manifest.mask.with_shared(np.zeros_like(params), decoded) / np.float32(len(devices))
             up.append(len(payload))
-        params = params + mean
-        means.append(mean)
-        downlink.advance(params, number)
-    down, payloads = _fetched(downlink, params, means, span=manifest.span, share=share)
+        means.append(np.tile(mean, count))
+        model = model + means[-1]
+        downlink.advance(model, number)
+    down, payloads = _fetched(downlink, model, means, span=manifest.span, share=share)
     return Sizes(round(float(np.mean(up))), down, payloads, first, len(msgspec.json.encode(downlink.frames)))
 
 
@@ -82,14 +86,14 @@ def _encoded(manifest: Manifest, delta: np.ndarray, residual: np.ndarray | None)
 
 
 def _fetched(
-    downlink: Downlink, params: np.ndarray, means: Sequence[np.ndarray], *, span: int, share: float
+    downlink: Downlink, model: np.ndarray, means: Sequence[np.ndarray], *, span: int, share: float
 ) -> tuple[float, float]:
     """Bytes and payloads that a device fetches when it takes part, after a random number of rounds without it."""
     fetched = []
     last = len(means) + 3 * span
     for number in range(len(means) + 1, last + 1):
-        params = params + means[number % len(means)]
-        downlink.advance(params, number)
+        model = model + means[number % len(means)]
+        downlink.advance(model, number)
         if number > last - span:
             gaps = range(1, number + 1)
             odds = [share * (1 - share) ** (gap - 1) for gap in gaps]

@@ -178,3 +178,15 @@ def test_the_command(capsys):
 def test_wrong_use(words, problem, capsys):
     assert main(["plan-fleet", "--model", "mlp:64-10", "--devices", "10", *words]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_side_vectors_go_down_with_the_model():
+    """SCAFFOLD's c is as long as the params. It starts at 0, so the first model has little of it."""
+    fleet = ground(**{"strategy.name": "scaffold"})
+    planned = estimate(fleet, Candidate(2, "raw32"))
+    assert 2 * 4 * 15_010 < planned.bytes_down < 2 * 4 * 15_010 + 600 and planned.bytes_up == 4 * 15_010 + UPDATE_BYTES
+    trial = trials.run(fleet, Candidate(2, "raw32"), target=2.0, rounds=4, workers=1)
+    assert near(planned.over(trial.begin, trial.end).bytes_down, trial.bytes_down, 0.02)
+    coded = estimate(fleet, Candidate(2, "auto"))
+    trial = trials.run(fleet, Candidate(2, "auto"), target=2.0, rounds=20, workers=1)
+    assert near(coded.over(trial.begin, trial.end).bytes_down, trial.bytes_down, 0.4)

@@ -1,4 +1,4 @@
-"""What devices have of their own across kill -9 of agents and of the aggregator: it goes on bit for bit."""
+"""What devices have of their own, on real brokers: across kill -9 it goes on bit for bit; with keys it is signed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from brokers import eventually
 from daemons import blobs
+from keyed_fleet import KeyedFleet
 
 from edgefl.core.protobuf import metadata_of
 from edgefl.data import Dataset
 from edgefl.history import RoundRecord
 from edgefl.onnx import zoo
+from edgefl.onnx.load import load
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 
 ROUNDS, DEVICES = 7, ("dev-1", "dev-2", "dev-3")
@@ -84,3 +86,26 @@ def test_i08_i11_what_is_personal_goes_on_bit_for_bit_after_kill_9(strategy: str
     assert {name: files[0][name] for name in ("round", "params_sha256", "loss")} == {
         name: files[1][name] for name in ("round", "params_sha256", "loss")
     }
+
+
+def test_with_keys_devices_keep_a_layer_and_sign_what_they_say_of_it(tmp_path: Path) -> None:
+    """Default codecs, mosquitto with the guard, signed updates, and bounded influence."""
+    with KeyedFleet(tmp_path) as fleet:
+        fleet.enrol("pi-01", "pi-02", "pi-03")
+        fleet.aggregator("rounds.rounds=4", "rounds.min_reports=3", "strategy.name=fedper", "evaluate.holdout=0.3")
+        files = [f"model.file={tmp_path}/m.onnx", f"model.personal_file={tmp_path}/own.onnx"]
+        for name in ("pi-01", "pi-02", "pi-03"):
+            fleet.agent(name, *(files if name == "pi-01" else ()))
+        records = fleet.wait(4)
+    assert [record.state for record in records] == ["committed"] * 4
+    assert [record.personal for record in records] == [3] * 4
+    assert records[0].own == 0  # none had anything yet
+    assert records[-1].own == 3
+    assert records[-1].personal_loss < records[0].personal_loss
+    assert all(record.accuracy is None and not record.refused for record in records)
+    own, shared = ((tmp_path / name).read_bytes() for name in ("own.onnx", "m.onnx"))
+    assert metadata_of(own)["kept"] == "own"
+    heads = [load(blob).params[-27:] for blob in (own, shared)]
+    start = load(zoo.mlp([4, 8, 3], seed=1)).params[-27:]
+    np.testing.assert_allclose(heads[1], start, atol=0.01)  # what devices keep stays as it was in the model
+    assert np.abs(heads[0] - start).max() > 0.02

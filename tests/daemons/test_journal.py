@@ -18,7 +18,8 @@ from edgefl import codecs, strategies
 from edgefl.errors import CodecError, StoreError
 from edgefl.history import RoundRecord
 from edgefl.hosting.store import STAMP
-from edgefl.strategies import Update
+from edgefl.settings import TrainSettings
+from edgefl.strategies import Site, Update
 
 CODEC = codecs.get("raw32")
 START = np.zeros(3, np.float32)
@@ -56,6 +57,28 @@ def test_i02_the_replay_makes_the_same_bits(tmp_path: Path) -> None:
     journal.close()
     again = replay.replay(Journal(tmp_path / "journal.db"), ended(1, 2), strategies.get("fedavg"), CODEC, START)
     assert again.tobytes() == second.tobytes() != first.tobytes()
+
+
+def test_i02_the_replay_has_the_side_vectors_as_devices_decoded_them(tmp_path: Path) -> None:
+    """SCAFFOLD's next control variate depends on what a lossy downlink made of this one."""
+
+    def scaffold() -> strategies.Strategy:
+        made = strategies.get("scaffold")
+        made.defaults(TrainSettings())
+        made.prepare(Site(3, 3, devices=2))
+        return made
+
+    whole, params = scaffold(), START
+    strategy = Recorded(whole, Journal(tmp_path / "journal.db"))
+    for round in (1, 2, 3):
+        strategy.shown({"control": np.float32(0.75) * strategy.broadcast()["control"]})
+        one, other = (replace(update(d, 0.1 * round, 5), steps=1, loss=0.5) for d in "ab")
+        params = run_round(strategy, params, round, one, other)
+    again = scaffold()
+    made = replay.replay(Journal(tmp_path / "journal.db"), ended(1, 2, 3), again, CODEC, START)
+    assert made.tobytes() == params.tobytes()
+    assert again.state()["control"].tobytes() == whole.state()["control"].tobytes() != b""
+    assert (whole.state()["control"] != -3).all(), "which it is where devices decode all of it"
 
 
 def test_i02_the_replay_goes_back_where_the_operator_did(tmp_path: Path) -> None:

@@ -216,6 +216,20 @@ def test_params_that_are_not_the_rounds_are_not_written(folder):
     assert len(told) == 1 and not (folder / "model.onnx").exists()
 
 
+def test_side_vectors_of_the_strategy_are_in_no_file(folder):
+    """They lie behind the params in the model as it came, and the round's SHA-256 is that of all of it."""
+    manifest = msgspec.structs.replace(MANIFEST, sides=["control"])
+    whole = np.concatenate((MODEL.params + 1, MODEL.params))
+    sha256 = params_sha256(whole)
+    round = msgspec.structs.replace(version(1).round, manifest=manifest.id, model_sha256=sha256)
+    kept(folder, 1)
+    expected = {name: (folder / name).read_bytes() for name in ("model.onnx", "params.npy")}
+    files = ModelFiles(config(folder), folder)
+    files.keep(KeepModel(manifest, round, params_to_bytes(whole)))
+    assert np.array_equal(np.load(folder / "params.npy"), MODEL.params + 1)
+    assert {name: (folder / name).read_bytes() for name in expected} == expected
+
+
 def test_a_command_runs_without_a_shell_once_at_a_time(folder):
     script = folder / "told"
     script.write_text('#!/bin/sh\nsleep 0.3\necho "$1" >> "$0.log"\n')

@@ -28,10 +28,8 @@ SETTINGS = {
 KILLS = ((1, AGGREGATOR), (2, "dev-1"), (3, AGGREGATOR), (4, "dev-2"), (4, AGGREGATOR), (5, "dev-1"))
 # What the aggregator keeps of each, and what devices keep
 KEPT = {
-    "fedavgm": ({"server.velocity"}, set()),
     "fedadam": ({"server.first", "server.second"}, set()),
     "scaffold": ({"control"}, {"control"}),
-    "feddyn": ({"mean"}, {"control"}),
     "mifa": ({"sum"}, {"memory"}),
 }
 

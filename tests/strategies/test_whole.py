@@ -150,6 +150,19 @@ def test_what_the_aggregator_keeps_is_the_mean_of_what_devices_keep_whatever_is_
     np.testing.assert_allclose(ours, mean_of(fleet, 6), atol=3e-5)
 
 
+@pytest.mark.parametrize("name", ["feddyn", "mifa"])
+def test_a_late_update_moves_what_both_sides_keep_alike(name: str) -> None:
+    fleet = Fleet(strategies.get(name), DEVICES, TRAIN)
+    fleet.round(ALL)
+    for _ in range(5):
+        held = {5: fleet.hold(5)}
+        fleet.round((0, 1, 2))
+        fleet.late((0, 3, 4), held)
+    slot, kept, share = {"feddyn": ("control", "mean", 6), "mifa": ("memory", "sum", 1)}[name]
+    there = sum(np.frombuffer(slots[slot], "<f4").astype(np.float64) for slots in fleet.slots.values()) / share
+    np.testing.assert_allclose(fleet.strategy.state()[kept], there, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["scaffold", "feddyn", "mifa"])
 def test_devices_that_come_and_go_for_ever_do_no_lasting_harm(name: str) -> None:
     """A hundred times as many devices as expected, eight at a time: each is replaced after about ten rounds."""

@@ -7,7 +7,7 @@ tested is the algorithm: the rule, the strategy, the slots and what a codec leav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,6 +147,23 @@ class Fleet:
         self.params = self.strategy.finish()
         for place in counted:
             self.slots[place] = made[place][1]
+
+    def hold(self, place: int) -> tuple[Update, dict[str, bytes]]:
+        """An update of the last round's model that comes late, for `late`."""
+        return self.trained(place, {})
+
+    def late(self, asked: Iterable[int], held: dict[int, tuple[Update, dict[str, bytes]]]) -> None:
+        """A round in which these updates count beside those of the devices that are asked."""
+        self.number += 1
+        self.strategy.start(self.params, self.number)
+        made = {place: self.trained(place, {}) for place in asked}
+        for place, (update, left) in held.items():
+            made[place] = replace(update, staleness=1), left
+        for update, _ in made.values():
+            self.strategy.add(update)
+        self.params = self.strategy.finish()
+        for place, (_, left) in made.items():
+            self.slots[place] = left
 
     def off(self, devices: Sequence[Quadratic] | None = None) -> float:
         """How far the trained params are from the optimum of `devices`, all if that is None."""

@@ -37,7 +37,7 @@ OURS: dict[str, dict[str, Any]] = {
     "raw32, two workers": {"settings": RAW, "workers": 2},
     "raw32, tested": {"settings": RAW, "test": True},
 }
-OTHERS = ("bare", "torch", "jax")
+OTHERS = ("bare", "torch", "jax", "flower", "pfl")
 ROUNDS = {1: 24, 5: 10}
 
 

@@ -16,10 +16,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false")
+os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0")
 
 import numpy as np
 
@@ -178,7 +180,119 @@ def jax(task: Task) -> Stopwatch:
     return done
 
 
-PEERS: dict[str, Callable[[Task], Stopwatch]] = {"edgefl": edgefl, "bare": bare, "torch": torch, "jax": jax}
+def flower(task: Task) -> Stopwatch:
+    """Flower's simulation: one actor of ray, whose clients train as `torch` does."""
+    from flwr.client import ClientApp
+    from flwr.common import ndarrays_to_parameters
+    from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+    from flwr.server.strategy import FedAvg
+    from flwr.simulation import run_simulation
+
+    options, done, arguments = task.options, Stopwatch(), sys.argv[2:4]
+
+    class Timed(FedAvg):
+        def aggregate_fit(self, *args: Any) -> Any:
+            found = super().aggregate_fit(*args)
+            done()
+            return found
+
+    def server(context: Any) -> Any:
+        strategy = Timed(
+            fraction_fit=options["cohort"] / options["devices"], fraction_evaluate=0.0,
+            min_fit_clients=options["cohort"], min_available_clients=options["devices"],
+            initial_parameters=ndarrays_to_parameters(task.weights()),
+        )  # fmt: skip
+        return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=options["rounds"]))
+
+    def client(context: Any) -> Any:
+        from fleet_peers import flower_client
+
+        return flower_client(*arguments, int(context.node_config["partition-id"]))
+
+    run_simulation(
+        ServerApp(server_fn=server), ClientApp(client_fn=client), num_supernodes=options["devices"],
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 1}},
+    )  # fmt: skip
+    return done
+
+
+def flower_client(path: str, options: str, device: int) -> Any:
+    """What trains one device's share, in an actor."""
+    import torch as t
+    from flwr.client import NumPyClient
+
+    task, net, fit = _actor(path, options)
+
+    class Client(NumPyClient):
+        def fit(self, parameters: Any, config: Any) -> Any:
+            names = net.state_dict().keys()
+            net.load_state_dict({name: t.from_numpy(np.array(v)) for name, v in zip(names, parameters, strict=True)})
+            part = task.parts[device]
+            fit(t.from_numpy(task.x[part]), t.from_numpy(task.y[part]))
+            return [value.numpy() for value in net.state_dict().values()], len(part), {}
+
+    return Client().to_client()
+
+
+@cache
+def _actor(path: str, options: str) -> tuple[Task, Any, Callable[..., None]]:
+    task = Task(path, json.loads(options))
+    return task, *_torch_net(task)
+
+
+def pfl(task: Task) -> Stopwatch:
+    """pfl-research's simulated backend in one process."""
+    import torch as t
+    from pfl.aggregate.simulate import SimulatedBackend
+    from pfl.algorithm import FederatedAveraging, NNAlgorithmParams
+    from pfl.callback.base import TrainingProcessCallback
+    from pfl.data import get_user_sampler
+    from pfl.data.dataset import Dataset
+    from pfl.data.federated_dataset import FederatedDataset
+    from pfl.hyperparam import NNTrainHyperParams
+    from pfl.internal.ops.selector import set_framework_module
+    from pfl.model.pytorch import PyTorchModel
+
+    set_framework_module(__import__("pfl.internal.ops.pytorch_ops", fromlist=["*"]))
+    inner, _ = _torch_net(task)
+
+    class Net(t.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = inner
+
+        def loss(self, x: Any, y: Any, eval: bool = False) -> Any:
+            return t.nn.functional.cross_entropy(self.net(t.as_tensor(x)), t.as_tensor(y))
+
+        def metrics(self, x: Any, y: Any, eval: bool = False) -> dict[str, Any]:
+            return {}
+
+    options, done, net = task.options, Stopwatch(), Net()
+    devices = list(range(options["devices"]))
+
+    class Timed(TrainingProcessCallback):
+        def after_central_iteration(self, *args: Any, **kwargs: Any) -> Any:
+            done()
+            return False, __import__("pfl.metrics", fromlist=["Metrics"]).Metrics()
+
+    def share(device: int) -> Any:
+        part = task.parts[device]
+        return Dataset([t.from_numpy(task.x[part]), t.from_numpy(task.y[part])], user_id=str(device))
+
+    data = FederatedDataset(share, get_user_sampler("random", devices))
+    model = PyTorchModel(net, t.optim.SGD, t.optim.SGD(net.parameters(), lr=1.0))
+    FederatedAveraging().run(
+        NNAlgorithmParams(options["rounds"], options["rounds"] + 1, options["cohort"], 0),
+        SimulatedBackend(data, data), model,
+        NNTrainHyperParams(local_batch_size=task.batch, local_num_epochs=task.epochs, local_learning_rate=task.lr),
+        callbacks=[Timed()], send_metrics_to_platform=False,
+    )  # fmt: skip
+    return done
+
+
+PEERS: dict[str, Callable[[Task], Stopwatch]] = {
+    "edgefl": edgefl, "bare": bare, "torch": torch, "jax": jax, "flower": flower, "pfl": pfl
+}  # fmt: skip
 
 
 def main(name: str, path: str, options: str) -> None:

@@ -94,4 +94,6 @@ class ClosedRounds:
 
     def partial(self) -> dict[int, RoundIntake]:
         """The intakes with updates under way, by round, oldest first."""
+        if not any([closed.intake.under_way for closed in self._rounds.values()]):  # as with nearly every message
+            return {}
         return {n: closed.intake for n, closed in self._rounds.items() if closed.intake.under_way}

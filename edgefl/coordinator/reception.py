@@ -170,8 +170,8 @@ class Reception:
 
     def _intakes(self, tally: Tally | None) -> list[tuple[int, RoundIntake]]:
         """Where updates are arriving, by round; None for `tally`: while no round is open."""
-        mine = [] if tally is None else [(tally.round, tally.intake)]
-        return [*self.closed.partial().items(), *self.credits.partial().items(), *mine]
+        found = [*self.closed.partial().items(), *self.credits.partial().items()]
+        return found if tally is None else [*found, (tally.round, tally.intake)]
 
     def reload(self, tally: Tally, updates: Iterable[LateUpdate], now: float) -> list[Action]:
         """Add the late updates again that the host has kept."""
@@ -193,7 +193,8 @@ class Reception:
 
     def wake_at(self, tally: Tally | None) -> float | None:
         """When the next device will have been quiet for too long; None for `tally`: while no round is open."""
-        return min((i.wake_at for _, i in self._intakes(tally) if i.wake_at is not None), default=None)
+        found = [at for _, intake in self._intakes(tally) if (at := intake.wake_at) is not None]
+        return min(found) if found else None
 
     def ask(self, tally: Tally | None, now: float) -> list[Action]:
         """Requests for the parts that are due; None for `tally`: while no round is open."""

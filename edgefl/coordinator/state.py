@@ -187,7 +187,8 @@ class CoordinatorState:
             return self.fence.ask_at
         shown_at = None if self.bulletin is None else self.bulletin.due_at
         wakes = (self._wake_at, self.signing.reissue_at, shown_at, self._settled_at if self._removals else None)
-        return min((at for at in wakes if at is not None), default=None)
+        found = [at for at in wakes if at is not None]
+        return min(found) if found else None
 
     @property
     def _wake_at(self) -> float | None:

@@ -70,8 +70,10 @@ class Engagement:
     @property
     def wake_at(self) -> float | None:
         """When a Tick is wanted."""
-        found = (self.work_at, self.delivery_at)
-        return min((at for at in found if at is not None), default=None)
+        work_at, delivery_at = self.work_at, self.delivery_at
+        if work_at is None or delivery_at is None:
+            return delivery_at if work_at is None else work_at
+        return min(work_at, delivery_at)
 
     @property
     def work_at(self) -> float | None:
@@ -84,7 +86,7 @@ class Engagement:
     @property
     def delivery_at(self) -> float | None:
         """When the owner's files may be brought up to date."""
-        if self.round is None or not self.may_fetch_alone:
+        if self.delivery.wanted is None or self.round is None or not self.may_fetch_alone:
             return None
         has = self.models.has(self.round)
         if self.work is not None and not has:

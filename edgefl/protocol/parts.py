@@ -38,7 +38,7 @@ class Splitter:
         self.parts = -(-len(blob) // part_bytes)
         if self.parts > MAX_PARTS:
             raise ProtocolError(f"{len(blob)} bytes need more than {MAX_PARTS} parts: raise part_bytes")
-        self._blob = blob
+        self._blob = memoryview(blob) if isinstance(blob, bytes) else blob
         self._envelope = Envelope(
             kind, codec, federation, round, version, 0, self.parts, part_bytes, len(blob), blob_id(blob), b""
         )

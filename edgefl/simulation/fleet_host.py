@@ -42,10 +42,10 @@ class Ground:
         """One latency from now, unless the host has lost power in between; a slow line takes its time before."""
         host = self.hosts[name]
         boot, passed_at = host.boot, self.clock.now
-        size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
-        host.spend(down=size)
-        if host.lines is not None:
-            passed_at = host.lines[1].send(size, self.clock.now)
+        if host.lines is not None or self.meter is not None:
+            size = len(event.topic) + len(event.payload) if isinstance(event, Received) else 0
+            host.spend(down=size)
+            passed_at = self.clock.now if host.lines is None else host.lines[1].send(size, self.clock.now)
         self.clock.at(passed_at + host.latency_s, lambda: host.feed(event) if host.boot == boot else None)
 
     def _deliver(self, client: str, topic: str, payload: bytes) -> None:
@@ -67,22 +67,24 @@ class FleetHost(VirtualHost[E, A]):
 
     def feed(self, event: E | Event) -> None:
         if self.powered:
-            self._tell_flow()
+            if self.lines is not None:
+                self._tell_flow(*self.lines)
             super().feed(event)
 
-    def _tell_flow(self) -> None:
+    def _tell_flow(self, up: Line, down: Line) -> None:
         """As a host on a real link does, at most once a second."""
         now = self.clock.now
-        if self.lines is not None and now >= self._told_at + 1.0:
+        if now >= self._told_at + 1.0:
             self._told_at = now
-            super().feed(flow(*self.lines, now, keepalive_s=KEEPALIVE_S))
+            super().feed(flow(up, down, now, keepalive_s=KEEPALIVE_S))
 
     def spend(self, up: int = 0, down: int = 0) -> None:
         """So many bytes were sent, or received."""
 
     def publish(self, action: Publish) -> None:
         size, boot = len(action.topic) + len(action.payload), self.boot
-        self.spend(up=size)
+        if self.fleet.meter is not None:
+            self.spend(up=size)
         if self.lines is None:
             self._publish(action)
             return

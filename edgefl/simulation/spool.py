@@ -84,12 +84,12 @@ class Kept:
     @overload
     def __getitem__(self, piece: int) -> int: ...
     @overload
-    def __getitem__(self, piece: slice) -> bytes: ...
-    def __getitem__(self, piece: int | slice) -> int | bytes:
+    def __getitem__(self, piece: slice) -> bytes | memoryview: ...
+    def __getitem__(self, piece: int | slice) -> int | bytes | memoryview:
         if isinstance(piece, int):
             return self[piece : piece + 1][0]
         if self._blob:
-            return self._blob[piece]
+            return memoryview(self._blob)[piece]
         start, stop, step = piece.indices(self._size)
         assert step == 1
         first = start // PAGE

@@ -75,7 +75,7 @@ class MemoryBroker:
             self._retained.pop(topic, None)
         receivers = dict(self._exact.get(topic, {}))
         for pattern, subscribers in self._filters.values():
-            if subscribers.keys() - receivers.keys() and pattern.fullmatch(topic):
+            if pattern.fullmatch(topic):
                 receivers.update(subscribers)
         for client in receivers:
             self._deliver(client, topic, payload)

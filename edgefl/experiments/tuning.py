@@ -50,7 +50,9 @@ def tune(grid: Grid, folder: Folder) -> dict[tuple[str, str], Tuned]:
         raise UsageError(f"[tune.own] {min(strange)}: there is no such strategy or variant in [compare]")
     if "codec" in _space(grid, "") and len(grid.codecs) > 1:
         raise UsageError("codec is compared and tuned: leave it out of [compare] codecs or of [tune.grid]")
-    plans = {(variant, partition): _points(grid, variant) for variant in grid.variants for partition in grid.partitions}
+    plans = {
+        (variant, partition): trials_of(grid, variant) for variant in grid.variants for partition in grid.partitions
+    }
     runs = [
         (key, number, _wanted(grid, key, point, seed))
         for key, points in plans.items()
@@ -96,7 +98,7 @@ def _space(grid: Grid, variant: str) -> dict[str, list[Any]]:
     return space
 
 
-def _points(grid: Grid, variant: str) -> list[Point]:
+def trials_of(grid: Grid, variant: str) -> list[Point]:
     """The trials of a variant; UsageError for a name or a value that is not allowed."""
     points = points_of(_space(grid, variant), grid.experiment.tune.trials, grid.base.train.seed)
     for point in points:

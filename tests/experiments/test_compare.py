@@ -14,12 +14,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import edgefl
 from edgefl.cli.main import main
 from edgefl.core.params import params_sha256
 from edgefl.errors import UsageError
-from edgefl.experiments import tables
+from edgefl.experiments import tables, tuning
 from edgefl.experiments.experiment import Experiment
 from edgefl.experiments.grid import Grid
 from edgefl.experiments.results import Result
@@ -382,6 +383,16 @@ def test_a_sample_of_the_file_is_one_that_can_be_read(tmp_path):
     with pytest.raises(UsageError) as refused:  # what it needs is commented out
         files.load(tmp_path / "sample.toml", Experiment)
     assert "needs model" in str(refused.value) or "needs data" in str(refused.value)
+
+
+def test_the_example_is_an_experiment_that_runs(tmp_path):
+    example = files.load(ROOT / "examples" / "compare_strategies.toml", Experiment)
+    grid = Grid(example)
+    assert list(grid.variants) == ["fedavg", "fedadam", "scaffold", "feddyn", "fedprox"]
+    plans = [
+        tuning.trials_of(grid, variant) for variant in grid.variants
+    ]  # a value that is not allowed is refused here
+    assert [len(points) for points in plans] == [4] * 5
 
 
 def test_points_are_all_combinations_or_as_many_as_the_budget_has():

@@ -53,7 +53,7 @@ class Reporting:
         splitter = terms.split(saved, max_packet_bytes, self._longest(saved))
         report = UpdateReport(
             round, saved.round, splitter, topics=self._topics, device=self._device, patience=self._patience,
-            tokens=self._tokens, rng=self._rng,
+            tokens=self._tokens, rng=self._rng, asks=self.saved.only_asks(round),
         )  # fmt: skip
         if saved.counted == round.attempt:
             return report, []

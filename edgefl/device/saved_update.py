@@ -84,6 +84,13 @@ class SavedUpdate:
         recent = 0 < round.round - saved.round <= UNEARNED_ROUNDS
         return recent and saved.mode == "train" and not saved.counted and round.version > saved.version
 
+    def only_asks(self, round: Round) -> bool:
+        """Whether a report to `round` can do nothing but ask that, by its first part."""
+        saved = self.outbox
+        return (
+            saved is not None and self.is_unsure(round) and not round.is_late_for(self.device, saved.round, saved.mode)
+        )
+
     def mark_counted(self, attempt: int, durable: bool) -> list[Action]:
         """The update is counted in this attempt of its round; 0: in no attempt any more. `durable` if a slot
         depends on it."""

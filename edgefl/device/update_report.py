@@ -29,8 +29,9 @@ class UpdateReport:
 
     def __init__(
         self, round: Round, number: int, splitter: Splitter, *, topics: Topics, device: str, patience: Patience,
-        tokens: Iterator[int], rng: random.Random,
+        tokens: Iterator[int], rng: random.Random, asks: bool = False,
     ) -> None:  # fmt: skip
+        self._asks = asks  # its first part is all that is of use
         self.round, self.number = round, number
         self.counted = False
         self._retry_at = 0.0
@@ -50,7 +51,7 @@ class UpdateReport:
 
     @property
     def _unasked(self) -> range:
-        return range(min(self._splitter.parts, self.round.unasked))
+        return range(min(self._splitter.parts, 1 if self._asks else self.round.unasked))
 
     @property
     def wake_at(self) -> float | None:

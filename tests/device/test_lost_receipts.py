@@ -26,6 +26,7 @@ from edgefl.device.events import DropUpdate, MarkCounted, StartTraining
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected
 from edgefl.protocol.messages import Receipt
+from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.local import LocalRule
 
 OWN = make_manifest(local=LocalRule("ditto"), requires=["local"])
@@ -36,9 +37,9 @@ def later(manifest=OWN, round=2, version=1, **changes):
     return make_round(round, version, params=PARAMS + 1, manifest=manifest, **changes)
 
 
-def asking(manifest=OWN, state="open"):
+def asking(manifest=OWN, state="open", **options):
     """A session that has reported to round 1, heard nothing, and now hears of round 2."""
-    session, _ = reporting(manifest=manifest, round=make_round(manifest=manifest))
+    session, _ = reporting(manifest=manifest, round=make_round(manifest=manifest), **options)
     return session, give(session, later(manifest, state=state))
 
 
@@ -48,8 +49,9 @@ def told(outcome, attempt=1):
 
 @pytest.mark.parametrize(("outcome", "applied"), [("counted", True), ("rejected", False)])
 def test_i11_a_device_without_a_receipt_asks_whether_its_update_counted(outcome, applied):
-    session, out = asking()
-    assert updates(out)
+    session, out = asking(blob=bytes(UpdateHeader(5, 1, 0.5, 10, 100).to_bytes()) + bytes(4000))
+    (first,) = updates(out)  # of 16 parts
+    assert first.topic.endswith("/1/0")
     assert not of(out, DropUpdate)
     out = feed(session, told(outcome))
     (drop,) = of(out, DropUpdate)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..atomic import write_atomically
 from ..errors import EdgeFLError
 from ..hosting import command, daemon
@@ -31,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """
     add_experiment(parser)
     parser.add_argument("--no-figures", action="store_true", help="draw nothing; else matplotlib is needed")
+    parser.add_argument("--json", action="store_true", help="print JSON: of each row, [mean, half of interval, seeds]")
     parser.set_defaults(command=_compare)
 
 
@@ -52,10 +55,15 @@ def _compare(options: argparse.Namespace) -> int:
     if options.print_config:
         return command.print_config(options, Experiment)
     with at_work(options) as (grid, folder):
+        if options.json:
+            folder.say = lambda line: None
         found = compare(grid, folder)
         write_atomically(folder.path / "table.md", (text := tables.text(found)).encode())
         write_atomically(folder.path / "runs.csv", tables.csv_text(found).encode())
         drawn = [] if options.no_figures else figures.draw(found, folder.path)
+    if options.json:
+        say(msgspec.json.format(msgspec.json.encode(tables.rows_of(found)), indent=2).decode())
+        return ended(found)
     say(f"\n{text}")
     say(f"written to {options.out}: table.md, runs.csv" + "".join(f", {path.name}" for path in drawn))
     return ended(found)

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from .comparison import Comparison, Measure
 from .grid import Cell, differing
@@ -38,6 +39,24 @@ def csv_text(found: Comparison) -> str:
             row = [repr(value) if math.isfinite(value) else "" for value in values]
             writer.writerow([*cell, seed, *row, result.model_sha256])
     return out.getvalue()
+
+
+def rows_of(found: Comparison) -> list[dict[str, Any]]:
+    """A row for each cell, for programs: means and half-widths over `n` seeds, null where there is none."""
+    measures = {name: found.at_end(name) for name in (found.quality, found.worst)}
+    measures |= {cost: found.total(cost) for cost in found.costs}
+    rows = []
+    for cell in found.grid.cells():
+        means = {name: found.mean(cell, measure) for name, measure in measures.items()}
+        means["difference"] = found.against(cell, found.first(cell), measures[found.quality])
+        tuned = found.tuned.get((cell.variant, cell.partition))
+        numbers = {name: [_finite(mean.value), _finite(mean.half), mean.n] for name, mean in means.items()}
+        rows.append({**cell._asdict(), **numbers, "tuned": dict(tuned.best) if tuned else {}})
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:

@@ -186,6 +186,17 @@ def test_another_strategy_is_added_to_the_folder(folder, tmp_path, capsys):
     assert len(added - set(compared)) == 2
     assert sorted(name.rpartition("-")[0] for name in compared) == [f"fedavgm-ecq_raw32-iid-seed_{n}" for n in (0, 1)]
     assert "| fedavgm" in (folder / "table.md").read_text()
+    capsys.readouterr()
+    assert main(["compare", *words, "--no-figures", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    with open(folder / "runs.csv", newline="") as file:
+        runs = list(csv.DictReader(file))
+    for row in printed:
+        own = [float(run["accuracy"]) for run in runs if run["variant"] == row["variant"]]
+        first = [float(run["accuracy"]) for run in runs if run["variant"] == "fedavg"]
+        assert row["accuracy"][0] == pytest.approx(np.mean(own)) and row["accuracy"][2] == 2
+        assert row["difference"][0] == pytest.approx(np.mean(own) - np.mean(first))
+    assert [row["variant"] for row in printed] == list(rows)
 
 
 PERSONAL = """

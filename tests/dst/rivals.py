@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgefl.coordinator.opening import DEADLINES
 from edgefl.history import RoundRecord
 from edgefl.transports.verdict import STABLE_S
 
 from .hosts import AggregatorHost
-from .liveness import RECONNECT_S, ROUNDS
+from .liveness import RECONNECT_S
 from .schedule import Schedule
 from .violation import require
 from .witness import Witness
@@ -26,7 +27,9 @@ FORGETFUL = ("broker restart", "snapshot", "amnesia", "lose retained", "flip bit
 
 class OneGoesOn(Witness):
     """The checker's place in a world of two: once the faults have stopped one of them has the federation, and commits;
-    it checks nothing else. A device whose update is of a round that a copy has not reached waits until it has."""
+    it checks nothing else. A device whose update is of a round that a copy has not reached waits until it has. Both may
+    have opened the same attempt of a round, and a device has one receipt for it, from the one that is gone: then the
+    round ends without that device, after all its deadlines, and the next one commits."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -48,7 +51,7 @@ class OneGoesOn(Witness):
         holders = [host for host in world.aggregators if host.alive and host.machine.snapshot().held]
         done = self._committed > self._from and len(holders) == 1
         waited = world.clock.now - world.healed_at
-        bound = RECONNECT_S + (ROUNDS + self._behind) * world.schedule.round_s
+        bound = RECONNECT_S + (DEADLINES + 1 + self._behind) * world.schedule.round_s
         require(done or waited < bound, "I05", "%d aggregators go on, after %d s", len(holders), waited)
         return done
 

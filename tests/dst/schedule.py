@@ -28,6 +28,11 @@ OUTPUTS = 4
 PART_BYTES = 256  # the protocol's smallest: a model and an update are one to three parts
 INTERVALS = (None,) * 6 + (20.0, 150.0)  # between rounds; devices are told of the longer one
 LONGEST_S = 20.0  # of a packet: TCP gives up
+RULES = {
+    "fedavg": {},
+    "fedavgm": {"momentum": 0.5},
+    "fedadam": {"server_lr": 0.1, "tau": 0.01, "beta1": 0.5, "beta2": 0.9},
+}
 
 
 @dataclass
@@ -119,12 +124,12 @@ class Schedule:
         return max(self.config.deadline_s, self.config.interval_s or 0.0)
 
     @property
-    def momentum(self) -> float:
-        """The server's: half of the schedules have a strategy with state."""
-        return 0.5 if self.seed % 2 else 0.0
+    def rule(self) -> str:
+        """The strategy: half of the schedules have one with state."""
+        return ("fedavg", "fedavgm", "fedavg", "fedadam")[self.seed % 4]
 
     def make_strategy(self) -> Strategy:
-        return strategies.get("fedavgm", momentum=self.momentum) if self.momentum else strategies.get("fedavg")
+        return strategies.get(self.rule, **RULES[self.rule])
 
     def weather(self, rng: random.Random) -> Weather:
         return Weather(

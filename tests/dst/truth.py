@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-from edgefl_broker.store import State
+from edgefl_broker.store import State as Stored
 
 from edgefl.coordinator.cohort import Cohort
 from edgefl.core.accumulator import SCALE
@@ -15,11 +16,12 @@ from edgefl.device.events import Outbox
 from edgefl.history import RoundRecord
 from edgefl.protocol.messages import Draw
 from edgefl.protocol.update_header import UpdateHeader
+from edgefl.strategies import State
 from edgefl.strategies.pre.staleness import stale_weight
 
 from .influence import Influences
 from .operator import BAD, gate_of, is_refused
-from .schedule import Schedule
+from .schedule import RULES, Schedule
 from .violation import require
 
 
@@ -31,8 +33,8 @@ class Truth:
         self.committed_in: list[int] = []  # the start, for each
         self.versions: dict[int, bytes] = {0: params_to_bytes(schedule.params)}
         self.newest = 0
-        self.velocities: dict[int, np.ndarray] = {0: np.zeros(len(schedule.params), np.float32)}
-        self._momentum = np.float32(schedule.momentum)
+        self.states: dict[int, dict[str, np.ndarray]] = {0: {}}  # of the strategy, by version
+        self._rule = schedule.rule
         self.start = 0
         self.fallbacks: list[int] = []  # rounds before which a damaged model was replaced by the one before
         self.receipts: set[tuple[str, int]] = set()  # for updates that were late: device, round
@@ -94,7 +96,7 @@ class Truth:
         """Whether the update is in a model, or was late and has a receipt."""
         return self.in_a_model(device, round) or (device, round) in self.receipts
 
-    def resumed(self, state: State, damaged: bool) -> None:
+    def resumed(self, state: Stored, damaged: bool) -> None:
         """I08 and I12: an aggregator goes on from all that was committed, or from the model before a damaged one."""
         require(state.round == self.round, "I08", "resumed at round %d, not %d", state.round, self.round)
         blob = params_to_bytes(state.params)
@@ -104,11 +106,10 @@ class Truth:
             self.fallbacks.append(self.round)
             former = max(version for version, known in self.versions.items() if known == blob)
             self.newest = state.version
-            self.versions[self.newest], self.velocities[self.newest] = blob, self.velocities[former]
+            self.versions[self.newest], self.states[self.newest] = blob, self.states[former]
         require(state.version == self.newest, "I08", "resumed at version %d, not %d", state.version, self.newest)
         require(blob == self.versions[self.newest], "I08", "version %d has other params than before", self.newest)
-        velocity = state.state.get("server.velocity", np.zeros(len(state.params), np.float32))
-        mine = np.array_equal(velocity, self.velocities[self.newest]) or not self._momentum
+        mine = _bits(state.state) == _bits(self.states[self.newest])
         require(mine, "I08", "version %d comes with another model's state", self.newest)
         self.start = state.start
 
@@ -162,7 +163,7 @@ class Truth:
         wanted = self.versions[record.restored or 0]
         require(params is not None and params_to_bytes(params) == wanted, "I02", "%r brings another model", record)
         require(not record.devices and not record.folded, "I01", "devices count in %r", record)
-        self.velocities[record.version] = self.velocities[record.restored or 0]
+        self.states[record.version] = self.states[record.restored or 0]
 
     def _refuse(self, record: RoundRecord, params: np.ndarray | None, updates: list[tuple[str, int]]) -> None:
         """I04: a model that is refused changes nothing, and its updates are spent."""
@@ -184,20 +185,41 @@ class Truth:
         staleness = [self.newest - self.base(round) for _, round in updates]
         before = params_from_bytes(self.versions[self.newest])
         for blobs in itertools.product(*choices):
-            move = self._move(blobs, staleness, self._influences.weights(self.round, updates, blobs))
+            mean = self._mean(blobs, staleness, self._influences.weights(self.round, updates, blobs))
+            move, state = MOVES[self._rule](mean, self.states[self.newest])
             if params_to_bytes(before + move) == params:
                 self._influences.counted(self.round, updates, blobs)
-                self.velocities[self.newest + 1] = move
+                self.states[self.newest + 1] = state
                 return
         require(False, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
 
-    def _move(self, blobs: tuple[bytes, ...], staleness: list[int], weights: list[int]) -> np.ndarray:
-        """(P,) float32, by which the model moves; from whole numbers: deltas are multiples of 2^-30."""
+    def _mean(self, blobs: tuple[bytes, ...], staleness: list[int], weights: list[int]) -> np.ndarray:
+        """(P,) float32, the mean delta; from whole numbers: deltas are multiples of 2^-30."""
         total = np.zeros(self._manifest.plan.num_params, np.int64)
         examples = 0
         for blob, stale, n in zip(blobs, staleness, weights, strict=True):
             delta = self._manifest.update_codec.decode(blob[UpdateHeader.SIZE :], total.size)
             total += stale_weight(n, stale) * np.rint(delta.astype(np.float64) * SCALE).astype(np.int64)
             examples += n
-        mean = (total / (float(examples) * SCALE)).astype(np.float32)
-        return mean + self._momentum * self.velocities[self.newest]
+        mean: np.ndarray = (total / (float(examples) * SCALE)).astype(np.float32)
+        return mean
+
+
+def _bits(state: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in state.items()}
+
+
+def _momentum(mean: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    move = mean + np.float32(RULES["fedavgm"]["momentum"]) * state.get("server.velocity", np.zeros_like(mean))
+    return move, {"server.velocity": move}
+
+
+def _adam(mean: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    rate, tau, beta1, beta2 = (np.float32(RULES["fedadam"][name]) for name in ("server_lr", "tau", "beta1", "beta2"))
+    first = beta1 * state.get("server.first", np.zeros_like(mean)) + (1 - beta1) * mean
+    second = beta2 * state.get("server.second", np.full_like(mean, tau**2)) + (1 - beta2) * (mean * mean)
+    return rate * (first / (np.sqrt(second) + tau)), {"server.first": first, "server.second": second}
+
+
+# By how much the mean moves the model, and the strategy's state afterwards
+MOVES = {"fedavg": lambda mean, state: (mean, {}), "fedavgm": _momentum, "fedadam": _adam}

@@ -140,7 +140,7 @@ $(CHECKS)/codecs: tests/sanitize/codecs.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CODECS) $(KERNELS) -lm -o $@
 
 $(CHECKS)/rows: tests/sanitize/rows.c $(KERNELS) $(SOURCES) Makefile
-	$(CC) $(SANITIZE) $(DISPATCH) -Wno-psabi $< src/combine/rows.c $(CODECS) $(KERNELS) -lm -o $@
+	$(CC) $(SANITIZE) $(DISPATCH) $< src/combine/rows.c $(CODECS) $(KERNELS) -lm -o $@
 
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
@@ -254,7 +254,7 @@ aarch64: $(SOURCES)
 	$(ARM) tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o build/aarch64/main
 	$(ARM) tests/sanitize/products.c src/kernels/dispatch.c src/error.c src/kernels/kernels.c -lm -o build/aarch64/products
 	$(ARM) tests/sanitize/codecs.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/codecs
-	$(ARM) -ffp-contract=off tests/sanitize/rows.c src/combine/rows.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/rows
+	$(ARM) tests/sanitize/rows.c src/combine/rows.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/rows
 	@set -e; for check in main products codecs rows; do qemu-aarch64-static build/aarch64/$$check; done
 
 clean:

@@ -10,7 +10,7 @@
 
 /* gram(k,k) += rows rowsᵀ, below the diagonal and on it. */
 void efl_gram(double *gram, const float *rows, int64_t k, int64_t c);
-/* out(m,c) = weights(m,k) rows(k,c) */
+/* out(m,c) = weights(m,k) rows(k,c). A weight has at most 29 significant bits: its product with a float is exact. */
 void efl_mix_rows(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c);
 /* Sorts each column, smallest first. */
 void efl_sort_columns(float *rows, int64_t k, int64_t c);

@@ -11,7 +11,7 @@ def gram(const float[:, ::1] rows not None, double[:, ::1] out not None) -> None
 
 
 def mix_rows(float[:, ::1] out not None, const double[:, ::1] weights not None, const float[:, ::1] rows not None):
-    """out (m,c) = weights (m,k) rows (k,c)"""
+    """out (m,c) = weights (m,k) rows (k,c). Weights of at most 29 significant bits give the same bits on all machines."""
     cdef int64_t m = weights.shape[0], k = rows.shape[0], c = rows.shape[1]
     if out.shape[0] != m or out.shape[1] != c or weights.shape[1] != k:
         raise ValueError("out is (m,c), weights (m,k) and rows (k,c)")

@@ -22,6 +22,7 @@
 #include "symbols.c"
 #include "coin.c"
 #include "energy.c"
+#include "gram.c"
 
 #define EFL_JOIN(a, b) a##b
 #define EFL_TABLE(isa) EFL_JOIN(efl_kernels_, isa)
@@ -86,6 +87,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .coin_quantize = coin_quantize,
     .energy_sums = energy_sums,
     .energy_contexts = energy_contexts,
+    .gram = gram,
+    .weigh_rows = weigh_rows,
     .rans_decode = EFL_RANS_DECODE,
     .rans_encode = EFL_RANS_ENCODE,
 };

@@ -181,6 +181,10 @@ typedef struct {
     void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                             int64_t C, int64_t start, int64_t n);
 
+    /* For combine/: efl_gram and efl_mix_rows. */
+    void (*gram)(double *out, const float *rows, int64_t k, int64_t c);
+    void (*weigh_rows)(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c);
+
     /* The middle of a stream of 32 lanes (codecs/rans.h); NULL for an instruction set on which vectors are no faster.
      * Decoding stops when fewer than 64 bytes are left, and returns the number of symbols that it decoded, a multiple
      * of 32. slots has 4096 entries for each context. */

@@ -51,7 +51,7 @@ def test_rows_are_numpys(k: int, c: int) -> None:
 def test_the_same_values_in_other_columns_give_the_same_bits() -> None:
     """A chunk may begin at any coordinate: vectors, and the rest that is none, must agree."""
     rows = made(9, 23)
-    weights = np.random.default_rng(2).normal(size=(6, 9))
+    weights = np.random.default_rng(2).normal(size=(6, 9)).astype(np.float32).astype(np.float64)
     whole = np.empty((6, 23), np.float32)
     _core.mix_rows(whole, weights, rows)
     for start in range(5):

@@ -118,7 +118,7 @@ class Robust(Kept):
                 devices = ()
             gram = weights @ gram @ weights.T
             total = weights if total is None else weights @ total
-        return (None if total is None else np.ascontiguousarray(total)), f_now
+        return (None if total is None else of_29_bits(total)), f_now
 
     def _step(self, step: Weights, facts: Facts) -> np.ndarray | None:
         """The step's weights; a mix leaves the anchor, which is the last row, as it is."""
@@ -145,3 +145,10 @@ class Robust(Kept):
 
     def restore(self, state: State) -> None:
         self._rule.restore(state)
+
+
+def of_29_bits(weights: np.ndarray) -> np.ndarray:
+    """`weights`, rounded so that their products with float32 are exact in float64: the same sums on all machines."""
+    mantissas, exponents = np.frexp(weights)
+    rounded: np.ndarray = np.ldexp(np.rint(mantissas * 2.0**29), exponents - 29)
+    return np.ascontiguousarray(rounded)

@@ -5,8 +5,9 @@ Design:
   b) Time is virtual, and so is the time of day. A message takes LATENCY_S, and training takes a time in proportion to
      its examples; a round of ten thousand devices takes as long as its arithmetic.
   c) All randomness comes from one seed: a run repeats bit for bit, with any number of workers.
-  d) What costs a large fleet most is done once, or not at all: crowd.py makes devices when they are asked, shelf.py reads
-     a message once for all devices, shares.py copies a device's examples while it trains, spool.py keeps large updates.
+  d) What costs a large fleet most is done once, or not at all: crowd.py makes devices when they are asked, shelf.py
+     reads a message once for all devices, shares.py copies a device's examples while it trains, spool.py keeps large
+     updates.
 """
 
 from __future__ import annotations

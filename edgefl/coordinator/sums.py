@@ -4,7 +4,8 @@ What devices say of themselves can be absurd, by a fault or on purpose. So losse
 three devices or more, a value further from the median than `SPREADS` median absolute deviations, and than `TIMES` the
 median itself, counts as if it were just so far; a weight above `HEAVY` times the median weight counts as that. The
 medians are the lower ones of two. One absurd value among honest ones therefore moves the mean by little, and where no
-value is absurd it is the weighted mean.
+value is absurd it is the weighted mean. Accuracies lie between 0 and 1, so only their weights are clipped: where the
+accuracy of most devices is 0, their median says nothing of the others.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ SPREADS, TIMES, HEAVY = 10, 3, 10
 
 
 class ClippedMean:
-    """The weighted mean of numbers, without those that are None. Exact, so that their order makes no difference."""
+    """The weighted mean of numbers, without those that are None. Exact, so that their order makes no difference.
+    `bounded` numbers can't be absurd: they are not clipped, their weights are."""
 
-    def __init__(self) -> None:
-        self._values, self._weights = array("d"), array("q")
+    def __init__(self, *, bounded: bool = False) -> None:
+        self._values, self._weights, self._bounded = array("d"), array("q"), bounded
 
     def add(self, value: float | None, weight: int) -> None:
         if value is not None and weight:
@@ -38,15 +40,21 @@ class ClippedMean:
             return None
         lowest, highest, heaviest = min(values), max(values), max(weights)
         if len(values) > 2:
+            heaviest = HEAVY * int(median(weights))
+        if len(values) > 2 and not self._bounded:
             middle = median(values)
             reach = max(SPREADS * median(abs(value - middle) for value in values), TIMES * abs(middle))
-            lowest, highest, heaviest = middle - reach, middle + reach, HEAVY * int(median(weights))
+            lowest, highest = middle - reach, middle + reach
         total, weight = Fraction(0), 0
         for value, own in zip(values, weights, strict=True):
             counted = min(own, heaviest)
             total += Fraction(min(max(value, lowest), highest)) * counted
             weight += counted
         return float(total / weight)
+
+
+def _accuracies() -> ClippedMean:
+    return ClippedMean(bounded=True)
 
 
 @dataclass
@@ -58,11 +66,11 @@ class Sums:
     evaluated: int = 0  # examples held out
     loss: ClippedMean = field(default_factory=ClippedMean)
     eval_loss: ClippedMean = field(default_factory=ClippedMean)
-    eval_accuracy: ClippedMean = field(default_factory=ClippedMean)
+    eval_accuracy: ClippedMean = field(default_factory=_accuracies)
     personal: int = 0  # devices with a personal model
     own: int = 0  # of these, devices that keep it, and not the received one
     personal_loss: ClippedMean = field(default_factory=ClippedMean)
-    personal_accuracy: ClippedMean = field(default_factory=ClippedMean)
+    personal_accuracy: ClippedMean = field(default_factory=_accuracies)
 
     def add(self, header: UpdateHeader) -> None:
         self.examples += header.num_examples

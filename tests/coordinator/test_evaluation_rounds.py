@@ -30,6 +30,7 @@ from machines import (
 )
 
 from edgefl.codecs import get
+from edgefl.coordinator.sums import ClippedMean
 from edgefl.device.events import CancelTraining, DropUpdate, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.errors import UsageError
 from edgefl.history import History
@@ -291,3 +292,13 @@ def test_scores_of_late_updates_are_of_an_older_model_and_left_out():
 def test_asynchronous_rounds_never_stop_to_evaluate():
     with pytest.raises(UsageError, match="leave evaluate_every out"):
         make_coordinator(manifest=HOLDOUT, mode="async", goal=2, evaluate_every=2)
+
+
+def test_where_most_accuracies_are_0_the_others_count_too():
+    """In the first rounds of a pathological split most devices have labels that the model does not say yet."""
+    accuracies = ClippedMean(bounded=True)
+    for value in (0.0, 0.0, 0.0, 0.9):
+        accuracies.add(value, 10)
+    assert accuracies.value == pytest.approx(0.225)
+    accuracies.add(1.0, 10_000)
+    assert accuracies.value == pytest.approx((9.0 + 100.0) / 140)  # a weight of ten medians at most

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, before TEXT NOT NU
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, num_examples INTEGER NOT NULL, staleness INTEGER NOT NULL,
     payload BLOB NOT NULL, steps INTEGER NOT NULL DEFAULT 0, loss REAL, claimed INTEGER,
-    start_loss REAL
+    start_loss REAL, allowed INTEGER
 );
 CREATE INDEX IF NOT EXISTS updates_by_round ON updates (round);
 """
@@ -36,7 +36,8 @@ _ADDED = "".join(
     for column in ("steps INTEGER NOT NULL DEFAULT 0", "loss REAL", "claimed INTEGER", "start_loss REAL")
 )
 _SIDES = "ALTER TABLE rounds ADD COLUMN sides BLOB NOT NULL DEFAULT x'';"
-_SCHEMA = Schema(3, _SQL, {0: "", 1: _ADDED, 2: _SIDES})  # 0: before there were numbers
+_ALLOWED = "ALTER TABLE updates ADD COLUMN allowed INTEGER;"
+_SCHEMA = Schema(4, _SQL, {0: "", 1: _ADDED, 2: _SIDES, 3: _ALLOWED})  # 0: before there were numbers
 
 
 class Journal:
@@ -61,9 +62,9 @@ class Journal:
     def add(self, round: int, update: Update) -> None:
         values = (
             round, update.device, update.num_examples, update.staleness, update.payload, update.steps, update.loss,
-            update.claimed, update.start_loss,
+            update.claimed, update.start_loss, update.allowed,
         )  # fmt: skip
-        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     @durable
     def end(self) -> None:
@@ -86,10 +87,10 @@ class Journal:
     @durable
     def updates(self, round: int, codec: Codec) -> Iterator[Update]:
         """The accepted updates of the round, in the order in which they came."""
-        columns = "device, num_examples, payload, staleness, steps, loss, claimed, start_loss"
+        columns = "device, num_examples, payload, staleness, steps, loss, claimed, start_loss, allowed"
         query = f"SELECT {columns} FROM updates WHERE round = ? ORDER BY rowid"
         for device, num_examples, payload, staleness, *said in self._db.execute(query, (round,)):
-            told = dict(zip(("steps", "loss", "claimed", "start_loss"), said, strict=True))
+            told = dict(zip(("steps", "loss", "claimed", "start_loss", "allowed"), said, strict=True))
             yield Update(device, num_examples, codec, payload, staleness, **told)
 
     def close(self) -> None:

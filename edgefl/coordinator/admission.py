@@ -158,9 +158,9 @@ class Admission:
     def _weighed(self, judged: Judged, bound: Bound) -> Judged:
         """The update with the weight that `bound` leaves; ProtocolError if it is refused."""
         assert judged.update is not None and judged.claim is not None
-        weight, times = self.influence.weigh(judged.claim, judged.update.device, bound)
-        header = msgspec.structs.replace(judged.header, num_examples=weight)
-        update = replace(judged.update, num_examples=weight, claimed=judged.claim[0])
+        examples, allowed, times = self.influence.weigh(judged.claim, judged.update.device, bound)
+        header = msgspec.structs.replace(judged.header, num_examples=examples)
+        update = replace(judged.update, num_examples=examples, claimed=judged.claim[0], allowed=allowed)
         return Judged(header, update, judged.claim, times=times)
 
     # After a refusal

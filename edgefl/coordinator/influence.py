@@ -144,9 +144,9 @@ class Influence:
             return None
         return Bound.of(self.factor, {device: self._weighed(claim) for device, claim in claims.items()}, self._weight)
 
-    def weigh(self, claim: Claim, device: str, bound: Bound) -> tuple[int, float]:
-        """The examples that an update of the device counts with, at most those that it claims, and its influence in
-        multiples of `bound`; TooMuch if it is refused."""
+    def weigh(self, claim: Claim, device: str, bound: Bound) -> tuple[int, int, float]:
+        """The examples that an update of the device counts with, at most those that it claims, the weight that is
+        left to it, and its influence in multiples of `bound`; TooMuch if it is refused."""
         weighed, size, (n, _) = self._weighed(claim), self._weight(device), claim
         try:
             weight = bound.weight(weighed, size)
@@ -154,7 +154,7 @@ class Influence:
             error.claim = claim
             raise
         lowered = n if weight == weighed[0] else max(1, n * weight // weighed[0])
-        return lowered, bound.times(weighed, size)
+        return lowered, weight, bound.times(weighed, size)
 
     def _weighed(self, claim: Claim) -> Claim:
         return self._weigh(claim[0]), claim[1]

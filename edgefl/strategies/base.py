@@ -73,7 +73,8 @@ class Update:
 
     The device says of its training: `steps`, K_k, and `loss`, the mean loss of its last epoch; 0 and None: not known.
     `start_loss` is the loss of the model that it started from, on the examples that it holds out; None without any.
-    `claimed` is the n_k that it reported, if its influence was bounded and `num_examples` is lower for that.
+    `claimed` is the n_k that it reported, if its influence was bounded and `num_examples` is lower for that; `allowed`
+    is what it then counts at most, in the weights of the strategy (`Strategy.weigh`).
     """
 
     device: str
@@ -87,6 +88,7 @@ class Update:
     loss: float | None = None
     claimed: int | None = None
     start_loss: float | None = None
+    allowed: int | None = None
 
     def delta(self, num_params: int) -> np.ndarray:
         """The delta, (P,) float32; CodecError if the payload is malformed."""

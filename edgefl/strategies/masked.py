@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.mask import Mask
+from ..errors import UsageError
 from .base import Site, State, Strategy, Training, Update
 
 
@@ -19,6 +20,11 @@ class Masked(Strategy):
     """`strategy` over the shared coordinates of `mask`."""
 
     def __init__(self, strategy: Strategy, mask: Mask) -> None:
+        if strategy.sides:
+            raise UsageError(
+                f"strategy {strategy.name!r} broadcasts side vectors, which are of the whole model: "
+                "leave personal.keep out"
+            )
         self._strategy, self._mask = strategy, mask
         self.name, self.options, self.personal = strategy.name, strategy.options, strategy.personal
         self.fit, self.local, self.grain = strategy.fit, strategy.local, strategy.grain

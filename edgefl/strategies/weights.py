@@ -51,6 +51,8 @@ class Weights:
             return update
         n, weight = update.examples, self.weigh(update.examples)
         lowered = weight if update.num_examples >= n else max(1, weight * update.num_examples // n)
+        if update.allowed is not None:  # whole examples would be too coarse where a device has few
+            lowered = min(weight, update.allowed)
         return replace(update, num_examples=lowered, claimed=n)
 
 

@@ -16,12 +16,13 @@ from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.messages import Inbox, decode
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.settings import AdmissionSettings
+from edgefl.settings import AdmissionSettings, TrainSettings
 from edgefl.strategies.combine.mean import Mean
 from edgefl.strategies.composed import Composed
 from edgefl.strategies.server.step import Step
 from edgefl.strategies.waiting_room import WaitingRoom
 from edgefl.strategies.weights import Weights
+from edgefl.strategies.whole.feddyn import FedDyn
 
 BOUNDED = AdmissionSettings(influence=2.0)
 UNIT = np.float32(1 / np.sqrt(P))  # a delta of this everywhere has the norm 1
@@ -404,6 +405,25 @@ def test_a_weight_that_was_lowered_is_lowered_by_the_same_share_in_the_sum():
     assert strategy.told[-1][:3] == ("e", 250, 500)
     expected = start + UNIT * (4 * 1 + 0.5 * 4) / 4.5
     np.testing.assert_allclose(coordinator.params, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "feddyn"])
+def test_a_device_that_claims_one_example_is_bounded_where_all_count_alike(strategy):
+    """A share of one example can't be told in whole ones."""
+    moved = []
+    for examples in (1, 10):
+        if strategy == "uniform":
+            _, coordinator = weighing("uniform", *"abcde")
+        else:
+            made = FedDyn()
+            made.defaults(TrainSettings(epochs=1, batch_size="all"))
+            coordinator = open_round(*"abcde", strategy=made)
+        for device in "abcd":
+            tell(coordinator, device, num_examples=10, delta=UNIT, steps=1)
+        tell(coordinator, "e", num_examples=examples, delta=-8 * UNIT, steps=1)  # a quarter is left
+        run_out(coordinator)
+        moved.append(float(coordinator.params[0] / UNIT[()]))
+    assert moved[0] == pytest.approx(moved[1], rel=1e-6)
 
 
 def test_a_strategy_is_told_the_loss_of_the_models_that_devices_received():

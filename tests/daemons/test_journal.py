@@ -155,10 +155,17 @@ def test_without_a_journal_there_is_nothing_to_prove(
 
 def test_what_a_device_says_of_its_training_is_in_the_journal(tmp_path: Path) -> None:
     strategy, journal = recorded(tmp_path / "journal.db")
-    said = replace(update("a", 1.0, 3), steps=7, loss=0.1, claimed=30, start_loss=0.3)
+    said = replace(update("a", 1.0, 3), steps=7, loss=0.1, claimed=30, start_loss=0.3, allowed=5)
     run_round(strategy, START, 1, said, update("b", 1.0))
     first, second = journal.updates(1, CODEC)
-    assert (first.steps, first.loss, first.claimed, first.examples, first.start_loss) == (7, 0.1, 30, 30, 0.3)
+    assert (first.steps, first.loss, first.claimed, first.examples, first.start_loss, first.allowed) == (
+        7,
+        0.1,
+        30,
+        30,
+        0.3,
+        5,
+    )
     assert (second.steps, second.loss, second.claimed, second.examples) == (0, None, None, 1)
 
 

@@ -10,6 +10,7 @@ from machines import make_round
 from personal_references import BODY, HEAD, SIZES, apfl, descend, ditto, fedper, fedrep
 
 from edgefl import data, simulate
+from edgefl.core.mask import Mask
 from edgefl.core.params import params_to_bytes
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.core.trainer import Trainer
@@ -25,6 +26,7 @@ from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import Settings
 from edgefl.strategies import Site, Update
 from edgefl.strategies.masked import over
+from edgefl.strategies.whole.scaffold import Scaffold
 
 MODEL = load(zoo.mlp(list(SIZES), seed=2))
 LR, STEPS = 0.3, 2
@@ -221,6 +223,12 @@ REFUSED = {
 def test_what_does_not_go_together_is_refused_when_it_is_configured(strategy, changes):
     with pytest.raises(UsageError):
         make_manifest(Settings().replace(strategy=strategy, **{**PLAIN, **changes}), "f", "0" * 16, MODEL.plan)
+
+
+def test_a_mask_does_not_go_with_side_vectors_of_the_whole_model():
+    mask = Mask(MODEL.plan, [2, 3])
+    with pytest.raises(UsageError, match=r"side vectors.*leave personal\.keep out"):
+        over(mask, Scaffold())
 
 
 def test_a_mask_goes_with_another_server_optimizer():

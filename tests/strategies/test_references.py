@@ -173,6 +173,21 @@ def test_qfedavg_does_not_believe_an_absurd_loss() -> None:
     assert second(10.0).tobytes() == second(1e6).tobytes() != second(9.0).tobytes()
 
 
+def test_qfedavg_with_a_large_q_weighs_low_losses_alike_above_and_below_the_line() -> None:
+    """Their powers are less than a sum can weigh: the first round is an average, and later ones are the paper's."""
+    raw, strategy, expected = codecs.get("raw32"), made("qfedavg", {"q": 16}), reference.qfedavg(16, 0.05)
+    losses, deltas = (0.004, 0.003, 0.005), (0.01, -0.02, 0.03)
+    for number in (1, 2):
+        strategy.start(np.zeros(P, np.float32), number)
+        for device, loss, delta in zip("abc", losses, deltas, strict=True):
+            payload = raw.encode(np.full(P, delta, np.float32))
+            strategy.add(Update(device, 10, raw, payload, steps=2, loss=loss))
+        moved = strategy.finish()
+        assert np.abs(moved).max() <= 0.03
+    told = [Report(np.full(P, np.float32(d)).astype(np.float64), 10, 2, x) for x, d in zip(losses, deltas, strict=True)]
+    np.testing.assert_allclose(moved, expected(np.zeros(P), told), rtol=1e-6)
+
+
 def test_qfedavg_goes_by_the_loss_before_training_where_it_is_known() -> None:
     raw, results = codecs.get("raw32"), []
     for told in ({"loss": 2.0}, {"loss": 0.5, "start_loss": 2.0}, {"loss": 0.5}):

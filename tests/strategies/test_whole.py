@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -275,6 +276,22 @@ def test_an_update_whose_influence_is_bounded_moves_the_model_by_what_is_left() 
         fleet.strategy.add(Update("a", examples, RAW32, payload, steps=40, loss=1.0, claimed=claimed))
         moved.append(fleet.strategy.finish())
     np.testing.assert_allclose(moved[1], 0.1 * moved[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["scaffold", "feddyn", "fedcm", "mifa"])
+def test_an_update_that_is_refused_for_its_scale_leaves_nothing_behind(name: str) -> None:
+    """It has two sums to go into. The weight that is left to it makes it too large for one of them alone."""
+    results = []
+    for deltas in ((1.0,), (1000.0, 1.0)):
+        fleet = Fleet(strategies.get(name), DEVICES, TRAIN)
+        fleet.strategy.start(fleet.params, 1)
+        for delta in deltas:
+            payload, refused = RAW32.encode(np.full(P, delta, np.float32)), delta > 1
+            update = Update("a", 70 if refused else 100, RAW32, payload, steps=20, loss=1.0, claimed=100)
+            with pytest.raises(CodecError, match="absurd scale") if refused else nullcontext():
+                fleet.strategy.add(update)
+        results.append((fleet.strategy.finish().tobytes(), fleet.strategy.state()[fleet.strategy.keeps].tobytes()))
+    assert results[0] == results[1]
 
 
 MAKERS: dict[str, Callable[[], Strategy]] = {n: lambda n=n: strategies.get(n) for n in ("scaffold", "feddyn", "mifa")}

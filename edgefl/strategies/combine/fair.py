@@ -22,6 +22,8 @@ from ... import _core
 from ...errors import CodecError, UsageError
 from ..base import State, Training, Update, take_number
 from . import Combine
+from .real_sum import LEAST as LIGHTEST
+from .real_sum import MOST as HEAVIEST
 from .real_sum import RealSum, check
 
 CAP = 10.0
@@ -63,12 +65,18 @@ class Fair(Combine):
         squares = _core.rms(delta) ** 2 * len(delta)
         if not math.isfinite(squares):
             raise CodecError("update with NaN or infinity: its training diverged, lower the learning rate", "finite")
-        factor = loss**self._q
+        factor = self._factor(loss, update.num_examples)
         self._sum.add(delta, update.weight * factor)
-        curvature = self._q * self._inverse * loss ** (self._q - 1) * squares if self._q else 0.0
+        curvature = self._q * self._inverse * factor / loss * squares
         self._below += update.num_examples * _whole(factor + curvature)
         self._losses += update.num_examples * _whole(loss)
         self._examples += update.num_examples
+
+    def _factor(self, loss: float, num_examples: int) -> float:
+        """F^q in units of the last committed round's mean loss, which cancel out of Δ; within what the sum of the
+        deltas can weigh, so that the sum which it is divided by has the same weights."""
+        factor: float = (loss / (self._mean or 1.0)) ** self._q
+        return min(HEAVIEST / num_examples, max(LIGHTEST, factor))
 
     def _capped(self, loss: float) -> float:
         most = MOST if self._mean is None else min(MOST, CAP * self._mean)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
+from ..fit import Fit
 from .rule import Facts, Rule, chosen, smallest
 
 
 class Monna(Rule):
     needs_names = True
+    fit = Fit(needs={"keys": "without them, any device can report under the name of the trusted one"})
 
     def __init__(self, trusted: str) -> None:
         if not isinstance(trusted, str) or not trusted:

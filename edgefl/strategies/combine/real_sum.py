@@ -11,9 +11,12 @@ Design:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
+from ... import _core
 from ...core.accumulator import MAX_WEIGHT, SCALE, Accumulator
 from ...errors import CodecError
 from ..base import Update
@@ -32,12 +35,23 @@ class RealSum:
 
     def add(self, delta: np.ndarray, weight: float) -> None:
         """Add `delta`, (P,) float32, `weight` times; CodecError, with nothing changed, if it has no room."""
+        with self.admit(delta, weight):
+            pass
+
+    @contextmanager
+    def admit(self, delta: np.ndarray, weight: float) -> Iterator[None]:
+        """As `add`, when the block ends: sums that are opened together take an update all, or not at all."""
+        if delta.shape != (self._num_params,):
+            raise CodecError(f"delta of {delta.size} params where {self._num_params} were expected", "length")
         fraction, exponent = math.frexp(min(MOST, max(LEAST, weight)))
         place, shift = divmod(exponent - 1, WIDTH)
         with np.errstate(over="ignore"):  # infinity is refused
             scaled = np.multiply(delta, np.float32(2 * fraction), dtype="<f4")
         kept = self._sums.get(place) or Accumulator(self._num_params, share=SHARE)
-        kept.add_f32(scaled.data.cast("B"), 2**shift)
+        payload = scaled.data.cast("B")
+        with kept.admit(_core.peak_f32(payload), 2**shift) as acc:
+            yield
+            _core.accumulate_f32(payload, 2**shift, acc)
         self._sums[place] = kept
 
     def total(self) -> np.ndarray:

@@ -65,9 +65,9 @@ class Uniform(Strategy):
                 f"update of {update.steps} steps, where {update.examples} examples make {expected}: rejected", "steps"
             )
         delta = update.delta(len(self._params))
-        self._sum.add(delta, self.scale(update))
-        self._moved.add(delta, update.weight / update.examples)
-        self._count += 1
+        share = update.weight / update.examples if update.allowed is None else update.allowed / UNIT
+        with self._sum.admit(delta, self.scale(update)), self._moved.admit(delta, share):
+            self._count += 1
 
     def scale(self, update: Update) -> float:
         """What the delta counts in the sum that `conclude` gets."""

@@ -141,7 +141,10 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._cancel()
                 self._power.look()
             case SaveUpdate():
-                self.disk.save(action.outbox, action.slots)
+                slots = dict(action.slots)
+                if not self.fleet.keeps_residuals:
+                    slots.pop("residual", None)
+                self.disk.save(action.outbox, slots)
             case MarkCounted():
                 self.disk.mark_counted(action.attempt)
             case DropUpdate():

@@ -35,6 +35,7 @@ class Ground:
         self.adversary: Adversary | None = None
         self.on_update: Callable[[str, bytes], None] = lambda device, blob: None  # of each training that ends
         self.shelf, self.spool = FleetShelf(), Spool()
+        self.keeps_residuals = True  # false: devices are asked so seldom that theirs would expire
         self.hosts: dict[str, FleetHost[Any, Any]] = {}  # that were made, by name
         self.turns = count(AFTER)  # of devices that start again, after all that are made
 

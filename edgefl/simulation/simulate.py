@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import _core, auto
 from .. import data as sources
-from ..coordinator.cohort import expected_reports
+from ..codecs.feedback import FEEDBACK_ROUNDS
+from ..coordinator.cohort import expected_reports, size
 from ..coordinator.coordinator import RoundCoordinator
 from ..coordinator.events import Evaluated
 from ..core.mask import Mask
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 FEDERATION = "simulation"
 DAY_S = 86400.0
+RARE = 0.05  # probability that a device is asked again before its residual expires: below it, it keeps none
 S = TypeVar("S", bound=Settings)
 
 
@@ -148,6 +150,7 @@ def simulate(
         meter=None if world is None else Meter(),
     )  # fmt: skip
     fleet.on_update = on_update
+    fleet.keeps_residuals = size(settings.rounds, len(parts)) * FEEDBACK_ROUNDS >= RARE * len(parts)
     aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
     names = device_names(len(parts))

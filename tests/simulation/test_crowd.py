@@ -59,3 +59,22 @@ def test_a_device_that_no_round_asks_is_never_made(digits: Dataset, monkeypatch:
     history = edgefl.simulate("mlp:64-8-10", digits, rounds=3, devices=300, fraction=0.02, seed=1)
     asked = {name for record in history.rounds for name in msgspec.json.decode(record.cohort)}
     assert set(crowds[0].made) == asked and len(asked) < 30
+
+
+@pytest.mark.parametrize(("devices", "kept"), [(20, True), (5000, False)])
+def test_a_device_that_is_hardly_asked_again_keeps_no_residual(
+    devices: int, kept: bool, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    crowds: list[Crowd] = []
+
+    def noted(*args):
+        crowds.append(Crowd(*args))
+        return crowds[-1]
+
+    monkeypatch.setattr(module, "Crowd", noted)
+    edgefl.simulate(
+        "mlp:64-8-10", digits, devices=devices, rounds=4, fraction=4 / devices, partition="windows:50", codec="ecq",
+        error_feedback=True, seed=1,
+    )  # fmt: skip
+    slots = [host.disk.slots for host in crowds[0].made.values()]
+    assert any("residual" in names for names in slots) == kept

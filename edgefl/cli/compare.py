@@ -32,8 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     writes table.md, runs.csv and a figure for each cost there.
     """
     add_experiment(parser)
-    parser.add_argument("--no-figures", action="store_true", help="draw nothing; else matplotlib is needed")
-    parser.add_argument("--json", action="store_true", help="print JSON: of each row, [mean, half of interval, seeds]")
+    add = parser.add_argument_group("the output").add_argument
+    add("--no-figures", action="store_true", help="draw nothing; else matplotlib is needed")
+    add("--json", action="store_true", help="print JSON: of each row, [mean, half of interval, seeds]")
     parser.set_defaults(command=_compare)
 
 

@@ -22,7 +22,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     best of each strategy, and finds the trials below the same --out.
     """
     add_experiment(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add = parser.add_argument_group("the output").add_argument
+    add("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(command=_tune)
 
 

@@ -75,6 +75,8 @@ class Reception:
                 self._held.add(where.device, where.round, now)
             elif where.device in tally.opening.unearned:
                 return self._credit(tally, where, event, now, round=tally.round)
+            elif self._may_be_added(where):  # by the next round that trains: this one does not
+                self._held.add(where.device, where.round, now)
             elif self._tells and where.round < tally.round:
                 return self._tell(where, event, tally.round)
             return []
@@ -134,6 +136,12 @@ class Reception:
             return self.ask(tally, now)
         self._signing.check(device, number, envelope.version, blob)
         return self._whole.credit(tally, where, blob, now=now, into=round)
+
+    def _may_be_added(self, where: UpdateTopic) -> bool:
+        """Whether devices ask, and the update of a closed round is in no sum, and not too late for one: to say that it
+        was would have its device drop what the update leaves."""
+        own = self.closed.get(where.round)
+        return self._tells and own is not None and own.counted_in(where.device) is None
 
     def _tell(self, where: UpdateTopic, event: Received, into: int) -> list[Action]:
         """At the first part of an update of a round that is over: whether it counted there."""

@@ -14,6 +14,7 @@ from machines import (
     commit_of,
     feed,
     make_coordinator,
+    make_manifest,
     make_update,
     open_round,
     report,
@@ -29,6 +30,8 @@ from edgefl.coordinator.events import ReloadedLate, SaveLate
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected, Publish, Tick
 from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.update_header import UpdateHeader
+from edgefl.strategies.local import LocalRule
 from edgefl.strategies.pre.staleness import stale_weight
 
 # The weight
@@ -322,3 +325,19 @@ def test_i03_a_restart_knows_whom_earlier_rounds_asked(rule):
     feed(coordinator, *map(status, devices), Connected())
     assert "not asked in round 1" in word_to(report(coordinator, outsider), outsider).reason
     assert word_to(report(coordinator, other), other).folded == 2
+
+
+def test_i11_a_device_with_something_of_its_own_is_not_told_too_late_while_a_later_round_may_add_its_update():
+    """A round that only evaluates is open: it adds no late update, and the next one does."""
+    manifest = make_manifest(holdout=0.2, local=LocalRule("rule"))
+    coordinator = second_round("a", "b", manifest=manifest, evaluate_every=2)
+    assert coordinator.snapshot().round == 2
+    out = report(coordinator, "b", blob=make_update(1.0), now=2.0)
+    assert word_to(out, "b") is None
+    assert word_to(report(coordinator, "a", blob=make_update(5.0), now=2.0), "a") == Receipt(1, 1, "counted", folded=1)
+    scores = UpdateHeader(0, 0, 0.0, 0, 100, 5, 0.5, 0.5).to_bytes()
+    out = report(coordinator, "a", blob=scores, round=2, version=1, now=3.0)
+    assert round_in(out).round == 3
+    assert word_to(out, "b") == Missing(1, [0])
+    out = report(coordinator, "b", blob=make_update(1.0), now=4.0)
+    assert word_to(out, "b") == Receipt(1, 1, "counted", folded=3)

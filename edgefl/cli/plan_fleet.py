@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--epochs", default="1,2,5,10", metavar="E,E,...", help="epochs to compare (default: 1,2,5,10)")
     add("--codecs", default="auto,raw32", metavar="C,C,...", help="codecs to compare (default: auto,raw32)")
     add("--data", metavar="SPEC", help="simulate until the target is reached (docs/data.md)")
-    add("--partition", default="iid", metavar="P", help="how --data is spread, as docs/partitions.md says (default: iid)")
+    add("--partition", default="iid", metavar="P", help="how --data is spread: docs/partitions.md (default: iid)")
     add("--target", type=at_least(0.0), default=0.9, metavar="X", help="accuracy to reach (default: 0.9)")
     add("--rounds", type=at_least(2), default=100, metavar="N", help="most rounds of a simulation (default: 100)")
     add("--json", action="store_true", help="print JSON instead of text")

@@ -68,7 +68,8 @@ static void update_params(const efl_net *net, const efl_step *step, const efl_tr
         const int64_t start = net->offsets[step->node.params[k]];
         efl_kernels->sgd_step(training->w + start, training->v == NULL ? NULL : training->v + start,
                               training->s == NULL ? NULL : training->s + start, run->dw[k], training->w0 + start,
-                              training->c == NULL ? NULL : training->c + start, training->sgd, net->offsets[step->node.params[k] + 1] - start);
+                              training->c == NULL ? NULL : training->c + start, training->sgd,
+                              net->offsets[step->node.params[k] + 1] - start);
     }
 }
 

@@ -16,7 +16,7 @@ void efl_mix_rows(float *out, const double *weights, const float *rows, int64_t 
 void efl_sort_columns(float *rows, int64_t k, int64_t c);
 /* out(c) = the mean of rows first to last - 1 */
 void efl_mean_rows(float *out, const float *rows, int64_t first, int64_t last, int64_t c);
-/* out(c) = the mean of the keep values nearest to each column's median, of sorted columns; of two as near the smaller */
+/* out(c) = the mean of the keep values nearest to each column's median in sorted columns; of two as near the smaller */
 void efl_mean_nearest(float *out, const float *rows, int64_t k, int64_t keep, int64_t c);
 
 #endif

@@ -53,7 +53,8 @@ static void gram(double *out, const float *rows, int64_t k, int64_t c) {
 }
 
 /* out (M, V vectors) = weights (M,k) rows (k, V vectors); rows of out and of rows are c apart */
-INLINE void mixed(float *out, const double *weights, const float *rows, int64_t k, int64_t c, const int M, const int V) {
+INLINE void mixed(float *out, const double *weights, const float *rows, int64_t k, int64_t c, const int M,
+                  const int V) {
     wide acc[4][2] = {{{0}}};
     for (int64_t i = 0; i < k; i++) {
         wide x[2];

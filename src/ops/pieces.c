@@ -43,7 +43,8 @@ void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64
     }
     for (int64_t i = 0, rows; (rows = rows_of(run, m - i, n, k)) > 0; i += rows)
         efl_kernels->gemm_update(u->w + i * n, u->v == NULL ? NULL : u->v + i * n, u->w0 + i * n,
-                                 u->c == NULL ? NULL : u->c + i * n, a + i * a_row, a_row, a_col, b, u->sgd, rows, n, k);
+                                 u->c == NULL ? NULL : u->c + i * n, a + i * a_row, a_row, a_col, b, u->sgd, rows, n,
+                                 k);
 }
 
 /* Along the first level of rows that has more than one, and then along the next one. */

@@ -1,6 +1,6 @@
 /* rows.c: what robust rules compute on the rows of a round, alone, for AddressSanitizer and for machines that Python is
- * not at hand for. Sizes around those of vectors and tiles, arrays that end where their memory ends; every result is part
- * of one CRC-32C, which must be the same on all machines.
+ * not at hand for. Sizes around those of vectors and tiles, arrays that end where their memory ends; every result is
+ * part of one CRC-32C, which must be the same on all machines.
  */
 #include "combine/rows.h"
 #include "codecs/codecs.h"
@@ -18,7 +18,9 @@ static void *get(int64_t count, size_t size) {
     return memory;
 }
 
-static void put(const void *data, int64_t size) { digest = efl_crc32c(digest, data, size); }
+static void put(const void *data, int64_t size) {
+    digest = efl_crc32c(digest, data, size);
+}
 
 static void try_size(int64_t k, int64_t c) {
     float *rows = get(k * c, sizeof *rows), *out = get(k * c, sizeof *out), *one = get(c, sizeof *one);
@@ -48,7 +50,8 @@ int main(void) {
     if (efl_isa_select(getenv("EDGEFL_ISA"), &error) != EFL_OK) return puts(error.message), 1;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof columns / sizeof *columns; j++) try_size(rows[i], columns[j]);
-    if (digest != EXPECTED) return fprintf(stderr, "%s: rows make %08x, other machines %08x\n", efl_isa(), digest, EXPECTED), 1;
+    if (digest != EXPECTED)
+        return fprintf(stderr, "%s: rows make %08x, other machines %08x\n", efl_isa(), digest, EXPECTED), 1;
     printf("%s: rows of %d sizes, the same bits as everywhere\n", efl_isa(), (int)(sizeof rows * sizeof columns / 64));
     return 0;
 }

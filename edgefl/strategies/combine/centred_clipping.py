@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..base import Site, State, take
-from .rule import Facts, Rule
+from .rule import Facts, Rule, inner
 
 
 class CentredClipping(Rule):
@@ -33,8 +33,8 @@ class CentredClipping(Rule):
         v = np.zeros(len(gram))
         v[k:] = 1.0
         for _ in range(self._iterations):
-            with_v = gram @ v
-            away = np.sqrt(np.maximum(np.diagonal(gram) - 2 * with_v + v @ with_v, 0.0))[:k]
+            with_v = inner(gram, v)
+            away = np.sqrt(np.maximum(np.diagonal(gram) - 2 * with_v + inner(v, with_v), 0.0))[:k]
             tau = float(np.median(away)) if self._tau is None else self._tau
             shares = np.minimum(1.0, tau / np.maximum(away, np.finfo(float).tiny))
             v *= 1 - shares.mean()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
-from .rule import Facts, Rule
+from .rule import Facts, Rule, inner
 
 LENGTHS = 1e-6  # ν, in median lengths of the updates
 ENOUGH = 1e-9  # the iteration ends when no weight changes by more
@@ -33,8 +33,8 @@ class GeometricMedian(Rule):
         own, weights = np.diagonal(gram), np.zeros(len(gram))
         nu = self._nu or LENGTHS * float(np.median(facts.norms)) or 1.0
         for _ in range(self._iterations or MOST):
-            with_z = gram @ weights
-            away = np.sqrt(np.maximum(own - 2 * with_z + weights @ with_z, 0.0))
+            with_z = inner(gram, weights)
+            away = np.sqrt(np.maximum(own - 2 * with_z + inner(weights, with_z), 0.0))
             betas = 1 / np.maximum(nu, away)
             before, weights = weights, betas / betas.sum()
             if self._iterations is None and np.abs(weights - before).max() < ENOUGH:

@@ -82,6 +82,21 @@ class Rule(Weights):
         """The round's delta, (P,) float32, is `delta`."""
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b, (m, n) float64 of (m, k) and (k, n). A BLAS sums in an order that depends on the machine, this in one."""
+    out = np.zeros((len(a), b.shape[1]))
+    for column, row in zip(a.T, b, strict=True):
+        out += column[:, None] * row
+    return out
+
+
+def inner(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """(m,) float64: the inner product of `vector` (k,) with each of `rows` (m, k), or with the one row (k,); as
+    `product`."""
+    sums: np.ndarray = (rows * vector).sum(axis=-1)
+    return sums
+
+
 def chosen(rows: np.ndarray, k: int) -> np.ndarray:
     """(1, k) float64: weights of the mean of the updates whose numbers are `rows`."""
     weights = np.zeros((1, k))

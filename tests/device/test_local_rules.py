@@ -129,3 +129,20 @@ def test_a_device_refuses_a_rule_that_it_does_not_know_and_says_so(rule):
 def test_the_owners_bound_on_computing_counts_what_the_rule_does():
     plain, drifting = make_manifest(), make_manifest(local=LocalRule("drift", {"by": 1.0}))
     assert flops_of(drifting, 10) == 3 * flops_of(plain, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "bad"),
+    [
+        ("fedrep", "head_epochs", -1.0), ("fedrep", "head_epochs", 0.5), ("fedrep", "head_epochs", 1e308),
+        ("fine-tune", "epochs", -1.0), ("fine-tune", "lr", -0.1), ("ditto", "lam", -1.0), ("apfl", "alpha", 1.5),
+        ("fedcm", "alpha", 0.0), ("feddyn", "alpha", -1.0),
+    ],
+)  # fmt: skip
+def test_options_that_would_make_light_of_the_owners_bound_are_refused(name, option, bad):
+    """A pass less than none would make the whole round cost nothing under [policy] max_flops."""
+    with pytest.raises(UsageError, match=option):
+        local.get(LocalRule(name, {option: bad}))
+    session, _ = fetching()
+    give(session, make_manifest(local=LocalRule(name, {option: bad})))
+    assert option in session.status.trouble.text and session.terms is None

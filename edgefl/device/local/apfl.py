@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from ...core.trainer import LocalResult
-from .rule import Learned, Rule, Work, pack
+from .rule import Learned, Rule, Work, option, pack
 
 
 class Apfl(Rule):
@@ -26,7 +26,7 @@ class Apfl(Rule):
     makes_model = True
 
     def __init__(self, alpha: float = 0.5, adapt: float = 1) -> None:
-        self._alpha, self._adapts = np.float32(alpha), bool(adapt)
+        self._alpha, self._adapts = np.float32(option("alpha", alpha, 0, 1)), bool(adapt)
 
     def train(self, work: Work) -> Learned:
         trained = _trained(work)

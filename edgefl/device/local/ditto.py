@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rule import Learned, Rule, Work, pack
+from .rule import Learned, Rule, Work, option, pack
 
 
 class Ditto(Rule):
@@ -20,7 +20,7 @@ class Ditto(Rule):
     makes_model = True
 
     def __init__(self, lam: float = 0.1) -> None:
-        self._lam = lam
+        self._lam = option("lam", lam, 0, 1e6)
 
     def train(self, work: Work) -> Learned:
         shared, before = work.fit(), self.own(work)

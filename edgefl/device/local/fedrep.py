@@ -8,14 +8,14 @@ Only φ_k is sent; K_k are its steps. The head is what the mask keeps (personal.
 
 from __future__ import annotations
 
-from .rule import Learned, Rule, Work
+from .rule import Learned, Rule, Work, whole_passes
 
 
 class FedRep(Rule):
     """`head_epochs`: passes that train the head. The paper has 10 of them, and one of the representation."""
 
     def __init__(self, head_epochs: float = 1) -> None:
-        self._head_epochs = int(head_epochs)
+        self._head_epochs = whole_passes("head_epochs", head_epochs)
         self.passes = 1.0 + self._head_epochs  # at most: the settings may have more epochs than one
 
     def train(self, work: Work) -> Learned:

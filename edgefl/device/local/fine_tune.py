@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rule import Learned, Rule, Work
+from .rule import Learned, Rule, Work, option, whole_passes
 
 
 class FineTune(Rule):
@@ -18,7 +18,7 @@ class FineTune(Rule):
     makes_model = trains_to_judge = True
 
     def __init__(self, epochs: float = 1, lr: float = 0.0) -> None:
-        self._epochs, self._lr = int(epochs), lr
+        self._epochs, self._lr = whole_passes("epochs", epochs), option("lr", lr, 0, 1e6)
         self.passes = 1.0 + self._epochs  # at most: the settings may have more epochs than one
 
     def train(self, work: Work) -> Learned:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...core.mask import Mask
 from ...core.trainer import LocalResult, PartTrainer, Trainer
+from ...errors import UsageError
 from ...settings import TrainSettings
 from ..holdout import Shares
 
@@ -110,3 +111,18 @@ class Rule(ABC):
 def pack(vector: np.ndarray) -> bytes:
     """A vector as a slot: little-endian float32."""
     return vector.astype("<f4", copy=False).tobytes()
+
+
+def option(name: str, value: float, least: float, most: float) -> float:
+    """An option that came with a manifest; UsageError if it is not a number from `least` to `most`. The owner's bound
+    on computing follows from options, so no rule may take them as they come."""
+    if not least <= value <= most:
+        raise UsageError(f"local rule: {name} is {value:g}, a number from {least:g} to {most:g} is needed")
+    return float(value)
+
+
+def whole_passes(name: str, value: float) -> int:
+    """An option that counts passes over the examples, as `option`."""
+    if option(name, value, 1, 10_000) % 1:
+        raise UsageError(f"local rule: {name} is {value:g}, a whole number is needed")
+    return int(value)

@@ -36,7 +36,8 @@ class Apfl(Rule):
             shared = _step(work, w, batch, number)
             own = _step(work, _mix(v, w, alpha, trained), batch, number)  # its delta is −η ∇F(v̄)
             if number == 0 and self._adapts:
-                first = np.float32(np.clip(alpha + np.dot((v - w)[:trained], own.delta[:trained]), 0, 1))
+                slope = ((v - w)[:trained] * own.delta[:trained]).sum(dtype=np.float64)  # in one order, unlike np.dot
+                first = np.float32(np.clip(alpha + slope, 0, 1))
             w += shared.delta
             v[:trained] += alpha * own.delta[:trained]
             v[trained:] += own.delta[trained:]

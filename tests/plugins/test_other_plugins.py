@@ -59,17 +59,23 @@ def test_a_module_that_ends_the_program_is_named_too(install: Install) -> None:
         strategies.get("quit")
 
 
-def test_a_strategy_with_side_vectors_is_refused_while_nothing_carries_them(install: Install) -> None:
+@pytest.mark.parametrize("named", ["()", "('c',)"])
+def test_a_strategy_names_the_side_vectors_that_it_broadcasts_and_no_others(install: Install, named: str) -> None:
     source = (
         "from edgefl.strategies.composed import Composed\n"
         "from edgefl.strategies.combine.mean import Mean\nfrom edgefl.strategies.server.step import Step\n"
         "class Side(Composed):\n"
         "    def __init__(self): super().__init__('side', combine=Mean(), server=Step(1.0))\n"
-        "    def broadcast(self): return {'c': 0}\n"
+        f"    sides = {named}\n"
     )
-    install("side", "side", source, strategies={"side": "side:Side"})
-    with pytest.raises(UsageError, match="strategy 'side' has side vectors for devices: nothing carries them yet"):
+    broadcasts = "    def broadcast(self): return {'c': 0}\n"
+    without = source + (broadcasts if named == "()" else "")
+    install("side", "side", without, strategies={"side": "side:Side"})
+    with pytest.raises(UsageError, match="strategy 'side' broadcasts side vectors, or names them, but not both"):
         strategies.get("side")
+    if named != "()":
+        install("sides", "sides", source + broadcasts, strategies={"sides": "sides:Side"})
+        assert list(strategies.get("sides").sides) == ["c"]
 
 
 READER = """

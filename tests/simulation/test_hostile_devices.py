@@ -168,14 +168,14 @@ def test_unbalanced_and_skewed_data_lose_nothing_where_sizes_are_enrolled(monkey
     from edgefl.coordinator.signing import Open
     from edgefl.simulation import simulate
 
-    sizes, split = {}, simulate.split
+    sizes, spread = {}, simulate.spread
 
     def measured(*args):
-        parts = split(*args)
+        dataset, parts = spread(*args)
         sizes.update({f"dev-{i:02d}": len(part) for i, part in enumerate(parts)})
-        return parts
+        return dataset, parts
 
-    monkeypatch.setattr(simulate, "split", measured)
+    monkeypatch.setattr(simulate, "spread", measured)
     monkeypatch.setattr(Open, "max_examples", lambda self, device: sizes[device])
     accuracies = {}
     for influence in ("off", 1.5):

@@ -52,10 +52,14 @@ class RunFolder:
 
         if self.path is None or not (max_mb or self._resume):
             return None
-        if not self._resume:
+        self.drop_journal()
+        return Journal(self.path / JOURNAL, max_mb * 1e6)
+
+    def drop_journal(self) -> None:
+        """Remove the file of a run that is not resumed."""
+        if self.path is not None and not self._resume:
             for file in self.path.glob(f"{JOURNAL}*"):
                 file.unlink()
-        return Journal(self.path / JOURNAL, max_mb * 1e6)
 
     def begin(self, run: Run | None, played: int = 0) -> None:
         """Before the first round: removes the files of a former run, but for the first `played` rounds, which a run

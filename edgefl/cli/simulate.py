@@ -156,7 +156,11 @@ def _in_memory(job: Job) -> History:
     options = given(job.options, FLEET)
     journal = job.folder.journal(options.get("resume_mb", DEFAULTS.resume_mb))
 
+    began = False
+
     def start(run: Run) -> None:
+        nonlocal began
+        began = True
         job.folder.begin(run, 0 if journal is None else journal.replays)
         _show_auto(run.auto, job.show)
         if journal is not None and journal.replays:
@@ -171,10 +175,16 @@ def _in_memory(job: Job) -> History:
             if is_new:
                 job.show(line(record))
 
-        return simulate(
-            job.model, job.dataset, job.settings, **options, world=job.options.devices_file, resume=journal,
-            on_start=start, on_round=after, on_end=lambda history: job.folder.end(job.model, history), note=_log_note,
-        )  # fmt: skip
+        try:
+            return simulate(
+                job.model, job.dataset, job.settings, **options, world=job.options.devices_file, resume=journal,
+                on_start=start, on_round=after, on_end=lambda history: job.folder.end(job.model, history),
+                note=_log_note,
+            )  # fmt: skip
+        finally:
+            if not began and journal is not None:
+                journal.close()
+                job.folder.drop_journal()
 
 
 def _over_mqtt(job: Job) -> History:

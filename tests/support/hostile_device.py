@@ -49,9 +49,9 @@ def agent_that(
     """An agent that sends lies(job, its honest delta) (P,), and claims so many examples, unless 0."""
     honest = training._train
 
-    def train(trainer: Any, job: Any, *rest: Any) -> tuple[np.ndarray, int, float]:
-        delta, steps, loss = honest(trainer, job, *rest)
-        return lies(job, delta).astype(np.float32), steps, loss
+    def train(trainer: Any, job: Any, *rest: Any, **options: Any) -> Any:
+        learned = honest(trainer, job, *rest, **options)
+        return learned._replace(delta=lies(job, learned.delta).astype(np.float32))
 
     def header(num_examples: int, *rest: Any, **fields: Any) -> UpdateHeader:
         return UpdateHeader(examples or num_examples, *rest, **fields)

@@ -218,8 +218,8 @@ def test_no_screen_is_too_small_or_too_wide(page: Page, width: int) -> None:
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("Pause", "Download"):
-        button = page.get_by_role("button", name=re.compile(f"^{name}")).last.bounding_box()
-        assert button is not None and button["x"] + button["width"] <= width
+        button = page.get_by_role("button", name=re.compile(f"^{name}")).last
+        eventually(lambda button=button: (box := button.bounding_box()) and box["x"] + box["width"] <= width)
 
 
 def test_a_page_that_needs_the_token_asks_once_and_says_so(browser: Browser, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who is timed on a round of FedAvg over simulated devices. Each runs alone in a process, on one thread:
+"""What is timed on a round of FedAvg over simulated devices. Each runs alone in a process, on one thread:
 
     python fleet_peers.py NAME DATA.npz OPTIONS
 

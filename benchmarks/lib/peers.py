@@ -1,4 +1,4 @@
-"""Who is timed on a step of SGD: EdgeFL, torch eager, jax.jit + lax.scan, onnxruntime-training. One thread each.
+"""What is timed on a step of SGD: EdgeFL, torch eager, jax.jit + lax.scan, onnxruntime-training. One thread each.
 
 A peer is `steps(count) -> seconds` for so many steps on batches that lie ready in memory.
 """

@@ -197,8 +197,8 @@ class AgentStore:
         return found
 
     def load_slot(self, name: str) -> Slot | None:
-        """The current slot of that name, unchecked; None if there is none, or it can't be read. Any thread may call
-        this."""
+        """The current slot of that name, unchecked; None if the device has no such slot, or it can't be read. Any
+        thread may call this."""
         try:
             with closing(sqlite3.connect(self._path)) as database:
                 database.execute(SMALL_CACHE)

@@ -97,7 +97,7 @@ def device(row: DeviceRow) -> Device:
 
 
 def what_to_do(row: DeviceRow) -> str:
-    """The remedy, for an operator who has the page: it has buttons where a terminal needs commands."""
+    """The remedy as the page words it: with its own buttons in place of commands."""
     if row.barred:
         return "find out why in the aggregator's log, then release it"
     return "resume it when it may take part again" if row.paused else remedy(row)

@@ -44,7 +44,7 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
             ge=0,
             le=1e9,
             description="Disk space, in MB, of the journal in the --out folder, from which a run that was stopped "
-            "goes on with --resume; 0: there is none.",
+            "goes on with --resume; 0 writes no journal.",
         ),
     ] = 4000.0
 

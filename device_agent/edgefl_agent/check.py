@@ -13,7 +13,7 @@ from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
 from edgefl.device.policy import Policy
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
-from edgefl.protocol.approval import plan_id
+from edgefl.protocol.approval import approved_by, plan_id
 from edgefl.protocol.messages import Manifest, Round
 from edgefl.protocol.topics import is_aggregators
 from edgefl.settings import files
@@ -132,14 +132,14 @@ def owner(device: Device) -> Finding:
 
 
 def _approval(device: Device, manifest: Manifest, policy: Policy) -> Finding:
-    plans, found = PlanFolder(device.state_dir), plan_id(manifest)
+    plans, found, fitting = PlanFolder(device.state_dir), plan_id(manifest), approved_by(manifest)
     first = policy.plans == "first" and not plans.all()
-    if policy.plans == "any" or first or found in policy.approved:
+    if policy.plans == "any" or first or fitting & policy.approved:
         return ok("the policy allows what the federation asks for")
     if policy.plans == "pinned":
         text = f"the plan {found[:12]} is not among those of [policy] approved"
         return problem(text, f'add "{found}" there, if it may be trained here')
-    if found in plans.approved():
+    if fitting & plans.approved():
         return ok("the owner has approved the plan")
     return warning(f"the plan {found[:12]} waits for its owner", f"edgefl-agent approve {found[:12]}, if it may")
 

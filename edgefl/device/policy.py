@@ -22,7 +22,7 @@ import numpy as np
 
 from ..core.trainer import forward_flops
 from ..errors import PolicyError
-from ..protocol.approval import describe, plan_id, short
+from ..protocol.approval import approved_by, describe, plan_id, short
 from ..protocol.messages import Manifest
 from ..protocol.trouble import Trouble
 from .events import Action, SavePlan
@@ -171,8 +171,8 @@ class OwnersWord:
             return Trouble("policy", f"refused by this device's owner: {why}"), []
         if policy.plans == "any":
             return None, []
-        found = plan_id(manifest)
-        if found in policy.approved or (policy.plans != "pinned" and found in self.approved):
+        found, fitting = plan_id(manifest), approved_by(manifest)
+        if fitting & policy.approved or (policy.plans != "pinned" and fitting & self.approved):
             return None, []
         is_first, self.met = not (self.met or policy.approved or self.approved), True
         if policy.plans == "first" and is_first:

@@ -1,15 +1,18 @@
 """Approval: what an owner approves when a device asks whether it may train a plan: an id, and a description in words.
 
 The aggregator chooses the plan, and with it what an update can reveal: a wide first layer can carry whole examples out
-(docs/policy.md). So the id covers all that decides this: the graph, its loss, which params are trained, and whether a
-device sends one gradient. Rates, epochs and codecs may change without a new approval, within the owner's bounds.
+(docs/policy.md). So the id covers all that decides this: the graph, its loss, which params are trained, which of them
+stay on the device, and whether it sends one gradient. Rates, epochs and codecs may change without a new approval,
+within the owner's bounds. So may the params that stay, where the plan is approved with none of them staying.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
+from ..core.mask import Mask
 from ..core.plan import Param, Plan
 from .messages import Manifest
 
@@ -17,6 +20,7 @@ DOMAIN = b"edgefl plan 1\n"
 SHORTEST = 32  # hex digits by which people name a plan: two plans with 12 in common, a harmless one to show and another
 # one to train, are found in seconds
 MOST_LAYERS = 40  # in a description; a longer model is told by its first ones
+MOST_NAMED = 8  # params
 MEANINGS = {
     "cross_entropy": "one label of several classes",
     "bce": "yes-or-no targets",
@@ -29,8 +33,14 @@ MEANINGS = {
 
 
 def plan_id(manifest: Manifest) -> str:
-    """64 hex digits that an owner approves: of the manifest's plan and its `local_mode`."""
-    return id_of(manifest.plan, manifest.local_mode)
+    """64 hex digits that an owner approves: of the manifest's plan, its `local_mode` and its `personal` params."""
+    return id_of(manifest.plan, manifest.local_mode, manifest.personal)
+
+
+def approved_by(manifest: Manifest) -> frozenset[str]:
+    """The ids of which an approval is one of the manifest: its own, and the plan's with updates that have all params,
+    which reveal what its own do, and more."""
+    return frozenset({plan_id(manifest), id_of(manifest.plan, manifest.local_mode)})
 
 
 def short(id: str) -> str:
@@ -38,9 +48,10 @@ def short(id: str) -> str:
     return id[:SHORTEST]
 
 
-def id_of(plan: Plan, local_mode: str = "sgd") -> str:
+def id_of(plan: Plan, local_mode: str = "sgd", personal: Sequence[int] = ()) -> str:
     """The same, of a plan that no manifest holds yet. The plan has loss, params and which of them are trained."""
-    return hashlib.sha256(DOMAIN + local_mode.encode() + b"\n" + plan.to_bytes()).hexdigest()
+    stays = f"personal {','.join(map(str, personal))}\n" if personal else ""
+    return hashlib.sha256(DOMAIN + f"{local_mode}\n{stays}".encode() + plan.to_bytes()).hexdigest()
 
 
 def describe(manifest: Manifest) -> str:
@@ -54,25 +65,42 @@ def describe(manifest: Manifest) -> str:
         f"(loss {plan.loss})",
         f"layers      {_layers(plan)}",
         f"params      {plan.num_params:,}, of which {plan.num_trainable:,} are trained",
-        f"training    epochs {train.epochs}, steps of {batch}, {train.optimizer} with lr {train.lr:g} "
+        *_stays(manifest),
+        f"training    epochs {train.epochs}, steps of {batch}, {train.optimizer} with lr {train.lr:g}{_rule(manifest)} "
         "(these may change without a new approval)",
         f"reveals     {_reveals(manifest)}",
     ]
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
-def room(plan: Plan) -> int:
-    """How many whole examples an update of the plan has room for, at most: the trained params, by the numbers of one
-    example. Which layer is how wide says less: one that passes the input on can precede a wide one."""
-    return plan.num_trainable // max(1, math.prod(plan.input_shape))
+def room(plan: Plan, personal: Sequence[int] = ()) -> int:
+    """How many whole examples an update of the plan has room for, at most: the trained params that leave the device, by
+    the numbers of one example. Which layer is how wide says less: one that passes the input on can precede a wide one.
+    """
+    sent = Mask(plan, personal).num_trained if personal else plan.num_trainable
+    return sent // max(1, math.prod(plan.input_shape))
+
+
+def _stays(manifest: Manifest) -> list[str]:
+    """The params that never leave the device, in a line, if there are any."""
+    if not manifest.personal:
+        return []
+    names = [manifest.plan.params[index].name for index in manifest.personal]
+    more = len(names) - MOST_NAMED
+    told = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return [f"keeps       {manifest.mask.num_personal:,} of them on this device, and sends none of these: {told}"]
+
+
+def _rule(manifest: Manifest) -> str:
+    return "" if manifest.local is None else f", by the rule {manifest.local.name}"
 
 
 def _reveals(manifest: Manifest) -> str:
     if manifest.local_mode == "gradient":
         text = "one gradient over all examples, the form that reveals most"
     else:
-        text = "what training changes in the params"
-    return f"{text}, with room for {room(manifest.plan):,} whole examples at most (docs/policy.md)"
+        text = f"what training changes in the {'other ' if manifest.personal else ''}params"
+    return f"{text}, with room for {room(manifest.plan, manifest.personal):,} whole examples at most (docs/policy.md)"
 
 
 def _layers(plan: Plan) -> str:

@@ -147,6 +147,17 @@ def test_the_first_plan_is_taken_and_another_waits():
     assert told(out).code == "plan", "after a restart too"
 
 
+def test_params_that_were_to_stay_here_do_not_leave_without_a_new_approval():
+    masked, other = (make_manifest(personal=[index], requires=["personal"]) for index in (1, 0))
+    session, out = offered(ASKING, masked, frozenset({plan_id(masked)}))
+    assert trains(session, out)
+    for wants_more in (MANIFEST, other):
+        out = give(session, wants_more) + give(session, make_round(round=2, manifest=wants_more))
+        assert told(out).code == "plan" and not trains(session, out)
+    session, out = offered(Policy(plans="pinned", approved=frozenset({ID})), masked)
+    assert trains(session, out), "an approval that lets all params leave lets a part of them"
+
+
 def test_the_same_plan_with_other_settings_needs_no_new_approval():
     session, out = offered(ASKING, manifest_of(lr=0.01, epochs=3), approved=frozenset({ID}))
     assert trains(session, out)

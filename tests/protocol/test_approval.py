@@ -12,8 +12,9 @@ from machines import MANIFEST, make_manifest
 from edgefl import load
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.onnx import zoo
-from edgefl.protocol.approval import describe, id_of, plan_id, room
+from edgefl.protocol.approval import approved_by, describe, id_of, plan_id, room
 from edgefl.protocol.messages import Manifest, decode, encode
+from edgefl.strategies.local import LocalRule
 
 
 def other(**fields) -> Manifest:
@@ -36,6 +37,8 @@ def test_id_changes_with_all_that_changes_what_an_update_can_reveal():
             other(local_mode="gradient"),
             other(plan=msgspec.structs.replace(plan, loss="focal" if plan.loss != "focal" else "hinge")),
             other(plan=frozen),
+            other(personal=[0]),
+            other(personal=[1]),
             other(plan=msgspec.structs.replace(plan, nodes=plan.nodes[:-1] or plan.nodes * 2)),
         )
     ]
@@ -60,6 +63,25 @@ def test_description_tells_layers_loss_and_mode_in_words():
     for word in [node.op for node in MANIFEST.plan.nodes] + [MANIFEST.plan.loss, f"{MANIFEST.plan.num_params:,}"]:
         assert word in text
     assert "one gradient over all examples" in describe(other(local_mode="gradient"))
+
+
+def test_the_plan_without_personal_params_approves_each_of_its_masks_and_no_mask_approves_another():
+    whole, head, body = MANIFEST, other(personal=[1]), other(personal=[0])
+    assert plan_id(whole) in approved_by(head) & approved_by(body) and approved_by(whole) == {plan_id(whole)}
+    assert plan_id(head) not in approved_by(whole) | approved_by(body)
+    assert plan_id(head) == id_of(head.plan, "sgd", [1]) in approved_by(head)
+
+
+def test_description_says_which_params_stay_and_what_the_others_have_room_for():
+    plan = load(zoo.mlp([64, 32, 10])).plan
+    names = [param.name for param in plan.params]
+    text = describe(other(plan=plan, personal=[2, 3]))
+    assert f"keeps       330 of them on this device, and sends none of these: {names[2]}, {names[3]}\n" in text
+    assert "changes in the other params, with room for 32 whole examples" in text, "2,080 / 64"
+    assert "keeps" not in describe(other(plan=plan)) and "room for 37" in describe(other(plan=plan))
+    many = load(zoo.mlp([4] * 9)).plan
+    assert " and 3 more\n" in describe(other(plan=many, personal=list(range(11))))
+    assert "by the rule ditto (these may" in describe(other(local=LocalRule("ditto")))
 
 
 def test_description_has_no_control_characters_from_the_wire():

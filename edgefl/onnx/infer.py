@@ -1,8 +1,8 @@
 """Which loss a model is trained on, and why: named, or inferred from the file's end and from targets.
 
 A file of logits does not say whether its targets are labels or numbers. A caller that has targets passes them: the
-aggregator those of its test set, `edgefl simulate`, `inspect` and `new` those of their data. Devices compare theirs with the loss
-before they train (core/targets.py).
+aggregator those of its test set, `edgefl simulate`, `inspect` and `new` those of their data. Devices compare theirs
+with the loss before they train (core/targets.py).
 """
 
 from __future__ import annotations

@@ -69,20 +69,21 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest:
             return False
-        proven = saved.counted == round.attempt and round.round == saved.round + 1
+        proven = _is_proven(saved, round)
         asks = round.state != "done" and self.is_unsure(round)
         is_late = asks or round.is_late_for(self.device, saved.round, saved.mode)
         return is_late and (not proven or (saved.mode == "train" and round.version == saved.version))
 
     def is_unsure(self, round: Round) -> bool:
-        """Whether the update's receipt has not come, though a newer model may have the update: the receipt may be lost,
-        and what the update left is to be kept if it counted. The device reports it again, however late updates are
-        treated, and is told at its first part whether it did (coordinator/reception.py)."""
+        """Whether a newer model may have the update, and nothing proves that it has: the receipt may be lost, or the
+        round may have been abandoned while the device was away. What the update left is to be kept only if it
+        counted. The device reports it again, however late updates are treated, and is told at its first part whether
+        it did (coordinator/reception.py)."""
         saved = self.outbox
         if saved is None or not self.asks or saved.manifest != round.manifest:
             return False
         recent = 0 < round.round - saved.round <= UNEARNED_ROUNDS
-        return recent and saved.mode == "train" and not saved.counted and round.version > saved.version
+        return recent and saved.mode == "train" and not _is_proven(saved, round) and round.version > saved.version
 
     def only_asks(self, round: Round) -> bool:
         """Whether a report to `round` can do nothing but ask that, by its first part."""
@@ -142,3 +143,8 @@ class SavedUpdate:
         """The aggregator has rejected the update, or has begun anew without it."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate(receipt=receipt)]
+
+
+def _is_proven(saved: Outbox, round: Round) -> bool:
+    """Whether a receipt tells what `round` says of the update's own round: no round and no restart lies between."""
+    return saved.counted == round.attempt and round.round == saved.round + 1

@@ -75,6 +75,19 @@ def test_with_a_receipt_no_device_asks():
     assert not updates(out)
 
 
+@pytest.mark.parametrize("changes", [{"round": 3}, {"attempt": 2}])
+def test_i11_a_receipt_of_a_round_that_may_have_been_abandoned_since_proves_nothing(changes):
+    """It counted, and the device was away while its round was abandoned, or its aggregator killed, and another round
+    made the next model."""
+    session, _ = reporting(manifest=OWN, round=make_round(manifest=OWN))
+    feed(session, received(TOPICS.inbox("a"), Receipt(1, 1, "counted")))
+    out = give(session, later(**changes))
+    assert updates(out)
+    assert not of(out, DropUpdate)
+    (drop,) = of(feed(session, told("rejected", **({} if "round" in changes else changes))), DropUpdate)
+    assert not drop.applied
+
+
 def test_a_device_that_was_killed_before_its_receipt_asks_when_it_is_back():
     session, _ = reporting(manifest=OWN, round=make_round(manifest=OWN))
     again = make_session(outbox=session._part._saved.outbox)

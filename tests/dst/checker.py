@@ -355,6 +355,8 @@ class Checker(Witness):
         if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
             known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)
             require(known, "I11", "%s loses what it has of its own in round %d", host.name, saved.round)
+            known = not applied or truth.fallbacks or truth.settled(host.name, saved.round) or self._rolled_back(saved)
+            require(known, "I11", "%s keeps what round %d never counted", host.name, saved.round)
         if not self._manifest.error_feedback or saved.manifest != self._manifest.id:
             return
         if truth.settled(host.name, saved.round):
@@ -371,6 +373,11 @@ class Checker(Witness):
         next_round = host.machine.round
         missed = next_round is None or next_round.round > saved.round + 1
         require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
+
+    def _rolled_back(self, saved: Outbox) -> bool:
+        """Whether a roll-back has ended the update's round: its device sees a newer model."""
+        records = self.truth.records
+        return saved.round <= len(records) and records[saved.round - 1].state == "rollback"
 
 
 def _updates(machine: RoundCoordinator) -> tuple[int, int]:

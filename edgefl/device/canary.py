@@ -82,7 +82,7 @@ class Canary:
 
     def _evaluate(self, round: Round, params: bytes) -> list[Action]:
         assert self._terms is not None
-        self.job = TrainJob(self._terms.manifest, round, params, 0)
+        self.job = TrainJob(self._terms.manifest, round, params, 0, judges=True)
         return [StartTraining(self.job)]
 
     def on_result(self, event: Trained | Failed) -> list[Action]:

@@ -41,13 +41,15 @@ class Outbox:
 class TrainJob:
     """One round's work: `params` are the little-endian float32 bytes of the global model as it came, with
     side vectors behind the params (Manifest.unstack), b"" if the round needs none. The update's payload has at most
-    `max_bytes`; 0: as many as its codec takes."""
+    `max_bytes`; 0: as many as its codec takes. `judges`: the model is no round's yet, so it is evaluated as it came,
+    and nothing is made of it or kept."""
 
     manifest: Manifest
     round: Round
     params: bytes
     bytes_down: int
     max_bytes: int = 0
+    judges: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,18 +68,18 @@ def train_update(
 
     x (n, *input shape), y (n, ...): the examples that the manifest holds out evaluate the model first. In a round that
     only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_slot`
-    reads a current slot when it is needed: until then it takes no memory. `wanted` is asked before training, and
-    while statistics are computed. `keep` is told which model the device is to use for itself, where it has one of its
-    own (personal.py). Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's policy
-    does not allow the work.
+    reads a current slot when it is needed: until then it takes no memory. `wanted` is asked before each
+    training, and while statistics are computed. `keep` is told which model the device is to use for itself, where it
+    has one of its own (personal.py). Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's
+    policy does not allow the work.
     """
     if job.round.mode == "profile":
         return _profile(job, x, y, policy, wanted=wanted)
     rule = None if job.manifest.local is None else local.get(job.manifest.local)
     shares = holdout.split(device, x, y, job.manifest.holdout)
-    if job.round.mode == "train" or (rule is not None and rule.trains_to_judge):
+    if job.round.mode == "train" or (rule is not None and rule.trains_to_judge and not job.judges):
         policy.check_update(job.manifest, len(shares.x))
-    work = _work(trainer, job, device, shares, load_slot=load_slot)
+    work = _work(trainer, job, device, shares, load_slot=load_slot, wanted=wanted)
     scores = _scores(work, job, rule, keep)
     if job.round.mode == "evaluate":
         return LocalUpdate(UpdateHeader(0, 0, 0.0, 0, job.bytes_down, **scores).to_bytes())
@@ -129,7 +129,10 @@ def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray
     return {"num_eval": count, "eval_loss": loss, "eval_accuracy": accuracy}
 
 
-def _work(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot) -> Work:
+def _work(
+    trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, *, load_slot: LoadSlot,
+    wanted: Callable[[], bool],
+) -> Work:  # fmt: skip
     """What the round asks of the device, from the model that it received and what it has of its own."""
     manifest, number = job.manifest, job.round.round
     params, sides = manifest.unstack(params_from_bytes(job.params))
@@ -141,14 +144,14 @@ def _work(trainer: Trainer, job: TrainJob, device: str, shares: holdout.Shares, 
     return Work(
         trainer, params, shares, train, derived_seed(train.seed, number, device), number,
         load=lambda name: _usable(job, load_slot, name), mask=manifest.mask, sides=sides,
-        feedback=manifest.error_feedback,
+        feedback=manifest.error_feedback, wanted=wanted,
     )  # fmt: skip
 
 
 def _scores(work: Work, job: TrainJob, rule: Rule | None, keep: Callable[[Verdict], None]) -> dict[str, Any]:
     """Fields of the header about the model as it was received, and about the one that the device keeps for itself."""
     received, _ = job.manifest.unstack(params_from_bytes(job.params))
-    if not personal.is_personal(job.manifest, rule):
+    if job.judges or not personal.is_personal(job.manifest, rule):
         return _evaluate(work.trainer, received, work.shares.x_held, work.shares.y_held)
     own = personal.own_model(job.manifest, work, rule)
     verdict = personal.judge(work, received, own)

@@ -109,7 +109,7 @@ class RayPool:
         promise = self._workers[place].train.remote(
             task.device, manifest=self._store.put(job.manifest, job.manifest.raw), round=encode(job.round),
             params=self._store.put(job.params, job.params), x=self._store.put(x, x), y=self._store.put(y, y), rows=rows,
-            numbers={"bytes_down": job.bytes_down, "max_bytes": job.max_bytes},
+            numbers={"bytes_down": job.bytes_down, "max_bytes": job.max_bytes, "judges": job.judges},
             slots={name: astuple(slot) for name, slot in task.slots.items()}, flip=task.flip,
         )  # fmt: skip
         self._under_way[ticket] = place, promise

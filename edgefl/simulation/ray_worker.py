@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class RayWorker:
 
     def train(
         self, device: str, *, manifest: bytes, round: bytes, params: bytes, x: np.ndarray, y: np.ndarray,
-        rows: np.ndarray, numbers: Mapping[str, int], slots: Mapping[str, tuple[str, int, bytes, int]], flip: int,
+        rows: np.ndarray, numbers: Mapping[str, Any], slots: Mapping[str, tuple[str, int, bytes, int]], flip: int,
     ) -> Answer:  # fmt: skip
         """What a Task of these fields computes. `x` and `y` are those of all devices, `rows` the device's own."""
         if self._unfit:

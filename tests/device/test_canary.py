@@ -55,6 +55,7 @@ def test_a_canary_evaluates_and_tells_and_keeps_its_own_update():
     session, _ = reporting()
     work, held, saved = session.work, dict(session._part.models.held), session._saved.outbox
     job = evaluating(session)
+    assert job.judges
     assert job.round.mode == "evaluate" and np.frombuffer(job.params, "<f4").tolist() == BETTER.tolist()
     out = feed(session, Trained(job, SCORES), now=3.0)
     verdict = last(out, Verdict, TOPIC)

@@ -128,6 +128,40 @@ def test_a_round_that_only_evaluates_judges_and_keeps_the_slots():
     assert not UpdateHeader.from_bytes(received.blob).personal.own  # a newcomer has no model of its own yet
 
 
+@pytest.mark.parametrize("name", ["ditto", "fine-tune"])
+def test_a_candidate_that_a_canary_judges_is_neither_trained_nor_kept(name):
+    """Nor does it take an owner's bounds on training: it may be refused, and no file may have it then."""
+    manifest = make_manifest(local=LocalRule(name), requires=["local"], holdout=0.4)
+    message, kept = make_round(1, 0, manifest=manifest, mode="evaluate"), []
+    job = TrainJob(manifest, message, params_to_bytes(PARAMS), 0, judges=True)
+    made = train_update(Trainer(PLAN), job, "a", X, Y, keep=kept.append, policy=Policy(min_examples=1000))
+    header = UpdateHeader.from_bytes(made.blob)
+    assert (kept, header.personal) == ([], None)
+    held = holdout.held_out("a", len(X), 0.4)
+    assert header.eval_loss == pytest.approx(Trainer(PLAN).evaluate(PARAMS, X[held], Y[held]).loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "mask"), [("apfl", []), ("ditto", []), ("fine-tune", []), ("fedrep", [1])])
+def test_a_rule_that_trains_in_pieces_ends_when_it_is_cancelled_between_two(name, mask):
+    """A cancel stops the call of the trainer that runs; between two calls none does."""
+    manifest = make_manifest(
+        local=LocalRule(name), personal=mask, requires=["local", "personal"], train=TrainSettings(epochs=3)
+    )
+    calls = []
+
+    class Counting(Trainer):
+        def fit(self, *arguments, **options):
+            calls.append(options)
+            return super().fit(*arguments, **options)
+
+    trainer = Counting(PLAN)
+    job = TrainJob(manifest, make_round(manifest=manifest), params_to_bytes(PARAMS), 0)
+    asked = iter([True, True])
+    with pytest.raises(Cancelled):
+        train_update(trainer, job, "a", X, Y, wanted=lambda: next(asked, False))
+    assert len(calls) <= 1
+
+
 def test_fine_tuning_in_a_round_that_only_evaluates_is_within_the_owners_policy():
     manifest = make_manifest(local=LocalRule("fine-tune", {"epochs": 1}), requires=["local"], holdout=0.4)
     policy = Policy(min_examples=1000)

@@ -71,6 +71,7 @@ def _batches(work: Work) -> Iterator[np.ndarray]:
 
 def _step(work: Work, start: np.ndarray, batch: np.ndarray, number: int) -> LocalResult:
     train, shares = work.train, work.shares
+    work.check()
     return work.trainer.fit(
         start, shares.x[batch], shares.y[batch], batch_size="all", lr=train.lr, weight_decay=train.weight_decay,
         seed=work.seed + number,

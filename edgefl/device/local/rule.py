@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ...core.mask import Mask
-from ...core.trainer import LocalResult, PartTrainer, Trainer
+from ...core.trainer import Cancelled, LocalResult, PartTrainer, Trainer
 from ...errors import UsageError
 from ...settings import TrainSettings
 from ..holdout import Shares
@@ -41,7 +41,7 @@ class Work:
     personal, and `sides` are the strategy's side vectors, (P,) float32 by name. `load` reads a current slot: None if
     the device has none, or if it is damaged or of another run. `shares` are the examples: train on `x` and `y` only.
     `train` are the manifest's settings for this round. With `feedback`, what the codec drops of an update is in the
-    next one.
+    next one. `wanted`: whether the work has not been cancelled.
     """
 
     trainer: Trainer
@@ -54,6 +54,7 @@ class Work:
     mask: Mask
     sides: Mapping[str, np.ndarray] = field(default_factory=dict)
     feedback: bool = False
+    wanted: Callable[[], bool] = lambda: True
 
     def fit(
         self, start: np.ndarray | None = None, *, trainer: Trainer | PartTrainer | None = None, **changes: Any
@@ -66,8 +67,14 @@ class Work:
             "weight_decay": train.weight_decay, "prox_mu": train.prox_mu, "clip_norm": train.clip_norm,
             "optimizer": train.optimizer, "max_steps": train.max_steps, "seed": self.seed,
         }  # fmt: skip
+        self.check()
         trainer = trainer or self.trainer
         return trainer.fit(self.params if start is None else start, shares.x, shares.y, **{**options, **changes})
+
+    def check(self) -> None:
+        """Cancelled if nobody wants the work any more: a cancel between two calls of the trainer stops neither."""
+        if not self.wanted():
+            raise Cancelled("training was cancelled: start the round's training again to take part")
 
     def vector(self, name: str, size: int | None = None) -> np.ndarray | None:
         """The slot `name` as (size,) float32, P of them if that is None, as `pack` made it; None if there is none."""

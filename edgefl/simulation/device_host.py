@@ -101,7 +101,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
     @property
     def is_fresh(self) -> bool:
         """Whether its data are in no model yet."""
-        return self.machine.is_fresh
+        return self.boot == 0 or self.machine.is_fresh  # it may never have been on
 
     @property
     def sleeps(self) -> bool:

@@ -22,7 +22,8 @@ class Range:
     @classmethod
     def read(cls, value: float | Sequence[float], key: str) -> Range:
         """A number, or [low, high]; UsageError names `key`."""
-        low, high = (value, value) if isinstance(value, int | float) else value
+        ends = (value, value) if isinstance(value, int | float) else tuple(value)
+        low, high = ends if len(ends) == 2 else (1.0, 0.0)
         if not 0 <= low <= high < float("inf"):
             raise UsageError(f"{key} is {value!r}: give a number from 0, or [low, high]")
         return cls(float(low), float(high))

@@ -11,14 +11,17 @@ from .faults import DAY_S, HOUR_S
 
 Hours = tuple[float, ...]  # 24 numbers from 0 to 1
 ALWAYS: Hours = (1.0,) * 24
-FARTHEST_H = 24 * 366  # hours that are looked through for one with a share above 0
+FARTHEST_H = 24 * 366  # hours that are looked through for one that is drawn
+LEAST = 1 / 366  # sum of a day's shares: once a year
 
 
 def read(value: str | Sequence[float], key: str) -> Hours:
     """The hours of "22-6" (windows of whole hours, separated by commas), or of 24 numbers; UsageError names `key`."""
     if not isinstance(value, str):
-        if len(value) != 24 or not all(0 <= share <= 1 for share in value) or not any(value):
-            raise UsageError(f"{key} wants 24 numbers from 0 to 1, one for each hour, of which one is above 0")
+        if len(value) != 24 or not all(0 <= share <= 1 for share in value):
+            raise UsageError(f"{key} wants 24 numbers from 0 to 1, one for each hour")
+        if sum(value) < LEAST:
+            raise UsageError(f"{key} comes less than once a year: make one of its 24 numbers larger")
         return tuple(map(float, value))
     if not value:
         return ALWAYS
@@ -52,11 +55,22 @@ class Presence:
         return None if self.is_constant else self._next(now, there=False)
 
     def _next(self, now: float, *, there: bool) -> float:
-        hour = int((now + self._shift_s) // HOUR_S)
+        hour = self._hour(now)
         for later in range(hour, hour + FARTHEST_H):
             if self._is_there(later) == there:
-                return max(now, later * HOUR_S - self._shift_s)
+                return max(now, self._begins(later))
         return now + FARTHEST_H * HOUR_S
+
+    def _hour(self, now: float) -> int:
+        """The number of the hour at `now`. Rounding may take the quotient to a neighbour where an hour begins, and a
+        device would leave and come back for ever at that time."""
+        hour = int((now + self._shift_s) // HOUR_S)
+        if self._begins(hour) > now:
+            return hour - 1
+        return hour + 1 if self._begins(hour + 1) <= now else hour
+
+    def _begins(self, hour: int) -> float:
+        return hour * HOUR_S - self._shift_s
 
     def _is_there(self, hour: int) -> bool:
         share = self._hours[hour % 24]

@@ -30,6 +30,7 @@ from msgspec import Meta, Struct
 from ..core.seeds import derived_seed
 from ..errors import UsageError, nearest, path_of
 from ..settings import files
+from ..settings.schema import checked
 from . import hours as hours_of
 from .battery import HYSTERESIS, Battery, Cell
 from .body import NO_APPETITE, Body
@@ -41,6 +42,8 @@ PROFILES = Path(__file__).with_name("profiles.toml")
 TRAINING = 3.0  # times the FLOPs of the forward pass: backward takes twice as many
 MB = 1e6
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e12)]
+Watts = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Figure = float | list[float]  # a number, or [low, high]
 
@@ -54,28 +57,29 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True):
     profile: str = ""
     link: str = ""
     source: str = ""
-    gflops: Positive | None = None  # billions of operations a second, in training
-    examples_per_s: Positive | None = None  # instead of gflops
+    gflops: Rate | None = None  # billions of operations a second, in training
+    examples_per_s: Rate | None = None  # instead of gflops
     spread: Annotated[float, Meta(ge=0, le=2)] = 0.0
-    up_kbit_s: Positive | None = None
-    down_kbit_s: Positive | None = None
+    up_kbit_s: Rate | None = None
+    down_kbit_s: Rate | None = None
     latency_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     hours: str | list[float] = ""
     shift_h: Annotated[float, Meta(ge=0, le=12)] = 0.0  # a device's clock is ahead of UTC by at most this, or behind
     dropout: Share = 0.0  # probability that a training ends in a loss of power
-    dropout_s: Positive = 60.0
+    dropout_s: Annotated[float, Meta(gt=0, le=1e8)] = 60.0
     active_watts: Figure = 0.0  # above idle
     joules_per_mb_up: Figure = 0.0
     joules_per_mb_down: Figure = 0.0
     battery_wh: Positive | None = None
     reserve: Annotated[float, Meta(ge=0, le=0.8)] = 0.2
-    idle_watts: Annotated[float, Meta(ge=0)] = 0.0  # drawn from the battery all the time
-    charge_watts: Annotated[float, Meta(ge=0)] = 0.0
+    idle_watts: Watts = 0.0  # drawn from the battery all the time
+    charge_watts: Watts = 0.0
     charge_hours: str | list[float] = ""
 
     def check(self) -> None:
         """UsageError for values that no device can have."""
-        self.presence_hours, self.appetite, self.cell  # noqa: B018
+        self.presence_hours, self.appetite  # noqa: B018
+        hours_of.read(self.charge_hours, "charge_hours")
         if self.gflops and self.examples_per_s:
             raise UsageError("gflops and examples_per_s say the same: give one of them")
 
@@ -123,7 +127,7 @@ class World:
             raise UsageError("a world has no [[devices]]: add a table for each kind of device")
         for number, kind in enumerate(kinds, 1):
             try:
-                kind.check()
+                checked(kind).check()
             except UsageError as error:
                 raise UsageError(f"[[devices]] {number}: {error}") from None
         self.kinds = tuple(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 
 import pytest
@@ -56,6 +57,24 @@ def test_a_share_of_an_hour_is_its_probability_drawn_anew_each_day():
     seen = [there.away_until(day * DAY_S) == day * DAY_S for day in range(days)]
     assert abs(sum(seen) / days - 0.3) < 4 * math.sqrt(0.3 * 0.7 / days)
     assert seen == [there.away_until(day * DAY_S) == day * DAY_S for day in range(days)]  # whenever it is asked
+
+
+@pytest.mark.parametrize("shift_h", [-11.3, -3.7, -0.1, 0.0, 3.7, 11.3])
+def test_a_device_is_there_from_when_it_comes_until_it_leaves(shift_h):
+    """By the arithmetic of floats: one that leaves when it comes would do so for ever, at one time of the clock."""
+    rng = random.Random(5)
+    for _ in range(2000):
+        there = Presence(read("8-16", "hours"), (shift_h + rng.uniform(-0.7, 0.7)) * HOUR_S, seed=1)
+        comes = there.away_until(rng.uniform(0.0, 3e6))
+        leaves = there.leaves_at(comes)
+        assert comes < leaves < there.away_until(leaves)
+        assert there.away_until(comes) == comes
+
+
+def test_a_fleet_whose_clocks_differ_comes_and_goes_for_days():
+    days = run(Kind(hours="8-16", shift_h=3.7), devices=40, rounds=12, interval_s=6 * HOUR_S)
+    assert len(days.rounds) == 12 and days.final.elapsed_s > 2 * DAY_S
+    assert 0 < sum(record.reported for record in days.rounds) < 12 * 40
 
 
 # Batteries
@@ -139,6 +158,18 @@ def test_every_profile_has_a_source_and_is_a_kind():
         ("[[devices]]\nshare = 0", "share"),
         ("[[devices]]\nactive_watts = [3, 1]", "active_watts"),
         ('[[devices]]\nhours = "8"', "hours"),
+        ("[[devices]]\nshift_h = -3", "shift_h is -3: give a number from 0 to 12"),
+        ("[[devices]]\nlatency_s = nan", "latency_s is nan"),
+        ("[[devices]]\nactive_watts = [1, 2, 3]", "active_watts is [1.0, 2.0, 3.0]"),
+        ("[[devices]]\nactive_watts = []", "active_watts is []"),
+        ("[[devices]]\nactive_watts = [nan, 1]", "active_watts"),
+        ("[[devices]]\nidle_watts = inf", "idle_watts is inf"),
+        ("[[devices]]\ncharge_watts = inf", "charge_watts is inf"),
+        ("[[devices]]\nexamples_per_s = 0", "examples_per_s is 0"),
+        ("[[devices]]\nup_kbit_s = 1e-300", "up_kbit_s is 1e-300"),
+        ("[[devices]]\ndropout_s = 1e12", "dropout_s is 1000000000000"),
+        (f"[[devices]]\nhours = [1e-9, {'0, ' * 23}]", "less than once a year"),
+        (f"[[devices]]\ncharge_hours = [nan, {'1, ' * 23}]", "charge_hours"),
     ],
 )
 def test_a_mistake_in_a_file_is_named(tmp_path, text, said):
@@ -148,6 +179,17 @@ def test_a_mistake_in_a_file_is_named(tmp_path, text, said):
         World.load(file)
     assert said in str(caught.value)
     assert "fleet.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"shift_h": -3.0}, {"latency_s": math.nan}, {"gflops": 0.0}, {"share": math.inf}])
+def test_a_kind_that_a_program_makes_is_checked_as_a_file_s(wrong):
+    with pytest.raises(UsageError, match=rf"\[\[devices\]\] 2: {next(iter(wrong))} is "):
+        World([Kind(), Kind(**wrong)])
+
+
+def test_devices_that_never_come_end_the_run():
+    never = Kind(hours=[0.003] + [0.0] * 23)
+    assert sum(record.reported for record in run(never, devices=2, rounds=1, deadline_s=60.0).rounds) == 0
 
 
 # Simulations

@@ -12,7 +12,7 @@ from .codecs import Codec, for_manifest
 from .codecs import get as get_codec
 from .core.plan import Plan
 from .errors import UsageError
-from .protocol.messages import Manifest
+from .protocol.manifest import Manifest
 from .protocol.parts import DEFAULT_PART_BYTES
 from .settings import Settings, TrainSettings
 from .settings.spec import join, split

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Manifest, Missing, Round, Status, decode, encode
+from edgefl.protocol.inbox import Inbox, Missing
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 
 STALLED_S = 60.0

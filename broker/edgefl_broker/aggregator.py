@@ -46,7 +46,7 @@ from edgefl.hosting.reload import Reload
 from edgefl.hosting.store import durable
 from edgefl.machine import Connected
 from edgefl.onnx.evaluate import OnnxEvaluator
-from edgefl.protocol.messages import UNEARNED_ROUNDS
+from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack

@@ -23,7 +23,7 @@ from edgefl.hosting.store import is_claimed
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
-from edgefl.protocol.messages import Manifest
+from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
 

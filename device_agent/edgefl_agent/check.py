@@ -14,7 +14,8 @@ from edgefl.device.policy import Policy
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.protocol.approval import approved_by, plan_id
-from edgefl.protocol.messages import Manifest, Round
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import is_aggregators
 from edgefl.settings import files
 

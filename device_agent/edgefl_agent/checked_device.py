@@ -17,7 +17,10 @@ from edgefl.errors import EdgeFLError, ProtocolError, StoreError
 from edgefl.hosting.store import is_claimed
 from edgefl.hosting.wall_clock import is_trusted
 from edgefl.machine import Received, WallClock, WallTime
-from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Round, decode, unknown_features
+from edgefl.protocol.features import unknown_features
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics, check_device_id
 
 from . import last_manifest

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edgefl.atomic import write_atomically
 from edgefl.errors import ProtocolError
-from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, decode, manifest_id
+from edgefl.protocol.manifest import Manifest, manifest_id
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
 
 NAME = "manifest.json"
 AGAIN_S = 60.0  # between two writes, whatever an aggregator publishes

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgefl.checks.report import Finding, ok, problem, warning
-from edgefl.protocol.messages import Manifest
+from edgefl.protocol.manifest import Manifest
 
 from . import model_files
 from .model_config import ModelConfig

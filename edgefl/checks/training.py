@@ -19,7 +19,7 @@ from ..data import Dataset, fit_shape
 from ..device.policy import steps_of
 from ..device.training import arena_batch
 from ..errors import DataError, EdgeFLError
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 from .report import Finding, ok, problem, warning
 
 SAMPLE = 256  # examples that go through the model, with those of the lowest and highest label

@@ -15,8 +15,10 @@ import numpy as np
 from ..errors import UsageError
 from ..machine import Publish, Subscribe
 from ..protocol.envelope import federation_hash
-from ..protocol.messages import MAX_SKELETON, RETAINED_LIMIT, Manifest, Round, SkeletonInfo, encode
+from ..protocol.manifest import MAX_SKELETON, Manifest, SkeletonInfo
+from ..protocol.messages import RETAINED_LIMIT, encode
 from ..protocol.parts import fitting_part_bytes
+from ..protocol.round import Round
 from ..protocol.topics import ROOT, SKELETON_SLOT, Topics
 from ..settings import RoundSettings
 from .downlink import Downlink, Payload

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..history import RoundRecord
 from ..machine import Note, Received
-from ..protocol.messages import Verdict, decode
+from ..protocol.inbox import Verdict
+from ..protocol.messages import decode
 from .closing import Candidate, Closed, Closing
 from .events import Answered, Evaluate, Evaluated, Rollback
 from .state import CoordinatorState

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from ..history import SPENT, RoundRecord
-from ..protocol.messages import Draw
+from ..protocol.round import Draw
 from .cohort import Cohort
 from .intake import RoundIntake
 from .tally import Tally

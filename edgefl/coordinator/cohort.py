@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import msgspec
 
 from ..errors import UsageError
-from ..protocol.messages import RETAINED_LIMIT, Draw, is_asked
+from ..protocol.messages import RETAINED_LIMIT
+from ..protocol.round import Draw, is_asked
 from ..settings import RoundSettings
 from . import selection
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..codecs import Codec
 from ..errors import ProtocolError
 from ..protocol.envelope import Envelope
-from ..protocol.messages import UNEARNED_ROUNDS
+from ..protocol.round import UNEARNED_ROUNDS
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .intake import RoundIntake

@@ -35,7 +35,8 @@ from ..core.columns import Scaling
 from ..core.params import DIGEST, params_sha256, to_bfloat16
 from ..core.plan import Plan
 from ..errors import CodecError
-from ..protocol.messages import MAX_FRAMES, Frame, Manifest
+from ..protocol.manifest import Manifest
+from ..protocol.round import MAX_FRAMES, Frame
 
 SLOTS_OF_ONE = MAX_FRAMES + 4  # the frames of a round, its keyframe, and what the next version adds
 SLOTS = 2 * SLOTS_OF_ONE

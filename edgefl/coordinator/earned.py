@@ -14,7 +14,7 @@ import re
 
 import msgspec
 
-from ..protocol.messages import UNEARNED_ROUNDS
+from ..protocol.round import UNEARNED_ROUNDS
 
 MOST_OWED = 32
 

@@ -38,7 +38,7 @@ import numpy as np
 from .. import _core
 from ..errors import ProtocolError
 from ..history import RoundRecord
-from ..protocol.messages import UNEARNED_ROUNDS
+from ..protocol.round import UNEARNED_ROUNDS
 
 REFUSED = 10.0
 PROOF = 3  # devices: the median of fewer can't tell which of them is wrong

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable
 from statistics import median
 
 from ..machine import Publish
-from ..protocol.messages import Judge, Round, Verdict, encode
+from ..protocol.inbox import Judge, Verdict
+from ..protocol.messages import encode
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..settings import GateSettings
 from .gate import drop, rise

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..protocol.messages import UNEARNED_ROUNDS
 from ..protocol.refusals import CODES
+from ..protocol.round import UNEARNED_ROUNDS
 
 MOST = 10_000  # devices that are known here; the one that was refused least recently is dropped first
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from ..errors import CodecError, ProtocolError
 from ..machine import Note, Publish
-from ..protocol.messages import Receipt, encode
+from ..protocol.inbox import Receipt
+from ..protocol.messages import encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from .admission import Judged

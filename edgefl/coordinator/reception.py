@@ -11,7 +11,8 @@ from ..codecs import Codec
 from ..errors import ProtocolError
 from ..machine import Publish, Received
 from ..protocol.envelope import Envelope
-from ..protocol.messages import Missing, encode
+from ..protocol.inbox import Missing
+from ..protocol.messages import encode
 from ..protocol.topics import Topics, UpdateTopic
 from ..strategies import Strategy
 from .admission import Admission

@@ -19,7 +19,7 @@ from itertools import islice
 
 from ..machine import Publish
 from ..protocol.envelope import Kind
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 from ..protocol.parts import Splitter
 from ..protocol.topics import Topics
 from .downlink import SLOTS, Payload

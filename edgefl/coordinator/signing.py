@@ -23,7 +23,8 @@ import numpy as np
 from ..core.params import params_sha256
 from ..history import RoundRecord
 from ..machine import Publish
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.signed_update import Context, NotSigned, check
 from ..protocol.topics import Topics
 from ..trust.certificate import purpose_of

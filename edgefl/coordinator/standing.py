@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from ..history import RoundRecord
-from ..protocol.messages import MAX_UNEARNED, UNEARNED_ROUNDS
+from ..protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 from .earned import LATE, LIKE_MOST, NEVER, NO_UPDATE, REFUSED, Entry, parsed
 
 PATIENCE = 10.0

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..history import MOVED, RoundRecord
 from ..machine import Publish, WallClock
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.topics import ROOT
 from ..settings import AdmissionSettings, FeatureSettings, GateSettings, Mode, RoundSettings
 from ..strategies import Strategy

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine import Publish, Received, Subscribe, Unsubscribe
-from ..protocol.messages import Round
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
 from .budget import PACKET_BYTES, Budget, Refusal

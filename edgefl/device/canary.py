@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from ..errors import ProtocolError
 from ..machine import Publish
-from ..protocol.messages import Judge, Round, Verdict, encode
+from ..protocol.inbox import Judge, Verdict
+from ..protocol.messages import encode
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..protocol.update_header import UpdateHeader
 from . import inbound

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from ..machine import Note
 from ..protocol.envelope import Envelope
-from ..protocol.messages import Manifest, Round, SkeletonInfo
+from ..protocol.manifest import Manifest, SkeletonInfo
+from ..protocol.round import Round
 from ..protocol.topics import SKELETON_SLOT, Topics
 from . import inbound
 from .blob_fetch import BlobFetch

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..core.params import DIGEST
 from ..machine import Connected, Note, WallClock
-from ..protocol.messages import Round
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
 from .allowance import Allowance

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from .. import machine
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .budget import Spent

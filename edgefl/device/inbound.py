@@ -7,18 +7,11 @@ from typing import TypeAlias
 
 from ..errors import ProtocolError
 from ..machine import Received
-from ..protocol.messages import (
-    RETAINED_LIMIT,
-    Inbox,
-    Judge,
-    Manifest,
-    Missing,
-    Receipt,
-    Round,
-    decode,
-    manifest_id,
-    unknown_features,
-)
+from ..protocol.features import unknown_features
+from ..protocol.inbox import Inbox, Judge, Missing, Receipt
+from ..protocol.manifest import Manifest, manifest_id
+from ..protocol.messages import RETAINED_LIMIT, decode
+from ..protocol.round import Round
 from ..protocol.topics import ModelTopic, Topics
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from ..errors import EdgeFLError, ModelError, ProtocolError
 from ..machine import Note, Received, Subscribe, assert_never
-from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
+from ..protocol.inbox import Judge, Missing, Receipt
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.trouble import Trouble
 from . import inbound
 from .events import Action, Approved, SaveSeen

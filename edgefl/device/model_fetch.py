@@ -14,7 +14,8 @@ from ..codecs import Codec
 from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes, sha256_of
 from ..errors import CodecError, ProtocolError
 from ..machine import Note, Subscribe
-from ..protocol.messages import Frame, Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Frame, Round
 from ..protocol.topics import ModelTopic, Topics
 from .blob_fetch import WINDOW, BlobFetch
 from .events import Action

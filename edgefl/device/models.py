@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..protocol.messages import Round
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from .model_fetch import ModelFetch
 from .patience import Patience

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from ..errors import ProtocolError
 from ..machine import Note, Sent
-from ..protocol.messages import Judge, Manifest, Missing, Receipt, Round
+from ..protocol.inbox import Judge, Missing, Receipt
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.trouble import Trouble
 from . import inbound
 from .budget import Refusal

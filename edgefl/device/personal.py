@@ -24,7 +24,7 @@ import numpy as np
 
 from .._core import crc32c
 from ..core.trainer import Evaluation
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 from ..protocol.update_header import PersonalScores
 from .local.rule import Rule, Work
 

@@ -23,7 +23,7 @@ import numpy as np
 from ..core.trainer import forward_flops
 from ..errors import PolicyError
 from ..protocol.approval import approved_by, describe, plan_id, short
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 from ..protocol.trouble import Trouble
 from .events import Action, SavePlan
 

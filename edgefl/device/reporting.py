@@ -10,7 +10,8 @@ import itertools
 import random
 
 from ..machine import Note
-from ..protocol.messages import Receipt, Round
+from ..protocol.inbox import Receipt
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from .events import Action, Outbox, Trained
 from .patience import Patience

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Literal
 
 from ..errors import ProtocolError
-from ..protocol.messages import UNEARNED_ROUNDS, Receipt, Round
+from ..protocol.inbox import Receipt
+from ..protocol.round import UNEARNED_ROUNDS, Round
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from .slots import Slot
 

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 
 from .._core import crc32c
 from ..codecs.feedback import FEEDBACK_ROUNDS
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 
 
 class Kept(NamedTuple):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 
 from ..machine import WallClock
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
 from .allowance import Allowance

@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..machine import Publish
-from ..protocol.messages import Round, Status, encode
+from ..protocol.messages import Status, encode
+from ..protocol.round import Round
 from ..protocol.trouble import Trouble
 from .events import Action
 

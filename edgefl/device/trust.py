@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..machine import Received, WallClock
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
 from ..protocol.signed_update import Context, sign
 from ..protocol.topics import Topics
 from ..trust.certificate import SignerCertificate, purpose_of

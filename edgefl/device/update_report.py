@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..machine import Note, Publish
-from ..protocol.messages import Receipt, Round
+from ..protocol.inbox import Receipt
 from ..protocol.parts import Splitter
+from ..protocol.round import Round
 from ..protocol.topics import Topics
 from .events import Action
 from .patience import Patience

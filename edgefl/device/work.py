@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import ModelError
 from ..protocol.envelope import MAX_PARTS, Kind, federation_hash
-from ..protocol.messages import Manifest, Round
+from ..protocol.manifest import Manifest
 from ..protocol.parts import Splitter, fitting_part_bytes
+from ..protocol.round import Round
 from .events import Action, CancelTraining, Outbox, TrainJob
 from .model_fetch import ModelFetch
 from .saved_update import SavedUpdate

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..core.mask import Mask
 from ..core.plan import Param, Plan
-from .messages import Manifest
+from .manifest import Manifest
 
 DOMAIN = b"edgefl plan 1\n"
 SHORTEST = 32  # hex digits by which people name a plan: two plans with 12 in common, a harmless one to show and another

@@ -29,7 +29,7 @@ from ..core.params import params_from_bytes
 from ..core.seeds import derived_seed
 from ..device.events import TrainJob
 from ..errors import CodecError, UsageError
-from ..protocol.messages import Round
+from ..protocol.round import Round
 from ..protocol.update_header import UpdateHeader
 from ..registry import options_of
 from ..strategies import Site, Strategy, Update

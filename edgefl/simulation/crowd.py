@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ..protocol.messages import Draw, Round, Status
+from ..protocol.messages import Status
+from ..protocol.round import Draw, Round
 
 
 class Device(Protocol):

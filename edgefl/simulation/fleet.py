@@ -38,7 +38,8 @@ from ..coordinator.events import (
 )
 from ..history import RoundRecord
 from ..machine import Connected, Note, Publish, WallTime
-from ..protocol.messages import RETAINED_LIMIT, Round, decode
+from ..protocol.messages import RETAINED_LIMIT, decode
+from ..protocol.round import Round
 from .crowd import Crowd
 from .device_host import DeviceHost
 from .disk import Disk

@@ -22,7 +22,7 @@ from ..data import Dataset
 from ..device import holdout
 from ..device.local.rule import Work
 from ..device.training import arena_batch
-from ..protocol.messages import Manifest
+from ..protocol.manifest import Manifest
 
 ROUNDS = 4  # under error feedback, updates grow in the first few
 

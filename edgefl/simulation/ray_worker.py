@@ -16,7 +16,9 @@ from ..device.events import TrainJob
 from ..device.slots import Slot
 from ..device.training import make_trainer
 from ..errors import EdgeFLError
-from ..protocol.messages import RETAINED_LIMIT, Manifest, Round, decode
+from ..protocol.manifest import Manifest
+from ..protocol.messages import RETAINED_LIMIT, decode
+from ..protocol.round import Round
 from ..protocol.trouble import Trouble
 from .shares import Share
 from .task import Task

@@ -21,7 +21,7 @@ from machines import (
 from edgefl.coordinator.events import LateUpdate, ReloadedLate
 from edgefl.errors import UsageError
 from edgefl.machine import Tick
-from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.strategies.pre.staleness import stale_weight
 
 ASYNC = {"mode": "async", "goal": 2, "late_rounds": 3, "min_reports": 1, "deadline_s": 60}

@@ -25,7 +25,8 @@ from edgefl.coordinator.cohort import LIST_BYTES
 from edgefl.device.events import StartTraining
 from edgefl.errors import UsageError
 from edgefl.machine import Connected
-from edgefl.protocol.messages import CONTROL_LIMIT, RETAINED_LIMIT, Draw, Round, decode, encode
+from edgefl.protocol.messages import CONTROL_LIMIT, RETAINED_LIMIT, decode, encode
+from edgefl.protocol.round import Draw, Round
 
 DEVICES = [f"d{i}" for i in range(40)]
 

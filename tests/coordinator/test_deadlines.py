@@ -25,7 +25,7 @@ from edgefl.coordinator.events import Commit, LateUpdate, ReloadedLate, ReloadLa
 from edgefl.coordinator.late_table import LateTable
 from edgefl.coordinator.receipts import NOT_KEPT
 from edgefl.machine import Connected, Note, Publish, Tick
-from edgefl.protocol.messages import Receipt
+from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.update_header import UpdateHeader
 
 

@@ -19,7 +19,8 @@ from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.messages import MAX_FRAMES, RETAINED_LIMIT, Frame, Round, encode
+from edgefl.protocol.messages import RETAINED_LIMIT, encode
+from edgefl.protocol.round import MAX_FRAMES, Frame, Round
 
 ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
 

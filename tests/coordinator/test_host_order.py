@@ -10,7 +10,8 @@ from machines import PARAMS, TOPICS, make_coordinator, make_manifest, make_updat
 from edgefl.coordinator.events import Commit, Evaluate, Evaluated, LateUpdate, ReloadedLate, ReloadLate, SaveAttempt
 from edgefl.hosting.host import Host
 from edgefl.machine import Connected, Disconnected, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
-from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.round import Round
 
 
 class Live(Host):

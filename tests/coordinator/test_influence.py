@@ -14,7 +14,8 @@ from edgefl.coordinator.events import LateUpdate, ReloadedLate, Rollback
 from edgefl.coordinator.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Publish, Tick
-from edgefl.protocol.messages import Inbox, decode
+from edgefl.protocol.inbox import Inbox
+from edgefl.protocol.messages import decode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import AdmissionSettings, TrainSettings
 from edgefl.strategies.combine.mean import Mean

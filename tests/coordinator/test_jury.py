@@ -29,7 +29,8 @@ from edgefl import strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import Answered, Evaluate, Evaluated, Rollback, SignerRead
 from edgefl.machine import Connected, Disconnected, Publish, Received, Tick
-from edgefl.protocol.messages import Inbox, Judge, Verdict, decode, encode
+from edgefl.protocol.inbox import Inbox, Judge, Verdict
+from edgefl.protocol.messages import decode, encode
 from edgefl.settings import GateSettings, RoundSettings
 from edgefl.trust.certificate import purpose_of
 from edgefl.trust.roster import Member, Roster

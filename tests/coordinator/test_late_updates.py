@@ -29,7 +29,7 @@ from edgefl.coordinator import reception
 from edgefl.coordinator.events import ReloadedLate, SaveLate
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected, Publish, Tick
-from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.local import LocalRule
 from edgefl.strategies.pre.staleness import stale_weight

@@ -29,7 +29,7 @@ from edgefl.coordinator.events import Evaluate, Evaluated
 from edgefl.coordinator.pace import Pace
 from edgefl.device.events import Outbox
 from edgefl.machine import Connected, Sent, Tick
-from edgefl.protocol.messages import Missing
+from edgefl.protocol.inbox import Missing
 
 
 def test_the_spread_is_what_the_updates_take_twice():

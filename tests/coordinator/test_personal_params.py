@@ -21,7 +21,9 @@ from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import Connected
 from edgefl.onnx.load import load
 from edgefl.onnx.zoo import mlp
-from edgefl.protocol.messages import Manifest, Receipt, decode, encode
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import decode, encode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings, Settings, files
 from edgefl.strategies.masked import over

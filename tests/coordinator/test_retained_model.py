@@ -9,7 +9,8 @@ from edgefl.coordinator.downlink import SLOTS, Payload
 from edgefl.coordinator.retained_model import AT_ONCE, RetainedModel
 from edgefl.machine import Connected, Disconnected, Publish, Sent, Stop
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.round import Round
 
 PARTS = 16  # of 256 bytes, in a raw32 model
 

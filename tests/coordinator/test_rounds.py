@@ -30,7 +30,10 @@ from machines import (
 from edgefl.coordinator.events import Commit, Evaluate, Finished
 from edgefl.coordinator.quorum import ASK_AGAIN_S
 from edgefl.machine import Connected, Disconnected, Publish, Sent, Stop, Subscribe, Tick
-from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Receipt, Round, decode, encode
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import RETAINED_LIMIT, decode, encode
+from edgefl.protocol.round import Round
 
 # Opening
 

@@ -11,7 +11,8 @@ from machines import TOPICS, feed, make_coordinator, of, report, round_in, statu
 from edgefl.coordinator.events import Commit
 from edgefl.errors import UsageError
 from edgefl.machine import Connected, Disconnected, Note, Publish, Tick, WallTime
-from edgefl.protocol.messages import Round, decode
+from edgefl.protocol.messages import decode
+from edgefl.protocol.round import Round
 from edgefl.simulation.fleet import Fleet
 from edgefl.simulation.simulate import simulate
 

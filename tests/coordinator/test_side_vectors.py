@@ -11,7 +11,7 @@ from edgefl.device.local.rule import Learned, Rule
 from edgefl.errors import UsageError
 from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import FEATURES
+from edgefl.protocol.features import FEATURES
 from edgefl.settings import Settings
 from edgefl.strategies import get
 from edgefl.strategies.combine.mean import Mean

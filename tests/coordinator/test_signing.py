@@ -41,7 +41,9 @@ from edgefl.coordinator.receipts import EARNED
 from edgefl.coordinator.signing import LIFE_S
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
 from edgefl.protocol.fleet import decode_page
-from edgefl.protocol.messages import Claim, Inbox, Round, Status, decode, encode
+from edgefl.protocol.inbox import Inbox
+from edgefl.protocol.messages import Claim, Status, decode, encode
+from edgefl.protocol.round import Round
 from edgefl.protocol.update_header import PersonalScores, UpdateHeader
 from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.seal import is_sealed, open_seal, read_seal, seal

@@ -9,7 +9,8 @@ from machines import MANIFEST, PARAMS, TOPICS, blob_of, feed, make_coordinator, 
 
 from edgefl.core import skeleton
 from edgefl.machine import Connected, Publish, Sent
-from edgefl.protocol.messages import MAX_SKELETON, Manifest, SkeletonInfo, decode
+from edgefl.protocol.manifest import MAX_SKELETON, Manifest, SkeletonInfo
+from edgefl.protocol.messages import decode
 from edgefl.protocol.topics import SKELETON_SLOT
 
 BLOB = bytes(range(256)) * 3

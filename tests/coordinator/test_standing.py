@@ -10,7 +10,7 @@ import pytest
 
 from edgefl.coordinator.standing import LEAST_WAIT_S, PATIENCE, SLACK, Outcome, Standing
 from edgefl.history import RoundRecord
-from edgefl.protocol.messages import MAX_UNEARNED, UNEARNED_ROUNDS
+from edgefl.protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 
 FLEET = [f"d{i}" for i in range(10)]
 

@@ -31,7 +31,7 @@ from edgefl.coordinator.events import Evaluate, Evaluated
 from edgefl.errors import UsageError
 from edgefl.machine import Note, Received, Tick
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import Missing, Receipt
+from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.server.step import Step

@@ -27,7 +27,8 @@ from edgefl.coordinator.credits import AT_ONCE, STALLED_S
 from edgefl.coordinator.receipts import EARNED, TOO_LATE
 from edgefl.coordinator.standing import LEAST_WAIT_S
 from edgefl.machine import Connected, Disconnected, Note, Tick
-from edgefl.protocol.messages import UNEARNED_ROUNDS, Missing, Receipt
+from edgefl.protocol.inbox import Missing, Receipt
+from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.update_header import UpdateHeader
 
 DEADLINE_S = 60.0

@@ -22,7 +22,7 @@ from machines import (
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, ReloadLate, SaveLate
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected, Publish
-from edgefl.protocol.messages import Receipt
+from edgefl.protocol.inbox import Receipt
 
 
 def saved(actions) -> list[LateUpdate]:

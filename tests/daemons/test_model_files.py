@@ -32,7 +32,8 @@ from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, TrainJob
 from edgefl.device.personal import Verdict
 from edgefl.errors import ModelError, UsageError
 from edgefl.onnx import skeleton, zoo
-from edgefl.protocol.messages import Frame, Manifest, Round, SkeletonInfo
+from edgefl.protocol.manifest import Manifest, SkeletonInfo
+from edgefl.protocol.round import Frame, Round
 from edgefl.protocol.update_header import PersonalScores
 from edgefl.settings import TrainSettings
 from edgefl.settings.render import dump
@@ -138,7 +139,9 @@ from edgefl_agent.model_config import ModelConfig
 from edgefl_agent.model_files import ModelFiles
 from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.device.events import KeepModel
-from edgefl.protocol.messages import Frame, Manifest, Round, decode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import decode
+from edgefl.protocol.round import Frame, Round
 folder = Path(sys.argv[1])
 start, manifest = np.load(folder / "start.npy"), decode(Manifest, (folder / "manifest").read_bytes(), 2**16)
 names = {"file": "model.onnx", "params_file": "params.npy", "plan_file": "plan.json"}

@@ -27,7 +27,8 @@ from machines import (
 
 from edgefl.device.events import CancelTraining, Pause, SaveUpdate, StartTraining, Trained
 from edgefl.machine import Connected, Disconnected, Publish, Subscribe
-from edgefl.protocol.messages import Judge, Verdict, decode
+from edgefl.protocol.inbox import Judge, Verdict
+from edgefl.protocol.messages import decode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.trust.seal import open_seal
 

@@ -35,7 +35,9 @@ from edgefl.device.budget import Limits
 from edgefl.device.delivery import KEEP_AGAIN_S, RETRY_S, Wanted
 from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, Pause, StartTraining, Unable
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Subscribe, Tick, Unsubscribe, WallTime
-from edgefl.protocol.messages import Judge, SkeletonInfo, Status
+from edgefl.protocol.inbox import Judge
+from edgefl.protocol.manifest import SkeletonInfo
+from edgefl.protocol.messages import Status
 from edgefl.protocol.topics import SKELETON_SLOT
 
 BLOB = bytes(range(256)) * 2

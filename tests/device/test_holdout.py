@@ -14,7 +14,7 @@ from edgefl.device.events import TrainJob
 from edgefl.device.holdout import MIN_EXAMPLES, held_out, split
 from edgefl.device.training import make_trainer, train_update
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import Manifest
+from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import TrainSettings
 

@@ -15,7 +15,9 @@ from edgefl.device.policy import flops_of
 from edgefl.errors import UsageError
 from edgefl.federation import make_manifest as manifest_of
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import FEATURES, Manifest, decode, encode
+from edgefl.protocol.features import FEATURES
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import decode, encode
 from edgefl.settings import Settings
 from edgefl.strategies.combine.mean import Mean
 from edgefl.strategies.composed import Composed

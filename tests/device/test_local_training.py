@@ -10,7 +10,8 @@ from edgefl.core.trainer import Trainer
 from edgefl.data import Dataset
 from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import encode, unknown_features
+from edgefl.protocol.features import unknown_features
+from edgefl.protocol.messages import encode
 from edgefl.settings import Settings, TrainSettings
 
 MODEL = load(zoo.mlp([1, 1], seed=0))

@@ -25,7 +25,7 @@ from machines import (
 from edgefl.device.events import DropUpdate, MarkCounted, StartTraining
 from edgefl.history import RoundRecord
 from edgefl.machine import Connected
-from edgefl.protocol.messages import Receipt
+from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.local import LocalRule
 

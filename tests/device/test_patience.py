@@ -24,7 +24,7 @@ from edgefl.device.events import Outbox
 from edgefl.device.patience import LEAST_AT_ONCE
 from edgefl.machine import Connected, Disconnected, Flow, Sent, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.messages import Missing
+from edgefl.protocol.inbox import Missing
 
 
 def flow(received=0, acknowledged=0, pending=0, arriving=0, rate=10.0) -> Flow:

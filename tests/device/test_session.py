@@ -33,7 +33,9 @@ from machines import (
 from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.machine import Connected, Disconnected, Note, Publish, Sent, Stop, Subscribe, Tick, Unsubscribe
 from edgefl.protocol.envelope import Envelope, Kind
-from edgefl.protocol.messages import Frame, Missing, Receipt, Status, decode, encode
+from edgefl.protocol.inbox import Missing, Receipt
+from edgefl.protocol.messages import Status, decode, encode
+from edgefl.protocol.round import Frame
 
 
 def test_happy_path():

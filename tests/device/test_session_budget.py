@@ -36,7 +36,8 @@ from edgefl.device.events import CancelTraining, Failed, SaveSpent, StartTrainin
 from edgefl.device.training import train_update
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Connected, Disconnected, Publish, Stop, Subscribe, Tick, Unsubscribe, WallTime
-from edgefl.protocol.messages import Judge, Status
+from edgefl.protocol.inbox import Judge
+from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings.hours import Hours
 

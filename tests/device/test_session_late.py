@@ -28,7 +28,7 @@ from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, Pau
 from edgefl.device.model_fetch import ModelFetch
 from edgefl.machine import Connected, Sent
 from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.messages import Receipt
+from edgefl.protocol.inbox import Receipt
 
 NEXT = {"params": PARAMS + 1, "late_rounds": 2}
 

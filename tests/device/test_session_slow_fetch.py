@@ -14,7 +14,8 @@ from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.device.budget import Limits
 from edgefl.device.events import CancelTraining, StartTraining
 from edgefl.machine import Connected, Received, Subscribe, Unsubscribe, WallTime
-from edgefl.protocol.messages import Round, Status
+from edgefl.protocol.messages import Status
+from edgefl.protocol.round import Round
 
 DELTAS = {"downlink": "ecq", "downlink_options": {"step": 5.0, "exact": "none"}}
 

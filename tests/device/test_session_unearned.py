@@ -25,7 +25,8 @@ from machines import (
 from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, StartTraining, Trained
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Connected, Publish, Sent, Tick
-from edgefl.protocol.messages import UNEARNED_ROUNDS, Missing, Receipt
+from edgefl.protocol.inbox import Missing, Receipt
+from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.update_header import UpdateHeader
 
 

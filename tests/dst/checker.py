@@ -16,7 +16,9 @@ from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Publish, Received, Subscribe
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.fleet import decode_page, decode_summary
-from edgefl.protocol.messages import RETAINED_LIMIT, Inbox, Receipt, Round, Status, decode
+from edgefl.protocol.inbox import Inbox, Receipt
+from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 

@@ -11,8 +11,10 @@ from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.device.events import Outbox
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import Manifest, Round, Status, encode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.transports.memory import filter_pattern

@@ -51,7 +51,8 @@ from edgefl.errors import StoreError
 from edgefl.machine import Publish
 from edgefl.protocol import statistics
 from edgefl.protocol.envelope import MAGIC, Envelope
-from edgefl.protocol.messages import Round, Status, encode
+from edgefl.protocol.messages import Status, encode
+from edgefl.protocol.round import Round
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings
 from edgefl.strategies.checkpoint import pack

@@ -15,8 +15,10 @@ from edgefl.coordinator.events import SignerRead
 from edgefl.coordinator.signing import Keys as AggregatorKeys
 from edgefl.device.trust import Keys
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import RETAINED_LIMIT, Claim, Receipt, Round, decode, encode
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.messages import RETAINED_LIMIT, Claim, decode, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.signed_update import Context, sign
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader

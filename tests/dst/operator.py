@@ -10,7 +10,7 @@ import numpy as np
 
 from edgefl.coordinator.events import AskProfile, Evaluated, Forget, Pause, Resume
 from edgefl.core.seeds import derived_seed
-from edgefl.protocol.messages import Round
+from edgefl.protocol.round import Round
 from edgefl.settings import GateSettings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgefl import strategies
 from edgefl.core.plan import Node, Param, Plan
-from edgefl.protocol.messages import Manifest
+from edgefl.protocol.manifest import Manifest
 from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
 from edgefl.strategies.local import LocalRule

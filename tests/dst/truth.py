@@ -14,7 +14,7 @@ from edgefl.core.accumulator import SCALE
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.history import RoundRecord
-from edgefl.protocol.messages import Draw
+from edgefl.protocol.round import Draw
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies import State
 from edgefl.strategies.pre.staleness import stale_weight

@@ -8,7 +8,7 @@ from edgefl_broker.store import State
 
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.machine import Publish, Subscribe
-from edgefl.protocol.messages import Round
+from edgefl.protocol.round import Round
 
 if TYPE_CHECKING:
     from .hosts import AggregatorHost, DeviceHost, Host

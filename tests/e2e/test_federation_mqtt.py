@@ -21,7 +21,8 @@ import edgefl
 from edgefl.data import Dataset
 from edgefl.errors import StoreError
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import Round, Status, decode, encode
+from edgefl.protocol.messages import Status, decode, encode
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.settings import files
 from edgefl.transports.mqtt import Message

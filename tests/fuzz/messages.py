@@ -5,20 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from edgefl.core.plan import Node, Param, Plan
-from edgefl.protocol import messages
 from edgefl.protocol.enrol import Approval, Ask
+from edgefl.protocol.features import Requirements, unknown_features
 from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary, encode_summary
-from edgefl.protocol.messages import (
-    CONTROL_LIMIT,
-    RETAINED_LIMIT,
-    Claim,
-    Draw,
-    Manifest,
-    Missing,
-    Receipt,
-    Round,
-    Status,
-)
+from edgefl.protocol.inbox import Inbox, Judge, Missing, Receipt, Verdict
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import CONTROL_LIMIT, RETAINED_LIMIT, Claim, Status, decode, encode
+from edgefl.protocol.round import Draw, Frame, Round
 from edgefl.protocol.topics import Topics
 from edgefl.settings import TrainSettings
 from edgefl.viewer.picture import Picture
@@ -28,10 +21,10 @@ KINDS = (
     Manifest,
     Round,
     Status,
-    messages.Inbox,
+    Inbox,
     Claim,
-    messages.Requirements,
-    messages.Verdict,
+    Requirements,
+    Verdict,
     Ask,
     Approval,
     Summary,
@@ -49,19 +42,19 @@ def seeds() -> list[bytes]:
     made = [
         (0, Manifest("digits", DIGEST, plan, train)),
         (0, Manifest("digits", DIGEST, plan, train, "ecq", {"step": 0.5}, 4096, True, "planes", {}, 4, 0.1)),
-        (1, Round(DIGEST, "open", 5, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0)),
+        (1, Round(DIGEST, "open", 5, 2, 4, SHA256, [Frame(4, DIGEST, 900, 0)], 60.0)),
         (1, Round(DIGEST, "done", 5, 2, 4, SHA256,
-                  [messages.Frame(3, DIGEST, 9, 0, 1), messages.Frame(4, DIGEST, 0, 5)], 1.5,
+                  [Frame(3, DIGEST, 9, 0, 1), Frame(4, DIGEST, 0, 5)], 1.5,
                   Draw(7, 0.5), 3, "evaluate", 2.0, 1, 3.0, ["x"], True, ["dev-a"])),
-        (1, Round(DIGEST, "waiting", 6, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0, ["dev-a", "dev-b"])),
+        (1, Round(DIGEST, "waiting", 6, 2, 4, SHA256, [Frame(4, DIGEST, 900, 0)], 60.0, ["dev-a", "dev-b"])),
         (2, Status("ready", 3, 100)),
         (2, Status("trouble", 2**53, 0, "no such file", "data", 900, False)),
         (3, Receipt(5, 2, "rejected", "too long", 6, 4)),
         (3, Missing(5, [0, 1, 65534])),
         (4, Claim(DIGEST, 3, DIGEST, 1, "holding")),
-        (5, messages.Requirements(["masked"])),
-        (3, messages.Judge(Round(DIGEST, "open", 5, 2, 4, SHA256, [messages.Frame(4, DIGEST, 900, 0)], 60.0))),
-        (6, messages.Verdict(2, SHA256, 0.5, 0.75, DIGEST)),
+        (5, Requirements(["masked"])),
+        (3, Judge(Round(DIGEST, "open", 5, 2, 4, SHA256, [Frame(4, DIGEST, 900, 0)], 60.0))),
+        (6, Verdict(2, SHA256, 0.5, 0.75, DIGEST)),
         (7, Ask("-----BEGIN CERTIFICATE REQUEST-----", "a2V5", "c2ln", "pi-01")),
         (9, Summary("digits", DIGEST, 9, "open", 5, 4, 2, 3, 2, {"ready": 2}, open=OpenRound(5, 4, "train", 8, 99),
                     troubled=[DeviceRow("dev-a", "trouble", "data", "no such file", celsius=47)],
@@ -69,20 +62,20 @@ def seeds() -> list[bytes]:
         (10, FleetPage(0, 9, [DeviceRow("dev-a", "ready", since=5, seen=6, bytes_up=2**53, missed="late")])),
         (8, Approval(f"batch-{DIGEST}", "pi-01", "-----BEGIN CERTIFICATE-----")),
     ]  # fmt: skip
-    return [bytes([kind]) + messages.encode(message) for kind, message in made]
+    return [bytes([kind]) + encode(message) for kind, message in made]
 
 
 def run(data: bytes) -> None:
     kind = KINDS[data[0] % len(KINDS)] if data else Status
     payload = data[1:]
     limit = RETAINED_LIMIT if kind in (Manifest, Round) else CONTROL_LIMIT
-    if kind is messages.Requirements:
-        messages.unknown_features(payload)
+    if kind is Requirements:
+        unknown_features(payload)
         return
-    message = messages.decode(kind, payload, limit)
+    message = decode(kind, payload, limit)
     assert len(payload) <= limit
-    again = messages.encode(message)
-    assert msgspec.json.encode(messages.decode(kind, again, max(limit, 2 * len(again)))) == again
+    again = encode(message)
+    assert msgspec.json.encode(decode(kind, again, max(limit, 2 * len(again)))) == again
     use(message, payload)
 
 

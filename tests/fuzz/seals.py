@@ -14,9 +14,12 @@ from edgefl.device.delivery import Wanted
 from edgefl.device.session import DeviceSession
 from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Received, Tick
-from edgefl.protocol import enrol, messages
+from edgefl.protocol import enrol
 from edgefl.protocol.enrol import Approval, Ask
-from edgefl.protocol.messages import Frame, Manifest, Receipt, Round, SkeletonInfo
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.manifest import Manifest, SkeletonInfo
+from edgefl.protocol.messages import encode
+from edgefl.protocol.round import Frame, Round
 from edgefl.protocol.topics import Topics
 from edgefl.settings import TrainSettings
 from edgefl.trust.certificate import SignerCertificate, purpose_of
@@ -87,7 +90,7 @@ class Kind:
 
 
 def device(topic: str, message: object, certificate: bytes = b"") -> Kind:
-    payload = messages.encode(message)  # type: ignore[arg-type]
+    payload = encode(message)  # type: ignore[arg-type]
     return Kind(lambda raw: to_device(topic, raw), purpose_of(topic, CERTIFICATE.epoch), SIGNER, payload, certificate)
 
 
@@ -99,7 +102,7 @@ def kinds() -> list[Kind]:
     gone = Member(Member.of(SIGNER.public).key, revoked=True)
     roster = Roster(NAME, 7, {DEVICE: Member.of(DEVICE_KEY.public, max_examples=9), "b": gone})
     own, approval = CERTIFICATE.seal(ROOT), Approval(ID, DEVICE, "pem").seal(ROOT)
-    asked = messages.encode(Ask.of("pem", DEVICE_KEY, DEVICE, NAME))
+    asked = encode(Ask.of("pem", DEVICE_KEY, DEVICE, NAME))
     return [
         Kind(seal_only, "purpose", ROOT, b'{"a":1}'),
         Kind(lambda raw: SignerCertificate.open(raw, ROOT.public, NAME), "signer", ROOT, first_line(own)),

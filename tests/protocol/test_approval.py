@@ -13,7 +13,8 @@ from edgefl import load
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.onnx import zoo
 from edgefl.protocol.approval import approved_by, describe, id_of, plan_id, room
-from edgefl.protocol.messages import Manifest, decode, encode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import decode, encode
 from edgefl.strategies.local import LocalRule
 
 

@@ -34,8 +34,11 @@ from machines import (
 from edgefl.device.events import CancelTraining, DropUpdate, StartTraining, Trained
 from edgefl.machine import Connected, Note, Received
 from edgefl.protocol.envelope import Kind
-from edgefl.protocol.messages import Missing, Receipt, Round, Status, encode, manifest_id
+from edgefl.protocol.inbox import Missing, Receipt
+from edgefl.protocol.manifest import manifest_id
+from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 
 
 def grown(message, **fields) -> bytes:

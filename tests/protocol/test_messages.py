@@ -14,23 +14,11 @@ from machines import MANIFEST, make_manifest, make_round
 from edgefl.coordinator.cohort import LIST_BYTES
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.errors import ProtocolError
-from edgefl.protocol.messages import (
-    CONTROL_LIMIT,
-    MAX_FRAMES,
-    RETAINED_LIMIT,
-    Draw,
-    Frame,
-    Inbox,
-    Manifest,
-    Missing,
-    Receipt,
-    Round,
-    Status,
-    decode,
-    encode,
-    manifest_id,
-    unknown_features,
-)
+from edgefl.protocol.features import unknown_features
+from edgefl.protocol.inbox import Inbox, Missing, Receipt
+from edgefl.protocol.manifest import Manifest, manifest_id
+from edgefl.protocol.messages import CONTROL_LIMIT, RETAINED_LIMIT, Status, decode, encode
+from edgefl.protocol.round import MAX_FRAMES, Draw, Frame, Round
 from edgefl.protocol.update_header import PersonalScores, UpdateHeader
 from edgefl.settings import TrainSettings
 

@@ -12,7 +12,8 @@ from edgefl.protocol.messages import encode
 # In children, as what goes wrong ends the process, and only a type's first use can go wrong.
 CHILDREN = """
 import os, random, sys, threading, time
-from edgefl.protocol.messages import Manifest, decode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import decode
 raw = sys.stdin.buffer.read()
 
 def child():

@@ -346,7 +346,7 @@ def test_a_refusal_lasts_for_the_round_and_training_goes_on_afterwards():
 
 def test_a_round_that_requires_what_a_device_does_not_know_is_sat_out(monkeypatch):
     """As a device of an older version does."""
-    monkeypatch.setattr("edgefl.protocol.messages.FEATURES", frozenset())
+    monkeypatch.setattr("edgefl.protocol.features.FEATURES", frozenset())
     session, out = asked()
     told = last(out, Status, STATUS)
     assert told.code == "manifest" and "profile" in told.reason and not of(out, StartTraining)

@@ -10,7 +10,7 @@ from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.core.params import to_bfloat16
 from edgefl.device.events import CancelTraining, StartTraining
 from edgefl.machine import Connected, Note, Publish
-from edgefl.protocol.messages import Round
+from edgefl.protocol.round import Round
 
 ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
 

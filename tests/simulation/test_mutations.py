@@ -44,8 +44,8 @@ from edgefl.device.saved_update import SavedUpdate
 from edgefl.device.session import DeviceSession
 from edgefl.device.update_report import UpdateReport
 from edgefl.protocol import envelope
-from edgefl.protocol.messages import Round
 from edgefl.protocol.parts import Assembler
+from edgefl.protocol.round import Round
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -7,7 +7,8 @@ from edgefl.device.shelf import Proven
 from edgefl.errors import ProtocolError
 from edgefl.machine import Received
 from edgefl.protocol.envelope import Envelope, Kind
-from edgefl.protocol.messages import Missing, encode
+from edgefl.protocol.inbox import Missing
+from edgefl.protocol.messages import encode
 from edgefl.protocol.topics import Topics
 from edgefl.simulation.shelf import MESSAGES, MODELS, FleetShelf
 

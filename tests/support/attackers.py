@@ -8,8 +8,10 @@ import time
 from replay import RawMqtt
 
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Round, Status, decode, encode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 
 PART_BYTES = 256  # of an update of two parts

@@ -22,7 +22,8 @@ from edgefl.history import RoundRecord
 from edgefl.history_files import NEWEST, HistoryFiles, read_records
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.settings import files
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet

@@ -33,8 +33,10 @@ from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.log_lines import log_to_stderr
 from edgefl.machine import Connected, Received
 from edgefl.protocol.envelope import Kind
-from edgefl.protocol.messages import RETAINED_LIMIT, Receipt, Round, decode
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import files

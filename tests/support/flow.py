@@ -5,7 +5,8 @@ from __future__ import annotations
 from machines import TOPICS, feed, of, open_round, update_parts
 
 from edgefl.machine import Publish
-from edgefl.protocol.messages import Inbox, Missing, decode
+from edgefl.protocol.inbox import Inbox, Missing
+from edgefl.protocol.messages import decode
 
 PART = 256  # 16 of them are an update
 

@@ -22,8 +22,10 @@ from guarded import RawClient
 from edgefl.core.params import params_from_bytes
 from edgefl.device import training
 from edgefl.protocol.envelope import Kind, federation_hash
-from edgefl.protocol.messages import RETAINED_LIMIT, Manifest, Round, Status, decode, encode
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import files

@@ -24,7 +24,8 @@ from edgefl.device.events import SaveSeen, StartTraining
 from edgefl.device.trust import Keys, Seen
 from edgefl.machine import Connected, Received
 from edgefl.protocol import signed_update
-from edgefl.protocol.messages import Receipt, encode
+from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.messages import encode
 from edgefl.protocol.signed_update import Context
 from edgefl.trust.certificate import SignerCertificate, purpose_of
 from edgefl.trust.ed25519 import SigningKey

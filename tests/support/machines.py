@@ -16,8 +16,11 @@ from edgefl.device.events import StartTraining, Trained
 from edgefl.device.session import DeviceSession
 from edgefl.machine import Connected, Publish, Received, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope, Kind, federation_hash
-from edgefl.protocol.messages import Inbox, Manifest, Receipt, Round, Status, decode, encode
+from edgefl.protocol.inbox import Inbox, Receipt
+from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.messages import Status, decode, encode
 from edgefl.protocol.parts import Splitter
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings, TrainSettings

@@ -24,7 +24,8 @@ from proxy import Bad, Proxy
 from edgefl.data import Dataset
 from edgefl.history import RoundRecord
 from edgefl.onnx import zoo
-from edgefl.protocol.messages import RETAINED_LIMIT, Round, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 from edgefl.transports.mqtt import LinkEvent, Message, MqttLink, Up

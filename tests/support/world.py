@@ -30,7 +30,8 @@ from edgefl.device.events import (
     Trained,
 )
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
-from edgefl.protocol.messages import Inbox, Receipt, Status, decode, encode
+from edgefl.protocol.inbox import Inbox, Receipt
+from edgefl.protocol.messages import Status, decode, encode
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.simulation.disk import Disk
 from edgefl.strategies import Update

@@ -21,7 +21,7 @@ import random
 from collections.abc import Sequence
 
 from ...history import RoundRecord
-from ...protocol.messages import UNEARNED_ROUNDS
+from ...protocol.round import UNEARNED_ROUNDS
 from .rule import Selection, number, weighted
 
 DECAY, CUT, CLIP = 0.98, 0.95, 95.0

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from ...errors import UsageError
 from ...history import RoundRecord
-from ...protocol.messages import UNEARNED_ROUNDS
+from ...protocol.round import UNEARNED_ROUNDS
 
 
 class Seen(NamedTuple):

@@ -1,0 +1,138 @@
+"""The manifest, retained: what a federation trains, and how. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from .. import codecs
+from ..codecs.base import Codec
+from ..codecs.stacked import Stacked
+from ..core.mask import Mask
+from ..core.plan import Plan
+from ..settings import TrainSettings
+from ..settings.sections import MAX_SPAN
+from ..strategies.local import LocalRule
+from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
+from .features import Requires
+from .messages import KeepsBytes, Sha256
+
+MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
+MAX_SIDES = 4  # vectors behind the params of a model
+
+
+class SkeletonInfo(msgspec.Struct, frozen=True):
+    """The skeleton of the model's ONNX file (core/skeleton.py): its SHA-256 and its length. It lies in `SKELETON_SLOT`,
+    in parts of `part_bytes`, for devices whose owners want the file; nothing else needs it."""
+
+    sha256: Sha256
+    size: Annotated[int, Meta(ge=1, le=MAX_SKELETON)]
+
+
+class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+    """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
+
+    `local_mode` is the strategy's: a device sends the delta of local SGD, or one gradient over all its examples.
+
+    `downlink` is the codec of models: a lossless one writes each version whole, any other one the difference from a
+    version at most `span` rounds earlier (coordinator/downlink.py).
+
+    With `error_feedback`, a device adds what the codec dropped from its last update to the next one.
+
+    `personal` are the indices of the plan's params that stay on each device: an update has the others alone
+    (core/mask.py). ModelError for indices that the plan can't have.
+
+    `local` is what devices do in training, where that is not plain local SGD (device/local); it requires "local".
+
+    `sides` names the vectors, as long as the params, that lie behind them in each model, in this order; it requires
+    "side".
+
+    `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
+    """
+
+    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
+    run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
+    plan: Plan
+    train: TrainSettings
+    codec: Annotated[str, Meta(max_length=32)] = "raw32"
+    codec_options: dict[str, int | float | str] = {}
+    part_bytes: Annotated[int, Meta(ge=MIN_PART_BYTES, le=MAX_PART_BYTES)] = 64 * 1024 - 48
+    error_feedback: bool = False
+
+    downlink: Annotated[str, Meta(max_length=32)] = "raw32"
+    downlink_options: dict[str, int | float | str] = {}
+    span: Annotated[int, Meta(ge=1, le=MAX_SPAN)] = 1
+    holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    local_mode: Literal["sgd", "gradient"] = "sgd"
+    requires: Requires = []
+    skeleton: SkeletonInfo | None = None
+    personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
+    local: LocalRule | None = None
+    sides: Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}\\Z")]], Meta(max_length=MAX_SIDES)] = []
+
+    def __post_init__(self) -> None:
+        if self.personal:
+            _ = self.mask
+
+    @property
+    def id(self) -> str:
+        """The name of this manifest in round messages."""
+        return manifest_id(self.raw)
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether an update leaves something on its device (device/slots.py), which depends on its receipt."""
+        return self.error_feedback or self.local is not None or bool(self.personal)
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether such a slot is lost for good if the receipt is: a residual only costs what the codec dropped."""
+        return self.local is not None or bool(self.personal)
+
+    @cached_property
+    def update_codec(self) -> Codec:
+        """The codec of updates, for the tensors that are shared; UsageError if this installation lacks it."""
+        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Which params an update has, and how many: everything that reads or adds one goes by it."""
+        return Mask(self.plan, self.personal)
+
+    @cached_property
+    def model_codecs(self) -> tuple[Codec, Codec | None]:
+        """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
+        codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
+        if codec.lossless:
+            return self._stacked(codec), None
+        return self._stacked(codecs.from_wire("planes", {})), self._stacked(codec)
+
+    def _stacked(self, codec: Codec) -> Codec:
+        return Stacked(codec, 1 + len(self.sides)) if self.sides else codec
+
+    @property
+    def model_size(self) -> int:
+        """The numbers of a model as it goes down: the params and the side vectors."""
+        return (1 + len(self.sides)) * self.plan.num_params
+
+    def unstack(self, model: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The params (P,) and the side vectors, (P,) by name, of a model as it went down."""
+        params, *sides = np.split(model, 1 + len(self.sides)) if self.sides else [model]
+        return params, dict(zip(self.sides, sides, strict=True))
+
+    def check_codecs(self) -> None:
+        """UsageError unless this installation has all codecs, and they accept their options."""
+        _ = self.update_codec, self.model_codecs
+
+
+def manifest_id(raw: bytes) -> str:
+    """The head of the SHA-256 of a manifest's bytes, as they are published."""
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+msgspec.json.Decoder(Manifest)  # described at import: see messages.py

@@ -27,10 +27,11 @@ from ..protocol.topics import UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from ..settings import AdmissionSettings, Mode
 from ..strategies import Update
+from ..strategies.usual import believed
 from ..strategies.waiting_room import Waiting, WaitingRoom
 from .credits import header_for
 from .events import Action, SaveSuspects
-from .influence import Bound, Influence, TooMuch, Weigh, all_examples, norm_of
+from .influence import Bound, Influence, Reach, TooMuch, Weigh, all_examples, as_long, norm_of
 from .noise import MUTE_S, Noise
 from .quarantine import Quarantine, Suspect
 from .refused import MOST, Refused
@@ -56,16 +57,16 @@ class Judged(msgspec.Struct, frozen=True):
 
 class Admission:
     """`bound` is that of the open round, and `room` has the updates that wait for it. `pending` has the devices that
-    are barred from now on, and why: neither asked, waited for nor heard. `weigh`: the strategy's."""
+    are barred from now on, and why: neither asked, waited for nor heard. `weigh` and `reach`: the strategy's."""
 
     def __init__(
         self, settings: AdmissionSettings, codec: Codec, num_params: int, *, clock: WallClock,
         signing: Open, suspects: Mapping[str, Suspect] | None = None, room: WaitingRoom | None = None,
-        weigh: Weigh = all_examples,
+        weigh: Weigh = all_examples, reach: Reach = as_long,
     ) -> None:  # fmt: skip
         self._signing = signing
         self.influence = Influence(
-            settings.factor(signing.signed), settings.first_influence, signing.max_examples, weigh
+            settings.factor(signing.signed), settings.first_influence, signing.max_examples, weigh, reach
         )  # fmt: skip
         self.quarantine = Quarantine(settings.refusals, settings.quarantine_h * 3600, suspects)
         self.noise = Noise(UpdateHeader.MAX_SIZE + codec.bound(num_params))
@@ -131,16 +132,19 @@ class Admission:
     def keep(self, where: UpdateTopic, judged: Judged, blob: bytes) -> None:
         """The update waits until its round closes; ProtocolError if there is no room."""
         assert judged.update is not None and judged.claim is not None
-        self.room.add(Waiting(where.device, where.round, judged.update.staleness, *judged.claim, blob))
+        loss = judged.update.told_loss or 0.0
+        self.room.add(Waiting(where.device, where.round, judged.update.staleness, *judged.claim, loss, blob))
 
     def settled(self) -> Iterator[tuple[Waiting, Judged | ProtocolError]]:
         """The updates that wait, by device and round: what becomes of them by the round's own bound."""
         bound = self.influence.of(self.room.claims)
         if bound is None:
             return
+        usual_loss = self.room.usual_loss
         for waiting in self.room:
             header = UpdateHeader.from_bytes(waiting.blob)
             update = self._update(header, waiting.device, waiting.blob, waiting.staleness)
+            update = replace(update, start_loss=believed(waiting.loss, usual_loss))
             try:
                 yield waiting, self._weighed(Judged(header, update, (waiting.num_examples, waiting.norm)), bound)
             except ProtocolError as error:

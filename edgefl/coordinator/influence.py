@@ -14,7 +14,8 @@ enrolled, every device thus has the same bound, and a device with many more exam
 fewer.
 
 n is the weight that the strategy gives to the device's examples (`strategy.weights`): where all devices count alike, it
-is the same for all.
+is the same for all. ‖Δ‖ is the length of the delta as it moves the model (`Strategy.reach`): FedNova divides it by
+the device's steps.
 
 Medians are over each device's last update of the last `UNEARNED_ROUNDS` rounds that has counted, or was refused for its
 influence. Without the refused ones, a device that was alone for some rounds would set a bound that refuses all others,
@@ -46,6 +47,7 @@ MOST_EXAMPLES = 1000
 
 Claim = tuple[int, float]  # n and ‖Δ‖
 Weigh = Callable[[int], int]  # what so many examples count in the strategy's sum
+Reach = Callable[[int], float]  # by what the delta of a device with so many examples is longer for that
 Size = Callable[[str], int | None]  # the examples that a device is enrolled with, if that is known
 
 
@@ -111,13 +113,20 @@ def all_examples(num_examples: int) -> int:
     return num_examples
 
 
+def as_long(num_examples: int) -> float:
+    """FedAvg's reach."""
+    return 1.0
+
+
 class Influence:
     """What each device's last update was. `factor` None: every influence is allowed. `first` is the bound while
     no update has counted; None: it is not known before the round closes. All numbers of examples are taken as what
-    `weigh` makes of them."""
+    `weigh` makes of them, and lengths as what `reach` does."""
 
-    def __init__(self, factor: float | None, first: float | None, size: Size, weigh: Weigh = all_examples) -> None:
-        self.factor, self._first, self._size, self._weigh = factor, first, size, weigh
+    def __init__(
+        self, factor: float | None, first: float | None, size: Size, weigh: Weigh = all_examples, reach: Reach = as_long
+    ) -> None:
+        self.factor, self._first, self._size, self._weigh, self._reach = factor, first, size, weigh, reach
         self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it came in
 
     def learn(self, record: RoundRecord) -> None:
@@ -157,7 +166,8 @@ class Influence:
         return lowered, weight, bound.times(weighed, size)
 
     def _weighed(self, claim: Claim) -> Claim:
-        return self._weigh(claim[0]), claim[1]
+        n, norm = claim
+        return self._weigh(n), norm * self._reach(n)
 
     def _weight(self, device: str) -> int | None:
         """The device's size."""

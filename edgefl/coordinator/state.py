@@ -95,7 +95,7 @@ class CoordinatorState:
         self.clock = WallClock()
         self.admission = Admission(
             admission or AdmissionSettings(), self._codec, self._num_shared, clock=self.clock, signing=self.signing,
-            suspects=suspects, room=room, weigh=strategy.weigh,
+            suspects=suspects, room=room, weigh=strategy.weigh, reach=strategy.reach,
         )  # fmt: skip
         bounded = self.admission.influence.factor is not None
         self.profiles = ProfileRounds(manifest.plan, features or FeatureSettings(), bounded=bounded)

@@ -104,6 +104,11 @@ class Update:
         """n_k as the device reported it: what its steps follow from."""
         return self.num_examples if self.claimed is None else self.claimed
 
+    @property
+    def told_loss(self) -> float | None:
+        """F_k: the loss of the model that the device started from, or else of its last epoch."""
+        return self.loss if self.start_loss is None else self.start_loss
+
 
 @dataclass(frozen=True)
 class Site:
@@ -171,6 +176,10 @@ class Strategy(Part, ABC):
     def weigh(self, num_examples: int) -> int:
         """What an update of so many examples counts: influence is bounded in these weights."""
         return num_examples
+
+    def reach(self, num_examples: int) -> float:
+        """What the length of a delta counts where influence is bounded, if its device has so many examples."""
+        return 1.0
 
     @abstractmethod
     def start(self, params: np.ndarray, round: int) -> None:

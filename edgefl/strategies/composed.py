@@ -62,6 +62,9 @@ class Composed(Strategy):
     def weigh(self, num_examples: int) -> int:
         return self.weights.weigh(num_examples)
 
+    def reach(self, num_examples: int) -> float:
+        return self.combine.reach(num_examples)
+
     def start(self, params: np.ndarray, round: int) -> None:
         self._params = params
         for _, part in self._parts():

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 
 from ..errors import ProtocolError, StoreError
 
@@ -18,13 +19,15 @@ IN_MEMORY = 2**20
 
 @dataclass(frozen=True)
 class Waiting:
-    """An update of `round`, which has been checked. `staleness`: see base.py; `norm`: that of its delta."""
+    """An update of `round`, which has been checked. `staleness`: see base.py; `norm`: that of its delta; `loss`: what
+    its device has told."""
 
     device: str
     round: int
     staleness: int
     num_examples: int
     norm: float
+    loss: float
     blob: bytes = b""
 
 
@@ -72,6 +75,12 @@ class WaitingRoom:
         """n and ‖Δ‖ of each device's newest."""
         ordered = sorted((update for update, _, _ in self._places), key=lambda update: update.round)
         return {update.device: (update.num_examples, update.norm) for update in ordered}
+
+    @property
+    def usual_loss(self) -> float:
+        """The median over devices, of each device's newest; there must be one at least."""
+        ordered = sorted((update for update, _, _ in self._places), key=lambda update: update.round)
+        return median_low({update.device: update.loss for update in ordered}.values())
 
     def clear(self) -> None:
         """Drop all of them."""

@@ -12,6 +12,10 @@ from ..base import Part, Update
 class Combine(Part, ABC):
     """`start`, then `add` for each update, then `finish`. The order of the updates must not matter to any bit."""
 
+    def reach(self, num_examples: int) -> float:
+        """As a strategy's."""
+        return 1.0
+
     @abstractmethod
     def start(self, num_params: int) -> None:
         """Begin a round; what was added before is dropped."""

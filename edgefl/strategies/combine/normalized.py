@@ -4,11 +4,17 @@
 
 ‖a_k‖₁ is the number of steps K_k for plain SGD, and what `gain` says with momentum, a proximal term or weight decay. A
 plain average minimizes another objective than Σ p_k F_k: one in which a device counts by p_k K_k. This one does not.
+
+Devices may lie about n_k, and ‖a_k‖₁ follows from it. A delta of few steps is divided by little: the bound on influence
+is on n_k ‖Δ_k‖ / ‖a_k‖₁ (`reach`). The sum in front lengthens the step of all by the steps of one. Where influence is
+bounded, a device therefore has no more steps in it than the examples make that it counts with, and no more than `TIMES`
+the median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -17,9 +23,11 @@ from ...errors import CodecError, UsageError
 from ..base import Training, Update
 from ..fit import Fit
 from ..local_steps import gain, steps_of
+from ..usual import TIMES
 from . import Combine
 from .real_sum import RealSum, check
 
+NO_TRAIN = "FedNova needs the devices' training settings: call defaults(train)"
 FINE = 2**20  # gains are added up in whole numbers of this fraction
 
 
@@ -39,12 +47,16 @@ class Normalized(Combine):
 
     def begin(self, round: int, params: np.ndarray) -> None:
         if self._train is None:
-            raise UsageError("FedNova needs the devices' training settings: call defaults(train)")
+            raise UsageError(NO_TRAIN)
         self._lr = self._train.lr_in(round)
+
+    def reach(self, num_examples: int) -> float:
+        return 1 / self._size(num_examples)
 
     def start(self, num_params: int) -> None:
         self._num_params = num_params
-        self._sum, self._examples, self._gains = RealSum(num_params), 0, 0
+        self._sum, self._bounded = RealSum(num_params), False
+        self._sizes: list[tuple[int, int]] = []  # by update: n_k and ‖a_k‖₁, in units of 1 / FINE
 
     def add(self, update: Update) -> None:
         assert self._train is not None
@@ -56,8 +68,19 @@ class Normalized(Combine):
             )
         size = gain(self._train, self._lr, update.steps)
         self._sum.add(update.delta(self._num_params), update.weight / size)
-        self._examples += update.num_examples
-        self._gains += update.num_examples * round(size * FINE)
+        if update.allowed is not None:
+            self._bounded = True
+            size = self._size(min(update.examples, update.allowed), self._lr)
+        self._sizes.append((update.num_examples, round(size * FINE)))
 
     def finish(self) -> np.ndarray:
-        return (self._sum.total() * (self._gains / FINE / self._examples**2)).astype(np.float32)
+        examples = sum(n for n, _ in self._sizes)
+        most = TIMES * median_low(size for _, size in self._sizes) if self._bounded else None
+        gains = sum(n * (size if most is None else min(size, most)) for n, size in self._sizes)
+        return (self._sum.total() * (gains / FINE / examples**2)).astype(np.float32)
+
+    def _size(self, num_examples: int, lr: float | None = None) -> float:
+        """‖a_k‖₁ of a device with so many examples; at the learning rate of the first round if none is given."""
+        if self._train is None:
+            raise UsageError(NO_TRAIN)
+        return gain(self._train, self._train.lr if lr is None else lr, steps_of(self._train, num_examples))

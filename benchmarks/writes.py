@@ -28,8 +28,8 @@ from edgefl._core import crc32c
 from edgefl.codecs import feedback
 from edgefl.device.events import Origin, Outbox
 from edgefl.device.slots import Slot
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 from edgefl.onnx import zoo
 from edgefl.protocol.update_header import UpdateHeader
 

@@ -13,7 +13,7 @@ AXES = {"rounds": "round", "megabytes": "MB, up and down", "hours": "hours", "jo
 
 
 class Spent(Protocol):
-    """A round that is over (history.RoundRecord), as far as it costs something."""
+    """A round that is over (history_record.RoundRecord), as far as it costs something."""
 
     @property
     def round(self) -> int: ...

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from .atomic import sync_folder, write_atomically
-from .history import RoundRecord
+from .history_record import RoundRecord
 from .private_files import opener, tighten
 
 NEWEST = "history.jsonl"

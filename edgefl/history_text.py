@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Told(Protocol):
-    """What a round (history.RoundRecord) and a run (history.Final) have in common."""
+    """What a round (history_record.RoundRecord) and a run (history.Final) have in common."""
 
     @property
     def accuracy(self) -> float | None: ...

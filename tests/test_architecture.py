@@ -30,6 +30,7 @@ FLOORS = [
         "history_files",
         "history_costs",
         "history_figures",
+        "history_record",
         "history_text",
         "profiles",
         "masks",

@@ -37,8 +37,9 @@ from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.errors import EdgeFLError
 from edgefl.federation import make_manifest, make_strategy
-from edgefl.history import MOVED, History, RoundRecord, Run, json_pieces
+from edgefl.history import History, Run, json_pieces
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import MOVED, RoundRecord
 from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost

@@ -22,8 +22,8 @@ import uvicorn
 from edgefl.board import views
 from edgefl.board.rounds import Curves, Rounds
 from edgefl.errors import EdgeFLError, TransportError, UsageError
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 from edgefl.hosting import orders
 from edgefl.hosting.dashboard import DashboardConfig
 from edgefl.hosting.versions import opened

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import seal, unseal
 
 log = logging.getLogger("edgefl.aggregator")

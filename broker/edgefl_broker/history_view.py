@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from edgefl.board.rounds import Past
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from edgefl.coordinator.snapshot import Snapshot
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.history_text import named, scores, times_smaller
 from edgefl.hosting.log_lines import TextLines
 from edgefl.hosting.repeats import count_repeats

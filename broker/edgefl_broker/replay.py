@@ -19,8 +19,8 @@ from edgefl.core.columns import Scaling
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError, UsageError
 from edgefl.federation import make_manifest, make_strategy
-from edgefl.history import MOVED, RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import MOVED, RoundRecord
 from edgefl.hosting import command
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files

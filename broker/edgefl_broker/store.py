@@ -20,7 +20,7 @@ from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 from edgefl.strategies.checkpoint import unpack
 

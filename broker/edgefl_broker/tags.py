@@ -12,7 +12,7 @@ import time
 from math import inf
 
 from edgefl.errors import StoreError
-from edgefl.history import MOVED, RoundRecord
+from edgefl.history_record import MOVED, RoundRecord
 from edgefl.hosting.versions import BEST, MOST_TAGS, TAGS, Tag, Tags, pack, unpack
 
 from .store import KEPT_RECORDS, AggregatorStore

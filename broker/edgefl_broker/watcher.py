@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgefl.errors import UsageError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.config import AggregatorConfig
 
 from .window import Window

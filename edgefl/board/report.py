@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ..history import SPENT, RoundRecord, Run
+from ..history import Run
 from ..history_costs import Cost, costs, spent
+from ..history_record import SPENT, RoundRecord
 from ..history_text import size
 from ..protocol.fleet import Summary
 from . import views

@@ -8,7 +8,7 @@ from itertools import islice
 
 import msgspec
 
-from ..history import MOVED, RoundRecord, without_name
+from ..history_record import MOVED, RoundRecord, without_name
 from .views import Version
 
 KEPT = 200  # rounds with their detail
@@ -19,7 +19,7 @@ BUCKETS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 
 
 class Round(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A round that is over, as its record has it (edgefl.history.RoundRecord). `missed` says of at most NAMED devices
+    """A round that is over, as its record has it (history_record.RoundRecord). `missed` says of at most NAMED devices
     why they did not count; `without` counts all of them."""
 
     round: int

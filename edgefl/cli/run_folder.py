@@ -11,7 +11,8 @@ import msgspec
 
 from ..atomic import remove_partials
 from ..errors import UsageError
-from ..history import History, RoundRecord, Run
+from ..history import History, Run
+from ..history_record import RoundRecord
 from ..onnx.model import Model
 
 if TYPE_CHECKING:

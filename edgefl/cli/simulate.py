@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..errors import EdgeFLError, UsageError, nearest
-from ..history import History, RoundRecord, Run
+from ..history import History, Run
 from ..history_costs import spent
+from ..history_record import RoundRecord
 from ..history_text import total
 from ..hosting import command, daemon
 from ..settings import Settings, schema

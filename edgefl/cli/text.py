@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..history_text import scores, traffic_text
 
 

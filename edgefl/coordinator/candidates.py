@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Note, Received
 from ..protocol.inbox import Verdict
 from ..protocol.messages import decode

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from ..history import SPENT, RoundRecord
+from ..history_record import SPENT, RoundRecord
 from ..protocol.round import Draw
 from .cohort import Cohort
 from .intake import RoundIntake

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Note
 from ..strategies import State, Strategy
 from .opening import DEADLINES

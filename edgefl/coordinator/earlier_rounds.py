@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..codecs import Codec
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..settings import RoundSettings
 from .closed_rounds import ClosedRounds
 from .credits import Credits, Past

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .. import machine
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..profiles import Profile
 from ..settings import GateSettings, RoundSettings
 from ..strategies import State

@@ -38,7 +38,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import ProtocolError
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..protocol.round import UNEARNED_ROUNDS
 
 REFUSED = 10.0

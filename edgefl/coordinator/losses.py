@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..history import NOTHING
+from ..history_record import NOTHING
 from .admission import Judged
 
 

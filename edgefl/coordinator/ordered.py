@@ -11,7 +11,7 @@ the host erases it from its records, and the record of the round that is open wi
 from __future__ import annotations
 
 from ..errors import UsageError
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Note, Publish
 from ..protocol.topics import check_device_id
 from .barring import Barring

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.columns import Columns, Scaling
 from ..core.plan import Plan
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..profiles import Profile
 from ..protocol.statistics import bound
 from ..settings import FeatureSettings, RoundSettings

@@ -9,7 +9,7 @@ from collections import deque
 
 import msgspec
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Note
 from .closing import Candidate
 from .events import Answered, AskProfile, SaveProfile

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ..history import SPENT, RoundRecord, without_name
+from ..history_record import SPENT, RoundRecord, without_name
 from ..machine import WallClock
 from ..protocol.fleet import (
     ABSENT,

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Note
 from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ..core.params import params_sha256
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Publish
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round

@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 from .earned import LATE, LIKE_MOST, NEVER, NO_UPDATE, REFUSED, Entry, parsed
 

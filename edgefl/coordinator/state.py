@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from ..history import MOVED, RoundRecord
+from ..history_record import MOVED, RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round

@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 
-from ..history import RoundRecord, State
+from ..history_record import RoundRecord, State
 from ..machine import Note
 from ..protocol.topics import UpdateTopic
 from ..settings import Mode

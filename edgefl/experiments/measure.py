@@ -18,7 +18,8 @@ from ..data import Dataset, fit_shape
 from ..device.holdout import held_out
 from ..device.training import MAX_CHUNK
 from ..errors import EdgeFLError
-from ..history import RoundRecord, Run
+from ..history import Run
+from ..history_record import RoundRecord
 from ..onnx import zoo
 from ..onnx.load import load
 from ..onnx.model import Model

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from ..errors import StoreError
-from ..history import RoundRecord, Run
+from ..history import Run
 from ..history_costs import costs
+from ..history_record import RoundRecord
 from .cases import Case
 
 COSTS = ("rounds", "megabytes", "hours", "joules")

@@ -22,7 +22,7 @@ from ..core.plan import Plan
 from ..core.skeleton import Skeleton
 from ..core.stamp import Facts
 from ..errors import StoreError, UsageError
-from ..history import MOVED, RoundRecord
+from ..history_record import MOVED, RoundRecord
 from .store import unseal
 
 DATABASE = "aggregator.db"

@@ -89,8 +89,8 @@ class OpenRound(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A round that is over, as its record has it (history.RoundRecord). `asked`: devices; 0: not known. `accuracy` is
-    of the aggregator's test set, `device_accuracy` of what the devices hold out."""
+    """A round that is over, as its record has it (history_record.RoundRecord). `asked`: devices; 0: not known.
+    `accuracy` is of the aggregator's test set, `device_accuracy` of what the devices hold out."""
 
     round: Number
     state: str

@@ -16,7 +16,8 @@ import msgspec
 
 from .. import auto, data
 from ..errors import ModelError, UsageError
-from ..history import History, RoundRecord
+from ..history import History
+from ..history_record import RoundRecord
 from ..onnx import zoo
 from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load

@@ -36,7 +36,7 @@ from ..coordinator.events import (
     SaveProfile,
     SaveSuspects,
 )
-from ..history import RoundRecord
+from ..history_record import RoundRecord
 from ..machine import Connected, Note, Publish, WallTime
 from ..protocol.messages import RETAINED_LIMIT, decode
 from ..protocol.round import Round

@@ -33,7 +33,8 @@ from ..core.params import params_sha256
 from ..data import Dataset
 from ..device.training import LocalUpdate
 from ..errors import EdgeFLError, StoreError, UsageError, path_of
-from ..history import RoundRecord, Run
+from ..history import Run
+from ..history_record import RoundRecord
 from ..onnx.model import Model
 from ..private_files import opener
 from ..protocol.trouble import Trouble

@@ -20,8 +20,9 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import TransportError, UsageError
-from ..history import History, RoundRecord, Run
+from ..history import History, Run
 from ..history_files import HistoryFiles, NewRecords
+from ..history_record import RoundRecord
 from ..private_files import opener
 from ..registry import is_reference
 from ..settings.render import dump

@@ -27,7 +27,8 @@ from ..device.status import DeviceStatus
 from ..device.training import MAX_CHUNK, arena_batch
 from ..errors import UsageError
 from ..federation import Objects, make_manifest, make_strategy
-from ..history import History, RoundRecord, Run
+from ..history import History, Run
+from ..history_record import RoundRecord
 from ..machine import Note
 from ..onnx.load import load
 from ..onnx.model import Model

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from ..data import Dataset
-from ..history import RoundRecord
 from ..history_costs import Cost, costs
+from ..history_record import RoundRecord
 from .partitions import Parts
 from .planning import Candidate, Ground
 from .simulate import simulate

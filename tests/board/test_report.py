@@ -16,8 +16,8 @@ from edgefl_broker.store import AggregatorStore
 
 from edgefl.board.report import MOST_DEVICES, Devices, report
 from edgefl.cli.main import main
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 
 
 def written(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from board_fixture import records
 from edgefl_broker.history_view import HistoryView
 
 from edgefl.board.rounds import BUCKETS_S, KEPT, NAMED, Past
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 
 def a_round(number: int, state: str = "committed", **fields) -> RoundRecord:

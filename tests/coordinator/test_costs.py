@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgefl.errors import UsageError
-from edgefl.history import History, RoundRecord
+from edgefl.history import History
 from edgefl.history_costs import Cost, costs, duration, energy
+from edgefl.history_record import RoundRecord
 
 
 def record(number: int, accuracy: float, **more) -> RoundRecord:

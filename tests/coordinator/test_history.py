@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edgefl.errors import UsageError
-from edgefl.history import History, RoundRecord
+from edgefl.history import History
 from edgefl.history_files import read_records
+from edgefl.history_record import RoundRecord
 from edgefl.history_text import scores, times_smaller
 
 OLD = (

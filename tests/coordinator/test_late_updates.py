@@ -27,7 +27,7 @@ from machines import (
 
 from edgefl.coordinator import reception
 from edgefl.coordinator.events import ReloadedLate, SaveLate
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish, Tick
 from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.protocol.update_header import UpdateHeader

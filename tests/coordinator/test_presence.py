@@ -7,7 +7,7 @@ from collections.abc import Callable
 from brokers import Mosquitto, eventually
 from daemons import Federation
 
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 
 def test_i07_a_device_that_dies_while_the_broker_is_down_does_not_slow_every_round(

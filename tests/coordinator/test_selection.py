@@ -27,7 +27,7 @@ from edgefl.coordinator.selection.oort import Oort, percentile
 from edgefl.coordinator.selection.power_of_choice import PowerOfChoice
 from edgefl.coordinator.selection.rule import Seen, weighted
 from edgefl.errors import UsageError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings

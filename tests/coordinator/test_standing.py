@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edgefl.coordinator.standing import LEAST_WAIT_S, PATIENCE, SLACK, Outcome, Standing
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 
 FLEET = [f"d{i}" for i in range(10)]

@@ -24,7 +24,7 @@ from machines import (
 from edgefl import __version__, strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import Commit
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Disconnected, Publish, Received, Stop, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.fleet import (
     PAGE_DEVICES,

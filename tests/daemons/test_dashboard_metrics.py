@@ -17,7 +17,7 @@ from edgefl_broker.history_view import HistoryView
 from edgefl_broker.metrics import make_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.protocol.fleet import Summary
 
 GRAFANA = ROOT / "broker" / "grafana"

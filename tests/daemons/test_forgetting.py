@@ -10,8 +10,8 @@ from edgefl_broker.forgetting import erase_claims
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 
 GONE = "gone-device"
 

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from edgefl import history_files
-from edgefl.history import DETAIL, RoundRecord
 from edgefl.history_files import HistoryFiles, NewRecords, iter_records, last_record, read_records
+from edgefl.history_record import DETAIL, RoundRecord
 
 LIMIT = 400_000
 DEVICES = 20  # a record takes 1 kB; its sums 0.3 kB

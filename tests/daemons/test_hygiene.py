@@ -18,8 +18,8 @@ from edgefl_broker.__main__ import main as aggregator_main
 
 from edgefl import private_files
 from edgefl.errors import StoreError, UsageError
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import Schema, claim, open_database
 from edgefl.settings.render import dump
 from edgefl.transports.endpoint import Endpoint, Login, TlsConfig

@@ -16,7 +16,7 @@ from edgefl_broker.journal import Journal, Recorded
 
 from edgefl import codecs, strategies
 from edgefl.errors import CodecError, StoreError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import STAMP
 from edgefl.settings import TrainSettings
 from edgefl.strategies import Site, Update

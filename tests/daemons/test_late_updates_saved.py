@@ -20,7 +20,7 @@ from machines import (
 )
 
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, ReloadLate, SaveLate
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish
 from edgefl.protocol.inbox import Receipt
 

@@ -15,7 +15,7 @@ from edgefl_broker.store import AggregatorStore
 from edgefl_broker.tags import TagTable
 
 from edgefl.errors import StoreError, UsageError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting import orders
 from edgefl.hosting.orders import Answer, Forget, Orders, Release, Rollback, give
 from edgefl.strategies.checkpoint import pack

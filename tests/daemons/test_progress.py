@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from edgefl_broker.progress import summary
 
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 ROUND = RoundRecord(
     round=7, state="committed", version=3, reported=2, devices=["a", "b"], num_examples=10, train_loss=0.5,

@@ -21,7 +21,7 @@ from edgefl.coordinator.quarantine import Suspect
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
 

@@ -14,7 +14,7 @@ from edgefl_broker.aggregator import Aggregator
 from edgefl_broker.progress import Silent
 
 from edgefl.errors import UsageError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
 from edgefl.strategies.checkpoint import pack

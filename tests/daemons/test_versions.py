@@ -17,7 +17,7 @@ from edgefl_broker.tags import TagTable
 import edgefl
 from edgefl.cli.main import main
 from edgefl.core.protobuf import metadata_of, without_stamp
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.versions import MOST_TAGS
 from edgefl.onnx import zoo
 

@@ -23,7 +23,7 @@ from machines import (
 )  # fmt: skip
 
 from edgefl.device.events import DropUpdate, MarkCounted, StartTraining
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected
 from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.update_header import UpdateHeader

@@ -23,7 +23,7 @@ from edgefl.device.events import Outbox
 from edgefl.device.slots import Slot
 from edgefl.device.trust import Seen
 from edgefl.errors import StoreError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.simulation.disk import Disk
 from edgefl.strategies.checkpoint import unpack
 

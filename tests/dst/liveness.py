@@ -15,7 +15,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from edgefl.coordinator.opening import DEADLINES
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 from .lasting import TRAINING_S
 from .operator import CANARY_DEADLINE_S, gate_of

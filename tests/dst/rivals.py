@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgefl.coordinator.opening import DEADLINES
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.transports.verdict import STABLE_S
 
 from .hosts import AggregatorHost

@@ -13,7 +13,7 @@ from edgefl.coordinator.cohort import Cohort
 from edgefl.core.accumulator import SCALE
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.protocol.round import Draw
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies import State

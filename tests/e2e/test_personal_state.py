@@ -13,7 +13,7 @@ from keyed_fleet import KeyedFleet
 
 from edgefl.core.protobuf import metadata_of
 from edgefl.data import Dataset
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet

@@ -13,7 +13,7 @@ from daemons import blobs
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.data import Dataset
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.onnx import zoo
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles, NewRecords
+from edgefl.history_record import RoundRecord
 
 NAMES = ("history.jsonl", "history.3.jsonl", "history.sums.jsonl", "history.sums.old.jsonl")
 MOST = 4096

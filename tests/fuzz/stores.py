@@ -26,7 +26,7 @@ from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.device.slots import KEPT, Slot
 from edgefl.errors import StoreError
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.strategies import checkpoint
 
 START = np.linspace(-1, 1, 20, dtype=np.float32)

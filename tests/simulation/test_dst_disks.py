@@ -10,7 +10,7 @@ from dst.disks import AggregatorDisk
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.coordinator.events import LateUpdate
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.strategies.checkpoint import pack
 
 PARAMS = np.arange(4, dtype=np.float32)

@@ -19,8 +19,8 @@ import pytest
 from brokers import free_port, require_mosquitto
 from guarded import guard_plugin
 
-from edgefl.history import RoundRecord
 from edgefl.history_files import read_records
+from edgefl.history_record import RoundRecord
 
 DEVICES = tuple(f"pi-{number}" for number in range(1, 6))
 HOSTILE = DEVICES[-1]

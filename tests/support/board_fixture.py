@@ -7,7 +7,7 @@ import random
 
 from edgefl.board import views
 from edgefl.board.rounds import Past
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.protocol.fleet import DeviceRow, OpenRound, PastRound, Summary
 
 NOW = 1_782_000_000

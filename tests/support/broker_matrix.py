@@ -19,7 +19,7 @@ from daemons import blobs
 from other_brokers import OTHERS, Broker
 
 from edgefl.data import Dataset
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.onnx import zoo
 from edgefl.simulation.processes import AGGREGATOR, ProcessFleet
 

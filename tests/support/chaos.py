@@ -18,8 +18,8 @@ from edgefl_broker.journal import Journal
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.data import Dataset
-from edgefl.history import RoundRecord
 from edgefl.history_files import NEWEST, HistoryFiles, read_records
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import RETAINED_LIMIT, decode

@@ -21,8 +21,8 @@ from edgefl_broker.progress import Silent
 from enrolled import made, served, unpack
 from guarded import guard_plugin
 
-from edgefl.history import RoundRecord
 from edgefl.history_files import read_records
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.keys import enrolment
 from edgefl.keys.enrolment import Terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from machines import commit_of, make_coordinator, make_update, open_round, report
 
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 
 FOLD = {"late": "fold", "late_rounds": 2, "min_reports": 1, "deadline_s": 60}
 

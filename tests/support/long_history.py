@@ -21,8 +21,8 @@ from typing import NamedTuple
 import msgspec
 
 from edgefl import load
-from edgefl.history import RoundRecord
 from edgefl.history_files import HistoryFiles
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import seal
 from edgefl.onnx import zoo
 from edgefl.settings.render import dump

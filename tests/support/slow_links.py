@@ -22,7 +22,7 @@ from brokers import Mosquitto, eventually
 from proxy import Bad, Proxy
 
 from edgefl.data import Dataset
-from edgefl.history import RoundRecord
+from edgefl.history_record import RoundRecord
 from edgefl.onnx import zoo
 from edgefl.protocol.messages import RETAINED_LIMIT, decode
 from edgefl.protocol.round import Round

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgefl.history import RoundRecord
 from edgefl.history_files import NewRecords
+from edgefl.history_record import RoundRecord
 
 
 class Tail:

@@ -20,7 +20,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from ...history import RoundRecord
+from ...history_record import RoundRecord
 from ...protocol.round import UNEARNED_ROUNDS
 from .rule import Selection, number, weighted
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
 from ...errors import UsageError
-from ...history import RoundRecord
+from ...history_record import RoundRecord
 from ...protocol.round import UNEARNED_ROUNDS
 
 

@@ -51,16 +51,17 @@ class RunFolder:
         """The file that a run in memory can go on from; None: there is no folder, or no room for one."""
         from ..simulation.journal import Journal
 
+        self.drop_journal()
         if self.path is None or not (max_mb or self._resume):
             return None
-        self.drop_journal()
         return Journal(self.path / JOURNAL, max_mb * 1e6)
 
     def drop_journal(self) -> None:
-        """Remove the file of a run that is not resumed."""
+        """Remove the file of a run that is not resumed; UsageError if that is still under way."""
+        from ..simulation import journal_file
+
         if self.path is not None and not self._resume:
-            for file in self.path.glob(f"{JOURNAL}*"):
-                file.unlink()
+            journal_file.remove(self.path / JOURNAL)
 
     def begin(self, run: Run | None, played: int = 0) -> None:
         """Before the first round: removes the files of a former run, but for the first `played` rounds, which a run

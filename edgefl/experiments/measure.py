@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import time
 from collections.abc import Sequence
@@ -27,7 +26,9 @@ from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
 from ..protocol.update_header import UpdateHeader
 from ..settings import Settings
+from ..simulation import journal_file
 from ..simulation.crowd import device_names
+from ..simulation.journal_file import Busy
 from ..simulation.options import DEFAULTS
 from ..simulation.shifts import spread
 from ..simulation.simulate import simulate
@@ -107,18 +108,13 @@ def measure(case: Case, journal: Path) -> Result:
     resumes = journal.exists()
     try:
         return _measure(case, journal)
-    except EdgeFLError:
-        if not resumes:
+    except Busy:  # a process that has outlived its command is at it
+        raise
+    except Exception as error:
+        journal_file.remove(journal)
+        if not (resumes and isinstance(error, EdgeFLError)):
             raise
-        _remove(journal)  # it is damaged, or of another version
-        return _measure(case, journal)
-    finally:
-        _remove(journal)
-
-
-def _remove(journal: Path) -> None:
-    for path in journal.parent.glob(f"{glob.escape(journal.name)}*"):  # SQLite's own files beside it too
-        path.unlink()
+    return measure(case, journal)  # the journal was damaged, or of another version
 
 
 def _measure(case: Case, journal: Path) -> Result:

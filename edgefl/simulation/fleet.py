@@ -66,7 +66,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
         self.machine = coordinator
         self.rounds: list[RoundRecord] = []
         self.finished = ""
-        self._evaluate = evaluate
+        self.evaluate = evaluate
         self._late: dict[tuple[str, int], LateUpdate] = {}
 
     def _publish(self, action: Publish) -> None:
@@ -82,7 +82,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
     def carry_out(self, action: coordinator_events.Action) -> None:
         match action:
             case Evaluate():
-                self.feed(self._evaluate(action.params))
+                self.feed(self.evaluate(action.params))
             case Commit():
                 record = self._complete(action.record)
                 self.rounds.append(record)

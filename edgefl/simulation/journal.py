@@ -21,8 +21,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,22 +34,23 @@ from ..errors import EdgeFLError, StoreError, UsageError, path_of
 from ..history import Run
 from ..history_record import RoundRecord
 from ..onnx.model import Model
-from ..private_files import opener
 from ..protocol.trouble import Trouble
 from .disk import Disk
+from .fleet import AggregatorHost
+from .journal_file import FORMAT, JournalFile
+from .journal_pool import JournalPool
+from .journal_slots import SCHEMA as SLOTS
 from .journal_slots import JournalSlots
 from .task import Failed, Task
-from .workers import Pool
 
-FORMAT = 1
 LEAST_S = 2.0  # between two checkpoints
 SHARE = 0.05  # of the time, which checkpoints may take
 MOST_WAITING = 64 * 2**20  # bytes of results; then the next round that is over makes a checkpoint
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS results (
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE results (
     device TEXT, nth INTEGER, blob BLOB NOT NULL, told TEXT NOT NULL, PRIMARY KEY (device, nth)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS scores (nth INTEGER PRIMARY KEY, told TEXT NOT NULL);
+CREATE TABLE scores (nth INTEGER PRIMARY KEY, told TEXT NOT NULL);
 """
 
 
@@ -92,6 +91,8 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], max_bytes: float = float("inf")) -> None:
         self.path, self._max_bytes = path_of(path), max_bytes
+        self._file = JournalFile(self.path, SCHEMA + SLOTS)
+        self._slots = JournalSlots(self._file.database)
         self.replays = 0  # rounds that are still played again
         self.is_full = False
         self._rounds = self._until = self._evaluations = self._bytes = 0
@@ -99,14 +100,6 @@ class Journal:
         self._results: list[tuple[str, int, bytes, bytes]] = []
         self._scores: list[tuple[int, bytes]] = []
         self._after = 0.0  # when a checkpoint may be made
-        try:
-            with open(self.path, "ab", opener=opener):
-                pass
-            self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
-            self._slots = JournalSlots(self._database)
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
 
     @classmethod
     def of(cls, resume: Journal | str | os.PathLike[str], max_mb: float) -> Journal:
@@ -123,49 +116,53 @@ class Journal:
     def begin(self, identity: Mapping[str, str]) -> None:
         """A run begins, or goes on if the file has a checkpoint; `identity` says what its bits depend on. UsageError
         if that is another run's."""
-        found = self._meta("identity")
-        if found is None:
-            self._database.execute("DELETE FROM meta")
-            self._write_meta(identity=msgspec.json.encode(identity).decode(), format=str(FORMAT))
-        else:
-            known = msgspec.json.decode(found, type=dict[str, str])
-            other = sorted(key for key in known | dict(identity) if known.get(key) != identity.get(key))
-            if other or self._meta("format") != str(FORMAT):
-                what = ", ".join(other) or "the journal's format"
-                raise UsageError(f"{self.path} is of a run with another {what}: resume it as it was, or start anew")
-        self.replays = self._until = int(self._meta("rounds") or 0)
+        try:
+            self._take_up(identity)
+        except BaseException:
+            self.close()  # so that the caller may try again
+            raise
+        self.replays = self._until = int(self._file.meta("rounds") or 0)
         self._after = time.monotonic() + LEAST_S
 
-    def over(self, pool: Pool) -> JournalPool:
-        """`pool`, whose results are read from the journal as long as it has them, and written to it."""
-        self._pool = JournalPool(self, pool)
-        return self._pool
+    def _take_up(self, identity: Mapping[str, str]) -> None:
+        found = self._file.meta("identity")
+        if found is None:
+            self._file.database.execute("DELETE FROM meta")
+            self._file.write_meta(identity=msgspec.json.encode(identity).decode(), format=str(FORMAT))
+            return
+        known = msgspec.json.decode(found, type=dict[str, str])
+        other = sorted(key for key in known | dict(identity) if known.get(key) != identity.get(key))
+        if other or self._file.meta("format") != str(FORMAT):
+            what = ", ".join(other) or "the journal's format"
+            raise UsageError(f"{self.path} is of a run with another {what}: resume it as it was, or start anew")
 
-    def evaluated(self, evaluate: Callable[[np.ndarray], Evaluated]) -> Callable[[np.ndarray], Evaluated]:
+    def follow(self, aggregator: AggregatorHost) -> None:
+        """Give the aggregator's fleet what the journal has, and keep what they compute."""
+        fleet, coordinator = aggregator.fleet, aggregator.machine
+        aggregator.evaluate = self._evaluated(aggregator.evaluate)
+        fleet.workers = self._pool = JournalPool(self, fleet.workers)
+        on_round = fleet.on_round
+
+        def wrapped(record: RoundRecord) -> None:
+            self.round_over(record, lambda: coordinator.params, fleet.disks)
+            on_round(record)
+
+        fleet.on_round = wrapped
+
+    def _evaluated(self, evaluate: Callable[[np.ndarray], Evaluated]) -> Callable[[np.ndarray], Evaluated]:
         """`evaluate`, with its results from the journal as long as it has them."""
 
         def wrapped(params: np.ndarray) -> Evaluated:
             self._evaluations += 1
             row = None
             if self.replays:
-                row = self._one("SELECT told FROM scores WHERE nth = ?", self._evaluations)
+                row = self._file.one("SELECT told FROM scores WHERE nth = ?", self._evaluations)
             if row is not None:
                 return msgspec.json.decode(row[0], type=Evaluated)
             scores = evaluate(params)
             if not self.is_full:
                 self._scores.append((self._evaluations, msgspec.json.encode(scores)))
             return scores
-
-        return wrapped
-
-    def before(
-        self, on_round: Callable[[RoundRecord], None], params: Callable[[], np.ndarray], disks: Callable[[], Disks]
-    ) -> Callable[[RoundRecord], None]:  # fmt: skip
-        """`on_round`, which the journal is told of each round before."""
-
-        def wrapped(record: RoundRecord) -> None:
-            self.round_over(record, params, disks)
-            on_round(record)
 
         return wrapped
 
@@ -184,18 +181,16 @@ class Journal:
 
     def done(self) -> None:
         """The run has come to its end: nothing is left to resume."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self._file.remove()
 
     def close(self) -> None:
-        self._database.close()
+        self._file.close()
 
     # Results
 
     def result(self, task: Task, nth: int) -> LocalUpdate:
         """The result of this task, or its failure; StoreError if that is not what the file has."""
-        row = self._one("SELECT blob, told FROM results WHERE device = ? AND nth = ?", task.device, nth)
+        row = self._file.one("SELECT blob, told FROM results WHERE device = ? AND nth = ?", task.device, nth)
         if row is None:
             raise StoreError(f"{self.path} lacks a result of {task.device}: remove it, and start anew")
         blob, told = row[0], msgspec.json.decode(row[1], type=Told)
@@ -223,15 +218,17 @@ class Journal:
     def _checkpoint(self, params: np.ndarray, disks: Disks) -> None:
         began = time.monotonic()
         try:
-            self._database.execute("BEGIN")
-            self._database.executemany("INSERT INTO results VALUES (?, ?, ?, ?)", self._results)
-            self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", self._scores)
+            self._file.database.execute("BEGIN")
+            self._file.database.executemany("INSERT INTO results VALUES (?, ?, ?, ?)", self._results)
+            self._file.database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", self._scores)
             self._slots.write(disks, self._pool.under_way())
-            self._write_meta(rounds=str(self._rounds), records=self._records.hexdigest(), params=params_sha256(params))
-            self.is_full = self._size() > self._max_bytes
-            self._database.execute("ROLLBACK" if self.is_full else "COMMIT")
+            self._file.write_meta(
+                rounds=str(self._rounds), records=self._records.hexdigest(), params=params_sha256(params)
+            )
+            self.is_full = self._file.size > self._max_bytes
+            self._file.database.execute("ROLLBACK" if self.is_full else "COMMIT")
         except sqlite3.Error as error:
-            raise self._unusable(error) from None
+            raise self._file.unusable(error) from None
         self._results, self._scores, self._bytes = [], [], 0
         now = time.monotonic()
         self._after = now + max(LEAST_S, (now - began) / SHARE)
@@ -239,79 +236,10 @@ class Journal:
     def _end_replay(self, params: np.ndarray, disks: Disks) -> None:
         """Check where the replay has come to, and put back what it did not have."""
         come_to = {"records": self._records.hexdigest(), "params": params_sha256(params)}
-        if other := [key for key, value in come_to.items() if self._meta(key) != value]:
+        if other := [key for key, value in come_to.items() if self._file.meta(key) != value]:
             raise StoreError(
                 f"{self.path}: round {self._rounds} has come to other {' and '.join(other)} than before; this run "
                 "can't go on here: start anew without the journal"
             )
         self._slots.put_back(disks, self._pool.under_way())
         self._pool.go_on()
-
-    def _size(self) -> int:
-        pages, size = self._one("PRAGMA page_count"), self._one("PRAGMA page_size")
-        return int(pages[0]) * int(size[0]) if pages and size else 0
-
-    def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
-        try:
-            row: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
-            return row
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-
-    def _meta(self, key: str) -> str | None:
-        row = self._one("SELECT value FROM meta WHERE key = ?", key)
-        return None if row is None else row[0]
-
-    def _write_meta(self, **values: str) -> None:
-        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    def _unusable(self, error: Exception) -> StoreError:
-        return StoreError(f"can't use {self.path} ({error}): make room or remove it, and start anew")
-
-
-class JournalPool:
-    """A pool before which a journal stands. Tasks that it has no results of wait until the replay is over."""
-
-    def __init__(self, journal: Journal, pool: Pool) -> None:
-        self._journal, self._pool = journal, pool
-        self._tasks: dict[int, tuple[Task, int]] = {}  # by ticket: not yet read, each device's nth
-        self._inner: dict[int, int] = {}  # tickets of `pool`
-        self._counts: dict[str, int] = {}
-        self._tickets = 0
-
-    def add(self, task: Task) -> int:
-        self._tickets += 1
-        nth = self._counts[task.device] = self._counts.get(task.device, 0) + 1
-        self._tasks[self._tickets] = task, nth
-        if not self._journal.replays:
-            self._inner[self._tickets] = self._pool.add(task)
-        return self._tickets
-
-    def result(self, ticket: int) -> LocalUpdate:
-        task, nth = self._tasks.pop(ticket)
-        if ticket not in self._inner:
-            return self._journal.result(task, nth)
-        try:
-            made = self._pool.result(self._inner.pop(ticket))
-        except EdgeFLError as error:
-            self._journal.keep(task, nth, error)
-            raise
-        self._journal.keep(task, nth, made)
-        return made
-
-    def drop(self, ticket: int) -> None:
-        self._tasks.pop(ticket, None)
-        if (inner := self._inner.pop(ticket, None)) is not None:
-            self._pool.drop(inner)
-
-    def close(self) -> None:
-        self._pool.close()
-
-    def under_way(self) -> dict[str, Task]:
-        """The tasks whose results nobody has read yet, by device and number."""
-        return {f"{task.device}/{nth}": task for task, nth in self._tasks.values()}
-
-    def go_on(self) -> None:
-        """The replay is over: compute what waits."""
-        for ticket, (task, _) in self._tasks.items():
-            self._inner[ticket] = self._pool.add(task)

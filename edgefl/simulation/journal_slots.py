@@ -13,9 +13,9 @@ from .disk import Disk
 from .task import Task
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS slots (
+CREATE TABLE slots (
     serial INTEGER PRIMARY KEY, owner TEXT NOT NULL, round INTEGER NOT NULL, blob BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS held (
+CREATE TABLE held (
     place TEXT, name TEXT, serial INTEGER NOT NULL, PRIMARY KEY (place, name)) WITHOUT ROWID;
 """
 Held = dict[tuple[str, str], Slot]  # (place, slot's name) -> slot; a place is "device=" or "device+", or a task's
@@ -26,7 +26,6 @@ class JournalSlots:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        database.executescript(SCHEMA)
         self._written: dict[
             int, tuple[int, Slot]
         ] = {}  # id of a slot -> its serial; the slot, so that the id stays its
@@ -47,12 +46,12 @@ class JournalSlots:
 
     def put_back(self, disks: Mapping[str, Disk], tasks: Mapping[str, Task]) -> None:
         """Give devices and tasks, after a replay, the slots that they held."""
-        rows = self._database.execute("SELECT serial, owner, round, blob, crc FROM slots").fetchall()
+        rows = self._database.execute("SELECT serial, owner, round, blob, crc FROM slots")
         slots = {serial: Slot(*fields) for serial, *fields in rows}
         self._written = {id(slot): (serial, slot) for serial, slot in slots.items()}
         self._serial = max(slots, default=0)
         places: dict[str, dict[str, Slot]] = {}
-        for place, name, serial in self._database.execute("SELECT place, name, serial FROM held").fetchall():
+        for place, name, serial in self._database.execute("SELECT place, name, serial FROM held"):
             places.setdefault(place, {})[name] = slots[serial]
             self._held[place, name] = serial
         for device, disk in disks.items():

@@ -140,12 +140,7 @@ def simulate(
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     evaluate = _evaluator(model, dataset, manifest.mask)
-    journal = None if resume is None else Journal.of(resume, options.resume_mb)
-    if journal is not None:
-        journal.begin(identity(run, model, dataset))
-        evaluate = journal.evaluated(evaluate)
     pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
-    pool = pool if journal is None else journal.over(pool)
     fleet = Fleet(
         pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),
@@ -161,15 +156,17 @@ def simulate(
         inner = site_of(manifest.mask, site)
         adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), inner)
         fleet.adversary = adversary
+    journal = None if resume is None else Journal.of(resume, options.resume_mb)
     if journal is not None:
-        fleet.on_round = journal.before(on_round, lambda: coordinator.params, fleet.disks)
+        journal.begin(identity(run, model, dataset))
+        journal.follow(aggregator)
     on_start(run)
     try:
         fleet.run(aggregator, crowd, max_virtual_s=10 * longest_s(settings.rounds))
         if journal is not None:
             journal.done()
     finally:
-        pool.close()
+        fleet.workers.close()
         if journal is not None:
             journal.close()
         fleet.spool.close()

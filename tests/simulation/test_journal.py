@@ -81,7 +81,7 @@ def test_i33_a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been(case, t
     with pytest.raises(Killed):
         run(**options, resume=file, on_round=Kill(6), workers=1)
     journal = Journal(file)
-    assert journal._meta("rounds") == "6"
+    assert journal._file.meta("rounds") == "6"
     journal.close()
     assert of(run(**options, resume=file)) == of(whole)
     assert not file.exists()
@@ -144,9 +144,9 @@ def test_a_replay_that_comes_to_other_bits_is_refused(tmp_path):
     with pytest.raises(Killed):
         run(resume=file, on_round=Kill(4))
     journal = Journal(file)
-    row = journal._one("SELECT device, nth, blob FROM results ORDER BY device LIMIT 1")
+    row = journal._file.one("SELECT device, nth, blob FROM results ORDER BY device LIMIT 1")
     spoilt = bytes([row[2][0] ^ 1]) + row[2][1:]
-    journal._database.execute("UPDATE results SET blob = ? WHERE device = ? AND nth = ?", (spoilt, *row[:2]))
+    journal._file.database.execute("UPDATE results SET blob = ? WHERE device = ? AND nth = ?", (spoilt, *row[:2]))
     journal.close()
     with pytest.raises(StoreError, match="other records"):
         run(resume=file)

@@ -13,7 +13,7 @@ from edgefl.core.plan import Plan
 from edgefl.federation import make_strategy
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import WallClock
-from edgefl.settings.sections import INTERVAL_S
+from edgefl.settings.rounds import INTERVAL_S
 from edgefl.strategies import Site
 from edgefl.strategies.masked import over
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..settings.sections import MAX_LATE_ROUNDS, Count, Mode, Positive
+from ..settings.rounds import MAX_LATE_ROUNDS
+from ..settings.sections import Count, Mode, Positive
 from .features import Requires
 from .messages import Run, Sha256
 

@@ -1,10 +1,11 @@
-"""Settings: everything that can be chosen about a federation, declared once in sections.py and defences.py.
+"""Settings: everything that can be chosen about a federation, declared once in a section.
 
     settings = Settings.load("aggregator.toml")             # or Settings(train=TrainSettings(lr=0.05))
     settings = settings.replace(lr=0.05, codec="ecq:step=2") # by name, or {"train.lr": 0.05}
 
-schema.py says what a struct declares and which values it allows, files.py reads TOML and `--set`, render.py writes
-sample files and the reference page, spec.py reads `name:option=value`.
+sections.py, rounds.py, defences.py, features.py and personal.py have the sections. schema.py says what a struct
+declares and which values it allows, files.py reads TOML and `--set`, render.py writes sample files and the reference
+page, spec.py reads `name:option=value`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,8 @@ from . import files, schema
 from .defences import AdmissionSettings, GateSettings
 from .features import FeatureSettings
 from .personal import PersonalSettings
-from .sections import (
-    CodecSettings,
-    DownlinkSettings,
-    EvaluateSettings,
-    Mode,
-    RoundSettings,
-    StrategySettings,
-    TrainSettings,
-)
+from .rounds import RoundSettings
+from .sections import CodecSettings, DownlinkSettings, EvaluateSettings, Mode, StrategySettings, TrainSettings
 
 __all__ = [
     "AdmissionSettings",

@@ -19,30 +19,12 @@ from .losses import Losses
 from .opening import DEADLINES, Opening
 from .pace import Pacing
 from .patience import Patience
+from .shares import Shares
 from .standing import Outcome
 from .sums import Sums
 
 
-class Share(msgspec.Struct, gc=False):
-    """One device's part in the open round.
-
-    `waiting`: the round waits for the device's update, which is neither counted nor rejected yet; `waited`: it has
-    waited for it. `folded`: a late update of it counts as its report, in an asynchronous round. `bytes_up` is None
-    until a part of an update has arrived; `bytes_down` comes from the header of the update that was counted. `seconds`
-    is the report time of the last whole valid update that arrived.
-    """
-
-    waiting: bool = False
-    waited: bool = False
-    counted: bool = False
-    rejected: bool = False
-    folded: bool = False
-    bytes_up: int | None = None
-    bytes_down: int = 0
-    seconds: float | None = None
-
-
-class Tally:
+class Tally(Shares):
     """One open round. It closes when it waits for no device any more, or earlier at `goal` updates if that is set; with
     enough reports at `patient_until`, and at its deadline `closes_at`, unless devices are at work that it needs.
     Patience begins at `patient_from`: when the round opens, and anew after an outage of the broker.
@@ -61,28 +43,20 @@ class Tally:
         pacing: Pacing, any_round: bool = False, resumed: bool = False, gathering: Gathering | None = None,
         keeps_losses: bool = False,
     ) -> None:  # fmt: skip
+        super().__init__(opening.waiting, opening.cohort, any_round=any_round)
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
         self.patient_from = opened_at
         self.deadlines, self.resumed, self.gathering = opening.deadlines, resumed, gathering
-        self.intake, self.cohort, self.goal, self.pacing = intake, opening.cohort, opening.goal, pacing
+        self.intake, self.goal, self.pacing = intake, opening.goal, pacing
         self.folded: dict[tuple[str, int], int] = {}
         self.spoilt: list[tuple[str, int]] = []
         self.bytes_up = 0
-        self._any_round = any_round
         self._patience = Patience(opening, known=not resumed)
         self._sums, self._claims = Sums(), Claims()
         self._losses = Losses(keeps_losses)
-        # One entry a device, so that each name is kept once: every topic brings a new string.
-        self._shares = {device: Share(waiting=True, waited=True) for device in opening.waiting}
-        self._num_waiting = len(self._shares)
-        self._num_counted = 0
 
     # What has happened
-
-    def is_waiting_for(self, device: str) -> bool:
-        share = self._shares.get(device)
-        return share is not None and share.waiting
 
     def set_present(self, device: str, present: bool, is_worth: bool) -> None:
         """The device has come, and is worth waiting for or not; or it has gone."""
@@ -165,78 +139,7 @@ class Tally:
         """The sum is not finite: the late updates in it would spoil the next round too."""
         self.spoilt += self.folded
 
-    def _share(self, device: str) -> Share:
-        share = self._shares.get(device)
-        if share is None:
-            share = self._shares[device] = Share()
-        return share
-
-    def _wait_for(self, share: Share) -> None:
-        if not (share.waiting or share.counted or share.rejected or share.folded):
-            share.waiting = share.waited = True
-            self._num_waiting += 1
-
-    def _stop_waiting(self, share: Share | None) -> None:
-        if share is not None and share.waiting:
-            share.waiting = False
-            self._num_waiting -= 1
-
     # What follows from it
-
-    def counted_in(self, device: str) -> int | None:
-        """0, for a round that is open, if the device's update of this round is counted; else None."""
-        share = self._shares.get(device)
-        return 0 if share is not None and share.counted else None
-
-    @property
-    def waiting(self) -> list[str]:
-        """Devices that the round waits for."""
-        return [device for device, share in self._shares.items() if share.waiting]
-
-    @property
-    def counted(self) -> list[str]:
-        """Devices whose update of this round is counted."""
-        return [device for device, share in self._shares.items() if share.counted]
-
-    @property
-    def times(self) -> list[float]:
-        """The report times of these."""
-        return [share.seconds for share in self._shares.values() if share.counted and share.seconds is not None]
-
-    @property
-    def rejected(self) -> list[str]:
-        """Devices with an update of this round that was rejected."""
-        return [device for device, share in self._shares.items() if share.rejected]
-
-    def is_full(self, device: str) -> bool:
-        """Whether this round takes in no further update of the device: it has one, and is asynchronous."""
-        share = self._shares.get(device)
-        return self._any_round and share is not None and (share.counted or share.folded)
-
-    def lacks(self, device: str, is_worth: bool) -> bool:
-        """Whether a report of this device, which is present, may still be waited for."""
-        share = self._shares.get(device)
-        if share is not None and (share.counted or share.rejected or share.folded or share.waiting):
-            return share.waiting
-        return is_worth and self.cohort.asks(device)
-
-    @property
-    def waited(self) -> list[str]:
-        """Devices that the round has waited for, even if they are gone by now."""
-        return [device for device, share in self._shares.items() if share.waited]
-
-    @property
-    def unreported(self) -> list[str]:
-        """Devices whose update the round has waited for, or has begun to receive, and has not counted."""
-        return [device for device, share in self._shares.items() if not share.counted]
-
-    @property
-    def num_waiting(self) -> int:
-        return self._num_waiting
-
-    @property
-    def num_counted(self) -> int:
-        return self._num_counted
 
     @property
     def reports(self) -> int:
@@ -298,7 +201,7 @@ class Tally:
             by_device=self.traffic(),
             folded=sorted(self.folded),
             cohort=msgspec.Raw(msgspec.json.encode(self.cohort.message)),
-            by_time=self._times(),
+            by_time=self.times_json(),
             deadlines=self.deadlines,
             lowered=self._claims.lowered,
             by_influence=self._claims.to_json(),
@@ -310,11 +213,6 @@ class Tally:
         names = ", ".join(at_work[:12]) + (f", {len(at_work) - 12} more" if len(at_work) > 12 else "")
         text = f"round {self.round} goes on, in deadline {self.deadlines} of at most {DEADLINES}"
         return Note("warning", f"{text}: {self.reports} of {min_reports} reports, at work: {names}", round=self.round)
-
-    def _times(self) -> msgspec.Raw:
-        """{device: seconds} as JSON."""
-        told = {device: round(share.seconds, 3) for device, share in self._shares.items() if share.seconds is not None}
-        return msgspec.Raw(msgspec.json.encode(told, order="sorted"))
 
     def traffic(self) -> msgspec.Raw:
         """{device: [bytes up, bytes down]} as JSON, written device by device: as a dictionary a fleet is large."""

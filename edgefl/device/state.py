@@ -13,10 +13,10 @@ from ..protocol.round import Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
 from .allowance import Allowance
+from .answers import Answers
 from .budget import Budget, Limits, Spent
 from .delivery import Wanted
 from .events import Outbox
-from .participation import Participation
 from .patience import Patience
 from .policy import OPEN, OwnersWord
 from .reporting import Reporting
@@ -66,7 +66,7 @@ class SessionState:
             self.topics, self.device, patience=self._patience, rng=rng, outbox=outbox, in_model=in_model
         )
         self._saved = self._reporting.saved
-        self._part = Participation(
+        self._part = Answers(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
             reporting=self._reporting, patience=self._patience, rng=rng, shelf=self._shelf, trust=self.trust,
             wanted=wanted,

@@ -68,7 +68,7 @@ def make_manifest(
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
         requires=_requires(strategy, train, personal), personal=personal, local=strategy.local,
-        sides=list(strategy.sides),
+        sides=list(strategy.sides), by_step=settings.strategy.weights if strategy.by_step else "",
     )  # fmt: skip
     if feedback == "auto":
         codec_of, without = manifest.update_codec, strategy.fit.without

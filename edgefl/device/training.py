@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,8 @@ from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
 from ..errors import CodecError
 from ..protocol.update_header import UpdateHeader
+from ..strategies.local_steps import gain
+from ..strategies.weights import Weights
 from . import holdout, local, personal
 from .events import TrainJob
 from .local.rule import Learned, Rule, Work
@@ -93,7 +96,7 @@ def train_update(
     own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.mask.shared(delta)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
-    payload, slots = _encode(job, sent, load_slot)
+    payload, slots = _encode(job, sent, load_slot, _weight(work, job, steps))
     slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
@@ -186,25 +189,39 @@ def _usable(job: TrainJob, load_slot: LoadSlot, name: str) -> bytes | None:
     return slot.blob
 
 
-def _encode(job: TrainJob, delta: np.ndarray, load_slot: LoadSlot) -> tuple[bytes, dict[str, bytes]]:
+def _weight(work: Work, job: TrainJob, steps: int) -> float | None:
+    """What a delta counts in the sum, where updates are divided by their steps (combine/normalized.py); else None."""
+    if not job.manifest.by_step:
+        return None
+    return Weights.of(job.manifest.by_step).weigh(len(work.shares.x)) / gain(work.train, work.train.lr, steps)
+
+
+def _encode(
+    job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: float | None
+) -> tuple[bytes, dict[str, bytes]]:
     """The payload and, under error feedback, the residual that it leaves. An update that the device's byte budget
     shortens is coarser; under error feedback the next ones make up for that."""
     codec = job.manifest.update_codec
-    payload, slots = _encode_with(codec, job, delta, load_slot)
+    payload, slots = _encode_with(codec, job, delta, load_slot, weight)
     if job.max_bytes and len(payload) > job.max_bytes:
         log.info(
             "an update of %d bytes is shortened to the %d that the byte budget allows", len(payload), job.max_bytes
         )
-        payload, slots = _encode_with(codec.within(job.max_bytes), job, delta, load_slot)
+        payload, slots = _encode_with(codec.within(job.max_bytes), job, delta, load_slot, weight)
     return payload, slots
 
 
 def _encode_with(
-    codec: Codec, job: TrainJob, delta: np.ndarray, load_slot: LoadSlot
-) -> tuple[bytes, dict[str, bytes]]:  # fmt: skip
+    codec: Codec, job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: float | None
+) -> tuple[bytes, dict[str, bytes]]:
     if not job.manifest.error_feedback:
         return codec.encode(delta), {}
     blob = _usable(job, load_slot, "residual")
-    residual = None if blob is None else error_feedback.unpack(blob, len(delta))
+    residual = None
+    if blob is not None:
+        unpack = error_feedback.unpack if weight is None else partial(error_feedback.recounted, weight=weight)
+        residual = unpack(blob, len(delta))
     payload, left = error_feedback.encode(codec, delta, residual)
-    return payload, {} if left is None else {"residual": left}
+    if left is None:
+        return payload, {}
+    return payload, {"residual": left if weight is None else error_feedback.counted(left, weight)}

@@ -52,6 +52,9 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     `sides` names the vectors, as long as the params, that lie behind them in each model, in this order; it requires
     "side".
 
+    `by_step` is what `strategy.weights` says, where the strategy divides an update by its steps before it weighs it: a
+    device then keeps what its codec dropped as it would have counted. A device that does not know it keeps it as it is.
+
     `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
@@ -74,6 +77,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
     local: LocalRule | None = None
     sides: Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}\\Z")]], Meta(max_length=MAX_SIDES)] = []
+    by_step: Annotated[str, Meta(pattern="^(examples|uniform|capped:[1-9][0-9]{0,8})?\\Z")] = ""
 
     def __post_init__(self) -> None:
         if self.personal:

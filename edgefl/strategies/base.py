@@ -133,11 +133,13 @@ class Part:
     """What strategies and their parts share; each method may be left as it is.
 
     `fit`: what does not go together with it, and what it needs (fit.py). `grain`: the coarsest quantization
-    step, in root mean squares of an update, that it works well with; None: any (auto.py).
+    step, in root mean squares of an update, that it works well with; None: any (auto.py). `by_step`: whether it divides
+    updates by what their steps add up to (local_steps.py), and weighs them then.
     """
 
     fit: Fit = EVERYTHING
     grain: float | None = None
+    by_step: bool = False
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
         """The training settings that devices must have otherwise than `train` has them, by name.

@@ -35,6 +35,7 @@ class Normalized(Combine):
     """The steps of an update must be those that its examples and the training settings make: a device that told of
     fewer steps would count for more."""
 
+    by_step = True
     fit = Fit(without={"adam": "a step of Adam has no fixed gain to normalize by"})
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from .fit import EVERYTHING, Fit
 from .pre import Pre
 from .pre.staleness import Staleness
 from .server import ServerOptimizer
-from .weights import EXAMPLES
+from .weights import EXAMPLES, UNIT
 
 
 class Composed(Strategy):
@@ -61,7 +61,7 @@ class Composed(Strategy):
             part.prepare(site)
 
     def weigh(self, num_examples: int) -> int:
-        return self.weights.weigh(num_examples)
+        return UNIT if self.combine.alike else self.weights.weigh(num_examples)
 
     def reach(self, num_examples: int) -> float:
         return self.combine.reach(num_examples)

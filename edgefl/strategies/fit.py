@@ -70,6 +70,14 @@ def _set(key: str) -> Callable[[Any], str]:
     return lambda settings: f"train.{key}" if getattr(settings.train, key) else ""
 
 
+def _goal(settings: Any) -> str:
+    """What is wrong with the goal: a round that reaches it goes on while it has fewer reports than it must have."""
+    goal, least = settings.rounds.goal, settings.rounds.min_reports
+    if goal is None:
+        return "rounds.goal is not set"
+    return f"rounds.goal is {goal}, and rounds.min_reports {least}" if goal < least else ""
+
+
 SGD = 'set train.optimizer = "sgd"'
 FEATURES = {
     "sync": Feature(
@@ -123,6 +131,7 @@ NEEDS = {
         lambda settings: "[keys] is off" if hasattr(settings, "keys") and settings.keys.dir is None else "",
         "set up keys (docs/security.md)",
     ),
+    "goal": Feature("a goal", _goal, "set rounds.goal, and rounds.min_reports to no more"),
     "holdout": Feature(
         "examples held out",
         lambda settings: "" if settings.evaluate.holdout else "evaluate.holdout is 0",
@@ -134,11 +143,14 @@ NEEDS = {
 @dataclass(frozen=True)
 class Fit:
     """What a strategy excludes (`without`) and needs, by name in FEATURES and NEEDS, and why: a clause that follows
-    "because". `reports`: the fewest updates that a round must have. `a | b` is the fit of what consists of both."""
+    "because". `reports`: the fewest updates that a round must have. `late`: for how many versions after its own an
+    update must count; if not, what `acts` says is so. `a | b` is the fit of what consists of both."""
 
     without: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     needs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     reports: int = 0
+    late: int = 0
+    acts: str = ""
 
     def __post_init__(self) -> None:
         for given, known in ((self.without, FEATURES), (self.needs, NEEDS)):
@@ -148,7 +160,8 @@ class Fit:
 
     def __or__(self, other: Fit) -> Fit:
         reports = max(self.reports, other.reports)
-        return Fit({**self.without, **other.without}, {**self.needs, **other.needs}, reports)
+        late = max(self, other, key=lambda fit: fit.late)
+        return Fit({**self.without, **other.without}, {**self.needs, **other.needs}, reports, late.late, late.acts)
 
 
 EVERYTHING = Fit()
@@ -178,6 +191,11 @@ def check(strategy: Fitted, settings: Any) -> None:
         found.append(
             f"rounds.min_reports is {settings.rounds.min_reports}, and with its f a round needs "
             f"{strategy.fit.reports} reports: set rounds.min_reports to that, or lower f"
+        )
+    if (window := settings.rounds.late_window) and window < strategy.fit.late:
+        found.append(
+            f"rounds.late_rounds is {window}, so {strategy.fit.acts}: set rounds.late_rounds to {strategy.fit.late} or "
+            "more"
         )
     if found:
         raise UsageError(f"strategy {strategy.name!r}: {'; '.join(found)}; or use another strategy")

@@ -98,9 +98,12 @@ def qfedavg(q: float = 1.0) -> Strategy:
 
 
 @preset
-def fedasync(alpha: float = 0.6, damping: str = "polynomial", a: float = 0.5, b: float = 4.0) -> Strategy:
+def fedasync(
+    alpha: float = 0.6, damping: str = "polynomial", a: float | None = None, b: float | None = None
+) -> Strategy:
     """FedAsync: w ← (1 − α_k) w + α_k w_k with α_k = alpha · s(staleness) (Xie et al. 2019, arXiv:1903.03934).
 
     With `rounds.goal` 1 each update makes a model, as in the paper. `damping` is s: "constant", "polynomial", (1 +
-    staleness)^−a, or "hinge", 1 up to b versions and 1 / (a (staleness − b) + 1) beyond."""
+    staleness)^−a, or "hinge", 1 up to b versions and 1 / (a (staleness − b) + 1) beyond. a is 0.5 and b 4 where they
+    are not given."""
     return Composed("fedasync", combine=Mixing(alpha, damping, a, b), server=Step(1.0), pre=())

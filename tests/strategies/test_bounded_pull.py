@@ -94,3 +94,13 @@ def test_in_qfedavg_one_absurd_loss_moves_no_later_round() -> None:
         fight("qfedavg:q=1", (60, 1.0, 1e6), rounds=4).tobytes()
         == fight("qfedavg:q=1", (60, 1.0, 10.0), rounds=4).tobytes()
     )
+
+
+@pytest.mark.parametrize("examples", [1, 10, 60, 600, 6000])
+def test_in_fedasync_no_claim_moves_the_model_further_than_the_bound_allows(examples: int) -> None:
+    """Each update counts alike, so n_k bounds nothing; what the bound takes of an update, it takes of alpha."""
+    rounds = {"mode": "async", "goal": 5}
+    own = ahead(fight("fedasync", (60, 0.0, 1.0), **rounds)) / len(HONEST)
+    for length in np.geomspace(0.01, 1000, 26):
+        moved = aside(fight("fedasync", (examples, float(length), 1.0), **rounds))
+        assert abs(moved) <= 1.3 * FACTOR * own, (examples, length)

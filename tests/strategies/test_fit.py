@@ -42,6 +42,7 @@ USES = {
 LACKS = {
     "expect": ({}, {"rounds.expect": 9}, "rounds.expect to the number of devices"),
     "holdout": ({}, {"evaluate.holdout": 0.1}, "evaluate.holdout above 0"),
+    "goal": ({}, {"rounds.goal": 2}, "rounds.min_reports to no more"),
 }
 
 
@@ -72,6 +73,46 @@ def test_what_a_strategy_needs_is_refused_where_it_is_lacking(name: str) -> None
         check(strategy, settings(lacking))
     assert instead in str(refused.value)
     check(strategy, settings(given))
+
+
+ASYNC = {"rounds.mode": "async", "rounds.goal": 1, "rounds.min_reports": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, 'rounds.mode "sync"'),
+        ({"rounds.mode": "async"}, "rounds.goal is not set"),
+        ({"rounds.mode": "async", "rounds.goal": 1}, "rounds.goal is 1, and rounds.min_reports 2"),
+        (ASYNC | {"strategy.weights": "uniform"}, 'strategy.weights "uniform"'),
+        (ASYNC | {"strategy.name": "fedasync:damping=hinge"}, "rounds.late_rounds is 3.* b is 4"),
+        (ASYNC | {"strategy.name": "fedasync:damping=hinge,b=7.5", "rounds.late_rounds": 7}, "late_rounds is 7"),
+        (ASYNC | {"strategy.name": "fedasync:damping=hinge,a=0"}, 'a is 0.*damping=constant'),
+        (ASYNC | {"strategy.name": "fedasync:a=0"}, 'a is 0.*damping=constant'),
+        (ASYNC | {"strategy.name": "fedasync:b=2"}, "b is 2, .*polynomial.* leave it out"),
+        (ASYNC | {"strategy.name": "fedasync:damping=constant,a=0.5"}, "a is 0.5, .*constant.* leave it out"),
+        (ASYNC | {"strategy.name": "fedasync:damping=hinge,b=-1", "rounds.late_rounds": 9}, "b is -1"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_fedasync_that_do_nothing_are_refused(changes: dict[str, object], why: str) -> None:
+    """By what a manifest is made of, so that --check says it too."""
+    fedasync = settings({"strategy.name": "fedasync"} | changes)
+    with pytest.raises(UsageError, match=why):
+        make_manifest(fedasync, "pond", "0" * 16, small_plan())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"rounds.goal": 4}, {"strategy.name": "fedasync:damping=constant"}, {"strategy.name": "fedasync:a=2"},
+        {"strategy.name": "fedasync:damping=hinge", "rounds.late_rounds": 5},
+        {"strategy.name": "fedasync:damping=hinge,a=1,b=2.5"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_fedasync_that_do_something_are_taken(changes: dict[str, object]) -> None:
+    make_manifest(settings(ASYNC | {"strategy.name": "fedasync"} | changes), "pond", "0" * 16, small_plan())
 
 
 def test_keys_are_needed_in_a_deployment_only(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ from ..base import Part, Update
 
 
 class Combine(Part, ABC):
-    """`start`, then `add` for each update, then `finish`. The order of the updates must not matter to any bit."""
+    """`start`, then `add` for each update, then `finish`. The order of the updates must not matter to any bit.
+
+    `alike`: every update counts `UNIT` (weights.py), whatever its examples, or `allowed` of that.
+    """
+
+    alike: bool = False
 
     def reach(self, num_examples: int) -> float:
         """As a strategy's."""

@@ -15,14 +15,12 @@ import numpy as np
 from edgefl import auto, profiles
 from edgefl.atomic import write_atomically
 from edgefl.coordinator import events
-from edgefl.coordinator.cohort import expected_reports
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import (
     Answered,
     Commit,
     Erase,
     Evaluate,
-    Evaluated,
     Fenced,
     Finished,
     ReloadedLate,
@@ -33,25 +31,21 @@ from edgefl.coordinator.events import (
     SaveProfile,
     SaveSuspects,
 )
-from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.errors import EdgeFLError
-from edgefl.federation import make_manifest, make_strategy
+from edgefl.federation import make_manifest
 from edgefl.history import History, Run, json_pieces
 from edgefl.history_files import HistoryFiles
-from edgefl.history_record import MOVED, RoundRecord
+from edgefl.history_record import MOVED
 from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.reload import Reload
 from edgefl.hosting.store import durable
 from edgefl.machine import Connected
-from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
-from edgefl.strategies import Site, Strategy
 from edgefl.strategies.checkpoint import pack
-from edgefl.strategies.masked import over
 from edgefl.strategies.waiting_room import WaitingRoom
 from edgefl.transports.events import LinkEvent, Message
 
@@ -60,13 +54,15 @@ from .desk import Desk
 from .enrolment import Enrolment
 from .forgetting import erase_claims
 from .home_assistant import open_home_assistant
-from .journal import Journal, Recorded
+from .journal import Journal
 from .keys import open_keys
 from .model_file import load_both
-from .outputs import BEST_FILE, NEWEST, ModelFiles
+from .outputs import NEWEST, ModelFiles
 from .progress import Progress, summary
 from .reload import LIVE, reconfigured, with_interval
+from .scoring import Scoring
 from .store import KEPT_RECORDS, AggregatorStore, State
+from .strategy import open_strategy
 from .tags import TagTable
 from .unheard import Unheard
 from .watcher import open_watcher
@@ -92,7 +88,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         config.gate.check(spec is not None, config.evaluate.holdout)
         self._model, self._test = load_both(config)
         plan = self._model.plan
-        self._evaluator = None if self._test is None else OnnxEvaluator(self._model)
+        self._scoring = Scoring(self._model, self._test)
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder, config.keep_models, config.models_mb * 1e6)
         self._journal = None if config.journal is None else Journal(Path(config.journal))
@@ -138,9 +134,12 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         """The coordinator, as the process before this one has left it on disk."""
         plan, rounds = self._model.plan, config.rounds
         manifest = make_manifest(config, config.federation, state.run, plan)
-        strategy = self._make_strategy(config, state, manifest.mask)
+        strategy = open_strategy(
+            config, plan, manifest.mask, state, folder=self._folder, journal=self._journal
+        )  # fmt: skip
+        self._strategy_name = strategy.name
         if manifest.mask.personal:
-            self._evaluator = None  # no device uses the personal params that are here
+            self._scoring = Scoring(self._model, None)  # no device uses the personal params that are here
         if not rounds.late_window:
             self._store.drop_late()
         return RoundCoordinator(
@@ -171,28 +170,6 @@ class Aggregator(LinkHost[events.Event, events.Action]):
     def history_json(self) -> Iterator[bytes]:
         """What `history` has, as JSON in pieces."""
         return json_pieces(self._run, self._files.records(), self.machine.params)
-
-    def _make_strategy(self, config: AggregatorConfig, state: State, mask: Mask) -> Strategy:
-        """The strategy, ready for the round that `state` says is next."""
-        strategy, plan = over(mask, make_strategy(config)), self._model.plan
-        self._strategy_name = strategy.name
-        if self._journal is not None:
-            strategy = Recorded(strategy, self._journal)
-        spill_bytes = int(config.strategy.spill_mb * 1e6)
-        reports = expected_reports(config.rounds)
-        strategy.prepare(Site(
-            plan.num_params, plan.num_trainable, reports, self._folder, spill_bytes, config.rounds.late_window,
-            config.rounds.expect,
-        ))  # fmt: skip
-        self._restore(strategy, state)
-        return strategy
-
-    def _restore(self, strategy: Strategy, state: State) -> None:
-        """Give the strategy the state that belongs to the model, if both are of the same strategy."""
-        if state.strategy in ("", strategy.name):
-            strategy.restore(state.state)
-        else:
-            self.log.warning("the state of strategy %s is not for %s, which starts anew", state.strategy, strategy.name)
 
     def _open_enrolment(self, config: AggregatorConfig) -> Enrolment | None:
         """What answers devices of a batch; None without keys."""
@@ -260,13 +237,13 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         match action:
             case Evaluate():
                 update_s = self._update_s()
-                self.feed(replace(self._evaluate(action.params), update_s=update_s))
+                self.feed(replace(self._scoring.score(action.params), update_s=update_s))
             case Commit():
                 state = pack(self._strategy_name, action.state)
                 self._store.commit(action.record, action.params, action.drop, state)
                 durable(self._files.append)(action.record)
                 self._watcher.add(action.record)
-                self._write_models(action.record, action.params)
+                durable(self._outputs.follow)(action.record, action.params, self._tags)
                 self.log.info("%s", summary(action.record), extra={"round": action.record.round})
                 self._busy_since_s = time.process_time()
             case Answered():
@@ -306,13 +283,6 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         counted = self.machine.snapshot().counted
         return (time.process_time() - self._busy_since_s) / counted if counted else None
 
-    def _evaluate(self, params: np.ndarray) -> Evaluated:
-        if self._evaluator is None or self._test is None:
-            return Evaluated()
-        assert self._test.x_test is not None and self._test.y_test is not None
-        result = self._evaluator.evaluate(params, self._test.x_test, self._test.y_test)
-        return Evaluated(result.loss if np.isfinite(result.loss) else None, result.accuracy)
-
     @durable
     def _write_run(self) -> None:
         write_atomically(self._folder / "run.json", msgspec.json.format(msgspec.json.encode(self._run)) + b"\n")
@@ -327,18 +297,4 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         version, records = self.machine.version, self._store.recent(KEPT_RECORDS)
         made = next((record for record in records if record.state in MOVED and record.version == version), None)
         self._outputs.write(NEWEST, params, version, made.round if made else self.machine.round - 1, made)
-        self._write_best()
-
-    @durable
-    def _write_models(self, record: RoundRecord, params: np.ndarray | None) -> None:
-        """A round is committed: the newest version as a file, and the best one if it is another."""
-        if params is not None:
-            self._outputs.write(NEWEST, params, record.version, record.round, record)
-        if self._tags.learn(record):
-            self._write_best()
-
-    def _write_best(self) -> None:
-        best = self._tags.best
-        found = None if best is None else self._store.models.get(best.version)
-        if best is not None and found is not None:
-            self._outputs.write(BEST_FILE, found[0], best.version, best.round, best)
+        self._outputs.write_best(self._tags)

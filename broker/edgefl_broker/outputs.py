@@ -23,9 +23,12 @@ from edgefl.core.params import params_sha256
 from edgefl.core.protobuf import metadata_of, without_stamp
 from edgefl.core.stamp import Facts
 from edgefl.errors import ModelError
+from edgefl.history_record import RoundRecord
 from edgefl.hosting.versions import PLAN, SKELETON
 from edgefl.onnx import skeleton
 from edgefl.onnx.model import Model
+
+from .tags import TagTable
 
 NEWEST, BEST_FILE = "model.onnx", "best.onnx"
 log = logging.getLogger("edgefl.aggregator")
@@ -77,3 +80,16 @@ class ModelFiles:
             None if scores is None else scores.accuracy, None if scores is None else scores.loss,
         )  # fmt: skip
         write_atomically(self._folder / name, [without_stamp(self._model.to_bytes(params)), facts.stamp(self._notes)])
+
+    def follow(self, record: RoundRecord, params: np.ndarray | None, tags: TagTable) -> None:
+        """A round is committed: the newest version as a file, and the best one if it is another."""
+        if params is not None:
+            self.write(NEWEST, params, record.version, record.round, record)
+        if tags.learn(record):
+            self.write_best(tags)
+
+    def write_best(self, tags: TagTable) -> None:
+        """The best version as a file, if there is one."""
+        best, params = tags.best, tags.best_params()
+        if best is not None and params is not None:
+            self.write(BEST_FILE, params, best.version, best.round, best)

@@ -14,8 +14,9 @@ from edgefl.federation import make_strategy
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.machine import WallClock
 from edgefl.settings.rounds import INTERVAL_S
-from edgefl.strategies import Site
 from edgefl.strategies.masked import over
+
+from .strategy import site_of
 
 # The other settings are in the manifest, which devices have agreed to and owners have approved, or have sized what was
 # made at the start.
@@ -46,11 +47,7 @@ def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfig
     rounds.check_evaluation(holdout)
     config.gate.check(spec is not None, holdout)
     Schedule(rounds, WallClock())
-    spill_bytes = int(config.strategy.spill_mb * 1e6)
-    reports = cohort.expected_reports(rounds)
     strategy = make_strategy(config)
     mask = Mask(plan, masks.of_settings(config, strategy, plan))
-    over(mask, strategy).prepare(
-        Site(plan.num_params, plan.num_trainable, reports, folder, spill_bytes, rounds.late_window, rounds.expect)
-    )
+    over(mask, strategy).prepare(site_of(config, plan, folder))
     return Reconfigured(rounds, config.gate)

@@ -11,6 +11,8 @@ import logging
 import time
 from math import inf
 
+import numpy as np
+
 from edgefl.errors import StoreError
 from edgefl.history_record import MOVED, RoundRecord
 from edgefl.hosting.versions import BEST, MOST_TAGS, TAGS, Tag, Tags, pack, unpack
@@ -35,6 +37,11 @@ class TagTable:
     @property
     def best(self) -> Tag | None:
         return self.tags.get(BEST)
+
+    def best_params(self) -> np.ndarray | None:
+        """The params (P,) of the best version, if there is one and it is still kept."""
+        found = None if self.best is None else self._store.models.get(self.best.version)
+        return None if found is None else found[0]
 
     def learn(self, record: RoundRecord) -> bool:
         """A round is over; whether another version is the best now."""

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .. import data as sources
+from ..data import digest
 from ..errors import UsageError
 from ..onnx.specs import is_spec
 from ..settings import Settings
@@ -37,7 +39,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     freeze: list[str] = []
     dims: dict[str, int] = {}
     world: str = ""  # the file that says what devices are like
-    contents: dict[str, str] = {}  # SHA-256 of each of these files
+    contents: dict[str, str] = {}  # SHA-256 of each of these files, and of the examples of each SPEC
 
     @property
     def key(self) -> str:
@@ -79,6 +81,13 @@ def contents_of(model: str, world: str) -> dict[str, str]:
             what = "an ONNX file or mlp:SIZES as model" if path == model else "a TOML file as devices_file"
             raise UsageError(f"can't read {path}: {error.strerror}: name {what}") from None
     return found
+
+
+def examples_of(experiment: Settings, data: str) -> dict[str, str]:
+    """SHA-256, hex, of the examples that `data` names, and of those of the test set that the settings name."""
+    seed, test = experiment.train.seed, experiment.evaluate.test_data
+    found = {data: digest.sha256(sources.load(data, seed=seed))}
+    return found if test is None else found | {test: digest.sha256(sources.load(test))}
 
 
 def file_name(label: Mapping[str, object], case: Case) -> str:

@@ -18,7 +18,7 @@ from ..settings.spec import join, split
 from ..simulation.faults import Faults
 from ..simulation.options import ROUNDS
 from ..simulation.world import World
-from .cases import NO_BITS, Case, changed, contents_of, fleet_of, plain
+from .cases import NO_BITS, Case, changed, contents_of, examples_of, fleet_of, plain
 from .experiment import Experiment
 from .results import COSTS
 
@@ -74,8 +74,10 @@ class Grid:
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """The hashes of the experiment's files."""
-        return contents_of(self.experiment.model, self.experiment.devices_file)
+        """The hashes of the experiment's files and examples."""
+        experiment = self.experiment
+        found = contents_of(experiment.model, experiment.devices_file)
+        return found | examples_of(self.base, experiment.data)
 
     @property
     def seeds(self) -> list[int]:

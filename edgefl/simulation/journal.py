@@ -28,7 +28,7 @@ import numpy as np
 from .._core import isa
 from ..coordinator.events import Evaluated
 from ..core.params import params_sha256
-from ..data import Dataset
+from ..data import Dataset, digest
 from ..device.training import LocalUpdate
 from ..errors import EdgeFLError, StoreError, UsageError, path_of
 from ..history import Run
@@ -59,22 +59,18 @@ Disks = Mapping[str, Disk]  # by device
 
 def identity(run: Run, model: Model, data: Dataset) -> dict[str, str]:
     """All that the bits of a run depend on, each as a hash or a word."""
-    arrays = [array for array in (data.x_train, data.y_train, data.x_test, data.y_test) if array is not None]
     return {
         "settings": _sha256(msgspec.json.encode([run.settings, run.fleet])),
         "model": _sha256(msgspec.json.encode(model.plan), params_sha256(model.params).encode()),
-        "data": _sha256(*(np.ascontiguousarray(array).data.cast("B") for array in arrays if array.size)),
+        "data": digest.sha256(data),
         "instruction set": isa(),
         "edgefl": run.versions["edgefl"],
         "numpy": run.versions["numpy"],
     }
 
 
-def _sha256(*pieces: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+def _sha256(*pieces: bytes) -> str:
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 class Told(msgspec.Struct, omit_defaults=True):

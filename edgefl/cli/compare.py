@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..atomic import write_atomically
-from ..errors import EdgeFLError
+from ..errors import EdgeFLError, UsageError
 from ..hosting import command, daemon
 from .text import say
 from .values import at_least
@@ -32,6 +32,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     writes table.md, runs.csv and a figure for each cost there.
     """
     add_experiment(parser)
+    add = parser.add_argument_group("a run from elsewhere").add_argument
+    help = "add this run to the folder: a folder of edgefl simulate or an aggregator, a history, or a CSV file"
+    add("--add", type=Path, metavar="RUN", help=help)
+    add("--as", dest="name", metavar="NAME", help="the name of its row")
+    add("--partition", metavar="P", help="the partition with which it stands (default: its own, else the first)")
+    add("--faults", metavar="F", help="the faults with which it stands (default: its own, else the first)")
+    add("--seed", type=at_least(0), metavar="N", help="runs with this seed are its pairs (default: its own, else none)")
     add = parser.add_argument_group("the output").add_argument
     add("--no-figures", action="store_true", help="draw nothing; else matplotlib is needed")
     add("--json", action="store_true", help="print JSON: of each row, [mean, half of interval, seeds]")
@@ -55,9 +62,16 @@ def _compare(options: argparse.Namespace) -> int:
 
     if options.print_config:
         return command.print_config(options, Experiment)
+    _check_add(options)
+    if options.add is not None and options.file is None:
+        with in_folder(options) as folder:
+            _add(options, folder)
+        return 0
     with at_work(options) as (grid, folder):
         if options.json:
             folder.say = lambda line: None
+        if options.add is not None:
+            _add(options, folder)
         found = compare(grid, folder)
         write_atomically(folder.path / "table.md", (text := tables.text(found)).encode())
         write_atomically(folder.path / "runs.csv", tables.csv_text(found).encode())
@@ -70,21 +84,50 @@ def _compare(options: argparse.Namespace) -> int:
     return ended(found)
 
 
+def _check_add(options: argparse.Namespace) -> None:
+    if (options.add is None) != (options.name is None):
+        raise UsageError("a run is added with both --add RUN and --as NAME")
+    given = [name for name in ("partition", "faults", "seed") if getattr(options, name) is not None]
+    if given and options.add is None:
+        raise UsageError(f"--{given[0]} is said of a run that is added: give --add RUN too")
+
+
+def _add(options: argparse.Namespace, folder: Folder) -> None:
+    """Take the run of --add into the folder."""
+    from ..experiments.added import keep, read_run
+
+    said = {name: getattr(options, name) for name in ("partition", "faults", "seed")}
+    said = {name: value for name, value in said.items() if value is not None}
+    run = msgspec.structs.replace(read_run(options.add, options.name), **said)
+    was_there = keep(folder.path, run)
+    rounds = f"{len(run.curve.rounds)} round{'s' * (len(run.curve.rounds) > 1)}"
+    folder.say(f"{'renewed' if was_there else 'added'}: {run.name}, {rounds} of {run.source}")
+
+
 @contextmanager
 def at_work(options: argparse.Namespace) -> Iterator[tuple[Grid, Folder]]:
     """The experiment of the options, and its folder."""
-    from ..errors import UsageError
     from ..experiments.experiment import Experiment
-    from ..experiments.folder import opened
     from ..experiments.grid import Grid
     from ..settings import files
 
     if options.file is None or options.out is None:
         raise UsageError("give FILE and --out DIR; --print-config prints a sample of FILE")
     grid = Grid(files.load(options.file, Experiment, options.set))
+    with in_folder(options) as folder:
+        yield grid, folder
+
+
+@contextmanager
+def in_folder(options: argparse.Namespace) -> Iterator[Folder]:
+    """The folder of the options."""
+    from ..experiments.folder import opened
+
+    if options.out is None:
+        raise UsageError("give --out DIR, the folder of the experiment")
     jobs = options.jobs or os.cpu_count() or 1
     with daemon.unwind_on_termination(), opened(options.out, jobs, say) as folder:
-        yield grid, folder
+        yield folder
 
 
 def ended(found: Comparison) -> int:

@@ -6,6 +6,7 @@
     tuning       from an experiment to the trials of a strategy, and the best of them
     measure      runs one case, and measures it round by round
     worker       a process that runs cases; pool has several of them
+    added        runs from elsewhere, which stand beside those that were run here
     results      curves of runs, and what they come to
     intervals    means with their intervals, paired by seed
     protocols    quality under a budget, cost to a target, robustness

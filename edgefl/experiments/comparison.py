@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from . import added as foreign
+from .added import UNPAIRED, Added
 from .folder import Folder, Wanted
 from .grid import Cell, Grid
 from .intervals import Mean, mean, paired
@@ -21,8 +23,9 @@ class Comparison:
 
     grid: Grid
     tuned: Mapping[tuple[str, str], Tuned]
-    results: Mapping[Cell, Mapping[int, Result]]
+    results: Mapping[Cell, Mapping[int, Result | Added]]
     failed: Mapping[str, str]
+    added: Sequence[Added] = ()
 
     @property
     def quality(self) -> str:
@@ -34,6 +37,11 @@ class Comparison:
     def worst(self) -> str:
         """The same of the worst tenth of the devices."""
         return "worst_loss" if self.quality.endswith("loss") else "worst_accuracy"
+
+    def cells(self) -> Iterator[Cell]:
+        """Those of the experiment, then the rows that were added."""
+        yield from self.grid.cells()
+        yield from dict.fromkeys(cell for one in self.added if (cell := one.cell(self.grid)) is not None)
 
     @property
     def last(self) -> int:
@@ -76,14 +84,19 @@ class Comparison:
 
 
 def compare(grid: Grid, folder: Folder) -> Comparison:
-    """Tune what is to be tuned, then run what is missing."""
+    """Tune what is to be tuned, then run what is missing; runs that were added stand beside them. UsageError."""
+    added = foreign.all_in(folder.path)
+    foreign.not_shown(grid, added)  # a name that is taken is told before anything is run
     tuned = tune(grid, folder) if is_wanted(grid) else {}
     wanted = [(cell, seed, _wanted(grid, cell, seed, tuned)) for cell in grid.cells() for seed in grid.seeds]
-    results: dict[Cell, dict[int, Result]] = {}
+    results: dict[Cell, dict[int, Result | Added]] = {}
     for (cell, seed, _), result in zip(wanted, folder.results([one for _, _, one in wanted]), strict=True):
         if result is not None:
             results.setdefault(cell, {})[seed] = result
-    return Comparison(grid, tuned, results, dict(folder.failed))
+    for one in added:
+        if (place := one.cell(grid)) is not None:
+            results.setdefault(place, {})[UNPAIRED if one.seed is None else one.seed] = one
+    return Comparison(grid, tuned, results, dict(folder.failed), added)
 
 
 def _wanted(grid: Grid, cell: Cell, seed: int, tuned: Mapping[tuple[str, str], Tuned]) -> Wanted:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
+from .added import Added
 from .comparison import Comparison
 from .grid import Cell
 from .protocols import groups
@@ -75,7 +76,8 @@ def _line(axes: Axes, found: Comparison, cell: Cell, name: str, cost: str) -> No
     x = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), POINTS)
     scale = 1.0 if name.endswith("loss") else 100.0
     y = scale * np.array([np.interp(x, *curve) for curve in curves])
-    variants, codecs = list(found.grid.variants), found.grid.codecs
+    variants = list(dict.fromkeys(each.variant for each in found.cells()))
+    codecs = list(dict.fromkeys(each.codec for each in found.cells()))
     style: dict[str, Any] = {
         "color": f"C{variants.index(cell.variant) % 10}",
         "linestyle": STYLES[codecs.index(cell.codec) % len(STYLES)],
@@ -85,7 +87,7 @@ def _line(axes: Axes, found: Comparison, cell: Cell, name: str, cost: str) -> No
     axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _curve(result: Result, name: str, cost: str) -> tuple[np.ndarray, np.ndarray]:
+def _curve(result: Result | Added, name: str, cost: str) -> tuple[np.ndarray, np.ndarray]:
     """Costs and values of the rounds that have both."""
     x, y = result.curve.column(cost), result.curve.column(name)
     both = np.isfinite(x) & np.isfinite(y)

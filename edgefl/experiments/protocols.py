@@ -61,7 +61,7 @@ def costs_to_targets(found: Comparison, group: list[Cell]) -> Iterator[Reached]:
 def robustness(found: Comparison) -> Iterator[Robust]:
     """Every cell under faults beside itself under the first ones; nothing if there are no others."""
     measure = found.at_end(found.quality)
-    for cell in found.grid.cells():
+    for cell in found.cells():
         if cell.faults != found.grid.faults[0]:
             without = cell._replace(faults=found.grid.faults[0])
             yield Robust(cell, found.mean(cell, measure), found.against(cell, without, measure))
@@ -70,7 +70,7 @@ def robustness(found: Comparison) -> Iterator[Robust]:
 def groups(found: Comparison) -> list[list[Cell]]:
     """The cells that are compared with each other: those of one partition and faults."""
     by_group: dict[tuple[str, str], list[Cell]] = {}
-    for cell in found.grid.cells():
+    for cell in found.cells():
         by_group.setdefault((cell.partition, cell.faults), []).append(cell)
     return list(by_group.values())
 

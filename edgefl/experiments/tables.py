@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .added import UNPAIRED, not_shown
 from .comparison import Comparison, Measure
 from .grid import Cell, differing
 from .intervals import Mean
@@ -23,7 +24,8 @@ NAMES = {"accuracy": "test accuracy, %", "loss": "test loss", "held_accuracy": "
 def text(found: Comparison) -> str:
     """All of a comparison, as Markdown."""
     parts = [_head(found), *(_group(found, cells) for cells in groups(found)), _robust(found), tuning(found)]
-    return "\n".join(filter(None, [*parts, _failed(found)])).rstrip() + "\n"
+    parts += [_list("Added, and not shown", not_shown(found.grid, found.added)), _failed(found)]
+    return "\n".join(filter(None, parts)).rstrip() + "\n"
 
 
 def csv_text(found: Comparison) -> str:
@@ -37,7 +39,7 @@ def csv_text(found: Comparison) -> str:
         for seed, result in runs.items():
             values = [measure(result.curve) for measure in columns.values()]
             row = [repr(value) if math.isfinite(value) else "" for value in values]
-            writer.writerow([*cell, seed, *row, result.model_sha256])
+            writer.writerow([*cell, "" if seed == UNPAIRED else seed, *row, result.model_sha256])
     return out.getvalue()
 
 
@@ -46,7 +48,7 @@ def rows_of(found: Comparison) -> list[dict[str, Any]]:
     measures = {name: found.at_end(name) for name in (found.quality, found.worst)}
     measures |= {cost: found.total(cost) for cost in found.costs}
     rows = []
-    for cell in found.grid.cells():
+    for cell in found.cells():
         means = {name: found.mean(cell, measure) for name, measure in measures.items()}
         means["difference"] = found.against(cell, found.first(cell), measures[found.quality])
         tuned = found.tuned.get((cell.variant, cell.partition))
@@ -212,7 +214,8 @@ def _held(value: float) -> str:
 
 
 def _failed(found: Comparison) -> str:
-    if not found.failed:
-        return ""
-    lines = [f"- {label}: {why}" for label, why in found.failed.items()]
-    return "## Not run\n\n" + "\n".join(lines) + "\n"
+    return _list("Not run", [f"{label}: {why}" for label, why in found.failed.items()])
+
+
+def _list(title: str, lines: Sequence[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""

@@ -234,6 +234,7 @@ journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.exam
         edits={},
         after="""
 test -s runs/table.md && test -s runs/runs.csv && test -s runs/against-megabytes.png && test -s runs/tuning.md
+grep -q "^| my run " runs/table.md && grep -q "^| other system " runs/table.md
 edgefl compare experiment.toml --out runs | head -n 2 | grep Comparison  # nothing is left to run
 """,
     ),

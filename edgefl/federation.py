@@ -68,7 +68,8 @@ def make_manifest(
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
         requires=_requires(strategy, train, personal), personal=personal, local=strategy.local,
-        sides=list(strategy.sides), by_step=settings.strategy.weights if strategy.by_step else "",
+        sides=list(strategy.sides), sent_sides=list(strategy.sent_sides),
+        by_step=settings.strategy.weights if strategy.by_step else "",
     )  # fmt: skip
     if feedback == "auto":
         codec_of, without = manifest.update_codec, strategy.fit.without
@@ -87,7 +88,7 @@ def _requires(strategy: Strategy, train: TrainSettings, personal: list[int]) -> 
     """The features that a device must know."""
     asked = {
         "personal": bool(personal), "local": strategy.local is not None, "side": bool(strategy.sides),
-        "lr-decay": train.lr_decay != 1,
+        "sent-side": bool(strategy.sent_sides), "lr-decay": train.lr_decay != 1,
     }  # fmt: skip
     return [feature for feature, wanted in asked.items() if wanted]
 

@@ -103,7 +103,7 @@ class Recorded(Strategy):
     def __init__(self, strategy: Strategy, journal: Journal) -> None:
         self._strategy, self._journal = strategy, journal
         self.name, self.fit = strategy.name, strategy.fit
-        self.sides, self.local = strategy.sides, strategy.local
+        self.sides, self.sent_sides, self.local = strategy.sides, strategy.sent_sides, strategy.local
         self._shown: Mapping[str, np.ndarray] = {}
         self._round = 0
 

@@ -40,7 +40,10 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     allow_gradient: Annotated[
         bool | None,
-        Meta(description="Allow one gradient over all examples as an update; with keys false.", examples=[False]),
+        Meta(
+            description="Allow one gradient over all examples, as an update or behind each delta; with keys false.",
+            examples=[False],
+        ),
     ] = None
     allow_full_batch: Annotated[
         bool | None, Meta(description="Allow steps over all examples at once; with keys false.", examples=[False])

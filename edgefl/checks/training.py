@@ -95,7 +95,8 @@ def step(
         yield warning(f"{text}; rounds last {deadline_s:g} s", todo)
     else:
         yield ok(text)
-    yield codec(manifest.update_codec, manifest.mask.shared(result.delta))
+    sides = dict.fromkeys(manifest.sent_sides, result.delta)  # as long, and about as large
+    yield codec(manifest.update_codec, manifest.stack(result.delta, sides))
 
 
 def codec(codec: Codec, delta: np.ndarray) -> Finding:

@@ -1,7 +1,8 @@
 """Stacked: several vectors of one length in one payload, each by the same codec with a step of its own.
 
-A model whose strategy has side vectors goes down as one vector, the params and then the sides. Their magnitudes differ
-by orders, so one step for all would lose the smaller ones.
+A model whose strategy has side vectors goes down as one vector, the params and then the sides. An update goes up as
+one, the delta and then the sides that its strategy wants. Their magnitudes differ by orders, so one step for all would
+lose the smaller ones.
 
     payload    the length of each part, uint32 little-endian; then the parts
 """
@@ -28,9 +29,16 @@ class Stacked(Codec):
         self._codec, self._count = codec, count
         self._lengths = struct.Struct(f"<{count}I")
         self.wire_id, self.lossless = codec.wire_id, codec.lossless  # type: ignore[misc]
+        self.feedback = codec.feedback  # type: ignore[misc]
 
     def _split(self, vector: np.ndarray) -> list[np.ndarray]:
         return np.split(vector, self._count)
+
+    def within(self, max_bytes: int) -> Stacked:
+        """Each vector may take its share of the budget."""
+        told = super().within(max_bytes)
+        told._codec = self._codec.within(max(1, (max_bytes - self._lengths.size) // self._count))
+        return told
 
     def bound(self, num_params: int) -> int:
         return self._lengths.size + self._count * self._codec.bound(num_params // self._count)

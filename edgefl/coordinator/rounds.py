@@ -104,7 +104,7 @@ class Rounds(Watching, Profiling):
     def _close(self, tally: Tally, now: float) -> None:
         self._out += self.reception.settle(tally, now)
         least = self._config_of(tally).min_reports
-        record = tally.record(self._num_shared, least, now)
+        record = tally.record(self._update_size, least, now)
         record = msgspec.structs.replace(record, attempt=self.fence.attempt)
         if record.state == "abandoned":
             why = self.readiness.absence.why(tally, least, now)

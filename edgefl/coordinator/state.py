@@ -90,11 +90,11 @@ class CoordinatorState:
         self.pace = Pace(update_s, config.updates_per_s)
         self.fence = Fence(self.topics.aggregator, manifest.run, attempt, instance, take_over)
         self._rng = rng
-        self._codec, self._num_shared = manifest.update_codec, manifest.mask.num_shared
+        self._codec, self._update_size = manifest.update_codec, manifest.update_size
         self.signing = Open() if keys is None else Signing(self.topics, manifest, keys)
         self.clock = WallClock()
         self.admission = Admission(
-            admission or AdmissionSettings(), self._codec, self._num_shared, clock=self.clock, signing=self.signing,
+            admission or AdmissionSettings(), self._codec, self._update_size, clock=self.clock, signing=self.signing,
             suspects=suspects, room=room, weigh=strategy.weigh, reach=strategy.reach,
         )  # fmt: skip
         bounded = self.admission.influence.factor is not None
@@ -109,7 +109,7 @@ class CoordinatorState:
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
         self.selection = selection.of(config)
-        self.earlier = EarlierRounds(config, self._codec, self._num_shared, self._make_intake)
+        self.earlier = EarlierRounds(config, self._codec, self._update_size, self._make_intake)
         self.earlier.restore(self._learned(self.signing.begin(recent)))
         self.signing.advance(params, version)
         self.standing = self.earlier.standing
@@ -239,7 +239,7 @@ class CoordinatorState:
 
     def _make_intake(self, round: int, version: int, unasked: int = 1, mode: Mode | None = None) -> RoundIntake:
         """`mode` is the round's, where its number alone does not say it."""
-        lengths = {"train": self._codec.bound(self._num_shared), "profile": self.profiles.max_payload}
+        lengths = {"train": self._codec.bound(self._update_size), "profile": self.profiles.max_payload}
         max_payload = lengths.get(mode or self.config.mode_of(round), 0)
         return RoundIntake(
             self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked

@@ -6,7 +6,8 @@ keys; `STRICT` has the defaults of a device with keys. docs/policy.md says what 
 
     steps of a round   epochs * ceil(n / batch_size), at most max_steps; 1 in mode "gradient"
     FLOPs of a round   3 * FLOPs from the input to the loss (core/trainer.py) * examples that the steps see, times what
-                       a local rule does beside plain training (device/local)
+                       a local rule does beside plain training, and all examples for each gradient that it takes over
+                       all of them (device/local)
 
 The loss, the optimizer and evaluation are left out; they are small beside the rest. `max_seconds` bounds what is not
 counted, and what this machine can't do as fast as its owner thought.
@@ -50,8 +51,8 @@ class Policy:
     def of_manifest(self, manifest: Manifest) -> str:
         """Why the manifest's settings are refused; "" if they are not."""
         train = manifest.train
-        if manifest.local_mode == "gradient" and not self.allow_gradient:
-            return 'it asks for one gradient over all examples (local_mode "gradient"), which is not allowed'
+        if gradient_of(manifest) and not self.allow_gradient:
+            return f"it asks for one gradient over all examples ({gradient_of(manifest)}), which is not allowed"
         if manifest.local_mode == "sgd" and train.batch_size == "all" and not self.allow_full_batch:
             return 'its steps are over all examples at once (batch_size "all"), which is not allowed'
         own = {} if manifest.local is None else manifest.local.options  # of a local rule
@@ -117,6 +118,13 @@ STRICT = Policy(
 )  # fmt: skip
 
 
+def gradient_of(manifest: Manifest) -> str:
+    """What in the manifest has a device send a gradient over all its examples; "" if nothing has."""
+    if manifest.local_mode == "gradient":
+        return 'local_mode "gradient"'
+    return f"behind each delta: {', '.join(manifest.sent_sides)}" if manifest.sent_sides else ""
+
+
 def batches_of(manifest: Manifest, n: int) -> int:
     """Batches of an epoch over n examples."""
     size = manifest.train.batch_size
@@ -143,16 +151,19 @@ def flops_of(manifest: Manifest, n: int) -> float:
     """FLOPs of a round on n examples; ModelError if the core refuses the plan."""
     steps, batches = steps_of(manifest, n), batches_of(manifest, n)
     seen = n if manifest.local_mode == "gradient" else n * steps / batches
-    return 3 * forward_flops(manifest.plan) * seen * passes_of(manifest)
+    passes, gradients = passes_of(manifest)
+    return 3 * forward_flops(manifest.plan) * (seen * passes + n * gradients)
 
 
-def passes_of(manifest: Manifest) -> float:
-    """What a round's training computes, as a multiple of plain training."""
+def passes_of(manifest: Manifest) -> tuple[float, int]:
+    """What a round's training computes, as a multiple of plain training, and how many gradients over all examples
+    beside that."""
     if manifest.local is None:
-        return 1.0
+        return 1.0, 0
     from . import local
 
-    return local.get(manifest.local).passes
+    rule = local.get(manifest.local)
+    return rule.passes, rule.gradients
 
 
 @dataclass

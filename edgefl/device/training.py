@@ -93,7 +93,7 @@ def train_update(
     delta, steps, loss = learned.delta, learned.steps, learned.loss
     if not abs(loss) <= MAX_LOSS:  # true for NaN too
         raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
-    own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.mask.shared(delta)
+    own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.stack(delta, learned.sides)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     payload, slots = _encode(job, sent, load_slot, _weight(work, job, steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..protocol.envelope import MAX_PARTS, Kind, federation_hash
 from ..protocol.manifest import Manifest
 from ..protocol.parts import Splitter, fitting_part_bytes
@@ -19,7 +19,7 @@ class Terms:
     """The manifest that the device accepts, the `codec` of its updates and `hash`, the 32 bits in every envelope.
 
     Raises ModelError for a model above `max_model_bytes`, UsageError for a codec or a local rule that is not
-    installed here.
+    installed here, and for side vectors in updates that the rule does not send.
     """
 
     def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
@@ -31,10 +31,14 @@ class Terms:
             )
         self.manifest = manifest
         manifest.check_codecs()
+        rule = None
         if manifest.local is not None:
             from . import local
 
-            local.get(manifest.local)
+            rule = local.get(manifest.local)
+        sent = () if rule is None else rule.sent_sides
+        if tuple(manifest.sent_sides) != sent:
+            raise UsageError(f"its updates have side vectors {manifest.sent_sides}, its local rule sends {list(sent)}")
         self.codec = manifest.update_codec
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
 

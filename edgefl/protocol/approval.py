@@ -2,8 +2,9 @@
 
 The aggregator chooses the plan, and with it what an update can reveal: a wide first layer can carry whole examples out
 (docs/policy.md). So the id covers all that decides this: the graph, its loss, which params are trained, which of them
-stay on the device, and whether it sends one gradient. Rates, epochs and codecs may change without a new approval,
-within the owner's bounds. So may the params that stay, where the plan is approved with none of them staying.
+stay on the device, whether it sends one gradient, and what it sends beside the change of training. Rates, epochs and
+codecs may change without a new approval, within the owner's bounds. So may the params that stay, where the plan is
+approved with none of them staying.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ MEANINGS = {
 
 
 def plan_id(manifest: Manifest) -> str:
-    """64 hex digits that an owner approves: of the manifest's plan, its `local_mode` and its `personal` params."""
-    return id_of(manifest.plan, manifest.local_mode, manifest.personal)
+    """64 hex digits that an owner approves: of the manifest's plan, its `local_mode`, its `personal` params and its
+    `sent_sides`."""
+    return id_of(manifest.plan, manifest.local_mode, manifest.personal, manifest.sent_sides)
 
 
 def approved_by(manifest: Manifest) -> frozenset[str]:
     """The ids of which an approval is one of the manifest: its own, and the plan's with updates that have all params,
     which reveal what its own do, and more."""
-    return frozenset({plan_id(manifest), id_of(manifest.plan, manifest.local_mode)})
+    whole = id_of(manifest.plan, manifest.local_mode, sent_sides=manifest.sent_sides)
+    return frozenset({plan_id(manifest), whole})
 
 
 def short(id: str) -> str:
@@ -48,10 +51,13 @@ def short(id: str) -> str:
     return id[:SHORTEST]
 
 
-def id_of(plan: Plan, local_mode: str = "sgd", personal: Sequence[int] = ()) -> str:
+def id_of(
+    plan: Plan, local_mode: str = "sgd", personal: Sequence[int] = (), sent_sides: Sequence[str] = ()
+) -> str:  # fmt: skip
     """The same, of a plan that no manifest holds yet. The plan has loss, params and which of them are trained."""
     stays = f"personal {','.join(map(str, personal))}\n" if personal else ""
-    return hashlib.sha256(DOMAIN + f"{local_mode}\n{stays}".encode() + plan.to_bytes()).hexdigest()
+    sent = f"sends {','.join(sent_sides)}\n" if sent_sides else ""
+    return hashlib.sha256(DOMAIN + f"{local_mode}\n{stays}{sent}".encode() + plan.to_bytes()).hexdigest()
 
 
 def describe(manifest: Manifest) -> str:
@@ -100,7 +106,10 @@ def _reveals(manifest: Manifest) -> str:
         text = "one gradient over all examples, the form that reveals most"
     else:
         text = f"what training changes in the {'other ' if manifest.personal else ''}params"
-    return f"{text}, with room for {room(manifest.plan, manifest.personal):,} whole examples at most (docs/policy.md)"
+    if manifest.sent_sides:
+        text += f", and beside it {', '.join(manifest.sent_sides)}: a gradient over all examples reveals most"
+    most = (1 + len(manifest.sent_sides)) * room(manifest.plan, manifest.personal)
+    return f"{text}, with room for {most:,} whole examples at most (docs/policy.md)"
 
 
 def _layers(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -23,7 +24,9 @@ from .features import Requires
 from .messages import KeepsBytes, Sha256
 
 MAX_SKELETON = 2**20  # bytes of the skeleton of a model's file
-MAX_SIDES = 4  # vectors behind the params of a model
+MAX_SIDES = 4  # vectors behind the params of a model, or behind the delta of an update
+
+Sides = Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}\\Z")]], Meta(max_length=MAX_SIDES)]
 
 
 class SkeletonInfo(msgspec.Struct, frozen=True):
@@ -52,6 +55,9 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     `sides` names the vectors, as long as the params, that lie behind them in each model, in this order; it requires
     "side".
 
+    `sent_sides` names the vectors, as long as the delta, that lie behind it in each update, in this order; it requires
+    "sent-side".
+
     `by_step` is what `strategy.weights` says, where the strategy divides an update by its steps before it weighs it: a
     device then keeps what its codec dropped as it would have counted. A device that does not know it keeps it as it is.
 
@@ -76,7 +82,8 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     skeleton: SkeletonInfo | None = None
     personal: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] = []
     local: LocalRule | None = None
-    sides: Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}\\Z")]], Meta(max_length=MAX_SIDES)] = []
+    sides: Sides = []
+    sent_sides: Sides = []
     by_step: Annotated[str, Meta(pattern="^(examples|uniform|capped:[1-9][0-9]{0,8})?\\Z")] = ""
 
     def __post_init__(self) -> None:
@@ -101,7 +108,18 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     @cached_property
     def update_codec(self) -> Codec:
         """The codec of updates, for the tensors that are shared; UsageError if this installation lacks it."""
-        return codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors)
+        codec = codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors)
+        return Stacked(codec, 1 + len(self.sent_sides)) if self.sent_sides else codec
+
+    @property
+    def update_size(self) -> int:
+        """The numbers of an update: the delta of the shared params and the side vectors behind it."""
+        return (1 + len(self.sent_sides)) * self.mask.num_shared
+
+    def stack(self, delta: np.ndarray, sides: Mapping[str, np.ndarray]) -> np.ndarray:
+        """An update as it goes up, (update_size,), of a delta (P,) and side vectors (P,) by name."""
+        shared = [self.mask.shared(vector) for vector in (delta, *(sides[name] for name in self.sent_sides))]
+        return np.concatenate(shared) if self.sent_sides else shared[0]
 
     @cached_property
     def mask(self) -> Mask:

@@ -137,12 +137,12 @@ class Adversary:
         honest = [known.seen[device] for device in sorted(known.seen)]
         attackers = sorted(name for name in known.ends if name in self.attackers)
         params = job.manifest.mask.shared(job.manifest.unstack(params_from_bytes(job.params))[0])
-        own = _update("", header, job.manifest.update_codec, b"")
-        if params.nbytes * len(honest) <= IN_MEMORY:
-            honest = [replace(update, decoded=update.delta(len(params))) for update in honest]
+        own, size = _update("", header, job.manifest.update_codec, b""), job.manifest.update_size
+        if 4 * size * len(honest) <= IN_MEMORY:
+            honest = [replace(update, decoded=update.delta(size)) for update in honest]
 
         def deltas() -> Iterator[np.ndarray]:
-            return (update.delta(len(params)) for update in honest)
+            return (update.delta(size) for update in honest)
 
         def judge(delta: np.ndarray) -> float:
             assert self._probe is not None and self._strategy is not None
@@ -158,7 +158,7 @@ class Adversary:
             deltas, judge, lambda delta: self._capped(known, delta, header.num_examples),
             derived_seed(self._seed, "attack", job.round.round),
         )  # fmt: skip
-        mean = facts.moments()[0] if self._probe is not None else np.zeros(0)
+        mean = facts.moments()[0][: len(params)] if self._probe is not None else np.zeros(0)
         return craft(self.attack, facts)
 
     def _capped(self, known: _Round, delta: np.ndarray, num_examples: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 A few devices train a few rounds from the start; their updates are encoded, what is decoded makes the next model, and
 the downlink encodes that. The deltas of models have their usual size only after two spans, so the model then goes on
 for three spans as it did in these rounds, without further training. A strategy's side vectors are taken to move as the
-model does: they are sums of the same updates.
+model does: they are sums of the same updates. Those behind the delta of an update are taken to be like it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def sizes(manifest: Manifest, params: np.ndarray, devices: Sequence[Dataset], *,
         shown, _ = manifest.unstack(downlink.shown)
         for device, examples in enumerate(devices):
             work = _work(manifest, trainer, shown, examples, (number, device))
-            delta = manifest.mask.shared(work.fit().delta)
+            learned = work.fit().delta
+            delta = manifest.stack(learned, dict.fromkeys(manifest.sent_sides, learned))
             payload, residuals[device] = _encoded(manifest, delta, residuals[device])
-            decoded = manifest.update_codec.decode(payload, len(delta))
+            decoded = manifest.update_codec.decode(payload, len(delta))[: manifest.mask.num_shared]
             mean += manifest.mask.with_shared(np.zeros_like(params), decoded) / np.float32(len(devices))
             up.append(len(payload))
         means.append(np.tile(mean, count))

@@ -25,6 +25,7 @@ STRATEGIES = {
     "scaffold": "edgefl.strategies.whole.scaffold:Scaffold",
     "feddyn": "edgefl.strategies.whole.feddyn:FedDyn",
     "fedcm": "edgefl.strategies.whole.fedcm:FedCM",
+    "mime-lite": "edgefl.strategies.whole.mime_lite:MimeLite",
     "mifa": "edgefl.strategies.whole.mifa:Mifa",
     "fedadagrad": "edgefl.strategies.presets:fedadagrad",
     "fedadam": "edgefl.strategies.presets:fedadam",

@@ -173,6 +173,7 @@ class Strategy(Part, ABC):
     options: Mapping[str, Any] = MappingProxyType({})  # what it was made with, for the record of the run
     personal: Sequence[str] = ()  # params that devices keep, where settings say nothing: as `personal.keep`
     sides: Sequence[str] = ()  # the side vectors that go down with each model; see `broadcast`
+    sent_sides: Sequence[str] = ()  # those that `local` sends behind each delta: an update is (1 + S) P numbers
     local: LocalRule | None = None  # what its devices do in training, after `defaults`; None: plain local SGD
 
     def weigh(self, num_examples: int) -> int:

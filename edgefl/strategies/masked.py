@@ -20,10 +20,9 @@ class Masked(Strategy):
     """`strategy` over the shared coordinates of `mask`."""
 
     def __init__(self, strategy: Strategy, mask: Mask) -> None:
-        if strategy.sides:
+        if strategy.sides or strategy.sent_sides:
             raise UsageError(
-                f"strategy {strategy.name!r} broadcasts side vectors, which are of the whole model: "
-                "leave personal.keep out"
+                f"strategy {strategy.name!r} has side vectors, which are of the whole model: leave personal.keep out"
             )
         self._strategy, self._mask = strategy, mask
         self.name, self.options, self.personal = strategy.name, strategy.options, strategy.personal

@@ -56,19 +56,24 @@ def _made(make: Callable[[], Strategy]) -> Strategy:
     return strategy
 
 
-def _updates(seed: int) -> list[Update]:
-    """Five devices' updates, one of them late, and another one late in the same round."""
+def _size(strategy: Strategy) -> int:
+    """The numbers of an update: the delta and the side vectors behind it."""
+    return (1 + len(strategy.sent_sides)) * P
+
+
+def _updates(seed: int, size: int) -> list[Update]:
+    """Five devices' updates of so many numbers, one of them late, and another one late in the same round."""
     rng = np.random.default_rng(seed)
     out = []
     for device, num_examples, staleness in (("a", 1, 0), ("b", 600, 0), ("c", 37, 2), ("d", 5, 0), ("b", 600, 1)):
         steps, loss = _Train().steps(num_examples), float(np.float32(rng.uniform(0.1, 3)))
-        payload = RAW32.encode(_delta(rng))
+        payload = RAW32.encode(_delta(rng, size))
         out.append(Update(device, num_examples, RAW32, payload, staleness, steps=steps, loss=loss))
     return out
 
 
-def _delta(rng: np.random.Generator) -> np.ndarray:
-    return (np.rint(rng.normal(0, 0.1, P) * SCALE) / SCALE).astype(np.float32)
+def _delta(rng: np.random.Generator, size: int) -> np.ndarray:
+    return (np.rint(rng.normal(0, 0.1, size) * SCALE) / SCALE).astype(np.float32)
 
 
 def _start_params() -> np.ndarray:
@@ -93,7 +98,7 @@ def _round(strategy: Strategy, params: np.ndarray, number: int, updates: list[Up
 
 def _run(strategy: Strategy, params: np.ndarray, rounds: range) -> np.ndarray:
     for number in rounds:
-        params = _round(strategy, params, number, _updates(number))
+        params = _round(strategy, params, number, _updates(number, _size(strategy)))
     return params
 
 
@@ -102,7 +107,7 @@ def _bits(state: State) -> dict[str, tuple[str, bytes]]:
 
 
 def _check_order(make: Callable[[], Strategy]) -> None:
-    updates, params = _updates(1), _start_params()
+    updates, params = _updates(1, _size(make())), _start_params()
     expected = _round(_made(make), params, 1, updates)
     for order in list(permutations(range(len(updates))))[1::7]:
         again = _round(_made(make), params, 1, [updates[place] for place in order])
@@ -117,22 +122,24 @@ def _check_abandoned_rounds(make: Callable[[], Strategy]) -> None:
         _run(plain, _start_params(), earlier)
         before = _bits(disturbed.state())
         disturbed.start(params, 8)
-        for update in _updates(99):
+        size = _size(plain)
+        for update in _updates(99, size):
             disturbed.add(update)
         require(_bits(disturbed.state()) == before, "only finish changes the state")
-        one, other = (_round(strategy, params, 9, _updates(9)) for strategy in (disturbed, plain))
+        one, other = (_round(strategy, params, 9, _updates(9, size)) for strategy in (disturbed, plain))
         require(one.tobytes() == other.tobytes(), "a round that was abandoned leaves nothing behind")
 
 
 def _check_refusals(make: Callable[[], Strategy]) -> None:
-    updates, params = _updates(1), _start_params()
+    size, params = _size(make()), _start_params()
+    updates = _updates(1, size)
     expected = _round(_made(make), params, 1, updates)
     good = updates[0].payload
     bad = [
         Update("x", 0, RAW32, good, steps=2, loss=0.5),
         Update("x", 2**32 + 1, RAW32, good, steps=100, loss=0.5),
         Update("x", 1, RAW32, good[:-1], steps=2, loss=0.5),
-        Update("x", 1, RAW32, np.full(P, np.nan, "<f4").tobytes(), steps=2, loss=0.5),
+        Update("x", 1, RAW32, np.full(size, np.nan, "<f4").tobytes(), steps=2, loss=0.5),
     ]
     strategy = _made(make)
     strategy.start(params, 1)
@@ -151,7 +158,7 @@ def _check_state(make: Callable[[], Strategy]) -> None:
     whole, kept = _made(make), []
     params = _start_params()
     for number in range(1, 4):
-        params = _round(whole, params, number, _updates(number))
+        params = _round(whole, params, number, _updates(number, _size(whole)))
         kept.append((params, whole.state(), _bits(whole.state())))
     require(all(_bits(state) == bits for _, state, bits in kept), "an array that state() returned stays as it is")
     for number, (then, state, _) in enumerate(kept, start=1):

@@ -81,6 +81,31 @@ def test_i02_the_replay_has_the_side_vectors_as_devices_decoded_them(tmp_path: P
     assert (whole.state()["control"] != -3).all(), "which it is where devices decode all of it"
 
 
+def test_i02_the_replay_has_the_side_vectors_that_devices_sent(tmp_path: Path) -> None:
+    """Mime-lite's momentum is of the gradients behind the deltas."""
+
+    def mime_lite() -> strategies.Strategy:
+        made = strategies.get("mime-lite", beta=0.5)
+        made.defaults(TrainSettings())
+        made.prepare(Site(3, 3))
+        return made
+
+    def sent(device: str, delta: float) -> Update:
+        payload = CODEC.encode(np.repeat(np.float32([delta, 2 * delta]), 3))
+        return Update(device, 5, CODEC, payload, steps=1, loss=0.5)
+
+    whole, params = mime_lite(), START
+    strategy = Recorded(whole, Journal(tmp_path / "journal.db"))
+    assert strategy.sent_sides == whole.sent_sides
+    for round in (1, 2, 3):
+        strategy.shown(strategy.broadcast())
+        params = run_round(strategy, params, round, sent("a", 0.1 * round), sent("b", -0.3))
+    again = mime_lite()
+    made = replay.replay(Journal(tmp_path / "journal.db"), ended(1, 2, 3), again, CODEC, START)
+    assert made.tobytes() == params.tobytes()
+    assert again.state()["momentum"].tobytes() == whole.state()["momentum"].tobytes() != b""
+
+
 def test_i02_the_replay_goes_back_where_the_operator_did(tmp_path: Path) -> None:
     strategy = Recorded(strategies.get("fedavgm"), Journal(tmp_path / "journal.db"))
     first, state = run_round(strategy, START, 1, update("a", 0.1, 7)), strategy.state()

@@ -30,6 +30,7 @@ KILLS = ((1, AGGREGATOR), (2, "dev-1"), (3, AGGREGATOR), (4, "dev-2"), (4, AGGRE
 KEPT = {
     "fedadam": ({"server.first", "server.second"}, set()),
     "scaffold": ({"control"}, {"control"}),
+    "mime-lite": ({"momentum"}, set()),
     "mifa": ({"sum"}, {"memory"}),
 }
 

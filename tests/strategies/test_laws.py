@@ -15,6 +15,7 @@ OPTIONS = {
     "scaffold": {"server_lr": 0.5},
     "feddyn": {"alpha": 0.5},
     "fedcm": {"alpha": 1.0, "server_lr": 0.5},
+    "mime-lite": {"beta": 0.0, "server_lr": 0.5},
     "mifa": {"server_lr": 0.5},
     "fedavg": {"server_lr": 0.5},
     "fedavgm": {"server_lr": 0.5, "momentum": 0.3},

@@ -16,6 +16,7 @@ import numpy as np
 from edgefl import codecs
 from edgefl.codecs import Codec
 from edgefl.codecs import feedback as error_feedback
+from edgefl.codecs.stacked import Stacked
 from edgefl.core.trainer import LocalResult
 from edgefl.device import local
 from edgefl.device.holdout import Shares
@@ -80,10 +81,15 @@ class _Trainer:
         base = start.astype(np.float64)
 
         def step(y: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-            return np.asarray(gradient + correction + o["prox_mu"] * (y - base))
+            return np.asarray(gradient + correction + o["weight_decay"] * y + o["prox_mu"] * (y - base))
 
         delta = descend(self._device, start, step, self._steps, o["lr"], o["momentum"])
         return LocalResult(delta.astype(np.float32), self._device.examples, self._steps, 0.5)
+
+    def gradient(self, start: np.ndarray, x: Any, y: Any) -> np.ndarray:
+        gradient = self._device.gradient(start.astype(np.float64)).astype(np.float32)
+        gradient[TRAINED:] = 0
+        return gradient
 
 
 @dataclass
@@ -103,6 +109,9 @@ class Fleet:
         self.strategy.defaults(self.train)
         self.strategy.prepare(Site(P, TRAINED, devices=self.expect or len(self.devices)))
         self.params = np.zeros(P, np.float32)
+        self.size = (1 + len(self.strategy.sent_sides)) * P
+        if self.strategy.sent_sides:
+            self.codec = Stacked(self.codec, self.size // P)
         self.slots: dict[int, dict[str, bytes]] = {}
         self.number = 0
         if self.feedback is None:
@@ -120,15 +129,16 @@ class Fleet:
         )  # fmt: skip
         assert self.strategy.local is not None
         learned = local.get(self.strategy.local).train(work)
+        delta = np.concatenate([learned.delta, *(learned.sides[name] for name in self.strategy.sent_sides)])
         left: dict[str, bytes] = {}
         if self.feedback:
             own = slots.get("residual")
-            residual = None if own is None else error_feedback.unpack(own, P)
-            payload, rest = error_feedback.encode(self.codec, learned.delta, residual)
+            residual = None if own is None else error_feedback.unpack(own, self.size)
+            payload, rest = error_feedback.encode(self.codec, delta, residual)
             left = {} if rest is None else {"residual": rest}
         else:
-            payload = self.codec.encode(learned.delta)
-        left.update(learned.keep(learned.delta, lambda: self.codec.decode(payload, P)))
+            payload = self.codec.encode(delta)
+        left.update(learned.keep(delta, lambda: self.codec.decode(payload, self.size)))
         return Update(str(place), device.examples, self.codec, payload, steps=learned.steps, loss=0.5), left
 
     def round(self, asked: Iterable[int], lost: Iterable[int] = (), abandoned: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""SCAFFOLD, FedDyn, FedCM and MIFA in float64, written from their papers over quadratics. For tests only.
+"""SCAFFOLD, FedDyn, FedCM, Mime-lite and MIFA in float64, written from their papers over quadratics. For tests only.
 
 Each maps the params and the devices of a round to the next params, and keeps the papers' vectors of every device.
 """
@@ -67,6 +67,27 @@ def fedcm(devices: list[Quadratic], steps: Steps, lr: float, server_lr: float, a
         ]
         each = [delta / (lr * steps(devices[k])) for k, delta in zip(asked, deltas, strict=True)]
         m = _only_trained(-sum(each) / len(asked))
+        return np.asarray(w + server_lr * sum(deltas) / len(asked))
+
+    return step
+
+
+def mime_lite(
+    devices: list[Quadratic], steps: Steps, lr: float, server_lr: float, beta: float, *, decay: float = 0.0,
+    mu: float = 0.0,
+) -> Round:  # fmt: skip
+    """Karimireddy et al. 2021, Algorithm 1, MimeLite with SGDm, of losses with weight decay and a pull."""
+    m = np.zeros(P)
+
+    def step(w: np.ndarray, asked: Sequence[int]) -> np.ndarray:
+        nonlocal m
+
+        def move(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+            return np.asarray((1 - beta) * (g + decay * y + mu * (y - w)) + beta * m)
+
+        deltas = [descend(devices[k], w, move, steps(devices[k]), lr) for k in asked]
+        gradients = [devices[k].gradient(w.astype(np.float64)) + decay * w for k in asked]
+        m = beta * m + (1 - beta) * _only_trained(sum(gradients) / len(asked))
         return np.asarray(w + server_lr * sum(deltas) / len(asked))
 
     return step

@@ -20,6 +20,7 @@ RULES: dict[str, str] = {
     "scaffold": "edgefl.device.local.scaffold:Scaffold",
     "feddyn": "edgefl.device.local.feddyn:FedDyn",
     "fedcm": "edgefl.device.local.fedcm:FedCM",
+    "mime-lite": "edgefl.device.local.mime_lite:MimeLite",
     "mifa": "edgefl.device.local.mifa:Mifa",
 }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -89,19 +90,23 @@ class Learned(NamedTuple):
     """What a rule has learned: `delta` (P,) float32 is local - global; `steps` and `loss` are told to the aggregator.
 
     `keep` makes the slots, once it is known what leaves the device: `sent` is the delta of the shared params, after the
-    owner's bound on its norm, and `received()` what the aggregator decodes of it.
+    owner's bound on its norm, and `received()` what the aggregator decodes of it. `sides` are the vectors (P,) that
+    `Rule.sent_sides` names, which go up behind the delta; then `sent` and `received()` have them behind it too.
     """
 
     delta: np.ndarray
     steps: int
     loss: float
     keep: Keep = nothing
+    sides: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Rule(ABC):
     """A local rule. It is made with the options in the manifest; UsageError for those that it can't work with."""
 
     passes: float = 1.0  # what it computes, as a multiple of plain training: the owner's bounds count it
+    gradients: ClassVar[int] = 0  # beside that, so many gradients over all examples
+    sent_sides: ClassVar[tuple[str, ...]] = ()  # what it sends beside the delta
     makes_model: ClassVar[bool] = False  # its device has a model of its own: see `own`
     trains_to_judge: ClassVar[bool] = False  # `own` trains, so rounds that only evaluate take as long
 

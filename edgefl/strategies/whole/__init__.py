@@ -3,6 +3,7 @@
     scaffold   control variates: a device's own and their mean
     feddyn     dynamic regularization: a device's gradient and their mean
     fedcm      the momentum of all, in every local step
+    mime_lite  the same, of gradients at the round's model, which devices send behind their deltas
     mifa       the last update of every device, kept on the device; their sum here
 
 SCAFFOLD's c, FedDyn's h and MIFA's sum are means over N devices, `rounds.expect`, of which a round hears some. A device

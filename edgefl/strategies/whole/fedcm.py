@@ -3,8 +3,8 @@
     device   y ← y − η (alpha g + (1 − alpha) m) in each of K_k steps;   Δ_k = y − w
     server   w ← w + server_lr · mean_S Δ_k;                            m ← −mean_S Δ_k / (η K_k)
 
-It is Mime-lite with momentum (Karimireddy et al. 2020, arXiv:2008.03606) but for where the gradients in m are taken:
-along the devices' paths, and not at w, which would take a second vector up. Devices keep nothing.
+It is Mime-lite with momentum (mime_lite.py) but for where the gradients in m are taken: along the devices' paths, and
+not at w, which takes a second vector up. Devices keep nothing.
 """
 
 from __future__ import annotations

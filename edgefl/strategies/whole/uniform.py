@@ -64,13 +64,21 @@ class Uniform(Strategy):
             raise CodecError(
                 f"update of {update.steps} steps, where {update.examples} examples make {expected}: rejected", "steps"
             )
-        delta = update.delta(len(self._params))
-        share = update.weight / update.examples if update.allowed is None else update.allowed / UNIT
-        with self._sum.admit(delta, self.scale(update)), self._moved.admit(delta, share):
+        delta, told = self.parts(update)
+        with self._sum.admit(told, self.scale(update)), self._moved.admit(delta, self.share(update)):
             self._count += 1
 
+    def parts(self, update: Update) -> tuple[np.ndarray, np.ndarray]:
+        """The delta, and what goes into the sum that `conclude` gets; both (P,)."""
+        delta = update.delta(len(self._params))
+        return delta, delta
+
+    def share(self, update: Update) -> float:
+        """What is left of the update where its influence has been bounded, or it is late."""
+        return update.weight / update.examples if update.allowed is None else update.allowed / UNIT
+
     def scale(self, update: Update) -> float:
-        """What the delta counts in the sum that `conclude` gets."""
+        """What the second of `parts` counts in the sum that `conclude` gets."""
         return 1.0
 
     def finish(self) -> np.ndarray:
@@ -81,8 +89,8 @@ class Uniform(Strategy):
 
     @abstractmethod
     def conclude(self, mean: np.ndarray, total: np.ndarray, count: int) -> np.ndarray:
-        """How far the model moves, (P,) float64, from the mean of the deltas and the sum of `scale` times each, of
-        `count` devices. Changes what the strategy keeps."""
+        """How far the model moves, (P,) float64, from the mean of the deltas and the sum of `scale` times the second
+        part of each, of `count` devices. Changes what the strategy keeps."""
 
     def trained(self, vector: np.ndarray) -> np.ndarray:
         """(P,) float32, with zeros for what is not trained."""

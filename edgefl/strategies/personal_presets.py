@@ -40,8 +40,7 @@ def fedper(server_lr: float = 1.0) -> Strategy:
 def fedrep(head_epochs: int = 1, server_lr: float = 1.0) -> Strategy:
     """FedRep: as FedPer, but a device first trains its last layer alone, `head_epochs` long, then the others alone
     (Collins et al. 2021, arXiv:2102.07078)."""
-    if isinstance(head_epochs, bool) or not isinstance(head_epochs, int) or not 1 <= head_epochs <= 10_000:
-        raise UsageError(f"head_epochs is {head_epochs!r}: give a whole number from 1 to 10000")
+    _check_epochs("head_epochs", head_epochs)
     return _averaged("fedrep", server_lr, keep=("head",), local=LocalRule("fedrep", {"head_epochs": head_epochs}))
 
 
@@ -74,11 +73,15 @@ def apfl(alpha: float = 0.5, adapt: int = 1, server_lr: float = 1.0) -> Strategy
 def finetune(epochs: int = 1, lr: float = 0.0, server_lr: float = 1.0) -> Strategy:
     """Fine-tune, then evaluate: FedAvg, and each device trains every model that it receives for `epochs` more before it
     evaluates it, with `lr`, or the devices' learning rate at 0 (Cheng et al. 2021, arXiv:2108.07313)."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= 10_000:
-        raise UsageError(f"epochs is {epochs!r}: give a whole number from 1 to 10000")
+    _check_epochs("epochs", epochs)
     _check("lr", lr, 0, 1e6)
     local = LocalRule("fine-tune", {"epochs": epochs, "lr": float(lr)})
     return _averaged("finetune", server_lr, local=local, fit=OWN_MODEL)
+
+
+def _check_epochs(option: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
+        raise UsageError(f"{option} is {value!r}: give a whole number from 1 to 10000")
 
 
 def _check(option: str, value: float, least: float, most: float) -> None:

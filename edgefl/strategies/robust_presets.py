@@ -6,6 +6,11 @@ Of a round's devices `f` may be attackers: a number, or a share below 0.5. `befo
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
 from ..errors import UsageError, nearest
 from .base import Strategy
 from .combine.bulyan import Bulyan
@@ -52,118 +57,85 @@ def mixes(before: str, bucket: int, clip_norm: float | None) -> list[Mix]:
     return made
 
 
-def _robust(name: str, rule: Rule, f: float, mixes: list[Mix], server_lr: float) -> Strategy:
-    return Composed(name, combine=Robust(rule, mixes, f=f), server=Step(server_lr))
+def robust(rule: Callable[..., Rule]) -> Callable[..., Strategy]:
+    """The preset of a rule, by its name: it takes `f`, the rule's own options and what all robust strategies take."""
+    name = rule.__name__.replace("_", "-")
+
+    def make(
+        f: float = F,
+        *,
+        before: str = "",
+        bucket: int = 2,
+        clip_norm: float | None = None,
+        server_lr: float = 1.0,
+        **own: Any,
+    ) -> Strategy:
+        combine = Robust(rule(**own), mixes(before, bucket, clip_norm), f=f)
+        return Composed(name, combine=combine, server=Step(server_lr))
+
+    signature = inspect.signature(make)
+    first, *shared, _ = signature.parameters.values()
+    parameters = [first, *inspect.signature(rule).parameters.values(), *shared]
+    update_wrapper(make, rule)
+    make.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return preset(make)
 
 
-@preset
-def median(
-    f: float = F, *, before: str = "", bucket: int = 2, clip_norm: float | None = None, server_lr: float = 1.0
-) -> Strategy:
+@robust
+def median() -> Rule:
     """Of each coordinate the median (Yin et al. 2018)."""
-    return _robust("median", MedianRule(), f, mixes(before, bucket, clip_norm), server_lr)
+    return MedianRule()
 
 
-@preset
-def trimmed_mean(
-    f: float = F, *, before: str = "", bucket: int = 2, clip_norm: float | None = None, server_lr: float = 1.0
-) -> Strategy:
+@robust
+def trimmed_mean() -> Rule:
     """Of each coordinate the mean without the f smallest and f largest values (Yin et al. 2018)."""
-    return _robust("trimmed-mean", TrimmedMean(), f, mixes(before, bucket, clip_norm), server_lr)
+    return TrimmedMean()
 
 
-@preset
-def geometric_median(
-    f: float = F,
-    *,
-    nu: float | None = None,
-    iterations: int | None = None,
-    before: str = "",
-    bucket: int = 2,
-    clip_norm: float | None = None,
-    server_lr: float = 1.0,
-) -> Strategy:
+@robust
+def geometric_median(*, nu: float | None = None, iterations: int | None = None) -> Rule:
     """The point with the least sum of distances to all updates (RFA: Pillutla et al. 2022)."""
-    return _robust("geometric-median", GeometricMedian(nu, iterations), f, mixes(before, bucket, clip_norm), server_lr)
+    return GeometricMedian(nu, iterations)
 
 
-@preset
-def krum(
-    f: float = F,
-    *,
-    neighbours: int | None = None,
-    before: str = "",
-    bucket: int = 2,
-    clip_norm: float | None = None,
-    server_lr: float = 1.0,
-) -> Strategy:
+@robust
+def krum(*, neighbours: int | None = None) -> Rule:
     """The update that is nearest to its neighbours (Blanchard et al. 2017)."""
-    return _robust("krum", Krum(1, neighbours), f, mixes(before, bucket, clip_norm), server_lr)
+    return Krum(1, neighbours)
 
 
-@preset
-def multi_krum(
-    f: float = F,
-    *,
-    m: int | None = None,
-    neighbours: int | None = None,
-    before: str = "",
-    bucket: int = 2,
-    clip_norm: float | None = None,
-    server_lr: float = 1.0,
-) -> Strategy:
+@robust
+def multi_krum(*, m: int | None = None, neighbours: int | None = None) -> Rule:
     """The mean of the m updates that are nearest to their neighbours, k − f unless given (ibid.)."""
-    return _robust("multi-krum", Krum(m, neighbours), f, mixes(before, bucket, clip_norm), server_lr)
+    return Krum(m, neighbours)
 
 
-@preset
-def bulyan(
-    f: float = F, *, before: str = "", bucket: int = 2, clip_norm: float | None = None, server_lr: float = 1.0
-) -> Strategy:
+@robust
+def bulyan() -> Rule:
     """Krum's choice of k − 2f updates, then a trimmed mean around the median (El Mhamdi et al. 2018)."""
-    return _robust("bulyan", Bulyan(), f, mixes(before, bucket, clip_norm), server_lr)
+    return Bulyan()
 
 
-@preset
-def mda(
-    f: float = F, *, before: str = "", bucket: int = 2, clip_norm: float | None = None, server_lr: float = 1.0
-) -> Strategy:
+@robust
+def mda() -> Rule:
     """The mean of the k − f updates with the smallest diameter (minimum diameter averaging)."""
-    return _robust("mda", Mda(), f, mixes(before, bucket, clip_norm), server_lr)
+    return Mda()
 
 
-@preset
-def meamed(
-    f: float = F, *, before: str = "", bucket: int = 2, clip_norm: float | None = None, server_lr: float = 1.0
-) -> Strategy:
+@robust
+def meamed() -> Rule:
     """Of each coordinate the mean of the k − f values nearest to the median (Xie et al. 2018)."""
-    return _robust("meamed", Meamed(), f, mixes(before, bucket, clip_norm), server_lr)
+    return Meamed()
 
 
-@preset
-def centred_clipping(
-    f: float = F,
-    *,
-    tau: float | None = None,
-    iterations: int = 1,
-    before: str = "",
-    bucket: int = 2,
-    clip_norm: float | None = None,
-    server_lr: float = 1.0,
-) -> Strategy:
+@robust
+def centred_clipping(*, tau: float | None = None, iterations: int = 1) -> Rule:
     """The delta before, moved by the updates' clipped distances from it (Karimireddy et al. 2021)."""
-    return _robust("centred-clipping", CentredClipping(tau, iterations), f, mixes(before, bucket, clip_norm), server_lr)
+    return CentredClipping(tau, iterations)
 
 
-@preset
-def monna(
-    f: float = F,
-    *,
-    trusted: str = "",
-    before: str = "",
-    bucket: int = 2,
-    clip_norm: float | None = None,
-    server_lr: float = 1.0,
-) -> Strategy:
+@robust
+def monna(*, trusted: str = "") -> Rule:
     """The mean of the k − f updates nearest to that of a trusted device (Farhadkhani et al. 2023)."""
-    return _robust("monna", Monna(trusted), f, mixes(before, bucket, clip_norm), server_lr)
+    return Monna(trusted)

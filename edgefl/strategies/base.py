@@ -32,7 +32,23 @@ from .local import LocalRule
 State = dict[str, np.ndarray]
 
 
-class Training(Protocol):
+class Pulled(Protocol):
+    """What decides how far a step of training carries a param."""
+
+    @property
+    def optimizer(self) -> str: ...
+
+    @property
+    def momentum(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def prox_mu(self) -> float: ...
+
+
+class Training(Pulled, Protocol):
     """What a strategy may read of the devices' training settings."""
 
     @property
@@ -46,18 +62,6 @@ class Training(Protocol):
 
     @property
     def lr(self) -> float: ...
-
-    @property
-    def optimizer(self) -> str: ...
-
-    @property
-    def momentum(self) -> float: ...
-
-    @property
-    def weight_decay(self) -> float: ...
-
-    @property
-    def prox_mu(self) -> float: ...
 
     def lr_in(self, round: int) -> float:
         """The learning rate of the devices in this round."""

@@ -5,9 +5,9 @@ Not here: what a strategy makes of them (combine/normalized.py).
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from .base import Training
+from .base import Pulled, Training
 
 Row = tuple[float, float, float]
 Matrix = tuple[Row, Row, Row]
@@ -31,22 +31,6 @@ class _Momentum(NamedTuple):
     momentum: float
     weight_decay: float = 0.0
     prox_mu: float = 0.0
-
-
-class Pulled(Protocol):
-    """What `gain` reads of the training settings."""
-
-    @property
-    def optimizer(self) -> str: ...
-
-    @property
-    def momentum(self) -> float: ...
-
-    @property
-    def weight_decay(self) -> float: ...
-
-    @property
-    def prox_mu(self) -> float: ...
 
 
 def gain(train: Pulled, lr: float, steps: int) -> float:

@@ -132,11 +132,6 @@ NEEDS = {
         "set up keys (docs/security.md)",
     ),
     "goal": Feature("a goal", _goal, "set rounds.goal, and rounds.min_reports to no more"),
-    "holdout": Feature(
-        "examples held out",
-        lambda settings: "" if settings.evaluate.holdout else "evaluate.holdout is 0",
-        "set evaluate.holdout above 0",
-    ),
 }
 
 

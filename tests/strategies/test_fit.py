@@ -41,7 +41,6 @@ USES = {
 }
 LACKS = {
     "expect": ({}, {"rounds.expect": 9}, "rounds.expect to the number of devices"),
-    "holdout": ({}, {"evaluate.holdout": 0.1}, "evaluate.holdout above 0"),
     "goal": ({}, {"rounds.goal": 2}, "rounds.min_reports to no more"),
 }
 

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import msgspec
 
+from .history_record import RoundRecord
 from .history_text import size
 
 AXES = {"rounds": "round", "megabytes": "MB, up and down", "hours": "hours", "joules": "joules"}
-
-
-class Spent(Protocol):
-    """A round that is over (history_record.RoundRecord), as far as it costs something."""
-
-    @property
-    def round(self) -> int: ...
-    @property
-    def bytes_up(self) -> int: ...
-    @property
-    def bytes_down(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def closed_at(self) -> int: ...
-    @property
-    def elapsed_s(self) -> float: ...
-    @property
-    def joules(self) -> tuple[float, float] | None: ...
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -56,7 +37,7 @@ class Cost(msgspec.Struct, frozen=True):
         return f"{size(self.bytes_up)} up, {size(self.bytes_down)} down, {spent(self.seconds, self.joules)}"
 
 
-def costs(records: Iterable[Spent]) -> Iterator[Cost]:
+def costs(records: Iterable[RoundRecord]) -> Iterator[Cost]:
     """The cost up to each record."""
     began: float | None = None
     up = down = 0

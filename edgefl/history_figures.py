@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from .errors import UsageError, nearest
-from .history_costs import AXES, Spent, costs
+from .history_costs import AXES, costs
+from .history_record import RoundRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,22 +16,7 @@ if TYPE_CHECKING:
 Axis = Literal["rounds", "megabytes", "hours", "joules"]
 
 
-class Scored(Spent, Protocol):
-    """A round that is over, with its scores."""
-
-    @property
-    def has_new_model(self) -> bool: ...
-    @property
-    def reported(self) -> int: ...
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def device_accuracy(self) -> float | None: ...
-    @property
-    def personal_accuracy(self) -> float | None: ...
-
-
-def draw(records: Sequence[Scored], title: str, against: str) -> Figure:
+def draw(records: Sequence[RoundRecord], title: str, against: str) -> Figure:
     """A figure of its own, which matplotlib.pyplot does not know of; nothing to close. UsageError."""
     if against not in AXES:
         raise UsageError(f"unknown axis {against!r}: {nearest(against, AXES)}")
@@ -54,7 +40,7 @@ def draw(records: Sequence[Scored], title: str, against: str) -> Figure:
     return figure
 
 
-def _scores(axes: Axes, records: Sequence[Scored], places: Sequence[float]) -> None:
+def _scores(axes: Axes, records: Sequence[RoundRecord], places: Sequence[float]) -> None:
     at = list(zip(places, records, strict=True))
     scored = [(place, r.accuracy) for place, r in at if r.accuracy is not None and r.has_new_model]
     told = [(place, r.device_accuracy) for place, r in at if r.device_accuracy is not None]

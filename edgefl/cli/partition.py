@@ -45,10 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _partition(options: argparse.Namespace) -> int:
     from .. import data
     from ..settings.schema import checked
-    from ..simulation.shifts import spread
+    from ..simulation.shifts import check, spread
     from ..simulation.split_report import report
 
     wanted = checked(FleetOptions(**given(options, SETTINGS)))
+    check(wanted.partition)
     dataset, parts = spread(data.load(options.data, seed=options.seed), wanted.partition, wanted.devices, options.seed)
     found = report(dataset, parts, partition=wanted.partition, seed=options.seed)
     if options.out is not None:

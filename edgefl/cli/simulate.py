@@ -103,8 +103,9 @@ def _simulate(options: argparse.Namespace) -> int:
         shown = kind if "@" in url else options.transport  # without the password
         raise UsageError(f"unknown transport {shown!r}: {nearest(kind, ('memory', 'mqtt', 'mqtt:URL'))}")
     _check_json(options)
-    folder = RunFolder(options.out, options.force, options.resume)
     settings = settings_of(options)
+    _check_names(settings, options)
+    folder = RunFolder(options.out, options.force, options.resume)
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
@@ -120,6 +121,17 @@ def _simulate(options: argparse.Namespace) -> int:
             "then raise --deadline-s or lower --min-reports"
         )
     return 0
+
+
+def _check_names(settings: Settings, options: argparse.Namespace) -> None:
+    """UsageError for what is misspelt, before any data are read."""
+    from ..simulation import names
+    from ..simulation.world import World
+
+    wanted = schema.checked(FleetOptions(**given(options, FLEET)))
+    names.check(settings, wanted.partition, wanted.faults)
+    if options.devices_file:
+        World.load(options.devices_file)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -15,7 +15,7 @@ from ..errors import UsageError, nearest
 from ..settings import Settings
 from ..settings.schema import find
 from ..settings.spec import join, split
-from ..simulation.faults import Faults
+from ..simulation import names
 from ..simulation.options import ROUNDS
 from ..simulation.world import World
 from .cases import NO_BITS, Case, changed, contents_of, examples_of, fleet_of, plain
@@ -54,8 +54,8 @@ class Grid:
             World.load(experiment.devices_file)
         for codec in self.codecs:
             _with_codec(self.base, codec)
-        for faults in self.faults:
-            Faults.parse(faults)
+        for changes, partition, faults in product(self.variants.values(), self.partitions, self.faults):
+            names.check(self.base.replace(**changes), partition, faults)
 
     def _variants(self) -> dict[str, dict[str, Any]]:
         """Name -> settings. A strategy's name is its row's."""
@@ -67,9 +67,7 @@ class Grid:
         if not found:
             found = {self.base.strategy.name: {}}
         for changes in found.values():
-            settings = self.base.replace(**changes)
-            name, options = split(settings.strategy.name)
-            strategies.get(name, **options)
+            self.base.replace(**changes)
         return found
 
     @cached_property

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UsageError
+from ..simulation import names
 from .folder import Folder, Wanted
 from .grid import Cell, Grid, Point, with_point
 from .results import Result, at_end
@@ -102,7 +103,8 @@ def trials_of(grid: Grid, variant: str) -> list[Point]:
     """The trials of a variant; UsageError for a name or a value that is not allowed."""
     points = points_of(_space(grid, variant), grid.experiment.tune.trials, grid.base.train.seed)
     for point in points:
-        with_point(grid.base.replace(**grid.variants[variant]), point)
+        settings = with_point(grid.base.replace(**grid.variants[variant]), point)
+        names.check(settings, grid.partitions[0], grid.faults[0])
     return points
 
 

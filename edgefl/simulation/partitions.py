@@ -10,21 +10,18 @@ edgefl.partitions, as "module:function", or given as it is.
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TypeVar
 
 import numpy as np
 
 from ..data import Dataset
 from ..errors import EdgeFLError, UsageError
 from ..registry import Found, Seam
+from .partition_arguments import BOUNDS, number, whole
 from .windows import Windows
 
 Parts = Sequence[np.ndarray]
 Partition = Callable[[Dataset, str, int, np.random.Generator], Parts]
-N = TypeVar("N", int, float)
 MIN_EXAMPLES = 2  # that dirichlet leaves a device with
 
 
@@ -38,19 +35,28 @@ def split(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> P
         advice = "or windows:N, in which each device has N examples that others have too"
         raise UsageError(f"{devices} devices can't share {n} examples: choose 1 to {n} devices, {advice}")
     rng = np.random.default_rng(seed)
+    found, argument = find(spec)
+    if found.whose:
+        return _split_outside(found, argument, (dataset, devices, rng))
+    parts: Parts = found.value(dataset, argument, devices, rng)
+    return parts
+
+
+def find(spec: str | Partition) -> tuple[Found, str]:
+    """The function that a partition names, and its argument; UsageError if there is no such partition, or the
+    argument is none that it can have. No data are needed for that."""
     if not isinstance(spec, str):
-        return _split_outside(Found(spec, "the caller"), "", (dataset, devices, rng))
+        return Found(spec, "the caller"), ""
     name, colon, argument = spec.partition(":")
     if name in PARTITIONS:
-        SEAM.find(name)  # or another package has the name too
-        function, wanted = PARTITIONS[name]
-        if bool(colon) != bool(wanted):
+        if bool(colon) != bool(wanted := PARTITIONS[name][1]):
             raise UsageError(f"partition {spec!r}: write {name}{wanted}")
-        return function(dataset, argument, devices, rng)
-    if colon and not SEAM.has(name):
+        if name in BOUNDS:
+            number(name, argument)
+    elif colon and not SEAM.has(name):
         attribute, _, argument = argument.partition(":")
         name = f"{name}:{attribute}"
-    return _split_outside(SEAM.find(name), argument, (dataset, devices, rng))
+    return SEAM.find(name), argument
 
 
 def is_shared(spec: str | Partition) -> bool:
@@ -88,7 +94,7 @@ def iid(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator)
 def shards(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """McMahan et al. 2017 (arXiv:1602.05629), section 3, the pathological split: sorted by label, cut into
     devices*K shards of equal size, K of them a device: at K=2 most devices see two labels."""
-    per_device = _number("shards", argument, int, minimum=1)
+    per_device = whole("shards", argument)
     labels = labels_of(dataset, "shards")
     if devices * per_device > len(labels):
         raise UsageError(
@@ -107,7 +113,7 @@ def pathological(dataset: Dataset, argument: str, devices: int, rng: np.random.G
 def labels(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """Exactly K labels a device, "#C=K" of Li et al. 2021 (NIID-Bench, arXiv:2102.02079): the examples of a label are
     dealt equally to the devices that have it. Each device takes the K labels that the fewest have so far."""
-    each = _number("labels", argument, int, minimum=1)
+    each = whole("labels", argument)
     classes, codes = np.unique(labels_of(dataset, "labels"), return_inverse=True)
     if each > len(classes) or each * devices < len(classes):
         raise UsageError(
@@ -135,9 +141,7 @@ def labels(dataset: Dataset, argument: str, devices: int, rng: np.random.Generat
 def similarity(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """Karimireddy et al. 2020 (arXiv:1910.06378), section 7: S percent of the examples are dealt at random; the others,
     sorted by label, in consecutive pieces. 0 is as skewed as shards:1, 100 is iid."""
-    percent = _number("similarity", argument, float, minimum=0)
-    if percent > 100:
-        raise UsageError(f"partition similarity:{argument}: give a percentage from 0 to 100")
+    percent = number("similarity", argument)
     order = rng.permutation(len(dataset.x_train))
     drawn = round(len(order) * percent / 100)
     others = order[drawn:]
@@ -153,7 +157,7 @@ def dirichlet(dataset: Dataset, argument: str, devices: int, rng: np.random.Gene
 
     A device with fewer than two examples is given some by whichever device has most at the time.
     """
-    alpha = _number("dirichlet", argument, float, minimum=1e-6)
+    alpha = number("dirichlet", argument)
     labels = labels_of(dataset, "dirichlet")
     if MIN_EXAMPLES * devices > len(labels):
         raise UsageError(f"{len(labels)} examples don't give {devices} devices two each: choose fewer devices")
@@ -173,7 +177,7 @@ def label_shift(dataset: Dataset, argument: str, devices: int, rng: np.random.Ge
 
     Labels that have run out are left out of the proportions, so the last devices differ less: their order is random.
     """
-    alpha = _number("label-shift", argument, float, minimum=1e-6)
+    alpha = number("label-shift", argument)
     classes, codes = np.unique(labels_of(dataset, "label-shift"), return_inverse=True)
     left = np.bincount(codes, minlength=len(classes))
     members = [rng.permutation(np.flatnonzero(codes == label)) for label in range(len(classes))]
@@ -215,7 +219,7 @@ def natural(dataset: Dataset, argument: str, devices: int, rng: np.random.Genera
 
 def unbalanced(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """iid content in sizes ~ LogNormal(0, S), at least one: S=0 is equal, S=1 spreads over two decades."""
-    sigma = _number("unbalanced", argument, float, minimum=0)
+    sigma = number("unbalanced", argument)
     n = len(dataset.x_train)
     # Scaled by the largest, as a large S alone would overflow.
     normal = rng.normal(0.0, sigma, devices)
@@ -226,7 +230,7 @@ def unbalanced(dataset: Dataset, argument: str, devices: int, rng: np.random.Gen
 
 def quantity(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """iid content in sizes ~ Dir(A, ..., A), quantity skew of Li et al. 2021 (arXiv:2102.02079), at least one each."""
-    alpha = _number("quantity", argument, float, minimum=1e-6)
+    alpha = number("quantity", argument)
     n = len(dataset.x_train)
     bounds = np.rint(np.cumsum(rng.dirichlet(np.full(devices, alpha)))[:-1] * (n - devices)).astype(np.int64)
     return np.split(rng.permutation(n), bounds + np.arange(1, devices))
@@ -234,7 +238,7 @@ def quantity(dataset: Dataset, argument: str, devices: int, rng: np.random.Gener
 
 def windows(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> Parts:
     """N examples each, neighbours in a shuffled order of all: iid content, and any number of devices."""
-    size, n = _number("windows", argument, int, minimum=1), len(dataset.x_train)
+    size, n = whole("windows", argument), len(dataset.x_train)
     if size > n:
         raise UsageError(f"windows of {size} examples are more than the {n} that there are: choose fewer")
     return Windows(rng.permutation(n), size, devices, int(rng.integers(2**62)))
@@ -256,16 +260,6 @@ PARTITIONS: dict[str, tuple[Partition, str]] = {
 }
 SHARING = frozenset({"windows"})  # those in which one example may be with many devices
 SEAM = Seam("partition", "edgefl.partitions", {name: f"{__name__}:{name.replace('-', '_')}" for name in PARTITIONS})
-
-
-def _number(name: str, text: str, kind: Callable[[str], N], minimum: float) -> N:
-    """The argument of a partition as an int or a finite float."""
-    with suppress(ValueError):
-        value = kind(text)
-        if minimum <= value < math.inf:
-            return value
-    noun = "a whole number" if kind is int else "a number"
-    raise UsageError(f"partition '{name}:{text}': give {noun} of at least {minimum} after the colon")
 
 
 def labels_of(dataset: Dataset, name: str) -> np.ndarray:

@@ -28,7 +28,8 @@ import numpy as np
 from ..core.seeds import derived_seed
 from ..data import Dataset
 from ..errors import UsageError, nearest
-from .partitions import Partition, Parts, is_shared, labels_of, split
+from .partition_arguments import MOST
+from .partitions import Partition, Parts, find, is_shared, labels_of, split
 
 PLUS = re.compile(r"\+(?=[A-Za-z])")  # and not that of 1e+6
 MOST_GAIN = 30.0  # of the exponent, so that a large S alone does not overflow
@@ -55,16 +56,32 @@ def spread(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> 
     return dataset, parts
 
 
-def _shifted(dataset: Dataset, parts: Parts, spec: str, seed: int) -> Dataset:
+def check(spec: str | Partition) -> None:
+    """UsageError if there is no such partition, or no such shift behind it. No data are needed for that."""
+    if not isinstance(spec, str):
+        return
+    partition, *shifts = PLUS.split(spec)
+    find(partition)
+    for shift in shifts:
+        _read(shift)
+
+
+def _read(spec: str) -> tuple[str, float]:
+    """The name and the number of a shift."""
     name, _, argument = spec.partition(":")
     if name not in SHIFTS:
         raise UsageError(f"unknown shift {name!r}: {nearest(name, SHIFTS)}")
-    make, example = SHIFTS[name]
     value = math.nan
     with suppress(ValueError):
         value = float(argument)
-    if not 0 <= value < math.inf:
-        raise UsageError(f"shift {spec!r}: give a number of at least 0, as in {example}")
+    if not 0 <= value <= MOST:
+        raise UsageError(f"shift {spec!r}: give a number of at least 0, as in {SHIFTS[name][1]}")
+    return name, value
+
+
+def _shifted(dataset: Dataset, parts: Parts, spec: str, seed: int) -> Dataset:
+    name, value = _read(spec)
+    make, _ = SHIFTS[name]
     change = make(value, dataset, len(parts), seed)
     x, y = _changed(dataset.x_train, dataset.y_train, parts, change, [seed, 0])
     dataset = replace(dataset, x_train=x, y_train=y)

@@ -40,6 +40,7 @@ from ..settings import RoundSettings, Settings
 from ..settings.schema import checked
 from ..strategies import Site
 from ..strategies.masked import over, site_of
+from . import names
 from .adversary import Adversary
 from .body import PLAIN
 from .crowd import Crowd, device_names, number_of
@@ -115,6 +116,8 @@ def simulate(
     given = {"rounds.rounds": rounds, "train.seed": seed}
     overrides |= {key: value for key, value in given.items() if value is not None}
     settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
+    names.check(settings, partition, options.faults, objects)
+    world = world if world is None or isinstance(world, World) else World.load(world)
     seed = settings.train.seed
     found = _as_dataset(data, seed)
     model = _as_model(model, seed, found)
@@ -122,7 +125,6 @@ def simulate(
     dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None
-    world = world if world is None or isinstance(world, World) else World.load(world)
     fleet_options = {key: getattr(options, key) for key in ("devices", "partition", "faults")}
     if world is not None:
         fleet_options["world"] = world.told()
@@ -149,10 +151,10 @@ def simulate(
     fleet.keeps_residuals = size(settings.rounds, len(parts)) * FEEDBACK_ROUNDS >= RARE * len(parts)
     aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
-    names = device_names(len(parts))
-    crowd = _crowd(fleet, names, Shares(dataset, parts), seed, bodies)
+    devices_of = device_names(len(parts))
+    crowd = _crowd(fleet, devices_of, Shares(dataset, parts), seed, bodies)
     if (attack := fleet.faults.attack) is not None:
-        adversary = Adversary(attack, names, seed, coordinator)
+        adversary = Adversary(attack, devices_of, seed, coordinator)
         inner = site_of(manifest.mask, site)
         adversary.prepare(dataset.y_train, strategy, lambda: make_strategy(settings, objects), inner)
         fleet.adversary = adversary
@@ -175,13 +177,13 @@ def simulate(
     return history
 
 
-def _crowd(fleet: Fleet, names: list[str], shares: Shares, seed: int, bodies: Bodies | None) -> Crowd:
+def _crowd(fleet: Fleet, devices: list[str], shares: Shares, seed: int, bodies: Bodies | None) -> Crowd:
     """A device for each share."""
-    handicaps = fleet.faults.handicaps(names, seed)
+    handicaps = fleet.faults.handicaps(devices, seed)
     topics = Topics(FEDERATION)
 
     def make(number: int) -> DeviceHost:
-        name = names[number]
+        name = devices[number]
         host = DeviceHost(
             fleet, name, shares.of(number), federation=FEDERATION, seed=seed,
             handicap=handicaps.get(name, NO_HANDICAP), body=bodies.body(number) if bodies else PLAIN,
@@ -195,7 +197,7 @@ def _crowd(fleet: Fleet, names: list[str], shares: Shares, seed: int, bodies: Bo
 
     lives = (name for name, handicap in handicaps.items() if handicap.away_s or handicap.bytes_per_s)
     lively = {*map(number_of, lives), *(bodies.lively() if bodies else ())}
-    return Crowd(names, make, lambda number: status(len(shares.of(number))), lively)
+    return Crowd(devices, make, lambda number: status(len(shares.of(number))), lively)
 
 
 def _site(settings: Settings, plan: Plan) -> Site:

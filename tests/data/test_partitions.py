@@ -199,7 +199,7 @@ def test_natural_groups_by_id_in_order():
         ("labels:1", "don't fit 9 labels"),
         ("labels:10", "don't fit 9 labels"),
         ("labels:9", "examples for 4 devices"),
-        ("similarity:101", "percentage from 0 to 100"),
+        ("similarity:101", "a number from 0 to 100"),
         ("label-shift:0", "at least 1e-06"),
         ("quantity:-3", "at least 1e-06"),
         ("natural", "device=COL"),

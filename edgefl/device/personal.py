@@ -26,7 +26,7 @@ from .._core import crc32c
 from ..core.trainer import Evaluation
 from ..protocol.manifest import Manifest
 from ..protocol.update_header import PersonalScores
-from .local.rule import Rule, Work
+from .local.rule import Rule, Work, own_slot
 
 _TAG = struct.Struct("<I")
 MAX_LOSS = float(np.finfo(np.float32).max)  # the update's header carries a float32
@@ -58,11 +58,13 @@ def with_own(manifest: Manifest, received: np.ndarray, blob: bytes | None) -> np
 
 
 def slot_of(manifest: Manifest, params: np.ndarray, delta: np.ndarray) -> dict[str, bytes]:
-    """The slot that keeps what `delta` (P,) makes of the personal ones of `params`; {} where nothing is personal."""
+    """The slot that keeps what `delta` (P,) makes of the personal ones of `params`; {} where nothing is personal, and
+    where they are not finite any more."""
     mask = manifest.mask
     if not mask.personal:
         return {}
-    return {"personal": _TAG.pack(_tag(manifest)) + (mask.own(params) + mask.own(delta)).astype("<f4").tobytes()}
+    with np.errstate(over="ignore"):
+        return own_slot(mask.own(params) + mask.own(delta), _TAG.pack(_tag(manifest)))
 
 
 def _tag(manifest: Manifest) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -89,15 +90,15 @@ def train_update(
     if not wanted():
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
-    learned = _train(work, job, rule)
+    work, learned = _learned(work, job, rule)
     delta, steps, loss = learned.delta, learned.steps, learned.loss
-    if not abs(loss) <= MAX_LOSS:  # true for NaN too
-        raise Diverged(f"training reached a loss of {loss:g} in {steps} steps: lower lr or standardise the features")
     own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.stack(delta, learned.sides)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     payload, slots = _encode(job, sent, load_slot, _weight(work, job, steps))
     slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
+    if personal.is_personal(job.manifest, rule) and "personal" not in slots and work.load("personal") is not None:
+        log.warning("what this device has of its own is not finite any more: it begins anew with the next model")
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
     if sent is delta:
@@ -156,7 +157,11 @@ def _scores(work: Work, job: TrainJob, rule: Rule | None, keep: Callable[[Verdic
     received, _ = job.manifest.unstack(params_from_bytes(job.params))
     if job.judges or not personal.is_personal(job.manifest, rule):
         return _evaluate(work.trainer, received, work.shares.x_held, work.shares.y_held)
-    own = personal.own_model(job.manifest, work, rule)
+    try:
+        own = personal.own_model(job.manifest, work, rule)
+    except Diverged as error:
+        log.warning("what this device makes of the model for itself diverged, so it keeps the received one: %s", error)
+        own = None
     verdict = personal.judge(work, received, own)
     keep(verdict)
     if not verdict.scores and len(work.shares.x_held) > 1:
@@ -164,8 +169,32 @@ def _scores(work: Work, job: TrainJob, rule: Rule | None, keep: Callable[[Verdic
     return verdict.scores
 
 
+def _learned(work: Work, job: TrainJob, rule: Rule | None) -> tuple[Work, Learned]:
+    """What training has taught, and the work that it was. A device whose training diverges from what it has of its own
+    begins anew with the received model: it would diverge in every round to come, and its slot never be replaced."""
+    try:
+        return work, _train(work, job, rule)
+    except Diverged:
+        if not personal.is_personal(job.manifest, rule) or work.load("personal") is None:
+            raise
+    received, _ = job.manifest.unstack(params_from_bytes(job.params))
+    anew = replace(work, params=received, load=lambda name: None if name == "personal" else work.load(name))
+    learned = _train(anew, job, rule)
+    log.warning("training from what this device has of its own diverged: it begins anew with the received model")
+    return anew, learned
+
+
 def _train(work: Work, job: TrainJob, rule: Rule | None) -> Learned:
-    """What training on the examples that are not held out has taught, by the manifest's rule."""
+    """What training on the examples that are not held out has taught, by the manifest's rule. Raises Diverged for a
+    loss that no header can carry, too."""
+    learned = _by_rule(work, job, rule)
+    if not abs(learned.loss) <= MAX_LOSS:  # true for NaN too
+        what = f"training reached a loss of {learned.loss:g} in {learned.steps} steps"
+        raise Diverged(f"{what}: lower lr or standardise the features")
+    return learned
+
+
+def _by_rule(work: Work, job: TrainJob, rule: Rule | None) -> Learned:
     if job.manifest.local_mode == "gradient":
         x, y = work.shares.x, work.shares.y
         loss = work.trainer.evaluate(work.params, x, y).loss

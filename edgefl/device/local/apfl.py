@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from ...core.trainer import LocalResult
-from .rule import Learned, Rule, Work, option, pack
+from .rule import Learned, Rule, Work, option, own_slot
 
 
 class Apfl(Rule):
@@ -44,7 +44,7 @@ class Apfl(Rule):
             alpha = first
             losses.append((shared.loss, len(batch)))
         loss = sum(value * n for value, n in losses) / sum(n for _, n in losses)
-        slot = {"personal": pack(np.append(v, alpha))}
+        slot = own_slot(np.append(v, alpha))
         return Learned(w - work.params, len(losses), loss, lambda sent, received: slot)
 
     def own(self, work: Work) -> np.ndarray | None:

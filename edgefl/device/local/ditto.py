@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rule import Learned, Rule, Work, option, pack
+from .rule import Learned, Rule, Work, option, own_slot
 
 
 class Ditto(Rule):
@@ -27,7 +27,8 @@ class Ditto(Rule):
         v = work.params if before is None else before
         pull = np.float32(self._lam) * (v - work.params)
         own = work.fit(v, prox_mu=self._lam, correction=pull)
-        slot = {"personal": pack(v + own.delta)}
+        with np.errstate(over="ignore"):
+            slot = own_slot(v + own.delta)
         return Learned(shared.delta, shared.steps, shared.loss, lambda sent, received: slot)
 
     def own(self, work: Work) -> np.ndarray | None:

@@ -125,6 +125,14 @@ def pack(vector: np.ndarray) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()
 
 
+def own_slot(vector: np.ndarray, head: bytes = b"") -> dict[str, bytes]:
+    """The slot `personal` of what a device has of its own, behind `head`. None if it is not finite any more: then the
+    device begins anew with the next model that it receives."""
+    if np.isfinite(vector).all():
+        return {"personal": head + pack(vector)}
+    return {}
+
+
 def option(name: str, value: float, least: float, most: float) -> float:
     """An option that came with a manifest; UsageError if it is not a number from `least` to `most`. The owner's bound
     on computing follows from options, so no rule may take them as they come."""

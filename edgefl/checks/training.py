@@ -16,7 +16,7 @@ from ..codecs import Codec
 from ..core.plan import Plan
 from ..core.trainer import Diverged, Trainer
 from ..data import Dataset, fit_shape
-from ..device.policy import steps_of
+from ..device.effort import batches_of, trained_on
 from ..device.training import arena_batch
 from ..errors import DataError, EdgeFLError
 from ..protocol.manifest import Manifest
@@ -87,8 +87,9 @@ def step(
         yield warning(text, "standardise the columns, or lower train.lr in aggregator.toml")
         return
     step_s = (time.perf_counter() - began) / result.steps
-    round_s = step_s * steps_of(manifest, n)
-    text = f"a step of {batch} examples takes {1000 * step_s:.3g} ms, a round of {steps_of(manifest, n)} steps about"
+    steps = trained_on(manifest, n) * batches_of(manifest, n) / n
+    round_s = step_s * steps
+    text = f"a step of {batch} examples takes {1000 * step_s:.3g} ms, a round of {steps:.0f} steps about"
     text += f" {round_s:.3g} s; {trainer.arena_bytes / 2**20:.3g} MB"
     if deadline_s is not None and round_s > deadline_s:
         todo = "raise rounds.deadline_s, lower train.epochs or set train.max_steps in aggregator.toml"

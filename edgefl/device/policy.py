@@ -4,13 +4,8 @@ The plan decides what an update can reveal, so it is approved by its id (protoco
 on what the manifest says, some on the work that it means for this device's examples. `OPEN` bounds nothing, as without
 keys; `STRICT` has the defaults of a device with keys. docs/policy.md says what each bound is worth.
 
-    steps of a round   epochs * ceil(n / batch_size), at most max_steps; 1 in mode "gradient"
-    FLOPs of a round   3 * FLOPs from the input to the loss (core/trainer.py) * examples that the steps see, times what
-                       a local rule does beside plain training, and all examples for each gradient that it takes over
-                       all of them (device/local)
-
-The loss, the optimizer and evaluation are left out; they are small beside the rest. `max_seconds` bounds what is not
-counted, and what this machine can't do as fast as its owner thought.
+effort.py counts the work. `max_seconds` bounds what is not counted, and what this machine can't do as fast as its owner
+thought.
 """
 
 from __future__ import annotations
@@ -21,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from ..core.trainer import forward_flops
 from ..errors import PolicyError
 from ..protocol.approval import approved_by, describe, plan_id, short
 from ..protocol.manifest import Manifest
 from ..protocol.trouble import Trouble
+from .effort import batches_of, flops_of, seen_of, steps_of
 from .events import Action, SavePlan
 
 Plans = Literal["pinned", "ask", "first", "any"]
@@ -123,47 +118,6 @@ def gradient_of(manifest: Manifest) -> str:
     if manifest.local_mode == "gradient":
         return 'local_mode "gradient"'
     return f"behind each delta: {', '.join(manifest.sent_sides)}" if manifest.sent_sides else ""
-
-
-def batches_of(manifest: Manifest, n: int) -> int:
-    """Batches of an epoch over n examples."""
-    size = manifest.train.batch_size
-    return 1 if size == "all" else max(1, -(-n // size))
-
-
-def steps_of(manifest: Manifest, n: int) -> int:
-    """Steps of a round on n examples."""
-    if manifest.local_mode == "gradient":
-        return 1
-    steps = manifest.train.epochs * batches_of(manifest, n)
-    return min(steps, manifest.train.max_steps or steps)
-
-
-def seen_of(manifest: Manifest, n: int) -> int:
-    """Different examples that the steps of a round see, of n: `max_steps` may leave most of them out."""
-    size = manifest.train.batch_size
-    if manifest.local_mode == "gradient" or size == "all":
-        return n
-    return min(n, steps_of(manifest, n) * size)
-
-
-def flops_of(manifest: Manifest, n: int) -> float:
-    """FLOPs of a round on n examples; ModelError if the core refuses the plan."""
-    steps, batches = steps_of(manifest, n), batches_of(manifest, n)
-    seen = n if manifest.local_mode == "gradient" else n * steps / batches
-    passes, gradients = passes_of(manifest)
-    return 3 * forward_flops(manifest.plan) * (seen * passes + n * gradients)
-
-
-def passes_of(manifest: Manifest) -> tuple[float, int]:
-    """What a round's training computes, as a multiple of plain training, and how many gradients over all examples
-    beside that."""
-    if manifest.local is None:
-        return 1.0, 0
-    from . import local
-
-    rule = local.get(manifest.local)
-    return rule.passes, rule.gradients
 
 
 @dataclass

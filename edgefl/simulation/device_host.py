@@ -7,6 +7,7 @@ from typing import cast
 
 from ..core.seeds import derived_seed
 from ..device import events as device_events
+from ..device.effort import takes
 from ..device.events import (
     CancelTraining,
     DataStamp,
@@ -156,9 +157,9 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     def _train(self, action: StartTraining) -> None:
         fleet, job = self.fleet, action.job
-        epochs = job.manifest.train.epochs if job.round.mode == "train" else 1
         per_example = self._body.seconds_per_example or SECONDS_PER_EXAMPLE
-        duration = len(self._share) * epochs * per_example * fleet.faults.slowdown(self._rng)
+        examples = takes(job.manifest, job.round.mode, len(self._share))
+        duration = examples * per_example * fleet.faults.slowdown(self._rng)
         self._power.begin()
         drop = fleet.faults.drops_after(self._rng, duration) or self._body.drops_after(self._rng, duration)
         if drop is not None:

@@ -27,15 +27,17 @@ from ..core.seeds import derived_seed
 from ..core.targets import OF_CLASSES
 from ..core.trainer import Trainer
 from ..data import Dataset
+from ..device.effort import TRAINING, trained_on
 from ..errors import UsageError
 from ..federation import make_manifest
 from ..onnx.model import Model
+from ..protocol.manifest import Manifest
 from ..settings import Settings
 from .device_host import SECONDS_PER_EXAMPLE
 from .fleet_host import LATENCY_S
 from .partitions import Parts
 from .planned_bytes import sizes
-from .world import TRAINING, Bodies, World
+from .world import Bodies, World
 
 SAMPLED = 10  # devices that train, for the sizes of messages: what a mean of few looks like depends on how few
 COHORTS = 400  # drawn for the expectation of a round's time
@@ -152,11 +154,11 @@ def estimate(ground: Ground, candidate: Candidate) -> Estimate:
     message = ROUND_BYTES + found.frames + (NAME_BYTES * asked if asked < len(ground.parts) else 0)
     up = found.up + UPDATE_BYTES
     down = round(found.down + RECEIPT_BYTES + message / asked_share)  # all devices hear of every round
-    times = _Times(ground, settings, up, down, LATENCIES + found.payloads)
+    times = _Times(ground, manifest, settings, up, down, latencies=LATENCIES + found.payloads)
     whole = found.first + down - round(found.down)
-    first = _Times(ground, settings, up, whole, LATENCIES + 1)
+    first = _Times(ground, manifest, settings, up, whole, latencies=LATENCIES + 1)
     return Estimate(
-        manifest.codec, manifest.downlink, TRAINING * ground.flops * float(np.median(times.sizes)) * candidate.epochs,
+        manifest.codec, manifest.downlink, TRAINING * ground.flops * float(np.median(times.trained)),
         up, down, float(np.median(times.train)), float(np.median(times.link)),
         times.round_s(asked, settings), 1 - float(np.mean(times.waited)), asked, asked_share, times.joules(asked),
         First(whole, first.round_s(asked, settings), first.joules(asked)),
@@ -193,13 +195,15 @@ def invented(plan: Plan, devices: int, examples: int) -> tuple[Dataset, Parts]:
 class _Times:
     """Seconds of each device for a round that it takes part in."""
 
-    def __init__(self, ground: Ground, settings: Settings, up: int, down: int, latencies: float) -> None:
+    def __init__(
+        self, ground: Ground, manifest: Manifest, settings: Settings, up: int, down: int, *, latencies: float
+    ) -> None:
         self._up, self._down, self._latencies = up, down, latencies
         bodies, count = ground.bodies(), min(len(ground.parts), MOST_BODIES)
         self._bodies = [bodies.body(number) for number in range(count)]
-        self.sizes = np.array([len(part) for part in ground.parts[:count]])
+        self.trained = np.array([trained_on(manifest, len(part)) for part in ground.parts[:count]])
         each = [body.seconds_per_example or SECONDS_PER_EXAMPLE for body in self._bodies]
-        self.train = self.sizes * np.array(each) * settings.train.epochs
+        self.train = self.trained * np.array(each)
         self.link = np.array([self._link(body.up, body.down, body.latency_s) for body in self._bodies])
         self._seed, self._total = settings.train.seed, self.train + self.link
         slow = max(QUICK_S, PATIENCE * float(np.median(self._total)))  # coordinator/standing.py

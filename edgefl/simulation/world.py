@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..core.seeds import derived_seed
+from ..device.effort import TRAINING
 from ..errors import UsageError, nearest, path_of
 from ..settings import files
 from ..settings.schema import checked
@@ -39,7 +40,6 @@ from .faults import HOUR_S
 from .hours import Presence
 
 PROFILES = Path(__file__).with_name("profiles.toml")
-TRAINING = 3.0  # times the FLOPs of the forward pass: backward takes twice as many
 MB = 1e6
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 Rate = Annotated[float, Meta(ge=1e-6, le=1e12)]

@@ -7,7 +7,8 @@ import pytest
 from machines import MANIFEST, fetching, give
 
 from edgefl import load
-from edgefl.device.policy import OPEN, STRICT, flops_of
+from edgefl.device.effort import flops_of
+from edgefl.device.policy import OPEN, STRICT
 from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
 from edgefl.protocol.approval import approved_by, describe, plan_id

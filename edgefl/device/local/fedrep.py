@@ -16,7 +16,7 @@ class FedRep(Rule):
 
     def __init__(self, head_epochs: float = 1) -> None:
         self._head_epochs = whole_passes("head_epochs", head_epochs)
-        self.passes = 1.0 + self._head_epochs  # at most: the settings may have more epochs than one
+        self.more_epochs = float(self._head_epochs)
 
     def train(self, work: Work) -> Learned:
         head = frozenset(work.mask.personal)

@@ -19,7 +19,7 @@ class FineTune(Rule):
 
     def __init__(self, epochs: float = 1, lr: float = 0.0) -> None:
         self._epochs, self._lr = whole_passes("epochs", epochs), option("lr", lr, 0, 1e6)
-        self.passes = 1.0 + self._epochs  # at most: the settings may have more epochs than one
+        self.more_epochs = float(self._epochs)
 
     def train(self, work: Work) -> Learned:
         plain = work.fit()

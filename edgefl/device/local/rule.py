@@ -104,7 +104,8 @@ class Learned(NamedTuple):
 class Rule(ABC):
     """A local rule. It is made with the options in the manifest; UsageError for those that it can't work with."""
 
-    passes: float = 1.0  # what it computes, as a multiple of plain training: the owner's bounds count it
+    passes: float = 1.0  # what it computes, as a multiple of plain training: effort.py counts it
+    more_epochs: float = 0.0  # and epochs that it trains beside that
     gradients: ClassVar[int] = 0  # beside that, so many gradients over all examples
     sent_sides: ClassVar[tuple[str, ...]] = ()  # what it sends beside the delta
     makes_model: ClassVar[bool] = False  # its device has a model of its own: see `own`

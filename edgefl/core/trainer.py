@@ -75,20 +75,31 @@ class Trainer:
         self.plan = plan
         self._max_arena_bytes = max_arena_bytes
         self._batch = _allowed_batch(plan, batch, max_arena_bytes)
-        self._net = _core.Net(plan, self._batch, max_arena_bytes)
-        self._arrays = Arrays(plan, self._net.shapes[plan.loss_input], self._net.target_size)
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._percent = 100
         self._part: Trainer | None = None
+        self._held: _core.Net | None = None  # None while a part of the plan is trained: it has the memory then
+        net = self._net
+        self._shapes = net.shapes
+        self._arrays = Arrays(plan, self._shapes[plan.loss_input], net.target_size)
+
+    @property
+    def _net(self) -> _core.Net:
+        with self._making:
+            if self._held is None:
+                self._held = _core.Net(self.plan, self._batch, self._max_arena_bytes)
+                self._held.set_share(self._percent)
+            return self._held
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of memory that the core holds for this plan. They change only with `batch`."""
-        return self._net.arena_bytes
+        """Bytes of memory that the core holds for this plan; 0 while it holds none, in `freezing`. Else they change
+        only with `batch`."""
+        return 0 if (net := self._held) is None else net.arena_bytes
 
     def check_classes(self, count: int) -> None:
         """DataError if data whose labels have `count` names are not for this model."""
-        targets.check_classes(self._net.shapes[self.plan.loss_input], count)
+        targets.check_classes(self._shapes[self.plan.loss_input], count)
 
     @property
     def batch(self) -> int:
@@ -160,15 +171,19 @@ class Trainer:
     def cancel(self) -> None:
         """Stop the call that runs in another thread: it raises Cancelled, within a second even if one op of one
         batch takes longer. Has no effect if none runs."""
-        self._net.cancel()
+        if (net := self._held) is not None:
+            net.cancel()
         if (part := self._part) is not None:
             part.cancel()
 
     @contextmanager
     def freezing(self, indices: Collection[int]) -> Iterator[PartTrainer]:
-        """A trainer of the same plan that leaves the params with these indices as they are. While the context lasts, it
-        takes memory of its own, and `cancel` and `set_cpu_percent` mean it too. UsageError, ModelError."""
+        """A trainer of the same plan that leaves the params with these indices as they are. While the context lasts,
+        `cancel` and `set_cpu_percent` mean it too, and it has the memory: a call of the whole trainer would take its
+        own again, as the next one after the context does. UsageError, ModelError."""
         plan, order = self.plan.frozen(indices)
+        with self._lock:  # until a call that runs has ended
+            self._held = None
         part = Trainer(plan, batch=self._batch, max_arena_bytes=self._max_arena_bytes)
         part.set_cpu_percent(self._percent)
         self._part = part
@@ -176,6 +191,7 @@ class Trainer:
             yield PartTrainer(part, self.plan, order)
         finally:
             self._part = None
+            part._held = None  # its caller may still have it
 
     def set_cpu_percent(self, percent: int) -> None:
         """Compute for this percentage of the time from now on, in `fit`, `gradient` and `evaluate`, and rest else. The
@@ -184,7 +200,8 @@ class Trainer:
         if percent > 100:
             raise UsageError(f"cpu_percent is {percent}: give 1 to 100")
         self._percent = percent
-        self._net.set_share(percent)
+        if (net := self._held) is not None:
+            net.set_share(percent)
         if (part := self._part) is not None:
             part.set_cpu_percent(percent)
 
@@ -207,7 +224,7 @@ class Trainer:
     def predict(self, params: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
         """(n, *output shape) float32."""
         start, inputs = self._arrays.params(params), self._arrays.inputs(x)
-        output = np.empty((len(inputs), *self._net.shapes[self.plan.output]), np.float32)
+        output = np.empty((len(inputs), *self._shapes[self.plan.output]), np.float32)
         with self._lock:
             _finished(self._net.predict(start, inputs.reshape(-1), output.reshape(-1)))
         return output
@@ -217,9 +234,9 @@ class Trainer:
         with self._lock:
             if self._net.mixes_samples and batch > self._batch:
                 _allowed_batch(self.plan, batch, self._max_arena_bytes)
-                self._net = _core.Net(self.plan, batch, self._max_arena_bytes)
-                self._batch = batch
-                self._net.set_share(self._percent)
+                net = _core.Net(self.plan, batch, self._max_arena_bytes)
+                net.set_share(self._percent)
+                self._held, self._batch = net, batch
 
 
 class PartTrainer:

@@ -142,10 +142,9 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self._cancel()
                 self._power.look()
             case SaveUpdate():
-                slots = dict(action.slots)
-                if not self.fleet.keeps_residuals:
-                    slots.pop("residual", None)
-                self.disk.save(action.outbox, slots)
+                keeps = self.fleet.keeps_residuals
+                slots = {name: slot for name, slot in action.slots.items() if keeps or name != "residual"}
+                self.disk.save(action.outbox, {name: self.fleet.slots.keep(slot) for name, slot in slots.items()})
             case MarkCounted():
                 self.disk.mark_counted(action.attempt)
             case DropUpdate():

@@ -14,6 +14,7 @@ from .energy import Meter
 from .faults import Faults
 from .line import Line, flow
 from .shelf import FleetShelf
+from .slot_file import SlotFile
 from .spool import Spool
 from .virtual_host import VirtualHost
 from .workers import Pool
@@ -34,10 +35,16 @@ class Ground:
         self.broker = MemoryBroker(self._deliver)
         self.adversary: Adversary | None = None
         self.on_update: Callable[[str, bytes], None] = lambda device, blob: None  # of each training that ends
-        self.shelf, self.spool = FleetShelf(), Spool()
+        self.shelf, self.spool, self.slots = FleetShelf(), Spool(), SlotFile()
         self.keeps_residuals = True  # false: devices are asked so seldom that theirs would expire
         self.hosts: dict[str, FleetHost[Any, Any]] = {}  # that were made, by name
         self.turns = count(AFTER)  # of devices that start again, after all that are made
+
+    def close(self) -> None:
+        """Nothing is computed or read any more."""
+        self.workers.close()
+        self.spool.close()
+        self.slots.close()
 
     def feed_later(self, name: str, event: Event) -> None:
         """One latency from now, unless the host has lost power in between; a slow line takes its time before."""

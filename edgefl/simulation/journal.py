@@ -135,7 +135,7 @@ class Journal:
     def follow(self, aggregator: AggregatorHost) -> None:
         """Give the aggregator's fleet what the journal has, and keep what they compute."""
         fleet, coordinator = aggregator.fleet, aggregator.machine
-        aggregator.evaluate = self._evaluated(aggregator.evaluate)
+        aggregator.evaluate, self._slot_file = self._evaluated(aggregator.evaluate), fleet.slots
         fleet.workers = self._pool = JournalPool(self, fleet.workers)
         on_round = fleet.on_round
 
@@ -237,5 +237,5 @@ class Journal:
                 f"{self.path}: round {self._rounds} has come to other {' and '.join(other)} than before; this run "
                 "can't go on here: start anew without the journal"
             )
-        self._slots.put_back(disks, self._pool.under_way())
+        self._slots.put_back(disks, self._pool.under_way(), self._slot_file)
         self._pool.go_on()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from ..device.slots import Slot
 from .disk import Disk
+from .slot_file import SlotFile, whole
 from .task import Task
 
 SCHEMA = """
@@ -44,10 +45,10 @@ class JournalSlots:
         serials = [(self._written.pop(key)[0],) for key in unused]
         self._database.executemany("DELETE FROM slots WHERE serial = ?", serials)
 
-    def put_back(self, disks: Mapping[str, Disk], tasks: Mapping[str, Task]) -> None:
-        """Give devices and tasks, after a replay, the slots that they held."""
+    def put_back(self, disks: Mapping[str, Disk], tasks: Mapping[str, Task], file: SlotFile) -> None:
+        """Give devices and tasks, after a replay, the slots that they held; `file` takes their bytes."""
         rows = self._database.execute("SELECT serial, owner, round, blob, crc FROM slots")
-        slots = {serial: Slot(*fields) for serial, *fields in rows}
+        slots = {serial: file.keep(Slot(*fields)) for serial, *fields in rows}
         self._written = {id(slot): (serial, slot) for serial, slot in slots.items()}
         self._serial = max(slots, default=0)
         places: dict[str, dict[str, Slot]] = {}
@@ -63,7 +64,7 @@ class JournalSlots:
         if id(slot) not in self._written:
             self._serial += 1
             self._written[id(slot)] = self._serial, slot
-            row = (self._serial, slot.owner, slot.round, slot.blob, slot.crc)
+            row = (self._serial, slot.owner, slot.round, whole(slot).blob, slot.crc)
             self._database.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?)", row)
         return self._written[id(slot)][0]
 

@@ -23,6 +23,7 @@ from ..errors import UsageError
 from ..protocol.messages import encode
 from ..protocol.trouble import Trouble
 from .ray_worker import RayWorker
+from .slot_file import whole
 from .task import Failed, Task
 
 AHEAD = 2  # tasks under way for each worker
@@ -110,7 +111,7 @@ class RayPool:
             task.device, manifest=self._store.put(job.manifest, job.manifest.raw), round=encode(job.round),
             params=self._store.put(job.params, job.params), x=self._store.put(x, x), y=self._store.put(y, y), rows=rows,
             numbers={"bytes_down": job.bytes_down, "max_bytes": job.max_bytes, "judges": job.judges},
-            slots={name: astuple(slot) for name, slot in task.slots.items()}, flip=task.flip,
+            slots={name: astuple(whole(slot)) for name, slot in task.slots.items()}, flip=task.flip,
         )  # fmt: skip
         self._under_way[ticket] = place, promise
 

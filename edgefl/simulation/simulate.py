@@ -101,7 +101,7 @@ def simulate(
     them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
     params (P,) of each round that was committed, `on_update` each device's update with its header when its training
     ends, and `on_end` what happened, also if an exception or Ctrl-C ends the run. With error feedback, every device
-    that has reported keeps 2 P bytes. Seconds in the history are virtual.
+    that has reported keeps 2 P bytes, in a file where it is much. Seconds in the history are virtual.
 
     `resume` names a journal, a file of at most `resume_mb`: the run writes it and removes it at its end. If it is there
     at the start, the run that was stopped goes on from it, and comes to the bits that it would have come to. The
@@ -168,10 +168,9 @@ def simulate(
         if journal is not None:
             journal.done()
     finally:
-        fleet.workers.close()
+        fleet.close()
         if journal is not None:
             journal.close()
-        fleet.spool.close()
         history = History(coordinator.params, aggregator.rounds, run)
         on_end(history)
     return history

@@ -1,4 +1,4 @@
-"""Spool: the large updates that simulated devices keep, in memory as far as there is room, and else in one file.
+"""Spool: large blobs that simulated devices keep, in memory as far as there is room, and else in one file.
 
 A round of a thousand devices makes a thousand updates at the same virtual time, each of which its device keeps until
 the round is over. The file has no name, and is as long as all that was ever kept at the same time.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import deque
 from typing import overload
 
 PAGE = 64 * 1024
@@ -15,17 +16,21 @@ ROOM = 256 * 2**20  # bytes in memory
 
 
 class Spool:
-    """`room`: the bytes that stay in memory."""
+    """`room`: the bytes that stay in memory; `page`: the unit of the file, and the least blob that is kept elsewhere.
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._room = room
+    One thread adds blobs. They may be read, and let go, in any.
+    """
+
+    def __init__(self, room: int = ROOM, page: int = PAGE) -> None:
+        self.page, self._room = page, room
+        self._given: deque[int] = deque()  # room that blobs in memory have given back
         self._file: int | None = None
         self._free: list[int] = []  # pages
         self._pages = 0  # of the file
 
     def keep(self, blob: bytes) -> bytes | Kept:
         """The blob, or what can be measured and sliced as the blob can."""
-        return blob if len(blob) < PAGE else Kept(self, blob)
+        return blob if len(blob) < self.page else Kept(self, blob)
 
     def close(self) -> None:
         """Nothing that is kept is read any more."""
@@ -37,13 +42,15 @@ class Spool:
 
     def take_room(self, size: int) -> bool:
         """Whether so many bytes may stay in memory; `give_room` gives them back."""
+        while self._given:
+            self._room += self._given.popleft()
         if size > self._room:
             return False
         self._room -= size
         return True
 
     def give_room(self, size: int) -> None:
-        self._room += size
+        self._given.append(size)
 
     def write(self, blob: bytes) -> list[int]:
         """The pages that the blob is in; `free` gives them back."""
@@ -51,21 +58,21 @@ class Spool:
             with tempfile.TemporaryFile(prefix="edgefl-") as file:
                 self._file = os.dup(file.fileno())
         view, pages = memoryview(blob), []
-        for start in range(0, len(blob), PAGE):
+        for start in range(0, len(blob), self.page):
             if not self._free:
                 self._free.append(self._pages)
                 self._pages += 1
             pages.append(self._free.pop())
-            os.pwrite(self._file, view[start : start + PAGE], pages[-1] * PAGE)
+            os.pwrite(self._file, view[start : start + self.page], pages[-1] * self.page)
         return pages
 
     def read(self, page: int, start: int, stop: int) -> bytes:
         """These bytes of a page."""
         assert self._file is not None
-        return os.pread(self._file, stop - start, page * PAGE + start)
+        return os.pread(self._file, stop - start, page * self.page + start)
 
     def free(self, pages: list[int]) -> None:
-        self._free += pages
+        self._free.extend(pages)
 
 
 class Kept:
@@ -92,11 +99,10 @@ class Kept:
             return memoryview(self._blob)[piece]
         start, stop, step = piece.indices(self._size)
         assert step == 1
-        first = start // PAGE
-        found = []
-        for number in range(first, -(-stop // PAGE)):
-            at = number * PAGE
-            found.append(self._spool.read(self._pages[number], max(start - at, 0), min(stop - at, PAGE)))
+        page, found = self._spool.page, []
+        for number in range(start // page, -(-stop // page)):
+            at = number * page
+            found.append(self._spool.read(self._pages[number], max(start - at, 0), min(stop - at, page)))
         return b"".join(found)
 
     def __del__(self) -> None:

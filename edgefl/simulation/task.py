@@ -13,6 +13,7 @@ from ..errors import EdgeFLError
 from ..protocol.trouble import Trouble
 from .attacks import flipped
 from .shares import Share
+from .slot_file import whole
 
 
 class Failed(EdgeFLError):
@@ -42,4 +43,8 @@ class Task:
     def __call__(self, trainer: Trainer) -> LocalUpdate:
         x, y = self.share.take()
         y = flipped(y, self.flip) if self.flip else y
-        return train_update(trainer, self.job, self.device, x, y, load_slot=self.slots.get)
+        return train_update(trainer, self.job, self.device, x, y, load_slot=self._load)
+
+    def _load(self, name: str) -> Slot | None:
+        slot = self.slots.get(name)
+        return None if slot is None else whole(slot)

@@ -47,7 +47,7 @@ def test_room_and_pages_are_used_again():
 def test_a_run_is_the_same_with_all_updates_in_the_file(monkeypatch: pytest.MonkeyPatch):
     options = {"devices": 12, "rounds": 2, "fraction": 0.5, "codec": "raw32", "seed": 4}
     before = edgefl.simulate("mlp:64-300-10", "digits", **options)
-    monkeypatch.setattr(Spool.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(Spool.__init__, "__defaults__", (0, PAGE))
     written = []
     monkeypatch.setattr(
         Spool, "write", lambda self, data, write=Spool.write: written.append(len(data)) or write(self, data)

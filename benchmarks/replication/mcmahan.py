@@ -47,9 +47,9 @@ TABLE_2: dict[str, dict[tuple[int, int | str], tuple[int, int]]] = {
 }  # fmt: skip
 # What a step of so many examples learns best with is near this, measured on MNIST's first rounds.
 RATES = {
-    "2nn": {"all": 0.4, 10: 0.1, 50: 0.2},
-    "cnn": {"all": 0.4, 10: 0.1, 50: 0.2},
-    "lstm": {"all": 2.0, 10: 1.0, 50: 1.5},
+    "2nn": {"all": 0.4, 10: 0.2, 50: 0.3},
+    "cnn": {"all": 0.4, 10: 0.2, 50: 0.3},
+    "lstm": {"all": 3.0, 10: 2.0, 50: 3.0},
 }
 # What two cores can't do in the time, by the steps that the published number of rounds takes (report.py names them).
 TOO_LONG_STEPS = {"2nn": 4_000_000, "cnn": 350_000, "lstm": 75_000}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
+from textwrap import fill
 
 import byzantine
 import karimireddy
@@ -18,6 +19,19 @@ TITLES = {
     "karimireddy": ("Karimireddy et al. 2020, table 3", karimireddy),
     "byzantine": ("The Byzantine grid", byzantine),
 }
+INTRODUCTION = """# Replication
+
+What papers report, and what EdgeFL gives for the same experiment: `python benchmarks/replication/run.py --data FOLDER`
+runs the cells below, and `--report FILE.md` writes this page from the runs. FOLDER holds `mnist/`, the four files of
+MNIST, and `shakespeare/roles.jsonl.gz` ([your data](data.md)).
+
+Each cell is tuned first: every learning rate of its row runs for a part of the rounds, with a seed of its own. The best
+one then runs with each seed. *here* is the median over seeds, and in brackets the least and the most. *MB up* is the
+mean over seeds of the bytes that all devices sent, float32 unless the cell's name says otherwise. *minutes* are of one
+core that had other work too. A cell named *defaults* has the codecs that EdgeFL chooses by itself, with the rate that
+float32 was tuned to; its rounds are also given as a multiple of float32's.
+
+"""
 HEAD = "| cell | published | here | seeds | best | MB up | minutes |\n|---|---:|---:|---:|---|---:|---:|\n"
 
 
@@ -32,8 +46,9 @@ def write(cells: Iterable[Cell], runs: Runs) -> str:
         told = [row for row in rows if row is not None]
         left = [cell.name for cell, row in zip(members, rows, strict=True) if row is None]
         what = (module.__doc__ or "").partition("\n\n")[2].strip()
-        parts.append(f"## {title}\n\n{what}\n\n{HEAD}" + "\n".join(told) + _left_out(left))
-    return "\n\n".join(parts) + "\n"
+        rows_told = HEAD + "\n".join(told) if told else ""
+        parts.append(f"## {title}\n\n{what}\n\n{rows_told}{_left_out(left)}")
+    return INTRODUCTION + "\n\n".join(parts) + "\n"
 
 
 def _table(cell: Cell) -> str:
@@ -50,10 +65,17 @@ def _row(cell: Cell, runs: Runs, cells: dict[str, Cell]) -> str | None:
     spent = sum(run.seconds for run in kept) / len(kept) / 60
     tried = ", ".join(f"{key} {value}" for key, value in cell.tries[best].items())
     megabytes = sum(run.bytes_up for run in kept) / len(kept) / 1e6
-    return (
-        f"| {cell.name} | {_published(cell)} | {_ours(cell, kept)} | {len(kept)} | {tried} | {megabytes:.1f} | "
-        f"{spent:.1f} |"
-    )
+    ours = _ours(cell, kept) + _times(cell, kept, runs, cells)
+    return f"| {cell.name} | {_published(cell)} | {ours} | {len(kept)} | {tried} | {megabytes:.1f} | {spent:.1f} |"
+
+
+def _times(cell: Cell, kept: list[Kept], runs: Runs, cells: dict[str, Cell]) -> str:
+    """The rounds of a cell with other codecs, as a multiple of those of the cell that it was tuned with."""
+    if not cell.same_tuning_as or cell.target is None:
+        return ""
+    plain = cells[cell.same_tuning_as]
+    ours, theirs = median_rounds(cell, kept), median_rounds(plain, runs.results(plain, cells))
+    return f", {ours / theirs:.2f}×" if ours and theirs else ""
 
 
 def _published(cell: Cell) -> str:
@@ -78,4 +100,4 @@ def _ours(cell: Cell, kept: list[Kept]) -> str:
 
 
 def _left_out(names: list[str]) -> str:
-    return f"\n\nNot run: {', '.join(names)}." if names else ""
+    return "\n\n" + fill(f"Not run: {', '.join(names)}.", 120) if names else ""

@@ -94,13 +94,13 @@ def _table_2(model: str, split: str, e: int, b: int | str) -> Cell:
 
 
 def _cell(table: str, model: str, split: str, name: str, published: int | None, **settings: Any) -> Cell:
-    rate = RATES[model][settings["batch_size"]]
     fleet = dict(FLEET, partition=SPLITS[split], **settings)
     if model == "lstm":
         fleet |= {"devices": 1000, "fraction": 0.01, "partition": "natural" if split == "non-IID" else "iid"}
     known = published or 1
     cell = Cell(
-        table, f"{model} {split} {name}", model, fleet, tuple({"lr": round(rate * times, 4)} for times in (0.7, 1.0, 1.4)),
+        table, f"{model} {split} {name}", model, fleet,
+        tuple({"lr": round(RATES[model][settings["batch_size"]] * times, 4)} for times in (0.7, 1.0, 1.4)),
         most=3 * known, short=max(10, known // 3), target=TARGETS[model], published=published,
     )  # fmt: skip
     expensive = steps(cell) > TOO_LONG_STEPS[model] / 4

@@ -3,6 +3,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
+# Both of mosquitto's packages of headers, or nothing
+GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
 .PHONY: demo test test-daemons test-library lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-ray test-home-assistant clean
@@ -14,7 +16,7 @@ demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 # Two halves side by side: the daemons' tests mostly wait for rounds, and those of the library compute.
 DAEMONS := tests/e2e tests/daemons tests/docs tests/hostile tests/home_assistant
 test: $(VENV)/dev.stamp
-	@test ! -e /usr/include/mosquitto_plugin.h || $(MAKE) --no-print-directory guard
+	@test -z '$(GUARD_HEADERS)' || $(MAKE) --no-print-directory guard
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-daemons test-library
 
 test-daemons: $(VENV)/dev.stamp
@@ -65,7 +67,7 @@ clean-package clean-pi clean-start clean-clone clean-container: clean-%: $(VENV)
 test-aarch64: wheels
 	$(PY) tests/support/aarch64.py
 
-# ---- guard: the plugin of mosquitto that goes to /usr/local/lib/edgefl/; it needs apt-get install mosquitto-dev
+# ---- guard: the plugin of mosquitto that goes to /usr/local/lib/edgefl/; it needs apt-get install mosquitto-dev libmosquitto-dev
 GUARD := build/guard/guard.so
 GUARD_C := $(wildcard broker/guard/*.c)
 GUARD_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -D_FORTIFY_SOURCE=2 -fstack-protector-strong -Wall -Wextra -Werror
@@ -149,10 +151,10 @@ $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 .PHONY: sanitize-guard
 sanitize-guard:
 	@mkdir -p $(CHECKS)
-	@if test -e /usr/include/mosquitto_plugin.h; then \
+	@if test -n '$(GUARD_HEADERS)'; then \
 		$(CC) $(GUARD_FLAGS) -U_FORTIFY_SOURCE -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 			tests/sanitize/guard.c $(GUARD_C) -o $(CHECKS)/guard && $(CHECKS)/guard $(CHECKS)/denied; \
-		else echo "guard: SKIPPED, apt-get install mosquitto-dev"; fi
+		else echo "guard: SKIPPED, apt-get install mosquitto-dev libmosquitto-dev"; fi
 
 # ---- fuzz: what comes from the network or lies on a disk, the core compiled with the sanitizers. Each target runs for
 # FUZZ_SECONDS, and ends with its executions and coverage; `make fuzz FUZZ_TARGETS="envelope plan" FUZZ_SECONDS=3600` runs

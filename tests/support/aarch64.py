@@ -32,7 +32,7 @@ from edgefl.transports.embedded import EmbeddedBroker  # noqa: E402
 
 BUILD = ROOT / "build/aarch64-suite"
 TREE = BUILD / "tree"
-DEBIAN = ["mosquitto", "mosquitto-dev", "openssl", "gcc", "libc6-dev", "make", "git"]
+DEBIAN = ["mosquitto", "mosquitto-dev", "libmosquitto-dev", "openssl", "gcc", "libc6-dev", "make", "git"]
 HOME = Path("/edgefl")  # of the checkout, in the tree
 VENV = Path("/opt/edgefl")
 SITE = VENV / "lib/python3.11/site-packages"

@@ -24,14 +24,14 @@ from edgefl.keys import broker_files
 from edgefl.transports.mqtt import TlsConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-HEADER = Path("/usr/include/mosquitto_plugin.h")
+HEADERS = [Path("/usr/include", name) for name in ("mosquitto_plugin.h", "mosquitto.h")]
 
 
 def guard_plugin() -> Path:
     """The plugin, built if need be; without mosquitto's headers the test is skipped, or fails where mosquitto is
     required."""
-    if not HEADER.exists():
-        reason = "mosquitto's headers are not installed: apt-get install mosquitto-dev"
+    if not all(header.exists() for header in HEADERS):
+        reason = "mosquitto's headers are not installed: apt-get install mosquitto-dev libmosquitto-dev"
         (pytest.fail if os.environ.get("EDGEFL_REQUIRE_MOSQUITTO") == "1" else pytest.skip)(reason)
     subprocess.run(["make", "--silent", "guard"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
     return ROOT / "build/guard/guard.so"

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from edgefl.board.rounds import BUCKETS_S, Past, Totals
+from edgefl.board.rounds import BUCKETS_S, Past, Round, Totals
 from edgefl.protocol.fleet import Summary
 
 from .history_view import HistoryView
@@ -122,6 +122,7 @@ def _scores(past: Past) -> Iterator[Metric]:
         told += [
             ("device_accuracy_ratio", "Accuracy on the examples that devices hold out, 0 to 1.", last.device_accuracy),
             ("device_loss", "Loss on the examples that devices hold out.", last.device_loss),
+            *_personal(last),
             ("train_loss", "Mean loss of the devices' training in the last round.", last.train_loss),
             ("last_round_reports", "Devices that counted in the last round.", last.reported),
             ("last_round_timestamp_seconds", "When it closed; 0: the clock was not set.", last.closed_at),
@@ -129,6 +130,18 @@ def _scores(past: Past) -> Iterator[Metric]:
     for name, text, value in told:
         if value is not None:
             yield _gauge(name, text, value)
+
+
+def _personal(last: Round) -> list[tuple[str, str, float | None]]:
+    """Of devices with a model of their own, in the last round; nothing where none told of one."""
+    if not last.personal:
+        return []
+    return [
+        ("personal_devices", "Devices that told of a model of their own in the last round.", last.personal),
+        ("personal_own_devices", "Of these, devices that keep it and not the received one.", last.own),
+        ("personal_accuracy_ratio", "Accuracy of the models that they keep, 0 to 1.", last.personal_accuracy),
+        ("personal_loss", "Loss of the models that they keep.", last.personal_loss),
+    ]
 
 
 def _sums(totals: Totals) -> Iterator[Metric]:

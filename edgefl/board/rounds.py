@@ -34,6 +34,10 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     loss: float | None = None
     device_accuracy: float | None = None
     device_loss: float | None = None
+    personal: int = 0
+    own: int = 0
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
     train_loss: float | None = None
     num_examples: int = 0
     rejected: int = 0
@@ -79,6 +83,8 @@ class Curves(msgspec.Struct, frozen=True):
     loss: list[float | None]
     device_accuracy: list[float | None]
     device_loss: list[float | None]
+    personal_accuracy: list[float | None]
+    personal_loss: list[float | None]
     train_loss: list[float | None]
     bytes_up: list[float]
     bytes_down: list[float]
@@ -88,7 +94,7 @@ class Curves(msgspec.Struct, frozen=True):
     joules_high: list[float]
 
 
-_SCORES = ("accuracy", "loss", "device_accuracy", "device_loss", "train_loss")
+_SCORES = ("accuracy", "loss", "device_accuracy", "device_loss", "personal_accuracy", "personal_loss", "train_loss")
 _SUMS = ("bytes_up", "bytes_down", "seconds", "reported")
 _MEANS = (*_SUMS, "joules_low", "joules_high")  # 0 joules: nobody has said what devices spend
 

@@ -270,7 +270,8 @@ def _past(record: RoundRecord, asked: int) -> PastRound:
     return PastRound(
         record.round, record.state, record.version, record.reported, asked or _asked(record), round(record.seconds, 3),
         record.bytes_up, min(MOST, record.bytes_down), record.accuracy, record.loss, record.closed_at,
-        plain(record.why), record.device_accuracy, record.device_loss,
+        plain(record.why), record.device_accuracy, record.device_loss, record.personal, record.own,
+        record.personal_accuracy, record.personal_loss,
     )  # fmt: skip
 
 

@@ -90,7 +90,9 @@ class OpenRound(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
     """A round that is over, as its record has it (history_record.RoundRecord). `asked`: devices; 0: not known.
-    `accuracy` is of the aggregator's test set, `device_accuracy` of what the devices hold out."""
+    `accuracy` is of the aggregator's test set, `device_accuracy` of what the devices hold out. `personal` devices told
+    of a model of their own, of which `own` keep it; `personal_accuracy` and `personal_loss` are of what they keep.
+    Where room is short, only the newest round has these four."""
 
     round: Number
     state: str
@@ -106,6 +108,15 @@ class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     device_accuracy: float | None = None
     device_loss: float | None = None
+    personal: Number = 0
+    own: Number = 0
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
+
+    def cut(self, length: int, newest: bool) -> PastRound:
+        """The round with a `why` of at most so many characters."""
+        told = {} if newest or length else {"personal": 0, "own": 0, "personal_accuracy": None, "personal_loss": None}
+        return msgspec.structs.replace(self, why=clip(self.why, length), **told)
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,7 +169,7 @@ def encode_summary(summary: Summary) -> bytes:
             summary,
             advice=[clip(text, max(length, 40)) for text in summary.advice[:MAX_ADVICE]],
             troubled=[clip_row(row, length) for row in summary.troubled[:MAX_TROUBLED]],
-            last=[msgspec.structs.replace(past, why=clip(past.why, length)) for past in summary.last[:MAX_PAST]],
+            last=[past.cut(length, place == 0) for place, past in enumerate(summary.last[:MAX_PAST])],
         )
 
     found = _fit(cut, SUMMARY_LIMIT - _SEAL)

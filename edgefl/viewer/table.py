@@ -176,6 +176,9 @@ def _rounds(rounds: Sequence[PastRound], now: float, width: int) -> list[str]:
         "LOSS",
         "DEVICE ACCURACY",
         "DEVICE LOSS",
+        "KEEP OWN",
+        "PERSONAL ACCURACY",
+        "PERSONAL LOSS",
         "UP",
         "DOWN",
         "ENDED",
@@ -185,6 +188,8 @@ def _rounds(rounds: Sequence[PastRound], now: float, width: int) -> list[str]:
             str(past.round), past.state, f"{past.reported}/{past.asked}" if past.asked else str(past.reported),
             span(past.seconds) if past.seconds >= 10 else f"{past.seconds:.1f} s", score(past.accuracy),
             score(past.loss, ".4g"), score(past.device_accuracy), score(past.device_loss, ".4g"),
+            f"{past.own}/{past.personal}" if past.personal else "", score(past.personal_accuracy),
+            score(past.personal_loss, ".4g"),
             amount(past.bytes_up), amount(past.bytes_down), f"{ago(past.closed_at, now)} ago" if past.closed_at else "",
         ]
         for past in rounds

@@ -69,6 +69,17 @@ def test_the_number_of_series_does_not_depend_on_the_fleet_nor_on_what_devices_s
     assert len(samples(text)) < 100
 
 
+def test_personal_scores_are_told_where_devices_have_models_of_their_own():
+    last = records()[-1]
+    seen = samples(scraped())
+    assert seen["edgefl_personal_devices"] == last.personal > seen["edgefl_personal_own_devices"] == last.own > 0
+    assert seen["edgefl_personal_accuracy_ratio"] == last.personal_accuracy
+    history = HistoryView()
+    history.read([RoundRecord(1, "committed", 1, 1, ["a"], 1, 0.1, 10, 10, 1.0)])
+    plain = make_metrics(summary, history, lambda: True)().decode()
+    assert "edgefl_train_loss" in plain and "edgefl_personal" not in plain
+
+
 def test_before_the_first_round_there_is_no_score_and_no_error():
     history = HistoryView()
     history.read([])

@@ -75,13 +75,15 @@ def test_a_summary_fits_whatever_the_fleet_says(text):
         "f" * 48, "0" * 16, 10**10, "evaluating", 2**32, 2**32, 2**32, 10**6, 10**6, {"s" * 16 + str(i): TALL for i in
         range(12)}, 9, 9, OpenRound(2**32, 2**32, "evaluate", TALL, TALL, 9**9, 9**9, names, 9**9, TALL), TALL,
         [text] * 8, [worst(number, text) for number in range(20)],
-        [PastRound(2**32, "evaluated", 2**32, 9**9, 9**9, 1 / 3, TALL, TALL, 1 / 3, 1 / 3, TALL, text)] * 5, 99, "9.9",
+        [PastRound(2**32, "evaluated", 2**32, 9**9, 9**9, 1 / 3, TALL, TALL, 1 / 3, 1 / 3, TALL, text,
+                   1 / 3, 1 / 3, 10**6, 10**6, 1 / 3, 1 / 3)] * 5, 99, "9.9",
     )  # fmt: skip
     raw = encode_summary(summary)
     assert len(raw) <= SUMMARY_LIMIT - 1024
     found = decode_summary(raw)
     assert found.open is not None and found.open.waits_for == names and len(found.last) == 5
     assert len(found.troubled) >= 5  # of the longest possible
+    assert found.last[0].personal == 10**6
 
 
 def test_what_a_device_says_steers_no_terminal():

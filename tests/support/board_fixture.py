@@ -53,7 +53,13 @@ def records(rounds: int = 60) -> list[RoundRecord]:
         n, loss = len(who), 2.2 * math.exp(-r / 12) + 0.07
         accuracy = 0.98 - 0.85 * math.exp(-r / 9) + rng.gauss(0, 0.004)
         held_out = {"device_accuracy": accuracy - 0.012 + rng.gauss(0, 0.004), "device_loss": loss + 0.04}
-        scores = {"accuracy": accuracy, "loss": loss, "device_examples": 100, **held_out}
+        own = {
+            "personal": n,
+            "own": n // 2,
+            "personal_accuracy": min(0.99, accuracy + 0.01),
+            "personal_loss": loss - 0.02,
+        }
+        scores = {"accuracy": accuracy, "loss": loss, "device_examples": 100, **held_out, **own}
         scores = {} if bad else scores
         out.append(
             RoundRecord(

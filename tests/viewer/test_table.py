@@ -91,6 +91,14 @@ def test_120_characters_hold_all_columns():
         assert word in shown
 
 
+def test_rounds_tell_how_many_devices_keep_a_model_of_their_own_and_how_good_that_is():
+    told = PastRound(12, "committed", 12, 8, 9, 12.5, 2000, 900, device_accuracy=0.8125, personal=8, own=5,
+                     personal_accuracy=0.9375, personal_loss=0.25)  # fmt: skip
+    shown = text(200, picture(msgspec.structs.replace(SUMMARY, last=[told])))
+    assert "KEEP OWN" in shown and "5/8" in shown and "0.9375" in shown and "PERSONAL LOSS" in shown
+    assert "KEEP OWN" not in text(200), "no device told of one"
+
+
 @pytest.mark.parametrize("width", [1, 60, 73, 80, 100, 200])
 def test_no_line_is_wider_than_the_terminal(width):
     rows = [DeviceRow("d" * 64, "ready"), *ROWS]

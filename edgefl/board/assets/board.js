@@ -323,6 +323,9 @@ function roundRows(r) {
 function detail(r) {
   const list = el("dl"), add = (name, text, kind) => text && list.append(el("dt", { class: kind }, name), el("dd", { class: kind }, text));
   add("Why", r.why);
+  add("Personal models", r.personal ? `${r.own || 0} of ${count(r.personal, "device")} keep their own` : "");
+  add("Personal accuracy", r.personal_accuracy !== undefined ? `${percent(r.personal_accuracy)}; of what training starts from ${percent(r.device_accuracy)}` : "");
+  add("Personal loss", r.personal_loss !== undefined ? `${small(r.personal_loss)}; of what training starts from ${small(r.device_loss)}` : "");
   add("Loss", small(r.loss ?? r.device_loss ?? r.train_loss), "narrow");
   add("Sent", `${bytes(r.bytes_up || 0)} up, ${bytes(r.bytes_down || 0)} down`, "narrow");
   add("Took", span(r.seconds || 0), "narrow");
@@ -370,6 +373,7 @@ const CHARTS = [
   { id: "accuracy", title: "Accuracy", a: "accuracy", b: "device_accuracy", names: ["test set", "on devices"], show: percent, most: 1,
     blank: "Accuracy appears with [evaluate] test_data or holdout, where the model gives classes." },
   { id: "loss", title: "Loss", a: "loss", b: "device_loss", names: ["test set", "on devices"], spare: "train_loss", spareName: "in training", show: small, low: 0, blank: "Loss appears after the first round." },
+  { id: "personal", title: "Personal accuracy", a: "personal_accuracy", b: "device_accuracy", names: ["that devices keep", "that training starts from"], show: percent, most: 1, rare: true, blank: "" },
   { id: "bytes", title: "Bytes a round", a: "bytes_up", b: "bytes_down", names: ["up", "down"], show: bytes, low: 0, bars: true, blank: "Appears after the first round." },
   { id: "time", title: "Time a round", a: "seconds", names: [""], show: span, low: 0, bars: true, blank: "Appears after the first round." },
   { id: "energy", title: "Energy a round", a: "joules_high", b: "joules_low", names: ["at most", "at least"], show: joules, low: 0, rare: true, blank: "" },

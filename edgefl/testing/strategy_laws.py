@@ -107,7 +107,7 @@ def _bits(state: State) -> dict[str, tuple[str, bytes]]:
 
 
 def _check_order(make: Callable[[], Strategy]) -> None:
-    updates, params = _updates(1, _size(make())), _start_params()
+    updates, params = _updates(1, _size(_made(make))), _start_params()
     expected = _round(_made(make), params, 1, updates)
     for order in list(permutations(range(len(updates))))[1::7]:
         again = _round(_made(make), params, 1, [updates[place] for place in order])
@@ -131,7 +131,7 @@ def _check_abandoned_rounds(make: Callable[[], Strategy]) -> None:
 
 
 def _check_refusals(make: Callable[[], Strategy]) -> None:
-    size, params = _size(make()), _start_params()
+    size, params = _size(_made(make)), _start_params()
     updates = _updates(1, size)
     expected = _round(_made(make), params, 1, updates)
     good = updates[0].payload

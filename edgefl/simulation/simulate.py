@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Callable
@@ -17,14 +16,12 @@ from .. import data as sources
 from ..codecs.feedback import FEEDBACK_ROUNDS
 from ..coordinator.cohort import expected_reports, size
 from ..coordinator.coordinator import RoundCoordinator
-from ..coordinator.events import Evaluated
-from ..core.mask import Mask
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
 from ..data import Dataset, fit_shape
 from ..device.status import DeviceStatus
-from ..device.training import MAX_CHUNK, arena_batch
+from ..device.training import arena_batch
 from ..errors import UsageError
 from ..federation import Objects, make_manifest, make_strategy
 from ..history import History, Run
@@ -46,6 +43,7 @@ from .body import PLAIN
 from .crowd import Crowd, device_names, number_of
 from .device_host import DeviceHost
 from .energy import Meter
+from .evaluation import evaluator
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, Fleet
 from .journal import Journal, identity
@@ -141,7 +139,7 @@ def simulate(
         features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
-    evaluate = _evaluator(model, dataset, manifest.mask)
+    evaluate = evaluator(model, dataset, manifest.mask, options.workers or os.cpu_count() or 1)
     pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(
         pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
@@ -284,15 +282,3 @@ def _check_callable(**callbacks: object) -> None:
 
 def _shown(value: Any) -> str:
     return f"{repr(value)[:60]} ({type(value).__name__})"
-
-
-def _evaluator(model: Model, data: Dataset, mask: Mask) -> Callable[[np.ndarray], Evaluated]:
-    if data.x_test is None or data.y_test is None or mask.personal:  # no device uses the aggregator's personal params
-        return lambda params: Evaluated()
-    trainer, x, y = Trainer(model.plan, batch=MAX_CHUNK), data.x_test, data.y_test
-
-    def evaluate(params: np.ndarray) -> Evaluated:
-        result = trainer.evaluate(params, x, y)
-        return Evaluated(result.loss if math.isfinite(result.loss) else None, result.accuracy)
-
-    return evaluate

@@ -46,7 +46,7 @@ def _tune(options: argparse.Namespace) -> int:
     if options.json:
         rows = [
             {"strategy": variant, "partition": partition, "best": tuned.best, "at_edge": tuned.at_edge,
-             "trials": [{"point": trial.point, "held_out": trial.score} for trial in tuned.trials]}
+             "trials": [{"point": each.point, "held_out": each.score, "rounds": each.rounds} for each in tuned.trials]}
             for (variant, partition), tuned in found.tuned.items()
         ]  # fmt: skip
         say(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())

@@ -83,6 +83,13 @@ class TuneSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1)] | None, Meta(description="Rounds of a trial; without it, those of a run.")
     ] = None
     seeds: Annotated[int, Meta(ge=1, le=1000, description="Runs of each trial.")] = 1
+    halving: Annotated[
+        bool,
+        Meta(
+            description="Run all trials for a third of the rounds first, and the best third of each row's for all of "
+            "them: about two thirds of the work."
+        ),
+    ] = False
     holdout: Annotated[
         float, Meta(gt=0, le=0.9, description="Share of its examples that each device holds out in a trial.")
     ] = HOLDOUT

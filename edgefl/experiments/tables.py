@@ -206,7 +206,9 @@ def trial_rows(found: Comparison) -> Iterator[list[str]]:
         for place, trial in enumerate(tuned.trials):
             words = ", ".join(f"{name} {trial.point[name]}" for name in names)
             told = NONE if math.isnan(trial.score) else _held(trial.score)
-            yield [variant, partition, words, "" if place else f"best{edge}", told]
+            short = trial.rounds < tuned.trials[0].rounds
+            verdict = f"left out after {trial.rounds} rounds" if short else "" if place else f"best{edge}"
+            yield [variant, partition, words, verdict, told]
 
 
 def _held(value: float) -> str:

@@ -18,18 +18,22 @@ from .folder import Folder, Wanted
 from .grid import Cell, Grid, Point, with_point
 from .results import Result, at_end
 
+Key = tuple[str, str]  # variant and partition
+PART = 3  # with halving, a third of the trials goes on after a third of the rounds
 SEED = 1_000_000  # added to the seeds of trials, so that no compared run has the same
 
 
 class Trial(NamedTuple):
-    """A point that was tried: its mean quality over seeds, higher is better; NaN if a run failed."""
+    """A point that was tried for so many rounds: its mean quality over seeds, higher is better; NaN if a run failed."""
 
     point: Point
     score: float
+    rounds: int
 
 
 class Tuned(NamedTuple):
-    """The trials of a variant on a partition, the best first, and names whose best value is at the end of its list."""
+    """The trials of a variant on a partition, the best first, and names whose best value is at the end of its list.
+    Those that were left out early come last."""
 
     trials: list[Trial]
     at_edge: list[str]
@@ -44,7 +48,7 @@ def is_wanted(grid: Grid) -> bool:
     return bool(grid.experiment.tune.grid or grid.experiment.tune.own)
 
 
-def tune(grid: Grid, folder: Folder) -> dict[tuple[str, str], Tuned]:
+def tune(grid: Grid, folder: Folder) -> dict[Key, Tuned]:
     """By variant and partition. Trials have the first codec and the first faults of the experiment. UsageError."""
     wanted = grid.experiment.tune
     if strange := set(wanted.own) - set(grid.variants):
@@ -54,21 +58,34 @@ def tune(grid: Grid, folder: Folder) -> dict[tuple[str, str], Tuned]:
     plans = {
         (variant, partition): trials_of(grid, variant) for variant in grid.variants for partition in grid.partitions
     }
+    rounds, left_out = wanted.rounds or grid.base.rounds.rounds or 1, dict[Key, list[Trial]]()
+    if wanted.halving:
+        first = _tried(grid, folder, plans, -(-rounds // PART))
+        left_out = {key: trials[-(-len(trials) // PART) :] for key, trials in first.items()}
+        plans = {key: [trial.point for trial in trials[: -(-len(trials) // PART)]] for key, trials in first.items()}
+    return {
+        key: Tuned(trials + left_out.get(key, []), _at_edge(trials[0].point, _space(grid, key[0])))
+        for key, trials in _tried(grid, folder, plans, rounds).items()
+    }
+
+
+def _tried(grid: Grid, folder: Folder, plans: Mapping[Key, list[Point]], rounds: int) -> dict[Key, list[Trial]]:
+    """The trials of each plan, the best first, after so many rounds."""
+    wanted = grid.experiment.tune
     runs = [
-        (key, number, _wanted(grid, key, point, seed))
+        (key, number, _wanted(grid, key, point, seed, rounds))
         for key, points in plans.items()
         for number, point in enumerate(points)
         for seed in range(wanted.seeds)
     ]
     results = folder.results([one for _, _, one in runs])
-    scores: dict[tuple[tuple[str, str], int], list[float]] = {}
+    scores: dict[tuple[Key, int], list[float]] = {}
     for (key, number, _), result in zip(runs, results, strict=True):
         scores.setdefault((key, number), []).append(_score(result, grid.experiment.compare.last))
     found = {}
     for key, points in plans.items():
-        trials = [Trial(point, float(np.mean(scores[key, number]))) for number, point in enumerate(points)]
-        trials.sort(key=lambda trial: -trial.score if np.isfinite(trial.score) else np.inf)
-        found[key] = Tuned(trials, _at_edge(trials[0].point, _space(grid, key[0])))
+        trials = [Trial(point, float(np.mean(scores[key, number])), rounds) for number, point in enumerate(points)]
+        found[key] = sorted(trials, key=lambda trial: -trial.score if np.isfinite(trial.score) else np.inf)
     return found
 
 
@@ -108,14 +125,12 @@ def trials_of(grid: Grid, variant: str) -> list[Point]:
     return points
 
 
-def _wanted(grid: Grid, key: tuple[str, str], point: Point, number: int) -> Wanted:
+def _wanted(grid: Grid, key: Key, point: Point, number: int, rounds: int) -> Wanted:
     variant, partition = key
     wanted = grid.experiment.tune
     codec = "" if "codec" in point else grid.codecs[0]
     cell = Cell(variant, codec, partition, grid.faults[0])
-    changes: dict[str, Any] = {"evaluate.holdout": wanted.holdout}
-    if wanted.rounds is not None:
-        changes["rounds.rounds"] = wanted.rounds
+    changes: dict[str, Any] = {"evaluate.holdout": wanted.holdout, "rounds.rounds": rounds}
     seed = grid.base.train.seed + SEED + number
     words = " ".join(f"{name}={value}" for name, value in point.items())
     label = {"trial": "trial", "variant": variant, "partition": partition, "point": words, "seed": f"seed {seed}"}

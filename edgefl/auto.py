@@ -5,7 +5,8 @@ device that takes part now and then would keep it too long, so its codec is righ
 It also has to catch up with several versions at once, which `span` makes cheap.
 
 A strategy that takes each coordinate from its own column gets finer steps (strategies/combine/robust.py), unless it is
-an object.
+an object. So does one that carries what it gets into later rounds, a momentum for instance: in its sum over rounds,
+errors of codecs don't cancel, and a momentum of 0.9 counts each of them ten times.
 
 A pure function of the settings and the plan. The share of rounds follows from `fraction`, `goal`, `over_select` and
 `expect`, never from the devices that happen to be present: a restarted aggregator must choose the same codecs, because
@@ -35,6 +36,8 @@ MOST = 0.5
 # Where a strategy can't work with a codec that is right on average alone, updates have MOST_ROUNDS' codec.
 MOST_ROUNDS = ("ecq", "ecq:step=8")
 NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "ecq:step=3")
+# Up and down, where a strategy carries what it gets into later rounds; measured on MNIST (docs/compression.md).
+CARRIED = "ecq:step=0.5"
 # ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
 STEPS = ((8, 16), (4, 8), (0, 4))
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
@@ -73,14 +76,19 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
     strategy = _strategy(settings)
     grain = None if strategy is None else strategy.grain
-    if grain is not None:
+    carries = strategy is not None and strategy.carries
+    if carries:
+        specs = CARRIED, CARRIED
+    elif grain is not None:
         specs = f"ecq:step={grain:g}", specs[1]
     elif strategy is not None and "noisy" in strategy.fit.without:
         specs = MOST_ROUNDS[0], specs[1]
     codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
     span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
-    if grain is not None:
+    if carries:
+        reason += f"; {split(settings.strategy.name)[0]} carries what codecs err by into later rounds"
+    elif grain is not None:
         reason += f"; {split(settings.strategy.name)[0]} loses what most updates leave out"
     if "raw32" in (codec, downlink):
         reason += f"; a codec's own overhead does not pay for {plan.num_params} params"

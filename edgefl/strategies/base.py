@@ -137,12 +137,14 @@ class Part:
     """What strategies and their parts share; each method may be left as it is.
 
     `fit`: what does not go together with it, and what it needs (fit.py). `grain`: the coarsest quantization
-    step, in root mean squares of an update, that it works well with; None: any (auto.py). `by_step`: whether it divides
-    updates by what their steps add up to (local_steps.py), and weighs them then.
+    step, in root mean squares of an update, that it works well with; None: any (auto.py). `carries`: whether what it
+    gets of one round is in the steps of later ones too, and so what a codec errs by (auto.py). `by_step`: whether it
+    divides updates by what their steps add up to (local_steps.py), and weighs them then.
     """
 
     fit: Fit = EVERYTHING
     grain: float | None = None
+    carries: bool = False
     by_step: bool = False
 
     def defaults(self, train: Training) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ class Composed(Strategy):
         self._mode = mode
         self.weights = EXAMPLES
         self.grain = min((part.grain for _, part in self._parts() if part.grain is not None), default=None)
+        self.carries = any(part.carries for _, part in self._parts())
         self.by_step = any(part.by_step for _, part in self._parts())
         self.fit = reduce(or_, (part.fit for _, part in self._parts()), fit)
         self._params: np.ndarray | None = None

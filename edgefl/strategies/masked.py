@@ -27,7 +27,7 @@ class Masked(Strategy):
         self._strategy, self._mask = strategy, mask
         self.name, self.options, self.personal = strategy.name, strategy.options, strategy.personal
         self.fit, self.local, self.grain = strategy.fit, strategy.local, strategy.grain
-        self.by_step = strategy.by_step
+        self.carries, self.by_step = strategy.carries, strategy.by_step
         self._params: np.ndarray | None = None
 
     def weigh(self, num_examples: int) -> int:

@@ -11,7 +11,8 @@ from conftest import ROOT
 from daemons import Federation
 
 import edgefl
-from edgefl import auto, codecs
+from edgefl import auto, codecs, strategies
+from edgefl.core.mask import Mask
 from edgefl.errors import UsageError
 from edgefl.federation import make_manifest
 from edgefl.history import Run
@@ -19,6 +20,7 @@ from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.settings import Settings
 from edgefl.settings.spec import split
+from edgefl.strategies.masked import over
 
 PLAN = load(zoo.mlp([64, 100, 10])).plan  # 7510 params
 MOST, FEW, SOME, MANY = auto.MOST_ROUNDS, *(auto.now_and_then(count) for count in (2, 5, 10))
@@ -62,6 +64,7 @@ def test_the_documentation_has_the_table():
     assert auto.STEPS == ((8, 16), (4, 8), (0, 4))
     assert "S is 16 where a round combines 8 reports or more, 8 from 4 reports on, else 4" in text
     assert auto.MOST == 0.5
+    assert f"get `{auto.CARRIED}` both ways" in text
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.1])
@@ -72,8 +75,29 @@ def test_a_rule_by_coordinate_gets_finer_steps(fraction):
         fine = chosen(fraction=fraction, strategy=strategy)
         assert (fine.codec, fine.downlink, fine.span) == ("ecq:step=0.5", usual.downlink, usual.span)
         assert fine.reason == f"{usual.reason}; {strategy.partition(':')[0]} loses what most updates leave out"
-    for strategy in ("krum", "geometric-median", "median:before=nnm", "fedadam", "edgefl.strategies.presets:fedavg"):
+    for strategy in ("krum", "geometric-median", "median:before=nnm", "fednova", "edgefl.strategies.presets:fedavg"):
         assert chosen(fraction=fraction, strategy=strategy) == usual
+
+
+CARRY = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold", "feddyn", "fedcm", "mime-lite", "mifa")
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.1])
+def test_a_strategy_that_carries_what_it_gets_into_later_rounds_gets_finer_steps_both_ways(fraction):
+    usual = chosen(fraction=fraction, expect=100)
+    for strategy in strategies.STRATEGIES:
+        options = ":trusted=pi-01" if strategy == "monna" else ""
+        found = chosen(fraction=fraction, expect=100, strategy=strategy + options)
+        fine = (found.codec, found.downlink) == ("ecq:step=0.5", "ecq:step=0.5")
+        assert fine == (strategy in CARRY) == ("into later rounds" in found.reason), strategy
+        assert found.span == usual.span
+    assert chosen(fraction=fraction, expect=100, strategy="fedavgm:momentum=0") == usual, "its velocity is the delta"
+
+
+def test_what_masks_a_strategy_carries_what_it_carries():
+    model = load(zoo.mlp([4, 4, 3]))
+    mask = Mask(model.plan, [2, 3])
+    assert over(mask, strategies.get("fedadam")).carries and not over(mask, strategies.get("fedavg")).carries
 
 
 def test_only_auto_is_replaced_and_only_that_is_told():

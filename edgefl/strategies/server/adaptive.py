@@ -26,6 +26,8 @@ Rule = Literal["adagrad", "adam", "yogi"]
 class Adaptive(ServerOptimizer):
     """State: `first` and `second`, m and v, (P_trained,) float32 each."""
 
+    carries = True
+
     def __init__(self, rule: Rule, lr: float, *, beta1: float, beta2: float = 0.0, tau: float) -> None:
         assert rule in get_args(Rule)
         self._rule, self._lr, self._tau = rule, rate("server_lr", lr), rate("tau", tau)

@@ -16,6 +16,7 @@ class Momentum(ServerOptimizer):
 
     def __init__(self, lr: float, momentum: float) -> None:
         self._lr, self._momentum = rate("server_lr", lr), below_one("momentum", momentum)
+        self.carries = bool(self._momentum > 0)
         self._trained: int | None = None
         self._velocity: np.ndarray | None = None
 

@@ -23,6 +23,7 @@ class Uniform(Strategy):
     """A subclass has `conclude`, and one vector that outlives rounds, whose name in the state is `keeps`."""
 
     keeps: str
+    carries = True
 
     def __init__(self, name: str, server_lr: float) -> None:
         self.name = name

@@ -110,6 +110,9 @@ class Recorded(Strategy):
     def weigh(self, num_examples: int) -> int:
         return self._strategy.weigh(num_examples)
 
+    def reach(self, num_examples: int) -> float:
+        return self._strategy.reach(num_examples)
+
     def defaults(self, train: Training) -> Mapping[str, Any]:
         return self._strategy.defaults(train)
 

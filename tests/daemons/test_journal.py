@@ -19,7 +19,8 @@ from edgefl.errors import CodecError, StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import STAMP
 from edgefl.settings import TrainSettings
-from edgefl.strategies import Site, Update
+from edgefl.strategies import Site, Strategy, Update
+from edgefl.strategies.base import Part
 
 CODEC = codecs.get("raw32")
 START = np.zeros(3, np.float32)
@@ -104,6 +105,17 @@ def test_i02_the_replay_has_the_side_vectors_that_devices_sent(tmp_path: Path) -
     made = replay.replay(Journal(tmp_path / "journal.db"), ended(1, 2, 3), again, CODEC, START)
     assert made.tobytes() == params.tobytes()
     assert again.state()["momentum"].tobytes() == whole.state()["momentum"].tobytes() != b""
+
+
+def test_a_journal_does_not_change_what_bounds_influence(tmp_path: Path) -> None:
+    """FedNova's bound is on deltas by the step, also while a journal is kept."""
+    whole = strategies.get("fednova")
+    whole.defaults(TrainSettings(epochs=1, batch_size=1))
+    strategy = Recorded(whole, Journal(tmp_path / "journal.db"))
+    assert (strategy.reach(4), strategy.weigh(4)) == (whole.reach(4), whole.weigh(4)) == (0.25, 4)
+    methods = {name for name in vars(Strategy) | vars(Part) if not name.startswith("_")} - {"begin"}
+    left_out = {name for name in methods if callable(getattr(Strategy, name)) and name not in vars(Recorded)}
+    assert not left_out, "the base class answers these, and not the strategy"
 
 
 def test_i02_the_replay_goes_back_where_the_operator_did(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ from ..atomic import write_atomically
 from ..errors import EdgeFLError
 from .cases import Case
 
+LOOK_S = 0.5  # between two looks whether another process has ended a run
 JOURNAL = ".journal"  # ending of a file beside the result that is to come: what a run that was stopped goes on from
 
 
@@ -40,14 +42,19 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
 
 
 def run(task: Task) -> Answer:
-    """Run a task's case; an error of ours is an answer, any other ends the process."""
+    """Run a task's case; an error of ours is an answer, any other ends the process. A process that has outlived a
+    command that was killed may be at the same run: its result serves as well."""
+    from ..simulation.journal_file import Busy
     from .measure import measure
 
-    try:
-        path = Path(task.path)
-        write_atomically(path, measure(task.case, path.with_suffix(JOURNAL)).to_json())
-    except EdgeFLError as error:
-        return Answer(str(error))
+    path = Path(task.path)
+    while not path.exists():
+        try:
+            write_atomically(path, measure(task.case, path.with_suffix(JOURNAL)).to_json())
+        except Busy:
+            time.sleep(LOOK_S)
+        except EdgeFLError as error:
+            return Answer(str(error))
     return Answer()
 
 

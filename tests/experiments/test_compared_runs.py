@@ -144,6 +144,30 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
         assert measure(case, file).model_sha256 == whole.model_sha256
 
 
+@pytest.mark.parametrize("ending", ["with its result", "without one"])
+def test_a_run_that_another_process_has_under_way_is_waited_for(ending, tmp_path, monkeypatch):
+    """Of a command that was killed, while its processes went on."""
+    from edgefl.experiments import worker
+    from edgefl.simulation.journal import Journal
+
+    (tmp_path / "few.toml").write_text(PERSONAL)
+    grid = Grid(files.load(tmp_path / "few.toml", Experiment))
+    case = grid.case(next(grid.cells()), 0)
+    other, looks = Journal(tmp_path / "run.journal"), []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            if ending == "with its result":
+                (tmp_path / "run.json").write_text("the other's")
+            other._file.remove()
+
+    monkeypatch.setattr(worker.time, "sleep", sleep)
+    assert worker.run(worker.Task(case, str(tmp_path / "run.json"))) == worker.Answer()
+    assert len(looks) == 3
+    assert ((tmp_path / "run.json").read_text() == "the other's") == (ending == "with its result")
+
+
 def test_a_process_that_dies_fails_its_own_run_alone(tmp_path, capfd):
     (tmp_path / "deadly.py").write_text(
         "import os\n"

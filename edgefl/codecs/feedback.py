@@ -48,14 +48,14 @@ def counted(blob: bytes, weight: float) -> bytes:
     return blob + WEIGHT.pack(weight)
 
 
-def recounted(blob: bytes, num_params: int, weight: float) -> np.ndarray | None:
-    """The residual as an update has to have it that counts `weight`, (P,) float32, so that it counts as it would have
-    counted. None as `unpack`."""
+def recounted(blob: bytes, num_params: int, weight: float, start: int = 0) -> np.ndarray | None:
+    """The residual as an update has to have it that counts `weight` from its number `start` on, (P,) float32, so that
+    it counts as it would have counted. None as `unpack`."""
     residual = unpack(blob, num_params)
     if residual is not None and len(blob) == 1 + 2 * num_params + WEIGHT.size:
         (then,) = WEIGHT.unpack_from(blob, 1 + 2 * num_params)
         with np.errstate(over="ignore", invalid="ignore"):  # `encode` drops what is not finite
-            np.multiply(residual, np.float32(then / weight), out=residual)
+            residual[start:] *= np.float32(then / weight)
     return residual
 
 

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -95,7 +94,7 @@ def train_update(
     own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.stack(delta, learned.sides)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
-    payload, slots = _encode(job, sent, load_slot, _weight(work, job, steps))
+    payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
     slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
     if personal.is_personal(job.manifest, rule) and "personal" not in slots and work.load("personal") is not None:
         log.warning("what this device has of its own is not finite any more: it begins anew with the next model")
@@ -218,15 +217,26 @@ def _usable(job: TrainJob, load_slot: LoadSlot, name: str) -> bytes | None:
     return slot.blob
 
 
-def _weight(work: Work, job: TrainJob, steps: int) -> float | None:
-    """What a delta counts in the sum, where updates are divided by their steps (combine/normalized.py); else None."""
+class _Weight(NamedTuple):
+    """What the numbers of an update count in the sum, from `start` on."""
+
+    weight: float
+    start: int = 0
+
+
+def _weight(work: Work, job: TrainJob, learned: Learned) -> _Weight | None:
+    """Where it differs from one update of a device to the next, as updates are divided by their steps: in FedNova all
+    of them (combine/normalized.py), in Mime-lite what is behind the delta."""
+    if learned.sides_count is not None:
+        return _Weight(learned.sides_count, job.manifest.mask.num_shared)
     if not job.manifest.by_step:
         return None
-    return Weights.of(job.manifest.by_step).weigh(len(work.shares.x)) / gain(work.train, work.train.lr, steps)
+    examples = Weights.of(job.manifest.by_step).weigh(len(work.shares.x))
+    return _Weight(examples / gain(work.train, work.train.lr, learned.steps))
 
 
 def _encode(
-    job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: float | None
+    job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: _Weight | None
 ) -> tuple[bytes, dict[str, bytes]]:
     """The payload and, under error feedback, the residual that it leaves. An update that the device's byte budget
     shortens is coarser; under error feedback the next ones make up for that."""
@@ -241,16 +251,18 @@ def _encode(
 
 
 def _encode_with(
-    codec: Codec, job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: float | None
+    codec: Codec, job: TrainJob, delta: np.ndarray, load_slot: LoadSlot, weight: _Weight | None
 ) -> tuple[bytes, dict[str, bytes]]:
     if not job.manifest.error_feedback:
         return codec.encode(delta), {}
     blob = _usable(job, load_slot, "residual")
     residual = None
     if blob is not None:
-        unpack = error_feedback.unpack if weight is None else partial(error_feedback.recounted, weight=weight)
-        residual = unpack(blob, len(delta))
+        if weight is None:
+            residual = error_feedback.unpack(blob, len(delta))
+        else:
+            residual = error_feedback.recounted(blob, len(delta), *weight)
     payload, left = error_feedback.encode(codec, delta, residual)
     if left is None:
         return payload, {}
-    return payload, {"residual": left if weight is None else error_feedback.counted(left, weight)}
+    return payload, {"residual": left if weight is None else error_feedback.counted(left, weight.weight)}

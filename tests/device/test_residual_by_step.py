@@ -1,4 +1,4 @@
-"""FedNova's residuals: what a codec drops of a delta counts later as it would have counted, whatever the steps then."""
+"""Residuals of FedNova and Mime-lite: what a codec drops counts later as it would have counted, whatever the steps."""
 
 from __future__ import annotations
 
@@ -75,6 +75,28 @@ def test_what_has_counted_and_what_is_left_add_up_to_what_should_have_counted(ch
         left = weight * unpack(sender.slots["residual"].blob, P).astype(np.float64)
         rounded += abs(left) * 2.0**-10
     assert abs(learned - counted).max() > 1e-3
+    assert (abs(counted + left - learned) <= rounded).all()
+
+
+def test_what_is_dropped_of_a_gradient_behind_a_delta_counts_later_by_the_steps_that_it_had():
+    """The delta of Mime-lite counts whole, and the gradient behind it by the step."""
+    changes = {"strategy": "mime-lite:beta=0.5", "lr_decay": 0.9}
+    settings, coarse = made("ecq:step=6,exact=none", **changes)
+    _, exact = made("raw32", **changes)
+    sender, learner = Device("a", 0), Device("a", 0)
+    model = np.r_[MODEL.params, np.zeros(P, np.float32)]
+    learned, counted, rounded = np.zeros(2 * P), np.zeros(2 * P), np.full(2 * P, 1e-5)
+    for round in range(1, 25):
+        n = SIZES[round % len(SIZES)]
+        train = settings.train.in_round(round)
+        weight = np.repeat([1.0, 1 / (train.lr * steps_of(train, n))], P)
+        learned += weight * np.frombuffer(learner.train(exact, model, round, n)[1][8:], "<f4").astype(np.float64)
+        counted += weight * coarse.update_codec.decode(sender.train(coarse, model, round, n)[1], 2 * P).astype(
+            np.float64
+        )
+        left = weight * unpack(sender.slots["residual"].blob, 2 * P).astype(np.float64)
+        rounded += abs(left) * 2.0**-10
+    assert abs(learned - counted)[P:].max() > 0.1
     assert (abs(counted + left - learned) <= rounded).all()
 
 

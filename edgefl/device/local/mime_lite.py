@@ -30,7 +30,8 @@ class MimeLite(Rule):
         lr = (1 - self._beta) * work.train.lr
         learned = work.fit(lr=lr, correction=np.float32(self._beta / (1 - self._beta)) * momentum)
         sent = np.float32(-lr * learned.steps) * gradient
-        return Learned(learned.delta, learned.steps, learned.loss, sides={"gradient": sent})
+        count = 1 / (work.train.lr * learned.steps)  # as the strategy's `scale`
+        return Learned(learned.delta, learned.steps, learned.loss, sides={"gradient": sent}, sides_count=count)
 
     def _gradient(self, work: Work) -> np.ndarray:
         """Of the loss over all examples and of weight decay, at the round's model; (P,) float32."""

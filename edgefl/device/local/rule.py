@@ -92,6 +92,7 @@ class Learned(NamedTuple):
     `keep` makes the slots, once it is known what leaves the device: `sent` is the delta of the shared params, after the
     owner's bound on its norm, and `received()` what the aggregator decodes of it. `sides` are the vectors (P,) that
     `Rule.sent_sides` names, which go up behind the delta; then `sent` and `received()` have them behind it too.
+    `sides_count` is what a number in them counts in the strategy's sum, where that differs from round to round.
     """
 
     delta: np.ndarray
@@ -99,6 +100,7 @@ class Learned(NamedTuple):
     loss: float
     keep: Keep = nothing
     sides: Mapping[str, np.ndarray] = MappingProxyType({})
+    sides_count: float | None = None
 
 
 class Rule(ABC):

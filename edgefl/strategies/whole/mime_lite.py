@@ -10,7 +10,9 @@ which would need a step of its own for each param.
 
 G_k is the gradient in the units of a delta: how far K_k steps of it would move the model. So one bound on the length of
 an update, on the device and here, holds both of its halves, and an update whose influence is bounded counts in m by the
-share that is left, as it does in the model.
+share that is left, as it does in the model. G_k is divided by K_k, so a device that claims few examples may still move
+m further than others. What a codec drops of G_k, the device scales by its steps then and now (codecs/feedback.py): else
+it would come back too heavy where they have become fewer.
 """
 
 from __future__ import annotations

@@ -116,6 +116,32 @@ def test_the_gain_is_the_sum_of_the_weights_of_the_gradients(optimizer: str, mom
     assert gain(train, 0.05, 10**9) > 0, "and is there for any number of steps at once"
 
 
+@pytest.mark.parametrize(
+    ("pull", "momentum", "optimizer", "fine"),
+    [
+        (20.0, 0.0, "sgd", False),  # every second step is back at the round's model
+        (25.0, 0.0, "sgd", False),  # and here beyond it, further each time
+        (0.1, 0.0, "sgd", True),
+        (9.0, 0.0, "sgd", True),
+        (5.0, 0.9, "sgd", True),
+        (8.0, 0.99, "sgd", False),
+        (18.0, 0.9, "nesterov", False),
+        (1e-4, 0.99, "sgd", True),
+    ],
+)
+def test_fednova_refuses_a_pull_that_brings_devices_back(
+    pull: float, momentum: float, optimizer: str, fine: bool
+) -> None:
+    """Steps that add up to nothing, which the delta would be divided by."""
+    train = TrainSettings(lr=0.1, momentum=momentum, optimizer=optimizer, prox_mu=pull)
+    if fine:
+        made("fednova", {}, train)
+        assert all(gain(train, 0.1, steps) > 0.05 for steps in (*range(1, 2000), 10**6))
+        return
+    with pytest.raises(UsageError, match=r"lower lr, prox_mu or momentum"):
+        made("fednova", {}, train)
+
+
 @pytest.mark.parametrize("changes", [{"momentum": 0.9}, {"prox_mu": 2.0, "momentum": 0.5, "optimizer": "nesterov"}])
 def test_fednova_normalizes_by_the_gain_of_the_local_optimizer(changes: dict[str, object]) -> None:
     train = TrainSettings(epochs=2, batch_size=10, lr=0.05, **changes)

@@ -28,6 +28,8 @@ from . import Combine
 from .real_sum import RealSum, check
 
 NO_TRAIN = "FedNova needs the devices' training settings: call defaults(train)"
+LEAST = 0.05  # of what a device's steps add up to, where one alone is 1
+MANY = 100  # steps: they come back to the round's model within so many, or not at all
 FINE = 2**20  # gains are added up in whole numbers of this fraction
 
 
@@ -43,7 +45,15 @@ class Normalized(Combine):
         self._lr = 0.0
 
     def defaults(self, train: Training) -> Mapping[str, Any]:
+        """UsageError where some numbers of steps add up to next to nothing, which no delta can be divided by."""
         self._train = train
+        pull = train.prox_mu + train.weight_decay
+        if pull and not all(gain(train, train.lr, steps) >= LEAST for steps in range(1, MANY)):
+            raise UsageError(
+                f"FedNova divides a delta by what its steps add up to, and with lr {train.lr:g}, momentum "
+                f"{train.momentum:g} and a pull of {pull:g} (prox_mu and weight_decay) they carry a device back to the "
+                "round's model: lower lr, prox_mu or momentum"
+            )
         return {}
 
     def begin(self, round: int, params: np.ndarray) -> None:

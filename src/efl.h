@@ -94,6 +94,7 @@ typedef struct {
     const int64_t *labels; /* (n, labels a sample) where the loss takes labels, else NULL */
     const float *targets;  /* (n, O) where it doesn't, else NULL */
     int64_t n;
+    const int64_t *rows; /* (n) which samples of x, labels or targets they are, in efl_fit; NULL: the first n */
 } efl_data;
 
 typedef struct {

@@ -14,11 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Where sample i of the data is in its arrays. */
+static int64_t row_of(const efl_data *data, int64_t i) {
+    return data->rows == NULL ? i : data->rows[i];
+}
+
 /* Copies samples order[first..] of the data, or the data in its own order, to where the net reads them. */
 static void gather(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t batch) {
     const int64_t in = net->values[0].size, out = efl_net_target_size(net), labels = efl_net_label_count(net);
     for (int64_t i = 0; i < batch; i++) {
-        const int64_t sample = order == NULL ? first + i : order[first + i];
+        const int64_t sample = row_of(data, order == NULL ? first + i : order[first + i]);
         memcpy(net->values[0].data + i * in, data->x + sample * in, (size_t)in * sizeof(float));
         if (labels > 0)
             memcpy(net->labels + i * labels, data->labels + sample * labels, (size_t)labels * sizeof *net->labels);
@@ -78,25 +83,30 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
     return loss;
 }
 
-static int check_tokens(const efl_net *net, const float *x, int64_t n, efl_error *error) {
-    for (int64_t i = 0; net->vocabulary > 0 && i < n; i++)
-        if (!(x[i] >= 0 && x[i] < (float)net->vocabulary) || x[i] != floorf(x[i]))
+static int check_tokens(const efl_net *net, const efl_data *data, efl_error *error) {
+    const int64_t size = net->values[0].size;
+    for (int64_t i = 0; net->vocabulary > 0 && i < data->n * size; i++) {
+        const float token = data->x[row_of(data, i / size) * size + i % size];
+        if (!(token >= 0 && token < (float)net->vocabulary) || token != floorf(token))
             return efl_fail(error, EFL_DATA,
                             "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
                             "own vocabulary",
-                            (double)x[i], (long long)(i / net->values[0].size), (long long)net->vocabulary - 1);
+                            (double)token, (long long)(i / size), (long long)net->vocabulary - 1);
+    }
     return EFL_OK;
 }
 
 static int check_data(const efl_net *net, const efl_data *data, efl_error *error) {
-    const int64_t count = efl_net_label_count(net), size = net->values[0].size;
+    const int64_t count = efl_net_label_count(net);
     const int64_t classes = net->values[net->loss_input].size / efl_loss_rows(net);
-    for (int64_t i = 0; i < data->n * count; i++)
-        if (data->labels[i] < 0 || data->labels[i] >= classes)
+    for (int64_t i = 0; i < data->n * count; i++) {
+        const int64_t label = data->labels[row_of(data, i / count) * count + i % count];
+        if (label < 0 || label >= classes)
             return efl_fail(error, EFL_DATA,
                             "label %lld of sample %lld is out of range 0..%lld: map the labels to the model's classes",
-                            (long long)data->labels[i], (long long)(i / count), (long long)classes - 1);
-    return check_tokens(net, data->x, data->n * size, error);
+                            (long long)label, (long long)(i / count), (long long)classes - 1);
+    }
+    return check_tokens(net, data, error);
 }
 
 static int check_pieces(const efl_net *net, int64_t batch_size, efl_error *error) {
@@ -255,7 +265,8 @@ int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double
 int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error) {
     const int64_t in = net->values[0].size, size = net->values[net->output].size;
     atomic_store(&net->cancelled, 0);
-    if (check_tokens(net, x, n * in, error) != EFL_OK) return error->code;
+    const efl_data data = {.x = x, .n = n};
+    if (check_tokens(net, &data, error) != EFL_OK) return error->code;
     net->params = params;
     for (int64_t done = 0; done < n && !efl_is_cancelled(net); done += net->batch) {
         const int64_t batch = n - done < net->batch ? n - done : net->batch;

@@ -17,6 +17,7 @@ from .. import _core
 from ..errors import OUT_OF_RANGE, DataError, UsageError
 from . import targets as of_loss
 from .plan import Plan
+from .rows import Rows
 
 Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
 
@@ -27,16 +28,39 @@ class Arrays:
 
     def __init__(self, plan: Plan, output: tuple[int, ...], target_size: int) -> None:
         self._plan, self._output, self._target_size = plan, output, target_size
+        self._bases: tuple[NDArray[Any], NDArray[Any]] | None = None  # that were read last for their rows
+        self._read: tuple[NDArray[np.float32], Targets] | None = None  # what was read of them
+
+    def in_place(self, x: Rows, y: Rows) -> tuple[NDArray[np.float32], Targets] | None:
+        """All of x and y whose rows are wanted, as the core reads them, all flat. They are checked once, not for each
+        training. None if they can't be read as they lie, or not all of them are as they should be: then a training
+        reads its own rows alone."""
+        bases = x.base, y.base
+        if self._bases is None or self._bases[0] is not bases[0] or self._bases[1] is not bases[1]:
+            self._bases, self._read = bases, self._read_whole(*bases) if x.lies_beside(y) else None
+        return self._read if x.lies_beside(y) else None
+
+    def _read_whole(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float32], Targets] | None:
+        if x.dtype != np.float32 or not x.flags.c_contiguous:
+            return None
+        try:
+            inputs, targets, _ = self._examples(x, y)
+        except DataError:
+            return None
+        return inputs, targets
 
     def read(
         self, params: ArrayLike, x: ArrayLike, y: ArrayLike
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Targets, int]:
         """Params (P,), x and y as the core reads them, all flat; and n."""
+        inputs, targets, n = self._examples(x, y)
+        return self.params(params), inputs, targets, n
+
+    def _examples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], Targets, int]:
         inputs, y = self.inputs(x), np.asarray(y)
         of_loss.check(self._plan.loss, self._output, y)
         read: Callable[..., Targets] = self._labels if self._target_size == 0 else self._targets
-        targets = read(y, len(inputs))
-        return self.params(params), inputs.reshape(-1), targets, len(inputs)
+        return inputs.reshape(-1), read(y, len(inputs)), len(inputs)
 
     def params(self, params: ArrayLike, name: str = "params") -> NDArray[np.float32]:
         """(P,); `name` is what the caller calls it."""

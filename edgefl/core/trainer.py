@@ -26,6 +26,7 @@ from ..errors import EdgeFLError, ModelError, UsageError, nearest
 from . import targets
 from .arrays import Arrays, check_count, check_rates
 from .plan import Plan
+from .rows import Rows
 
 LINE = 64  # bytes
 OPTIMIZERS = ("sgd", "nesterov", "adam")
@@ -151,7 +152,13 @@ class Trainer:
         check_rates(lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu, clip_norm=clip_norm)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise UsageError(f"seed is {seed!r}: give a whole number")
-        start, inputs, targets, n = self._arrays.read(params, x, y)
+        whole = self._arrays.in_place(x, y) if isinstance(x, Rows) and isinstance(y, Rows) and len(x) else None
+        rows = None
+        if whole is not None and isinstance(x, Rows):
+            (inputs, targets), rows, n = whole, x.rows, len(x)
+            start = self._arrays.params(params)
+        else:
+            start, inputs, targets, n = self._arrays.read(params, x, y)
         linear = None if correction is None else self._arrays.params(correction, "correction")
         batch = n if batch_size == "all" else batch_size
         self._hold(min(batch, n))
@@ -161,7 +168,7 @@ class Trainer:
                 start, inputs, targets, delta, epochs=epochs, batch_size=batch, max_steps=max_steps or 0,
                 seed=int(seed) % 2**64, lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu,
                 clip_norm=clip_norm or 0.0, nesterov=optimizer == "nesterov", adam=optimizer == "adam",
-                correction=linear,
+                correction=linear, rows=rows,
             ))  # fmt: skip
         steps, loss = done
         if not (math.isfinite(loss) and _core.all_finite(delta)):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.rows import Rows
 from ..core.seeds import derived_seed
 
 MIN_EXAMPLES = 5  # a device with fewer trains on all it has
@@ -20,13 +21,13 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 class Shares(NamedTuple):
     """x (n, ...) and y (n, ...) to train on, `x_held` (m, ...) and `y_held` (m, ...) to evaluate on; m may be 0."""
 
-    x: np.ndarray
-    y: np.ndarray
-    x_held: np.ndarray
-    y_held: np.ndarray
+    x: np.ndarray | Rows
+    y: np.ndarray | Rows
+    x_held: np.ndarray | Rows
+    y_held: np.ndarray | Rows
 
 
-def split(device: str, x: np.ndarray, y: np.ndarray, holdout: float) -> Shares:
+def split(device: str, x: np.ndarray | Rows, y: np.ndarray | Rows, holdout: float) -> Shares:
     """Hold out about the share `holdout` of the examples, 0 <= holdout < 1; at 0 nothing is copied."""
     held = held_out(device, len(x), holdout)
     if not held.any():

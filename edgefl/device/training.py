@@ -17,6 +17,7 @@ import numpy as np
 from ..codecs import Codec
 from ..codecs import feedback as error_feedback
 from ..core.params import params_from_bytes
+from ..core.rows import Rows
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
 from ..errors import CodecError
@@ -55,12 +56,19 @@ def arena_batch(batch_size: int | Literal["all"]) -> int:
     return MAX_CHUNK if batch_size == "all" else min(batch_size, MAX_CHUNK)
 
 
+def trains_plainly(job: TrainJob) -> bool:
+    """Whether nothing but Trainer's calls read the examples, so that they may be Rows."""
+    manifest = job.manifest
+    plain = manifest.local is None and not manifest.personal and manifest.local_mode != "gradient"
+    return plain and job.round.mode == "train"
+
+
 def train_update(
     trainer: Trainer,
     job: TrainJob,
     device: str,
-    x: np.ndarray,
-    y: np.ndarray,
+    x: np.ndarray | Rows,
+    y: np.ndarray | Rows,
     *,
     load_slot: LoadSlot = no_slots,
     wanted: Callable[[], bool] = lambda: True,
@@ -77,7 +85,7 @@ def train_update(
     policy does not allow the work.
     """
     if job.round.mode == "profile":
-        return _profile(job, x, y, policy, wanted=wanted)
+        return _profile(job, np.asarray(x), np.asarray(y), policy, wanted=wanted)
     rule = None if job.manifest.local is None else local.get(job.manifest.local)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train" or (rule is not None and rule.trains_to_judge and not job.judges):
@@ -121,7 +129,9 @@ def _profile(
     return LocalUpdate(header.to_bytes() + payload)
 
 
-def _evaluate(trainer: Trainer, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def _evaluate(
+    trainer: Trainer, params: np.ndarray, x: np.ndarray | Rows, y: np.ndarray | Rows
+) -> dict[str, Any]:  # fmt: skip
     """Fields of the header about the model as it was received; only a line in the log if its loss is not finite."""
     if len(x) == 0:
         return {}

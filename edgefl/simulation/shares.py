@@ -1,4 +1,5 @@
-"""Shares: the examples of each simulated device, by index. A device's own are copied while it trains, and let go."""
+"""Shares: the examples of each simulated device, by index. Plain training reads them where they lie; for everything else
+a device's own are copied while it works, and let go."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..core.rows import Rows
 from ..data import Dataset
 
 
@@ -39,6 +41,11 @@ class Share:
         """x (n, ...), y (n, ...)."""
         data, rows = self._data, self._rows
         return data.x_train.take(rows, axis=0), data.y_train.take(rows, axis=0)
+
+    def in_place(self) -> tuple[Rows, Rows]:
+        """The same, not copied."""
+        rows = np.ascontiguousarray(self._rows, np.int64)
+        return Rows(self._data.x_train, rows), Rows(self._data.y_train, rows)
 
 
 class Shares:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..core.trainer import Trainer
 from ..device.events import TrainJob
 from ..device.slots import Slot
-from ..device.training import LocalUpdate, train_update
+from ..device.training import LocalUpdate, train_update, trains_plainly
 from ..errors import EdgeFLError
 from ..protocol.trouble import Trouble
 from .attacks import flipped
@@ -41,6 +41,8 @@ class Task:
     flip: int = 0
 
     def __call__(self, trainer: Trainer) -> LocalUpdate:
+        if not self.flip and trains_plainly(self.job):
+            return train_update(trainer, self.job, self.device, *self.share.in_place(), load_slot=self.slots.get)
         x, y = self.share.take()
         y = flipped(y, self.flip) if self.flip else y
         return train_update(trainer, self.job, self.device, x, y, load_slot=self._load)

@@ -149,6 +149,19 @@ def plan_needs(plan, int64_t batch) -> tuple:
     return arena_bytes, bool(mixes_samples)
 
 
+cdef int _choose(efl_data *data, const int64_t[::1] rows) except -1:
+    """Let the data be these rows of its arrays."""
+    cdef int64_t i, row
+    if rows.shape[0] < 1:
+        raise ValueError("rows are empty")
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if row < 0 or row >= data.n:
+            raise ValueError(f"row {row} is not one of 0..{data.n - 1}")
+    data.rows, data.n = &rows[0], rows.shape[0]
+    return 0
+
+
 cdef class Net:
     """A plan compiled into one arena, for up to `batch` samples at a time. Not re-entrant: one call at a time.
 
@@ -215,7 +228,7 @@ cdef class Net:
         return x.shape[0] // size
 
     cdef efl_data _data(self, const float[::1] params, const float[::1] x, y) except *:
-        cdef efl_data data = efl_data(&x[0], NULL, NULL, self._samples(params, x))
+        cdef efl_data data = efl_data(&x[0], NULL, NULL, self._samples(params, x), NULL)
         cdef const int64_t[::1] labels
         cdef const float[::1] targets
         cdef int64_t size = efl_net_target_size(self.net)
@@ -233,10 +246,13 @@ cdef class Net:
     def fit(self, const float[::1] params not None, const float[::1] x not None, y not None,
             float[::1] delta not None, *, int64_t epochs, int64_t batch_size, int64_t max_steps,
             uint64_t seed, double lr, double momentum, double weight_decay, double prox_mu, double clip_norm,
-            bint nesterov=False, bint adam=False, bint buffered=False, const float[::1] correction=None):
+            bint nesterov=False, bint adam=False, bint buffered=False, const float[::1] correction=None,
+            const int64_t[::1] rows=None):
         """Local SGD into `delta` (P,); returns (steps, loss), or None if cancelled. Options as efl_fit_options; of
-        `correction` (P,) the trained params are read."""
+        `correction` (P,) the trained params are read. With `rows`, samples are these rows of x and y."""
         cdef efl_data data = self._data(params, x, y)
+        if rows is not None:
+            _choose(&data, rows)
         cdef efl_fit_options options = efl_fit_options(
             epochs, batch_size, max_steps, seed, nesterov, adam, lr, momentum, weight_decay, prox_mu, clip_norm,
             NULL, buffered)

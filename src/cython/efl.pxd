@@ -64,6 +64,7 @@ cdef extern from "efl.h" nogil:
         const int64_t *labels
         const float *targets
         int64_t n
+        const int64_t *rows
 
     ctypedef struct efl_fit_options:
         int64_t epochs, batch_size, max_steps

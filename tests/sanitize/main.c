@@ -35,7 +35,7 @@ static void use(efl_net *net, int64_t in, int64_t vocabulary) {
     float *delta = numbers(count), *output = numbers(SAMPLES * out);
     int64_t *labels = calloc((size_t)(SAMPLES * efl_net_label_count(net) + 1), sizeof *labels);
     require(labels != NULL, "calloc");
-    const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES};
+    const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES, NULL};
     for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
     for (int64_t i = 0; i < SAMPLES * in && vocabulary > 0; i++) x[i] = (float)(i % vocabulary);
     for (int variant = 0; variant < 4; variant++) {

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from abc import ABC, abstractmethod
 from enum import IntEnum
 
 import msgspec
@@ -41,6 +42,42 @@ class Kind(IntEnum):
     MODEL = 1
     UPDATE = 2
     SIDE = 3  # not used: a strategy's side vectors lie behind the params (Manifest.sides)
+
+
+class Unwritten(ABC):
+    """A blob that a simulated fleet keeps. Its parts go from one host to another as objects (Slip): a CRC of bytes that
+    never leave the process proves nothing. `blob_id` tells it from all others."""
+
+    blob_id: bytes
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def piece(self, start: int, stop: int) -> bytes | memoryview:
+        """These bytes of it."""
+
+
+class Slip:
+    """What stands for the message of a part of an Unwritten blob: as long, and read by `Envelope.from_bytes`."""
+
+    __slots__ = ("_blob", "_envelope")
+
+    def __init__(self, envelope: Envelope, blob: Unwritten) -> None:
+        self._envelope, self._blob = envelope, blob
+
+    def __len__(self) -> int:
+        envelope = self._envelope
+        return HEADER_BYTES + min(envelope.part_bytes, envelope.total - envelope.part * envelope.part_bytes)
+
+    def startswith(self, prefix: bytes) -> bool:
+        return MAGIC.startswith(prefix)
+
+    def open(self) -> Envelope:
+        """The part with its bytes."""
+        start = self._envelope.part * self._envelope.part_bytes
+        data = self._blob.piece(start, min(start + self._envelope.part_bytes, len(self._blob)))
+        return msgspec.structs.replace(self._envelope, data=data)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -69,8 +106,10 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         return b"".join((head, _CRC.pack(crc32c(self.data, crc32c(head))), self.data))
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Envelope:
+    def from_bytes(cls, raw: bytes | Slip) -> Envelope:
         """Parse and cross-check one part; ProtocolError says what is wrong with it."""
+        if isinstance(raw, Slip):
+            return raw.open()
         if len(raw) < HEADER_BYTES:
             raise ProtocolError(f"{len(raw)} bytes are not an envelope: dropped")
         (magic, protocol, kind, codec, zero, federation, round, version, part, parts, part_bytes, total, blob,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from msgspec.structs import replace
 
 from ..errors import ProtocolError
-from .envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Envelope, Kind, blob_id
+from .envelope import HEADER_BYTES, MAX_PARTS, MIN_PART_BYTES, Envelope, Kind, Slip, Unwritten, blob_id
 
 DEFAULT_PART_BYTES = 64 * 1024 - HEADER_BYTES
 TOPIC_BYTES = 1024  # of an MQTT packet, reserved for topic and properties
@@ -26,25 +28,33 @@ def quick_part_bytes(rate: float, keepalive_s: float) -> int:
 
 
 class Splitter:
-    """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists.
-
-    Of `blob` only its length and slices are used: a simulated device may have it in a file.
-    """
+    """Cuts `blob` into parts of `part_bytes`. A part is made when it is asked for, so no second copy of all exists."""
 
     def __init__(
-        self, blob: bytes, part_bytes: int, *, kind: Kind, codec: int, federation: int, round: int, version: int
+        self,
+        blob: bytes | Unwritten,
+        part_bytes: int,
+        *,
+        kind: Kind,
+        codec: int,
+        federation: int,
+        round: int,
+        version: int,
     ) -> None:
         self.part_bytes = part_bytes
         self.parts = -(-len(blob) // part_bytes)
         if self.parts > MAX_PARTS:
             raise ProtocolError(f"{len(blob)} bytes need more than {MAX_PARTS} parts: raise part_bytes")
-        self._blob = memoryview(blob) if isinstance(blob, bytes) else blob
+        self._blob = blob if isinstance(blob, Unwritten) else memoryview(blob)
+        mark = blob.blob_id if isinstance(blob, Unwritten) else blob_id(blob)
         self._envelope = Envelope(
-            kind, codec, federation, round, version, 0, self.parts, part_bytes, len(blob), blob_id(blob), b""
+            kind, codec, federation, round, version, 0, self.parts, part_bytes, len(blob), mark, b""
         )
 
     def part(self, index: int) -> bytes:
         """Envelope and bytes of part `index`."""
+        if isinstance(self._blob, Unwritten):
+            return cast(bytes, Slip(replace(self._envelope, part=index), self._blob))  # machines measure and read it
         size = self.part_bytes
         data = self._blob[index * size : (index + 1) * size]
         return replace(self._envelope, part=index, data=data).to_bytes()
@@ -126,6 +136,8 @@ class Assembler:
     def blob(self) -> bytes:
         """The whole blob. Each part's CRC32C covers its bytes and the fields that identify its blob."""
         assert self._first is not None and not self.missing()
+        if self._first.parts == 1 and isinstance(whole := self._data[0], bytes):
+            return whole
         return b"".join(self._data[i] for i in range(self._first.parts))
 
 

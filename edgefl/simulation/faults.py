@@ -98,6 +98,11 @@ class Faults:
             found[kind] = (probability, size)
         return cls(found, attack)
 
+    @property
+    def slow_links(self) -> bool:
+        """Whether a link may have a rate."""
+        return "link" in self.kinds
+
     def _of(self, kind: str) -> tuple[float, float]:
         return self.kinds.get(kind, (0.0, KINDS[kind].size))
 

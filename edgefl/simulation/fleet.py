@@ -6,8 +6,8 @@ Design:
      its examples; a round of ten thousand devices takes as long as its arithmetic.
   c) All randomness comes from one seed: a run repeats bit for bit, with any number of workers.
   d) What costs a large fleet most is done once, or not at all: crowd.py makes devices when they are asked, shelf.py
-     reads a message once for all devices, shares.py copies a device's examples while it trains, spool.py keeps large
-     updates.
+     reads a message once for all devices, shares.py has a device train on its examples where they lie, spool.py keeps
+     large updates, whose parts nobody writes into messages; and parts are long where no link is slow.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Shares: the examples of each simulated device, by index. Plain training reads them where they lie; for everything else
-a device's own are copied while it works, and let go."""
+"""Shares: the examples of each simulated device, by index. Plain training reads them where they lie; for everything
+else a device's own are copied while it works, and let go."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
+from ..protocol.envelope import MAX_PART_BYTES
 from ..protocol.messages import Status
 from ..protocol.topics import Topics
 from ..settings import RoundSettings, Settings
@@ -128,7 +129,9 @@ def simulate(
         fleet_options["world"] = world.told()
     run = Run.of(settings, choice, fleet_options)
     settings = run.settings
-    manifest = make_manifest(settings, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
+    kinds = Faults.parse(options.faults)
+    cut = settings if world is not None or kinds.slow_links else uncut(settings)
+    manifest = make_manifest(cut, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
     dataset, parts = spread(dataset, partition, options.devices, seed)
     rng = random.Random(derived_seed(seed, "coordinator"))
     strategy = over(manifest.mask, make_strategy(settings, objects))
@@ -142,7 +145,7 @@ def simulate(
     evaluate = evaluator(model, dataset, manifest.mask, options.workers or os.cpu_count() or 1)
     pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
     fleet = Fleet(
-        pool, Faults.parse(options.faults), on_round=on_round, note=note, on_model=on_model,
+        pool, kinds, on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),
     )  # fmt: skip
     fleet.on_update = on_update
@@ -231,6 +234,12 @@ def longest_s(rounds: RoundSettings) -> float:
     """Seconds that all rounds take if each runs into its deadline, and each day's window has room for one."""
     each_s = max(rounds.deadline_s, rounds.interval_s or 0.0) + (DAY_S if rounds.window else 0.0)
     return (rounds.rounds or 1) * each_s
+
+
+def uncut(settings: S) -> S:
+    """With parts as long as they may be, where the settings leave that open: on links where a message of any length
+    passes at once, short parts cost time and nothing else."""
+    return settings.replace(**{"codec.part_bytes": MAX_PART_BYTES}) if settings.codec.part_bytes == "auto" else settings
 
 
 def _checked_settings(settings: Settings | None) -> Settings:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
+from itertools import count
 from typing import overload
 
+from ..protocol.envelope import Unwritten
+
 PAGE = 64 * 1024
+HEAD = 64  # bytes that are looked at often
 ROOM = 256 * 2**20  # bytes in memory
 
 
@@ -27,9 +31,10 @@ class Spool:
         self._file: int | None = None
         self._free: list[int] = []  # pages
         self._pages = 0  # of the file
+        self.marks = count(1)
 
     def keep(self, blob: bytes) -> bytes | Kept:
-        """The blob, or what can be measured and sliced as the blob can."""
+        """The blob, or what a session can measure and cut into parts as the blob."""
         return blob if len(blob) < self.page else Kept(self, blob)
 
     def close(self) -> None:
@@ -75,13 +80,15 @@ class Spool:
         self._free.extend(pages)
 
 
-class Kept:
+class Kept(Unwritten):
     """A blob in a spool, until nothing refers to it."""
 
-    __slots__ = ("_blob", "_pages", "_size", "_spool")
+    __slots__ = ("_blob", "_head", "_pages", "_size", "_spool", "blob_id")
 
     def __init__(self, spool: Spool, blob: bytes) -> None:
         self._spool, self._size = spool, len(blob)
+        self._head = blob[:HEAD]
+        self.blob_id = next(spool.marks).to_bytes(8, "little")
         self._blob = blob if spool.take_room(len(blob)) else b""
         self._pages = [] if self._blob else spool.write(blob)
 
@@ -94,11 +101,15 @@ class Kept:
     def __getitem__(self, piece: slice) -> bytes | memoryview: ...
     def __getitem__(self, piece: int | slice) -> int | bytes | memoryview:
         if isinstance(piece, int):
-            return self[piece : piece + 1][0]
-        if self._blob:
-            return memoryview(self._blob)[piece]
+            return self._head[piece] if 0 <= piece < HEAD else self.piece(piece, piece + 1)[0]
         start, stop, step = piece.indices(self._size)
         assert step == 1
+        return self.piece(start, stop)
+
+    def piece(self, start: int, stop: int) -> bytes | memoryview:
+        if self._blob:
+            whole = start == 0 and stop >= self._size
+            return self._blob if whole else memoryview(self._blob)[start:stop]
         page, found = self._spool.page, []
         for number in range(start // page, -(-stop // page)):
             at = number * page

@@ -42,7 +42,7 @@ class Task:
 
     def __call__(self, trainer: Trainer) -> LocalUpdate:
         if not self.flip and trains_plainly(self.job):
-            return train_update(trainer, self.job, self.device, *self.share.in_place(), load_slot=self.slots.get)
+            return train_update(trainer, self.job, self.device, *self.share.in_place(), load_slot=self._load)
         x, y = self.share.take()
         y = flipped(y, self.flip) if self.flip else y
         return train_update(trainer, self.job, self.device, x, y, load_slot=self._load)

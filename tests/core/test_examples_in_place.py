@@ -47,7 +47,7 @@ def test_what_other_rows_hold_is_no_mistake_of_these() -> None:
 def test_a_row_beyond_the_array_is_refused() -> None:
     for row in (-1, 50):
         rows = np.array([0, row])
-        with pytest.raises(ValueError, match="is not one of 0..49"):
+        with pytest.raises(ValueError, match=r"is not one of 0\.\.49"):
             fit(Rows(X, rows), Rows(Y, rows))
 
 

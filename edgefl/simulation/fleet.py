@@ -1,7 +1,8 @@
 """A fleet in memory: real sessions and a real coordinator on a virtual clock.
 
 Design:
-  a) Messages are those of a real fleet, byte for byte; only sockets, clocks and disks are simulated.
+  a) Messages are those of a real fleet; only sockets, clocks and disks are simulated. A part of a large update is not
+     written into bytes that nobody would send (protocol/envelope.py).
   b) Time is virtual, and so is the time of day. A message takes LATENCY_S, and training takes a time in proportion to
      its examples; a round of ten thousand devices takes as long as its arithmetic.
   c) All randomness comes from one seed: a run repeats bit for bit, with any number of workers.

@@ -78,15 +78,16 @@ class Bound:
         typical = median(norm for _, norm in claims.values())
         return cls(factor * per_example * examples, factor, examples, typical, len(claims))
 
-    def weight(self, claim: Claim, size: int | None) -> int:
-        """The weight of an update, at most n; TooMuch if it is refused."""
+    def weight(self, claim: Claim, size: int | None, told: Claim | None = None) -> int:
+        """The weight of an update, at most n; TooMuch if it is refused, which names what its device has `told`."""
         n, norm = claim
+        examples, length_told = told or claim
         length = max(norm, self.typical)
         most = self.most * self._relative(size)
         if n * length <= most:
             return n
         proven = self.devices is None or self.devices >= PROOF
-        what = f"{n} examples with |delta| {norm:.3g}, {self.times(claim, size):.3g} times the bound"
+        what = f"{examples} examples with |delta| {length_told:.3g}, {self.times(claim, size):.3g} times the bound"
         if not size and self.examples and n > MOST_EXAMPLES * self.examples:
             raise TooMuch(f"update of {what}: rejected", "examples", claim, proven)
         if norm > self.longest(size):
@@ -158,7 +159,7 @@ class Influence:
         left to it, and its influence in multiples of `bound`; TooMuch if it is refused."""
         weighed, size, (n, _) = self._weighed(claim), self._weight(device), claim
         try:
-            weight = bound.weight(weighed, size)
+            weight = bound.weight(weighed, size, claim)
         except TooMuch as error:
             error.claim = claim
             raise

@@ -8,6 +8,7 @@ import pytest
 from machines import P, commit_of, feed, make_coordinator, make_update, report, run_out, status
 
 from edgefl import strategies
+from edgefl.coordinator.influence import Influence, TooMuch
 from edgefl.federation import _set_weights
 from edgefl.machine import Connected
 from edgefl.settings import AdmissionSettings, TrainSettings
@@ -104,3 +105,14 @@ def test_in_fedasync_no_claim_moves_the_model_further_than_the_bound_allows(exam
     for length in np.geomspace(0.01, 1000, 26):
         moved = aside(fight("fedasync", (examples, float(length), 1.0), **rounds))
         assert abs(moved) <= 1.3 * FACTOR * own, (examples, length)
+
+
+def test_a_refusal_names_the_examples_and_the_length_that_were_told() -> None:
+    """Not the weight that the strategy makes of the examples, nor the length by the step."""
+    made = strategies.get("fednova")
+    made.defaults(TRAIN)
+    _set_weights(made, Weights.of("uniform"))
+    influence = Influence(FACTOR, None, lambda device: None, made.weigh, made.reach)
+    bound = influence.of(dict.fromkeys(HONEST, (60, 1.0)))
+    with pytest.raises(TooMuch, match=r"60 examples with \|delta\| 500, 250 times the bound"):
+        influence.weigh((60, 500.0), "e", bound)

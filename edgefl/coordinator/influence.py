@@ -127,7 +127,7 @@ class Influence:
     def __init__(
         self, factor: float | None, first: float | None, size: Size, weigh: Weigh = all_examples, reach: Reach = as_long
     ) -> None:
-        self.factor, self._first, self._size, self._weigh, self._reach = factor, first, size, weigh, reach
+        self.factor, self._first, self._size, self._weigh, self.reach = factor, first, size, weigh, reach
         self._last: dict[str, tuple[int, Claim]] = {}  # and the round that it came in
 
     def learn(self, record: RoundRecord) -> None:
@@ -168,7 +168,7 @@ class Influence:
 
     def _weighed(self, claim: Claim) -> Claim:
         n, norm = claim
-        return self._weigh(n), norm * self._reach(n)
+        return self._weigh(n), norm * self.reach(n)
 
     def _weight(self, device: str) -> int | None:
         """The device's size."""

@@ -164,12 +164,13 @@ class Adversary:
     def _capped(self, known: _Round, delta: np.ndarray, num_examples: int) -> np.ndarray:
         """`delta`, shortened to what admission takes of a device with so many examples."""
         wide = delta.astype(np.float64)
-        most = self._longest(known, len(delta)) / (float(np.linalg.norm(wide)) or 1.0)
+        most = self._longest(known, len(delta), num_examples) / (float(np.linalg.norm(wide)) or 1.0)
         largest = MOST / min(num_examples, MAX_WEIGHT) / (float(np.abs(wide).max(initial=0.0)) or 1.0)
         return (wide * min(1.0, most, largest)).astype(np.float32)
 
-    def _longest(self, known: _Round, num_params: int) -> float:
-        """The norm of the longest delta that is not refused; where that is not known yet, by the honest ones."""
+    def _longest(self, known: _Round, num_params: int, num_examples: int) -> float:
+        """The norm of the longest delta that is not refused of a device with so many examples; where that is not known
+        yet, by the honest ones."""
         admission = self._coordinator.admission
         if admission.influence.factor is None:
             return math.inf
@@ -177,7 +178,7 @@ class Adversary:
         if bound is None:
             claims = {name: (u.num_examples, norm_of(u.delta(num_params))) for name, u in known.seen.items()}
             bound = admission.influence.of(claims)
-        return math.inf if bound is None else LONGEST * bound.longest(None)
+        return math.inf if bound is None else LONGEST * bound.longest(None) / admission.influence.reach(num_examples)
 
 
 def _update(device: str, header: UpdateHeader, codec: Codec, payload: bytes | memoryview) -> Update:

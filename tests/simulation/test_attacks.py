@@ -155,6 +155,15 @@ def test_i28_no_attack_is_refused_and_none_counts_more_than_its_bound(kind):
     assert any(record.lowered for record in history.rounds)
 
 
+@pytest.mark.parametrize("strategy", ["fedavg", "fednova"])
+def test_attackers_go_as_far_as_admission_lets_them(strategy):
+    """In FedNova, where that is a length by the step."""
+    record = run("inf:0.2", influence=1.5, strategy=strategy, rounds=2).rounds[1]
+    norms = sorted(norm for _, norm in record.influence.values())
+    assert len(norms) == 10 and not record.rejected
+    assert norms[8] > 10 * norms[4]
+
+
 def test_attacks_do_harm_to_a_mean_and_are_the_same_bits_for_any_workers():
     honest = run("", rounds=6).final.accuracy
     for kind in ("sign-flip:0.4", "opt-alie:0.2", "inf:0.1", "gaussian:0.2:50"):

@@ -3,9 +3,9 @@
     python fleet_peers.py NAME DATA.npz OPTIONS
 
 OPTIONS is JSON with `devices`, `cohort`, `epochs`, `rounds`, `batch`, `lr`, and for EdgeFL `settings`, `workers` and
-`test`. Prints JSON: seconds of each round but the first `WARM`, on the wall and of the processor, and the process's
-peak memory. Every peer trains McMahan's 2NN on the same examples in the same split, evaluates nothing unless `test` is
-set, and begins with the weights of the same ONNX file.
+`test`. Prints JSON: seconds of each round but the first `WARM`, on the wall and of the processor, the seconds until the
+first round's end, and the process's peak memory. Every peer trains McMahan's 2NN on the same examples in the same
+split, evaluates nothing unless `test` is set, and begins with the weights of the same ONNX file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -33,14 +33,15 @@ class Stopwatch:
     """Notes the end of each round."""
 
     def __init__(self) -> None:
+        self._began = time.perf_counter()
         self._at: list[tuple[float, float]] = []
 
     def __call__(self, *_: object) -> None:
         self._at.append((time.perf_counter(), time.process_time()))
 
-    def seconds(self) -> dict[str, list[float]]:
+    def seconds(self) -> dict[str, Any]:
         rounds = np.diff(self._at, axis=0)[WARM:].T
-        return {"wall": rounds[0].tolist(), "cpu": rounds[1].tolist()}
+        return {"wall": rounds[0].tolist(), "cpu": rounds[1].tolist(), "first": self._at[0][0] - self._began}
 
 
 class Task:
@@ -52,7 +53,11 @@ class Task:
             self.x_test, self.y_test = data["x_test"], data["y_test"]
         self.options = options
         self.epochs, self.batch, self.lr = options["epochs"], options["batch"], options["lr"]
-        self.parts = np.array_split(np.random.default_rng(0).permutation(len(self.x)), options["devices"])
+
+    @cached_property
+    def parts(self) -> list[np.ndarray]:
+        """The examples of each device, by index."""
+        return np.array_split(np.random.default_rng(0).permutation(len(self.x)), self.options["devices"])
 
     def cohorts(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(1)

@@ -86,10 +86,10 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _check_add(options: argparse.Namespace) -> None:
     if (options.add is None) != (options.name is None):
-        raise UsageError("a run is added with both --add RUN and --as NAME")
+        raise UsageError("give --add RUN and --as NAME together: the run, and the name of its row")
     given = [name for name in ("partition", "faults", "seed") if getattr(options, name) is not None]
     if given and options.add is None:
-        raise UsageError(f"--{given[0]} is said of a run that is added: give --add RUN too")
+        raise UsageError(f"--{given[0]} says where a run that is added stands: give --add RUN and --as NAME too")
 
 
 def _add(options: argparse.Namespace, folder: Folder) -> None:

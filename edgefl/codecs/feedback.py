@@ -43,14 +43,14 @@ def pack(residual: np.ndarray) -> bytes | None:
 
 
 def counted(blob: bytes, weight: float) -> bytes:
-    """A packed residual, with what the update counted that left it, in a sum in which updates of one device count
-    differently. The residual is what was dropped, times that."""
+    """A packed residual, and behind it the `weight` with which the update that left it counts in the sum. Needed where
+    the updates of one device have different weights."""
     return blob + WEIGHT.pack(weight)
 
 
 def recounted(blob: bytes, num_params: int, weight: float, start: int = 0) -> np.ndarray | None:
-    """The residual as an update has to have it that counts `weight` from its number `start` on, (P,) float32, so that
-    it counts as it would have counted. None as `unpack`."""
+    """The residual, (P,) float32, for an update whose numbers from `start` on count with `weight`. These are scaled, so
+    that they add to the sum what they would have added with the update that left them. None as `unpack`."""
     residual = unpack(blob, num_params)
     if residual is not None and len(blob) == 1 + 2 * num_params + WEIGHT.size:
         (then,) = WEIGHT.unpack_from(blob, 1 + 2 * num_params)

@@ -191,8 +191,18 @@ def all_in(folder: Path) -> list[Added]:
 def not_shown(grid: Grid, added: Sequence[Added]) -> list[str]:
     """Why an added run is in no table, a line for each."""
     return [
-        f"{one.name} of {one.source}: the experiment has no partition {one.partition or 'of the first rows'} with "
-        f"faults {one.faults or 'none'}; add it again with --partition and --faults"
+        f"{one.name} of {one.source}: the experiment has no {' and no '.join(_unknown(grid, one))}; add it again with "
+        "--partition and --faults of the experiment"
         for one in added
         if one.cell(grid) is None
     ]
+
+
+def _unknown(grid: Grid, added: Added) -> list[str]:
+    """Which of its partition and faults the experiment lacks."""
+    found = []
+    if added.partition is not None and added.partition not in grid.partitions:
+        found.append(f"partition {added.partition}")
+    if added.faults is not None and added.faults not in grid.faults:
+        found.append(f"faults {added.faults or 'none'}")
+    return found

@@ -207,7 +207,8 @@ def trial_rows(found: Comparison) -> Iterator[list[str]]:
             words = ", ".join(f"{name} {trial.point[name]}" for name in names)
             told = NONE if math.isnan(trial.score) else _held(trial.score)
             short = trial.rounds < tuned.trials[0].rounds
-            verdict = f"left out after {trial.rounds} rounds" if short else "" if place else f"best{edge}"
+            left_out = f"left out after {trial.rounds} round{'s' * (trial.rounds > 1)}"
+            verdict = left_out if short else "" if place else f"best{edge}"
             yield [variant, partition, words, verdict, told]
 
 

@@ -24,8 +24,8 @@ PIECE = 8 * MAX_CHUNK  # examples
 
 
 def evaluator(model: Model, data: Dataset, mask: Mask, threads: int) -> Callable[[np.ndarray], Evaluated]:
-    """What gives a model's scores on the test set; without one, or where devices have personal params that the
-    aggregator has not, there are none."""
+    """A function of params that gives their scores on the test set. It gives no scores without a test set, and where
+    devices have personal params, which the aggregator lacks."""
     if data.x_test is None or data.y_test is None or mask.personal:
         return lambda params: Evaluated()
     return Evaluator(model, data.x_test, data.y_test, threads)

@@ -1,7 +1,7 @@
 """JournalFile: the SQLite file of a journal. One simulation at a time has it; another program's file is left as it is.
 
 Design:
-  a) The header of the file is read before SQLite opens it, which would write into a file that is none of ours.
+  a) The header of the file is read before SQLite opens it, which would write into a file that is not ours.
   b) The lock is flock's, on the file itself: it ends with its process, however that ends.
 """
 
@@ -27,7 +27,7 @@ class Busy(UsageError):
 
 
 class JournalFile:
-    """The file at `path`, which is made with the tables of `schema` if there is none. Busy, UsageError, StoreError."""
+    """The file at `path`, which is made with the tables of `schema` if it is missing. Busy, UsageError, StoreError."""
 
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path

@@ -75,7 +75,7 @@ def _goal(settings: Any) -> str:
     goal, least = settings.rounds.goal, settings.rounds.min_reports
     if goal is None:
         return "rounds.goal is not set"
-    return f"rounds.goal is {goal}, and rounds.min_reports {least}" if goal < least else ""
+    return f"rounds.goal {goal} is below rounds.min_reports {least}" if goal < least else ""
 
 
 SGD = 'set train.optimizer = "sgd"'
@@ -181,7 +181,7 @@ def check(strategy: Fitted, settings: Any) -> None:
             found.append(f"{used} does not go with it, because {why}: {FEATURES[name].instead}")
     for name, why in strategy.fit.needs.items():
         if lacking := NEEDS[name].used(settings):
-            found.append(f"{lacking}, and it is needed because {why}: {NEEDS[name].instead}")
+            found.append(f"{lacking}, but it needs {NEEDS[name].column}, because {why}: {NEEDS[name].instead}")
     if settings.rounds.min_reports < strategy.fit.reports:
         found.append(
             f"rounds.min_reports is {settings.rounds.min_reports}, and with its f a round needs "

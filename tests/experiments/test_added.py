@@ -157,7 +157,7 @@ def test_what_stands_with_no_row_is_said_and_not_shown(folder, capsys):
     found = rows(folder, capsys, *add)
     assert not [variant for variant, _ in found if variant == "other"]
     text = (folder / "table.md").read_text()
-    assert "## Added, and not shown" in text and "no partition dirichlet:0.1" in text
+    assert "## Added, and not shown" in text and "no partition dirichlet:0.1; add" in text
 
 
 def test_a_name_that_a_row_has_is_refused_before_anything_is_run(folder, capsys):

@@ -129,8 +129,8 @@ def pack(vector: np.ndarray) -> bytes:
 
 
 def own_slot(vector: np.ndarray, head: bytes = b"") -> dict[str, bytes]:
-    """The slot `personal` of what a device has of its own, behind `head`. None if it is not finite any more: then the
-    device begins anew with the next model that it receives."""
+    """The slot `personal` of what a device has of its own, behind `head`. No slot if it is not finite any more: then
+    the device begins anew with the next model that it receives."""
     if np.isfinite(vector).all():
         return {"personal": head + pack(vector)}
     return {}

@@ -113,8 +113,8 @@ def federation(device: Device) -> Iterator[Finding]:
         yield warning(f"{text}; no round: {round}", "see that the aggregator runs")
     else:
         yield ok(f"{text}; round {round.round} is {round.state}, at model version {round.version}")
-    if 4 * plan.num_params > device.config.limits.model_bytes():
-        yield problem(f"the model has {4 * plan.num_params} bytes: too many", "raise [limits] max_model_mb")
+    if (size := 4 * manifest.model_size) > device.config.limits.model_bytes():
+        yield problem(f"the model has {size} bytes: too many", "raise [limits] max_model_mb")
 
 
 def owner(device: Device) -> Finding:

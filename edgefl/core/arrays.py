@@ -31,7 +31,15 @@ class Arrays:
         self._bases: tuple[NDArray[Any], NDArray[Any]] | None = None  # that were read last for their rows
         self._read: tuple[NDArray[np.float32], Targets] | None = None  # what was read of them
 
-    def in_place(self, x: Rows, y: Rows) -> tuple[NDArray[np.float32], Targets] | None:
+    def read_rows(
+        self, params: ArrayLike, x: ArrayLike | Rows, y: ArrayLike | Rows
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Targets, int, NDArray[np.int64] | None]:
+        """As `read`, and the rows of x and y that are wanted; None: all of them."""
+        if isinstance(x, Rows) and isinstance(y, Rows) and len(x) and (whole := self._in_place(x, y)) is not None:
+            return self.params(params), *whole, len(x), x.rows
+        return *self.read(params, x, y), None
+
+    def _in_place(self, x: Rows, y: Rows) -> tuple[NDArray[np.float32], Targets] | None:
         """All of x and y whose rows are wanted, as the core reads them, all flat. They are checked once, not for each
         training. None if they can't be read as they lie, or not all of them are as they should be: then a training
         reads its own rows alone."""

@@ -26,7 +26,6 @@ from ..errors import EdgeFLError, ModelError, UsageError, nearest
 from . import targets
 from .arrays import Arrays, check_count, check_rates
 from .plan import Plan
-from .rows import Rows
 
 LINE = 64  # bytes
 OPTIMIZERS = ("sgd", "nesterov", "adam")
@@ -152,13 +151,7 @@ class Trainer:
         check_rates(lr=lr, momentum=momentum, weight_decay=weight_decay, prox_mu=prox_mu, clip_norm=clip_norm)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise UsageError(f"seed is {seed!r}: give a whole number")
-        whole = self._arrays.in_place(x, y) if isinstance(x, Rows) and isinstance(y, Rows) and len(x) else None
-        rows = None
-        if whole is not None and isinstance(x, Rows):
-            (inputs, targets), rows, n = whole, x.rows, len(x)
-            start = self._arrays.params(params)
-        else:
-            start, inputs, targets, n = self._arrays.read(params, x, y)
+        start, inputs, targets, n, rows = self._arrays.read_rows(params, x, y)
         linear = None if correction is None else self._arrays.params(correction, "correction")
         batch = n if batch_size == "all" else batch_size
         self._hold(min(batch, n))

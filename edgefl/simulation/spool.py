@@ -12,6 +12,7 @@ from collections import deque
 from itertools import count
 from typing import overload
 
+from ..errors import StoreError
 from ..protocol.envelope import Unwritten
 
 PAGE = 64 * 1024
@@ -68,8 +69,21 @@ class Spool:
                 self._free.append(self._pages)
                 self._pages += 1
             pages.append(self._free.pop())
-            os.pwrite(self._file, view[start : start + self.page], pages[-1] * self.page)
+            self._write_page(view[start : start + self.page], pages[-1] * self.page)
         return pages
+
+    def _write_page(self, data: memoryview, at: int) -> None:
+        """All of it: a disk that is nearly full takes the first bytes, and refuses the others at the next call."""
+        assert self._file is not None
+        try:
+            while data:
+                done = os.pwrite(self._file, data, at)
+                data, at = data[done:], at + done
+        except OSError as error:
+            raise StoreError(
+                f"can't keep what simulated devices hold in {tempfile.gettempdir()} ({error.strerror}): make room "
+                "there, or set TMPDIR to a folder with more"
+            ) from None
 
     def read(self, page: int, start: int, stop: int) -> bytes:
         """These bytes of a page."""
@@ -89,8 +103,10 @@ class Kept(Unwritten):
         self._spool, self._size = spool, len(blob)
         self._head = blob[:HEAD]
         self.blob_id = next(spool.marks).to_bytes(8, "little")
+        self._pages: list[int] = []
         self._blob = blob if spool.take_room(len(blob)) else b""
-        self._pages = [] if self._blob else spool.write(blob)
+        if not self._blob:
+            self._pages = spool.write(blob)
 
     def __len__(self) -> int:
         return self._size

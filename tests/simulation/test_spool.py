@@ -1,5 +1,6 @@
 """Large updates of simulated devices, in memory and in a file: read as they were, and their room is used again."""
 
+import errno
 import os
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 import edgefl
+from edgefl.errors import StoreError
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Splitter
 from edgefl.simulation.spool import PAGE, Kept, Spool
@@ -69,3 +71,20 @@ def test_a_run_is_the_same_with_all_updates_in_the_file(monkeypatch: pytest.Monk
     assert len(written) == 12 and min(written) > PAGE
     assert after.params.tobytes() == before.params.tobytes()
     assert after.rounds == before.rounds
+
+
+def test_what_the_disk_takes_in_pieces_is_whole(monkeypatch: pytest.MonkeyPatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, view, at: write(file, view[:1000], at))
+    data = blob(2 * PAGE + 5)
+    assert Spool(0).keep(data)[:] == data
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_full_disk_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    def full(file: int, view: memoryview, at: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StoreError, match=r"No space left on device.*TMPDIR"):
+        Spool(0).keep(blob(PAGE))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 
@@ -123,8 +122,9 @@ class Journal:
     def _take_up(self, identity: Mapping[str, str]) -> None:
         found = self._file.meta("identity")
         if found is None:
-            self._file.database.execute("DELETE FROM meta")
-            self._file.write_meta(identity=msgspec.json.encode(identity).decode(), format=str(FORMAT))
+            with self._file.transaction():
+                self._file.database.execute("DELETE FROM meta")
+                self._file.write_meta(identity=msgspec.json.encode(identity).decode(), format=str(FORMAT))
             return
         known = msgspec.json.decode(found, type=dict[str, str])
         other = sorted(key for key in known | dict(identity) if known.get(key) != identity.get(key))
@@ -213,18 +213,15 @@ class Journal:
 
     def _checkpoint(self, params: np.ndarray, disks: Disks) -> None:
         began = time.monotonic()
-        try:
-            self._file.database.execute("BEGIN")
+        with self._file.transaction() as transaction:
             self._file.database.executemany("INSERT INTO results VALUES (?, ?, ?, ?)", self._results)
             self._file.database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", self._scores)
             self._slots.write(disks, self._pool.under_way())
             self._file.write_meta(
                 rounds=str(self._rounds), records=self._records.hexdigest(), params=params_sha256(params)
             )
-            self.is_full = self._file.size > self._max_bytes
-            self._file.database.execute("ROLLBACK" if self.is_full else "COMMIT")
-        except sqlite3.Error as error:
-            raise self._file.unusable(error) from None
+            transaction.is_kept = not self._file.size > self._max_bytes
+        self.is_full = not transaction.is_kept
         self._results, self._scores, self._bytes = [], [], 0
         now = time.monotonic()
         self._after = now + max(LEAST_S, (now - began) / SHARE)
@@ -237,5 +234,6 @@ class Journal:
                 f"{self.path}: round {self._rounds} has come to other {' and '.join(other)} than before; this run "
                 "can't go on here: start anew without the journal"
             )
-        self._slots.put_back(disks, self._pool.under_way(), self._slot_file)
+        with self._file.transaction():
+            self._slots.put_back(disks, self._pool.under_way(), self._slot_file)
         self._pool.go_on()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,12 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 class Busy(UsageError):
     """Another simulation has the journal."""
+
+
+class Transaction:
+    """What a block may ask of its transaction: that nothing of it be kept."""
+
+    is_kept = True
 
 
 class JournalFile:
@@ -76,6 +84,17 @@ class JournalFile:
 
     def write_meta(self, **values: str) -> None:
         self.database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """All that the block writes is in the file, or nothing of it. StoreError."""
+        transaction = Transaction()
+        try:
+            self.database.execute("BEGIN")
+            yield transaction
+            self.database.execute("COMMIT" if transaction.is_kept else "ROLLBACK")
+        except sqlite3.Error as error:
+            raise self.unusable(error) from None
 
     def unusable(self, error: Exception) -> StoreError:
         return StoreError(f"can't use {self.path} ({error}): make room or remove it, and start anew")

@@ -113,6 +113,41 @@ def test_a_journal_that_was_refused_can_be_tried_again(tmp_path):
     assert edgefl.simulate(**RUN, resume=file).final == edgefl.simulate(**RUN).final
 
 
+def made(file: Path, sql: str) -> None:
+    """Change a journal behind its back."""
+    with sqlite3.connect(file) as database:
+        database.executescript(sql)
+    database.close()
+
+
+def test_a_full_disk_is_told_in_a_sentence_when_a_run_begins(tmp_path):
+    file = tmp_path / "run.db"
+    Journal(file).close()
+    made(file, "CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'disk is full'); END;")
+    with pytest.raises(StoreError, match=r"can't use .*run\.db \(disk is full\)"):
+        edgefl.simulate(**RUN, resume=file)
+
+
+def test_a_kill_while_a_run_begins_leaves_a_journal_that_can_be_used(tmp_path):
+    """What the run is and the journal's format are written together, or neither is."""
+    file = tmp_path / "run.db"
+    Journal(file).close()
+    made(file, "CREATE TRIGGER late BEFORE INSERT ON meta WHEN NEW.key = 'format' BEGIN SELECT RAISE(ABORT, ''); END;")
+    with pytest.raises(StoreError):
+        edgefl.simulate(**RUN, resume=file)
+    made(file, "DROP TRIGGER late")
+    assert edgefl.simulate(**RUN, resume=file).final == edgefl.simulate(**RUN).final
+
+
+def test_a_damaged_journal_is_told_in_a_sentence_where_its_slots_are_read(tmp_path):
+    file = tmp_path / "run.db"
+    with pytest.raises(Stopped):
+        edgefl.simulate(**RUN, resume=file, on_round=stop)
+    made(file, "DROP TABLE held")
+    with pytest.raises(StoreError, match="no such table: held"):
+        edgefl.simulate(**RUN, resume=file)
+
+
 def test_force_does_not_replace_a_run_that_is_under_way(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     journal = Journal(tmp_path / "run" / "resume.db")

@@ -65,13 +65,13 @@ def _compare(options: argparse.Namespace) -> int:
     _check_add(options)
     if options.add is not None and options.file is None:
         with in_folder(options) as folder:
-            _add(options, folder)
+            _add(options, folder, None)
         return 0
     with at_work(options) as (grid, folder):
         if options.json:
             folder.say = lambda line: None
         if options.add is not None:
-            _add(options, folder)
+            _add(options, folder, grid)
         found = compare(grid, folder)
         write_atomically(folder.path / "table.md", (text := tables.text(found)).encode())
         write_atomically(folder.path / "runs.csv", tables.csv_text(found).encode())
@@ -92,13 +92,15 @@ def _check_add(options: argparse.Namespace) -> None:
         raise UsageError(f"--{given[0]} says where a run that is added stands: give --add RUN and --as NAME too")
 
 
-def _add(options: argparse.Namespace, folder: Folder) -> None:
-    """Take the run of --add into the folder."""
+def _add(options: argparse.Namespace, folder: Folder, grid: Grid | None) -> None:
+    """Take the run of --add into the folder; UsageError if a row of the experiment, if there is one, has its name."""
     from ..experiments.added import keep, read_run
 
     said = {name: getattr(options, name) for name in ("partition", "faults", "seed")}
     said = {name: value for name, value in said.items() if value is not None}
     run = msgspec.structs.replace(read_run(options.add, options.name), **said)
+    if grid is not None and run.name in grid.variants:
+        raise UsageError(f"{run.name} is a row of the experiment: add the run --as another name")
     was_there = keep(folder.path, run)
     rounds = f"{len(run.curve.rounds)} round{'s' * (len(run.curve.rounds) > 1)}"
     folder.say(f"{'renewed' if was_there else 'added'}: {run.name}, {rounds} of {run.source}")

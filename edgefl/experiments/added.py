@@ -55,7 +55,10 @@ class Added(msgspec.Struct, frozen=True):
         """Where it stands among the rows of an experiment; None if that has no such partition or faults. UsageError if
         a row of the experiment has its name."""
         if self.name in grid.variants:
-            raise UsageError(f"{self.name} is a row of the experiment and an added run: add it --as another name")
+            raise UsageError(
+                f"{self.name} is a row of the experiment and an added run: remove {FOLDER}/{self.file}, and add it "
+                "--as another name"
+            )
         partition = grid.partitions[0] if self.partition is None else self.partition
         faults = grid.faults[0] if self.faults is None else self.faults
         known = partition in grid.partitions and faults in grid.faults
@@ -122,6 +125,8 @@ def _curve_of_csv(path: Path) -> Curve:
         names = [name.strip() for name in reader.fieldnames or ()]
         if strange := [name for name in names if name not in COLUMNS]:
             raise UsageError(f"{path} has a column {strange[0]!r}: {nearest(strange[0], COLUMNS)}")
+        if twice := [name for name in COLUMNS if names.count(name) > 1]:
+            raise UsageError(f"{path} has two columns {twice[0]!r}: leave one out")
         if "round" not in names or not {"accuracy", "loss"} & set(names):
             raise UsageError(
                 f"{path} lacks columns: round, and accuracy or loss are needed; {', '.join(COLUMNS)} are read"

@@ -29,8 +29,10 @@ class Comparison:
 
     @property
     def quality(self) -> str:
-        """What is compared: the column of the curves."""
-        curves = (result.curve for runs in self.results.values() for result in runs.values())
+        """What is compared: the column of the curves, as the experiment's own runs have it."""
+        found = [result for runs in self.results.values() for result in runs.values()]
+        own = [result for result in found if isinstance(result, Result)]
+        curves = (result.curve for result in own or found)
         return quality(curves, by_devices=self.grid.experiment.compare.judge == "devices")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ import pytest
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import UsageError
-from edgefl.experiments.added import read_run
+from edgefl.experiments.added import Added, read_run
+from edgefl.experiments.comparison import Comparison
+from edgefl.experiments.experiment import Experiment
+from edgefl.experiments.grid import Cell, Grid
+from edgefl.experiments.results import Curve, Result
 
 EXPERIMENT = """
 model = "mlp:64-10"
@@ -166,6 +171,26 @@ def test_a_name_that_a_row_has_is_refused_before_anything_is_run(folder, capsys)
     assert main([*words, "--add", str(folder / "foreign.csv"), "--as", "fedavgm"]) == 2
     assert "fedavgm is a row of the experiment" in capsys.readouterr().err
     assert sorted((folder / "runs").iterdir()) == before
+    assert rows(folder, capsys)  # it was not taken into the folder
+
+
+def test_a_name_that_a_later_row_has_can_be_taken_out(folder, capsys):
+    assert main(["compare", "--add", str(folder / "foreign.csv"), "--as", "fedavgm", "--out", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(folder / "experiment.toml"), "--out", str(folder), "--no-figures"]) == 2
+    told = re.search(r"remove (added/\S+\.json)", capsys.readouterr().err)
+    assert told
+    (folder / told[1]).unlink()
+    assert rows(folder, capsys)
+
+
+def test_what_is_compared_is_what_the_experiment_has():
+    """A foreign run has an accuracy on some test set, where the experiment has what devices hold out."""
+    ours = {Cell("fedavg", "raw32", "iid", ""): {0: Result(None, None, Curve([1], held_loss=[0.5]), "", 0.0)}}
+    theirs = {Cell("other", "", "iid", ""): {0: Added("other", Curve([1], accuracy=[0.9]), "other.csv")}}
+    for results in (ours | theirs, theirs | ours):
+        assert Comparison(Grid(Experiment(model="mlp:4-2", data="digits")), {}, results, {}).quality == "held_loss"
+    assert Comparison(Grid(Experiment(model="mlp:4-2", data="digits")), {}, theirs, {}).quality == "accuracy"
 
 
 def test_it_is_drawn(folder):
@@ -180,6 +205,7 @@ def test_it_is_drawn(folder):
     [
         ("round,accuracy\n", "has no line of numbers"),
         ("round,acuracy\n1,0.5\n", "did you mean 'accuracy'"),
+        ("round,accuracy,accuracy \n1,0.5,0.6\n", "two columns 'accuracy'"),
         ("round,bytes_up\n1,5\n", "accuracy or loss are needed"),
         ("accuracy\n0.5\n", "round, and accuracy"),
         ("round,accuracy\n1,high\n", "line 2: accuracy is 'high'"),

@@ -15,6 +15,7 @@ from fake_ray import FakeRay
 import edgefl
 from edgefl import _core
 from edgefl.cli.main import main
+from edgefl.core.arrays import Arrays
 from edgefl.errors import UsageError
 from edgefl.simulation import ray_pool, ray_worker
 
@@ -51,6 +52,14 @@ def test_what_tasks_share_is_sent_once(ray):
     history = edgefl.simulate(**BUSY | {"faults": "", "goal": None}, engine="ray")
     assert sum(record.reported for record in history.rounds) > 40
     assert ray.puts <= 3 + len(history.rounds)  # examples, manifest, and a model a round
+
+
+def test_a_worker_checks_the_examples_of_all_devices_once(ray, monkeypatch):
+    checked, read = [], Arrays._read_whole
+    monkeypatch.setattr(Arrays, "_read_whole", lambda self, x, y: checked.append(len(x)) or read(self, x, y))
+    history = edgefl.simulate("mlp:64-10", "digits", devices=8, rounds=3, engine="ray", workers=2)
+    assert sum(len(record.devices) for record in history.rounds) > 10
+    assert 1 <= len(checked) <= 2
 
 
 def test_tasks_that_are_not_wanted_any_more_are_cancelled(ray):

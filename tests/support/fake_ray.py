@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 class Reference:
     """Of an object in the store, or of a result that is not computed before it is wanted."""
@@ -19,7 +21,9 @@ class Reference:
 
 
 def _plain(value: Any) -> Any:
-    return value.get() if isinstance(value, Reference) else value
+    """What a call gets: arrays are made anew for each, of the same memory."""
+    found = value.get() if isinstance(value, Reference) else value
+    return found.view() if isinstance(found, np.ndarray) else found
 
 
 class Method:

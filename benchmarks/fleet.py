@@ -46,6 +46,7 @@ TARGETS = {
     ("defaults", 5): "<= 1.5", ("defaults", 1): "<= 1.5",
     ("raw32, two workers", 5): ">= 1.8", ("raw32, two workers", 1): ">= 1.5",
 }  # fmt: skip
+LONGEST_S = 60.0  # of one turn
 WALL = ("flower", "raw32, two workers")  # their work is not that of one thread
 LARGE: dict[str, tuple[dict[str, Any], str]] = {
     "10,000 devices, cohort 1,000": ({"devices": 10_000, "cohort": 1000}, "<= 4 s, <= 1000 MB"),
@@ -114,10 +115,17 @@ def measure(data: Path, epochs: int, options: argparse.Namespace) -> dict[str, d
     for _ in range(options.turns):
         for name in names:
             task = {"epochs": epochs, "rounds": ROUNDS.get(epochs, 10), **OURS.get(name, {})}
-            found = turn(name, data, task, options)
+            found = turn(name, data, task, options) if options.python[name] is not None else None
+            if found is None:
+                options.python[name] = None  # it has failed, which `turn` has said
+                continue
             for key, into in times[name].items():
                 into += found[key] if isinstance(found[key], list) else [found[key]]
-    report = {name: {key: statistics.median(found) for key, found in kinds.items()} for name, kinds in times.items()}
+    report = {
+        name: {key: statistics.median(found) for key, found in kinds.items()}
+        for name, kinds in times.items()
+        if kinds["wall"]
+    }
     for name, row in report.items():
         wall, cpu = 1e3 * row["wall"], 1e3 * row["cpu"]
         ratio = _ratio(name, epochs, report, options.clock)
@@ -144,6 +152,8 @@ def measure_large(data: Path, name: str, options: argparse.Namespace) -> dict[st
     task, target = LARGE[name]
     rounds = 5 if options.quick else 8
     found = turn("raw32", data, {**task, "epochs": 1, "rounds": rounds, "settings": RAW}, options)
+    if found is None:
+        return {}
     row = {key: statistics.median(found[key]) for key in ("wall", "cpu")}
     row |= {"start": found["first"] - row["wall"], "rss_mb": found["rss_mb"]}
     print(
@@ -153,15 +163,23 @@ def measure_large(data: Path, name: str, options: argparse.Namespace) -> dict[st
     return row
 
 
-def turn(name: str, data: Path, task: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """One run of a peer in a process of its own, pinned."""
+def turn(name: str, data: Path, task: dict[str, Any], options: argparse.Namespace) -> dict[str, Any] | None:
+    """One run of a peer in a process of its own, pinned; None, after a line that says so, if it fails or takes longer
+    than LONGEST_S."""
     task = {**FLEET, **task}
     python = options.python.get(name) or sys.executable
     cores = set(range(task["workers"])) if task["workers"] > 1 else {options.cpu}
     command = [python, str(Path(fleet_peers.__file__)), "edgefl" if name in OURS else name, str(data), json.dumps(task)]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=LONGEST_S,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )  # fmt: skip
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        timed_out = isinstance(error, subprocess.TimeoutExpired)
+        why = f"a turn takes longer than {LONGEST_S:g} s" if timed_out else "it has failed"
+        print(f"skipped {name}: {why}")
+        return None
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -152,9 +152,9 @@ class Participation(Engagement):
                 work.follow(round)
             self.publish_status()
             return
-        work.follow(round)
+        work.follow(round, asks=self._saved.only_asks(round))
         abandoned = work.counted and work.number != round.round
-        unsure = last.round != round.round and self._saved.is_unsure(round)
+        unsure = last.round != round.round and self._saved.is_unsure(round) and not work.flows
         if abandoned or unsure or last.attempt != round.attempt:
             self._report(now)
             return

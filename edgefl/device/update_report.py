@@ -64,13 +64,19 @@ class UpdateReport:
         """Whether the update's own round is over."""
         return self.number != self.round.round
 
+    @property
+    def flows(self) -> bool:
+        """Whether parts are on their way, whose receipt tells all that a report from the start would."""
+        return bool(self._in_flight)
+
     def is_answered_by(self, receipt: Receipt) -> bool:
         """Whether `receipt` is about this update, by the attempt that has announced the round."""
         return (receipt.round, receipt.attempt) == (self.number, self.round.attempt)
 
-    def follow(self, round: Round) -> None:
-        """`round` is the newest now: the update's own round again, or a later one that accepts the update."""
-        self.round = round
+    def follow(self, round: Round, *, asks: bool = False) -> None:
+        """`round` is the newest now: the update's own round again, or a later one that accepts the update, or that can
+        only say what became of it (`asks`)."""
+        self.round, self._asks = round, asks
 
     def count(self) -> None:
         """The receipt has arrived."""

@@ -24,7 +24,7 @@ from machines import (
 
 from edgefl.device.events import DropUpdate, MarkCounted, StartTraining
 from edgefl.history_record import RoundRecord
-from edgefl.machine import Connected
+from edgefl.machine import Connected, Sent
 from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies.local import LocalRule
@@ -39,8 +39,15 @@ def later(manifest=OWN, round=2, version=1, **changes):
 
 def asking(manifest=OWN, state="open", **options):
     """A session that has reported to round 1, heard nothing, and now hears of round 2."""
-    session, _ = reporting(manifest=manifest, round=make_round(manifest=manifest), **options)
+    session, out = reporting(manifest=manifest, round=make_round(manifest=manifest), **options)
+    acknowledge(session, out)
     return session, give(session, later(manifest, state=state))
+
+
+def acknowledge(session, out):
+    """The broker has what the session sent, and what it sends then, to the end."""
+    while sent := updates(out):
+        out = feed(session, *(Sent(part.token, True) for part in sent))
 
 
 def told(outcome, attempt=1):
@@ -58,6 +65,16 @@ def test_i11_a_device_without_a_receipt_asks_whether_its_update_counted(outcome,
     assert drop.applied is applied
     out = serve(session, out, parts=None)  # and it takes part in round 2
     assert session._part.work is not None
+
+
+def test_i07_parts_that_are_on_their_way_are_not_sent_again_when_the_next_round_opens():
+    session, sent = reporting(manifest=OWN, round=make_round(manifest=OWN))
+    out = give(session, later())
+    assert updates(sent)
+    assert not updates(out)
+    assert not of(out, DropUpdate)
+    (drop,) = of(feed(session, told("counted")), DropUpdate)
+    assert drop.applied
 
 
 def test_an_update_that_leaves_a_residual_alone_is_dropped_at_once():

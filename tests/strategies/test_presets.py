@@ -83,9 +83,9 @@ def test_without_momentum_fedavgm_is_fedavg():
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
 def test_i02_order_and_codec_mix_do_not_matter(name):
-    rng = np.random.default_rng(0)
+    rng, parts = np.random.default_rng(0), 1 + len(make(name).sent_sides)
     updates = [
-        update(rng.normal(size=50), int(rng.integers(1, 1000)), codecs.get(rng.choice(sorted(codecs.CODECS))))
+        update(rng.normal(size=parts * 50), int(rng.integers(1, 1000)), codecs.get(rng.choice(sorted(codecs.CODECS))))
         for _ in range(12)
     ]
     results = {run(make(name), np.zeros(50), *rng.permutation(updates)).tobytes() for _ in range(5)}
@@ -95,18 +95,20 @@ def test_i02_order_and_codec_mix_do_not_matter(name):
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
 def test_a_round_starts_from_nothing_and_leaves_its_params_alone(name):
     strategy, params = make(name), np.float32([1, 2])
+    parts = 1 + len(strategy.sent_sides)
     strategy.start(params, 1)
-    strategy.add(update([5, 5], 9))  # of a round that is abandoned
+    strategy.add(update([5, 5] * parts, 9))  # of a round that is abandoned
     params.flags.writeable = False
-    again = run(strategy, params, update([1, 1], 1))
-    assert (again == run(make(name), params, update([1, 1], 1))).all()
+    again = run(strategy, params, update([1, 1] * parts, 1))
+    assert (again == run(make(name), params, update([1, 1] * parts, 1))).all()
     assert params.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("name", sorted(strategies.STRATEGIES))
 def test_i16_a_refused_update_changes_nothing(name):
-    good, bad = update([1, -1], 4), Update("b", 2**32, RAW, np.float32([3e38, 0]).tobytes())
     strategy = make(name)
+    parts = 1 + len(strategy.sent_sides)
+    good, bad = update([1, -1] * parts, 4), Update("b", 2**32, RAW, np.float32([3e38, 0] * parts).tobytes())
     strategy.start(np.float32([0, 0]), 1)
     strategy.add(good)
     for refused in (bad, replace(good, num_examples=0), replace(good, payload=good.payload[:4])):

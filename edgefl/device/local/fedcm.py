@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import DataError, UsageError
+from ...errors import UsageError
 from .rule import Learned, Rule, Work
 
 
@@ -17,9 +17,7 @@ class FedCM(Rule):
         self._alpha = alpha
 
     def train(self, work: Work) -> Learned:
-        momentum = work.sides.get("momentum")
-        if momentum is None:
-            raise DataError("the model came without its momentum: the manifest has to name it in `sides`")
+        momentum = work.side("momentum")
         share = np.float32((1 - self._alpha) / self._alpha)
         learned = work.fit(lr=self._alpha * work.train.lr, correction=share * momentum)
         return Learned(learned.delta, learned.steps, learned.loss)

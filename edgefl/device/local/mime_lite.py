@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import DataError, UsageError
+from ...errors import UsageError
 from .rule import Learned, Rule, Work
 
 
@@ -23,9 +23,7 @@ class MimeLite(Rule):
         self._beta = beta
 
     def train(self, work: Work) -> Learned:
-        momentum = work.sides.get("momentum")
-        if momentum is None:
-            raise DataError("the model came without its momentum: the manifest has to name it in `sides`")
+        momentum = work.side("momentum")
         gradient = self._gradient(work)
         lr = (1 - self._beta) * work.train.lr
         learned = work.fit(lr=lr, correction=np.float32(self._beta / (1 - self._beta)) * momentum)

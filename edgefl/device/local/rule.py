@@ -22,7 +22,7 @@ import numpy as np
 
 from ...core.mask import Mask
 from ...core.trainer import Cancelled, LocalResult, PartTrainer, Trainer
-from ...errors import UsageError
+from ...errors import DataError, UsageError
 from ...settings import TrainSettings
 from ..holdout import Shares
 
@@ -76,6 +76,12 @@ class Work:
         """Cancelled if nobody wants the work any more: a cancel between two calls of the trainer stops neither."""
         if not self.wanted():
             raise Cancelled("training was cancelled: start the round's training again to take part")
+
+    def side(self, name: str) -> np.ndarray:
+        """The strategy's side vector of that name, (P,) float32; DataError if the model came without it."""
+        if name not in self.sides:
+            raise DataError(f"the model came without the strategy's {name}: the manifest has to name it in `sides`")
+        return self.sides[name]
 
     def vector(self, name: str, size: int | None = None) -> np.ndarray | None:
         """The slot `name` as (size,) float32, P of them if that is None, as `pack` made it; None if there is none."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ...errors import DataError
 from ...strategies.local_steps import momentum_gain
 from .rule import Learned, Rule, Work, pack
 
@@ -15,9 +14,7 @@ class Scaffold(Rule):
     """A device that takes part for the first time, or has lost its slot, begins with c_k = 0, as in the paper."""
 
     def train(self, work: Work) -> Learned:
-        control = work.sides.get("control")
-        if control is None:
-            raise DataError("the model came without its control variate: the manifest has to name it in `sides`")
+        control = work.side("control")
         kept = work.vector("control")
         own = np.zeros_like(control) if kept is None else kept
         learned = work.fit(correction=control - own)

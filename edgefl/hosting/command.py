@@ -147,7 +147,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         default = action.default
-        silent = default is None or default is False or default == [] or default == argparse.SUPPRESS
+        silent = default is None or default is False or default in ([], "", argparse.SUPPRESS)
         if silent or not action.option_strings or "(default" in (action.help or ""):
             return action.help
         return f"{action.help or ''} (default: %(default)s)".strip()

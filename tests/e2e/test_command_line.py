@@ -83,7 +83,7 @@ def test_every_option_has_a_help_text_a_group_and_its_default(option):
     assert action.help, "says what it does"
     groups = [group.title for group in parser._action_groups if action in group._group_actions]
     assert groups and groups[-1] not in ("options", "optional arguments", "positional arguments")
-    if action.default not in (None, False, [], argparse.SUPPRESS):
+    if action.default not in (None, False, [], "", argparse.SUPPRESS):
         entry = parser.format_help().split(f"\n  {action.option_strings[0]} ")[1]
         said = re.sub(r"\s+", "", entry.partition("\n  --")[0])
         assert f"(default:{action.default})".replace(" ", "") in said

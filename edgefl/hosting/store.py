@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import IO, Any, TypeVar
 from ..errors import StoreError
 from ..private_files import tighten
 
+CLAIM_S = 1.0  # what another process may hold a folder for that does not use it
 STAMP = 0x10001  # SQLite keeps 32 bits for a schema's number; it is written there twice, so that a flipped bit shows
 SMALL_CACHE = "PRAGMA cache_size=-64"  # KiB instead of 2 MB: hardly a row is read twice
 NO_ERASING = "PRAGMA secure_delete=OFF"  # Debian's default overwrites what is deleted: twice the bytes for an SD card
@@ -35,7 +37,7 @@ def claim(folder: Path) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a link may lead to a file of somebody else
         file = open(os.open(folder / "lock", flags, 0o600), "r+b")  # noqa: SIM115
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BlockingIOError:
         raise StoreError(f"{folder} is in use by another process: stop that one, or choose another state_dir") from None
     except OSError as error:
@@ -45,9 +47,23 @@ def claim(folder: Path) -> IO[bytes]:
     return file
 
 
+def _lock(file: IO[bytes]) -> None:
+    """BlockingIOError if another process keeps it. For a moment one also has it that looks (`is_claimed`), or that the
+    daemon before was about to start a program with."""
+    ends_at = time.monotonic() + CLAIM_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= ends_at:
+                raise
+        time.sleep(0.02)
+
+
 def is_claimed(folder: Path) -> bool:
     """Whether a process has locked `folder`, which is left as it is; StoreError if that can't be told. A process that
-    claims the folder in the microseconds of this look fails, as beside any other one."""
+    claims the folder in the microseconds of this look tries again."""
     try:
         with open(folder / "lock", "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

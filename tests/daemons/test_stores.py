@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
+from edgefl.hosting.store import claim
 from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
 
@@ -78,6 +80,16 @@ def test_i05_a_state_folder_belongs_to_one_process(tmp_path: Path, kind: type) -
         kind(tmp_path)
     first.close()
     kind(tmp_path).close()
+
+
+@pytest.mark.parametrize("kind", [AgentStore, AggregatorStore])
+def test_i05_a_process_that_has_the_folder_for_a_moment_stops_no_daemon(tmp_path: Path, kind: type) -> None:
+    """One that was about to become an owner's program when its daemon ended, or that looked whether one runs."""
+    kind(tmp_path).close()
+    holds = claim(tmp_path)
+    threading.Timer(0.2, holds.close).start()
+    kind(tmp_path).close()
+    assert holds.closed
 
 
 def test_a_folder_that_can_not_be_written_says_what_to_do(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def _published(cell: Cell) -> str:
 def _ours(cell: Cell, kept: list[Kept]) -> str:
     """The median rounds to the target with the spread over seeds, or the mean score."""
     if cell.target is None:
+        if all(run.final(cell.score) == 0.0 for run in kept):
+            return "lost: its last rounds commit nothing"
         scale = 1000.0 if cell.score == "loss" else 100.0
         values = [scale * run.final(cell.score) for run in kept]
         return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
@@ -96,7 +98,7 @@ def _ours(cell: Cell, kept: list[Kept]) -> str:
         best = max(max((value or 0.0 for value in run.accuracy), default=0.0) for run in kept)
         return f"not in {max(len(run.accuracy) for run in kept)}: {best:.4f}"
     spread = f" ({min(each)} to {max(each)})" if len(kept) > 1 and None not in each else ""  # type: ignore[type-var]
-    return f"{reached:g} rounds{spread}"
+    return f"{reached:g} round{'s' * (reached != 1)}{spread}"
 
 
 def _left_out(names: list[str]) -> str:

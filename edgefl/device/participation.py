@@ -154,10 +154,12 @@ class Participation(Engagement):
             return
         work.follow(round, asks=self._saved.only_asks(round))
         abandoned = work.counted and work.number != round.round
-        unsure = last.round != round.round and self._saved.is_unsure(round) and not work.flows
-        if abandoned or unsure or last.attempt != round.attempt:
+        unsure = last.round != round.round and self._saved.is_unsure(round)
+        if abandoned or (unsure and not work.flows) or last.attempt != round.attempt:
             self._report(now)
             return
+        if unsure:
+            self.out += work.ask(now)
         again = last.round == round.round  # announced again: parts may be lost
         if self.device in round.unearned:  # no round may have been open when it was sent last
             work.hurry(now)

@@ -66,7 +66,7 @@ class UpdateReport:
 
     @property
     def flows(self) -> bool:
-        """Whether parts are on their way, whose receipt tells all that a report from the start would."""
+        """Whether parts are on their way, so that a report from the start would send them twice."""
         return bool(self._in_flight)
 
     def is_answered_by(self, receipt: Receipt) -> bool:
@@ -75,8 +75,10 @@ class UpdateReport:
 
     def follow(self, round: Round, *, asks: bool = False) -> None:
         """`round` is the newest now: the update's own round again, or a later one that accepts the update, or that can
-        only say what became of it (`asks`)."""
+        only say what became of it (`asks`): parts that wait for room in the window are of no use to that."""
         self.round, self._asks = round, asks
+        if asks:
+            self._unsent = deque(part for part in self._unsent if part == 0)
 
     def count(self) -> None:
         """The receipt has arrived."""
@@ -148,6 +150,13 @@ class UpdateReport:
             return []
         self._unsent.append(0)
         self._begin_at = None
+        return self.send(now)
+
+    def ask(self, now: float) -> list[Action]:
+        """A later round has opened while parts are on their way: see that the first part is among those that arrive
+        from now on. It alone has an answer, if the update counted or no round can add it."""
+        if 0 not in (*self._unsent, *self._in_flight.values()):
+            self._unsent.appendleft(0)
         return self.send(now)
 
     def hurry(self, now: float) -> None:

@@ -77,6 +77,32 @@ def test_i07_parts_that_are_on_their_way_are_not_sent_again_when_the_next_round_
     assert drop.applied
 
 
+def many_parts():
+    """A session that reports an update of 16 parts, of which a window is on its way."""
+    blob = bytes(UpdateHeader(5, 1, 0.5, 10, 100).to_bytes()) + bytes(4000)
+    return reporting(manifest=OWN, round=make_round(manifest=OWN), blob=blob)
+
+
+def test_i07_where_the_first_part_is_all_that_is_of_use_no_part_follows_those_on_their_way():
+    session, out = many_parts()
+    sent = updates(out)
+    assert len(sent) < 16
+    out = give(session, later())
+    out += feed(session, *(Sent(part.token, True) for part in sent))
+    assert not updates(out)
+
+
+@pytest.mark.parametrize("late_rounds", [0, 3])
+def test_a_device_whose_first_part_arrived_before_its_round_closed_sends_it_next(late_rounds):
+    """The aggregator answers no other part of an update that counted, or that no round can add."""
+    session, out = many_parts()
+    first, second, *_ = updates(out)
+    feed(session, Sent(first.token, True))
+    assert not updates(give(session, later(late_rounds=late_rounds)))  # the window is full
+    (again,) = updates(feed(session, Sent(second.token, True)))
+    assert again.topic.endswith("/1/0")
+
+
 def test_an_update_that_leaves_a_residual_alone_is_dropped_at_once():
     _, out = asking(PLAIN)
     (drop,) = of(out, DropUpdate)

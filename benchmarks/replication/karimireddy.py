@@ -1,4 +1,4 @@
-"""Karimireddy et al. 2020 (arXiv:1910.06378), table 3: SCAFFOLD against FedAvg and FedProx, by similarity and epochs.
+"""Karimireddy et al. 2020 (arXiv:1910.06378), table 3: SCAFFOLD against FedAvg, by similarity and epochs.
 
 The paper trains logistic regression on EMNIST in 100 parts, of which 20 are asked in a round: s % of a part are drawn
 at random, the others are sorted by label. An epoch is five local steps, and a cell is the number of rounds to a test

@@ -26,10 +26,10 @@ runs the cells below, and `--report FILE.md` writes this page from the runs. FOL
 MNIST, and `shakespeare/roles.jsonl.gz` ([your data](data.md)).
 
 Each cell is tuned first: every learning rate of its row runs for a part of the rounds, with a seed of its own. The best
-one then runs with each seed. *here* is the median over seeds, and in brackets the least and the most. *MB up* is the
-mean over seeds of the bytes that all devices sent, float32 unless the cell's name says otherwise. *minutes* are of one
-core that had other work too. A cell named *defaults* has the codecs that EdgeFL chooses by itself, with the rate that
-float32 was tuned to; its rounds are also given as a multiple of float32's.
+one then runs with each seed. *here* is the median over seeds of rounds, the mean over seeds of scores, and in brackets
+the least and the most. *MB up* is the mean over seeds of the bytes that all devices sent, float32 unless the cell's
+name says otherwise. *minutes* are of one core that had other work too. A cell named *defaults* has the codecs that
+EdgeFL chooses by itself, with the rate that float32 was tuned to; its rounds are also given as a multiple of float32's.
 
 """
 HEAD = "| cell | published | here | seeds | best | MB up | minutes |\n|---|---:|---:|---:|---|---:|---:|\n"

@@ -17,6 +17,7 @@ from typing import Any
 from models_and_data import Inputs
 
 import edgefl
+from edgefl.errors import UsageError
 
 TUNING_SEED, SEEDS = 100, (0, 1, 2)
 LAST = 0.1  # the share of a run's rounds whose mean is its final score
@@ -103,6 +104,8 @@ class Runs:
         model, data = self.inputs.of(cell.model, seed)
         try:
             history = edgefl.simulate(model, data, workers=1, **asked)
+        except UsageError:
+            raise
         except edgefl.EdgeFLError as error:  # no round could be closed: every device diverged
             print(f"{cell.id}: {error}", flush=True)
             gave = Kept([], [], 0, 0, time.monotonic() - started, "")

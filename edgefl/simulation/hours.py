@@ -63,7 +63,7 @@ class Presence:
 
     def _hour(self, now: float) -> int:
         """The number of the hour at `now`. Rounding may take the quotient to a neighbour where an hour begins, and a
-        device would leave and come back for ever at that time."""
+        device would leave and come back at that time without end."""
         hour = int((now + self._shift_s) // HOUR_S)
         if self._begins(hour) > now:
             return hour - 1

@@ -43,8 +43,8 @@ def split(dataset: Dataset, spec: str | Partition, devices: int, seed: int) -> P
 
 
 def find(spec: str | Partition) -> tuple[Found, str]:
-    """The function that a partition names, and its argument; UsageError if there is no such partition, or the
-    argument is none that it can have. No data are needed for that."""
+    """The function that a partition names, and its argument; UsageError if it names none, or the argument
+    is out of its bounds. No data are needed for that."""
     if not isinstance(spec, str):
         return Found(spec, "the caller"), ""
     name, colon, argument = spec.partition(":")

@@ -61,7 +61,7 @@ def test_a_share_of_an_hour_is_its_probability_drawn_anew_each_day():
 
 @pytest.mark.parametrize("shift_h", [-11.3, -3.7, -0.1, 0.0, 3.7, 11.3])
 def test_a_device_is_there_from_when_it_comes_until_it_leaves(shift_h):
-    """By the arithmetic of floats: one that leaves when it comes would do so for ever, at one time of the clock."""
+    """By the arithmetic of floats: one that leaves when it comes would do so without end, at one time of the clock."""
     rng = random.Random(5)
     for _ in range(2000):
         there = Presence(read("8-16", "hours"), (shift_h + rng.uniform(-0.7, 0.7)) * HOUR_S, seed=1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..core.trainer import forward_flops
 from ..protocol.manifest import Manifest
 from ..settings import Mode
+from ..strategies import local_steps
 
 if TYPE_CHECKING:
     from .local.rule import Rule
@@ -25,16 +26,14 @@ TRAINING = 3.0  # times the FLOPs of the forward pass: backward takes twice as m
 
 def batches_of(manifest: Manifest, n: int) -> int:
     """Batches of an epoch over n examples."""
-    size = manifest.train.batch_size
-    return 1 if size == "all" else max(1, -(-n // size))
+    return max(1, local_steps.batches_of(manifest.train, n))
 
 
 def steps_of(manifest: Manifest, n: int) -> int:
     """Steps of a round on n examples."""
     if manifest.local_mode == "gradient":
         return 1
-    steps = manifest.train.epochs * batches_of(manifest, n)
-    return min(steps, manifest.train.max_steps or steps)
+    return local_steps.steps_of(manifest.train, max(1, n))
 
 
 def seen_of(manifest: Manifest, n: int) -> int:

@@ -13,10 +13,14 @@ Row = tuple[float, float, float]
 Matrix = tuple[Row, Row, Row]
 
 
+def batches_of(train: Training, num_examples: int) -> int:
+    """⌈n_k / B⌉: the batches of an epoch."""
+    return 1 if train.batch_size == "all" else -(-num_examples // train.batch_size)
+
+
 def steps_of(train: Training, num_examples: int) -> int:
     """K_k: the steps that a device with so many examples takes, min(max_steps, E ⌈n_k / B⌉)."""
-    batches = 1 if train.batch_size == "all" else -(-num_examples // train.batch_size)
-    steps = train.epochs * batches
+    steps = train.epochs * batches_of(train, num_examples)
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 

@@ -10,12 +10,26 @@
 
 #include <stdatomic.h>
 
-#define EFL_OPS(op)                                                                                                  \
-    op(dense) op(conv) op(depthwise) op(maxpool) op(avgpool) op(add) op(sub) op(mul) op(div) op(mean) op(flatten)    \
-        op(reshape) op(transpose) op(pad) op(slice) op(concat) op(relu) op(tanh) op(sigmoid) op(leaky_relu) op(clip) \
-            op(hard_sigmoid) op(hard_swish) op(gelu) op(erf) op(sqrt) op(exp) op(log) op(pow) op(abs) op(elu)        \
-                op(softplus) op(softmax) op(log_softmax) op(matmul) op(embedding) op(lstm) op(gru) op(batch_norm)    \
-                    op(layer_norm) op(dropout)
+/* A line for each file. */
+/* clang-format off */
+#define EFL_OPS(op) \
+    op(dense) \
+    op(matmul) \
+    op(embedding) \
+    op(conv) \
+    op(depthwise) \
+    op(maxpool) op(avgpool) \
+    op(lstm) \
+    op(gru) \
+    op(batch_norm) op(layer_norm) \
+    op(dropout) \
+    op(add) op(sub) op(mul) op(div) \
+    op(mean) \
+    op(flatten) op(reshape) op(transpose) op(pad) op(slice) op(concat) \
+    op(relu) op(tanh) op(sigmoid) op(softmax) op(log_softmax) \
+    op(leaky_relu) op(clip) op(hard_sigmoid) op(hard_swish) op(gelu) op(erf) op(sqrt) op(exp) op(log) op(pow) \
+    op(abs) op(elu) op(softplus)
+/* clang-format on */
 
 #define EFL_LOSSES(loss) loss(cross_entropy) loss(bce) loss(mse) loss(l1) loss(huber) loss(hinge) loss(focal)
 

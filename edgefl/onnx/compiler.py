@@ -26,9 +26,10 @@ from .items import Const, Item, Value
 from .layout import OPEN, fresh
 from .model import Model
 from .nodes import op_key, refuse, to_array
-from .ops.table import HELP, OPS
+from .ops.table import OPS
 from .sharing import refuse_folded_twins, refuse_half_shared
 from .trace import Trace
+from .unsupported import HELP
 
 
 def import_onnx(

@@ -50,6 +50,7 @@ class Readout:
 
 
 Item = Const | Value | Readout
+Handler = Callable[..., Item | tuple[Item, ...]]  # of an ONNX op: ops/table.py
 
 
 @dataclass(frozen=True)

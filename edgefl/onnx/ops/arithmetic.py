@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged, settled
-from ..items import Const, Item, Readout, Value, value_of
+from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Factor, Layout
 from ..nodes import refuse
 from ..trace import Trace
@@ -181,3 +181,15 @@ def readout_of_two(trace: Trace, parts: Sequence[Item]) -> Readout | None:
             if complement_of(trace, first) == second.number:
                 return Readout(second)
     return None
+
+
+ARITHMETIC_OPS: dict[str, Handler] = {
+    "Add": add,
+    "Div": arithmetic("div"),
+    "Mul": arithmetic("mul"),
+    "Neg": negative,
+    "Pow": power,
+    "Reciprocal": power,
+    "Sub": arithmetic("sub"),
+    "Sum": total,
+}

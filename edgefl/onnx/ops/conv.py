@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from ..arrange import arranged
-from ..items import Item, Value, value_of
+from ..items import Handler, Item, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 
@@ -180,3 +180,12 @@ def global_average(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     space = range(2, len(value.layout.axes))
     sizes = {1: channels} | dict.fromkeys(space, 1)
     return Value(number, value.layout.packed([*space, 1], sizes), node.output[0])
+
+
+CONV_OPS: dict[str, Handler] = {
+    "AveragePool": pool("avgpool"),
+    "Conv": conv,
+    "GlobalAveragePool": global_average,
+    "GlobalMaxPool": global_max,
+    "MaxPool": pool("maxpool"),
+}

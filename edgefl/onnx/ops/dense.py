@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged, in_memory_order, innermost
-from ..items import Const, Item, Value, Weight, value_of
+from ..items import Const, Handler, Item, Value, Weight, value_of
 from ..layout import Layout
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -121,3 +121,9 @@ def _product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:
 
 def _stride(layout: Layout, axis: int) -> int:
     return min((factor.stride for factor in layout.axes[axis]), default=0)
+
+
+DENSE_OPS: dict[str, Handler] = {
+    "Gemm": gemm,
+    "MatMul": matmul,
+}

@@ -5,13 +5,13 @@ Specification: https://github.com/onnx/onnx/blob/main/docs/Operators-ml.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from ..items import Const, Item, Readout, Value, Weight, value_of
+from ..items import Const, Handler, Item, Readout, Value, Weight, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from .arithmetic import calculate
@@ -123,7 +123,7 @@ def scaler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return value
 
 
-ML_OPS: dict[str, Callable[..., Item | tuple[Item, ...]]] = {
+ML_OPS: dict[str, Handler] = {
     "ai.onnx.ml.LinearClassifier": linear_classifier,
     "ai.onnx.ml.LinearRegressor": linear_regressor,
     "ai.onnx.ml.Normalizer": normalizer,

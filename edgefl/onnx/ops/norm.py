@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from ..arrange import in_memory_order, innermost
-from ..items import Item, Value, value_of
+from ..items import Handler, Item, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 
@@ -75,3 +75,9 @@ def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: 
     shape = trace.shapes[value.number]
     number = trace.append(node, "layer_norm", [value.number], shape, params=params, floats=floats)
     return Value(number, value.layout, node.output[0])
+
+
+NORM_OPS: dict[str, Handler] = {
+    "BatchNormalization": batch_norm,
+    "LayerNormalization": layer_norm,
+}

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged
-from ..items import Const, Item, Value, value_of
+from ..items import Const, Handler, Item, Value, value_of
 from ..layout import Layout, fresh
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -122,3 +122,9 @@ def _last(trace: Trace, node: onnx.NodeProto, number: int, *, steps: int, hidden
             row = trace.append(node, "slice", [row], (1, hidden), ints=[1, at * hidden, hidden])
         parts.append(row)
     return parts[0] if len(parts) == 1 else trace.append(node, "concat", parts, (1, 2 * hidden), ints=[1])
+
+
+RECURRENT_OPS: dict[str, Handler] = {
+    "GRU": recurrent("gru"),
+    "LSTM": recurrent("lstm"),
+}

@@ -12,7 +12,7 @@ import onnx
 
 from ..arrange import arranged, in_order, settled
 from ..folds import axes_of, split_sizes
-from ..items import Const, Item, Readout, Value, value_of
+from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Layout, readable
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -256,3 +256,21 @@ def total(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None)
     averaged, shape = mean(trace, node, x, axes), value_of(node, x).layout.shape
     count = prod(shape[axis] for axis in axes_of(node, _const(node, axes)) or ())
     return calculate(trace, node, "mul", averaged, Const(np.array(count, np.float32)))
+
+
+SHAPE_OPS: dict[str, Handler] = {
+    "Concat": concat,
+    "Expand": expand,
+    "Flatten": flatten,
+    "Gather": gather,
+    "Pad": pad,
+    "ReduceMean": mean,
+    "ReduceSum": total,
+    "Reshape": reshape,
+    "Shape": shape,
+    "Slice": slice_,
+    "Split": split,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}

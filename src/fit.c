@@ -164,10 +164,13 @@ static int prepare(const efl_net *net, const efl_fit_options *o, int64_t n, efl_
     return EFL_OK;
 }
 
-static void set_rates(efl_sgd *sgd, const efl_fit_options *o, int64_t step) {
-    if (!o->adam) return; /* saves two powers in each step */
-    sgd->bias1 = (float)(1 - pow(o->momentum, (double)step));
-    sgd->bias2 = (float)(1 - pow(0.999, (double)step));
+/* Adam's corrections in the next step: decays(2) are the betas to the power of the steps so far. */
+static void set_rates(efl_sgd *sgd, const efl_fit_options *o, double *decays) {
+    if (!o->adam) return;
+    decays[0] *= o->momentum;
+    decays[1] *= 0.999;
+    sgd->unbias1 = (float)(1 / (1 - decays[0]));
+    sgd->unbias2 = (float)(1 / (1 - decays[1]));
 }
 
 /* The update of the buffered path. */
@@ -189,6 +192,7 @@ static int cancelled(efl_error *error) {
 static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options *o, efl_training *training,
                       efl_sgd *sgd, uint32_t *order, efl_fit_result *result, efl_error *error) {
     efl_rng rng = {o->seed ^ 0x5EED};
+    double decays[2] = {1, 1};
     for (int64_t epoch = 0; epoch < o->epochs; epoch++) {
         double loss = 0;
         if (order != NULL) efl_permutation(order, data->n, o->seed, (uint64_t)epoch);
@@ -196,7 +200,8 @@ static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options 
             int64_t correct = 0;
             if (o->max_steps > 0 && result->steps == o->max_steps) return EFL_OK;
             const int64_t left = data->n - first, n = left < o->batch_size ? left : o->batch_size;
-            set_rates(sgd, o, ++result->steps);
+            result->steps++;
+            set_rates(sgd, o, decays);
             training->seed = efl_rng_next(&rng) | 1;
             loss += run_batch(net, data, order, first, n, training, &correct);
             if (efl_is_cancelled(net)) return cancelled(error);

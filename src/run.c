@@ -4,7 +4,7 @@
 #include <string.h>
 
 int efl_fuses(const efl_net *net, const efl_step *step, const efl_training *training) {
-    return training->sgd != NULL && !training->sgd->adam && step->op->flags & EFL_FUSES && step->node.num_params > 0 &&
+    return training->sgd != NULL && step->op->flags & EFL_FUSES && step->node.num_params > 0 &&
            step->node.params[0] < net->num_trainable;
 }
 
@@ -92,6 +92,7 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
         const int64_t start = net->offsets[step->node.params[0]];
         update.w = training->w + start;
         update.v = training->v == NULL ? NULL : training->v + start;
+        update.s = training->s == NULL ? NULL : training->s + start;
         update.w0 = training->w0 + start;
         update.c = training->c == NULL ? NULL : training->c + start;
         run.update = &update;

@@ -98,12 +98,6 @@ static double sum_squares(const float *x, int64_t n) {
 #define ADAM_BETA2 0.999f
 #define ADAM_EPSILON 1e-8f
 
-INLINE vf square_root(vf x) {
-    vf y = {0};
-    for (int lane = 0; lane < VL; lane++) y[lane] = sqrtf(x[lane]);
-    return y;
-}
-
 /* The first n (or all VL) lanes of one weight's step; v, s and c as in sgd_step. */
 INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const float *c, const efl_sgd *o,
                       int64_t n) {
@@ -116,7 +110,7 @@ INLINE void sgd_lanes(float *w, float *v, float *s, vf g, const float *w0, const
         const vf second = ADAM_BETA2 * load_upto(s, n) + (1.0f - ADAM_BETA2) * step * step;
         store_upto(v, first, n);
         store_upto(s, second, n);
-        step = first / o->bias1 / (square_root(second / o->bias2) + ADAM_EPSILON);
+        step = first * o->unbias1 / (square_root(second * o->unbias2) + ADAM_EPSILON);
     } else if (v != NULL) {
         const vf moved = step + o->momentum * load_upto(v, n);
         store_upto(v, moved, n);
@@ -133,19 +127,17 @@ static void shift(float *w, const float *c, float lr, int64_t n) {
     for (int64_t i = 0; c != NULL && i < n; i++) w[i] -= lr * c[i];
 }
 
+/* The settings are copied, so that the compiler knows that no store changes them. */
 static void sgd_step(float *w, float *v, float *s, const float *g, const float *w0, const float *c, const efl_sgd *sgd,
                      int64_t n) {
-    int64_t i = 0;
-    if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
-        const float rate = sgd->lr * sgd->grad_scale;
-        for (; i < n; i++) w[i] -= rate * g[i];
-        shift(w, c, sgd->lr, n);
+    const efl_sgd o = *sgd;
+    if (v == NULL && o.weight_decay == 0 && o.prox_mu == 0) {
+        const float rate = o.lr * o.grad_scale;
+        for (int64_t i = 0; i < n; i++) w[i] -= rate * g[i];
+        shift(w, c, o.lr, n);
         return;
     }
-    for (; i + VL <= n; i += VL)
-        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load(g + i), w0 + i,
-                  c == NULL ? NULL : c + i, sgd, VL);
-    if (i < n)
-        sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_n(g + i, n - i), w0 + i,
-                  c == NULL ? NULL : c + i, sgd, n - i);
+    FOR_VECTORS(i, n)
+    sgd_lanes(w + i, v == NULL ? NULL : v + i, s == NULL ? NULL : s + i, load_upto(g + i, n - i), w0 + i,
+              c == NULL ? NULL : c + i, &o, n - i);
 }

@@ -205,7 +205,7 @@ static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const f
 enum { UPDATE_ROWS = 24, UPDATE_COLS = 128 };
 
 /* Plain SGD is a product accumulated with the scale -lr. Else a piece of the gradient after another is had. */
-static void gemm_update(float *w, float *v, const float *w0, const float *c, const float *a, int64_t a_row,
+static void gemm_update(float *w, float *v, float *s, const float *w0, const float *c, const float *a, int64_t a_row,
                         int64_t a_col, const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k) {
     float g[UPDATE_ROWS * UPDATE_COLS];
     if (v == NULL && sgd->weight_decay == 0 && sgd->prox_mu == 0) {
@@ -221,7 +221,8 @@ static void gemm_update(float *w, float *v, const float *w0, const float *c, con
             multiply((gemm_problem){g, a + i * a_row, b + j, NULL, rows, cols, k, cols, a_row, a_col, n, 0, 1});
             for (int64_t r = 0; r < rows * cols; r += run) {
                 const int64_t at = i * n + j + r / cols * n;
-                sgd_step(w + at, v == NULL ? NULL : v + at, NULL, g + r, w0 + at, c == NULL ? NULL : c + at, sgd, run);
+                sgd_step(w + at, v == NULL ? NULL : v + at, s == NULL ? NULL : s + at, g + r, w0 + at,
+                         c == NULL ? NULL : c + at, sgd, run);
             }
         }
     }

@@ -21,7 +21,7 @@ typedef struct {
     float lr, momentum, weight_decay, prox_mu;
     float grad_scale; /* the factor of clipping; 1: no clipping */
     int nesterov, adam;
-    float bias1, bias2; /* Adam's corrections in this step: 1 - beta1^t, 1 - beta2^t */
+    float unbias1, unbias2; /* Adam's corrections in this step: 1 / (1 - beta1^t), 1 / (1 - beta2^t) */
 } efl_sgd;
 
 /* c[m] = sum over k of a[m, k] b[k]. Each c[m] and b[k] is a row of n floats; m and k are triples of indices, outer to
@@ -128,7 +128,7 @@ typedef struct {
     void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const float *c, const efl_sgd *sgd,
                      int64_t n);
     /* sgd_step on w(M,N) with the gradient a(M,K) b(K,N), which is never stored as a whole. a as in gemm. */
-    void (*gemm_update)(float *w, float *v, const float *w0, const float *c, const float *a, int64_t a_row,
+    void (*gemm_update)(float *w, float *v, float *s, const float *w0, const float *c, const float *a, int64_t a_row,
                         int64_t a_col, const float *b, const efl_sgd *sgd, int64_t m, int64_t n, int64_t k);
 
     void (*product)(const efl_product *product); /* a[m, k] is one float */

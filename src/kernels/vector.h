@@ -23,8 +23,10 @@
 #define GEMM_ROWS 6
 #define GEMM_TALL 12 /* rows of a tile of one vector */
 
-#if defined(__AVX2__)
+#if defined(__SSE__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -137,6 +139,21 @@ INLINE float sum_lanes(vf v) {
 
 INLINE vf choose(vi mask, vf yes, vf no) {
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+INLINE vf square_root(vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE__)
+    return (vf)_mm_sqrt_ps((__m128)x);
+#elif defined(__aarch64__)
+    return (vf)vsqrtq_f32((float32x4_t)x);
+#else
+    for (int lane = 0; lane < VL; lane++) x[lane] = sqrtf(x[lane]);
+    return x;
+#endif
 }
 
 INLINE vf absolute(vf x) {

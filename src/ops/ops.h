@@ -52,7 +52,7 @@ typedef struct {
 /* What an op with EFL_FUSES applies to w[0] instead of adding to dw[0]: w -= lr ..., as efl_kernels->sgd_step. */
 typedef struct {
     const efl_sgd *sgd;
-    float *w, *v;    /* the weights; their momentum or NULL */
+    float *w, *v, *s; /* the weights; their momentum, Adam's second moment, or NULL */
     const float *w0; /* the round's start */
     const float *c;  /* the correction, or NULL */
 } efl_update;

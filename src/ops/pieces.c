@@ -38,13 +38,13 @@ void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64
                      int64_t n, int64_t k) {
     const efl_update *u = run->update;
     if (is_short(m, n, k)) {
-        efl_kernels->gemm_update(u->w, u->v, u->w0, u->c, a, a_row, a_col, b, u->sgd, m, n, k);
+        efl_kernels->gemm_update(u->w, u->v, u->s, u->w0, u->c, a, a_row, a_col, b, u->sgd, m, n, k);
         return;
     }
     for (int64_t i = 0, rows; (rows = rows_of(run, m - i, n, k)) > 0; i += rows)
-        efl_kernels->gemm_update(u->w + i * n, u->v == NULL ? NULL : u->v + i * n, u->w0 + i * n,
-                                 u->c == NULL ? NULL : u->c + i * n, a + i * a_row, a_row, a_col, b, u->sgd, rows, n,
-                                 k);
+        efl_kernels->gemm_update(u->w + i * n, u->v == NULL ? NULL : u->v + i * n, u->s == NULL ? NULL : u->s + i * n,
+                                 u->w0 + i * n, u->c == NULL ? NULL : u->c + i * n, a + i * a_row, a_row, a_col, b,
+                                 u->sgd, rows, n, k);
 }
 
 /* Along the first level of rows that has more than one, and then along the next one. */

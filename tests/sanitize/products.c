@@ -51,15 +51,15 @@ static void try_size(int64_t m, int64_t n, int64_t k) {
     efl_kernels->gemm_nt(s.c, s.a, s.b, m, n, k);
     compare(&s, 0, 1, NULL, 1, "gemm_nt");
     restart(&s);
-    efl_kernels->gemm_update(s.c, NULL, s.start, NULL, s.a, 1, m, s.b, &plain, m, n, k);
+    efl_kernels->gemm_update(s.c, NULL, NULL, s.start, NULL, s.a, 1, m, s.b, &plain, m, n, k);
     compare(&s, 1, 0, s.start, -0.25f, "gemm_update");
     restart(&s);
-    efl_kernels->gemm_update(s.c, v, s.start, NULL, s.a, 1, m, s.b, &heavy, m, n, k);
+    efl_kernels->gemm_update(s.c, v, NULL, s.start, NULL, s.a, 1, m, s.b, &heavy, m, n, k);
     compare(&s, 1, 0, s.start, -0.5f, "gemm_update with momentum");
     const efl_sgd still = {.lr = -1}; /* w += c, whatever the gradient */
     for (int heavily = 0; heavily < 2; heavily++) {
         for (int64_t i = 0; i < m * n; i++) s.c[i] = v[i] = 0;
-        efl_kernels->gemm_update(s.c, heavily ? v : NULL, s.start, s.start, s.a, 1, m, s.b, &still, m, n, k);
+        efl_kernels->gemm_update(s.c, heavily ? v : NULL, NULL, s.start, s.start, s.a, 1, m, s.b, &still, m, n, k);
         for (int64_t i = 0; i < m * n; i++)
             if (s.c[i] != s.start[i] && !heavily) exit((fprintf(stderr, "gemm_update with a correction\n"), 1));
     }

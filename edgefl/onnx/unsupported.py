@@ -4,7 +4,6 @@ from __future__ import annotations
 
 FLOAT_MODEL = "train the float32 model and quantize the result"
 HELP = {
-    "ConvTranspose": "upsampling is not trained, use a model without it",
     "DequantizeLinear": FLOAT_MODEL,
     "InstanceNormalization": "use BatchNormalization or LayerNormalization",
     "PRelu": "use LeakyRelu, whose slope is fixed",

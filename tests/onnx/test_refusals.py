@@ -89,8 +89,8 @@ REFUSED = {
     "cycle": (HEAD + "<float[6,6] W> { a = MatMul(z, W) z = Relu(a) [m] y = MatMul(z, W) }", "its own output"),
     "made_twice": (HEAD + "<float[6,3] W> { [m] y = MatMul(x, W) [n] y = MatMul(x, W) }", "'n' (MatMul): its output"),
     "transposed_conv": (
-        IMAGE + "<float[2,3,3,3] W> { [c] y = ConvTranspose(x, W) }",
-        "node 'c' (ConvTranspose): this op",
+        IMAGE + "<float[2,3,3,3] W> { [c] y = DeformConv(x, W, x) }",
+        "node 'c' (DeformConv): this op",
     ),
     "slope": (HEAD + "<float[6,3] W, float[3] s> { h = MatMul(x, W) [p] y = PRelu(h, s) }", "'p' (PRelu): this op"),
     "instance": (

@@ -136,6 +136,39 @@ static void try_windows(const window *w, int average, int64_t batch) {
     }
 }
 
+/* conv_transpose from the size that the window makes of an image back to that image */
+static void try_transposed(const window *w, int64_t batch) {
+    const int64_t *p = w->pads, rows = (w->height + p[0] + p[2] - (w->kh - 1) * w->dh - 1) / w->sh + 1;
+    const int64_t columns = (w->width + p[1] + p[3] - (w->kw - 1) * w->dw - 1) / w->sw + 1,
+                  in = w->groups * w->channels;
+    efl_node nodes[2] = {
+        {.op = "dense", .num_inputs = 1, .num_params = 1},
+        {"conv_transpose",
+         1,
+         2,
+         11,
+         0,
+         {1},
+         {1, 2},
+         {w->sh, w->sw, p[0], p[1], p[2], p[3], w->dh, w->dw, w->groups, w->height, w->width},
+         {0}},
+    };
+    const efl_param params[3] = {
+        {{2, {in, in}}, 1}, {{4, {w->kh, w->kw, w->out, in}}, 1}, {{1, {w->out * w->groups}}, 1}};
+    const efl_plan plan = {{3, {rows, columns, in}}, 2, 3, nodes, params, "mse", 2, 2};
+    efl_net *net;
+    efl_error error;
+    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
+    use(net, rows * columns * in, 0);
+    efl_net_free(net);
+    for (int i = 0; i < 11; i++) {
+        const int64_t kept = nodes[1].ints[i];
+        nodes[1].ints[i] = i & 1 ? INT64_MIN : INT64_MAX;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL, "absurd window refused");
+        nodes[1].ints[i] = kept;
+    }
+}
+
 /* tokens(time) -> embedding -> recurrent, every step -> attention of its steps to each other -> recurrent, the last
  * step -> dense; with a label at each step where the attention is the last thing. */
 static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hidden, int direction, int reset_after,
@@ -277,8 +310,10 @@ int main(void) {
         for (int j = 0; j < 4; j++)
             for (int loss = 0; loss < 3; loss++, turn++)
                 try_plan(1 + turn % 3, sizes[i], sizes[j], activations[turn % 5], losses[loss], 1 + turn % 11);
-    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++, turn++)
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++, turn++) {
         try_windows(&windows[i], turn & 1, 1 + turn % 11);
+        try_transposed(&windows[i], 1 + turn % 11);
+    }
     for (size_t i = 0; i < sizeof op_cases / sizeof *op_cases; i++)
         for (int j = 0; j < 4; j++, turn++) try_op(&op_cases[i], 3 + j, sizes[j]);
     printf("%s: %d plans, nothing found\n", efl_isa(), turn);

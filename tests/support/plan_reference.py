@@ -34,6 +34,17 @@ def conv(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) 
     return np.concatenate([np.einsum("nhwklc,klco->nhwo", s, f) for s, f in parts], -1) + b
 
 
+def conv_transpose(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) -> np.ndarray:
+    """Each pixel adds its multiple of a window, which is then cut to the output."""
+    (high, wide, top, left, bottom, right, dil_h, dil_w), groups, size = node.ints[:8], node.ints[8], node.ints[9:]
+    filters = np.concatenate([np.einsum("nhwc,klco->nhwklo", part, each) for part, each in zip(
+        np.split(x, groups, -1), np.split(w.transpose(0, 1, 3, 2), groups, 2), strict=True)], -1)  # fmt: skip
+    whole = np.zeros((len(x), size[0] + top + bottom, size[1] + left + right, filters.shape[-1]))
+    for h, v, k, m in np.ndindex(*filters.shape[1:5]):
+        whole[:, h * high + k * dil_h, v * wide + m * dil_w] += filters[:, h, v, k, m]
+    return whole[:, top : top + size[0], left : left + size[1]] + b
+
+
 def depthwise(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) -> np.ndarray:
     seen = windows(x, w.shape[:2], node.ints[:2], node.ints[2:6], node.ints[6:])
     filters = w.reshape(*w.shape[:2], x.shape[-1], -1)
@@ -145,6 +156,7 @@ FORWARD: dict[str, Forward] = {
     "clip": lambda node, x: np.clip(x, *node.floats),
     "concat": lambda node, *xs: np.concatenate(xs, node.ints[0] + 1),
     "conv": conv,
+    "conv_transpose": conv_transpose,
     "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
     "depthwise": depthwise,
     "div": arithmetic(np.divide),

@@ -12,6 +12,7 @@ from ..items import Handler
 from .activation import ACTIVATION_OPS
 from .arithmetic import ARITHMETIC_OPS
 from .conv import CONV_OPS
+from .conv_transpose import CONV_TRANSPOSE_OPS
 from .dense import DENSE_OPS
 from .ml import ML_OPS
 from .norm import NORM_OPS
@@ -23,6 +24,7 @@ OPS: dict[str, Handler] = {
     **ACTIVATION_OPS,
     **ARITHMETIC_OPS,
     **CONV_OPS,
+    **CONV_TRANSPOSE_OPS,
     **DENSE_OPS,
     **ML_OPS,
     **NORM_OPS,

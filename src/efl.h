@@ -6,6 +6,7 @@
  *      what, where, and what the operator can do.
  *   c) efl_net_new distrusts the plan completely: it may have come from a network.
  *   d) A net owns one arena, sized when it is made; a training step allocates nothing.
+ *   e) A net computes with 0 for denormals. A caller's floating-point mode is as before when a function returns.
  *
  * Shapes in comments: B samples, P all params, T the trained ones among them (T <= P).
  */

@@ -5,7 +5,6 @@
  * norm of the whole. Fused: params move node by node in the backward pass, and only one node's gradient exists at a
  * time.
  */
-#include "codecs/codecs.h"
 #include "net.h"
 #include "ops/pieces.h"
 #include "rng.h"
@@ -213,8 +212,8 @@ static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options 
     return EFL_OK;
 }
 
-int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *delta,
-            efl_fit_result *result, efl_error *error) {
+int efl_run_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *local,
+                efl_fit_result *result, efl_error *error) {
     efl_buffers buffers = {0};
     efl_sgd sgd = {.lr = (float)options->lr,
                    .momentum = (float)options->momentum,
@@ -223,19 +222,17 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
                    .grad_scale = 1,
                    .nesterov = options->nesterov,
                    .adam = options->adam};
-    efl_training training = {.sgd = &sgd, .w = delta, .w0 = params, .c = options->correction};
+    efl_training training = {.sgd = &sgd, .w = local, .w0 = params, .c = options->correction};
     const int64_t batch = options->batch_size < data->n ? options->batch_size : data->n;
-    atomic_store(&net->cancelled, 0);
     efl_begin_work(net);
     *result = (efl_fit_result){0};
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, batch, error) != EFL_OK) return error->code;
     int code = prepare(net, options, data->n, &training, &buffers, error);
     if (code == EFL_OK) {
-        memcpy(delta, params, (size_t)efl_net_num_params(net) * sizeof *params);
-        net->params = delta;
+        memcpy(local, params, (size_t)efl_net_num_params(net) * sizeof *params);
+        net->params = local;
         code = fit_epochs(net, data, options, &training, &sgd, buffers.order, result, error);
     }
-    if (code == EFL_OK) efl_delta(delta, delta, params, efl_net_num_params(net));
     free(buffers.order);
     free(buffers.gradient);
     free(buffers.v);
@@ -243,10 +240,9 @@ int efl_fit(efl_net *net, const float *params, const efl_data *data, const efl_f
     return code;
 }
 
-int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
+int efl_run_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error) {
     int64_t correct = 0;
     efl_training training = {.gradient = gradient};
-    atomic_store(&net->cancelled, 0);
     if (check_data(net, data, error) != EFL_OK || check_pieces(net, data->n, error) != EFL_OK) return error->code;
     net->params = params;
     efl_begin_work(net);
@@ -255,10 +251,9 @@ int efl_gradient(efl_net *net, const float *params, const efl_data *data, float 
     return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 
-int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
-                 efl_error *error) {
+int efl_run_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
+                     efl_error *error) {
     int64_t correct = 0;
-    atomic_store(&net->cancelled, 0);
     if (check_data(net, data, error) != EFL_OK) return error->code;
     net->params = params;
     efl_begin_work(net);
@@ -267,9 +262,8 @@ int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double
     return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 
-int efl_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error) {
+int efl_run_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error) {
     const int64_t in = net->values[0].size, size = net->values[net->output].size;
-    atomic_store(&net->cancelled, 0);
     const efl_data data = {.x = x, .n = n};
     if (check_tokens(net, &data, error) != EFL_OK) return error->code;
     net->params = params;

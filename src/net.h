@@ -93,6 +93,14 @@ int efl_arena_measure(efl_net *net, efl_error *error);
 void efl_begin_work(efl_net *net);
 void efl_rest(efl_net *net);
 
+/* fit.c: the functions of efl.h, inside what calls.c puts around them. efl_run_fit writes the local params. */
+int efl_run_fit(efl_net *net, const float *params, const efl_data *data, const efl_fit_options *options, float *local,
+                efl_fit_result *result, efl_error *error);
+int efl_run_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
+int efl_run_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
+                     efl_error *error);
+int efl_run_predict(efl_net *net, const float *params, const float *x, int64_t n, float *out, efl_error *error);
+
 /* run.c */
 void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *training);
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training);

@@ -87,9 +87,10 @@ def test_accuracy(case):
 
 
 def test_logarithms_of_the_smallest_and_the_largest():
-    x = np.float32([1.2e-38, 1e-42, 1.4e-45, 3.4e38, np.finfo(np.float32).max, 1, 0.70710678, 1.4142135])
+    x = np.float32([1.2e-38, 3.4e38, np.finfo(np.float32).max, 1, 0.70710678, 1.4142135])
     assert np.allclose(apply("log", [], [], x), np.log(np.float64(x)), rtol=1e-6, atol=1e-7)
     assert apply("log", [], [], [0, np.inf]).tolist() == [-np.inf, np.inf]
+    assert apply("log", [], [], [1e-42, 1.4e-45]).tolist() == [-np.inf, -np.inf], "denormals are 0 (test_denormals.py)"
     assert np.isnan(apply("log", [], [], [-1, -np.inf])).all()
 
 

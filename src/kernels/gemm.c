@@ -10,6 +10,7 @@
 
 enum {
     GEMM_MOST = 1 << 20, /* rows in a block */
+    GEMM_BLOCK = 360,    /* where panels are packed: the block's part of a stays in the second cache */
     GEMM_DEPTH = 256,    /* of K in a piece */
     GEMM_PACKED = 8192,  /* floats of a packed panel, on the stack: 32 KB */
     PACKED_DEPTH = GEMM_PACKED / (GEMM_COLS * VL) < GEMM_DEPTH ? GEMM_PACKED / (GEMM_COLS * VL) : GEMM_DEPTH
@@ -180,7 +181,7 @@ static int worth_packing(const gemm_problem *g) {
 static void multiply(gemm_problem g) {
     float packed[GEMM_PACKED];
     const int packs = worth_packing(&g);
-    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? GEMM_MOST : block_rows(&g);
+    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? GEMM_BLOCK : block_rows(&g);
     const int64_t blocks = (g.m + rows - 1) / rows;
     int64_t left = g.k, pieces = (g.k + depth - 1) / depth;
     for (; pieces > 0; pieces--) {

@@ -1,8 +1,8 @@
 /* gemm_nt.c: c(M,N) = a(M,K) b(N,K)^T, the gradient of a dense layer's input.
  *
- * Two ways, both reading b along its rows. Few rows of a: dot products along K, four of them summed at once.
+ * Three ways, all reading b along its rows. Few rows of a: dot products along K, four of them summed at once.
  * Vectors full of them: a is transposed, so that a lane is a row of a and b's elements are broadcast; the result
- * comes out transposed and is turned back.
+ * comes out transposed and is turned back. Many: panels of b are transposed, and each is multiplied by all rows.
  */
 
 /* c(rows,4) = a(rows,K) b(4,K)^T */
@@ -130,7 +130,37 @@ static int worth_turning(int64_t m, int64_t n, int64_t k) {
     return (m + VL - 1) / VL * (k + 8) < m * ((k + VL - 1) / VL + 4);
 }
 
+enum { PACKED_ROWS = 48 }; /* from so many on, turning a panel of b costs less than it gives */
+
+static void packed(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+    float panel[GEMM_PACKED];
+    const int64_t vectors = (n + VL - 1) / VL, tail = n - (vectors - 1) * VL;
+    gemm_problem g = {.m = m, .n = n, .ldc = n, .a_row = k, .a_col = 1, .scale = 1};
+    int64_t p = 0;
+    for (int64_t pieces = (k + PACKED_DEPTH - 1) / PACKED_DEPTH; pieces > 0; pieces--, p += g.k) {
+        int64_t j = 0;
+        g.k = (k - p + pieces - 1) / pieces;
+        g.accumulate = p > 0;
+        for (int64_t left = (vectors + GEMM_COLS - 1) / GEMM_COLS; left > 0; left--) {
+            const int64_t cols = (vectors - j + left - 1) / left, at = j * VL;
+            const int64_t last = (j += cols) == vectors ? tail : VL;
+            g.ldb = cols * VL;
+            turn(panel, g.ldb, b + at * k + p, k, (cols - 1) * VL + last, g.k, 0);
+            panels[cols - 1][last < VL](&g, c + at, a + p, panel, NULL, (int)m, last);
+        }
+    }
+}
+
 static void gemm_nt(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+    if (m >= PACKED_ROWS && n >= VL && k >= 16) {
+        for (int64_t blocks = (m + GEMM_BLOCK - 1) / GEMM_BLOCK, rows; blocks > 0; blocks--, m -= rows) {
+            rows = (m + blocks - 1) / blocks;
+            packed(c, a, b, rows, n, k);
+            a += rows * k;
+            c += rows * n;
+        }
+        return;
+    }
     while (m > 0) {
         int64_t rows = m < TURN_WIDE ? m : TURN_WIDE;
         if (!worth_turning(rows, n, k) && rows > VL) rows -= rows % VL;

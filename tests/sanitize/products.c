@@ -68,7 +68,8 @@ static void try_size(int64_t m, int64_t n, int64_t k) {
 
 int main(void) {
     static const int64_t odd[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 33, 64, 70};
-    static const int64_t large[][3] = {{10, 200, 784}, {100, 66, 130}, {40, 1024, 20}, {97, 257, 40}, {33, 20, 600}};
+    static const int64_t large[][3] = {{10, 200, 784}, {100, 66, 130}, {40, 1024, 20},
+                                       {97, 257, 40},  {33, 20, 600},  {370, 70, 150}};
     enum { ODD = sizeof odd / sizeof *odd, LARGE = sizeof large / sizeof *large };
     efl_error error;
     if (efl_isa_select(getenv("EDGEFL_ISA"), &error) != EFL_OK) return puts(error.message), 1;

@@ -128,12 +128,15 @@ KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
+sanitize: $(CHECKS)/main $(CHECKS)/heads $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
 	@set -e; for isa in $(RUNNABLE); do for check in $(filter $(CHECKS)/%,$^); do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
+
+$(CHECKS)/heads: tests/sanitize/heads.c $(KERNELS) $(SOURCES) Makefile
+	$(CC) $(SANITIZE) -pthread $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
 
 $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< src/kernels/dispatch.c src/error.c $(KERNELS) -lm -o $@

@@ -84,10 +84,12 @@ static void trace_lives(const efl_net *net, efl_life *life) {
             if (step->backward) reach(&life[owner].gradient_to, 2 * n - i);
         }
     }
-    const int logits = net->values[net->loss_input].storage, output = net->values[net->output].storage;
-    reach(&life[logits].to, n);
-    reach(&life[output].to, n + 1);
-    life[logits].gradient_from = n;
+    for (int h = 0; h < net->num_heads; h++) {
+        const int logits = net->values[net->heads[h].input].storage;
+        reach(&life[logits].to, n);
+        life[logits].gradient_from = n;
+    }
+    reach(&life[net->values[net->output].storage].to, n + 1);
 }
 
 static int64_t spare_size(const efl_net *net) {
@@ -131,9 +133,13 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
     else
         want(all, 0, ALWAYS, count + scratch.fixed, 1, sizeof(float), &net->scratch);
     want(all, 0, ALWAYS, spare_size(net), net->batch, sizeof(float), &net->spare);
-    want(all, 0, ALWAYS, net->loss->takes_labels ? efl_loss_rows(net) : 0, net->batch, sizeof(int64_t), &net->labels);
-    want(all, 0, ALWAYS, net->loss->takes_labels ? 0 : net->values[net->loss_input].size, net->batch, sizeof(float),
-         &net->targets);
+    for (int h = 0; h < net->num_heads; h++) {
+        efl_head *head = &net->heads[h];
+        if (head->kind->takes_labels)
+            want(all, 0, ALWAYS, head->terms, net->batch, sizeof(int64_t), &head->labels);
+        else
+            want(all, 0, ALWAYS, head->terms, net->batch, sizeof(float), &head->targets);
+    }
 }
 
 /* Moves each block up past the blocks that it overlaps until it overlaps none. */
@@ -180,7 +186,8 @@ static int hand_out(efl_net *net, const efl_blocks *all, int64_t max_arena_bytes
 /* The caller frees all->blocks, also after an error. */
 static int lay_out(efl_net *net, efl_blocks *all, efl_error *error) {
     efl_life *life = calloc((size_t)net->num_values, sizeof *life);
-    all->blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4, sizeof *all->blocks);
+    all->blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4 + EFL_MAX_LOSSES,
+                         sizeof *all->blocks);
     if (all->blocks == NULL || life == NULL) {
         free(life);
         return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");

@@ -32,9 +32,14 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
     for (int i = 1; i < plan->num_params; i++)
         if (plan->params[i].trainable && !plan->params[i - 1].trainable)
             return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " HINT, i);
-    if (plan->output < 1 || plan->output > plan->num_nodes || plan->loss_input < 1 ||
-        plan->loss_input > plan->num_nodes)
-        return efl_fail(error, EFL_MODEL, "plan: the loss or the output is no node's value; " HINT);
+    if (plan->num_losses < 0 || plan->num_losses == 1 || plan->num_losses > EFL_MAX_LOSSES)
+        return efl_fail(error, EFL_MODEL, "plan: %d losses, 2 to 8 are known; " HINT, plan->num_losses);
+    int ends = plan->output >= 1 && plan->output <= plan->num_nodes;
+    for (int h = 0; h < (plan->num_losses ? plan->num_losses : 1); h++) {
+        const int input = plan->num_losses ? plan->losses[h].input : plan->loss_input;
+        ends &= input >= 1 && input <= plan->num_nodes;
+    }
+    if (!ends) return efl_fail(error, EFL_MODEL, "plan: the loss or the output is no node's value; " HINT);
     return EFL_OK;
 }
 
@@ -80,20 +85,45 @@ static int infer_node(efl_net *net, const efl_plan *plan, int i, efl_error *erro
     return EFL_OK;
 }
 
-/* Tokens must come straight from the input, because efl_fit, efl_predict and the others check them there. */
-static int find_vocabulary(efl_net *net, efl_error *error) {
-    for (int v = 1; v < net->num_values; v++) {
-        const efl_step *step = &net->steps[v - 1];
-        const int alias = (step->op->flags & EFL_ALIAS) != 0, first = step->node.inputs[0];
-        net->values[v].storage = alias ? net->values[first].storage : v;
+/* Columns of the net's input, all of which a value holds unchanged and nothing else; count 0: it is computed. */
+typedef struct {
+    int64_t from, count;
+} efl_columns;
+
+/* Of a slice that takes neighbours in memory: those. Of a slice across an inner axis and of a transpose: all that its
+ * input holds, which is more than it needs. */
+static efl_columns columns_of(const efl_step *step, efl_columns first) {
+    const efl_shape *x = &step->shapes.x[0];
+    if (step->op->flags & EFL_ALIAS) return first;
+    if (step->op == &efl_op_transpose) return first;
+    if (step->op != &efl_op_slice) return (efl_columns){0, 0};
+    const int64_t axis = step->node.ints[0];
+    for (int i = 0; i < axis; i++)
+        if (x->dim[i] != 1) return first;
+    if (first.count != efl_shape_size(x)) return first;
+    const int64_t inner = first.count / x->dim[axis];
+    return (efl_columns){first.from + step->node.ints[1] * inner, step->node.ints[2] * inner};
+}
+
+/* Tokens must come from the input unchanged, because efl_fit, efl_predict and the others check them there. */
+static int find_tokens(efl_net *net, efl_error *error) {
+    efl_columns *held = calloc((size_t)net->num_values, sizeof *held);
+    if (held == NULL) return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
+    held[0] = (efl_columns){0, net->values[0].size};
+    int code = EFL_OK;
+    for (int v = 1; v < net->num_values && code == EFL_OK; v++) {
+        efl_step *step = &net->steps[v - 1];
+        const efl_columns first = held[step->node.inputs[0]];
+        held[v] = first.count ? columns_of(step, first) : first;
         if (!(step->op->flags & EFL_TAKES_TOKENS)) continue;
-        if (net->values[first].storage != 0)
-            return efl_fail(error, EFL_MODEL, "plan: node %d (%s): reads tokens that are computed; " HINT, v - 1,
+        step->token_from = first.from;
+        step->token_count = first.count;
+        if (first.count == 0)
+            code = efl_fail(error, EFL_MODEL, "plan: node %d (%s): reads tokens that are computed; " HINT, v - 1,
                             step->node.op);
-        const int64_t rows = step->shapes.w[0].dim[0];
-        if (net->vocabulary == 0 || rows < net->vocabulary) net->vocabulary = rows;
     }
-    return EFL_OK;
+    free(held);
+    return code;
 }
 
 static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
@@ -107,16 +137,13 @@ static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
             return efl_fail(error, EFL_MODEL, "plan: node %d (%s): %.100s; " HINT, i, net->steps[i].node.op,
                             reason.message);
     }
-    net->loss = efl_loss_find(plan->loss);
-    if (net->loss == NULL) return efl_fail(error, EFL_MODEL, "plan: unknown loss %.30s; " HINT, plan->loss);
-    if (net->loss->takes_labels && net->values[plan->loss_input].shape.ndim < 1)
-        return efl_fail(error, EFL_MODEL, "plan: loss %s needs an axis of classes, the last; " HINT, plan->loss);
-    return find_vocabulary(net, error);
+    if (efl_heads_make(net, plan, error) != EFL_OK) return error->code;
+    return find_tokens(net, error);
 }
 
 static void mark(efl_net *net) {
+    for (int h = 0; h < net->num_heads; h++) net->steps[net->heads[h].input - 1].trains = 1;
     for (int i = net->num_steps - 1; i >= 0; i--) {
-        net->steps[i].trains |= i + 1 == net->loss_input;
         net->steps[i].predicts |= i + 1 == net->output;
         for (int k = 0; k < net->steps[i].node.num_inputs; k++) {
             const int input = net->steps[i].node.inputs[k];
@@ -148,9 +175,11 @@ static void count_readers(efl_net *net) {
 }
 
 /* An alias of an overwritten value moves with it, so storages are found again, in the order of the nodes. The values
- * that the loss and the output read need no pin, because no run continues past them. */
+ * that the one loss and the output read need no pin, because no run continues past them. Of several losses, one may
+ * read what another is computed from: each counts as a reader. */
 static void share(efl_net *net) {
     count_readers(net);
+    for (int h = 0; net->num_heads > 1 && h < net->num_heads; h++) efl_memory(net, net->heads[h].input)->readers++;
     for (int v = 1; v < net->num_values; v++) {
         const efl_step *step = &net->steps[v - 1];
         const int owner = net->values[step->node.inputs[0]].storage;
@@ -170,7 +199,6 @@ static void share(efl_net *net) {
 static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     net->num_steps = plan->num_nodes;
     net->num_values = plan->num_nodes + 1;
-    net->loss_input = plan->loss_input;
     net->output = plan->output;
     net->steps = calloc((size_t)net->num_steps, sizeof *net->steps);
     net->values = calloc((size_t)net->num_values, sizeof *net->values);
@@ -179,7 +207,7 @@ static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     if (infer(net, plan, error) != EFL_OK) return error->code;
     mark(net);
     share(net);
-    return EFL_OK;
+    return efl_heads_apart(net, error);
 }
 
 /* A net without an arena. */

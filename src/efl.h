@@ -21,6 +21,7 @@
 #define EFL_MAX_PARAMS 8
 #define EFL_MAX_INTS 16
 #define EFL_MAX_FLOATS 4
+#define EFL_MAX_LOSSES 8
 
 enum { EFL_OK = 0, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED };
 
@@ -59,12 +60,20 @@ typedef struct {
 } efl_param;
 
 typedef struct {
+    const char *name; /* of the table in ops/ops.h */
+    int input;        /* the value that it reads */
+    double weight;    /* of its mean in the sum */
+} efl_plan_loss;
+
+typedef struct {
     efl_shape input;
     int num_nodes, num_params;
     const efl_node *nodes;
     const efl_param *params;
     const char *loss; /* a name of the table in ops/ops.h */
     int loss_input, output;
+    int num_losses; /* 0: `loss` alone; else 2 to 8, and `loss` is not read */
+    const efl_plan_loss *losses;
 } efl_plan;
 
 typedef struct efl_net efl_net;
@@ -81,19 +90,19 @@ int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
 int64_t efl_net_num_params(const efl_net *net);             /* P */
-int64_t efl_net_target_size(const efl_net *net);            /* O, targets a sample; 0 where the loss takes labels */
-int64_t efl_net_label_count(const efl_net *net);            /* labels a sample; 0 where the loss takes targets */
-int efl_net_mixes_samples(const efl_net *net);              /* training batches can't go in pieces */
-int efl_net_num_values(const efl_net *net);                 /* nodes + 1 */
+int64_t efl_net_target_size(const efl_net *net); /* O, targets a sample; 0 where the one loss takes labels */
+int64_t efl_net_label_count(const efl_net *net); /* labels a sample; 0 where y holds targets */
+int efl_net_mixes_samples(const efl_net *net); /* training batches can't go in pieces */
+int efl_net_num_values(const efl_net *net); /* nodes + 1 */
 const efl_shape *efl_net_shape(const efl_net *net, int value);
-int64_t efl_net_size(const efl_net *net, int value);        /* elements of a sample */
-int64_t efl_net_flops(const efl_net *net, int node);        /* forward, one sample */
-int efl_net_output(const efl_net *net);                     /* the value that efl_predict returns */
+int64_t efl_net_size(const efl_net *net, int value); /* elements of a sample */
+int64_t efl_net_flops(const efl_net *net, int node); /* forward, one sample */
+int efl_net_output(const efl_net *net); /* the value that efl_predict returns */
 
 typedef struct {
-    const float *x;        /* (n, input) */
-    const int64_t *labels; /* (n, labels a sample) where the loss takes labels, else NULL */
-    const float *targets;  /* (n, O) where it doesn't, else NULL */
+    const float *x; /* (n, input) */
+    const int64_t *labels; /* (n, labels a sample) where the one loss takes labels, else NULL */
+    const float *targets; /* (n, O) where it doesn't, or there are several losses (heads.c), else NULL */
     int64_t n;
     const int64_t *rows; /* (n) which samples of x, labels or targets they are, in efl_fit; NULL: the first n */
 } efl_data;
@@ -106,12 +115,12 @@ typedef struct {
     double lr, momentum, weight_decay, prox_mu;
     double clip_norm; /* 0: don't clip */
     const float *correction; /* (T) what every step adds to the gradient; NULL: nothing */
-    int buffered;     /* keep the whole gradient even where a step needs none: the reference of the fused path */
+    int buffered; /* keep the whole gradient even where a step needs none: the reference of the fused path */
 } efl_fit_options;
 
 typedef struct {
     int64_t steps;
-    double loss; /* mean over the samples of the last epoch, as far as it went */
+    double loss; /* mean over the samples of the last epoch, as far as it went; of several, their weighted sum */
 } efl_fit_result;
 
 /* delta(P) = params after local SGD - params, snapped by efl_delta. A step on one batch is
@@ -136,7 +145,8 @@ void efl_net_set_share(efl_net *net, int percent);
 
 /* gradient(P) of the mean loss; 0 for what is not trained. Errors as efl_fit's. */
 int efl_gradient(efl_net *net, const float *params, const efl_data *data, float *gradient, efl_error *error);
-/* Mean loss, and the share of samples (for bce: of outputs) that are right; -1 for mse, l1 and huber. */
+/* Mean loss, and the share of samples (for bce: of outputs) that are right by the first loss that knows: -1 if none
+ * does, as mse, l1 and huber. */
 int efl_evaluate(efl_net *net, const float *params, const efl_data *data, double *loss, double *accuracy,
                  efl_error *error);
 /* out (n, output shape); EFL_DATA for a token out of range, EFL_CANCELLED. */

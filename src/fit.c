@@ -13,98 +13,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where sample i of the data is in its arrays. */
-static int64_t row_of(const efl_data *data, int64_t i) {
-    return data->rows == NULL ? i : data->rows[i];
-}
-
 /* Copies samples order[first..] of the data, or the data in its own order, to where the net reads them. */
 static void gather(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t batch) {
-    const int64_t in = net->values[0].size, out = efl_net_target_size(net), labels = efl_net_label_count(net);
+    const int64_t in = net->values[0].size;
     for (int64_t i = 0; i < batch; i++) {
-        const int64_t sample = row_of(data, order == NULL ? first + i : order[first + i]);
+        const int64_t sample = efl_row(data, order == NULL ? first + i : order[first + i]);
         memcpy(net->values[0].data + i * in, data->x + sample * in, (size_t)in * sizeof(float));
-        if (labels > 0)
-            memcpy(net->labels + i * labels, data->labels + sample * labels, (size_t)labels * sizeof *net->labels);
-        else
-            memcpy(net->targets + i * out, data->targets + sample * out, (size_t)out * sizeof(float));
+        efl_heads_gather(net, data, sample, i);
     }
-}
-
-/* The number of terms in the loss of n samples, by which its sum is divided to give the mean. */
-static double loss_count(const efl_net *net, int64_t n) {
-    return (double)n * (double)(net->loss->takes_labels ? efl_net_label_count(net) : efl_net_target_size(net));
-}
-
-/* The summed loss of the rows, in pieces. */
-static double run_loss(efl_net *net, efl_loss_run run, int64_t *correct) {
-    const int64_t rows = run.rows, most = EFL_PIECE_ELEMENTS / run.size + 1;
-    double loss = 0;
-    for (int64_t done = 0; done < rows && !efl_is_cancelled(net); done += run.rows) {
-        run.rows = rows - done < most ? rows - done : most;
-        run.correct = 0;
-        loss += net->loss->run(&run);
-        *correct += run.correct;
-        run.logits += run.rows * run.size;
-        run.dlogits = run.dlogits == NULL ? NULL : run.dlogits + run.rows * run.size;
-        if (net->loss->takes_labels)
-            run.labels += run.rows;
-        else
-            run.targets += run.rows * run.size;
-    }
-    return loss;
 }
 
 /* The summed loss of n samples from `first`. With `training`, the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
                         efl_training *training, int64_t *correct) {
-    const efl_value *logits = efl_memory(net, net->loss_input);
-    const int64_t rows = efl_loss_rows(net);
     double loss = 0;
     if (training != NULL && training->gradient != NULL)
         memset(training->gradient, 0, (size_t)efl_num_trained(net) * sizeof *training->gradient);
     for (int64_t done = 0; done < n && !efl_is_cancelled(net); done += net->batch) {
         const int64_t batch = n - done < net->batch ? n - done : net->batch;
-        efl_loss_run run = {.rows = batch * rows,
-                            .size = net->values[net->loss_input].size / rows,
-                            .logits = logits->data,
-                            .labels = net->labels,
-                            .targets = net->targets,
-                            .dlogits = training != NULL ? logits->gradient : NULL,
-                            .scale = (float)(1 / loss_count(net, n))};
         if (training != NULL) training->first = done;
         gather(net, data, order, first + done, batch);
         efl_forward(net, batch, 1, training);
-        loss += run_loss(net, run, correct);
+        loss += efl_heads_run(net, batch, n, training != NULL, correct);
         if (training != NULL) efl_backward(net, batch, training);
         efl_rest(net);
     }
     return loss;
 }
 
+/* The tokens that each embedding reads must be in its own vocabulary. */
 static int check_tokens(const efl_net *net, const efl_data *data, efl_error *error) {
     const int64_t size = net->values[0].size;
-    for (int64_t i = 0; net->vocabulary > 0 && i < data->n * size; i++) {
-        const float token = data->x[row_of(data, i / size) * size + i % size];
-        if (!(token >= 0 && token < (float)net->vocabulary) || token != floorf(token))
-            return efl_fail(error, EFL_DATA,
-                            "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
-                            "own vocabulary",
-                            (double)token, (long long)(i / size), (long long)net->vocabulary - 1);
+    for (int node = 0; node < net->num_steps; node++) {
+        const efl_step *step = &net->steps[node];
+        const int64_t vocabulary = step->shapes.w[0].dim[0];
+        for (int64_t i = 0; i < data->n * step->token_count; i++) {
+            const int64_t sample = i / step->token_count, column = step->token_from + i % step->token_count;
+            const float token = data->x[efl_row(data, sample) * size + column];
+            if (!(token >= 0 && token < (float)vocabulary) || token != floorf(token))
+                return efl_fail(error, EFL_DATA,
+                                "token %.9g of sample %lld is not one of 0..%lld: encode x with the model's "
+                                "own vocabulary",
+                                (double)token, (long long)sample, (long long)vocabulary - 1);
+        }
     }
     return EFL_OK;
 }
 
 static int check_data(const efl_net *net, const efl_data *data, efl_error *error) {
-    const int64_t count = efl_net_label_count(net);
-    const int64_t classes = net->values[net->loss_input].size / efl_loss_rows(net);
-    for (int64_t i = 0; i < data->n * count; i++) {
-        const int64_t label = data->labels[row_of(data, i / count) * count + i % count];
-        if (label < 0 || label >= classes)
-            return efl_fail(error, EFL_DATA,
-                            "label %lld of sample %lld is out of range 0..%lld: map the labels to the model's classes",
-                            (long long)label, (long long)(i / count), (long long)classes - 1);
-    }
+    if (efl_heads_check(net, data, error) != EFL_OK) return error->code;
     return check_tokens(net, data, error);
 }
 
@@ -206,7 +163,7 @@ static int fit_epochs(efl_net *net, const efl_data *data, const efl_fit_options 
             if (efl_is_cancelled(net)) return cancelled(error);
             if (training->gradient != NULL) move_params(net, training, sgd, o->clip_norm);
             first += n;
-            result->loss = loss / loss_count(net, first);
+            result->loss = loss / efl_heads_count(net, first);
         }
     }
     return EFL_OK;
@@ -257,8 +214,9 @@ int efl_run_evaluate(efl_net *net, const float *params, const efl_data *data, do
     if (check_data(net, data, error) != EFL_OK) return error->code;
     net->params = params;
     efl_begin_work(net);
-    *loss = run_batch(net, data, NULL, 0, data->n, NULL, &correct) / loss_count(net, data->n);
-    *accuracy = net->loss->has_accuracy ? (double)correct / loss_count(net, data->n) : -1;
+    *loss = run_batch(net, data, NULL, 0, data->n, NULL, &correct) / efl_heads_count(net, data->n);
+    const efl_head *scored = efl_scored_head(net);
+    *accuracy = scored != NULL ? (double)correct / ((double)data->n * (double)scored->terms) : -1;
     return efl_is_cancelled(net) ? cancelled(error) : EFL_OK;
 }
 

@@ -10,7 +10,8 @@ int64_t efl_net_num_params(const efl_net *net) {
 }
 
 int64_t efl_net_target_size(const efl_net *net) {
-    return net->loss->takes_labels ? 0 : net->values[net->loss_input].size;
+    if (net->num_heads > 1) return net->num_columns;
+    return net->heads[0].kind->takes_labels ? 0 : net->heads[0].terms;
 }
 
 int efl_net_num_values(const efl_net *net) {
@@ -38,7 +39,7 @@ void efl_net_cancel(efl_net *net) {
 }
 
 int64_t efl_net_label_count(const efl_net *net) {
-    return net->loss->takes_labels ? efl_loss_rows(net) : 0;
+    return net->num_heads == 1 && net->heads[0].kind->takes_labels ? net->heads[0].terms : 0;
 }
 
 int efl_net_mixes_samples(const efl_net *net) {

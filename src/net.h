@@ -25,8 +25,20 @@ typedef struct {
     efl_op_shapes shapes;
     int trains, predicts; /* the loss, the output depends on it */
     int backward;         /* it has a backward: it owns trained params, or a value before it has a gradient */
+    int64_t token_from, token_count; /* columns of the net's input that an op with EFL_TAKES_TOKENS reads */
     float *saved;
 } efl_step;
+
+typedef struct {
+    const efl_loss *kind;
+    int input;            /* the value that it reads */
+    double weight;        /* of its mean in the loss of the net */
+    int64_t rows, size;   /* of a sample's logits */
+    int64_t terms;        /* of the mean, in a sample: a label a row, or a target a logit */
+    int64_t column;       /* of its first label or target, where y has columns for several heads */
+    int64_t *labels;      /* (batch, rows) where it takes labels */
+    float *targets;       /* (batch, terms) where it doesn't */
+} efl_head;
 
 struct efl_net {
     int num_steps, num_values, num_tensors;
@@ -36,17 +48,16 @@ struct efl_net {
     int *owners;         /* (num_tensors + 1) nodes that own each param */
     int shares_params;   /* a trained one has several owners: its gradient is a sum, which needs the buffered path */
     int num_trainable;   /* tensors */
-    const efl_loss *loss;
-    int loss_input, output;
+    efl_head heads[EFL_MAX_LOSSES];
+    int num_heads;
+    int64_t num_columns; /* of y, with several heads; else 0 */
+    int output;
     int mixes_samples;
-    int64_t vocabulary;  /* input tokens must be below; 0: the input holds numbers */
     int64_t batch, arena_bytes;
 
     void *arena;
     float *spare;     /* further gradient contributions to one node's inputs */
     float *scratch;   /* of the op that runs */
-    int64_t *labels;  /* (batch, labels a sample) */
-    float *targets;   /* (batch, O) */
 
     const float *params; /* (P) that forward and backward read */
     atomic_int cancelled;
@@ -78,11 +89,25 @@ static inline int efl_is_cancelled(const efl_net *net) {
     return atomic_load_explicit(&net->cancelled, memory_order_relaxed);
 }
 
-/* Rows of logits a sample: 1, or the steps of a sequence. */
-static inline int64_t efl_loss_rows(const efl_net *net) {
-    const efl_value *logits = &net->values[net->loss_input];
-    return net->loss->takes_labels ? logits->size / logits->shape.dim[logits->shape.ndim - 1] : 1;
+/* Where sample i of the data is in its arrays. */
+static inline int64_t efl_row(const efl_data *data, int64_t i) {
+    return data->rows == NULL ? i : data->rows[i];
 }
+
+/* heads.c: the losses that the plan names, once its values have shapes; */
+int efl_heads_make(efl_net *net, const efl_plan *plan, efl_error *error);
+/* EFL_MODEL if two of them would write one gradient; after storages are known; */
+int efl_heads_apart(const efl_net *net, efl_error *error);
+/* EFL_DATA for a label that is no class; */
+int efl_heads_check(const efl_net *net, const efl_data *data, efl_error *error);
+/* copies y of row `sample` to place i of the batch; */
+void efl_heads_gather(efl_net *net, const efl_data *data, int64_t sample, int64_t i);
+/* the summed loss of `batch` samples, and in training its gradient times 1/n, n the samples of the whole step; */
+double efl_heads_run(efl_net *net, int64_t batch, int64_t n, int training, int64_t *correct);
+/* what such a sum of n samples is divided by; */
+double efl_heads_count(const efl_net *net, int64_t n);
+/* and the first head with an accuracy, whose right answers are counted: NULL if none has one. */
+const efl_head *efl_scored_head(const efl_net *net);
 
 /* compile.c hands over to: */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);

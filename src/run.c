@@ -108,7 +108,8 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
 }
 
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training) {
-    for (int v = 0; v < net->num_values; v++) net->values[v].written = v == net->values[net->loss_input].storage;
+    for (int v = 0; v < net->num_values; v++) net->values[v].written = 0;
+    for (int h = 0; h < net->num_heads; h++) efl_memory(net, net->heads[h].input)->written = 1;
     for (int i = net->num_steps - 1; i >= 0 && !efl_is_cancelled(net); i--) {
         const efl_step *step = &net->steps[i];
         if (step->backward && !(step->op->flags & EFL_ALIAS)) backward_step(net, step, batch, training);

@@ -9,6 +9,9 @@ Design:
   d) Params lie one after another in one flat float32 vector (P,): trained ones first, then state (running
      statistics, and whatever is frozen: `freeze`).
   e) The loss reads value `loss_input`; `output` is what predict returns (often one activation further on).
+  f) A model with several inputs has one here: a flat row, whose columns are those of `inputs`, one after another.
+     Slices of the plan take it apart. With several `losses`, y and `output` are flat rows in the same way.
+     A plan that has neither does not write these fields, so its bytes are those of earlier versions.
 
 Not here: ONNX (onnx/) and execution (trainer.py, src/).
 """
@@ -21,7 +24,7 @@ from functools import cached_property
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from ..errors import ModelError, UsageError, nearest
@@ -55,8 +58,31 @@ class Node(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     floats: Annotated[list[float], Meta(max_length=4)] = []
 
 
+class Input(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One of several inputs: its name in the model's file, its shape, and "int64" if it takes tokens."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    shape: Shape
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One of several losses: the name of its output in the model's file, which of `LOSSES`, the value that it reads,
+    and what its mean is multiplied by in the sum."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    loss: str
+    input: Index
+    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The compiled graph. `loss` is one of `LOSSES`; shapes are per sample."""
+    """The compiled graph. `loss` is one of `LOSSES`, the first of `losses` if there are several; shapes are per
+    sample."""
 
     input_shape: Shape
     nodes: Annotated[list[Node], Meta(min_length=1, max_length=1024)]
@@ -66,6 +92,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     output: Index
     input_dtype: str = "float32"
     version: int = 1
+    inputs: Annotated[list[Input], Meta(min_length=2, max_length=32)] | UnsetType = UNSET
+    losses: Annotated[list[Head], Meta(min_length=2, max_length=8)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.version != 1:
@@ -77,6 +105,28 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         trainable = [p.trainable for p in self.params]
         if trainable != sorted(trainable, reverse=True):
             raise ModelError("plan: state must come after every trained parameter")
+        self._check_inputs()
+        self._check_losses()
+
+    def _check_inputs(self) -> None:
+        if not self.inputs:
+            return
+        if any(each.dtype not in INPUT_DTYPES for each in self.inputs) or self.input_dtype != "float32":
+            raise ModelError(f"plan: unknown dtype of an input: use one of {', '.join(INPUT_DTYPES)}")
+        if self.input_shape != [sum(each.size for each in self.inputs)]:
+            raise ModelError("plan: its inputs do not fill its input_shape: compile it again from its ONNX file")
+        if len({each.name for each in self.inputs}) < len(self.inputs):
+            raise ModelError("plan: two inputs have one name: compile it again from its ONNX file")
+
+    def _check_losses(self) -> None:
+        if not self.losses:
+            return
+        if any(head.loss not in LOSSES for head in self.losses):
+            raise ModelError(f"plan: unknown loss of an output: use one of {', '.join(LOSSES)}")
+        if (self.loss, self.loss_input) != (self.losses[0].loss, self.losses[0].input):
+            raise ModelError("plan: loss is not the first of losses: compile it again from its ONNX file")
+        if len({head.name for head in self.losses}) < len(self.losses):
+            raise ModelError("plan: two losses have one name: compile it again from its ONNX file")
 
     @cached_property
     def num_params(self) -> int:

@@ -111,6 +111,12 @@ cdef class _Plan:
         node_memory = bytearray(sizeof(efl_node) * len(plan.nodes))
         param_memory = bytearray(sizeof(efl_param) * len(plan.params))
         loss = plan.loss.encode()
+        heads = plan.losses or []
+        if len(heads) > EFL_MAX_LOSSES:
+            raise ModelError(f"plan: {len(heads)} losses, at most {EFL_MAX_LOSSES} are known: simplify the model")
+        loss_memory = bytearray(sizeof(efl_plan_loss) * len(heads))
+        names = [head.loss.encode() for head in heads]
+        cdef efl_plan_loss *losses = <efl_plan_loss *><char *>loss_memory
         cdef efl_node *nodes = <efl_node *><char *>node_memory
         cdef efl_param *params = <efl_param *><char *>param_memory
         try:
@@ -120,12 +126,15 @@ cdef class _Plan:
             for i, param in enumerate(plan.params):
                 _fill_shape(&params[<int64_t>i].shape, param.shape)
                 params[<int64_t>i].trainable = param.trainable
+            for i, head in enumerate(heads):
+                losses[<int64_t>i] = efl_plan_loss(names[i], head.input, head.weight)
             self.c.loss_input, self.c.output = plan.loss_input, plan.output
         except OverflowError:
             raise ModelError("plan: a number is too large: compile the plan again from its ONNX file") from None
         self.c.num_nodes, self.c.num_params = len(plan.nodes), len(plan.params)
         self.c.nodes, self.c.params, self.c.loss = nodes, params, loss
-        self.memory = node_memory, param_memory, loss
+        self.c.num_losses, self.c.losses = len(heads), losses
+        self.memory = node_memory, param_memory, loss, loss_memory, names
 
 
 def plan_flops(plan) -> float:
@@ -191,7 +200,7 @@ cdef class Net:
 
     @property
     def target_size(self) -> int:
-        """Targets a sample; 0 if the loss takes integer labels."""
+        """Targets a sample; 0 if the one loss takes integer labels. Of several losses, the columns of y."""
         return efl_net_target_size(self.net)
 
     @property

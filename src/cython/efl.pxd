@@ -13,7 +13,7 @@ cdef extern from "efl.h" nogil:
     const char *efl_isa()
 
     enum:
-        EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS
+        EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS, EFL_MAX_LOSSES
 
     ctypedef struct efl_shape:
         int ndim
@@ -31,6 +31,11 @@ cdef extern from "efl.h" nogil:
         efl_shape shape
         bint trainable
 
+    ctypedef struct efl_plan_loss:
+        const char *name
+        int input
+        double weight
+
     ctypedef struct efl_plan:
         efl_shape input
         int num_nodes, num_params
@@ -38,6 +43,8 @@ cdef extern from "efl.h" nogil:
         const efl_param *params
         const char *loss
         int loss_input, output
+        int num_losses
+        const efl_plan_loss *losses
 
     ctypedef struct efl_net:
         pass

@@ -1,4 +1,7 @@
-/* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name. fit.c checked the tokens. */
+/* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name.
+ *
+ * fit.c checked the tokens where the caller has them. A caller that changes them while the net works may train
+ * nonsense, but reaches no memory beyond W: a token that is none is taken as 0. */
 #include "ops.h"
 
 #include <string.h>
@@ -14,16 +17,23 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     return EFL_OK;
 }
 
+static int64_t row_of(float token, int64_t vocabulary) {
+    return token >= 0 && token < (float)vocabulary ? (int64_t)token : 0;
+}
+
 static void forward(const efl_op_run *run) {
-    const int64_t width = run->shapes->w[0].dim[1], tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
+    const int64_t vocabulary = run->shapes->w[0].dim[0], width = run->shapes->w[0].dim[1];
+    const int64_t tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
     for (int64_t i = 0; i < tokens; i++)
-        memcpy(run->y + i * width, run->w[0] + (int64_t)run->x[0][i] * width, (size_t)width * sizeof *run->y);
+        memcpy(run->y + i * width, run->w[0] + row_of(run->x[0][i], vocabulary) * width,
+               (size_t)width * sizeof *run->y);
 }
 
 static void backward(const efl_op_run *run) {
-    const int64_t width = run->shapes->w[0].dim[1], tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
+    const int64_t vocabulary = run->shapes->w[0].dim[0], width = run->shapes->w[0].dim[1];
+    const int64_t tokens = run->batch * efl_shape_size(&run->shapes->x[0]);
     for (int64_t i = 0; run->dw[0] != NULL && i < tokens; i++)
-        efl_kernels->add(run->dw[0] + (int64_t)run->x[0][i] * width, run->dy + i * width, width);
+        efl_kernels->add(run->dw[0] + row_of(run->x[0][i], vocabulary) * width, run->dy + i * width, width);
 }
 
 const efl_op efl_op_embedding = {

@@ -122,7 +122,7 @@ static void try_windows(const window *w, int average, int64_t batch) {
     if (average) strcpy(nodes[2].op, "avgpool");
     const efl_param params[3] = {
         {{3, {w->kh, w->kw, wide}}, 1}, {{4, {w->kh, w->kw, wide / w->groups, w->out}}, 1}, {{1, {w->out}}, 1}};
-    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4};
+    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4, 0, NULL};
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
@@ -202,7 +202,7 @@ static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hi
         {{2, {both, gated}}, 1},
         {{2, {deep, 3}}, 1},
     };
-    efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7};
+    efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7, 0, NULL};
     efl_net *net;
     efl_error error;
     for (int steps = 0; steps < 2; steps++) {

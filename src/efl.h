@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EFL_MAX_DIMS 4
+#define EFL_MAX_DIMS 6
 #define EFL_MAX_INPUTS 8
 #define EFL_MAX_PARAMS 8
 #define EFL_MAX_INTS 16

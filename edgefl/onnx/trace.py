@@ -22,7 +22,7 @@ from .items import Const, Item, Use, Value, Weight
 from .nodes import describe, label, refuse
 from .sharing import identity, refuse_doubtful
 
-MAX_AXES = 4  # of a sample, a param or any other tensor of a plan
+MAX_AXES = 6  # of a sample, a param or any other tensor of a plan
 LARGEST_VALUE = 2**30  # elements of a sample; the core's limit
 
 

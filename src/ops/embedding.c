@@ -11,7 +11,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     if (w->ndim != 2) return efl_fail(error, EFL_MODEL, "needs a weight (V, D)");
     /* float32 holds every whole number up to there */
     if (w->dim[0] > 1 << 24) return efl_fail(error, EFL_MODEL, "needs a vocabulary of at most 2^24");
-    if (x->ndim >= EFL_MAX_DIMS) return efl_fail(error, EFL_MODEL, "needs tokens with fewer than 4 axes");
+    if (x->ndim >= EFL_MAX_DIMS) return efl_fail(error, EFL_MODEL, "needs tokens with fewer than 6 axes");
     s->y = *x;
     s->y.dim[s->y.ndim++] = w->dim[1];
     return EFL_OK;

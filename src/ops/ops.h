@@ -27,6 +27,8 @@
     op(add) op(sub) op(mul) op(div) \
     op(mean) \
     op(flatten) op(reshape) op(transpose) op(pad) op(slice) op(concat) \
+    op(resize) op(extend) op(stride) \
+    op(expand) op(repeat) \
     op(relu) op(tanh) op(sigmoid) op(softmax) op(log_softmax) \
     op(leaky_relu) op(clip) op(hard_sigmoid) op(hard_swish) op(gelu) op(erf) op(sqrt) op(exp) op(log) op(pow) \
     op(abs) op(elu) op(softplus)

@@ -16,7 +16,7 @@ static int infer_flatten(efl_op_shapes *s, efl_error *error) {
 }
 
 static int infer_reshape(efl_op_shapes *s, efl_error *error) {
-    if (s->node->num_ints > EFL_MAX_DIMS) return efl_fail(error, EFL_MODEL, "makes more than 4 axes");
+    if (s->node->num_ints > EFL_MAX_DIMS) return efl_fail(error, EFL_MODEL, "makes more than 6 axes");
     s->y.ndim = s->node->num_ints;
     for (int i = 0; i < s->y.ndim; i++) s->y.dim[i] = s->node->ints[i];
     if (efl_shape_size(&s->y) != efl_shape_size(&s->x[0]))

@@ -115,7 +115,7 @@ def test_products_that_do_not_fit_are_refused(shape, second, ints, says):
     [
         ([3], [5], r"needs a weight \(V, D\)"),
         ([3], [5, 2, 2], r"needs a weight \(V, D\)"),
-        ([2, 2, 2, 2], [5, 2], "fewer than 4 axes"),
+        ([2, 2, 2, 2, 1, 1], [5, 2], "fewer than 6 axes"),
         ([3], [2**24 + 1, 1], "vocabulary"),
         ([2**20], [2, 2**20], "too large"),
     ],

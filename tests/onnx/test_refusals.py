@@ -156,13 +156,8 @@ REFUSED = {
     "peephole": (SERIES + "{ [l] y = LSTM<layout=1>(x, W, R, , , , , P) }", "node 'l' (LSTM): its peephole weights"),
     "cell_state": (SERIES + "{ [l] h, s, y = LSTM<layout=1>(x, W, R) }", "node 'l' (LSTM): its cell state is read"),
     "reflected": (
-        HEAD + '<float[8,3] W, int64[4] p = {0,1,0,1}> { [p1] h = Pad<mode="reflect">(x, p) y = MatMul(h, W) }',
+        HEAD + '<float[8,3] W, int64[4] p = {0,6,0,1}> { [p1] h = Pad<mode="reflect">(x, p) y = MatMul(h, W) }',
         "node 'p1' (Pad): mode=reflect",
-    ),
-    "every_other": (
-        HEAD + "<float[3,3] W, int64[1] f = {0}, int64[1] t = {6}, int64[1] a = {1}, int64[1] s = {2}>"
-        "{ [s1] h = Slice(x, f, t, a, s) y = MatMul(h, W) }",
-        "node 's1' (Slice): takes 0:6:2 of axis 1",
     ),
     "mean_of_samples": (
         HEAD + "<float[6,3] W> { h = MatMul(x, W) [r] m = ReduceMean<axes=[0]>(h) y = Sub(h, m) }",

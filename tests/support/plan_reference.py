@@ -104,6 +104,40 @@ def slice_(node: Node, x: np.ndarray) -> np.ndarray:
     return np.take(x, range(start, start + size), axis + 1)
 
 
+def resize(node: Node, x: np.ndarray) -> np.ndarray:
+    """ONNX's Resize along one axis, places in float32."""
+    axis, size, mode, coordinates, rounding = node.ints
+    n, scale, at = x.shape[axis + 1], np.float32(node.floats[0]), np.arange(size, dtype=np.float32)
+    half = (at + np.float32(0.5)) / scale
+    place = [
+        half - np.float32(0.5),
+        at / scale,
+        half - np.float32(0.5) if size > 1 else 0 * at,
+        at * np.float32(n - 1) / np.float32(max(size - 1, 1)),
+        half,
+        np.float32(n / 2) * (1 - np.float32(size) / (scale * np.float32(n))) + half - np.float32(0.5),
+    ][coordinates]
+    if mode == 0:
+        nearest = [np.ceil(place - np.float32(0.5)), np.trunc(place + np.copysign(np.float32(0.5), place))]
+        place = [*nearest, np.floor(place), np.ceil(place)][rounding]
+    place = np.clip(np.float64(place), 0, n - 1)
+    low = np.floor(place).astype(int)
+    share = (place - low).reshape(-1, *(1,) * (x.ndim - axis - 2))
+    return x.take(low, axis + 1) * (1 - share) + x.take(np.minimum(low + 1, n - 1), axis + 1) * share
+
+
+def extend(node: Node, x: np.ndarray) -> np.ndarray:
+    axis, before, after, mode = node.ints
+    widths = [(0, 0)] * x.ndim
+    widths[axis + 1] = (before, after)
+    return np.pad(x, widths, ("reflect", "edge", "wrap")[mode])
+
+
+def stride(node: Node, x: np.ndarray) -> np.ndarray:
+    axis, start, step, size = node.ints
+    return x.take([start + at * step for at in range(size)], axis + 1)
+
+
 def gelu(node: Node, x: np.ndarray) -> np.ndarray:
     if node.ints == [1]:
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
@@ -165,6 +199,8 @@ FORWARD: dict[str, Forward] = {
     "embedding": lambda node, x, w: w[x.astype(int)],
     "erf": lambda node, x: erf(x),
     "exp": lambda node, x: np.exp(x),
+    "expand": lambda node, x: np.broadcast_to(x, (len(x), *node.ints)),
+    "extend": extend,
     "flatten": lambda node, x: x.reshape(len(x), -1),
     "gelu": gelu,
     "gru": recurrent(gru_step),
@@ -182,12 +218,15 @@ FORWARD: dict[str, Forward] = {
     "pad": pad,
     "pow": lambda node, x: x ** node.floats[0],
     "relu": lambda node, x: np.maximum(x, 0),
+    "repeat": lambda node, x, w: np.broadcast_to(w, (len(x), *w.shape)),
     "reshape": lambda node, x: x.reshape(len(x), *node.ints),
+    "resize": resize,
     "sigmoid": lambda node, x: sigmoid(x),
     "slice": slice_,
     "softmax": softmax,
     "softplus": lambda node, x: np.logaddexp(0, x),
     "sqrt": lambda node, x: np.sqrt(x),
+    "stride": stride,
     "sub": arithmetic(np.subtract),
     "tanh": lambda node, x: np.tanh(x),
     "transpose": lambda node, x: x.transpose(0, *(axis + 1 for axis in node.ints)),

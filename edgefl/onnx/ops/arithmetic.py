@@ -19,7 +19,7 @@ from ..layout import Factor, Layout
 from ..nodes import refuse
 from ..trace import Trace
 
-BIASED = ("dense", "conv", "depthwise")
+BIASED = ("dense", "conv", "conv_transpose", "depthwise")
 
 
 def arithmetic(op: str) -> Callable[[Trace, onnx.NodeProto, Item, Item], Value]:

@@ -1,4 +1,4 @@
-"""Ops that move, cut or join activations. Transposing, flattening and the like change only the layout that ONNX sees
+"""Ops that move or cut activations. Transposing, flattening and the like change only the layout that ONNX sees
 (layout.py). A node is added to the plan only when an op needs the memory in another order."""
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from math import prod
 import numpy as np
 import onnx
 
-from ..arrange import arranged, in_order, settled
+from ..arrange import in_order, settled
 from ..folds import axes_of, split_sizes
 from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Layout, readable
 from ..nodes import attributes, refuse
 from ..trace import Trace
-from .arithmetic import calculate, readout_of_two
+from .along import along
+from .arithmetic import calculate
 
-MAX_INPUTS = 8  # of a node of the plan
 
-
-def _seen(node: onnx.NodeProto, value: Value, layout: Layout) -> Value:
+def seen(node: onnx.NodeProto, value: Value, layout: Layout) -> Value:
     return replace(value, layout=layout, tensor=node.output[0])
 
 
-def _axis(node: onnx.NodeProto, value: Value, axis: int) -> int:
+def axis_of(node: onnx.NodeProto, value: Value, axis: int) -> int:
     """The axis, counted from 0; refuses the axis of the samples."""
     rank = len(value.layout.axes)
     if not -rank <= axis < rank:
@@ -47,10 +46,10 @@ def reshape(trace: Trace, node: onnx.NodeProto, x: Item, target: Item | None = N
     if shape.count(-1) == 1:
         known = -int(np.prod([1, *shape], dtype=object))
         shape[shape.index(-1)] = int(np.prod([1, *old], dtype=object)) // max(known, 1)
-    return _reshaped(trace, node, value, shape)
+    return reshaped_to(trace, node, value, shape)
 
 
-def _reshaped(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[int]) -> Value:
+def reshaped_to(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[int]) -> Value:
     """The value as ONNX's `shape`, which includes the samples. If no layout expresses it, the memory is first put in
     ONNX's order."""
     if min(shape, default=1) < 1:
@@ -62,7 +61,7 @@ def _reshaped(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[
     if layout is None:
         sizes = f"{value.layout} to {readable(shape)}"
         raise refuse(node, f"reshaping {sizes} mixes samples, or does not fit: keep the first axis for samples (-1)")
-    return _seen(node, value, layout)
+    return seen(node, value, layout)
 
 
 def flatten(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
@@ -70,7 +69,7 @@ def flatten(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     shape = value.layout.shape
     at = axis % len(shape) if axis < len(shape) else axis
     halves = [int(np.prod([1, *part], dtype=object)) for part in (shape[:at], shape[at:])]
-    return _reshaped(trace, node, value, halves)
+    return reshaped_to(trace, node, value, halves)
 
 
 def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
@@ -79,31 +78,31 @@ def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     order = list(attributes(node).get("perm") or range(rank)[::-1])
     if sorted(order) != list(range(rank)):
         raise refuse(node, f"perm={order} does not fit {rank} axes: check the export")
-    return _seen(node, value, value.layout.transposed(order))
+    return seen(node, value, value.layout.transposed(order))
 
 
 def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
     value = value_of(node, x, tokens=True)
-    given, layout = axes_of(node, _const(node, axes)), value.layout
+    given, layout = axes_of(node, const_of(node, axes)), value.layout
     if given is None:
         given = tuple(axis for axis in layout.inner if not layout.axes[axis])
-    chosen = [_axis(node, value, axis) for axis in given]
+    chosen = [axis_of(node, value, axis) for axis in given]
     if any(layout.axes[axis] for axis in chosen):
         raise refuse(node, f"axes {list(given)} of {layout} are not all of size 1: check the export")
-    return _seen(node, value, layout.squeezed(chosen))
+    return seen(node, value, layout.squeezed(chosen))
 
 
 def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
     value = value_of(node, x, tokens=True)
-    given = axes_of(node, _const(node, axes)) or ()
+    given = axes_of(node, const_of(node, axes)) or ()
     rank = len(value.layout.axes) + len(given)
     chosen = {axis % rank for axis in given if -rank <= axis < rank}
     if len(chosen) != len(given):
         raise refuse(node, f"axes {list(given)} do not fit {rank} axes: check the export")
-    return _seen(node, value, value.layout.unsqueezed(sorted(chosen)))
+    return seen(node, value, value.layout.unsqueezed(sorted(chosen)))
 
 
-def _const(node: onnx.NodeProto, item: Item | None) -> Const | None:
+def const_of(node: onnx.NodeProto, item: Item | None) -> Const | None:
     if item is not None and not isinstance(item, Const):
         raise refuse(node, "its axes or sizes are computed from the input: export with fixed ones")
     return item
@@ -115,16 +114,7 @@ def shape(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
     return Const(np.array(whole[bounds.get("start", 0) : bounds.get("end")], np.int64))
 
 
-def expand(trace: Trace, node: onnx.NodeProto, x: Item, target: Item) -> Value:
-    """Refuses every expansion that changes the shape."""
-    value, wanted = value_of(node, x), _const(node, target)
-    assert wanted is not None
-    if np.broadcast_shapes(value.layout.shape, tuple(wanted.array.ravel().tolist())) != value.layout.shape:
-        raise refuse(node, "repeating activations is not trained yet: let arithmetic broadcast them")
-    return _seen(node, value, value.layout)
-
-
-def _part(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, *, start: int, size: int) -> Value:
+def part_of(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, *, start: int, size: int) -> Value:
     """`size` elements along `axis` from `start` on."""
     if size == value.layout.size(axis):
         return value
@@ -139,7 +129,7 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> 
     """Bounds are inputs (starts, ends, axes, steps) since opset 10, attributes before."""
     value, bounds = value_of(node, x), attributes(node)
     for name, item in zip(("starts", "ends", "axes", "steps"), given, strict=False):
-        if (const := _const(node, item)) is not None:
+        if (const := const_of(node, item)) is not None:
             bounds[name] = const.array.ravel().tolist()
     starts, ends = bounds["starts"], bounds["ends"]
     rank = len(value.layout.axes)
@@ -148,18 +138,22 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> 
         start, end, step = slice(starts[at], ends[at], bounds["steps"][at] if "steps" in bounds else 1).indices(whole)
         if axis % rank == value.layout.samples and (start, step) == (0, 1) and ends[at] >= whole:
             continue
-        if step != 1 or end <= start:
-            raise refuse(node, f"takes {start}:{end}:{step} of axis {axis}: only neighbours (step 1) are trained")
-        value = _part(trace, node, value, _axis(node, value, axis), start=start, size=end - start)
-    return _seen(node, value, value.layout)
+        size, axis = len(range(start, end, step)), axis_of(node, value, axis)
+        if not size:
+            raise refuse(node, f"takes {start}:{end}:{step} of axis {axis}, which is nothing: check the export")
+        if step == 1:
+            value = part_of(trace, node, value, axis, start=start, size=size)
+        else:
+            value = along(trace, node, "stride", value, axis=axis, size=size, ints=[start, step, size])
+    return seen(node, value, value.layout)
 
 
 def split(trace: Trace, node: onnx.NodeProto, x: Item, sizes: Item | None = None) -> tuple[Value, ...]:
     value = value_of(node, x)
-    axis = _axis(node, value, attributes(node).get("axis", 0))
+    axis = axis_of(node, value, attributes(node).get("axis", 0))
     parts, start = [], 0
-    for name, size in zip(node.output, split_sizes(node, value.layout.size(axis), _const(node, sizes)), strict=False):
-        parts.append(replace(_part(trace, node, value, axis, start=start, size=size), tensor=name))
+    for name, size in zip(node.output, split_sizes(node, value.layout.size(axis), const_of(node, sizes)), strict=False):
+        parts.append(replace(part_of(trace, node, value, axis, start=start, size=size), tensor=name))
         start += size
     return tuple(parts)
 
@@ -169,9 +163,9 @@ def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
     axis = attributes(node).get("axis", 0)
     if isinstance(x, Const):
         return _embedding(trace, node, x, value_of(node, indices, tokens=True), axis)
-    value, chosen = value_of(node, x, tokens=True), _const(node, indices)
+    value, chosen = value_of(node, x, tokens=True), const_of(node, indices)
     assert chosen is not None
-    axis = _axis(node, value, axis)
+    axis = axis_of(node, value, axis)
     at = chosen.array.astype(np.int64)
     size = value.layout.size(axis)
     places = np.where(at < 0, at + size, at).ravel()
@@ -179,8 +173,8 @@ def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
         raise refuse(node, f"takes places {at.tolist()} of {size}: only one, or neighbours in order, are trained")
     if value.tokens and len(places) != size:
         raise refuse(node, "it takes some tokens apart: feed them as they are to be used")
-    part = _part(trace, node, value, axis, start=int(places[0]), size=len(places))
-    return _seen(node, part, part.layout.squeezed([axis]) if at.ndim == 0 else part.layout)
+    part = part_of(trace, node, value, axis, start=int(places[0]), size=len(places))
+    return seen(node, part, part.layout.squeezed([axis]) if at.ndim == 0 else part.layout)
 
 
 def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, axis: int) -> Value:
@@ -193,56 +187,12 @@ def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, 
     return Value(number, layout, node.output[0])
 
 
-def concat(trace: Trace, node: onnx.NodeProto, *parts: Item) -> Value | Readout:
-    if (readout := readout_of_two(trace, parts)) is not None:
-        return readout
-    values = [value_of(node, part) for part in parts]
-    axis = _axis(node, values[0], attributes(node)["axis"])
-    shapes = [value.layout.shape[:axis] + value.layout.shape[axis + 1 :] for value in values]
-    if len(set(shapes)) > 1 or len({value.layout.mixture for value in values}) > 1:
-        raise refuse(node, f"joins {', '.join(str(value.layout) for value in values)}: give them the same other axes")
-    first, order = settled(trace, node, values[0])
-    numbers, widths = [], []
-    for value in values:
-        sizes = {at: value.layout.size(at) for at in order}
-        numbers.append(arranged(trace, node, value, order, list(sizes.values())))
-        widths.append(sizes[axis])
-    sizes = {at: first.layout.size(at) for at in order}
-    while len(numbers) > 1:
-        some, sizes[axis] = numbers[:MAX_INPUTS], sum(widths[:MAX_INPUTS])
-        joined = trace.append(node, "concat", some, list(sizes.values()), ints=[order.index(axis)])
-        numbers[:MAX_INPUTS], widths[:MAX_INPUTS] = [joined], [sizes[axis]]
-    return Value(numbers[0], first.layout.packed(order, sizes), node.output[0])
-
-
-def pad(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> Value:
-    """Pads, value and axes are inputs since opset 11, attributes before."""
-    value, bounds = value_of(node, x), attributes(node)
-    for name, item in zip(("pads", "value", "axes"), given, strict=False):
-        if (const := _const(node, item)) is not None:
-            bounds[name] = const.array.ravel().tolist()
-    rank, pads = len(value.layout.axes), [int(size) for size in bounds["pads"]]
-    fill = np.ravel(bounds.get("value", 0.0))
-    axes = [int(axis) % rank for axis in bounds.get("axes", range(rank))]
-    before = dict(zip(axes, pads, strict=False))
-    after = dict(zip(axes, pads[len(axes) :], strict=True))
-    mode, samples = bounds.get("mode", "constant"), value.layout.samples
-    if mode != "constant" or min(pads) < 0 or before.get(samples) or after.get(samples):
-        raise refuse(node, f"mode={mode}, pads={pads} are not trained: pad each sample with a constant, by 0 or more")
-    value, order = settled(trace, node, value)
-    sizes = {at: value.layout.size(at) + before.get(at, 0) + after.get(at, 0) for at in order}
-    ints = [amounts.get(at, 0) for amounts in (before, after) for at in order]
-    floats = [float(fill[0]) if fill.size else 0.0]
-    number = trace.append(node, "pad", [value.number], list(sizes.values()), ints=ints, floats=floats)
-    return Value(number, value.layout.packed(order, sizes), node.output[0])
-
-
 def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
     """The axes are an input since opset 18 (13 for sums) and an attribute before. All axes would mix samples."""
-    value, given = value_of(node, x), axes_of(node, _const(node, axes))
+    value, given = value_of(node, x), axes_of(node, const_of(node, axes))
     if not given:
         raise refuse(node, "it takes all samples together: name the axes of one")
-    chosen = sorted(_axis(node, value, axis) for axis in given)
+    chosen = sorted(axis_of(node, value, axis) for axis in given)
     value, order = settled(trace, node, value)
     sizes = {at: 1 if at in chosen else value.layout.size(at) for at in order}
     rest = [sizes[at] for at in order if at not in chosen]
@@ -254,16 +204,13 @@ def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) 
 def total(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
     """The mean, times the number of elements."""
     averaged, shape = mean(trace, node, x, axes), value_of(node, x).layout.shape
-    count = prod(shape[axis] for axis in axes_of(node, _const(node, axes)) or ())
+    count = prod(shape[axis] for axis in axes_of(node, const_of(node, axes)) or ())
     return calculate(trace, node, "mul", averaged, Const(np.array(count, np.float32)))
 
 
 SHAPE_OPS: dict[str, Handler] = {
-    "Concat": concat,
-    "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
-    "Pad": pad,
     "ReduceMean": mean,
     "ReduceSum": total,
     "Reshape": reshape,

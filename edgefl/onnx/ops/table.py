@@ -11,24 +11,34 @@ from __future__ import annotations
 from ..items import Handler
 from .activation import ACTIVATION_OPS
 from .arithmetic import ARITHMETIC_OPS
+from .concat import CONCAT_OPS
 from .conv import CONV_OPS
 from .conv_transpose import CONV_TRANSPOSE_OPS
 from .dense import DENSE_OPS
+from .depth import DEPTH_OPS
+from .expand import EXPAND_OPS
 from .ml import ML_OPS
 from .norm import NORM_OPS
+from .pad import PAD_OPS
 from .passing import PASSING_OPS
 from .recurrent import RECURRENT_OPS
+from .resize import RESIZE_OPS
 from .shape import SHAPE_OPS
 
 OPS: dict[str, Handler] = {
     **ACTIVATION_OPS,
     **ARITHMETIC_OPS,
+    **CONCAT_OPS,
     **CONV_OPS,
     **CONV_TRANSPOSE_OPS,
     **DENSE_OPS,
+    **DEPTH_OPS,
+    **EXPAND_OPS,
     **ML_OPS,
     **NORM_OPS,
+    **PAD_OPS,
     **PASSING_OPS,
     **RECURRENT_OPS,
+    **RESIZE_OPS,
     **SHAPE_OPS,
 }

@@ -33,6 +33,9 @@ CASES: list[tuple[str, list[int], list[int], list[int], list[float]]] = [
     ("dropout", [1], [], [], [0.3]), ("softmax", [1], [], [], []), ("log_softmax", [1], [], [], []),
     ("reshape", [1], [], [3, 2], []), ("flatten", [1], [], [], []), ("sqrt", [1], [], [], []), ("log", [1], [], [], []),
     ("relu", [1], [], [], []), ("tanh", [1], [], [], []), ("sigmoid", [1], [], [], []),
+    ("resize", [1], [], [0, 5, 1, 0, 0], [2.5]), ("resize", [1], [], [1, 2, 0, 1, 3], [0.7]),
+    ("extend", [1], [], [0, 1, 1, 0], []), ("stride", [1], [], [1, 2, -1, 3], []), ("expand", [1], [], [2, 3], []),
+    ("repeat", [1], [1], [], []),
 ]  # fmt: skip
 
 
@@ -48,6 +51,11 @@ def pictures(average: bool) -> Plan:
     plan = Plan([7, 6, 2], nodes, params, "cross_entropy", 5, 5)
     size = prod(_core.Net(Plan(plan.input_shape, nodes[:4], params[:3], "mse", 4, 4)).shapes[-1])
     return Plan(plan.input_shape, nodes, [*params[:3], Param("w", [size, 3])], "cross_entropy", 5, 5)
+
+
+def enlarged() -> Plan:
+    nodes = [Node("conv_transpose", [0], [0, 1], [2, 3, 1, 0, 0, 1, 1, 2, 2, 4, 8]), Node("flatten", [1])]
+    return Plan([2, 3, 4], nodes, [Param("k", [3, 2, 3, 4]), Param("b", [6])], "mse", 2, 2)
 
 
 def sequence(op: str, direction: int) -> Plan:
@@ -72,7 +80,12 @@ def sequence(op: str, direction: int) -> Plan:
 def plans() -> list[Plan]:
     """Each op of the core, and each loss."""
     params = [Param("w", [3, 3]), *(Param(name, [3]) for name in "gb"), *(Param(name, [3], False) for name in "mv")]
-    made = [pictures(False), pictures(True), *(sequence(op, way) for op in ("lstm", "gru") for way in range(3))]
+    made = [
+        pictures(False),
+        pictures(True),
+        enlarged(),
+        *(sequence(op, way) for op in ("lstm", "gru") for way in range(3)),
+    ]
     for number, (op, *rest) in enumerate(CASES):
         nodes = [Node("dense", [0], [0]), Node(op, *rest)]
         made.append(Plan([2, 3], nodes, params, LOSSES[number % len(LOSSES)], 2, 2))

@@ -69,7 +69,7 @@ class Federation:
             return self._both[0]
         except (DataError, UsageError):  # perhaps of the test data
             config = self.config
-            return load(config.model, config.loss, freeze=config.freeze, dims=config.dims)
+            return load(config.model, config.loss, freeze=config.freeze, dims=config.dims, adapters=config.adapters)
 
     @cached_property
     def manifest(self) -> Manifest | str:

@@ -17,8 +17,10 @@ def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
     spec = config.evaluate.test_data
     test = None if spec is None else load_test_set(spec)
     y = None if test is None else test.y_test
-    standardize = config.features.is_federated
-    model = load(config.model, config.loss, freeze=config.freeze, dims=config.dims, y=y, standardize=standardize)
+    model = load(
+        config.model, config.loss, freeze=config.freeze, dims=config.dims, y=y,
+        standardize=config.features.is_federated, adapters=config.adapters,
+    )  # fmt: skip
     if test is None or y is None:
         return model, None
     model.check_targets(y)

@@ -11,7 +11,7 @@ Every ONNX file says in its metadata which version it is (core/stamp.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -54,13 +54,17 @@ class ModelFiles:
         self._folder, self._model, self._federation, self._run = folder, model, federation, run
         known = {"labels": labels, "columns": columns}
         self._notes = {name: msgspec.json.encode(words).decode() for name, words in known.items() if words}
-        own = metadata_of(model.source)  # of edgefl/onnx/scaling.py, and of `edgefl new`
+        own = metadata_of(model.source)  # of edgefl/onnx/scaling.py and adapters.py, and of `edgefl new`
         self._notes = {name: own[name] for name in ("labels", "columns", "scaling") if name in own} | self._notes
-        self.skeleton = self._skeleton()
+        beside = {"adapters": own["adapters"]} if model.adapters is not None else {}
+        self.skeleton = self._skeleton(self._notes | beside)
+        if model.adapters is not None and not model.adapters.settings.merge:
+            self._notes |= beside
 
-    def _skeleton(self) -> bytes:
+    def _skeleton(self, notes: Mapping[str, str]) -> bytes:
+        """Adapters stay beside their weights in it: it only puts numbers in place."""
         try:
-            return skeleton.make(self._model).with_notes(self._notes).to_bytes()
+            return skeleton.make(self._model).with_notes(notes).to_bytes()
         except ModelError as error:
             log.warning("devices get no ONNX file of this model, only its params: %s", error)
             return b""

@@ -27,7 +27,7 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
         help='for a federation with [features] standardize = "federated": these devices tell statistics of their '
         "columns, and the plan of --model has the scaling",
     )
-    cli_model.add_options(parser)
+    cli_model.add_options(parser, adapters=True)
 
 
 def terms_of(options: argparse.Namespace) -> Terms:
@@ -42,9 +42,5 @@ def terms_of(options: argparse.Namespace) -> Terms:
 def _pinned(options: argparse.Namespace) -> dict[str, Any]:
     from ..protocol.approval import id_of
 
-    model = cli_model.load(options)
-    if options.standardize:
-        from ..onnx.scaling import with_scaling
-
-        model = with_scaling(model)
+    model = cli_model.load(options, standardize=options.standardize)
     return {"plans": "pinned", "approved": [id_of(model.plan)]}

@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     help = "data that it is to be trained on: whether they fit, and which loss their targets ask for"
     group.add_argument("--data", metavar="SPEC", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
-    cli_model.add_options(parser)
+    cli_model.add_options(parser, adapters=True)
     parser.set_defaults(command=_inspect)
 
 

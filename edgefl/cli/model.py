@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     import onnx
 
     from ..onnx.model import Model
+    from ..settings import AdapterSettings
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """A group of options that a command with a model has."""
+def add_options(parser: argparse.ArgumentParser, *, adapters: bool = False) -> None:
+    """A group of options that a command with a model has; `adapters` if it has no options of settings."""
     add = parser.add_argument_group("how the model is read").add_argument
     losses = "cross_entropy, bce, mse, l1, huber, hinge or focal"
     add(
@@ -39,17 +40,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=N",
         help="size of an axis that the file leaves open; may be given several times",
     )
+    if adapters:
+        help = "a setting of [adapters], such as rank=8 (docs/adapters.md); may be given several times"
+        add("--adapters", action="append", default=[], metavar="KEY=VALUE", help=help)
 
 
-def load(options: argparse.Namespace, seed: int = 0, y: np.ndarray | None = None) -> Model:
+def load(
+    options: argparse.Namespace, seed: int = 0, y: np.ndarray | None = None, *, standardize: bool = False
+) -> Model:
     """The model of an ONNX file or of a spec such as mlp:SIZES; `seed` draws the weights of the latter. Targets `y` say
-    what its loss is, where --loss does not. ModelError, UsageError."""
+    what its loss is, where --loss does not; `standardize` puts a scaling in front. ModelError, UsageError."""
     spec = options.model
     if not is_spec(spec):
-        return _read(options, spec, y)
+        return _read(options, spec, y, standardize)
     from ..onnx import zoo
 
-    return _read(options, zoo.from_spec(spec, seed), y)
+    return _read(options, zoo.from_spec(spec, seed), y, standardize)
 
 
 def load_trained(options: argparse.Namespace, path: Path) -> Model:
@@ -57,10 +63,23 @@ def load_trained(options: argparse.Namespace, path: Path) -> Model:
     return _read(options, path)
 
 
-def _read(options: argparse.Namespace, source: str | Path | onnx.ModelProto, y: np.ndarray | None = None) -> Model:
+def _read(
+    options: argparse.Namespace, source: str | Path | onnx.ModelProto, y: np.ndarray | None = None,
+    standardize: bool = False,
+) -> Model:  # fmt: skip
     from ..onnx.load import load
 
-    return load(source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim), y=y)
+    adapters = _adapters(getattr(options, "adapters", []))
+    return load(
+        source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim), y=y, standardize=standardize,
+        adapters=adapters,
+    )  # fmt: skip
+
+
+def _adapters(given: list[str]) -> AdapterSettings:
+    from ..settings import Settings, files
+
+    return files.build(Settings, {}, [f"adapters.{text}" for text in given]).adapters
 
 
 def _dim(text: str) -> tuple[str, int]:

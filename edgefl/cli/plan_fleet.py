@@ -134,7 +134,7 @@ def _ground(options: argparse.Namespace) -> Ground:
         model.check_targets(dataset.y_train)
         if dataset.x_test is None:
             raise UsageError(f"{dataset.name} has no test part, so no accuracy: add test=0.2 to the SPEC")
-    return Ground(model, settings, _world(options), dataset, parts)
+    return Ground(model.adapt(settings.adapters), settings, _world(options), dataset, parts)
 
 
 def _world(options: argparse.Namespace) -> World:

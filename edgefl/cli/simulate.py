@@ -109,6 +109,7 @@ def _simulate(options: argparse.Namespace) -> int:
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
+    model = model.adapt(settings.adapters)
     options.loss = model.plan.loss  # so that a later load, without the data, takes the same loss
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt
@@ -231,12 +232,13 @@ def _over_mqtt(job: Job) -> History:
         "freeze": options.freeze,
         "dims": dict(options.dim),
     }
+    tables["adapters"]["merge"] = False  # the model is read back from the aggregator's file
     with ExitStack() as stack:
         home = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
         url = options.transport.partition(":")[2]
         broker = url or stack.enter_context(EmbeddedBroker()).url
         fleet = ProcessFleet(
-            home.resolve(), broker, model.to_bytes(), dataset, parts, settings=tables,
+            home.resolve(), broker, model.to_bytes(merge=False), dataset, parts, settings=tables,
             agents_per_process=math.ceil(len(parts) / workers),
         )  # fmt: skip
         stack.callback(_copy, job.folder, model, fleet, options)  # after the daemons' end, however that came

@@ -13,6 +13,7 @@ Design:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -33,9 +34,10 @@ from .unsupported import HELP
 
 
 def import_onnx(
-    source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None
-) -> Model:
-    """Compiles the file; the options are those of `edgefl.load`.
+    source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
+    *, only: Sequence[str] | None = None,
+) -> Model:  # fmt: skip
+    """Compiles the file; the options are those of `edgefl.load`. `only` names the initializers that are trained.
 
     Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
     """
@@ -46,7 +48,7 @@ def import_onnx(
     order = live_order(graph)
     _refuse_unknown_ops(graph, order)
     given = graph_input(graph, dims)
-    trace = Trace(opset, given.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze)
+    trace = Trace(opset, given.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, only)
     trace.shapes.append(given.shape)
     start = Value(0, fresh([None, *given.shape], trace.samples), given.name, given.tokens)
     items = _walk(trace, graph, order, {given.name: start})
@@ -59,6 +61,11 @@ def import_onnx(
     plan, owned = finish(trace, ending, given.shape, given.tokens)
     refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
     refuse_folded_twins(trace.uses, trace.params, owned)
+
+    def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
+        made = import_onnx(other, plan.loss, freeze, dims, only=trained)
+        return replace(made, loss_inferred=loss is None, loss_why=ending.why)
+
     return Model(
         source=source,
         plan=Plan.from_bytes(plan.to_bytes()),  # so the bounds that a device checks hold here already
@@ -77,6 +84,7 @@ def import_onnx(
         loss_why=ending.why,
         freeze=tuple(freeze),
         dims=dims,
+        compile=compiled,
     )
 
 

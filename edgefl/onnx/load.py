@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.adapters import AdapterSettings
 from ..errors import ModelError, UsageError, path_of
 from .model import Model
+from .sites import Adapters
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +32,7 @@ def load(
     dims: Mapping[str, int] | None = None,
     y: ArrayLike | None = None,
     standardize: bool = False,
+    adapters: AdapterSettings | Mapping[str, Any] | None = None,
 ) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
@@ -42,18 +45,27 @@ def load(
     frozen BatchNormalization keeps its running statistics and computes with them.
     `dims` gives sizes to open axes of the input other than the samples: {"time": 80}.
     `standardize` puts a scaling of the input's columns in front, which devices' data will set (docs/scaling.md).
+    `adapters` puts small trained matrices beside frozen dense weights: settings such as {"rank": 8, "on": ["*attn*"]}
+    (docs/adapters.md). A file that was saved with its adapters has them again without being told.
     Raises ModelError for what can't be trained, UsageError for an option that does not fit.
     """
     try:
+        from .adapters import kept, settings_in, without
         from .compiler import import_onnx
         from .scaling import with_scaling
     except ImportError as error:
         raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
     _check_options(freeze, dims)
+    wanted = AdapterSettings.of({} if adapters is None else adapters)
     where, data = _bytes_of(source)
     try:
-        model = import_onnx(data, loss, list(freeze), dict(dims or {}), None if y is None else np.asarray(y))
-        return with_scaling(model) if standardize else model
+        targets = None if y is None else np.asarray(y)
+        settings = settings_in(data)
+        base = data if settings is None else without(data)
+        model = import_onnx(base, loss, list(freeze), dict(dims or {}), targets)
+        if settings is not None:
+            model = model.adapted(data, Adapters(settings, kept(data, base, model.plan, model.bindings)))
+        return (with_scaling(model) if standardize else model).adapt(wanted)
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
 

@@ -6,16 +6,19 @@ Only the aggregator's side and the simulator use it: reading and writing ONNX ne
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ..atomic import write_atomically
 from ..core import targets
+from ..core.adapters import AdapterSettings
 from ..core.plan import Plan
 from ..errors import DataError, ModelError, UsageError, path_of
+from .sites import Adapters
 
 if TYPE_CHECKING:
     from .export import Binding, Origin
@@ -42,6 +45,9 @@ class Model:
     loss_why: str  # why it is this loss, in words
     freeze: tuple[str, ...] = ()  # what the caller named, as in `edgefl.load`
     dims: Mapping[str, int] = field(default_factory=dict)
+    compile: Callable[[bytes, Sequence[str] | None], Model] = field(repr=False, kw_only=True)  # another such file
+    adapters: Adapters | None = None  # in the plan and in `source`, beside frozen weights
+    base: Model | None = None  # without the adapters: they are merged into its file
 
     def __post_init__(self) -> None:
         self.params.flags.writeable = False
@@ -72,12 +78,79 @@ class Model:
         except DataError as error:
             raise UsageError(str(error)) from None
 
-    def to_bytes(self, params: np.ndarray | None = None) -> bytes:
-        """The same ONNX file with `params` (P,) in it; None leaves every byte as it was. Raises ModelError."""
+    def with_adapters(
+        self, rank: int = 8, on: Sequence[str] = ("*",), *, alpha: float = 16.0, trained: str = "B",
+        also: Sequence[str] = (), merge: bool = True, seed: int = 0,
+    ) -> Model:  # fmt: skip
+        """This model with adapters beside its dense weights, which are frozen like all that is not named in `also`.
+
+        The arguments are the settings [adapters] (docs/adapters.md); `seed` draws A. Raises UsageError.
+        """
+        from .adapters import chosen, put
+
+        if self.adapters is not None:
+            raise UsageError("the model has adapters already: merge them (model.save), and load that file")
+        given = {"rank": rank, "on": on, "alpha": alpha, "trained": trained, "also": also, "merge": merge}
+        settings = AdapterSettings.of(given)
+        if not settings.rank:
+            raise UsageError("adapters of rank 0 are none: give a rank of 1 or more")
+        sites = chosen(self.source, self.plan, self.bindings, settings)
+        return self.adapted(put(self.source, sites, settings, seed), Adapters(settings, sites))
+
+    def adapt(self, settings: AdapterSettings) -> Model:
+        """The model with the adapters that the settings want; itself if they want none, or if it has the same."""
+        if not settings.rank:
+            return self
+        if self.adapters is None:
+            return self.with_adapters(**msgspec.to_builtins(settings))
+        had = self.adapters.settings
+        if msgspec.structs.replace(had, on=settings.on, merge=settings.merge) != settings:
+            raise UsageError(
+                f"the file has adapters of rank {had.rank}, other ones than [adapters] says: give them the same rank, "
+                "alpha, trained and also, or merge them first (model.save)"
+            )
+        return replace(self, adapters=Adapters(settings, self.adapters.sites))
+
+    def adapted(self, source: bytes, adapters: Adapters) -> Model:
+        """The model of the file `source`, which is this one's with these adapters."""
+        return replace(self.compile(source, adapters.trained), adapters=adapters, base=self)
+
+    def to_bytes(self, params: np.ndarray | None = None, *, merge: bool | None = None) -> bytes:
+        """The same ONNX file with `params` (P,) in it; None leaves every byte as it was. Raises ModelError.
+
+        `merge` is for a model with adapters: they are added to their weights, or stay beside them; None: as the setting
+        adapters.merge was when they were made.
+        """
+        merges = merge if merge is not None or self.adapters is None else self.adapters.settings.merge
+        if self.base is not None and merges:
+            return self.base.to_bytes(None if params is None else self._merged(self._checked(params)))
         if params is None:
             return self.source
         from .export import write_params
 
+        names = [param.name for param in self.plan.params]
+        after = self._checked(params)
+        return write_params(self.source, self.origins, self.bindings, names, before=self.params, after=after)
+
+    def _merged(self, params: np.ndarray) -> np.ndarray:
+        """The params of `base`, with the adapters in their weights."""
+        assert self.base is not None and self.adapters is not None
+        values = self._in_file_order(params)
+        params_of, bindings = self.base.plan.params, self.base.bindings
+        merged = self.adapters.merged({param.name: values[param.name] for param in params_of}, values)
+        return np.concatenate([merged[p.name][b.layout] for p, b in zip(params_of, bindings, strict=True)])
+
+    def _in_file_order(self, params: np.ndarray) -> dict[str, np.ndarray]:
+        """(size,) float32 for each param by name, in the order of the node input that reads it."""
+        found, start = {}, 0
+        for param, binding in zip(self.plan.params, self.bindings, strict=True):
+            found[param.name] = np.empty(param.size, np.float32)
+            found[param.name][binding.layout] = params[start : start + param.size]
+            start += param.size
+        return found
+
+    def _checked(self, params: np.ndarray) -> np.ndarray:
+        """(P,) finite float32; UsageError, ModelError."""
         try:
             after = np.ascontiguousarray(params, np.float32)
         except (TypeError, ValueError):
@@ -88,13 +161,14 @@ class Model:
             )
         if not np.isfinite(after).all():
             raise ModelError("params hold NaN or Inf and would spoil the model: train with a lower lr")
-        names = [param.name for param in self.plan.params]
-        return write_params(self.source, self.origins, self.bindings, names, before=self.params, after=after)
+        return after
 
-    def save(self, path: str | os.PathLike[str], params: np.ndarray | None = None) -> None:
-        """Writes `to_bytes(params)` to `path`, atomically and durably. Raises ModelError."""
+    def save(
+        self, path: str | os.PathLike[str], params: np.ndarray | None = None, *, merge: bool | None = None
+    ) -> None:
+        """Writes `to_bytes(params, merge=merge)` to `path`, atomically and durably. Raises ModelError."""
         where = path_of(path)
-        data = self.to_bytes(params)
+        data = self.to_bytes(params, merge=merge)
         try:
             write_atomically(where, data)
         except OSError as error:

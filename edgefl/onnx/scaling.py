@@ -8,8 +8,6 @@ the plan, its hash and its approval stay the same whatever the values are.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import numpy as np
 
@@ -25,15 +23,14 @@ def with_scaling(model: Model) -> Model:
     """The model with a scaling in front; as it is if it has one. UsageError if its input has no columns."""
     if Scaling.of(model.plan) is not None:
         return model
-    from .compiler import import_onnx
-
+    if model.adapters is not None:
+        raise UsageError("the model has adapters already, and a scaling comes first: merge them, and load that file")
     columns = Columns.of(model.plan)
     if not columns.number:
         why = "reads whole numbers" if model.plan.input_dtype != "float32" else f"has more than {MOST} columns"
         raise UsageError(f'the model {why}, which can\'t be standardized: set [features] standardize = "none"')
     source = put(model.source, model.input_name, len(model.plan.input_shape), columns)
-    scaled = import_onnx(source, model.plan.loss, model.freeze, model.dims)
-    return replace(scaled, loss_inferred=model.loss_inferred, loss_why=model.loss_why)
+    return model.compile(source, None)
 
 
 def put(source: bytes, input_name: str, axes: int, columns: Columns) -> bytes:

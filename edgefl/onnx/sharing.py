@@ -53,7 +53,7 @@ def identity(use: Use, trainable: bool, scale: float) -> tuple[Any, ...] | None:
     weight = use.weight
     module = ""
     if weight.blank and use.layer is None:
-        module = _module(use.node) or ""
+        module = module_of(use.node) or ""
         if not module and not use.node.name.startswith("/"):  # node names of the older exporter since PyTorch 1.13
             return None
     elements = (weight.array.shape, weight.where.tobytes(), weight.layout.tobytes(), weight.slot_shape, scale)
@@ -62,7 +62,7 @@ def identity(use: Use, trainable: bool, scale: float) -> tuple[Any, ...] | None:
 
 def refuse_doubtful(one: Use, other: Use) -> None:
     """Raises ModelError if the exporter may have merged what two nodes with one identity read."""
-    first, second = _module(one.node), _module(other.node)
+    first, second = module_of(one.node), module_of(other.node)
     if other.layer is not None or first is None or second is None or first == second:
         return
     named_after = other.weight.name.rpartition(".")[0]
@@ -133,7 +133,7 @@ def _folded(one: Use, other: Use) -> bool:
     return any(name.startswith(FOLDED) for name in one.weight.copies ^ other.weight.copies)
 
 
-def _module(node: onnx.NodeProto) -> str | None:
+def module_of(node: onnx.NodeProto) -> str | None:
     """The PyTorch module that the node belongs to, "" for the net itself; None if the file does not tell."""
     for entry in node.metadata_props:
         if entry.key == SCOPES:

@@ -60,7 +60,7 @@ def make(model: Model) -> Skeleton:
 
 
 def _written(model: Model, params: np.ndarray) -> bytes:
-    return without_stamp(model.to_bytes(params))
+    return without_stamp(model.to_bytes(params, merge=False))
 
 
 def _others(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:

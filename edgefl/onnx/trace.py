@@ -48,6 +48,7 @@ class Trace:
     readers: dict[str, int]  # tensor -> how many nodes and graph outputs read it
     taken_names: set[str]  # names in the graph, which no new initializer may have
     freeze: Sequence[str] = ()  # patterns of initializers that are not to be trained
+    only: Sequence[str] | None = None  # names and patterns of those that are; None: all
     shapes: list[tuple[int, ...]] = field(default_factory=list)  # of every value, per sample
     drafts: list[Draft] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
@@ -95,6 +96,8 @@ class Trace:
     def freezes(self, item: Const) -> bool:
         """Whether the caller asked not to train this tensor."""
         name = item.alias or item.name
+        if self.only is not None and not any(name == only or called(name, only) for only in self.only):
+            return True
         found = [pattern for pattern in self.freeze if called(name, pattern)]
         self.frozen.update(found)
         return bool(found)

@@ -24,7 +24,7 @@ def prove(wanted: Wanted, folder: Path, own: Sequence[str]) -> None:
     config = files.load(folder / "aggregator.toml", AggregatorConfig)
     standardize = config.features.is_federated
     path, loss = folder / config.model, config.loss
-    model = load(path, loss, freeze=config.freeze, dims=config.dims, standardize=standardize)
+    model = load(path, loss, freeze=config.freeze, dims=config.dims, standardize=standardize, adapters=config.adapters)
     for spec in own:
         data.fit_shape(data.load(spec, test_fraction=0), model.plan.input_shape)
     if wanted.keys:

@@ -3,7 +3,8 @@
     settings = Settings.load("aggregator.toml")             # or Settings(train=TrainSettings(lr=0.05))
     settings = settings.replace(lr=0.05, codec="ecq:step=2") # by name, or {"train.lr": 0.05}
 
-sections.py, rounds.py, defences.py, features.py and personal.py have the sections. schema.py says what a struct
+sections.py, rounds.py, defences.py, features.py and personal.py have the sections, and
+core/adapters.py one. schema.py says what a struct
 declares and which values it allows, files.py reads TOML and `--set`, render.py writes sample files and the reference
 page, spec.py reads `name:option=value`.
 """
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import field
 
+from ..core.adapters import AdapterSettings
 from . import files, schema
 from .defences import AdmissionSettings, GateSettings
 from .features import FeatureSettings
@@ -24,6 +26,7 @@ from .rounds import RoundSettings
 from .sections import CodecSettings, DownlinkSettings, EvaluateSettings, Mode, StrategySettings, TrainSettings
 
 __all__ = [
+    "AdapterSettings",
     "AdmissionSettings",
     "CodecSettings",
     "DownlinkSettings",
@@ -51,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     personal: PersonalSettings = field(default_factory=PersonalSettings)
+    adapters: AdapterSettings = field(default_factory=AdapterSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     gate: GateSettings = field(default_factory=GateSettings)
 

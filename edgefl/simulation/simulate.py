@@ -121,6 +121,7 @@ def simulate(
     found = _as_dataset(data, seed)
     model = _as_model(model, seed, found)
     model = with_scaling(model) if settings.features.is_federated else model
+    model = model.adapt(settings.adapters)
     dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None

@@ -10,7 +10,6 @@ HELP = {
     "QLinearConv": FLOAT_MODEL,
     "QLinearMatMul": FLOAT_MODEL,
     "QuantizeLinear": FLOAT_MODEL,
-    "RNN": "use LSTM or GRU",
     "onnx.brevitas.BipolarQuant": FLOAT_MODEL,
     "onnx.brevitas.Quant": FLOAT_MODEL,
 }

@@ -2,22 +2,22 @@
  * linear_before_reset. 1: h~ = tanh(x's part + r (h Wh + bh)), as PyTorch and cuDNN. 0: tanh(x's part + (r h) Wh + bh).
  *
  * Products as in lstm.c. What forward saves for each direction: gates (T, B, 3H), activated; kept (T, B, H), the
- * state's part of h~, or r h; states (T + 1, B, H), the first zero. In backward, gates become the gradients of the
- * sums of x's part, kept that of the state's part of h~ (with linear_before_reset).
+ * state's part of h~, or r h; states (T + 1, B, H), the first the initial one. In backward, gates become the gradients
+ * of the sums of x's part, kept that of the state's part of h~ (with linear_before_reset).
  */
 #include "pieces.h"
 #include "recurrent.h"
 
 #include <string.h>
 
-enum { GATES = 3 };
+enum { GATES = 3, STATES = 1 };
 
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
 static int infer(efl_op_shapes *s, efl_error *error) {
-    if (efl_recurrent_infer(s, GATES, error) != EFL_OK) return error->code;
+    if (efl_recurrent_infer(s, GATES, STATES, error) != EFL_OK) return error->code;
     const int64_t reset_after = s->node->ints[3];
     if (reset_after != 0 && reset_after != 1) return efl_fail(error, EFL_MODEL, "needs linear_before_reset 0 or 1");
     const efl_recurrent r = efl_recurrent_of(s);
@@ -64,7 +64,7 @@ static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int
     efl_time_major(run, r, d);
     efl_gemm(run, p.gates, run->scratch, r->in, 1, run->w[0] + d * r->in * r->width, run->w[2] + d * r->width,
              r->time * B, r->width, r->in, 0);
-    memset(p.states, 0, (size_t)units * sizeof *p.states);
+    efl_recurrent_start(run, r, d, 0, p.states);
     if (!p.reset_after) copy_columns(p.square, H, p.wh + 2 * H, r->width, H, H);
     for (int64_t t = 0; t < r->time && !efl_stopped(run); t++) {
         float *gates = p.gates + t * B * r->width, *kept = p.kept + t * units, *h = p.states + t * units;
@@ -111,10 +111,11 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
         efl_kernels->gru_blend_backward(gates, before, p.dh, B, H);
         if (!p.reset_after) efl_gemm(run, p.sums, gates + 2 * H, r->width, 1, turned_h, NULL, B, H, H, 0);
         efl_kernels->gru_gates_backward(gates, kept, p.reset_after ? NULL : p.sums, before, p.dh, B, H);
-        if (t == 0) break;
+        if (t == 0 && run->dw[EFL_STATES] == NULL) break;
         efl_gemm(run, p.dh, gates, r->width, 1, p.turned, NULL, B, H, 2 * H, 1);
         if (p.reset_after) efl_gemm(run, p.dh, kept, H, 1, turned_h, NULL, B, H, H, 1);
     }
+    efl_recurrent_start_backward(run, r, d, 0, p.dh);
     if (run->dw[2] != NULL) efl_kernels->add_rows(run->dw[2] + d * r->width, p.gates, r->time * B, r->width);
     efl_recurrent_input_backward(run, r, d, p.gates);
     state_backward(run, r, d, &p);
@@ -131,7 +132,7 @@ const efl_op efl_op_gru = {
     .min_inputs = 1,
     .max_inputs = 1,
     .min_params = 4,
-    .max_params = 4,
+    .max_params = EFL_STATES + STATES,
     .num_ints = 4,
     .infer = infer,
     .forward = forward,

@@ -2,8 +2,8 @@
  *
  * One product x Wx covers the gates of all steps; each step then adds its own h Wh. In backward, too, each weight
  * gradient is one product over all steps. For each direction forward saves the activated gates (T, B, 4H) and the cells
- * (T + 1, B, H), of which the first is zero. Backward overwrites gates with their gradients, and cells with the hidden
- * states.
+ * (T + 1, B, H), of which the first is the initial one. Backward overwrites gates with their gradients, and cells with
+ * the hidden states.
  */
 #include "pieces.h"
 #include "recurrent.h"
@@ -12,11 +12,12 @@
 
 enum {
     GATES = 4,
+    STATES = 2, /* h, and the cell */
     WIDE = 64, /* from this H on, it is faster to read Wh gate by gate, because its rows are long */
 };
 
 static int infer(efl_op_shapes *s, efl_error *error) {
-    if (efl_recurrent_infer(s, GATES, error) != EFL_OK) return error->code;
+    if (efl_recurrent_infer(s, GATES, STATES, error) != EFL_OK) return error->code;
     const efl_recurrent r = efl_recurrent_of(s);
     s->saved.per_sample = r.directions * (r.time * r.width + (r.time + 1) * r.hidden);
     s->scratch.per_sample += 2 * r.hidden + r.width;
@@ -68,8 +69,8 @@ static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int
     const int64_t B = run->batch, units = B * r->hidden, step = B * r->width;
     const float *wx = run->w[0] + d * r->in * r->width, *wh = run->w[1] + d * r->hidden * r->width;
     const float *bx = run->w[2] + d * r->width, *bh = run->w[3] + d * r->width;
-    memset(p.cells, 0, (size_t)units * sizeof *p.cells);
-    memset(p.state, 0, (size_t)units * sizeof *p.state);
+    efl_recurrent_start(run, r, d, 0, p.state);
+    efl_recurrent_start(run, r, d, 1, p.cells);
     if (r->hidden >= WIDE) split_gates(&p, wh, r);
     efl_time_major(run, r, d);
     efl_gemm(run, p.gates, run->scratch, r->in, 1, wx, bx, r->time * B, r->width, r->in, 0);
@@ -88,7 +89,9 @@ static void forward(const efl_op_run *run) {
 
 static void backward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
     const parts p = parts_of(run, r, d);
-    const int64_t B = run->batch, units = B * r->hidden, step = B * r->width, later = (r->time - 1) * B;
+    const int64_t B = run->batch, units = B * r->hidden, step = B * r->width;
+    const int starts = run->w[EFL_STATES] != NULL; /* else the first h is zero, and its product is left out */
+    const int64_t first = starts ? 0 : 1, rows = (r->time - first) * B;
     efl_kernels->transpose(p.wh, run->w[1] + d * r->hidden * r->width, 1, r->hidden, r->width);
     memset(p.state, 0, 2 * (size_t)units * sizeof *p.state); /* and dcell */
     memset(p.bias, 0, (size_t)r->width * sizeof *p.bias);
@@ -97,11 +100,14 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
         efl_recurrent_take(run, r, d, t, p.state);
         efl_kernels->lstm_backward(gates, cells + units, cells, p.state, p.dcell, B, r->hidden);
         efl_kernels->add_rows(p.bias, gates, B, r->width); /* while they are in the cache */
-        if (t > 0) efl_gemm(run, p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
+        if (t > 0 || starts) efl_gemm(run, p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
     }
-    if (run->dw[1] != NULL && later > 0)
-        efl_gemm(run, run->dw[1] + d * r->hidden * r->width, p.cells + units, 1, r->hidden, p.gates + step, NULL,
-                 r->hidden, r->width, later, 1);
+    efl_recurrent_start_backward(run, r, d, 0, p.state);
+    efl_recurrent_start_backward(run, r, d, 1, p.dcell);
+    efl_recurrent_start(run, r, d, 0, p.cells);
+    if (run->dw[1] != NULL && rows > 0)
+        efl_gemm(run, run->dw[1] + d * r->hidden * r->width, p.cells + first * units, 1, r->hidden,
+                 p.gates + first * step, NULL, r->hidden, r->width, rows, 1);
     for (int k = 2; k < 4; k++)
         if (run->dw[k] != NULL) efl_kernels->add(run->dw[k] + d * r->width, p.bias, r->width);
     efl_recurrent_input_backward(run, r, d, p.gates);
@@ -118,7 +124,7 @@ const efl_op efl_op_lstm = {
     .min_inputs = 1,
     .max_inputs = 1,
     .min_params = 4,
-    .max_params = 4,
+    .max_params = EFL_STATES + STATES,
     .num_ints = 3,
     .infer = infer,
     .forward = forward,

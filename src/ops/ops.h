@@ -22,6 +22,7 @@
     op(maxpool) op(avgpool) \
     op(lstm) \
     op(gru) \
+    op(rnn) \
     op(batch_norm) op(layer_norm) \
     op(dropout) \
     op(add) op(sub) op(mul) op(div) \

@@ -11,7 +11,7 @@ static int is_shape(const efl_shape *shape, int64_t a, int64_t b, int64_t c) {
 
 /* No product here overflows: every shape of the plan was found to have at most 2^30 elements, so with Wh(D,H,GH)
  * H is below 2^15, and T times the elements of Wh below 2^60. */
-int efl_recurrent_infer(efl_op_shapes *s, int64_t gates, efl_error *error) {
+int efl_recurrent_infer(efl_op_shapes *s, int64_t gates, int states, efl_error *error) {
     const efl_shape *x = &s->x[0];
     const int64_t hidden = s->node->ints[0], direction = s->node->ints[1], output = s->node->ints[2];
     if (x->ndim != 2) return efl_fail(error, EFL_MODEL, "needs a sequence (T, I)");
@@ -22,6 +22,11 @@ int efl_recurrent_infer(efl_op_shapes *s, int64_t gates, efl_error *error) {
         !is_shape(&s->w[2], directions, width, 0) || !is_shape(&s->w[3], directions, width, 0))
         return efl_fail(error, EFL_MODEL, "needs Wx (D, I, %dH), Wh (D, H, %dH), biases (D, %dH)", (int)gates,
                         (int)gates, (int)gates);
+    if (s->node->num_params != EFL_STATES && s->node->num_params != EFL_STATES + states)
+        return efl_fail(error, EFL_MODEL, "needs all of its initial states, or none");
+    for (int k = EFL_STATES; k < s->node->num_params; k++)
+        if (!is_shape(&s->w[k], directions, hidden, 0))
+            return efl_fail(error, EFL_MODEL, "needs initial states (D, H)");
     if (output)
         s->y = (efl_shape){.ndim = 1, .dim = {directions * hidden}};
     else
@@ -38,6 +43,18 @@ efl_recurrent efl_recurrent_of(const efl_op_shapes *s) {
                            .width = s->w[1].dim[2],
                            .directions = (int)s->w[1].dim[0],
                            .last = s->node->ints[2] != 0};
+}
+
+void efl_recurrent_start(const efl_op_run *run, const efl_recurrent *r, int d, int k, float *h) {
+    const float *from = run->w[EFL_STATES + k];
+    const size_t size = (size_t)r->hidden * sizeof *h;
+    if (from == NULL) memset(h, 0, (size_t)run->batch * size);
+    for (int64_t b = 0; from != NULL && b < run->batch; b++) memcpy(h + b * r->hidden, from + d * r->hidden, size);
+}
+
+void efl_recurrent_start_backward(const efl_op_run *run, const efl_recurrent *r, int d, int k, const float *dh) {
+    float *to = run->dw[EFL_STATES + k];
+    if (to != NULL) efl_kernels->add_rows(to + d * r->hidden, dh, run->batch, r->hidden);
 }
 
 /* The position in (B, T) of step t of direction d. */

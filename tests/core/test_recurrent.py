@@ -1,4 +1,4 @@
-"""LSTM and GRU: every attribute against float64 NumPy, odd sizes, malformed plans, and a char-LSTM that learns."""
+"""LSTM, GRU and RNN: every attribute against float64 NumPy, odd sizes, malformed plans, and a char-LSTM that learns."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ def gru_step(gates_x, h, c, wh, bh, node):
     return (1 - z) * n + z * h, c
 
 
+def rnn_step(gates_x, h, c, wh, bh, node):
+    return (np.maximum if node.ints[3] else lambda x, _: np.tanh(x))(gates_x + h @ wh + bh, 0), c
+
+
 def recurrent(step):
-    def forward(node, x, wx, wh, bx, bh):
+    def forward(node, x, wx, wh, bx, bh, *starts):
         hidden, direction, output = node.ints[:3]
         made = []
         for d in range(len(wx)):
             reversed_ = direction == 1 or d == 1
-            h = c = np.zeros((len(x), hidden))
+            zero = np.zeros((len(x), hidden))
+            h, c = ([zero + start[d] for start in starts] + [zero, zero])[:2]
             states = []
             for t in range(x.shape[1])[:: -1 if reversed_ else 1]:
                 h, c = step(x[:, t] @ wx[d] + bx[d], h, c, wh[d], bh[d], node)
@@ -57,9 +62,11 @@ def recurrent(step):
 REFERENCE = {
     "lstm": recurrent(lstm_step),
     "gru": recurrent(gru_step),
+    "rnn": recurrent(rnn_step),
     "embedding": lambda node, x, w: w[np.int64(x)],
 }
-GATES = {"lstm": 4, "gru": 3}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 
 
 def weights(op, inner, hidden, directions=1, trainable=True, prefix=""):
@@ -70,31 +77,68 @@ def weights(op, inner, hidden, directions=1, trainable=True, prefix=""):
     ]
 
 
-def layer(op, time, inner, hidden, direction=0, output=0, reset_after=1):
-    ints = [hidden, direction, output] + ([reset_after] if op == "gru" else [])
-    return one_op(op, [time, inner], weights(op, inner, hidden, 2 if direction == 2 else 1), ints)
+def layer(op, time, inner, hidden, direction=0, output=0, option=1, starts=0, trained=True):
+    """`option` is a GRU's linear_before_reset, and whether an RNN's activation is relu; `starts` initial states."""
+    ints = [hidden, direction, output] + ([option] if op != "lstm" else [])
+    directions = 2 if direction == 2 else 1
+    params = weights(op, inner, hidden, directions)
+    params += [Param(f"start{k}", [directions, hidden], trained) for k in range(starts)]
+    return one_op(op, [time, inner], params, ints)
 
 
-@pytest.mark.parametrize(("op", "reset_after"), [("lstm", 0), ("gru", 0), ("gru", 1)])
+FORMS = [("lstm", 0), ("gru", 0), ("gru", 1), ("rnn", 0), ("rnn", 1)]
+
+
+@pytest.mark.parametrize(("op", "option"), FORMS)
 @pytest.mark.parametrize("direction", [0, 1, 2])
 @pytest.mark.parametrize("output", [0, 1])
-def test_every_attribute_against_numpy(op, direction, output, reset_after):
-    check(layer(op, 4, 3, 5, direction, output, reset_after), REFERENCE, samples=6)
+def test_initial_states_against_numpy(op, direction, output, option):
+    check(layer(op, 4, 3, 5, direction, output, option, starts=STATES[op]), REFERENCE, samples=6)
+    check(layer(op, 1, 3, 5, direction, output, option, starts=STATES[op]), REFERENCE, samples=3)
+
+
+@pytest.mark.parametrize(("op", "option"), FORMS)
+def test_a_frozen_initial_state_still_counts(op, option):
+    plan = layer(op, 3, 2, 4, 2, 0, option, STATES[op], trained=False)
+    check(plan, REFERENCE, samples=3)
+    fused_equals_buffered(plan)
+
+
+def test_an_lstm_has_both_initial_states_or_none():
+    with pytest.raises(ModelError, match="all of its initial states, or none"):
+        _core.Net(layer("lstm", 3, 2, 4, starts=1))
+    plan = layer("gru", 3, 2, 4, starts=1)
+    wrong = Plan(plan.input_shape, plan.nodes, [*plan.params[:5], Param("start", [1, 3])], "mse", 2, 2)
+    with pytest.raises(ModelError, match=r"needs initial states \(D, H\)"):
+        _core.Net(wrong)
+
+
+@pytest.mark.parametrize(("op", "option"), FORMS)
+@pytest.mark.parametrize("direction", [0, 1, 2])
+@pytest.mark.parametrize("output", [0, 1])
+def test_every_attribute_against_numpy(op, direction, output, option):
+    check(layer(op, 4, 3, 5, direction, output, option), REFERENCE, samples=6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    op=st.sampled_from(["lstm", "gru"]),
+    op=st.sampled_from(["lstm", "gru", "rnn"]),
     time=st.sampled_from([1, 2, 7]),
     inner=st.sampled_from([1, 2, 5]),
     hidden=st.sampled_from([1, 3, 9]),
     direction=st.integers(0, 2),
     output=st.integers(0, 1),
-    reset_after=st.integers(0, 1),
+    option=st.integers(0, 1),
+    starts=st.booleans(),
     samples=st.integers(1, 5),
 )
-def test_any_size_against_numpy(op, time, inner, hidden, direction, output, reset_after, samples):
-    check(layer(op, time, inner, hidden, direction, output, reset_after), REFERENCE, samples=samples, batch=3)
+def test_any_size_against_numpy(op, time, inner, hidden, direction, output, option, starts, samples):
+    check(
+        layer(op, time, inner, hidden, direction, output, option, STATES[op] * starts),
+        REFERENCE,
+        samples=samples,
+        batch=3,
+    )
 
 
 @pytest.mark.parametrize("op", ["lstm", "gru"])
@@ -125,10 +169,10 @@ def test_wide_layers(op, hidden):
         start += size
 
 
-@pytest.mark.parametrize(("op", "reset_after"), [("lstm", 0), ("gru", 0), ("gru", 1)])
+@pytest.mark.parametrize(("op", "option"), FORMS)
 @pytest.mark.parametrize("direction", [0, 2])
-def test_fused_equals_buffered(op, direction, reset_after):
-    plan = layer(op, 3, 2, 6, direction, 0, reset_after)
+def test_fused_equals_buffered(op, direction, option):
+    plan = layer(op, 3, 2, 6, direction, 0, option)
     fused_equals_buffered(plan)
     fused_equals_buffered(plan, clip_norm=0.3)
 

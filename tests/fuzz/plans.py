@@ -59,21 +59,22 @@ def enlarged() -> Plan:
 
 
 def sequence(op: str, direction: int) -> Plan:
-    both, gated, hidden = (2 if direction == 2 else 1), (9 if op == "gru" else 12), 3
+    both, gated, hidden = (2 if direction == 2 else 1), {"rnn": 3, "gru": 9, "lstm": 12}[op], 3
     deep, ints = both * hidden, [hidden, direction]
     weights = [[both, 4, gated], [both, hidden, gated], [both, gated], [both, gated]]
+    starts = [[both, hidden]] * (2 if op == "lstm" else 1)
     deeper = [[both, deep, gated], *weights[1:]]
-    more = [1] if op == "gru" else []
+    more = [] if op == "lstm" else [1]
     nodes = [
         Node("embedding", [0], [0]),
-        Node(op, [1], [1, 2, 3, 4], [*ints, 0, *more]),
+        Node(op, [1], [1, 2, 3, 4, *range(10, 10 + len(starts))], [*ints, 0, *more]),
         Node("matmul", [2, 2], [], [1]),
         Node("softmax", [3]),
         Node("matmul", [4, 2], [], [0]),
         Node(op, [5], [5, 6, 7, 8], [*ints, 1, *more]),
         Node("dense", [6], [9]),
     ]
-    params = [Param("p", shape) for shape in [[5, 4], *weights, *deeper, [deep, 3]]]
+    params = [Param("p", shape) for shape in [[5, 4], *weights, *deeper, [deep, 3], *starts]]
     return Plan([4], nodes, params, "cross_entropy", 7, 7, "int64")
 
 
@@ -84,7 +85,7 @@ def plans() -> list[Plan]:
         pictures(False),
         pictures(True),
         enlarged(),
-        *(sequence(op, way) for op in ("lstm", "gru") for way in range(3)),
+        *(sequence(op, way) for op in ("lstm", "gru", "rnn") for way in range(3)),
     ]
     for number, (op, *rest) in enumerate(CASES):
         nodes = [Node("dense", [0], [0]), Node(op, *rest)]

@@ -1,4 +1,4 @@
-"""LSTM, GRU and embeddings: every form that exporters write, against onnxruntime."""
+"""LSTM, GRU, RNN and embeddings: every form that exporters write, against onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx_files import assert_computes, moved, onnx_model, ops
 import edgefl
 from edgefl.errors import ModelError, UsageError
 
-GATES = {"LSTM": 4, "GRU": 3}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 READ = {
     # (T, D, N, H) -> (N, T, D H) as torch writes it, the last state (D, N, H), and both
@@ -45,6 +45,66 @@ def test_gru_resets_after_the_product(direction):
     model = edgefl.load(model_of("GRU", direction, "sequence", extra=", linear_before_reset=1"), loss="mse")
     node = assert_computes(model).plan.nodes[0]
     assert (node.op, node.ints) == ("gru", [3, list(DIRECTIONS).index(direction), 0, 1])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_rnn_of_relu(direction):
+    named = ", ".join(['"Relu"'] * DIRECTIONS[direction])
+    model = edgefl.load(model_of("RNN", direction, "both", extra=f", activations=[{named}]"), loss="mse")
+    assert assert_computes(model).plan.nodes[0].ints[3] == 1
+
+
+def stateful(op: str, direction: str, states: str, more: str = "", body: str = "") -> onnx.ModelProto:
+    """x (N, 5, 4), every step of it, from `states`."""
+    d, rows = DIRECTIONS[direction], 3 * GATES[op]
+    return onnx_model(
+        f"(float[N,5,4] x) => (float y) <float[{d},{rows},4] W, float[{d},{rows},3] R, float[{d},{2 * rows}] B,"
+        f" float[{d},1,3] h0, float[{d},1,3] c0, int64 first = {{0}}, int64[1] zero = {{0}}, int64[1] d = {{{d}}},"
+        f" int64[1] three = {{3}}, int64[3] flat = {{0,5,{3 * d}}}{more}>"
+        "{ X = Transpose<perm=[1,0,2]>(x) s = Shape(x) n = Gather(s, first) u = Unsqueeze(n, zero)"
+        " e = Concat<axis=0>(d, u, three) h = Expand(h0, e) c = Expand(c0, e) z = ConstantOfShape(e)" + body +
+        f' Y, Yh = {op}<hidden_size=3, direction="{direction}">(X, W, R, B, {states})'
+        " t = Transpose<perm=[2,0,1,3]>(Y) y = Reshape(t, flat) }"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("op", "states", "trained"),
+    [("RNN", ", h", ["h0"]), ("GRU", ", h", ["h0"]), ("LSTM", ", h, c", ["h0", "c0"]), ("LSTM", ", h, z", ["h0"]),
+     ("LSTM", ", h", ["h0"]), ("LSTM", ", z, c", ["c0"]), ("GRU", ", z", [])],
+)  # fmt: skip
+def test_initial_states_are_trained(op, direction, states, trained):
+    """PyTorch: parameters that are expanded to the number of samples."""
+    model = assert_computes(edgefl.load(stateful(op, direction, states), loss="mse"))
+    assert [p.name for p in model.plan.params if p.trainable] == ["W", "R", "B", "B.R", *trained]
+    after = moved(model)
+    saved = onnx.ModelProto.FromString(model.to_bytes(after))
+    stored = {t.name: numpy_helper.to_array(t) for t in saved.graph.initializer}
+    size = 3 * DIRECTIONS[direction]
+    start = sum(param.size for param in model.plan.params[:4])
+    for at, name in enumerate(trained):
+        np.testing.assert_array_equal(stored[name].ravel(), after[start + at * size : start + (at + 1) * size])
+
+
+@pytest.mark.parametrize(
+    ("states", "more", "says"),
+    [
+        (", X", "", "its initial state is computed from the input"),
+        ("l", ", int32[2] l = {5, 4}", "only sequences of all 5 steps"),
+        (", v", ", float[1,2,3] v = {1,2,3,1,2,4}", "differs between samples"),
+        (", v", ", float[1,1,2] v", "does not fit 3 units"),
+    ],
+)
+def test_states_that_are_not_trained_are_refused(states, more, says):
+    with pytest.raises(ModelError, match=rf"GRU\): .*{says}"):
+        edgefl.load(stateful("GRU", "forward", states, more), loss="mse")
+
+
+def test_lengths_of_whole_sequences_change_nothing():
+    plain = edgefl.load(stateful("GRU", "forward", ""), loss="mse")
+    given = edgefl.load(stateful("GRU", "forward", "l", ", int32[2] l = {5, 5}"), loss="mse")
+    assert given.plan.nodes == plain.plan.nodes
 
 
 def test_last_state_alone_keeps_no_sequence():

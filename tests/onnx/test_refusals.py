@@ -97,10 +97,6 @@ REFUSED = {
         IMAGE + "<float[2] s> { [i] y = InstanceNormalization(x, s, s) }",
         "'i' (InstanceNormalization): this",
     ),
-    "plain_recurrent": (
-        SERIES + "{ [r] y = RNN(x, W, R) }",
-        "node 'r' (RNN): this op is not trained yet: use LSTM or GRU",
-    ),
     "volume": (
         "(float[N,2,3,3,3] x) => (float[N,1,1,1,1] y) <float[1,2,3,3,3] W> { [c] y = Conv(x, W) }",
         "node 'c' (Conv): its input is (N, 2, 3, 3, 3)",

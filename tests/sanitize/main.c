@@ -173,11 +173,11 @@ static void try_transposed(const window *w, int64_t batch) {
  * step -> dense; with a label at each step where the attention is the last thing. */
 static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hidden, int direction, int reset_after,
                          int64_t batch) {
-    const int is_gru = strcmp(op, "gru") == 0;
-    const int64_t both = direction == 2 ? 2 : 1, gated = (is_gru ? 3 : 4) * hidden, deep = both * hidden;
+    const int is_lstm = strcmp(op, "lstm") == 0, gates = is_lstm ? 4 : strcmp(op, "gru") == 0 ? 3 : 1;
+    const int64_t both = direction == 2 ? 2 : 1, gated = gates * hidden, deep = both * hidden;
     efl_node nodes[7] = {
         {.op = "embedding", .num_inputs = 1, .inputs = {0}, .num_params = 1, .params = {0}},
-        {.num_inputs = 1, .inputs = {1}, .num_params = 4, .params = {1, 2, 3, 4}},
+        {.num_inputs = 1, .inputs = {1}, .num_params = 5 + is_lstm, .params = {1, 2, 3, 4, 10, 11}},
         {.op = "matmul", .num_inputs = 2, .inputs = {2, 2}, .num_ints = 1, .ints = {1}},
         {.op = "softmax", .num_inputs = 1, .inputs = {3}},
         {.op = "matmul", .num_inputs = 2, .inputs = {4, 2}, .num_ints = 1, .ints = {0}},
@@ -187,10 +187,10 @@ static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hi
     for (int layer = 1; layer < 6; layer += 4) {
         efl_node *node = &nodes[layer];
         strcpy(node->op, op);
-        node->num_ints = is_gru ? 4 : 3;
+        node->num_ints = is_lstm ? 3 : 4;
         node->ints[0] = hidden, node->ints[1] = direction, node->ints[2] = layer > 1, node->ints[3] = reset_after;
     }
-    const efl_param params[10] = {
+    const efl_param params[12] = {
         {{2, {5, width}}, 1},
         {{3, {both, width, gated}}, 1},
         {{3, {both, hidden, gated}}, 1},
@@ -201,8 +201,10 @@ static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hi
         {{2, {both, gated}}, 1},
         {{2, {both, gated}}, 1},
         {{2, {deep, 3}}, 1},
+        {{2, {both, hidden}}, 1},
+        {{2, {both, hidden}}, 1},
     };
-    efl_plan plan = {{1, {time}}, 7, 10, nodes, params, "cross_entropy", 7, 7, 0, NULL};
+    efl_plan plan = {{1, {time}}, 7, 12, nodes, params, "cross_entropy", 7, 7, 0, NULL};
     efl_net *net;
     efl_error error;
     for (int steps = 0; steps < 2; steps++) {
@@ -221,6 +223,7 @@ static void try_sequences(void) {
         const int64_t time = sizes[turn % 3], width = sizes[turn / 4], hidden = sizes[turn % 4];
         try_sequence("lstm", time, width, hidden, turn % 3, 0, 1 + turn % 11);
         try_sequence("gru", time, width, hidden, turn % 3, turn % 2, 1 + turn % 11);
+        try_sequence("rnn", time, width, hidden, turn % 3, turn % 2, 1 + turn % 11);
     }
 }
 

@@ -165,12 +165,19 @@ def gru_step(node: Node, x, h, c, wx, wh, bx, bh) -> tuple[np.ndarray, np.ndarra
     return (1 - z) * np.tanh(nx + r * nh) + z * h, c
 
 
+def rnn_step(node: Node, x, h, c, wx, wh, bx, bh) -> tuple[np.ndarray, np.ndarray]:
+    total = x @ wx + h @ wh + bx + bh
+    return (np.maximum(total, 0) if node.ints[3] else np.tanh(total)), c
+
+
 def recurrent(step: Callable) -> Forward:
-    def forward(node: Node, x: np.ndarray, *params: np.ndarray) -> np.ndarray:
+    def forward(node: Node, x: np.ndarray, *given: np.ndarray) -> np.ndarray:
+        params, starts = given[:4], given[4:]
         hidden, direction, output = node.ints[:3]
         sequences, lasts = [], []
         for at, backward in enumerate({0: [False], 1: [True], 2: [False, True]}[direction]):
-            h = c = np.zeros((len(x), hidden))
+            zero = np.zeros((len(x), hidden))
+            h, c = ([zero + start[at] for start in starts] + [zero, zero])[:2]
             outputs = []
             for t in range(x.shape[1])[:: -1 if backward else 1]:
                 h, c = step(node, x[:, t], h, c, *(param[at] for param in params))
@@ -221,6 +228,7 @@ FORWARD: dict[str, Forward] = {
     "repeat": lambda node, x, w: np.broadcast_to(w, (len(x), *w.shape)),
     "reshape": lambda node, x: x.reshape(len(x), *node.ints),
     "resize": resize,
+    "rnn": recurrent(rnn_step),
     "sigmoid": lambda node, x: sigmoid(x),
     "slice": slice_,
     "softmax": softmax,

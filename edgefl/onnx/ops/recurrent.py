@@ -1,5 +1,5 @@
-"""LSTM and GRU. ONNX has the steps first, (T, samples, features), or with layout=1 the samples. Exporters put Transpose
-nodes around them, which cost nothing here (layout.py)."""
+"""LSTM, GRU and RNN. ONNX has the steps first, (T, samples, features), or with layout=1 the samples. Exporters put
+Transpose nodes around them, which cost nothing here (layout.py)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,40 @@ from ..nodes import attributes, refuse
 from ..trace import Trace
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
-ACTIVATIONS = {"lstm": ["sigmoid", "tanh", "tanh"], "gru": ["sigmoid", "tanh"]}
-GATES = {"lstm": 4, "gru": 3}
+# Of one direction; where there are several, their places are the numbers in the plan.
+ACTIVATIONS = {"lstm": [["sigmoid", "tanh", "tanh"]], "gru": [["sigmoid", "tanh"]], "rnn": [["tanh"], ["relu"]]}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 
 
 def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
     def handler(trace: Trace, node: onnx.NodeProto, x: Item, *inputs: Item | None) -> tuple[Value, ...]:
-        """`inputs` are W, R and, if given, B. `_checked` refuses the others, unless they change nothing."""
+        """`inputs` are W, R and, if given, B, the steps of each sample, the initial states and an LSTM's peepholes."""
         weights, rest = (*inputs[:3], None)[:3], inputs[3:]
         given, value = attributes(node), value_of(node, x)
-        direction = _checked(node, op, given, rest)
+        direction, activation = _checked(node, op, given, rest)
         steps_axis, samples_axis = (1, 0) if given.get("layout", 0) else (0, 1)
         layout = value.layout
         if len(layout.axes) != 3 or layout.samples != samples_axis or len(layout.inner) != 2:
             raise refuse(node, f"its input {layout} is no sequence for each sample: export with batch_first")
         steps, features = layout.shape[steps_axis], layout.shape[2]
-        params, hidden = _weights(trace, node, op, features, weights, directions=2 if direction == 2 else 1)
+        directions = 2 if direction == 2 else 1
+        params, hidden = _weights(trace, node, op, features, weights, directions=directions)
         if given.get("hidden_size", hidden) != hidden:
             raise refuse(node, f"hidden_size={given['hidden_size']}, its weights have {hidden}: export again")
+        _whole(node, rest, steps)
+        starts = [_start(trace, node, item, 5 + k, directions=directions, hidden=hidden, samples_axis=samples_axis)
+                  for k, item in enumerate((*rest[1:], None, None)[: STATES[op]])]  # fmt: skip
+        if any(start is not None for start in starts):
+            zeros = np.zeros((directions, hidden))
+            params += [trace.constant(node, "state", zeros) if start is None else start for start in starts]
         read = [bool(name and trace.readers.get(name)) for name in (*node.output, "", "")]
         if read[2]:
             raise refuse(node, "its cell state is read: use the hidden state")
-        width = hidden * (2 if direction == 2 else 1)
+        width = hidden * directions
         number = arranged(trace, node, value, [steps_axis, 2], [steps, features])
         ints = [hidden, direction, 0 if read[0] else 1]
-        ints += [given.get("linear_before_reset", 0)] if op == "gru" else []
+        ints += {"gru": [given.get("linear_before_reset", 0)], "rnn": [activation]}.get(op, [])
         shape = (steps, width) if read[0] else (width,)
         number = trace.append(node, op, [number], shape, params=params, ints=ints)
         sequence = Value(number, _sequence(trace, steps, hidden, direction, samples_axis), node.output[0])
@@ -54,23 +63,52 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
     return handler
 
 
-def _checked(node: onnx.NodeProto, op: str, given: dict[str, Any], rest: Sequence[Item | None]) -> int:
-    """The direction's number; refuses every option that the plan's op does not compute."""
+def _checked(node: onnx.NodeProto, op: str, given: dict[str, Any], rest: Sequence[Item | None]) -> tuple[int, int]:
+    """The numbers of the direction and the activation; refuses every option that the plan's op does not compute."""
     direction = given.get("direction", "forward")
     if direction not in DIRECTIONS:
         raise refuse(node, f"direction={direction} is not known: use one of {', '.join(DIRECTIONS)}")
     named = [name.decode() if isinstance(name, bytes) else name for name in given.get("activations") or []]
-    default = ACTIVATIONS[op] * (2 if direction == "bidirectional" else 1)
-    if named and [name.lower() for name in named] != default:
-        raise refuse(node, f"activations {named} are not trained: use {ACTIVATIONS[op]}")
+    both = 2 if direction == "bidirectional" else 1
+    known = [names * both for names in ACTIVATIONS[op]]
+    lowered = [name.lower() for name in named] or known[0]
+    if lowered not in known:
+        choices = " or ".join(str([name.capitalize() for name in names]) for names in ACTIVATIONS[op])
+        raise refuse(node, f"activations {named} are not trained: use {choices}")
     if given.get("clip", 0) or given.get("input_forget", 0):
         raise refuse(node, "clip and input_forget are not trained: export without them")
-    for name, item in zip(("sequence_lens", "initial_h", "initial_c", "peephole weights"), rest, strict=False):
-        if item is None:
-            continue
-        if not (name.startswith("initial") and isinstance(item, Const) and not item.array.any()):
-            raise refuse(node, f"its {name} is given: only whole sequences from a state of zero are trained")
-    return DIRECTIONS.index(direction)
+    if len(rest) > 3 and rest[3] is not None:
+        raise refuse(node, "its peephole weights are given, which are not trained: use an LSTM without peepholes")
+    return DIRECTIONS.index(direction), known.index(lowered)
+
+
+def _whole(node: onnx.NodeProto, rest: Sequence[Item | None], steps: int) -> None:
+    """Refuses samples of fewer steps than the input has."""
+    lengths = rest[0] if rest else None
+    if lengths is not None and not (isinstance(lengths, Const) and (lengths.array == steps).all()):
+        raise refuse(node, f"its sequence_lens are given: only sequences of all {steps} steps are trained")
+
+
+def _start(
+    trace: Trace, node: onnx.NodeProto, item: Item | None, slot: int, *, directions: int, hidden: int, samples_axis: int
+) -> int | None:
+    """The Param (D, H) of an initial state that is the same for each sample. None for zeros, which are not trained."""
+    if item is None:
+        return None
+    if not isinstance(item, Const):
+        raise refuse(node, "its initial state is computed from the input: start from zeros, or from stored numbers")
+    array = item.array
+    if not array.any():
+        return None
+    shape = array.shape
+    if array.ndim != 3 or (*shape[:samples_axis], *shape[samples_axis + 1 :]) != (directions, hidden):
+        raise refuse(node, f"its initial state {shape} does not fit {hidden} units: export again")
+    if (array != array.take([0], samples_axis)).any():
+        raise refuse(node, "its initial state differs between samples: start all from the same numbers")
+    if item.where is None:
+        return trace.constant(node, "state", array.take(0, samples_axis))
+    weight = trace.weight(node, "state", item, slot).map(lambda each: each.take(0, samples_axis))
+    return trace.param(node, "state", replace(weight, trainable=weight.trainable and trace.is_initializer(item)))
 
 
 def _weights(
@@ -127,4 +165,5 @@ def _last(trace: Trace, node: onnx.NodeProto, number: int, *, steps: int, hidden
 RECURRENT_OPS: dict[str, Handler] = {
     "GRU": recurrent("gru"),
     "LSTM": recurrent("lstm"),
+    "RNN": recurrent("rnn"),
 }

@@ -1,7 +1,8 @@
 /* arena.c: one block of memory for everything that a step of training touches, laid out by liveness.
  *
- * Time runs over one step: the input is there at 0, node i of N goes forward at i + 1 and backward at 2N - i. A block
- * lives from the time it is first written to the time it is last read; blocks that never live at once share memory.
+ * Time runs over one step: the input is there at 0, node i of N goes forward at i + 1, and turn t of the backward pass
+ * (recompute.c) is at N + 1 + t. A block lives from the time it is first written to the time it is last read; blocks
+ * that never live at once share memory.
  * The largest are placed first, each at the lowest offset where it overlaps no block of its time.
  */
 #include "net.h"
@@ -42,9 +43,9 @@ static void want(efl_blocks *all, int from, int to, int64_t count, int64_t batch
         all->too_large = 1;
         return;
     }
-    *block = (efl_block){.from = SHARING ? from : 0,
-                         .to = SHARING ? to : ALWAYS,
-                         .bytes = ((bytes + LINE - 1) & ~(int64_t)(LINE - 1)) + GAP,
+    *block = (efl_block){.from = from,
+                         .to = to,
+                         .bytes = (bytes + LINE - 1) & ~(int64_t)(LINE - 1),
                          .content = bytes,
                          .number = all->count,
                          .where = where};
@@ -57,32 +58,77 @@ static int larger_first(const void *left, const void *right) {
     return a->number - b->number;
 }
 
-/* When each storage is first written and last read, and when its gradient is. */
+/* When a storage or what forward saved is first written and last read, when it is so where it is computed again, and
+ * when its gradient is. */
 typedef struct {
-    int from, to, gradient_from, gradient_to;
+    int from, to, late_from, late_to, gradient_from, gradient_to;
 } efl_life;
 
 static void reach(int *to, int time) {
     if (time > *to) *to = time;
 }
 
+static void since(int *from, int time) {
+    if (time < *from) *from = time;
+}
+
+static void trace_forward(const efl_net *net, efl_life *life) {
+    for (int i = 0; i < net->num_steps; i++) {
+        const efl_step *step = &net->steps[i];
+        reach(&life[net->values[i + 1].storage].to, i + 1);
+        if (step->op->flags & EFL_ALIAS) continue;
+        for (int k = 0; k < step->node.num_inputs; k++)
+            reach(&life[net->values[step->node.inputs[k]].storage].to, i + 1);
+    }
+}
+
+static void read_late(const efl_net *net, efl_life *life, int value, int time) {
+    const int owner = net->values[value].storage;
+    reach(net->values[owner].dropped ? &life[owner].late_to : &life[owner].to, time);
+}
+
+/* Whether what forward saved is written again; the little that does not grow with the batch is kept. */
+static int saves_again(const efl_step *step) {
+    return step->shapes.saved.per_sample > 0;
+}
+
+static void trace_again(const efl_net *net, efl_life *life, int i, int time) {
+    const efl_step *step = &net->steps[i];
+    efl_life *saved = &life[net->num_values + i];
+    since(&life[net->values[i + 1].storage].late_from, time);
+    read_late(net, life, i + 1, time);
+    for (int k = 0; k < step->node.num_inputs; k++) read_late(net, life, step->node.inputs[k], time);
+    if (saves_again(step)) since(&saved->late_from, time);
+}
+
+static void trace_backward(const efl_net *net, efl_life *life, int i, int time) {
+    const efl_step *step = &net->steps[i];
+    efl_life *saved = &life[net->num_values + i];
+    reach(saved->late_from < ALWAYS ? &saved->late_to : &saved->to, time);
+    if (step->flags & EFL_READS_Y) read_late(net, life, i + 1, time);
+    reach(&life[net->values[i + 1].storage].gradient_to, time);
+    for (int k = 0; k < step->node.num_inputs; k++) {
+        efl_life *owner = &life[net->values[step->node.inputs[k]].storage];
+        if (step->flags & EFL_READS_X) read_late(net, life, step->node.inputs[k], time);
+        since(&owner->gradient_from, time);
+        reach(&owner->gradient_to, time);
+    }
+}
+
+/* life (num_values + num_steps): of the storages, then of what each step saves. */
 static void trace_lives(const efl_net *net, efl_life *life) {
     const int n = net->num_steps;
-    for (int v = 0; v < net->num_values; v++) life[v] = (efl_life){.from = v, .to = v, .gradient_from = ALWAYS};
-    for (int i = 0; i < n; i++) {
-        const efl_step *step = &net->steps[i];
-        const int made = net->values[i + 1].storage;
-        reach(&life[made].to, i + 1);
-        if (step->op->flags & EFL_ALIAS) continue;
-        if (step->backward && step->op->flags & EFL_READS_Y) reach(&life[made].to, 2 * n - i);
-        if (step->backward) reach(&life[made].gradient_to, 2 * n - i);
-        for (int k = 0; k < step->node.num_inputs; k++) {
-            const int owner = net->values[step->node.inputs[k]].storage;
-            reach(&life[owner].to, i + 1);
-            if (step->backward && step->op->flags & EFL_READS_X) reach(&life[owner].to, 2 * n - i);
-            if (step->backward && 2 * n - i < life[owner].gradient_from) life[owner].gradient_from = 2 * n - i;
-            if (step->backward) reach(&life[owner].gradient_to, 2 * n - i);
-        }
+    for (int v = 0; v < net->num_values + n; v++) {
+        const int time = v < net->num_values ? v : v - net->num_values;
+        life[v] = (efl_life){
+            .from = time, .to = v < net->num_values ? time : time + 1, .late_from = ALWAYS, .gradient_from = ALWAYS};
+    }
+    trace_forward(net, life);
+    for (int t = 0; t < net->num_turns; t++) {
+        if (net->turns[t].again)
+            trace_again(net, life, net->turns[t].step, n + 1 + t);
+        else
+            trace_backward(net, life, net->turns[t].step, n + 1 + t);
     }
     for (int h = 0; h < net->num_heads; h++) {
         const int logits = net->values[net->heads[h].input].storage;
@@ -112,6 +158,7 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
         efl_value *value = &net->values[v];
         if (value->storage != v) continue;
         want(all, life[v].from, life[v].to, value->size, net->batch, sizeof(float), &value->data);
+        want(all, life[v].late_from, life[v].late_to, value->size, net->batch, sizeof(float), &value->late);
         if (value->has_gradient)
             want(all, life[v].gradient_from, life[v].gradient_to, value->size, net->batch, sizeof(float),
                  &value->gradient);
@@ -121,11 +168,14 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
         const efl_room *room = &step->shapes.scratch, *saved = &step->shapes.saved;
         if (room->per_sample > scratch.per_sample) scratch.per_sample = room->per_sample;
         if (room->fixed > scratch.fixed) scratch.fixed = room->fixed;
+        const efl_life *kept = &life[net->num_values + i];
         int64_t count;
-        if (__builtin_mul_overflow(saved->per_sample, net->batch, &count))
+        if (__builtin_mul_overflow(saved->per_sample, net->batch, &count)) {
             all->too_large = 1;
-        else
-            want(all, i, step->backward ? 2 * n - i : i + 1, count + saved->fixed, 1, sizeof(float), &step->saved);
+            continue;
+        }
+        want(all, kept->from, kept->to, count + saved->fixed, 1, sizeof(float), &step->saved);
+        want(all, kept->late_from, kept->late_to, count + saved->fixed, 1, sizeof(float), &step->late_saved);
     }
     int64_t count;
     if (__builtin_mul_overflow(scratch.per_sample, net->batch, &count))
@@ -164,12 +214,34 @@ static int64_t place(efl_blocks *all) {
     return used;
 }
 
-static int hand_out(efl_net *net, const efl_blocks *all, int64_t max_arena_bytes, efl_error *error) {
+/* AddressSanitizer's layout; the plan of what to keep is the same as elsewhere. */
+static int64_t place_apart(efl_blocks *all) {
+    for (int i = 0; i < all->count; i++) {
+        efl_block *block = &all->blocks[i];
+        *block = (efl_block){.to = ALWAYS,
+                             .bytes = block->bytes + GAP,
+                             .content = block->content,
+                             .number = block->number,
+                             .where = block->where};
+    }
+    return place(all);
+}
+
+/* Where nothing is computed again, backward reads what forward wrote. */
+static void join_lives(efl_net *net) {
+    for (int v = 0; v < net->num_values; v++)
+        if (net->values[v].late == NULL) net->values[v].late = net->values[v].data;
+    for (int i = 0; i < net->num_steps; i++)
+        if (net->steps[i].late_saved == NULL) net->steps[i].late_saved = net->steps[i].saved;
+}
+
+static int hand_out(efl_net *net, efl_blocks *all, int64_t max_arena_bytes, efl_error *error) {
     if (max_arena_bytes > 0 && net->arena_bytes > max_arena_bytes)
         return efl_fail(error, EFL_MEMORY,
                         "the model needs %lld bytes to train, %lld are allowed: lower batch or raise max_arena_bytes",
                         (long long)net->arena_bytes, (long long)max_arena_bytes);
-    net->arena = calloc(1, (size_t)net->arena_bytes + LINE);
+    const int64_t size = SHARING ? net->arena_bytes : place_apart(all);
+    net->arena = calloc(1, (size_t)size + LINE);
     if (net->arena == NULL)
         return efl_fail(error, EFL_MEMORY,
                         "no memory for the %lld bytes that the model needs to train: lower batch or the model",
@@ -180,14 +252,15 @@ static int hand_out(efl_net *net, const efl_blocks *all, int64_t max_arena_bytes
         *block->where = start + block->offset;
         ASAN_POISON_MEMORY_REGION((char *)*block->where + block->content, block->bytes - block->content);
     }
+    join_lives(net);
     return EFL_OK;
 }
 
 /* The caller frees all->blocks, also after an error. */
 static int lay_out(efl_net *net, efl_blocks *all, efl_error *error) {
-    efl_life *life = calloc((size_t)net->num_values, sizeof *life);
-    all->blocks = calloc(2 * (size_t)net->num_values + (size_t)net->num_steps + 4 + EFL_MAX_LOSSES,
-                         sizeof *all->blocks);
+    const size_t values = (size_t)net->num_values, steps = (size_t)net->num_steps;
+    efl_life *life = calloc(values + steps, sizeof *life);
+    all->blocks = calloc(3 * values + 2 * steps + 4 + EFL_MAX_LOSSES, sizeof *all->blocks);
     if (all->blocks == NULL || life == NULL) {
         free(life);
         return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");

@@ -4,7 +4,7 @@
  *   a) check and infer: indices, op names, arities, shapes, sizes, in that order, node by node.
  *   b) mark: what the loss and what the output depend on; which values need a gradient.
  *   c) share: an activation overwrites its input if nothing else reads it; flatten is another name for its input.
- *   d) lay out: see arena.c.
+ *   d) decide what a step keeps for its backward pass, and lay out: see recompute.c and arena.c.
  */
 #include "net.h"
 
@@ -141,6 +141,15 @@ static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
     return find_tokens(net, error);
 }
 
+/* A node whose weight is frozen, or not on the way from a trained one, need not keep x. */
+static int flags_of(const efl_net *net, const efl_step *step) {
+    const efl_node *node = &step->node;
+    const int idle = step->op->flags & EFL_X_FOR_W && node->num_inputs == 1 && node->num_params > 0 &&
+                     node->params[0] >= net->num_trainable;
+    const int flags = step->op->flags & ~(idle ? EFL_READS_X : 0);
+    return flags & ~(flags & EFL_READS_X ? EFL_IN_PLACE : 0);
+}
+
 static void mark(efl_net *net) {
     for (int h = 0; h < net->num_heads; h++) net->steps[net->heads[h].input - 1].trains = 1;
     for (int i = net->num_steps - 1; i >= 0; i--) {
@@ -155,6 +164,7 @@ static void mark(efl_net *net) {
     for (int i = 0; i < net->num_steps; i++) {
         const efl_node *node = &net->steps[i].node;
         int wanted = 0;
+        net->steps[i].flags = flags_of(net, &net->steps[i]);
         for (int k = 0; k < node->num_params; k++) wanted |= node->params[k] < net->num_trainable;
         for (int k = 0; k < node->num_inputs; k++) wanted |= net->values[node->inputs[k]].has_gradient;
         net->steps[i].backward = net->values[i + 1].has_gradient = wanted && net->steps[i].trains;
@@ -186,13 +196,13 @@ static void share(efl_net *net) {
         efl_value *memory = &net->values[owner];
         if (step->op->flags & EFL_ALIAS) {
             net->values[v].storage = owner;
-        } else if (step->op->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
+        } else if (step->flags & EFL_IN_PLACE && memory->readers == 1 && !memory->pinned &&
                    memory->size == net->values[v].size && memory->has_gradient == net->values[v].has_gradient) {
             memory->readers = net->values[v].readers;
             memory->pinned = net->values[v].pinned;
             net->values[v].storage = owner;
         }
-        if (step->op->flags & EFL_READS_Y) net->values[net->values[v].storage].pinned = 1;
+        if (step->flags & EFL_READS_Y) net->values[net->values[v].storage].pinned = 1;
     }
 }
 
@@ -202,7 +212,8 @@ static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     net->output = plan->output;
     net->steps = calloc((size_t)net->num_steps, sizeof *net->steps);
     net->values = calloc((size_t)net->num_values, sizeof *net->values);
-    if (net->steps == NULL || net->values == NULL || !copy_params(net, plan))
+    net->turns = calloc(2 * (size_t)net->num_steps, sizeof *net->turns);
+    if (net->steps == NULL || net->values == NULL || net->turns == NULL || !copy_params(net, plan))
         return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");
     if (infer(net, plan, error) != EFL_OK) return error->code;
     mark(net);
@@ -227,18 +238,20 @@ static int compiled(efl_net **result, const efl_plan *plan, int64_t batch, efl_e
 
 int efl_net_new(efl_net **result, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error) {
     if (compiled(result, plan, batch, error) != EFL_OK) return error->code;
-    if (efl_arena_make(*result, max_arena_bytes, error) == EFL_OK) return EFL_OK;
+    efl_needs needs;
+    if (efl_recompute(*result, max_arena_bytes, &needs, error) == EFL_OK &&
+        efl_arena_make(*result, max_arena_bytes, error) == EFL_OK)
+        return EFL_OK;
     efl_net_free(*result);
     *result = NULL;
     return error->code;
 }
 
-int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error) {
+int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_error *error) {
     efl_net *net;
     if (compiled(&net, plan, batch, error) != EFL_OK) return error->code;
-    const int code = efl_arena_measure(net, error);
-    *arena_bytes = net->arena_bytes;
-    *mixes_samples = net->mixes_samples;
+    const int code = efl_recompute(net, 1, needs, error);
+    needs->mixes_samples = net->mixes_samples;
     efl_net_free(net);
     return code;
 }
@@ -258,6 +271,7 @@ void efl_net_free(efl_net *net) {
     free(net->arena);
     free(net->steps);
     free(net->values);
+    free(net->turns);
     free(net->offsets);
     free(net->owners);
     free(net);

@@ -79,12 +79,19 @@ typedef struct {
 typedef struct efl_net efl_net;
 
 /* Compiles the plan for up to `batch` samples at a time, larger batches go in pieces. Nothing of the plan is kept.
- * EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes (0: no limit) or malloc. */
+ * Where the arena would exceed max_arena_bytes (0: no limit), backward computes part of the forward pass again, with
+ * the same bits. EFL_MODEL if the plan is not valid, EFL_MEMORY if the arena exceeds max_arena_bytes even so, or
+ * malloc. */
 int efl_net_new(efl_net **net, const efl_plan *plan, int64_t batch, int64_t max_arena_bytes, efl_error *error);
 void efl_net_free(efl_net *net);
-/* The arena of efl_net_new, INT64_MAX if no machine could hold it, and whether training batches can't go in pieces.
- * Errors as there, but for the limit. */
-int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples, efl_error *error);
+typedef struct {
+    int64_t arena_bytes; /* without a limit; INT64_MAX if no machine could hold it */
+    int64_t least_bytes; /* under the lowest limit that efl_net_new can keep */
+    int mixes_samples;   /* training batches can't go in pieces */
+} efl_needs;
+
+/* What efl_net_new would need. Errors as there, but for the limit. */
+int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_error *error);
 /* The sum of efl_net_flops over the nodes that the loss depends on. EFL_MODEL if the plan is not valid. */
 int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error);
 

@@ -1,5 +1,5 @@
-/* net.h: the compiled net, shared by compile.c (which makes it), arena.c (which lays it out), run.c and fit.c
- * (which run it). */
+/* net.h: the compiled net, shared by compile.c (which makes it), recompute.c (which decides what a step keeps),
+ * arena.c (which lays it out), run.c and fit.c (which run it). */
 #ifndef EFL_NET_H
 #define EFL_NET_H
 
@@ -14,6 +14,8 @@ typedef struct {
 
     /* of a storage's owner only */
     float *data, *gradient; /* (batch, size); gradient is NULL where none is needed */
+    float *late;            /* what backward reads: data, or where it is computed again */
+    int dropped;            /* not kept for backward, but computed again: recompute.c */
     int readers;            /* nodes that read the memory, without aliases */
     int pinned;             /* may not be overwritten: backward reads what is in it */
     int written;            /* its gradient has a first contribution in this backward pass */
@@ -26,8 +28,15 @@ typedef struct {
     int trains, predicts; /* the loss, the output depends on it */
     int backward;         /* it has a backward: it owns trained params, or a value before it has a gradient */
     int64_t token_from, token_count; /* columns of the net's input that an op with EFL_TAKES_TOKENS reads */
-    float *saved;
+    int flags;            /* of the op, without what this node does not do: a frozen weight's node reads no x */
+    float *saved;         /* of forward */
+    float *late_saved;    /* of backward: the same, or of the second forward */
 } efl_step;
+
+/* In a backward pass: a node's backward, or its forward once more. */
+typedef struct {
+    int step, again;
+} efl_turn;
 
 typedef struct {
     const efl_loss *kind;
@@ -54,6 +63,8 @@ struct efl_net {
     int output;
     int mixes_samples;
     int64_t batch, arena_bytes;
+    efl_turn *turns;      /* (num_turns) the backward pass, in order; room for 2 num_steps */
+    int num_turns;
 
     void *arena;
     float *spare;     /* further gradient contributions to one node's inputs */
@@ -110,8 +121,10 @@ double efl_heads_count(const efl_net *net, int64_t n);
 const efl_head *efl_scored_head(const efl_net *net);
 
 /* compile.c hands over to: */
+int efl_recompute(efl_net *net, int64_t max_arena_bytes, efl_needs *needs, efl_error *error);
+/* which measures arenas, and leaves the net with the one to make. needs->least_bytes is right if the limit is 1. */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);
-/* or, to compute arena_bytes without allocating them (INT64_MAX if they are too many): */
+/* Computes arena_bytes without allocating them (INT64_MAX if they are too many). */
 int efl_arena_measure(efl_net *net, efl_error *error);
 
 /* pace.c: the net begins to compute; and, between two pieces of a batch, rests if it has computed long enough. */

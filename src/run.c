@@ -13,7 +13,8 @@ static uint64_t node_seed(uint64_t seed, int node) {
     return seed == 0 ? 0 : (seed + (uint64_t)node + 1) * 0x9E3779B97F4A7C15u | 1;
 }
 
-static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
+/* `late`: in the backward pass. */
+static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training, int late) {
     const int node = (int)(step - net->steps);
     const efl_value *made = efl_memory(net, node + 1);
     efl_op_run run = {.shapes = &step->shapes,
@@ -21,12 +22,15 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .training = training != NULL,
                       .seed = training == NULL ? 0 : node_seed(training->seed, node),
                       .first = training == NULL ? 0 : training->first,
-                      .y = made->data,
+                      .y = late ? made->late : made->data,
                       .dy = made->gradient,
-                      .saved = step->saved,
+                      .saved = late ? step->late_saved : step->saved,
                       .scratch = net->scratch,
                       .stop = &net->cancelled};
-    for (int k = 0; k < step->node.num_inputs; k++) run.x[k] = efl_memory(net, step->node.inputs[k])->data;
+    for (int k = 0; k < step->node.num_inputs; k++) {
+        const efl_value *value = efl_memory(net, step->node.inputs[k]);
+        run.x[k] = late ? value->late : value->data;
+    }
     for (int k = 0; k < step->node.num_params; k++) {
         const int tensor = step->node.params[k];
         run.w[k] = net->params + net->offsets[tensor];
@@ -40,7 +44,7 @@ void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *
     for (int i = 0; i < net->num_steps && !efl_is_cancelled(net); i++) {
         const efl_step *step = &net->steps[i];
         if (step->op->flags & EFL_ALIAS || !(for_loss ? step->trains : step->predicts)) continue;
-        const efl_op_run run = run_of(net, step, batch, training);
+        const efl_op_run run = run_of(net, step, batch, training, 0);
         step->op->forward(&run);
     }
 }
@@ -75,7 +79,7 @@ static void update_params(const efl_net *net, const efl_step *step, const efl_tr
 
 /* The first contribution to a value's gradient is written in place; further ones are written to `spare` and added. */
 static void backward_step(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
-    efl_op_run run = run_of(net, step, batch, training);
+    efl_op_run run = run_of(net, step, batch, training, 1);
     float *spare = net->spare, *further[EFL_MAX_INPUTS] = {NULL};
     for (int k = 0; k < step->node.num_inputs; k++) {
         efl_value *memory = efl_memory(net, step->node.inputs[k]);
@@ -107,11 +111,21 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
     }
 }
 
+static void forward_again(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
+    efl_op_run run = run_of(net, step, batch, training, 1);
+    memset(run.state, 0, sizeof run.state); /* it has moved already */
+    run.again = 1;
+    step->op->forward(&run);
+}
+
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training) {
     for (int v = 0; v < net->num_values; v++) net->values[v].written = 0;
     for (int h = 0; h < net->num_heads; h++) efl_memory(net, net->heads[h].input)->written = 1;
-    for (int i = net->num_steps - 1; i >= 0 && !efl_is_cancelled(net); i--) {
-        const efl_step *step = &net->steps[i];
-        if (step->backward && !(step->op->flags & EFL_ALIAS)) backward_step(net, step, batch, training);
+    for (int t = 0; t < net->num_turns && !efl_is_cancelled(net); t++) {
+        const efl_step *step = &net->steps[net->turns[t].step];
+        if (net->turns[t].again)
+            forward_again(net, step, batch, training);
+        else
+            backward_step(net, step, batch, training);
     }
 }

@@ -61,7 +61,8 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_arena_mb: Annotated[
         Annotated[float, Meta(gt=0, le=65536)] | None,
         Meta(
-            description="Refuse a model that needs more megabytes to train; else a quarter of the memory, at most 256.",
+            description="Memory to train in, in megabytes; else a quarter of the machine's, at most 256. "
+            "A model that needs more computes activations again, then takes smaller batches, and else is refused.",
             examples=[64.0],
         ),
     ] = None

@@ -61,9 +61,10 @@ class Evaluation(NamedTuple):
 class Trainer:
     """Runs a plan. `batch` is how many samples the arena holds; larger batches go through it in pieces.
 
-    If the arena would exceed `max_arena_bytes`, `batch` is halved until it fits. Batch normalization needs whole
-    batches, so a plan that has it is not halved. Raises ModelError for a plan that is not valid, and for one that does
-    not fit, with the bytes that it needs.
+    If the arena would exceed `max_arena_bytes`, the backward pass computes part of the forward pass again: slower, the
+    same bits. If that is not enough, `batch` is halved until it fits. Batch normalization needs whole batches, so a
+    plan that has it is not halved. Raises ModelError for a plan that is not valid, and for one that does not fit, with
+    the bytes that it needs.
     """
 
     def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
@@ -269,13 +270,14 @@ def _finished(result: T | None) -> T:
 
 
 def _allowed_batch(plan: Plan, batch: int, max_arena_bytes: int | None) -> int:
-    """`batch`, or the largest of its halves, quarters, ... whose arena is allowed; ModelError if none is."""
+    """`batch`, or the largest of its halves, quarters, ... whose arena is allowed; ModelError if none is. What can't be
+    kept is computed again, which gives the same bits; a smaller batch does not."""
     if max_arena_bytes is None:
         return batch
-    needed, whole = _core.plan_needs(plan, batch)
+    _, needed, whole = _core.plan_needs(plan, batch)
     while needed > max_arena_bytes and batch > 1 and not whole:
         batch //= 2
-        needed, _ = _core.plan_needs(plan, batch)
+        _, needed, _ = _core.plan_needs(plan, batch)
     if needed > max_arena_bytes:
         if whole and batch > 1:
             what, advice = f"batch normalization sees all {batch} samples of a batch at once and", "lower batch_size"

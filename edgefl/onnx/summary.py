@@ -17,7 +17,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
     """
     model, plan = (subject, subject.plan) if isinstance(subject, Model) else (None, subject)
     net = _core.Net(plan, 1)  # for its shapes; `plan_needs` computes the arena without allocating it
-    arena_bytes, _ = _core.plan_needs(plan, batch)
+    arena_bytes, least_bytes, _ = _core.plan_needs(plan, batch)
     shapes = [list(shape) for shape in net.shapes]
     return {
         "input": {
@@ -35,6 +35,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "loss_why": model.loss_why if model else None,
         "batch": batch,
         "arena_bytes": arena_bytes,
+        "least_arena_bytes": least_bytes,
         "update_bytes_raw32": 4 * plan.num_params,
         "plan_hash": plan.hash,
     }
@@ -69,7 +70,8 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
             f"FLOPs   {found['flops']:,} a sample, forward",
             f"loss    {loss}",
             f"update  {found['update_bytes_raw32']:,} bytes as raw32",
-            f"arena   {found['arena_bytes']:,} bytes at batch {batch}",
+            f"arena   {found['arena_bytes']:,} bytes at batch {batch}; at least {found['least_arena_bytes']:,}, by "
+            "computing activations again",
         ]
     )
 

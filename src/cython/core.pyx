@@ -148,14 +148,14 @@ def plan_flops(plan) -> float:
 
 
 def plan_needs(plan, int64_t batch) -> tuple:
-    """(bytes of a Net's arena, whether training batches must be in it whole), without having them."""
+    """(bytes of a Net's arena, the least that it can be limited to, whether training batches must be in it whole),
+    without having them."""
     cdef _Plan compiled = _Plan(plan)
     cdef efl_error error
-    cdef int64_t arena_bytes
-    cdef int mixes_samples
-    if efl_plan_needs(&compiled.c, batch, &arena_bytes, &mixes_samples, &error) != EFL_OK:
+    cdef efl_needs needs
+    if efl_plan_needs(&compiled.c, batch, &needs, &error) != EFL_OK:
         raise _failure(&error)
-    return arena_bytes, bool(mixes_samples)
+    return needs.arena_bytes, needs.least_bytes, bool(needs.mixes_samples)
 
 
 cdef int _choose(efl_data *data, const int64_t[::1] rows) except -1:

@@ -53,8 +53,11 @@ cdef extern from "efl.h" nogil:
                     efl_error *error)
     void efl_net_free(efl_net *net)
     int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error)
-    int efl_plan_needs(const efl_plan *plan, int64_t batch, int64_t *arena_bytes, int *mixes_samples,
-                       efl_error *error)
+    ctypedef struct efl_needs:
+        int64_t arena_bytes, least_bytes
+        int mixes_samples
+
+    int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_error *error)
     int64_t efl_net_arena_bytes(const efl_net *net)
     int64_t efl_net_num_params(const efl_net *net)
     int64_t efl_net_target_size(const efl_net *net)

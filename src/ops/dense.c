@@ -58,7 +58,7 @@ static void backward(const efl_op_run *run) {
 
 const efl_op efl_op_dense = {
     .name = "dense",
-    .flags = EFL_READS_X | EFL_FUSES,
+    .flags = EFL_READS_X | EFL_X_FOR_W | EFL_FUSES,
     .min_inputs = 1,
     .max_inputs = 1,
     .min_params = 1,

@@ -113,7 +113,9 @@ static void move_running(const efl_op_run *run, const float *mean, const float *
 static void forward_batch_norm(const efl_op_run *run) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
     float *mean = run->saved, *deviation = mean + c, *scale = run->scratch + 3 * wide, *offset = scale + wide;
-    if (run->training) {
+    if (run->again) {
+        /* saved holds the batch's statistics */
+    } else if (run->training) {
         batch_statistics(run, mean, deviation, offset);
         move_running(run, mean, offset);
     } else {

@@ -66,6 +66,7 @@ typedef struct {
     const efl_op_shapes *shapes;
     int64_t batch;
     int training;  /* 0: as onnxruntime would compute it */
+    int again;     /* forward runs a second time for backward: saved holds what it left, if that is no array a sample */
     uint64_t seed; /* of this node in this step of efl_fit; 0 elsewhere, where nothing may be drawn */
     int64_t first; /* index of the first sample in the step's batch, so that pieces draw the same as a whole batch */
     const float *x[EFL_MAX_INPUTS], *w[EFL_MAX_PARAMS];
@@ -80,13 +81,14 @@ typedef struct {
 } efl_op_run;
 
 enum {
-    EFL_IN_PLACE = 1,       /* y may be x[0], and then dx[0] is dy; backward reads no x */
+    EFL_IN_PLACE = 1,       /* if backward reads no x: y may be x[0], and then dx[0] is dy */
     EFL_READS_X = 2,        /* backward reads x */
     EFL_READS_Y = 4,        /* backward reads y, so it must not be overwritten */
     EFL_ALIAS = 8,          /* y is x[0] under another shape: nothing to compute */
     EFL_FUSES = 16,         /* applies run->update if there is one */
     EFL_MIXES_SAMPLES = 32, /* in training a sample's result depends on the others: batches can't go in pieces */
     EFL_TAKES_TOKENS = 64,  /* x[0] holds whole numbers below w[0].dim[0] */
+    EFL_X_FOR_W = 128,      /* of one input, backward reads x for the gradient of w[0] alone */
 };
 
 typedef struct {

@@ -58,7 +58,11 @@ def test_values_that_nobody_differentiates_are_not_kept():
 @pytest.mark.parametrize("batch", [1, 7, 32])
 def test_what_a_plan_needs_is_known_beforehand(batch):
     for plan in (mlp(3), normed()):
-        assert _core.plan_needs(plan, batch) == (_core.Net(plan, batch).arena_bytes, plan.nodes[1].op == "batch_norm")
+        full, least, whole = _core.plan_needs(plan, batch)
+        assert (full, whole) == (_core.Net(plan, batch).arena_bytes, plan.nodes[1].op == "batch_norm")
+        assert _core.Net(plan, batch, least).arena_bytes == least <= full
+        with pytest.raises(ModelError, match=f"needs {least} bytes"):
+            _core.Net(plan, batch, least - 1)
     with pytest.raises(ModelError, match="no such op"):
         _core.plan_needs(Plan([1], [Node("conv9", [0])], [], "mse", 1, 1), 1)
 
@@ -104,9 +108,9 @@ def test_freezing_what_is_not_there_or_everything_is_refused():
 # ---- limits ---------------------------------------------------------------------------------------------------
 
 
-def test_the_batch_is_halved_until_it_fits_and_training_is_the_same():
+def test_the_batch_is_halved_until_the_least_fits_and_training_is_the_same():
     plan = mlp(3)
-    needs = {batch: _core.plan_needs(plan, batch)[0] for batch in (32, 16, 8, 1)}
+    needs = {batch: _core.plan_needs(plan, batch)[1] for batch in (32, 16, 8, 1)}
     rng = np.random.default_rng(1)
     params, x, y = rng.normal(0, 0.2, plan.num_params), rng.normal(0, 1, (40, 64)), rng.random((40, 64))
     whole = Trainer(plan).fit(params, x, y, batch_size=20, epochs=2).delta
@@ -119,7 +123,7 @@ def test_the_batch_is_halved_until_it_fits_and_training_is_the_same():
 
 
 def test_a_model_that_never_fits_is_refused_with_what_it_needs():
-    needed = _core.plan_needs(mlp(3), 1)[0]
+    needed = _core.plan_needs(mlp(3), 1)[1]
     with pytest.raises(ModelError, match=f"needs {needed} bytes to train, {needed - 1} are allowed: .*smaller model"):
         Trainer(mlp(3), max_arena_bytes=needed - 1)
     with pytest.raises(ModelError, match="smaller model"):
@@ -128,7 +132,7 @@ def test_a_model_that_never_fits_is_refused_with_what_it_needs():
 
 def test_batch_normalization_is_refused_rather_than_cut():
     plan = normed()
-    needed, bigger = _core.plan_needs(plan, 32)[0], _core.plan_needs(plan, 64)[0]
+    needed, bigger = _core.plan_needs(plan, 32)[1], _core.plan_needs(plan, 64)[1]
     with pytest.raises(ModelError, match=f"all 32 samples of a batch at once and needs {needed} bytes .*batch_size"):
         Trainer(plan, batch=32, max_arena_bytes=needed - 1)
     trainer = Trainer(plan, batch=32, max_arena_bytes=needed)

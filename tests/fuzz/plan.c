@@ -136,14 +136,16 @@ static int look(const uint8_t *data, size_t size) {
 
     efl_net *net;
     efl_error error;
-    int64_t arena;
-    int mixes;
-    const int needs = efl_plan_needs(&plan, batch, &arena, &mixes, &error);
+    efl_needs needs = {0};
+    const int known = efl_plan_needs(&plan, batch, &needs, &error);
     if (efl_net_new(&net, &plan, batch, MOST_ARENA, &error) != EFL_OK) {
         if (net != NULL || error.message[0] == 0) abort();
         return 0;
     }
-    if (needs != EFL_OK || arena != efl_net_arena_bytes(net) || mixes != efl_net_mixes_samples(net)) abort();
+    const int64_t arena = efl_net_arena_bytes(net);
+    if (known != EFL_OK || needs.mixes_samples != efl_net_mixes_samples(net)) abort();
+    if (needs.least_bytes > arena || arena > needs.arena_bytes || arena > MOST_ARENA) abort();
+    if (needs.arena_bytes <= MOST_ARENA && arena != needs.arena_bytes) abort();
     int64_t work = efl_net_num_params(net) + efl_net_size(net, 0);
     for (int i = 0; i < plan.num_nodes && work <= MOST_WORK; i++) work += efl_net_flops(net, i) + efl_net_size(net, i);
     if (work <= MOST_WORK) use(net, efl_net_size(net, 0), options);

@@ -89,10 +89,14 @@ static void try_plan(int64_t rows, int64_t wide, int64_t hidden, const char *act
                            .loss_input = 5,
                            .output = 6};
     efl_net *net;
+    efl_needs needs;
     efl_error error;
-    require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, "net");
-    use(net, rows * wide, 0);
-    efl_net_free(net);
+    require(efl_plan_needs(&plan, batch, &needs, &error) == EFL_OK, "needs");
+    for (int least = 0; least < 2; least++) {
+        require(efl_net_new(&net, &plan, batch, least ? needs.least_bytes : 0, &error) == EFL_OK, "net");
+        use(net, rows * wide, 0);
+        efl_net_free(net);
+    }
 
     nodes[3].inputs[0] = 4;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL && net == NULL, "cycle refused");

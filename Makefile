@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-library lint coverage docs bench soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -32,7 +32,10 @@ lint: $(VENV)/dev.stamp
 	$(PY) -m mypy
 
 bench: $(VENV)/bench.stamp
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+	set -e; for script in $(filter-out benchmarks/gate.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+
+bench-gate: $(VENV)/dev.stamp  ## steps and codecs are as fast as at the last ten commits measured on such a processor
+	$(PY) benchmarks/gate.py
 
 SEEDS := 10000
 SEED := 0

@@ -1,6 +1,7 @@
 """Times one step of SGD of every model in models.py beside its peers, interleaved, on one pinned core.
 
-    python benchmarks/steps.py [MODEL ...] [--json FILE] [--repeats N] [--cpu N] [--ort-python PYTHON]
+    python benchmarks/steps.py [MODEL ...] [--threads N] [--compile] [--memory] [--json FILE] [--repeats N] [--cpu N]
+                               [--ort-python PYTHON]
 
 Figures are medians; the ratio is peer / EdgeFL. GFLOP/s count what must be computed (forward, both gradients, no dx of
 the first layer) and stand beside NumPy's sgemm on the same core in the same run.
@@ -16,42 +17,38 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false")
 
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
+import memory
 import peers
-from models import MODELS, VOCABULARY, Spec
+import subjects
 
 from edgefl import _core, load
 
 BLOCK_S = 0.15  # a peer's turn lasts about so long
 
 
-def gather(name: str, spec: Spec, ort_python: str | None, folder: Path) -> tuple[dict[str, peers.Peer], float]:
+def gather(subject: subjects.Subject, options: argparse.Namespace, folder: Path) -> tuple[dict[str, peers.Peer], float]:
     """The peers that this machine has for a model, and the MFLOP of a step."""
-    model, loss = spec.make(), "mse" if spec.classes is None else "cross_entropy"
-    plan = load(model, loss=loss).plan
-    shape = tuple(int(d) for d in _input_shape(model))
-    x, y = spec.data(spec.batch * peers.DISTINCT, shape)
-    found: dict[str, peers.Peer] = {"edgefl": peers.edgefl(model, x, y, spec.batch, loss)}
-    if importlib.util.find_spec("torch"):
-        found["torch"] = peers.torch(name, model, x, y, batch=spec.batch, loss=loss, vocabulary=VOCABULARY)
-    if importlib.util.find_spec("jax") and name in ("logistic", "mlp"):
-        found["jax"] = peers.jax_dense(_weights(model), x, y, spec.batch)
-    if ort_python and spec.classes is not None:
-        ort = peers.OnnxRuntimeTraining(ort_python, model, x, y, batch=spec.batch, folder=folder)
+    model, (x, y), batch = load(subject.file, loss=subject.loss), subject.data(), subject.batch
+    found: dict[str, peers.Peer] = {"edgefl": peers.edgefl(model, x, y, batch)}
+    if options.threads > 1:
+        found[f"{options.threads} threads"] = peers.edgefl(model, x, y, batch, options.threads)
+    if subjects.HAS_TORCH:
+        found["torch"] = peers.torch(subject.twin(), x, y, batch=batch, loss=subject.loss)
+        if options.compile:
+            found["torch.compile"] = peers.torch(subject.twin(), x, y, batch=batch, loss=subject.loss, compiled=True)
+    if importlib.util.find_spec("jax") and subject.name in ("logistic", "mlp"):
+        found["jax"] = peers.jax_dense(_weights(subject.file), x, y, batch)
+    if options.ort_python and subject.spec.classes is not None:
+        ort = peers.OnnxRuntimeTraining(options.ort_python, subject.file, x, y, batch=batch, folder=folder)
         if ort.ready:
             found["ort-training"] = ort
-    return found, step_mflop(plan, spec.batch)
-
-
-def _input_shape(model: bytes) -> list[int]:
-    import onnx
-
-    graph = onnx.ModelProto.FromString(model).graph
-    return [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim][1:]
+    return found, step_mflop(model.plan, batch)
 
 
 def _weights(model: bytes) -> list:
@@ -83,34 +80,50 @@ def time_model(found: dict[str, peers.Peer], repeats: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(subjects.names()))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1, help="a row of EdgeFL with so many threads beside one's")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too; it takes a minute or more a model")
+    parser.add_argument("--memory", action="store_true", help="what training takes of memory beside torch")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--ort-python", metavar="PYTHON", help="an interpreter that has onnxruntime-training")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {options.cpu})
+    if options.threads == 1:
+        os.sched_setaffinity(0, {options.cpu})
     rows = []
-    print(f"isa {_core.isa()}, one core; us a step, and peer / edgefl")
-    for name in options.models or MODELS:
-        with tempfile.TemporaryDirectory() as folder:
-            found, mflop = gather(name, MODELS[name], options.ort_python, Path(folder))
-            peak = peers.sgemm_gflops()
-            times = time_model(found, options.repeats)
-            peak = max(peak, peers.sgemm_gflops())
-            for peer in found.values():
-                if isinstance(peer, peers.OnnxRuntimeTraining):
-                    peer.close()
-        own = times["edgefl"]
-        rate = mflop / own * 1e3
-        row = {"model": name, "batch": MODELS[name].batch, "mflop": mflop, "us": times, "gflops": rate, "sgemm": peak}
-        rows.append(row)
-        others = "  ".join(f"{p} {t:,.0f} ({t / own:.1f}x)" for p, t in times.items() if p != "edgefl")
-        speed = f"{rate:6.1f} GFLOP/s = {rate / peak:4.0%} of sgemm"
-        print(f"{name:12} b{row['batch']:<3} {own:>10,.1f} us  {speed}  {others}", flush=True)
+    print(f"isa {_core.isa()}; us a step, and peer / edgefl with one thread")
+    for name in options.models or subjects.names():
+        rows.append(row := measure(subjects.find(name), options))
+        print(told(row), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
+
+
+def measure(subject: subjects.Subject, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        found, mflop = gather(subject, options, Path(folder))
+        peak = peers.sgemm_gflops()
+        times = time_model(found, options.repeats)
+        peak = max(peak, peers.sgemm_gflops())
+        for peer in found.values():
+            if isinstance(peer, peers.OnnxRuntimeTraining):
+                peer.close()
+    rate = mflop / times["edgefl"] * 1e3
+    row = {"model": subject.name, "batch": subject.batch, "mflop": mflop, "us": times, "gflops": rate, "sgemm": peak}
+    if options.memory:
+        sides = ("edgefl", "torch") if subjects.HAS_TORCH else ("edgefl",)
+        row["bytes"] = {peer: memory.trained_bytes(peer, subject.name) for peer in sides}
+    return row
+
+
+def told(row: dict[str, Any]) -> str:
+    own = row["us"]["edgefl"]
+    others = "  ".join(f"{p} {t:,.0f} ({t / own:.2f}x)" for p, t in row["us"].items() if p != "edgefl")
+    speed = f"{row['gflops']:6.1f} GFLOP/s = {row['gflops'] / row['sgemm']:4.0%} of sgemm"
+    room = "  ".join(f"{peer} {size / 2**20:.0f} MB" for peer, size in row.get("bytes", {}).items())
+    return f"{row['model']:12} b{row['batch']:<3} {own:>10,.1f} us  {speed}  {others}  {room}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What is timed on a step of SGD: EdgeFL, torch eager, jax.jit + lax.scan, onnxruntime-training. One thread each.
+"""What is timed on a step of SGD: EdgeFL, torch eager and compiled, jax.jit + lax.scan, onnxruntime-training.
+One thread each.
 
 A peer is `steps(count) -> seconds` for so many steps on batches that lie ready in memory.
 """
@@ -10,46 +11,46 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 Peer = Callable[[int], float]
 LR = 0.01
-DISTINCT = 20  # batches, so that no peer finds its only one in the cache
 
 
-def edgefl(model: bytes, x: np.ndarray, y: np.ndarray, batch: int, loss: str) -> Peer:
-    from edgefl import Trainer, load
+def edgefl(model: Any, x: np.ndarray, y: np.ndarray, batch: int) -> Peer:
+    """`model` is a loaded one."""
+    from edgefl import Trainer
 
-    loaded = load(model, loss=loss)
-    trainer = Trainer(loaded.plan, batch=batch)
+    trainer = Trainer(model.plan, batch=batch)
 
     def steps(count: int) -> float:
         epochs = -(-count * batch // len(x))
         started = time.perf_counter()
-        done = trainer.fit(loaded.params, x, y, epochs=epochs, batch_size=batch, lr=LR, max_steps=count)
+        done = trainer.fit(model.params, x, y, epochs=epochs, batch_size=batch, lr=LR, max_steps=count)
         assert done.steps == count
         return time.perf_counter() - started
 
     return steps
 
 
-def torch(name: str, model: bytes, x: np.ndarray, y: np.ndarray, *, batch: int, loss: str, vocabulary: int) -> Peer:
+def torch(net: Any, x: np.ndarray, y: np.ndarray, *, batch: int, loss: str, compiled: bool = False) -> Peer:
+    """Eager, or forward and backward by torch.compile."""
     import torch as t
-    from torch_models import twin
 
     t.set_num_threads(1)
-    net = twin(name, model, vocabulary)
     optimizer = t.optim.SGD(net.parameters(), lr=LR)
     criterion = t.nn.CrossEntropyLoss() if loss == "cross_entropy" else t.nn.MSELoss()
     inputs, targets = t.from_numpy(x), t.from_numpy(y)
+    run = t.compile(net) if compiled else net
 
     def steps(count: int) -> float:
         started = time.perf_counter()
         for i in range(count):
             at = i % (len(x) // batch) * batch
             optimizer.zero_grad()
-            criterion(net(inputs[at : at + batch]), targets[at : at + batch]).backward()
+            criterion(run(inputs[at : at + batch]), targets[at : at + batch]).backward()
             optimizer.step()
         return time.perf_counter() - started
 

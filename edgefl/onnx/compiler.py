@@ -32,6 +32,8 @@ from .sharing import refuse_folded_twins, refuse_half_shared
 from .trace import Trace
 from .unsupported import HELP
 
+NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
+
 
 def import_onnx(
     source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
@@ -46,7 +48,7 @@ def import_onnx(
     graph = (proto := read_onnx(source)).graph
     opset = opset_of(proto)
     order = live_order(graph)
-    _refuse_unknown_ops(graph, order)
+    _refuse_unknown_ops(graph, order, opset)
     given = graph_input(graph, dims)
     trace = Trace(opset, given.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, only)
     trace.shapes.append(given.shape)
@@ -88,12 +90,23 @@ def import_onnx(
     )
 
 
-def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int]) -> None:
+def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int], opset: int) -> None:
     """Comes first, because the name of an unknown op tells an operator more than any later error."""
     for node in (graph.node[index] for index in order):
         key = op_key(node)
         if key not in OPS and key not in FOLDS:
             raise refuse(node, f"this op is not trained yet: {HELP.get(key, 'export a model without it')}")
+        _refuse_newer(node, opset)
+
+
+def _refuse_newer(node: onnx.NodeProto, opset: int) -> None:
+    """An attribute that a later version of an op has added would be ignored, and the model trained as another one."""
+    if opset <= NEWEST or node.domain not in ("", "ai.onnx"):
+        return
+    known = onnx.defs.get_schema(node.op_type, NEWEST).attributes
+    for attribute in node.attribute:
+        if attribute.name not in known:
+            raise refuse(node, f"its {attribute.name} is newer than opset {NEWEST}: export with opset {NEWEST}")
 
 
 def _walk(trace: Trace, graph: onnx.GraphProto, order: list[int], items: dict[str, Item]) -> dict[str, Item]:

@@ -67,7 +67,7 @@ BACKWARD(relu, choose(v > 0.0f, d, splat(0.0f)))
 BACKWARD(tanh, d * (1.0f - v * v))
 BACKWARD(sigmoid, d * v * (1.0f - v))
 
-static float softmax(float *y, const float *x, int64_t n) {
+static double softmax(float *y, const float *x, int64_t n) {
     float peak = x[0];
     for (int64_t i = 1; i < n; i++) peak = x[i] > peak ? x[i] : peak;
     vf sums = {0};
@@ -79,7 +79,7 @@ static float softmax(float *y, const float *x, int64_t n) {
     }
     const float sum = sum_lanes(sums);
     FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) / sum, n - i);
-    return peak + logf(sum);
+    return (double)peak + (double)logf(sum);
 }
 
 static void add(float *y, const float *x, int64_t n) {

@@ -87,8 +87,8 @@ typedef struct {
     void (*relu_backward)(float *dx, const float *dy, const float *y, int64_t n);
     void (*tanh_backward)(float *dx, const float *dy, const float *y, int64_t n);
     void (*sigmoid_backward)(float *dx, const float *dy, const float *y, int64_t n);
-    /* y(N) = softmax of x(N); returns log sum exp x. y may be x. */
-    float (*softmax)(float *y, const float *x, int64_t n);
+    /* y(N) = softmax of x(N); returns log sum exp x, which a float of x's size would round. y may be x. */
+    double (*softmax)(float *y, const float *x, int64_t n);
 
     /* dx from dy and v: y for the functions that ops/pointwise.c lists, else x; dx may be dy. */
     void (*pointwise)(efl_pointwise kind, float *y, const float *x, float p, float q, int64_t n);

@@ -66,8 +66,8 @@ static void softmax_backward(const efl_op_run *run) {
 
 static void log_softmax_forward(const efl_op_run *run) {
     FOR_ROWS(run, i, n) {
-        const float total = efl_kernels->softmax(run->y + i, run->x[0] + i, n);
-        for (int64_t j = i; j < i + n; j++) run->y[j] = run->x[0][j] - total;
+        const double total = efl_kernels->softmax(run->y + i, run->x[0] + i, n);
+        for (int64_t j = i; j < i + n; j++) run->y[j] = (float)(run->x[0][j] - total);
     }
 }
 

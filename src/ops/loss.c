@@ -26,7 +26,7 @@ static double run_cross_entropy(efl_loss_run *run) {
         run->correct += best == label;
         if (run->dlogits != NULL) {
             float *dx = run->dlogits + b * run->size;
-            loss += (double)efl_kernels->softmax(dx, x, run->size) - x[label];
+            loss += efl_kernels->softmax(dx, x, run->size) - x[label];
             dx[label] -= 1;
             for (int64_t i = 0; i < run->size; i++) dx[i] *= run->scale;
         } else {

@@ -20,24 +20,30 @@ TORCH = [
 EXPORTS = ["folded", "unfolded", "dynamo"]
 
 
-def export(net, shape: tuple[int, ...] | None, how: str, folder: Path, *, optimize: bool = True) -> bytes:
+def export(net, given, how: str, folder: Path, *, optimize: bool = True) -> bytes:
+    """`given`: the shape of a sample, None for tokens, or the tensors to export with, one for each input."""
     import torch
 
-    x = torch.randint(0, 10, (2, 11)) if shape is None else torch.randn(2, *shape)
-    names = {"input_names": ["input"], "output_names": ["output"]}
+    if given is None:
+        inputs = (torch.randint(0, 10, (2, 11)),)
+    else:
+        inputs = (torch.randn(2, *given),) if isinstance(given, tuple) else tuple(tensor[:2] for tensor in given)
+    taken = ["input"] if len(inputs) == 1 else [f"input{at}" for at in range(len(inputs))]
+    names = {"input_names": taken, "output_names": ["output"]}
     if how == "dynamo":
         if importlib.util.find_spec("onnxscript") is None:
             pytest.skip("the new exporter needs onnxscript")
-        samples = ({0: torch.export.Dim("N")},)
+        dim = torch.export.Dim("N")
         path = folder / "model.onnx"
+        samples = tuple({0: dim} for _ in inputs)
         torch.onnx.export(
-            net, (x,), path, dynamo=True, optimize=optimize, external_data=False, dynamic_shapes=samples, **names
+            net, inputs, path, dynamo=True, optimize=optimize, external_data=False, dynamic_shapes=samples, **names
         )
         return path.read_bytes()
     buffer, folded = io.BytesIO(), how == "folded"
     torch.onnx.export(
-        net, (x,), buffer, dynamo=False, do_constant_folding=folded, opset_version=17 if folded else 14,
+        net, inputs, buffer, dynamo=False, do_constant_folding=folded, opset_version=17 if folded else 14,
         training=torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE,
-        dynamic_axes={"input": {0: "N"}, "output": {0: "N"}}, **names,
+        dynamic_axes={name: {0: "N"} for name in (*taken, "output")}, **names,
     )  # fmt: skip
     return buffer.getvalue()

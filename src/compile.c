@@ -7,6 +7,7 @@
  *   d) decide what a step keeps for its backward pass, and lay out: see recompute.c and arena.c.
  */
 #include "net.h"
+#include "ops/bits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -184,11 +185,26 @@ static void count_readers(efl_net *net) {
     }
 }
 
+/* A bit an element is kept where backward needs no more of y, and no other node's backward reads y. */
+static void keep_bits(efl_net *net) {
+    for (int i = 0; i < net->num_steps; i++) {
+        efl_step *step = &net->steps[i];
+        int read = !step->backward || !(step->flags & EFL_BITS);
+        for (int j = i + 1; j < net->num_steps && !read; j++)
+            for (int k = 0; k < net->steps[j].node.num_inputs; k++)
+                read |= net->steps[j].backward && net->steps[j].flags & EFL_READS_X &&
+                        net->values[net->steps[j].node.inputs[k]].storage == i + 1;
+        step->flags &= ~(read ? EFL_BITS : EFL_READS_Y);
+        if (!read) step->shapes.saved.per_sample = efl_bits_room(net->values[i + 1].size);
+    }
+}
+
 /* An alias of an overwritten value moves with it, so storages are found again, in the order of the nodes. The values
  * that the one loss and the output read need no pin, because no run continues past them. Of several losses, one may
  * read what another is computed from: each counts as a reader. */
 static void share(efl_net *net) {
     count_readers(net);
+    keep_bits(net);
     for (int h = 0; net->num_heads > 1 && h < net->num_heads; h++) efl_memory(net, net->heads[h].input)->readers++;
     for (int v = 1; v < net->num_values; v++) {
         const efl_step *step = &net->steps[v - 1];

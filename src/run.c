@@ -31,6 +31,7 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
         const efl_value *value = efl_memory(net, step->node.inputs[k]);
         run.x[k] = late ? value->late : value->data;
     }
+    if (step->flags & EFL_BITS && training != NULL) run.bits = (uint32_t *)run.saved;
     for (int k = 0; k < step->node.num_params; k++) {
         const int tensor = step->node.params[k];
         run.w[k] = net->params + net->offsets[tensor];

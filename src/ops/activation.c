@@ -1,5 +1,5 @@
 /* activation.c: relu, tanh, sigmoid by element; softmax and log_softmax along the last axis. */
-#include "pieces.h"
+#include "bits.h"
 
 #include <math.h>
 
@@ -33,7 +33,29 @@ static int64_t elements(const efl_op_run *run) {
         .backward = activation##_backward,                                                  \
     };
 
-EFL_ACTIVATION(relu)
+static void relu_forward(const efl_op_run *run) {
+    for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)
+        efl_kernels->relu(run->y + i, run->x[0] + i, n);
+    if (run->bits != NULL) efl_bits_keep(run, 0, INFINITY);
+}
+
+static void relu_backward(const efl_op_run *run) {
+    if (run->bits != NULL) {
+        efl_bits_backward(run);
+        return;
+    }
+    for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)
+        efl_kernels->relu_backward(run->dx[0] + i, run->dy + i, run->y + i, n);
+}
+
+const efl_op efl_op_relu = {.name = "relu",
+                            .flags = EFL_IN_PLACE | EFL_READS_Y | EFL_BITS,
+                            .min_inputs = 1,
+                            .max_inputs = 1,
+                            .infer = infer,
+                            .forward = relu_forward,
+                            .backward = relu_backward};
+
 EFL_ACTIVATION(tanh)
 EFL_ACTIVATION(sigmoid)
 

@@ -66,29 +66,31 @@ typedef struct {
     const efl_op_shapes *shapes;
     int64_t batch;
     int training;  /* 0: as onnxruntime would compute it */
-    int again;     /* forward runs a second time for backward: saved holds what it left, if that is no array a sample */
+    int again; /* forward runs a second time for backward: saved holds what it left, if that is no array a sample */
     uint64_t seed; /* of this node in this step of efl_fit; 0 elsewhere, where nothing may be drawn */
     int64_t first; /* index of the first sample in the step's batch, so that pieces draw the same as a whole batch */
     const float *x[EFL_MAX_INPUTS], *w[EFL_MAX_PARAMS];
     float *y;
     const float *dy;
-    float *dx[EFL_MAX_INPUTS];    /* to write; NULL if it is not needed */
-    float *dw[EFL_MAX_PARAMS];    /* to add to; NULL if the param is not trained */
+    float *dx[EFL_MAX_INPUTS]; /* to write; NULL if it is not needed */
+    float *dw[EFL_MAX_PARAMS]; /* to add to; NULL if the param is not trained */
     float *state[EFL_MAX_PARAMS]; /* untrained params in efl_fit, which forward may move; else NULL */
-    const efl_update *update;     /* NULL, or to be applied to w[0] after everything has been read from it */
+    const efl_update *update; /* NULL, or to be applied to w[0] after everything has been read from it */
     float *saved, *scratch;
+    uint32_t *bits; /* in saved, for an op with EFL_BITS that is to keep them; else NULL */
     const atomic_int *stop; /* not 0: nobody wants the result any more (pieces.h) */
 } efl_op_run;
 
 enum {
-    EFL_IN_PLACE = 1,       /* if backward reads no x: y may be x[0], and then dx[0] is dy */
-    EFL_READS_X = 2,        /* backward reads x */
-    EFL_READS_Y = 4,        /* backward reads y, so it must not be overwritten */
-    EFL_ALIAS = 8,          /* y is x[0] under another shape: nothing to compute */
-    EFL_FUSES = 16,         /* applies run->update if there is one */
+    EFL_IN_PLACE = 1, /* if backward reads no x: y may be x[0], and then dx[0] is dy */
+    EFL_READS_X = 2, /* backward reads x */
+    EFL_READS_Y = 4, /* backward reads y, so it must not be overwritten */
+    EFL_ALIAS = 8, /* y is x[0] under another shape: nothing to compute */
+    EFL_FUSES = 16, /* applies run->update if there is one */
     EFL_MIXES_SAMPLES = 32, /* in training a sample's result depends on the others: batches can't go in pieces */
-    EFL_TAKES_TOKENS = 64,  /* x[0] holds whole numbers below w[0].dim[0] */
-    EFL_X_FOR_W = 128,      /* of one input, backward reads x for the gradient of w[0] alone */
+    EFL_TAKES_TOKENS = 64, /* x[0] holds whole numbers below w[0].dim[0] */
+    EFL_X_FOR_W = 128, /* of one input, backward reads x for the gradient of w[0] alone */
+    EFL_BITS = 256, /* with run->bits, forward keeps there what backward needs of y: bits.h */
 };
 
 typedef struct {
@@ -105,10 +107,10 @@ typedef struct {
  * has its own label. */
 typedef struct {
     int64_t rows, size;
-    const float *logits;   /* (R, size) */
+    const float *logits; /* (R, size) */
     const int64_t *labels; /* (R) if the loss takes labels */
-    const float *targets;  /* (R, size) if not */
-    float *dlogits;        /* (R, size) to write, of the summed loss times `scale`; NULL when evaluating */
+    const float *targets; /* (R, size) if not */
+    float *dlogits; /* (R, size) to write, of the summed loss times `scale`; NULL when evaluating */
     float scale;
     int64_t correct; /* out: right answers among R labels or R * size targets */
 } efl_loss_run;

@@ -7,7 +7,7 @@
  *
  * If backward reads y alone, x may be overwritten. At a kink the slope is that of the flat side.
  */
-#include "pieces.h"
+#include "bits.h"
 
 #include <math.h>
 
@@ -37,6 +37,7 @@ static void forward(const efl_op_run *run) {
     for (int64_t i = 0, n; (n = efl_piece(run, i, elements(run), 1)) > 0; i += n)
         efl_kernels->pointwise((efl_pointwise)run->shapes->inner[0], run->y + i, run->x[0] + i, (float)floats[0],
                                (float)floats[1], n);
+    if (run->bits != NULL) efl_bits_keep(run, (float)floats[0], (float)floats[1]);
 }
 
 static void backward_from(const efl_op_run *run, const float *v) {
@@ -51,12 +52,17 @@ static void backward_from_x(const efl_op_run *run) {
 }
 
 static void backward_from_y(const efl_op_run *run) {
-    backward_from(run, run->y);
+    if (run->bits != NULL)
+        efl_bits_backward(run);
+    else
+        backward_from(run, run->y);
 }
 
 #define EFL_FROM_X(lower, upper, ints, floats) EFL_POINTWISE(lower, upper, ints, floats, EFL_READS_X, backward_from_x)
 #define EFL_FROM_Y(lower, upper, ints, floats)                                             \
     EFL_POINTWISE(lower, upper, ints, floats, EFL_IN_PLACE | EFL_READS_Y, backward_from_y)
+#define EFL_FROM_BITS(lower, upper, ints, floats)                                                     \
+    EFL_POINTWISE(lower, upper, ints, floats, EFL_IN_PLACE | EFL_READS_Y | EFL_BITS, backward_from_y)
 #define EFL_POINTWISE(lower, upper, ints, floats, needs, direction) \
     static int infer_##lower(efl_op_shapes *s, efl_error *error) {  \
         return infer(s, EFL_POINT_##upper, error);                  \
@@ -72,7 +78,7 @@ static void backward_from_y(const efl_op_run *run) {
                                    .backward = direction};
 
 EFL_FROM_Y(leaky_relu, LEAKY_RELU, 0, 1)
-EFL_FROM_Y(clip, CLIP, 0, 2)
+EFL_FROM_BITS(clip, CLIP, 0, 2)
 EFL_FROM_Y(hard_sigmoid, HARD_SIGMOID, 0, 2)
 EFL_FROM_X(hard_swish, HARD_SWISH, 0, 0)
 EFL_FROM_X(gelu, GELU, 1, 0)

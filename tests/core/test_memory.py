@@ -165,3 +165,56 @@ def test_a_step_allocates_nothing(tmp_path):
     )  # fmt: skip
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- what frozen layers keep -----------------------------------------------------------------------------------
+
+
+def convs(depth, activation="relu", floats=()):
+    """3x3 convolutions with a bias, each with an activation, and a dense head: biases are what is trained last."""
+    nodes, params = [], []
+    for i in range(depth):
+        params += [Param(f"w{i}", [3, 3, 8, 8]), Param(f"b{i}", [8])]
+        nodes.append(Node("conv", [len(nodes)], [2 * i, 2 * i + 1], [1, 1, 1, 1, 1, 1, 1, 1, 1]))
+        nodes.append(Node(activation, [len(nodes)], [], [], list(floats)))
+    nodes += [Node("flatten", [2 * depth]), Node("dense", [2 * depth + 1], [2 * depth])]
+    return Plan([6, 6, 8], nodes, [*params, Param("head", [288, 3])], "cross_entropy", 2 * depth + 2, 2 * depth + 2)
+
+
+@pytest.mark.parametrize(("activation", "floats"), [("relu", []), ("clip", [0, 0.5])])
+def test_biases_alone_are_trained_with_a_bit_an_element(activation, floats):
+    plan = convs(20, activation, floats)
+    biases, _ = plan.freeze([f"w{i}" for i in range(20)])
+    value = 4 * 6 * 6 * 8 * 8
+    assert _core.plan_needs(plan, 8)[0] > 20 * value
+    assert _core.plan_needs(biases, 8)[0] < (6 + 20 / 32) * value
+
+
+@pytest.mark.parametrize(("activation", "floats"), [("relu", []), ("clip", [0, 0.5])])
+def test_bits_give_the_gradient_that_activations_gave(activation, floats):
+    plan = convs(5, activation, floats)
+    rng = np.random.default_rng(7)
+    tensors = [rng.normal(0, 0.2, p.size).astype(np.float32) for p in plan.params]
+    x, y = rng.normal(0, 1, (11, 6, 6, 8)), rng.integers(0, 3, 11)
+    ends = np.cumsum([p.size for p in plan.params])[:-1]
+    expected = np.split(Trainer(plan).gradient(np.concatenate(tensors), x, y), ends)
+    for names in (["w"], ["b", "w0", "w4"], ["w1", "w2", "b3"]):
+        frozen, order = plan.freeze(names)
+        for limit in (None, _core.plan_needs(frozen, 4)[1]):
+            trainer = Trainer(frozen, batch=4, max_arena_bytes=limit)
+            gradient = trainer.gradient(np.concatenate([tensors[i] for i in order]), x, y)
+            wanted = np.concatenate([expected[i] for i in order])
+            assert np.allclose(gradient[: frozen.num_trainable], wanted[: frozen.num_trainable], atol=1e-6)
+
+
+def test_a_frozen_scale_is_applied_in_place():
+    def scaled(trained):
+        nodes, params = [Node("dense", [0], [0])], [Param("w", [64, 64])]
+        for i in range(20):
+            params.append(Param(f"scale{i}", [64], trained))
+            nodes.append(Node("mul", [len(nodes)], [i + 1], [0]))
+        return Plan([64], nodes, params, "mse", len(nodes), len(nodes))
+
+    value = 4 * 64 * 32
+    assert _core.plan_needs(scaled(True), 32)[0] > 20 * value
+    assert _core.plan_needs(scaled(False), 32)[0] < 7 * value

@@ -47,6 +47,8 @@ def read_onnx(source: bytes) -> onnx.ModelProto:
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
+    if not proto.opset_import:
+        raise ModelError("the file names no opset, so it is older than ONNX 1.2: export the model again")
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if 0 < opset < OLDEST_OPSET:
         raise ModelError(f"opset {opset} is older than {OLDEST_OPSET}: use onnx.version_converter or export again")

@@ -14,10 +14,24 @@ from edgefl.onnx.evaluate import OnnxEvaluator
 pytest.importorskip("sklearn")
 skl2onnx = pytest.importorskip("skl2onnx")
 
-from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier  # noqa: E402
+from sklearn.cross_decomposition import PLSRegression  # noqa: E402
+from sklearn.decomposition import PCA  # noqa: E402
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: E402
+from sklearn.feature_selection import SelectKBest  # noqa: E402
+from sklearn.impute import SimpleImputer  # noqa: E402
+from sklearn.linear_model import (  # noqa: E402
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Perceptron,
+    Ridge,
+    SGDClassifier,
+)
+from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import Normalizer, StandardScaler  # noqa: E402
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler  # noqa: E402
+from sklearn.svm import LinearSVC, LinearSVR  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 rng = np.random.default_rng(0)
@@ -40,6 +54,22 @@ SUPPORTED = {
     "mlp_two_labels": (MLPClassifier((5,), max_iter=5), np.stack([BINARY, CLASSES == 1], 1).astype(int), "bce"),
     "scaled": (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES, "cross_entropy"),
     "scaled_binary": (make_pipeline(StandardScaler(with_std=False), LogisticRegression()), BINARY, "bce"),
+    "normalised_l1": (make_pipeline(Normalizer("l1"), LogisticRegression()), CLASSES, "cross_entropy"),
+    "normalised_l2": (make_pipeline(Normalizer("l2"), LogisticRegression()), BINARY, "bce"),
+    "imputed": (make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), CLASSES, "cross_entropy"),
+    "imputed_regression": (make_pipeline(SimpleImputer(), LinearRegression()), TARGET, "mse"),
+    "chosen_features": (make_pipeline(SelectKBest(k=2), LogisticRegression()), CLASSES, "cross_entropy"),
+    "ridge": (Ridge(), TARGETS, "mse"),
+    "lasso": (Lasso(alpha=0.01), TARGET, "mse"),
+    "svm_regression": (LinearSVR(random_state=0), TARGET + BINARY, "mse"),
+    "svm": (LinearSVC(), CLASSES, "cross_entropy"),
+    "svm_binary": (LinearSVC(), BINARY, "cross_entropy"),
+    "perceptron": (Perceptron(), CLASSES, "cross_entropy"),
+    "sgd_hinge": (SGDClassifier(alpha=0.1), CLASSES, "cross_entropy"),
+    "discriminant": (LinearDiscriminantAnalysis(), CLASSES, "cross_entropy"),
+    "components": (make_pipeline(PCA(3), LogisticRegression()), CLASSES, "cross_entropy"),
+    "squares": (PLSRegression(2), TARGET, "mse"),
+    "scaled_to_one": (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), CLASSES, "cross_entropy"),
     "mlp_regressor": (MLPRegressor(hidden_layer_sizes=(5,), activation="logistic", max_iter=5), TARGET, "mse"),
 }
 
@@ -116,19 +146,37 @@ def test_rows_that_are_no_mirror_images_are_refused():
     ("estimator", "y", "node"),
     [
         (SGDClassifier(loss="log_loss"), CLASSES, r"'Cast' \(Cast\): casts activations"),
-        (make_pipeline(Normalizer(), LogisticRegression()), CLASSES, r"'Normalizer' \(ai.onnx.ml.Normalizer\): norm"),
+        (make_pipeline(Normalizer("max"), LogisticRegression()), CLASSES, r"'Normalizer' .*: norm=MAX"),
+        (OneVsRestClassifier(LogisticRegression()), CLASSES, r"'Slice' \(Slice\): it reads a label"),
     ],
-    ids=["one_vs_rest", "normalised_input"],
+    ids=["one_vs_rest", "normalised_input", "several_models"],
 )
 def test_what_is_not_trained_is_refused_by_name(estimator, y, node):
     with pytest.raises(ModelError, match=f"node {node}"):
         edgefl.load(convert(estimator, y))
 
 
-def test_one_logistic_per_class_is_refused():
+@pytest.mark.parametrize("normalised", [False])
+def test_one_logistic_for_each_class(normalised):
+    """As older versions write multi_class="ovr": the probabilities are divided by their sum."""
     proto = convert(LogisticRegression(), CLASSES)
     next(a for a in proto.graph.node[0].attribute if a.name == "post_transform").s = b"LOGISTIC"
-    with pytest.raises(ModelError, match="post_transform=LOGISTIC over 3 rows for 3 classes is not trained yet"):
+    if not normalised:
+        node = next(node for node in proto.graph.node if node.op_type == "Normalizer")
+        node.CopyFrom(helper.make_node("Identity", node.input, node.output))
+    model = edgefl.load(proto)
+    assert model.plan.loss == ("cross_entropy" if normalised else "bce")
+    expected = OnnxEvaluator(model).predict(model.params, X)
+    np.testing.assert_allclose(edgefl.Trainer(model.plan).predict(model.params, X), expected, rtol=1e-5, atol=1e-6)
+    y = CLASSES if normalised else np.eye(3)[CLASSES]
+    theirs = OnnxEvaluator(model).evaluate(model.params, X, y)
+    assert theirs.loss == pytest.approx(edgefl.Trainer(model.plan).evaluate(model.params, X, y).loss, rel=1e-4)
+
+
+def test_an_imputer_of_zeros_is_refused():
+    proto = convert(make_pipeline(SimpleImputer(), LogisticRegression()), CLASSES)
+    next(a for a in proto.graph.node[0].attribute if a.name == "replaced_value_float").f = 0
+    with pytest.raises(ModelError, match=r"Imputer\): it replaces numbers other than NaN"):
         edgefl.load(proto)
 
 

@@ -159,7 +159,7 @@ static void try_transposed(const window *w, int64_t batch) {
     };
     const efl_param params[3] = {
         {{2, {in, in}}, 1}, {{4, {w->kh, w->kw, w->out, in}}, 1}, {{1, {w->out * w->groups}}, 1}};
-    const efl_plan plan = {{3, {rows, columns, in}}, 2, 3, nodes, params, "mse", 2, 2};
+    const efl_plan plan = {{3, {rows, columns, in}}, 2, 3, nodes, params, "mse", 2, 2, 0, NULL};
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);

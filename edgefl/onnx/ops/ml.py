@@ -11,11 +11,18 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from ..arrange import in_memory_order, innermost
 from ..items import Const, Handler, Item, Readout, Value, Weight, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from .arithmetic import calculate
 from .dense import dense
+from .passing import readout
+from .shape import total
+
+TRANSFORMS = {"NONE": "", "SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
+MINUS = Const(np.array(-1, np.float32))
+TINY, LARGEST = 1e-30, float(np.finfo(np.float32).max)
 
 
 def linear_regressor(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
@@ -37,19 +44,20 @@ def linear_classifier(trace: Trace, node: onnx.NodeProto, x: Item) -> tuple[Item
     if transform == "LOGISTIC" and count <= 2 and classes == 2:
         logit = _binary_logit(trace, node, value, rows, intercepts)
         scores = _activated(trace, node, "sigmoid", logit)
-    elif transform in ("SOFTMAX", "NONE") and count == classes >= 2:
+        return Readout(scores), Readout(scores)  # the file has two columns: nothing may compute with them
+    elif transform in TRANSFORMS and count == classes >= 2:
         scores = replace(_dense(trace, node, value, rows, intercepts), tensor=node.output[1])
-        if transform == "SOFTMAX":
-            scores = _activated(trace, node, "softmax", scores)
+        if TRANSFORMS[transform]:
+            scores = _activated(trace, node, TRANSFORMS[transform], scores)
     else:
         why = f"post_transform={transform} over {count} rows for {classes} classes is not trained yet"
         raise refuse(node, f"{why}: use a multinomial (softmax) LogisticRegression")
     return Readout(scores), scores
 
 
-def _activated(trace: Trace, node: onnx.NodeProto, op: str, value: Value) -> Value:
+def _activated(trace: Trace, node: onnx.NodeProto, op: str, value: Value, *, output: int = 1) -> Value:
     number = trace.append(node, op, [value.number], trace.shapes[value.number])
-    return replace(value, number=number, tensor=node.output[1])
+    return replace(value, number=number, tensor=node.output[output])
 
 
 def _binary_logit(trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None) -> Value:
@@ -102,13 +110,58 @@ def _attribute(trace: Trace, node: onnx.NodeProto, attribute: str, role: str) ->
 
 
 def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
-    """L1 after a softmax changes nothing, because its outputs already add up to one."""
+    """Each sample divided by its norm. L1 after a softmax, or of p and 1 - p, changes nothing; after one sigmoid for
+    each class it gives p / sum(p), which is the softmax of log p."""
+    norm = attributes(node).get("norm", "MAX")
+    if norm == "L1" and isinstance(x, Readout):
+        return x
     value = value_of(node, x)
     maker = trace.maker(value)
-    after = maker.op if maker else "input"
-    if attributes(node).get("norm", "MAX") != "L1" or after != "softmax":
-        raise refuse(node, f"normalising after {after} is not trained yet: do it to the data")
-    return value
+    if norm == "L1" and maker is not None and maker.op == "softmax":
+        return value
+    if norm == "L1" and maker is not None and maker.op == "sigmoid":
+        logits = replace(value, number=maker.inputs[0])
+        return _activated(trace, node, "softmax", _log_sigmoid(trace, node, logits), output=0)
+    if norm not in ("L1", "L2") or len(value.layout.axes) != 2:
+        raise refuse(node, f"norm={norm} of {value.layout} is not trained: divide rows of features by L1 or L2")
+    size = _pointwise(trace, node, "abs", value) if norm == "L1" else calculate(trace, node, "mul", value, value)
+    whole = total(trace, node, size, Const(np.array([1])))
+    whole = _pointwise(trace, node, "clip", whole, [TINY, LARGEST])  # a row of zeros stays one
+    return calculate(trace, node, "div", value, whole if norm == "L1" else _pointwise(trace, node, "sqrt", whole))
+
+
+def _pointwise(trace: Trace, node: onnx.NodeProto, op: str, value: Value, floats: Sequence[float] = ()) -> Value:
+    return replace(value, number=trace.append(node, op, [value.number], trace.shapes[value.number], floats=floats))
+
+
+def _log_sigmoid(trace: Trace, node: onnx.NodeProto, value: Value) -> Value:
+    """-softplus(-x)"""
+    value = calculate(trace, node, "mul", value, MINUS)
+    return calculate(trace, node, "mul", _pointwise(trace, node, "softplus", value), MINUS)
+
+
+def imputer(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    """Fills in missing numbers, which are NaN. The examples that a device trains on have none, so it passes them on."""
+    value, given = value_of(node, x), attributes(node)
+    if "replaced_value_int64" in given or not np.isnan(given.get("replaced_value_float", 0.0)):
+        raise refuse(node, "it replaces numbers other than NaN: fill in what is missing before training")
+    return replace(value, tensor=node.output[0])
+
+
+def chosen_features(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
+    """The features at constant places, as a product with ones and zeros. Behind a weight it is an output for people: a
+    label, or the score of one class."""
+    if not isinstance(x, Value) or not isinstance(indices, Const) or x.number in trace.weighted:
+        return readout(trace, node, x, indices)
+    features, places = x.layout.shape[-1], indices.array.ravel().astype(np.int64)
+    if len(x.layout.axes) != 2 or not places.size or places.min() < 0 or places.max() >= features:
+        raise refuse(node, f"takes features {places.tolist()} of {x.layout}: check the export")
+    value, block, size = innermost(trace, node, x, [1])
+    matrix = np.zeros((features, places.size), np.float32)
+    matrix[places, np.arange(places.size)] = 1
+    param = trace.constant(node, "places", matrix[in_memory_order(block)])
+    number = trace.append(node, "dense", [value.number], (places.size,), params=[param])
+    return Value(number, value.layout.resized(1, size, places.size), node.output[0])
 
 
 def scaler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
@@ -124,6 +177,8 @@ def scaler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
 
 
 ML_OPS: dict[str, Handler] = {
+    "ai.onnx.ml.ArrayFeatureExtractor": chosen_features,
+    "ai.onnx.ml.Imputer": imputer,
     "ai.onnx.ml.LinearClassifier": linear_classifier,
     "ai.onnx.ml.LinearRegressor": linear_regressor,
     "ai.onnx.ml.Normalizer": normalizer,

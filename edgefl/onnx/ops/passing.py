@@ -67,7 +67,6 @@ PASSING_OPS: dict[str, Handler] = {
     "CastLike": cast_like,
     "Dropout": dropout,
     "Identity": identity,
-    "ai.onnx.ml.ArrayFeatureExtractor": readout,
     "ai.onnx.ml.Binarizer": readout,
     "ai.onnx.ml.ZipMap": readout,
 }

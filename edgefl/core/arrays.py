@@ -7,7 +7,7 @@ and arrays are never modified: one that is not C-contiguous float32 or int64 is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import OUT_OF_RANGE, DataError, UsageError
+from . import packed
 from . import targets as of_loss
 from .plan import Plan
 from .rows import Rows
@@ -23,11 +24,12 @@ Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what 
 
 
 class Arrays:
-    """The arrays of one plan. `output` is the shape of what its loss compares with y, and `target_size` the number of
-    float targets of a sample, 0 if y is labels."""
+    """The arrays of one plan, whose values have these `shapes`. `target_size` is the number of float targets of a
+    sample, 0 if y is labels."""
 
-    def __init__(self, plan: Plan, output: tuple[int, ...], target_size: int) -> None:
-        self._plan, self._output, self._target_size = plan, output, target_size
+    def __init__(self, plan: Plan, shapes: Sequence[tuple[int, ...]], target_size: int) -> None:
+        self._plan, self._shapes, self._target_size = plan, shapes, target_size
+        self._output = shapes[plan.loss_input]  # what the one loss compares with y
         self._bases: tuple[NDArray[Any], NDArray[Any]] | None = None  # that were read last for their rows
         self._read: tuple[NDArray[np.float32], Targets] | None = None  # what was read of them
 
@@ -65,7 +67,9 @@ class Arrays:
         return self.params(params), inputs, targets, n
 
     def _examples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], Targets, int]:
-        inputs, y = self.inputs(x), np.asarray(y)
+        inputs, y = self.inputs(x), np.asarray(packed.flat_y(self._plan, self._shapes, y))
+        if self._plan.losses:
+            return inputs.reshape(-1), self._columns(y, len(inputs)), len(inputs)
         of_loss.check(self._plan.loss, self._output, y)
         read: Callable[..., Targets] = self._labels if self._target_size == 0 else self._targets
         return inputs.reshape(-1), read(y, len(inputs)), len(inputs)
@@ -80,7 +84,7 @@ class Arrays:
 
     def inputs(self, x: ArrayLike) -> NDArray[np.float32]:
         """(n, *input shape)"""
-        array = np.asarray(x)
+        array = np.asarray(packed.flat_x(self._plan, x))
         shape = tuple(self._plan.input_shape)
         if array.shape[1:] != shape or array.ndim == 0:
             expected = ", ".join(map(str, ("n", *shape)))
@@ -118,6 +122,30 @@ class Arrays:
             text = f"y reaches from {reach}, loss 'bce' takes 0 to 1: scale y, or use loss='mse'"
             raise DataError(text, "y is not within 0 to 1, as loss 'bce' takes it")
         return targets
+
+
+    def _columns(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
+        """The columns of several losses, flat. The core checks labels among them."""
+        if y.shape != (n, self._target_size):
+            text = f"y has shape {y.shape}, expected {(n, self._target_size)}: columns for {self._wanted()}"
+            raise DataError(f"{text}; or give y as a dict by these names", text)
+        targets, start = _float32("y", y), 0
+        for head in self._plan.losses or []:
+            width = math.prod(packed.columns(head, self._shapes[head.input]))
+            part = targets[:, start : start + width]
+            if head.loss == "bce" and not (part.min() >= 0 and part.max() <= 1):
+                text = f"y of {head.name!r} is not within 0 to 1, as loss 'bce' takes it"
+                raise DataError(f"{text}: scale it, or use 'mse' for this output", text)
+            start += width
+        return targets.reshape(-1)
+
+    def _wanted(self) -> str:
+        """The losses, each with what it takes of a sample."""
+        words = []
+        for head in self._plan.losses or []:
+            width = math.prod(packed.columns(head, self._shapes[head.input]))
+            words.append(f"{head.name!r} {width} {'label' if head.loss in of_loss.OF_CLASSES else 'number'}(s)")
+        return ", ".join(words)
 
 
 def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:

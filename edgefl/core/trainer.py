@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import EdgeFLError, ModelError, UsageError, nearest
-from . import targets
+from . import packed, targets
 from .arrays import Arrays, check_count, check_rates
 from .plan import Plan
 
@@ -82,7 +82,7 @@ class Trainer:
         self._held: _core.Net | None = None  # None while a part of the plan is trained: it has the memory then
         net = self._net
         self._shapes = net.shapes
-        self._arrays = Arrays(plan, self._shapes[plan.loss_input], net.target_size)
+        self._arrays = Arrays(plan, self._shapes, net.target_size)
 
     @property
     def _net(self) -> _core.Net:
@@ -100,7 +100,8 @@ class Trainer:
 
     def check_classes(self, count: int) -> None:
         """DataError if data whose labels have `count` names are not for this model."""
-        targets.check_classes(self._shapes[self.plan.loss_input], count)
+        if not self.plan.losses:  # names of labels mean one column of y, and not one of several
+            targets.check_classes(self._shapes[self.plan.loss_input], count)
 
     @property
     def batch(self) -> int:
@@ -133,7 +134,8 @@ class Trainer:
         """Minibatch SGD from `params` (P,); `batch_size` "all" is all the data at once, in its given order.
 
         x (n, *input_shape), integers for a model of tokens; y integer labels (n,), or (n, T) with one for each step of
-        a sequence, or float targets (n, *outputs). A step clips the gradient of the batch's mean loss to an L2 norm of
+        a sequence, or float targets (n, *outputs). For a model with several inputs x may be a dict of arrays by name,
+        with several losses y may be one; or they are the flat rows (n, columns) of these, labels as numbers. A step clips the gradient of the batch's mean loss to an L2 norm of
         `clip_norm`, adds `correction` (P,) (SCAFFOLD, Karimireddy et al. 2020, arXiv:1910.06378) and weight_decay * w +
         prox_mu * (w - params) (FedProx, Li et al. 2020, arXiv:1812.06127), in this order, and moves w as PyTorch's SGD
         with momentum does, or as `optimizer` says: "nesterov", or "adam" (Kingma and Ba 2015) with beta1 = `momentum`,
@@ -223,12 +225,16 @@ class Trainer:
         return Evaluation(loss, None if accuracy < 0 else accuracy, n)
 
     def predict(self, params: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
-        """(n, *output shape) float32."""
+        """(n, *output shape) float32; with several losses (n, all their outputs), which `by_output` takes apart."""
         start, inputs = self._arrays.params(params), self._arrays.inputs(x)
         output = np.empty((len(inputs), *self._shapes[self.plan.output]), np.float32)
         with self._lock:
             _finished(self._net.predict(start, inputs.reshape(-1), output.reshape(-1)))
         return output
+
+    def by_output(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What `predict` has given for a plan with several losses, as an array (n, *shape) for each name."""
+        return packed.by_output(self.plan, self._shapes, rows)
 
     def _hold(self, batch: int) -> None:
         """Batch normalization needs a batch whole: enlarge the arena to hold it, or raise ModelError."""

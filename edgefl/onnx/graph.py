@@ -1,36 +1,17 @@
-"""An ONNX file before its ops are looked at: its bytes, its one input, the order of its nodes.
+"""An ONNX file before its ops are looked at: its bytes, the order of its nodes.
 
-Every fault in these is a ModelError, also where protobuf raises an error of its own. Not here: weights (trace.py).
+Every fault in these is a ModelError, also where protobuf raises an error of its own. Not here: its inputs (inputs.py), weights (trace.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import helper
 
-from ..errors import ModelError, UsageError, nearest
+from ..errors import ModelError
 from .nodes import describe, refuse
 
-TOKENS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 OLDEST_OPSET = 7  # before it Add and Gemm broadcast by attributes
-
-
-@dataclass(frozen=True)
-class Input:
-    """The only input that is not an initializer. `batch` is the number of samples, None if the file leaves it open."""
-
-    name: str
-    batch: int | None
-    shape: tuple[int, ...]  # per sample
-    dtype: np.dtype
-
-    @property
-    def tokens(self) -> bool:
-        return self.dtype.kind == "i"
 
 
 def read_onnx(source: bytes) -> onnx.ModelProto:
@@ -53,56 +34,6 @@ def opset_of(proto: onnx.ModelProto) -> int:
     if 0 < opset < OLDEST_OPSET:
         raise ModelError(f"opset {opset} is older than {OLDEST_OPSET}: use onnx.version_converter or export again")
     return opset
-
-
-def graph_input(graph: onnx.GraphProto, named: Mapping[str, int]) -> Input:
-    """The graph's input; `named` gives sizes to axes that the file leaves open, by their names in it."""
-    stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for info in graph.input:
-        if info.name in stored and _dims(info) not in (None, stored[info.name]):
-            raise ModelError(
-                f"initializer {info.name!r} is {stored[info.name]}, its declared shape {_dims(info)}: "
-                "export the model again"
-            )
-    inputs = [info for info in graph.input if info.name not in stored]
-    if len(inputs) != 1:
-        names = ", ".join(repr(info.name) for info in inputs) or "none"
-        raise ModelError(f"EdgeFL trains models with one input, this one has {names}: merge them into one tensor")
-    info, dims = inputs[0], _dims(inputs[0])
-    kind = info.type.tensor_type.elem_type
-    if kind != onnx.TensorProto.FLOAT and kind not in TOKENS:
-        raise ModelError(f"input {info.name!r} is not float32 (nor int64 tokens): export the model for float32 inputs")
-    if dims is None or not 2 <= len(dims) <= 5:
-        raise ModelError(f"input {info.name!r} has shape {dims}: declare (samples, features), or up to 4 axes a sample")
-    return Input(info.name, dims[0], _sample_shape(info, dims, named), helper.tensor_dtype_to_np_dtype(kind))
-
-
-def _sample_shape(info: onnx.ValueInfoProto, dims: tuple[int | None, ...], named: Mapping[str, int]) -> tuple[int, ...]:
-    words = [dim.dim_param or str(axis) for axis, dim in enumerate(info.type.tensor_type.shape.dim)]
-    loose = [word for word, size in zip(words[1:], dims[1:], strict=True) if size is None]
-    for word, size in named.items():
-        if word not in loose:
-            known = nearest(word, loose) if loose else "it has none"
-            raise UsageError(f"dims names {word!r}, no open axis of input {info.name!r} but that of samples: {known}")
-        if not isinstance(size, int) or not 0 < size <= 2**24:
-            raise UsageError(f"dims gives {word!r} the size {size!r}: give a whole number of 1 or more")
-    shape = []
-    for axis, (word, given) in enumerate(zip(words[1:], dims[1:], strict=True), 1):
-        if given is None and word not in named:
-            raise ModelError(
-                f"input {info.name!r} has a dynamic axis {axis} ({word}): only the first, for samples, may be; "
-                f"export with fixed sizes, or name one: dims={{{word!r}: 32}} (--dim {word}=32)"
-            )
-        shape.append(named[word] if given is None else given)
-    return tuple(shape)
-
-
-def _dims(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
-    """The declared shape. A dynamic axis is None, and so is a missing shape."""
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
-    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
 
 
 def live_order(graph: onnx.GraphProto) -> list[int]:

@@ -77,14 +77,13 @@ def _targets(head: Head, output: tuple[int, ...], values: Any) -> NDArray[np.flo
     return _as_float32(f"y[{head.name!r}]", array).reshape(len(array), -1)
 
 
-def by_output(plan: Plan, shapes: Shapes, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def by_output(plan: Plan, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """What `predict` has computed, (n, all outputs), as one array (n, *shape) for each loss of the plan."""
     parts: dict[str, NDArray[np.float32]] = {}
     start = 0
     for head in plan.losses or []:
-        shape = shapes[head.input]
-        end = start + math.prod(shape)
-        parts[head.name] = rows[:, start:end].reshape(len(rows), *shape)
+        end = start + math.prod(head.shape)
+        parts[head.name] = rows[:, start:end].reshape(len(rows), *head.shape)
         start = end
     return parts
 
@@ -106,14 +105,13 @@ def drawn_x(plan: Plan, rng: np.random.Generator, n: int) -> NDArray[Any]:
 def drawn_y(plan: Plan, shapes: Shapes, rng: np.random.Generator, n: int) -> NDArray[Any]:
     """Random labels, or zeros and ones as numbers, as the plan's losses take them."""
     if not plan.losses:
-        head = Head("", plan.loss, plan.loss_input)
-        return _drawn(head, shapes[head.input], rng, n)
-    blocks = [_drawn(head, shapes[head.input], rng, n).reshape(n, -1) for head in plan.losses]
+        return _drawn(plan.loss, shapes[plan.loss_input], rng, n)
+    blocks = [_drawn(head.loss, shapes[head.input], rng, n).reshape(n, -1) for head in plan.losses]
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-def _drawn(head: Head, output: tuple[int, ...], rng: np.random.Generator, n: int) -> NDArray[Any]:
-    if head.loss in OF_CLASSES:
+def _drawn(loss: str, output: tuple[int, ...], rng: np.random.Generator, n: int) -> NDArray[Any]:
+    if loss in OF_CLASSES:
         return rng.integers(0, output[-1], (n, *output[:-1]))
     return rng.integers(0, 2, (n, *output)).astype(np.float64)
 

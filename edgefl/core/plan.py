@@ -72,12 +72,13 @@ class Input(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One of several losses: the name of its output in the model's file, which of `LOSSES`, the value that it reads,
-    and what its mean is multiplied by in the sum."""
+    what its mean is multiplied by in the sum, and the shape of its part of the plan's output."""
 
     name: Annotated[str, Meta(max_length=256)]
     loss: str
     input: Index
-    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    weight: Annotated[float, Meta(gt=0, le=1e6)]
+    shape: Shape
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

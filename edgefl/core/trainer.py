@@ -234,7 +234,7 @@ class Trainer:
 
     def by_output(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """What `predict` has given for a plan with several losses, as an array (n, *shape) for each name."""
-        return packed.by_output(self.plan, self._shapes, rows)
+        return packed.by_output(self.plan, rows)
 
     def _hold(self, batch: int) -> None:
         """Batch normalization needs a batch whole: enlarge the arena to hold it, or raise ModelError."""

@@ -1,12 +1,12 @@
 """ONNX in: compiles an ONNX graph into a Plan, and notes for every trained tensor where it lies in the file.
 
 Design:
-  a) graph.py reads the graph from the file's bytes.
+  a) graph.py reads the graph from the file's bytes, and inputs.py its inputs: several are slices of one row.
   b) The nodes that the outputs depend on are walked in order; each is folded (folds.py) or becomes plan
      nodes (ops/table.py). What has no function in either table is refused by name, never trained wrongly.
   c) No data is moved to follow ONNX's order of axes: layout.py tracks where the plan has each axis.
-  d) head.py finds the output that depends on every param. Outputs such as labels stay in the file and are not in the
-     plan. A trailing Softmax, LogSoftmax or Sigmoid becomes part of the loss.
+  d) head.py finds the output that depends on every param, or the outputs that `loss` names. Outputs such as labels
+     stay in the file and are not in the plan. A trailing Softmax, LogSoftmax or Sigmoid becomes part of the loss.
   e) sharing.py decides whether a tensor that several nodes read is one param or several, or refuses it.
 """
 
@@ -14,17 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 
-from ..core.plan import LOSSES, Plan
-from ..errors import UsageError, nearest
+from ..core.plan import Plan
+from ..errors import ModelError, UsageError, nearest
 from .folds import FOLDS
-from .graph import graph_input, live_order, opset_of, read_onnx, readers_of, tensor_names
-from .head import choose_loss, find_head, finish
-from .items import Const, Item, Value
-from .layout import OPEN, fresh
+from .graph import live_order, opset_of, read_onnx, readers_of, tensor_names
+from .head import Losses, check_losses, choose_loss, find_heads, finish, losses_of, with_reasons
+from .inputs import Reading, placed, readings
+from .items import Const, Item
+from .layout import OPEN
 from .model import Model
 from .nodes import op_key, refuse, to_array
 from .ops.table import OPS
@@ -36,56 +38,68 @@ NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
 
 
 def import_onnx(
-    source: bytes, loss: str | None, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
+    source: bytes, loss: Losses, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
     *, only: Sequence[str] | None = None,
 ) -> Model:  # fmt: skip
     """Compiles the file; the options are those of `edgefl.load`. `only` names the initializers that are trained.
 
     Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
     """
-    if loss is not None and (not isinstance(loss, str) or loss not in LOSSES):
-        raise UsageError(f"unknown loss {loss!r}: {nearest(loss, LOSSES)}")
-    graph = (proto := read_onnx(source)).graph
-    opset = opset_of(proto)
+    check_losses(loss)
+    proto = read_onnx(source)
+    _refuse_unknown_ops(proto.graph, live_order(proto.graph), opset_of(proto))
+    options = _Options(source, loss, freeze, dims, y, only)
+    first: ModelError | None = None
+    for reading in readings(proto.graph, dims):
+        try:
+            return _compiled(proto, reading, options)
+        except ModelError as error:
+            first = first or error
+    assert first is not None, "readings raises an error where it finds nothing"
+    raise first
+
+
+class _Options(NamedTuple):
+    source: bytes
+    loss: Losses
+    freeze: Sequence[str]
+    dims: Mapping[str, int]
+    y: np.ndarray | None
+    only: Sequence[str] | None
+
+
+def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Model:
+    graph, freeze = proto.graph, options.freeze
     order = live_order(graph)
-    _refuse_unknown_ops(graph, order, opset)
-    given = graph_input(graph, dims)
-    trace = Trace(opset, given.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, only)
-    trace.shapes.append(given.shape)
-    start = Value(0, fresh([None, *given.shape], trace.samples), given.name, given.tokens)
-    items = _walk(trace, graph, order, {given.name: start})
+    trace = Trace(opset_of(proto), reading.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, options.only)
+    items = _walk(trace, graph, order, placed(trace, reading))
     for pattern in freeze:
         if pattern not in trace.frozen:
             names = [param.name for param in trace.params]
             raise UsageError(f"freeze={pattern!r} matches no weight of the model: {nearest(pattern, names)}")
-    head = find_head(trace, graph, items)
-    ending = choose_loss(trace, head, given.shape, loss, y)
-    plan, owned = finish(trace, ending, given.shape, given.tokens)
+    heads = find_heads(trace, graph, items, options.loss)
+    endings = [choose_loss(trace, head, reading.shape, options.y) for head in heads]
+    plan, owned = finish(trace, endings, reading)
     refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
     refuse_folded_twins(trace.uses, trace.params, owned)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
-        made = import_onnx(other, plan.loss, freeze, dims, only=trained)
-        return replace(made, loss_inferred=loss is None, loss_why=ending.why)
+        made = import_onnx(other, losses_of(endings), freeze, options.dims, only=trained)
+        return replace(made, loss_inferred=options.loss is None, heads=with_reasons(made.heads, endings))
 
     return Model(
-        source=source,
+        source=options.source,
         plan=Plan.from_bytes(plan.to_bytes()),  # so the bounds that a device checks hold here already
         params=np.concatenate([trace.values[param].ravel() for param in owned]),
         bindings=[trace.bindings[param] for param in owned],
         origins=trace.origins,
-        input_name=given.name,
-        input_dtype=given.dtype,
-        batch=given.batch,
+        inputs=reading.inputs,
+        batch=reading.batch,
         output_names=[output.name for output in graph.output],
-        output_tensor=head.tensor,
-        output_shape=head.value.layout.sample_shape,
-        class_axis=ending.class_axis,
-        tail=ending.tail,
-        loss_inferred=loss is None,
-        loss_why=ending.why,
+        heads=tuple(endings),
+        loss_inferred=options.loss is None,
         freeze=tuple(freeze),
-        dims=dims,
+        dims=options.dims,
         compile=compiled,
     )
 

@@ -5,14 +5,19 @@ Not here: evaluation on a device, which has no onnxruntime (trainer.py).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper
 
+from .. import _core
+from ..core.packed import by_output, flat_x, flat_y
 from ..core.trainer import Evaluation
 from ..errors import DataError, ModelError
 from .graph import live_order
+from .head import Ending
 from .model import Model
 
 CHUNK = 1024  # samples a run: bounds memory
@@ -36,48 +41,62 @@ class OnnxEvaluator:
             self._batch = model.batch
             self.predict(model.params, probe)
 
-    def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def predict(self, params: np.ndarray, x: Any) -> np.ndarray:
         """The file's output for x (n, *input_shape), with `params` (P,) in it: (n, *output_shape) float32.
 
-        If the file has two columns for one trained probability, this is the second. Raises ModelError, DataError.
+        Several inputs are columns of x, or a dict of arrays by name; several outputs are columns of the result. If the
+        file has two columns for one trained probability, this is the second. Raises ModelError, DataError.
         """
-        shape = tuple(self.model.plan.input_shape)
+        x, shape = np.asarray(flat_x(self.model.plan, x)), tuple(self.model.plan.input_shape)
         if x.shape[1:] != shape or not len(x):
             raise DataError(f"x has shape {x.shape}, the model takes (n, {', '.join(map(str, shape))}): check the data")
         size = self._batch or CHUNK
         chunks = [x[at : at + size] for at in range(0, len(x), size)]
         try:
             session = self._session(params)
-            parts = [self._run(session, np.asarray(chunk, self.model.input_dtype)) for chunk in chunks]
+            parts = [self._run(session, chunk) for chunk in chunks]
         except Exception as error:  # onnxruntime's errors share no base but this one
             raise ModelError(f"onnxruntime can't run the model: {error}; update onnxruntime or export again") from None
         return np.concatenate(parts)
 
-    def evaluate(self, params: np.ndarray, x: np.ndarray, y: np.ndarray) -> Evaluation:
-        """Mean loss and accuracy (None if targets are numbers) of the file's output; y as for `Trainer.evaluate`."""
-        if len(x) != len(y):
-            raise DataError(f"{len(x)} samples but {len(y)} targets: give one target a sample")
+    def evaluate(self, params: np.ndarray, x: Any, y: Any) -> Evaluation:
+        """Mean loss and accuracy (None if targets are numbers) of the file's output; y as for `Trainer.evaluate`. Of
+        several losses their weighted sum, and the first accuracy."""
+        model = self.model
+        y = np.asarray(flat_y(model.plan, self._shapes, y))
         output = self.predict(params, x).astype(np.float64)
-        name, tail = self.model.plan.loss, self.model.tail
-        if name in OF_CLASSES:
-            loss: float
-            accuracy: float | None
-            loss, accuracy = _of_classes(name, np.moveaxis(output, self.model.class_axis, -1), np.asarray(y), tail)
-        elif name == "bce":
-            loss, accuracy = _bce(output, _targets(np.asarray(y), output), tail)
-        else:
-            loss, accuracy = _distance(name, output - _targets(np.asarray(y), output)), None
-        return Evaluation(loss=float(loss), accuracy=accuracy, num_examples=len(x))
+        if len(output) != len(y):
+            raise DataError(f"{len(output)} samples but {len(y)} targets: give one target a sample")
+        if len(model.heads) == 1:
+            loss, accuracy = _scores(model.heads[0], output, y)
+            return Evaluation(loss=float(loss), accuracy=accuracy, num_examples=len(output))
+        return self._sum(by_output(model.plan, output), y)
+
+    def _sum(self, outputs: dict[str, np.ndarray], y: np.ndarray) -> Evaluation:
+        total, first, start = 0.0, None, 0
+        for head, output in zip(self.model.heads, outputs.values(), strict=True):
+            shape = np.delete(output.shape, head.class_axis) if head.loss in OF_CLASSES else np.array(output.shape)
+            end = start + int(shape[1:].prod())
+            loss, accuracy = _scores(head, output, y[:, start:end].reshape(shape))
+            total, start = total + head.weight * loss, end
+            first = accuracy if first is None else first
+        return Evaluation(loss=total, accuracy=first, num_examples=len(y))
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Of the plan's values, a sample."""
+        return _core.Net(self.model.plan, 1).shapes if self.model.plan.losses else []
 
     def _session(self, params: np.ndarray) -> onnxruntime.InferenceSession:
         proto = onnx.ModelProto.FromString(self.model.to_bytes(params))
-        if self._batch is None:
-            for info in proto.graph.input:
-                if info.name == self.model.input_name:
-                    info.type.tensor_type.shape.dim[0].dim_param = "samples"
+        axes = {each.name: each.axis for each in self.model.inputs}
+        for info in proto.graph.input if self._batch is None else []:
+            axis = axes.get(info.name)
+            if axis is not None:
+                info.type.tensor_type.shape.dim[axis].dim_param = "samples"
         del proto.graph.value_info[:], proto.graph.output[:]
-        output = helper.make_tensor_value_info(self.model.output_tensor, onnx.TensorProto.FLOAT, None)
-        proto.graph.output.append(output)
+        names = dict.fromkeys(head.tensor for head in self.model.heads)
+        proto.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
         needed = [proto.graph.node[index] for index in live_order(proto.graph)]  # without the nodes that make labels
         del proto.graph.node[:]
         proto.graph.node.extend(needed)
@@ -89,12 +108,41 @@ class OnnxEvaluator:
     def _run(self, session: onnxruntime.InferenceSession, chunk: np.ndarray) -> np.ndarray:
         """One run. If the file fixes the number of samples, a short chunk is padded to it."""
         filled = np.resize(chunk, (self._batch or len(chunk), *chunk.shape[1:]))
-        output: np.ndarray = session.run(None, {self.model.input_name: filled})[0][: len(chunk)]
-        if len(output) != len(chunk):
-            raise ValueError(f"{len(chunk)} samples in, {len(output)} out")
-        if output.shape[1:] == (2,) and self.model.output_shape == (1,):
-            return output[:, 1:]  # p of [1 - p, p], made from one trained logit
-        return output.reshape(len(chunk), *self.model.output_shape)
+        names = [head.tensor for head in self.model.heads]
+        made = [self._checked(output, len(chunk)) for output in session.run(names, self._fed(filled))]
+        if len(made) > 1:
+            return np.concatenate([output.reshape(len(chunk), -1) for output in made], axis=1)
+        if made[0].shape[1:] == (2,) and self.model.output_shape == (1,):
+            return made[0][:, 1:]  # p of [1 - p, p], made from one trained logit
+        return made[0].reshape(len(chunk), *self.model.output_shape)
+
+    def _fed(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Samples (n, *input_shape) as the file's inputs."""
+        inputs = self.model.inputs
+        if len(inputs) == 1:
+            return {inputs[0].name: inputs[0].stacked(np.asarray(rows, inputs[0].dtype))}
+        fed, start = {}, 0
+        for each in inputs:
+            part = rows[:, start : start + each.size].astype(each.dtype)
+            fed[each.name] = each.stacked(part.reshape(len(rows), *each.shape))
+            start += each.size
+        return fed
+
+    def _checked(self, output: np.ndarray, n: int) -> np.ndarray:
+        """The output with an axis of samples, without those that were added to fill a run."""
+        output = (output[None] if self.model.inputs[0].axis is None else output)[:n]
+        if len(output) != n:
+            raise ValueError(f"{n} samples in, {len(output)} out")
+        return output
+
+
+def _scores(head: Ending, output: np.ndarray, y: np.ndarray) -> tuple[float, float | None]:
+    """Loss and accuracy of one output, of float64."""
+    if head.loss in OF_CLASSES:
+        return _of_classes(head.loss, np.moveaxis(output, head.class_axis, -1), y, head.tail)
+    if head.loss == "bce":
+        return _bce(output, _targets(y, output), head.tail)
+    return _distance(head.loss, output - _targets(y, output)), None
 
 
 def _of_classes(name: str, output: np.ndarray, y: np.ndarray, tail: str) -> tuple[float, float]:

@@ -1,16 +1,21 @@
-"""The end of the graph: which output is the model's, what the loss reads, and the finished plan."""
+"""The end of the graph: which outputs are trained, what their losses read, and the finished plan."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import onnx
+from msgspec import UNSET
 
-from ..core.plan import Node, Plan
-from ..errors import ModelError, UsageError
-from .arrange import arranged
+from ..core import plan as plans
+from ..core.plan import LOSSES, Node, Plan
+from ..errors import ModelError, UsageError, nearest
+from .arrange import arranged, reshaped
 from .infer import TAKES_LABELS, infer_loss
+from .inputs import Reading
 from .items import Item, Readout, Value
 from .layout import Factor
 from .nodes import refuse
@@ -19,43 +24,131 @@ from .trace import Trace
 
 @dataclass(frozen=True)
 class Head:
-    """The value that `predict` returns, and its name in the file."""
+    """The value that `predict` returns for one output, and its name in the file; the output's own if a node makes labels
+    or the like of it. `loss` and `weight` are what the caller asked for."""
 
+    name: str
     tensor: str
     value: Value
     node: onnx.NodeProto  # that makes it
+    loss: str | None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Value numbers of the trace, and the axis of the ONNX output that the classes lie along."""
+    """A trained output: value numbers of the trace, its `shape` a sample, and the axis of the ONNX output that the
+    classes lie along, samples included; -1 if the loss takes numbers."""
 
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
     loss: str
+    weight: float
     loss_input: int
     output: int
     class_axis: int
-    tail: str  # the op that the loss has taken over, "" if none
+    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     why: str  # this loss
 
 
-def find_head(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item]) -> Head:
-    """The output that depends on every trained param."""
+Losses = str | Mapping[str, str | tuple[str, float]] | None  # what `edgefl.load` takes as `loss`
+
+
+def check_losses(loss: object) -> None:
+    """UsageError for what is no loss, and no dict of losses by output."""
+    several = isinstance(loss, Mapping)
+    for name, given in loss.items() if isinstance(loss, Mapping) else [("", loss)]:
+        pair = given if several and isinstance(given, list | tuple) and len(given) == 2 else (given, 1.0)
+        kind, weight = pair
+        where = f" of output {name!r}" if several else ""
+        if kind is None and not several:
+            continue
+        if not isinstance(kind, str) or kind not in LOSSES:
+            raise UsageError(f"unknown loss {kind!r}{where}: {nearest(str(kind), LOSSES)}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
+            raise UsageError(f"weight {weight!r}{where}: give a number above 0")
+    if several and not 1 <= len(loss) <= 8:  # type: ignore[arg-type]
+        raise UsageError("loss names no output, or more than 8: give a loss for each output that is to be trained")
+
+
+def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], loss: Losses) -> list[Head]:
+    """The output that depends on every trained param; or those that the caller names, in the file's order, which do
+    together."""
     trained = {at for at, param in enumerate(trace.params) if param.trainable}
     if not trained:
         raise ModelError(
             "the model has nothing to train: its graph reads no float32 weights, or all are frozen; leave some to train"
         )
     found = [(output.name, items.get(output.name)) for output in graph.output]
-    heads = [(name, item) for name, item in found if isinstance(item, Value)]
-    heads += [(item.value.tensor, item.value) for _, item in found if isinstance(item, Readout)]
-    for name, value in heads:
-        if trained <= {param for at in ancestors(trace, [value.number]) for param in trace.drafts[at - 1].params}:
-            node = next(node for node in graph.node if name in node.output)
-            if not value.layout.leads:
-                raise refuse(node, f"the output {name!r} mixes samples, or has them elsewhere: export one row a sample")
-            return Head(name, value, node)
+    values = [(name, name, item) for name, item in found if isinstance(item, Value)]
+    values += [(name, item.value.tensor, item.value) for name, item in found if isinstance(item, Readout)]
+    if isinstance(loss, Mapping):
+        return _named_heads(trace, graph, values, loss, trained)
+    for name, tensor, value in values:
+        if trained <= _params_of(trace, [value]):
+            return [_head(graph, name, tensor, value, loss)]
     names = ", ".join(repr(name) for name, _ in found)
-    raise ModelError(f"no output depends on all weights (outputs: {names}): export one head")
+    hint = ", ".join(f"{name!r}: ..." for name, _ in found[:3])
+    raise ModelError(
+        f"no output depends on all weights (outputs: {names}): export one head, or name several with a loss for each: "
+        f"loss={{{hint}}}"
+    )
+
+
+def _named_heads(
+    trace: Trace,
+    graph: onnx.GraphProto,
+    values: Sequence[tuple[str, str, Value]],
+    losses: Mapping[str, str | tuple[str, float]],
+    trained: set[int],
+) -> list[Head]:
+    known = [name for name, _, _ in values]
+    for name in losses:
+        if name not in known:
+            raise UsageError(f"loss names {name!r}, no output that can be trained: {nearest(name, known)}")
+    heads = []
+    for name, tensor, value in values:
+        if name in losses:
+            if not _params_of(trace, [value]) & trained:
+                raise UsageError(f"loss names {name!r}, which depends on no trained weight: leave it out")
+            given = losses[name]
+            kind, weight = (given, 1.0) if isinstance(given, str) else given
+            heads.append(_head(graph, name, tensor, value, kind, float(weight)))
+    if missed := trained - _params_of(trace, [head.value for head in heads]):
+        names = ", ".join(sorted(trace.params[at].name for at in missed)[:4])
+        raise UsageError(
+            f"the outputs that loss names do not depend on {names}: name further outputs, or freeze these weights"
+        )
+    if len(heads) == 1 and heads[0].weight != 1:
+        raise UsageError("loss gives the only trained output a weight: leave it out, lr does the same")
+    return heads
+
+
+def losses_of(endings: Sequence[Ending]) -> Losses:
+    """As `edgefl.load` takes them: these very outputs, with these losses."""
+    if len(endings) == 1:
+        return {endings[0].name: endings[0].loss}
+    return {ending.name: (ending.loss, ending.weight) for ending in endings}
+
+
+def with_reasons(endings: Sequence[Ending], known: Sequence[Ending]) -> tuple[Ending, ...]:
+    """The same endings, with the reasons for their losses that are known of an earlier compilation."""
+    return tuple(replace(ending, why=other.why) for ending, other in zip(endings, known, strict=True))
+
+
+def _params_of(trace: Trace, values: Sequence[Value]) -> set[int]:
+    needed = ancestors(trace, [value.number for value in values])
+    return {param for at in needed for param in trace.drafts[at - 1].params}
+
+
+def _head(
+    graph: onnx.GraphProto, name: str, tensor: str, value: Value, loss: str | None, weight: float = 1.0
+) -> Head:
+    node = next(node for node in graph.node if tensor in node.output)
+    if not value.layout.leads:
+        raise refuse(node, f"the output {tensor!r} mixes samples, or has them elsewhere: export one row a sample")
+    return Head(name, tensor, value, node, loss, weight)
 
 
 def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
@@ -68,15 +161,13 @@ def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
     return sorted(needed)
 
 
-def choose_loss(
-    trace: Trace, head: Head, input_shape: tuple[int, ...], named: str | None, y: np.ndarray | None = None
-) -> Ending:
+def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], y: np.ndarray | None = None) -> Ending:
     """The loss, named or inferred. Targets have the shape of the file's output; labels lack its axis of classes."""
     value, maker = head.value, trace.maker(head.value)
     assert maker is not None, "what owns params is no input"
     shape = value.layout.sample_shape
     loss, why, tail = infer_loss(
-        named, maker.op, maker.loss, shape=shape, input_shape=input_shape, y=y
+        head.loss, maker.op, maker.loss, shape=shape, input_shape=input_shape, y=y
     )  # fmt: skip
     labels = loss in TAKES_LABELS
     if tail and labels != (tail in TAKES_LABELS):
@@ -93,7 +184,8 @@ def choose_loss(
         order.append(class_axis)
     loss_input = arranged(trace, head.node, read, order, [value.layout.size(axis) for axis in order])
     output = arranged(trace, head.node, value, value.layout.inner, shape)
-    return Ending(loss, loss_input, output, class_axis, maker.op if taken_over else "", why)
+    tail = maker.op if taken_over else ""
+    return Ending(head.name, head.tensor, shape, loss, head.weight, loss_input, output, class_axis, tail, why)
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:
@@ -110,10 +202,11 @@ def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:
     return layout.inner[-1] if layout.inner else -1
 
 
-def finish(trace: Trace, ending: Ending, input_shape: tuple[int, ...], tokens: bool) -> tuple[Plan, list[int]]:
-    """The plan of the nodes that the loss and the output need, and the numbers of its params in the trace: first those
-    that train, then state."""
-    needed = ancestors(trace, [ending.loss_input, ending.output])
+def finish(trace: Trace, endings: Sequence[Ending], reading: Reading) -> tuple[Plan, list[int]]:
+    """The plan of the nodes that the losses and the outputs need, and the numbers of its params in the trace: first
+    those that train, then state. Several outputs are joined to a flat row."""
+    output = endings[0].output if len(endings) == 1 else _joined(trace, endings)
+    needed = ancestors(trace, [*(ending.loss_input for ending in endings), output])
     numbers = {0: 0} | {old: new for new, old in enumerate(needed, 1)}
     drafts = [trace.drafts[at - 1] for at in needed]
     owned = sorted({param for draft in drafts for param in draft.params})
@@ -129,13 +222,22 @@ def finish(trace: Trace, ending: Ending, input_shape: tuple[int, ...], tokens: b
         )
         for draft in drafts
     ]
+    heads = [plans.Head(e.name, e.loss, numbers[e.loss_input], e.weight, list(e.shape)) for e in endings]
     plan = Plan(
-        input_shape=list(input_shape),
+        input_shape=list(reading.shape),
         nodes=nodes,
         params=[trace.params[param] for param in owned],
-        loss=ending.loss,
-        loss_input=numbers[ending.loss_input],
-        output=numbers[ending.output],
-        input_dtype="int64" if tokens else "float32",
+        loss=endings[0].loss,
+        loss_input=numbers[endings[0].loss_input],
+        output=numbers[output],
+        input_dtype="int64" if reading.tokens else "float32",
+        inputs=reading.declared() or UNSET,
+        losses=heads if len(heads) > 1 else UNSET,
     )
     return plan, owned
+
+
+def _joined(trace: Trace, endings: Sequence[Ending]) -> int:
+    node = onnx.NodeProto(op_type="outputs", name=", ".join(ending.name for ending in endings))
+    flat = [reshaped(trace, node, ending.output, (prod(ending.shape),)) for ending in endings]
+    return trace.append(node, "concat", flat, (sum(prod(ending.shape) for ending in endings),), ints=[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,8 @@ from .sites import Adapters
 
 if TYPE_CHECKING:
     from .export import Binding, Origin
+    from .head import Ending
+    from .inputs import Input
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +36,11 @@ class Model:
     params: np.ndarray  # (P,) float32, the file's own values in the plan's order; read-only
     bindings: list[Binding]  # of each param, in the plan's order
     origins: list[Origin]
-    input_name: str
-    input_dtype: np.dtype  # of the ONNX input
+    inputs: tuple[Input, ...]  # of the ONNX graph, in the order of the columns of the plan's input
     batch: int | None  # samples a run, if the file fixes them
     output_names: list[str]  # of the ONNX graph, labels included
-    output_tensor: str  # the tensor of the ONNX graph that `plan.output` computes
-    output_shape: tuple[int, ...]  # of `plan.output`, per sample
-    class_axis: int  # of the ONNX output, samples included, where the loss takes labels; else -1
-    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
+    heads: tuple[Ending, ...]  # the outputs that are trained, in the order of the columns of the plan's output
     loss_inferred: bool  # False if the caller named the loss
-    loss_why: str  # why it is this loss, in words
     freeze: tuple[str, ...] = ()  # what the caller named, as in `edgefl.load`
     dims: Mapping[str, int] = field(default_factory=dict)
     compile: Callable[[bytes, Sequence[str] | None], Model] = field(repr=False, kw_only=True)  # another such file
@@ -53,6 +51,36 @@ class Model:
         self.params.flags.writeable = False
 
     @property
+    def input_name(self) -> str:
+        """The ONNX input, the first of several."""
+        return self.inputs[0].name
+
+    @property
+    def input_dtype(self) -> np.dtype:
+        """Of x: that of the ONNX input. Several are float32 columns of one array."""
+        return self.inputs[0].dtype if len(self.inputs) == 1 else np.dtype(np.float32)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What `plan.output` holds of a sample; of several outputs all, as one row."""
+        return self.heads[0].shape if len(self.heads) == 1 else (sum(prod(head.shape) for head in self.heads),)
+
+    @property
+    def output_tensor(self) -> str:
+        """The tensor of the ONNX graph that `plan.output` computes, the first of several."""
+        return self.heads[0].tensor
+
+    @property
+    def class_axis(self) -> int:
+        """Of the ONNX output, samples included, where the (first) loss takes labels; else -1."""
+        return self.heads[0].class_axis
+
+    @property
+    def loss_why(self) -> str:
+        """Why it is this loss, in words."""
+        return self.heads[0].why
+
+    @property
     def state(self) -> np.ndarray:
         """The untrained tail of `params`, a view: (P - trainable,) float32."""
         return self.params[self.plan.num_trainable :]
@@ -60,10 +88,16 @@ class Model:
     @property
     def loss_line(self) -> str:
         """What programs print at their start: the loss, and why it is this one."""
+        if len(self.heads) > 1:
+            weighed = [("" if head.weight == 1 else f"{head.weight:g} ") + f"{head.loss} of {head.name}" for head in self.heads]
+            return f"{' + '.join(weighed)} (as `loss` says)"
         return f"{self.plan.loss} ({'inferred: ' if self.loss_inferred else ''}{self.loss_why})"
 
     def check_targets(self, y: np.ndarray) -> None:
-        """UsageError if y is labels and the loss takes numbers, or the other way round; with the remedy."""
+        """UsageError if y is labels and the loss takes numbers, or the other way round; with the remedy. Columns for
+        several losses are checked where they are read."""
+        if len(self.heads) > 1:
+            return
         try:
             targets.check(self.plan.loss, self.output_shape, y)
         except DataError as error:
@@ -73,7 +107,7 @@ class Model:
     def check_classes(self, labels: Sequence[str]) -> None:
         """UsageError if data have names for their labels, and not as many as the model tells apart."""
         try:
-            if labels:
+            if labels and len(self.heads) == 1:
                 targets.check_classes(self.output_shape, len(labels))
         except DataError as error:
             raise UsageError(str(error)) from None

@@ -25,6 +25,8 @@ def with_scaling(model: Model) -> Model:
         return model
     if model.adapters is not None:
         raise UsageError("the model has adapters already, and a scaling comes first: merge them, and load that file")
+    if len(model.inputs) > 1:
+        raise UsageError('a model with several inputs can\'t be standardized: set [features] standardize = "none"')
     columns = Columns.of(model.plan)
     if not columns.number:
         why = "reads whole numbers" if model.plan.input_dtype != "float32" else f"has more than {MOST} columns"

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import _core
 from ..codecs import Codec
+from ..core.packed import drawn_x, drawn_y
 from ..core.plan import Plan
 from ..core.trainer import Diverged, Trainer
 from ..data import Dataset, fit_shape
@@ -118,11 +120,7 @@ def codec(codec: Codec, delta: np.ndarray) -> Finding:
 def random_examples(plan: Plan, n: int) -> Dataset:
     """Examples that fit a plan, for an aggregator without test data."""
     rng = np.random.default_rng(0)
-    tokens = plan.input_dtype == "int64"
-    x = np.zeros((n, *plan.input_shape), np.int64) if tokens else rng.normal(size=(n, *plan.input_shape))
-    y = Trainer(plan, batch=1).predict(_params(plan), x[:1])
-    labels = plan.loss in ("cross_entropy", "hinge", "focal")
-    target = np.zeros((n, *y.shape[1:-1]), np.int64) if labels else np.zeros((n, *y.shape[1:]), np.float32)
+    x, target = drawn_x(plan, rng, n), drawn_y(plan, _core.Net(plan, 1).shapes, rng, n)
     return Dataset(x, target, name="random examples")
 
 

@@ -123,7 +123,6 @@ class Arrays:
             raise DataError(text, "y is not within 0 to 1, as loss 'bce' takes it")
         return targets
 
-
     def _columns(self, y: NDArray[Any], n: int) -> NDArray[np.float32]:
         """The columns of several losses, flat. The core checks labels among them."""
         if y.shape != (n, self._target_size):

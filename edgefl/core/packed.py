@@ -1,7 +1,7 @@
 """Packed rows: the several inputs of a model as columns of one x, its several outputs as columns of one y.
 
-A plan has one input and one y (plan.py, f). Callers may give each as a dict of arrays by name, or x as a sequence in the
-order of the file's inputs. Here they become the flat rows that the core reads, and the outputs become a dict again.
+A plan has one input and one y (plan.py, f). Callers may give each as a dict of arrays by name, or x as a sequence in
+the order of the file's inputs. Here they become the flat rows that the core reads, and the outputs become a dict again.
 
 Not here: what the numbers may be (arrays.py).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ..errors import DataError, nearest
 from .plan import Head, Input, Plan
 from .targets import OF_CLASSES, WHOLE
 
+F = TypeVar("F", np.float32, np.float64)
 Shapes = Sequence[tuple[int, ...]]  # of a plan's values, a sample
 
 
@@ -77,9 +78,9 @@ def _targets(head: Head, output: tuple[int, ...], values: Any) -> NDArray[np.flo
     return _as_float32(f"y[{head.name!r}]", array).reshape(len(array), -1)
 
 
-def by_output(plan: Plan, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def by_output(plan: Plan, rows: NDArray[F]) -> dict[str, NDArray[F]]:
     """What `predict` has computed, (n, all outputs), as one array (n, *shape) for each loss of the plan."""
-    parts: dict[str, NDArray[np.float32]] = {}
+    parts: dict[str, NDArray[F]] = {}
     start = 0
     for head in plan.losses or []:
         end = start + math.prod(head.shape)

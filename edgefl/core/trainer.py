@@ -135,12 +135,12 @@ class Trainer:
 
         x (n, *input_shape), integers for a model of tokens; y integer labels (n,), or (n, T) with one for each step of
         a sequence, or float targets (n, *outputs). For a model with several inputs x may be a dict of arrays by name,
-        with several losses y may be one; or they are the flat rows (n, columns) of these, labels as numbers. A step clips the gradient of the batch's mean loss to an L2 norm of
-        `clip_norm`, adds `correction` (P,) (SCAFFOLD, Karimireddy et al. 2020, arXiv:1910.06378) and weight_decay * w +
-        prox_mu * (w - params) (FedProx, Li et al. 2020, arXiv:1812.06127), in this order, and moves w as PyTorch's SGD
-        with momentum does, or as `optimizer` says: "nesterov", or "adam" (Kingma and Ba 2015) with beta1 = `momentum`,
-        0.9 if that is 0. The last batch may be short. Same seed, plan, `batch` and isa: same bits. Raises UsageError,
-        DataError, Diverged and Cancelled.
+        with several losses y may be one; or they are the flat rows (n, columns) of these, labels as numbers. A step
+        clips the gradient of the batch's mean loss to an L2 norm of `clip_norm`, adds `correction` (P,) (SCAFFOLD,
+        Karimireddy et al. 2020, arXiv:1910.06378) and weight_decay * w + prox_mu * (w - params) (FedProx, Li et al.
+        2020, arXiv:1812.06127), in this order, and moves w as PyTorch's SGD with momentum does, or as `optimizer`
+        says: "nesterov", or "adam" (Kingma and Ba 2015) with beta1 = `momentum`, 0.9 if that is 0. The last batch may
+        be short. Same seed, plan, `batch` and isa: same bits. Raises UsageError, DataError, Diverged and Cancelled.
         """
         if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise UsageError(f"unknown optimizer {optimizer!r}: {nearest(optimizer, OPTIMIZERS)}")

@@ -71,7 +71,9 @@ class _Options(NamedTuple):
 def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Model:
     graph, freeze = proto.graph, options.freeze
     order = live_order(graph)
-    trace = Trace(opset_of(proto), reading.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, options.only)
+    trace = Trace(
+        opset_of(proto), reading.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, options.only
+    )
     items = _walk(trace, graph, order, placed(trace, reading))
     for pattern in freeze:
         if pattern not in trace.frozen:

@@ -1,10 +1,10 @@
 """An ONNX file before its ops are looked at: its bytes, the order of its nodes.
 
-Every fault in these is a ModelError, also where protobuf raises an error of its own. Not here: its inputs (inputs.py), weights (trace.py).
+Every fault in these is a ModelError, also where protobuf raises an error of its own. Not here: its inputs (inputs.py),
+weights (trace.py).
 """
 
 from __future__ import annotations
-
 
 import onnx
 

@@ -24,8 +24,8 @@ from .trace import Trace
 
 @dataclass(frozen=True)
 class Head:
-    """The value that `predict` returns for one output, and its name in the file; the output's own if a node makes labels
-    or the like of it. `loss` and `weight` are what the caller asked for."""
+    """The value that `predict` returns for one output, which the file calls `tensor`: the output itself, or what a node
+    makes labels and the like of. `loss` and `weight` are what the caller asked for."""
 
     name: str
     tensor: str
@@ -87,7 +87,7 @@ def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], los
         return _named_heads(trace, graph, values, loss, trained)
     for name, tensor, value in values:
         if trained <= _params_of(trace, [value]):
-            return [_head(graph, name, tensor, value, loss)]
+            return [_head(graph, name, tensor, value, loss=loss)]
     names = ", ".join(repr(name) for name, _ in found)
     hint = ", ".join(f"{name!r}: ..." for name, _ in found[:3])
     raise ModelError(
@@ -114,7 +114,7 @@ def _named_heads(
                 raise UsageError(f"loss names {name!r}, which depends on no trained weight: leave it out")
             given = losses[name]
             kind, weight = (given, 1.0) if isinstance(given, str) else given
-            heads.append(_head(graph, name, tensor, value, kind, float(weight)))
+            heads.append(_head(graph, name, tensor, value, loss=kind, weight=float(weight)))
     if missed := trained - _params_of(trace, [head.value for head in heads]):
         names = ", ".join(sorted(trace.params[at].name for at in missed)[:4])
         raise UsageError(
@@ -143,7 +143,7 @@ def _params_of(trace: Trace, values: Sequence[Value]) -> set[int]:
 
 
 def _head(
-    graph: onnx.GraphProto, name: str, tensor: str, value: Value, loss: str | None, weight: float = 1.0
+    graph: onnx.GraphProto, name: str, tensor: str, value: Value, *, loss: str | None, weight: float = 1.0
 ) -> Head:
     node = next(node for node in graph.node if tensor in node.output)
     if not value.layout.leads:

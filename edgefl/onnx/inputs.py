@@ -1,8 +1,8 @@
 """The inputs of an ONNX graph: their samples, and how the plan's one flat row is cut into several.
 
 What the file declares can be read in two ways, which are tried in this order: with an axis of samples; and as one
-sample, which has no such axis. The second needs fixed sizes: a file with a free number of samples keeps them apart, or is
-refused, unless `dims` gives that number.
+sample, which has no such axis. The second needs fixed sizes: a file with a free number of samples keeps them apart, or
+is refused, unless `dims` gives that number.
 """
 
 from __future__ import annotations

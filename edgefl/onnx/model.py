@@ -89,8 +89,9 @@ class Model:
     def loss_line(self) -> str:
         """What programs print at their start: the loss, and why it is this one."""
         if len(self.heads) > 1:
-            weighed = [("" if head.weight == 1 else f"{head.weight:g} ") + f"{head.loss} of {head.name}" for head in self.heads]
-            return f"{' + '.join(weighed)} (as `loss` says)"
+            weights = ["" if head.weight == 1 else f"{head.weight:g} " for head in self.heads]
+            terms = [f"{by}{head.loss} of {head.name}" for by, head in zip(weights, self.heads, strict=True)]
+            return f"{' + '.join(terms)} (as `loss` says)"
         return f"{self.plan.loss} ({'inferred: ' if self.loss_inferred else ''}{self.loss_why})"
 
     def check_targets(self, y: np.ndarray) -> None:

@@ -24,6 +24,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
             "name": model.input_name if model else None,
             "shape": list(plan.input_shape),
             "dtype": plan.input_dtype,
+            "parts": [{"name": each.name, "shape": each.shape, "dtype": each.dtype} for each in plan.inputs or []],
         },
         "output": {"names": model.output_names if model else None, "shape": shapes[plan.output]},
         "nodes": [_node(plan, number, shapes, net.flops[number - 1]) for number in range(1, len(plan.nodes) + 1)],
@@ -31,6 +32,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "num_trainable": plan.num_trainable,
         "flops": sum(net.flops),
         "loss": plan.loss,
+        "losses": [{"output": head.name, "loss": head.loss, "weight": head.weight} for head in plan.losses or []],
         "loss_inferred": model.loss_inferred if model else None,
         "loss_why": model.loss_why if model else None,
         "batch": batch,
@@ -61,10 +63,9 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
     """The same as text: one line for each node, then the totals."""
     found = summarize(subject, batch)
     loss = subject.loss_line if isinstance(subject, Model) else subject.loss
-    name = "" if found["input"]["name"] is None else f"{found['input']['name']!r} "
     return "\n".join(
         [
-            f"input   {name}{found['input']['dtype']} {_shape(found['input']['shape'])} a sample",
+            *_inputs(found["input"]),
             *_table(found["nodes"]),
             f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
             f"FLOPs   {found['flops']:,} a sample, forward",
@@ -74,6 +75,15 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
             "computing activations again",
         ]
     )
+
+
+def _inputs(found: dict[str, Any]) -> list[str]:
+    """A line for each input of the model."""
+    lines = []
+    for each in found["parts"] or [found]:
+        name = "" if each["name"] is None else f"{each['name']!r} "
+        lines.append(f"input   {name}{each['dtype']} {_shape(each['shape'])} a sample")
+    return lines
 
 
 def _table(nodes: list[dict[str, Any]]) -> list[str]:

@@ -67,8 +67,7 @@ def describe(manifest: Manifest) -> str:
     batch = "all examples" if train.batch_size == "all" else f"{train.batch_size} examples"
     lines = [
         f"federation  {manifest.federation}",
-        f"reads       {_shape(plan.input_shape)} {_kind(plan)} an example, and learns {MEANINGS[plan.loss]} "
-        f"(loss {plan.loss})",
+        f"reads       {_inputs(plan)} an example, and learns {_learned(plan)}",
         f"layers      {_layers(plan)}",
         f"params      {plan.num_params:,}, of which {plan.num_trainable:,} are trained",
         *_stays(manifest),
@@ -134,8 +133,23 @@ def _params(plan: Plan, number: int) -> list[Param]:
     return [plan.params[index] for index in plan.nodes[number].params if index < len(plan.params)]
 
 
-def _kind(plan: Plan) -> str:
-    return "tokens" if plan.input_dtype == "int64" else "numbers"
+def _inputs(plan: Plan) -> str:
+    if not plan.inputs:
+        return f"{_shape(plan.input_shape)} {_kind(plan.input_dtype)}"
+    return ", ".join(f"{each.name}: {_shape(each.shape)} {_kind(each.dtype)}" for each in plan.inputs)
+
+
+def _learned(plan: Plan) -> str:
+    if not plan.losses:
+        return f"{MEANINGS[plan.loss]} (loss {plan.loss})"
+    return ", ".join(
+        f"{head.name}: {MEANINGS[head.loss]} (loss {head.loss}{'' if head.weight == 1 else f' times {head.weight:g}'})"
+        for head in plan.losses
+    )
+
+
+def _kind(dtype: str) -> str:
+    return "tokens" if dtype == "int64" else "numbers"
 
 
 def _shape(shape: list[int]) -> str:

@@ -22,10 +22,9 @@ import numpy as np
 
 from .. import _core, auto
 from ..coordinator.standing import PATIENCE, QUICK_S
+from ..core.packed import drawn_x, drawn_y
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
-from ..core.targets import OF_CLASSES
-from ..core.trainer import Trainer
 from ..data import Dataset
 from ..device.effort import TRAINING, trained_on
 from ..errors import UsageError
@@ -177,17 +176,7 @@ def _sampled(ground: Ground, count: int) -> list[Dataset]:
 def invented(plan: Plan, devices: int, examples: int) -> tuple[Dataset, Parts]:
     """Random examples that fit a plan, `examples` a device. Devices share those of a few: only their number matters."""
     rng, n = np.random.default_rng(0), examples * min(devices, SAMPLED)
-    x: np.ndarray = rng.normal(size=(n, *plan.input_shape))
-    if plan.input_dtype == "int64":
-        rows = [plan.params[node.params[0]].shape[0] for node in plan.nodes if node.op == "embedding"]
-        x = rng.integers(0, min(rows, default=1), (n, *plan.input_shape))
-    shape = Trainer(plan, batch=1).predict(np.zeros(plan.num_params, np.float32), x[:1]).shape[1:]
-    labels = plan.loss in OF_CLASSES
-    y = (
-        rng.integers(0, max(2, shape[-1]), (n, *shape[:-1]))
-        if labels
-        else rng.integers(0, 2, (n, *shape)).astype(float)
-    )
+    x, y = drawn_x(plan, rng, n), drawn_y(plan, _core.Net(plan, 1).shapes, rng, n)
     parts = [np.arange(start, start + examples) for start in range(0, n, examples)]
     return Dataset(x, y, name="random examples"), [parts[number % len(parts)] for number in range(devices)]
 

@@ -24,8 +24,8 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
             "name": model.input_name if model else None,
             "shape": list(plan.input_shape),
             "dtype": plan.input_dtype,
-            "parts": [{"name": each.name, "shape": each.shape, "dtype": each.dtype} for each in plan.inputs or []],
         },
+        "inputs": [{"name": each.name, "shape": each.shape, "dtype": each.dtype} for each in plan.inputs or []],
         "output": {"names": model.output_names if model else None, "shape": shapes[plan.output]},
         "nodes": [_node(plan, number, shapes, net.flops[number - 1]) for number in range(1, len(plan.nodes) + 1)],
         "num_params": plan.num_params,
@@ -65,7 +65,7 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
     loss = subject.loss_line if isinstance(subject, Model) else subject.loss
     return "\n".join(
         [
-            *_inputs(found["input"]),
+            *_inputs(found["inputs"] or [found["input"]]),
             *_table(found["nodes"]),
             f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
             f"FLOPs   {found['flops']:,} a sample, forward",
@@ -77,10 +77,10 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
     )
 
 
-def _inputs(found: dict[str, Any]) -> list[str]:
+def _inputs(found: list[dict[str, Any]]) -> list[str]:
     """A line for each input of the model."""
     lines = []
-    for each in found["parts"] or [found]:
+    for each in found:
         name = "" if each["name"] is None else f"{each['name']!r} "
         lines.append(f"input   {name}{each['dtype']} {_shape(each['shape'])} a sample")
     return lines

@@ -1,8 +1,7 @@
 """Constant folding: the result of a node whose inputs are all constants, one function for each ONNX op.
 
 An op that only moves elements keeps their positions in the file, so a weight that the graph slices out of an
-initializer or transposes can be written back. The result of arithmetic on constants (sizes, masks, a scale) cannot be
-written back and is not trained.
+initializer or transposes can be written back. Arithmetic on constants is in computed.py.
 
 To add an op: write its function and give it a line in `FOLDS`.
 """
@@ -19,18 +18,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .items import Const
+from .computed import COMPUTED, bounded
+from .items import Const, axes_of
 from .layout import OPEN
 from .nodes import attributes, refuse, to_array
 from .trace import Trace
-
-LARGEST = 2**26  # elements of a constant that a file may ask for in a few bytes
-
-
-def axes_of(node: onnx.NodeProto, axes: Const | None) -> tuple[int, ...] | None:
-    """Squeeze's and Unsqueeze's axes: an input since opset 13, an attribute before."""
-    given = attributes(node).get("axes") if axes is None else axes.array.ravel().tolist()
-    return None if given is None else tuple(int(axis) for axis in given)
 
 
 def constant(trace: Trace, node: onnx.NodeProto) -> Const:
@@ -92,7 +84,7 @@ def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Const, axes: Const | None =
 
 def concat(trace: Trace, node: onnx.NodeProto, *parts: Const) -> Const:
     axis = attributes(node)["axis"]
-    _bound(node, sum(part.array.size for part in parts))
+    bounded(node, sum(part.array.size for part in parts))
     places = [part.where for part in parts if part.where is not None]
     where = np.concatenate(places, axis) if len(places) == len(parts) else None
     copies = frozenset[str]().union(*(part.copies for part in parts))
@@ -101,7 +93,7 @@ def concat(trace: Trace, node: onnx.NodeProto, *parts: Const) -> Const:
 
 def gather(trace: Trace, node: onnx.NodeProto, x: Const, indices: Const) -> Const:
     axis, chosen = attributes(node).get("axis", 0), indices.array
-    _bound(node, chosen.size * x.array.size // max(1, x.array.shape[axis]))
+    bounded(node, chosen.size * x.array.size // max(1, x.array.shape[axis]))
     taken = x.map(lambda a: np.asarray(np.take(a, chosen, axis), a.dtype))
     once = np.unique(chosen % x.array.shape[axis]).size == chosen.size
     return taken if once else Const(taken.array, None, x.name)
@@ -124,21 +116,11 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Const, *given: Const | None) -
     return x.map(lambda a: a[tuple(cut)])
 
 
-def shape(trace: Trace, node: onnx.NodeProto, x: Const) -> Const:
-    bounds = attributes(node)
-    return Const(np.array(x.array.shape[bounds.get("start", 0) : bounds.get("end")], np.int64))
-
-
 def _one_sample(node: onnx.NodeProto, shape: Const) -> tuple[int, ...]:
     """The shape for one sample: a tensor made from constants is the same for every sample."""
     sizes = tuple(int(size) // OPEN if size % OPEN == 0 else int(size) for size in shape.array.ravel())
-    _bound(node, math.prod(sizes))
+    bounded(node, math.prod(sizes))
     return sizes
-
-
-def _bound(node: onnx.NodeProto, size: int) -> None:
-    if not 0 <= size <= LARGEST:
-        raise refuse(node, f"makes a constant of {size} elements: use at most {LARGEST}")
 
 
 def constant_of_shape(trace: Trace, node: onnx.NodeProto, shape: Const) -> Const:
@@ -174,68 +156,21 @@ def split_sizes(node: onnx.NodeProto, size: int, given: Const | None) -> list[in
     return [int(part) for part in sizes]
 
 
-def range_(trace: Trace, node: onnx.NodeProto, start: Const, limit: Const, delta: Const) -> Const:
-    first, last, step = (given.array.ravel()[0] for given in (start, limit, delta))
-    if not abs(last - first) <= LARGEST * abs(step):
-        raise refuse(node, f"counts from {first} to {last}: export the model with fixed sizes")
-    return Const(np.arange(first, last, step).astype(start.array.dtype))
-
-
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """ONNX's Div rounds whole numbers towards zero; NumPy's // rounds down."""
-    quotient: np.ndarray
-    if a.dtype.kind == "f":
-        quotient = a / b
-    elif not b.all():
-        raise ValueError("division by zero")
-    else:
-        quotient = (np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)).astype(a.dtype)
-    return quotient
-
-
-def _arithmetic(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:
-    """A handler that computes with constants, in their own type."""
-
-    def handler(trace: Trace, node: onnx.NodeProto, *inputs: Const) -> Const:
-        _bound(node, math.prod(np.broadcast_shapes(*(given.array.shape for given in inputs))))
-        with np.errstate(all="ignore"):
-            return Const(np.asarray(compute(*(given.array for given in inputs))))
-
-    return handler
-
-
 FOLDS: dict[str, Callable[..., Const | tuple[Const, ...]]] = {
-    "Add": _arithmetic(np.add),
-    "And": _arithmetic(np.logical_and),
+    **COMPUTED,
     "Cast": cast,
     "CastLike": cast_like,
     "Concat": concat,
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
-    "Div": _arithmetic(_divide),
-    "Equal": _arithmetic(np.equal),
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
-    "Greater": _arithmetic(np.greater),
     "Identity": identity,
-    "Less": _arithmetic(np.less),
-    "Mod": _arithmetic(np.mod),
-    "Mul": _arithmetic(np.multiply),
-    "Neg": _arithmetic(np.negative),
-    "Not": _arithmetic(np.logical_not),
-    "Or": _arithmetic(np.logical_or),
-    "Pow": _arithmetic(lambda a, b: np.power(a, b).astype(a.dtype)),
-    "Range": range_,
-    "Reciprocal": _arithmetic(lambda a: (1 / a).astype(a.dtype)),
     "Reshape": reshape,
-    "Shape": shape,
     "Slice": slice_,
     "Split": split,
-    "Sqrt": _arithmetic(np.sqrt),
     "Squeeze": squeeze,
-    "Sub": _arithmetic(np.subtract),
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
-    "Where": _arithmetic(np.where),
 }

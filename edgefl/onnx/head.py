@@ -146,6 +146,8 @@ def _head(
     graph: onnx.GraphProto, name: str, tensor: str, value: Value, *, loss: str | None, weight: float = 1.0
 ) -> Head:
     node = next(node for node in graph.node if tensor in node.output)
+    if value.hidden is not None:
+        raise refuse(node, f"the output {tensor!r} holds minus infinity: end the model before the mask")
     if not value.layout.leads:
         raise refuse(node, f"the output {tensor!r} mixes samples, or has them elsewhere: export one row a sample")
     return Head(name, tensor, value, node, loss, weight)

@@ -3,18 +3,19 @@
 Const    known now: an initializer, or something folded from initializers
 Value    computed from the input: a value of the plan, and the layout that ONNX sees it in
 Readout  computed from a Value for the reader (label, class probabilities): kept in the file, not in the plan
+Parts    a sequence of Values
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from .layout import Layout
-from .nodes import refuse
+from .nodes import attributes, refuse
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Value:
     layout: Layout
     tensor: str
     tokens: bool = False  # whole numbers that index an embedding
+    # Where ONNX has minus infinity; broadcasts to the shape (masks.py). None: nowhere.
+    hidden: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,12 @@ class Readout:
     value: Value
 
 
-Item = Const | Value | Readout
+@dataclass(frozen=True)
+class Parts:
+    items: tuple[Value, ...]
+
+
+Item = Const | Value | Readout | Parts
 Handler = Callable[..., Item | tuple[Item, ...]]  # of an ONNX op: ops/table.py
 
 
@@ -86,13 +94,22 @@ class Use:
     layer: int | None
 
 
-def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False) -> Value:
+def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False, hidden: bool = False) -> Value:
     """The plan value that `node` reads; raises ModelError for a constant, a label or the like."""
     if isinstance(item, Value):
+        if item.hidden is not None and not hidden:
+            raise refuse(node, "it computes with minus infinity: mask the scores just before their softmax")
         if item.tokens and not tokens:
             raise refuse(node, "it computes with whole numbers: cast them to float, or look them up with Gather")
         return item
     if item is None:
         raise refuse(node, "its first input is missing: export the model again")
-    kind = "a constant" if isinstance(item, Const) else "a label or class probability"
-    raise refuse(node, f"it reads {kind} where EdgeFL expects a value to train through: keep it out of the graph")
+    kinds: dict[type[Item], str] = {Const: "a constant", Parts: "a sequence", Readout: "a label or class probability"}
+    read = kinds[type(item)]
+    raise refuse(node, f"it reads {read} where EdgeFL expects a value to train through: keep it out of the graph")
+
+
+def axes_of(node: onnx.NodeProto, axes: Const | None) -> tuple[int, ...] | None:
+    """Squeeze's and Unsqueeze's axes: an input since opset 13, an attribute before."""
+    given = attributes(node).get("axes") if axes is None else axes.array.ravel().tolist()
+    return None if given is None else tuple(int(axis) for axis in given)

@@ -59,6 +59,7 @@ class Trace:
     origins: list[Origin] = field(default_factory=list)
     weighted: set[int] = field(default_factory=set)  # values that depend on a weight, frozen or not
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
+    masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
     frozen: set[str] = field(default_factory=set)  # the patterns that matched
     index: int = 0
 

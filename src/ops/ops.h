@@ -27,6 +27,7 @@
     op(dropout) \
     op(add) op(sub) op(mul) op(div) \
     op(mean) \
+    op(mask) \
     op(flatten) op(reshape) op(transpose) op(pad) op(slice) op(concat) \
     op(resize) op(extend) op(stride) \
     op(expand) op(repeat) \

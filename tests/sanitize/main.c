@@ -246,6 +246,8 @@ static const op_case op_cases[] = {
     {{.op = "mul", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
     {{.op = "div", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "mse"},
     {{.op = "add", ONE, .num_params = 1, .params = {1}, .num_ints = 1}, "l1"},
+    {{.op = "mask", ONE, .num_ints = 2, .ints = {1, 1}, .num_floats = 1, .floats = {-2}}, "mse"},
+    {{.op = "mask", ONE, .num_params = 1, .params = {4}, .num_floats = 1, .floats = {0.1}}, "mse"},
     {{.op = "mean", ONE, .num_ints = 1, .ints = {0}}, "hinge"},
     {{.op = "mean", ONE, .num_ints = 2, .ints = {0, 1}}, "mse"},
     {{.op = "transpose", ONE, .num_ints = 2, .ints = {1, 0}}, "mse"},

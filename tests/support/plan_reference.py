@@ -189,6 +189,13 @@ def recurrent(step: Callable) -> Forward:
     return forward
 
 
+def mask(node: Node, x: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
+    if keep is None:
+        upper, k = node.ints
+        keep = np.triu(np.ones(x.shape[-2:]), k) if upper else np.tril(np.ones(x.shape[-2:]), k)
+    return np.where(keep != 0, x, node.floats[0])
+
+
 FORWARD: dict[str, Forward] = {
     "abs": lambda node, x: np.abs(x),
     "add": arithmetic(np.add),
@@ -218,6 +225,7 @@ FORWARD: dict[str, Forward] = {
     "log": lambda node, x: np.log(x),
     "log_softmax": lambda node, x: np.log(softmax(node, x)),
     "lstm": recurrent(lstm_step),
+    "mask": mask,
     "matmul": lambda node, a, b: a @ (np.swapaxes(b, -1, -2) if node.ints[0] else b),
     "maxpool": maxpool,
     "mean": lambda node, x: x.mean(tuple(axis + 1 for axis in node.ints)),

@@ -10,6 +10,7 @@ import onnx
 
 from ..arrange import innermost
 from ..items import Const, Handler, Item, Value, value_of
+from ..masks import refuse_masked_rows
 from ..nodes import attributes, refuse
 from ..trace import Trace
 
@@ -32,15 +33,16 @@ def _softmax(op: str) -> Callable[[Trace, onnx.NodeProto, Item], Value]:
     """Along one axis; before opset 13 along that axis and all after it."""
 
     def handler(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
-        value = value_of(node, x)
+        value = value_of(node, x, hidden=op == "softmax")
         rank, old = len(value.layout.axes), trace.opset < 13
         axis = attributes(node).get("axis", 1 if old else -1)
         if not -rank <= axis < rank:
             raise refuse(node, f"axis {axis} of {rank} axes does not exist: check the export")
         axes = range(axis % rank, rank if old else axis % rank + 1)
+        refuse_masked_rows(node, value, axes)
         value, _, _ = innermost(trace, node, value, axes)
         number = trace.append(node, op, [value.number], trace.shapes[value.number])
-        return replace(value, number=number, tensor=node.output[0])
+        return replace(value, number=number, tensor=node.output[0], hidden=None)
 
     return handler
 

@@ -16,6 +16,7 @@ import onnx
 from ..arrange import arranged, settled
 from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Factor, Layout
+from ..masks import FARTHEST, is_additive_mask, masked
 from ..nodes import refuse
 from ..trace import Trace
 
@@ -34,8 +35,27 @@ def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> 
         slot = 0 if isinstance(a, Const) else 1
         const = (a, b)[slot]
         assert isinstance(const, Const)
-        return _with_constant(trace, node, op, value_of(node, (a, b)[1 - slot]), const, slot=slot)
+        value = value_of(node, (a, b)[1 - slot], hidden=op == "add" or (op in ("mul", "div") and _scales(const, slot)))
+        if op == "add" and (const.array <= FARTHEST).any():
+            return _hidden(trace, node, value, const, slot)
+        return _with_constant(trace, node, op, value, const, slot=slot)
     return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
+
+
+def _hidden(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: int) -> Value:
+    """Adds a constant that is so low in places that nothing is left of the value there."""
+    lows = np.unique(const.array[const.array <= FARTHEST])
+    if len(lows) > 2:  # of exporters' masks one has minus infinity and the lowest number
+        raise refuse(node, f"its constant has {len(lows)} numbers below {FARTHEST:g}: mask with minus infinity")
+    for low in lows:
+        value = masked(trace, node, value, const.array != low, float(low))
+    rest = np.where(const.array <= FARTHEST, np.float32(0), const.array)
+    return _with_constant(trace, node, "add", value, Const(rest), slot=slot) if rest.any() else value
+
+
+def _scales(const: Const, slot: int) -> bool:
+    """Whether multiplying by it, or dividing by it in slot 1, leaves minus infinity as it is."""
+    return bool(const.array.dtype == np.float32 and np.isfinite(const.array).all() and (const.array > 0).all() and slot)
 
 
 def add(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
@@ -86,7 +106,7 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, co
         return _narrow(moved.reshape([aligned[axis] for axis in order]))
 
     known = value.number in trace.weighted
-    trains = known and given.size > 1 and trace.is_initializer(const)
+    trains = known and given.size > 1 and trace.is_initializer(const) and not is_additive_mask(given)
     if const.where is None:
         param = trace.constant(node, "constant", laid(given))
     else:
@@ -95,7 +115,7 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, co
     number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[slot == 0])
     if not known:
         trace.weighted.discard(number)
-    return Value(number, value.layout, node.output[0])
+    return replace(value, number=number, tensor=node.output[0])
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from math import prod
 
 import numpy as np
 import onnx
 
 from ..arrange import in_order, settled
-from ..folds import axes_of, split_sizes
-from ..items import Const, Handler, Item, Readout, Value, value_of
+from ..folds import split_sizes
+from ..items import Const, Handler, Item, Readout, Value, axes_of, value_of
 from ..layout import Layout, readable
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -151,11 +152,14 @@ def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> 
 def split(trace: Trace, node: onnx.NodeProto, x: Item, sizes: Item | None = None) -> tuple[Value, ...]:
     value = value_of(node, x)
     axis = axis_of(node, value, attributes(node).get("axis", 0))
-    parts, start = [], 0
-    for name, size in zip(node.output, split_sizes(node, value.layout.size(axis), const_of(node, sizes)), strict=False):
-        parts.append(replace(part_of(trace, node, value, axis, start=start, size=size), tensor=name))
-        start += size
-    return tuple(parts)
+    parts = pieces(trace, node, value, axis, split_sizes(node, value.layout.size(axis), const_of(node, sizes)))
+    return tuple(replace(part, tensor=name) for name, part in zip(node.output, parts, strict=False))
+
+
+def pieces(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
+    """Neighbouring parts along an axis, one for each size."""
+    axis, starts = axis_of(node, value, axis), accumulate(sizes, initial=0)
+    return [part_of(trace, node, value, axis, start=at, size=size) for at, size in zip(starts, sizes, strict=False)]
 
 
 def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:

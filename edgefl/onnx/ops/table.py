@@ -23,7 +23,9 @@ from .pad import PAD_OPS
 from .passing import PASSING_OPS
 from .recurrent import RECURRENT_OPS
 from .resize import RESIZE_OPS
+from .sequence import SEQUENCE_OPS
 from .shape import SHAPE_OPS
+from .where import WHERE_OPS
 
 OPS: dict[str, Handler] = {
     **ACTIVATION_OPS,
@@ -40,5 +42,7 @@ OPS: dict[str, Handler] = {
     **PASSING_OPS,
     **RECURRENT_OPS,
     **RESIZE_OPS,
+    **SEQUENCE_OPS,
     **SHAPE_OPS,
+    **WHERE_OPS,
 }

@@ -1,0 +1,78 @@
+"""Where and Trilu on activations, with a condition that is known now: the `mask` op of the plan.
+
+A condition that is computed from the input, such as the padding of a batch, is refused.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ..items import Const, Handler, Item, Value, value_of
+from ..masks import masked
+from ..nodes import attributes, refuse
+from ..trace import Trace
+from .arithmetic import calculate
+
+
+def where(trace: Trace, node: onnx.NodeProto, condition: Item, yes: Item, no: Item) -> Item:
+    """Elements of `yes` where the condition holds, elements of `no` elsewhere."""
+    if not isinstance(condition, Const):
+        raise refuse(node, "its condition is computed from the input: give all samples the same mask, as a constant")
+    keep = condition.array.astype(bool)
+    if keep.all() and keep.size == 1:
+        return yes
+    if not keep.any() and keep.size == 1:
+        return no
+    if isinstance(yes, Const) and isinstance(no, Const):
+        raise refuse(node, "it reads constants alone: export the model with constants folded")
+    if isinstance(no, Const):
+        return _with_constant(trace, node, yes, keep, no)
+    if isinstance(yes, Const):
+        return _with_constant(trace, node, no, ~keep, yes)
+    first = masked(trace, node, value_of(node, yes), keep, 0.0)
+    return calculate(trace, node, "add", first, masked(trace, node, value_of(node, no), ~keep, 0.0))
+
+
+def _with_constant(trace: Trace, node: onnx.NodeProto, item: Item, keep: np.ndarray, const: Const) -> Value:
+    """The value where `keep` is True, the constant elsewhere."""
+    value, given = value_of(node, item, hidden=True), const.array
+    fills = np.broadcast_to(given, np.broadcast_shapes(given.shape, keep.shape))
+    used = np.unique(fills[~np.broadcast_to(keep, fills.shape)])
+    if const.array.dtype != np.float32 or np.isnan(used).any() or np.isposinf(used).any():
+        raise refuse(node, "its constant is not made of float32 numbers: export the model in float32")
+    if used.size <= 1:
+        return masked(trace, node, value, keep, float(used[0]) if used.size else 0.0)
+    if not np.isfinite(used).all() or trace.is_initializer(const):
+        raise refuse(node, "it fills in a tensor of several numbers, which is not trained: fill in one number")
+    kept = masked(trace, node, value, keep, 0.0)
+    return calculate(trace, node, "add", kept, Const(np.where(keep, np.float32(0), fills)))
+
+
+def trilu(trace: Trace, node: onnx.NodeProto, x: Item, k: Item | None = None) -> Value:
+    """A triangle of the last two axes; zeros elsewhere."""
+    value, diagonal = value_of(node, x), 0
+    if k is not None:
+        if not isinstance(k, Const):
+            raise refuse(node, "its diagonal is computed from the input: export with a fixed one")
+        diagonal = int(k.array.ravel()[0])
+    rank = len(value.layout.axes)
+    if rank < 3 or value.layout.samples > rank - 3:
+        raise refuse(node, "it mixes samples: keep the first axis for them")
+    cut = np.triu if attributes(node).get("upper", 1) else np.tril
+    return masked(trace, node, value, cut(np.ones(value.layout.shape[-2:], bool), diagonal), 0.0)
+
+
+def is_nan(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
+    """PyTorch looks in a softmax for rows of which its mask leaves nothing. Such a mask is refused here."""
+    maker = trace.maker(value_of(node, x))
+    if maker is None or maker.op != "softmax":
+        raise refuse(node, "numbers that are none are not looked for while a model trains: leave it out of the export")
+    return Const(np.zeros((), bool))
+
+
+WHERE_OPS: dict[str, Handler] = {
+    "IsNaN": is_nan,
+    "Trilu": trilu,
+    "Where": where,
+}

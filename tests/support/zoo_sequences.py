@@ -234,7 +234,7 @@ NETS = {
     "lstm_time_first": Spec(lambda: TimeFirst(lstm_time_first()), [STEPS]),
     "char_lstm": Spec(char_lstm, [Tokens(9, 10)], classes=10, lr=0.5),
     **{make.__name__: Spec(make, [(4, 12)]) for make in (tcn, wavenet, conv_lstm)},
-    "transformer_encoder": Spec(transformer_encoder, [(9, 6)]),
+    "transformer_encoder": Spec(transformer_encoder, [(9, 6)], freeze=["places"]),
     "transformer_masked": Spec(transformer_masked, [(9, 6)]),
     "gpt_mini": Spec(lambda: Gpt(by_hand=False, tied=False), [Tokens(8, 11)], classes=11),
     "gpt_by_hand": Spec(lambda: Gpt(by_hand=True, tied=False), [Tokens(8, 11)], classes=11),

@@ -209,7 +209,7 @@ def inception() -> nn.Module:
         five=nn.Sequential(nn.Conv2d(6, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 5, padding=2)),
         pool=nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(6, 4, 1)),
     )
-    return nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.LocalResponseNorm(3), block, nn.ReLU(), *pooled(18))
+    return nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), block, nn.ReLU(), *pooled(18))
 
 
 def vgg() -> nn.Module:

@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 KERNELS = "src/kernels/kernels.c"
 # Nothing here throws or is unwound: the tables for that would be a twentieth of the module.
 SMALL = ["-g0", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
-COMPILE = ["-std=c11", "-O3", *SMALL, "-fno-math-errno", "-fno-trapping-math"]
+COMPILE = ["-std=c11", "-O3", "-pthread", *SMALL, "-fno-math-errno", "-fno-trapping-math"]
 # Sums that must have the same bits on every machine are never contracted into fused multiply-adds.
 EXACT = [*COMPILE, "-ffp-contract=off"]
 FAST = [*COMPILE, "-ffp-contract=fast"]
@@ -55,7 +55,7 @@ core = Extension(
     include_dirs=["src"],
     define_macros=[("EFL_X86_DISPATCH", "1")] if len(kernel_flags()) > 1 else [],
     extra_compile_args=EXACT,
-    extra_link_args=["-Wl,-s"],
+    extra_link_args=["-Wl,-s", "-pthread"],
 )
 
 setup(

@@ -3,9 +3,11 @@
 #include "codecs/codecs.h"
 #include "denormals.h"
 #include "net.h"
+#include "threads.h"
 
 static efl_float_mode begin(efl_net *net) {
     atomic_store(&net->cancelled, 0);
+    if (net->pool != NULL) efl_pool_start(net->pool);
     return efl_flush_denormals();
 }
 

@@ -8,6 +8,7 @@
  */
 #include "net.h"
 #include "ops/bits.h"
+#include "threads.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,8 @@ int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error) {
 
 void efl_net_free(efl_net *net) {
     if (net == NULL) return;
+    efl_pool_free(net->pool);
+    free(net->rooms);
     free(net->arena);
     free(net->steps);
     free(net->values);

@@ -22,6 +22,7 @@
 #define EFL_MAX_INTS 16
 #define EFL_MAX_FLOATS 4
 #define EFL_MAX_LOSSES 8
+#define EFL_MAX_THREADS 64
 
 enum { EFL_OK = 0, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED };
 
@@ -94,6 +95,12 @@ typedef struct {
 int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_error *error);
 /* The sum of efl_net_flops over the nodes that the loss depends on. EFL_MODEL if the plan is not valid. */
 int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error);
+
+/* Before any other call: the net computes with so many threads (1 to 64), the caller's among them; the results are the
+ * same. Each has memory of its own, which adds to the arena's; there are fewer where that would exceed max_arena_bytes
+ * (0: no limit). EFL_USAGE, EFL_MEMORY. */
+int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_error *error);
+int efl_net_threads(const efl_net *net);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
 int64_t efl_net_num_params(const efl_net *net);             /* P */

@@ -1,5 +1,33 @@
 /* net.c: the properties of a compiled net. */
 #include "net.h"
+#include "threads.h"
+
+#include <stdlib.h>
+
+int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_error *error) {
+    enum { LINE = 16 }; /* floats of the cache: no two threads write to one */
+    int64_t room = 0;
+    if (threads < 1 || threads > EFL_MAX_THREADS)
+        return efl_fail(error, EFL_USAGE, "threads is %d: use 1 to %d", threads, EFL_MAX_THREADS);
+    for (int i = 0; i < net->num_steps; i++)
+        if (net->steps[i].shapes.own > room) room = net->steps[i].shapes.own;
+    room = (room + 2 * LINE - 1) / LINE * LINE;
+    const int64_t each = room * (int64_t)sizeof(float);
+    while (threads > 1 && max_arena_bytes > 0 && net->arena_bytes + (threads - 1) * each > max_arena_bytes) threads--;
+    if (threads == 1) return EFL_OK;
+    net->rooms = calloc((size_t)(threads - 1) * (size_t)room, sizeof(float));
+    net->pool = efl_pool_new(threads);
+    if (net->rooms == NULL || net->pool == NULL)
+        return efl_fail(error, EFL_MEMORY, "no memory for %d threads: use fewer", threads);
+    net->room = room;
+    net->threads = threads;
+    net->arena_bytes += (threads - 1) * each;
+    return EFL_OK;
+}
+
+int efl_net_threads(const efl_net *net) {
+    return net->threads > 1 ? net->threads : 1;
+}
 
 int64_t efl_net_arena_bytes(const efl_net *net) {
     return net->arena_bytes;

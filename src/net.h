@@ -70,6 +70,11 @@ struct efl_net {
     float *spare;     /* further gradient contributions to one node's inputs */
     float *scratch;   /* of the op that runs */
 
+    struct efl_pool *pool; /* of threads; NULL: one */
+    float *rooms;          /* the pool's threads' own scratch, `room` floats each */
+    int64_t room;
+    int threads; /* of the pool */
+
     const float *params; /* (P) that forward and backward read */
     atomic_int cancelled;
     atomic_int rest;      /* percent of the time that it must not compute: pace.c */

@@ -1,5 +1,6 @@
 /* run.c: one batch through a compiled net, forward and backward. */
 #include "net.h"
+#include "ops/parts.h"
 
 #include <string.h>
 
@@ -26,7 +27,10 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .dy = made->gradient,
                       .saved = late ? step->late_saved : step->saved,
                       .scratch = net->scratch,
-                      .stop = &net->cancelled};
+                      .stop = &net->cancelled,
+                      .pool = net->pool,
+                      .rooms = net->rooms,
+                      .room = net->room};
     for (int k = 0; k < step->node.num_inputs; k++) {
         const efl_value *value = efl_memory(net, step->node.inputs[k]);
         run.x[k] = late ? value->late : value->data;
@@ -46,7 +50,7 @@ void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *
         const efl_step *step = &net->steps[i];
         if (step->op->flags & EFL_ALIAS || !(for_loss ? step->trains : step->predicts)) continue;
         const efl_op_run run = run_of(net, step, batch, training, 0);
-        step->op->forward(&run);
+        efl_forward_in_parts(step->op, &run);
     }
 }
 
@@ -103,7 +107,7 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
         run.update = &update;
     }
     give_gradients(net, step, training, &run);
-    step->op->backward(&run);
+    efl_backward_in_parts(step->op, &run);
     if (training->sgd != NULL) update_params(net, step, training, &run);
     for (int k = 0; k < step->node.num_inputs; k++) {
         if (further[k] == NULL) continue;
@@ -116,7 +120,7 @@ static void forward_again(efl_net *net, const efl_step *step, int64_t batch, con
     efl_op_run run = run_of(net, step, batch, training, 1);
     memset(run.state, 0, sizeof run.state); /* it has moved already */
     run.again = 1;
-    step->op->forward(&run);
+    efl_forward_in_parts(step->op, &run);
 }
 
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training) {

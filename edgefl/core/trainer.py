@@ -63,17 +63,26 @@ class Trainer:
 
     If the arena would exceed `max_arena_bytes`, the backward pass computes part of the forward pass again: slower, the
     same bits. If that is not enough, `batch` is halved until it fits. Batch normalization needs whole batches, so a
-    plan that has it is not halved. Raises ModelError for a plan that is not valid, and for one that does not fit, with
-    the bytes that it needs.
+    plan that has it is not halved.
+
+    `threads` (1 to 64) compute together, the caller's among them; the results have the same bits whatever their number.
+    Nets whose steps are short gain nothing. Raises ModelError for a plan that is not valid, and for one that does not
+    fit, with the bytes that it needs.
     """
 
-    def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None) -> None:
+    def __init__(
+        self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None, threads: int = 1
+    ) -> None:
         if not isinstance(plan, Plan):
             raise UsageError(f"plan is {plan!r}: give the plan of edgefl.load(...)")
         check_count("batch", batch)
         if max_arena_bytes is not None:
             check_count("max_arena_bytes", max_arena_bytes)
+        check_count("threads", threads)
+        if threads > _core.max_threads():
+            raise UsageError(f"threads is {threads}: give 1 to {_core.max_threads()}")
         self.plan = plan
+        self._threads = threads
         self._max_arena_bytes = max_arena_bytes
         self._batch = _allowed_batch(plan, batch, max_arena_bytes)
         self._lock, self._making = threading.Lock(), threading.Lock()
@@ -88,7 +97,7 @@ class Trainer:
     def _net(self) -> _core.Net:
         with self._making:
             if self._held is None:
-                self._held = _core.Net(self.plan, self._batch, self._max_arena_bytes)
+                self._held = _core.Net(self.plan, self._batch, self._max_arena_bytes, self._threads)
                 self._held.set_share(self._percent)
             return self._held
 
@@ -107,6 +116,11 @@ class Trainer:
     def batch(self) -> int:
         """Samples that the arena holds at once."""
         return self._batch
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute; fewer than asked for where their memory would exceed `max_arena_bytes`."""
+        return self._net.threads
 
     @property
     def isa(self) -> str:
@@ -187,7 +201,7 @@ class Trainer:
         plan, order = self.plan.frozen(indices)
         with self._lock:  # until a call that runs has ended
             self._held = None
-        part = Trainer(plan, batch=self._batch, max_arena_bytes=self._max_arena_bytes)
+        part = Trainer(plan, batch=self._batch, max_arena_bytes=self._max_arena_bytes, threads=self._threads)
         part.set_cpu_percent(self._percent)
         self._part = part
         try:
@@ -241,7 +255,7 @@ class Trainer:
         with self._lock:
             if self._net.mixes_samples and batch > self._batch:
                 _allowed_batch(self.plan, batch, self._max_arena_bytes)
-                net = _core.Net(self.plan, batch, self._max_arena_bytes)
+                net = _core.Net(self.plan, batch, self._max_arena_bytes, self._threads)
                 net.set_share(self._percent)
                 self._held, self._batch = net, batch
 

@@ -35,6 +35,11 @@ def isa() -> str:
     return efl_isa().decode()
 
 
+def max_threads() -> int:
+    """The largest number of threads that a Net takes."""
+    return EFL_MAX_THREADS
+
+
 def all_finite(const float[::1] x not None) -> bool:
     """Whether `x` has neither NaN nor infinity."""
     cdef bint finite = True
@@ -180,11 +185,13 @@ cdef class Net:
 
     cdef efl_net *net
 
-    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None):
+    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None, int threads=1):
         cdef _Plan compiled = _Plan(plan)
         cdef efl_error error
         cdef int64_t limit = max_arena_bytes or 0
         if efl_net_new(&self.net, &compiled.c, batch, limit, &error) != EFL_OK:
+            raise _failure(&error)
+        if efl_net_use_threads(self.net, threads, limit, &error) != EFL_OK:
             raise _failure(&error)
 
     def __dealloc__(self):
@@ -193,6 +200,10 @@ cdef class Net:
     @property
     def arena_bytes(self) -> int:
         return efl_net_arena_bytes(self.net)
+
+    @property
+    def threads(self) -> int:
+        return efl_net_threads(self.net)
 
     @property
     def num_params(self) -> int:

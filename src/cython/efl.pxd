@@ -13,7 +13,7 @@ cdef extern from "efl.h" nogil:
     const char *efl_isa()
 
     enum:
-        EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS, EFL_MAX_LOSSES
+        EFL_MAX_DIMS, EFL_MAX_INPUTS, EFL_MAX_PARAMS, EFL_MAX_INTS, EFL_MAX_FLOATS, EFL_MAX_LOSSES, EFL_MAX_THREADS
 
     ctypedef struct efl_shape:
         int ndim
@@ -58,6 +58,8 @@ cdef extern from "efl.h" nogil:
         int mixes_samples
 
     int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_error *error)
+    int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_error *error)
+    int efl_net_threads(const efl_net *net)
     int64_t efl_net_arena_bytes(const efl_net *net)
     int64_t efl_net_num_params(const efl_net *net)
     int64_t efl_net_target_size(const efl_net *net)

@@ -198,9 +198,9 @@ static void multiply(gemm_problem g) {
     }
 }
 
-static void gemm(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t m,
-                 int64_t n, int64_t k, int accumulate) {
-    multiply((gemm_problem){c, a, b, accumulate ? NULL : bias, m, n, k, n, a_row, a_col, n, accumulate, 1});
+static void gemm(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t ldb,
+                 const float *bias, int64_t m, int64_t n, int64_t k, int accumulate) {
+    multiply((gemm_problem){c, a, b, accumulate ? NULL : bias, m, n, k, ldc, a_row, a_col, ldb, accumulate, 1});
 }
 
 enum { UPDATE_ROWS = 24, UPDATE_COLS = 128 };

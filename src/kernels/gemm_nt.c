@@ -60,11 +60,11 @@ static void dot_rows(float *c, int64_t ldc, const float *a, const float *b, int6
 }
 
 /* Four columns at a time; the last four overlap those before them, which come out the same again. */
-static void dots(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+static void dots(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
     if (n >= 4) {
         for (int64_t j = 0; j < n; j += 4) {
             const int64_t at = j + 4 <= n ? j : n - 4;
-            dot_rows(c + at, n, a, b + at * k, m, k);
+            dot_rows(c + at, ldc, a, b + at * k, m, k);
         }
         return;
     }
@@ -73,7 +73,7 @@ static void dots(float *c, const float *a, const float *b, int64_t m, int64_t n,
             vf sum = {0};
             for (int64_t p = 0; p < k; p += VL)
                 sum += load_upto(a + i * k + p, k - p) * load_upto(b + j * k + p, k - p);
-            c[i * n + j] = sum_lanes(sum);
+            c[i * ldc + j] = sum_lanes(sum);
         }
     }
 }
@@ -103,7 +103,7 @@ INLINE void turn(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t row
 enum { TURN_WIDE = 2 * VL, TURN_DEPTH = 256, TURN_ROWS = 24 };
 
 /* m rows of a, at most TURN_WIDE. */
-static void turned(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+static void turned(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
     float right[TURN_DEPTH * TURN_WIDE], sums[TURN_ROWS * TURN_WIDE];
     const int64_t wide = (m + VL - 1) / VL * VL;
     for (int64_t p = 0; p < k; p += TURN_DEPTH) {
@@ -115,9 +115,9 @@ static void turned(float *c, const float *a, const float *b, int64_t m, int64_t 
             const int64_t rows = n - j < TURN_ROWS ? n - j : TURN_ROWS;
             multiply((gemm_problem){sums, b + j * k + p, right, NULL, rows, wide, depth, wide, k, 1, wide, 0, 1});
             if (p == 0)
-                turn(c + j, n, sums, wide, rows, m, 0);
+                turn(c + j, ldc, sums, wide, rows, m, 0);
             else
-                turn(c + j, n, sums, wide, rows, m, 1);
+                turn(c + j, ldc, sums, wide, rows, m, 1);
         }
     }
 }
@@ -132,10 +132,10 @@ static int worth_turning(int64_t m, int64_t n, int64_t k) {
 
 enum { PACKED_ROWS = 48 }; /* from so many on, turning a panel of b costs less than it gives */
 
-static void packed(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+static void packed(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
     float panel[GEMM_PACKED];
     const int64_t vectors = (n + VL - 1) / VL, tail = n - (vectors - 1) * VL;
-    gemm_problem g = {.m = m, .n = n, .ldc = n, .a_row = k, .a_col = 1, .scale = 1};
+    gemm_problem g = {.m = m, .n = n, .ldc = ldc, .a_row = k, .a_col = 1, .scale = 1};
     int64_t p = 0;
     for (int64_t pieces = (k + PACKED_DEPTH - 1) / PACKED_DEPTH; pieces > 0; pieces--, p += g.k) {
         int64_t j = 0;
@@ -151,13 +151,13 @@ static void packed(float *c, const float *a, const float *b, int64_t m, int64_t 
     }
 }
 
-static void gemm_nt(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+static void gemm_nt(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
     if (m >= PACKED_ROWS && n >= VL && k >= 16) {
         for (int64_t blocks = (m + GEMM_BLOCK - 1) / GEMM_BLOCK, rows; blocks > 0; blocks--, m -= rows) {
             rows = (m + blocks - 1) / blocks;
-            packed(c, a, b, rows, n, k);
+            packed(c, ldc, a, b, rows, n, k);
             a += rows * k;
-            c += rows * n;
+            c += rows * ldc;
         }
         return;
     }
@@ -165,12 +165,12 @@ static void gemm_nt(float *c, const float *a, const float *b, int64_t m, int64_t
         int64_t rows = m < TURN_WIDE ? m : TURN_WIDE;
         if (!worth_turning(rows, n, k) && rows > VL) rows -= rows % VL;
         if (!worth_turning(rows, n, k)) {
-            dots(c, a, b, m, n, k);
+            dots(c, ldc, a, b, m, n, k);
             return;
         }
-        turned(c, a, b, rows, n, k);
+        turned(c, ldc, a, b, rows, n, k);
         m -= rows;
         a += rows * k;
-        c += rows * n;
+        c += rows * ldc;
     }
 }

@@ -72,11 +72,11 @@ typedef struct {
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
 
     /* c(M,N) = a(M,K) b(K,N) + c if accumulate, else + bias(N) unless that is NULL. a[i][p] is
-     * a[i * a_row + p * a_col], so a may be transposed without a copy; b is dense. */
-    void (*gemm)(float *c, const float *a, int64_t a_row, int64_t a_col, const float *b, const float *bias, int64_t m,
-                 int64_t n, int64_t k, int accumulate);
+     * a[i * a_row + p * a_col], so a may be transposed without a copy; rows of c and b are ldc and ldb floats apart. */
+    void (*gemm)(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t ldb,
+                 const float *bias, int64_t m, int64_t n, int64_t k, int accumulate);
     /* c(M,N) = a(M,K) b(N,K)^T */
-    void (*gemm_nt)(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k);
+    void (*gemm_nt)(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t n, int64_t k);
     void (*add_rows)(float *sum, const float *a, int64_t m, int64_t n); /* sum(N) += the rows of a(M,N) */
     void (*add)(float *y, const float *x, int64_t n);                   /* y += x */
 

@@ -25,7 +25,7 @@ static int64_t elements(const efl_op_run *run) {
     }                                                                                       \
     const efl_op efl_op_##activation = {                                                    \
         .name = #activation,                                                                \
-        .flags = EFL_IN_PLACE | EFL_READS_Y,                                                \
+        .flags = EFL_IN_PLACE | EFL_READS_Y | EFL_BY_SAMPLES,                               \
         .min_inputs = 1,                                                                    \
         .max_inputs = 1,                                                                    \
         .infer = infer,                                                                     \
@@ -103,7 +103,7 @@ static void log_softmax_backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_softmax = {.name = "softmax",
-                               .flags = EFL_READS_Y,
+                               .flags = EFL_READS_Y | EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .infer = infer_row,
@@ -111,7 +111,7 @@ const efl_op efl_op_softmax = {.name = "softmax",
                                .backward = softmax_backward};
 
 const efl_op efl_op_log_softmax = {.name = "log_softmax",
-                                   .flags = EFL_READS_Y,
+                                   .flags = EFL_READS_Y | EFL_BY_SAMPLES,
                                    .min_inputs = 1,
                                    .max_inputs = 1,
                                    .infer = infer_row,

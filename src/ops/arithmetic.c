@@ -144,18 +144,18 @@ static void backward(const efl_op_run *run) {
     }
 }
 
-#define EFL_ARITHMETIC(lower, upper, needs)                        \
-    static int infer_##lower(efl_op_shapes *s, efl_error *error) { \
-        return infer(s, EFL_##upper, error);                       \
-    }                                                              \
-    const efl_op efl_op_##lower = {.name = #lower,                 \
-                                   .flags = needs,                 \
-                                   .min_inputs = 1,                \
-                                   .max_inputs = 2,                \
-                                   .max_params = 1,                \
-                                   .num_ints = -1,                 \
-                                   .infer = infer_##lower,         \
-                                   .forward = forward,             \
+#define EFL_ARITHMETIC(lower, upper, needs)                         \
+    static int infer_##lower(efl_op_shapes *s, efl_error *error) {  \
+        return infer(s, EFL_##upper, error);                        \
+    }                                                               \
+    const efl_op efl_op_##lower = {.name = #lower,                  \
+                                   .flags = needs | EFL_BY_SAMPLES, \
+                                   .min_inputs = 1,                 \
+                                   .max_inputs = 2,                 \
+                                   .max_params = 1,                 \
+                                   .num_ints = -1,                  \
+                                   .infer = infer_##lower,          \
+                                   .forward = forward,              \
                                    .backward = backward};
 
 EFL_ARITHMETIC(add, ADD, EFL_IN_PLACE)

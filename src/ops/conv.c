@@ -23,8 +23,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     if (efl_window_read(&c.window, s->node->ints, 1, error) != EFL_OK) return error->code;
     s->y = (efl_shape){.ndim = 3, .dim = {c.window.y[0], c.window.y[1], c.window.y[2]}};
     s->flops = 2 * efl_shape_size(&s->y) * k->dim[0] * k->dim[1] * k->dim[2];
-    s->scratch.fixed = efl_convolution_room(&c);
-    if (s->scratch.fixed < 0) return efl_fail(error, EFL_MODEL, "has an output too large with its padding");
+    if (!efl_convolution_room(s, &c)) return efl_fail(error, EFL_MODEL, "has an output too large with its padding");
     return EFL_OK;
 }
 
@@ -44,8 +43,9 @@ static void backward(const efl_op_run *run) {
     const efl_convolution c = geometry(run);
     const int64_t *y = c.window.y;
     if (run->dx[0] != NULL) efl_convolution_input(run, &c, run->dx[0], run->dy, run->w[0], NULL);
-    if (run->dw[0] != NULL) efl_convolution_weight(run, &c, run->dw[0], run->x[0], run->dy);
-    if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, run->batch * y[0] * y[1], y[2]);
+    efl_convolution_gradients(
+        run, &c,
+        &(efl_convolution_params){run->dw[0], run->x[0], run->dy, run->dw[1], run->dy, run->batch * y[0] * y[1], y[2]});
 }
 
 const efl_op efl_op_conv = {

@@ -34,8 +34,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     if (c.window.y[0] != x->dim[0] || c.window.y[1] != x->dim[1])
         return efl_fail(error, EFL_MODEL, "needs an output whose windows are as many as its input's pixels");
     s->flops = 2 * efl_shape_size(x) * k->dim[0] * k->dim[1] * k->dim[2];
-    s->scratch.fixed = efl_convolution_room(&c);
-    if (s->scratch.fixed < 0) return efl_fail(error, EFL_MODEL, "has an input too large with its padding");
+    if (!efl_convolution_room(s, &c)) return efl_fail(error, EFL_MODEL, "has an input too large with its padding");
     return EFL_OK;
 }
 
@@ -55,8 +54,9 @@ static void backward(const efl_op_run *run) {
     const efl_convolution c = geometry(run);
     const int64_t *y = c.window.x;
     if (run->dx[0] != NULL) efl_convolution_output(run, &c, run->dx[0], run->dy, run->w[0], NULL);
-    if (run->dw[0] != NULL) efl_convolution_weight(run, &c, run->dw[0], run->dy, run->x[0]);
-    if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, run->batch * y[0] * y[1], y[2]);
+    efl_convolution_gradients(
+        run, &c,
+        &(efl_convolution_params){run->dw[0], run->dy, run->x[0], run->dw[1], run->dy, run->batch * y[0] * y[1], y[2]});
 }
 
 const efl_op efl_op_conv_transpose = {

@@ -12,8 +12,8 @@ typedef struct {
     int64_t groups;
 } efl_convolution;
 
-/* Floats of scratch that any of the three needs; -1 if an image is too large with its padding. */
-int64_t efl_convolution_room(const efl_convolution *c);
+/* Sets the scratch that any of the three needs. Returns 0 if an image is too large with its padding. */
+int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c);
 
 /* y = windows of x times w + bias(O); bias may be NULL. */
 void efl_convolution_output(const efl_op_run *run, const efl_convolution *c, float *y, const float *x, const float *w,
@@ -21,7 +21,15 @@ void efl_convolution_output(const efl_op_run *run, const efl_convolution *c, flo
 /* x = what y, or its gradient, sends back through w, + bias(C); bias may be NULL. */
 void efl_convolution_input(const efl_op_run *run, const efl_convolution *c, float *x, const float *y, const float *w,
                            const float *bias);
-/* dw += windows of x times y. */
-void efl_convolution_weight(const efl_op_run *run, const efl_convolution *c, float *dw, const float *x, const float *y);
+/* The gradients of params: dw += windows of x times y; db(N) += the rows of dy(M,N). Either may be NULL. */
+typedef struct {
+    float *dw;
+    const float *x, *y;
+    float *db;
+    const float *dy;
+    int64_t m, n;
+} efl_convolution_params;
+
+void efl_convolution_gradients(const efl_op_run *run, const efl_convolution *c, const efl_convolution_params *params);
 
 #endif

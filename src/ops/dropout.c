@@ -36,7 +36,7 @@ static void backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_dropout = {.name = "dropout",
-                               .flags = EFL_IN_PLACE,
+                               .flags = EFL_IN_PLACE | EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_floats = 1,

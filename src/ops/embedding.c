@@ -38,7 +38,7 @@ static void backward(const efl_op_run *run) {
 
 const efl_op efl_op_embedding = {
     .name = "embedding",
-    .flags = EFL_READS_X | EFL_X_FOR_W | EFL_TAKES_TOKENS,
+    .flags = EFL_READS_X | EFL_X_FOR_W | EFL_TAKES_TOKENS | EFL_BY_SAMPLES,
     .min_inputs = 1,
     .max_inputs = 1,
     .min_params = 1,

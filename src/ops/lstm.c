@@ -4,7 +4,11 @@
  * gradient is one product over all steps. For each direction forward saves the activated gates (T, B, 4H) and the cells
  * (T + 1, B, H), of which the first is the initial one. Backward overwrites gates with their gradients, and cells with
  * the hidden states.
+ *
+ * Parts are samples, each with all its steps, and everything here lies in memory part by part. The gradients of params
+ * are summed over the parts, in their order.
  */
+#include "parts.h"
 #include "pieces.h"
 #include "recurrent.h"
 
@@ -21,7 +25,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     const efl_recurrent r = efl_recurrent_of(s);
     s->saved.per_sample = r.directions * (r.time * r.width + (r.time + 1) * r.hidden);
     s->scratch.per_sample += 2 * r.hidden + r.width;
-    s->scratch.fixed = (r.hidden + 1) * r.width;
+    s->scratch.fixed = r.hidden * r.width;
     return EFL_OK;
 }
 
@@ -30,7 +34,7 @@ typedef struct {
     float *gates, *cells;
     float *state, *dcell; /* (B, H) */
     float *sums;          /* (B, 4H); (4, B, H) if H >= WIDE */
-    float *bias, *wh;     /* (4H); Wh, as (4, H, H) in forward and transposed, (4H, H), in backward */
+    float *bias;          /* (4H) in backward, which needs no sums: the gradient of the part's biases */
 } parts;
 
 static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {
@@ -40,82 +44,119 @@ static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {
     p.state = run->scratch + run->batch * r->time * r->in;
     p.dcell = p.state + units;
     p.sums = p.dcell + units;
-    p.bias = p.sums + run->batch * r->width;
-    p.wh = p.bias + r->width;
+    p.bias = p.sums;
     return p;
 }
 
-static void split_gates(const parts *p, const float *wh, const efl_recurrent *r) {
+/* Wh as forward and backward read it, for all parts: (4, H, H) if H >= WIDE; transposed, (4H, H). */
+static float *turned(const efl_op_run *run) {
+    return run->scratch + run->batch * run->shapes->scratch.per_sample;
+}
+
+static void split_gates(float *to, const float *wh, const efl_recurrent *r) {
     for (int64_t gate = 0; gate < GATES; gate++)
         for (int64_t row = 0; row < r->hidden; row++)
-            memcpy(p->wh + (gate * r->hidden + row) * r->hidden, wh + row * r->width + gate * r->hidden,
+            memcpy(to + (gate * r->hidden + row) * r->hidden, wh + row * r->width + gate * r->hidden,
                    (size_t)r->hidden * sizeof *wh);
 }
 
+/* What the parts of one direction share. */
+typedef struct {
+    efl_recurrent r;
+    int d;
+    const float *wh; /* turned */
+} direction;
+
 /* sums = state Wh + bh */
-static void state_sums(const efl_op_run *run, const parts *p, const float *wh, const float *bh,
-                       const efl_recurrent *r) {
-    const int64_t H = r->hidden, batch = run->batch;
+static void state_sums(const efl_op_run *run, const parts *p, const direction *dir) {
+    const int64_t H = dir->r.hidden, batch = run->batch, width = dir->r.width;
+    const float *bh = run->w[3] + dir->d * width;
     if (H < WIDE) {
-        efl_gemm(run, p->sums, p->state, H, 1, wh, bh, batch, r->width, H, 0);
+        efl_gemm(run, p->sums, p->state, H, 1, run->w[1] + dir->d * H * width, bh, batch, width, H, 0);
         return;
     }
     for (int64_t gate = 0; gate < GATES; gate++)
-        efl_gemm(run, p->sums + gate * batch * H, p->state, H, 1, p->wh + gate * H * H, bh + gate * H, batch, H, H, 0);
+        efl_gemm(run, p->sums + gate * batch * H, p->state, H, 1, dir->wh + gate * H * H, bh + gate * H, batch, H, H,
+                 0);
 }
 
-static void forward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
-    const parts p = parts_of(run, r, d);
+static void forward_part(const efl_op_run *whole, efl_share share, const void *context) {
+    const direction *dir = context;
+    const efl_recurrent *r = &dir->r;
+    const efl_op_run part = efl_samples_of(whole, share), *run = &part;
+    const parts p = parts_of(run, r, dir->d);
     const int64_t B = run->batch, units = B * r->hidden, step = B * r->width;
-    const float *wx = run->w[0] + d * r->in * r->width, *wh = run->w[1] + d * r->hidden * r->width;
-    const float *bx = run->w[2] + d * r->width, *bh = run->w[3] + d * r->width;
-    efl_recurrent_start(run, r, d, 0, p.state);
-    efl_recurrent_start(run, r, d, 1, p.cells);
-    if (r->hidden >= WIDE) split_gates(&p, wh, r);
-    efl_time_major(run, r, d);
+    const float *wx = run->w[0] + dir->d * r->in * r->width, *bx = run->w[2] + dir->d * r->width;
+    efl_recurrent_start(run, r, dir->d, 0, p.state);
+    efl_recurrent_start(run, r, dir->d, 1, p.cells);
+    efl_time_major(run, r, dir->d);
     efl_gemm(run, p.gates, run->scratch, r->in, 1, wx, bx, r->time * B, r->width, r->in, 0);
     for (int64_t t = 0; t < r->time && !efl_stopped(run); t++) {
         float *gates = p.gates + t * step, *cells = p.cells + t * units;
-        state_sums(run, &p, wh, bh, r);
+        state_sums(run, &p, dir);
         efl_kernels->lstm_forward(gates, p.sums, r->hidden >= WIDE, cells + units, cells, p.state, B, r->hidden);
-        efl_recurrent_put(run, r, d, t, p.state);
+        efl_recurrent_put(run, r, dir->d, t, p.state);
     }
 }
 
 static void forward(const efl_op_run *run) {
-    const efl_recurrent r = efl_recurrent_of(run->shapes);
-    for (int d = 0; d < r.directions; d++) forward_direction(run, &r, d);
+    direction dir = {.r = efl_recurrent_of(run->shapes), .wh = turned(run)};
+    for (; dir.d < dir.r.directions; dir.d++) {
+        if (dir.r.hidden >= WIDE) split_gates(turned(run), run->w[1] + dir.d * dir.r.hidden * dir.r.width, &dir.r);
+        efl_parallel(run, efl_recurrent_parts(run), forward_part, &dir);
+    }
 }
 
-static void backward_direction(const efl_op_run *run, const efl_recurrent *r, int d) {
-    const parts p = parts_of(run, r, d);
+/* Else the first h is zero, and its product is left out. */
+static int starts(const efl_op_run *run) {
+    return run->w[EFL_STATES] != NULL;
+}
+
+static void backward_part(const efl_op_run *whole, efl_share share, const void *context) {
+    const direction *dir = context;
+    const efl_recurrent *r = &dir->r;
+    const efl_op_run part = efl_samples_of(whole, share), *run = &part;
+    const parts p = parts_of(run, r, dir->d);
     const int64_t B = run->batch, units = B * r->hidden, step = B * r->width;
-    const int starts = run->w[EFL_STATES] != NULL; /* else the first h is zero, and its product is left out */
-    const int64_t first = starts ? 0 : 1, rows = (r->time - first) * B;
-    efl_kernels->transpose(p.wh, run->w[1] + d * r->hidden * r->width, 1, r->hidden, r->width);
     memset(p.state, 0, 2 * (size_t)units * sizeof *p.state); /* and dcell */
     memset(p.bias, 0, (size_t)r->width * sizeof *p.bias);
     for (int64_t t = r->time - 1; t >= 0 && !efl_stopped(run); t--) {
         float *gates = p.gates + t * step, *cells = p.cells + t * units;
-        efl_recurrent_take(run, r, d, t, p.state);
+        efl_recurrent_take(run, r, dir->d, t, p.state);
         efl_kernels->lstm_backward(gates, cells + units, cells, p.state, p.dcell, B, r->hidden);
         efl_kernels->add_rows(p.bias, gates, B, r->width); /* while they are in the cache */
-        if (t > 0 || starts) efl_gemm(run, p.state, gates, r->width, 1, p.wh, NULL, B, r->hidden, r->width, 0);
+        if (t > 0 || starts(run)) efl_gemm(run, p.state, gates, r->width, 1, dir->wh, NULL, B, r->hidden, r->width, 0);
     }
+    efl_recurrent_input_backward(run, r, dir->d, p.gates);
+}
+
+/* The gradients of params, which a part's samples add to. */
+static void add_gradients(const efl_op_run *run, const efl_recurrent *r, int d) {
+    const parts p = parts_of(run, r, d);
+    const int64_t B = run->batch, first = starts(run) ? 0 : 1, rows = (r->time - first) * B;
     efl_recurrent_start_backward(run, r, d, 0, p.state);
     efl_recurrent_start_backward(run, r, d, 1, p.dcell);
     efl_recurrent_start(run, r, d, 0, p.cells);
     if (run->dw[1] != NULL && rows > 0)
-        efl_gemm(run, run->dw[1] + d * r->hidden * r->width, p.cells + first * units, 1, r->hidden,
-                 p.gates + first * step, NULL, r->hidden, r->width, rows, 1);
+        efl_gemm(run, run->dw[1] + d * r->hidden * r->width, p.cells + first * B * r->hidden, 1, r->hidden,
+                 p.gates + first * B * r->width, NULL, r->hidden, r->width, rows, 1);
     for (int k = 2; k < 4; k++)
         if (run->dw[k] != NULL) efl_kernels->add(run->dw[k] + d * r->width, p.bias, r->width);
-    efl_recurrent_input_backward(run, r, d, p.gates);
+    efl_recurrent_input_weight(run, r, d, p.gates);
 }
 
 static void backward(const efl_op_run *run) {
-    const efl_recurrent r = efl_recurrent_of(run->shapes);
-    for (int d = 0; d < r.directions; d++) backward_direction(run, &r, d);
+    direction dir = {.r = efl_recurrent_of(run->shapes), .wh = turned(run)};
+    const int64_t count = efl_recurrent_parts(run);
+    for (; dir.d < dir.r.directions; dir.d++) {
+        efl_kernels->transpose(turned(run), run->w[1] + dir.d * dir.r.hidden * dir.r.width, 1, dir.r.hidden,
+                               dir.r.width);
+        efl_parallel(run, count, backward_part, &dir);
+        for (int64_t i = 0; i < count && !efl_stopped(run); i++) {
+            const efl_op_run part = efl_samples_of(run, (efl_share){i, count, 0});
+            add_gradients(&part, &dir.r, dir.d);
+        }
+    }
 }
 
 const efl_op efl_op_lstm = {

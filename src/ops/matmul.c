@@ -64,7 +64,7 @@ static void backward(const efl_op_run *run) {
 
 const efl_op efl_op_matmul = {
     .name = "matmul",
-    .flags = EFL_READS_X,
+    .flags = EFL_READS_X | EFL_BY_SAMPLES,
     .min_inputs = 2,
     .max_inputs = 2,
     .num_ints = 1,

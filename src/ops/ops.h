@@ -51,6 +51,7 @@ typedef struct {
     int64_t flops;    /* forward, one sample */
     efl_room saved;   /* what forward leaves for backward: masks, gates, indices */
     efl_room scratch; /* what forward or backward needs while it runs */
+    int64_t own;      /* floats of the fixed scratch that each thread needs for itself (parts.h) */
     int64_t inner[8]; /* the op's own: geometry worked out once */
 } efl_op_shapes;
 
@@ -80,6 +81,12 @@ typedef struct {
     float *saved, *scratch;
     uint32_t *bits; /* in saved, for an op with EFL_BITS that is to keep them; else NULL */
     const atomic_int *stop; /* not 0: nobody wants the result any more (pieces.h) */
+
+    /* For parts.h. */
+    struct efl_pool *pool; /* NULL: this thread does everything */
+    float *rooms;          /* of the pool's threads, `room` floats each */
+    int64_t room;
+    int in_part; /* this is a part, and is not split again */
 } efl_op_run;
 
 enum {
@@ -92,6 +99,7 @@ enum {
     EFL_TAKES_TOKENS = 64, /* x[0] holds whole numbers below w[0].dim[0] */
     EFL_X_FOR_W = 128, /* of one input, backward reads x for the gradient of w[0] alone */
     EFL_BITS = 256, /* with run->bits, forward keeps there what backward needs of y: bits.h */
+    EFL_BY_SAMPLES = 512, /* y, dx, saved, scratch: all is per sample, and some samples can be computed by themselves */
 };
 
 typedef struct {

@@ -1,6 +1,8 @@
 /* pieces.c: see pieces.h. */
 #include "pieces.h"
 
+#include "parts.h"
+
 enum { LANES = 16 }; /* a row of fewer takes as long */
 
 /* Whether m rows of so many multiplications are one piece. In doubles: a product of three sizes may be any number. */
@@ -15,36 +17,101 @@ static int64_t rows_of(const efl_op_run *run, int64_t left, int64_t n, int64_t k
     return (double)left < rows ? left : rows > 1 ? (int64_t)rows : left > 0;
 }
 
+/* A product of one of three kinds, so much of it as a part makes: rows of the result, or columns. */
+typedef struct {
+    float *c;
+    const float *a, *b, *bias;
+    int64_t a_row, a_col, m, n, k;
+    int accumulate, turned; /* turned: b is (N, K) */
+    int by_columns;
+} product;
+
+/* Rows `from` to `to` of columns `first` to `last`, in pieces. */
+static void multiply(const efl_op_run *run, const product *p, int64_t from, int64_t to, int64_t first, int64_t last) {
+    const int64_t n = last - first;
+    float *c = p->c + first;
+    const float *b = p->b + first * (p->turned ? p->k : 1), *bias = p->bias == NULL ? NULL : p->bias + first;
+    for (int64_t i = from, rows; (rows = rows_of(run, to - i, n, p->k)) > 0; i += rows) {
+        if (p->turned)
+            efl_kernels->gemm_nt(c + i * p->n, p->n, p->a + i * p->a_row, b, rows, n, p->k);
+        else
+            efl_kernels->gemm(c + i * p->n, p->n, p->a + i * p->a_row, p->a_row, p->a_col, b, p->n, bias, rows, n, p->k,
+                              p->accumulate);
+    }
+}
+
+/* Whole tiles of every instruction set; a part of so many rows packs its panels, if the kernel does, without loss. */
+enum { TILE_ROWS = 12, TILE_COLS = 64, MANY_ROWS = 96, FEW_ROWS = 24 };
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void multiply_part(const efl_op_run *run, efl_share s, const void *context) {
+    const product *p = context;
+    if (p->by_columns)
+        multiply(run, p, 0, p->m, efl_part_start(p->n, s.count, s.part, TILE_COLS),
+                 efl_part_start(p->n, s.count, s.part + 1, TILE_COLS));
+    else
+        multiply(run, p, efl_part_start(p->m, s.count, s.part, TILE_ROWS),
+                 efl_part_start(p->m, s.count, s.part + 1, TILE_ROWS), 0, p->n);
+}
+
+/* Either the multiplications take the time, or the reading of b. */
+static int64_t product_parts(const efl_op_run *run, int64_t m, int64_t n, int64_t k) {
+    const double flops = 2 * (double)m * (double)n * (double)k, reads = EFL_ELEMENT * (double)n * (double)k;
+    return efl_parts(run, flops > reads ? flops : reads, EFL_MOST_PARTS);
+}
+
+static void multiply_in_parts(const efl_op_run *run, product *p) {
+    int64_t parts = product_parts(run, p->m, p->n, p->k);
+    if (parts > 1 && p->m >= 2 * MANY_ROWS) {
+        parts = smaller(parts, p->m / MANY_ROWS);
+    } else if (parts > 1 && p->n >= 2 * TILE_COLS) {
+        parts = smaller(parts, p->n / TILE_COLS);
+        p->by_columns = 1;
+    } else if (parts > 1) {
+        parts = smaller(parts, p->m < 2 * FEW_ROWS ? 1 : p->m / FEW_ROWS);
+    }
+    if (parts == 1)
+        multiply(run, p, 0, p->m, 0, p->n);
+    else
+        efl_parallel(run, parts, multiply_part, p);
+}
+
 void efl_gemm(const efl_op_run *run, float *c, const float *a, int64_t a_row, int64_t a_col, const float *b,
               const float *bias, int64_t m, int64_t n, int64_t k, int accumulate) {
-    if (is_short(m, n, k)) {
-        efl_kernels->gemm(c, a, a_row, a_col, b, bias, m, n, k, accumulate);
-        return;
-    }
-    for (int64_t i = 0, rows; (rows = rows_of(run, m - i, n, k)) > 0; i += rows)
-        efl_kernels->gemm(c + i * n, a + i * a_row, a_row, a_col, b, bias, rows, n, k, accumulate);
+    multiply_in_parts(run, &(product){c, a, b, bias, a_row, a_col, m, n, k, accumulate, 0, 0});
 }
 
 void efl_gemm_nt(const efl_op_run *run, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
-    if (is_short(m, n, k)) {
-        efl_kernels->gemm_nt(c, a, b, m, n, k);
-        return;
-    }
-    for (int64_t i = 0, rows; (rows = rows_of(run, m - i, n, k)) > 0; i += rows)
-        efl_kernels->gemm_nt(c + i * n, a + i * k, b, rows, n, k);
+    multiply_in_parts(run, &(product){c, a, b, NULL, k, 1, m, n, k, 0, 1, 0});
 }
 
+/* Rows `from` to `to` of the update of run->update, with p's operands. */
+static void update_rows(const efl_op_run *run, const product *p, int64_t from, int64_t to) {
+    const efl_update *u = run->update;
+    for (int64_t i = from, rows; (rows = rows_of(run, to - i, p->n, p->k)) > 0; i += rows) {
+        const int64_t at = i * p->n;
+        efl_kernels->gemm_update(u->w + at, u->v == NULL ? NULL : u->v + at, u->s == NULL ? NULL : u->s + at,
+                                 u->w0 + at, u->c == NULL ? NULL : u->c + at, p->a + i * p->a_row, p->a_row, p->a_col,
+                                 p->b, u->sgd, rows, p->n, p->k);
+    }
+}
+
+static void update_part(const efl_op_run *run, efl_share s, const void *context) {
+    const product *p = context;
+    update_rows(run, p, efl_part_start(p->m, s.count, s.part, FEW_ROWS),
+                efl_part_start(p->m, s.count, s.part + 1, FEW_ROWS));
+}
+
+/* The weights are read and written, which for few samples takes longer than the product. */
 void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t m,
                      int64_t n, int64_t k) {
-    const efl_update *u = run->update;
-    if (is_short(m, n, k)) {
-        efl_kernels->gemm_update(u->w, u->v, u->s, u->w0, u->c, a, a_row, a_col, b, u->sgd, m, n, k);
-        return;
-    }
-    for (int64_t i = 0, rows; (rows = rows_of(run, m - i, n, k)) > 0; i += rows)
-        efl_kernels->gemm_update(u->w + i * n, u->v == NULL ? NULL : u->v + i * n, u->s == NULL ? NULL : u->s + i * n,
-                                 u->w0 + i * n, u->c == NULL ? NULL : u->c + i * n, a + i * a_row, a_row, a_col, b,
-                                 u->sgd, rows, n, k);
+    const product p = {NULL, a, b, NULL, a_row, a_col, m, n, k, 0, 0, 0};
+    const double flops = 2 * (double)m * (double)n * (double)k, writes = 2 * EFL_ELEMENT * (double)m * (double)n;
+    const int64_t most = m < 2 * FEW_ROWS ? 1 : m / FEW_ROWS;
+    efl_parallel(run, efl_parts(run, flops > writes ? flops : writes, most), update_part, &p);
 }
 
 /* Along the first level of rows that has more than one, and then along the next one. */

@@ -68,7 +68,7 @@ static void backward_from_y(const efl_op_run *run) {
         return infer(s, EFL_POINT_##upper, error);                  \
     }                                                               \
     const efl_op efl_op_##lower = {.name = #lower,                  \
-                                   .flags = needs,                  \
+                                   .flags = needs | EFL_BY_SAMPLES, \
                                    .min_inputs = 1,                 \
                                    .max_inputs = 1,                 \
                                    .num_ints = ints,                \

@@ -103,7 +103,7 @@ EFL_POOL(largest)
 EFL_POOL(average)
 
 const efl_op efl_op_maxpool = {.name = "maxpool",
-                               .flags = EFL_READS_X,
+                               .flags = EFL_READS_X | EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_ints = 8,
@@ -112,6 +112,7 @@ const efl_op efl_op_maxpool = {.name = "maxpool",
                                .backward = largest_backward};
 
 const efl_op efl_op_avgpool = {.name = "avgpool",
+                               .flags = EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_ints = 9,

@@ -36,7 +36,11 @@ void efl_recurrent_start_backward(const efl_op_run *run, const efl_recurrent *r,
 void efl_recurrent_put(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t, const float *h);
 void efl_recurrent_take(const efl_op_run *run, const efl_recurrent *r, int d, int64_t t, float *dh);
 
-/* The gradients of x and Wx of direction d from dg(T, B, GH), those of the gates' sums; overwrites scratch. */
+/* The gradients of x, and of Wx, of direction d from dg(T, B, GH), those of the gates' sums; both overwrite scratch. */
 void efl_recurrent_input_backward(const efl_op_run *run, const efl_recurrent *r, int d, const float *dg);
+void efl_recurrent_input_weight(const efl_op_run *run, const efl_recurrent *r, int d, const float *dg);
+
+/* Parts of so many samples each that a tile of a product is full (parts.h). */
+int64_t efl_recurrent_parts(const efl_op_run *run);
 
 #endif

@@ -55,6 +55,7 @@ static void backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_mean = {.name = "mean",
+                            .flags = EFL_BY_SAMPLES,
                             .min_inputs = 1,
                             .max_inputs = 1,
                             .num_ints = -1,

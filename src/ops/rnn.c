@@ -76,6 +76,7 @@ static void backward_direction(const efl_op_run *run, const efl_recurrent *r, in
     if (run->dw[1] != NULL) efl_gemm(run, run->dw[1] + d * H * H, p.states, 1, H, p.sums, NULL, H, H, rows, 1);
     for (int k = 2; k < 4; k++)
         if (run->dw[k] != NULL) efl_kernels->add_rows(run->dw[k] + d * H, p.sums, rows, H);
+    efl_recurrent_input_weight(run, r, d, p.sums);
     efl_recurrent_input_backward(run, r, d, p.sums);
 }
 

@@ -178,6 +178,7 @@ const efl_op efl_op_reshape = {
 
 #define EFL_ARRANGEMENT(arrangement, inputs_from, inputs_to, ints, floats)    \
     const efl_op efl_op_##arrangement = {.name = #arrangement,                \
+                                         .flags = EFL_BY_SAMPLES,             \
                                          .min_inputs = inputs_from,           \
                                          .max_inputs = inputs_to,             \
                                          .num_ints = ints,                    \

@@ -43,12 +43,12 @@ static void try_size(int64_t m, int64_t n, int64_t k) {
     sizes s = {m, n, k, numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3), numbers(m * n, 3)};
     float *bias = numbers(n, 4), *v = numbers(m * n, 0);
     const efl_sgd plain = {.lr = 0.5f, .grad_scale = 0.5f}, heavy = {.lr = 0.5f, .grad_scale = 1, .momentum = 0};
-    efl_kernels->gemm(s.c, s.a, k, 1, s.b, bias, m, n, k, 0);
+    efl_kernels->gemm(s.c, n, s.a, k, 1, s.b, n, bias, m, n, k, 0);
     compare(&s, 0, 0, bias, 1, "gemm");
     restart(&s);
-    efl_kernels->gemm(s.c, s.a, 1, m, s.b, NULL, m, n, k, 1);
+    efl_kernels->gemm(s.c, n, s.a, 1, m, s.b, n, NULL, m, n, k, 1);
     compare(&s, 1, 0, s.start, 1, "gemm, a turned, accumulated");
-    efl_kernels->gemm_nt(s.c, s.a, s.b, m, n, k);
+    efl_kernels->gemm_nt(s.c, n, s.a, s.b, m, n, k);
     compare(&s, 0, 1, NULL, 1, "gemm_nt");
     restart(&s);
     efl_kernels->gemm_update(s.c, NULL, NULL, s.start, NULL, s.a, 1, m, s.b, &plain, m, n, k);

@@ -1,0 +1,109 @@
+/* parts.c: see parts.h. */
+#include "parts.h"
+
+#include "../threads.h"
+#include "pieces.h"
+
+/* What a part is at least worth: about 15 us of a large core, 200 us of a small one; a thread wakes in 5 to 50 us. */
+#ifndef EFL_PART /* `make sanitize` has small ones */
+#define EFL_PART ((double)(1 << 21))
+#endif
+
+int64_t efl_parts(const efl_op_run *run, double operations, int64_t most) {
+    const double parts = operations / EFL_PART;
+    if (run->in_part || parts < 2 || most < 2) return 1;
+    if (most > EFL_MOST_PARTS) most = EFL_MOST_PARTS;
+    return parts < (double)most ? (int64_t)parts : most;
+}
+
+typedef struct {
+    efl_op_run run;
+    int64_t count;
+    efl_part *part;
+    const void *context;
+} job;
+
+static void do_part(void *argument, int slot, int64_t i) {
+    const job *j = argument;
+    if (!efl_stopped(&j->run)) j->part(&j->run, (efl_share){i, j->count, slot}, j->context);
+}
+
+void efl_parallel(const efl_op_run *run, int64_t count, efl_part *part, const void *context) {
+    if (count == 1) {
+        part(run, (efl_share){0, 1, 0}, context);
+        return;
+    }
+    job all = {*run, count, part, context};
+    all.run.in_part = 1;
+    if (run->pool != NULL) {
+        efl_pool_run(run->pool, count, do_part, &all);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) do_part(&all, 0, i);
+}
+
+efl_op_run efl_samples(const efl_op_run *run, int64_t from, int64_t to) {
+    const efl_op_shapes *s = run->shapes;
+    const int64_t y = efl_shape_size(&s->y);
+    efl_op_run part = *run;
+    part.batch = to - from;
+    part.first += from;
+    part.y = run->y + from * y;
+    part.dy = run->dy == NULL ? NULL : run->dy + from * y;
+    for (int k = 0; k < s->node->num_inputs; k++) {
+        const int64_t size = efl_shape_size(&s->x[k]);
+        part.x[k] = run->x[k] + from * size;
+        part.dx[k] = run->dx[k] == NULL ? NULL : run->dx[k] + from * size;
+    }
+    if (s->saved.per_sample > 0) part.saved = run->saved + from * s->saved.per_sample;
+    if (run->bits != NULL) part.bits = run->bits + from * s->saved.per_sample;
+    if (s->scratch.per_sample > 0) part.scratch = run->scratch + from * s->scratch.per_sample;
+    return part;
+}
+
+double efl_operations(const efl_op_run *run) {
+    const efl_op_shapes *s = run->shapes;
+    double elements = (double)efl_shape_size(&s->y);
+    for (int k = 0; k < s->node->num_inputs; k++) elements += (double)efl_shape_size(&s->x[k]);
+    return (double)run->batch * ((double)s->flops + EFL_ELEMENT * elements);
+}
+
+float *efl_room_of(const efl_op_run *run, int slot, float *first) {
+    return slot == 0 ? first : run->rooms + (slot - 1) * run->room;
+}
+
+static void forward_part(const efl_op_run *run, efl_share share, const void *context) {
+    const efl_op *op = context;
+    const efl_op_run part = efl_samples_of(run, share);
+    op->forward(&part);
+}
+
+void efl_forward_in_parts(const efl_op *op, const efl_op_run *run) {
+    const int64_t parts = op->flags & EFL_BY_SAMPLES ? efl_parts(run, efl_operations(run), run->batch) : 1;
+    if (parts == 1)
+        op->forward(run);
+    else
+        efl_parallel(run, parts, forward_part, op);
+}
+
+static void backward_part(const efl_op_run *run, efl_share share, const void *context) {
+    const efl_op *op = context;
+    const efl_op_run part = efl_samples_of(run, share);
+    op->backward(&part);
+}
+
+/* A gradient of params is a sum over samples, which the op itself may split. */
+static int sums_up(const efl_op_run *run) {
+    int sums = run->update != NULL;
+    for (int k = 0; k < run->shapes->node->num_params; k++) sums |= run->dw[k] != NULL;
+    return sums;
+}
+
+void efl_backward_in_parts(const efl_op *op, const efl_op_run *run) {
+    const int splits = op->flags & EFL_BY_SAMPLES && !sums_up(run);
+    const int64_t parts = splits ? efl_parts(run, efl_operations(run), run->batch) : 1;
+    if (parts == 1)
+        op->backward(run);
+    else
+        efl_parallel(run, parts, backward_part, op);
+}

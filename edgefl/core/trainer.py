@@ -70,9 +70,7 @@ class Trainer:
     fit, with the bytes that it needs.
     """
 
-    def __init__(
-        self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None, threads: int = 1
-    ) -> None:
+    def __init__(self, plan: Plan, *, batch: int = 32, max_arena_bytes: int | None = None, threads: int = 1) -> None:
         if not isinstance(plan, Plan):
             raise UsageError(f"plan is {plan!r}: give the plan of edgefl.load(...)")
         check_count("batch", batch)

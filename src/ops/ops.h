@@ -84,7 +84,7 @@ typedef struct {
 
     /* For parts.h. */
     struct efl_pool *pool; /* NULL: this thread does everything */
-    float *rooms;          /* of the pool's threads, `room` floats each */
+    float *rooms; /* of the pool's threads, `room` floats each */
     int64_t room;
     int in_part; /* this is a part, and is not split again */
 } efl_op_run;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgefl.data import Dataset, fit_shape, load_test_set
+from edgefl.data import Dataset, fit_plan, load_test_set
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
@@ -25,4 +25,4 @@ def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
         return model, None
     model.check_targets(y)
     model.check_classes(test.labels)
-    return model, fit_shape(test, tuple(model.plan.input_shape))
+    return model, fit_plan(test, model.plan)

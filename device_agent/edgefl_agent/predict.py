@@ -17,7 +17,7 @@ from edgefl import data
 from edgefl.core.columns import Scaling
 from edgefl.core.plan import Plan
 from edgefl.core.trainer import Trainer
-from edgefl.data import fit_shape
+from edgefl.data import fit_plan
 from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
@@ -65,7 +65,7 @@ def predict(options: argparse.Namespace) -> None:
     plan, params, labels = _given(options) if options.plan or options.params else _configured(options)
     scaling = Scaling.of(plan)
     means = None if scaling is None or scaling.is_identity(params) else params[scaling.mean]  # as in training
-    dataset = fit_shape(data.load(_unlabelled(options.data), test_fraction=0, means=means), plan.input_shape)
+    dataset = fit_plan(data.load(_unlabelled(options.data), test_fraction=0, means=means), plan)
     if left_out := dataset.tally.text():
         log.warning("%s: the numbers of the others are without them", left_out)
     trainer = Trainer(plan, batch=BATCH)
@@ -94,7 +94,7 @@ def _outputs(trainer: Trainer, params: np.ndarray, x: np.ndarray) -> Iterator[np
 
 def _chosen(plan: Plan, outputs: np.ndarray, names: tuple[str, ...]) -> Any:
     """The class that is predicted, by its name if that is known; None where the outputs are the prediction."""
-    if plan.loss not in CHOOSES or outputs.ndim != 1:
+    if plan.losses or plan.loss not in CHOOSES or outputs.ndim != 1:
         return None
     number = int(outputs.argmax())
     return names[number] if len(names) == len(outputs) else number

@@ -19,7 +19,7 @@ from functools import partial
 from edgefl.core.columns import Scaling
 from edgefl.core.params import params_from_bytes
 from edgefl.core.trainer import Cancelled, Trainer
-from edgefl.data import Dataset, fit_shape
+from edgefl.data import Dataset, fit_plan
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
 from edgefl.device.personal import Verdict
 from edgefl.device.policy import OPEN, Policy
@@ -200,7 +200,7 @@ class Worker:
                 self._trainer, self._plan_hash = trainer, plan.hash
         if dataset.labels:
             self._trainer.check_classes(len(dataset.labels))
-        dataset = fit_shape(self._filled(job, dataset), plan.input_shape)
+        dataset = fit_plan(self._filled(job, dataset), plan)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_slot=self._load_slot,
             wanted=lambda: job is self._wanted, policy=self._policy, keep=partial(self._keep, job),

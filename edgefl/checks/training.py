@@ -17,7 +17,7 @@ from ..codecs import Codec
 from ..core.packed import drawn_x, drawn_y
 from ..core.plan import Plan
 from ..core.trainer import Diverged, Trainer
-from ..data import Dataset, fit_shape
+from ..data import Dataset, fit_plan
 from ..device.effort import batches_of, trained_on
 from ..device.training import arena_batch
 from ..errors import DataError, EdgeFLError
@@ -32,7 +32,7 @@ FAR = 100.0  # of a value, from which on it does, too
 
 def fitted(dataset: Dataset, plan: Plan) -> Dataset:
     """The examples in the shape of the model's input; DataError unless the model takes them."""
-    found = fit_shape(dataset, plan.input_shape)
+    found = fit_plan(dataset, plan)
     chosen = _chosen(found)
     try:
         Trainer(plan, batch=1).evaluate(_params(plan), found.x_train[chosen], found.y_train[chosen])
@@ -72,7 +72,7 @@ def step(
 ) -> Iterator[Finding]:
     """A few steps of training, timed, and the codec on what they have learned. Raises ModelError."""
     plan, train = manifest.plan, manifest.train
-    examples = fit_shape(dataset, plan.input_shape)
+    examples = fit_plan(dataset, plan)
     n = len(examples.x_train)
     batch = n if train.batch_size == "all" else min(train.batch_size, n)
     trainer = Trainer(plan, batch=arena_batch(train.batch_size), max_arena_bytes=arena_bytes)

@@ -31,7 +31,7 @@ def _inspect(options: argparse.Namespace) -> int:
     dataset = None if options.data is None else data.load(options.data, test_fraction=0)
     model = cli_model.load(options, y=None if dataset is None else dataset.y_train)
     if dataset is not None:
-        dataset = data.fit_shape(dataset, model.plan.input_shape)
+        dataset = data.fit_plan(dataset, model.plan)
         model.check_targets(dataset.y_train)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())

@@ -23,7 +23,8 @@ def add_options(parser: argparse.ArgumentParser, *, adapters: bool = False) -> N
     add(
         "--loss",
         metavar="NAME",
-        help=f"{losses} (default: inferred from the model's output and the data)",
+        help=f"{losses} (default: inferred from the model's output and the data); to train several outputs at once, "
+        "OUTPUT=NAME[:WEIGHT] for each, with commas",
     )
     add(
         "--freeze",

@@ -130,7 +130,7 @@ def _ground(options: argparse.Namespace) -> Ground:
             raise UsageError("--examples is for a plan without data: --data has its own number")
         found = data.load(options.data, seed=seed)
         model = cli_model.load(options, seed, found.y_train)
-        dataset, parts = spread(data.fit_shape(found, model.plan.input_shape), options.partition, options.devices, seed)
+        dataset, parts = spread(data.fit_plan(found, model.plan), options.partition, options.devices, seed)
         model.check_targets(dataset.y_train)
         if dataset.x_test is None:
             raise UsageError(f"{dataset.name} has no test part, so no accuracy: add test=0.2 to the SPEC")

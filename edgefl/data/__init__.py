@@ -9,7 +9,8 @@
     leaf:DIR                                     JSON of LEAF: FEMNIST, Shakespeare, Synthetic, by user
     csv:FILE?target=COL[&features=A,B][&device=COL][&delimiter=;][&encoding=latin-1]
     sqlite:FILE?query=SELECT ...&target=COL[&features=A,B][&device=COL]
-    npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y
+    npz:FILE                                     x_train, y_train[, x_test, y_test][, device_train], or x, y;
+                                                 x.IMAGE and x.WORDS for a model with several inputs, y.AGE
     folder:DIR?...                               the csv or npz files of a folder that grows, with their options
     ring:FILE?target=COL[&rows=N]                what edgefl-agent record keeps of sensors' messages
     python:MODULE:CALLABLE                       what your own code returns, in the same terms as npz
@@ -47,17 +48,21 @@ Not here: which device gets which example (simulation/partitions.py).
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import DataError, EdgeFLError, UsageError
 from ..registry import Seam, is_reference, working_directory_importable
 from . import python_callable
-from .dataset import Dataset, fit_shape
+from .dataset import Dataset, fit_plan, fit_shape
 from .finish import finish
 from .options import COMMON
 
-__all__ = ["READERS", "Dataset", "fit_shape", "load", "load_test_set"]
+if TYPE_CHECKING:
+    from ..core.plan import Plan
+
+__all__ = ["READERS", "Dataset", "fit_plan", "fit_shape", "load", "load_test_set"]
 
 READERS = {
     "cifar10": "edgefl.data.cifar10:read",
@@ -126,11 +131,11 @@ def _can_be_imported(module: str) -> bool:
         return find_spec(module.split(".")[0]) is not None
 
 
-def load_test_set(spec: str, input_shape: tuple[int, ...] | None = None) -> Dataset:
+def load_test_set(spec: str, plan: Plan | None = None) -> Dataset:
     """The dataset that `spec` names, shaped for a model's input if that is known; UsageError if it has no test part."""
     dataset = load(spec)
-    if input_shape is not None:
-        dataset = fit_shape(dataset, input_shape)
+    if plan is not None:
+        dataset = fit_plan(dataset, plan)
     if dataset.x_test is None:
         raise UsageError(f"test_data {spec!r} has no test part: give npz with x_test, y_test, or add test=0.2")
     return dataset

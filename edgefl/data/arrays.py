@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import DataError, UsageError
+from .blocks import join_named
 from .cells import FLOAT32_MAX, Missing
 from .columns import UNLABELLED, is_unlabelled
 from .dataset import Dataset, from_arrays
@@ -39,6 +40,9 @@ def from_arrays_with(
     used.
     """
     changed = _changed(arrays)
+    blocks = join_named(changed)
+    names = {"inputs": blocks.get("x", ()), "targets": () if is_unlabelled(options) else blocks.get("y", ())}
+    changed.update({key: found for key, found in names.items() if found})
     if is_unlabelled(options):
         options = {name: value for name, value in options.items() if name != "labels"}
         for part in ("", "_train"):

@@ -9,12 +9,16 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
+from .blocks import Blocks, join_named, ordered
 from .tally import Tally
+
+if TYPE_CHECKING:
+    from ..core.plan import Plan
 
 NONE_LEFT_OUT = Tally()
 
@@ -39,6 +43,8 @@ class Dataset:
     labels        the names of the classes 0, 1, 2, ..., if the reader knows them
     columns       the names of the features, if they have some
     tally         how many rows were left out
+    inputs, targets  the names and widths of the columns of x, of y, if these are several arrays joined (blocks.py);
+                  or give such a dict of arrays as x_train, x_test, y_train, y_test
     gaps, series  for finish.py, which takes them away: x has NaN where a mean is to be put; examples are windows
 
     Raises DataError for anything else, naming the part and what to do.
@@ -53,10 +59,13 @@ class Dataset:
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     tally: Tally = NONE_LEFT_OUT
+    inputs: Blocks = ()
+    targets: Blocks = ()
     gaps: bool = False
     series: Series | None = None
 
     def __post_init__(self) -> None:
+        self._join()
         sound = self._sound_pair("train", self.x_train, self.y_train)
         if self.x_test is not None and self.y_test is not None:
             sound |= self._sound_pair("test", self.x_test, self.y_test)
@@ -69,6 +78,21 @@ class Dataset:
             sound["device_train"] = self._sound_devices(self.device_train, len(sound["x_train"]))
         for field, value in sound.items():
             object.__setattr__(self, field, value)
+
+    def _join(self) -> None:
+        """Dicts of arrays become columns, those of the test part in the order of the training part."""
+        parts = {f"{axis}{part}": getattr(self, f"{axis}{part}") for axis in "xy" for part in ("_train", "_test")}
+        dicts = {f"{part}.{name}": array for part, value in parts.items() if isinstance(value, Mapping)
+                 for name, array in value.items()}  # fmt: skip
+        if not dicts:
+            return
+        blocks = join_named(dicts)
+        for name, value in dicts.items():
+            if name in parts:
+                object.__setattr__(self, name, value)
+        for field, axis in (("inputs", "x"), ("targets", "y")):
+            if axis in blocks:
+                object.__setattr__(self, field, blocks[axis])
 
     def _sound_pair(self, part: str, x: Any, y: Any) -> dict[str, np.ndarray]:
         """x and y of one part, converted and checked, by field name."""
@@ -141,7 +165,25 @@ def from_arrays(arrays: Mapping[str, Any], name: str, *, tally: Tally = NONE_LEF
                 f"there is no {key!r}",
             )
     optional = {key: arrays[key] for key in ("x_test", "y_test", "device_train") if key in arrays}
+    optional |= {key: arrays[key] for key in ("inputs", "targets") if isinstance(arrays.get(key), tuple)}
     return Dataset(arrays[f"x{suffix}"], arrays[f"y{suffix}"], name=name, tally=tally, gaps=gaps, **optional)
+
+
+def fit_plan(dataset: Dataset, plan: Plan) -> Dataset:
+    """As `fit_shape`; columns of x and y that have names are put in the order of the plan's inputs and losses.
+    DataError."""
+    names, widths = [each.name for each in plan.inputs or []], [each.size for each in plan.inputs or []]
+    heads = [head.name for head in plan.losses or []]
+    changed: dict[str, Any] = {}
+    for part in ("train", "test"):
+        if (x := getattr(dataset, f"x_{part}")) is not None:
+            changed[f"x_{part}"] = ordered("x", x, dataset.inputs, names, widths)
+        if (y := getattr(dataset, f"y_{part}")) is not None:
+            own = {block.name: block.width for block in dataset.targets}
+            changed[f"y_{part}"] = ordered("y", y, dataset.targets, heads, [own.get(head, 0) for head in heads])
+    if any(value is not getattr(dataset, name) for name, value in changed.items()):
+        dataset = dataclasses.replace(dataset, **changed, inputs=(), targets=())
+    return fit_shape(dataset, plan.input_shape)
 
 
 def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:

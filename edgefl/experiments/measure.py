@@ -13,7 +13,7 @@ import numpy as np
 from .. import data as sources
 from ..core.params import params_sha256
 from ..core.trainer import Trainer
-from ..data import Dataset, fit_shape
+from ..data import Dataset, fit_plan
 from ..device.holdout import held_out
 from ..device.training import MAX_CHUNK
 from ..errors import EdgeFLError
@@ -46,7 +46,7 @@ class HeldOut:
         self._shares: list[tuple[np.ndarray, np.ndarray]] = []
         if not settings.evaluate.holdout:
             return
-        data = fit_shape(data, tuple(model.plan.input_shape))
+        data = fit_plan(data, model.plan)
         devices = case.fleet.get("devices", DEFAULTS.devices)
         data, parts = spread(data, case.fleet.get("partition", DEFAULTS.partition), devices, case.seed)
         for name, part in zip(device_names(devices), parts, strict=True):

@@ -34,7 +34,8 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     loss: Annotated[
         str | None,
         Meta(
-            description="cross_entropy, bce, mse, l1, huber, hinge or focal; without it, inferred from the file.",
+            description="cross_entropy, bce, mse, l1, huber, hinge or focal; without it, inferred from the file. To "
+            "train several outputs at once, OUTPUT=NAME[:WEIGHT] for each, with commas.",
             examples=["mse"],
         ),
     ] = None

@@ -21,9 +21,10 @@ import onnx
 
 from ..core.plan import Plan
 from ..errors import ModelError, UsageError, nearest
+from . import losses
 from .folds import FOLDS
 from .graph import live_order, opset_of, read_onnx, readers_of, tensor_names
-from .head import Losses, check_losses, choose_loss, find_heads, finish, losses_of, with_reasons
+from .head import choose_loss, find_heads, finish, with_reasons
 from .inputs import Reading, placed, readings
 from .items import Const, Item
 from .layout import OPEN
@@ -38,17 +39,17 @@ NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
 
 
 def import_onnx(
-    source: bytes, loss: Losses, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
+    source: bytes, loss: losses.Given, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
     *, only: Sequence[str] | None = None,
 ) -> Model:  # fmt: skip
     """Compiles the file; the options are those of `edgefl.load`. `only` names the initializers that are trained.
 
     Raises ModelError naming the node that can't be trained, UsageError for an option that does not fit the model.
     """
-    check_losses(loss)
+    wanted = losses.read(loss)
     proto = read_onnx(source)
     _refuse_unknown_ops(proto.graph, live_order(proto.graph), opset_of(proto))
-    options = _Options(source, loss, freeze, dims, y, only)
+    options = _Options(source, wanted, freeze, dims, y, only)
     first: ModelError | None = None
     for reading in readings(proto.graph, dims):
         try:
@@ -61,7 +62,7 @@ def import_onnx(
 
 class _Options(NamedTuple):
     source: bytes
-    loss: Losses
+    loss: losses.Wanted
     freeze: Sequence[str]
     dims: Mapping[str, int]
     y: np.ndarray | None
@@ -80,13 +81,13 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Mo
             names = [param.name for param in trace.params]
             raise UsageError(f"freeze={pattern!r} matches no weight of the model: {nearest(pattern, names)}")
     heads = find_heads(trace, graph, items, options.loss)
-    endings = [choose_loss(trace, head, reading.shape, options.y) for head in heads]
+    endings = [choose_loss(trace, head, reading, options.y) for head in heads]
     plan, owned = finish(trace, endings, reading)
     refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
     refuse_folded_twins(trace.uses, trace.params, owned)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
-        made = import_onnx(other, losses_of(endings), freeze, options.dims, only=trained)
+        made = import_onnx(other, losses.of(endings), freeze, options.dims, only=trained)
         return replace(made, loss_inferred=options.loss is None, heads=with_reasons(made.heads, endings))
 
     return Model(

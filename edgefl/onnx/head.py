@@ -11,13 +11,14 @@ import onnx
 from msgspec import UNSET
 
 from ..core import plan as plans
-from ..core.plan import LOSSES, Node, Plan
+from ..core.plan import Node, Plan
 from ..errors import ModelError, UsageError, nearest
 from .arrange import arranged, reshaped
 from .infer import TAKES_LABELS, infer_loss
 from .inputs import Reading
 from .items import Item, Readout, Value
 from .layout import Factor
+from .losses import Wanted
 from .nodes import refuse
 from .trace import Trace
 
@@ -52,27 +53,7 @@ class Ending:
     why: str  # this loss
 
 
-Losses = str | Mapping[str, str | tuple[str, float]] | None  # what `edgefl.load` takes as `loss`
-
-
-def check_losses(loss: object) -> None:
-    """UsageError for what is no loss, and no dict of losses by output."""
-    several = isinstance(loss, Mapping)
-    for name, given in loss.items() if isinstance(loss, Mapping) else [("", loss)]:
-        pair = given if several and isinstance(given, list | tuple) and len(given) == 2 else (given, 1.0)
-        kind, weight = pair
-        where = f" of output {name!r}" if several else ""
-        if kind is None and not several:
-            continue
-        if not isinstance(kind, str) or kind not in LOSSES:
-            raise UsageError(f"unknown loss {kind!r}{where}: {nearest(str(kind), LOSSES)}")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
-            raise UsageError(f"weight {weight!r}{where}: give a number above 0")
-    if several and not 1 <= len(loss) <= 8:  # type: ignore[arg-type]
-        raise UsageError("loss names no output, or more than 8: give a loss for each output that is to be trained")
-
-
-def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], loss: Losses) -> list[Head]:
+def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], loss: Wanted) -> list[Head]:
     """The output that depends on every trained param; or those that the caller names, in the file's order, which do
     together."""
     trained = {at for at, param in enumerate(trace.params) if param.trainable}
@@ -100,7 +81,7 @@ def _named_heads(
     trace: Trace,
     graph: onnx.GraphProto,
     values: Sequence[tuple[str, str, Value]],
-    losses: Mapping[str, str | tuple[str, float]],
+    losses: Mapping[str, tuple[str, float]],
     trained: set[int],
 ) -> list[Head]:
     known = [name for name, _, _ in values]
@@ -112,9 +93,8 @@ def _named_heads(
         if name in losses:
             if not _params_of(trace, [value]) & trained:
                 raise UsageError(f"loss names {name!r}, which depends on no trained weight: leave it out")
-            given = losses[name]
-            kind, weight = (given, 1.0) if isinstance(given, str) else given
-            heads.append(_head(graph, name, tensor, value, loss=kind, weight=float(weight)))
+            kind, weight = losses[name]
+            heads.append(_head(graph, name, tensor, value, loss=kind, weight=weight))
     if missed := trained - _params_of(trace, [head.value for head in heads]):
         names = ", ".join(sorted(trace.params[at].name for at in missed)[:4])
         raise UsageError(
@@ -123,13 +103,6 @@ def _named_heads(
     if len(heads) == 1 and heads[0].weight != 1:
         raise UsageError("loss gives the only trained output a weight: leave it out, lr does the same")
     return heads
-
-
-def losses_of(endings: Sequence[Ending]) -> Losses:
-    """As `edgefl.load` takes them: these very outputs, with these losses."""
-    if len(endings) == 1:
-        return {endings[0].name: endings[0].loss}
-    return {ending.name: (ending.loss, ending.weight) for ending in endings}
 
 
 def with_reasons(endings: Sequence[Ending], known: Sequence[Ending]) -> tuple[Ending, ...]:
@@ -163,11 +136,12 @@ def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
     return sorted(needed)
 
 
-def choose_loss(trace: Trace, head: Head, input_shape: tuple[int, ...], y: np.ndarray | None = None) -> Ending:
+def choose_loss(trace: Trace, head: Head, reading: Reading, y: np.ndarray | None = None) -> Ending:
     """The loss, named or inferred. Targets have the shape of the file's output; labels lack its axis of classes."""
     value, maker = head.value, trace.maker(head.value)
     assert maker is not None, "what owns params is no input"
     shape = value.layout.sample_shape
+    input_shape = reading.shape if len(reading.inputs) == 1 else (0,)  # what no autoencoder gives back
     loss, why, tail = infer_loss(
         head.loss, maker.op, maker.loss, shape=shape, input_shape=input_shape, y=y
     )  # fmt: skip

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..core.adapters import AdapterSettings
 from ..errors import ModelError, UsageError, path_of
+from .losses import Given
 from .model import Model
 from .sites import Adapters
 
@@ -26,7 +27,7 @@ LARGEST_FILE = 2**31 - 1  # protobuf's limit for one message
 
 def load(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto,
-    loss: str | Mapping[str, str | tuple[str, float]] | None = None,
+    loss: Given = None,
     *,
     freeze: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
@@ -40,7 +41,8 @@ def load(
     Without either, targets `y`, if there are some, decide: labels for several outputs mean cross_entropy, numbers mse.
     Without those, a model with one output or with the shape of its input is trained on mse, any other on cross_entropy
     of logits. `Model.loss_why` says which of these it was. A dict trains several outputs at once, or the one that it
-    names: {"digit": "cross_entropy", "age": ("mse", 0.1)} is the sum of the first mean and a tenth of the second.
+    names: {"digit": "cross_entropy", "age": ("mse", 0.1)} is the sum of the first mean and a tenth of the second
+    (losses.py, which has a text for it too).
     `freeze` names initializers that are not trained: by name, by glob ("conv*"), or by the start of a name up to a dot
     or slash ("conv1" for conv1.weight). They become state. Layers before the first trained one need no backward pass. A
     frozen BatchNormalization keeps its running statistics and computes with them.

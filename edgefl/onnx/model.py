@@ -19,6 +19,7 @@ from ..core import targets
 from ..core.adapters import AdapterSettings
 from ..core.plan import Plan
 from ..errors import DataError, ModelError, UsageError, path_of
+from .losses import text_of
 from .sites import Adapters
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class Model:
     def loss_why(self) -> str:
         """Why it is this loss, in words."""
         return self.heads[0].why
+
+    @property
+    def losses(self) -> str:
+        """The losses as `edgefl.load` and settings take them, in a text."""
+        return text_of(self.heads)
 
     @property
     def state(self) -> np.ndarray:

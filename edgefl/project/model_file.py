@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.trainer import Diverged, Trainer
-from ..data import fit_shape
+from ..data import fit_plan
 from ..errors import UsageError
 from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
@@ -66,7 +66,7 @@ def try_out(model: Model, sample: Sample, train: dict[str, Any]) -> Trial:
 
     UsageError, DataError, ModelError if model and data don't go together.
     """
-    dataset = fit_shape(sample.dataset, model.plan.input_shape)
+    dataset = fit_plan(sample.dataset, model.plan)
     x, y = dataset.x_train[:TRIED], dataset.y_train[:TRIED]
     model.check_targets(y)
     OnnxEvaluator(model).predict(model.params, x)

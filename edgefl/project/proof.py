@@ -26,7 +26,7 @@ def prove(wanted: Wanted, folder: Path, own: Sequence[str]) -> None:
     path, loss = folder / config.model, config.loss
     model = load(path, loss, freeze=config.freeze, dims=config.dims, standardize=standardize, adapters=config.adapters)
     for spec in own:
-        data.fit_shape(data.load(spec, test_fraction=0), model.plan.input_shape)
+        data.fit_plan(data.load(spec, test_fraction=0), model.plan)
     if wanted.keys:
         from ..keys.report import report
 

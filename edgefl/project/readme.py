@@ -82,7 +82,7 @@ What the model consists of, and whether your data fit it; then the very settings
 
 ```sh
 cd {shlex.quote(str(made.folder))}
-edgefl inspect model.onnx --loss {made.choice.model.plan.loss} --data {spec}
+edgefl inspect model.onnx --loss {shlex.quote(made.choice.model.losses)} --data {spec}
 edgefl simulate --config aggregator.toml --data {spec} --devices {max(2, len(made.wanted.devices))} --rounds 10
 ```
 """

@@ -125,7 +125,7 @@ def aggregator(made: Made) -> dict[str, Any]:
     return {
         "federation": wanted.name,
         "model": MODEL,
-        "loss": made.choice.model.plan.loss,
+        "loss": made.choice.model.losses,
         "state_dir": "state",
         "mqtt": {"url": wanted.url},
         **({"keys": {"dir": f"{KEYS}/aggregator"}} if wanted.keys else {}),

@@ -19,7 +19,7 @@ from ..coordinator.coordinator import RoundCoordinator
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
-from ..data import Dataset, fit_shape
+from ..data import Dataset, fit_plan
 from ..device.status import DeviceStatus
 from ..device.training import arena_batch
 from ..errors import UsageError
@@ -273,13 +273,12 @@ def _as_dataset(data: Any, seed: int) -> Dataset:
 
 def _fitted(found: Dataset, settings: Settings, model: Model) -> Dataset:
     """The examples, shaped as the model wants them, with the test set that the settings name."""
-    shape = tuple(model.plan.input_shape)
-    dataset = fit_shape(found, shape)
+    dataset = fit_plan(found, model.plan)
     model.check_targets(dataset.y_train)
     model.check_classes(dataset.labels)
     if settings.evaluate.test_data is None:
         return dataset
-    test = sources.load_test_set(settings.evaluate.test_data, shape)
+    test = sources.load_test_set(settings.evaluate.test_data, model.plan)
     model.check_classes(test.labels)
     return replace(dataset, x_test=test.x_test, y_test=test.y_test)
 

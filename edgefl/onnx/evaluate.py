@@ -17,7 +17,7 @@ from ..core.packed import by_output, flat_x, flat_y
 from ..core.trainer import Evaluation
 from ..errors import DataError, ModelError
 from .graph import live_order
-from .head import Ending
+from .losses import Ending
 from .model import Model
 
 CHUNK = 1024  # samples a run: bounds memory

@@ -18,7 +18,7 @@ from .infer import TAKES_LABELS, infer_loss
 from .inputs import Reading
 from .items import Item, Readout, Value
 from .layout import Factor
-from .losses import Wanted
+from .losses import Ending, Wanted
 from .nodes import refuse
 from .trace import Trace
 
@@ -34,23 +34,6 @@ class Head:
     node: onnx.NodeProto  # that makes it
     loss: str | None
     weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Ending:
-    """A trained output: value numbers of the trace, its `shape` a sample, and the axis of the ONNX output that the
-    classes lie along, samples included; -1 if the loss takes numbers."""
-
-    name: str
-    tensor: str
-    shape: tuple[int, ...]
-    loss: str
-    weight: float
-    loss_input: int
-    output: int
-    class_axis: int
-    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
-    why: str  # this loss
 
 
 def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], loss: Wanted) -> list[Head]:

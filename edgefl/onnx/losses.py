@@ -8,18 +8,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from ..core.plan import LOSSES
 from ..errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from .head import Ending
 
 MOST = 8  # outputs that are trained at once
 HEAVIEST = 1e6
 Given: TypeAlias = str | Mapping[str, str | tuple[str, float]] | None
 Wanted: TypeAlias = str | dict[str, tuple[str, float]] | None  # what `read` makes of it
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A trained output: value numbers of the trace, its `shape` a sample, and the axis of the ONNX output that the
+    classes lie along, samples included; -1 if the loss takes numbers."""
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+    loss: str
+    weight: float
+    loss_input: int
+    output: int
+    class_axis: int
+    tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
+    why: str  # this loss
 
 
 def read(loss: Any) -> Wanted:

@@ -19,12 +19,11 @@ from ..core import targets
 from ..core.adapters import AdapterSettings
 from ..core.plan import Plan
 from ..errors import DataError, ModelError, UsageError, path_of
-from .losses import text_of
+from .losses import Ending, text_of
 from .sites import Adapters
 
 if TYPE_CHECKING:
     from .export import Binding, Origin
-    from .head import Ending
     from .inputs import Input
 
 

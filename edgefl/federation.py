@@ -12,7 +12,7 @@ from .codecs import Codec, for_manifest
 from .codecs import get as get_codec
 from .core.plan import Plan
 from .errors import UsageError
-from .protocol.manifest import Manifest
+from .protocol.manifest import Base, Manifest
 from .protocol.parts import DEFAULT_PART_BYTES
 from .settings import Settings, TrainSettings
 from .settings.spec import join, split
@@ -63,13 +63,14 @@ def make_manifest(
     strategy, train, mode = _agree(settings, objects)
     personal = masks.of_settings(settings, strategy, plan)
     masks.check(settings, personal)
+    base = masks.base_params(settings, strategy, plan, personal)
     manifest = Manifest(
         federation, run, plan, train, codec, codec_options,
         DEFAULT_PART_BYTES if part_bytes == "auto" else part_bytes, feedback is True,
         downlink, downlink_options, span, settings.evaluate.holdout, mode,
-        requires=_requires(strategy, train, personal), personal=personal, local=strategy.local,
+        requires=_requires(strategy, train, personal, base), personal=personal, local=strategy.local,
         sides=list(strategy.sides), sent_sides=list(strategy.sent_sides),
-        by_step=settings.strategy.weights if strategy.by_step else "",
+        by_step=settings.strategy.weights if strategy.by_step else "", base=Base(base) if base else None,
     )  # fmt: skip
     if feedback == "auto":
         codec_of, without = manifest.update_codec, strategy.fit.without
@@ -84,11 +85,11 @@ def make_manifest(
     return checked
 
 
-def _requires(strategy: Strategy, train: TrainSettings, personal: list[int]) -> list[str]:
+def _requires(strategy: Strategy, train: TrainSettings, personal: list[int], base: list[int]) -> list[str]:
     """The features that a device must know."""
     asked = {
         "personal": bool(personal), "local": strategy.local is not None, "side": bool(strategy.sides),
-        "sent-side": bool(strategy.sent_sides), "lr-decay": train.lr_decay != 1,
+        "sent-side": bool(strategy.sent_sides), "lr-decay": train.lr_decay != 1, "base": bool(base),
     }  # fmt: skip
     return [feature for feature, wanted in asked.items() if wanted]
 

@@ -1,5 +1,5 @@
-"""Masks: from the names and kinds that settings say to the params that are personal. Not on a device: the manifest says
-which they are (core/mask.py)."""
+"""Masks: from the names and kinds that settings say to the params that are personal; and which are frozen for all
+devices. Not on a device: the manifest says which they are (core/mask.py)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .settings import Settings
 from .strategies import Strategy
 
 KINDS = ("bn", "head")
+STATISTICS = {"batch_norm": (2, 3)}  # which params of an op training changes, although no gradient does
+LEAST_BASE = 4096  # numbers: fewer are not worth a payload of their own
 
 
 def personal_params(plan: Plan, patterns: Sequence[str]) -> list[int]:
@@ -35,6 +37,26 @@ def of_settings(settings: Settings, strategy: Strategy, plan: Plan) -> list[int]
     """What the settings keep on the devices, or what the strategy does where they say nothing."""
     patterns = settings.personal.keep
     return personal_params(plan, strategy.personal if patterns is None else patterns)
+
+
+def base_params(settings: Settings, strategy: Strategy, plan: Plan, personal: Sequence[int]) -> list[int]:
+    """The indices of the params that go to each device once, in ascending order; none if these are few numbers.
+
+    Nothing changes them: no gradient, no running statistics, no profile of the columns. A strategy with vectors of the
+    whole model has none."""
+    whole = bool(strategy.sides or strategy.sent_sides) or "personal" in strategy.fit.without
+    if settings.downlink.frozen == "always" or whole:
+        return []
+    moved = {node.params[at] for node in plan.nodes for at in STATISTICS.get(node.op, ()) if at < len(node.params)}
+    moved |= {at for at, param in enumerate(plan.params) if param.trainable or param.name in (MEAN, SCALE)}
+    found = [at for at in range(len(plan.params)) if at not in moved and at not in personal]
+    return found if sum(plan.params[at].size for at in found) >= LEAST_BASE else []
+
+
+def mask_of(settings: Settings, strategy: Strategy, plan: Plan) -> Mask:
+    """Which params updates have."""
+    personal = of_settings(settings, strategy, plan)
+    return Mask(plan, personal, base_params(settings, strategy, plan, personal))
 
 
 def check(settings: Settings, personal: Sequence[int]) -> None:

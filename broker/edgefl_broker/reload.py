@@ -8,7 +8,6 @@ from edgefl import masks
 from edgefl.coordinator import cohort
 from edgefl.coordinator.events import Reconfigured
 from edgefl.coordinator.schedule import Schedule
-from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.federation import make_strategy
 from edgefl.hosting.config import AggregatorConfig
@@ -48,6 +47,5 @@ def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfig
     config.gate.check(spec is not None, holdout)
     Schedule(rounds, WallClock())
     strategy = make_strategy(config)
-    mask = Mask(plan, masks.of_settings(config, strategy, plan))
-    over(mask, strategy).prepare(site_of(config, plan, folder))
+    over(masks.mask_of(config, strategy, plan), strategy).prepare(site_of(config, plan, folder))
     return Reconfigured(rounds, config.gate)

@@ -14,6 +14,7 @@ from edgefl.device.delivery import Wanted
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
+    KeepBase,
     KeepModel,
     KeepSkeleton,
     MarkCounted,
@@ -36,6 +37,7 @@ from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 from edgefl.protocol.trouble import Trouble
 
+from .base_file import BaseFile
 from .config import LIVE, AgentConfig
 from .data_watch import DataWatch
 from .first_look import FirstLook
@@ -84,6 +86,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._governor = Governor(config.limits.governor(config.state_dir))
         self._thermometer = Thermometer()
         policy = config.policy.policy(keys=config.keys.dir is not None)
+        self._base_file = BaseFile(Path(config.state_dir), config.limits.model_bytes())
         self._plans = PlanFolder(Path(config.state_dir))
         self._offers = Offers(self._plans)
         self._last_manifest = LastManifest(Path(config.state_dir))
@@ -95,7 +98,7 @@ class Agent(LinkHost[events.Event, events.Action]):
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
             owner=OwnersWord(policy, self._approved, met=bool(self._plans.all())),
             max_model_bytes=config.limits.model_bytes(), root=config.mqtt.root, keys=keys,
-            wanted=self._wanted(config),
+            wanted=self._wanted(config), base=self._base_file.load(),
         )  # fmt: skip
         self.machine.status.agent = __version__
         options = {"keep": self._keeper.keep_own} if config.model.personal_file else {}
@@ -231,6 +234,12 @@ class Agent(LinkHost[events.Event, events.Action]):
             self._plans.approve(action.plan)
             self._approved |= {action.plan}
 
+    def _keep(self, action: KeepBase | KeepModel | KeepSkeleton) -> None:
+        if isinstance(action, KeepBase):
+            self._base_file.keep(action)
+        else:
+            self._keeper.keep(action)
+
     def carry_out(self, action: events.Action) -> None:
         match action:
             case StartTraining():
@@ -249,7 +258,7 @@ class Agent(LinkHost[events.Event, events.Action]):
                 self._save_plan(action)
             case SaveSeen():
                 self._store.save_seen(action.seen)
-            case KeepModel() | KeepSkeleton():
-                self._keeper.keep(action)
+            case KeepBase() | KeepModel() | KeepSkeleton():
+                self._keep(action)
             case _:
                 self.carry_out_shared(action)

@@ -113,7 +113,7 @@ def federation(device: Device) -> Iterator[Finding]:
         yield warning(f"{text}; no round: {round}", "see that the aggregator runs")
     else:
         yield ok(f"{text}; round {round.round} is {round.state}, at model version {round.version}")
-    if (size := 4 * manifest.model_size) > device.config.limits.model_bytes():
+    if (size := 4 * manifest.whole_size) > device.config.limits.model_bytes():
         yield problem(f"the model has {size} bytes: too many", "raise [limits] max_model_mb")
 
 

@@ -19,8 +19,9 @@ from ..protocol.manifest import MAX_SKELETON, Manifest, SkeletonInfo
 from ..protocol.messages import RETAINED_LIMIT, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.round import Round
-from ..protocol.topics import ROOT, SKELETON_SLOT, Topics
+from ..protocol.topics import BASE_SLOT, ROOT, SKELETON_SLOT, Topics
 from ..settings import RoundSettings
+from .base_payload import longest_base, with_base
 from .downlink import Downlink, Payload
 from .events import Action
 from .pace import Pacing
@@ -40,6 +41,7 @@ class Announcer:
     ) -> None:  # fmt: skip
         if len(manifest.raw) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
+        manifest, self._base = with_base(manifest, params)
         self.topics = Topics(manifest.federation, root)
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self._sides = sides
@@ -60,7 +62,8 @@ class Announcer:
 
     def fit(self, manifest: Manifest, max_packet_bytes: int | None) -> None:
         """Announce this manifest, with parts that the broker accepts; devices compute from it how many there are."""
-        part_bytes = fitting_part_bytes(manifest.part_bytes, self.downlink.longest, max_packet_bytes)
+        longest = max(self.downlink.longest, *(len(payload.blob) for payload in self._base), 0)
+        part_bytes = fitting_part_bytes(manifest.part_bytes, longest, max_packet_bytes)
         self.manifest = msgspec.structs.replace(manifest, part_bytes=part_bytes)
         self.manifest_id = self.manifest.id
         self._retained.split_at(part_bytes)
@@ -92,11 +95,12 @@ class Announcer:
 
     @property
     def _payloads(self) -> list[Payload]:
-        """All that lies on the broker: what rounds name, what a candidate adds, and what is carried beside versions."""
+        """All that lies on the broker: the base, what rounds name, what a candidate adds, and what is carried beside
+        versions."""
         named = self.downlink.payloads
         slots = {payload.slot for payload in named}
         ahead = (payload for payload in self._ahead.payloads if payload.slot not in slots)
-        return [*named, *ahead, *(self._carried or [])]
+        return [*self._base, *named, *ahead, *(self._carried or [])]
 
     def propose(self, params: np.ndarray, version: int) -> list[Action]:
         """Put a candidate for the next version on the broker. No round names it: only canaries are told of it."""
@@ -172,6 +176,8 @@ class Announcer:
         if not self._swept:
             self._swept = True
             self._retained.sweep(self.downlink.longest)
+            if longest := longest_base(self.manifest):
+                self._retained.sweep_slot(BASE_SLOT, longest)
             if self._carried is not None:
                 self._retained.sweep_slot(SKELETON_SLOT, MAX_SKELETON)
         return self._retained.keep(self._payloads)

@@ -12,6 +12,9 @@ at the aggregator. W stays exact; updates are averaged into it, and it is evalua
 the first G is W in bfloat16, except for what SGD does not move: that makes its keyframe a third as long, and the deltas
 restore what rounding took.
 
+A payload has the params that move (Manifest.moving): what no training changes is the same in all versions, and devices
+have it from the base, a payload of its own. W, G and their digests are of the whole model.
+
 Versions that `span` divides are *anchors*, and so is the first version; a delta starts at the last anchor before it.
 With a span of 1 all versions form one chain, which suits fleets that take part in every round. A device that is drawn
 now and then needs one delta for each span that it missed, and one more. The keyframe is renewed when the deltas since
@@ -76,18 +79,18 @@ class Downlink:
         self._keyframe, self._delta = manifest.model_codecs
         self._attempt = attempt
         self._taken: set[int] = set()  # slots that must not be reused for the next payload
-        self._span, self._scaling = manifest.span, Scaling.of(manifest.plan)
+        self._span, self._scaling, self._moving = manifest.span, Scaling.of(manifest.plan), manifest.moving
         if self._delta is None:
             self._restart(params, version, params)
         else:
             self._restart(params, version, _coarse(params, manifest.plan))
-            self._whole = len(self._keyframe.encode(params))  # later ones are
+            self._whole = len(self._keyframe.encode(self._moving.shared(params)))  # later ones are
 
     def _restart(self, params: np.ndarray, version: int, shown: np.ndarray) -> None:
         """Begin with a keyframe of `shown`, the params as devices decode them."""
         self.shown = shown
         self.sha256 = params_sha256(shown)
-        keyframe = self._keyframe.encode(shown)
+        keyframe = self._keyframe.encode(self._moving.shared(shown))
         self._whole = len(keyframe)  # the bytes of a keyframe of exact params
         frame = Frame(version, self.sha256[:DIGEST], len(keyframe), 0, keyframe_slot=self._slot())
         self.steps = [Step(frame, keyframe)]
@@ -133,7 +136,7 @@ class Downlink:
     @property
     def longest(self) -> int:
         """The most bytes of any payload."""
-        num_params = len(self.shown)
+        num_params = len(self._moving.shared(self.shown))
         return max(c.bound(num_params) for c in (self._keyframe, self._delta) if c is not None)
 
     def ahead(self, params: np.ndarray, version: int) -> Downlink:
@@ -159,15 +162,15 @@ class Downlink:
 
     def _encode(self, params: np.ndarray) -> bytes | None:
         """The delta from the anchor, and `shown` after it; None where a keyframe serves better."""
-        codec, anchor = self._delta, self._anchor
+        codec, anchor, moving = self._delta, self._anchor, self._moving
         if codec is None:
             return None
+        shown, moved = moving.shared(anchor.shown), moving.shared(params)
         try:
-            target = params - anchor.shown
-            payload = codec.encode_after(params - anchor.exact, target)
+            payload = codec.encode_after(moved - moving.shared(anchor.exact), moved - shown)
         except CodecError:
             return None
-        shown = anchor.shown + codec.decode(payload, len(params))
+        shown = moving.with_shared(anchor.shown, shown + codec.decode(payload, len(moved)))
         if len(payload) >= self._whole or not np.isfinite(shown).all():
             return None
         self.shown = shown
@@ -191,7 +194,7 @@ class Downlink:
         if short and len(self.steps) - newest <= MAX_FRAMES // 2:
             return
         last = self.steps[-1]
-        keyframe = self._keyframe.encode(self.shown)
+        keyframe = self._keyframe.encode(self._moving.shared(self.shown))
         self._whole = len(keyframe)
         older = [_without(step, keyframe=True) for step in self.steps[:-1]]
         frame = replace(last.frame, keyframe=len(keyframe), keyframe_slot=self._slot())

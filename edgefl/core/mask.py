@@ -1,8 +1,10 @@
 """Mask: which of a plan's params are shared by all devices, and which are personal: they never leave the device.
 
-A mask is a list of indices of `Plan.params`. The shared coordinates, one after another in the plan's order, are a
-vector (S,) of their own: updates, sums and strategies have that length. A model always has all P coordinates. Those
-that are personal keep the values of the start model there, and a new device begins with them.
+A mask is a list of indices of `Plan.params`. The *base* is another one: params that no training changes, which devices
+have from a payload of their own (protocol/manifest.py); they are not shared either, and nobody's own. The shared
+coordinates, one after another in the plan's order, are a vector (S,) of their own: updates, sums and strategies have
+that length. A model always has all P coordinates. Those that are personal keep the values of the start model there, and
+a new device begins with them.
 """
 
 from __future__ import annotations
@@ -17,18 +19,23 @@ from .plan import Param, Plan
 
 
 class Mask:
-    """`personal`: indices of the plan's params, in ascending order. ModelError for a mask that the plan can't have."""
+    """`personal` and `base`: indices of the plan's params, in ascending order. ModelError for a mask that the plan
+    can't have."""
 
-    def __init__(self, plan: Plan, personal: Sequence[int] = ()) -> None:
-        self.personal = tuple(personal)
-        if list(self.personal) != sorted(set(self.personal)) or any(i >= len(plan.params) for i in self.personal):
-            raise ModelError(
-                f"personal params {list(self.personal)[:8]} are not ascending indices of the plan's params"
-            )
-        inside = set(self.personal)
-        self.tensors: list[Param] = [param for i, param in enumerate(plan.params) if i not in inside]
-        self._runs = _runs([param.size for param in plan.params], inside)
-        self._own_runs = _runs([param.size for param in plan.params], set(range(len(plan.params))) - inside)
+    def __init__(self, plan: Plan, personal: Sequence[int] = (), base: Sequence[int] = ()) -> None:
+        self.personal, self.base = tuple(personal), tuple(base)
+        for what, given in (("personal", self.personal), ("frozen", self.base)):
+            if list(given) != sorted(set(given)) or any(i >= len(plan.params) for i in given):
+                raise ModelError(f"{what} params {list(given)[:8]} are not ascending indices of the plan's params")
+        own, left_out = set(self.personal), {*self.personal, *self.base}
+        if len(left_out) < len(self.personal) + len(self.base) or any(plan.params[i].trainable for i in self.base):
+            raise ModelError("params that are trained, or personal, can't be frozen for all devices")
+        sizes = [param.size for param in plan.params]
+        self.tensors: list[Param] = [param for i, param in enumerate(plan.params) if i not in left_out]
+        self.shares_all = not left_out
+        self._runs = _runs(sizes, left_out)
+        self._own_runs = _runs(sizes, set(range(len(plan.params))) - own)
+        self._num_own = sum(sizes[index] for index in own)
         self.num_params = plan.num_params
         if personal and not self.num_trained:
             raise ModelError("all trained params are personal: devices would have nothing to share")
@@ -45,23 +52,23 @@ class Mask:
 
     @property
     def num_personal(self) -> int:
-        """P − S."""
-        return self.num_params - self.num_shared
+        """How many coordinates are personal."""
+        return self._num_own
 
     def shared(self, vector: np.ndarray) -> np.ndarray:
-        """(S,) of a vector (P,): itself if nothing is personal."""
-        return _taken(vector, self._runs) if self.personal else vector
+        """(S,) of a vector (P,): itself if all is shared."""
+        return vector if self.shares_all else _taken(vector, self._runs)
 
     def own(self, vector: np.ndarray) -> np.ndarray:
-        """(P − S,) of a vector (P,): its personal coordinates."""
+        """(num_personal,) of a vector (P,): its personal coordinates."""
         return _taken(vector, self._own_runs)
 
     def with_shared(self, vector: np.ndarray, shared: np.ndarray) -> np.ndarray:
         """`vector` (P,) with these shared coordinates (S,); itself is left unchanged."""
-        return _put(vector, self._runs, shared) if self.personal else shared
+        return shared if self.shares_all else _put(vector, self._runs, shared)
 
     def with_own(self, vector: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """`vector` (P,) with these personal coordinates (P − S,); itself is left unchanged."""
+        """`vector` (P,) with these personal coordinates (num_personal,); itself is left unchanged."""
         return _put(vector, self._own_runs, own)
 
 

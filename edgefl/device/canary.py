@@ -66,8 +66,9 @@ class Canary:
         if self._models.has(round):
             return self._evaluate(round, self._models.params(round))
         fetch = ModelFetch(
-            self._topics, terms.manifest, terms.hash, round, held=self._models.held, patience=self._patience, now=now
-        )
+            self._topics, terms.manifest, terms.hash, round, held=self._models.held, patience=self._patience, now=now,
+            frozen=self._models.frozen,
+        )  # fmt: skip
         self._fetch = fetch
         return fetch.ask(now)
 

@@ -48,6 +48,7 @@ class Engagement:
         shelf: Shelf,
         trust: Open,
         wanted: Wanted | None = None,
+        base: bytes = b"",
     ) -> None:
         self.topics, self.device = topics, device
         self.clock, self.status, self.allowance = clock, status, allowance
@@ -58,7 +59,7 @@ class Engagement:
         self.link = Connected()
         self.out: list[Action] = []
         self._reporting, self._saved = reporting, reporting.saved
-        self.models = Models(topics, patience=patience, shelf=shelf)
+        self.models = Models(topics, patience=patience, shelf=shelf, base=base)
         self.canary = Canary(topics, device, models=self.models, patience=patience, trust=trust)
         if wanted is not None and wanted.params:
             self.models.held[wanted.sha256[:DIGEST]] = wanted.params

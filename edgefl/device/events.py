@@ -149,6 +149,15 @@ class KeepSkeleton:
     blob: bytes
 
 
+@dataclass(frozen=True, eq=False)
+class KeepBase:
+    """Action: keep the params that no training changes, little-endian float32, in the place of others, and give them
+    to the next session. A host that can't does without: they are fetched again."""
+
+    sha256: str
+    numbers: bytes
+
+
 @dataclass(frozen=True)
 class NotKept:
     """Event: the owner's files could not be written, for this reason."""
@@ -229,4 +238,4 @@ class Noticed:
 
 Event: TypeAlias = machine.Event | Trained | DataStamp | Failed | Pause | Unable | Approved | Noticed | NotKept
 Stored: TypeAlias = SaveUpdate | MarkCounted | DropUpdate | SaveSpent | SavePlan | SaveSeen
-Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored | KeepModel | KeepSkeleton
+Action: TypeAlias = machine.Action | StartTraining | CancelTraining | Stored | KeepModel | KeepSkeleton | KeepBase

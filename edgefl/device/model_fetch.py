@@ -2,13 +2,17 @@
 
 The round names frames that lead to its version (coordinator/downlink.py): deltas, each from the frame before, and
 keyframes. The device starts at a frame that it holds or at a keyframe, whichever costs fewer bytes. It fetches and
-decodes one payload after another, and checks each result by its digest. Part of DeviceSession; no I/O.
+decodes one payload after another, and checks each result by its digest. Before the first keyframe it fetches the base,
+the params that no training changes, if the manifest has one and the device lacks it. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 from ..codecs import Codec
 from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes, sha256_of
@@ -16,9 +20,10 @@ from ..errors import CodecError, ProtocolError
 from ..machine import Note, Subscribe
 from ..protocol.manifest import Manifest
 from ..protocol.round import Frame, Round
-from ..protocol.topics import ModelTopic, Topics
+from ..protocol.topics import BASE_SLOT, ModelTopic, Topics
 from .blob_fetch import WINDOW, BlobFetch
-from .events import Action
+from .events import Action, KeepBase
+from .frozen import Frozen
 from .patience import Patience
 from .shelf import Proven, Shelf
 
@@ -53,6 +58,21 @@ def _payload(frame: Frame, is_delta: bool) -> tuple[int, str, int, int]:
     return frame.version, frame.digest, length, slot
 
 
+class Piece(NamedTuple):
+    """A payload on the way: a frame's delta or keyframe, or the base, which belongs to no frame."""
+
+    frame: Frame | None = None
+    is_delta: bool = False
+
+    @property
+    def length(self) -> int:
+        assert self.frame is not None
+        return self.frame.delta if self.is_delta else self.frame.keyframe
+
+
+BASE = Piece()
+
+
 class ModelFetch:
     """Fetches the model of one round. `params`, little-endian float32, with the strategy's side
     vectors behind them (Manifest.sides), is set once the model is whole and proven.
@@ -72,8 +92,10 @@ class ModelFetch:
         patience: Patience,
         now: float,
         shelf: Shelf | None = None,
+        frozen: Frozen | None = None,
     ) -> None:
         self.round = round
+        self._frozen = frozen or Frozen()
         self._patience, self._shelf = patience, shelf or Shelf()
         self._enough = 0  # received bytes at which all that was asked for would have come twice
         self.params: bytes | None = None
@@ -88,6 +110,28 @@ class ModelFetch:
 
     def _start(self, now: float) -> None:
         """Choose the way: `_base` is the params to start from, `_ahead` the payloads to fetch."""
+        self._base, self._ahead = self._way()
+        self._next_blob()
+        self._wait(now)
+
+    def _way(self) -> tuple[bytes, deque[Piece]]:
+        """What to start from, b"" for a keyframe, and what to fetch."""
+        _, start, whole = self._shortest(0)
+        lacks = whole and self._lacks_base()
+        if lacks:
+            _, start, whole = self._shortest(self._base_size)
+        frames = self.round.frames
+        ahead = deque(Piece(frame, True) for frame in frames[start + 1 :])
+        if not whole:
+            return self._held[frames[start].digest], ahead
+        ahead.appendleft(Piece(frames[start]))
+        if lacks:
+            ahead.appendleft(BASE)
+        return b"", ahead
+
+    def _shortest(self, more: int) -> tuple[int, int, bool]:
+        """The bytes of the shortest way, the frame that it starts at, and whether at its keyframe, which takes so many
+        `more`."""
         frames = self.round.frames
         best: tuple[int, int, bool] | None = None
         for index, frame in enumerate(frames):
@@ -97,15 +141,19 @@ class ModelFetch:
             if frame.digest in self._held:
                 best = min(best or (rest, index, False), (rest, index, False))
             if frame.keyframe:
-                best = min(best or (rest + frame.keyframe, index, True), (rest + frame.keyframe, index, True))
+                whole = (rest + frame.keyframe + more, index, True)
+                best = min(best or whole, whole)
         assert best is not None  # check_frames has found a keyframe
-        _, start, whole = best
-        self._base = b"" if whole else self._held[frames[start].digest]
-        self._ahead: deque[tuple[Frame, bool]] = deque((frame, True) for frame in frames[start + 1 :])
-        if whole:
-            self._ahead.appendleft((frames[start], False))
-        self._next_blob()
-        self._wait(now)
+        return best
+
+    @property
+    def _base_size(self) -> int:
+        """Bytes of the base's payload."""
+        return self._manifest.base.size if self._manifest.base else 0
+
+    def _lacks_base(self) -> bool:
+        """Whether a keyframe is of no use before the base has come."""
+        return self._manifest.base is not None and self._frozen.of(self._manifest, self._held) is None
 
     def _wait(self, now: float) -> None:
         self._patience.begin()
@@ -119,22 +167,30 @@ class ModelFetch:
         if not self._ahead:
             self.params = self._base
             return
-        self._frame, self._is_delta = self._ahead.popleft()
-        frame = self._frame
-        codec: Codec | None = self._delta if self._is_delta else self._keyframe
-        assert codec is not None
+        self._piece = piece = self._ahead.popleft()
+        frame = piece.frame
+        if frame is None:
+            slot, version, size, codec = BASE_SLOT, 0, self._base_size, self._manifest.base_codec
+        else:
+            slot = frame.delta_slot if piece.is_delta else frame.keyframe_slot
+            version, size, codec = frame.version, piece.length, self._codec(piece)
         self._blob = BlobFetch(
-            self._topics, frame.delta_slot if self._is_delta else frame.keyframe_slot, federation=self._hash,
-            version=frame.version, codec=codec.wire_id, part_bytes=self._manifest.part_bytes,
-            size=frame.delta if self._is_delta else frame.keyframe, window=self._window, shelf=self._shelf,
+            self._topics, slot, federation=self._hash, version=version, codec=codec.wire_id,
+            part_bytes=self._manifest.part_bytes, size=size, window=self._window, shelf=self._shelf,
         )  # fmt: skip
+
+    def _codec(self, piece: Piece) -> Codec:
+        """The codec of a frame's payload."""
+        codec = self._delta if piece.is_delta else self._keyframe
+        assert codec is not None
+        return codec
 
     @property
     def payloads(self) -> list[int]:
         """The lengths of the payloads that are still to come; of the one that is under way, what it lacks."""
         if self.params is not None:
             return []
-        return [self._blob.lacks, *(frame.delta if delta else frame.keyframe for frame, delta in self._ahead)]
+        return [self._blob.lacks, *(piece.length for piece in self._ahead)]
 
     @property
     def kept(self) -> dict[str, bytes]:
@@ -173,11 +229,20 @@ class ModelFetch:
     def redirect(self, round: Round) -> bool:
         """Fetch the model of a later round instead, if the payload that is under way leads there too. What has come of
         the payload counts: on a slow link no fetch would ever end in a fleet whose rounds are shorter."""
-        wanted = _payload(self._frame, self._is_delta)
+        if self._piece.frame is None:
+            before, self.round = self.round, round
+            start, ahead = self._way()
+            if ahead and ahead[0] == BASE:
+                ahead.popleft()
+                self._base, self._ahead = start, ahead
+                return True
+            self.round = before
+            return False
+        wanted = _payload(self._piece.frame, self._piece.is_delta)
         for index, frame in enumerate(round.frames):
             after = round.frames[index + 1 :]
-            if _payload(frame, self._is_delta) == wanted and all(later.delta for later in after):
-                self.round, self._ahead = round, deque((later, True) for later in after)
+            if _payload(frame, self._piece.is_delta) == wanted and all(later.delta for later in after):
+                self.round, self._ahead = round, deque(Piece(later, True) for later in after)
                 return True
         return False
 
@@ -208,39 +273,78 @@ class ModelFetch:
 
     def _step(self, now: float) -> list[Action]:
         """A payload is complete: decode it, and fetch the next one."""
-        proven = self._shelf.model(self._frame.digest) or self._decode()
+        frame = self._piece.frame
+        if frame is None:
+            return self._on_base(now)
+        proven = self._shelf.model(frame.digest) or self._decode(frame)
         if proven is None:
             return self._restart(now)
         self._base = self._shelf.keep(proven)
-        if self._frame.digest in self._last:
-            self._passed[self._frame.digest] = self._base
+        if frame.digest in self._last:
+            self._passed[frame.digest] = self._base
         if not self._ahead and proven.sha256 != self.round.model_sha256:
             return self._restart(now)
         self._next_blob()
         return [] if self.params is not None else self.ask(now)
 
-    def _decode(self) -> Proven | None:
+    def _on_base(self, now: float) -> list[Action]:
+        """The base is complete: what it says is kept, and the keyframe is next."""
+        base, blob = self._manifest.base, self._blob.blob()
+        assert base is not None
+        proven = self._shelf.model(base.sha256[:DIGEST])
+        if proven is None and blob is not None:
+            try:
+                numbers = self._manifest.base_codec.decode(blob, self._manifest.moving.num_personal)
+                proven = Proven(base.sha256, params_to_bytes(numbers))
+            except CodecError:
+                proven = None
+            if proven is not None and sha256_of(proven.params) != base.sha256:
+                proven = None
+        if proven is None:
+            return self._restart(now)
+        numbers_kept = self._shelf.keep(proven)
+        self._frozen.keep(numbers_kept)
+        self._next_blob()
+        return [KeepBase(base.sha256, numbers_kept), *self.ask(now)]
+
+    def _decode(self, frame: Frame) -> Proven | None:
         """The params of this frame; None if they don't have its digest."""
         blob = self._blob.blob()
         if blob is None:
             return None
         num_params = self._manifest.model_size
         try:
-            if self._is_delta:
-                assert self._delta is not None
-                params = params_from_bytes(self._base) + self._delta.decode(blob, num_params)
-            else:
-                params = self._keyframe.decode(blob, num_params)
+            moved = self._codec(self._piece).decode(blob, num_params)
         except CodecError:
+            return None
+        params = self._whole(moved)
+        if params is None:
             return None
         decoded = params_to_bytes(params)
         sha256 = sha256_of(decoded)
-        return Proven(sha256, decoded) if sha256[:DIGEST] == self._frame.digest else None
+        return Proven(sha256, decoded) if sha256[:DIGEST] == frame.digest else None
+
+    def _whole(self, moved: np.ndarray) -> np.ndarray | None:
+        """The whole model, of what has come of it, and of what the device has; None if it has no base any more."""
+        moving = self._manifest.moving
+        if self._piece.is_delta:
+            start = params_from_bytes(self._base)
+            return moving.with_shared(start, moving.shared(start) + moved)
+        if moving.shares_all:
+            return moved
+        numbers = self._frozen.of(self._manifest, self._held)
+        if numbers is None:
+            return None
+        whole = np.empty(moving.num_params, np.float32)
+        return moving.with_own(moving.with_shared(whole, moved), params_from_bytes(numbers))
 
     def _restart(self, now: float) -> list[Action]:
         """Fetch from a keyframe. If that has been tried already, wait until patience ends: the broker may be healed."""
-        note = Note("warning", f"model {self._frame.version}: SHA-256 is not the round's; it is fetched again")
+        what = "the base" if self._piece.frame is None else f"model {self._piece.frame.version}"
+        note = Note("warning", f"{what}: SHA-256 is not the one that was told; it is fetched again")
         tried = not self._held
+        if self._manifest.base is not None and (numbers := self._frozen.of(self._manifest, self._held)) is not None:
+            self._frozen.keep(numbers)  # proven by itself, whatever the model was that had it
         self._held, self._passed = {}, {}
         self._start(now)
         return [note] if tried else [note, *self.ask(now)]

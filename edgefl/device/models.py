@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..protocol.round import Round
 from ..protocol.topics import Topics
+from .frozen import Frozen
 from .model_fetch import ModelFetch
 from .patience import Patience
 from .shelf import Shelf
@@ -13,8 +14,9 @@ from .work import Terms
 class Models:
     """`held` has params by digest: the newest, and the anchor that deltas start from."""
 
-    def __init__(self, topics: Topics, *, patience: Patience, shelf: Shelf) -> None:
+    def __init__(self, topics: Topics, *, patience: Patience, shelf: Shelf, base: bytes = b"") -> None:
         self.held: dict[str, bytes] = {}
+        self.frozen = Frozen(base)
         self._topics, self._patience, self._shelf = topics, patience, shelf
 
     def has(self, round: Round) -> bool:
@@ -32,7 +34,7 @@ class Models:
             return None
         fetch = ModelFetch(
             self._topics, terms.manifest, terms.hash, round, held={**self.held, **reached}, patience=self._patience,
-            now=now, shelf=self._shelf,
+            now=now, shelf=self._shelf, frozen=self.frozen,
         )  # fmt: skip
         if fetch.params is None:
             return fetch
@@ -42,3 +44,4 @@ class Models:
     def keep(self, fetch: ModelFetch) -> None:
         """The model is whole."""
         self.held = fetch.kept
+        self.frozen.release()

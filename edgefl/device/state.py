@@ -27,7 +27,7 @@ from .work import Terms, Work
 
 
 class SessionState:
-    """`shelf` has what other sessions of the process have read already."""
+    """`shelf` has what other sessions of the process have read already, and `base` what KeepBase has kept."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class SessionState:
         root: str = ROOT,
         keys: Keys | None = None,
         wanted: Wanted | None = None,
+        base: bytes = b"",
     ) -> None:
         self.device = check_device_id(device)
         self.topics = Topics(federation, root)
@@ -69,7 +70,7 @@ class SessionState:
         self._part = Answers(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
             reporting=self._reporting, patience=self._patience, rng=rng, shelf=self._shelf, trust=self.trust,
-            wanted=wanted,
+            wanted=wanted, base=base,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes
         self._owner = owner or OwnersWord(OPEN)

@@ -23,7 +23,7 @@ class Terms:
     """
 
     def __init__(self, manifest: Manifest, max_model_bytes: int) -> None:
-        size = 4 * manifest.model_size
+        size = 4 * manifest.whole_size
         if size > max_model_bytes:
             raise ModelError(
                 f"its model takes {size} bytes, {max_model_bytes} are allowed here: "
@@ -31,6 +31,12 @@ class Terms:
             )
         self.manifest = manifest
         manifest.check_codecs()
+        if (base := manifest.base) is not None:
+            longest = manifest.base_codec.bound(manifest.moving.num_personal)
+            if not base.sha256 or not 0 < base.size <= longest:
+                raise ModelError(
+                    f"its frozen params are not as long as it says ({base.size} bytes), or have no SHA-256"
+                )
         rule = None
         if manifest.local is not None:
             from . import local

@@ -16,6 +16,7 @@ from ..codecs.base import Codec
 from ..codecs.stacked import Stacked
 from ..core.mask import Mask
 from ..core.plan import Plan
+from ..errors import ModelError
 from ..settings import TrainSettings
 from ..settings.sections import MAX_SPAN
 from ..strategies.local import LocalRule
@@ -37,6 +38,17 @@ class SkeletonInfo(msgspec.Struct, frozen=True):
     size: Annotated[int, Meta(ge=1, le=MAX_SKELETON)]
 
 
+class Base(msgspec.Struct, frozen=True):
+    """Params that no training changes, as indices of the plan's params in ascending order: frozen weights, say. They go
+    down once, in a payload of `size` bytes of the codec `planes`, which lies in `BASE_SLOT` in parts of `part_bytes`.
+    `sha256` is that of their numbers, as little-endian float32. Neither models nor updates have them. A base that is
+    not on the broker yet has no SHA-256."""
+
+    params: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(min_length=1, max_length=1024)]
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?\\Z")] = ""
+    size: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
 class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """What a federation trains. `run` is drawn once per aggregator state: round numbers count within it.
 
@@ -49,6 +61,8 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
 
     `personal` are the indices of the plan's params that stay on each device: an update has the others alone
     (core/mask.py). ModelError for indices that the plan can't have.
+
+    `base` is what devices fetch once and keep; it requires "base", and goes with no side vectors.
 
     `local` is what devices do in training, where that is not plain local SGD (device/local); it requires "local".
 
@@ -85,10 +99,13 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     sides: Sides = []
     sent_sides: Sides = []
     by_step: Annotated[str, Meta(pattern="^(examples|uniform|capped:[1-9][0-9]{0,8})?\\Z")] = ""
+    base: Base | None = None
 
     def __post_init__(self) -> None:
-        if self.personal:
+        if self.personal or self.base:
             _ = self.mask
+        if self.base and (self.sides or self.sent_sides):
+            raise ModelError("frozen params that go down once, and side vectors of the whole model, do not go together")
 
     @property
     def id(self) -> str:
@@ -124,12 +141,22 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     @cached_property
     def mask(self) -> Mask:
         """Which params an update has, and how many: everything that reads or adds one goes by it."""
-        return Mask(self.plan, self.personal)
+        return Mask(self.plan, self.personal, self.base.params if self.base else ())
+
+    @cached_property
+    def moving(self) -> Mask:
+        """Which params a model has as it goes down: all but the base, which is its `own` part."""
+        return Mask(self.plan, self.base.params if self.base else ())
+
+    @property
+    def base_codec(self) -> Codec:
+        """The codec of the base."""
+        return codecs.from_wire("planes", {})
 
     @cached_property
     def model_codecs(self) -> tuple[Codec, Codec | None]:
         """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
-        codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.plan.params)
+        codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.moving.tensors)
         if codec.lossless:
             return self._stacked(codec), None
         return self._stacked(codecs.from_wire("planes", {})), self._stacked(codec)
@@ -139,11 +166,16 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
 
     @property
     def model_size(self) -> int:
-        """The numbers of a model as it goes down: the params and the side vectors."""
+        """The numbers of a model as it goes down: the params that move, and the side vectors."""
+        return (1 + len(self.sides)) * self.moving.num_shared
+
+    @property
+    def whole_size(self) -> int:
+        """The numbers of a model as a device has it."""
         return (1 + len(self.sides)) * self.plan.num_params
 
     def unstack(self, model: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The params (P,) and the side vectors, (P,) by name, of a model as it went down."""
+        """The params (P,) and the side vectors, (P,) by name, of a model as a device has it."""
         params, *sides = np.split(model, 1 + len(self.sides)) if self.sides else [model]
         return params, dict(zip(self.sides, sides, strict=True))
 

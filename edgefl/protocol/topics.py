@@ -27,6 +27,7 @@ from ..errors import ProtocolError, UsageError
 ROOT = "edgefl/2"
 MAX_ROOT = 64
 SKELETON_SLOT = 65535  # of the skeleton of the model's ONNX file; payloads of versions have low slots (downlink.py)
+BASE_SLOT = 65533  # of the params that no training changes; 65534 is the aggregator's own, to try a broker out
 VERDICT = 65534  # in place of a part: an update of so many would take 16 MB at the least
 LONGEST_CLIENT_ID = 23  # that every MQTT 3.1.1 broker accepts
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -158,6 +158,13 @@ class DownlinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "part in most rounds, else about 1 / fraction."
         ),
     ] = "auto"
+    frozen: Annotated[
+        Literal["once", "always"],
+        Meta(
+            description='"once": what no training changes, such as frozen weights, goes to each device once, which '
+            'keeps it on disk; "always": in each whole model, for devices that do not know the other way.'
+        ),
+    ] = "once"
 
 
 class EvaluateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from ..device.events import (
     DataStamp,
     DropUpdate,
     Failed,
+    KeepBase,
     KeepModel,
     KeepSkeleton,
     MarkCounted,
@@ -88,7 +89,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.turn = number_of(self.name) if self.boot == 1 else next(self.fleet.turns)
         self.machine = DeviceSession(
             self.name, self._federation, num_examples=len(self._share), rng=self._rng, outbox=self.disk.outbox,
-            in_model=self.disk.in_model, shelf=self.fleet.shelf,
+            in_model=self.disk.in_model, shelf=self.fleet.shelf, base=self.disk.base,
         )  # fmt: skip
         self.feed(DataStamp(STAMP))
         will = encode(Status("lost", self.boot))
@@ -149,6 +150,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self.disk.mark_counted(action.attempt)
             case DropUpdate():
                 self.disk.drop(action.applied)
+            case KeepBase():
+                self.disk.base = action.numbers
             case SaveSpent() | SavePlan() | SaveSeen() | KeepModel() | KeepSkeleton():
                 pass  # a simulated device has no byte budget, no owner who wants files or to be asked, and no keys
             case _:

@@ -16,6 +16,7 @@ class Disk:
         self.outbox: Outbox | None = None
         self.slots: dict[str, Slot] = {}
         self.in_model = 0  # the stamp of the data that are in a model
+        self.base = b""  # KeepBase
         self._pending: dict[str, Slot] = {}
 
     def save(self, outbox: Outbox, slots: Mapping[str, Slot]) -> None:

@@ -67,5 +67,5 @@ def site_of(mask: Mask, site: Site) -> Site:
 
 
 def over(mask: Mask, strategy: Strategy) -> Strategy:
-    """`strategy` for models with this mask: itself where nothing is personal."""
-    return Masked(strategy, mask) if mask.personal else strategy
+    """`strategy` for models with this mask: itself where all is shared."""
+    return strategy if mask.shares_all else Masked(strategy, mask)

@@ -52,7 +52,7 @@ class Checker(Witness):
         self.truth = Truth(world.schedule)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
-        self._longest_update = UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.plan.num_params)
+        self._longest_update = UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.update_size)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
         self._unearned: dict[int, frozenset[str]] = {}  # devices that each round has named, as it was announced last
@@ -89,7 +89,7 @@ class Checker(Witness):
             require(not asked, "I07", "the round waits for %r, which are paused", asked)
             told = tally.num_counted + len(tally.folded)
             if tally.mode == "train":
-                sums = machine.strategy.combine.accumulator
+                sums = getattr(machine.strategy, "_strategy", machine.strategy).combine.accumulator
                 held = sums.count + len(machine.admission.room)
                 require(held == told, "I01", "%d updates of %r", held, sorted(tally.counted))
             most = len(schedule.devices) * (1 + schedule.config.late_window) * self._longest_update

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -86,13 +87,24 @@ class DeviceDisk(FailingDisk):
 
         self.transact(write)
 
+    def save_base(self, numbers: bytes) -> None:
+        """As edgefl_agent.base_file.BaseFile: a disk that fails is no error."""
+
+        def write() -> None:
+            self.truth.base = numbers
+
+        with suppress(StoreError):
+            self.transact(write)
+
     def drop(self, applied: bool) -> None:
         self.transact(lambda: self.truth.drop(applied))
 
     def flip(self, bit: int) -> None:
-        """Damage the saved update, which shows when it is loaded, or the residual."""
+        """Damage the base, or the saved update, which shows when it is loaded, or the residual."""
         left = self.truth.slots.get("residual")
-        if bit % 2 or left is None:
+        if bit % 3 == 0 and self.truth.base:
+            self.truth.base = flipped(self.truth.base, bit)
+        elif bit % 2 or left is None:
             self._damaged = self.truth.outbox
         else:
             self.truth.slots["residual"] = replace(left, blob=flipped(left.blob, bit))

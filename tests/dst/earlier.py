@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from edgefl.coordinator.base_payload import with_base
 from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.device.events import Outbox
@@ -35,12 +36,13 @@ def leave_behind(world: World) -> None:
     """Retained manifest, round, models and statuses; updates in a queue; a saved update on each device."""
     schedule = world.schedule
     manifest = msgspec.structs.replace(schedule.manifest, run=RUN)
+    manifest, base = with_base(manifest, schedule.params + 1)
     topics, hash = Topics(manifest.federation), federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
     retained = world.broker.retained
     retained[topics.manifest] = sealed(schedule, topics.manifest, encode(manifest))
     for version in range(ROUNDS):
         model = Downlink(manifest, schedule.params + version + 1, version)
-        for part in RetainedModel(topics, manifest, hash).put(model.payloads):
+        for part in RetainedModel(topics, manifest, hash).put([*base, *model.payloads]):
             retained[part.topic] = part.payload
         deadline_s = schedule.config.deadline_s
         round = Round(manifest.id, "open", version + 1, 1, version, model.sha256, model.frames, deadline_s, run=RUN)
@@ -57,7 +59,7 @@ def leave_behind(world: World) -> None:
 
 
 def _update(manifest: Manifest) -> bytes:
-    delta = np.full(manifest.plan.num_params, 7.0, np.float32)
+    delta = np.full(manifest.update_size, 7.0, np.float32)
     return UpdateHeader(5, 1, 0.5, 10, 100).to_bytes() + manifest.update_codec.encode(delta)
 
 

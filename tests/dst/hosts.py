@@ -35,6 +35,7 @@ from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
     Failed,
+    KeepBase,
     KeepModel,
     MarkCounted,
     SavePlan,
@@ -136,6 +137,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
             rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
             in_model=self.disk.truth.in_model, keys=devices_keys(self), wanted=self.files.wanted(),
+            base=self.disk.truth.base,
         )  # fmt: skip
 
     def connect(self) -> None:
@@ -161,6 +163,8 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
                 self.disk.save_seen(seen)
             case KeepModel():
                 self.files.keep(action)
+            case KeepBase(_, numbers):
+                self.disk.save_base(numbers)
             case SaveSpent() | SavePlan():
                 pass  # a simulated device has no byte budget, and no owner who wants to be asked
             case _:
@@ -210,6 +214,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
     def _encode(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         """As edgefl.device.training does it."""
         codec, delta = job.manifest.update_codec, lesson(self.name, job.round.round, job.params)
+        delta = job.manifest.mask.shared(delta)
         if not job.manifest.error_feedback:
             return codec.encode(delta), {}
         own = self.disk.truth.slots.get("residual")

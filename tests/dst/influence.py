@@ -25,7 +25,7 @@ class Influences:
 
     def __init__(self, schedule: Schedule) -> None:
         self._bounded = admission_of(schedule).influence != "off"
-        self._codec, self._num_params = schedule.manifest.update_codec, len(schedule.params)
+        self._codec, self._num_params = schedule.manifest.update_codec, schedule.manifest.update_size
         self._last: dict[str, tuple[int, int, int, float]] = {}  # counted in; of round; n, norm
 
     def weights(self, round: int, updates: list[tuple[str, int]], blobs: tuple[bytes, ...]) -> list[int]:

@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from edgefl.coordinator.events import SignerRead
 from edgefl.coordinator.signing import Keys as AggregatorKeys
@@ -160,7 +161,7 @@ class Adversary:
         device = self._rng.choice(self._world.schedule.devices)
         if true is None:
             return []
-        delta = self._world.schedule.params * 0 + 0.25
+        delta = np.full(manifest.update_size, 0.25, np.float32)
         blob = UpdateHeader(20, 1, 0.5, 10, 0).to_bytes() + manifest.update_codec.encode(delta)
         codec = manifest.update_codec.wire_id
         context = Context(FEDERATION, NOW, manifest.run, true.round, true.version, device, codec)

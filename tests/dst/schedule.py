@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 
 from edgefl import strategies
+from edgefl.coordinator.base_payload import with_base
 from edgefl.core.plan import Node, Param, Plan
-from edgefl.protocol.manifest import Manifest
+from edgefl.protocol.manifest import Base, Manifest
 from edgefl.settings import RoundSettings, TrainSettings
 from edgefl.strategies import Strategy
 from edgefl.strategies.local import LocalRule
+from edgefl.strategies.masked import over
 
 from .lasting import SHORT_DEADLINE_S, Lasting
 
@@ -106,9 +108,9 @@ class Schedule:
             devices=devices,
             late=tuple(rng.sample(devices, rng.choice([0, 0, 1]))),
             examples={device: rng.randint(1, 20) for device in devices},
-            manifest=_draw_manifest(rng, inputs),
+            manifest=(drawn := _draw_manifest(rng, inputs)),
             config=config,
-            params=np.array([rng.randint(-64, 64) / 64 for _ in range(OUTPUTS * (inputs + 1))], np.float32),
+            params=np.array([rng.randint(-64, 64) / 64 for _ in range(drawn.plan.num_params)], np.float32),
             persistent=rng.random() < 0.75,
             earlier_run=rng.random() < 0.3,
             slow=rng.choice([0.0, 0.05, 0.2]),
@@ -117,6 +119,9 @@ class Schedule:
             heal_at=rng.uniform(60.0, 480.0),
             lasting=lasting,
         )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "manifest", with_base(self.manifest, self.params)[0])  # as it is announced
 
     @property
     def round_s(self) -> float:
@@ -129,7 +134,7 @@ class Schedule:
         return ("fedavg", "fedavgm", "fedavg", "fedadam")[self.seed % 4]
 
     def make_strategy(self) -> Strategy:
-        return strategies.get(self.rule, **RULES[self.rule])
+        return over(self.manifest.mask, strategies.get(self.rule, **RULES[self.rule]))
 
     def weather(self, rng: random.Random) -> Weather:
         return Weather(
@@ -144,9 +149,15 @@ class Schedule:
 
 
 def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
-    weights = [Param("w", [inputs, OUTPUTS]), Param("b", [OUTPUTS])]
-    plan = Plan([inputs], [Node("dense", [0], [0, 1])], weights, "mse", 1, 1)
+    weights = [Param("w", [inputs, OUTPUTS]), Param("b", [OUTPUTS]), Param("frozen", [inputs, inputs], False)]
     codec, run = rng.choice(["raw32", "ecq"]), rng.getrandbits(64)
+    base = run % 2 == 0  # half of the plans have something that no training changes
+    if base:
+        nodes = [Node("dense", [0], [2]), Node("dense", [1], [0, 1])]
+    else:
+        nodes = [Node("dense", [0], [0, 1])]
+        weights.pop()
+    plan = Plan([inputs], nodes, weights, "mse", len(nodes), len(nodes))
     return Manifest(
         FEDERATION,
         f"{run:016x}",
@@ -159,6 +170,8 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         span=rng.choice([1, 1, 3]),
         holdout=0.2,
         local=LocalRule("ditto") if run % 3 == 0 else None,  # devices have something of their own
+        base=Base([2]) if base else None,
+        requires=["base"] if base else [],
     )
 
 

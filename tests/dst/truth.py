@@ -183,11 +183,11 @@ class Truth:
             require(bool(made), "I03", "%s made no update for round %d", device, round)
             choices.append(list(made))
         staleness = [self.newest - self.base(round) for _, round in updates]
-        before = params_from_bytes(self.versions[self.newest])
+        before, mask = params_from_bytes(self.versions[self.newest]), self._manifest.mask
         for blobs in itertools.product(*choices):
             mean = self._mean(blobs, staleness, self._influences.weights(self.round, updates, blobs))
             move, state = MOVES[self._rule](mean, self.states[self.newest])
-            if params_to_bytes(before + move) == params:
+            if params_to_bytes(mask.with_shared(before, mask.shared(before) + move)) == params:
                 self._influences.counted(self.round, updates, blobs)
                 self.states[self.newest + 1] = state
                 return
@@ -195,7 +195,7 @@ class Truth:
 
     def _mean(self, blobs: tuple[bytes, ...], staleness: list[int], weights: list[int]) -> np.ndarray:
         """(P,) float32, the mean delta; from whole numbers: deltas are multiples of 2^-30."""
-        total = np.zeros(self._manifest.plan.num_params, np.int64)
+        total = np.zeros(self._manifest.update_size, np.int64)
         examples = 0
         for blob, stale, n in zip(blobs, staleness, weights, strict=True):
             delta = self._manifest.update_codec.decode(blob[UpdateHeader.SIZE :], total.size)

@@ -151,9 +151,32 @@ static int64_t spare_size(const efl_net *net) {
     return largest;
 }
 
+/* Scratch lives while its op runs. */
+static void want_scratch(efl_net *net, const efl_step *step, int64_t sums, int time, efl_blocks *all, float **where) {
+    const efl_op_shapes *shapes = &step->shapes;
+    const int64_t fixed = shapes->scratch.fixed + sums * shapes->sums.fixed;
+    const int64_t per_sample = shapes->scratch.per_sample + sums * shapes->sums.per_sample;
+    int64_t count;
+    if (__builtin_mul_overflow(per_sample, net->batch, &count))
+        all->too_large = 1;
+    else
+        want(all, time, time, count + fixed, 1, sizeof(float), where);
+}
+
+static void want_scratches(efl_net *net, efl_blocks *all) {
+    for (int i = 0; i < net->num_steps; i++) want_scratch(net, &net->steps[i], 0, i + 1, all, &net->steps[i].scratch);
+    for (int t = 0; t < net->num_turns; t++) {
+        efl_turn *turn = &net->turns[t];
+        const efl_node *node = &net->steps[turn->step].node;
+        int trained = node->num_inputs > 1;
+        for (int k = 0; k < node->num_params; k++) trained |= node->params[k] < net->num_trainable;
+        want_scratch(net, &net->steps[turn->step], trained && !turn->again, net->num_steps + 1 + t, all,
+                     &turn->scratch);
+    }
+}
+
 static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all) {
     const int n = net->num_steps;
-    efl_room scratch = {0, 0};
     for (int v = 0; v < net->num_values; v++) {
         efl_value *value = &net->values[v];
         if (value->storage != v) continue;
@@ -165,9 +188,7 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
     }
     for (int i = 0; i < n; i++) {
         efl_step *step = &net->steps[i];
-        const efl_room *room = &step->shapes.scratch, *saved = &step->shapes.saved;
-        if (room->per_sample > scratch.per_sample) scratch.per_sample = room->per_sample;
-        if (room->fixed > scratch.fixed) scratch.fixed = room->fixed;
+        const efl_room *saved = &step->shapes.saved;
         const efl_life *kept = &life[net->num_values + i];
         int64_t count;
         if (__builtin_mul_overflow(saved->per_sample, net->batch, &count)) {
@@ -177,11 +198,7 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
         want(all, kept->from, kept->to, count + saved->fixed, 1, sizeof(float), &step->saved);
         want(all, kept->late_from, kept->late_to, count + saved->fixed, 1, sizeof(float), &step->late_saved);
     }
-    int64_t count;
-    if (__builtin_mul_overflow(scratch.per_sample, net->batch, &count))
-        all->too_large = 1;
-    else
-        want(all, 0, ALWAYS, count + scratch.fixed, 1, sizeof(float), &net->scratch);
+    want_scratches(net, all);
     want(all, 0, ALWAYS, spare_size(net), net->batch, sizeof(float), &net->spare);
     for (int h = 0; h < net->num_heads; h++) {
         efl_head *head = &net->heads[h];
@@ -260,7 +277,7 @@ static int hand_out(efl_net *net, efl_blocks *all, int64_t max_arena_bytes, efl_
 static int lay_out(efl_net *net, efl_blocks *all, efl_error *error) {
     const size_t values = (size_t)net->num_values, steps = (size_t)net->num_steps;
     efl_life *life = calloc(values + steps, sizeof *life);
-    all->blocks = calloc(3 * values + 2 * steps + 4 + EFL_MAX_LOSSES, sizeof *all->blocks);
+    all->blocks = calloc(3 * values + 5 * steps + 4 + EFL_MAX_LOSSES, sizeof *all->blocks);
     if (all->blocks == NULL || life == NULL) {
         free(life);
         return efl_fail(error, EFL_MEMORY, "no memory to compile the plan: free some");

@@ -31,11 +31,13 @@ typedef struct {
     int flags;            /* of the op, without what this node does not do: a frozen weight's node reads no x */
     float *saved;         /* of forward */
     float *late_saved;    /* of backward: the same, or of the second forward */
+    float *scratch;       /* of forward */
 } efl_step;
 
 /* In a backward pass: a node's backward, or its forward once more. */
 typedef struct {
     int step, again;
+    float *scratch;
 } efl_turn;
 
 typedef struct {
@@ -68,7 +70,6 @@ struct efl_net {
 
     void *arena;
     float *spare;     /* further gradient contributions to one node's inputs */
-    float *scratch;   /* of the op that runs */
 
     struct efl_pool *pool; /* of threads; NULL: one */
     float *rooms;          /* the pool's threads' own scratch, `room` floats each */

@@ -14,8 +14,9 @@ static uint64_t node_seed(uint64_t seed, int node) {
     return seed == 0 ? 0 : (seed + (uint64_t)node + 1) * 0x9E3779B97F4A7C15u | 1;
 }
 
-/* `late`: in the backward pass. */
-static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training, int late) {
+/* `late`: the turn of the backward pass, or NULL. */
+static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training,
+                         const efl_turn *late) {
     const int node = (int)(step - net->steps);
     const efl_value *made = efl_memory(net, node + 1);
     efl_op_run run = {.shapes = &step->shapes,
@@ -26,7 +27,7 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .y = late ? made->late : made->data,
                       .dy = made->gradient,
                       .saved = late ? step->late_saved : step->saved,
-                      .scratch = net->scratch,
+                      .scratch = late ? late->scratch : step->scratch,
                       .stop = &net->cancelled,
                       .pool = net->pool,
                       .rooms = net->rooms,
@@ -49,7 +50,7 @@ void efl_forward(efl_net *net, int64_t batch, int for_loss, const efl_training *
     for (int i = 0; i < net->num_steps && !efl_is_cancelled(net); i++) {
         const efl_step *step = &net->steps[i];
         if (step->op->flags & EFL_ALIAS || !(for_loss ? step->trains : step->predicts)) continue;
-        const efl_op_run run = run_of(net, step, batch, training, 0);
+        const efl_op_run run = run_of(net, step, batch, training, NULL);
         efl_forward_in_parts(step->op, &run);
     }
 }
@@ -83,8 +84,9 @@ static void update_params(const efl_net *net, const efl_step *step, const efl_tr
 }
 
 /* The first contribution to a value's gradient is written in place; further ones are written to `spare` and added. */
-static void backward_step(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
-    efl_op_run run = run_of(net, step, batch, training, 1);
+static void backward_step(efl_net *net, const efl_turn *turn, int64_t batch, const efl_training *training) {
+    const efl_step *step = &net->steps[turn->step];
+    efl_op_run run = run_of(net, step, batch, training, turn);
     float *spare = net->spare, *further[EFL_MAX_INPUTS] = {NULL};
     for (int k = 0; k < step->node.num_inputs; k++) {
         efl_value *memory = efl_memory(net, step->node.inputs[k]);
@@ -116,21 +118,20 @@ static void backward_step(efl_net *net, const efl_step *step, int64_t batch, con
     }
 }
 
-static void forward_again(efl_net *net, const efl_step *step, int64_t batch, const efl_training *training) {
-    efl_op_run run = run_of(net, step, batch, training, 1);
+static void forward_again(efl_net *net, const efl_turn *turn, int64_t batch, const efl_training *training) {
+    efl_op_run run = run_of(net, &net->steps[turn->step], batch, training, turn);
     memset(run.state, 0, sizeof run.state); /* it has moved already */
     run.again = 1;
-    efl_forward_in_parts(step->op, &run);
+    efl_forward_in_parts(net->steps[turn->step].op, &run);
 }
 
 void efl_backward(efl_net *net, int64_t batch, const efl_training *training) {
     for (int v = 0; v < net->num_values; v++) net->values[v].written = 0;
     for (int h = 0; h < net->num_heads; h++) efl_memory(net, net->heads[h].input)->written = 1;
     for (int t = 0; t < net->num_turns && !efl_is_cancelled(net); t++) {
-        const efl_step *step = &net->steps[net->turns[t].step];
         if (net->turns[t].again)
-            forward_again(net, step, batch, training);
+            forward_again(net, &net->turns[t], batch, training);
         else
-            backward_step(net, step, batch, training);
+            backward_step(net, &net->turns[t], batch, training);
     }
 }

@@ -49,7 +49,7 @@ static void relu_backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_relu = {.name = "relu",
-                            .flags = EFL_IN_PLACE | EFL_READS_Y | EFL_BITS,
+                            .flags = EFL_IN_PLACE | EFL_READS_Y | EFL_BITS | EFL_BY_SAMPLES,
                             .min_inputs = 1,
                             .max_inputs = 1,
                             .infer = infer,

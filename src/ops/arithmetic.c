@@ -48,7 +48,7 @@ static int infer(efl_op_shapes *s, efl_arithmetic op, efl_error *error) {
     s->inner[OP] = op;
     s->inner[REVERSED] = node->num_ints == 1 && node->ints[0] == 1;
     s->inner[BROADCASTS] = node->num_params == 1 || !same_shape(a, b);
-    if (op == EFL_MUL || op == EFL_DIV) s->scratch.per_sample = s->flops * s->inner[BROADCASTS];
+    if (op == EFL_MUL || op == EFL_DIV) s->sums.per_sample = s->flops * s->inner[BROADCASTS];
     return EFL_OK;
 }
 

@@ -51,6 +51,7 @@ typedef struct {
     int64_t flops;    /* forward, one sample */
     efl_room saved;   /* what forward leaves for backward: masks, gates, indices */
     efl_room scratch; /* what forward or backward needs while it runs */
+    efl_room sums;    /* of scratch, what backward alone needs, if it has trained params or several inputs */
     int64_t own;      /* floats of the fixed scratch that each thread needs for itself (parts.h) */
     int64_t inner[8]; /* the op's own: geometry worked out once */
 } efl_op_shapes;

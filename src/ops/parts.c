@@ -57,7 +57,8 @@ efl_op_run efl_samples(const efl_op_run *run, int64_t from, int64_t to) {
     }
     if (s->saved.per_sample > 0) part.saved = run->saved + from * s->saved.per_sample;
     if (run->bits != NULL) part.bits = run->bits + from * s->saved.per_sample;
-    if (s->scratch.per_sample > 0) part.scratch = run->scratch + from * s->scratch.per_sample;
+    const int64_t room = s->scratch.per_sample + s->sums.per_sample;
+    if (run->scratch != NULL) part.scratch = run->scratch + from * room;
     return part;
 }
 

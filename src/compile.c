@@ -4,7 +4,8 @@
  *   a) check and infer: indices, op names, arities, shapes, sizes, in that order, node by node.
  *   b) mark: what the loss and what the output depend on; which values need a gradient.
  *   c) share: an activation overwrites its input if nothing else reads it; flatten is another name for its input.
- *   d) decide what a step keeps for its backward pass, and lay out: see recompute.c and arena.c.
+ *   d) fuse: see fuse.c.
+ *   e) decide what a step keeps for its backward pass, and lay out: see recompute.c and arena.c.
  */
 #include "net.h"
 #include "ops/bits.h"
@@ -235,6 +236,7 @@ static int compile(efl_net *net, const efl_plan *plan, efl_error *error) {
     if (infer(net, plan, error) != EFL_OK) return error->code;
     mark(net);
     share(net);
+    if (!plan->apart) efl_fuse(net);
     return efl_heads_apart(net, error);
 }
 

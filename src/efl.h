@@ -75,6 +75,7 @@ typedef struct {
     int loss_input, output;
     int num_losses; /* 0: `loss` alone; else 2 to 8, and `loss` is not read */
     const efl_plan_loss *losses;
+    int apart; /* 1: fuse no nodes (fuse.c), for tests */
 } efl_plan;
 
 typedef struct efl_net efl_net;

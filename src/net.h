@@ -26,6 +26,8 @@ typedef struct {
     const efl_op *op;
     efl_op_shapes shapes;
     int trains, predicts; /* the loss, the output depends on it */
+    int clamps;           /* fuse.c: it also does what the relu or clip after it would */
+    efl_clamp clamp;
     int backward;         /* it has a backward: it owns trained params, or a value before it has a gradient */
     int64_t token_from, token_count; /* columns of the net's input that an op with EFL_TAKES_TOKENS reads */
     int flags;            /* of the op, without what this node does not do: a frozen weight's node reads no x */
@@ -126,7 +128,8 @@ double efl_heads_count(const efl_net *net, int64_t n);
 /* and the first head with an accuracy, whose right answers are counted: NULL if none has one. */
 const efl_head *efl_scored_head(const efl_net *net);
 
-/* compile.c hands over to: */
+/* compile.c hands over to fuse.c, unless nodes are to stay apart, and to: */
+void efl_fuse(efl_net *net);
 int efl_recompute(efl_net *net, int64_t max_arena_bytes, efl_needs *needs, efl_error *error);
 /* which measures arenas, and leaves the net with the one to make. needs->least_bytes is right if the limit is 1. */
 int efl_arena_make(efl_net *net, int64_t max_arena_bytes, efl_error *error);

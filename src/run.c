@@ -28,6 +28,7 @@ static efl_op_run run_of(efl_net *net, const efl_step *step, int64_t batch, cons
                       .dy = made->gradient,
                       .saved = late ? step->late_saved : step->saved,
                       .scratch = late ? late->scratch : step->scratch,
+                      .clamp = step->clamps ? &step->clamp : NULL,
                       .stop = &net->cancelled,
                       .pool = net->pool,
                       .rooms = net->rooms,

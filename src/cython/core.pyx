@@ -185,10 +185,11 @@ cdef class Net:
 
     cdef efl_net *net
 
-    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None, int threads=1):
+    def __cinit__(self, plan, int64_t batch=32, max_arena_bytes=None, int threads=1, bint apart=False):
         cdef _Plan compiled = _Plan(plan)
         cdef efl_error error
         cdef int64_t limit = max_arena_bytes or 0
+        compiled.c.apart = apart
         if efl_net_new(&self.net, &compiled.c, batch, limit, &error) != EFL_OK:
             raise _failure(&error)
         if efl_net_use_threads(self.net, threads, limit, &error) != EFL_OK:

@@ -42,7 +42,7 @@ cdef extern from "efl.h" nogil:
         const efl_node *nodes
         const efl_param *params
         const char *loss
-        int loss_input, output
+        int loss_input, output, apart
         int num_losses
         const efl_plan_loss *losses
 

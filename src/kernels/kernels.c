@@ -16,6 +16,7 @@
 #include "recurrent.c"
 #include "pointwise.c"
 #include "rows.c"
+#include "batch_norm.c"
 #include "strided.c"
 #include "rans.c"
 #include "fixed.c"

@@ -65,6 +65,17 @@ typedef enum {
     EFL_POINT_SOFTPLUS,
 } efl_pointwise;
 
+/* What a value is limited to, by relu or clip: y = low if y < low, high if y > high; NaN passes. */
+typedef struct {
+    float low, high;
+} efl_clamp;
+
+/* f(x) = a x + b of each column (N), limited. */
+typedef struct {
+    const float *a, *b;
+    efl_clamp clamp;
+} efl_affine;
+
 typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
 
 typedef struct {
@@ -107,13 +118,14 @@ typedef struct {
 
     /* For each column of x(M,N), with d = x - shift(N): both(2,N) += sum of d, sum of d d. */
     void (*moments)(float *both, const float *x, const float *shift, int64_t m, int64_t n);
+    /* y = f(x); and where f is not NULL below, dy is y's gradient, and 0 where a limit held y. */
+    void (*scale_rows)(float *y, const float *x, const efl_affine *f, int64_t m, int64_t n);
     /* both(2,N) += sum of dy, sum of dy d */
-    void (*moments_backward)(float *both, const float *dy, const float *x, const float *shift, int64_t m, int64_t n);
-    /* y = a x + b */
-    void (*scale_rows)(float *y, const float *x, const float *a, const float *b, int64_t m, int64_t n);
+    void (*moments_backward)(float *both, const float *dy, const float *x, const float *shift, const efl_affine *f,
+                             int64_t m, int64_t n);
     /* dx = a dy + b d + c with a, b, c the rows of abc(3,N) */
-    void (*mix_rows)(float *dx, const float *dy, const float *x, const float *shift, const float *abc, int64_t m,
-                     int64_t n);
+    void (*mix_rows)(float *dx, const float *dy, const float *x, const float *shift, const float *abc,
+                     const efl_affine *f, int64_t m, int64_t n);
     /* For each row of x(M,N): y = (x - mean) / sqrt(variance + epsilon) gamma(N) + beta(N); stats(M,2) = mean and
      * 1 / sqrt(variance + epsilon). */
     void (*layer_norm)(float *y, float *stats, const float *x, const float *gamma, const float *beta, float epsilon,

@@ -30,67 +30,6 @@ static void add_rows(float *sum, const float *a, int64_t m, int64_t n) {
     }
 }
 
-/* One row's terms of `moments`, and of `moments_backward`. */
-#define ADD_MOMENTS(k, row)                                         \
-    {                                                               \
-        const vf d = load_upto(x + at + (row) * n, n - j) - center; \
-        sums[k] += d, squares[k] += d * d;                          \
-    }
-#define ADD_PRODUCTS(k, row)                                                             \
-    {                                                                                    \
-        const vf g = load_upto(dy + at + (row) * n, n - j);                              \
-        sums[k] += g, squares[k] += g * (load_upto(x + at + (row) * n, n - j) - center); \
-    }
-#define TWO_SUMS(add_row)                                                             \
-    FOR_BLOCKS(first, rows, m, n) {                                                   \
-        FOR_VECTORS(j, n) {                                                           \
-            const vf center = load_upto(shift + j, n - j);                            \
-            const int64_t at = first * n + j;                                         \
-            vf sums[ROW_GROUP] = {{0}}, squares[ROW_GROUP] = {{0}};                   \
-            int64_t i = 0;                                                            \
-            for (; i + ROW_GROUP <= rows; i += ROW_GROUP)                             \
-                for (int k = 0; k < ROW_GROUP; k++)                                   \
-                    add_row(k, i + k) for (; i < rows; i++) add_row(0, i)             \
-                        const vf sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);     \
-            const vf square = (squares[0] + squares[1]) + (squares[2] + squares[3]);  \
-            store_upto(both + j, load_upto(both + j, n - j) + sum, n - j);            \
-            store_upto(both + n + j, load_upto(both + n + j, n - j) + square, n - j); \
-        }                                                                             \
-    }
-
-static void moments(float *both, const float *x, const float *shift, int64_t m, int64_t n) {
-    TWO_SUMS(ADD_MOMENTS)
-}
-
-static void moments_backward(float *both, const float *dy, const float *x, const float *shift, int64_t m, int64_t n) {
-    TWO_SUMS(ADD_PRODUCTS)
-}
-
-static void scale_rows(float *y, const float *x, const float *a, const float *b, int64_t m, int64_t n) {
-    FOR_BLOCKS(first, rows, m, n) {
-        FOR_VECTORS(j, n) {
-            const vf scale = load_upto(a + j, n - j), offset = load_upto(b + j, n - j);
-            for (int64_t at = first * n + j; at < (first + rows) * n; at += n)
-                store_upto(y + at, load_upto(x + at, n - j) * scale + offset, n - j);
-        }
-    }
-}
-
-/* The constants are abc(3,N). */
-static void mix_rows(float *dx, const float *dy, const float *x, const float *shift, const float *abc, int64_t m,
-                     int64_t n) {
-    FOR_BLOCKS(first, rows, m, n) {
-        FOR_VECTORS(j, n) {
-            const vf center = load_upto(shift + j, n - j), a = load_upto(abc + j, n - j);
-            const vf b = load_upto(abc + n + j, n - j), c = load_upto(abc + 2 * n + j, n - j);
-            for (int64_t at = first * n + j; at < (first + rows) * n; at += n) {
-                const vf d = load_upto(x + at, n - j) - center;
-                store_upto(dx + at, load_upto(dy + at, n - j) * a + d * b + c, n - j);
-            }
-        }
-    }
-}
-
 static float sum(const float *x, int64_t n) {
     vf sums[ROW_GROUP] = {{0}};
     int64_t i = 0;

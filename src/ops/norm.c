@@ -5,8 +5,9 @@
  *              unbiased as in PyTorch; a batch of one value a channel has none and leaves the running ones alone.
  * layer_norm   params gamma, beta (C); floats epsilon.
  *
- * batch_norm reads x twice forward and twice backward, and keeps two numbers a channel. Few channels would leave
- * vectors half empty: a matrix (M, C) is also a matrix (M / K, K C), whose columns are the channels K times over.
+ * batch_norm also does what a relu or clip after it would (EFL_CLAMPS). It reads x twice forward and twice backward,
+ * and keeps two numbers a channel. Few channels would leave vectors half empty: a matrix (M, C) is also a matrix (M /
+ * K, K C), whose columns are the channels K times over.
  */
 #include "ops.h"
 
@@ -47,7 +48,7 @@ static int infer_batch_norm(efl_op_shapes *s, efl_error *error) {
     while (c < 8 * LANES && repeats * c % LANES != 0) repeats *= 2;
     s->inner[REPEATS] = repeats;
     s->saved.fixed = 2 * c;             /* mean, 1 / deviation */
-    s->scratch.fixed = 6 * repeats * c; /* what runs along the wide rows: shift, sums (2), constants (3) */
+    s->scratch.fixed = 8 * repeats * c; /* what runs along the wide rows: f (2), shift, sums (2), constants (3) */
     return EFL_OK;
 }
 
@@ -63,14 +64,14 @@ static void fold(float *sums, int64_t c, int64_t repeats) {
 }
 
 /* both(2,C) = sums over the rows of x, or of dy and x, about shift(K,C). The K C wide part first, then what is left. */
-static void sum_up(const efl_op_run *run, float *both, const float *dy, const float *shift) {
+static void sum_up(const efl_op_run *run, float *both, const float *dy, const float *shift, const efl_affine *f) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
     const float *x = run->x[0];
     memset(both, 0, (size_t)(2 * wide) * sizeof *both);
     if (dy == NULL)
         efl_kernels->moments(both, x, shift, m / repeats, wide);
     else
-        efl_kernels->moments_backward(both, dy, x, shift, m / repeats, wide);
+        efl_kernels->moments_backward(both, dy, x, shift, f, m / repeats, wide);
     fold(both, c, repeats);
     fold(both + wide, c, repeats);
     memmove(both + c, both + wide, (size_t)c * sizeof *both);
@@ -78,19 +79,19 @@ static void sum_up(const efl_op_run *run, float *both, const float *dy, const fl
     if (dy == NULL)
         efl_kernels->moments(both, x + done, shift, m % repeats, c);
     else
-        efl_kernels->moments_backward(both, dy + done, x + done, shift, m % repeats, c);
+        efl_kernels->moments_backward(both, dy + done, x + done, shift, f, m % repeats, c);
 }
 
 /* Sums about a first guess of the mean keep their digits, also if the mean is far from 0. */
 static void batch_statistics(const efl_op_run *run, float *mean, float *deviation, float *var) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS];
-    float *shift = run->scratch, *both = shift + repeats * c;
+    float *shift = run->scratch + 2 * repeats * c, *both = shift + repeats * c;
     const int64_t step = m < SAMPLED ? 1 : m / SAMPLED, count = m < SAMPLED ? m : SAMPLED;
     memset(shift, 0, (size_t)c * sizeof *shift);
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < c; j++) shift[j] += run->x[0][i * step * c + j] / (float)count;
     repeat(shift + c, shift, c, repeats - 1);
-    sum_up(run, both, NULL, shift);
+    sum_up(run, both, NULL, shift, NULL);
     for (int64_t j = 0; j < c; j++) {
         const float off = both[j] / (float)m, square = both[c + j] / (float)m - off * off;
         mean[j] = shift[j] + off;
@@ -110,28 +111,37 @@ static void move_running(const efl_op_run *run, const float *mean, const float *
     }
 }
 
-static void forward_batch_norm(const efl_op_run *run) {
-    const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
-    float *mean = run->saved, *deviation = mean + c, *scale = run->scratch + 3 * wide, *offset = scale + wide;
-    if (run->again) {
-        /* saved holds the batch's statistics */
-    } else if (run->training) {
-        batch_statistics(run, mean, deviation, offset);
-        move_running(run, mean, offset);
-    } else {
-        const float epsilon = (float)run->shapes->node->floats[0];
-        memcpy(mean, run->w[MEAN], (size_t)c * sizeof *mean);
-        for (int64_t j = 0; j < c; j++) deviation[j] = 1 / sqrtf(run->w[VAR][j] + epsilon);
-    }
+/* f(K,C) = what forward does to x once mean and deviation are known; in scratch. */
+static efl_affine affine(const efl_op_run *run) {
+    const int64_t c = channels(run), repeats = run->shapes->inner[REPEATS];
+    const float *mean = run->saved, *deviation = mean + c;
+    float *scale = run->scratch, *offset = scale + repeats * c;
     for (int64_t j = 0; j < c; j++) {
         scale[j] = run->w[GAMMA][j] * deviation[j];
         offset[j] = run->w[BETA][j] - mean[j] * scale[j];
     }
     repeat(scale + c, scale, c, repeats - 1);
     repeat(offset + c, offset, c, repeats - 1);
+    return (efl_affine){scale, offset, run->clamp == NULL ? (efl_clamp){-INFINITY, INFINITY} : *run->clamp};
+}
+
+static void forward_batch_norm(const efl_op_run *run) {
+    const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
+    float *mean = run->saved, *deviation = mean + c, *var = run->scratch;
+    if (run->again) {
+        /* saved holds the batch's statistics */
+    } else if (run->training) {
+        batch_statistics(run, mean, deviation, var);
+        move_running(run, mean, var);
+    } else {
+        const float epsilon = (float)run->shapes->node->floats[0];
+        memcpy(mean, run->w[MEAN], (size_t)c * sizeof *mean);
+        for (int64_t j = 0; j < c; j++) deviation[j] = 1 / sqrtf(run->w[VAR][j] + epsilon);
+    }
+    const efl_affine f = affine(run);
     const int64_t done = m / repeats * wide;
-    efl_kernels->scale_rows(run->y, run->x[0], scale, offset, m / repeats, wide);
-    efl_kernels->scale_rows(run->y + done, run->x[0] + done, scale, offset, m % repeats, c);
+    efl_kernels->scale_rows(run->y, run->x[0], &f, m / repeats, wide);
+    efl_kernels->scale_rows(run->y + done, run->x[0] + done, &f, m % repeats, c);
 }
 
 /* With u = (x - mean) / deviation and dy's sums over the batch:
@@ -139,9 +149,10 @@ static void forward_batch_norm(const efl_op_run *run) {
 static void backward_batch_norm(const efl_op_run *run) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
     const float *deviation = run->saved + c;
-    float *mean = run->scratch, *both = mean + wide, *abc = both + 2 * wide;
+    const efl_affine forward = affine(run), *f = run->clamp == NULL ? NULL : &forward;
+    float *mean = run->scratch + 2 * wide, *both = mean + wide, *abc = both + 2 * wide;
     repeat(mean, run->saved, c, repeats);
-    sum_up(run, both, run->dy, mean);
+    sum_up(run, both, run->dy, mean, f);
     for (int64_t j = 0; j < c; j++) {
         const float dbeta = both[j], dgamma = both[c + j] * deviation[j];
         if (run->dw[GAMMA] != NULL) run->dw[GAMMA][j] += dgamma;
@@ -153,14 +164,14 @@ static void backward_batch_norm(const efl_op_run *run) {
     if (run->dx[0] == NULL) return;
     for (int k = 0; k < 3; k++) repeat(abc + k * wide + c, abc + k * wide, c, repeats - 1);
     const int64_t done = m / repeats * wide, left = m % repeats;
-    efl_kernels->mix_rows(run->dx[0], run->dy, run->x[0], mean, abc, m / repeats, wide);
+    efl_kernels->mix_rows(run->dx[0], run->dy, run->x[0], mean, abc, f, m / repeats, wide);
     if (left == 0) return;
     for (int k = 0; k < 3; k++) memcpy(both + k * c, abc + k * wide, (size_t)c * sizeof *both); /* as near as C */
-    efl_kernels->mix_rows(run->dx[0] + done, run->dy + done, run->x[0] + done, mean, both, left, c);
+    efl_kernels->mix_rows(run->dx[0] + done, run->dy + done, run->x[0] + done, mean, both, f, left, c);
 }
 
 const efl_op efl_op_batch_norm = {.name = "batch_norm",
-                                  .flags = EFL_READS_X | EFL_MIXES_SAMPLES,
+                                  .flags = EFL_READS_X | EFL_MIXES_SAMPLES | EFL_CLAMPS,
                                   .min_inputs = 1,
                                   .max_inputs = 1,
                                   .min_params = 4,

@@ -78,6 +78,7 @@ typedef struct {
     float *dx[EFL_MAX_INPUTS]; /* to write; NULL if it is not needed */
     float *dw[EFL_MAX_PARAMS]; /* to add to; NULL if the param is not trained */
     float *state[EFL_MAX_PARAMS]; /* untrained params in efl_fit, which forward may move; else NULL */
+    const efl_clamp *clamp; /* NULL, or to be applied to y: a relu or clip that fuse.c made part of the node */
     const efl_update *update; /* NULL, or to be applied to w[0] after everything has been read from it */
     float *saved, *scratch;
     uint32_t *bits; /* in saved, for an op with EFL_BITS that is to keep them; else NULL */
@@ -101,6 +102,7 @@ enum {
     EFL_X_FOR_W = 128, /* of one input, backward reads x for the gradient of w[0] alone */
     EFL_BITS = 256, /* with run->bits, forward keeps there what backward needs of y: bits.h */
     EFL_BY_SAMPLES = 512, /* y, dx, saved, scratch: all is per sample, and some samples can be computed by themselves */
+    EFL_CLAMPS = 1024, /* applies run->clamp if there is one, and backward its slope to dy */
 };
 
 typedef struct {

@@ -133,7 +133,7 @@ KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/heads $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
+sanitize: $(CHECKS)/main $(CHECKS)/threads $(CHECKS)/heads $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
 	@set -e; for isa in $(RUNNABLE); do for check in $(filter $(CHECKS)/%,$^); do EDGEFL_ISA=$$isa $$check; done; done
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
@@ -142,6 +142,15 @@ $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 
 $(CHECKS)/heads: tests/sanitize/heads.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) -pthread $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
+
+# The same nets for ThreadSanitizer
+RACES := $(filter-out -fsanitize=%,$(SANITIZE)) -fsanitize=thread
+$(CHECKS)/threads: tests/sanitize/main.c $(ISAS:%=$(CHECKS)/races-%.o) $(SOURCES) Makefile
+	$(CC) $(RACES) $(DISPATCH) $< $(CORE) $(ISAS:%=$(CHECKS)/races-%.o) -lm -o $@
+
+$(CHECKS)/races-%.o: $(SOURCES) Makefile
+	@mkdir -p $(CHECKS)
+	$(CC) $(RACES) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
 $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< src/kernels/dispatch.c src/error.c $(KERNELS) -lm -o $@

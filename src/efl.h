@@ -97,7 +97,7 @@ int efl_plan_needs(const efl_plan *plan, int64_t batch, efl_needs *needs, efl_er
 /* The sum of efl_net_flops over the nodes that the loss depends on. EFL_MODEL if the plan is not valid. */
 int efl_plan_flops(const efl_plan *plan, double *flops, efl_error *error);
 
-/* Before any other call: the net computes with so many threads (1 to 64), the caller's among them; the results are the
+/* Once, between calls: the net computes with so many threads (1 to 64), the caller's among them; the results are the
  * same. Each has memory of its own, which adds to the arena's; there are fewer where that would exceed max_arena_bytes
  * (0: no limit). EFL_USAGE, EFL_MEMORY. */
 int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_error *error);

@@ -104,7 +104,7 @@ class Agent(LinkHost[events.Event, events.Action]):
         options = {"keep": self._keeper.keep_own} if config.model.personal_file else {}
         self._worker = Worker(
             device, source, max_arena_bytes=config.limits.arena_bytes(), nice=config.limits.nice,
-            cpu_percent=config.limits.cpu_percent,
+            cpu_percent=config.limits.cpu_percent, threads=config.limits.threads,
             load_slot=self._store.load_slot, post=self.post, policy=policy, **options,
         )  # fmt: skip
         self._data_watch = DataWatch(source, self._worker)

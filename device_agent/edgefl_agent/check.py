@@ -181,7 +181,8 @@ def train(device: Device) -> Iterator[Finding]:
     except DataError:
         yield skipped("a step: the model does not take the data")
         return
-    yield from training.step(manifest, examples, arena_bytes=arena_bytes, deadline_s=most_s)
+    threads = device.config.limits.threads
+    yield from training.step(manifest, examples, arena_bytes=arena_bytes, threads=threads, deadline_s=most_s)
 
 
 def model(device: Device) -> Iterator[Finding]:

@@ -69,6 +69,15 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     cpu_percent: Annotated[
         int, Meta(ge=1, le=100, description="Training computes for this share of the time, and rests else.")
     ] = 100
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Threads that training computes with, each for the share cpu_percent of the time. What the "
+            "device learns is the same, to the last bit, whatever their number.",
+        ),
+    ] = 1
     nice: Annotated[int, Meta(ge=0, le=19, description="Scheduling priority of training: 19 yields to all else.")] = 10
     max_mb_per_day: Annotated[
         Annotated[float, Meta(gt=0, le=1e6)] | None,

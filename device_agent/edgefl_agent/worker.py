@@ -42,7 +42,7 @@ class Worker:
     """
 
     def __init__(
-        self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100,
+        self, device: str, source: Source, *, max_arena_bytes: int, nice: int, cpu_percent: int = 100, threads: int = 1,
         load_slot: LoadSlot, post: Callable[[Trained | Failed | DataStamp], None],
         policy: Policy = OPEN, keep: Callable[[TrainJob, Verdict], None] = lambda job, verdict: None,
     ) -> None:  # fmt: skip
@@ -50,6 +50,7 @@ class Worker:
         self._device, self._source, self._nice = device, source, nice
         self._load_slot, self._post = load_slot, post
         self._max_arena_bytes, self._cpu_percent, self._policy = max_arena_bytes, cpu_percent, policy
+        self._threads = threads
         self._mail = threading.Condition()
         self._next: TrainJob | None = None  # the mailbox
         self._wanted: TrainJob | None = None  # in the mailbox or at work; None: cancelled
@@ -194,7 +195,7 @@ class Worker:
     def _train(self, job: TrainJob, dataset: Dataset) -> LocalUpdate:
         plan = job.manifest.plan
         if self._trainer is None or self._plan_hash != plan.hash:
-            trainer = make_trainer(job, self._max_arena_bytes)
+            trainer = make_trainer(job, self._max_arena_bytes, self._threads)
             trainer.set_cpu_percent(self._cpu_percent)
             with self._mail:
                 self._trainer, self._plan_hash = trainer, plan.hash

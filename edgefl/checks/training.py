@@ -68,14 +68,19 @@ def ranges(dataset: Dataset) -> Iterator[Finding]:
 
 
 def step(
-    manifest: Manifest, dataset: Dataset, *, arena_bytes: int | None = None, deadline_s: float | None = None
+    manifest: Manifest,
+    dataset: Dataset,
+    *,
+    arena_bytes: int | None = None,
+    threads: int = 1,
+    deadline_s: float | None = None,
 ) -> Iterator[Finding]:
     """A few steps of training, timed, and the codec on what they have learned. Raises ModelError."""
     plan, train = manifest.plan, manifest.train
     examples = fit_plan(dataset, plan)
     n = len(examples.x_train)
     batch = n if train.batch_size == "all" else min(train.batch_size, n)
-    trainer = Trainer(plan, batch=arena_batch(train.batch_size), max_arena_bytes=arena_bytes)
+    trainer = Trainer(plan, batch=arena_batch(train.batch_size), max_arena_bytes=arena_bytes, threads=threads)
     x, y, params = examples.x_train[: STEPS * batch], examples.y_train[: STEPS * batch], _params(plan)
     trainer.evaluate(params, x[:1], y[:1])  # what is only done once
     began = time.perf_counter()

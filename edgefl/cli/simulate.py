@@ -217,6 +217,8 @@ def _over_mqtt(job: Job) -> History:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
     if wanted.engine != DEFAULTS.engine:
         raise UsageError("--engine works on the memory transport; agents over MQTT train where they run")
+    if wanted.threads != DEFAULTS.threads:
+        raise UsageError("--threads works on the memory transport; agents over MQTT have one core each")
     if options.resume:
         raise UsageError("--resume works on the memory transport; an aggregator goes on from its state by itself")
     if options.devices_file:

@@ -45,10 +45,10 @@ class LocalUpdate(NamedTuple):
     clipped_from: float = 0.0
 
 
-def make_trainer(job: TrainJob, max_arena_bytes: int | None = None) -> Trainer:
+def make_trainer(job: TrainJob, max_arena_bytes: int | None = None, threads: int = 1) -> Trainer:
     """A Trainer for the job's plan, with an arena for one of its batches; ModelError if the plan is refused."""
     batch = arena_batch(job.manifest.train.batch_size)
-    return Trainer(job.manifest.plan, batch=batch, max_arena_bytes=max_arena_bytes)
+    return Trainer(job.manifest.plan, batch=batch, max_arena_bytes=max_arena_bytes, threads=threads)
 
 
 def arena_batch(batch_size: int | Literal["all"]) -> int:

@@ -20,7 +20,7 @@ from ..simulation.options import FleetOptions
 
 KEY = 12  # hex digits of a case's hash
 SLUG = 100
-NO_BITS = ("workers", "resume_mb", "engine")  # of the fleet
+NO_BITS = ("workers", "threads", "resume_mb", "engine")  # of the fleet
 Judge = Literal["model", "devices"]
 
 

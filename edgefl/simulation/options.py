@@ -5,6 +5,7 @@ The defaults of simulate(), and the options of `edgefl simulate`, are made from 
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -31,6 +32,15 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
         Meta(description="Threads, or processes of agents over MQTT; without it, one for each core."),
     ] = None
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Threads that each training computes with, where models are large or few devices train at a "
+            "time. There are as many fewer workers; beside a number of workers, no more threads than cores are left.",
+        ),
+    ] = 1
     engine: Annotated[
         Annotated[str, Meta(pattern=r"^(local|ray|ray:.+)\Z")],
         Meta(
@@ -51,3 +61,15 @@ class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 DEFAULTS = FleetOptions()
 ROUNDS = 20  # of a simulation whose settings name no number
+
+
+def cores() -> int:
+    """Processors of this machine that may be used."""
+    return os.cpu_count() or 1
+
+
+def workers_and_threads(options: FleetOptions) -> tuple[int, int]:
+    """How many trainings run at once, and on how many threads each: together no more than this machine has cores,
+    unless more workers than that are asked for. The results are the same for any numbers."""
+    workers = options.workers or max(1, cores() // options.threads)
+    return workers, max(1, min(options.threads, cores() // workers))

@@ -48,7 +48,7 @@ from .evaluation import evaluator
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, Fleet
 from .journal import Journal, identity
-from .options import DEFAULTS, ROUNDS, FleetOptions
+from .options import DEFAULTS, ROUNDS, FleetOptions, cores
 from .partitions import Partition
 from .shares import Shares
 from .shifts import spread
@@ -73,6 +73,7 @@ def simulate(
     rounds: int | None = None,
     partition: str | Partition = DEFAULTS.partition,
     workers: int | None = DEFAULTS.workers,
+    threads: int = DEFAULTS.threads,
     engine: str = DEFAULTS.engine,
     seed: int | None = None,
     faults: str = DEFAULTS.faults,
@@ -96,11 +97,11 @@ def simulate(
 
     `strategy`, `codec`, `downlink` and `partition` may be objects, or named as plug-ins are (docs/plugins.md).
     `partition` spreads the training data over `devices`, `faults` stops and slows some of them, `world` says what they
-    are like (an object, or the path of a TOML file: docs/simulation.md), `workers` threads train
-    them. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model` before it the
-    params (P,) of each round that was committed, `on_update` each device's update with its header when its training
-    ends, and `on_end` what happened, also if an exception or Ctrl-C ends the run. With error feedback, every device
-    that has reported keeps 2 P bytes, in a file where it is much. Seconds in the history are virtual.
+    are like (an object, or the path of a TOML file: docs/simulation.md), `workers` train them at once, each with
+    `threads` threads. `on_start` is told the settings with every "auto" resolved, `on_round` each round, `on_model`
+    before it the params (P,) of each round that was committed, `on_update` each device's update with its header when
+    its training ends, and `on_end` what happened, also if an exception or Ctrl-C ends the run. With error feedback,
+    every device that has reported keeps 2 P bytes, in a file where it is much. Seconds in the history are virtual.
 
     `resume` names a journal, a file of at most `resume_mb`: the run writes it and removes it at its end. If it is there
     at the start, the run that was stopped goes on from it, and comes to the bits that it would have come to. The
@@ -111,7 +112,7 @@ def simulate(
     )
     objects = Objects.out_of(overrides)
     named = partition if isinstance(partition, str) else getattr(partition, "__name__", "a function")
-    options = checked(FleetOptions(devices, named, faults, workers, resume_mb=resume_mb, engine=engine))
+    options = checked(FleetOptions(devices, named, faults, workers, threads, engine, resume_mb))
     given = {"rounds.rounds": rounds, "train.seed": seed}
     overrides |= {key: value for key, value in given.items() if value is not None}
     settings = fill(_checked_settings(settings).replace(**overrides), options.devices)
@@ -143,8 +144,8 @@ def simulate(
         features=settings.features,
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
-    evaluate = evaluator(model, dataset, manifest.mask, options.workers or os.cpu_count() or 1)
-    pool = make_pool(options.engine, options.workers, lambda: Trainer(plan, batch=batch))
+    evaluate = evaluator(model, dataset, manifest.mask, options.workers or cores())
+    pool = make_pool(options, lambda threads: Trainer(plan, batch=batch, threads=threads))
     fleet = Fleet(
         pool, kinds, on_round=on_round, note=note, on_model=on_model,
         meter=None if world is None else Meter(),

@@ -5,7 +5,6 @@ Results are the same for any number of workers: a task depends only on itself.
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,8 @@ from typing import Protocol
 
 from ..core.trainer import Trainer
 from ..device.training import LocalUpdate
+from ..errors import UsageError
+from .options import FleetOptions, workers_and_threads
 from .task import Task
 
 AHEAD = 2  # tasks under way for each worker: enough to keep it busy, few enough to keep memory flat
@@ -34,13 +35,17 @@ class Pool(Protocol):
         """Nothing is wanted any more."""
 
 
-def make_pool(engine: str, workers: int | None, make_trainer: Callable[[], Trainer]) -> Pool:
-    """What the option `engine` names: threads of this process, or the workers of a Ray cluster."""
-    if engine == "local":
-        return Workers(workers or os.cpu_count() or 1, make_trainer)
+def make_pool(options: FleetOptions, make_trainer: Callable[[int], Trainer]) -> Pool:
+    """What the option `engine` names: threads of this process, or the workers of a Ray cluster. A trainer is made for a
+    number of threads. UsageError."""
+    if options.engine == "local":
+        workers, threads = workers_and_threads(options)
+        return Workers(workers, lambda: make_trainer(threads))
+    if options.threads > 1:
+        raise UsageError("threads work with the engine local: Ray's workers take one processor each; leave it out")
     from .ray_pool import RayPool
 
-    return RayPool(engine.partition(":")[2], workers)
+    return RayPool(options.engine.partition(":")[2], options.workers)
 
 
 class Workers:

@@ -277,10 +277,11 @@ def test_a_pause_gives_the_memory_of_training_back(tmp_path, shared_mosquitto):
     rounds = {"rounds": 1, "deadline_s": 10.0, "min_reports": 1, "expect": 1}
     try:
         aggregator = federation.aggregator(rounds=rounds)
-        agent = federation.agent("a", pause_file=str(pause))
+        agent = federation.agent("a", pause_file=str(pause), limits={"threads": 2})
         assert aggregator.join(30.0)
         worker = agent.host._worker
         assert worker._trainer is not None and worker._source._dataset is not None
+        assert worker._trainer.threads == 2
         pause.touch()
         eventually(lambda: worker._trainer is None and worker._source._dataset is None)
     finally:

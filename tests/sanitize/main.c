@@ -26,18 +26,16 @@ static float *numbers(int64_t n) {
     return x;
 }
 
-/* vocabulary: the input holds tokens below it; 0: numbers */
-static void use(efl_net *net, int64_t in, int64_t vocabulary) {
+/* What a net computes: the deltas of four ways to train, a gradient, and its output for all samples. */
+typedef struct {
+    float *deltas, *gradient, *output; /* (4, P), (P), (SAMPLES, O) */
+    double loss;
+} results;
+
+static void compute(efl_net *net, const efl_data *data, const float *params, const results *to, double *loss) {
     efl_error error;
-    const int64_t count = efl_net_num_params(net), size = efl_net_target_size(net);
-    const int64_t out = efl_net_size(net, efl_net_output(net));
-    float *params = numbers(count), *x = numbers(SAMPLES * in), *y = numbers(SAMPLES * size);
-    float *delta = numbers(count), *output = numbers(SAMPLES * out);
-    int64_t *labels = calloc((size_t)(SAMPLES * efl_net_label_count(net) + 1), sizeof *labels);
-    require(labels != NULL, "calloc");
-    const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES, NULL};
-    for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
-    for (int64_t i = 0; i < SAMPLES * in && vocabulary > 0; i++) x[i] = (float)(i % vocabulary);
+    double accuracy;
+    const int64_t count = efl_net_num_params(net), out = efl_net_size(net, efl_net_output(net));
     for (int variant = 0; variant < 4; variant++) {
         const efl_fit_options options = {.epochs = 2,
                                          .batch_size = variant & 1 ? SAMPLES : 10,
@@ -47,24 +45,56 @@ static void use(efl_net *net, int64_t in, int64_t vocabulary) {
                                          .prox_mu = variant & 2 ? 0.1 : 0,
                                          .clip_norm = variant & 2 ? 0.5 : 0};
         efl_fit_result result;
-        require(efl_fit(net, params, &data, &options, delta, &result, &error) == EFL_OK, "fit");
+        float *delta = to->deltas + variant * count;
+        require(efl_fit(net, params, data, &options, delta, &result, &error) == EFL_OK, "fit");
         require(isfinite(result.loss) && efl_all_finite(delta, count), "finite training");
     }
-    double loss, accuracy;
-    require(efl_gradient(net, params, &data, delta, &error) == EFL_OK, "gradient");
-    require(efl_evaluate(net, params, &data, &loss, &accuracy, &error) == EFL_OK, "evaluate");
-    require(efl_predict(net, params, x, SAMPLES, output, &error) == EFL_OK, "predict");
-    require(efl_all_finite(output, SAMPLES * out), "finite output");
+    require(efl_gradient(net, params, data, to->gradient, &error) == EFL_OK, "gradient");
+    require(efl_evaluate(net, params, data, loss, &accuracy, &error) == EFL_OK, "evaluate");
+    require(efl_predict(net, params, data->x, SAMPLES, to->output, &error) == EFL_OK, "predict");
+    require(efl_all_finite(to->output, SAMPLES * out), "finite output");
+}
+
+/* By one thread, and by three, with the same bits. */
+static void compare_threads(efl_net *net, const efl_data *data, const float *params) {
+    efl_error error;
+    const int64_t count = efl_net_num_params(net), out = SAMPLES * efl_net_size(net, efl_net_output(net));
+    results one = {numbers(4 * count), numbers(count), numbers(out), 0};
+    results three = {numbers(4 * count), numbers(count), numbers(out), 0};
+    compute(net, data, params, &one, &one.loss);
+    require(efl_net_use_threads(net, 3, 0, &error) == EFL_OK && efl_net_threads(net) == 3, "threads");
+    compute(net, data, params, &three, &three.loss);
+    const int same = memcmp(one.deltas, three.deltas, (size_t)(4 * count) * sizeof(float)) == 0 &&
+                     memcmp(one.gradient, three.gradient, (size_t)count * sizeof(float)) == 0 &&
+                     memcmp(one.output, three.output, (size_t)out * sizeof(float)) == 0;
+    require(same && memcmp(&one.loss, &three.loss, sizeof one.loss) == 0, "the same bits by three threads");
+    free(one.deltas), free(one.gradient), free(one.output);
+    free(three.deltas), free(three.gradient), free(three.output);
+}
+
+/* vocabulary: the input holds tokens below it; 0: numbers */
+static void use(efl_net *net, int64_t in, int64_t vocabulary) {
+    efl_error error;
+    const int64_t count = efl_net_num_params(net), size = efl_net_target_size(net);
+    const int64_t out = efl_net_size(net, efl_net_output(net));
+    float *params = numbers(count), *x = numbers(SAMPLES * in), *y = numbers(SAMPLES * size),
+          *gradient = numbers(count);
+    int64_t *labels = calloc((size_t)(SAMPLES * efl_net_label_count(net) + 1), sizeof *labels);
+    require(labels != NULL, "calloc");
+    const efl_data data = {x, size ? NULL : labels, size ? y : NULL, SAMPLES, NULL};
+    for (int64_t i = 0; i < SAMPLES * size; i++) y[i] = fabsf(y[i]);
+    for (int64_t i = 0; i < SAMPLES * in && vocabulary > 0; i++) x[i] = (float)(i % vocabulary);
+    compare_threads(net, &data, params);
     if (vocabulary > 0) {
         x[SAMPLES * in - 1] = (float)vocabulary;
-        require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "token refused");
+        require(efl_gradient(net, params, &data, gradient, &error) == EFL_DATA, "token refused");
         x[SAMPLES * in - 1] = 0;
     }
     if (size == 0) {
         labels[SAMPLES * efl_net_label_count(net) - 1] = out + 1000;
-        require(efl_gradient(net, params, &data, delta, &error) == EFL_DATA, "label refused");
+        require(efl_gradient(net, params, &data, gradient, &error) == EFL_DATA, "label refused");
     }
-    free(params), free(x), free(y), free(delta), free(output), free(labels);
+    free(params), free(x), free(y), free(gradient), free(labels);
 }
 
 /* input(rows, wide) -> dense -> activation -> dense -> add to itself -> flatten -> loss, tail */

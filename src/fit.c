@@ -23,6 +23,19 @@ static void gather(efl_net *net, const efl_data *data, const uint32_t *order, in
     }
 }
 
+enum { LINE = 16 /* floats of the cache */, AHEAD = 1 << 14 /* floats, a part of the second cache */ };
+
+/* Calls for the rows that are to be gathered next, so that they are in the cache when this batch has been computed. */
+static void prefetch(const efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t batch) {
+    const int64_t in = net->values[0].size, left = data->n - first;
+    int64_t rows = left < batch ? left : batch;
+    if (rows > AHEAD / in) rows = AHEAD / in;
+    for (int64_t i = 0; i < rows; i++) {
+        const float *row = data->x + in * efl_row(data, order == NULL ? first + i : order[first + i]);
+        for (int64_t j = 0; j < in; j += LINE) __builtin_prefetch(row + j, 0, 2);
+    }
+}
+
 /* The summed loss of n samples from `first`. With `training`, the gradient of their mean loss goes where it says. */
 static double run_batch(efl_net *net, const efl_data *data, const uint32_t *order, int64_t first, int64_t n,
                         efl_training *training, int64_t *correct) {
@@ -33,6 +46,7 @@ static double run_batch(efl_net *net, const efl_data *data, const uint32_t *orde
         const int64_t batch = n - done < net->batch ? n - done : net->batch;
         if (training != NULL) training->first = done;
         gather(net, data, order, first + done, batch);
+        prefetch(net, data, order, first + done + batch, batch);
         efl_forward(net, batch, 1, training);
         loss += efl_heads_run(net, batch, n, training != NULL, correct);
         if (training != NULL) efl_backward(net, batch, training);
@@ -235,7 +249,5 @@ int efl_run_predict(efl_net *net, const float *params, const float *x, int64_t n
 }
 
 int efl_all_finite(const float *x, int64_t n) {
-    int finite = 1;
-    for (int64_t i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
-    return finite;
+    return efl_kernels->all_finite(x, n);
 }

@@ -95,6 +95,22 @@ static double sum_squares(const float *x, int64_t n) {
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
+/* x - x is 0 for what is finite, NaN for the rest; a sum with NaN in it is NaN. */
+static int all_finite(const float *x, int64_t n) {
+    vf sums[4] = {{0}}; /* independent, as above */
+    int64_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL)
+        for (int k = 0; k < 4; k++) {
+            const vf v = load(x + i + k * VL);
+            sums[k] += v - v;
+        }
+    for (; i < n; i += VL) {
+        const vf v = load_upto(x + i, n - i);
+        sums[0] += v - v;
+    }
+    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) == 0;
+}
+
 #define ADAM_BETA2 0.999f
 #define ADAM_EPSILON 1e-8f
 

@@ -63,6 +63,7 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
     .sum_squares = sum_squares,
+    .all_finite = all_finite,
     .sgd_step = sgd_step,
     .gemm_update = gemm_update,
     .product = product,

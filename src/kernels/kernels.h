@@ -135,6 +135,7 @@ typedef struct {
                                 const float *stats, const float *gamma, int64_t m, int64_t n);
 
     double (*sum_squares)(const float *x, int64_t n);
+    int (*all_finite)(const float *x, int64_t n);
     /* All are (N): w the weights; v the momentum, or NULL; s Adam's second moment, or NULL; g the gradient; w0 the
      * weights at the round's start; c the correction, or NULL. */
     void (*sgd_step)(float *w, float *v, float *s, const float *g, const float *w0, const float *c, const efl_sgd *sgd,

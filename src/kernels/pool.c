@@ -3,14 +3,19 @@
  * that no store changes it.
  */
 
-/* What is left of a window along one axis (0 rows, 1 columns): from first_of to before end_of. */
+/* What is left of a window along one axis (0 rows, 1 columns): from first_of in steps of the dilation to before
+ * end_of. */
 INLINE int64_t first_of(efl_window w, const int axis, int64_t out) {
-    const int64_t start = out * w.stride[axis] - w.before[axis];
-    return start < 0 ? 0 : start;
+    const int64_t start = out * w.stride[axis] - w.before[axis], step = w.dilation[axis];
+    return start >= 0 ? start : step == 1 ? 0 : (step + start % step) % step;
 }
 INLINE int64_t end_of(efl_window w, const int axis, int64_t out) {
-    const int64_t end = out * w.stride[axis] - w.before[axis] + w.kernel[axis];
+    const int64_t end = out * w.stride[axis] - w.before[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1;
     return end > w.x[axis] ? w.x[axis] : end;
+}
+INLINE int64_t count_of(efl_window w, const int axis, int64_t out) {
+    const int64_t step = w.dilation[axis];
+    return (end_of(w, axis, out) - first_of(w, axis, out) + step - 1) / step;
 }
 
 /* For every output pixel (oh, ow) to make, whose C floats start at `at`, and every VL of its channels from `c`, `n` of
@@ -22,9 +27,9 @@ INLINE int64_t end_of(efl_window w, const int axis, int64_t out) {
 
 /* For every place in that pixel's window: its channels from `c` are at `in`. */
 #define FOR_PLACES(w, in, c)                                                                               \
-    for (int64_t ih = first_of(w, 0, oh); ih < end_of(w, 0, oh); ih++)                                     \
+    for (int64_t ih = first_of(w, 0, oh); ih < end_of(w, 0, oh); ih += w.dilation[0])                      \
         for (int64_t iw = first_of(w, 1, ow), in = (ih * w.x[1] + iw) * w.x[2] + c; iw < end_of(w, 1, ow); \
-             iw++, in += w.x[2])
+             iw += w.dilation[1], in += w.dilation[1] * w.x[2])
 
 /* NaN is larger than anything: a diverged model must be noticed. */
 INLINE vf larger(vf best, vf v) {
@@ -55,7 +60,7 @@ static void maxpool_backward(float *dx, const float *dy, const float *x, const e
 }
 
 INLINE float pool_share(efl_window w, int64_t oh, int64_t ow, int include_pad) {
-    const int64_t there = (end_of(w, 0, oh) - first_of(w, 0, oh)) * (end_of(w, 1, ow) - first_of(w, 1, ow));
+    const int64_t there = count_of(w, 0, oh) * count_of(w, 1, ow);
     return 1.0f / (float)(include_pad ? w.kernel[0] * w.kernel[1] : there);
 }
 

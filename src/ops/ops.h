@@ -24,6 +24,7 @@
     op(gru) \
     op(rnn) \
     op(batch_norm) op(layer_norm) \
+    op(lrn) \
     op(dropout) \
     op(add) op(sub) op(mul) op(div) \
     op(mean) \

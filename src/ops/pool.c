@@ -1,5 +1,6 @@
 /* pool.c: maxpool and avgpool of x(H, W, C). Ints: kh, kw, stride_h, stride_w, pad_top, pad_left, pad_bottom,
- * pad_right; avgpool also count_include_pad (1: padding counts as zeros, 0: it does not count).
+ * pad_right; avgpool also count_include_pad (1: padding counts as zeros, 0: it does not count); then, or not, dil_h,
+ * dil_w.
  *
  * maxpool keeps no index: backward searches for the largest again, in x, which the layer before it keeps anyway.
  */
@@ -8,34 +9,51 @@
 
 #include <string.h>
 
-static int geometry(efl_window *w, const efl_op_shapes *s, efl_error *error) {
+/* `own` ints stand between the pads and the dilations. */
+static int geometry(efl_window *w, const efl_op_shapes *s, int own, efl_error *error) {
     const int64_t *ints = s->node->ints, *x = s->x[0].dim;
+    const int dilated = s->node->num_ints > 8 + own;
+    int64_t rest[8] = {0}; /* strides, pads, dilations */
+    if (s->node->num_ints != 8 + own + 2 * dilated)
+        return efl_fail(error, EFL_MODEL, "wrong number of inputs, params or attributes");
+    memcpy(rest, ints + 2, 6 * sizeof *rest);
+    memcpy(rest + 6, ints + 8 + own, dilated ? 2 * sizeof *rest : 0);
     if (s->x[0].ndim != 3) return efl_fail(error, EFL_MODEL, "needs an input (H, W, C)");
     *w = (efl_window){.x = {x[0], x[1], x[2]}, .y = {0, 0, x[2]}, .kernel = {ints[0], ints[1]}};
     for (int i = 0; i < 2; i++)
         if (ints[i] < 1 || ints[i] > (int64_t)1 << 30 || ints[4 + i] >= ints[i] || ints[6 + i] >= ints[i])
             return efl_fail(error, EFL_MODEL, "needs windows of at least 1, and pads smaller than them");
-    return efl_window_read(w, ints + 2, 0, error);
+    if (efl_window_read(w, rest, dilated, error) != EFL_OK) return error->code;
+    for (int i = 0; i < 2; i++) /* else a window could reach over the whole input, from padding to padding */
+        if (w->kernel[i] > 1 && w->dilation[i] > 1 && w->dilation[i] > w->x[i])
+            return efl_fail(error, EFL_MODEL, "needs dilations no larger than its input");
+    return EFL_OK;
 }
 
-static int infer(efl_op_shapes *s, efl_error *error) {
+static int infer_window(efl_op_shapes *s, int own, efl_error *error) {
     efl_window w;
-    if (geometry(&w, s, error) != EFL_OK) return error->code;
+    if (geometry(&w, s, own, error) != EFL_OK) return error->code;
     s->y = (efl_shape){.ndim = 3, .dim = {w.y[0], w.y[1], w.y[2]}};
     s->flops = efl_shape_size(&s->y) * w.kernel[0] * w.kernel[1];
     return EFL_OK;
 }
 
+static int infer_largest(efl_op_shapes *s, efl_error *error) {
+    return infer_window(s, 0, error);
+}
+
 static int infer_average(efl_op_shapes *s, efl_error *error) {
+    if (s->node->num_ints < 9 || s->node->num_ints > 11)
+        return efl_fail(error, EFL_MODEL, "wrong number of inputs, params or attributes");
     if (s->node->ints[8] != 0 && s->node->ints[8] != 1)
         return efl_fail(error, EFL_MODEL, "needs count_include_pad to be 0 or 1");
-    return infer(s, error);
+    return infer_window(s, 1, error);
 }
 
 static efl_window window_of(const efl_op_run *run) {
     efl_window w;
     efl_error error;
-    geometry(&w, run->shapes, &error);
+    geometry(&w, run->shapes, run->shapes->node->num_ints % 2, &error);
     return w;
 }
 
@@ -106,8 +124,8 @@ const efl_op efl_op_maxpool = {.name = "maxpool",
                                .flags = EFL_READS_X | EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
-                               .num_ints = 8,
-                               .infer = infer,
+                               .num_ints = -1,
+                               .infer = infer_largest,
                                .forward = largest_forward,
                                .backward = largest_backward};
 
@@ -115,7 +133,7 @@ const efl_op efl_op_avgpool = {.name = "avgpool",
                                .flags = EFL_BY_SAMPLES,
                                .min_inputs = 1,
                                .max_inputs = 1,
-                               .num_ints = 9,
+                               .num_ints = -1,
                                .infer = infer_average,
                                .forward = average_forward,
                                .backward = average_backward};

@@ -21,6 +21,8 @@ POOLS = {
     "gaps": ((7, 8, 2), (2, 1), dict(stride=(3, 4))),
     "all of it": ((4, 5, 17), (4, 5), {}),
     "one-dimensional": ((1, 9, 5), (1, 3), dict(stride=(1, 3))),
+    "dilation": ((8, 9, 2), (3, 2), dict(stride=(2, 1), pads=(2, 1, 1, 0), dilation=(2, 3))),
+    "dilation that starts in padding": ((7, 5, 3), (2, 3), dict(pads=(1, 2, 1, 2), dilation=(4, 2))),
 }
 
 
@@ -57,12 +59,25 @@ small = st.integers(1, 4)
 )
 def test_any_window(shape, kernel, stride, data):
     pads = [data.draw(st.integers(0, kernel[i % 2] - 1)) for i in range(4)]
-    if any(shape[i] + pads[i] + pads[i + 2] < kernel[i] for i in (0, 1)):
+    dilation = data.draw(st.just(()) | st.tuples(st.integers(1, shape[0]), st.integers(1, shape[1])))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation or (1, 1), strict=True)]
+    if any(shape[i] + pads[i] + pads[i + 2] < reach[i] for i in (0, 1)):
         return
-    plan = pool_plan("maxpool", shape, kernel, stride=stride, pads=pads)
+    plan = pool_plan("maxpool", shape, kernel, stride=stride, pads=pads, dilation=dilation)
     check(plan, FORWARDS, x=distinct(shape, 2), params=identity(plan))
     for include_pad in (0, 1):
-        check(pool_plan("avgpool", shape, kernel, stride=stride, pads=pads, include_pad=[include_pad]), FORWARDS)
+        options = dict(stride=stride, pads=pads, include_pad=[include_pad], dilation=dilation)
+        check(pool_plan("avgpool", shape, kernel, **options), FORWARDS)
+
+
+@pytest.mark.parametrize(("op", "more"), [("maxpool", []), ("avgpool", [1])])
+def test_hostile_dilations(op, more):
+    """A window may not reach from padding to padding over the whole input."""
+    good = [2, 2, 1, 1, 1, 1, 1, 1, *more]
+    _core.Net(Plan([4, 4, 2], [Node(op, [0], [], [*good, 4, 4])], [], "mse", 1, 1), 1)
+    for dilation in ([5, 1], [1, 5], [0, 1], [-1, 1], [1], [1, 1, 1], [1, 2**63 - 1]):
+        with pytest.raises(ModelError, match=rf"node 0 \({op}\)"):
+            _core.Net(Plan([4, 4, 2], [Node(op, [0], [], [*good, *dilation])], [], "mse", 1, 1), 1)
 
 
 def test_the_first_of_equals_gets_the_gradient():

@@ -32,6 +32,11 @@ ONE_OP = {
     "average_pool": AFTER + "AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(c) }",
     "average_pool_counted": AFTER + "AveragePool<kernel_shape=[3,2], pads=[1,1,1,0], count_include_pad=1>(c) }",
     "average_pool_ceil": AFTER + "AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(c) }",
+    "max_pool_dilated": AFTER + "MaxPool<kernel_shape=[3,2], dilations=[2,3], pads=[1,1,2,0]>(c) }",
+    "average_pool_counted_ceil": AFTER + "AveragePool<kernel_shape=[3,2], strides=[2,3], pads=[1,1,1,0], ceil_mode=1,"
+    " count_include_pad=1>(c) }",
+    "lrn": AFTER + "LRN<size=3, alpha=0.3, beta=0.6, bias=1.5>(c) }",
+    "lrn_default": AFTER + "LRN<size=5>(c) }",
     "global_average": AFTER + "GlobalAveragePool(c) }",
     "global_max": AFTER + "GlobalMaxPool(c) }",
     "norm": IMAGE + "<float[3,4,3,3] W, float[3] g, float[3] b, float[3] m, float[3] v = {1, 2, 0.5}>"

@@ -119,17 +119,13 @@ REFUSED = {
         "node 'c' (Conv): auto_pad=SAME",
     ),
     "dilated_pool": (
-        IMAGE + "<float[3,2,3,3] W> { c = Conv(x, W) [p] y = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(c) }",
-        "node 'p' (MaxPool): dilations [2, 2]",
+        IMAGE + "<float[3,2,3,3] W> { c = Conv(x, W) [p] y = MaxPool<kernel_shape=[2,2], dilations=[99,9]>(c) }",
+        "node 'p' (MaxPool): its window",
     ),
+    "even_neighbours": (IMAGE + "<float[3,2,3,3] W> { c = Conv(x, W) [n] y = LRN<size=2>(c) }", "use an odd size"),
     "pool_of_padding": (
         IMAGE + "<float[3,2,3,3] W> { c = Conv(x, W) [p] y = MaxPool<kernel_shape=[2,2], pads=[2,2,2,2]>(c) }",
         "node 'p' (MaxPool): pads (2, 2, 2, 2)",
-    ),
-    "counted_ceil": (
-        IMAGE + "<float[3,2,3,3] W> { c = Conv(x, W)"
-        " [p] y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1, count_include_pad=1>(c) }",
-        "node 'p' (AveragePool): ceil_mode with count_include_pad",
     ),
     "training_mode": (
         HEAD

@@ -150,7 +150,7 @@ static void try_windows(const window *w, int average, int64_t batch) {
     efl_node nodes[4] = {
         {"depthwise", 1, 1, 8, 0, {0}, {0}, {w->sh, w->sw, p[0], p[1], p[2], p[3], w->dh, w->dw}, {0}},
         {"conv", 1, 2, 9, 0, {1}, {1, 2}, {1, 1, w->kh / 2, w->kw / 2, w->kh, w->kw, 1, 1, w->groups}, {0}},
-        {"maxpool", 1, 0, 8 + average, 0, {2}, {0}, {2, 3, 1, 2, 1, 2, 0, 1, 0}, {0}},
+        {"maxpool", 1, 0, 10 + average, 0, {2}, {0}, {2, 3, 1, 2, 1, 2, 0, 1, !average, 1, 1}, {0}},
         {"flatten", 1, 0, 0, 0, {3}, {0}, {0}, {0}},
     };
     if (average) strcpy(nodes[2].op, "avgpool");
@@ -289,6 +289,7 @@ static const op_case op_cases[] = {
     {{.op = "extend", ONE, .num_ints = 4, .ints = {0, 2, 1, 0}}, "l1"},
     {{.op = "extend", ONE, .num_ints = 4, .ints = {1, 5, 0, 1}}, "l1"},
     {{.op = "stride", ONE, .num_ints = 4, .ints = {0, 2, -2, 2}}, "l1"},
+    {{.op = "lrn", ONE, .num_ints = 1, .ints = {4}, .num_floats = 3, .floats = {0.5, 0.75, 1}}, "mse"},
     {{.op = "repeat", ONE, .num_params = 1, .params = {1}}, "mse"},
     {{.op = "leaky_relu", ONE, .num_floats = 1, .floats = {0.1}}, "hinge"},
     {{.op = "clip", ONE, .num_floats = 2, .floats = {-0.1, 0.1}}, "mse"},

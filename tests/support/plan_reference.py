@@ -51,16 +51,25 @@ def depthwise(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 
     return np.einsum("nhwklc,klcm->nhwcm", seen, filters).reshape(*seen.shape[:3], -1) + b
 
 
+def lrn(node: Node, x: np.ndarray) -> np.ndarray:
+    (size,), (alpha, beta, bias) = node.ints, node.floats
+    before = (size - 1) // 2
+    sums = [(x[..., max(0, c - before) : c + size - before] ** 2).sum(-1) for c in range(x.shape[-1])]
+    return x / (bias + alpha / size * np.stack(sums, -1)) ** beta
+
+
 def maxpool(node: Node, x: np.ndarray) -> np.ndarray:
-    return windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8], fill=-np.inf).max((3, 4))
+    dilations = node.ints[8:] or (1, 1)
+    return windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8], dilations, fill=-np.inf).max((3, 4))
 
 
 def avgpool(node: Node, x: np.ndarray) -> np.ndarray:
-    seen = windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8]).sum((3, 4))
+    dilations = node.ints[9:] or (1, 1)
+    seen = windows(x, node.ints[:2], node.ints[2:4], node.ints[4:8], dilations).sum((3, 4))
     counted = np.ones_like(x)
     if node.ints[8]:
         return seen / (node.ints[0] * node.ints[1])
-    return seen / windows(counted, node.ints[:2], node.ints[2:4], node.ints[4:8]).sum((3, 4))
+    return seen / windows(counted, node.ints[:2], node.ints[2:4], node.ints[4:8], dilations).sum((3, 4))
 
 
 def arithmetic(compute: Forward) -> Forward:
@@ -224,6 +233,7 @@ FORWARD: dict[str, Forward] = {
     "leaky_relu": lambda node, x: np.where(x > 0, x, node.floats[0] * x),
     "log": lambda node, x: np.log(x),
     "log_softmax": lambda node, x: np.log(softmax(node, x)),
+    "lrn": lrn,
     "lstm": recurrent(lstm_step),
     "mask": mask,
     "matmul": lambda node, a, b: a @ (np.swapaxes(b, -1, -2) if node.ints[0] else b),

@@ -36,13 +36,13 @@ def depthwise(node, x, w, b=0.0):
 
 
 def maxpool(node, x):
-    return taps(x, node.ints[:2], node.ints[2:4], node.ints[4:8], fill=-np.inf).max((0, 1))
+    return taps(x, node.ints[:2], node.ints[2:4], node.ints[4:8], node.ints[8:] or (1, 1), fill=-np.inf).max((0, 1))
 
 
 def avgpool(node, x):
-    kernel, stride, pads = node.ints[:2], node.ints[2:4], node.ints[4:8]
-    counts = taps(np.ones_like(x), kernel, stride, pads, fill=float(node.ints[8])).sum((0, 1))
-    return taps(x, kernel, stride, pads).sum((0, 1)) / counts
+    window = node.ints[:2], node.ints[2:4], node.ints[4:8], node.ints[9:] or (1, 1)
+    counts = taps(np.ones_like(x), *window, fill=float(node.ints[8])).sum((0, 1))
+    return taps(x, *window).sum((0, 1)) / counts
 
 
 FORWARDS = {"conv": conv, "depthwise": depthwise, "maxpool": maxpool, "avgpool": avgpool}
@@ -64,6 +64,6 @@ def depthwise_plan(shape, kernel, times, *, stride=(1, 1), pads=(0, 0, 0, 0), di
     return Plan(list(shape), nodes, params, "mse", 2, 2)
 
 
-def pool_plan(op, shape, kernel, *, stride=(1, 1), pads=(0, 0, 0, 0), include_pad=()):
-    nodes = [Node("dense", [0], [0]), Node(op, [1], [], [*kernel, *stride, *pads, *include_pad])]
+def pool_plan(op, shape, kernel, *, stride=(1, 1), pads=(0, 0, 0, 0), include_pad=(), dilation=()):
+    nodes = [Node("dense", [0], [0]), Node(op, [1], [], [*kernel, *stride, *pads, *include_pad, *dilation])]
     return Plan(list(shape), nodes, [Param("front", [shape[2], shape[2]])], "mse", 2, 2)

@@ -17,6 +17,7 @@ from .conv_transpose import CONV_TRANSPOSE_OPS
 from .dense import DENSE_OPS
 from .depth import DEPTH_OPS
 from .expand import EXPAND_OPS
+from .lrn import LRN_OPS
 from .ml import ML_OPS
 from .norm import NORM_OPS
 from .pad import PAD_OPS
@@ -36,6 +37,7 @@ OPS: dict[str, Handler] = {
     **DENSE_OPS,
     **DEPTH_OPS,
     **EXPAND_OPS,
+    **LRN_OPS,
     **ML_OPS,
     **NORM_OPS,
     **PAD_OPS,

@@ -26,6 +26,7 @@ class Window:
     dilations: Pair
     begin: Pair
     end: Pair
+    beyond: Pair  # the part of `end` that ceil_mode adds
     output: Pair
 
     @property
@@ -79,17 +80,18 @@ def window_of(node: onnx.NodeProto, value: Value, kernel: Sequence[int] | None) 
     space = image(node, value)[1:]
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
     begin, end = _pads(node, given, rank, space=list(space), reach=reach, strides=strides)
-    output = []
+    output, beyond = [], [0, 0]
     for at, length in enumerate(space):
         room = length + begin[at] + end[at] - reach[at]
         steps = room // strides[at]
         if given.get("ceil_mode", 0) and room % strides[at] and (steps + 1) * strides[at] < length + begin[at]:
             steps += 1  # the last window reaches into more padding, but not into padding alone
-            end[at] += strides[at] - room % strides[at]
+            beyond[at] = strides[at] - room % strides[at]
+            end[at] += beyond[at]
         output.append(steps + 1)
         if room < 0 or steps < 0:
             raise refuse(node, f"its window of {reach[at]} does not fit {length} elements: check the export")
-    return Window(size, strides, dilations, tuple(begin), tuple(end), tuple(output))  # type: ignore[arg-type]
+    return Window(size, strides, dilations, tuple(begin), tuple(end), tuple(beyond), tuple(output))  # type: ignore[arg-type]
 
 
 def _pads(

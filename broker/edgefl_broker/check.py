@@ -26,6 +26,7 @@ from edgefl.onnx.model import Model
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
+from edgefl.settings.reading import choices
 
 from .keys import KeyFolder
 from .model_file import load_both
@@ -69,7 +70,7 @@ class Federation:
             return self._both[0]
         except (DataError, UsageError):  # perhaps of the test data
             config = self.config
-            return load(config.model, config.loss, freeze=config.freeze, dims=config.dims, adapters=config.adapters)
+            return load(config.model, config.loss, **choices(config), dims=config.dims, adapters=config.adapters)
 
     @cached_property
     def manifest(self) -> Manifest | str:

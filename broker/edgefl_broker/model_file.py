@@ -6,6 +6,7 @@ from edgefl.data import Dataset, fit_plan, load_test_set
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
+from edgefl.settings.reading import choices
 
 
 def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
@@ -18,7 +19,7 @@ def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
     test = None if spec is None else load_test_set(spec)
     y = None if test is None else test.y_test
     model = load(
-        config.model, config.loss, freeze=config.freeze, dims=config.dims, y=y,
+        config.model, config.loss, **choices(config), dims=config.dims, y=y,
         standardize=config.features.is_federated, adapters=config.adapters,
     )  # fmt: skip
     if test is None or y is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..onnx.specs import is_spec
+from ..settings.reading import HELP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +27,9 @@ def add_options(parser: argparse.ArgumentParser, *, adapters: bool = False) -> N
         help=f"{losses} (default: inferred from the model's output and the data); to train several outputs at once, "
         "OUTPUT=NAME[:WEIGHT] for each, with commas",
     )
-    add(
-        "--freeze",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="leave these weights as they are: a name, glob or prefix; may be given several times",
-    )
+    for name, text in HELP.items():
+        sentence = text[0].lower() + text[1:-1]
+        add(f"--{name}", action="append", default=[], metavar="NAME", help=f"{sentence}; may be given several times")
     add(
         "--dim",
         action="append",
@@ -70,11 +67,11 @@ def _read(
 ) -> Model:  # fmt: skip
     from ..onnx.load import load
 
+    chosen = {name: getattr(options, name) for name in HELP}
     adapters = _adapters(getattr(options, "adapters", []))
     return load(
-        source, loss=options.loss, freeze=options.freeze, dims=dict(options.dim), y=y, standardize=standardize,
-        adapters=adapters,
-    )  # fmt: skip
+        source, loss=options.loss, dims=dict(options.dim), y=y, standardize=standardize, adapters=adapters, **chosen
+    )
 
 
 def _adapters(given: list[str]) -> AdapterSettings:

@@ -20,6 +20,7 @@ from ..history_record import RoundRecord
 from ..history_text import total
 from ..hosting import command, daemon
 from ..settings import Settings, schema
+from ..settings.reading import choices
 from ..simulation.options import DEFAULTS, ROUNDS, FleetOptions
 from . import model as cli_model
 from .progress import Progress
@@ -151,7 +152,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         if not options.model:
             raise UsageError(f"{options.config} names no model: add model = ..., or give --model")
         options.loss = options.loss or config.loss
-        options.freeze = options.freeze or config.freeze
+        for name, names in choices(config).items():
+            setattr(options, name, getattr(options, name) or names)
         options.dim = [*config.dims.items(), *options.dim]
         settings = Settings(**{name: getattr(config, name) for name in Settings.__struct_fields__})
     return settings.replace(**given(options, SETTINGS))
@@ -232,6 +234,9 @@ def _over_mqtt(job: Job) -> History:
         **msgspec.to_builtins(settings),
         "loss": options.loss,
         "freeze": options.freeze,
+        "also_train": options.train,
+        "tie": options.tie,
+        "untie": options.untie,
         "dims": dict(options.dim),
     }
     tables["adapters"]["merge"] = False  # the model is read back from the aggregator's file

@@ -37,6 +37,9 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     judge: Judge = "model"
     loss: str | None = None
     freeze: list[str] = []
+    also_train: list[str] = []
+    tie: list[str] = []
+    untie: list[str] = []
     dims: dict[str, int] = {}
     world: str = ""  # the file that says what devices are like
     contents: dict[str, str] = {}  # SHA-256 of each of these files, and of the examples of each SPEC

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from ..settings import EvaluateSettings, Settings
+from ..settings.reading import AlsoTrain, Freeze, Tie, Untie
 from ..simulation.options import FleetOptions
 from .cases import Judge
 
@@ -112,7 +113,10 @@ class Experiment(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True
         str, Meta(description="What the devices are like: speed, hours, link, battery, energy (docs/simulation.md).")
     ] = ""
     loss: Annotated[str | None, Meta(description="The loss; without it, inferred from model and data.")] = None
-    freeze: Annotated[list[str], Meta(description="Initializers that are not trained.")] = field(default_factory=list)
+    freeze: Freeze = field(default_factory=list)
+    also_train: AlsoTrain = field(default_factory=list)
+    tie: Tie = field(default_factory=list)
+    untie: Untie = field(default_factory=list)
     dims: Annotated[dict[str, int], Meta(description="Sizes of axes that the file leaves open.")] = field(
         default_factory=dict
     )

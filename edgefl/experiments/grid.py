@@ -95,8 +95,8 @@ class Grid:
         return Case(
             model=experiment.model, data=experiment.data, settings=changed(settings), fleet=fleet_of(fleet),
             held_every=experiment.compare.every, judge=experiment.compare.judge,
-            loss=experiment.loss, freeze=experiment.freeze,
-            dims=experiment.dims, world=experiment.devices_file,
+            loss=experiment.loss, freeze=experiment.freeze, also_train=experiment.also_train,
+            tie=experiment.tie, untie=experiment.untie, dims=experiment.dims, world=experiment.devices_file,
             contents=self.contents,
         )  # fmt: skip
 

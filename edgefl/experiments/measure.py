@@ -26,6 +26,7 @@ from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
 from ..protocol.update_header import UpdateHeader
 from ..settings import Settings
+from ..settings.reading import choices
 from ..simulation import journal_file
 from ..simulation.crowd import device_names
 from ..simulation.journal_file import Busy
@@ -150,4 +151,4 @@ def _data(spec: str, seed: int) -> Dataset:
 
 def _model(case: Case, data: Dataset) -> Model:
     source = zoo.from_spec(case.model, case.seed) if is_spec(case.model) else case.model
-    return load(source, loss=case.loss, freeze=case.freeze, dims=case.dims, y=data.y_train)
+    return load(source, loss=case.loss, **choices(case), dims=case.dims, y=data.y_train)

@@ -12,6 +12,7 @@ from msgspec import Meta, field, structs
 
 from ..protocol.topics import AGGREGATOR_USER
 from ..settings import Settings
+from ..settings.reading import AlsoTrain, Freeze, Tie, Untie
 from ..transports.settings import MqttConfig
 from ..trust.settings import KeysConfig
 from .dashboard import DashboardConfig
@@ -39,9 +40,10 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
             examples=["mse"],
         ),
     ] = None
-    freeze: Annotated[
-        list[str], Meta(description="Initializers that are not trained: by name, glob, or the start of a name.")
-    ] = field(default_factory=list)
+    freeze: Freeze = field(default_factory=list)
+    also_train: AlsoTrain = field(default_factory=list)
+    tie: Tie = field(default_factory=list)
+    untie: Untie = field(default_factory=list)
     dims: Annotated[
         dict[str, int], Meta(description="Sizes of axes that the file leaves open, beside the samples'.")
     ] = field(default_factory=dict)

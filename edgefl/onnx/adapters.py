@@ -28,12 +28,12 @@ from ..core.plan import Plan
 from ..core.protobuf import PREFIX as FACTS
 from ..core.seeds import derived_seed
 from ..errors import ModelError, UsageError, nearest
+from .choices import called
 from .export import INITIALIZERS_ARE_INPUTS_BEFORE_IR, Binding
 from .graph import read_onnx
+from .modules import module_of
 from .nodes import attributes, op_key
-from .sharing import module_of
 from .sites import PREFIX, Site
-from .trace import called
 
 FACTOR = f"{PREFIX}factor"
 METADATA = f"{FACTS}adapters"  # key of the file's metadata
@@ -105,15 +105,15 @@ def chosen(source: bytes, plan: Plan, bindings: Sequence[Binding], settings: Ada
 def _sites(graph: onnx.GraphProto, plan: Plan, bindings: Sequence[Binding]) -> Iterator[Site]:
     """The dense weights that MatMul and Gemm read on the right, each in one place."""
     for index in dict.fromkeys(node.params[0] for node in plan.nodes if node.op == "dense"):
-        binding = bindings[index]
-        if binding.slot != 1 or len(binding.nodes) != 1:
+        read, *others = bindings[index].reads
+        if read.slot != 1 or others:
             continue
-        node, shape = graph.node[binding.nodes[0]], binding.slot_shape
+        node, shape = graph.node[read.node], read.shape
         if op_key(node) not in ("MatMul", "Gemm") or len(shape) < 2:
             continue
         turned = bool(attributes(node).get("transB", 0))
         inputs, outputs = shape[-2:][::-1] if turned else shape[-2:]
-        yield Site(plan.params[index].name, binding.nodes[0], inputs, outputs, turned)
+        yield Site(plan.params[index].name, read.node, inputs, outputs, turned)
 
 
 def _names(site: Site, node: onnx.NodeProto) -> tuple[str, ...]:

@@ -20,8 +20,10 @@ import numpy as np
 import onnx
 
 from ..core.plan import Plan
-from ..errors import ModelError, UsageError, nearest
+from ..errors import ModelError
 from . import losses
+from .choices import Choices
+from .export import Copied
 from .folds import FOLDS
 from .graph import live_order, opset_of, read_onnx, readers_of, tensor_names
 from .head import choose_loss, find_heads, finish, with_reasons
@@ -29,9 +31,11 @@ from .inputs import Reading, placed, readings
 from .items import Const, Item
 from .layout import OPEN
 from .model import Model
+from .modules import Modules
 from .nodes import op_key, refuse, to_array
 from .ops.table import OPS
-from .sharing import refuse_folded_twins, refuse_half_shared
+from .report import check_choices, shared, untrained
+from .sharing import Overlap, Ties, find_twins, refuse_overlaps
 from .trace import Trace
 from .unsupported import HELP
 
@@ -39,7 +43,7 @@ NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
 
 
 def import_onnx(
-    source: bytes, loss: losses.Given, freeze: Sequence[str], dims: Mapping[str, int], y: np.ndarray | None = None,
+    source: bytes, loss: losses.Given, choices: Choices, dims: Mapping[str, int], y: np.ndarray | None = None,
     *, only: Sequence[str] | None = None,
 ) -> Model:  # fmt: skip
     """Compiles the file; the options are those of `edgefl.load`. `only` names the initializers that are trained.
@@ -49,11 +53,11 @@ def import_onnx(
     wanted = losses.read(loss)
     proto = read_onnx(source)
     _refuse_unknown_ops(proto.graph, live_order(proto.graph), opset_of(proto))
-    options = _Options(source, wanted, freeze, dims, y, only)
+    options = _Options(source, wanted, choices, dims, y, only)
     first: ModelError | None = None
     for reading in readings(proto.graph, dims):
         try:
-            return _compiled(proto, reading, options)
+            return _in_some_order(proto, reading, options)
         except ModelError as error:
             first = first or error
     assert first is not None, "readings raises an error where it finds nothing"
@@ -63,31 +67,44 @@ def import_onnx(
 class _Options(NamedTuple):
     source: bytes
     loss: losses.Wanted
-    freeze: Sequence[str]
+    choices: Choices
     dims: Mapping[str, int]
     y: np.ndarray | None
     only: Sequence[str] | None
 
 
-def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Model:
-    graph, freeze = proto.graph, options.freeze
+def _in_some_order(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Model:
+    """Weights that nodes need in different orders are read in ONNX's own (sharing.py)."""
+    plain: frozenset[int] = frozenset()
+    while True:
+        try:
+            return _compiled(proto, reading, options, plain)
+        except Overlap as overlap:
+            if overlap.homes <= plain:
+                raise
+            plain |= overlap.homes
+
+
+def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain: frozenset[int]) -> Model:
+    graph, choices = proto.graph, options.choices.fresh()
     order = live_order(graph)
+    readers = readers_of(graph, order)
+    tensors = _tensors(graph, readers)
+    floats = {graph.initializer[index].name: array for index, array in tensors.items() if array.dtype == np.float32}
     trace = Trace(
-        opset_of(proto), reading.batch or OPEN, readers_of(graph, order), tensor_names(graph), freeze, options.only
-    )
-    items = _walk(trace, graph, order, placed(trace, reading))
-    for pattern in freeze:
-        if pattern not in trace.frozen:
-            names = [param.name for param in trace.params]
-            raise UsageError(f"freeze={pattern!r} matches no weight of the model: {nearest(pattern, names)}")
+        opset_of(proto), reading.batch or OPEN, readers, tensor_names(graph),
+        Ties(Modules(proto, order, floats), choices), choices, plain, options.only,
+    )  # fmt: skip
+    items = _walk(trace, graph, order, placed(trace, reading) | _stored(trace, graph, tensors))
+    if options.only is None:
+        check_choices(choices, trace)
     heads = find_heads(trace, graph, items, options.loss)
     endings = [choose_loss(trace, head, reading, options.y) for head in heads]
     plan, owned = finish(trace, endings, reading)
-    refuse_half_shared(trace.uses, trace.params, trace.origins, owned)
-    refuse_folded_twins(trace.uses, trace.params, owned)
+    refuse_overlaps(trace.uses, trace.params, trace.origins, owned)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
-        made = import_onnx(other, losses.of(endings), freeze, options.dims, only=trained)
+        made = import_onnx(other, losses.of(endings), choices, options.dims, only=trained)
         return replace(made, loss_inferred=options.loss is None, heads=with_reasons(made.heads, endings))
 
     return Model(
@@ -101,8 +118,11 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Mo
         output_names=[output.name for output in graph.output],
         heads=tuple(endings),
         loss_inferred=options.loss is None,
-        freeze=tuple(freeze),
+        choices=choices,
         dims=options.dims,
+        untrained=untrained(trace, owned, floats),
+        shared=shared(trace, owned, graph.node),
+        copied=trace.twins,
         compile=compiled,
     )
 
@@ -126,12 +146,35 @@ def _refuse_newer(node: onnx.NodeProto, opset: int) -> None:
             raise refuse(node, f"its {attribute.name} is newer than opset {NEWEST}: export with opset {NEWEST}")
 
 
+def _tensors(graph: onnx.GraphProto, readers: Mapping[str, int]) -> dict[int, np.ndarray]:
+    """The initializers that are read, by number."""
+    return {
+        index: to_array(tensor, f"initializer {tensor.name!r}")
+        for index, tensor in enumerate(graph.initializer)
+        if tensor.name in readers
+    }
+
+
+def _floats(graph: onnx.GraphProto, tensors: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    return {graph.initializer[index].name: array for index, array in tensors.items() if array.dtype == np.float32}
+
+
+def _stored(trace: Trace, graph: onnx.GraphProto, tensors: Mapping[int, np.ndarray]) -> dict[str, Item]:
+    """The initializers by name. One that was made from another one has its positions in the file."""
+    found = {index: trace.stored(array, None, index, graph.initializer[index].name) for index, array in tensors.items()}
+    floats = {index: (found[index].name, array) for index, array in tensors.items() if array.dtype == np.float32}
+    for twin in find_twins(floats, trace.choices):
+        base, copy = found[twin.base], found[twin.twin]
+        assert base.where is not None and copy.where is not None
+        where = base.where.T if twin.transposed else base.where
+        begin = int(copy.where.flat[0])
+        trace.twins.append(Copied(slice(begin, begin + copy.where.size), where.ravel()))
+        found[twin.twin] = replace(copy, where=where, name=base.name, alias=copy.name)
+    return {graph.initializer[index].name: item for index, item in found.items()}
+
+
 def _walk(trace: Trace, graph: onnx.GraphProto, order: list[int], items: dict[str, Item]) -> dict[str, Item]:
     """Every live tensor by name, as an Item."""
-    for index, tensor in enumerate(graph.initializer):
-        if tensor.name in trace.readers:
-            array = to_array(tensor, f"initializer {tensor.name!r}")
-            items[tensor.name] = trace.stored(array, None, index, tensor.name)
     for index in order:
         trace.index = index
         made = _apply(trace, graph.node[index], items)

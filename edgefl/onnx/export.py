@@ -6,9 +6,10 @@ Design:
   b) A `Binding` has the positions and the scale of the elements of one Param.
   c) An element that training did not change keeps its bits; a file without changes keeps its bytes.
   d) Two Params may start from the same tensor (sharing.py). Once they differ, the first keeps the tensor and the
-     other gets an initializer of its own, which its nodes read from then on. Params that share an input of a node,
-     as the two biases of an LSTM do, stay together.
+     other gets an initializer of its own, which its nodes read from then on, or one for each form that they read it in.
+     Params that share an input of a node, as the two biases of an LSTM do, stay together.
   e) A number that the graph computes from others has no position. It is not trained and stays as it is.
+  f) A tensor that an exporter has made from another one (`Copied`) follows it.
 
 Not here: which param comes from where (compiler.py), and files on disk (model.py).
 """
@@ -44,14 +45,34 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Input `slot` of node `node`, of this shape, which reads a param; slot None: an attribute of it."""
+
+    node: int
+    slot: int | None
+    shape: tuple[int, ...]
+    layout: np.ndarray  # (size,) int64: element i of the param is element layout[i] of that input
+
+
+@dataclass(frozen=True)
 class Binding:
-    """How one Param is written back. `slot` is the input of `nodes` that reads it, None for an attribute."""
+    """How one Param is written back, and the nodes that read it."""
 
     places: tuple[Place, ...]
-    nodes: tuple[int, ...]  # numbers in the graph
-    slot: int | None
-    slot_shape: tuple[int, ...]
-    layout: np.ndarray  # (size,) int64: element i of the param is element layout[i] of that input
+    reads: tuple[Read, ...]
+    apart: bool = False  # gets an initializer of its own in any changed file, even while it is equal to another param
+
+    @property
+    def size(self) -> int:
+        return int(self.reads[0].layout.size)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The numbers at `place` of the file vector are those at `where`."""
+
+    place: slice
+    where: np.ndarray  # (size,) int64
 
 
 def write_params(
@@ -59,6 +80,7 @@ def write_params(
     origins: Sequence[Origin],
     bindings: Sequence[Binding],
     names: Sequence[str],
+    copied: Sequence[Copied] = (),
     *,
     before: np.ndarray,  # (P,) float32, as loaded
     after: np.ndarray,  # (P,) float32, as trained
@@ -73,15 +95,19 @@ def write_params(
     trained = _Trained(loaded, kept, after, bindings)
     for members in input_groups(bindings):
         changes = [change for at in members for change in trained.changes(at)]
-        if any((taken[where] & (written[where] != values)).any() for where, values in changes):
-            tensor = np.empty(sum(bindings[at].layout.size for at in members), np.float32)
-            for at, (_, values) in zip(members, changes, strict=True):
-                tensor[bindings[at].layout] = values
-            _split(proto, bindings[members[0]], names[members[0]], tensor)
+        clash = any((taken[where] & (written[where] != values)).any() for where, values in changes)
+        if clash or bindings[members[0]].apart:
+            for form in forms_of(bindings, members):
+                tensor = np.empty(sum(bindings[at].size for at in members), np.float32)
+                for read, (_, values) in zip(form[0], changes, strict=True):
+                    tensor[read.layout] = values
+                _split(proto, [reads[0] for reads in form], names[members[0]], tensor)
             continue
         for where, values in changes:
             written[where] = values
             taken[where] = True
+    for copy in copied:
+        written[copy.place] = written[copy.where]
     for origin in origins:
         values = written[origin.offset : origin.offset + origin.values.size]
         if (values.view(np.uint32) != origin.values.view(np.uint32)).any():
@@ -95,7 +121,7 @@ class _Trained:
 
     def __init__(self, loaded: np.ndarray, kept: np.ndarray, after: np.ndarray, bindings: Sequence[Binding]) -> None:
         self.loaded, self.kept, self.after, self.bindings = loaded, kept, after, bindings
-        self.starts = np.cumsum([0, *(binding.layout.size for binding in bindings)])
+        self.starts = np.cumsum([0, *(binding.size for binding in bindings)])
 
     def changes(self, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions in the file vector and their new values, for each place of binding number `at`."""
@@ -109,21 +135,36 @@ class _Trained:
 
 def input_groups(bindings: Sequence[Binding]) -> list[list[int]]:
     """The numbers of the bindings, grouped by the node input that they make up."""
-    groups: dict[tuple[tuple[int, ...], int | None, int | None], list[int]] = {}
+    groups: dict[tuple[tuple[tuple[int, int | None], ...], int | None], list[int]] = {}
     for at, binding in enumerate(bindings):
-        alone = at if binding.slot is None else None
-        groups.setdefault((binding.nodes, binding.slot, alone), []).append(at)
+        inputs = tuple((read.node, read.slot) for read in binding.reads)
+        groups.setdefault((inputs, at if inputs[0][1] is None else None), []).append(at)
     return list(groups.values())
 
 
-def _split(proto: onnx.ModelProto, binding: Binding, name: str, tensor: np.ndarray) -> None:
-    """Gives the nodes of `binding` an initializer of their own: `tensor`, in the order of the input it replaces."""
-    assert binding.slot is not None, "an attribute belongs to one node alone"
-    proto.graph.initializer.append(numpy_helper.from_array(tensor.reshape(binding.slot_shape), name))
-    for node in binding.nodes:
-        proto.graph.node[node].input[binding.slot] = name
+def forms_of(bindings: Sequence[Binding], members: Sequence[int]) -> list[list[list[Read]]]:
+    """The forms in which nodes read the input that the bindings `members` make up: of each form the inputs, and of each
+    input the reads of the members."""
+    forms: dict[tuple[tuple[int, ...], bytes], list[list[Read]]] = {}
+    for reads in zip(*(bindings[at].reads for at in members), strict=True):
+        layout = b"".join(read.layout.tobytes() for read in reads)
+        forms.setdefault((reads[0].shape, layout), []).append(list(reads))
+    return list(forms.values())
+
+
+def _split(proto: onnx.ModelProto, reads: Sequence[Read], name: str, tensor: np.ndarray) -> None:
+    """Gives the inputs `reads` an initializer of their own: `tensor`, in the order of the inputs it replaces."""
+    taken = {initializer.name for initializer in proto.graph.initializer}
+    base, number = name, 1
+    while name in taken:
+        number += 1
+        name = f"{base}.{number}"
+    proto.graph.initializer.append(numpy_helper.from_array(tensor.reshape(reads[0].shape), name))
+    for read in reads:
+        assert read.slot is not None, "an attribute belongs to one node alone"
+        proto.graph.node[read.node].input[read.slot] = name
     if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
-        info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, binding.slot_shape)
+        info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, reads[0].shape)
         proto.graph.input.append(info)
 
 

@@ -8,7 +8,7 @@ Parts    a sequence of Values
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -73,12 +73,11 @@ class Weight:
     slot_shape: tuple[int, ...]
     trainable: bool = True
     copies: frozenset[str] = frozenset()
+    why: str = ""  # it is not trained; a reason of untrained.py
 
     @property
     def blank(self) -> bool:
-        """Whether all its numbers are equal, as those of a fresh bias or scale are."""
-        first = self.array.flat[0] if self.array.size else 0
-        return bool((self.array == first).all()) and (self.array.size > 1 or first in (0, 1))
+        return is_blank(self.array)
 
     def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Weight:
         return replace(self, array=move(self.array), where=move(self.where), layout=move(self.layout))
@@ -92,6 +91,13 @@ class Use:
     role: str
     weight: Weight
     layer: int | None
+    group: tuple[Hashable, ...] | None = None  # see sharing.py
+
+
+def is_blank(array: np.ndarray) -> bool:
+    """Whether all numbers are equal, as those of a fresh bias or scale are."""
+    first = array.flat[0] if array.size else 0
+    return bool((array == first).all()) and (array.size > 1 or first in (0, 1))
 
 
 def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False, hidden: bool = False) -> Value:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..core.adapters import AdapterSettings
 from ..errors import ModelError, UsageError, path_of
+from .choices import Choices
 from .losses import Given
 from .model import Model
 from .sites import Adapters
@@ -30,6 +31,9 @@ def load(
     loss: Given = None,
     *,
     freeze: Sequence[str] = (),
+    train: Sequence[str] = (),
+    tie: Sequence[str] = (),
+    untie: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
     y: ArrayLike | None = None,
     standardize: bool = False,
@@ -46,6 +50,10 @@ def load(
     `freeze` names initializers that are not trained: by name, by glob ("conv*"), or by the start of a name up to a dot
     or slash ("conv1" for conv1.weight). They become state. Layers before the first trained one need no backward pass. A
     frozen BatchNormalization keeps its running statistics and computes with them.
+    `train` names what would else stay as it is (`Model.untrained` says what, and why): single numbers, a scaling of the
+    input before the first weight, constants in the graph. It wins over `freeze`: freeze=["*"], train=["head"].
+    A tensor that several nodes read is one param, but for fresh tensors and copied layers that an exporter has merged
+    (onnx/sharing.py). `untie` names tensors that become a param for each reader, `tie` equal ones that become one.
     `dims` gives sizes to open axes of the input other than the samples: {"time": 80}.
     `standardize` puts a scaling of the input's columns in front, which devices' data will set (docs/scaling.md).
     `adapters` puts small trained matrices beside frozen dense weights: settings such as {"rank": 8, "on": ["*attn*"]}
@@ -58,14 +66,15 @@ def load(
         from .scaling import with_scaling
     except ImportError as error:
         raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
-    _check_options(freeze, dims)
+    choices = Choices.of(freeze=freeze, train=train, tie=tie, untie=untie)
+    _check_dims(dims)
     wanted = AdapterSettings.of({} if adapters is None else adapters)
     where, data = _bytes_of(source)
     try:
         targets = None if y is None else np.asarray(y)
         settings = settings_in(data)
         base = data if settings is None else without(data)
-        model = import_onnx(base, loss, list(freeze), dict(dims or {}), targets)
+        model = import_onnx(base, loss, choices, dict(dims or {}), targets)
         if settings is not None:
             model = model.adapted(data, Adapters(settings, kept(data, base, model.plan, model.bindings)))
         return (with_scaling(model) if standardize else model).adapt(wanted)
@@ -84,10 +93,7 @@ def _bytes_of(source: object) -> tuple[str, bytes]:
     return "", source.SerializeToString()
 
 
-def _check_options(freeze: object, dims: object) -> None:
-    """A text would be read as a list of its letters."""
-    if isinstance(freeze, str) or not isinstance(freeze, Sequence) or not all(isinstance(n, str) for n in freeze):
-        raise UsageError(f"freeze is {freeze!r}: give a list of names")
+def _check_dims(dims: object) -> None:
     sizes = isinstance(dims, Mapping) and all(
         isinstance(name, str) and isinstance(size, int) for name, size in dims.items()
     )

@@ -19,12 +19,14 @@ from ..core import targets
 from ..core.adapters import AdapterSettings
 from ..core.plan import Plan
 from ..errors import DataError, ModelError, UsageError, path_of
+from .choices import Choices
 from .losses import Ending, text_of
 from .sites import Adapters
 
 if TYPE_CHECKING:
-    from .export import Binding, Origin
+    from .export import Binding, Copied, Origin
     from .inputs import Input
+    from .untrained import Shared, Untrained
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,11 @@ class Model:
     output_names: list[str]  # of the ONNX graph, labels included
     heads: tuple[Ending, ...]  # the outputs that are trained, in the order of the columns of the plan's output
     loss_inferred: bool  # False if the caller named the loss
-    freeze: tuple[str, ...] = ()  # what the caller named, as in `edgefl.load`
+    choices: Choices = field(default_factory=Choices)  # what the caller named, as in `edgefl.load`
     dims: Mapping[str, int] = field(default_factory=dict)
+    untrained: tuple[Untrained, ...] = ()  # what training leaves as it is, and why
+    shared: tuple[Shared, ...] = ()  # what several nodes read, and equal layers that an exporter has merged
+    copied: Sequence[Copied] = ()  # tensors of the file that follow others
     compile: Callable[[bytes, Sequence[str] | None], Model] = field(repr=False, kw_only=True)  # another such file
     adapters: Adapters | None = None  # in the plan and in `source`, beside frozen weights
     base: Model | None = None  # without the adapters: they are merged into its file
@@ -170,7 +175,9 @@ class Model:
 
         names = [param.name for param in self.plan.params]
         after = self._checked(params)
-        return write_params(self.source, self.origins, self.bindings, names, before=self.params, after=after)
+        return write_params(
+            self.source, self.origins, self.bindings, names, self.copied, before=self.params, after=after
+        )
 
     def _merged(self, params: np.ndarray) -> np.ndarray:
         """The params of `base`, with the adapters in their weights."""
@@ -178,14 +185,14 @@ class Model:
         values = self._in_file_order(params)
         params_of, bindings = self.base.plan.params, self.base.bindings
         merged = self.adapters.merged({param.name: values[param.name] for param in params_of}, values)
-        return np.concatenate([merged[p.name][b.layout] for p, b in zip(params_of, bindings, strict=True)])
+        return np.concatenate([merged[p.name][b.reads[0].layout] for p, b in zip(params_of, bindings, strict=True)])
 
     def _in_file_order(self, params: np.ndarray) -> dict[str, np.ndarray]:
         """(size,) float32 for each param by name, in the order of the node input that reads it."""
         found, start = {}, 0
         for param, binding in zip(self.plan.params, self.bindings, strict=True):
             found[param.name] = np.empty(param.size, np.float32)
-            found[param.name][binding.layout] = params[start : start + param.size]
+            found[param.name][binding.reads[0].layout] = params[start : start + param.size]
             start += param.size
         return found
 

@@ -1,162 +1,198 @@
-"""A tensor of the file that several nodes read: one param, a param for each layer, or a model that is refused.
+"""A tensor of the file that several nodes read: one param, or one for each part of the net.
 
 Three cases look alike in a file:
-  one layer is used several times        one param, whose gradients add up
-  equal tensors of different layers      a param each; exporters merge fresh biases, scales and statistics
-  a weight serves in different ways      refused by name: an embedding that is the output layer too, say
+  one tensor is used several times       one param, whose gradients add up
+  fresh tensors of different layers      a param each: exporters merge equal biases, scales and statistics
+  copies of one layer                    a param each: nn.TransformerEncoder begins with equal layers, also merged
 
 Design:
-  a) Nodes of one op that read the same elements in the same input, in the same order, are one layer and share their
-     param (`identity`). Rules b) to e) are the exceptions.
-  b) A bias is shared if the weight of its node is shared. So are the shift and the statistics of a normalization with
-     its scale.
-  c) An Identity in between means different layers: PyTorch's older exporter merges equal tensors and keeps their names
-     this way. If the name is one that it gives to folded tensors ("onnx::..."), it proves nothing, and the model is
-     refused.
-  d) A tensor of equal numbers, such as a fresh scale, proves nothing. Its readers are different layers, unless the file
-     names their module.
-  e) PyTorch's newer exporter merges equal tensors of up to 1,024 elements without a trace. Readers in different modules
-     are one layer if the tensor has the name of the later module, as tied weights have; otherwise the model is refused.
-  f) Any other overlap with a trained param is refused.
-  g) A folded tensor that equals another weight, straight or transposed, is refused: the older exporter writes an output
-     layer that is tied to an embedding like this.
+  a) What several nodes read is one param, whatever their ops are: an embedding that is the output layer too, a layer
+     that is called twice, a decoder that is its encoder transposed. An Identity in between changes nothing.
+  b) A tensor of equal numbers proves nothing: its readers have a param each. They share it where the file names one
+     module for both; a bias, or the statistics of a normalization, where they share the weight of their node.
+  c) PyTorch's exporters also merge copies. The older one gives the others their names through Identity, the newer one
+     merges up to 1,024 numbers without a trace. They are taken for copies if two modules use their tensor in the same
+     way and hold nothing that differs. A tied weight leaves each of its modules a bias of its own, say; in the newer
+     exporter's files it has the name of the later module.
+  d) A tensor that is another one transposed was made from it, by folding: both are one param (`find_twins`).
+  e) `tie` and `untie` overrule all of this: a tensor that is untied is a param for each reader. What was decided by c)
+     is told (`Model.shared`).
+  f) Nodes may need one matrix in different orders, as behind an image whose channels the plan has last. Then the graph
+     is compiled again, and all read it in ONNX's order (`Overlap`). What overlaps in other forms is refused.
 
-Not here: the params themselves (trace.py), and the writing of merged params into separate initializers (export.py).
+Not here: the params themselves (trace.py), the writing of params that have parted into separate initializers
+(export.py), and what the file tells of modules (modules.py).
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-import onnx
 
 from ..core.plan import Param
+from ..errors import ModelError
+from .choices import Choices
 from .export import Origin
-from .items import Use
+from .items import Use, is_blank
+from .modules import Modules
 from .nodes import describe, op_key, refuse
+from .untrained import FROZEN
 
 FOLDED = "onnx::"  # the older exporter's names of folded tensors begin so
-SCOPES = "pkg.torch.onnx.name_scopes"  # the newer exporter's list: the modules around a node, then the node
-UNFOLD = (
-    "and the file does not tell whether they are one layer: "
-    "export with training=TrainingMode.PRESERVE and do_constant_folding=False"
-)
 MERGED_UP_TO = 1024  # elements; DeduplicateInitializersPass of onnx_ir
+COPY = "copy"
+
+Group = tuple[Hashable, ...]
 
 
-def identity(use: Use, trainable: bool, scale: float) -> tuple[Any, ...] | None:
-    """The key that two nodes of one layer have in common; None if this node shares its param with no other."""
-    weight = use.weight
-    module = ""
-    if weight.blank and use.layer is None:
-        module = module_of(use.node) or ""
-        if not module and not use.node.name.startswith("/"):  # node names of the older exporter since PyTorch 1.13
+class Ties:
+    """Decides for each reader of a tensor which others it shares a param with."""
+
+    def __init__(self, modules: Modules, choices: Choices) -> None:
+        self._modules, self._choices = modules, choices
+        self._firsts: dict[tuple[int, int, int], list[Use]] = {}  # by the positions of their elements
+
+    def group(self, use: Use, index: int) -> Group | None:
+        """What readers of the same elements must have in common to share a param; None if this one shares with no
+        other. `index` is the node's number in the graph."""
+        weight = use.weight
+        names = {weight.name, *weight.copies}
+        if self._choices.says("untie", names):
+            return "untied", index, weight.slot
+        if self._choices.says("tie", names):
+            return ("tied",)
+        if weight.blank:
+            return self._of_blank(use)
+        if weight.why == FROZEN:  # plans of frozen weights are older than rule a
+            return FROZEN, op_key(use.node), weight.slot, use.role, use.layer, weight.copies, weight.layout.tobytes()
+        first = self.first(use)
+        copy = None if first is None else self._copy(first, use)
+        return () if copy is None else (COPY, copy)
+
+    def first(self, use: Use) -> Use | None:
+        """The first reader of the same elements, in whatever order."""
+        here = use.weight.where
+        for other in self._firsts.get(_span(here), ()):
+            there = other.weight.where
+            if np.array_equal(here, there) or np.array_equal(np.sort(here, None), np.sort(there, None)):
+                return other
+        return None
+
+    def add(self, use: Use) -> None:
+        if self.first(use) is None:
+            self._firsts.setdefault(_span(use.weight.where), []).append(use)
+
+    def _of_blank(self, use: Use) -> Group | None:
+        module = self._modules.of(use.node) if self._modules.is_newer else ""
+        if use.layer is None and not module and not use.node.name.startswith("/"):
+            return None  # but the older exporter since PyTorch 1.13 names nodes after modules
+        weight = use.weight
+        return "blank", op_key(use.node), weight.slot, use.role, use.layer, module, weight.trainable, weight.copies
+
+    def _copy(self, first: Use, use: Use) -> Hashable | None:
+        """What tells this copy of a layer from others, if the exporter has merged it with the first reader's; else
+        None."""
+        weight, modules = use.weight, self._modules
+        if not modules.is_pytorch or not weight.trainable or _way(first) != _way(use):
             return None
-    elements = (weight.array.shape, weight.where.tobytes(), weight.layout.tobytes(), weight.slot_shape, scale)
-    return op_key(use.node), weight.slot, use.role, use.layer, module, trainable, weight.copies, elements
+        mine, theirs = modules.of(use.node), modules.of(first.node)
+        apart = mine is not None and theirs is not None and mine != theirs and modules.are_equal(mine, theirs)
+        names = weight.copies ^ first.weight.copies
+        if any(name.startswith(FOLDED) for name in names):
+            return mine if apart else None
+        if names:
+            parents = [name.rpartition(".")[0] for name in names]
+            return None if any(not parent or modules.owns(parent) for parent in parents) else weight.copies
+        merges = modules.is_newer and weight.array.size <= MERGED_UP_TO
+        return mine if merges and apart and weight.name.rpartition(".")[0] != mine else None
 
 
-def refuse_doubtful(one: Use, other: Use) -> None:
-    """Raises ModelError if the exporter may have merged what two nodes with one identity read."""
-    first, second = module_of(one.node), module_of(other.node)
-    if other.layer is not None or first is None or second is None or first == second:
-        return
-    named_after = other.weight.name.rpartition(".")[0]
-    if other.weight.array.size <= MERGED_UP_TO and named_after != second:
-        raise refuse(
-            other.node,
-            f"{_same(one, other)}, and the file does not tell whether they are one layer: "
-            "use one module in both places, or export with optimize=False, which does not merge equal tensors",
-        )
+def _span(where: np.ndarray) -> tuple[int, int, int]:
+    return (int(where.min()), int(where.max()), where.size) if where.size else (0, 0, 0)
 
 
-def refuse_half_shared(
+def _way(use: Use) -> tuple[str, str, int | None]:
+    return op_key(use.node), use.role, use.weight.slot
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Initializer `twin` holds the numbers of initializer `base`, transposed or not; both are numbers of tensors."""
+
+    twin: int
+    base: int
+    transposed: bool
+
+
+def find_twins(tensors: Mapping[int, tuple[str, np.ndarray]], choices: Choices) -> list[Twin]:
+    """Of initializers, by their number: those that exporters have made from another one, and those named in `tie`."""
+    bins: dict[tuple[int, float, float], list[int]] = {}  # by what transposing a matrix leaves in place
+    for index, (name, array) in tensors.items():
+        if array.size and not choices.says("untie", [name]):
+            named = choices.says("tie", [name])
+            if named or (array.ndim == 2 and min(array.shape) > 1 and not is_blank(array)):
+                bins.setdefault((array.size, float(array.flat[0]), float(array.flat[-1])), []).append(index)
+    found: dict[int, Twin] = {}
+    for together in bins.values():
+        for one, other in combinations(sorted(together, key=lambda index: (_is_derived(tensors[index][0]), index)), 2):
+            how = _likeness(tensors[one], tensors[other], choices)
+            if how is not None and one not in found and other not in found:
+                found[other] = Twin(other, one, how)
+    return list(found.values())
+
+
+def _is_derived(name: str) -> int:
+    """0 for the name of a module's tensor, 1 for another name, 2 for one that an exporter has made up."""
+    return 2 if name.startswith(FOLDED) else int("." not in name)
+
+
+def _likeness(one: tuple[str, np.ndarray], other: tuple[str, np.ndarray], choices: Choices) -> bool | None:
+    """Whether the tensors are one param, transposed (True) or straight (False); None if they are not."""
+    (name, a), (second, b) = one, other
+    same = a.shape == b.shape and np.array_equal(a, b)
+    turned = a.ndim == b.ndim == 2 and np.array_equal(a, b.T)
+    named = choices.says("tie", [name]) and choices.says("tie", [second])
+    if same:
+        return False if named or name.startswith(FOLDED) != second.startswith(FOLDED) else None
+    return True if turned else None
+
+
+class Overlap(ModelError):
+    """Two nodes need the same elements in orders that no param has. `homes`: their tensors, by Origin.offset."""
+
+    def __init__(self, text: str, homes: frozenset[int]) -> None:
+        super().__init__(text)
+        self.homes = homes
+
+
+def refuse_overlaps(
     uses: Mapping[int, Use], params: Sequence[Param], origins: Sequence[Origin], owned: Sequence[int]
 ) -> None:
-    """Raises ModelError if two of the params `owned` by the plan hold the same elements and should be one."""
-    for first, second in _meeting(uses, origins, sorted(owned)):
+    """Raises Overlap if two of the params `owned` by the plan hold the same elements and should be one."""
+    for home, first, second in _meeting(uses, origins, sorted(owned)):
         one, other = uses[first], uses[second]
         trains = params[first].trainable or params[second].trainable
-        if trains and not _merged(one, other) and np.isin(one.weight.where, other.weight.where).any():
-            raise refuse(other.node, _why(one, other))
+        if trains and one.group == other.group and np.isin(one.weight.where, other.weight.where).any():
+            name = other.weight.name or one.weight.name
+            advice = f": train a copy for each with untie=[{name!r}], or none with freeze=[{name!r}]" if name else ""
+            known = f"{other.role} {name!r}" if name else other.role
+            text = f"its {known} is also the {one.role} of {describe(one.node)}, which needs it in another form{advice}"
+            raise Overlap(str(refuse(other.node, text)), frozenset([origins[home].offset]))
 
 
-def refuse_folded_twins(uses: Mapping[int, Use], params: Sequence[Param], owned: Sequence[int]) -> None:
-    """Raises ModelError if one of the params `owned` by the plan is a folded copy of another one."""
-    twins: dict[tuple[int, float, float], list[int]] = {}  # by what transposing a matrix leaves in place
-    for param in sorted(owned):
-        if param in uses and not uses[param].weight.blank and (array := uses[param].weight.array).ndim == 2:
-            twins.setdefault((array.size, float(array[0, 0]), float(array[-1, -1])), []).append(param)
-    for together in twins.values():
-        for first, second in combinations(together, 2):
-            one, other = uses[first], uses[second]
-            trains = params[first].trainable or params[second].trainable
-            if trains and (_is_folded(one) or _is_folded(other)) and _equal(one.weight.array, other.weight.array):
-                what = f"its {_called(other)} holds the numbers of the {_called(one)} of {describe(one.node)}"
-                raise refuse(other.node, f"{what}, {UNFOLD}")
-
-
-def _is_folded(use: Use) -> bool:
-    return use.weight.name.startswith(FOLDED)
-
-
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    return np.array_equal(one, other) or np.array_equal(one, other.T)
-
-
-def _meeting(uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of params with elements in the same tensor of the file, without params of equal numbers."""
+def _meeting(
+    uses: Mapping[int, Use], origins: Sequence[Origin], owned: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """A tensor, and a pair of params with elements in it; without params that share with no other."""
     starts = [origin.offset for origin in origins]
     readers: dict[int, list[int]] = {}
     for param in owned:
-        if param not in uses or uses[param].weight.blank:
+        if param not in uses or uses[param].group is None or uses[param].weight.blank:
             continue
         for home in np.unique(np.searchsorted(starts, uses[param].weight.where, "right") - 1):
             readers.setdefault(int(home), []).append(param)
-    for together in readers.values():
-        yield from combinations(together, 2)
-
-
-def _merged(one: Use, other: Use) -> bool:
-    """Whether these were equal tensors of different layers, which the exporter merged."""
-    follow = one.layer is not None and other.layer is not None and one.layer != other.layer
-    if follow and (op_key(one.node), one.role) == (op_key(other.node), other.role):
-        return True
-    return one.weight.copies != other.weight.copies and not _folded(one, other)
-
-
-def _folded(one: Use, other: Use) -> bool:
-    return any(name.startswith(FOLDED) for name in one.weight.copies ^ other.weight.copies)
-
-
-def module_of(node: onnx.NodeProto) -> str | None:
-    """The PyTorch module that the node belongs to, "" for the net itself; None if the file does not tell."""
-    for entry in node.metadata_props:
-        if entry.key == SCOPES:
-            try:
-                scopes = ast.literal_eval(entry.value)
-            except (SyntaxError, ValueError):
-                return None
-            return scopes[-2] if isinstance(scopes, list) and len(scopes) > 1 else None
-    return None
-
-
-def _same(one: Use, other: Use) -> str:
-    return f"its {_called(other, one.weight.name)} is also the {one.role} of {describe(one.node)}"
-
-
-def _called(use: Use, name: str = "") -> str:
-    name = use.weight.name or name
-    return f"{use.role} {name!r}" if name else use.role
-
-
-def _why(one: Use, other: Use) -> str:
-    if _folded(one, other):
-        return f"{_same(one, other)}, {UNFOLD}"
-    name = other.weight.name or one.weight.name
-    freeze = f", or leave it as it is with freeze=[{name!r}]" if name else ""
-    return f"{_same(one, other)}, which is not trained as one yet: export the model with a copy for each{freeze}"
+    for home, together in readers.items():
+        yield from ((home, *pair) for pair in combinations(together, 2))

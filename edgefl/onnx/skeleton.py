@@ -23,7 +23,7 @@ from ..core.protobuf import BYTES, FIXED32, Field, fields, without_stamp
 from ..core.skeleton import FLOAT, Header, Hole, Skeleton
 from ..errors import ModelError
 from .blocks import blocks_of
-from .export import input_groups
+from .export import forms_of, input_groups
 
 if TYPE_CHECKING:
     from .model import Model
@@ -116,18 +116,22 @@ class _Holes:
     def _fill(self) -> None:
         """As export.write_params does when every param has changed."""
         bindings = self._model.bindings
-        starts = np.cumsum([0, *(binding.layout.size for binding in bindings)])
+        starts = np.cumsum([0, *(binding.size for binding in bindings)])
         for members in input_groups(bindings):
             own = [np.arange(starts[at], starts[at + 1]) for at in members]
             places = [(place, params) for at, params in zip(members, own, strict=True) for place in bindings[at].places]
-            if any(self._differs(place.where, place.scale, params) for place, params in places):
-                tensor = np.empty(sum(len(params) for params in own), np.int64)
-                for at, params in zip(members, own, strict=True):
-                    tensor[bindings[at].layout] = params
-                self._split.append(tensor)
+            clash = any(self._differs(place.where, place.scale, params) for place, params in places)
+            if clash or bindings[members[0]].apart:
+                for form in forms_of(bindings, members):
+                    tensor = np.empty(sum(len(params) for params in own), np.int64)
+                    for read, params in zip(form[0], own, strict=True):
+                        tensor[read.layout] = params
+                    self._split.append(tensor)
                 continue
             for place, params in places:
                 self._source[place.where], self._scale[place.where] = params, place.scale
+        for copy in self._model.copied:
+            self._source[copy.place], self._scale[copy.place] = self._source[copy.where], self._scale[copy.where]
 
     def _differs(self, where: np.ndarray, scale: float, params: np.ndarray) -> bool:
         taken = self._source[where] >= 0

@@ -7,6 +7,9 @@ from typing import Any
 from .. import _core
 from ..core.plan import Plan
 from .model import Model
+from .untrained import MEASURED
+
+NAMED = 4  # of the running statistics, in the text
 
 
 def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
@@ -31,6 +34,8 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "num_params": plan.num_params,
         "num_trainable": plan.num_trainable,
         "flops": sum(net.flops),
+        "untrained": _untrained(model) if model else None,
+        "shared": _shared(model) if model else None,
         "loss": plan.loss,
         "losses": [{"output": head.name, "loss": head.loss, "weight": head.weight} for head in plan.losses or []],
         "loss_inferred": model.loss_inferred if model else None,
@@ -41,6 +46,17 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "update_bytes_raw32": 4 * plan.num_params,
         "plan_hash": plan.hash,
     }
+
+
+def _untrained(model: Model) -> list[dict[str, Any]]:
+    return [
+        {"name": item.name, "shape": list(item.shape), "reason": item.reason, "can_train": item.can_train}
+        for item in model.untrained
+    ]
+
+
+def _shared(model: Model) -> list[dict[str, Any]]:
+    return [{"name": item.name, "nodes": list(item.nodes), "is_copy": item.is_copy} for item in model.shared]
 
 
 def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[str, Any]:
@@ -73,6 +89,7 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
             f"update  {found['update_bytes_raw32']:,} bytes as raw32",
             f"arena   {found['arena_bytes']:,} bytes at batch {batch}; at least {found['least_arena_bytes']:,}, by "
             "computing activations again",
+            *_told(found),
         ]
     )
 
@@ -83,6 +100,26 @@ def _inputs(found: list[dict[str, Any]]) -> list[str]:
     for each in found:
         name = "" if each["name"] is None else f"{each['name']!r} "
         lines.append(f"input   {name}{each['dtype']} {_shape(each['shape'])} a sample")
+    return lines
+
+
+def _told(found: dict[str, Any]) -> list[str]:
+    """What does not train, and which params are read in several places."""
+    lines, measured = [], [item["name"] for item in found["untrained"] or () if item["reason"] == MEASURED]
+    if measured:
+        rest = f" and {len(measured) - NAMED} more" if len(measured) > NAMED else ""
+        lines.append(f"stays   {MEASURED}: {', '.join(measured[:NAMED])}{rest}")
+    for item in found["untrained"] or ():
+        if item["reason"] == MEASURED:
+            continue
+        hint = f"; --train {item['name']} trains it" if item["can_train"] else ""
+        size = _shape(item["shape"]) or "1 number"
+        lines.append(f"stays   {item['name']} ({size}): {item['reason']}{hint}")
+    for item in found["shared"] or ():
+        if item["is_copy"]:
+            lines.append(f"copy    {item['name']}: began equal to another layer's; --tie trains them as one")
+        else:
+            lines.append(f"tied    {item['name']}: one param of {', '.join(item['nodes'])}; --untie trains them apart")
     return lines
 
 

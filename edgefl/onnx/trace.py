@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
+from msgspec import structs
 
 from ..core.plan import Param
 from ..core.skeleton import scaled
-from .export import Binding, Origin, Place
+from .choices import Choices, called
+from .export import Binding, Copied, Origin, Place, Read
 from .items import Const, Item, Use, Value, Weight
 from .nodes import describe, label, refuse
-from .sharing import identity, refuse_doubtful
+from .sharing import COPY, Ties
+from .untrained import COMPUTED, FROZEN, LEADING
 
 MAX_AXES = 6  # of a sample, a param or any other tensor of a plan
 LARGEST_VALUE = 2**30  # elements of a sample; the core's limit
@@ -47,20 +49,25 @@ class Trace:
     samples: int  # in ONNX shapes: the number that the file fixes, or OPEN
     readers: dict[str, int]  # tensor -> how many nodes and graph outputs read it
     taken_names: set[str]  # names in the graph, which no new initializer may have
-    freeze: Sequence[str] = ()  # patterns of initializers that are not to be trained
-    only: Sequence[str] | None = None  # names and patterns of those that are; None: all
+    ties: Ties  # which readers of a tensor share a param
+    choices: Choices
+    plain: frozenset[int]  # where tensors begin in the file vector that are read in ONNX's order (sharing.py)
+    only: Sequence[str] | None = None  # names and patterns of initializers that are trained; None: all
     shapes: list[tuple[int, ...]] = field(default_factory=list)  # of every value, per sample
     drafts: list[Draft] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)  # of each param, in its shape
     bindings: list[Binding] = field(default_factory=list)
     uses: dict[int, Use] = field(default_factory=dict)  # of each param that the file stores
-    identities: dict[Any, int] = field(default_factory=dict)  # see sharing.py
+    keys: dict[Any, int] = field(default_factory=dict)  # what readers of a param have in common -> the param
+    why: dict[int, str] = field(default_factory=dict)  # a param is not trained (untrained.py)
     origins: list[Origin] = field(default_factory=list)
+    named: dict[int, str] = field(default_factory=dict)  # where an initializer begins in the file vector -> its name
+    twins: list[Copied] = field(default_factory=list)
     weighted: set[int] = field(default_factory=set)  # values that depend on a weight, frozen or not
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
     masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
-    frozen: set[str] = field(default_factory=set)  # the patterns that matched
+    unwilling: dict[str, tuple[str, str]] = field(default_factory=dict)  # of `train`: what can't be, and why
     index: int = 0
 
     def stored(self, array: np.ndarray, attribute: str | None, index: int, name: str = "") -> Const:
@@ -69,15 +76,24 @@ class Trace:
             return Const(array, None, name)
         offset = self.origins[-1].offset + self.origins[-1].values.size if self.origins else 0
         self.origins.append(Origin(index, attribute, array.ravel(), offset))
+        if attribute is None:
+            self.named[offset] = name
         return Const(array, offset + np.arange(array.size).reshape(array.shape), name)
 
     def is_initializer(self, item: Const) -> bool:
         """Whether all its numbers are in initializers, and none in a Constant node or an attribute."""
         if item.where is None:
             return False
+        return all(home.attribute is None for home in self._homes(item.where))
+
+    def is_plain(self, weight: Weight) -> bool:
+        """Whether the plan is to have this weight's elements in the order in which ONNX has them."""
+        return bool(self.plain) and not self.plain.isdisjoint(home.offset for home in self._homes(weight.where))
+
+    def _homes(self, where: np.ndarray) -> list[Origin]:
+        """The tensors of the file that hold these elements."""
         starts = np.array([origin.offset for origin in self.origins])
-        homes = np.unique(np.searchsorted(starts, item.where, "right") - 1)
-        return all(self.origins[home].attribute is None for home in homes)
+        return [self.origins[home] for home in np.unique(np.searchsorted(starts, where, "right") - 1)]
 
     def weight(self, node: onnx.NodeProto, role: str, item: Item | None, slot: int | None) -> Weight:
         """The trainable float32 constant that `node` reads; raises ModelError if it is anything else."""
@@ -91,17 +107,37 @@ class Trace:
         if not np.isfinite(item.array).all():
             raise refuse(node, f"its {known_as} holds NaN or Inf: export the model again from finite weights")
         layout = np.arange(item.array.size).reshape(item.array.shape)
-        frozen = self.freezes(item)
-        return Weight(item.array, item.where, layout, item.name, slot, item.array.shape, not frozen, item.copies)
+        why = FROZEN if self.freezes(item) else ""
+        return Weight(item.array, item.where, layout, item.name, slot, item.array.shape, not why, item.copies, why)
 
     def freezes(self, item: Const) -> bool:
         """Whether the caller asked not to train this tensor."""
         name = item.alias or item.name
-        if self.only is not None and not any(name == only or called(name, only) for only in self.only):
-            return True
-        found = [pattern for pattern in self.freeze if called(name, pattern)]
-        self.frozen.update(found)
-        return bool(found)
+        if self.only is not None:
+            return not any(name == only or called(name, only) for only in self.only)
+        return self.choices.says("freeze", [name]) and not self.choices.meaning("train", [name])
+
+    def wants(self, item: Const, node: onnx.NodeProto, role: str) -> bool:
+        """Whether the caller asked to train this tensor, which else would not be. What is no initializer has no name in
+        the file: it goes by that of its param, in full."""
+        own, fallback = item.alias or item.name, f"{label(node)}.{role}"
+        if not own and fallback in self.choices.train:
+            return self._heed([fallback], COMPUTED if item.where is None else "")
+        return item.where is not None and bool(self.choices.meaning("train", [own]))
+
+    def _heed(self, names: Sequence[str], why: str) -> bool:
+        """Notes what `train` says of a tensor that trains, or does not, and why."""
+        if not why:
+            return self.choices.says("train", names)
+        self.unwilling |= {pattern: (names[0], why) for pattern in self.choices.meaning("train", names)}
+        return False
+
+    def held(self, node: onnx.NodeProto, role: str, weight: Weight, scale: float = 1.0) -> int | None:
+        """The param that another node reads already, of these elements in this order; None if there is none."""
+        use = Use(node, role, weight, None)
+        if self.ties.first(use) is None:
+            return None
+        return self.keys.get(_key(replace(use, group=self.ties.group(use, self.index)), scale))
 
     def param(
         self,
@@ -115,41 +151,86 @@ class Trace:
     ) -> int:
         """Registers `scale * weight` as a Param and returns its index. -weight is written to the positions `mirror`.
 
-        A node of the same op that reads the same elements in the same input in the same way gets the same Param
-        (sharing.py). `layer` is the Param that the node is known by: a bias is shared only where the weight is.
+        A node that reads the same elements in the same order gets the same Param (sharing.py). `layer` is the Param
+        that the node is known by: a fresh bias is shared only where the weight is.
         """
+        self._heed([weight.name, *weight.copies], "" if weight.trainable else weight.why)
         use = Use(node, role, weight, layer)
-        same = identity(use, weight.trainable, scale)
-        if same in self.identities:
-            return self._shared(self.identities[same], use)
+        use = replace(use, group=self.ties.group(use, self.index))
+        key = _key(use, scale)
+        if key in self.keys:
+            return self._shared(self.keys[key], use)
         array = weight.array if scale == 1.0 else scaled(weight.array, scale)
         places = [Place(weight.where.ravel(), scale)]
         if mirror is not None:
             places.append(Place(mirror.ravel(), -scale))
         name = self._name(weight.name, f"{label(node)}.{role}")
-        binding = Binding(tuple(places), (self.index,), weight.slot, weight.slot_shape, weight.layout.ravel())
+        apart = use.group is not None and use.group[:1] == (COPY,)
+        binding = Binding(tuple(places), (self._read(weight),), apart)
         index = self._register(Param(name, list(array.shape), weight.trainable), array, binding)
-        self.uses[index] = use
-        if same is not None:
-            self.identities[same] = index
+        self.uses[index], self.why[index] = use, weight.why
+        self.ties.add(use)
+        if key is not None:
+            self.keys[key] = index
         return index
+
+    def _read(self, weight: Weight) -> Read:
+        return Read(self.index, weight.slot, weight.slot_shape, weight.layout.ravel())
 
     def _shared(self, index: int, use: Use) -> int:
-        """Param `index`, which the node being looked at reads too."""
-        if self.params[index].trainable:
-            refuse_doubtful(self.uses[index], use)
-        binding = self.bindings[index]
-        self.bindings[index] = replace(binding, nodes=(*binding.nodes, self.index))
+        """Param `index`, which the node being looked at reads too. It trains if one of its nodes trains it, unless it
+        is frozen or scales the input somewhere."""
+        binding, param, weight = self.bindings[index], self.params[index], use.weight
+        self.bindings[index] = replace(binding, reads=(*binding.reads, self._read(weight)))
+        reasons = [self.why[index] if not param.trainable else "", weight.why if not weight.trainable else ""]
+        self.why[index] = next(
+            (why for why in (FROZEN, LEADING) if why in reasons), "" if "" in reasons else reasons[0]
+        )
+        self.params[index] = structs.replace(param, trainable=not self.why[index])
         return index
 
-    def constant(self, node: onnx.NodeProto, role: str, array: np.ndarray) -> int:
-        """Registers numbers that the graph computes with but that are not trained. They stay in the file."""
+    def turn(self, index: int) -> None:
+        """Holds a matrix that only dense nodes read transposed, for a node that needs it so."""
+        param, binding = self.params[index], self.bindings[index]
+        shape = tuple(param.shape)
+
+        def turned(array: np.ndarray) -> np.ndarray:
+            return np.transpose(array.reshape(shape)).ravel()
+
+        self.params[index] = structs.replace(param, shape=param.shape[::-1])
+        self.values[index] = np.ascontiguousarray(self.values[index].T)
+        self.bindings[index] = Binding(
+            tuple(replace(place, where=turned(place.where)) for place in binding.places),
+            tuple(replace(read, layout=turned(read.layout)) for read in binding.reads),
+            binding.apart,
+        )
+        use = self.uses[index]
+        self.uses[index] = replace(use, weight=use.weight.map(np.transpose))
+        self.keys = {key: at for key, at in self.keys.items() if at != index}
+        self.keys[_key(self.uses[index], binding.places[0].scale)] = index
+        for draft in self.drafts:
+            if draft.params[:1] == [index]:
+                draft.ints = [] if draft.ints else [1]
+
+    def ops_of(self, index: int) -> set[str]:
+        """The ops of the plan that read a param."""
+        return {draft.op for draft in self.drafts if index in draft.params}
+
+    def shape_of(self, index: int) -> tuple[int, ...]:
+        """A param's shape where the file's nodes read it."""
+        return self.bindings[index].reads[0].shape
+
+    def constant(self, node: onnx.NodeProto, role: str, array: np.ndarray, why: str = "") -> int:
+        """Registers numbers that the graph computes with but that are not trained. They stay in the file. `why` is for
+        those that the file has, and not the op alone."""
         array = np.asarray(array, np.float32)
         if not np.isfinite(array).all():
             raise refuse(node, f"its {role} holds NaN or Inf: use finite numbers (a mask of -1e9, say)")
         name = self._name("", f"{label(node)}.{role}")
-        binding = Binding((), (self.index,), None, array.shape, np.arange(array.size))
-        return self._register(Param(name, list(array.shape), False), array, binding)
+        binding = Binding((), (Read(self.index, None, array.shape, np.arange(array.size)),))
+        index = self._register(Param(name, list(array.shape), False), array, binding)
+        self.why[index] = why
+        return index
 
     def _register(self, param: Param, array: np.ndarray, binding: Binding) -> int:
         self.params.append(param)
@@ -198,6 +279,8 @@ class Trace:
         return name
 
 
-def called(name: str, pattern: str) -> bool:
-    """Whether a pattern (a glob, a name, or the start of a name up to a dot or slash) means this initializer."""
-    return bool(name) and (fnmatchcase(name, pattern) or name.startswith((f"{pattern}.", f"{pattern}/")))
+def _key(use: Use, scale: float) -> Any:
+    """What the readers of one param have in common; None if this one shares with no other."""
+    if use.group is None:
+        return None
+    return use.group, scale, use.weight.where.shape, use.weight.where.tobytes()

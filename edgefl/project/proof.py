@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..hosting.config import AggregatorConfig
 from ..onnx.load import load
 from ..settings import files
+from ..settings.reading import choices
 from .wanted import Wanted
 
 MOST = 20  # devices whose files the agent itself reads: all are written alike
@@ -24,7 +25,7 @@ def prove(wanted: Wanted, folder: Path, own: Sequence[str]) -> None:
     config = files.load(folder / "aggregator.toml", AggregatorConfig)
     standardize = config.features.is_federated
     path, loss = folder / config.model, config.loss
-    model = load(path, loss, freeze=config.freeze, dims=config.dims, standardize=standardize, adapters=config.adapters)
+    model = load(path, loss, **choices(config), dims=config.dims, standardize=standardize, adapters=config.adapters)
     for spec in own:
         data.fit_plan(data.load(spec, test_fraction=0), model.plan)
     if wanted.keys:

@@ -6,17 +6,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from onnx_files import from_pytorch
 
 import edgefl
 from edgefl.errors import ModelError
 from edgefl.onnx.evaluate import OnnxEvaluator
 
 TWICE = "(float[N,4] x) => (float[N,4] y) <float[4,4] W, float[4] B> {{ {} }}"
+COPIED = "(float[N,4] x) => (float[N,4] y) <float[4,4] a__W, float[4] a__B> {{ {} }}"
 READ_TWICE = TWICE.format("h = Gemm(x, W, B) r = Relu(h) y = Gemm(r, W, B)")
-READ_THROUGH_IDENTITY = TWICE.format("V = Identity(W) h = Gemm(x, W, B) r = Relu(h) y = Gemm(r, V, B)")
-MERGED_AND_TWICE = TWICE.format(  # the first layer twice, then another that began equal
-    "V = Identity(W) h = Gemm(x, W, B) r = Relu(h) k = Gemm(r, W, B) s = Relu(k) l = Gemm(s, V, B) t = Relu(l)"
-    " y = Gemm(t, V, B)"
+READ_THROUGH_IDENTITY = COPIED.format(
+    "b__W = Identity(a__W) b__B = Identity(a__B) h = Gemm(x, a__W, a__B) r = Relu(h) y = Gemm(r, b__W, b__B)"
+)
+MERGED_AND_TWICE = COPIED.format(  # the first layer twice, then another that began equal
+    "b__W = Identity(a__W) b__B = Identity(a__B) h = Gemm(x, a__W, a__B) r = Relu(h) k = Gemm(r, a__W, a__B)"
+    " s = Relu(k) l = Gemm(s, b__W, b__B) t = Relu(l) y = Gemm(t, b__W, b__B)"
 )
 
 
@@ -70,14 +74,14 @@ def test_only_trained_elements_change():
 @pytest.mark.parametrize("text", [READ_THROUGH_IDENTITY, MERGED_AND_TWICE])
 @pytest.mark.parametrize("ir_version", [3, 8])
 def test_merged_initializer_is_split_once_its_layers_differ(text, ir_version):
-    model = edgefl.load(onnx_model(text, ir_version))
+    model = edgefl.load(from_pytorch(onnx_model(text, ir_version)))
     assert model.plan.num_params == 40
     params = model.params + np.random.default_rng(2).normal(size=model.params.size).astype(np.float32)
     saved = assert_saves_what_it_trained(model, params)
     onnx.checker.check_model(saved)
     tensors = initializers(saved)
-    assert sorted(tensors) == ["B", "B.2", "W", "W.2"]
-    assert (tensors["W"].ravel() == params[:16]).all()
+    assert sorted(tensors) == ["a.B", "a.B.2", "a.W", "a.W.2"]
+    assert (tensors["a.W"].ravel() == params[:16]).all()
 
 
 @pytest.mark.parametrize("ir_version", [3, 8])
@@ -89,16 +93,25 @@ def test_initializer_of_a_layer_used_twice_is_one_param_and_stays_one(ir_version
     assert np.concatenate([tensors["W"].ravel(), tensors["B"]]).tolist() == params.tolist()
 
 
-def test_merged_initializer_that_stayed_equal_stays_merged():
-    model = edgefl.load(onnx_model(READ_THROUGH_IDENTITY))
+def test_copied_layers_that_moved_alike_are_written_apart():
+    """Or the file would not tell that they are two."""
+    model = edgefl.load(from_pytorch(onnx_model(READ_THROUGH_IDENTITY)))
     params = model.params.reshape(2, 20) + np.arange(20, dtype=np.float32)
-    tensors = initializers(assert_saves_what_it_trained(model, params.ravel()))
-    assert sorted(tensors) == ["B", "W"]
-    assert (tensors["W"].ravel() == params[0, :16]).all()
+    saved = assert_saves_what_it_trained(model, params.ravel())
+    assert sorted(initializers(saved)) == ["a.B", "a.B.2", "a.W", "a.W.2"]
+    assert edgefl.load(saved).plan == model.plan
 
 
-def test_merged_initializer_is_split_even_if_the_first_reader_did_not_move():
-    model = edgefl.load(onnx_model(READ_THROUGH_IDENTITY))
+def test_untied_tensor_that_stayed_equal_stays_one():
+    model = edgefl.load(onnx_model(READ_TWICE), untie=["W", "B"])
+    params = model.params.reshape(2, 20) + np.arange(20, dtype=np.float32)
+    saved = model.to_bytes(params.ravel())
+    assert sorted(initializers(saved)) == ["B", "W"]
+    assert (edgefl.load(saved, untie=["W", "B"]).params == params.ravel()).all()
+
+
+def test_untied_tensor_is_split_even_if_the_first_reader_did_not_move():
+    model = edgefl.load(onnx_model(READ_TWICE), untie=["W", "B"])
     params = model.params.copy()
     params[20:36] += 1
     tensors = initializers(assert_saves_what_it_trained(model, params))

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import onnx
 import pytest
-from onnx_files import onnx_model
+from onnx_files import again, from_pytorch, onnx_model
 
 import edgefl
 from edgefl.core import protobuf
@@ -20,12 +20,15 @@ FOREIGN = [  # of the shared models all that can be trained
     "cntk_mnist-8", "hls4ml_conv2d_small_keras", "hls4ml_two_layer_keras", "onnx2c_lstm_k1_b1_r1",
     "pytorch_linear_regression_AI_Study", "pytorch_tiny_mnist_cnn",
 ]  # fmt: skip
-SQUARE = "(float[N,4] x) => (float[N,4] y) <float[4,4] W, float[4] B>"
+SQUARE = "(float[N,4] x) => (float[N,4] y) <float[4,4] a__W, float[4] a__B>"
 TEXTS = {
     "scaled": "(float[N,4] x) => (float[N,3] y) <float[4,3] W, float[3] B>{ y = Gemm<alpha=0.3, beta=0.7>(x, W, B) }",
-    "split": f"{SQUARE}{{ V = Identity(W) h = Gemm(x, W, B) r = Relu(h) y = Gemm(r, V, B) }}",
-    "twice and split": f"{SQUARE}{{ V = Identity(W) h = Gemm(x, W, B) r = Relu(h) k = Gemm(r, W, B) s = Relu(k)"
-    " l = Gemm(s, V, B) t = Relu(l) y = Gemm(t, V, B) }",
+    "split": f"{SQUARE}{{ b__W = Identity(a__W) b__B = Identity(a__B) h = Gemm(x, a__W, a__B) r = Relu(h)"
+    " y = Gemm(r, b__W, b__B) }",
+    "twice and split": f"{SQUARE}{{ b__W = Identity(a__W) b__B = Identity(a__B) h = Gemm(x, a__W, a__B) r = Relu(h)"
+    " k = Gemm(r, a__W, a__B) s = Relu(k) l = Gemm(s, b__W, b__B) t = Relu(l) y = Gemm(t, b__W, b__B) }",
+    "split in two forms": "(float[N,4] x) => (float[N,4] y) <float[4,4] a__W>{ b__W = Identity(a__W)"
+    " T = Transpose(b__W) h = MatMul(x, a__W) r = Relu(h) k = MatMul(r, b__W) s = Relu(k) y = MatMul(s, T) }",
     "subtracted": "(float[N,4] x) => (float[N,3] y) <float[4] B, float[4,3] W>{ h = Sub(x, B) y = MatMul(h, W) }",
     "a list of numbers": "(float[N,3] x) => (float[N,1] y) { y = ai.onnx.ml.LinearRegressor<"
     "coefficients=[1.5, -2.0, 3.0], intercepts=[0.5], targets=1>(x) }",
@@ -47,8 +50,8 @@ def assert_splices(model: edgefl.Model) -> Skeleton:
     assert found is not None
     np.testing.assert_allclose(found, params, rtol=1e-6)
     assert made.params_of(b"\0" + file[1:]) is None
-    loaded = edgefl.load(b"".join(made.pieces(model.params)), loss=model.plan.loss)
-    assert (loaded.params == model.params).all() and loaded.plan.hash == model.plan.hash
+    loaded, later = again(model, b"".join(made.pieces(model.params))), again(model, b"".join(made.pieces(abs(params))))
+    assert (loaded.params == model.params).all() and later.plan.hash == model.plan.hash
     return made
 
 
@@ -66,7 +69,7 @@ def test_foreign_files(shared, name):
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_graphs(text):
     v = np.array([0.5, 2.0], np.float32)  # a variance is not negative
-    assert_splices(edgefl.load(onnx_model(text, opset=14, v=v)))
+    assert_splices(edgefl.load(from_pytorch(onnx_model(text, opset=14, v=v))))
 
 
 def test_no_trained_number_is_in_a_skeleton():

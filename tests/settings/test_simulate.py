@@ -99,9 +99,8 @@ def test_the_file_that_is_deployed_is_simulated(tmp_path, capsys):
     model = tmp_path / "start.onnx"
     model.write_bytes(edgefl.onnx.zoo.mlp([64, 16, 10]).SerializeToString())
     text = (ROOT / "broker" / "aggregator.toml.sample").read_text()
-    text = text.replace('model = "/etc/edgefl-aggregator/start.onnx"', f'model = "{model}"').replace(
-        "freeze = []", 'freeze = ["fc1*"]'
-    )
+    text = text.replace('model = "/etc/edgefl-aggregator/start.onnx"', f'model = "{model}"')
+    text = text.replace("freeze = []", 'freeze = ["*"]').replace("also_train = []", 'also_train = ["fc2*"]')
     text = text.replace("lr = 0.1", "lr = 0.03").replace("epochs = 1", "epochs = 2").replace("seed = 0", "seed = 5")
     file = tmp_path / "aggregator.toml"
     file.write_text(text.replace("# rounds = 100", "rounds = 2"))
@@ -109,7 +108,7 @@ def test_the_file_that_is_deployed_is_simulated(tmp_path, capsys):
     told = simulate(words, tmp_path)
     train = told["run"]["settings"]["train"]
     assert (train["lr"], train["epochs"], train["seed"], len(told["rounds"])) == (0.03, 2, 5, 2)
-    frozen = edgefl.load(model, freeze=["fc1*"])
+    frozen = edgefl.load(model, freeze=["*"], train=["fc2*"])
     same = edgefl.simulate(frozen, "digits", Settings.load(file), devices=4)
     assert told["final"]["model_sha256"] == same.final.model_sha256
     told = simulate([*words, "--set", "train.momentum=0.5", "--set", "train.lr=0.2", "--lr", "0.3"], tmp_path)

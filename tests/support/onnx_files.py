@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 import plan_reference
@@ -28,6 +26,20 @@ def onnx_model(text: str, opset: int = 17, ir_version: int = 8, **arrays: np.nda
     return proto
 
 
+def from_pytorch(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph as PyTorch's older exporter would have written it; "__" in names is a dot."""
+    made = onnx.ModelProto.FromString(proto.SerializeToString())
+    made.producer_name = "pytorch"
+    for named in made.graph.initializer:
+        named.name = named.name.replace("__", ".")
+    for info in made.graph.input:
+        info.name = info.name.replace("__", ".")
+    for node in made.graph.node:
+        node.input[:] = [name.replace("__", ".") for name in node.input]
+        node.output[:] = [name.replace("__", ".") for name in node.output]
+    return made
+
+
 def samples(model: edgefl.Model, n: int, seed: int = 3) -> np.ndarray:
     """(n, *input_shape): numbers around 0, or tokens below 10."""
     rng, shape = np.random.default_rng(seed), (n, *model.plan.input_shape)
@@ -43,13 +55,16 @@ def moved(model: edgefl.Model, seed: int = 2) -> np.ndarray:
     return after
 
 
-def assert_computes(model: edgefl.Model, tolerance: float = 1e-5, freeze: Sequence[str] = ()) -> edgefl.Model:
-    """The plan computes what onnxruntime does: from the file as it came, and after moved params were saved into it.
+def again(model: edgefl.Model, file: bytes) -> edgefl.Model:
+    """The file, loaded as `model` was."""
+    made = model.choices
+    return edgefl.load(file, loss=model.plan.loss, freeze=made.freeze, train=made.train, tie=made.tie, untie=made.untie)
 
-    `freeze` is what the model was loaded with.
-    """
+
+def assert_computes(model: edgefl.Model, tolerance: float = 1e-5) -> edgefl.Model:
+    """The plan computes what onnxruntime does: from the file as it came, and after moved params were saved into it."""
     x, after = samples(model, 3), moved(model)
-    saved = edgefl.load(model.to_bytes(after), loss=model.plan.loss, freeze=freeze)
+    saved = again(model, model.to_bytes(after))
     assert [p.name for p in saved.plan.params] == [p.name for p in model.plan.params]
     assert model.to_bytes(model.params.copy()) == model.source
     for file, params in ((model, model.params), (saved, after)):

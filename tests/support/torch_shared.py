@@ -200,3 +200,75 @@ class _Mirrored(nn.Module):
 
 def weight_straight_and_transposed() -> nn.Module:
     return _Mirrored()
+
+
+class _Language(nn.Module):
+    """A small language model: tokens and places, attention, a feed-forward layer, and the embedding read backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(10, 8), nn.Parameter(torch.randn(11, 8) * 0.1)
+        self.norms = nn.ModuleList([nn.LayerNorm(8), nn.LayerNorm(8), nn.LayerNorm(8)])
+        self.mix, self.back = nn.Linear(8, 24, bias=False), nn.Linear(8, 8)
+        self.widen, self.narrow = nn.Linear(8, 32), nn.Linear(32, 8)
+        self.output = nn.Linear(8, 10, bias=False)
+        self.output.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x) + self.places
+        q, k, v = self.mix(self.norms[0](h)).split(8, -1)
+        h = h + self.back(torch.softmax(q @ k.transpose(1, 2) * 0.35, -1) @ v)
+        h = h + self.narrow(nn.functional.gelu(self.widen(self.norms[1](h))))
+        return self.output(self.norms[2](h))
+
+
+def language_model() -> nn.Module:
+    return _Language()
+
+
+class _Autoencoder(nn.Module):
+    """Two layers there, and the same two transposed back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outer, self.inner = nn.Linear(20, 12), nn.Linear(12, 3)
+        self.widened, self.restored = nn.Parameter(torch.randn(12)), nn.Parameter(torch.randn(20))
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = torch.tanh(self.inner(torch.tanh(self.outer(x))))
+        wide = torch.tanh(nn.functional.linear(code, self.inner.weight.t(), self.widened))
+        return nn.functional.linear(wide, self.outer.weight.t(), self.restored)
+
+
+def tied_autoencoder() -> nn.Module:
+    return _Autoencoder()
+
+
+class _OfImages(nn.Module):
+    """A dense layer on flat images, and its weight transposed: the plan has an image's channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = torch.relu(self.conv(x)).flatten(1)
+        return nn.functional.linear(torch.tanh(self.dense(image)), self.dense.weight.t())
+
+
+def tied_behind_images() -> nn.Module:
+    return _OfImages()
+
+
+def weight_scripted() -> nn.Module:
+    """The older exporter sees two tensors of one memory, and merges them behind an Identity."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight.data = first.weight.data
+    return Chained(first, second, nn.Linear(4, 3))
+
+
+def copied_module() -> nn.Module:
+    """A target network, say, which begins as a copy and has another name."""
+    net = Repeated(nn.Linear(4, 4), 1, nn.Linear(4, 3))
+    net.head = nn.Sequential(copy.deepcopy(net.body), nn.Tanh(), net.head)
+    return net

@@ -1,7 +1,8 @@
 """Elementwise arithmetic: two activations, or one and a constant of the file.
 
-An initializer of more than one number is trained. Not trained are single numbers, Constant nodes, results of the graph,
-and constants that are applied to the data before the first weight, which usually standardize it.
+An initializer of more than one number is trained. Not trained, unless the caller asks for it, are single numbers,
+Constant nodes, and constants that are applied to the data before the first weight, which usually standardize it. What
+the graph computes from other constants can't be.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..layout import Factor, Layout
 from ..masks import FARTHEST, is_additive_mask, masked
 from ..nodes import refuse
 from ..trace import Trace
+from ..untrained import COMPUTED, GRAPH, LEADING, MASK, NUMBER
 
 BIASED = ("dense", "conv", "conv_transpose", "depthwise")
 
@@ -106,16 +108,31 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, co
         return _narrow(moved.reshape([aligned[axis] for axis in order]))
 
     known = value.number in trace.weighted
-    trains = known and given.size > 1 and trace.is_initializer(const) and not is_additive_mask(given)
     if const.where is None:
-        param = trace.constant(node, "constant", laid(given))
+        trace.wants(const, node, "constant")
+        param = trace.constant(node, "constant", laid(given), COMPUTED if given.size > 1 else "")
     else:
         weight = trace.weight(node, "constant", const, slot).map(laid)
-        param = trace.param(node, "constant", replace(weight, trainable=weight.trainable and trains))
+        if weight.trainable and (why := _why_untrained(trace, node, const, known)):
+            weight = replace(weight, trainable=False, why=why)
+        param = trace.param(node, "constant", weight)
     number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[slot == 0])
     if not known:
         trace.weighted.discard(number)
     return replace(value, number=number, tensor=node.output[0])
+
+
+def _why_untrained(trace: Trace, node: onnx.NodeProto, const: Const, known: bool) -> str:
+    """Why a constant of the file is not trained, "" if it is. `known`: behind a weight."""
+    if is_additive_mask(const.array):
+        return MASK
+    if trace.wants(const, node, "constant"):
+        return ""
+    if not trace.is_initializer(const):
+        return GRAPH
+    if const.array.size == 1:
+        return NUMBER
+    return "" if known else LEADING
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 
-from ..arrange import arranged, in_memory_order, innermost
+from ..arrange import arranged, in_memory_order, in_order, innermost
 from ..items import Const, Handler, Item, Value, Weight, value_of
 from ..layout import Layout
 from ..nodes import attributes, refuse
@@ -77,25 +79,41 @@ def dense(
     mirror: np.ndarray | None = None,
 ) -> Value:
     """x W along the last axis. The rows of W (I, O) are put in the order in which the plan holds the features. A narrow
-    W is stored transposed, (O, I), because the core is fast along long rows only.
+    W is stored transposed, (O, I), because the core is fast along long rows only. A W that another node reads is stored
+    as that node has it.
     """
     axis, layout = len(value.layout.axes) - 1, value.layout
     features = layout.shape[-1]
     if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
         raise refuse(node, f"weight {weight.array.shape} does not fit an input {layout}: check the export")
+    outputs, narrow = weight.array.shape[1], weight.array.shape[1] < NARROW <= features
+    if trace.is_plain(weight):
+        value = in_order(trace, node, value)
     value, block, size = innermost(trace, node, value, [axis])
-    outputs = weight.array.shape[1]
-    turned, order = outputs < NARROW <= features, in_memory_order(block)
-
-    def held(array: np.ndarray) -> np.ndarray:
-        rows: np.ndarray = array[order]
-        return rows.T if turned else rows
-
-    mirror = None if mirror is None else held(mirror)
-    param = trace.param(node, "weight", weight.map(held), scale=scale, mirror=mirror)
+    order = in_memory_order(block)
+    turned = _turned_as_tied(trace, node, weight, order, scale)
+    turned = narrow if turned is None else turned
+    mirror = None if mirror is None else _held(mirror, order, turned)
+    held = weight.map(lambda array: _held(array, order, turned))
+    param = trace.param(node, "weight", held, scale=scale, mirror=mirror)
     shape = (*trace.shapes[value.number][:-1], outputs)
     number = trace.append(node, "dense", [value.number], shape, params=[param], ints=[1] if turned else [])
     return Value(number, value.layout.resized(axis, size, outputs), node.output[0])
+
+
+def _held(array: np.ndarray, order: np.ndarray, turned: bool) -> np.ndarray:
+    """A weight (I, O) as the plan holds it: (I, O) or (O, I), the features in `order`."""
+    rows: np.ndarray = array[order]
+    return rows.T if turned else rows
+
+
+def _turned_as_tied(trace: Trace, node: onnx.NodeProto, weight: Weight, order: np.ndarray, scale: float) -> bool | None:
+    """Whether a param that another node reads holds this weight as (O, I); None if no param does so either way."""
+    for turned in (False, True):
+        held = weight.map(partial(_held, order=order, turned=turned))
+        if trace.held(node, "weight", held, scale) is not None:
+            return turned
+    return None
 
 
 def _product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:

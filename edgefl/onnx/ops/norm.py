@@ -11,6 +11,7 @@ from ..arrange import in_memory_order, innermost
 from ..items import Handler, Item, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
+from ..untrained import MEASURED
 
 ROLES = ("scale", "bias", "mean", "var")
 
@@ -44,7 +45,7 @@ def batch_norm(trace: Trace, node: onnx.NodeProto, x: Item, *given_weights: Item
             number = trace.append(node, op, [number], shape, params=[param], ints=[0])
         trace.weighted.add(number)
     else:
-        weights[2:] = [replace(weight, trainable=False) for weight in weights[2:]]
+        weights[2:] = [replace(weight, trainable=False, why=MEASURED) for weight in weights[2:]]
         params: list[int] = []
         for role, weight in zip(ROLES, weights, strict=True):
             params.append(trace.param(node, role, weight, layer=params[0] if params else None))

@@ -185,7 +185,11 @@ def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, 
     if not tokens.tokens or axis not in (0, -table.array.ndim) or table.array.ndim != 2:
         raise refuse(node, f"looks up axis {axis} of {table.array.shape}: only rows of a table, by tokens, are trained")
     width = table.array.shape[1]
-    param = trace.param(node, "weight", trace.weight(node, "weight", table, 0))
+    weight = trace.weight(node, "weight", table, 0)
+    tied = trace.held(node, "weight", weight.map(np.transpose))
+    if tied is not None and trace.ops_of(tied) == {"dense"} and trace.held(node, "weight", weight) is None:
+        trace.turn(tied)
+    param = trace.param(node, "weight", weight)
     number = trace.append(node, "embedding", [tokens.number], (*trace.shapes[tokens.number], width), params=[param])
     layout = tokens.layout.unsqueezed([len(tokens.layout.axes)]).resized(len(tokens.layout.axes), 1, width)
     return Value(number, layout, node.output[0])

@@ -1,0 +1,42 @@
+"""What of a model is not trained, and why; and which tensors are read in several places.
+
+Not here: who decides it. A function of an op gives its weight a reason (`Weight.why`), sharing.py ties tensors, and
+report.py collects both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FROZEN = "frozen"
+LEADING = "scales the input, before the first weight"
+NUMBER = "a single number"
+GRAPH = "a constant in the graph"
+COMPUTED = "computed from other constants"
+MASK = "a mask of very large numbers"
+MEASURED = "running statistics, measured and not trained"
+UNREAD = "an option of an op, or read by no output that is trained"
+TRAINABLE = (LEADING, NUMBER, GRAPH)  # by `train`; a frozen tensor is trained once it is not named in `freeze`
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A tensor that training leaves as it is, but for running statistics."""
+
+    name: str  # as `train` and `freeze` take it
+    shape: tuple[int, ...]  # in the file
+    reason: str
+
+    @property
+    def can_train(self) -> bool:
+        """Whether `train=[name]` makes it train."""
+        return self.reason in TRAINABLE
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A tensor of the file that several nodes read."""
+
+    name: str
+    nodes: tuple[str, ...]  # that read this param
+    is_copy: bool  # it is one of several equal layers that the exporter has merged; `tie` makes them one

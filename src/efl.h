@@ -104,6 +104,7 @@ int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_
 int efl_net_threads(const efl_net *net);
 
 int64_t efl_net_arena_bytes(const efl_net *net);
+double efl_net_flops_again(const efl_net *net); /* of the forward pass of one sample, computed again in backward */
 int64_t efl_net_num_params(const efl_net *net);             /* P */
 int64_t efl_net_target_size(const efl_net *net); /* O, targets a sample; 0 where the one loss takes labels */
 int64_t efl_net_label_count(const efl_net *net); /* labels a sample; 0 where y holds targets */

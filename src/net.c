@@ -33,6 +33,13 @@ int64_t efl_net_arena_bytes(const efl_net *net) {
     return net->arena_bytes;
 }
 
+double efl_net_flops_again(const efl_net *net) {
+    double flops = 0;
+    for (int t = 0; t < net->num_turns; t++)
+        if (net->turns[t].again) flops += (double)net->steps[net->turns[t].step].shapes.flops;
+    return flops;
+}
+
 int64_t efl_net_num_params(const efl_net *net) {
     return net->offsets[net->num_tensors];
 }

@@ -92,13 +92,6 @@ static void schedule(search *s) {
     }
 }
 
-static double cost_of(const efl_net *net) {
-    double flops = 0;
-    for (int t = 0; t < net->num_turns; t++)
-        if (net->turns[t].again) flops += (double)net->steps[net->turns[t].step].shapes.flops;
-    return flops;
-}
-
 static void trace(search *s) {
     efl_net *net = s->net;
     s->first = net->num_steps;
@@ -198,7 +191,7 @@ static int choose(search *s, int64_t max_arena_bytes, int64_t *least, efl_error 
     drop_cheap(s, 0); /* finds the largest */
     for (int plan = 0; plan < PLANS; plan++) {
         drop(s, plan);
-        const double cost = cost_of(net);
+        const double cost = efl_net_flops_again(net);
         if (best >= 0 && cost >= best_cost) continue;
         if (efl_arena_measure(net, error) != EFL_OK) return error->code;
         if (net->arena_bytes < *least) {

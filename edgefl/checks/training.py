@@ -98,6 +98,8 @@ def step(
     round_s = step_s * steps
     text = f"a step of {batch} examples takes {1000 * step_s:.3g} ms, a round of {steps:.0f} steps about"
     text += f" {round_s:.3g} s; {trainer.arena_bytes / 2**20:.3g} MB"
+    if trainer.computes_again:
+        text += f", activations computed again since max_arena_mb allows {(arena_bytes or 0) / 2**20:.3g}"
     if deadline_s is not None and round_s > deadline_s:
         todo = "raise rounds.deadline_s, lower train.epochs or set train.max_steps in aggregator.toml"
         yield warning(f"{text}; rounds last {deadline_s:g} s", todo)

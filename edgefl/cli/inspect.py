@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from . import model as cli_model
 from .values import at_least
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..onnx.model import Model
 
 EXAMPLE = "edgefl inspect mlp:784-200-200-10 --batch 10 --json"
 
@@ -17,6 +22,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", type=at_least(1), default=32, metavar="B", help="samples that the arena is sized for")
     help = "data that it is to be trained on: whether they fit, and which loss their targets ask for"
     group.add_argument("--data", metavar="SPEC", help=help)
+    help = (
+        "train only what fits into an arena of so many megabytes: the layers that contribute most, by the gradients of "
+        "--data, or the last ones; says which `freeze` does so (docs/sparse.md)"
+    )
+    group.add_argument("--arena-mb", type=at_least(0.001), metavar="MB", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
     cli_model.add_options(parser, adapters=True)
     parser.set_defaults(command=_inspect)
@@ -33,8 +43,23 @@ def _inspect(options: argparse.Namespace) -> int:
     if dataset is not None:
         dataset = data.fit_plan(dataset, model.plan)
         model.check_targets(dataset.y_train)
+    freeze = None
+    if options.arena_mb is not None:
+        model, freeze = _sparse(options, model, dataset)
     if options.json:
-        print(msgspec.json.format(msgspec.json.encode(summarize(model, options.batch)), indent=2).decode())
+        found = summarize(model, options.batch) | ({} if freeze is None else {"freeze": freeze})
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         print(describe(model, options.batch))
+        if freeze is not None:
+            print(f"freeze = {msgspec.json.encode(freeze).decode()}")
     return 0
+
+
+def _sparse(options: argparse.Namespace, model: Model, dataset: Dataset | None) -> tuple[Model, list[str]]:
+    """The model that trains what fits, and what it leaves as it is."""
+    from ..onnx.sparse import choose
+
+    x, y = (None, None) if dataset is None else (dataset.x_train, dataset.y_train)
+    choice = choose(model, int(options.arena_mb * 10**6), batch=options.batch, x=x, y=y)
+    return model.compile(model.source, choice.train), choice.freeze

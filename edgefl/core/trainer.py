@@ -105,6 +105,11 @@ class Trainer:
         only with `batch`."""
         return 0 if (net := self._held) is None else net.arena_bytes
 
+    @property
+    def computes_again(self) -> bool:
+        """Whether a step computes activations again, because it may not keep them all."""
+        return self._net.flops_again > 0
+
     def check_classes(self, count: int) -> None:
         """DataError if data whose labels have `count` names are not for this model."""
         if not self.plan.losses:  # names of labels mean one column of y, and not one of several

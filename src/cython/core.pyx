@@ -203,6 +203,11 @@ cdef class Net:
         return efl_net_arena_bytes(self.net)
 
     @property
+    def flops_again(self) -> float:
+        """Floating-point operations a sample that backward computes again."""
+        return efl_net_flops_again(self.net)
+
+    @property
     def threads(self) -> int:
         return efl_net_threads(self.net)
 

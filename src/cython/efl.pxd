@@ -61,6 +61,7 @@ cdef extern from "efl.h" nogil:
     int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_error *error)
     int efl_net_threads(const efl_net *net)
     int64_t efl_net_arena_bytes(const efl_net *net)
+    double efl_net_flops_again(const efl_net *net)
     int64_t efl_net_num_params(const efl_net *net)
     int64_t efl_net_target_size(const efl_net *net)
     int64_t efl_net_label_count(const efl_net *net)

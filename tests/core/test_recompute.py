@@ -120,6 +120,7 @@ def test_every_limit_gives_the_same_bits(make):
     for limit in limits(plan):
         trainer = Trainer(plan, batch=BATCH, max_arena_bytes=limit)
         assert trainer.arena_bytes <= limit and trainer.batch == BATCH
+        assert trainer.computes_again == (limit < limits(plan)[0])
         arenas.append(trainer.arena_bytes)
         made = [trainer.gradient(params, x[:BATCH], y[:BATCH])]
         for options in ({}, {"momentum": 0.9, "clip_norm": 0.5}, {"optimizer": "adam", "lr": 0.01}):

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from .core.columns import MEAN, SCALE
-from .core.mask import Mask
+from .core.mask import Mask, unchanging
 from .core.plan import Node, Plan
 from .errors import ModelError, UsageError, nearest
 from .settings import Settings
 from .strategies import Strategy
 
 KINDS = ("bn", "head")
-STATISTICS = {"batch_norm": (2, 3)}  # which params of an op training changes, although no gradient does
-LEAST_BASE = 4096  # numbers: fewer are not worth a payload of their own
 
 
 def personal_params(plan: Plan, patterns: Sequence[str]) -> list[int]:
@@ -40,17 +38,12 @@ def of_settings(settings: Settings, strategy: Strategy, plan: Plan) -> list[int]
 
 
 def base_params(settings: Settings, strategy: Strategy, plan: Plan, personal: Sequence[int]) -> list[int]:
-    """The indices of the params that go to each device once, in ascending order; none if these are few numbers.
-
-    Nothing changes them: no gradient, no running statistics, no profile of the columns. A strategy with vectors of the
-    whole model has none."""
+    """The indices of the params that go to each device once, in ascending order. A strategy with vectors of the whole
+    model has none."""
     whole = bool(strategy.sides or strategy.sent_sides) or "personal" in strategy.fit.without
     if settings.downlink.frozen == "always" or whole:
         return []
-    moved = {node.params[at] for node in plan.nodes for at in STATISTICS.get(node.op, ()) if at < len(node.params)}
-    moved |= {at for at, param in enumerate(plan.params) if param.trainable or param.name in (MEAN, SCALE)}
-    found = [at for at in range(len(plan.params)) if at not in moved and at not in personal]
-    return found if sum(plan.params[at].size for at in found) >= LEAST_BASE else []
+    return unchanging(plan, personal)
 
 
 def mask_of(settings: Settings, strategy: Strategy, plan: Plan) -> Mask:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from machines import TOPICS, feed, make_coordinator, of, status, update_parts
 
-from edgefl import masks
 from edgefl.coordinator.downlink import Downlink
-from edgefl.core.mask import Mask
+from edgefl.core.mask import LEAST_BASE, Mask
 from edgefl.core.params import params_sha256
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.errors import ModelError, UsageError
@@ -145,7 +144,7 @@ def test_few_numbers_are_not_worth_it():
 
 def test_running_statistics_and_a_scaling_move():
     """They are untrained, and change all the same."""
-    wide = masks.LEAST_BASE
+    wide = LEAST_BASE
     params = [Param("g", [wide]), Param("h", [wide]), *(Param(n, [wide], False) for n in ("mean", "var", "c"))]
     nodes = [Node("batch_norm", [0], [0, 1, 2, 3], [], [1e-5, 0.9]), Node("mul", [1], [4], [0])]
     plan = Plan([wide], nodes, params, "mse", 2, 2)

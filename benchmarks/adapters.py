@@ -4,8 +4,8 @@
                                   [--rounds N] [--json FILE]
 
 Four causal blocks of width 128 over 128 characters. It is trained on the text of most roles, in lower case and without
-punctuation; --start keeps the result for the next run. Then the six roles with the most text are devices, and tune it to
-text as it is written. All take part in each round, with Adam, and the default codecs. The loss is of the text that
+punctuation; --start keeps the result for the next run. Then the six roles with the most text are devices, and tune it
+to text as it is written. All take part in each round, with Adam, and the default codecs. The loss is of the text that
 follows.
 """
 
@@ -139,7 +139,9 @@ def tune(name: str, file: bytes, data: Dataset, options: argparse.Namespace) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="SPEC", help="shakespeare:FILE")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="the model to begin with; it is made if it is missing")
+    parser.add_argument(
+        "--start", type=Path, metavar="FILE", help="the model to begin with; it is made if it is missing"
+    )
     parser.add_argument("--pretrain", type=int, default=400, metavar="STEPS")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -160,8 +162,8 @@ def main() -> None:
     for name in CASES:
         of = found[name] = tune(name, file, data, options)
         print(
-            f"| {name} | {of['trained']:,} | {of['up'] / 1e3:.1f} | {of['first'] / 1e3:.0f} | {of['later'] / 1e3:.1f} | "
-            f"{of['accuracy']:.4f} | {of['loss']:.3f} | {of['arena'] / 1e6:.1f} | {of['seconds']} |", flush=True,
+            f"| {name} | {of['trained']:,} | {of['up'] / 1e3:.1f} | {of['first'] / 1e3:.0f} | "
+            f"{of['later'] / 1e3:.1f} | {of['accuracy']:.4f} | {of['loss']:.3f} | {of['arena'] / 1e6:.1f} | {of['seconds']} |", flush=True,
         )  # fmt: skip
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2))

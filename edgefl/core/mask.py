@@ -18,7 +18,6 @@ from ..errors import ModelError
 from .columns import MEAN, SCALE
 from .plan import Param, Plan
 
-
 STATISTICS = {"batch_norm": (2, 3)}  # which params of an op training changes, although no gradient does
 LEAST_BASE = 4096  # numbers: fewer are not worth a payload of their own
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
+from ..core.mask import Mask, unchanging
 from ..core.plan import Plan
 from .model import Model
 from .untrained import MEASURED
@@ -43,7 +44,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "batch": batch,
         "arena_bytes": arena_bytes,
         "least_arena_bytes": least_bytes,
-        "update_bytes_raw32": 4 * plan.num_params,
+        "update_bytes_raw32": 4 * Mask(plan, base=unchanging(plan)).num_shared,
         "plan_hash": plan.hash,
     }
 

@@ -6,10 +6,11 @@ import frozen
 import msgspec
 import numpy as np
 import pytest
+from conftest import ROOT
 from machines import TOPICS, feed, make_coordinator, of, status, update_parts
 
 from edgefl.coordinator.downlink import Downlink
-from edgefl.core.mask import LEAST_BASE, Mask
+from edgefl.core.mask import LEAST_BASE, STATISTICS, Mask
 from edgefl.core.params import params_sha256
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.errors import ModelError, UsageError
@@ -152,6 +153,12 @@ def test_running_statistics_and_a_scaling_move():
     scaled = load(zoo.mlp([64, 128, 10]), freeze=["fc1"], standardize=True).plan
     names = [scaled.params[index].name for index in of_settings(scaled).base.params]
     assert names == ["fc1.weight", "fc1.bias"]
+
+
+def test_the_core_moves_no_other_state():
+    """An op that changed untrained params, and that STATISTICS lacks, would lose what it changes."""
+    found = [path.name for path in sorted((ROOT / "src/ops").glob("*.c")) if "run->state" in path.read_text()]
+    assert found == ["norm.c"] and list(STATISTICS) == ["batch_norm"]
 
 
 def test_personal_params_stay_personal():

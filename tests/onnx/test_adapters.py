@@ -151,6 +151,15 @@ def test_untouched_it_merges_to_the_bytes_that_came():
     assert model.to_bytes() == model.to_bytes(model.params) == base.source
 
 
+def test_the_summary_counts_what_an_update_has():
+    from edgefl.onnx.summary import summarize
+
+    base = edgefl.load(zoo.from_spec("mlp:64-128-10", 0))
+    model = base.with_adapters(4)
+    assert summarize(base)["update_bytes_raw32"] == 4 * base.plan.num_params
+    assert summarize(model)["update_bytes_raw32"] == 4 * model.plan.num_trainable == 4 * 4 * (128 + 10)
+
+
 def test_a_file_that_keeps_its_adapters_loads_again(tmp_path):
     base = edgefl.load(zoo.from_spec("mlp:64-32-10", 0))
     model = base.with_adapters(4, ["fc1"], alpha=8, also=["fc2"], merge=False)

@@ -161,10 +161,9 @@ def main() -> None:
     found = {}
     for name in CASES:
         of = found[name] = tune(name, file, data, options)
-        print(
-            f"| {name} | {of['trained']:,} | {of['up'] / 1e3:.1f} | {of['first'] / 1e3:.0f} | "
-            f"{of['later'] / 1e3:.1f} | {of['accuracy']:.4f} | {of['loss']:.3f} | {of['arena'] / 1e6:.1f} | {of['seconds']} |", flush=True,
-        )  # fmt: skip
+        sizes = f"{of['up'] / 1e3:.1f} | {of['first'] / 1e3:.0f} | {of['later'] / 1e3:.1f}"
+        scores = f"{of['accuracy']:.4f} | {of['loss']:.3f} | {of['arena'] / 1e6:.1f} | {of['seconds']}"
+        print(f"| {name} | {of['trained']:,} | {sizes} | {scores} |", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2))
 

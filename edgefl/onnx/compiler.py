@@ -195,6 +195,6 @@ def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[
         raise refuse(node, f"its use on {what} is not trained yet: export the model with constants folded")
     try:
         made = handler(trace, node, *inputs)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise refuse(node, f"malformed ({error}): export the model again") from error
     return made if isinstance(made, tuple) else (made,)

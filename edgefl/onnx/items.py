@@ -4,6 +4,7 @@ Const    known now: an initializer, or something folded from initializers
 Value    computed from the input: a value of the plan, and the layout that ONNX sees it in
 Readout  computed from a Value for the reader (label, class probabilities): kept in the file, not in the plan
 Parts    a sequence of Values
+Condition  whether a Value is above 0, or is not
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ class Parts:
     items: tuple[Value, ...]
 
 
-Item = Const | Value | Readout | Parts
+@dataclass(frozen=True)
+class Condition:
+    value: Value
+    negated: bool = False
+
+
+Item = Const | Value | Readout | Parts | Condition
 Handler = Callable[..., Item | tuple[Item, ...]]  # of an ONNX op: ops/table.py
 
 
@@ -110,7 +117,12 @@ def value_of(node: onnx.NodeProto, item: Item | None, tokens: bool = False, hidd
         return item
     if item is None:
         raise refuse(node, "its first input is missing: export the model again")
-    kinds: dict[type[Item], str] = {Const: "a constant", Parts: "a sequence", Readout: "a label or class probability"}
+    kinds: dict[type[Item], str] = {
+        Condition: "a condition",
+        Const: "a constant",
+        Parts: "a sequence",
+        Readout: "a label or class probability",
+    }
     read = kinds[type(item)]
     raise refuse(node, f"it reads {read} where EdgeFL expects a value to train through: keep it out of the graph")
 

@@ -47,7 +47,7 @@ typedef struct {
 } efl_window;
 
 /* Functions of one number. Parameters p, q: LEAKY_RELU and ELU: alpha; CLIP: min, max; HARD_SIGMOID: alpha, beta; POW:
- * the exponent. */
+ * the exponent; THRESHOLD: threshold, value; SHRINK: lambda, bias. */
 typedef enum {
     EFL_POINT_LEAKY_RELU,
     EFL_POINT_CLIP,
@@ -63,6 +63,11 @@ typedef enum {
     EFL_POINT_ABS,
     EFL_POINT_ELU,
     EFL_POINT_SOFTPLUS,
+    EFL_POINT_MISH,
+    EFL_POINT_THRESHOLD,
+    EFL_POINT_SHRINK,
+    EFL_POINT_SIN,
+    EFL_POINT_COS,
 } efl_pointwise;
 
 /* What a value is limited to, by relu or clip: y = low if y < low, high if y > high; NaN passes. */
@@ -76,7 +81,8 @@ typedef struct {
     efl_clamp clamp;
 } efl_affine;
 
-typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV } efl_arithmetic;
+/* EFL_STEP: 1 where a > b, 0.5 where they are equal, else 0. */
+typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV, EFL_MAX, EFL_MIN, EFL_STEP } efl_arithmetic;
 
 typedef struct {
     const char *isa;

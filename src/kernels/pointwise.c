@@ -124,12 +124,39 @@ INLINE vf softplus_slope(vf y) {
     return choose(y < 0.01f, y * (1.0f - y * (0.5f - y * (1 / 6.0f))), 1.0f - exponential(-y));
 }
 
+INLINE vf softplus_of(vf x) {
+    return choose(x < 0.0f, splat(0.0f), x) + log1p_of(exponential(-absolute(x)));
+}
+
+/* x tanh(softplus x) has the slope t + x (1 - t^2) / (1 + e^-x), t the tanh. */
+INLINE vf mish_slope(vf x) {
+    const vf t = tanh_of(softplus_of(x));
+    return t + x * (1.0f - t * t) * sigmoid_of(x);
+}
+
+INLINE vf shrink_of(vf x, float lambda, float bias) {
+    const vf shrunk = choose(x < 0.0f, x + bias, x - bias);
+    return choose((x >= -lambda) & (x <= lambda), splat(0.0f), shrunk);
+}
+
+static inline vf by_lane(float (*f)(float), vf x) {
+    vf y = {0};
+    for (int lane = 0; lane < VL; lane++) y[lane] = f(x[lane]);
+    return y;
+}
+
 static inline vf power_of(vf x, float exponent) {
     if (exponent == 2) return x * x;
     if (exponent == 1) return x;
     vf y = {0};
     for (int lane = 0; lane < VL; lane++) y[lane] = powf(x[lane], exponent);
     return y;
+}
+
+/* A power of 0 is 1 everywhere, at 0 too. */
+static inline vf power_slope(vf x, float exponent) {
+    if (exponent == 0) return splat(0.0f);
+    return exponent * power_of(x, exponent - 1);
 }
 
 #define POINTWISE(kind, value)                       \
@@ -155,7 +182,12 @@ static void pointwise(efl_pointwise kind, float *y, const float *from, float p, 
         POINTWISE(POW, power_of(x, p))
         POINTWISE(ABS, absolute(x))
         POINTWISE(ELU, choose(x < 0.0f, p * expm1_of(x), x))
-        POINTWISE(SOFTPLUS, choose(x < 0.0f, splat(0.0f), x) + log1p_of(exponential(-absolute(x))))
+        POINTWISE(SOFTPLUS, softplus_of(x))
+        POINTWISE(MISH, x * tanh_of(softplus_of(x)))
+        POINTWISE(THRESHOLD, choose(x <= p, splat(q), x))
+        POINTWISE(SHRINK, shrink_of(x, p, q))
+        POINTWISE(SIN, by_lane(sinf, x))
+        POINTWISE(COS, by_lane(cosf, x))
     }
 }
 
@@ -181,10 +213,15 @@ static void pointwise_backward(efl_pointwise kind, float *dx, const float *dy, c
         POINTWISE_BACKWARD(SQRT, 0.5f / v)
         POINTWISE_BACKWARD(EXP, v)
         POINTWISE_BACKWARD(LOG, 1.0f / v)
-        POINTWISE_BACKWARD(POW, p * power_of(v, p - 1))
+        POINTWISE_BACKWARD(POW, power_slope(v, p))
         POINTWISE_BACKWARD(ABS, choose(v > 0.0f, one, choose(v < 0.0f, -one, zero)))
         POINTWISE_BACKWARD(ELU, choose(v > 0.0f, one, v + p))
         POINTWISE_BACKWARD(SOFTPLUS, softplus_slope(v))
+        POINTWISE_BACKWARD(MISH, mish_slope(v))
+        POINTWISE_BACKWARD(THRESHOLD, choose(v > p, one, zero))
+        POINTWISE_BACKWARD(SHRINK, choose((v < -p) | (v > p), one, zero))
+        POINTWISE_BACKWARD(SIN, by_lane(cosf, v))
+        POINTWISE_BACKWARD(COS, -by_lane(sinf, v))
     }
 }
 

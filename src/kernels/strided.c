@@ -30,6 +30,10 @@ ARITHMETIC(add, l + r)
 ARITHMETIC(sub, l - r)
 ARITHMETIC(mul, (l * r))
 ARITHMETIC(div, l / r)
+/* NaN passes, on either side. */
+ARITHMETIC(max, choose((l < r) | (r != r), r, l))
+ARITHMETIC(min, choose((l > r) | (r != r), r, l))
+ARITHMETIC(step, choose(l > r, splat(1.0f), choose(l == r, splat(0.5f), splat(0.0f))))
 
 static void arithmetic(efl_arithmetic op, float *y, const float *a, int64_t a_row, int64_t a_col, const float *b,
                        int64_t b_row, int64_t b_col, int64_t m, int64_t n) {
@@ -38,6 +42,9 @@ static void arithmetic(efl_arithmetic op, float *y, const float *a, int64_t a_ro
     case EFL_SUB: sub_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
     case EFL_MUL: mul_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
     case EFL_DIV: div_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
+    case EFL_MAX: max_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
+    case EFL_MIN: min_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
+    case EFL_STEP: step_op(y, a, a_row, a_col, b, b_row, b_col, m, n); break;
     }
 }
 

@@ -1,4 +1,4 @@
-/* arithmetic.c: add, sub, mul, div of two values, or of one value and one param, under NumPy's broadcasting.
+/* arithmetic.c: add, sub, mul, div, max, min of two values, or of one value and one param, under NumPy's broadcasting.
  *
  * Inputs: x and y, or x and a param w whose shape broadcasts to x's. Ints: [reversed], by default 0; 1: y op x.
  * The axis of samples is never broadcast. A gradient has the result's shape first, and is summed to its operand's.
@@ -48,7 +48,7 @@ static int infer(efl_op_shapes *s, efl_arithmetic op, efl_error *error) {
     s->inner[OP] = op;
     s->inner[REVERSED] = node->num_ints == 1 && node->ints[0] == 1;
     s->inner[BROADCASTS] = node->num_params == 1 || !same_shape(a, b);
-    if (op == EFL_MUL || op == EFL_DIV) s->sums.per_sample = s->flops * s->inner[BROADCASTS];
+    if (op != EFL_ADD && op != EFL_SUB) s->sums.per_sample = s->flops * s->inner[BROADCASTS];
     return EFL_OK;
 }
 
@@ -100,6 +100,11 @@ static void slope(const efl_op_run *run, int which, float *g) {
     const int other = 1 - which, sampled_of[2] = {1, sampled};
     if (op == EFL_ADD || op == EFL_SUB) {
         pass(run, g, run->dy, op == EFL_SUB && right);
+    } else if (op == EFL_MAX || op == EFL_MIN) { /* to the larger, the smaller; half each where they are equal */
+        const int more = op == EFL_MAX ? which : other, less = 1 - more;
+        apply(run, EFL_STEP, g, operands[more], shape_of(s, more), sampled_of[more], operands[less], shape_of(s, less),
+              sampled_of[less]);
+        apply(run, EFL_MUL, g, g, &s->y, 1, run->dy, &s->y, 1);
     } else if (op == EFL_MUL || !right) { /* d(l r)/dl = r, d(l / r)/dl = 1 / r */
         apply(run, op, g, run->dy, &s->y, 1, operands[other], shape_of(s, other), sampled_of[other]);
     } else { /* d(l / r)/dr = -(l / r) / r */
@@ -162,3 +167,5 @@ EFL_ARITHMETIC(add, ADD, EFL_IN_PLACE)
 EFL_ARITHMETIC(sub, SUB, EFL_IN_PLACE)
 EFL_ARITHMETIC(mul, MUL, EFL_IN_PLACE | EFL_READS_X | EFL_X_FOR_W)
 EFL_ARITHMETIC(div, DIV, EFL_READS_X)
+EFL_ARITHMETIC(max, MAX, EFL_READS_X)
+EFL_ARITHMETIC(min, MIN, EFL_READS_X)

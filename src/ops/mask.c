@@ -3,6 +3,8 @@
  * Floats: [fill]. With a param w, whose shape broadcasts to x's: an element is kept where w is not 0; no ints. Without
  * a param, ints [upper, k]: of each matrix along the last two axes, element (i, j) is kept where j - i >= k if upper
  * is 1, and where j - i <= k if it is 0. What is not kept has no gradient.
+ *
+ * select: y = x[1] where x[0] > 0, and x[2] elsewhere; three inputs of one shape. x[0] has no gradient.
  */
 #include "walk.h"
 
@@ -101,3 +103,36 @@ const efl_op efl_op_mask = {.name = "mask",
                             .infer = infer,
                             .forward = forward,
                             .backward = backward};
+
+static int infer_select(efl_op_shapes *s, efl_error *error) {
+    for (int k = 1; k < 3; k++) {
+        if (s->x[k].ndim != s->x[0].ndim) return efl_fail(error, EFL_MODEL, "needs inputs of one shape");
+        for (int i = 0; i < s->x[0].ndim; i++)
+            if (s->x[k].dim[i] != s->x[0].dim[i]) return efl_fail(error, EFL_MODEL, "needs inputs of one shape");
+    }
+    s->y = s->x[0];
+    s->flops = efl_shape_size(&s->y);
+    return EFL_OK;
+}
+
+static void forward_select(const efl_op_run *run) {
+    const int64_t size = run->batch * efl_shape_size(&run->shapes->y);
+    for (int64_t i = 0; i < size; i++) run->y[i] = run->x[0][i] > 0 ? run->x[1][i] : run->x[2][i];
+}
+
+static void backward_select(const efl_op_run *run) {
+    const int64_t size = run->batch * efl_shape_size(&run->shapes->y);
+    if (run->dx[0] != NULL) fill_in(run->dx[0], size, 0);
+    for (int k = 1; k < 3; k++) {
+        float *dx = run->dx[k];
+        for (int64_t i = 0; dx != NULL && i < size; i++) dx[i] = (run->x[0][i] > 0) == (k == 1) ? run->dy[i] : 0;
+    }
+}
+
+const efl_op efl_op_select = {.name = "select",
+                              .flags = EFL_READS_X,
+                              .min_inputs = 3,
+                              .max_inputs = 3,
+                              .infer = infer_select,
+                              .forward = forward_select,
+                              .backward = backward_select};

@@ -26,15 +26,17 @@
     op(batch_norm) op(layer_norm) \
     op(lrn) \
     op(dropout) \
-    op(add) op(sub) op(mul) op(div) \
+    op(add) op(sub) op(mul) op(div) op(max) op(min) \
     op(mean) \
-    op(mask) \
+    op(reduce_max) op(reduce_min) op(norm) op(log_sum_exp) \
+    op(group_norm) \
+    op(mask) op(select) \
     op(flatten) op(reshape) op(transpose) op(pad) op(slice) op(concat) \
     op(resize) op(extend) op(stride) \
     op(expand) op(repeat) \
     op(relu) op(tanh) op(sigmoid) op(softmax) op(log_softmax) \
     op(leaky_relu) op(clip) op(hard_sigmoid) op(hard_swish) op(gelu) op(erf) op(sqrt) op(exp) op(log) op(pow) \
-    op(abs) op(elu) op(softplus)
+    op(abs) op(elu) op(softplus) op(mish) op(threshold) op(shrink) op(sin) op(cos)
 /* clang-format on */
 
 #define EFL_LOSSES(loss) loss(cross_entropy) loss(bce) loss(mse) loss(l1) loss(huber) loss(hinge) loss(focal)

@@ -4,6 +4,8 @@
  *     clip        floats min, max            y     hard_swish, erf, log, abs         x
  *     hard_sigmoid  floats alpha, beta       y     pow       floats exponent         x
  *     elu         floats alpha >= 0          y     sqrt, exp, softplus               y
+ *     threshold   floats threshold, value    x     mish, sin, cos                    x
+ *     shrink      floats lambda >= 0, bias   x
  *
  * If backward reads y alone, x may be overwritten. At a kink the slope is that of the flat side.
  */
@@ -15,6 +17,8 @@ static int infer(efl_op_shapes *s, efl_pointwise kind, efl_error *error) {
     const efl_node *node = s->node;
     for (int i = 0; i < node->num_floats; i++)
         if (!isfinite((float)node->floats[i])) return efl_fail(error, EFL_MODEL, "has an attribute that is not finite");
+    if (kind == EFL_POINT_SHRINK && node->floats[0] < 0)
+        return efl_fail(error, EFL_MODEL, "needs a lambda of 0 or more");
     if ((kind == EFL_POINT_LEAKY_RELU || kind == EFL_POINT_ELU) && node->floats[0] < 0)
         return efl_fail(error, EFL_MODEL, "needs an alpha of 0 or more");
     if (kind == EFL_POINT_CLIP && node->floats[0] > node->floats[1])
@@ -90,3 +94,8 @@ EFL_FROM_X(pow, POW, 0, 1)
 EFL_FROM_X(abs, ABS, 0, 0)
 EFL_FROM_Y(elu, ELU, 0, 1)
 EFL_FROM_Y(softplus, SOFTPLUS, 0, 0)
+EFL_FROM_X(mish, MISH, 0, 0)
+EFL_FROM_X(threshold, THRESHOLD, 0, 2)
+EFL_FROM_X(shrink, SHRINK, 0, 2)
+EFL_FROM_X(sin, SIN, 0, 0)
+EFL_FROM_X(cos, COS, 0, 0)

@@ -14,7 +14,8 @@ from edgefl import _core
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.errors import ModelError
 
-OPS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
+OPS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "max": np.maximum,
+       "min": np.minimum}  # fmt: skip
 
 
 def aligned(a, axes):
@@ -104,7 +105,7 @@ def test_any_shapes_that_broadcast(data):
 
 
 def test_a_value_against_itself():
-    for op in ("add", "sub", "mul"):
+    for op in ("add", "sub", "mul", "max", "min"):
         plan = Plan([4], [Node("dense", [0], [0]), Node(op, [1, 1], [], [0])], [Param("w", [4, 3])], "mse", 2, 2)
         check(plan, FORWARDS)
 
@@ -167,3 +168,16 @@ def test_malformed_plans_are_refused(node, says):
     params = [Param("p", [2, 3]), Param("q", [5, 2, 3]), Param("r", [2])]
     with pytest.raises(ModelError, match=says):
         _core.Net(Plan([2, 3], [*nodes, node], params, "mse", len(nodes) + 1, len(nodes) + 1), 1)
+
+
+def test_equal_numbers_share_the_gradient_of_an_extreme_and_nan_passes():
+    for op in ("max", "min"):
+        plan = Plan([1], [Node("add", [0], [0]), Node("add", [0], [1]), Node(op, [1, 2])],
+                    [Param("a", [1]), Param("b", [1])], "l1", 3, 3)  # fmt: skip
+        net, gradient = _core.Net(plan, 1), np.empty(2, np.float32)
+        net.gradient(np.zeros(2, np.float32), np.zeros(1, np.float32), np.float32([-9]), gradient)
+        assert gradient.tolist() == [0.5, 0.5]
+        out = np.empty(1, np.float32)
+        for params in ([np.nan, 0], [0, np.nan]):
+            net.predict(np.float32(params), np.zeros(1, np.float32), out)
+            assert np.isnan(out[0])

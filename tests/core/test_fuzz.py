@@ -15,7 +15,8 @@ from edgefl.errors import ModelError, UsageError
 OPS = ["dense", "add", "flatten", "relu", "tanh", "sigmoid", "softmax", "log_softmax"]
 ARRANGED = ["sub", "mul", "mean", "reshape", "transpose", "pad", "slice", "concat", "clip", "leaky_relu", "hard_swish",
             "gelu", "batch_norm", "layer_norm", "dropout", "resize", "extend", "stride", "expand",
-            "repeat", "mask", "lrn"]  # fmt: skip
+            "repeat", "mask", "lrn",
+            "max", "reduce_max", "norm", "group_norm", "shrink"]  # fmt: skip
 dims = st.integers(1, 6) | st.sampled_from([0, -1, 2**24, 2**40, 2**63, 2**70])
 shapes = st.lists(dims, max_size=7) | st.just([3, 3]) | st.just([3])
 small = st.integers(0, 6) | st.sampled_from([-1, 4096, 2**31, 2**64])
@@ -58,15 +59,15 @@ def arranged(draw):
     few = st.integers(-1, 4)
     for i in range(1, draw(st.integers(2, 6))):
         op = draw(st.sampled_from(ARRANGED))
-        inputs = [draw(st.integers(max(0, i - 2), i)) for _ in range(2 if op in ("sub", "mul", "concat") else 1)]
+        inputs = [draw(st.integers(max(0, i - 2), i)) for _ in range(2 if op in ("sub", "mul", "max", "concat") else 1)]
         own = {"batch_norm": [1, 2, 3, 4], "layer_norm": [1, 2], "repeat": [1]}.get(op, [])
         counts = {"slice": [3], "concat": [1], "gelu": [1], "transpose": [1, 2, 3], "pad": [2, 4, 6], "sub": [1],
                   "resize": [5], "mask": [2], "extend": [4], "stride": [4], "expand": [1, 2, 3],
-                  "lrn": [1]}  # fmt: skip
-        count = draw(st.sampled_from(counts.get(op, [0, 1] if op in ("mul", "reshape", "mean") else [0])))
+                  "lrn": [1], "reduce_max": [1, 2], "norm": [1, 2], "group_norm": [2]}  # fmt: skip
+        count = draw(st.sampled_from(counts.get(op, [0, 1] if op in ("mul", "max", "reshape", "mean") else [0])))
         ints = draw(st.lists(few, min_size=count, max_size=count))
-        numbers = {"clip": 2, "batch_norm": 2, "lrn": 3}
-        numbers |= dict.fromkeys(("pad", "leaky_relu", "layer_norm", "dropout", "resize", "mask"), 1)
+        numbers = {"clip": 2, "batch_norm": 2, "lrn": 3, "shrink": 2}
+        numbers |= dict.fromkeys(("pad", "leaky_relu", "layer_norm", "dropout", "resize", "mask", "group_norm"), 1)
         floats = [0.5] * numbers.get(op, 0)
         nodes.append(Node(op, inputs, own, ints, floats))
     params = [Param("w", [3, 3]), *(Param(name, [3]) for name in "gb"), *(Param(name, [3], False) for name in "mv")]

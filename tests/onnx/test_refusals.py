@@ -92,11 +92,6 @@ REFUSED = {
         IMAGE + "<float[2,3,3,3] W> { [c] y = DeformConv(x, W, x) }",
         "node 'c' (DeformConv): this op",
     ),
-    "slope": (HEAD + "<float[6,3] W, float[3] s> { h = MatMul(x, W) [p] y = PRelu(h, s) }", "'p' (PRelu): this op"),
-    "instance": (
-        IMAGE + "<float[2] s> { [i] y = InstanceNormalization(x, s, s) }",
-        "'i' (InstanceNormalization): this",
-    ),
     "volume": (
         "(float[N,2,3,3,3] x) => (float[N,1,1,1,1] y) <float[1,2,3,3,3] W> { [c] y = Conv(x, W) }",
         "node 'c' (Conv): its input is (N, 2, 3, 3, 3)",

@@ -13,7 +13,8 @@ from edgefl.onnx.evaluate import OnnxEvaluator
 
 def onnx_model(text: str, opset: int = 17, ir_version: int = 8, **arrays: np.ndarray) -> onnx.ModelProto:
     """The graph; tensors declared without values get `arrays`, or random ones."""
-    header = f'<ir_version: {ir_version}, opset_import: ["": {opset}, "ai.onnx.ml": 1, "onnx.brevitas": 1]>'
+    domains = ", ".join(f'"{domain}": 1' for domain in ("ai.onnx.ml", "onnx.brevitas", "com.microsoft"))
+    header = f'<ir_version: {ir_version}, opset_import: ["": {opset}, {domains}]>'
     proto = onnx.parser.parse_model(f"{header} g {text}")
     rng = np.random.default_rng(1)
     for info in proto.graph.value_info:

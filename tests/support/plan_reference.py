@@ -205,6 +205,25 @@ def mask(node: Node, x: np.ndarray, keep: np.ndarray | None = None) -> np.ndarra
     return np.where(keep != 0, x, node.floats[0])
 
 
+def group_norm(node: Node, x: np.ndarray, gamma=1.0, beta=0.0) -> np.ndarray:
+    groups, inner = node.ints
+    seen = x.reshape(len(x), -1, groups, inner)
+    centred = seen - seen.mean((1, 3), keepdims=True)
+    unit = centred / np.sqrt((centred**2).mean((1, 3), keepdims=True) + node.floats[0])
+    gamma, beta = (np.broadcast_to(np.reshape(w, (-1, inner if np.size(w) > groups else 1)), (groups, inner))
+                   for w in (gamma, beta))  # fmt: skip
+    return (unit * gamma + beta).reshape(x.shape)
+
+
+def axes(node: Node) -> tuple[int, ...]:
+    return tuple(axis + 1 for axis in node.ints)
+
+
+def log_sum_exp(node: Node, x: np.ndarray) -> np.ndarray:
+    peak = x.max(axes(node), keepdims=True)
+    return np.log(np.exp(x - peak).sum(axes(node))) + peak.reshape(x.max(axes(node)).shape)
+
+
 FORWARD: dict[str, Forward] = {
     "abs": lambda node, x: np.abs(x),
     "add": arithmetic(np.add),
@@ -214,6 +233,7 @@ FORWARD: dict[str, Forward] = {
     "concat": lambda node, *xs: np.concatenate(xs, node.ints[0] + 1),
     "conv": conv,
     "conv_transpose": conv_transpose,
+    "cos": lambda node, x: np.cos(x),
     "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,
     "depthwise": depthwise,
     "div": arithmetic(np.divide),
@@ -226,6 +246,7 @@ FORWARD: dict[str, Forward] = {
     "extend": extend,
     "flatten": lambda node, x: x.reshape(len(x), -1),
     "gelu": gelu,
+    "group_norm": group_norm,
     "gru": recurrent(gru_step),
     "hard_sigmoid": lambda node, x: np.clip(node.floats[0] * x + node.floats[1], 0, 1),
     "hard_swish": lambda node, x: x * np.clip(x / 6 + 0.5, 0, 1),
@@ -233,21 +254,31 @@ FORWARD: dict[str, Forward] = {
     "leaky_relu": lambda node, x: np.where(x > 0, x, node.floats[0] * x),
     "log": lambda node, x: np.log(x),
     "log_softmax": lambda node, x: np.log(softmax(node, x)),
+    "log_sum_exp": log_sum_exp,
     "lrn": lrn,
     "lstm": recurrent(lstm_step),
     "mask": mask,
     "matmul": lambda node, a, b: a @ (np.swapaxes(b, -1, -2) if node.ints[0] else b),
+    "max": arithmetic(np.maximum),
     "maxpool": maxpool,
     "mean": lambda node, x: x.mean(tuple(axis + 1 for axis in node.ints)),
+    "min": arithmetic(np.minimum),
+    "mish": lambda node, x: x * np.tanh(np.logaddexp(0, x)),
     "mul": arithmetic(np.multiply),
+    "norm": lambda node, x: np.sqrt((x**2).sum(axes(node))),
     "pad": pad,
     "pow": lambda node, x: x ** node.floats[0],
+    "reduce_max": lambda node, x: x.max(axes(node)),
+    "reduce_min": lambda node, x: x.min(axes(node)),
     "relu": lambda node, x: np.maximum(x, 0),
     "repeat": lambda node, x, w: np.broadcast_to(w, (len(x), *w.shape)),
     "reshape": lambda node, x: x.reshape(len(x), *node.ints),
     "resize": resize,
     "rnn": recurrent(rnn_step),
+    "select": lambda node, t, yes, no: np.where(t > 0, yes, no),
+    "shrink": lambda node, x: np.where(np.abs(x) <= node.floats[0], 0, x - np.sign(x) * node.floats[1]),
     "sigmoid": lambda node, x: sigmoid(x),
+    "sin": lambda node, x: np.sin(x),
     "slice": slice_,
     "softmax": softmax,
     "softplus": lambda node, x: np.logaddexp(0, x),
@@ -255,6 +286,7 @@ FORWARD: dict[str, Forward] = {
     "stride": stride,
     "sub": arithmetic(np.subtract),
     "tanh": lambda node, x: np.tanh(x),
+    "threshold": lambda node, x: np.where(x > node.floats[0], x, node.floats[1]),
     "transpose": lambda node, x: x.transpose(0, *(axis + 1 for axis in node.ints)),
 }
 

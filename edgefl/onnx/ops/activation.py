@@ -13,6 +13,7 @@ from ..items import Const, Handler, Item, Value, value_of
 from ..masks import refuse_masked_rows
 from ..nodes import attributes, refuse
 from ..trace import Trace
+from .arithmetic import calculate
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -68,9 +69,61 @@ def gelu(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return replace(value, number=number, tensor=node.output[0])
 
 
+def _of(trace: Trace, node: onnx.NodeProto, op: str, value: Value, *floats: float, ints: tuple[int, ...] = ()) -> Value:
+    number = trace.append(node, op, [value.number], trace.shapes[value.number], ints=ints, floats=floats)
+    return replace(value, number=number, tensor=node.output[0])
+
+
+def _number(x: float) -> Const:
+    return Const(np.array(x, np.float32))
+
+
+def celu(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    """alpha elu(x / alpha)"""
+    value, alpha = value_of(node, x), attributes(node).get("alpha", 1.0)
+    if not (alpha > 0 and np.isfinite(alpha)):
+        raise refuse(node, f"alpha={alpha} is no positive number: check the export")
+    inner = _of(trace, node, "elu", calculate(trace, node, "div", value, _number(alpha)), 1.0)
+    return calculate(trace, node, "mul", inner, _number(alpha))
+
+
+def prelu(trace: Trace, node: onnx.NodeProto, x: Item, slope: Item) -> Value:
+    """x above 0, slope x below: relu x + slope (x - relu x). The slope is trained, one number too."""
+    value = value_of(node, x)
+    positive = _of(trace, node, "relu", value)
+    below = calculate(trace, node, "sub", value, positive)
+    return calculate(trace, node, "add", positive, calculate(trace, node, "mul", below, slope, single=True))
+
+
+def selu(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    given = attributes(node)
+    inner = _of(trace, node, "elu", value_of(node, x), given.get("alpha", 1.67326319217681884765625))
+    return calculate(trace, node, "mul", inner, _number(given.get("gamma", 1.05070102214813232421875)))
+
+
+def softsign(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    """x / (1 + |x|)"""
+    value = value_of(node, x)
+    below = calculate(trace, node, "add", _of(trace, node, "abs", value), _number(1))
+    return calculate(trace, node, "div", value, below)
+
+
+def swish(trace: Trace, node: onnx.NodeProto, x: Item, default: float = 1.0) -> Value:
+    """x sigmoid(alpha x)"""
+    value, alpha = value_of(node, x), attributes(node).get("alpha", default)
+    scaled = value if alpha == 1 else calculate(trace, node, "mul", value, _number(alpha))
+    return calculate(trace, node, "mul", value, _of(trace, node, "sigmoid", scaled))
+
+
+def thresholded(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+    return _of(trace, node, "threshold", value_of(node, x), attributes(node).get("alpha", 1.0), 0.0)
+
+
 ACTIVATION_OPS: dict[str, Handler] = {
     "Abs": _pointwise("abs"),
+    "Celu": celu,
     "Clip": clip,
+    "Cos": _pointwise("cos"),
     "Elu": _pointwise("elu", alpha=1.0),
     "Erf": _pointwise("erf"),
     "Exp": _pointwise("exp"),
@@ -80,10 +133,18 @@ ACTIVATION_OPS: dict[str, Handler] = {
     "LeakyRelu": _pointwise("leaky_relu", alpha=0.01),
     "Log": _pointwise("log"),
     "LogSoftmax": _softmax("log_softmax"),
+    "Mish": _pointwise("mish"),
+    "PRelu": prelu,
     "Relu": _pointwise("relu"),
+    "Selu": selu,
+    "Shrink": _pointwise("shrink", lambd=0.5, bias=0.0),
     "Sigmoid": _pointwise("sigmoid"),
+    "Sin": _pointwise("sin"),
     "Softmax": _softmax("softmax"),
     "Softplus": _pointwise("softplus"),
+    "Softsign": softsign,
     "Sqrt": _pointwise("sqrt"),
+    "Swish": swish,
     "Tanh": _pointwise("tanh"),
+    "ThresholdedRelu": thresholded,
 }

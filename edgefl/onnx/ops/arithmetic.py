@@ -32,7 +32,8 @@ def arithmetic(op: str) -> Callable[[Trace, onnx.NodeProto, Item, Item], Value]:
     return handler
 
 
-def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> Value:
+def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item, *, single: bool = False) -> Value:
+    """`single`: a constant of one number is trained too."""
     if isinstance(a, Const) or isinstance(b, Const):
         slot = 0 if isinstance(a, Const) else 1
         const = (a, b)[slot]
@@ -40,7 +41,7 @@ def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item) -> 
         value = value_of(node, (a, b)[1 - slot], hidden=op == "add" or (op in ("mul", "div") and _scales(const, slot)))
         if op == "add" and (const.array <= FARTHEST).any():
             return _hidden(trace, node, value, const, slot)
-        return _with_constant(trace, node, op, value, const, slot=slot)
+        return with_constant(trace, node, op, value, const, slot=slot, single=single)
     return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
 
 
@@ -52,7 +53,7 @@ def _hidden(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot
     for low in lows:
         value = masked(trace, node, value, const.array != low, float(low))
     rest = np.where(const.array <= FARTHEST, np.float32(0), const.array)
-    return _with_constant(trace, node, "add", value, Const(rest), slot=slot) if rest.any() else value
+    return with_constant(trace, node, "add", value, Const(rest), slot=slot) if rest.any() else value
 
 
 def _scales(const: Const, slot: int) -> bool:
@@ -88,7 +89,9 @@ def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, *, slo
     return replace(value, tensor=node.output[0])
 
 
-def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, *, slot: int) -> Value:
+def with_constant(
+    trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, *, slot: int, single: bool = False
+) -> Value:
     given = const.array
     rank = max(len(value.layout.axes), given.ndim)
     value = _raised(value, rank)
@@ -113,7 +116,7 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, co
         param = trace.constant(node, "constant", laid(given), COMPUTED if given.size > 1 else "")
     else:
         weight = trace.weight(node, "constant", const, slot).map(laid)
-        if weight.trainable and (why := _why_untrained(trace, node, const, known)):
+        if weight.trainable and (why := _why_untrained(trace, node, const, known, single)):
             weight = replace(weight, trainable=False, why=why)
         param = trace.param(node, "constant", weight)
     number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[slot == 0])
@@ -122,15 +125,15 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, op: str, value: Value, co
     return replace(value, number=number, tensor=node.output[0])
 
 
-def _why_untrained(trace: Trace, node: onnx.NodeProto, const: Const, known: bool) -> str:
-    """Why a constant of the file is not trained, "" if it is. `known`: behind a weight."""
+def _why_untrained(trace: Trace, node: onnx.NodeProto, const: Const, known: bool, single: bool) -> str:
+    """Why a constant of the file is not trained, "" if it is. `known`: behind a weight; `single`: one number is too."""
     if is_additive_mask(const.array):
         return MASK
     if trace.wants(const, node, "constant"):
         return ""
     if not trace.is_initializer(const):
         return GRAPH
-    if const.array.size == 1:
+    if const.array.size == 1 and not single:
         return NUMBER
     return "" if known else LEADING
 
@@ -188,6 +191,15 @@ def total(trace: Trace, node: onnx.NodeProto, *terms: Item) -> Item:
     return reduce(lambda a, b: calculate(trace, node, "add", a, b), terms)
 
 
+def extreme(op: str) -> Callable[..., Item]:
+    """The largest or smallest of any number of tensors, one after another."""
+
+    def handler(trace: Trace, node: onnx.NodeProto, *terms: Item) -> Item:
+        return reduce(lambda a, b: calculate(trace, node, op, a, b), terms)
+
+    return handler
+
+
 def negative(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return calculate(trace, node, "mul", x, Const(np.array(-1, np.float32)))
 
@@ -223,6 +235,8 @@ def readout_of_two(trace: Trace, parts: Sequence[Item]) -> Readout | None:
 ARITHMETIC_OPS: dict[str, Handler] = {
     "Add": add,
     "Div": arithmetic("div"),
+    "Max": extreme("max"),
+    "Min": extreme("min"),
     "Mul": arithmetic("mul"),
     "Neg": negative,
     "Pow": power,

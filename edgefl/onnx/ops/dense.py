@@ -22,7 +22,9 @@ def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = 
     value = value_of(node, a)
     if given.get("transA", 0) or len(value.layout.axes) != 2:
         raise refuse(node, "it mixes samples: give it rows of features (transA=0)")
-    alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
+    alpha, beta = given.get("alpha", 1.0), 1.0 if c is None else given.get("beta", 1.0)
+    if beta == 0:
+        c, beta = None, 1.0
     if not (alpha and beta and np.isfinite([alpha, beta]).all()):
         raise refuse(node, f"alpha={alpha}, beta={beta} leave nothing to train: export with 1")
     weight = trace.weight(node, "weight", b, 1)
@@ -50,17 +52,17 @@ def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
         return dense(trace, node, value_of(node, a), weight)
     if isinstance(a, Const):  # W x = (x' W')'
         right = value_of(node, b)
-        turned = _turned(right)
+        turned = exchanged(right)
         if turned is None or a.array.ndim != 2:
             raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
         weight = trace.weight(node, "weight", a, 0).map(np.transpose)
-        result = _turned(dense(trace, node, turned, weight))
+        result = exchanged(dense(trace, node, turned, weight))
         assert result is not None
         return result
-    return _product(trace, node, value_of(node, a), value_of(node, b))
+    return product(trace, node, value_of(node, a), value_of(node, b))
 
 
-def _turned(value: Value) -> Value | None:
+def exchanged(value: Value) -> Value | None:
     """The value with its last two axes exchanged; None if it has only one axis besides the samples."""
     rank = len(value.layout.axes)
     if rank < 3:
@@ -116,7 +118,7 @@ def _turned_as_tied(trace: Trace, node: onnx.NodeProto, weight: Weight, order: n
     return None
 
 
-def _product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:
+def product(trace: Trace, node: onnx.NodeProto, a: Value, b: Value) -> Value:
     """a (..., M, K) b (..., K, N), the leading axes equal, samples among them."""
     rank, left, right = len(a.layout.axes), a.layout, b.layout
     if left.mixture != right.mixture or left.samples > rank - 3 or rank != len(right.axes):

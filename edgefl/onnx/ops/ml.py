@@ -18,7 +18,7 @@ from ..trace import Trace
 from .arithmetic import calculate
 from .dense import dense
 from .passing import readout
-from .shape import total
+from .reduce import total
 
 TRANSFORMS = {"NONE": "", "SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 MINUS = Const(np.array(-1, np.float32))

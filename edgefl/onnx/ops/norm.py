@@ -1,4 +1,5 @@
-"""BatchNormalization, trained from its inference form, and LayerNormalization."""
+"""BatchNormalization, trained from its inference form, LayerNormalization and RMSNormalization. What goes by groups is
+in group_norm.py."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ import numpy as np
 import onnx
 
 from ..arrange import in_memory_order, innermost
-from ..items import Handler, Item, Value, value_of
+from ..items import Const, Handler, Item, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from ..untrained import MEASURED
+from .arithmetic import calculate, with_constant
+from .reduce import pointwise, reduced
 
 ROLES = ("scale", "bias", "mean", "var")
+MADE_UP = ("val_", "onnx::")  # how torch names what is no parameter of the net
 
 
 def batch_norm(trace: Trace, node: onnx.NodeProto, x: Item, *given_weights: Item) -> Value:
@@ -54,31 +58,70 @@ def batch_norm(trace: Trace, node: onnx.NodeProto, x: Item, *given_weights: Item
     return Value(number, value.layout, node.output[0])
 
 
-def layer_norm(trace: Trace, node: onnx.NodeProto, x: Item, scale: Item, shift: Item | None = None) -> Value:
-    """Over the axes from `axis` on, which the plan has as one axis."""
+def layer_norm(
+    trace: Trace,
+    node: onnx.NodeProto,
+    x: Item,
+    scale: Item | None,
+    shift: Item | None = None,
+    *,
+    slots: tuple[int, int] = (1, 2),
+    epsilon: float = 1e-5,
+) -> Value:
+    """Over the axes from `axis` on, which the plan has as one axis. `slots` are the inputs that scale and shift are."""
     value, given = value_of(node, x), attributes(node)
     rank = len(value.layout.axes)
     axes = range(given.get("axis", -1) % rank, rank)
     if any(name and trace.readers.get(name) for name in node.output[1:]):
         raise refuse(node, "its mean or deviation is read: use its first output alone")
     value, block, size = innermost(trace, node, value, axes)
-    params = []
-    for slot, role, item in ((1, "scale", scale), (2, "bias", shift)):
-        if item is None:
-            params.append(trace.constant(node, role, np.zeros(size)))
+    params, plain = [], is_plain(trace, scale, shift)
+    for slot, role, item in zip(slots, ("scale", "bias"), (scale, shift), strict=True):
+        if plain or (item is None and role == "bias"):
+            params.append(trace.constant(node, role, np.full(size, float(plain and role == "scale"))))
             continue
         weight = trace.weight(node, role, item, slot)
         if weight.array.size != size:
             raise refuse(node, f"its {role} has shape {weight.array.shape} for {size} numbers: give each its own")
         held = weight.map(lambda array: array.ravel()[in_memory_order(block)])
         params.append(trace.param(node, role, held, layer=params[0] if params else None))
-    floats = [given.get("epsilon", 1e-5)]
+    floats = [given.get("epsilon", epsilon)]
     shape = trace.shapes[value.number]
     number = trace.append(node, "layer_norm", [value.number], shape, params=params, floats=floats)
     return Value(number, value.layout, node.output[0])
 
 
+def is_plain(trace: Trace, scale: Item | None, shift: Item | None) -> bool:
+    """Whether an exporter has made up ones and zeros for a normalization without weights. Those of a net that is not
+    trained yet are initializers with names of their own."""
+    for item, number in ((scale, 1), (shift, 0)):
+        if item is None:
+            continue
+        if not isinstance(item, Const) or not (item.array == number).all():
+            return False
+        if trace.is_initializer(item) and not item.name.startswith(MADE_UP):
+            return False
+    return True
+
+
+def rms_norm(
+    trace: Trace, node: onnx.NodeProto, x: Item, scale: Item | None, *, slot: int = 1, epsilon: float = 1e-5
+) -> Value:
+    """x / sqrt(mean(x x) + epsilon) scale, over the axes from `axis` on."""
+    value, given = value_of(node, x), attributes(node)
+    rank = len(value.layout.axes)
+    axes = range(given.get("axis", -1) % rank, rank)
+    square = reduced(trace, node, "mean", calculate(trace, node, "mul", value, value), axes, keep=True)
+    square = calculate(trace, node, "add", square, Const(np.array(given.get("epsilon", epsilon), np.float32)))
+    unit = calculate(trace, node, "div", value, pointwise(trace, node, "sqrt", square))
+    if not isinstance(scale, Const):
+        return calculate(trace, node, "mul", unit, value_of(node, scale))
+    return with_constant(trace, node, "mul", unit, scale, slot=slot)
+
+
 NORM_OPS: dict[str, Handler] = {
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
+    "RMSNormalization": rms_norm,
+    "SimplifiedLayerNormalization": rms_norm,
 }

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from math import prod
 
 import numpy as np
 import onnx
@@ -18,7 +17,6 @@ from ..layout import Layout, readable
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from .along import along
-from .arithmetic import calculate
 
 
 def seen(node: onnx.NodeProto, value: Value, layout: Layout) -> Value:
@@ -195,32 +193,9 @@ def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, 
     return Value(number, layout, node.output[0])
 
 
-def mean(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
-    """The axes are an input since opset 18 (13 for sums) and an attribute before. All axes would mix samples."""
-    value, given = value_of(node, x), axes_of(node, const_of(node, axes))
-    if not given:
-        raise refuse(node, "it takes all samples together: name the axes of one")
-    chosen = sorted(axis_of(node, value, axis) for axis in given)
-    value, order = settled(trace, node, value)
-    sizes = {at: 1 if at in chosen else value.layout.size(at) for at in order}
-    rest = [sizes[at] for at in order if at not in chosen]
-    number = trace.append(node, "mean", [value.number], rest, ints=sorted(order.index(axis) for axis in chosen))
-    layout = value.layout.packed(order, sizes)
-    return Value(number, layout if attributes(node).get("keepdims", 1) else layout.squeezed(chosen), node.output[0])
-
-
-def total(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
-    """The mean, times the number of elements."""
-    averaged, shape = mean(trace, node, x, axes), value_of(node, x).layout.shape
-    count = prod(shape[axis] for axis in axes_of(node, const_of(node, axes)) or ())
-    return calculate(trace, node, "mul", averaged, Const(np.array(count, np.float32)))
-
-
 SHAPE_OPS: dict[str, Handler] = {
     "Flatten": flatten,
     "Gather": gather,
-    "ReduceMean": mean,
-    "ReduceSum": total,
     "Reshape": reshape,
     "Shape": shape,
     "Slice": slice_,

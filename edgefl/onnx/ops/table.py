@@ -17,12 +17,15 @@ from .conv_transpose import CONV_TRANSPOSE_OPS
 from .dense import DENSE_OPS
 from .depth import DEPTH_OPS
 from .expand import EXPAND_OPS
+from .group_norm import GROUP_NORM_OPS
 from .lrn import LRN_OPS
+from .microsoft import MICROSOFT_OPS
 from .ml import ML_OPS
 from .norm import NORM_OPS
 from .pad import PAD_OPS
 from .passing import PASSING_OPS
 from .recurrent import RECURRENT_OPS
+from .reduce import REDUCE_OPS
 from .resize import RESIZE_OPS
 from .sequence import SEQUENCE_OPS
 from .shape import SHAPE_OPS
@@ -38,11 +41,14 @@ OPS: dict[str, Handler] = {
     **DEPTH_OPS,
     **EXPAND_OPS,
     **LRN_OPS,
+    **GROUP_NORM_OPS,
+    **MICROSOFT_OPS,
     **ML_OPS,
     **NORM_OPS,
     **PAD_OPS,
     **PASSING_OPS,
     **RECURRENT_OPS,
+    **REDUCE_OPS,
     **RESIZE_OPS,
     **SEQUENCE_OPS,
     **SHAPE_OPS,

@@ -1,14 +1,16 @@
-"""Where and Trilu on activations, with a condition that is known now: the `mask` op of the plan.
-
-A condition that is computed from the input, such as the padding of a batch, is refused.
-"""
+"""Where and Trilu on activations. A condition that is known now is the `mask` op of the plan, one that compares two
+activations, or one with a constant, the `select` op. What compares tokens, such as a mask of padding, is refused."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from ..items import Const, Handler, Item, Value, value_of
+from ..arrange import arranged, settled
+from ..items import Condition, Const, Handler, Item, Value, value_of
 from ..masks import masked
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -17,6 +19,8 @@ from .arithmetic import calculate
 
 def where(trace: Trace, node: onnx.NodeProto, condition: Item, yes: Item, no: Item) -> Item:
     """Elements of `yes` where the condition holds, elements of `no` elsewhere."""
+    if isinstance(condition, Condition):
+        return _selected(trace, node, condition, yes, no)
     if not isinstance(condition, Const):
         raise refuse(node, "its condition is computed from the input: give all samples the same mask, as a constant")
     keep = condition.array.astype(bool)
@@ -49,6 +53,41 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, item: Item, keep: np.ndar
     return calculate(trace, node, "add", kept, Const(np.where(keep, np.float32(0), fills)))
 
 
+def _selected(trace: Trace, node: onnx.NodeProto, condition: Condition, yes: Item, no: Item) -> Value:
+    """Both sides as the condition has its numbers: one element of each for each number that is compared."""
+    chooser, order = settled(trace, node, condition.value)
+    sizes = [chooser.layout.size(axis) for axis in order]
+    numbers = []
+    for item in (no, yes) if condition.negated else (yes, no):
+        if isinstance(item, Const):
+            if item.array.size != 1 or not np.isfinite(item.array).all():
+                raise refuse(node, "it fills in other than one finite number: use one, or a constant condition")
+            side = masked(trace, node, chooser, np.zeros((), bool), float(item.array.ravel()[0]))
+        else:
+            side = value_of(node, item)
+        if side.layout.shape != chooser.layout.shape or side.layout.mixture != chooser.layout.mixture:
+            raise refuse(node, f"{side.layout} does not fit a condition {chooser.layout}: give all the same shape")
+        numbers.append(arranged(trace, node, side, order, sizes))
+    number = trace.append(node, "select", [chooser.number, *numbers], sizes)
+    return Value(number, chooser.layout, node.output[0])
+
+
+def compare(*, swapped: bool, negated: bool) -> Callable[[Trace, onnx.NodeProto, Item, Item], Condition]:
+    """Whether a > b; swapped: b > a; negated: not."""
+
+    def handler(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Condition:
+        left, right = (b, a) if swapped else (a, b)
+        return Condition(calculate(trace, node, "sub", left, right), negated)
+
+    return handler
+
+
+def opposite(trace: Trace, node: onnx.NodeProto, x: Item) -> Condition:
+    if not isinstance(x, Condition):
+        raise refuse(node, "it reads no comparison: compare numbers first")
+    return replace(x, negated=not x.negated)
+
+
 def trilu(trace: Trace, node: onnx.NodeProto, x: Item, k: Item | None = None) -> Value:
     """A triangle of the last two axes; zeros elsewhere."""
     value, diagonal = value_of(node, x), 0
@@ -72,7 +111,12 @@ def is_nan(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
 
 
 WHERE_OPS: dict[str, Handler] = {
+    "Greater": compare(swapped=False, negated=False),
+    "GreaterOrEqual": compare(swapped=True, negated=True),
     "IsNaN": is_nan,
+    "Less": compare(swapped=True, negated=False),
+    "LessOrEqual": compare(swapped=False, negated=True),
+    "Not": opposite,
     "Trilu": trilu,
     "Where": where,
 }

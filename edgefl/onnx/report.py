@@ -12,7 +12,7 @@ from .choices import Choices
 from .nodes import label
 from .sharing import COPY
 from .trace import Trace
-from .untrained import UNREAD, Shared, Untrained
+from .untrained import FROZEN, UNREAD, Shared, Untrained
 
 
 def untrained(trace: Trace, owned: Sequence[int], tensors: Mapping[str, np.ndarray]) -> tuple[Untrained, ...]:
@@ -33,21 +33,28 @@ def untrained(trace: Trace, owned: Sequence[int], tensors: Mapping[str, np.ndarr
         name = trace.named.get(origin.offset, "")
         span = held[origin.offset : origin.offset + origin.values.size]
         if origin.attribute is None and name in tensors and name not in known and span.size > 1 and not span.any():
-            found.append(Untrained(name, tensors[name].shape, UNREAD))
+            why = FROZEN if trace.choices.meaning("freeze", [name]) else UNREAD
+            found.append(Untrained(name, tensors[name].shape, why))
     return tuple(found)
 
 
 def shared(trace: Trace, owned: Sequence[int], nodes: Sequence[onnx.NodeProto]) -> tuple[Shared, ...]:
-    """The trained params that several nodes read, and those that began as copies of others."""
-    found = []
-    for at in owned:
+    """The trained params that several nodes read, and those whose tensor is another param's too."""
+    found: list[Shared] = []
+    begun: set[int] = set()  # where tensors of equal numbers lie that a param has
+    for at in sorted(owned):
         use, reads = trace.uses.get(at), {read.node for read in trace.bindings[at].reads}
         if use is None or not trace.params[at].trainable:
             continue
-        copy = use.group is not None and use.group[:1] == (COPY,)
-        if copy or len(reads) > 1:
+        place, kind = int(use.weight.where.min()), "tied" if len(reads) > 1 else ""
+        if use.group is not None and use.group[:1] == (COPY,):
+            kind = "copy"
+        elif use.weight.blank and place in begun:
+            kind = "fresh"
+        begun.add(place)
+        if kind:
             readers = tuple(label(nodes[node]) for node in sorted(reads))
-            found.append(Shared(trace.params[at].name, readers, copy))
+            found.append(Shared(trace.params[at].name, readers, kind))  # type: ignore[arg-type]
     return tuple(found)
 
 

@@ -8,9 +8,9 @@ from .. import _core
 from ..core.mask import Mask, unchanging
 from ..core.plan import Plan
 from .model import Model
-from .untrained import MEASURED
+from .untrained import FROZEN, MEASURED
 
-NAMED = 4  # of the running statistics, in the text
+NAMED = 4  # of several tensors in a line
 
 
 def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _untrained(model: Model) -> list[dict[str, Any]]:
 
 
 def _shared(model: Model) -> list[dict[str, Any]]:
-    return [{"name": item.name, "nodes": list(item.nodes), "is_copy": item.is_copy} for item in model.shared]
+    return [{"name": item.name, "nodes": list(item.nodes), "kind": item.kind} for item in model.shared]
 
 
 def _node(plan: Plan, number: int, shapes: list[list[int]], flops: int) -> dict[str, Any]:
@@ -106,22 +106,29 @@ def _inputs(found: list[dict[str, Any]]) -> list[str]:
 
 def _told(found: dict[str, Any]) -> list[str]:
     """What does not train, and which params are read in several places."""
-    lines, measured = [], [item["name"] for item in found["untrained"] or () if item["reason"] == MEASURED]
-    if measured:
-        rest = f" and {len(measured) - NAMED} more" if len(measured) > NAMED else ""
-        lines.append(f"stays   {MEASURED}: {', '.join(measured[:NAMED])}{rest}")
-    for item in found["untrained"] or ():
-        if item["reason"] == MEASURED:
+    lines, untrained = [], found["untrained"] or []
+    for reason in (FROZEN, MEASURED):
+        names = [item["name"] for item in untrained if item["reason"] == reason]
+        if names:
+            lines.append(f"stays   {_some(names)}: {reason}")
+    for item in untrained:
+        if item["reason"] in (FROZEN, MEASURED):
             continue
         hint = f"; --train {item['name']} trains it" if item["can_train"] else ""
         size = _shape(item["shape"]) or "1 number"
         lines.append(f"stays   {item['name']} ({size}): {item['reason']}{hint}")
     for item in found["shared"] or ():
-        if item["is_copy"]:
-            lines.append(f"copy    {item['name']}: began equal to another layer's; --tie trains them as one")
-        else:
+        if item["kind"] == "tied":
             lines.append(f"tied    {item['name']}: one param of {', '.join(item['nodes'])}; --untie trains them apart")
+    for kind, what in (("copy", "layers that began equal"), ("fresh", "tensors of equal numbers")):
+        names = [item["name"] for item in found["shared"] or () if item["kind"] == kind]
+        if names:
+            lines.append(f"apart   {_some(names)}: of {what}, which the file stores once; --tie trains them as one")
     return lines
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _table(nodes: list[dict[str, Any]]) -> list[str]:

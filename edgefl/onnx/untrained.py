@@ -7,6 +7,7 @@ report.py collects both.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 FROZEN = "frozen"
 LEADING = "scales the input, before the first weight"
@@ -15,7 +16,7 @@ GRAPH = "a constant in the graph"
 COMPUTED = "computed from other constants"
 MASK = "a mask of very large numbers"
 MEASURED = "running statistics, measured and not trained"
-UNREAD = "an option of an op, or read by no output that is trained"
+UNREAD = "an option of an op, or of a computation with constants, or read by no output that is trained"
 TRAINABLE = (LEADING, NUMBER, GRAPH)  # by `train`; a frozen tensor is trained once it is not named in `freeze`
 
 
@@ -37,6 +38,6 @@ class Untrained:
 class Shared:
     """A tensor of the file that several nodes read."""
 
-    name: str
+    name: str  # of the param
     nodes: tuple[str, ...]  # that read this param
-    is_copy: bool  # it is one of several equal layers that the exporter has merged; `tie` makes them one
+    kind: Literal["tied", "copy", "fresh"]  # one param; or a param of its own: of equal layers, of equal numbers

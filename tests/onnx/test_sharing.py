@@ -119,7 +119,7 @@ class TestTorch:
         shape, outcomes = NETS[name]
         assert_trains_as_torch(name, export(net_of(name), shape, how, tmp_path), outcomes.get(how, ONE))
 
-    @pytest.mark.parametrize("name", ["copied_layers", "encoder_of_two_layers", "tied_autoencoder"])
+    @pytest.mark.parametrize("name", ["copied_layers", "encoder_of_two_layers", "language_model", "tied_autoencoder"])
     def test_the_newer_exporter_leaves_everything_in_if_it_does_not_optimize(self, name, tmp_path):
         shape, _ = NETS[name]
         source = export(net_of(name), shape, "dynamo", tmp_path, optimize=False)
@@ -129,11 +129,11 @@ class TestTorch:
     def test_copies_are_told_and_can_be_tied(self, how, tmp_path):
         source = export(net_of("copied_layers"), (4,), how, tmp_path)
         apart, one = edgefl.load(source), edgefl.load(source, tie=["parts.0"])
-        copies = [item for item in apart.shared if item.is_copy]
+        copies = [item for item in apart.shared if item.kind == "copy"]
         assert [item.name for item in copies] == ["parts.0.weight.2", "parts.0.bias.2"]
-        assert [(item.name, len(item.nodes), item.is_copy) for item in one.shared] == [
-            ("parts.0.weight", 2, False),
-            ("parts.0.bias", 2, False),
+        assert [(item.name, len(item.nodes), item.kind) for item in one.shared] == [
+            ("parts.0.weight", 2, "tied"),
+            ("parts.0.bias", 2, "tied"),
         ]
         assert apart.plan.num_params - one.plan.num_params == 20
         assert_computes(one)
@@ -227,7 +227,7 @@ def test_tensor_that_nodes_use_differently_is_one_param(name):
     weights, nodes, readers = ONE_PARAM[name]
     model = assert_computes(edgefl.load(rows(weights, nodes)))
     assert {item.name: item.nodes for item in model.shared} == readers
-    assert not any(item.is_copy for item in model.shared)
+    assert {item.kind for item in model.shared} == {"tied"}
     saved = model.to_bytes(moved(model))
     assert initializers(saved) == initializers(model.source)
     again = edgefl.load(saved)
@@ -341,8 +341,12 @@ FRESH = {
 def test_equal_numbers_throughout_say_nothing_of_sharing(name, value):
     """A zero bias or a scale of ones that tf2onnx, say, has stored once for all layers."""
     weights, nodes, fresh = FRESH[name]
-    model = assert_computes(edgefl.load(rows(weights, nodes, **{fresh: np.full(4, value, np.float32)})))
+    source = rows(weights, nodes, **{fresh: np.full(4, value, np.float32)})
+    model = assert_computes(edgefl.load(source))
     assert [param.name for param in model.plan.params if param.name.startswith(fresh)] == [fresh, f"{fresh}.2"]
+    assert (f"{fresh}.2", "fresh") in [(item.name, item.kind) for item in model.shared]
+    tied = assert_computes(edgefl.load(source, tie=[fresh]))
+    assert [param.name for param in tied.plan.params if param.name.startswith(fresh)] == [fresh]
 
 
 def test_layer_used_twice_is_frozen_counted_and_moved_as_one():

@@ -94,8 +94,8 @@ def test_constants_in_the_graph_and_computed_ones():
     assert untrained(model) == {
         "k.constant": "a constant in the graph",
         "s.constant": "computed from other constants",
-        "p": "an option of an op, or read by no output that is trained",
-        "q": "an option of an op, or read by no output that is trained",
+        "p": "an option of an op, or of a computation with constants, or read by no output that is trained",
+        "q": "an option of an op, or of a computation with constants, or read by no output that is trained",
     }
     trained = assert_computes(edgefl.load(onnx_model(text), train=["k.constant"]))
     assert "k.constant" not in untrained(trained)

@@ -2,8 +2,10 @@
  * W(KH, KW, C * m), b(C * m). Params: W, and b or not. Ints: stride_h, stride_w, pad_top, pad_left, pad_bottom,
  * pad_right, dil_h, dil_w.
  *
- * If m > 1, the padded copy of x repeats its channels; the rest is as for m = 1.
+ * If m > 1, the padded copy of x repeats its channels; the rest is as for m = 1. Parts are samples, each with sums of
+ * its own for the gradients of W and b.
  */
+#include "parts.h"
 #include "pieces.h"
 #include "window.h"
 
@@ -31,7 +33,8 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     if (efl_shape_size(&sizes[0]) < 0 || efl_shape_size(&sizes[1]) < 0)
         return efl_fail(error, EFL_MODEL, "has an input or output too large with its padding");
     const int64_t backward = out.room + (repeat > 1 ? repeat * efl_image_size(w.x) : 0);
-    s->scratch.fixed = in.room > backward ? in.room : backward;
+    s->scratch.fixed = s->own = in.room > backward ? in.room : backward;
+    s->sums.fixed = EFL_MOST_PARTS * (efl_shape_size(k) + w.y[2]);
     return EFL_OK;
 }
 
@@ -60,9 +63,22 @@ static void slide(const efl_op_run *run, const efl_window *w, float *dw) {
     }
 }
 
+/* The samples of a part, with a room of the thread's own for what is padded. */
+static efl_op_run part_of(const efl_op_run *run, efl_share share) {
+    efl_op_run part = efl_samples_of(run, share);
+    part.scratch = efl_room_of(run, share.slot, run->scratch);
+    return part;
+}
+
+static void forward_part(const efl_op_run *run, efl_share share, const void *context) {
+    const efl_window *w = context;
+    const efl_op_run part = part_of(run, share);
+    slide(&part, w, NULL);
+}
+
 static void forward(const efl_op_run *run) {
     const efl_window w = geometry(run);
-    slide(run, &w, NULL);
+    efl_parallel(run, efl_parts(run, efl_operations(run), run->batch), forward_part, &w);
 }
 
 /* x(pixels, C) = the sums of m neighbours in wide(pixels, C * m) */
@@ -100,11 +116,36 @@ static void backward_input(const efl_op_run *run, const efl_window *w) {
     }
 }
 
+/* The gradients of W, and behind them those of b, that a part of several adds up. */
+static float *sums_of(const efl_op_run *run, int64_t part) {
+    const efl_op_shapes *s = run->shapes;
+    return run->scratch + s->own + part * (efl_shape_size(&s->w[0]) + s->y.dim[2]);
+}
+
+static void backward_part(const efl_op_run *run, efl_share share, const void *context) {
+    const efl_window *w = context;
+    const efl_op_run part = part_of(run, share);
+    const int64_t weights = efl_shape_size(&run->shapes->w[0]), channels = w->y[2];
+    float *dw = part.dw[0], *db = part.dw[1];
+    if (share.count > 1 && (dw != NULL || db != NULL)) {
+        float *sums = memset(sums_of(run, share.part), 0, (size_t)(weights + channels) * sizeof *sums);
+        if (dw != NULL) dw = sums;
+        if (db != NULL) db = sums + weights;
+    }
+    if (part.dx[0] != NULL) backward_input(&part, w);
+    if (dw != NULL) slide(&part, w, dw);
+    if (db != NULL) efl_kernels->add_rows(db, part.dy, part.batch * w->y[0] * w->y[1], channels);
+}
+
 static void backward(const efl_op_run *run) {
     const efl_window w = geometry(run);
-    if (run->dx[0] != NULL) backward_input(run, &w);
-    if (run->dw[0] != NULL) slide(run, &w, run->dw[0]);
-    if (run->dw[1] != NULL) efl_kernels->add_rows(run->dw[1], run->dy, run->batch * w.y[0] * w.y[1], w.y[2]);
+    const int64_t weights = efl_shape_size(&run->shapes->w[0]);
+    const int64_t parts = efl_parts(run, efl_operations(run), run->batch);
+    efl_parallel(run, parts, backward_part, &w);
+    for (int64_t i = 0; i < parts && parts > 1; i++) {
+        if (run->dw[0] != NULL) efl_kernels->add(run->dw[0], sums_of(run, i), weights);
+        if (run->dw[1] != NULL) efl_kernels->add(run->dw[1], sums_of(run, i) + weights, w.y[2]);
+    }
 }
 
 const efl_op efl_op_depthwise = {

@@ -7,9 +7,9 @@
  *
  * batch_norm also does what a relu or clip after it would (EFL_CLAMPS). It reads x twice forward and twice backward,
  * and keeps two numbers a channel. Few channels would leave vectors half empty: a matrix (M, C) is also a matrix (M /
- * K, K C), whose columns are the channels K times over.
+ * K, K C), whose columns are the channels K times over. Parts are rows, each with sums of its own.
  */
-#include "ops.h"
+#include "parts.h"
 
 #include <math.h>
 #include <string.h>
@@ -48,7 +48,8 @@ static int infer_batch_norm(efl_op_shapes *s, efl_error *error) {
     while (c < 8 * LANES && repeats * c % LANES != 0) repeats *= 2;
     s->inner[REPEATS] = repeats;
     s->saved.fixed = 2 * c;             /* mean, 1 / deviation */
-    s->scratch.fixed = 8 * repeats * c; /* what runs along the wide rows: f (2), shift, sums (2), constants (3) */
+    s->scratch.fixed = 8 * repeats * c; /* what runs along the wide rows: f (2), shift, sums (2), constants (3), */
+    s->scratch.fixed += 2 * EFL_MOST_PARTS * repeats * c; /* and the parts' sums */
     return EFL_OK;
 }
 
@@ -63,15 +64,63 @@ static void fold(float *sums, int64_t c, int64_t repeats) {
         for (int64_t j = 0; j < c; j++) sums[j] += sums[k * c + j];
 }
 
+/* What the parts of a pass over all wide rows read and write, but for x, y and dx. */
+typedef struct {
+    float *sums; /* (parts, 2, K C) */
+    const float *dy, *shift, *abc;
+    const efl_affine *f;
+} pass;
+
+/* The parts of a pass that touches so many arrays. */
+static int64_t pass_parts(const efl_op_run *run, int arrays) {
+    const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS];
+    return efl_parts(run, (double)m * (double)c * arrays * EFL_ELEMENT, m / repeats);
+}
+
+/* Where a part's wide rows begin, in floats, and how many they are. */
+typedef struct {
+    int64_t at, count, wide;
+} wide_rows;
+
+static wide_rows rows_of(const efl_op_run *run, efl_share share) {
+    const int64_t repeats = run->shapes->inner[REPEATS], total = rows(run) / repeats, wide = repeats * channels(run);
+    const int64_t from = efl_part_start(total, share.count, share.part, 1);
+    return (wide_rows){from * wide, efl_part_start(total, share.count, share.part + 1, 1) - from, wide};
+}
+
+static void sum_part(const efl_op_run *run, efl_share share, const void *context) {
+    const pass *p = context;
+    const wide_rows r = rows_of(run, share);
+    const float *x = run->x[0] + r.at;
+    float *sums = p->sums + share.part * 2 * r.wide;
+    memset(sums, 0, (size_t)(2 * r.wide) * sizeof *sums);
+    if (p->dy == NULL)
+        efl_kernels->moments(sums, x, p->shift, r.count, r.wide);
+    else
+        efl_kernels->moments_backward(sums, p->dy + r.at, x, p->shift, p->f, r.count, r.wide);
+}
+
+static void scale_part(const efl_op_run *run, efl_share share, const void *context) {
+    const pass *p = context;
+    const wide_rows r = rows_of(run, share);
+    efl_kernels->scale_rows(run->y + r.at, run->x[0] + r.at, p->f, r.count, r.wide);
+}
+
+static void mix_part(const efl_op_run *run, efl_share share, const void *context) {
+    const pass *p = context;
+    const wide_rows r = rows_of(run, share);
+    efl_kernels->mix_rows(run->dx[0] + r.at, p->dy + r.at, run->x[0] + r.at, p->shift, p->abc, p->f, r.count, r.wide);
+}
+
 /* both(2,C) = sums over the rows of x, or of dy and x, about shift(K,C). The K C wide part first, then what is left. */
 static void sum_up(const efl_op_run *run, float *both, const float *dy, const float *shift, const efl_affine *f) {
     const int64_t c = channels(run), m = rows(run), repeats = run->shapes->inner[REPEATS], wide = repeats * c;
     const float *x = run->x[0];
-    memset(both, 0, (size_t)(2 * wide) * sizeof *both);
-    if (dy == NULL)
-        efl_kernels->moments(both, x, shift, m / repeats, wide);
-    else
-        efl_kernels->moments_backward(both, dy, x, shift, f, m / repeats, wide);
+    const int64_t parts = pass_parts(run, dy == NULL ? 1 : 2);
+    float *sums = parts == 1 ? both : run->scratch + 8 * wide;
+    efl_parallel(run, parts, sum_part, &(pass){.sums = sums, .dy = dy, .shift = shift, .f = f});
+    if (parts > 1) memcpy(both, sums, (size_t)(2 * wide) * sizeof *both);
+    for (int64_t i = 1; i < parts; i++) efl_kernels->add(both, sums + i * 2 * wide, 2 * wide);
     fold(both, c, repeats);
     fold(both + wide, c, repeats);
     memmove(both + c, both + wide, (size_t)c * sizeof *both);
@@ -140,7 +189,7 @@ static void forward_batch_norm(const efl_op_run *run) {
     }
     const efl_affine f = affine(run);
     const int64_t done = m / repeats * wide;
-    efl_kernels->scale_rows(run->y, run->x[0], &f, m / repeats, wide);
+    efl_parallel(run, pass_parts(run, 2), scale_part, &(pass){.f = &f});
     efl_kernels->scale_rows(run->y + done, run->x[0] + done, &f, m % repeats, c);
 }
 
@@ -164,7 +213,7 @@ static void backward_batch_norm(const efl_op_run *run) {
     if (run->dx[0] == NULL) return;
     for (int k = 0; k < 3; k++) repeat(abc + k * wide + c, abc + k * wide, c, repeats - 1);
     const int64_t done = m / repeats * wide, left = m % repeats;
-    efl_kernels->mix_rows(run->dx[0], run->dy, run->x[0], mean, abc, f, m / repeats, wide);
+    efl_parallel(run, pass_parts(run, 3), mix_part, &(pass){.dy = run->dy, .shift = mean, .abc = abc, .f = f});
     if (left == 0) return;
     for (int k = 0; k < 3; k++) memcpy(both + k * c, abc + k * wide, (size_t)c * sizeof *both); /* as near as C */
     efl_kernels->mix_rows(run->dx[0] + done, run->dy + done, run->x[0] + done, mean, both, f, left, c);
@@ -183,18 +232,43 @@ const efl_op efl_op_batch_norm = {.name = "batch_norm",
 
 static int infer_layer_norm(efl_op_shapes *s, efl_error *error) {
     if (infer_params(s, 2, error) != EFL_OK) return error->code;
-    s->saved.per_sample = 2 * (efl_shape_size(&s->y) / s->w[GAMMA].dim[0]); /* each row's mean, 1 / deviation */
+    const int64_t c = s->w[GAMMA].dim[0];
+    s->saved.per_sample = 2 * (efl_shape_size(&s->y) / c); /* each row's mean, 1 / deviation */
+    s->sums.fixed = 2 * EFL_MOST_PARTS * c;                /* the parts' dgamma, dbeta */
     return EFL_OK;
 }
 
+static void layer_part(const efl_op_run *run, efl_share share, const void *context) {
+    const int64_t c = channels(run), from = efl_part_start(rows(run), share.count, share.part, 1);
+    const int64_t count = efl_part_start(rows(run), share.count, share.part + 1, 1) - from;
+    (void)context;
+    efl_kernels->layer_norm(run->y + from * c, run->saved + 2 * from, run->x[0] + from * c, run->w[GAMMA], run->w[BETA],
+                            (float)run->shapes->node->floats[0], count, c);
+}
+
 static void forward_layer_norm(const efl_op_run *run) {
-    efl_kernels->layer_norm(run->y, run->saved, run->x[0], run->w[GAMMA], run->w[BETA],
-                            (float)run->shapes->node->floats[0], rows(run), channels(run));
+    efl_parallel(run, efl_parts(run, efl_operations(run), rows(run)), layer_part, NULL);
+}
+
+/* Adds to dw, or, of several parts, makes the part's sums. */
+static void layer_part_backward(const efl_op_run *run, efl_share share, const void *context) {
+    const int64_t c = channels(run), from = efl_part_start(rows(run), share.count, share.part, 1);
+    const int64_t count = efl_part_start(rows(run), share.count, share.part + 1, 1) - from;
+    float *dw[2] = {run->dw[GAMMA], run->dw[BETA]};
+    (void)context;
+    for (int k = 0; k < 2 && share.count > 1; k++)
+        if (dw[k] != NULL) dw[k] = memset(run->scratch + (2 * share.part + k) * c, 0, (size_t)c * sizeof(float));
+    efl_kernels->layer_norm_backward(run->dx[0] == NULL ? NULL : run->dx[0] + from * c, dw[0], dw[1],
+                                     run->dy + from * c, run->x[0] + from * c, run->saved + 2 * from, run->w[GAMMA],
+                                     count, c);
 }
 
 static void backward_layer_norm(const efl_op_run *run) {
-    efl_kernels->layer_norm_backward(run->dx[0], run->dw[GAMMA], run->dw[BETA], run->dy, run->x[0], run->saved,
-                                     run->w[GAMMA], rows(run), channels(run));
+    const int64_t c = channels(run), parts = efl_parts(run, efl_operations(run), rows(run));
+    efl_parallel(run, parts, layer_part_backward, NULL);
+    for (int64_t i = 0; i < parts && parts > 1; i++)
+        for (int k = 0; k < 2; k++)
+            if (run->dw[k] != NULL) efl_kernels->add(run->dw[k], run->scratch + (2 * i + k) * c, c);
 }
 
 const efl_op efl_op_layer_norm = {.name = "layer_norm",

@@ -114,7 +114,7 @@ $(VENV)/%.stamp: $(SOURCES) | $(PY)
 
 # ---- sanitize: the core without Python, under the compiler's sanitizers, once per instruction set of this processor
 # Pieces and parts of work as small as can be, so that there are many
-SHORT := -DEFL_PIECE=2000 -DEFL_PIECE_ELEMENTS=64 -DEFL_PART=1000.0 -pthread
+SHORT := -DEFL_PIECE=2000 -DEFL_PIECE_ELEMENTS=64 -DEFL_PART=20000.0 -pthread
 SANITIZE := -std=c11 -g -O1 -Wall -Wextra -Werror -Isrc -fno-sanitize-recover=all \
 	-fsanitize=address,undefined,float-cast-overflow $(SHORT)
 FLAGS_avx2 := -mavx2 -mfma -msse4.2

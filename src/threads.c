@@ -1,8 +1,13 @@
-/* threads.c: see threads.h. One mutex guards a pool; parts are long enough for that (ops/parts.h). */
+/* threads.c: see threads.h. One mutex guards a pool; parts are long enough for that (ops/parts.h).
+ *
+ * Each thread begins with a range of parts of its own, so that the samples of one op are where they were at the op
+ * before, in the cache of one core. A thread that has done its own takes over what others have left, from their ends.
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "threads.h"
 
 #include "denormals.h"
+#include "efl.h"
 
 #include <stdlib.h>
 
@@ -19,12 +24,17 @@ typedef struct {
     int slot;
 } efl_worker;
 
+typedef struct {
+    int64_t next, end;
+} efl_range;
+
 struct efl_pool {
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
     efl_pool_part *part;
     void *context;
-    int64_t count, next, finished; /* parts; next == count: nothing to do */
+    int64_t count, left, finished; /* parts: all, those that nobody has begun, those that have returned */
+    efl_range ranges[EFL_MAX_THREADS];
     int threads, started, ending;
     pid_t process; /* that the threads belong to */
     efl_worker workers[];
@@ -34,7 +44,7 @@ static void make_ready(efl_pool *pool) {
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    pool->count = pool->next = pool->finished = 0;
+    pool->count = pool->left = pool->finished = 0;
     pool->started = pool->ending = 0;
     pool->process = getpid();
 }
@@ -47,9 +57,17 @@ efl_pool *efl_pool_new(int threads) {
     return pool;
 }
 
-/* The next part, with the mutex locked before and after. */
-static void do_next(efl_pool *pool, int slot) {
-    const int64_t mine = pool->next++;
+static int64_t choose(efl_pool *pool, int slot) {
+    efl_range *own = &pool->ranges[slot];
+    if (own->next < own->end) return own->next++;
+    for (int i = 0;; i++)
+        if (pool->ranges[i].next < pool->ranges[i].end) return --pool->ranges[i].end;
+}
+
+/* One part, of which at least one is left, with the mutex locked before and after. */
+static void do_one(efl_pool *pool, int slot) {
+    const int64_t mine = choose(pool, slot);
+    pool->left--;
     pthread_mutex_unlock(&pool->mutex);
     pool->part(pool->context, slot, mine);
     pthread_mutex_lock(&pool->mutex);
@@ -62,8 +80,8 @@ static void *run_worker(void *argument) {
     efl_flush_denormals();
     pthread_mutex_lock(&pool->mutex);
     while (!pool->ending) {
-        if (pool->next < pool->count)
-            do_next(pool, worker->slot);
+        if (pool->left > 0)
+            do_one(pool, worker->slot);
         else
             pthread_cond_wait(&pool->work, &pool->mutex);
     }
@@ -93,13 +111,15 @@ void efl_pool_run(efl_pool *pool, int64_t count, efl_pool_part *part, void *cont
     pthread_mutex_lock(&pool->mutex);
     pool->part = part;
     pool->context = context;
-    pool->count = count;
-    pool->next = pool->finished = 0;
+    pool->count = pool->left = count;
+    pool->finished = 0;
+    for (int i = 0; i < pool->threads; i++)
+        pool->ranges[i] = (efl_range){count * i / pool->threads, count * (i + 1) / pool->threads};
     if (count == 2)
         pthread_cond_signal(&pool->work);
     else
         pthread_cond_broadcast(&pool->work);
-    while (pool->next < pool->count) do_next(pool, 0);
+    while (pool->left > 0) do_one(pool, 0);
     while (pool->finished < pool->count) pthread_cond_wait(&pool->done, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
 }

@@ -10,6 +10,11 @@ static int64_t weight_size(const efl_convolution *c) {
     return w->kernel[0] * w->kernel[1] * (w->x[2] / c->groups) * w->y[2];
 }
 
+/* Parts of the gradients of params. Of small weights: some samples each, with sums of its own, so that each thread
+ * reads the samples that it has in its cache. Of large ones: some of x's channels each, of all samples, which each part
+ * pads by itself; one more part is db. */
+enum { SMALL = 40000 /* floats */, FEW = 4, TILE = 6 /* rows of `product` */ };
+
 int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c) {
     const efl_window *w = &c->window;
     const efl_padded in = efl_pad_input(w, 1), out = efl_pad_output(w, w->y[2]);
@@ -17,6 +22,7 @@ int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c) {
     if (efl_shape_size(&(efl_shape){.ndim = 3, .dim = {out.size[0], out.size[1], out.size[2]}}) < 0) return 0;
     s->scratch.fixed = in.room > turned ? in.room : turned;
     s->own = in.room > out.room ? in.room : out.room;
+    if (weight_size(c) <= SMALL) s->sums.fixed = FEW * (weight_size(c) + (w->x[2] > w->y[2] ? w->x[2] : w->y[2]));
     return 1;
 }
 
@@ -60,83 +66,78 @@ void efl_convolution_output(const efl_op_run *run, const efl_convolution *c, flo
 typedef struct {
     const efl_convolution *c;
     const efl_convolution_params *params;
-    int64_t parts; /* of dw; one more part is db */
-    int level;     /* of dw's rows, along which its parts lie: 0 to 2, or 3 for groups */
+    int64_t parts; /* of dw */
+    float *sums;   /* (parts, dw then db), or NULL: parts are channels */
 } gradients;
 
-/* The rows of a tile of `product`, so that parts end with whole tiles. */
-enum { TILE = 6, GROUPS = 3 };
-
-static int64_t extent_of(const efl_convolution *c, int level) {
-    const efl_window *win = &c->window;
-    return level == GROUPS ? c->groups : level == 2 ? win->x[2] / c->groups : win->kernel[level];
-}
-
-/* Each part pads x by itself, and this is to cost little beside its product. */
-static gradients gradients_in_parts(const efl_op_run *run, const efl_convolution *c,
-                                    const efl_convolution_params *params) {
-    const efl_window *win = &c->window;
-    const double pixel = (double)win->kernel[0] * (double)win->kernel[1] * (double)(win->y[2] / c->groups) /
-                         (double)(win->stride[0] * win->stride[1]); /* multiplications for a number that is padded */
-    const int64_t most = efl_pad_input(win, 1).room == 0 || pixel > 2000 ? EFL_MOST_PARTS : pixel > 500 ? 4 : 2;
-    const int64_t wanted = efl_parts(run, efl_operations(run), most);
-    gradients g = {.c = c, .params = params, .parts = 1};
-    if (wanted == 1 || pixel < 100) return g;
-    g.level = c->groups > 1                ? GROUPS
-              : win->x[2] >= TILE * wanted ? 2
-              : win->kernel[0] > 1         ? 0
-              : win->kernel[1] > 1         ? 1
-                                           : 2;
-    const int64_t extent = extent_of(c, g.level);
-    g.parts = extent < 2 * wanted && extent <= EFL_MOST_PARTS ? extent : efl_smaller(wanted, extent);
-    return g;
-}
-
-static void weight_part(const efl_op_run *run, efl_share share, const gradients *g) {
+/* dw(windows, from these channels on of each group, O) += those of samples `first` to `last`. */
+static void add_weights(const efl_op_run *run, const gradients *g, float *room, float *dw, int64_t first, int64_t last,
+                        int64_t channel, int64_t channels) {
     const efl_convolution *c = g->c;
     const efl_window *win = &c->window;
     const efl_padded in = efl_pad_input(win, 1);
-    const int64_t depth = win->x[2] / c->groups, out = win->y[2] / c->groups, extent = extent_of(c, g->level);
-    const int64_t step = g->level == 2 && extent >= TILE * g->parts ? TILE : 1;
-    const int64_t from = efl_part_start(extent, g->parts, share.part, step);
-    const int64_t to = efl_part_start(extent, g->parts, share.part + 1, step);
-    float *room = efl_room_of(run, share.slot, run->scratch);
-    for (int64_t first = 0, n; first < run->batch && !efl_stopped(run); first += n) {
-        n = efl_smaller(in.group, run->batch - first);
+    const int64_t depth = win->x[2] / c->groups, out = win->y[2] / c->groups;
+    for (int64_t n; first < last && !efl_stopped(run); first += n) {
+        n = efl_smaller(in.group, last - first);
         const float *padded = efl_pad(&in, room, g->params->x + first * efl_image_size(win->x), n);
         efl_product p = efl_window_product(win, &in, n, win->y[2], depth, win->y[2]);
         efl_product_exchange(&p);
         p.n = out;
         p.accumulate = 1;
-        const int64_t row = g->level == GROUPS ? 0 : from * p.a_m[g->level],
-                      col = g->level == GROUPS ? 0 : from * p.c_m[g->level];
-        if (g->level != GROUPS) p.m[g->level] = to - from;
-        for (int64_t i = g->level == GROUPS ? from : 0; i < (g->level == GROUPS ? to : c->groups) && !efl_stopped(run);
-             i++) {
-            p.a = padded + i * depth + row;
+        p.m[2] = channels;
+        for (int64_t i = 0; i < c->groups && !efl_stopped(run); i++) {
+            p.a = padded + i * depth + channel * p.a_m[2];
             p.b = g->params->y + first * efl_image_size(win->y) + i * out;
-            p.c = g->params->dw + i * out + col;
+            p.c = dw + i * out + channel * p.c_m[2];
             efl_product_pieces(run, efl_kernels->product, &p);
         }
     }
 }
 
+static void samples_part(const efl_op_run *run, efl_share share, const gradients *g) {
+    const efl_convolution_params *p = g->params;
+    const int64_t first = efl_part_start(run->batch, share.count, share.part, 1), rows = p->m / run->batch;
+    const int64_t last = efl_part_start(run->batch, share.count, share.part + 1, 1), weights = weight_size(g->c);
+    float *dw = g->sums + share.part * (weights + p->n), *db = dw + weights;
+    memset(dw, 0, (size_t)(weights + p->n) * sizeof *dw);
+    if (p->dw != NULL)
+        add_weights(run, g, efl_room_of(run, share.slot, run->scratch), dw, first, last, 0,
+                    g->c->window.x[2] / g->c->groups);
+    if (p->db != NULL) efl_kernels->add_rows(db, p->dy + first * rows * p->n, (last - first) * rows, p->n);
+}
+
 static void gradient_part(const efl_op_run *run, efl_share share, const void *context) {
     const gradients *g = context;
-    if (share.part < g->parts)
-        weight_part(run, share, g);
-    else
+    const int64_t depth = g->c->window.x[2] / g->c->groups;
+    if (g->sums != NULL) {
+        samples_part(run, share, g);
+    } else if (share.part < g->parts) {
+        const int64_t from = efl_part_start(depth, g->parts, share.part, g->parts == 1 ? 1 : TILE);
+        const int64_t to = efl_part_start(depth, g->parts, share.part + 1, TILE);
+        add_weights(run, g, efl_room_of(run, share.slot, run->scratch), g->params->dw, 0, run->batch, from, to - from);
+    } else {
         efl_kernels->add_rows(g->params->db, g->params->dy, g->params->m, g->params->n);
+    }
 }
 
 void efl_convolution_gradients(const efl_op_run *run, const efl_convolution *c, const efl_convolution_params *params) {
-    const gradients g = gradients_in_parts(run, c, params);
-    if (params->dw != NULL && g.parts > 1) {
+    const int64_t weights = weight_size(c), channels = c->window.x[2] / c->groups / (2 * TILE);
+    const int64_t most = weights <= SMALL ? efl_smaller(FEW, run->batch) : channels;
+    gradients g = {c, params, params->dw == NULL ? 1 : efl_parts(run, efl_operations(run), most), NULL};
+    if (g.parts > 1 && weights <= SMALL) {
+        g.sums = run->scratch + run->shapes->scratch.fixed;
+        efl_parallel(run, g.parts, gradient_part, &g);
+        for (int64_t i = 0; i < g.parts; i++) {
+            const float *sums = g.sums + i * (weights + params->n);
+            efl_kernels->add(params->dw, sums, weights);
+            if (params->db != NULL) efl_kernels->add(params->db, sums + weights, params->n);
+        }
+    } else if (g.parts > 1) {
         efl_parallel(run, g.parts + (params->db != NULL), gradient_part, &g);
-        return;
+    } else {
+        if (params->dw != NULL) gradient_part(run, (efl_share){0, 1, 0}, &g);
+        if (params->db != NULL) gradient_part(run, (efl_share){1, 2, 0}, &g);
     }
-    if (params->dw != NULL) weight_part(run, (efl_share){0, 1, 0}, &g);
-    if (params->db != NULL) efl_kernels->add_rows(params->db, params->dy, params->m, params->n);
 }
 
 /* The product of one residue for all groups, with weights (KH, KW, O, C / groups). */

@@ -62,7 +62,8 @@ def settled(
     """The value with one axis in the plan for each axis of a sample, and their order: axis i of the plan is ONNX's axis
     order[i]. Without a given `order`, the one that moves the fewest elements."""
     layout = value.layout
-    if any(factor.stride for factor in layout.axes[layout.samples]) and layout.mixture[1] > 1 < layout.mixture[2]:
+    shared = layout.samples >= 0 and any(factor.stride for factor in layout.axes[layout.samples])
+    if shared and layout.mixture[1] > 1 < layout.mixture[2]:
         raise refuse(node, "its samples stand between other numbers in one axis: give them an axis of their own")
     if order is None:
         order = _memory_order(value)

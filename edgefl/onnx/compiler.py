@@ -13,6 +13,7 @@ Design:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,14 +21,14 @@ import numpy as np
 import onnx
 
 from ..core.plan import Plan
-from ..errors import ModelError
-from . import losses
+from ..errors import ModelError, UsageError
+from . import losses, single
 from .choices import Choices
 from .export import Copied
 from .folds import FOLDS
 from .graph import live_order, opset_of, read_onnx, readers_of, tensor_names
 from .head import choose_loss, find_heads, finish, with_reasons
-from .inputs import Reading, placed, readings
+from .inputs import Reading, free_samples, placed, readings
 from .items import Const, Item
 from .layout import OPEN
 from .model import Model
@@ -61,7 +62,18 @@ def import_onnx(
         except ModelError as error:
             first = first or error
     assert first is not None, "readings raises an error where it finds nothing"
-    raise first
+    raise ModelError(f"{first}{_hint(proto, options)}") from first.__cause__
+
+
+def _hint(proto: onnx.ModelProto, options: _Options) -> str:
+    """What to add to the error for a file with a free number of samples that can be trained with one a run."""
+    for name in free_samples(proto.graph):
+        if name in options.dims:
+            break
+        with suppress(ModelError, UsageError):
+            import_onnx(options.source, options.loss, options.choices, {**options.dims, name: 1}, only=options.only)
+            return f"; or run it on one sample at a time: dims={{{name!r}: 1}} (--dim {name}=1)"
+    return ""
 
 
 class _Options(NamedTuple):
@@ -95,6 +107,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
         opset_of(proto), reading.batch or OPEN, readers, tensor_names(graph),
         Ties(Modules(proto, order, floats), choices), choices, plain, options.only,
     )  # fmt: skip
+    trace.alone, trace.homes = reading.alone, reading.alone and reading.inputs[0].axis is not None
     items = _walk(trace, graph, order, placed(trace, reading) | _stored(trace, graph, tensors))
     if options.only is None:
         check_choices(choices, trace)
@@ -115,6 +128,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
         origins=trace.origins,
         inputs=reading.inputs,
         batch=reading.batch,
+        alone=reading.alone,
         output_names=[output.name for output in graph.output],
         heads=tuple(endings),
         loss_inferred=options.loss is None,
@@ -187,7 +201,8 @@ def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[
     missing = next((name for name in node.input if name and name not in items), None)
     if missing is not None:
         raise refuse(node, f"it reads {missing!r}, which EdgeFL does not follow: leave it out of the export")
-    inputs = [items.get(name) for name in node.input]
+    alone = trace.alone
+    inputs = [single.given(node, items.get(name)) if alone else items.get(name) for name in node.input]
     constant = all(item is None or isinstance(item, Const) for item in inputs)
     handler = (FOLDS if constant else OPS).get(op_key(node))
     if handler is None:
@@ -197,4 +212,5 @@ def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[
         made = handler(trace, node, *inputs)
     except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise refuse(node, f"malformed ({error}): export the model again") from error
-    return made if isinstance(made, tuple) else (made,)
+    outputs = made if isinstance(made, tuple) else (made,)
+    return tuple(single.made(item) for item in outputs) if alone else outputs

@@ -31,12 +31,12 @@ class OnnxEvaluator:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._batch: int | None = None  # samples in a run, if only the file's own number works
+        self._batch = 1 if model.alone else None  # samples in a run, if only the file's own number works
         probe = np.zeros((2, *model.plan.input_shape), model.input_dtype)
         try:
             self.predict(model.params, probe)
         except ModelError:
-            if model.batch is None:
+            if model.batch is None or model.alone:
                 raise
             self._batch = model.batch
             self.predict(model.params, probe)
@@ -109,7 +109,8 @@ class OnnxEvaluator:
         """One run. If the file fixes the number of samples, a short chunk is padded to it."""
         filled = np.resize(chunk, (self._batch or len(chunk), *chunk.shape[1:]))
         names = [head.tensor for head in self.model.heads]
-        made = [self._checked(output, len(chunk)) for output in session.run(names, self._fed(filled))]
+        outputs = zip(self.model.heads, session.run(names, self._fed(filled)), strict=True)
+        made = [_checked(head, output, len(chunk)) for head, output in outputs]
         if len(made) > 1:
             return np.concatenate([output.reshape(len(chunk), -1) for output in made], axis=1)
         if made[0].shape[1:] == (2,) and self.model.output_shape == (1,):
@@ -128,12 +129,13 @@ class OnnxEvaluator:
             start += each.size
         return fed
 
-    def _checked(self, output: np.ndarray, n: int) -> np.ndarray:
-        """The output with an axis of samples, without those that were added to fill a run."""
-        output = (output[None] if self.model.inputs[0].axis is None else output)[:n]
-        if len(output) != n:
-            raise ValueError(f"{n} samples in, {len(output)} out")
-        return output
+
+def _checked(head: Ending, output: np.ndarray, n: int) -> np.ndarray:
+    """The output with an axis of samples, without those that were added to fill a run."""
+    output = (output if head.has_axis else output[None])[:n]
+    if len(output) != n:
+        raise ValueError(f"{n} samples in, {len(output)} out")
+    return output
 
 
 def _scores(head: Ending, output: np.ndarray, y: np.ndarray) -> tuple[float, float | None]:

@@ -51,7 +51,7 @@ def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], los
         return _named_heads(trace, graph, values, loss, trained)
     for name, tensor, value in values:
         if trained <= _params_of(trace, [value]):
-            return [_head(graph, name, tensor, value, loss=loss)]
+            return [_head(trace, graph, name, tensor, value, loss=loss)]
     names = ", ".join(repr(name) for name, _ in found)
     hint = ", ".join(f"{name!r}: ..." for name, _ in found[:3])
     raise ModelError(
@@ -77,7 +77,7 @@ def _named_heads(
             if not _params_of(trace, [value]) & trained:
                 raise UsageError(f"loss names {name!r}, which depends on no trained weight: leave it out")
             kind, weight = losses[name]
-            heads.append(_head(graph, name, tensor, value, loss=kind, weight=weight))
+            heads.append(_head(trace, graph, name, tensor, value, loss=kind, weight=weight))
     if missed := trained - _params_of(trace, [head.value for head in heads]):
         names = ", ".join(sorted(trace.params[at].name for at in missed)[:4])
         raise UsageError(
@@ -99,12 +99,14 @@ def _params_of(trace: Trace, values: Sequence[Value]) -> set[int]:
 
 
 def _head(
-    graph: onnx.GraphProto, name: str, tensor: str, value: Value, *, loss: str | None, weight: float = 1.0
+    trace: Trace, graph: onnx.GraphProto, name: str, tensor: str, value: Value, *, loss: str | None, weight: float = 1.0
 ) -> Head:
     node = next(node for node in graph.node if tensor in node.output)
     if value.hidden is not None:
         raise refuse(node, f"the output {tensor!r} holds minus infinity: end the model before the mask")
-    if not value.layout.leads:
+    if trace.homes:
+        value = replace(value, layout=value.layout.homed(0))
+    if value.layout.samples >= 0 and not value.layout.leads:
         raise refuse(node, f"the output {tensor!r} mixes samples, or has them elsewhere: export one row a sample")
     return Head(name, tensor, value, node, loss, weight)
 
@@ -144,7 +146,10 @@ def choose_loss(trace: Trace, head: Head, reading: Reading, y: np.ndarray | None
     loss_input = arranged(trace, head.node, read, order, [value.layout.size(axis) for axis in order])
     output = arranged(trace, head.node, value, value.layout.inner, shape)
     tail = maker.op if taken_over else ""
-    return Ending(head.name, head.tensor, shape, loss, head.weight, loss_input, output, class_axis, tail, why)
+    if class_axis >= 0 and value.layout.samples < 0:
+        class_axis += 1  # behind that of the samples, which the file does not have
+    has_axis = value.layout.samples >= 0
+    return Ending(head.name, head.tensor, shape, loss, head.weight, loss_input, output, class_axis, tail, why, has_axis)
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:

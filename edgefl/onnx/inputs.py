@@ -1,14 +1,14 @@
 """The inputs of an ONNX graph: their samples, and how the plan's one flat row is cut into several.
 
 What the file declares can be read in two ways, which are tried in this order: with an axis of samples; and as one
-sample, which has no such axis. The second needs fixed sizes: a file with a free number of samples keeps them apart, or
-is refused, unless `dims` gives that number.
+sample, whose axis is not followed, or which has none. The second needs fixed sizes: a file with a free number of
+samples is refused where it does not keep them apart, unless `dims` gives that number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -50,10 +50,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Reading:
-    """`batch` is the number of samples in a run, None if the file leaves it open."""
+    """`batch` is the number of samples in a run, None if the file leaves it open. `alone`: it is one, and its axis, if
+    the inputs have one, may be reshaped away, or be that of something else later (single.py)."""
 
     inputs: tuple[Input, ...]
     batch: int | None
+    alone: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,10 +83,18 @@ def readings(graph: onnx.GraphProto, named: Mapping[str, int]) -> Iterator[Readi
     reading, why = (None, "") if whole else _with_samples(sized)
     if reading is not None:
         yield reading
-    if all(None not in each.dims and len(each.dims) <= 4 for each in sized):
-        yield Reading(tuple(Input(each.name, _known(each.dims), each.dtype, None) for each in sized), 1)
+    if reading is not None and reading.batch == 1:
+        yield replace(reading, alone=True)
+    elif all(None not in each.dims and len(each.dims) <= 4 for each in sized):
+        yield Reading(tuple(Input(each.name, _known(each.dims), each.dtype, None) for each in sized), 1, alone=True)
     elif reading is None:
         raise ModelError(why)
+
+
+def free_samples(graph: onnx.GraphProto) -> list[str]:
+    """What `dims` calls the first axis of the first input, if the file leaves it open; else nothing."""
+    first = _Declared(_open_inputs(graph)[0])
+    return first.words[:1] if first.dims[0] is None else []
 
 
 class _Declared:
@@ -202,5 +212,6 @@ def placed(trace: Trace, reading: Reading) -> dict[str, Item]:
             if each.shape != (each.size,):
                 number = trace.append(node, "reshape", [number], each.shape, ints=each.shape)
         start += each.size
-        items[each.name] = Value(number, fresh(sizes, trace.samples), each.name, each.tokens)
+        layout = fresh(sizes, trace.samples)
+        items[each.name] = Value(number, layout.released() if reading.alone else layout, each.name, each.tokens)
     return items

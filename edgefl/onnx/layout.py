@@ -35,8 +35,8 @@ Axis = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of an ONNX tensor. Exactly one factor is the samples; the others step through each element of a sample
-    once."""
+    """The axes of an ONNX tensor. One factor is the samples; the others step through each element of a sample once. A
+    file for a single sample may have none: then `samples` is -1 (single.py)."""
 
     axes: tuple[Axis, ...]
 
@@ -50,13 +50,13 @@ class Layout:
 
     @property
     def samples(self) -> int:
-        """The axis that the samples are in."""
-        return next(at for at, axis in enumerate(self.axes) if any(not factor.stride for factor in axis))
+        """The axis that the samples are in; -1 if they have no factor."""
+        return next((at for at, axis in enumerate(self.axes) if any(not factor.stride for factor in axis)), -1)
 
     @property
     def inner(self) -> tuple[int, ...]:
         """The axes that a sample has: all, without an axis that holds samples alone."""
-        alone = self.samples if len(self.axes[self.samples]) == 1 else None
+        alone = self.samples if self.samples >= 0 and len(self.axes[self.samples]) == 1 else None
         return tuple(at for at in range(len(self.axes)) if at != alone)
 
     @property
@@ -72,9 +72,21 @@ class Layout:
     def mixture(self) -> tuple[int, int, int]:
         """Where the samples are, counted from the last axis. Two tensors with equal mixtures can be combined sample by
         sample."""
+        if self.samples < 0:
+            return 0, 1, 1
         axis = self.axes[self.samples]
         sizes, at = [factor.size for factor in axis], [factor.stride for factor in axis].index(0)
         return len(self.axes) - self.samples, prod(sizes[:at]), prod(sizes[at + 1 :])
+
+    def homed(self, axis: int) -> Layout:
+        """A single sample that has no axis put into `axis`, if this is one of size 1."""
+        if self.samples >= 0 or axis >= len(self.axes) or self.axes[axis]:
+            return self
+        return Layout((*self.axes[:axis], (Factor(1, 0),), *self.axes[axis + 1 :]))
+
+    def released(self) -> Layout:
+        """A single sample without its axis."""
+        return Layout(tuple(tuple(factor for factor in axis if factor.stride) for axis in self.axes))
 
     def size(self, axis: int) -> int:
         """How much of a sample lies along `axis`."""

@@ -35,6 +35,7 @@ class Ending:
     class_axis: int
     tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     why: str  # this loss
+    has_axis: bool = True  # of samples, in the file
 
 
 def read(loss: Any) -> Wanted:

@@ -34,7 +34,8 @@ def masked(trace: Trace, node: onnx.NodeProto, value: Value, keep: np.ndarray, f
     rank = max(len(value.layout.axes), keep.ndim)
     value = replace(value, layout=value.layout.unsqueezed(range(rank - len(value.layout.axes))))
     layout, aligned = value.layout, (1,) * (rank - keep.ndim) + keep.shape
-    if aligned[layout.samples] != 1 or any(size not in (1, layout.size(at)) for at, size in enumerate(aligned)):
+    samples = layout.samples >= 0 and aligned[layout.samples] != 1
+    if samples or any(size not in (1, layout.size(at)) for at, size in enumerate(aligned)):
         raise refuse(node, f"its mask {keep.shape} does not fit {layout}: give each sample the same mask")
     low, hidden = float(max(fill, LOWEST)) if np.isneginf(fill) else float(fill), value.hidden
     if np.isneginf(fill):

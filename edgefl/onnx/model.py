@@ -40,6 +40,7 @@ class Model:
     origins: list[Origin]
     inputs: tuple[Input, ...]  # of the ONNX graph, in the order of the columns of the plan's input
     batch: int | None  # samples a run, if the file fixes them
+    alone: bool  # a run is of one sample, and several would mean something else to the file
     output_names: list[str]  # of the ONNX graph, labels included
     heads: tuple[Ending, ...]  # the outputs that are trained, in the order of the columns of the plan's output
     loss_inferred: bool  # False if the caller named the loss

@@ -69,6 +69,8 @@ class Trace:
     masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
     unwilling: dict[str, tuple[str, str]] = field(default_factory=dict)  # of `train`: what can't be, and why
     index: int = 0
+    alone: bool = False  # one sample, without an axis of its own (single.py)
+    homes: bool = False  # and the first axis of an output is the sample's, if it is of size 1
 
     def stored(self, array: np.ndarray, attribute: str | None, index: int, name: str = "") -> Const:
         """A tensor that the file stores, in initializer or node `index`. Only float32 can be written back."""

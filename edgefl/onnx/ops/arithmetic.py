@@ -100,7 +100,7 @@ def with_constant(
         raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")
     aligned = (1,) * (rank - given.ndim) + given.shape
     wider = any(size not in (1, layout.size(at)) for at, size in enumerate(aligned))
-    if wider or aligned[layout.samples] != 1:
+    if wider or (layout.samples >= 0 and aligned[layout.samples] != 1):
         raise refuse(node, f"its constant {given.shape} does not fit {layout}: give each sample the same numbers")
     order: Sequence[int] = ()
     if given.size > 1:

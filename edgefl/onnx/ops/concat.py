@@ -53,6 +53,8 @@ def _shape(trace: Trace, node: onnx.NodeProto, part: Item, samples: int) -> tupl
     array = part.array
     if array.dtype != np.float32:
         raise refuse(node, f"its constant {part.name!r} is {array.dtype}: export the model in float32")
+    if samples < 0:
+        return array.shape
     if array.ndim <= samples or array.shape[samples] not in (1, trace.samples):
         raise refuse(node, f"joins a constant {array.shape} to each sample: give it an axis of one for the samples")
     if (array != array.take([0], samples)).any():
@@ -70,7 +72,8 @@ def _repeated(
     places = [axis for axis in range(len(first.layout.axes)) if axis != samples]
 
     def held(array: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = array.take(0, samples).transpose([places.index(axis) for axis in order])
+        one = array if samples < 0 else array.take(0, samples)
+        moved: np.ndarray = one.transpose([places.index(axis) for axis in order])
         return moved
 
     if const.where is None:

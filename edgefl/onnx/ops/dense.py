@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,9 @@ def gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | None = 
     """Y = alpha A B' + beta C. Weights are multiplied by alpha and beta here, and divided when they are saved."""
     given = attributes(node)
     value = value_of(node, a)
-    if given.get("transA", 0) or len(value.layout.axes) != 2:
+    if given.get("transA", 0) and len(value.layout.axes) == 2 and value.layout.samples < 0:
+        value = replace(value, layout=value.layout.transposed([1, 0]))
+    elif given.get("transA", 0) or len(value.layout.axes) != 2:
         raise refuse(node, "it mixes samples: give it rows of features (transA=0)")
     alpha, beta = given.get("alpha", 1.0), 1.0 if c is None else given.get("beta", 1.0)
     if beta == 0:
@@ -45,27 +48,49 @@ def _bias(node: onnx.NodeProto, weight: Weight, outputs: int) -> Weight:
 
 
 def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
+    """As NumPy: an operand with one axis is a row on the left or a column on the right, and the result lacks it."""
     if isinstance(b, Const):
-        weight = trace.weight(node, "weight", b, 1)
-        while weight.array.ndim > 2 and len(weight.array) == 1:
-            weight = weight.map(lambda array: array[0])
-        return dense(trace, node, value_of(node, a), weight)
+        return _by_weight(trace, node, value_of(node, a), trace.weight(node, "weight", b, 1))
     if isinstance(a, Const):  # W x = (x' W')'
-        right = value_of(node, b)
-        turned = exchanged(right)
-        if turned is None or a.array.ndim != 2:
+        right, weight = value_of(node, b), trace.weight(node, "weight", a, 0)
+        if weight.array.ndim == 1 or len(right.layout.axes) == 1:
+            return _by_weight(trace, node, _turned(node, right), weight.map(np.transpose))
+        if weight.array.ndim != 2:
             raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
-        weight = trace.weight(node, "weight", a, 0).map(np.transpose)
-        result = exchanged(dense(trace, node, turned, weight))
-        assert result is not None
-        return result
-    return product(trace, node, value_of(node, a), value_of(node, b))
+        return _turned(node, dense(trace, node, _turned(node, right), weight.map(np.transpose)))
+    left, right = value_of(node, a), value_of(node, b)
+    row, column = len(left.layout.axes) == 1, len(right.layout.axes) == 1
+    left = replace(left, layout=left.layout.unsqueezed([0])) if row else left
+    right = replace(right, layout=right.layout.unsqueezed([1])) if column else right
+    made = product(trace, node, left, right)
+    rank = len(made.layout.axes)
+    dropped = [axis for axis, drop in ((rank - 2, row), (rank - 1, column)) if drop]
+    return replace(made, layout=made.layout.squeezed(dropped))
+
+
+def _by_weight(trace: Trace, node: onnx.NodeProto, value: Value, weight: Weight) -> Value:
+    """value W, or value w of a vector w, whose result has an axis less."""
+    while weight.array.ndim > 2 and len(weight.array) == 1:
+        weight = weight.map(lambda array: array[0])
+    if weight.array.ndim != 1:
+        return dense(trace, node, value, weight)
+    made = dense(trace, node, value, weight.map(lambda array: array[:, None]))
+    return replace(made, layout=made.layout.squeezed([len(made.layout.axes) - 1]))
+
+
+def _turned(node: onnx.NodeProto, value: Value) -> Value:
+    turned = exchanged(value)
+    if turned is None:
+        raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
+    return turned
 
 
 def exchanged(value: Value) -> Value | None:
-    """The value with its last two axes exchanged; None if it has only one axis besides the samples."""
-    rank = len(value.layout.axes)
-    if rank < 3:
+    """The value with its last two axes exchanged, a vector as it is; None if the samples are in one of these axes."""
+    rank, samples = len(value.layout.axes), value.layout.samples
+    if rank == 1 and samples < 0:
+        return value
+    if rank < 2 or rank - 2 <= samples:
         return None
     order = (*range(rank - 2), rank - 1, rank - 2)
     return Value(value.number, value.layout.transposed(order), value.tensor)
@@ -86,7 +111,7 @@ def dense(
     """
     axis, layout = len(value.layout.axes) - 1, value.layout
     features = layout.shape[-1]
-    if weight.array.ndim != 2 or weight.array.shape[0] != features or axis < 1:
+    if weight.array.ndim != 2 or weight.array.shape[0] != features or axis == layout.samples:
         raise refuse(node, f"weight {weight.array.shape} does not fit an input {layout}: check the export")
     outputs, narrow = weight.array.shape[1], weight.array.shape[1] < NARROW <= features
     if trace.is_plain(weight):

@@ -36,7 +36,7 @@ def tile(trace: Trace, node: onnx.NodeProto, x: Item, repeats: Item) -> Value:
 
 def _repeated(trace: Trace, node: onnx.NodeProto, value: Value, times: Sequence[int]) -> Value:
     """The value `times[axis]` times along each axis."""
-    if times[value.layout.samples] != 1:
+    if value.layout.samples >= 0 and times[value.layout.samples] != 1:
         raise refuse(node, "it repeats samples: keep their number as it is")
     chosen = {axis: count for axis, count in enumerate(times) if count > 1}
     if not chosen:

@@ -117,19 +117,22 @@ def _read_npz(files: Sequence[Path], options: Mapping[str, str]) -> Dataset:
     if not parts:
         text = f"no .npz file of {len(files)} can be read"
         raise DataError(f"{text}: write them with numpy.savez, under another name until they are whole", text)
-    starts = np.cumsum([0, *(len(part["x"]) for part in parts)])[:-1]
+    starts = np.cumsum([0, *(len(next(iter(part.values()))) for part in parts)])[:-1]
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return arrays.from_arrays_with(options, joined, files[0].parent.name, starts=starts, late=late, odd=odd)
 
 
 def _arrays_of(found: Mapping[str, np.ndarray], name: str, *, labelled: bool) -> dict[str, np.ndarray]:
     """x, y if it is `labelled`, and perhaps device_train of one file."""
-    x = "x" if "x" in found else "x_train"
-    y = "y" if "y" in found else "y_train"
-    wanted = {"x": x, "y": y} if labelled else {"x": x}
-    for key in wanted.values():
-        if key not in found:
+    out: dict[str, np.ndarray] = {}
+    for axis in ("x", "y") if labelled else ("x",):
+        key = axis if axis in found else f"{axis}_train"
+        several = (
+            {} if key in found else {name: found[name] for name in found if name.startswith((f"{axis}.", f"{key}."))}
+        )
+        if key not in found and not several:
             text = f"{name} has no {key!r}"
             raise DataError(f"{text}: name the arrays x and y", text)
-    out = {name: found[key] for name, key in wanted.items()}
+        own = {f"{axis}.{part.partition('.')[2]}": array for part, array in sorted(several.items())}  # blocks.py
+        out |= own or {axis: found[key]}
     return {**out, "device_train": found["device_train"]} if "device_train" in found else out

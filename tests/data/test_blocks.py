@@ -75,5 +75,14 @@ def test_a_bad_row_is_left_out_of_all_arrays(tmp_path):
     np.testing.assert_array_equal(fit_plan(found, plan()).x_train, np.delete(columns(WORDS, PICTURE), 4, axis=0))
 
 
+def test_a_folder_of_npz_files_has_them_too(tmp_path):
+    for name, rows in (("a", slice(0, 8)), ("b", slice(8, N))):
+        parts = {"x.words": WORDS, "x.picture": PICTURE, "y": KIND}
+        np.savez(tmp_path / f"{name}.npz", **{key: array[rows] for key, array in parts.items()})
+    found = fit_plan(load(f"folder:{tmp_path}", test_fraction=0), plan())
+    np.testing.assert_array_equal(found.x_train, columns(WORDS, PICTURE))
+    np.testing.assert_array_equal(found.y_train, KIND)
+
+
 def test_public():
     assert edgefl.data.fit_plan is fit_plan

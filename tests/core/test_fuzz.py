@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl import _core
-from edgefl.core.plan import LOSSES, Node, Param, Plan
+from edgefl.core.plan import LOSSES, Head, Node, Param, Plan
 from edgefl.core.trainer import Trainer
 from edgefl.errors import ModelError, UsageError
 
@@ -74,6 +74,25 @@ def arranged(draw):
     return Plan(shape, nodes, params, draw(st.sampled_from(LOSSES)), len(nodes), draw(st.integers(1, len(nodes))))
 
 
+@st.composite
+def branching(draw):
+    """A flat row cut into slices, some of which are tokens, joined again; two losses anywhere. Nearly right."""
+    width = draw(st.integers(4, 8))
+    made, params = [], [Param("e", [2, 3]), Param("f", [4, 3]), Param("w", [6, 4]), Param("v", [4, 2])]
+    for table in draw(st.lists(st.integers(0, 1), min_size=2, max_size=2)):
+        made.append(
+            Node("slice", [0], [], [0, draw(st.integers(0, width - 3) | st.just(width - 1)), draw(st.integers(1, 3))])
+        )
+        made.append(Node(draw(st.sampled_from([*["flatten"] * 7, "relu"])), [len(made)]))
+        made.append(Node("embedding", [len(made)], [table]))
+        made.append(Node("mean", [len(made)], [], [0]))
+    made += [Node("concat", [4, 8], [], [0]), Node("dense", [9], [2]), Node("tanh", [10]), Node("dense", [11], [3])]
+    ends = st.integers(1, len(made)) | st.sampled_from([10, 12])
+    read = draw(st.lists(ends, min_size=2, max_size=3, unique=True) | st.just([10, 12]))
+    losses = [Head(str(at), draw(st.sampled_from(LOSSES)), at, draw(st.floats(0.1, 3)), [1]) for at in read]
+    return Plan([width], made, params, losses[0].loss, losses[0].input, draw(ends), losses=losses)
+
+
 def exercise(plan):
     try:
         net = _core.Net(plan, 3, 2**24)
@@ -85,6 +104,8 @@ def exercise(plan):
     n = 5
     params = np.full(net.num_params, 0.1, np.float32)
     x = np.linspace(-1, 1, n * int(np.prod(net.shapes[0])), dtype=np.float32)
+    if any(node.op == "embedding" for node in plan.nodes):
+        x = np.abs(np.round(x))
     y = np.zeros(n * net.target_size, np.float32) if net.target_size else np.zeros(n * net.label_count, np.int64)
     out, delta = np.empty(n * int(np.prod(net.shapes[plan.output])), np.float32), np.empty_like(params)
     net.predict(params, x, out)
@@ -105,6 +126,12 @@ def test_no_plan_crashes_the_core(plan):
 @settings(max_examples=400, deadline=None)
 @given(nearly_valid())
 def test_no_nearly_valid_plan_crashes_the_core(plan):
+    exercise(plan)
+
+
+@settings(max_examples=300, deadline=None)
+@given(branching())
+def test_no_slices_and_losses_crash_the_core(plan):
     exercise(plan)
 
 

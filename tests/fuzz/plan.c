@@ -4,7 +4,7 @@
  *
  *     options | batch | shape of the input | count, and of each param: shape, trained
  *     | count, and of each node: op, and four lists: inputs, params, ints (numbers), floats (doubles)
- *     | loss | loss_input, output (numbers)
+ *     | loss | loss_input, output (numbers) | count, and of each of several losses: loss, its input (number), weight / 16
  *
  * A number is one byte, minus 16; or 255 and eight bytes. All else is single bytes. Counts and numbers beyond what the
  * core knows reach it, but for the lengths of its fixed arrays, which Cython checks.
@@ -133,6 +133,14 @@ static int look(const uint8_t *data, size_t size) {
     for (int i = 0; i < plan.num_nodes; i++) nodes[i] = node(&in);
     plan.loss = losses[(size_t)byte(&in) % COUNT(losses)];
     plan.loss_input = (int)number(&in), plan.output = (int)number(&in);
+
+    efl_plan_loss several[EFL_MAX_LOSSES];
+    plan.num_losses = at_most(&in, EFL_MAX_LOSSES), plan.losses = several;
+    for (int i = 0; i < plan.num_losses; i++) {
+        several[i].name = losses[(size_t)byte(&in) % COUNT(losses)];
+        several[i].input = (int)number(&in);
+        several[i].weight = byte(&in) / 16.0;
+    }
 
     efl_net *net;
     efl_error error;

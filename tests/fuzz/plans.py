@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgefl import _core
-from edgefl.core.plan import LOSSES, Node, Param, Plan
+from edgefl.core.plan import LOSSES, Head, Input, Node, Param, Plan
 
 ARENA, WORK = 2**22, 2**22  # bytes, multiplications a sample
 SAMPLES = 3
@@ -79,10 +79,26 @@ def sequence(op: str, direction: int) -> Plan:
     return Plan([4], nodes, params, "cross_entropy", 7, 7, "int64")
 
 
+def several(first: str, second: str) -> Plan:
+    """Three inputs, two of them tokens with vocabularies of their own, and two losses on one chain."""
+    nodes = [
+        Node("slice", [0], [], [0, 0, 2]), Node("embedding", [1], [0]), Node("flatten", [2]),
+        Node("slice", [0], [], [0, 2, 1]), Node("reshape", [4]), Node("embedding", [5], [1]),
+        Node("slice", [0], [], [0, 3, 3]), Node("concat", [3, 6, 7], [], [0]), Node("dense", [8], [2]),
+        Node("tanh", [9]), Node("dense", [10], [3]), Node("concat", [9, 11], [], [0]),
+    ]  # fmt: skip
+    params = [Param("e", [5, 3]), Param("f", [3, 2]), Param("w", [11, 4]), Param("v", [4, 2])]
+    inputs = [Input("a", [2], "int64"), Input("b", [], "int64"), Input("c", [3])]
+    losses = [Head("p", first, 9, 1.0, [4]), Head("q", second, 11, 0.5, [2])]
+    return Plan([6], nodes, params, first, 9, 12, inputs=inputs, losses=losses)
+
+
 def plans() -> list[Plan]:
     """Each op of the core, and each loss."""
     params = [Param("w", [3, 3]), *(Param(name, [3]) for name in "gb"), *(Param(name, [3], False) for name in "mv")]
     made = [
+        several("cross_entropy", "mse"),
+        several("bce", "hinge"),
         pictures(False),
         pictures(True),
         enlarged(),
@@ -150,8 +166,11 @@ def binary(plan: Plan) -> bytes:
         lists = (node.inputs, node.params, node.ints)
         made += [bytes([ops.index(node.op)]), *(bytes([len(some)]) + b"".join(map(number, some)) for some in lists)]
         made += [bytes([len(node.floats)]), *(struct.pack("<d", value) for value in node.floats)]
-    ends = number(plan.loss_input) + number(plan.output)
-    return b"".join([*made, bytes([names("EFL_LOSSES", "loss").index(plan.loss)]), ends])
+    ends, losses = number(plan.loss_input) + number(plan.output), names("EFL_LOSSES", "loss")
+    made += [bytes([losses.index(plan.loss)]), ends, bytes([len(plan.losses or [])])]
+    for head in plan.losses or []:
+        made.append(bytes([losses.index(head.loss)]) + number(head.input) + bytes([int(16 * head.weight)]))
+    return b"".join(made)
 
 
 if __name__ == "__main__":

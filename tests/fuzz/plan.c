@@ -4,7 +4,8 @@
  *
  *     options | batch | shape of the input | count, and of each param: shape, trained
  *     | count, and of each node: op, and four lists: inputs, params, ints (numbers), floats (doubles)
- *     | loss | loss_input, output (numbers) | count, and of each of several losses: loss, its input (number), weight / 16
+ *     | loss | loss_input, output (numbers) | count, and of each of several losses: loss, its input (number), weight /
+ * 16
  *
  * A number is one byte, minus 16; or 255 and eight bytes. All else is single bytes. Counts and numbers beyond what the
  * core knows reach it, but for the lengths of its fixed arrays, which Cython checks.

@@ -31,10 +31,10 @@ def recipe(title: str, page: str = PAGE) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
 
 
-def run(title: str, folder: Path, python: str = sys.executable, page: str = PAGE, before: str = "") -> None:
+def run(title: str, folder: Path, python: str = sys.executable, page: str = PAGE) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", before + recipe(title, page)], cwd=folder, capture_output=True, text=True, timeout=300,
+        [python, "-W", "ignore", "-c", recipe(title, page)], cwd=folder, capture_output=True, text=True, timeout=300,
         env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -102,7 +102,7 @@ def test_pytorch_by_both_exporters(tmp_path):
 @pytest.mark.torch
 def test_several_inputs_and_outputs(tmp_path):
     pytest.importorskip("torch")
-    run("Several inputs and outputs", tmp_path, before="import torch\n")
+    run("Several inputs and outputs", tmp_path)
     model = edgefl.load(tmp_path / "two.onnx", loss="kind=cross_entropy, age=mse:0.1")
     assert [each.name for each in model.inputs] == ["picture", "words"]
     assert all(param.trainable for param in model.plan.params)

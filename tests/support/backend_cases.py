@@ -94,9 +94,8 @@ def _judge(case: Case, way: str) -> Verdict:
     weights = np.random.default_rng(0).normal(size=(expected.size // samples, FEATURES)).astype(np.float32)
     try:
         model = edgefl.load(_wrapped(case, way, weights), loss="mse")
-        ours = edgefl.Trainer(model.plan, batch=samples).predict(
-            model.params, x.reshape(samples, *model.plan.input_shape)
-        )
+        given = x.reshape(1 if model.alone else samples, *model.plan.input_shape)  # a file may keep its rows together
+        ours = edgefl.Trainer(model.plan, batch=samples).predict(model.params, given)
     except EdgeFLError as error:
         return Verdict(REFUSED, str(error))
     theirs = expected.reshape(samples, -1).astype(np.float64) @ weights

@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -82,6 +82,10 @@ $(GUARD): $(GUARD_C) $(wildcard broker/guard/*.h) Makefile
 
 acl-matrix: $(VENV)/dev.stamp guard  ## docs/acl-matrix.md, from what mosquitto does
 	PYTHONPATH=tests:tests/support $(PY) tests/support/acl_matrix.py docs/acl-matrix.md
+
+test-zoo: $(VENV)/dev.stamp  ## all nets of tests/support/zoo_*.py by all exporters; some minutes
+	$(PY) -m pip install -q torch==2.13.0 onnxscript
+	EDGEFL_ZOO=whole EDGEFL_REQUIRE_TORCH=1 $(PY) -m pytest tests/onnx/test_zoo.py
 
 KERAS := build/keras/bin/python
 test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv of 1.6 GB, made once

@@ -59,6 +59,24 @@ def _arithmetic(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:
     return handler
 
 
+def add(trace: Trace, node: onnx.NodeProto, a: Const, b: Const) -> Const:
+    """A weight plus zeros that were computed stays the weight: a recurrent net that is written step by step has this,
+    since its state begins with zeros."""
+    made = _arithmetic(np.add)(trace, node, a, b)
+    for kept, other in ((a, b), (b, a)):
+        if other.where is None and not other.array.any() and made.array.size == kept.array.size:
+            return kept.map(lambda array: array.reshape(made.array.shape))
+    return made
+
+
+def matmul(trace: Trace, node: onnx.NodeProto, a: Const, b: Const) -> Const:
+    """Of zeros alone: any other product would keep a weight's numbers while the weight itself is trained."""
+    if a.array.any() and b.array.any():
+        raise refuse(node, "multiplies constants: export the model with constants folded")
+    bounded(node, a.array.size * b.array.shape[-1])
+    return Const(np.asarray(np.matmul(a.array, b.array)))
+
+
 def trilu(trace: Trace, node: onnx.NodeProto, x: Const, k: Const | None = None) -> Const:
     cut = np.triu if attributes(node).get("upper", 1) else np.tril
     return Const(np.asarray(cut(x.array, int(k.array.ravel()[0]) if k is not None else 0)))
@@ -95,7 +113,7 @@ def _many(compute: Callable[..., np.ndarray]) -> Callable[..., Const]:
 
 COMPUTED: dict[str, Callable[..., Const]] = {
     "Abs": _arithmetic(np.abs),
-    "Add": _arithmetic(np.add),
+    "Add": add,
     "And": _arithmetic(np.logical_and),
     "Ceil": _arithmetic(np.ceil),
     "Cos": _arithmetic(np.cos),
@@ -111,6 +129,7 @@ COMPUTED: dict[str, Callable[..., Const]] = {
     "Less": _arithmetic(np.less),
     "LessOrEqual": _arithmetic(np.less_equal),
     "Log": _arithmetic(np.log),
+    "MatMul": matmul,
     "Max": _many(np.maximum),
     "Min": _many(np.minimum),
     "Mod": _arithmetic(np.mod),

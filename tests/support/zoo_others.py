@@ -145,10 +145,8 @@ def siamese() -> nn.Module:
 
 ROW = (8,)
 NETS = {
-    **{
-        make.__name__: Spec(make, [ROW])
-        for make in (shared_layer, highway, tabular_resnet, cosine_head, mixture_of_experts)
-    },
+    **{make.__name__: Spec(make, [ROW]) for make in (shared_layer, highway, tabular_resnet, mixture_of_experts)},
+    "cosine_head": Spec(cosine_head, [ROW], train=["scale"]),
     "activations": Spec(activations, [ROW], lr=0.5),
     "deep_sets": Spec(deep_sets, [(6, 4)]),
     "tied_autoencoder": Spec(tied_autoencoder, [(10,)], classes=0, lr=0.5),

@@ -25,6 +25,7 @@ class Spec:
     inputs: Sequence[tuple[int, ...] | Tokens]
     classes: int = 3
     lr: float = 0.05
+    train: Sequence[str] = ()  # single numbers, which stay as they are else
     freeze: Sequence[str] = ()  # buffers, which a file stores like weights
 
     def data(self, n: int, seed: int) -> list[np.ndarray]:

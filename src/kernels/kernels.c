@@ -12,6 +12,7 @@
 #include "gemm.c"
 #include "gemm_nt.c"
 #include "conv.c"
+#include "winograd.c"
 #include "pool.c"
 #include "recurrent.c"
 #include "pointwise.c"
@@ -68,6 +69,9 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .gemm_update = gemm_update,
     .product = product,
     .product_of_channels = product_of_channels,
+    .winograd_input = winograd_input,
+    .winograd_output = winograd_output,
+    .winograd_weights = winograd_weights,
     .transpose = transpose,
     .maxpool = maxpool,
     .maxpool_backward = maxpool_backward,

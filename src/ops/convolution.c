@@ -2,6 +2,7 @@
 #include "convolution.h"
 #include "parts.h"
 #include "pieces.h"
+#include "winograd.h"
 
 #include <string.h>
 
@@ -18,10 +19,15 @@ enum { SMALL = 40000 /* floats */, FEW = 4, TILE = 6 /* rows of `product` */ };
 int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c) {
     const efl_window *w = &c->window;
     const efl_padded in = efl_pad_input(w, 1), out = efl_pad_output(w, w->y[2]);
-    const int64_t turned = weight_size(c) + out.room;
+    const int forward = efl_winograd_fits(w, c->groups, in.size, w->y),
+              back = efl_winograd_fits(w, c->groups, out.size, w->x);
+    const int64_t tiles = forward || back ? efl_winograd_tiles_room(w) : 0;
+    const int64_t weights = forward || back ? efl_winograd_weights_room(w) : 0;
+    const int64_t plain = in.room + (forward ? weights + tiles : 0);
+    const int64_t turned = weight_size(c) + out.room + (back ? weights + tiles : 0);
     if (efl_shape_size(&(efl_shape){.ndim = 3, .dim = {out.size[0], out.size[1], out.size[2]}}) < 0) return 0;
-    s->scratch.fixed = in.room > turned ? in.room : turned;
-    s->own = in.room > out.room ? in.room : out.room;
+    s->scratch.fixed = plain > turned ? plain : turned;
+    s->own = (in.room > out.room ? in.room : out.room) + tiles;
     if (weight_size(c) <= SMALL) s->sums.fixed = FEW * (weight_size(c) + (w->x[2] > w->y[2] ? w->x[2] : w->y[2]));
     return 1;
 }
@@ -31,6 +37,8 @@ typedef struct {
     const efl_convolution *c;
     float *to;
     const float *from, *w, *bias;
+    const float *u;  /* the weights' transforms, or NULL: winograd.h */
+    float *room;     /* the first thread's */
 } images;
 
 static void output_part(const efl_op_run *run, efl_share share, const void *context) {
@@ -40,11 +48,16 @@ static void output_part(const efl_op_run *run, efl_share share, const void *cont
     const efl_padded in = efl_pad_input(win, 1);
     const int64_t depth = win->x[2] / c->groups, out = win->y[2] / c->groups;
     const int64_t end = efl_part_start(run->batch, share.count, share.part + 1, 1);
-    float *room = efl_room_of(run, share.slot, run->scratch);
+    float *room = efl_room_of(run, share.slot, im->room);
     for (int64_t first = efl_part_start(run->batch, share.count, share.part, 1), n; first < end && !efl_stopped(run);
          first += n) {
         n = efl_smaller(in.group, end - first);
         const float *padded = efl_pad(&in, room, im->from + first * efl_image_size(win->x), n);
+        if (im->u != NULL) {
+            efl_winograd(run, im->to + first * efl_image_size(win->y), padded, im->u, im->bias, n, in.size, win->y,
+                         room + in.room);
+            continue;
+        }
         efl_product p = efl_window_product(win, &in, n, win->y[2], depth, win->y[2]);
         p.n = out;
         for (int64_t g = 0; g < c->groups && !efl_stopped(run); g++) {
@@ -59,7 +72,13 @@ static void output_part(const efl_op_run *run, efl_share share, const void *cont
 
 void efl_convolution_output(const efl_op_run *run, const efl_convolution *c, float *y, const float *x, const float *w,
                             const float *bias) {
-    const images all = {c, y, x, w, bias};
+    const efl_window *win = &c->window;
+    const efl_padded in = efl_pad_input(win, 1);
+    const int transformed = efl_winograd_fits(win, c->groups, in.size, win->y);
+    float *u = run->scratch;
+    const images all = {
+        c, y, x, w, bias, transformed ? u : NULL, u + (transformed ? efl_winograd_weights_room(win) : 0)};
+    if (transformed) efl_winograd_weights(win, u, w, 0);
     efl_parallel(run, efl_parts(run, efl_operations(run), run->batch), output_part, &all);
 }
 
@@ -172,12 +191,16 @@ static void input_part(const efl_op_run *run, efl_share share, const void *conte
     const efl_padded padded = efl_pad_output(win, win->y[2]);
     const int64_t channels = win->x[2], size = efl_image_size(win->x);
     const int64_t end = efl_part_start(run->batch, share.count, share.part + 1, 1);
-    float *room = efl_room_of(run, share.slot, run->scratch + weight_size(c));
+    float *room = efl_room_of(run, share.slot, im->room);
     for (int64_t first = efl_part_start(run->batch, share.count, share.part, 1), n; first < end && !efl_stopped(run);
          first += n) {
         n = efl_smaller(padded.group, end - first);
         float *to = im->to + first * size;
         const float *from = efl_pad(&padded, room, im->from + first * efl_image_size(win->y), n);
+        if (im->u != NULL) {
+            efl_winograd(run, to, from, im->u, im->bias, n, padded.size, win->x, room + padded.room);
+            continue;
+        }
         if (win->stride[0] > 1 || win->stride[1] > 1) fill(to, im->bias, n * win->x[0] * win->x[1], channels);
         for (int64_t row = 0; row < efl_smaller(win->stride[0], win->x[0]); row++)
             for (int64_t column = 0; column < efl_smaller(win->stride[1], win->x[1]) && !efl_stopped(run); column++)
@@ -188,7 +211,12 @@ static void input_part(const efl_op_run *run, efl_share share, const void *conte
 void efl_convolution_input(const efl_op_run *run, const efl_convolution *c, float *x, const float *y, const float *w,
                            const float *bias) {
     const efl_window *win = &c->window;
-    const images all = {c, x, y, run->scratch, bias};
-    efl_kernels->transpose(run->scratch, w, win->kernel[0] * win->kernel[1], win->x[2] / c->groups, win->y[2]);
+    const efl_padded out = efl_pad_output(win, win->y[2]);
+    const int transformed = efl_winograd_fits(win, c->groups, out.size, win->x);
+    float *turned = run->scratch, *u = turned + weight_size(c);
+    const images all = {
+        c, x, y, turned, bias, transformed ? u : NULL, u + (transformed ? efl_winograd_weights_room(win) : 0)};
+    efl_kernels->transpose(turned, w, win->kernel[0] * win->kernel[1], win->x[2] / c->groups, win->y[2]);
+    if (transformed) efl_winograd_weights(win, u, turned, 1);
     efl_parallel(run, efl_parts(run, efl_operations(run), run->batch), input_part, &all);
 }

@@ -70,8 +70,30 @@ print(trainer.isa, file=sys.stderr)
 sys.stdout.buffer.write(result.delta.tobytes() + trainer.predict(w, x).tobytes())
 """
 
+CONVOLUTIONS = """
+import sys
+import numpy as np
+from edgefl import _core
+from edgefl.core.plan import Node, Param, Plan
+from edgefl.core.trainer import Trainer
 
-@pytest.mark.parametrize("script", [SCRIPT, OTHERS], ids=["dense", "others"])
+params, nodes = [], []
+for i, (kernel, wide, out) in enumerate([(3, 5, 32), (3, 32, 40), (5, 40, 17)]):  # the second by Winograd's transforms
+    params += [Param(f"w{i}", [kernel, kernel, wide, out]), Param(f"b{i}", [out])]
+    pads = [kernel // 2] * 4
+    nodes += [Node("conv", [2 * i], [2 * i, 2 * i + 1], [1, 1, *pads, 1, 1, 1]), Node("tanh", [2 * i + 1])]
+plan = Plan([6, 8, 5], nodes, params, "mse", 6, 6)
+rng = np.random.default_rng(0)
+w = rng.standard_normal(plan.num_params).astype(np.float32) * 0.05
+x, y = rng.standard_normal((9, 6, 8, 5)).astype(np.float32), rng.random((9, 6, 8, 17))
+trainer = Trainer(plan)
+result = trainer.fit(w, x, y, epochs=2, batch_size=3, lr=0.1, seed=3)
+print(trainer.isa, file=sys.stderr)
+sys.stdout.buffer.write(result.delta.tobytes() + trainer.predict(w, x).tobytes())
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, OTHERS, CONVOLUTIONS], ids=["dense", "others", "convolutions"])
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_each_instruction_set_agrees_with_the_baseline(isa, script):
     name, got = run(isa, script)
@@ -80,9 +102,10 @@ def test_each_instruction_set_agrees_with_the_baseline(isa, script):
     assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("script", [SCRIPT, CONVOLUTIONS], ids=["dense", "convolutions"])
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_the_same_instruction_set_gives_the_same_bits(isa):
-    assert len({hashlib.sha256(run(isa, SCRIPT)[1].tobytes()).digest() for _ in range(2)}) == 1
+def test_the_same_instruction_set_gives_the_same_bits(isa, script):
+    assert len({hashlib.sha256(run(isa, script)[1].tobytes()).digest() for _ in range(2)}) == 1
 
 
 def test_an_unknown_instruction_set_is_an_import_error():

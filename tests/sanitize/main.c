@@ -142,6 +142,7 @@ static const window windows[] = {
     {9, 8, 2, 1, 3, 2, 2, 3, 4, {0, 0, 0, 0}, 1, 1, 1},   {11, 10, 4, 2, 6, 3, 3, 4, 2, {3, 2, 1, 4}, 2, 3, 2},
     {5, 5, 3, 1, 4, 1, 1, 2, 2, {0, 0, 0, 0}, 1, 1, 1},   {1, 33, 19, 1, 70, 1, 5, 1, 2, {0, 2, 0, 2}, 1, 1, 1},
     {3, 3, 40, 1, 33, 3, 3, 1, 1, {1, 1, 1, 1}, 1, 1, 1}, {1, 1, 3, 1, 1, 1, 1, 1, 1, {0, 0, 0, 0}, 1, 1, 1},
+    {4, 6, 33, 1, 40, 3, 3, 1, 1, {1, 1, 1, 1}, 1, 1, 1},
 };
 
 /* depthwise -> conv -> maxpool or avgpool -> flatten -> loss */
@@ -156,7 +157,7 @@ static void try_windows(const window *w, int average, int64_t batch) {
     if (average) strcpy(nodes[2].op, "avgpool");
     const efl_param params[3] = {
         {{3, {w->kh, w->kw, wide}}, 1}, {{4, {w->kh, w->kw, wide / w->groups, w->out}}, 1}, {{1, {w->out}}, 1}};
-    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4, 0, NULL};
+    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 4, 3, nodes, params, "mse", 4, 4, 0, NULL, 0};
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
@@ -189,7 +190,7 @@ static void try_transposed(const window *w, int64_t batch) {
     };
     const efl_param params[3] = {
         {{2, {in, in}}, 1}, {{4, {w->kh, w->kw, w->out, in}}, 1}, {{1, {w->out * w->groups}}, 1}};
-    const efl_plan plan = {{3, {rows, columns, in}}, 2, 3, nodes, params, "mse", 2, 2, 0, NULL};
+    const efl_plan plan = {{3, {rows, columns, in}}, 2, 3, nodes, params, "mse", 2, 2, 0, NULL, 0};
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_OK, error.message);
@@ -238,7 +239,7 @@ static void try_sequence(const char *op, int64_t time, int64_t width, int64_t hi
         {{2, {both, hidden}}, 1},
         {{2, {both, hidden}}, 1},
     };
-    efl_plan plan = {{1, {time}}, 7, 12, nodes, params, "cross_entropy", 7, 7, 0, NULL};
+    efl_plan plan = {{1, {time}}, 7, 12, nodes, params, "cross_entropy", 7, 7, 0, NULL, 0};
     efl_net *net;
     efl_error error;
     for (int steps = 0; steps < 2; steps++) {

@@ -110,7 +110,7 @@ class OnnxEvaluator:
         filled = np.resize(chunk, (self._batch or len(chunk), *chunk.shape[1:]))
         names = [head.tensor for head in self.model.heads]
         outputs = zip(self.model.heads, session.run(names, self._fed(filled)), strict=True)
-        made = [_checked(head, output, len(chunk)) for head, output in outputs]
+        made = [_checked(head, output, len(filled))[: len(chunk)] for head, output in outputs]
         if len(made) > 1:
             return np.concatenate([output.reshape(len(chunk), -1) for output in made], axis=1)
         if made[0].shape[1:] == (2,) and self.model.output_shape == (1,):
@@ -131,8 +131,10 @@ class OnnxEvaluator:
 
 
 def _checked(head: Ending, output: np.ndarray, n: int) -> np.ndarray:
-    """The output with an axis of samples, without those that were added to fill a run."""
-    output = (output if head.has_axis else output[None])[:n]
+    """The output of n samples with these as its first axis; the file may have a sample's numbers one below another."""
+    output = output[None] if head.axis is None else np.moveaxis(output, head.axis, 0)
+    if len(output) != n and len(output) == n * head.shape[0]:
+        output = output.reshape(n, *head.shape)
     if len(output) != n:
         raise ValueError(f"{n} samples in, {len(output)} out")
     return output

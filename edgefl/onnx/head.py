@@ -34,6 +34,7 @@ class Head:
     node: onnx.NodeProto  # that makes it
     loss: str | None
     weight: float = 1.0
+    axis: int | None = 0  # of the samples in the output, which `value` has first; None: it has none
 
 
 def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], loss: Wanted) -> list[Head]:
@@ -106,9 +107,11 @@ def _head(
         raise refuse(node, f"the output {tensor!r} holds minus infinity: end the model before the mask")
     if trace.homes:
         value = replace(value, layout=value.layout.homed(0))
-    if value.layout.samples >= 0 and not value.layout.leads:
-        raise refuse(node, f"the output {tensor!r} mixes samples, or has them elsewhere: export one row a sample")
-    return Head(name, tensor, value, node, loss, weight)
+    axis = value.layout.samples if value.layout.samples >= 0 else None
+    layout = value.layout if axis is None else value.layout.led()
+    if layout is None:
+        raise refuse(node, f"the output {tensor!r} mixes samples: export one row a sample")
+    return Head(name, tensor, replace(value, layout=layout), node, loss, weight, axis)
 
 
 def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
@@ -148,8 +151,8 @@ def choose_loss(trace: Trace, head: Head, reading: Reading, y: np.ndarray | None
     tail = maker.op if taken_over else ""
     if class_axis >= 0 and value.layout.samples < 0:
         class_axis += 1  # behind that of the samples, which the file does not have
-    has_axis = value.layout.samples >= 0
-    return Ending(head.name, head.tensor, shape, loss, head.weight, loss_input, output, class_axis, tail, why, has_axis)
+    ends = (loss_input, output, class_axis, tail, why, head.axis)
+    return Ending(head.name, head.tensor, shape, loss, head.weight, *ends)
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:

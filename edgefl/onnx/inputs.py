@@ -1,8 +1,9 @@
 """The inputs of an ONNX graph: their samples, and how the plan's one flat row is cut into several.
 
-What the file declares can be read in two ways, which are tried in this order: with an axis of samples; and as one
-sample, whose axis is not followed, or which has none. The second needs fixed sizes: a file with a free number of
-samples is refused where it does not keep them apart, unless `dims` gives that number.
+What the file declares can be read in several ways, which are tried in this order: with an axis of samples, the first,
+or behind the steps of a recurrent op; and as one sample, whose axis is not followed, or which has none. The last needs
+fixed sizes: a file with a free number of samples is refused where it does not keep them apart, unless `dims` gives that
+number.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..core import plan as plans
 from ..errors import ModelError, UsageError, nearest
 from .items import Item, Value
 from .layout import fresh
+from .single import SEQUENCES
 from .trace import Trace
 
 TOKENS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
@@ -83,12 +85,27 @@ def readings(graph: onnx.GraphProto, named: Mapping[str, int]) -> Iterator[Readi
     reading, why = (None, "") if whole else _with_samples(sized)
     if reading is not None:
         yield reading
+    steps_first = _behind_steps(graph, sized)
+    if steps_first is not None:
+        yield steps_first
     if reading is not None and reading.batch == 1:
         yield replace(reading, alone=True)
     elif all(None not in each.dims and len(each.dims) <= 4 for each in sized):
         yield Reading(tuple(Input(each.name, _known(each.dims), each.dtype, None) for each in sized), 1, alone=True)
-    elif reading is None:
-        raise ModelError(why)
+    elif reading is None and steps_first is None:
+        loose = ", ".join(word for each in sized for word in each.open)
+        raise ModelError(why or f"the inputs' axes {loose} are open: name all of them in dims, or leave the first out")
+
+
+def _behind_steps(graph: onnx.GraphProto, infos: list[_Declared]) -> Reading | None:
+    """The only input as a recurrent op takes it: (steps, samples, features), or tokens (steps, samples). Exporters may
+    write such an op as others; then the samples are the only open axis."""
+    info, rest = infos[0], infos[0].dims[:1] + infos[0].dims[2:]
+    if len(infos) != 1 or len(info.dims) != (2 if info.dtype.kind == "i" else 3) or None in rest:
+        return None
+    if info.dims[1] is not None and not any(node.op_type in SEQUENCES for node in graph.node):
+        return None
+    return Reading((Input(info.name, _known(rest), info.dtype, 1),), info.dims[1])
 
 
 def free_samples(graph: onnx.GraphProto) -> list[str]:

@@ -64,6 +64,15 @@ class Layout:
         """Whether the samples are the first axis and alone in it."""
         return self.samples == 0 and len(self.axes[0]) == 1
 
+    def led(self) -> Layout | None:
+        """With the samples in an axis of their own, the first: moved there, or taken off the first axis if they are the
+        outermost in it. None if they stand between other numbers."""
+        at = self.samples
+        if len(self.axes[at]) == 1:
+            return self.transposed([at, *(axis for axis in range(len(self.axes)) if axis != at)])
+        first, *rest = self.axes[0]
+        return None if at or first.stride else Layout(((first,), tuple(rest), *self.axes[1:]))
+
     @property
     def sample_shape(self) -> tuple[int, ...]:
         return tuple(self.size(axis) for axis in self.inner)

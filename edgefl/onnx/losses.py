@@ -35,7 +35,7 @@ class Ending:
     class_axis: int
     tail: str  # "softmax", "log_softmax" or "sigmoid" that the file ends in and the loss has taken over; else ""
     why: str  # this loss
-    has_axis: bool = True  # of samples, in the file
+    axis: int | None = 0  # of the samples in the file's output; None: it has none
 
 
 def read(loss: Any) -> Wanted:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from onnx_files import assert_computes
 
 import edgefl
+from edgefl.errors import ModelError
 from edgefl.onnx.evaluate import OnnxEvaluator
 
 
@@ -70,3 +71,37 @@ def test_recurrent_file_agrees_trains_and_saves(shared):
 def test_keras_file_computes_without_moving_anything(shared):
     model = assert_computes(edgefl.load(shared / "models" / "hls4ml_conv2d_small_keras.onnx"))
     assert [node.op for node in model.plan.nodes] == ["conv", "relu", "flatten", "dense", "softmax"]
+
+
+WANTED = {
+    "fastmachinelearning+qonnx__src_qonnx_data_onnx_bsd300x3-espcn_subpixel_float_model": ({}, "transpose"),
+    "pulp-platform+Deeploy__DeeployTest_Tests_Models_Autoencoder1D_network": ({}, "conv_transpose"),
+    "zkonduit+ezkl__examples_onnx_gru_network": ({"batch_size": 4}, "gru"),
+    "zkonduit+ezkl__examples_onnx_lstm_network": ({"batch_size": 4}, "lstm"),
+    "zkonduit+ezkl__examples_onnx_rnn_network": ({"batch_size": 4}, "rnn"),
+    "zkonduit+ezkl__examples_onnx_ltsf_network": ({}, "expand"),
+    "zkonduit+ezkl__examples_onnx_sklearn_mlp_network": ({}, "dense"),
+}
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_files_that_others_wanted_to_train(shared, name):
+    dims, op = WANTED[name]
+    model = edgefl.load(shared / "models" / "wanted" / f"{name}.onnx", loss="mse", dims=dims)
+    assert op in {node.op for node in model.plan.nodes}
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (8, *model.plan.input_shape)).astype(np.float32)
+    before = OnnxEvaluator(model).predict(model.params, x)
+    y = before + rng.normal(0, 0.1 * before.std(), before.shape).astype(np.float32)
+    trainer = edgefl.Trainer(model.plan)
+    first, last = (trainer.fit(model.params, x, y, epochs=epochs, batch_size=8, lr=1e-3) for epochs in (1, 20))
+    assert last.loss < first.loss
+    after = model.params + last.delta
+    saved = edgefl.load(model.to_bytes(after), loss="mse", dims=dims)
+    for params, theirs in ((model.params, before), (after, OnnxEvaluator(saved).predict(saved.params, x))):
+        np.testing.assert_allclose(trainer.predict(params, x), theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_a_file_of_before_opsets_says_so(shared):
+    with pytest.raises(ModelError, match="names no opset"):
+        edgefl.load(shared / "models" / "wanted" / "onnx+tutorials__tutorials_assets_super_resolution.onnx")

@@ -10,6 +10,7 @@ from onnx_files import assert_computes, moved, onnx_model, ops
 
 import edgefl
 from edgefl.errors import ModelError, UsageError
+from edgefl.onnx.evaluate import OnnxEvaluator
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -218,7 +219,62 @@ def test_open_axis_is_refused_until_it_is_named(shared):
     assert (model.plan.input_shape, model.output_shape) == ([6, 5], (3,))
 
 
-@pytest.mark.parametrize("dims", [{"M2": 6}, {"N": 6}, {"M1": 0}])
+@pytest.mark.parametrize("dims", [{"M2": 6}, {"M1": 0}])
 def test_size_for_no_open_axis_is_wrong_use(shared, dims):
     with pytest.raises(UsageError, match=r"dims (names|gives)"):
         edgefl.load(shared / "models" / "onnx2c_lstm_k1_b1_r1.onnx", dims=dims)
+
+
+def test_steps_that_are_named_leave_the_samples_open(shared):
+    """The first axis is then no axis of samples."""
+    with pytest.raises(ModelError, match=r"its input \(N, 6, 5\) is no sequence"):
+        edgefl.load(shared / "models" / "onnx2c_lstm_k1_b1_r1.onnx", dims={"N": 6})
+    with pytest.raises(ModelError, match="axes T, U are open: name all of them in dims"):
+        edgefl.load(onnx_model("(float[N,T,U] x) => (float y) <float[4,2] W> { y = MatMul(x, W) }"), dims={"N": 6})
+
+
+TIME_FIRST = {
+    "the last step": "(float[5,N,4] x) => (float y) <{W}, int64 last = {{4}}, float[3,2] V>"
+    " {{ Y, Yh = {op}<hidden_size=3>(x, W, R, B) s = Squeeze(Y, one) l = Gather<axis=0>(s, last) y = MatMul(l, V) }}",
+    "each step": "(float[5,N,4] x) => (float y) <{W}, float[3,2] V>"
+    " {{ Y, Yh = {op}<hidden_size=3>(x, W, R, B) s = Squeeze(Y, one) y = MatMul(s, V) }}",
+    "one sample": "(float[5,1,4] x) => (float y) <{W}, float[3,2] V>"
+    " {{ Y, Yh = {op}<hidden_size=3>(x, W, R, B) s = Squeeze(Y, one) y = MatMul(s, V) }}",
+}
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("name", TIME_FIRST)
+def test_steps_before_the_samples(op, name):
+    """torch with batch_first=False: x (T, N, I) in the file, (n, T, I) for those who train."""
+    rows = 3 * GATES[op]
+    stored = f"float[1,{rows},4] W, float[1,{rows},3] R, float[1,{2 * rows}] B, int64[1] one = {{1}}"
+    model = assert_computes(edgefl.load(onnx_model(TIME_FIRST[name].format(W=stored, op=op)), loss="mse"))
+    assert model.plan.input_shape == [5, 4]
+    assert model.output_shape == ((2,) if name == "the last step" else (5, 2))
+
+
+def test_labels_of_each_step_before_the_samples():
+    text = "(float[5,N,4] x) => (float y) <float[1,9,4] W, float[1,9,3] R, int64[1] one = {1}> "
+    body = "{ Y, Yh = GRU<hidden_size=3>(x, W, R) s = Squeeze(Y, one) y = Softmax(s) }"
+    model = edgefl.load(onnx_model(text + body))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 5, 4)).astype(np.float32), rng.integers(0, 3, (7, 5))
+    ours = edgefl.Trainer(model.plan).evaluate(model.params, x, y)
+    theirs = OnnxEvaluator(model).evaluate(model.params, x, y)
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+    assert ours.accuracy == theirs.accuracy
+
+
+def test_tokens_of_steps_before_the_samples():
+    text = "(int64[5,N] x) => (float y) <float[10,4] E, float[1,9,4] W, float[1,9,3] R> "
+    body = "{ e = Gather(E, x) Y, Yh = GRU<hidden_size=3>(e, W, R) y = Relu(Yh) }"
+    assert_computes(edgefl.load(onnx_model(text + body.replace("Relu(Yh)", "Squeeze(Yh)")), loss="mse"))
+
+
+def test_a_cell_state_for_people_stays_in_the_file():
+    text = "(float[N,5,4] x) => (float y, float c) <float[1,12,4] W, float[1,12,3] R, int64[1] z = {0}> "
+    body = "{ X = Transpose<perm=[1,0,2]>(x) Y, Yh, c = LSTM<hidden_size=3>(X, W, R) y = Squeeze(Yh, z) }"
+    assert_computes(edgefl.load(onnx_model(text + body), loss="mse"))
+    with pytest.raises(ModelError, match="it reads a label or class probability"):
+        edgefl.load(onnx_model(text + body.replace("Squeeze(Yh, z)", "Add(Yh, c)")), loss="mse")

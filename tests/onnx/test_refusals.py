@@ -45,10 +45,6 @@ REFUSED = {
     ),
     "trans_a": (HEAD + "<float[6,3] W> { [g] y = Gemm<transA=1>(x, W) }", "node 'g' (Gemm): it mixes samples"),
     "alpha_zero": (HEAD + "<float[6,3] W> { [g] y = Gemm<alpha=0.0>(x, W) }", "node 'g' (Gemm): alpha=0.0"),
-    "bias_for_samples": (
-        HEAD + "<float[6,3] W, float[1,1,3] b> { h = MatMul(x, W) [a] y = Add(h, b) }",
-        "node 'a' (Add): the output 'y' mixes samples",
-    ),
     "gathered_twice": (
         HEAD + "<float[6,3] W, int64[3] i = {0,0,2}> { V = Gather<axis=1>(W, i) [m] y = MatMul(x, V) }",
         "node 'm' (MatMul): its weight 'W' is computed",
@@ -57,15 +53,6 @@ REFUSED = {
         "(float[N,2,3] x) => (float[M,3] y) <float[3,3] W, int64[2] s = {6,-1}>"
         "{ [r] f = Reshape(x, s) y = MatMul(f, W) }",
         "node 'r' (Reshape): reshaping (N, 2, 3) to (6, ",
-    ),
-    "growing_reshape": (
-        "(float[N,6] x) => (float[M,3] y) <float[3,3] W, int64[2] s = {-1,3}>"
-        "{ [r] f = Reshape(x, s) y = MatMul(f, W) }",
-        "(MatMul): the output 'y' mixes samples",
-    ),
-    "flatten_axis": (
-        "(float[N,2,3] x) => (float[M,3] y) <float[3,3] W> { [f1] f = Flatten<axis=2>(x) y = MatMul(f, W) }",
-        "(MatMul): the output 'y' mixes samples",
     ),
     "label_trained_through": (
         HEAD + "<float[6,3] W, float[1,3] V> { h = MatMul(x, W) k = ArgMax<axis=1>(h) [m] y = MatMul(k, V) }",
@@ -141,7 +128,10 @@ REFUSED = {
     ),
     "cell_clip": (SERIES + "{ [l] y = LSTM<layout=1, clip=1.0>(x, W, R) }", "node 'l' (LSTM): clip"),
     "peephole": (SERIES + "{ [l] y = LSTM<layout=1>(x, W, R, , , , , P) }", "node 'l' (LSTM): its peephole weights"),
-    "cell_state": (SERIES + "{ [l] h, s, y = LSTM<layout=1>(x, W, R) }", "node 'l' (LSTM): its cell state is read"),
+    "cell_state": (
+        SERIES + "{ [l] h, s, y = LSTM<layout=1>(x, W, R) }",
+        "'l' (LSTM): its cell state alone",
+    ),
     "reflected": (
         HEAD + '<float[8,3] W, int64[4] p = {0,6,0,1}> { [p1] h = Pad<mode="reflect">(x, p) y = MatMul(h, W) }',
         "node 'p1' (Pad): mode=reflect",

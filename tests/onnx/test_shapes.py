@@ -152,3 +152,25 @@ def test_layout_follows_what_numpy_moves(drawn, samples):
         first = np.moveaxis(places, layout.samples, 0)[0]
         assert first.shape == layout.sample_shape
         np.testing.assert_array_equal(positions(layout.factors(layout.inner)), first.ravel())
+
+
+SPREAD = {
+    "samples in the second axis": (
+        "(float[N,6] x) => (float[A,B,C] y) <float[6,3] W, float[1,1,3] b> { h = MatMul(x, W) y = Add(h, b) }",
+        (1, 3),
+    ),
+    "two rows for each sample": (
+        "(float[N,6] x) => (float[M,3] y) <float[3,3] W, int64[2] s = {-1,3}> { f = Reshape(x, s) y = MatMul(f, W) }",
+        (2, 3),
+    ),
+    "all numbers in one column": (
+        "(float[N,2,3] x) => (float[M,1] y) <float[3,3] W, int64[2] s = {-1,1}> { h = MatMul(x, W) y = Reshape(h, s) }",
+        (6, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_an_output_is_one_of_each_sample_wherever_these_are(name):
+    text, shape = SPREAD[name]
+    assert assert_computes(edgefl.load(onnx_model(text), loss="mse")).output_shape == shape

@@ -156,21 +156,36 @@ def test_what_is_not_trained_is_refused_by_name(estimator, y, node):
         edgefl.load(convert(estimator, y))
 
 
-@pytest.mark.parametrize("normalised", [False])
+@pytest.mark.parametrize("normalised", [True, False])
 def test_one_logistic_for_each_class(normalised):
-    """As older versions write multi_class="ovr": the probabilities are divided by their sum."""
+    """As older versions write multi_class="ovr". The file's probabilities may be divided by their sum: those for people
+    are, and each logistic is trained by itself, as scikit-learn does."""
     proto = convert(LogisticRegression(), CLASSES)
     next(a for a in proto.graph.node[0].attribute if a.name == "post_transform").s = b"LOGISTIC"
     if not normalised:
         node = next(node for node in proto.graph.node if node.op_type == "Normalizer")
         node.CopyFrom(helper.make_node("Identity", node.input, node.output))
     model = edgefl.load(proto)
-    assert model.plan.loss == ("cross_entropy" if normalised else "bce")
+    assert model.plan.loss == "bce"
     expected = OnnxEvaluator(model).predict(model.params, X)
     np.testing.assert_allclose(edgefl.Trainer(model.plan).predict(model.params, X), expected, rtol=1e-5, atol=1e-6)
-    y = CLASSES if normalised else np.eye(3)[CLASSES]
+    y = np.eye(3)[CLASSES]
     theirs = OnnxEvaluator(model).evaluate(model.params, X, y)
     assert theirs.loss == pytest.approx(edgefl.Trainer(model.plan).evaluate(model.params, X, y).loss, rel=1e-4)
+
+
+def test_a_regressor_of_two_targets_has_them_one_below_the_other():
+    """skl2onnx reshapes (N, 2) to (2 N, 1)."""
+    model = edgefl.load(convert(MLPRegressor(hidden_layer_sizes=(5,), max_iter=5), TARGETS), loss="mse")
+    assert model.output_shape == (2, 1)
+    trainer = edgefl.Trainer(model.plan)
+    after = model.params + trainer.fit(model.params, X, TARGETS[..., None], epochs=20, lr=0.05).delta
+    assert (
+        trainer.evaluate(after, X, TARGETS[..., None]).loss < trainer.evaluate(model.params, X, TARGETS[..., None]).loss
+    )
+    saved = edgefl.load(model.to_bytes(after), loss="mse")
+    expected = OnnxEvaluator(saved).predict(saved.params, X)
+    np.testing.assert_allclose(trainer.predict(after, X), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_imputer_of_zeros_is_refused():

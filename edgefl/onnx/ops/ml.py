@@ -21,7 +21,6 @@ from .passing import readout
 from .reduce import total
 
 TRANSFORMS = {"NONE": "", "SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
-MINUS = Const(np.array(-1, np.float32))
 TINY, LARGEST = 1e-30, float(np.finfo(np.float32).max)
 
 
@@ -55,9 +54,9 @@ def linear_classifier(trace: Trace, node: onnx.NodeProto, x: Item) -> tuple[Item
     return Readout(scores), scores
 
 
-def _activated(trace: Trace, node: onnx.NodeProto, op: str, value: Value, *, output: int = 1) -> Value:
+def _activated(trace: Trace, node: onnx.NodeProto, op: str, value: Value) -> Value:
     number = trace.append(node, op, [value.number], trace.shapes[value.number])
-    return replace(value, number=number, tensor=node.output[output])
+    return replace(value, number=number, tensor=node.output[1])
 
 
 def _binary_logit(trace: Trace, node: onnx.NodeProto, value: Value, rows: Weight, intercepts: Weight | None) -> Value:
@@ -111,7 +110,7 @@ def _attribute(trace: Trace, node: onnx.NodeProto, attribute: str, role: str) ->
 
 def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
     """Each sample divided by its norm. L1 after a softmax, or of p and 1 - p, changes nothing; after one sigmoid for
-    each class it gives p / sum(p), which is the softmax of log p."""
+    each class it makes an output for people."""
     norm = attributes(node).get("norm", "MAX")
     if norm == "L1" and isinstance(x, Readout):
         return x
@@ -120,8 +119,7 @@ def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
     if norm == "L1" and maker is not None and maker.op == "softmax":
         return value
     if norm == "L1" and maker is not None and maker.op == "sigmoid":
-        logits = replace(value, number=maker.inputs[0])
-        return _activated(trace, node, "softmax", _log_sigmoid(trace, node, logits), output=0)
+        return Readout(value)
     if norm not in ("L1", "L2") or len(value.layout.axes) != 2:
         raise refuse(node, f"norm={norm} of {value.layout} is not trained: divide rows of features by L1 or L2")
     size = _pointwise(trace, node, "abs", value) if norm == "L1" else calculate(trace, node, "mul", value, value)
@@ -132,12 +130,6 @@ def normalizer(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
 
 def _pointwise(trace: Trace, node: onnx.NodeProto, op: str, value: Value, floats: Sequence[float] = ()) -> Value:
     return replace(value, number=trace.append(node, op, [value.number], trace.shapes[value.number], floats=floats))
-
-
-def _log_sigmoid(trace: Trace, node: onnx.NodeProto, value: Value) -> Value:
-    """-softplus(-x)"""
-    value = calculate(trace, node, "mul", value, MINUS)
-    return calculate(trace, node, "mul", _pointwise(trace, node, "softplus", value), MINUS)
 
 
 def imputer(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:

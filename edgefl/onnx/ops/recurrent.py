@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ..arrange import arranged
-from ..items import Const, Handler, Item, Value, value_of
+from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Layout, fresh
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -23,8 +23,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 
 
-def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
-    def handler(trace: Trace, node: onnx.NodeProto, x: Item, *inputs: Item | None) -> tuple[Value, ...]:
+def recurrent(op: str) -> Callable[..., tuple[Item, ...]]:
+    def handler(trace: Trace, node: onnx.NodeProto, x: Item, *inputs: Item | None) -> tuple[Item, ...]:
         """`inputs` are W, R and, if given, B, the steps of each sample, the initial states and an LSTM's peepholes."""
         weights, rest = (*inputs[:3], None)[:3], inputs[3:]
         given, value = attributes(node), value_of(node, x)
@@ -32,7 +32,11 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
         steps_axis, samples_axis = (1, 0) if given.get("layout", 0) else (0, 1)
         layout = value.layout
         if len(layout.axes) != 3 or layout.samples != samples_axis or len(layout.inner) != 2:
-            raise refuse(node, f"its input {layout} is no sequence for each sample: export with batch_first")
+            raise refuse(
+                node,
+                f"its input {layout} is no sequence for each sample: export with batch_first, "
+                "or with a fixed number of steps",
+            )
         steps, features = layout.shape[steps_axis], layout.shape[2]
         directions = 2 if direction == 2 else 1
         params, hidden = _weights(trace, node, op, features, weights, directions=directions)
@@ -45,8 +49,8 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
             zeros = np.zeros((directions, hidden))
             params += [trace.constant(node, "state", zeros) if start is None else start for start in starts]
         read = [bool(name and trace.readers.get(name)) for name in (*node.output, "", "")]
-        if read[2]:
-            raise refuse(node, "its cell state is read: use the hidden state")
+        if read[2] and not (read[0] or read[1]):
+            raise refuse(node, "its cell state alone is read: use the hidden state")
         width = hidden * directions
         number = arranged(trace, node, value, [steps_axis, 2], [steps, features])
         ints = [hidden, direction, 0 if read[0] else 1]
@@ -55,10 +59,11 @@ def recurrent(op: str) -> Callable[..., tuple[Value, ...]]:
         number = trace.append(node, op, [number], shape, params=params, ints=ints)
         sequence = Value(number, _sequence(trace, steps, hidden, direction, samples_axis), node.output[0])
         if not read[1]:
-            return (sequence,)
+            return sequence, sequence, Readout(sequence)  # an output for people: the plan has no cell states
         if read[0]:
             number = _last(trace, node, number, steps=steps, hidden=hidden, direction=direction)
-        return sequence, Value(number, _state(trace, hidden, direction, samples_axis), node.output[1])
+        state = Value(number, _state(trace, hidden, direction, samples_axis), node.output[1])
+        return sequence, state, Readout(sequence if read[0] else state)
 
     return handler
 

@@ -71,7 +71,9 @@ def flatten(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return reshaped_to(trace, node, value, halves)
 
 
-def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
+def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
+    if isinstance(x, Readout):
+        return x
     value = value_of(node, x, tokens=True)
     rank = len(value.layout.axes)
     order = list(attributes(node).get("perm") or range(rank)[::-1])
@@ -80,7 +82,9 @@ def transpose(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return seen(node, value, value.layout.transposed(order))
 
 
-def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Item:
+    if isinstance(x, Readout):
+        return x
     value = value_of(node, x, tokens=True)
     given, layout = axes_of(node, const_of(node, axes)), value.layout
     if given is None:
@@ -91,7 +95,9 @@ def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = Non
     return seen(node, value, layout.squeezed(chosen))
 
 
-def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+def unsqueeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Item:
+    if isinstance(x, Readout):
+        return x
     value = value_of(node, x, tokens=True)
     given = axes_of(node, const_of(node, axes)) or ()
     rank = len(value.layout.axes) + len(given)

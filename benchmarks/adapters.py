@@ -1,7 +1,7 @@
 """A small GPT is tuned by a fleet: all its weights, or adapters beside them.
 
     python benchmarks/adapters.py --data shakespeare:roles.jsonl.gz [--start START.onnx] [--pretrain STEPS]
-                                  [--rounds N] [--json FILE]
+                                  [--cases NAME ...] [--rounds N] [--lr LR] [--adapters-lr LR] [--json FILE]
 
 Four causal blocks of width 128 over 128 characters. It is trained on the text of most roles, in lower case and without
 punctuation; --start keeps the result for the next run. Then the six roles with the most text are devices, and tune it
@@ -143,6 +143,7 @@ def main() -> None:
         "--start", type=Path, metavar="FILE", help="the model to begin with; it is made if it is missing"
     )
     parser.add_argument("--pretrain", type=int, default=400, metavar="STEPS")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help="; ".join(CASES))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--adapters-lr", type=float, default=1e-2)
@@ -159,7 +160,7 @@ def main() -> None:
     print("| trained | params | kB up | kB down, first | kB down, later | accuracy | loss | arena MB | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     found = {}
-    for name in CASES:
+    for name in options.cases:
         of = found[name] = tune(name, file, data, options)
         sizes = f"{of['up'] / 1e3:.1f} | {of['first'] / 1e3:.0f} | {of['later'] / 1e3:.1f}"
         scores = f"{of['accuracy']:.4f} | {of['loss']:.3f} | {of['arena'] / 1e6:.1f} | {of['seconds']}"

@@ -110,7 +110,7 @@ class Schedule:
             examples={device: rng.randint(1, 20) for device in devices},
             manifest=(drawn := _draw_manifest(rng, inputs)),
             config=config,
-            params=np.array([rng.randint(-64, 64) / 64 for _ in range(drawn.plan.num_params)], np.float32),
+            params=_params(drawn.plan, np.array([rng.randint(-64, 64) / 64 for _ in range(OUTPUTS * (inputs + 1))])),
             persistent=rng.random() < 0.75,
             earlier_run=rng.random() < 0.3,
             slow=rng.choice([0.0, 0.05, 0.2]),
@@ -173,6 +173,12 @@ def _draw_manifest(rng: random.Random, inputs: int) -> Manifest:
         base=Base([2]) if base else None,
         requires=["base"] if base else [],
     )
+
+
+def _params(plan: Plan, trained: np.ndarray) -> np.ndarray:
+    """(P,) float32: what is trained, and what is frozen."""
+    frozen = np.random.default_rng(plan.num_params).integers(-64, 65, plan.num_params - len(trained)) / 64
+    return np.concatenate([trained, frozen]).astype(np.float32)
 
 
 def _draw_config(rng: random.Random, devices: int) -> RoundSettings:

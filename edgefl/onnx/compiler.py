@@ -25,9 +25,11 @@ from ..errors import ModelError, UsageError
 from . import losses, single
 from .choices import Choices
 from .export import Copied
+from .faults import what_is_wrong, with_samples_named
 from .folds import FOLDS
 from .graph import live_order, opset_of, read_onnx, readers_of, tensor_names
 from .head import choose_loss, find_heads, finish, with_reasons
+from .inference import in_inference_form
 from .inputs import Reading, free_samples, placed, readings
 from .items import Const, Item
 from .layout import OPEN
@@ -38,8 +40,10 @@ from .ops.table import OPS
 from .report import check_choices, shared, untrained
 from .sharing import Overlap, Ties, find_twins, refuse_overlaps
 from .trace import Trace
-from .unsupported import HELP
+from .unsupported import advice
 
+# What a function of an op stumbles over where a file is malformed.
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
 NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
 
 
@@ -53,6 +57,7 @@ def import_onnx(
     """
     wanted = losses.read(loss)
     proto = read_onnx(source)
+    source = in_inference_form(proto, source)
     _refuse_unknown_ops(proto.graph, live_order(proto.graph), opset_of(proto))
     options = _Options(source, wanted, choices, dims, y, only)
     first: ModelError | None = None
@@ -62,7 +67,7 @@ def import_onnx(
         except ModelError as error:
             first = first or error
     assert first is not None, "readings raises an error where it finds nothing"
-    raise ModelError(f"{first}{_hint(proto, options)}") from first.__cause__
+    raise ModelError(with_samples_named(f"{first}{_hint(proto, options)}")) from first.__cause__
 
 
 def _hint(proto: onnx.ModelProto, options: _Options) -> str:
@@ -146,7 +151,7 @@ def _refuse_unknown_ops(graph: onnx.GraphProto, order: list[int], opset: int) ->
     for node in (graph.node[index] for index in order):
         key = op_key(node)
         if key not in OPS and key not in FOLDS:
-            raise refuse(node, f"this op is not trained yet: {HELP.get(key, 'export a model without it')}")
+            raise refuse(node, f"this op is not trained yet: {advice(key, 'export a model without it')}")
         _refuse_newer(node, opset)
 
 
@@ -207,10 +212,11 @@ def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[
     handler = (FOLDS if constant else OPS).get(op_key(node))
     if handler is None:
         what = "constants" if constant else "activations"
-        raise refuse(node, f"its use on {what} is not trained yet: export the model with constants folded")
+        remedy = advice(op_key(node), "export the model with constants folded")
+        raise refuse(node, f"its use on {what} is not trained yet: {remedy}")
     try:
         made = handler(trace, node, *inputs)
-    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
-        raise refuse(node, f"malformed ({error}): export the model again") from error
+    except FAULTS as error:
+        raise refuse(node, f"malformed, {what_is_wrong(node, inputs, trace.opset)}") from error
     outputs = made if isinstance(made, tuple) else (made,)
     return tuple(single.made(item) for item in outputs) if alone else outputs

@@ -35,7 +35,7 @@ class Modules:
         self._tensors = tensors
         self._roots = {name: name for name in tensors}  # of each tensor and of the names that an Identity gives it
         for node in self._nodes:
-            if op_key(node) == "Identity" and node.input[0] in self._roots:
+            if op_key(node) == "Identity" and node.input and node.input[0] in self._roots:
                 self._roots[node.output[0]] = self._roots[node.input[0]]
 
     def of(self, node: onnx.NodeProto) -> str | None:

@@ -42,5 +42,8 @@ def to_array(tensor: onnx.TensorProto, what: str) -> np.ndarray:
         raise ModelError(f"{what} lies in another file: save the model as one file (save_as_external_data=False)")
     try:
         return np.array(numpy_helper.to_array(tensor))
-    except Exception as error:  # which class it is depends on onnx's decoder of that type
-        raise ModelError(f"{what} can't be read: {error}; export the model again") from None
+    except Exception:  # which class it is depends on onnx's decoder of that type
+        shape = tuple(tensor.dims)
+        raise ModelError(
+            f"{what} can't be read, its bytes do not fill its shape {shape}: export the model again"
+        ) from None

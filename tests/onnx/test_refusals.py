@@ -110,12 +110,13 @@ REFUSED = {
         "node 'p' (MaxPool): pads (2, 2, 2, 2)",
     ),
     "training_mode": (
-        HEAD
-        + "<float[6,3] W, float[3] g> { h = MatMul(x, W) [b] y = BatchNormalization<training_mode=1>(h, g, g, g, g) }",
+        HEAD + "<float[6,3] W, float[3] g> { h = MatMul(x, W)"
+        " [b] z, m, v = BatchNormalization<training_mode=1>(h, g, g, g, g) y = Add(z, m) }",
         "node 'b' (BatchNormalization): it was exported in training mode",
     ),
     "dropout_in_training": (
-        HEAD + "<float[6,3] W, float r = {0.5}, bool t = {1}> { h = MatMul(x, W) [d] y = Dropout(h, r, t) }",
+        HEAD + "<float[6,3] W, float r = {0.5}, bool t = {1}> { h = MatMul(x, W) [d] z, m = Dropout(h, r, t)"
+        " c = Cast<to=1>(m) y = Add(z, c) }",
         "node 'd' (Dropout): it was exported in training mode",
     ),
     "no_sequence": (

@@ -182,7 +182,7 @@ def _stored(trace: Trace, graph: onnx.GraphProto, tensors: Mapping[int, np.ndarr
     """The initializers by name. One that was made from another one has its positions in the file."""
     found = {index: trace.stored(array, None, index, graph.initializer[index].name) for index, array in tensors.items()}
     floats = {index: (found[index].name, array) for index, array in tensors.items() if array.dtype == np.float32}
-    for twin in find_twins(floats, trace.choices):
+    for twin in find_twins(floats, trace.choices, trace.ties.is_pytorch):
         base, copy = found[twin.base], found[twin.twin]
         assert base.where is not None and copy.where is not None
         where = base.where.T if twin.transposed else base.where

@@ -24,6 +24,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+DERIVED = "edgefl::"  # before the name of an initializer that holds another one in a second form
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,12 @@ def write_params(
         changes = [change for at in members for change in trained.changes(at)]
         clash = any((taken[where] & (written[where] != values)).any() for where, values in changes)
         if clash or bindings[members[0]].apart:
-            for form in forms_of(bindings, members):
+            for number, form in enumerate(forms_of(bindings, members)):
                 tensor = np.empty(sum(bindings[at].size for at in members), np.float32)
                 for read, (_, values) in zip(form[0], changes, strict=True):
                     tensor[read.layout] = values
-                _split(proto, [reads[0] for reads in form], names[members[0]], tensor)
+                name = names[members[0]] if number == 0 else f"{DERIVED}{names[members[0]]}"
+                _split(proto, [reads[0] for reads in form], name, tensor)
             continue
         for where, values in changes:
             written[where] = values

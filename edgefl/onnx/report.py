@@ -65,7 +65,7 @@ def check_choices(choices: Choices, trace: Trace) -> None:
             name, why = trace.unwilling[pattern]
             raise UsageError(f"train={pattern!r} names {name!r}, which can't be trained: {why}")
         if option in ("tie", "untie"):
-            names = [name for name in trace.taken_names if name]
+            names = sorted(filter(None, trace.taken_names))
             raise UsageError(
                 f"{option}={pattern!r} matches no tensor that is read as a weight: {nearest(pattern, names)}"
             )

@@ -35,7 +35,7 @@ import numpy as np
 from ..core.plan import Param
 from ..errors import ModelError
 from .choices import Choices
-from .export import Origin
+from .export import DERIVED, Origin
 from .items import Use, is_blank
 from .modules import Modules
 from .nodes import describe, op_key, refuse
@@ -54,6 +54,10 @@ class Ties:
     def __init__(self, modules: Modules, choices: Choices) -> None:
         self._modules, self._choices = modules, choices
         self._firsts: dict[tuple[int, int, int], list[Use]] = {}  # by the positions of their elements
+
+    @property
+    def is_pytorch(self) -> bool:
+        return self._modules.is_pytorch
 
     def group(self, use: Use, index: int) -> Group | None:
         """What readers of the same elements must have in common to share a param; None if this one shares with no
@@ -127,8 +131,11 @@ class Twin:
     transposed: bool
 
 
-def find_twins(tensors: Mapping[int, tuple[str, np.ndarray]], choices: Choices) -> list[Twin]:
-    """Of initializers, by their number: those that exporters have made from another one, and those named in `tie`."""
+def find_twins(tensors: Mapping[int, tuple[str, np.ndarray]], choices: Choices, is_pytorch: bool = False) -> list[Twin]:
+    """Of initializers, by their number: those that exporters have made from another one, and those named in `tie`.
+
+    In a file of PyTorch, two tensors with names of modules are two parameters, even if they began as one transposed.
+    """
     bins: dict[tuple[int, float, float], list[int]] = {}  # by what transposing a matrix leaves in place
     for index, (name, array) in tensors.items():
         if array.size and not choices.says("untie", [name]):
@@ -138,7 +145,7 @@ def find_twins(tensors: Mapping[int, tuple[str, np.ndarray]], choices: Choices) 
     found: dict[int, Twin] = {}
     for together in bins.values():
         for one, other in combinations(sorted(together, key=lambda index: (_is_derived(tensors[index][0]), index)), 2):
-            how = _likeness(tensors[one], tensors[other], choices)
+            how = _likeness(tensors[one], tensors[other], choices, is_pytorch)
             if how is not None and one not in found and other not in found:
                 found[other] = Twin(other, one, how)
     return list(found.values())
@@ -146,18 +153,21 @@ def find_twins(tensors: Mapping[int, tuple[str, np.ndarray]], choices: Choices) 
 
 def _is_derived(name: str) -> int:
     """0 for the name of a module's tensor, 1 for another name, 2 for one that an exporter has made up."""
-    return 2 if name.startswith(FOLDED) else int("." not in name)
+    return 2 if name.startswith((FOLDED, DERIVED)) else int("." not in name)
 
 
-def _likeness(one: tuple[str, np.ndarray], other: tuple[str, np.ndarray], choices: Choices) -> bool | None:
+def _likeness(
+    one: tuple[str, np.ndarray], other: tuple[str, np.ndarray], choices: Choices, is_pytorch: bool
+) -> bool | None:
     """Whether the tensors are one param, transposed (True) or straight (False); None if they are not."""
     (name, a), (second, b) = one, other
+    ranks = _is_derived(name), _is_derived(second)
     same = a.shape == b.shape and np.array_equal(a, b)
     turned = a.ndim == b.ndim == 2 and np.array_equal(a, b.T)
     named = choices.says("tie", [name]) and choices.says("tie", [second])
     if same:
-        return False if named or name.startswith(FOLDED) != second.startswith(FOLDED) else None
-    return True if turned else None
+        return False if named or (2 in ranks and ranks != (2, 2)) else None
+    return True if turned and (named or not is_pytorch or ranks != (0, 0)) else None
 
 
 class Overlap(ModelError):

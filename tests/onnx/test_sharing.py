@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from onnx_files import assert_computes, moved, onnx_model
+from onnx_files import assert_computes, from_pytorch, moved, onnx_model
 from torch_export import EXPORTS, TORCH, export
 
 import edgefl
@@ -301,6 +301,16 @@ def test_folded_transposed_copy_follows_its_tensor(first):
     assert len(edgefl.load(proto, untie=["T"]).plan.params) == 2
     made = Skeleton.from_bytes(skeleton.make(model).to_bytes(), len(model.params))
     assert b"".join(made.pieces(moved(model))) == without_stamp(model.to_bytes(moved(model)))
+
+
+def test_named_tensors_of_pytorch_that_began_as_one_transposed_are_two():
+    """A decoder that begins as its encoder transposed, and trains apart."""
+    w = np.random.default_rng(4).normal(size=(4, 6)).astype(np.float32)
+    text = "float[4,6] encoder__W, float[6,4] decoder__W", "h = MatMul(x, encoder__W) k = MatMul(h, decoder__W)"
+    proto = rows(*text, encoder__W=w, decoder__W=np.ascontiguousarray(w.T))
+    assert [param.size for param in edgefl.load(from_pytorch(proto)).plan.params] == [24, 24, 12]
+    assert [param.size for param in edgefl.load(proto).plan.params] == [24, 12], "others do not name modules"
+    assert [param.size for param in edgefl.load(from_pytorch(proto), tie=["*coder.W"]).plan.params] == [24, 12]
 
 
 def edgefl_graph(data: bytes) -> onnx.GraphProto:

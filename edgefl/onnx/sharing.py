@@ -72,13 +72,12 @@ class Ties:
             return self._of_blank(use)
         if weight.why == FROZEN:  # plans of frozen weights are older than rule a
             return FROZEN, op_key(use.node), weight.slot, use.role, use.layer, weight.copies, weight.layout.tobytes()
-        first = self.first(use)
+        first = self.first(weight.where)
         copy = None if first is None else self._copy(first, use)
         return () if copy is None else (COPY, copy)
 
-    def first(self, use: Use) -> Use | None:
-        """The first reader of the same elements, in whatever order."""
-        here = use.weight.where
+    def first(self, here: np.ndarray) -> Use | None:
+        """The first reader of the elements at these positions, in whatever order."""
         for other in self._firsts.get(_span(here), ()):
             there = other.weight.where
             if np.array_equal(here, there) or np.array_equal(np.sort(here, None), np.sort(there, None)):
@@ -86,7 +85,7 @@ class Ties:
         return None
 
     def add(self, use: Use) -> None:
-        if self.first(use) is None:
+        if self.first(use.weight.where) is None:
             self._firsts.setdefault(_span(use.weight.where), []).append(use)
 
     def _of_blank(self, use: Use) -> Group | None:

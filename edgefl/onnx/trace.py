@@ -134,11 +134,13 @@ class Trace:
         self.unwilling |= {pattern: (names[0], why) for pattern in self.choices.meaning("train", names)}
         return False
 
+    def is_read(self, where: np.ndarray) -> bool:
+        """Whether another node reads these elements already, in any order."""
+        return self.ties.first(where) is not None
+
     def held(self, node: onnx.NodeProto, role: str, weight: Weight, scale: float = 1.0) -> int | None:
         """The param that another node reads already, of these elements in this order; None if there is none."""
         use = Use(node, role, weight, None)
-        if self.ties.first(use) is None:
-            return None
         return self.keys.get(_key(replace(use, group=self.ties.group(use, self.index)), scale))
 
     def param(

@@ -136,6 +136,8 @@ def _held(array: np.ndarray, order: np.ndarray, turned: bool) -> np.ndarray:
 
 def _turned_as_tied(trace: Trace, node: onnx.NodeProto, weight: Weight, order: np.ndarray, scale: float) -> bool | None:
     """Whether a param that another node reads holds this weight as (O, I); None if no param does so either way."""
+    if not trace.is_read(weight.where):
+        return None
     for turned in (False, True):
         held = weight.map(partial(_held, order=order, turned=turned))
         if trace.held(node, "weight", held, scale) is not None:

@@ -190,7 +190,7 @@ def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, 
         raise refuse(node, f"looks up axis {axis} of {table.array.shape}: only rows of a table, by tokens, are trained")
     width = table.array.shape[1]
     weight = trace.weight(node, "weight", table, 0)
-    tied = trace.held(node, "weight", weight.map(np.transpose))
+    tied = trace.held(node, "weight", weight.map(np.transpose)) if trace.is_read(weight.where) else None
     if tied is not None and trace.ops_of(tied) == {"dense"} and trace.held(node, "weight", weight) is None:
         trace.turn(tied)
     param = trace.param(node, "weight", weight)

@@ -109,7 +109,7 @@ static void update_part(const efl_op_run *run, efl_share s, const void *context)
 void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t m,
                      int64_t n, int64_t k) {
     const product p = {NULL, a, b, NULL, a_row, a_col, m, n, k, 0, 0, 0};
-    const double flops = 2 * (double)m * (double)n * (double)k, writes = 2 * EFL_ELEMENT * (double)m * (double)n;
+    const double flops = 2 * (double)m * (double)n * (double)k, writes = EFL_ELEMENT * (double)m * (double)n;
     const int64_t most = m < 2 * FEW_ROWS ? 1 : m / FEW_ROWS;
     efl_parallel(run, efl_parts(run, flops > writes ? flops : writes, most), update_part, &p);
 }

@@ -111,6 +111,7 @@ def _simulate(options: argparse.Namespace) -> int:
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
     model = model.adapt(settings.adapters)
+    dataset = data.fit_plan(dataset, model.plan)  # so that devices' files have the columns in the model's order
     options.loss = model.losses  # so that a later load, without the data, takes the same loss
     show = say if options.json != "-" else lambda line: None
     run = _in_memory if kind == "memory" else _over_mqtt

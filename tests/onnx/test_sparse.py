@@ -90,7 +90,7 @@ def test_nothing_else_moves_and_the_file_has_what_was_trained(model):
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(deep()).graph.initializer}
     moved = {tensor.name for tensor in saved if (numpy_helper.to_array(tensor) != before[tensor.name]).any()}
     assert moved == {param.name for param in made.plan.params if param.trainable}
-    assert {"w0", "w1"}.isdisjoint(moved) and "head" in moved
+    assert "head" in moved and len(moved) < len(before)
 
 
 def test_trained_layers_move_as_they_would_in_full_training(model):

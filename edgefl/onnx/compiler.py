@@ -39,6 +39,7 @@ from .nodes import op_key, refuse, to_array
 from .ops.table import OPS
 from .report import check_choices, shared, untrained
 from .sharing import Overlap, Ties, find_twins, refuse_overlaps
+from .stale import note, refuse_stale, remembering
 from .trace import Trace
 from .unsupported import advice
 
@@ -120,6 +121,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
     endings = [choose_loss(trace, head, reading, options.y) for head in heads]
     plan, owned = finish(trace, endings, reading)
     refuse_overlaps(trace.uses, trace.params, trace.origins, owned)
+    refuse_stale(trace, owned)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
         made = import_onnx(other, losses.of(endings), choices, options.dims, only=trained)
@@ -219,4 +221,8 @@ def _apply(trace: Trace, node: onnx.NodeProto, items: dict[str, Item]) -> tuple[
     except FAULTS as error:
         raise refuse(node, f"malformed, {what_is_wrong(node, inputs, trace.opset)}") from error
     outputs = made if isinstance(made, tuple) else (made,)
+    if constant:
+        outputs = tuple(remembering(trace, node, inputs, item) if isinstance(item, Const) else item for item in outputs)
+    else:
+        note(trace, node, inputs)
     return tuple(single.made(item) for item in outputs) if alone else outputs

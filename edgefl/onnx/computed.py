@@ -70,9 +70,6 @@ def add(trace: Trace, node: onnx.NodeProto, a: Const, b: Const) -> Const:
 
 
 def matmul(trace: Trace, node: onnx.NodeProto, a: Const, b: Const) -> Const:
-    """Of zeros alone: any other product would keep a weight's numbers while the weight itself is trained."""
-    if a.array.any() and b.array.any():
-        raise refuse(node, "multiplies constants: export the model with constants folded")
     bounded(node, a.array.size * b.array.shape[-1])
     return Const(np.asarray(np.matmul(a.array, b.array)))
 

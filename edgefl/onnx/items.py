@@ -30,6 +30,7 @@ class Const:
     name: str = ""
     alias: str = ""
     copies: frozenset[str] = frozenset()
+    made_of: frozenset[int] = frozenset()  # where stored tensors begin that its numbers were computed from (stale.py)
 
     def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Const:
         """Applies a function that only moves elements, to the values and to their positions."""

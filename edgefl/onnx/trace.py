@@ -68,6 +68,7 @@ class Trace:
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
     masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
     unwilling: dict[str, tuple[str, str]] = field(default_factory=dict)  # of `train`: what can't be, and why
+    computed_from: dict[int, onnx.NodeProto] = field(default_factory=dict)  # see stale.py
     index: int = 0
     alone: bool = False  # one sample, without an axis of its own (single.py)
     homes: bool = False  # and the first axis of an output is the sample's, if it is of size 1
@@ -96,6 +97,10 @@ class Trace:
         """The tensors of the file that hold these elements."""
         starts = np.array([origin.offset for origin in self.origins])
         return [self.origins[home] for home in np.unique(np.searchsorted(starts, where, "right") - 1)]
+
+    def homes_of(self, item: Const) -> frozenset[int]:
+        """Where the tensors of the file begin that hold its elements."""
+        return frozenset() if item.where is None else frozenset(home.offset for home in self._homes(item.where))
 
     def weight(self, node: onnx.NodeProto, role: str, item: Item | None, slot: int | None) -> Weight:
         """The trainable float32 constant that `node` reads; raises ModelError if it is anything else."""

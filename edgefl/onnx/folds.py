@@ -143,12 +143,17 @@ def split(trace: Trace, node: onnx.NodeProto, x: Const, sizes: Const | None = No
     return tuple(x.map(partial(np.take, indices=place, axis=axis)) for place in places)
 
 
+MOST_PARTS = 4096  # of a Split: a file names their number in a few bytes
+
+
 def split_sizes(node: onnx.NodeProto, size: int, given: Const | None) -> list[int]:
     """The sizes of the parts: an input since opset 13, an attribute before. Without either they are equal, and the last
     may be smaller."""
     sizes = attributes(node).get("split") if given is None else given.array.ravel().tolist()
     if sizes is None:
         parts = attributes(node).get("num_outputs", len(node.output))
+        if not 0 < parts <= min(size, MOST_PARTS):
+            raise refuse(node, f"splits {size} into {parts} parts: check the export")
         share = -(-size // parts)
         sizes = [min(share, size - share * at) for at in range(parts)]
     if sum(sizes) != size or min(sizes) < 1 or len(sizes) < len(node.output):

@@ -149,3 +149,11 @@ def test_bytes_that_do_not_fill_a_shape():
     with pytest.raises(ModelError, match="'W' can't be read, its bytes do not fill its shape") as raised:
         edgefl.load(proto.SerializeToString())
     assert_plain(str(raised.value))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("parts", [0, -3, 2**31])
+def test_a_split_into_absurdly_many_parts_is_refused_at_once(axis, parts):
+    split = node_of("Split", ["x"], ["h"], axis=axis, num_outputs=parts)
+    with pytest.raises(ModelError, match="parts: check the export"):
+        edgefl.load(file_of([split], {}, opset=18))

@@ -168,11 +168,14 @@ class _Arrays:
         assert self._cut is not None
         if dataset.x_test is not None or dataset.x_train.ndim != 2:
             raise UsageError(f"{self._name}: window= wants x of shape (rows, features), and no test part of its own")
+        if dataset.inputs:
+            names = ", ".join(f"x.{block.name}" for block in dataset.inputs)
+            raise UsageError(f"{self._name}: window= cuts one array x, and there are {names}: save windows of each")
         rows = Rows(dataset.x_train, dataset.y_train, dataset.device_train, None, breaks)
         rows = self._cut.apply(self._name, rows)
         y = dataset.y_train if rows.y is None else rows.y
         made = Dataset(rows.x, y, device_train=rows.devices, name=self._name, labels=dataset.labels, gaps=dataset.gaps)
-        return replace(made, tally=dataset.tally, series=self._cut.series())
+        return replace(made, tally=dataset.tally, series=self._cut.series(), targets=dataset.targets)
 
 
 def _flaws(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 import edgefl
 from edgefl.core.plan import UNSET, Head, Input, Node, Param, Plan
 from edgefl.data import Dataset, fit_plan, load
-from edgefl.errors import DataError
+from edgefl.errors import DataError, UsageError
 
 N = 20
 RNG = np.random.default_rng(0)
@@ -82,6 +82,19 @@ def test_a_folder_of_npz_files_has_them_too(tmp_path):
     found = fit_plan(load(f"folder:{tmp_path}", test_fraction=0), plan())
     np.testing.assert_array_equal(found.x_train, columns(WORDS, PICTURE))
     np.testing.assert_array_equal(found.y_train, KIND)
+
+
+def test_windows_of_several_arrays_are_refused_and_keep_the_names_of_targets(tmp_path):
+    """Columns of two inputs would alternate in a window, and the targets be in the file's order."""
+    rows = {"y.age": AGE, "y.kind": KIND}
+    np.savez(tmp_path / "d.npz", **{"x.picture": PICTURE, "x.words": WORDS, **rows})
+    with pytest.raises(UsageError, match=r"x\.picture, x\.words: save windows of each"):
+        load(f"npz:{tmp_path / 'd.npz'}?window=4", test_fraction=0)
+    np.savez(tmp_path / "one.npz", x=columns(WORDS)[:, :2], **rows)
+    found = load(f"npz:{tmp_path / 'one.npz'}?window=5", test_fraction=0)
+    heads = [Head("kind", "cross_entropy", 1, 1.0, [3]), Head("age", "mse", 2, 1.0, [2])]
+    fitted = fit_plan(found, plan(inputs=(), losses=heads))
+    np.testing.assert_array_equal(fitted.y_train, columns(KIND, AGE)[4::5])
 
 
 def test_public():

@@ -123,6 +123,7 @@ def _measure(case: Case, journal: Path) -> Result:
     settings, data = case.to_settings(), _data(case.data, case.seed)
     model = _model(case, data)
     model = with_scaling(model) if settings.features.is_federated else model
+    model = model.adapt(settings.adapters)
     held = HeldOut(model, data, case, settings) if case.judge == "model" else None
     reports, runs, scores = Reports(), list[Run](), dict[int, Scores]()
 

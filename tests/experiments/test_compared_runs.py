@@ -144,6 +144,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
         assert measure(case, file).model_sha256 == whole.model_sha256
 
 
+def test_adapters_are_judged_on_what_devices_hold_out(tmp_path):
+    from edgefl.experiments.measure import measure
+
+    (tmp_path / "few.toml").write_text(PERSONAL.replace("[compare]", "adapters = { rank = 2 }\n[compare]"))
+    grid = Grid(files.load(tmp_path / "few.toml", Experiment))
+    found = measure(grid.case(next(grid.cells()), 0), tmp_path / "run.journal")
+    assert found.curve.held_loss[-1] < found.curve.held_loss[0]
+
+
 @pytest.mark.parametrize("ending", ["with its result", "without one"])
 def test_a_run_that_another_process_has_under_way_is_waited_for(ending, tmp_path, monkeypatch):
     """Of a command that was killed, while its processes went on."""

@@ -46,7 +46,8 @@ def sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what processes that were killed left half written. No other process may be writing to `folder`."""
-    for path in folder.glob(f".*{PARTIAL}"):
+def remove_partials(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed left half written, of the file `name` or of all. No other process may be
+    writing these in `folder`."""
+    for path in folder.glob(f".{name}.*{PARTIAL}"):
         path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edgefl.atomic import write_atomically
+from edgefl.atomic import remove_partials, write_atomically
 from edgefl.device.events import KeepBase
 
 NAME = "base.f32"
@@ -23,8 +23,9 @@ class BaseFile:
         self._path, self._most = folder / NAME, most
 
     def load(self) -> bytes:
-        """b"" if there is none, or none that can be read."""
+        """b"" if there is none, or none that can be read. What a process that was killed has left half written goes."""
         try:
+            remove_partials(self._path.parent, NAME)
             return self._path.read_bytes() if self._path.stat().st_size <= self._most else b""
         except OSError:
             return b""

@@ -22,6 +22,14 @@ def test_it_is_there_at_the_next_start(tmp_path):
     assert BaseFile(tmp_path, 10**6).load() == NUMBERS[:8] and os.listdir(tmp_path) == [NAME]
 
 
+def test_what_a_kill_left_half_written_goes_and_nothing_else(tmp_path):
+    half, others = tmp_path / f".{NAME}.77.partial", tmp_path / ".manifest.json.78.partial"
+    for path in (half, others):
+        path.write_bytes(NUMBERS[:9])
+    BaseFile(tmp_path, 10**6).load()
+    assert not half.exists() and others.exists()
+
+
 def test_it_is_bounded_both_ways(tmp_path):
     BaseFile(tmp_path, 8).keep(ACTION)
     assert not os.listdir(tmp_path)

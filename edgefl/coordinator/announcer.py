@@ -39,9 +39,9 @@ class Announcer:
         self, manifest: Manifest, params: np.ndarray, version: int, *, attempt: int = 1, root: str = ROOT,
         sides: Callable[[], Sequence[np.ndarray]] = tuple,
     ) -> None:  # fmt: skip
+        manifest, self._base = with_base(manifest, params)
         if len(manifest.raw) > RETAINED_LIMIT:
             raise UsageError(f"the plan makes a manifest above {RETAINED_LIMIT} bytes: use a smaller model")
-        manifest, self._base = with_base(manifest, params)
         self.topics = Topics(manifest.federation, root)
         self.hash = federation_hash(manifest.federation, manifest.run, manifest.plan.hash)
         self._sides = sides

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from ..core.mask import unchanging
 from ..core.params import params_sha256
 from ..protocol.manifest import Manifest
 from ..protocol.topics import BASE_SLOT
@@ -26,7 +27,8 @@ def with_base(manifest: Manifest, params: np.ndarray) -> tuple[Manifest, list[Pa
 
 
 def longest_base(manifest: Manifest) -> int:
-    """The most bytes of a base that an aggregator before this one may have left, for this plan; 0: it never had one."""
+    """The most bytes of a base that an aggregator before this one may have left, for this plan, with whatever settings;
+    0: the plan can't have one."""
     plan = manifest.plan
     untrained = plan.num_params - plan.num_trainable
-    return manifest.base_codec.bound(untrained) if manifest.base is not None else 0
+    return manifest.base_codec.bound(untrained) if unchanging(plan) else 0

@@ -89,6 +89,15 @@ def test_an_aggregator_that_starts_again_names_the_same():
     assert again.announcer.manifest.raw == machine.announcer.manifest.raw
 
 
+def test_an_aggregator_that_sends_it_always_clears_what_an_earlier_one_left():
+    whole = msgspec.structs.replace(frozen.MANIFEST, base=None, requires=[])
+    machine = make_coordinator(manifest=whole, params=frozen.PARAMS)
+    out = parts(settled(machine, feed(machine, status("a"), Connected())))
+    longest = -(-frozen.MANIFEST.base_codec.bound(len(frozen.FROZEN)) // whole.part_bytes)
+    assert {action.topic for action in out} == {TOPICS.model(BASE_SLOT, part) for part in range(longest)}
+    assert not any(action.payload for action in out)
+
+
 @pytest.mark.parametrize("downlink", [{}, {"downlink": "ecq", "downlink_options": {"step": 4.0}}])
 def test_no_version_has_it(downlink):
     """Keyframes and deltas are those of the params that move, alone; the digests are of the whole model."""

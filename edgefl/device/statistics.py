@@ -88,8 +88,8 @@ def of_examples(
 
 
 def _labels(plan: Plan, y: np.ndarray) -> Counts:
-    """How often each label occurs; labels from `MOST_LABELS` on are left out."""
-    if plan.loss not in OF_CLASSES or y.dtype.kind not in WHOLE:
+    """How often each label occurs; labels from `MOST_LABELS` on are left out. None of several outputs."""
+    if plan.losses or plan.loss not in OF_CLASSES or y.dtype.kind not in WHOLE:
         return Counts.of(np.zeros(0, np.int64))
     known = y[(y >= 0) & (y < MOST_LABELS)].astype(np.int64)
     return Counts.of(np.bincount(known, minlength=1))

@@ -21,15 +21,13 @@ from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.store import is_claimed
 from edgefl.onnx.evaluate import OnnxEvaluator
-from edgefl.onnx.load import load
 from edgefl.onnx.model import Model
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
-from edgefl.settings.reading import choices
 
 from .keys import KeyFolder
-from .model_file import load_both
+from .model_file import load_both, load_model
 
 PACKAGES = ("numpy", "paho-mqtt", "msgspec", "onnx", "onnxruntime", "rich")
 DASHBOARD = ("starlette", "uvicorn", "prometheus-client")
@@ -69,8 +67,7 @@ class Federation:
         try:
             return self._both[0]
         except (DataError, UsageError):  # perhaps of the test data
-            config = self.config
-            return load(config.model, config.loss, **choices(config), dims=config.dims, adapters=config.adapters)
+            return load_model(self.config)
 
     @cached_property
     def manifest(self) -> Manifest | str:

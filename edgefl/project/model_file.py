@@ -72,7 +72,8 @@ def try_out(model: Model, sample: Sample, train: dict[str, Any]) -> Trial:
     OnnxEvaluator(model).predict(model.params, x)
     columns = tuple(range(x.ndim - 1))  # all axes but the last
     std = x.std(axis=columns)
-    scaled = x if model.plan.input_dtype == "int64" else (x - x.mean(axis=columns)) / np.where(std > 0, std, 1)
+    as_it_is = model.plan.input_dtype == "int64" or model.plan.inputs
+    scaled = x if as_it_is else (x - x.mean(axis=columns)) / np.where(std > 0, std, 1)
     return Trial(_loss_after(model, x, y, train), _loss_after(model, scaled, y, train))
 
 

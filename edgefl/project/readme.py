@@ -33,7 +33,7 @@ def _what(made: Made) -> str:
     wanted, model, choice = made.wanted, made.choice.model, made.choice
     source = f"the template {choice.template}" if choice.template else "your own file"
     rows = [
-        ("model.onnx", f"the model: {source}, {model.plan.num_params:,} params, loss {model.plan.loss}"),
+        ("model.onnx", f"the model: {source}, {model.plan.num_params:,} params, loss {model.losses}"),
         ("aggregator.toml", "the aggregator's settings"),
     ]
     if wanted.split:

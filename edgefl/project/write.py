@@ -63,17 +63,20 @@ def _decide(wanted: Wanted, folder: Path) -> Made:
         spec = split_table(spec, wanted.devices, folder / FOLDER)
     sample = read_sample(spec, wanted.devices)
     choice = choose(wanted, sample)
-    sample, federated = _scaled(wanted, sample, scaling.of_features(sample.spec, sample.dataset), choice)
+    plan = choice.model.plan
+    features = "" if plan.inputs else scaling.of_features(sample.spec, sample.dataset)  # tokens may be among several
+    targets = "" if plan.losses else scaling.of_targets(sample.spec, sample.dataset)  # and labels
+    sample, federated = _scaled(wanted, sample, features, targets, choice)
     return Made(wanted, folder, sample, choice, federated)
 
 
-def _scaled(wanted: Wanted, sample: Sample, features: str, choice: Choice) -> tuple[Sample, bool]:
+def _scaled(wanted: Wanted, sample: Sample, features: str, targets: str, choice: Choice) -> tuple[Sample, bool]:
     """The sample as devices will train on it, and whether the federation learns the scaling of its columns.
 
-    `features`: options that scale them, "" if they are of a usual size. A file that was made for raw columns, since it
-    scales by itself or was trained on them, learns better from these. UsageError if training diverges whatever is done.
+    `features`, `targets`: options that scale them, "" if they are of a usual size. A file that was made for raw
+    columns, since it scales by itself or was trained on them, learns better from these. UsageError if training diverges
+    whatever is done.
     """
-    targets = scaling.of_targets(sample.spec, sample.dataset)
     if targets:
         note = f"the model predicts scaled targets: {targets.replace('&', ', ')}"
         sample = _with(wanted, sample, targets, note)

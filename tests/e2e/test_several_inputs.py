@@ -8,12 +8,7 @@ import sys
 
 import numpy as np
 import onnx
-from onnx_files import onnx_model
-
-GRAPH = """(float[N,4] a, int64[N,2] b) => (float[N,3] kind, float[N,1] size)
-    <float[6,3] E, float[10,3] W, float[10,1] V>
-    { e = Gather(E, b) shape = Constant<value_ints = [-1, 6]> () f = Reshape(e, shape) c = Concat<axis = 1>(a, f)
-      kind = MatMul(c, W) size = MatMul(c, V) }"""
+from onnx_files import SEVERAL, onnx_model
 
 
 def test_agents_get_the_columns_in_the_order_of_the_model(tmp_path):
@@ -21,7 +16,7 @@ def test_agents_get_the_columns_in_the_order_of_the_model(tmp_path):
     a, b = rng.normal(size=(120, 4)).astype(np.float32), rng.integers(0, 6, (120, 2))
     arrays = {"x.b": b, "x.a": a, "y.size": a[:, :1] - b[:, :1], "y.kind": rng.integers(0, 3, 120)}
     np.savez(tmp_path / "d.npz", **arrays)
-    onnx.save(onnx_model(GRAPH), tmp_path / "m.onnx")
+    onnx.save(onnx_model(SEVERAL), tmp_path / "m.onnx")
     command = [
         sys.executable, "-m", "edgefl", "simulate", "--model", "m.onnx", "--data", "npz:d.npz", "--devices", "2",
         "--rounds", "1", "--loss", "kind=cross_entropy, size=mse:0.5", "--transport", "mqtt", "--out", "run",

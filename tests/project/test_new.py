@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from brokers import eventually, free_port, require_mosquitto
+from onnx_files import SEVERAL, onnx_model
 from own_table import STATES, as_root, commands, shell, write_table
 
 from edgefl.cli.main import main
@@ -231,6 +232,19 @@ def test_a_file_that_scales_by_itself_is_left_to_do_so(table, tmp_path):
     made = make(Wanted(tmp_path / "fleet", f"csv:{table}?target=state", str(tmp_path / "own.onnx"), keys=False))
     assert not made.federated and "&std=" not in made.sample.spec
     assert made.choice.model.plan.loss == "cross_entropy"
+
+
+def test_a_model_of_several_inputs_and_outputs_is_tried_on_its_own_columns(tmp_path):
+    """Tokens and labels among the columns are not scaled."""
+    onnx.save(onnx_model(SEVERAL), tmp_path / "two.onnx")
+    rng = np.random.default_rng(0)
+    arrays = {"y.size": rng.normal(9, 1, (40, 1)), "y.kind": rng.integers(0, 3, 40)}
+    np.savez(tmp_path / "own.npz", **arrays, **{"x.b": rng.integers(0, 6, (40, 2)), "x.a": rng.normal(9, 1, (40, 4))})
+    loss, data, model = "kind=cross_entropy, size=mse:0.01", f"npz:{tmp_path / 'own.npz'}", str(tmp_path / "two.onnx")
+    made = make(Wanted(tmp_path / "fleet", data, model, keys=False, devices=("a", "b"), loss=loss))
+    assert "mean=" not in made.sample.spec and not made.federated
+    assert files.load(tmp_path / "fleet/aggregator.toml", AggregatorConfig).loss == loss
+    assert f"loss {loss}" in (tmp_path / "fleet/README.md").read_text()
 
 
 def test_questions_are_asked_for_what_no_option_says():

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_files import onnx_model
+from onnx_files import SEVERAL, onnx_model
 
 import edgefl
 
-GRAPH = """(float[N,4] a, int64[N,2] b) => (float[N,3] kind, float[N,1] size)
-    <float[6,3] E, float[10,3] W, float[10,1] V>
-    { e = Gather(E, b) shape = Constant<value_ints = [-1, 6]> () f = Reshape(e, shape) c = Concat<axis = 1>(a, f)
-      kind = MatMul(c, W) size = MatMul(c, V) }"""
-ONE = GRAPH.replace(", float[N,1] size", "").replace(", float[10,1] V", "").replace("size = MatMul(c, V)", "")
+ONE = SEVERAL.replace(", float[N,1] size", "").replace(", float[10,1] V", "").replace("size = MatMul(c, V)", "")
 OPTIONS = {"devices": 4, "rounds": 6, "fraction": 1.0, "epochs": 2, "lr": 0.1}
 
 
@@ -45,7 +41,7 @@ def test_rounds_with_two_outputs_from_npz(tmp_path, named):
         else {"x": np.column_stack([a, b]), "y": np.column_stack([kind, size])}
     )
     np.savez(tmp_path / "d.npz", **arrays)
-    model = edgefl.load(onnx_model(GRAPH), loss={"size": ("mse", 0.5), "kind": "cross_entropy"})
+    model = edgefl.load(onnx_model(SEVERAL), loss={"size": ("mse", 0.5), "kind": "cross_entropy"})
     data = edgefl.data.load(f"npz:{tmp_path / 'd.npz'}")
     history = edgefl.simulate(model, data, **OPTIONS)
     first, last = history.rounds[0], history.rounds[-1]

@@ -10,6 +10,12 @@ from onnx import numpy_helper
 import edgefl
 from edgefl.onnx.evaluate import OnnxEvaluator
 
+# Numbers and tokens in, a class and a number out.
+SEVERAL = """(float[N,4] a, int64[N,2] b) => (float[N,3] kind, float[N,1] size)
+    <float[6,3] E, float[10,3] W, float[10,1] V>
+    { e = Gather(E, b) shape = Constant<value_ints = [-1, 6]> () f = Reshape(e, shape) c = Concat<axis = 1>(a, f)
+      kind = MatMul(c, W) size = MatMul(c, V) }"""
+
 
 def onnx_model(text: str, opset: int = 17, ir_version: int = 8, **arrays: np.ndarray) -> onnx.ModelProto:
     """The graph; tensors declared without values get `arrays`, or random ones."""

@@ -106,7 +106,7 @@ def federation(device: Device) -> Iterator[Finding]:
         yield problem(f"no manifest: {manifest}", todo)
         return
     plan = manifest.plan
-    text = f"{plan.num_params} params, input {tuple(plan.input_shape)}, loss {plan.loss}"
+    text = f"{plan.num_params} params, input {tuple(plan.input_shape)}, loss {plan.loss_text}"
     if isinstance(round, str) and round.startswith("nothing is retained"):
         yield ok(f"{text}; no round has opened yet")
     elif isinstance(round, str):

@@ -50,14 +50,14 @@ def shape(dataset: Dataset, plan: Plan) -> Iterator[Finding]:
         text, _, todo = str(error).rpartition(": ")
         yield problem(text or str(error), todo if text else "compare the data with the model: edgefl inspect")
         return
-    what = f"{len(dataset.x_train)} examples of shape {tuple(plan.input_shape)}, loss {plan.loss}: the model takes them"
-    yield ok(what)
+    what = f"{len(dataset.x_train)} examples of shape {tuple(plan.input_shape)}, loss {plan.loss_text}"
+    yield ok(f"{what}: the model takes them")
 
 
 def ranges(dataset: Dataset) -> Iterator[Finding]:
     """What makes training slow or useless: columns of very different spread, one label only."""
     x, y = dataset.x_train, dataset.y_train
-    if x.dtype.kind == "f" and x.ndim == 2:
+    if x.dtype.kind == "f" and x.ndim == 2 and not dataset.inputs:  # tokens may be among several
         yield from _columns(x[:50_000].astype(np.float64))
     if y.dtype.kind in "iu":
         labels = len(np.unique(y))

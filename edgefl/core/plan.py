@@ -129,6 +129,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         if len({head.name for head in self.losses}) < len(self.losses):
             raise ModelError("plan: two losses have one name: compile it again from its ONNX file")
 
+    @property
+    def loss_text(self) -> str:
+        """The loss or the losses, as `edgefl.load` and settings take them in a text."""
+        weights = ((head, "" if head.weight == 1 else f":{head.weight!r}") for head in self.losses or [])
+        return ", ".join(f"{head.name}={head.loss}{weight}" for head, weight in weights) or self.loss
+
     @cached_property
     def num_params(self) -> int:
         """P, the length of the params vector, state included."""

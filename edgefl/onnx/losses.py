@@ -86,14 +86,6 @@ def _known(kind: Any, where: str) -> str:
     return kind
 
 
-def text_of(endings: Sequence[Ending]) -> str:
-    """The losses of a model as a text, which `read` makes the same of."""
-    if len(endings) == 1:
-        return endings[0].loss
-    terms = [f"{e.name}={e.loss}" + ("" if e.weight == 1 else f":{e.weight!r}") for e in endings]
-    return ", ".join(terms)
-
-
 def of(endings: Sequence[Ending]) -> dict[str, tuple[str, float]]:
     """The same outputs with the same losses, as a dict."""
     return {ending.name: (ending.loss, ending.weight) for ending in endings}

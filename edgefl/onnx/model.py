@@ -20,7 +20,7 @@ from ..core.adapters import AdapterSettings
 from ..core.plan import Plan
 from ..errors import DataError, ModelError, UsageError, path_of
 from .choices import Choices
-from .losses import Ending, text_of
+from .losses import Ending
 from .sites import Adapters
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Model:
     @property
     def losses(self) -> str:
         """The losses as `edgefl.load` and settings take them, in a text."""
-        return text_of(self.heads)
+        return self.plan.loss_text
 
     @property
     def state(self) -> np.ndarray:

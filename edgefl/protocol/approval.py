@@ -22,6 +22,7 @@ SHORTEST = 32  # hex digits by which people name a plan: two plans with 12 in co
 # one to train, are found in seconds
 MOST_LAYERS = 40  # in a description; a longer model is told by its first ones
 MOST_NAMED = 8  # params
+MOST_OF_NAME = 40  # characters of an input, an output
 MEANINGS = {
     "cross_entropy": "one label of several classes",
     "bce": "yes-or-no targets",
@@ -136,15 +137,15 @@ def _params(plan: Plan, number: int) -> list[Param]:
 def _inputs(plan: Plan) -> str:
     if not plan.inputs:
         return f"{_shape(plan.input_shape)} {_kind(plan.input_dtype)}"
-    return ", ".join(f"{each.name}: {_shape(each.shape)} {_kind(each.dtype)}" for each in plan.inputs)
+    return ", ".join(f"{each.name[:MOST_OF_NAME]}: {_shape(each.shape)} {_kind(each.dtype)}" for each in plan.inputs)
 
 
 def _learned(plan: Plan) -> str:
     if not plan.losses:
         return f"{MEANINGS[plan.loss]} (loss {plan.loss})"
+    times = ((head, "" if head.weight == 1 else f" times {head.weight:g}") for head in plan.losses)
     return ", ".join(
-        f"{head.name}: {MEANINGS[head.loss]} (loss {head.loss}{'' if head.weight == 1 else f' times {head.weight:g}'})"
-        for head in plan.losses
+        f"{head.name[:MOST_OF_NAME]}: {MEANINGS[head.loss]} (loss {head.loss}{weight})" for head, weight in times
     )
 
 

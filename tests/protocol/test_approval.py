@@ -10,7 +10,7 @@ from conftest import ROOT
 from machines import MANIFEST, make_manifest
 
 from edgefl import load
-from edgefl.core.plan import Node, Param, Plan
+from edgefl.core.plan import Head, Input, Node, Param, Plan
 from edgefl.onnx import zoo
 from edgefl.protocol.approval import approved_by, describe, id_of, plan_id, room
 from edgefl.protocol.manifest import Manifest
@@ -110,3 +110,14 @@ def test_room_is_what_the_trained_params_could_hold():
 def test_describing_survives_a_plan_that_the_core_will_refuse():
     plan = Plan([4], [Node("dense", [0], [9])], [], "mse", 1, 1)
     assert "dense" in describe(other(plan=plan))
+
+
+def test_several_inputs_and_losses_are_told_in_few_words():
+    inputs = [Input("p" * 256, [4], "float32"), Input("words\nparams  1", [2], "int64")]
+    heads = [Head("kind", "cross_entropy", 1, 1.0, [3]), Head("h" * 256, "mse", 1, 0.5, [3])]
+    nodes, params = [Node("dense", [0], [0])], [Param("w", [6, 3])]
+    plan = Plan([6], nodes, params, "cross_entropy", 1, 1, inputs=inputs, losses=heads)
+    first = describe(other(plan=plan)).splitlines()[1]
+    assert f"{'p' * 40}: 4 numbers, words?params  1: 2 tokens an example" in first
+    assert "kind: " in first and f"{'h' * 40}: " in first and "(loss mse times 0.5)" in first
+    assert plan.loss_text == f"kind=cross_entropy, {'h' * 256}=mse:0.5"

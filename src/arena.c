@@ -18,13 +18,13 @@ enum { GAP = 0, SHARING = 1 };
 #define ASAN_POISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
 #endif
 
-enum { ALWAYS = INT32_MAX, LINE = 64 /* of the cache; loads across two cost more */ };
+enum { NONE = -1, ALWAYS = INT32_MAX, LINE = 64 /* of the cache; loads across two cost more */ };
 
 typedef struct {
     int from, to;           /* the first and last time it is needed */
     int64_t bytes, content; /* rounded up; as requested */
     int64_t offset;
-    int number;
+    int number, next; /* next: of those that are placed, by their offsets */
     void **where;
 } efl_block;
 
@@ -209,23 +209,24 @@ static void want_everything(efl_net *net, const efl_life *life, efl_blocks *all)
     }
 }
 
-/* Moves each block up past the blocks that it overlaps until it overlaps none. */
+/* Each block goes up past the placed ones that it overlaps. These are linked by their offsets, so one walk finds the
+ * lowest gap: a plan from a network may have thousands of blocks, and is laid out once for each plan of recompute.c. */
 static int64_t place(efl_blocks *all) {
+    efl_block *blocks = all->blocks;
     int64_t used = 0;
-    qsort(all->blocks, (size_t)all->count, sizeof *all->blocks, larger_first);
+    int lowest = NONE;
+    qsort(blocks, (size_t)all->count, sizeof *blocks, larger_first);
     for (int i = 0; i < all->count; i++) {
-        efl_block *block = &all->blocks[i];
-        for (int moved = 1; moved;) {
-            moved = 0;
-            for (int j = 0; j < i; j++) {
-                const efl_block *other = &all->blocks[j];
-                if (other->to < block->from || block->to < other->from) continue;
-                if (block->offset >= other->offset + other->bytes || other->offset >= block->offset + block->bytes)
-                    continue;
-                block->offset = other->offset + other->bytes;
-                moved = 1;
-            }
+        efl_block *block = &blocks[i];
+        for (int j = lowest; j != NONE && blocks[j].offset < block->offset + block->bytes; j = blocks[j].next) {
+            const efl_block *other = &blocks[j];
+            if (other->to < block->from || block->to < other->from) continue;
+            if (block->offset < other->offset + other->bytes) block->offset = other->offset + other->bytes;
         }
+        int *link = &lowest;
+        while (*link != NONE && blocks[*link].offset < block->offset) link = &blocks[*link].next;
+        block->next = *link;
+        *link = i;
         if (block->offset + block->bytes > used) used = block->offset + block->bytes;
     }
     return used;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -173,6 +175,19 @@ def test_no_more_is_computed_again_than_the_limit_asks_for():
     one = 4 * 64 * BATCH
     assert full > count * one
     assert least < 2.7 * np.sqrt(count) * one
+
+
+def test_a_plan_of_many_values_that_live_at_once_is_laid_out_soon():
+    """It may come from a network, and nothing can cancel it."""
+    draft, count = Draft(64), 400
+    first = draft.add("dense", [0], [64, 64])
+    values = [draft.add("softplus", [first]) for _ in range(count)]
+    for value in values[1:]:
+        first = draft.add("mul", [first if value > values[1] else values[0], value])
+    plan = draft.done("mse")
+    began = time.process_time()
+    assert Trainer(plan, batch=8, max_arena_bytes=300_000).arena_bytes <= 300_000
+    assert time.process_time() - began < 15
 
 
 def test_a_frozen_prefix_is_not_computed_again():

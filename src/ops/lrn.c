@@ -16,15 +16,16 @@ static int infer(efl_op_shapes *s, efl_error *error) {
           floats[2] <= 1e6))
         return efl_fail(error, EFL_MODEL, "needs alpha of 0 to 10^6, beta of 0 to 1000 and bias of 10^-6 to 10^6");
     s->y = *x;
-    s->flops = 8 * efl_shape_size(x);
-    s->scratch.fixed = 3 * x->dim[x->ndim - 1];
+    const int64_t n = x->dim[x->ndim - 1], neighbours = s->node->ints[0] < n ? s->node->ints[0] : n;
+    s->flops = (8 + neighbours) * efl_shape_size(x);
+    s->scratch.fixed = 3 * n;
     return EFL_OK;
 }
 
 /* sums[c] = the sum of a[c - before] to a[c + after], as far as they are there. Each is added up by itself: a running
- * sum would keep the rounding of what has left it. */
-static void neighbours(float *sums, const float *a, int64_t n, int64_t before, int64_t after) {
-    for (int64_t c = 0; c < n; c++) {
+ * sum would keep the rounding of what has left it. A row of many channels and neighbours takes long. */
+static void neighbours(const efl_op_run *run, float *sums, const float *a, int64_t n, int64_t before, int64_t after) {
+    for (int64_t c = 0; c < n && !efl_stopped(run); c++) {
         const int64_t from = c > before ? c - before : 0, to = c + after < n ? c + after : n - 1;
         float sum = 0;
         for (int64_t i = from; i <= to; i++) sum += a[i];
@@ -38,7 +39,7 @@ static void scales(const efl_op_run *run, float *s, float *squares, const float 
     const float alpha = (float)(run->shapes->node->floats[0] / (double)size);
     const float bias = (float)run->shapes->node->floats[2];
     for (int64_t c = 0; c < n; c++) squares[c] = x[c] * x[c];
-    neighbours(s, squares, n, before, size - 1 - before);
+    neighbours(run, s, squares, n, before, size - 1 - before);
     for (int64_t c = 0; c < n; c++) s[c] = bias + alpha * s[c];
 }
 
@@ -68,7 +69,7 @@ static void backward(const efl_op_run *run) {
         scales(run, s, power, x, n);
         efl_kernels->pointwise(EFL_POINT_POW, power, s, -beta, 0, n);
         for (int64_t c = 0; c < n; c++) back[c] = dy[c] * x[c] * power[c] / s[c];
-        neighbours(s, back, n, size - 1 - before, before);
+        neighbours(run, s, back, n, size - 1 - before, before);
         for (int64_t c = 0; c < n; c++) dx[c] = dy[c] * power[c] - factor * x[c] * s[c];
     }
 }

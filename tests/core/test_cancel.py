@@ -38,6 +38,7 @@ LONG = {
     ),
     "depthwise": sequence(Node("depthwise", [1], [1], [*SLIDE, 1, 1]), [Param("w", [65, 65, 16])], [1024, 1024, 16]),
     "maxpool": sequence(Node("maxpool", [1], [], [129, 129, *SLIDE]), [], [1024, 1024, 16]),
+    "lrn": sequence(Node("lrn", [1], [], [2**18], [1e-4, 0.75, 1.0]), [], [1, 2**18]),
     "lstm": sequence(
         Node("lstm", [1], [1, 2, 3, 4], [H, 0, 0]),
         [Param("wx", [1, 4, 4 * H]), Param("wh", [1, H, 4 * H]), Param("bx", [1, 4 * H]), Param("bh", [1, 4 * H])],

@@ -21,6 +21,12 @@ def test_attributes(floats):
     check(one_op("lrn", [2, 6], ints=[3], floats=floats), FORWARD, tolerance=1e-3)
 
 
+def test_its_flops_are_those_of_its_neighbours():
+    """An owner's bound on work counts them."""
+    flops = [_core.plan_flops(one_op("lrn", [5, 1000], ints=[size], floats=[1, 1, 1])) for size in (5, 500, 1000, 2000)]
+    assert flops[1] - flops[0] == 495 * 5000 and flops[2] == flops[3] == flops[1] + 500 * 5000
+
+
 @pytest.mark.parametrize(
     ("ints", "floats"),
     [([0], [1, 1, 1]), ([2**31], [1, 1, 1]), ([3], [-1, 1, 1]), ([3], [1, -1, 1]), ([3], [1, 1, 0]),

@@ -36,7 +36,7 @@ static void allot(efl_padded *p, const efl_window *w) {
     const int same = memcmp(p->image, p->size, sizeof p->image) == 0;
     const int64_t pixels = w->y[0] * w->y[1];
     p->group = same ? INT64_MAX : pixels > 128 ? 1 : pixels < 16 ? 16 : 256 / pixels;
-    p->room = same ? 0 : p->group * efl_image_size(p->size);
+    p->room = same || !padded_fits(p) ? 0 : p->group * efl_image_size(p->size); /* too large: callers refuse it */
 }
 
 efl_padded efl_pad_input(const efl_window *w, int64_t repeat) {

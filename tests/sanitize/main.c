@@ -270,6 +270,7 @@ typedef struct {
 
 #define ONE .num_inputs = 1, .inputs = {1}
 #define TWO .num_inputs = 2, .inputs = {1, 0}
+#define NORM ONE, .num_params = 4, .params = {1, 2, 3, 4}, .num_floats = 2, .floats = {1, 0.9}
 static const op_case op_cases[] = {
     {{.op = "dense", ONE, .num_params = 1, .params = {0}, .num_ints = 1, .ints = {1}}, "l1"},
     {{.op = "sub", TWO, .num_ints = 1, .ints = {1}}, "l1"},
@@ -317,23 +318,34 @@ static const op_case op_cases[] = {
     {{.op = "pow", ONE, .num_floats = 1, .floats = {2}}, "mse"},
     {{.op = "elu", ONE, .num_floats = 1, .floats = {1}}, "mse"},
     {{.op = "softplus", ONE}, "mse"},
-    {{.op = "batch_norm", ONE, .num_params = 4, .params = {1, 2, 3, 4}, .num_floats = 2, .floats = {1, 0.9}}, "mse"},
+    {{.op = "batch_norm", NORM}, "mse"},
     {{.op = "layer_norm", ONE, .num_params = 2, .params = {1, 2}, .num_floats = 1, .floats = {1e-3}}, "mse"},
     {{.op = "dropout", ONE, .num_floats = 1, .floats = {0.3}}, "mse"},
 };
 
-static void try_op(const op_case *tried, int64_t rows, int64_t wide) {
-    const efl_node nodes[2] = {{.op = "dense", .num_inputs = 1, .num_params = 1}, tried->node};
+/* fuse.c makes the first two a part of it */
+static const op_case normed = {{.op = "batch_norm", NORM}, "mse"};
+static const efl_node after_norm[] = {
+    {.op = "relu", .num_inputs = 1, .inputs = {2}},
+    {.op = "clip", .num_inputs = 1, .inputs = {2}, .num_floats = 2, .floats = {-0.1, 0.2}},
+    {.op = "tanh", .num_inputs = 1, .inputs = {2}},
+};
+
+/* after: a node that follows, or NULL */
+static void try_op(const op_case *tried, const efl_node *after, int64_t rows, int64_t wide) {
+    const efl_node nodes[3] = {
+        {.op = "dense", .num_inputs = 1, .num_params = 1}, tried->node, after == NULL ? tried->node : *after};
+    const int count = after == NULL ? 2 : 3;
     const efl_param params[5] = {
         {{2, {wide, wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 1}, {{1, {wide}}, 0}, {{1, {wide}}, 0}};
     const efl_plan plan = {.input = {2, {rows, wide}},
-                           .num_nodes = 2,
+                           .num_nodes = count,
                            .nodes = nodes,
                            .num_params = 5,
                            .params = params,
                            .loss = tried->loss,
-                           .loss_input = 2,
-                           .output = 2};
+                           .loss_input = count,
+                           .output = count};
     efl_net *net;
     efl_error error;
     require(efl_net_new(&net, &plan, SAMPLES, 0, &error) == EFL_OK, error.message);
@@ -375,7 +387,9 @@ int main(void) {
         try_transposed(&windows[i], 1 + turn % 11);
     }
     for (size_t i = 0; i < sizeof op_cases / sizeof *op_cases; i++)
-        for (int j = 0; j < 4; j++, turn++) try_op(&op_cases[i], 3 + j, sizes[j]);
+        for (int j = 0; j < 4; j++, turn++) try_op(&op_cases[i], NULL, 3 + j, sizes[j]);
+    for (size_t i = 0; i < sizeof after_norm / sizeof *after_norm; i++)
+        for (int j = 0; j < 4; j++, turn++) try_op(&normed, &after_norm[i], 3 + j, sizes[j]);
     printf("%s: %d plans, nothing found\n", efl_isa(), turn);
     return 0;
 }

@@ -61,7 +61,7 @@ static void backward(const efl_op_run *run) {
 
 const efl_op efl_op_conv_transpose = {
     .name = "conv_transpose",
-    .flags = EFL_READS_X,
+    .flags = EFL_READS_X | EFL_X_FOR_W,
     .min_inputs = 1,
     .max_inputs = 1,
     .min_params = 1,

@@ -62,6 +62,23 @@ def test_any_window(image, kernel, counts, options):
         check(plan_of(image, kernel, channels * groups, out * groups, groups=groups, **options), FORWARD, samples=2)
 
 
+def test_frozen_ones_keep_no_input():
+    """What is in front of them is a bit an element, of relu."""
+
+    def frozen(depth):
+        nodes, size, channels = [Node("dense", [0], [0])], 6, 4
+        for layer in range(depth):
+            ints = [1, 1, 0, 0, 0, 0, 1, 1, 1, size, size]
+            nodes += [Node("relu", [len(nodes)]), Node("conv_transpose", [len(nodes) + 1], [layer + 1], ints)]
+        params = [Param("front", [channels] * 2)]
+        params += [Param(f"w{layer}", [1, 1, channels, channels], False) for layer in range(depth)]
+        return Plan([size, size, channels], nodes, params, "mse", len(nodes), len(nodes))
+
+    check(frozen(3), FORWARD)
+    value = 4 * 6 * 6 * 4 * 32
+    assert _core.Net(frozen(13), 32).arena_bytes - _core.Net(frozen(3), 32).arena_bytes < 10 * value / 16
+
+
 def test_fused_equals_buffered():
     fused_equals_buffered(plan_of((8, 7), (3, 3), 3, 4, stride=(2, 2), pads=(1, 1, 1, 0)))
 

@@ -30,7 +30,7 @@ from msgspec.structs import replace
 from ..errors import ModelError, UsageError, nearest
 
 Dim = Annotated[int, Meta(ge=1, le=2**24)]
-Shape = Annotated[list[Dim], Meta(max_length=4)]
+Shape = Annotated[list[Dim], Meta(max_length=6)]  # EFL_MAX_DIMS of efl.h
 Index = Annotated[int, Meta(ge=0, le=4096)]
 LOSSES = ("cross_entropy", "bce", "mse", "l1", "huber", "hinge", "focal")
 INPUT_DTYPES = ("float32", "int64")

@@ -32,6 +32,9 @@ TEXTS = {
     "subtracted": "(float[N,4] x) => (float[N,3] y) <float[4] B, float[4,3] W>{ h = Sub(x, B) y = MatMul(h, W) }",
     "a list of numbers": "(float[N,3] x) => (float[N,1] y) { y = ai.onnx.ml.LinearRegressor<"
     "coefficients=[1.5, -2.0, 3.0], intercepts=[0.5], targets=1>(x) }",
+    "six axes": "(float[N,64] x) => (float[N,3] y) <float[64,64] V, int64[7] s = {-1, 2, 2, 2, 2, 2, 2},"
+    " float[2,2,2,2,2,2] M, float[64,3] W>{ h = MatMul(x, V) r = Reshape(h, s) q = Mul(r, M) f = Flatten(q)"
+    " y = MatMul(f, W) }",
     "normalized": "(float[N,2,5] x) => (float[N,2,5] y) <float[2] s, float[2] b, float[2] m, float[2] v>"
     "{ y = BatchNormalization(x, s, b, m, v) }",
 }

@@ -64,7 +64,7 @@ ROUNDS = 20  # of a simulation whose settings name no number
 
 
 def cores() -> int:
-    """Processors of this machine that may be used."""
+    """Processors of this machine."""
     return os.cpu_count() or 1
 
 

@@ -39,7 +39,7 @@ from .nodes import op_key, refuse, to_array
 from .ops.table import OPS
 from .report import check_choices, shared, untrained
 from .sharing import Overlap, Ties, find_twins, refuse_overlaps
-from .stale import note, refuse_stale, remembering
+from .stale import note, part_from_fixed, refuse_stale, remembering
 from .trace import Trace
 from .unsupported import advice
 
@@ -122,10 +122,14 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
     plan, owned = finish(trace, endings, reading)
     refuse_overlaps(trace.uses, trace.params, trace.origins, owned)
     refuse_stale(trace, owned)
+    part_from_fixed(trace, owned)
+
+    named = isinstance(options.loss, Mapping)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
         made = import_onnx(other, losses.of(endings), choices, options.dims, only=trained)
-        return replace(made, loss_inferred=options.loss is None, heads=with_reasons(made.heads, endings))
+        heads = with_reasons(made.heads, endings)
+        return replace(made, heads=heads, loss_inferred=options.loss is None, heads_named=named)
 
     return Model(
         source=options.source,
@@ -139,6 +143,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
         output_names=[output.name for output in graph.output],
         heads=tuple(endings),
         loss_inferred=options.loss is None,
+        heads_named=named,
         choices=choices,
         dims=options.dims,
         untrained=untrained(trace, owned, floats),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -65,7 +66,8 @@ def add(trace: Trace, node: onnx.NodeProto, a: Const, b: Const) -> Const:
     made = _arithmetic(np.add)(trace, node, a, b)
     for kept, other in ((a, b), (b, a)):
         if other.where is None and not other.array.any() and made.array.size == kept.array.size:
-            return kept.map(lambda array: array.reshape(made.array.shape))
+            moved = kept.map(lambda array: array.reshape(made.array.shape))
+            return replace(moved, made_of=kept.made_of | other.made_of)
     return made
 
 

@@ -44,6 +44,7 @@ class Model:
     output_names: list[str]  # of the ONNX graph, labels included
     heads: tuple[Ending, ...]  # the outputs that are trained, in the order of the columns of the plan's output
     loss_inferred: bool  # False if the caller named the loss
+    heads_named: bool = False  # the caller named the outputs
     choices: Choices = field(default_factory=Choices)  # what the caller named, as in `edgefl.load`
     dims: Mapping[str, int] = field(default_factory=dict)
     untrained: tuple[Untrained, ...] = ()  # what training leaves as it is, and why
@@ -89,6 +90,8 @@ class Model:
     @property
     def losses(self) -> str:
         """The losses as `edgefl.load` and settings take them, in a text."""
+        if self.heads_named and len(self.heads) == 1:
+            return f"{self.heads[0].name}={self.plan.loss}"
         return self.plan.loss_text
 
     @property

@@ -22,7 +22,7 @@ from .export import Binding, Copied, Origin, Place, Read
 from .items import Const, Item, Use, Value, Weight
 from .nodes import describe, label, refuse
 from .sharing import COPY, Ties
-from .untrained import COMPUTED, FROZEN, LEADING
+from .untrained import COMPUTED, FROZEN, GRAPH, LEADING, REPEATED
 
 MAX_AXES = 6  # of a sample, a param or any other tensor of a plan
 LARGEST_VALUE = 2**30  # elements of a sample; the core's limit
@@ -69,6 +69,8 @@ class Trace:
     masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
     unwilling: dict[str, tuple[str, str]] = field(default_factory=dict)  # of `train`: what can't be, and why
     computed_from: dict[int, onnx.NodeProto] = field(default_factory=dict)  # see stale.py
+    fixed: set[int] = field(default_factory=set)  # see stale.py
+    bound: set[tuple[int, int | None]] = field(default_factory=set)  # inputs, by node and slot, that are params
     index: int = 0
     alone: bool = False  # one sample, without an axis of its own (single.py)
     homes: bool = False  # and the first axis of an output is the sample's, if it is of size 1
@@ -183,7 +185,19 @@ class Trace:
             self.keys[key] = index
         return index
 
+    def reads(self, slot: int) -> bool:
+        """Whether this input of the node being looked at is a param, or a part of one."""
+        return (self.index, slot) in self.bound
+
+    def why_repeated(self, node: onnx.NodeProto, role: str, item: Const, count: int) -> str:
+        """Why numbers that are the same in each sample are not trained, "" if they are; the file stores `count` of
+        each."""
+        if count > 1:
+            return REPEATED
+        return "" if self.is_initializer(item) or self.wants(item, node, role) else GRAPH
+
     def _read(self, weight: Weight) -> Read:
+        self.bound.add((self.index, weight.slot))
         return Read(self.index, weight.slot, weight.slot_shape, weight.layout.ravel())
 
     def _shared(self, index: int, use: Use) -> int:

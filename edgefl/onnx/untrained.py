@@ -15,6 +15,7 @@ NUMBER = "a single number"
 GRAPH = "a constant in the graph"
 COMPUTED = "computed from other constants"
 MASK = "a mask of very large numbers"
+REPEATED = "stored once for each sample of a run"
 MEASURED = "running statistics, measured and not trained"
 UNREAD = "an option of an op, or of a computation with constants, or read by no output that is trained"
 TRAINABLE = (LEADING, NUMBER, GRAPH)  # by `train`; a frozen tensor is trained once it is not named in `freeze`

@@ -10,6 +10,7 @@ from onnx_files import assert_computes, moved, onnx_model, ops
 
 import edgefl
 from edgefl.errors import ModelError
+from edgefl.onnx.untrained import GRAPH, REPEATED
 
 IMAGE = "(float[N,4,5,6] x) => (float[N,A,B,C] y) <float[8,4,1,1] W, "
 ROWS = "(float[N,4,6] x) => (float[N,A,B] y) <float[6,5] W, "
@@ -118,3 +119,24 @@ def test_joined_zeros_are_not_trained():
 def test_what_does_not_fit_is_refused(text, says):
     with pytest.raises(ModelError, match=says):
         edgefl.load(onnx_model(text), loss="mse")
+
+
+def test_a_token_that_is_stored_for_each_sample_is_not_trained():
+    """Training would change that of the first sample alone in the file."""
+    token = np.repeat(np.random.default_rng(1).normal(size=(1, 1, 5)).astype(np.float32), 3, 0)
+    text = "(float[3,2,6] x) => (float[3,3,5] y) <float[6,5] W, float[3,1,5] t> { s = MatMul(x, W)"
+    model = edgefl.load(onnx_model(text + " y = Concat<axis=1>(t, s) }", t=token), loss="mse")
+    assert [(p.name, p.trainable) for p in model.plan.params] == [("W", True), ("t", False)]
+    assert model.untrained[0].reason == REPEATED
+    assert_computes(model)
+
+
+@pytest.mark.parametrize("train", [(), ("u.part",)])
+def test_a_token_in_the_graph_is_trained_if_it_is_asked_for(train):
+    """Also where two nodes read it."""
+    text = ROWS[:-2].replace("N", "1") + "> { k = Constant<value = float[1,1,5] {1,2,3,4,5}>() h = MatMul(x, W)"
+    file = onnx_model(text + " u = Concat<axis=1>(k, h) y = Concat<axis=1>(u, k) }")
+    model = edgefl.load(file, loss="mse", train=train)
+    assert [p.trainable for p in model.plan.params] == [True, bool(train)]
+    assert [item.reason for item in model.untrained] == ([] if train else [GRAPH])
+    assert_computes(model)

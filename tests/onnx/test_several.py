@@ -282,3 +282,14 @@ def test_a_plan_with_one_input_says_nothing_new():
         b'{"input_shape":[6],"nodes":[["dense",[0],[0],[],[]]],"params":[["W",[6,3],true]],"loss":"cross_entropy",'
         b'"loss_input":1,"output":1,"input_dtype":"float32","version":1}'
     )
+
+
+def test_the_losses_of_one_named_output_name_it():
+    text = (
+        "(float[N,4] x) => (float[N,3] a, float[N,3] b) <float[4,3] W, float[3,3] V> { a = MatMul(x, W) b = Relu(a) }"
+    )
+    model = edgefl.load(onnx_model(text), loss={"b": "mse"})
+    assert model.losses == "b=mse"
+    assert edgefl.load(model.source, loss=model.losses).plan == model.plan
+    assert edgefl.load(model.source, loss="mse").plan != model.plan
+    assert edgefl.load(model.source, loss="mse").losses == "mse"

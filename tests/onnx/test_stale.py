@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import assert_computes
+from onnx_files import assert_computes, from_pytorch, onnx_model
 
 import edgefl
 from edgefl.errors import ModelError
+from edgefl.onnx.evaluate import OnnxEvaluator
 
 
 def file(compute: list[onnx.NodeProto], last: onnx.NodeProto) -> bytes:
@@ -60,3 +61,44 @@ def test_sizes_of_a_trained_weight_may_be_read():
     ]
     made = edgefl.load(file(compute, helper.make_node("Div", ["third", "V"], ["y"])), loss="mse")
     assert_computes(made)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        "d = Cast<to=11>(b) e = Mul(d, d) f = Cast<to=1>(e) y = Mul(s, f)",
+        "d = Greater(b, zero) y = Where(d, s, zero)",
+        "k = MatMul(row, V) t = Add(s, k) y = MatMul(t, V)",
+        "k = MatMul(row, V) j = Add(k, c) t = Add(s, j) y = MatMul(t, V)",
+    ],
+    ids=["float64", "condition", "weight of zeros", "zeros of a weight of zeros"],
+)
+def test_what_is_computed_is_followed_through_types_and_zeros(compute):
+    text = """(float[N,4] x) => (float[N,4] y)
+        <float[4,4] W, float[4] b, float[4] c, float[4,4] V, float[1,4] row, float zero = {0}>
+        { p = MatMul(x, W) s = Add(p, b) """
+    file = onnx_model(text + compute + " }", V=np.zeros((4, 4), np.float32))
+    with pytest.raises(ModelError, match="reads numbers computed from"):
+        edgefl.load(file, loss="mse")
+
+
+FROZEN_TWIN = """(float[N,4] x) => (float[N,4] y)
+    <float[4,4] W, float[4,4] V, float[4] a__weight, float[4] a__bias, float[4] a__mean, float[4] a__var>
+    { b__weight = Identity(a__weight) b__bias = Identity(a__bias) b__mean = Identity(a__mean) b__var = Identity(a__var)
+      s = MatMul(x, W) r = BatchNormalization(s, a__weight, a__bias, a__mean, a__var)
+      t = MatMul(r, V) y = BatchNormalization(t, b__weight, b__bias, b__mean, b__var) }"""
+PLAIN_TWIN = """(float[N,4] x) => (float[N,4] y) <float[4,4] W, float[4,4] V, float[4] val_1, float[4] val_0>
+    { s = MatMul(x, W) m = Mul(s, val_1) l = LayerNormalization(m, val_1, val_0) t = MatMul(l, V) y = Add(t, val_0) }"""
+
+
+@pytest.mark.parametrize(("text", "freeze"), [(FROZEN_TWIN, ["a."]), (PLAIN_TWIN, [])], ids=["batch", "layer"])
+def test_what_trains_leaves_a_tensor_that_another_node_reads_as_fixed(text, freeze):
+    """A frozen normalization has the same tensors as one that trains."""
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    arrays = {"a__weight": ones, "a__bias": zeros, "a__mean": zeros, "a__var": ones, "val_1": ones, "val_0": zeros}
+    model = edgefl.load(from_pytorch(onnx_model(text, **arrays)), loss="mse", freeze=[f"{name}*" for name in freeze])
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(32, 4)).astype(np.float32) for _ in range(2))
+    trainer = edgefl.Trainer(model.plan)
+    after = model.params + trainer.fit(model.params, x, y, batch_size=8, lr=0.1).delta
+    np.testing.assert_allclose(OnnxEvaluator(model).predict(after, x), trainer.predict(after, x), rtol=0, atol=1e-5)

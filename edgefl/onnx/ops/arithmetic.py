@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 import onnx
@@ -32,8 +31,17 @@ def arithmetic(op: str) -> Callable[[Trace, onnx.NodeProto, Item, Item], Value]:
     return handler
 
 
-def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item, *, single: bool = False) -> Value:
-    """`single`: a constant of one number is trained too."""
+def calculate(
+    trace: Trace,
+    node: onnx.NodeProto,
+    op: str,
+    a: Item,
+    b: Item,
+    *,
+    slots: tuple[int, int] = (0, 1),
+    single: bool = False,
+) -> Value:
+    """`slots` are the inputs of the node that `a` and `b` are. `single`: a constant of one number is trained too."""
     if isinstance(a, Const) or isinstance(b, Const):
         slot = 0 if isinstance(a, Const) else 1
         const = (a, b)[slot]
@@ -41,7 +49,7 @@ def calculate(trace: Trace, node: onnx.NodeProto, op: str, a: Item, b: Item, *, 
         value = value_of(node, (a, b)[1 - slot], hidden=op == "add" or (op in ("mul", "div") and _scales(const, slot)))
         if op == "add" and (const.array <= FARTHEST).any():
             return _hidden(trace, node, value, const, slot)
-        return with_constant(trace, node, op, value, const, slot=slot, single=single)
+        return with_constant(trace, node, op, value, const, slot=slots[slot], first=slot == 0, single=single)
     return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
 
 
@@ -90,8 +98,17 @@ def _bias(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, *, slo
 
 
 def with_constant(
-    trace: Trace, node: onnx.NodeProto, op: str, value: Value, const: Const, *, slot: int, single: bool = False
+    trace: Trace,
+    node: onnx.NodeProto,
+    op: str,
+    value: Value,
+    const: Const,
+    *,
+    slot: int,
+    first: bool = False,
+    single: bool = False,
 ) -> Value:
+    """Computes with a constant that is input `slot` of the node, and the `first` operand or the second."""
     given = const.array
     rank = max(len(value.layout.axes), given.ndim)
     value = _raised(value, rank)
@@ -119,7 +136,7 @@ def with_constant(
         if weight.trainable and (why := _why_untrained(trace, node, const, known, single)):
             weight = replace(weight, trainable=False, why=why)
         param = trace.param(node, "constant", weight)
-    number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[slot == 0])
+    number = trace.append(node, op, [value.number], trace.shapes[value.number], params=[param], ints=[first])
     if not known:
         trace.weighted.discard(number)
     return replace(value, number=number, tensor=node.output[0])
@@ -187,17 +204,25 @@ def _hard_swish(trace: Trace, node: onnx.NodeProto, x: Value, y: Value) -> Value
 
 
 def total(trace: Trace, node: onnx.NodeProto, *terms: Item) -> Item:
-    """Sum of any number of tensors, one after another."""
-    return reduce(lambda a, b: calculate(trace, node, "add", a, b), terms)
+    """Sum of any number of tensors."""
+    return _chained(trace, node, "add", terms)
 
 
 def extreme(op: str) -> Callable[..., Item]:
-    """The largest or smallest of any number of tensors, one after another."""
+    """The largest or smallest of any number of tensors."""
 
     def handler(trace: Trace, node: onnx.NodeProto, *terms: Item) -> Item:
-        return reduce(lambda a, b: calculate(trace, node, op, a, b), terms)
+        return _chained(trace, node, op, terms)
 
     return handler
+
+
+def _chained(trace: Trace, node: onnx.NodeProto, op: str, terms: Sequence[Item]) -> Item:
+    """One term after another."""
+    made = terms[0]
+    for slot, term in enumerate(terms[1:], 1):
+        made = calculate(trace, node, op, made, term, slots=(0, slot))
+    return made
 
 
 def negative(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:

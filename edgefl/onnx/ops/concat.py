@@ -80,8 +80,10 @@ def _repeated(
         param = trace.constant(node, "part", held(const.array))
     else:
         weight = trace.weight(node, "part", const, slot).map(held)
-        trains = weight.trainable and trace.is_initializer(const)
-        param = trace.param(node, "part", replace(weight, trainable=trains))
+        if weight.trainable:
+            why = trace.why_repeated(node, "part", const, 1 if samples < 0 else const.array.shape[samples])
+            weight = replace(weight, trainable=not why, why=why)
+        param = trace.param(node, "part", weight)
     return trace.append(node, "repeat", [0], trace.params[param].shape, params=[param])
 
 

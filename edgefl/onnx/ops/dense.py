@@ -53,7 +53,7 @@ def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
         return _by_weight(trace, node, value_of(node, a), trace.weight(node, "weight", b, 1))
     if isinstance(a, Const):  # W x = (x' W')'
         right, weight = value_of(node, b), trace.weight(node, "weight", a, 0)
-        if weight.array.ndim == 1 or len(right.layout.axes) == 1:
+        if weight.array.ndim == 1 or (weight.array.ndim == 2 and len(right.layout.axes) == 1):
             return _by_weight(trace, node, _turned(node, right), weight.map(np.transpose))
         if weight.array.ndim != 2:
             raise refuse(node, "the constant is on the left: write it as MatMul(x, W)")
@@ -70,6 +70,8 @@ def matmul(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Value:
 
 def _by_weight(trace: Trace, node: onnx.NodeProto, value: Value, weight: Weight) -> Value:
     """value W, or value w of a vector w, whose result has an axis less."""
+    more = weight.array.ndim - max(2, len(value.layout.axes))  # axes of one in front, as broadcasting adds them
+    value = replace(value, layout=value.layout.unsqueezed(range(more)))
     while weight.array.ndim > 2 and len(weight.array) == 1:
         weight = weight.map(lambda array: array[0])
     if weight.array.ndim != 1:

@@ -67,7 +67,7 @@ def fused_gemm(trace: Trace, node: onnx.NodeProto, a: Item, b: Item, c: Item | N
 def skip_layer_norm(trace: Trace, node: onnx.NodeProto, *inputs: Item | None) -> tuple[Item, ...]:
     """Of x, skip, scale, shift and bias: the norm of x + skip + bias, and as the fourth output the sum itself."""
     x, skip, scale, shift, bias = (list(inputs) + [None] * 5)[:5]
-    summed = _summed(trace, node, x, skip, bias)
+    summed = _summed(trace, node, x, skip, bias, slot=4)
     made = layer_norm(trace, node, summed, scale, shift, slots=(2, 3), epsilon=1e-12)
     return made, Readout(made), Readout(made), summed
 
@@ -75,16 +75,18 @@ def skip_layer_norm(trace: Trace, node: onnx.NodeProto, *inputs: Item | None) ->
 def skip_rms_norm(trace: Trace, node: onnx.NodeProto, *inputs: Item | None) -> tuple[Item, ...]:
     """Of x, skip, scale and bias, likewise."""
     x, skip, scale, bias = (list(inputs) + [None] * 4)[:4]
-    summed = _summed(trace, node, x, skip, bias)
+    summed = _summed(trace, node, x, skip, bias, slot=3)
     made = rms_norm(trace, node, summed, scale, slot=2, epsilon=1e-12)
     return made, Readout(made), Readout(made), summed
 
 
-def _summed(trace: Trace, node: onnx.NodeProto, x: Item | None, skip: Item | None, bias: Item | None) -> Value:
+def _summed(
+    trace: Trace, node: onnx.NodeProto, x: Item | None, skip: Item | None, bias: Item | None, *, slot: int
+) -> Value:
     if any(name and trace.readers.get(name) for name in node.output[1:3]):
         raise refuse(node, "its mean or deviation is read: use its first output alone")
     summed = calculate(trace, node, "add", value_of(node, x), value_of(node, skip))
-    return summed if bias is None else calculate(trace, node, "add", summed, bias)
+    return summed if bias is None else calculate(trace, node, "add", summed, bias, slots=(0, slot))
 
 
 MICROSOFT_OPS: dict[str, Handler] = {

@@ -113,7 +113,10 @@ def _start(
     if item.where is None:
         return trace.constant(node, "state", array.take(0, samples_axis))
     weight = trace.weight(node, "state", item, slot).map(lambda each: each.take(0, samples_axis))
-    return trace.param(node, "state", replace(weight, trainable=weight.trainable and trace.is_initializer(item)))
+    if weight.trainable:
+        why = trace.why_repeated(node, "state", item, shape[samples_axis])
+        weight = replace(weight, trainable=not why, why=why)
+    return trace.param(node, "state", weight)
 
 
 def _weights(

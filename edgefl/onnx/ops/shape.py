@@ -88,6 +88,8 @@ def squeeze(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = Non
     value = value_of(node, x, tokens=True)
     given, layout = axes_of(node, const_of(node, axes)), value.layout
     if given is None:
+        if layout.samples >= 0 and layout.shape[layout.samples] == 1:
+            raise refuse(node, "without axes it takes off that of the only sample too: name its axes")
         given = tuple(axis for axis in layout.inner if not layout.axes[axis])
     chosen = [axis_of(node, value, axis) for axis in given]
     if any(layout.axes[axis] for axis in chosen):

@@ -11,6 +11,7 @@ import onnx
 
 from ..arrange import arranged, settled
 from ..items import Condition, Const, Handler, Item, Value, value_of
+from ..layout import readable
 from ..masks import masked
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -24,10 +25,9 @@ def where(trace: Trace, node: onnx.NodeProto, condition: Item, yes: Item, no: It
     if not isinstance(condition, Const):
         raise refuse(node, "its condition is computed from the input: give all samples the same mask, as a constant")
     keep = condition.array.astype(bool)
-    if keep.all() and keep.size == 1:
-        return yes
-    if not keep.any() and keep.size == 1:
-        return no
+    if keep.size == 1:
+        chosen, other = (yes, no) if keep.all() else (no, yes)
+        return _as_wide(node, chosen, _shape(node, other), keep.shape)
     if isinstance(yes, Const) and isinstance(no, Const):
         raise refuse(node, "it reads constants alone: export the model with constants folded")
     if isinstance(no, Const):
@@ -38,9 +38,24 @@ def where(trace: Trace, node: onnx.NodeProto, condition: Item, yes: Item, no: It
     return calculate(trace, node, "add", first, masked(trace, node, value_of(node, no), ~keep, 0.0))
 
 
+def _as_wide(node: onnx.NodeProto, item: Item, *others: tuple[int, ...]) -> Item:
+    """The item; refuses other shapes that would widen it."""
+    shape = _shape(node, item)
+    for other in others:
+        own = (1,) * (len(other) - len(shape)) + shape
+        ends = zip(own[::-1], other[::-1], strict=False)
+        if len(own) > len(shape) or any(mine == 1 < theirs for mine, theirs in ends):
+            raise refuse(node, f"it widens {readable(shape)} to fit {readable(other)}: expand it before")
+    return item
+
+
+def _shape(node: onnx.NodeProto, item: Item) -> tuple[int, ...]:
+    return item.array.shape if isinstance(item, Const) else value_of(node, item, hidden=True).layout.shape
+
+
 def _with_constant(trace: Trace, node: onnx.NodeProto, item: Item, keep: np.ndarray, const: Const) -> Value:
     """The value where `keep` is True, the constant elsewhere."""
-    value, given = value_of(node, item, hidden=True), const.array
+    value, given = value_of(node, _as_wide(node, item, const.array.shape), hidden=True), const.array
     fills = np.broadcast_to(given, np.broadcast_shapes(given.shape, keep.shape))
     used = np.unique(fills[~np.broadcast_to(keep, fills.shape)])
     if const.array.dtype != np.float32 or np.isnan(used).any() or np.isposinf(used).any():
@@ -76,8 +91,8 @@ def compare(*, swapped: bool, negated: bool) -> Callable[[Trace, onnx.NodeProto,
     """Whether a > b; swapped: b > a; negated: not."""
 
     def handler(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Condition:
-        left, right = (b, a) if swapped else (a, b)
-        return Condition(calculate(trace, node, "sub", left, right), negated)
+        left, right, slots = (b, a, (1, 0)) if swapped else (a, b, (0, 1))
+        return Condition(calculate(trace, node, "sub", left, right, slots=slots), negated)
 
     return handler
 

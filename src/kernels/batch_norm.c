@@ -23,16 +23,6 @@
         }                                              \
     }
 
-INLINE vf limited(vf y, efl_clamp clamp) {
-    y = choose(y < clamp.low, splat(clamp.low), y);
-    return choose(y > clamp.high, splat(clamp.high), y);
-}
-
-/* dy where no limit held y */
-INLINE vf passed(vf dy, vf y, efl_clamp clamp) {
-    return choose((y > clamp.low) & (y < clamp.high), dy, splat(0));
-}
-
 INLINE vf load_of(const float *p, const int partial, int64_t left) {
     return partial ? load_upto(p, left) : load(p);
 }

@@ -17,6 +17,7 @@
 #include "recurrent.c"
 #include "pointwise.c"
 #include "rows.c"
+#include "clamp.c"
 #include "batch_norm.c"
 #include "strided.c"
 #include "rans.c"
@@ -57,6 +58,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .arithmetic = arithmetic,
     .copy_strided = copy_strided,
     .sum = sum,
+    .add_limited = add_limited,
+    .add_limited_backward = add_limited_backward,
     .moments = moments,
     .moments_backward = moments_backward,
     .scale_rows = scale_rows,

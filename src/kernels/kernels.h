@@ -121,6 +121,11 @@ typedef struct {
     void (*copy_strided)(float *y, int64_t y_row, int64_t y_col, const float *x, int64_t x_row, int64_t x_col,
                          int64_t m, int64_t n);
     float (*sum)(const float *x, int64_t n);
+    /* y = a + b, limited; y may be a or b. */
+    void (*add_limited)(float *y, const float *a, const float *b, const efl_clamp *clamp, int64_t n);
+    /* da and db, unless that is NULL: dy, and 0 where a limit held y; da may be dy. */
+    void (*add_limited_backward)(float *da, float *db, const float *dy, const float *y, const efl_clamp *clamp,
+                                 int64_t n);
 
     /* For each column of x(M,N), with d = x - shift(N): both(2,N) += sum of d, sum of d d. */
     void (*moments)(float *both, const float *x, const float *shift, int64_t m, int64_t n);

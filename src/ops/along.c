@@ -31,7 +31,7 @@ static int shape_along(efl_op_shapes *s, int64_t size, efl_error *error) {
     s->y = *x;
     s->y.dim[axis] = size;
     if (efl_shape_size(&s->y) < 0) return efl_fail(error, EFL_MODEL, "makes a value that is too large");
-    s->scratch.fixed = size;
+    s->scratch.fixed = s->own = size;
     s->flops = 2 * efl_shape_size(&s->y);
     return EFL_OK;
 }
@@ -165,6 +165,7 @@ static void send_along(const efl_op_run *run, place_of *place) {
         if (run->dx[0] != NULL) send_along(run, which##_place);   \
     }                                                             \
     const efl_op efl_op_##which = {.name = #which,                \
+                                   .flags = EFL_BY_SAMPLES,       \
                                    .min_inputs = 1,               \
                                    .max_inputs = 1,               \
                                    .num_ints = ints,              \

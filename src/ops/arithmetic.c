@@ -33,6 +33,12 @@ static int broadcast(efl_shape *y, const efl_shape *a, const efl_shape *b) {
     return 1;
 }
 
+/* Two values, each with an element for each of the result's. */
+static int adds_alike(const efl_op_shapes *s) {
+    const int64_t size = efl_shape_size(&s->y);
+    return s->node->num_inputs == 2 && efl_shape_size(&s->x[0]) == size && efl_shape_size(&s->x[1]) == size;
+}
+
 static int infer(efl_op_shapes *s, efl_arithmetic op, efl_error *error) {
     const efl_node *node = s->node;
     const efl_shape *a = &s->x[0], *b = second_shape(s);
@@ -48,6 +54,7 @@ static int infer(efl_op_shapes *s, efl_arithmetic op, efl_error *error) {
     s->inner[OP] = op;
     s->inner[REVERSED] = node->num_ints == 1 && node->ints[0] == 1;
     s->inner[BROADCASTS] = node->num_params == 1 || !same_shape(a, b);
+    if (op == EFL_ADD && adds_alike(s)) s->clamps = EFL_READS_Y;
     if (op != EFL_ADD && op != EFL_SUB) s->sums.per_sample = s->flops * s->inner[BROADCASTS];
     return EFL_OK;
 }
@@ -76,7 +83,9 @@ static void forward(const efl_op_run *run) {
     const efl_shape *second = second_shape(s);
     const int sampled = s->node->num_inputs == 2;
     const float *b = sampled ? run->x[1] : run->w[0];
-    if (s->inner[REVERSED])
+    if (run->clamp != NULL)
+        efl_kernels->add_limited(run->y, run->x[0], b, run->clamp, elements(run));
+    else if (s->inner[REVERSED])
         apply(run, (efl_arithmetic)s->inner[OP], run->y, b, second, sampled, run->x[0], &s->x[0], 1);
     else
         apply(run, (efl_arithmetic)s->inner[OP], run->y, run->x[0], &s->x[0], 1, b, second, sampled);
@@ -134,9 +143,19 @@ static void reduce(const efl_op_run *run, int which, float *to, int sampled) {
     if (negative) efl_kernels->arithmetic(EFL_MUL, to, to, 0, 1, &minus, 0, 0, 1, size);
 }
 
+/* One of them is there, and the first may be dy. */
+static void backward_limited(const efl_op_run *run) {
+    float *first = run->dx[0] != NULL ? run->dx[0] : run->dx[1], *second = run->dx[0] != NULL ? run->dx[1] : NULL;
+    efl_kernels->add_limited_backward(first, second, run->dy, run->y, run->clamp, elements(run));
+}
+
 /* dx[0] last: it may be dy. */
 static void backward(const efl_op_run *run) {
     const efl_op_shapes *s = run->shapes;
+    if (run->clamp != NULL) {
+        backward_limited(run);
+        return;
+    }
     if (run->dw[0] != NULL) reduce(run, 1, run->dw[0], 0);
     for (int k = s->node->num_inputs - 1; k >= 0; k--) {
         if (run->dx[k] == NULL) continue;

@@ -58,6 +58,7 @@ static void backward_repeat(const efl_op_run *run) {
 }
 
 const efl_op efl_op_expand = {.name = "expand",
+                              .flags = EFL_BY_SAMPLES,
                               .min_inputs = 1,
                               .max_inputs = 1,
                               .num_ints = -1,
@@ -66,6 +67,7 @@ const efl_op efl_op_expand = {.name = "expand",
                               .backward = backward_expand};
 
 const efl_op efl_op_repeat = {.name = "repeat",
+                              .flags = EFL_BY_SAMPLES,
                               .min_inputs = 1,
                               .max_inputs = 1,
                               .min_params = 1,

@@ -32,7 +32,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     s->inner[COLUMNS] = columns;
     s->inner[ROWS] = size / columns;
     s->saved.per_sample = STATISTICS * ints[0];
-    s->scratch.fixed = 6 * columns; /* shift, sums (2), constants (3) */
+    s->scratch.fixed = s->own = 6 * columns; /* shift, sums (2), constants (3) */
     return EFL_OK;
 }
 
@@ -132,7 +132,7 @@ static void backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_group_norm = {.name = "group_norm",
-                                  .flags = EFL_READS_X,
+                                  .flags = EFL_READS_X | EFL_BY_SAMPLES,
                                   .min_inputs = 1,
                                   .max_inputs = 1,
                                   .max_params = 2,

@@ -18,7 +18,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
     s->y = *x;
     const int64_t n = x->dim[x->ndim - 1], neighbours = s->node->ints[0] < n ? s->node->ints[0] : n;
     s->flops = (8 + neighbours) * efl_shape_size(x);
-    s->scratch.fixed = 3 * n;
+    s->scratch.fixed = s->own = 3 * n;
     return EFL_OK;
 }
 
@@ -75,7 +75,7 @@ static void backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_lrn = {.name = "lrn",
-                           .flags = EFL_READS_X,
+                           .flags = EFL_READS_X | EFL_BY_SAMPLES,
                            .min_inputs = 1,
                            .max_inputs = 1,
                            .num_ints = 1,

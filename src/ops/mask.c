@@ -94,7 +94,7 @@ static void backward(const efl_op_run *run) {
 }
 
 const efl_op efl_op_mask = {.name = "mask",
-                            .flags = EFL_IN_PLACE,
+                            .flags = EFL_IN_PLACE | EFL_BY_SAMPLES,
                             .min_inputs = 1,
                             .max_inputs = 1,
                             .max_params = 1,
@@ -130,7 +130,7 @@ static void backward_select(const efl_op_run *run) {
 }
 
 const efl_op efl_op_select = {.name = "select",
-                              .flags = EFL_READS_X,
+                              .flags = EFL_READS_X | EFL_BY_SAMPLES,
                               .min_inputs = 3,
                               .max_inputs = 3,
                               .infer = infer_select,

@@ -5,7 +5,7 @@
  *              unbiased as in PyTorch; a batch of one value a channel has none and leaves the running ones alone.
  * layer_norm   params gamma, beta (C); floats epsilon.
  *
- * batch_norm also does what a relu or clip after it would (EFL_CLAMPS). It reads x twice forward and twice backward,
+ * batch_norm also does what a relu or clip after it would. It reads x twice forward and twice backward,
  * and keeps two numbers a channel. Few channels would leave vectors half empty: a matrix (M, C) is also a matrix (M /
  * K, K C), whose columns are the channels K times over. Parts are rows, each with sums of its own.
  */
@@ -47,6 +47,7 @@ static int infer_batch_norm(efl_op_shapes *s, efl_error *error) {
     const int64_t c = s->w[GAMMA].dim[0];
     while (c < 8 * LANES && repeats * c % LANES != 0) repeats *= 2;
     s->inner[REPEATS] = repeats;
+    s->clamps = EFL_READS_X;
     s->saved.fixed = 2 * c;             /* mean, 1 / deviation */
     s->scratch.fixed = 8 * repeats * c; /* what runs along the wide rows: f (2), shift, sums (2), constants (3), */
     s->scratch.fixed += 2 * EFL_MOST_PARTS * repeats * c; /* and the parts' sums */
@@ -220,7 +221,7 @@ static void backward_batch_norm(const efl_op_run *run) {
 }
 
 const efl_op efl_op_batch_norm = {.name = "batch_norm",
-                                  .flags = EFL_READS_X | EFL_MIXES_SAMPLES | EFL_CLAMPS,
+                                  .flags = EFL_READS_X | EFL_MIXES_SAMPLES,
                                   .min_inputs = 1,
                                   .max_inputs = 1,
                                   .min_params = 4,

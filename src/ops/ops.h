@@ -56,6 +56,9 @@ typedef struct {
     efl_room scratch; /* what forward or backward needs while it runs */
     efl_room sums;    /* of scratch, what backward alone needs, if it has trained params or several inputs */
     int64_t own;      /* floats of the fixed scratch that each thread needs for itself (parts.h) */
+    /* Not 0: the op applies run->clamp if there is one, and backward its slope to dy, which it finds from x
+     * (EFL_READS_X) or y (EFL_READS_Y). */
+    int clamps;
     int64_t inner[8]; /* the op's own: geometry worked out once */
 } efl_op_shapes;
 
@@ -104,8 +107,8 @@ enum {
     EFL_TAKES_TOKENS = 64, /* x[0] holds whole numbers below w[0].dim[0] */
     EFL_X_FOR_W = 128, /* of one input, backward reads x for the gradient of w[0] alone */
     EFL_BITS = 256, /* with run->bits, forward keeps there what backward needs of y: bits.h */
-    EFL_BY_SAMPLES = 512, /* y, dx, saved, scratch: all is per sample, and some samples can be computed by themselves */
-    EFL_CLAMPS = 1024, /* applies run->clamp if there is one, and backward its slope to dy */
+    EFL_BY_SAMPLES = 512, /* y, dx, saved, scratch: all is per sample, and some samples can be computed by themselves;
+                             or the scratch is all `own` */
 };
 
 typedef struct {

@@ -74,9 +74,16 @@ float *efl_room_of(const efl_op_run *run, int slot, float *first) {
     return slot == 0 ? first : run->rooms + (slot - 1) * run->room;
 }
 
+/* The samples of a part, and the scratch of the thread that computes it. */
+static efl_op_run part_of(const efl_op_run *run, efl_share share) {
+    efl_op_run part = efl_samples_of(run, share);
+    if (run->shapes->own > 0) part.scratch = efl_room_of(run, share.slot, run->scratch);
+    return part;
+}
+
 static void forward_part(const efl_op_run *run, efl_share share, const void *context) {
     const efl_op *op = context;
-    const efl_op_run part = efl_samples_of(run, share);
+    const efl_op_run part = part_of(run, share);
     op->forward(&part);
 }
 
@@ -90,7 +97,7 @@ void efl_forward_in_parts(const efl_op *op, const efl_op_run *run) {
 
 static void backward_part(const efl_op_run *run, efl_share share, const void *context) {
     const efl_op *op = context;
-    const efl_op_run part = efl_samples_of(run, share);
+    const efl_op_run part = part_of(run, share);
     op->backward(&part);
 }
 

@@ -162,17 +162,17 @@ static void backward_kind(const efl_op_run *run) {
         backward_extreme(run);
 }
 
-#define EFL_REDUCTION(lower, kind)                                     \
-    static int infer_##lower(efl_op_shapes *s, efl_error *error) {     \
-        return infer_kind(s, kind, error);                             \
-    }                                                                  \
-    const efl_op efl_op_##lower = {.name = #lower,                     \
-                                   .flags = EFL_READS_X | EFL_READS_Y, \
-                                   .min_inputs = 1,                    \
-                                   .max_inputs = 1,                    \
-                                   .num_ints = -1,                     \
-                                   .infer = infer_##lower,             \
-                                   .forward = forward_kind,            \
+#define EFL_REDUCTION(lower, kind)                                                      \
+    static int infer_##lower(efl_op_shapes *s, efl_error *error) {                      \
+        return infer_kind(s, kind, error);                                              \
+    }                                                                                   \
+    const efl_op efl_op_##lower = {.name = #lower,                                      \
+                                   .flags = EFL_READS_X | EFL_READS_Y | EFL_BY_SAMPLES, \
+                                   .min_inputs = 1,                                     \
+                                   .max_inputs = 1,                                     \
+                                   .num_ints = -1,                                      \
+                                   .infer = infer_##lower,                              \
+                                   .forward = forward_kind,                             \
                                    .backward = backward_kind};
 
 EFL_REDUCTION(reduce_max, LARGEST)

@@ -241,7 +241,7 @@ def test_an_op_that_is_not_trained_is_named_with_its_node(run, shared):
     code, _, err = run("inspect", shared / "models" / "hls4ml_bnn_model_fc_1layer.onnx")
     assert code == 1
     assert "node '/linear/input_quant/export_handler/BipolarQuant' (onnx.brevitas.BipolarQuant)" in err
-    assert err.rstrip().endswith("train the float32 model and quantize the result")
+    assert err.rstrip().endswith("train the float32 model, and quantize the result")
 
 
 def test_labels_out_of_range_are_named_by_the_devices(run, caplog):

@@ -17,6 +17,7 @@
 #include "recurrent.c"
 #include "pointwise.c"
 #include "rows.c"
+#include "bits.c"
 #include "clamp.c"
 #include "batch_norm.c"
 #include "strided.c"
@@ -58,6 +59,8 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .arithmetic = arithmetic,
     .copy_strided = copy_strided,
     .sum = sum,
+    .keep_bits = keep_bits,
+    .bits_backward = bits_backward,
     .add_limited = add_limited,
     .add_limited_backward = add_limited_backward,
     .moments = moments,

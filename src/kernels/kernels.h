@@ -121,6 +121,10 @@ typedef struct {
     void (*copy_strided)(float *y, int64_t y_row, int64_t y_col, const float *x, int64_t x_row, int64_t x_col,
                          int64_t m, int64_t n);
     float (*sum)(const float *x, int64_t n);
+    /* A bit for each element of y(N), in words of 32 from the lowest bit on: 1 where above < y < below. */
+    void (*keep_bits)(uint32_t *bits, const float *y, float above, float below, int64_t n);
+    /* dx = dy where the bit is 1, else 0; dx may be dy. */
+    void (*bits_backward)(float *dx, const float *dy, const uint32_t *bits, int64_t n);
     /* y = a + b, limited; y may be a or b. */
     void (*add_limited)(float *y, const float *a, const float *b, const efl_clamp *clamp, int64_t n);
     /* da and db, unless that is NULL: dy, and 0 where a limit held y; da may be dy. */

@@ -14,24 +14,12 @@ int64_t efl_bits_room(int64_t size) {
 
 void efl_bits_keep(const efl_op_run *run, float above, float below) {
     const int64_t size = efl_shape_size(&run->shapes->y), room = efl_bits_room(size);
-    for (int64_t i = 0; i < run->batch; i++) {
-        for (int64_t word = 0; word < room; word++) {
-            const float *y = run->y + i * size + word * WORD;
-            const int64_t n = efl_smaller(WORD, size - word * WORD);
-            uint32_t bits = 0;
-            for (int64_t k = 0; k < n; k++) bits |= (uint32_t)(y[k] > above && y[k] < below) << k;
-            run->bits[i * room + word] = bits;
-        }
-    }
+    for (int64_t i = 0; i < run->batch; i++)
+        efl_kernels->keep_bits(run->bits + i * room, run->y + i * size, above, below, size);
 }
 
 void efl_bits_backward(const efl_op_run *run) {
     const int64_t size = efl_shape_size(&run->shapes->y), room = efl_bits_room(size);
-    for (int64_t i = 0; i < run->batch; i++) {
-        for (int64_t word = 0; word < room; word++) {
-            const int64_t at = i * size + word * WORD, n = efl_smaller(WORD, size - word * WORD);
-            const uint32_t bits = run->bits[i * room + word];
-            for (int64_t k = 0; k < n; k++) run->dx[0][at + k] = bits >> k & 1 ? run->dy[at + k] : 0;
-        }
-    }
+    for (int64_t i = 0; i < run->batch; i++)
+        efl_kernels->bits_backward(run->dx[0] + i * size, run->dy + i * size, run->bits + i * room, size);
 }

@@ -207,6 +207,19 @@ def test_bits_give_the_gradient_that_activations_gave(activation, floats):
             assert np.allclose(gradient[: frozen.num_trainable], wanted[: frozen.num_trainable], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 7, 16, 31, 32, 33, 50, 100])
+def test_bits_of_samples_of_any_size(size):
+    """A mean needs no value of relu's, so relu keeps bits; a word of them is full or not."""
+    rng = np.random.default_rng(size)
+    nodes = [Node("dense", [0], [0]), Node("relu", [1]), Node("mean", [2], [], [0])]
+    trainer = Trainer(Plan([5], nodes, [Param("w", [5, size])], "mse", 3, 3), batch=9)
+    w, x, y = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((5, size), (9, 5), (9, 1)))
+    made = x @ w
+    error = np.maximum(made, 0).mean(1, keepdims=True) - y
+    wanted = x.T @ ((made > 0) * (2 / 9 * error / size))
+    assert np.allclose(trainer.gradient(w.ravel(), x, y.ravel()).reshape(5, size), wanted, atol=1e-6)
+
+
 def test_a_frozen_scale_is_applied_in_place():
     def scaled(trained):
         nodes, params = [Node("dense", [0], [0])], [Param("w", [64, 64])]

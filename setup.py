@@ -1,5 +1,7 @@
 """Builds edgefl._core: the kernel source once per instruction set, everything else once.
 
+What Cython makes of core.pyx only checks and calls, so it is built to be small.
+
 The flags of an instruction set go on its one object alone, so that the module starts on any processor of the
 architecture and picks its kernels at import. No -march=native, no -ffast-math.
 """
@@ -20,6 +22,7 @@ COMPILE = ["-std=c11", "-O3", "-pthread", *SMALL, "-fno-math-errno", "-fno-trapp
 # Sums that must have the same bits on every machine are never contracted into fused multiply-adds.
 EXACT = [*COMPILE, "-ffp-contract=off"]
 FAST = [*COMPILE, "-ffp-contract=fast"]
+GLUE = ["-std=c11", "-Os", *SMALL]
 X86 = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-msse4.2"],
@@ -33,9 +36,16 @@ def kernel_flags() -> dict[str, list[str]]:
 
 
 class BuildCore(build_ext):
-    """build_ext that adds one kernel object per instruction set to the extension."""
+    """build_ext that adds the core's C files to the extension, the kernels' once for each instruction set."""
 
     def build_extension(self, ext: Extension) -> None:
+        ext.extra_objects += self.compiler.compile(
+            SOURCES,
+            output_dir=self.build_temp,
+            macros=DISPATCH,
+            include_dirs=["src"],
+            extra_postargs=EXACT,
+        )
         for isa, flags in kernel_flags().items():
             ext.extra_objects += self.compiler.compile(
                 [KERNELS],
@@ -46,15 +56,15 @@ class BuildCore(build_ext):
         super().build_extension(ext)
 
 
-SOURCES = sorted(str(path) for path in Path("src").rglob("*.c") if path.parent.name != "kernels")
+SOURCES = ["src/kernels/dispatch.c", *sorted(str(p) for p in Path("src").rglob("*.c") if p.parent.name != "kernels")]
+DISPATCH = [("EFL_X86_DISPATCH", "1")] if len(kernel_flags()) > 1 else []
 
 core = Extension(
     "edgefl._core",
-    sources=["src/cython/core.pyx", "src/kernels/dispatch.c", *SOURCES],
+    sources=["src/cython/core.pyx"],
     depends=[str(path) for path in Path("src").rglob("*.[ch]")],
     include_dirs=["src"],
-    define_macros=[("EFL_X86_DISPATCH", "1")] if len(kernel_flags()) > 1 else [],
-    extra_compile_args=EXACT,
+    extra_compile_args=GLUE,
     extra_link_args=["-Wl,-s", "-pthread"],
 )
 

@@ -32,5 +32,5 @@ def load_both(config: AggregatorConfig) -> tuple[Model, Dataset | None]:
     if test is None or y is None:
         return model, None
     model.check_targets(y)
-    model.check_classes(test.labels)
+    model.check_classes(test.labels, test.target_labels)
     return model, fit_plan(test, model.plan)

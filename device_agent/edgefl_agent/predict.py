@@ -1,4 +1,8 @@
-"""`edgefl-agent predict`: what the newest model on this device says of examples, computed by the core."""
+"""`edgefl-agent predict`: what the newest model on this device says of examples, computed by the core.
+
+Of several trained outputs each has its name: the class that is predicted, or the only number, under the output's name,
+and its numbers as name.0, name.1, ...
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import argparse
 import csv
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,7 +35,7 @@ BATCH = 256
 TABLES = ("csv", "sqlite", "npz", "folder", "ring")  # kinds that can leave the target out
 OF_TARGETS = ("target_mean", "target_std")
 CHOOSES = ("cross_entropy", "focal", "hinge")  # losses whose highest output is the prediction
-Write = Callable[[int, Any, np.ndarray], None]
+Write = Callable[[int, list["Output"]], None]
 log = logging.getLogger("edgefl.agent")
 
 
@@ -69,10 +73,19 @@ def predict(options: argparse.Namespace) -> None:
     if left_out := dataset.tally.text():
         log.warning("%s: the numbers of the others are without them", left_out)
     trainer = Trainer(plan, batch=BATCH)
-    names = labels or dataset.labels
+    names = {"": labels or dataset.labels, **dataset.target_labels}
     write = _json if options.json else _table(sys.stdout)
-    for row, outputs in enumerate(_outputs(trainer, params, dataset.x_train)):
-        write(row, _chosen(plan, outputs, names), outputs)
+    for row, outputs in enumerate(_outputs(trainer, params, dataset.x_train, names)):
+        write(row, outputs)
+
+
+class Output(NamedTuple):
+    """What one output says of an example. `chosen`: the class that is predicted, by its name if that is known; None
+    where the numbers are the prediction. `name` is "" if there is no other output."""
+
+    name: str
+    chosen: Any
+    numbers: np.ndarray
 
 
 def _unlabelled(spec: str) -> str:
@@ -87,35 +100,62 @@ def _unlabelled(spec: str) -> str:
     return f"{kind}:{rest}?" + "&".join(f"{key}={value.replace('&', '%26')}" for key, value in options.items())
 
 
-def _outputs(trainer: Trainer, params: np.ndarray, x: np.ndarray) -> Iterator[np.ndarray]:
+def _outputs(
+    trainer: Trainer, params: np.ndarray, x: np.ndarray, names: Mapping[str, Sequence[str]]
+) -> Iterator[list[Output]]:
+    """A list for each example. `names` are those of each output's classes, where they are known."""
+    plan = trainer.plan
+    losses = {head.name: head.loss for head in plan.losses or []} or {"": plan.loss}
     for begin in range(0, len(x), BATCH):
-        yield from trainer.predict(params, x[begin : begin + BATCH])
+        rows = trainer.predict(params, x[begin : begin + BATCH])
+        parts = trainer.by_output(rows) if plan.losses else {"": rows}
+        for at in range(len(rows)):
+            yield [
+                Output(name, _chosen(losses[name], part[at], names.get(name, ())), part[at])
+                for name, part in parts.items()
+            ]
 
 
-def _chosen(plan: Plan, outputs: np.ndarray, names: tuple[str, ...]) -> Any:
-    """The class that is predicted, by its name if that is known; None where the outputs are the prediction."""
-    if plan.losses or plan.loss not in CHOOSES or outputs.ndim != 1:
+def _chosen(loss: str, numbers: np.ndarray, names: Sequence[str]) -> Any:
+    if loss not in CHOOSES or numbers.ndim != 1:
         return None
-    number = int(outputs.argmax())
-    return names[number] if len(names) == len(outputs) else number
+    number = int(numbers.argmax())
+    return names[number] if len(names) == len(numbers) else number
 
 
 def _table(file: Any) -> Write:
     writer = csv.writer(file, lineterminator="\n")
 
-    def write(row: int, chosen: Any, outputs: np.ndarray) -> None:
-        numbers = [f"{number:.9g}" for number in outputs.ravel().tolist()]  # float32, to the last bit
+    def write(row: int, outputs: list[Output]) -> None:
         if row == 0:
-            head = [] if chosen is None else ["prediction"]
-            writer.writerow(["row", *head, *(f"output{at}" for at in range(len(numbers)))])
-        writer.writerow([row, *([] if chosen is None else [chosen]), *numbers])
+            writer.writerow(["row", *(name for output in outputs for name in _header(output))])
+        writer.writerow([row, *(cell for output in outputs for cell in _cells(output))])
 
     return write
 
 
-def _json(row: int, chosen: Any, outputs: np.ndarray) -> None:
-    known = {"row": row} if chosen is None else {"row": row, "prediction": chosen}
-    sys.stdout.write(msgspec.json.encode({**known, "outputs": outputs.tolist()}).decode() + "\n")
+def _header(output: Output) -> list[str]:
+    numbers = range(output.numbers.size)
+    if not output.name:
+        return [*([] if output.chosen is None else ["prediction"]), *(f"output{at}" for at in numbers)]
+    if output.chosen is None and output.numbers.size == 1:
+        return [output.name]
+    return [*([] if output.chosen is None else [output.name]), *(f"{output.name}.{at}" for at in numbers)]
+
+
+def _cells(output: Output) -> list[Any]:
+    numbers = [f"{number:.9g}" for number in output.numbers.ravel().tolist()]  # float32, to the last bit
+    return numbers if output.chosen is None else [output.chosen, *numbers]
+
+
+def _json(row: int, outputs: list[Output]) -> None:
+    chosen = {output.name: output.chosen for output in outputs if output.chosen is not None}
+    numbers = {output.name: output.numbers.tolist() for output in outputs}
+    told: dict[str, Any] = {"row": row}
+    if chosen:
+        told["prediction"] = chosen.get("", chosen)
+    told["outputs"] = numbers.get("", numbers)
+    sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
 
 
 def _given(options: argparse.Namespace) -> tuple[Plan, np.ndarray, tuple[str, ...]]:

@@ -199,8 +199,7 @@ class Worker:
             trainer.set_cpu_percent(self._cpu_percent)
             with self._mail:
                 self._trainer, self._plan_hash = trainer, plan.hash
-        if dataset.labels:
-            self._trainer.check_classes(len(dataset.labels))
+        self._trainer.check_classes(dataset.labels, dataset.target_labels)
         dataset = fit_plan(self._filled(job, dataset), plan)
         return train_update(
             self._trainer, job, self._device, dataset.x_train, dataset.y_train, load_slot=self._load_slot,

@@ -6,13 +6,16 @@ labels, all others numbers. A device looks here before it trains, and the aggreg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 OF_CLASSES = ("cross_entropy", "hinge", "focal")  # losses that take labels
 LABELS, VALUES = "labels", "values"  # codes: what y is, where the loss takes the other
@@ -55,6 +58,22 @@ def check_classes(output: Sequence[int], count: int) -> None:
         raise DataError(
             f"{text}: write the same list of all classes as labels= everywhere, or give it as many outputs", text
         )
+
+
+def check_classes_of(plan: Plan, labels: Mapping[str, Sequence[str]]) -> None:
+    """DataError if the names of several targets' labels, by output, are not as many as that output's classes, or are
+    for an output whose loss takes numbers. Outputs that the plan lacks are found where columns are ordered."""
+    for head in plan.losses or []:
+        if head.name not in labels:
+            continue
+        try:
+            if head.loss not in OF_CLASSES:
+                text = f"it has labels, and loss {head.loss!r} takes numbers"
+                raise DataError(f"{text}: leave out labels.{head.name}=, or train it with 'cross_entropy'", text)
+            check_classes(head.shape, len(labels[head.name]))
+        except DataError as error:
+            where = f"target {head.name!r}: "
+            raise DataError(f"{where}{error}", f"{where}{error.safe}", error.code) from None
 
 
 def remedy(code: str, loss: str) -> str:

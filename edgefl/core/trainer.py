@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -110,10 +110,11 @@ class Trainer:
         """Whether a step computes activations again, because it may not keep them all."""
         return self._net.flops_again > 0
 
-    def check_classes(self, count: int) -> None:
-        """DataError if data whose labels have `count` names are not for this model."""
-        if not self.plan.losses:  # names of labels mean one column of y, and not one of several
-            targets.check_classes(self._shapes[self.plan.loss_input], count)
+    def check_classes(self, labels: Sequence[str], of: Mapping[str, Sequence[str]] | None = None) -> None:
+        """DataError if data whose labels have these names are not for this model; `of` several targets, each one's."""
+        if labels and not self.plan.losses:
+            targets.check_classes(self._shapes[self.plan.loss_input], len(labels))
+        targets.check_classes_of(self.plan, of or {})
 
     @property
     def batch(self) -> int:

@@ -21,6 +21,8 @@ Options of csv, sqlite and, as far as they have a meaning there, npz (all of the
 
     kind=classes                the target is 0, 1, 2, ...; else it is a number to be predicted
     labels=ok,worn,fault        the target is one of these texts, numbered in this order; labels=*: all that occur
+    target=state,wear           several targets, named after a model's outputs; target=kind=state,age=wear names others
+    labels.state=ok,worn        the texts of one of several targets
     target=*                    the features are the targets: an autoencoder
     missing=mean                what becomes of blanks: mean, value:NUMBER or skip (the row); else the row is a bad one
     unlabelled=1                the target is not looked at, and need not be there: for predictions

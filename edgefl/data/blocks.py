@@ -64,10 +64,11 @@ def ordered(what: str, values: np.ndarray, blocks: Blocks, names: Sequence[str],
     where = {block.name: np.arange(starts[at], starts[at + 1]) for at, block in enumerate(blocks)}
     if set(where) != set(names):
         text = f"{what} has the arrays {', '.join(where)}, and the model takes {', '.join(names)}"
-        raise DataError(f"{text}: name the arrays after these", text)
+        columns = f"; of a table, target={','.join(f'{name}=COLUMN' for name in names)}" if what == "y" else ""
+        raise DataError(f"{text}: name the arrays after these{columns}", text)
     for name, width in zip(names, widths, strict=True):
         if len(where[name]) != width:
             text = f"{what}.{name} has {len(where[name])} values an example, and the model takes {width}"
             raise DataError(f"{text}: give it the model's shape", text)
-    columns = np.concatenate([where[name] for name in names])
-    return values if (np.diff(columns) == 1).all() else np.ascontiguousarray(values[:, columns])
+    order = np.concatenate([where[name] for name in names])
+    return values if (np.diff(order) == 1).all() else np.ascontiguousarray(values[:, order])

@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 from ..errors import DataError, UsageError, nearest
 from .options import choice, names
+from .targets import targets_of
 
 ITSELF = "*"  # target=*: the features are the targets, as an autoencoder wants them
 UNLABELLED = "unlabelled"  # the option for examples that are to be predicted
 
 
 class Columns(NamedTuple):
-    """Positions of features, target, device and time in a row; and the names that the SPEC has for some of them."""
+    """Positions of features, targets, device and time in a row; and the names that the SPEC has for some of them."""
 
     features: list[int]
-    target: int | None
+    targets: list[int]
     device: int | None
     time: int | None
     told: frozenset[str]
@@ -35,20 +36,30 @@ def choose(source: str, header: Sequence[str], options: Mapping[str, str], hint:
     if "target" not in options and not unlabelled:
         shown = ", ".join(header) + (f" ({hint})" if hint else "")
         raise UsageError(f"{source}: add target=COL, the column to learn; columns: {shown}")
-    own = {options.get("target")} if unlabelled else set()  # a column that need not be there
-    target = None if unlabelled else _optional(source, header, options, "target", hint)
+    wanted = [target.column for target in targets_of(options)]
+    own = set(wanted) if unlabelled else set()  # columns that need not be there
+    itself = wanted == [ITSELF] and ITSELF not in header
+    targets = [] if unlabelled or itself else [_position(source, header, name, hint) for name in wanted]
     device, time = (_optional(source, header, options, key, hint) for key in ("device", "time"))
     if "features" not in options:
-        features = [i for i, name in enumerate(header) if i not in (target, device, time) and name not in own]
+        features = [i for i, name in enumerate(header) if i not in (*targets, device, time) and name not in own]
     else:
         features = [_position(source, header, name, hint) for name in names(options["features"])]
     if not features:
         text = f"{source} has no column left to learn from" + (f"; {hint}" if hint else "")
         raise DataError(f"{text}: add one", text)
-    if target in features or len(set(features)) < len(features):
+    if set(targets) & set(features) or len(set(features)) < len(features):
         raise UsageError(f"features={options['features']} has a column twice, or the target: name each once")
-    told = {*(options.get(key, "") for key in ("target", "device", "time")), *names(options.get("features", ""))}
-    return Columns(features, target, device, time, frozenset(told))
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"target={options['target']} has a column twice: name each once")
+    told_too = names(options["features"]) if "features" in options else []
+    return Columns(features, targets, device, time, told(options).union(told_too))
+
+
+def told(options: Mapping[str, str]) -> frozenset[str]:
+    """The names of targets, device and time in the SPEC."""
+    others = [options[key] for key in ("device", "time") if key in options]
+    return frozenset([*(target.column for target in targets_of(options)), *others])
 
 
 def is_unlabelled(options: Mapping[str, str]) -> bool:
@@ -57,7 +68,7 @@ def is_unlabelled(options: Mapping[str, str]) -> bool:
 
 
 def _optional(source: str, header: Sequence[str], options: Mapping[str, str], key: str, hint: str) -> int | None:
-    if key not in options or (key == "target" and options[key] == ITSELF and ITSELF not in header):
+    if key not in options:
         return None
     return _position(source, header, options[key], hint)
 

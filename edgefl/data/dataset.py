@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..core.targets import OF_CLASSES
 from ..errors import DataError
 from .blocks import Blocks, join_named, ordered
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from ..core.plan import Plan
+    from ..core.plan import Head, Plan
 
 NONE_LEFT_OUT = Tally()
 
@@ -41,6 +42,7 @@ class Dataset:
     y_test        (m, ...) like y_train, or None
     device_train  (n,) int64, the device that each training example belongs to (the natural split), or None
     labels        the names of the classes 0, 1, 2, ..., if the reader knows them
+    target_labels  of several targets: the same for each that has such names, by the target's
     columns       the names of the features, if they have some
     tally         how many rows were left out
     inputs, targets  the names and widths of the columns of x, of y, if these are several arrays joined (blocks.py);
@@ -63,6 +65,7 @@ class Dataset:
     targets: Blocks = ()
     gaps: bool = False
     series: Series | None = None
+    target_labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._join()
@@ -180,10 +183,18 @@ def fit_plan(dataset: Dataset, plan: Plan) -> Dataset:
             changed[f"x_{part}"] = ordered("x", x, dataset.inputs, names, widths)
         if (y := getattr(dataset, f"y_{part}")) is not None:
             own = {block.name: block.width for block in dataset.targets}
-            changed[f"y_{part}"] = ordered("y", y, dataset.targets, heads, [own.get(head, 0) for head in heads])
+            wide = [_width(head, own.get(head.name, 0)) for head in plan.losses or []]
+            changed[f"y_{part}"] = ordered("y", y, dataset.targets, heads, wide)
     if any(value is not getattr(dataset, name) for name, value in changed.items()):
         dataset = dataclasses.replace(dataset, **changed, inputs=(), targets=())
     return fit_shape(dataset, plan.input_shape)
+
+
+def _width(head: Head, given: int) -> int:
+    """Columns of y for a loss; `given`, if the plan alone does not tell: labels lack one of several axes."""
+    if head.loss in OF_CLASSES:
+        return 1 if len(head.shape) == 1 else given
+    return math.prod(head.shape)
 
 
 def fit_shape(dataset: Dataset, input_shape: Sequence[int]) -> Dataset:

@@ -114,7 +114,8 @@ def _standardize(dataset: Dataset, options: Mapping[str, str]) -> Dataset:
     own = choice(options, "standardize", ("0", "1")) == "1"
     alike = dataset.y_train is dataset.x_train  # the features are the targets, and are scaled with them
     x_scale = _scale(options, "mean", "std", own, dataset.x_train, windows=dataset.series is not None)
-    y_scale = None if alike else _scale(options, "target_mean", "target_std", own, dataset.y_train)
+    own_y = own and not dataset.targets  # of several targets some may be labels
+    y_scale = None if alike else _scale(options, "target_mean", "target_std", own_y, dataset.y_train)
     if x_scale is not None:
         x_train = _z_score(dataset.x_train, *x_scale)
         x_test = None if dataset.x_test is None else _z_score(dataset.x_test, *x_scale)

@@ -14,9 +14,11 @@ COMMON = ("test", "standardize", "mean", "std", "target_mean", "target_std")
 
 
 def refuse_unknown(options: Mapping[str, str], reader: str, known: Sequence[str] = ()) -> None:
-    """Raise UsageError for the first of `options` that `reader` does not know."""
+    """Raise UsageError for the first of `options` that `reader` does not know. What ends in a dot in `known` is the
+    beginning of a name."""
+    begins = tuple(name for name in known if name.endswith("."))
     for name in options:
-        if name not in known:
+        if name not in known and not name.startswith(begins):
             raise UsageError(f"{reader} data has no option {name!r}: {nearest(name, (*known, *COMMON))}")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .columns import ITSELF
+from .columns import ITSELF, told
 from .labels import in_order
 from .options import names
 from .survey import Column, Survey
+from .targets import LABELS_OF, targets_of
 
 LIKELY_TARGETS = ("target", "label", "class", "y", "state", "activity", "species", "outcome", "status")
 MOST_CLASSES = 20  # that whole numbers are taken for
@@ -28,20 +29,25 @@ def ready(kind: str, rest: str, found: Survey) -> Ready:
     options, notes = dict(found.options), []
     columns = {column.name: column for column in found.columns}
     if "target" not in options:
-        options["target"] = _likely_target(found.columns)
-        notes.append(f"target={options['target']} is a guess: name the column that is to be learned, or * for all")
-    target = columns.get(options["target"])
+        likely = _likely_target(found.columns)
+        options["target"] = likely.replace(",", "%2C")
+        notes.append(f"target={likely} is a guess: name the column that is to be learned, or * for all")
+    targets = [(each.output, columns[each.column]) for each in targets_of(options) if each.column in columns]
     if kind != "ring" and "time" not in options:
-        dates = [c.name for c in found.columns if c.kind == "dates" and c is not target]
+        dates = [c.name for c in found.columns if c.kind == "dates" and c.name not in told(options)]
         options |= {"time": dates[0]} if dates else {}
     _choose_features(kind, found.columns, options, notes)
-    if target is not None and not {"kind", "labels"} & set(options):
-        _choose_labels(target, options, notes)
+    if "kind" not in options and not any(name.startswith("labels") for name in options):
+        for output, target in targets:
+            if len(targets) == 1:
+                _choose_labels(target, options, notes)
+            elif target.kind == "text" and target.names:
+                _choose_texts(target, LABELS_OF + output, options, notes)
     features = _features(found.columns, options)
     if "missing" not in options:
         if any(column.blanks for column in features):
             options["missing"] = "mean"
-        elif target is not None and target.blanks:
+        elif any(target.blanks for _, target in targets):
             options["missing"] = "skip"
     _tell_scale(features, options, notes)
     return Ready(_spec(kind, rest, options), notes)
@@ -72,7 +78,7 @@ def _likely_target(columns: list[Column]) -> str:
 def _choose_features(kind: str, columns: list[Column], options: dict[str, str], notes: list[str]) -> None:
     if "features" in options:
         return
-    own = {options["target"], options.get("device", ""), options.get("time", ""), "time" if kind == "ring" else ""}
+    own = told(options) | {"time" if kind == "ring" else ""}
     rest = [column for column in columns if column.name not in own]
     good = [column.name for column in rest if column.kind in NUMBERS and not _counts_rows(column)]
     if len(good) == len(rest) or not good:
@@ -91,13 +97,15 @@ def _counts_rows(column: Column) -> bool:
     return column.most - column.least == n - 1 and abs((column.std or 0) - n / 12**0.5) < 0.01 * n
 
 
+def _choose_texts(target: Column, option: str, options: dict[str, str], notes: list[str]) -> None:
+    options[option] = ",".join(name.replace(",", "%2C") for name in sorted(target.names or (), key=in_order))
+    notes.append(f"{option}= must be the same list, in the same order, on every device: add those that occur elsewhere")
+
+
 def _choose_labels(target: Column, options: dict[str, str], notes: list[str]) -> None:
     found = target.names
     if target.kind == "text" and found:
-        options["labels"] = ",".join(name.replace(",", "%2C") for name in sorted(found, key=in_order))
-        notes.append(
-            "labels= must be the same list, in the same order, on every device: add those that occur elsewhere"
-        )
+        _choose_texts(target, "labels", options, notes)
     elif target.kind == "whole numbers" and found and 1 < len(found) <= MOST_CLASSES:
         ordered = sorted(found, key=in_order)
         if ordered == [str(i) for i in range(len(ordered))]:
@@ -113,8 +121,7 @@ def _features(columns: list[Column], options: Mapping[str, str]) -> list[Column]
     if "features" in options:
         by_name = {column.name: column for column in columns}
         return [by_name[name] for name in names(options["features"]) if name in by_name]
-    own = {options.get(key, "") for key in ("target", "device", "time")}
-    return [column for column in columns if column.name not in own]
+    return [column for column in columns if column.name not in told(options)]
 
 
 def _tell_scale(features: list[Column], options: Mapping[str, str], notes: list[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from .dataset import Dataset
 from .labels import Labels
 from .options import choice
 from .tally import Count
+from .targets import LABELS_OF, Target, blocks_of, labels_of, targets_of
 from .windows import OPTIONS as WINDOW_OPTIONS
 from .windows import Cut, Rows
 
 OPTIONS = (
-    "target", "features", "device", "time", "kind", "labels", "missing", "bad", "decimal", "thousands",
+    "target", "features", "device", "time", "kind", "labels", LABELS_OF, "missing", "bad", "decimal", "thousands",
     choosing.UNLABELLED, *WINDOW_OPTIONS,
 )  # fmt: skip
 LABEL_MAX = 2**31
@@ -42,26 +44,30 @@ class Malformed(str):
 class Table:
     """A Dataset in the making, from one source or several of the same columns. Raises DataError, UsageError.
 
-    x is (n, features) float32; y (n,) is float32, or int64 with kind=classes or labels=. Device ids, any text, become
-    0, 1, 2, ... in their order: by number where all are numbers, else by text.
+    x is (n, features) float32; y (n,) is float32, or int64 with kind=classes or labels=. Several targets are columns of
+    y (n, targets), float32, classes by their numbers. Device ids, any text, become 0, 1, 2, ... in their order: by
+    number where all are numbers, else by text.
     """
 
     def __init__(self, options: Mapping[str, str], unit: str) -> None:
         self._options, self._unit = options, unit
-        self._missing, self._cut, self._labels = Missing.parse(options), Cut.parse(options), Labels.parse(options)
-        self._classes = choice(options, "kind", ("values", "classes")) == "classes" or self._labels is not None
-        if self._classes and options.get("target") == choosing.ITSELF:
+        self._missing, self._cut = Missing.parse(options), Cut.parse(options)
+        self._targets = targets_of(options)
+        self._blocks, self._labels = blocks_of(self._targets), labels_of(options, self._targets)
+        classes = choice(options, "kind", ("values", "classes")) == "classes"
+        if (classes or self._labels[0]) and options.get("target") == choosing.ITSELF:
             raise UsageError("target=* learns the features themselves: leave out kind=classes and labels=")
         self._number = number_reader(options)
-        self._target = self._label if self._labels else self._class if self._classes else self._value
+        plain = self._class if classes else self._value
+        self._read = [partial(self._label, each) if each else plain for each in self._labels]
         self._x, self._devices, self._times, self._breaks = array("f"), array("q"), array("d"), array("q")
-        self._y: array[Any] = array("q" if self._classes else "f")
+        self._y: array[Any] = array("q" if not self._blocks and (classes or self._labels[0]) else "f")
         self._kept = 0
         self._ids: dict[str, int] = {}
         self.count = Count(options, unit)
         self._gaps = False
         self._names: tuple[str, ...] = ()  # of the features
-        self._source, self._columns = "", Columns([], None, None, None, frozenset())
+        self._source, self._columns = "", Columns([], [], None, None, frozenset())
         self._header: Sequence[str] = ()
         self._width = 0
 
@@ -73,8 +79,7 @@ class Table:
         self._source, self._header, self._width = source, header, len(header)
         self._columns = choosing.choose(source, header, options, hint)
         if self._names and "features" not in self._options:  # the names are those of another table's first line
-            told = frozenset(self._options.get(key, "") for key in ("target", "device", "time"))
-            self._columns = self._columns._replace(told=told)
+            self._columns = self._columns._replace(told=choosing.told(self._options))
         self._names = tuple(header[i] for i in self._columns.features)
         self._break()
 
@@ -93,17 +98,15 @@ class Table:
 
     def finish(self) -> Dataset:
         """The Dataset; DataError if too many rows can't be used, or none is left."""
-        if self._labels is not None:
-            self._labels.check()
+        for labels in filter(None, self._labels):
+            labels.check()
         tally = self.count.close()
         if not self._kept:
             text = f"{self._source} has a header and no {self._unit}s of data"
             if tally.rows:
                 text = f"all {tally.rows} {self._unit}s of {self._source} have blanks"
             raise DataError(f"{text}: {'use missing=mean' if tally.rows else 'add some'}", text)
-        y = None
-        if self._columns.target is not None:
-            y = self._labels.finish(self._y) if self._labels else np.asarray(self._y)
+        y = self._finished() if self._columns.targets else None
         rows = Rows(
             np.frombuffer(self._x, np.float32).reshape(self._kept, -1), y,
             ranks(self._ids)[np.frombuffer(self._devices, np.int64)] if self._ids else None,
@@ -113,9 +116,21 @@ class Table:
             rows = self._cut.apply(self._source, rows)
         return Dataset(
             rows.x, rows.x if rows.y is None else rows.y, device_train=rows.devices, name=self._source,
-            labels=self._labels.names if self._labels else (), columns=self._names, tally=tally, gaps=self._gaps,
-            series=self._cut.series() if self._cut else None,
+            labels=self._labels[0].names if self._labels[0] and not self._blocks else (), columns=self._names,
+            tally=tally, gaps=self._gaps, series=self._cut.series() if self._cut else None,
+            targets=self._blocks if self._columns.targets else (),
+            target_labels={at.output: names.names for at, names in self._of_several() if names},
         )  # fmt: skip
+
+    def _finished(self) -> np.ndarray:
+        """y, (n,) of one target, (n, targets) of several."""
+        if self._blocks:
+            return np.asarray(self._y).reshape(self._kept, -1)
+        labels = self._labels[0]
+        return labels.finish(self._y) if labels else np.asarray(self._y)
+
+    def _of_several(self) -> Iterable[tuple[Target, Labels | None]]:
+        return zip(self._targets, self._labels, strict=True) if self._blocks else ()
 
     def _break(self) -> None:
         """The next row does not follow on the last one."""
@@ -131,8 +146,9 @@ class Table:
             self._mend(row, record, x)
         device = None if columns.device is None else self._device(row, columns.device, record[columns.device])
         time = None if columns.time is None else self._time(row, columns.time, record[columns.time])
-        if columns.target is not None:  # last: with labels=* a new label is kept
-            self._y.append(self._target(row, columns.target, record[columns.target]))
+        if columns.targets:  # last: with labels=* a new label is kept
+            pairs = zip(self._read, columns.targets, strict=True)
+            self._y.extend([read(row, column, record[column]) for read, column in pairs])
         if device is not None:
             self._devices.append(self._ids.setdefault(device, len(self._ids)))
         if time is not None and self._cut is not None:
@@ -175,9 +191,7 @@ class Table:
             raise self._unreadable(row, column, cell, "a class label (0, 1, 2, ...)")
         return int(value)
 
-    def _label(self, row: int, column: int, cell: Any) -> int:
-        assert self._labels is not None
-        labels = self._labels
+    def _label(self, labels: Labels, row: int, column: int, cell: Any) -> int:
         if labels.is_blank(cell):
             raise self._unreadable(row, column, cell, labels.wanted())
         broken = isinstance(cell, str) and BAD_BYTES.search(cell)
@@ -219,14 +233,20 @@ class Table:
             hint = f"is not {options.get('encoding', 'UTF-8')} text: add encoding=latin-1, utf-16 or what it is"
         elif COMMA_NUMBER.fullmatch(text) and "decimal" not in options and "thousands" not in options:
             hint = "for decimal commas, add decimal=,"
-        elif column == self._columns.target and not self._labels and text[:1].isalpha() and not is_blank(cell):
-            hint = "for classes that are text, add labels=A,B"
+        elif self._takes_numbers(column) and text[:1].isalpha() and not is_blank(cell):
+            target = self._targets[self._columns.targets.index(column)]
+            hint = f"for classes that are text, add {LABELS_OF + target.output if self._blocks else 'labels'}=A,B"
         elif is_blank(cell) and not self._missing.how and column in self._columns.features:
             hint = "for blanks, add missing=mean or missing=skip"
         remedy = f"repair or delete the {self._unit}" + (f"; {hint}" if hint else "")
         if column in self._columns.features:
             remedy += ", or name only the columns to learn from with features=A,B"
         return remedy, hint
+
+    def _takes_numbers(self, column: int) -> bool:
+        """Whether it is a target without labels."""
+        targets = self._columns.targets
+        return column in targets and not self._labels[targets.index(column)]
 
 
 def read_table(

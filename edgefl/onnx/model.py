@@ -119,11 +119,13 @@ class Model:
             text, what = error.safe, self.loss_why
             raise UsageError(f"{text} ({what}): {targets.remedy(error.code, self.plan.loss)}") from None
 
-    def check_classes(self, labels: Sequence[str]) -> None:
-        """UsageError if data have names for their labels, and not as many as the model tells apart."""
+    def check_classes(self, labels: Sequence[str], of: Mapping[str, Sequence[str]] | None = None) -> None:
+        """UsageError if data have names for their labels, and not as many as the model tells apart; `of` several
+        targets, those of each."""
         try:
             if labels and len(self.heads) == 1:
                 targets.check_classes(self.output_shape, len(labels))
+            targets.check_classes_of(self.plan, of or {})
         except DataError as error:
             raise UsageError(str(error)) from None
 

@@ -276,11 +276,11 @@ def _fitted(found: Dataset, settings: Settings, model: Model) -> Dataset:
     """The examples, shaped as the model wants them, with the test set that the settings name."""
     dataset = fit_plan(found, model.plan)
     model.check_targets(dataset.y_train)
-    model.check_classes(dataset.labels)
+    model.check_classes(dataset.labels, dataset.target_labels)
     if settings.evaluate.test_data is None:
         return dataset
     test = sources.load_test_set(settings.evaluate.test_data, model.plan)
-    model.check_classes(test.labels)
+    model.check_classes(test.labels, test.target_labels)
     return replace(dataset, x_test=test.x_test, y_test=test.y_test)
 
 

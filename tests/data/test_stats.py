@@ -70,7 +70,7 @@ def test_the_text_has_a_line_for_each_column_and_a_spec_for_a_shell(tmp_path, ca
         ("a,weight\n" + "".join(f"{i % 7}.5,{i}.25\n" for i in range(40)), "target=weight"),
         ("a,y\n" + "".join(f"{i % 7}.5,{i % 30 or ''}.5\n" for i in range(40)), "target=y"),
         ('a,"x, y"\n' + "".join(f"{i % 7}.5,{'u&v' if i % 2 else 'w'}\n" for i in range(40)),
-         "target=x, y&labels=u%26v,w"),
+         "target=x%2C y&labels=u%26v,w"),
         ("a,b,how,note\n" + "".join(f"{i % 7}.5,{i % 7}.5,{'uv'[i % 2]},same\n" for i in range(40)),
          "target=how&features=a,b&labels=u,v"),
         ("a;b;how\n" + "".join(f"{i % 7},5;0.{i % 7}25;{'uv'[i % 2]}\n" for i in range(40)),

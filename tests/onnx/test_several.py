@@ -222,6 +222,9 @@ def test_wrong_losses_are_named(loss, says):
 def test_one_of_two_heads_is_trained_if_the_rest_is_frozen():
     model = edgefl.load(exported_heads(two_heads()), loss={"age": "mse"}, freeze=["kind"])
     assert model.plan.losses is not True and not model.plan.losses and model.output_shape == (2,)
+    assert model.losses == "age=mse"
+    again = edgefl.load(model.to_bytes(), loss=model.losses, freeze=["kind"])
+    assert (again.plan.hash, again.losses) == (model.plan.hash, model.losses)
 
 
 PAIR = """(float[N,4] a, int64[N,3] b) => (float[N,2] y) <float[5,2] E, float[10,2] W>

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..onnx.specs import is_spec
-from ..settings.reading import HELP
+from ..settings.reading import CONSTANTS, HELP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,15 @@ def add_options(parser: argparse.ArgumentParser, *, adapters: bool = False) -> N
         metavar="NAME=N",
         help="size of an axis that the file leaves open; may be given several times",
     )
+    add(
+        "--constant",
+        action="append",
+        default=[],
+        dest="constants",
+        type=_constant,
+        metavar="NAME=NUMBER",
+        help=f"{CONSTANTS[0].lower()}{CONSTANTS[1:-1]}; may be given several times",
+    )
     if adapters:
         help = "a setting of [adapters], such as rank=8 (docs/adapters.md); may be given several times"
         add("--adapters", action="append", default=[], metavar="KEY=VALUE", help=help)
@@ -67,7 +76,7 @@ def _read(
 ) -> Model:  # fmt: skip
     from ..onnx.load import load
 
-    chosen = {name: getattr(options, name) for name in HELP}
+    chosen = {name: getattr(options, name) for name in HELP} | {"constants": dict(options.constants)}
     adapters = _adapters(getattr(options, "adapters", []))
     return load(
         source, loss=options.loss, dims=dict(options.dim), y=y, standardize=standardize, adapters=adapters, **chosen
@@ -87,3 +96,15 @@ def _dim(text: str) -> tuple[str, int]:
             f"{text!r} is not NAME=N: write an axis's name in the file and its size, as time=80"
         )
     return name, int(size)
+
+
+def _constant(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    try:
+        if name:
+            return name, float(number)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not NAME=NUMBER: write an input's name in the file and its number, as h0=0"
+    )

@@ -239,6 +239,7 @@ def _over_mqtt(job: Job) -> History:
         "tie": options.tie,
         "untie": options.untie,
         "dims": dict(options.dim),
+        "constants": dict(options.constants),
     }
     tables["adapters"]["merge"] = False  # the model is read back from the aggregator's file
     with ExitStack() as stack:

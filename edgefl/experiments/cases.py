@@ -41,6 +41,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     tie: list[str] = []
     untie: list[str] = []
     dims: dict[str, int] = {}
+    constants: dict[str, float] = {}
     world: str = ""  # the file that says what devices are like
     contents: dict[str, str] = {}  # SHA-256 of each of these files, and of the examples of each SPEC
 

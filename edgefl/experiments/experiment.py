@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from ..settings import EvaluateSettings, Settings
-from ..settings.reading import AlsoTrain, Freeze, Tie, Untie
+from ..settings.reading import AlsoTrain, Constants, Freeze, Tie, Untie
 from ..simulation.options import FleetOptions
 from .cases import Judge
 
@@ -120,3 +120,4 @@ class Experiment(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True
     dims: Annotated[dict[str, int], Meta(description="Sizes of axes that the file leaves open.")] = field(
         default_factory=dict
     )
+    constants: Constants = field(default_factory=dict)

@@ -96,7 +96,8 @@ class Grid:
             model=experiment.model, data=experiment.data, settings=changed(settings), fleet=fleet_of(fleet),
             held_every=experiment.compare.every, judge=experiment.compare.judge,
             loss=experiment.loss, freeze=experiment.freeze, also_train=experiment.also_train,
-            tie=experiment.tie, untie=experiment.untie, dims=experiment.dims, world=experiment.devices_file,
+            tie=experiment.tie, untie=experiment.untie, dims=experiment.dims,
+            constants=experiment.constants, world=experiment.devices_file,
             contents=self.contents,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from msgspec import Meta, field, structs
 
 from ..protocol.topics import AGGREGATOR_USER
 from ..settings import Settings
-from ..settings.reading import AlsoTrain, Freeze, Tie, Untie
+from ..settings.reading import AlsoTrain, Constants, Freeze, Tie, Untie
 from ..transports.settings import MqttConfig
 from ..trust.settings import KeysConfig
 from .dashboard import DashboardConfig
@@ -47,6 +47,7 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     dims: Annotated[
         dict[str, int], Meta(description="Sizes of axes that the file leaves open, beside the samples'.")
     ] = field(default_factory=dict)
+    constants: Constants = field(default_factory=dict)
     state_dir: Annotated[
         str,
         Meta(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from ..core.plan import Plan
 from ..errors import ModelError, UsageError
 from . import losses, single
 from .choices import Choices
+from .constants import Constant, constants_of
 from .export import Copied
 from .faults import what_is_wrong, with_samples_named
 from .folds import FOLDS
@@ -50,7 +51,7 @@ NEWEST = 24  # ONNX's opset whose ops were read through, attribute by attribute
 
 def import_onnx(
     source: bytes, loss: losses.Given, choices: Choices, dims: Mapping[str, int], y: np.ndarray | None = None,
-    *, only: Sequence[str] | None = None,
+    *, constants: Mapping[str, Any] | None = None, only: Sequence[str] | None = None,
 ) -> Model:  # fmt: skip
     """Compiles the file; the options are those of `edgefl.load`. `only` names the initializers that are trained.
 
@@ -60,9 +61,10 @@ def import_onnx(
     proto = read_onnx(source)
     source = in_inference_form(proto, source)
     _refuse_unknown_ops(proto.graph, live_order(proto.graph), opset_of(proto))
-    options = _Options(source, wanted, choices, dims, y, only)
+    fixed = constants_of(proto.graph, constants or {}, dims)
+    options = _Options(source, wanted, choices, dims, y, only, constants or {}, fixed)
     first: ModelError | None = None
-    for reading in readings(proto.graph, dims):
+    for reading in readings(proto.graph, dims, fixed):
         try:
             return _in_some_order(proto, reading, options)
         except ModelError as error:
@@ -73,11 +75,14 @@ def import_onnx(
 
 def _hint(proto: onnx.ModelProto, options: _Options) -> str:
     """What to add to the error for a file with a free number of samples that can be trained with one a run."""
-    for name in free_samples(proto.graph):
+    for name in free_samples(proto.graph, options.fixed):
         if name in options.dims:
             break
         with suppress(ModelError, UsageError):
-            import_onnx(options.source, options.loss, options.choices, {**options.dims, name: 1}, only=options.only)
+            dims = {**options.dims, name: 1}
+            import_onnx(
+                options.source, options.loss, options.choices, dims, constants=options.constants, only=options.only
+            )
             return f"; or run it on one sample at a time: dims={{{name!r}: 1}} (--dim {name}=1)"
     return ""
 
@@ -89,6 +94,8 @@ class _Options(NamedTuple):
     dims: Mapping[str, int]
     y: np.ndarray | None
     only: Sequence[str] | None
+    constants: Mapping[str, Any]  # as the caller gave them
+    fixed: tuple[Constant, ...]
 
 
 def _in_some_order(proto: onnx.ModelProto, reading: Reading, options: _Options) -> Model:
@@ -114,7 +121,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
         Ties(Modules(proto, order, floats), choices), choices, plain, options.only,
     )  # fmt: skip
     trace.alone, trace.homes = reading.alone, reading.alone and reading.inputs[0].axis is not None
-    items = _walk(trace, graph, order, placed(trace, reading) | _stored(trace, graph, tensors))
+    items = _walk(trace, graph, order, placed(trace, reading, options.fixed) | _stored(trace, graph, tensors))
     if options.only is None:
         check_choices(choices, trace)
     heads = find_heads(trace, graph, items, options.loss)
@@ -127,7 +134,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
     named = isinstance(options.loss, Mapping)
 
     def compiled(other: bytes, trained: Sequence[str] | None) -> Model:
-        made = import_onnx(other, losses.of(endings), choices, options.dims, only=trained)
+        made = import_onnx(other, losses.of(endings), choices, options.dims, constants=options.constants, only=trained)
         heads = with_reasons(made.heads, endings)
         return replace(made, heads=heads, loss_inferred=options.loss is None, heads_named=named)
 
@@ -138,6 +145,7 @@ def _compiled(proto: onnx.ModelProto, reading: Reading, options: _Options, plain
         bindings=[trace.bindings[param] for param in owned],
         origins=trace.origins,
         inputs=reading.inputs,
+        constants=options.fixed,
         batch=reading.batch,
         alone=reading.alone,
         output_names=[output.name for output in graph.output],

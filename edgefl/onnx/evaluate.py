@@ -36,9 +36,9 @@ class OnnxEvaluator:
         try:
             self.predict(model.params, probe)
         except ModelError:
-            if model.batch is None or model.alone:
+            self._batch = model.batch or (1 if model.constants else None)
+            if self._batch is None or model.alone:
                 raise
-            self._batch = model.batch
             self.predict(model.params, probe)
 
     def predict(self, params: np.ndarray, x: Any) -> np.ndarray:
@@ -90,6 +90,7 @@ class OnnxEvaluator:
     def _session(self, params: np.ndarray) -> onnxruntime.InferenceSession:
         proto = onnx.ModelProto.FromString(self.model.to_bytes(params))
         axes = {each.name: each.axis for each in self.model.inputs}
+        axes |= {each.name: each.axis for each in self.model.constants}
         for info in proto.graph.input if self._batch is None else []:
             axis = axes.get(info.name)
             if axis is not None:
@@ -120,9 +121,9 @@ class OnnxEvaluator:
     def _fed(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Samples (n, *input_shape) as the file's inputs."""
         inputs = self.model.inputs
+        fed, start = {constant.name: constant.fed(len(rows)) for constant in self.model.constants}, 0
         if len(inputs) == 1:
-            return {inputs[0].name: inputs[0].stacked(np.asarray(rows, inputs[0].dtype))}
-        fed, start = {}, 0
+            return {**fed, inputs[0].name: inputs[0].stacked(np.asarray(rows, inputs[0].dtype))}
         for each in inputs:
             part = rows[:, start : start + each.size].astype(each.dtype)
             fed[each.name] = each.stacked(part.reshape(len(rows), *each.shape))

@@ -18,6 +18,7 @@ from onnx import helper
 
 from ..core import plan as plans
 from ..errors import ModelError, UsageError, nearest
+from .constants import Constant, axes_of
 from .items import Item, Value
 from .layout import fresh
 from .single import SEQUENCES
@@ -75,11 +76,14 @@ class Reading:
         return [plans.Input(each.name, list(each.shape), "int64" if each.tokens else "float32") for each in self.inputs]
 
 
-def readings(graph: onnx.GraphProto, named: Mapping[str, int]) -> Iterator[Reading]:
-    """The ways to read the inputs. `named` gives sizes to axes that the file leaves open, by their names in it: to all
-    axes of that name. Raises ModelError if there is none, UsageError for a name that is none of the file's."""
-    infos = [_Declared(info) for info in _open_inputs(graph)]
-    _check_names(infos, named)
+def readings(
+    graph: onnx.GraphProto, named: Mapping[str, int], constants: tuple[Constant, ...] = ()
+) -> Iterator[Reading]:
+    """The ways to read the inputs but for `constants`. `named` gives sizes to axes that the file leaves open, by their
+    names in it: to all axes of that name. Raises ModelError if there is none, UsageError for a name that is none of the
+    file's."""
+    infos = [_Declared(info) for info in _open_inputs(graph, constants)]
+    _check_names(infos, named, axes_of(graph, constants))
     whole = named.get(infos[0].words[0], 1) > 1 and infos[0].dims[0] is None  # then it is no number of samples
     sized = [each.sized(named) for each in infos]
     reading, why = (None, "") if whole else _with_samples(sized)
@@ -108,9 +112,9 @@ def _behind_steps(graph: onnx.GraphProto, infos: list[_Declared]) -> Reading | N
     return Reading((Input(info.name, _known(rest), info.dtype, 1),), info.dims[1])
 
 
-def free_samples(graph: onnx.GraphProto) -> list[str]:
+def free_samples(graph: onnx.GraphProto, constants: tuple[Constant, ...] = ()) -> list[str]:
     """What `dims` calls the first axis of the first input, if the file leaves it open; else nothing."""
-    first = _Declared(_open_inputs(graph)[0])
+    first = _Declared(_open_inputs(graph, constants)[0])
     return first.words[:1] if first.dims[0] is None else []
 
 
@@ -179,8 +183,9 @@ def _known(dims: tuple[int | None, ...]) -> tuple[int, ...]:
     return tuple(size for size in dims if size is not None)
 
 
-def _open_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Those that no initializer fills."""
+def _open_inputs(graph: onnx.GraphProto, constants: tuple[Constant, ...]) -> list[onnx.ValueInfoProto]:
+    """Those that no initializer fills, and that are not the same for every sample."""
+    fixed = {constant.name for constant in constants}
     stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for info in graph.input:
         if info.name in stored and dims_of(info) not in (None, stored[info.name]):
@@ -188,14 +193,14 @@ def _open_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
                 f"initializer {info.name!r} is {stored[info.name]}, its declared shape {dims_of(info)}: "
                 "export the model again"
             )
-    inputs = [info for info in graph.input if info.name not in stored]
+    inputs = [info for info in graph.input if info.name not in stored and info.name not in fixed]
     if not 1 <= len(inputs) <= 32:
         raise ModelError(f"the model has {len(inputs)} inputs: EdgeFL trains models with 1 to 32")
     return inputs
 
 
-def _check_names(infos: list[_Declared], named: Mapping[str, int]) -> None:
-    loose = [word for info in infos for word in info.open]
+def _check_names(infos: list[_Declared], named: Mapping[str, int], others: set[str]) -> None:
+    loose = [*(word for info in infos for word in info.open), *sorted(others)]
     names = ", ".join(repr(info.name) for info in infos)
     for word, size in named.items():
         if word not in loose:
@@ -213,10 +218,11 @@ def dims_of(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
 
 
-def placed(trace: Trace, reading: Reading) -> dict[str, Item]:
-    """The inputs as values of the plan. Several are slices of value 0, which has no name in the file."""
+def placed(trace: Trace, reading: Reading, constants: tuple[Constant, ...]) -> dict[str, Item]:
+    """The inputs as values of the plan, or as constants. Several are slices of value 0, which has no name in the
+    file."""
     trace.shapes.append(reading.shape)
-    items: dict[str, Item] = {}
+    items: dict[str, Item] = {constant.name: constant.item for constant in constants}
     start = 0
     for each in reading.inputs:
         sizes: list[int | None] = list(each.shape)

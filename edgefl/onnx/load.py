@@ -35,6 +35,7 @@ def load(
     tie: Sequence[str] = (),
     untie: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
+    constants: Mapping[str, ArrayLike] | None = None,
     y: ArrayLike | None = None,
     standardize: bool = False,
     adapters: AdapterSettings | Mapping[str, Any] | None = None,
@@ -55,6 +56,9 @@ def load(
     A tensor that several nodes read is one param, but for fresh tensors and copied layers that an exporter has merged
     (onnx/sharing.py). `untie` names tensors that become a param for each reader, `tie` equal ones that become one.
     `dims` gives sizes to open axes of the input other than the samples: {"time": 80}.
+    `constants` gives inputs that are the same for every sample a number, or an array that broadcasts to their shape:
+    {"h0": 0}. They stay inputs of the file, and are no inputs of the plan. The initial state of a recurrent op is zeros
+    without being told, where nothing else reads it (onnx/constants.py, `Model.constants`).
     `standardize` puts a scaling of the input's columns in front, which devices' data will set (docs/scaling.md).
     `adapters` puts small trained matrices beside frozen dense weights: settings such as {"rank": 8, "on": ["*attn*"]}
     (docs/adapters.md). A file that was saved with its adapters has them again without being told.
@@ -68,13 +72,15 @@ def load(
         raise ModelError(f"can't read ONNX files ({error}): install edgefl-toolkit[aggregator]") from None
     choices = Choices.of(freeze=freeze, train=train, tie=tie, untie=untie)
     _check_dims(dims)
+    if constants is not None and not isinstance(constants, Mapping):
+        raise UsageError(f"constants is {constants!r}: give the value of each input by its name, as in {{'h0': 0}}")
     wanted = AdapterSettings.of({} if adapters is None else adapters)
     where, data = _bytes_of(source)
     try:
         targets = None if y is None else np.asarray(y)
         settings = settings_in(data)
         base = data if settings is None else without(data)
-        model = import_onnx(base, loss, choices, dict(dims or {}), targets)
+        model = import_onnx(base, loss, choices, dict(dims or {}), targets, constants=constants)
         if settings is not None:
             model = model.adapted(data, Adapters(settings, kept(data, base, model.plan, model.bindings)))
         return (with_scaling(model) if standardize else model).adapt(wanted)

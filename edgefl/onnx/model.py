@@ -24,6 +24,7 @@ from .losses import Ending
 from .sites import Adapters
 
 if TYPE_CHECKING:
+    from .constants import Constant
     from .export import Binding, Copied, Origin
     from .inputs import Input
     from .untrained import Shared, Untrained
@@ -47,6 +48,7 @@ class Model:
     heads_named: bool = False  # the caller named the outputs
     choices: Choices = field(default_factory=Choices)  # what the caller named, as in `edgefl.load`
     dims: Mapping[str, int] = field(default_factory=dict)
+    constants: tuple[Constant, ...] = ()  # inputs of the ONNX graph that are the same for every sample
     untrained: tuple[Untrained, ...] = ()  # what training leaves as it is, and why
     shared: tuple[Shared, ...] = ()  # what several nodes read, and equal layers that an exporter has merged
     copied: Sequence[Copied] = ()  # tensors of the file that follow others

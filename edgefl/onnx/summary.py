@@ -30,6 +30,10 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
             "dtype": plan.input_dtype,
         },
         "inputs": [{"name": each.name, "shape": each.shape, "dtype": each.dtype} for each in plan.inputs or []],
+        "constants": [
+            {"name": each.name, "value": each.text, "inferred": each.inferred}
+            for each in (model.constants if model else ())
+        ],
         "output": {"names": model.output_names if model else None, "shape": shapes[plan.output]},
         "nodes": [_node(plan, number, shapes, net.flops[number - 1]) for number in range(1, len(plan.nodes) + 1)],
         "num_params": plan.num_params,
@@ -83,6 +87,7 @@ def describe(subject: Model | Plan, batch: int = 32) -> str:
     return "\n".join(
         [
             *_inputs(found["inputs"] or [found["input"]]),
+            *_constants(found["constants"]),
             *_table(found["nodes"]),
             f"params  {found['num_params']:,}, of which {found['num_trainable']:,} train",
             f"FLOPs   {found['flops']:,} a sample, forward",
@@ -102,6 +107,12 @@ def _inputs(found: list[dict[str, Any]]) -> list[str]:
         name = "" if each["name"] is None else f"{each['name']!r} "
         lines.append(f"input   {name}{each['dtype']} {_shape(each['shape'])} a sample")
     return lines
+
+
+def _constants(found: list[dict[str, Any]]) -> list[str]:
+    """A line for each input of the file that is the same for every sample."""
+    why = {True: "an initial state, and zeros unless --constant says otherwise", False: "as --constant says"}
+    return [f"input   {each['name']!r} is {each['value']} for every sample: {why[each['inferred']]}" for each in found]
 
 
 def _told(found: dict[str, Any]) -> list[str]:

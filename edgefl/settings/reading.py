@@ -16,11 +16,13 @@ HELP = {  # of each choice that `edgefl.load` takes; an option --NAME of command
     "tie": "Equal tensors that are one: they are trained as one param.",
     "untie": "Tensors that several nodes read, and that become a param for each of them.",
 }
+CONSTANTS = "Inputs that are the same for every sample, with their number: an initial state, a flag."
 
 Freeze = Annotated[list[str], Meta(description=HELP["freeze"])]
 AlsoTrain = Annotated[list[str], Meta(description=HELP["train"])]  # [train] is how devices train
 Tie = Annotated[list[str], Meta(description=HELP["tie"])]
 Untie = Annotated[list[str], Meta(description=HELP["untie"])]
+Constants = Annotated[dict[str, float], Meta(description=CONSTANTS)]
 
 
 class Reading(Protocol):
@@ -34,8 +36,13 @@ class Reading(Protocol):
     def tie(self) -> list[str]: ...
     @property
     def untie(self) -> list[str]: ...
+    @property
+    def constants(self) -> dict[str, float]: ...
 
 
 def choices(settings: Reading) -> dict[str, Any]:
     """The keyword arguments of `edgefl.load`."""
-    return {"freeze": settings.freeze, "train": settings.also_train, "tie": settings.tie, "untie": settings.untie}
+    return {
+        "freeze": settings.freeze, "train": settings.also_train, "tie": settings.tie, "untie": settings.untie,
+        "constants": settings.constants,
+    }  # fmt: skip

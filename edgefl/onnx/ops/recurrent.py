@@ -101,7 +101,11 @@ def _start(
     if item is None:
         return None
     if not isinstance(item, Const):
-        raise refuse(node, "its initial state is computed from the input: start from zeros, or from stored numbers")
+        raise refuse(
+            node,
+            "its initial state is computed from the input: start from zeros, or from stored numbers; an input that is "
+            "the same for every sample is named with its number: constants={'NAME': 0} (--constant NAME=0)",
+        )
     array = item.array
     if not array.any():
         return None

@@ -58,6 +58,7 @@ def aside(params: np.ndarray) -> float:
 
 # By how much the steps that one of five claims may lengthen the step of all; ten times the median's is the most.
 LONGER = {"examples": 1.3, "uniform": 2.8, "capped:100": 3.7}
+ROUNDING = 1e-6  # with uniform weights it is 2.8 exactly, but for what float32 makes of the steps
 
 
 @pytest.mark.parametrize("weights", LONGER)
@@ -74,7 +75,9 @@ def test_in_fednova_no_claim_moves_the_model_further_than_the_bound_allows(examp
 def test_in_fednova_many_examples_that_are_claimed_do_not_lengthen_the_step_of_all(weights: str) -> None:
     usual = ahead(fight("fednova", (60, 0.0, 1.0), weights=weights))
     for examples in (600, 6000, 50_000):
-        assert ahead(fight("fednova", (examples, 0.0, 1.0), weights=weights)) <= LONGER[weights] * usual
+        assert ahead(fight("fednova", (examples, 0.0, 1.0), weights=weights)) <= LONGER[weights] * usual * (
+            1 + ROUNDING
+        )
 
 
 @pytest.mark.parametrize("rounds", [1, 2])

@@ -75,7 +75,7 @@ def kept(source: bytes, base: bytes, plan: Plan, bindings: Sequence[Binding]) ->
 
 
 def chosen(source: bytes, plan: Plan, bindings: Sequence[Binding], settings: AdapterSettings) -> tuple[Site, ...]:
-    """The weights that get an adapter. UsageError for a name that means none, and if there are none at all."""
+    """The weights that get an adapter. UsageError for a name that matches no weight, and if no weight is left."""
     graph = read_onnx(source).graph
     sites = list(_sites(graph, plan, bindings))
     known = {site: _names(site, graph.node[site.node]) for site in sites}

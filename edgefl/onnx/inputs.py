@@ -80,7 +80,7 @@ def readings(
     graph: onnx.GraphProto, named: Mapping[str, int], constants: tuple[Constant, ...] = ()
 ) -> Iterator[Reading]:
     """The ways to read the inputs but for `constants`. `named` gives sizes to axes that the file leaves open, by their
-    names in it: to all axes of that name. Raises ModelError if there is none, UsageError for a name that is none of the
+    names in it: to all axes of that name. Raises ModelError without any input, UsageError for a name that is not one of the
     file's."""
     infos = [_Declared(info) for info in _open_inputs(graph, constants)]
     _check_names(infos, named, axes_of(graph, constants))

@@ -146,7 +146,7 @@ class Model:
         given = {"rank": rank, "on": on, "alpha": alpha, "trained": trained, "also": also, "merge": merge}
         settings = AdapterSettings.of(given)
         if not settings.rank:
-            raise UsageError("adapters of rank 0 are none: give a rank of 1 or more")
+            raise UsageError("an adapter of rank 0 has no weights: give a rank of 1 or more")
         sites = chosen(self.source, self.plan, self.bindings, settings)
         return self.adapted(put(self.source, sites, settings, seed), Adapters(settings, sites))
 

@@ -1,7 +1,7 @@
 /* embedding.c: y(..., D) = the rows of W(V, D) that the tokens x(...) name.
  *
  * fit.c checked the tokens where the caller has them. A caller that changes them while the net works may train
- * nonsense, but reaches no memory beyond W: a token that is none is taken as 0. */
+ * nonsense, but reaches no memory beyond W: an invalid token is taken as 0. */
 #include "ops.h"
 
 #include <string.h>

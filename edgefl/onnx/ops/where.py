@@ -121,7 +121,7 @@ def is_nan(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
     """PyTorch looks in a softmax for rows of which its mask leaves nothing. Such a mask is refused here."""
     maker = trace.maker(value_of(node, x))
     if maker is None or maker.op != "softmax":
-        raise refuse(node, "numbers that are none are not looked for while a model trains: leave it out of the export")
+        raise refuse(node, "a search for NaN is not part of training: leave it out of the export")
     return Const(np.zeros((), bool))
 
 

@@ -80,8 +80,8 @@ def readings(
     graph: onnx.GraphProto, named: Mapping[str, int], constants: tuple[Constant, ...] = ()
 ) -> Iterator[Reading]:
     """The ways to read the inputs but for `constants`. `named` gives sizes to axes that the file leaves open, by their
-    names in it: to all axes of that name. Raises ModelError without any input, UsageError for a name that is not one of the
-    file's."""
+    names in it: to all axes of that name. Raises ModelError without any input, UsageError for a name that the file does
+    not have."""
     infos = [_Declared(info) for info in _open_inputs(graph, constants)]
     _check_names(infos, named, axes_of(graph, constants))
     whole = named.get(infos[0].words[0], 1) > 1 and infos[0].dims[0] is None  # then it is no number of samples

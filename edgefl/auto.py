@@ -21,7 +21,6 @@ import msgspec
 import numpy as np
 
 from . import codecs, strategies
-from .core.mask import Mask, staying
 from .core.plan import Plan
 from .errors import UsageError
 from .settings import RoundSettings, Settings
@@ -147,12 +146,10 @@ def _whole(spec: str) -> bool:
 
 
 def _pays(spec: str, plan: Plan) -> bool:
-    """Whether the codec writes a small model's Gaussian delta, 0 where the model stays, in less than float32 takes."""
+    """Whether the codec writes a small model's Gaussian delta in less than float32 takes."""
     if plan.num_params >= SMALL:
         return True
     name, options = split(spec)
     codec = codecs.get(name, **options).for_tensors(plan.params)
-    mask = Mask(plan, base=staying(plan))
-    drawn = np.random.default_rng(0).standard_normal(mask.num_shared).astype(np.float32)
-    delta = mask.with_shared(np.zeros(plan.num_params, np.float32), drawn)
+    delta = np.random.default_rng(0).standard_normal(plan.num_params).astype(np.float32)
     return len(codec.encode(delta)) < delta.nbytes

@@ -23,18 +23,12 @@ LEAST_BASE = 4096  # numbers: fewer are not worth a payload of their own
 
 
 def unchanging(plan: Plan, personal: Sequence[int] = ()) -> list[int]:
-    """The indices of what may be the base, in ascending order: what stays, and is not `personal`; [] if these are few
-    numbers."""
-    found = [at for at in staying(plan) if at not in personal]
-    return found if sum(plan.params[at].size for at in found) >= LEAST_BASE else []
-
-
-def staying(plan: Plan) -> list[int]:
-    """The indices of what no gradient changes, no running statistics and no profile of the columns, in ascending
-    order."""
+    """The indices of what may be the base, in ascending order: what no gradient changes, no running statistics and no
+    profile of the columns, and is not `personal`. None if these are few numbers."""
     moved = {node.params[at] for node in plan.nodes for at in STATISTICS.get(node.op, ()) if at < len(node.params)}
     moved |= {at for at, param in enumerate(plan.params) if param.trainable or param.name in (MEAN, SCALE)}
-    return [at for at in range(len(plan.params)) if at not in moved]
+    found = [at for at in range(len(plan.params)) if at not in moved and at not in personal]
+    return found if sum(plan.params[at].size for at in found) >= LEAST_BASE else []
 
 
 class Mask:

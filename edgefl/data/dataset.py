@@ -42,11 +42,11 @@ class Dataset:
     y_test        (m, ...) like y_train, or None
     device_train  (n,) int64, the device that each training example belongs to (the natural split), or None
     labels        the names of the classes 0, 1, 2, ..., if the reader knows them
-    target_labels  of several targets: the same for each that has such names, by the target's
+    target_labels of several targets: the same for each that has such names, by the target's
     columns       the names of the features, if they have some
     tally         how many rows were left out
-    inputs, targets  the names and widths of the columns of x, of y, if these are several arrays joined (blocks.py);
-                  or give such a dict of arrays as x_train, x_test, y_train, y_test
+    inputs        the names and widths of the columns of x, if it is several arrays joined (blocks.py)
+    targets       the same of y; x_train, x_test, y_train and y_test may be given as such a dict of arrays
     gaps, series  for finish.py, which takes them away: x has NaN where a mean is to be put; examples are windows
 
     Raises DataError for anything else, naming the part and what to do.

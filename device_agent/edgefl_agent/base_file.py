@@ -23,7 +23,7 @@ class BaseFile:
         self._path, self._most = folder / NAME, most
 
     def load(self) -> bytes:
-        """b"" if there is none, or none that can be read. What a process that was killed has left half written goes."""
+        """The base as stored; b"" if it is missing or unreadable. Removes what a killed process left half written."""
         try:
             remove_partials(self._path.parent, NAME)
             return self._path.read_bytes() if self._path.stat().st_size <= self._most else b""

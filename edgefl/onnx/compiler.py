@@ -189,10 +189,6 @@ def _tensors(graph: onnx.GraphProto, readers: Mapping[str, int]) -> dict[int, np
     }
 
 
-def _floats(graph: onnx.GraphProto, tensors: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
-    return {graph.initializer[index].name: array for index, array in tensors.items() if array.dtype == np.float32}
-
-
 def _stored(trace: Trace, graph: onnx.GraphProto, tensors: Mapping[int, np.ndarray]) -> dict[str, Item]:
     """The initializers by name. One that was made from another one has its positions in the file."""
     found = {index: trace.stored(array, None, index, graph.initializer[index].name) for index, array in tensors.items()}

@@ -146,7 +146,7 @@ class Trace:
         return self.ties.first(where) is not None
 
     def held(self, node: onnx.NodeProto, role: str, weight: Weight, scale: float = 1.0) -> int | None:
-        """The param that another node reads already, of these elements in this order; None if there is none."""
+        """The param that another node already reads with these elements in this order, or None."""
         use = Use(node, role, weight, None)
         return self.keys.get(_key(replace(use, group=self.ties.group(use, self.index)), scale))
 

@@ -9,7 +9,7 @@ from edgefl.onnx import zoo
 
 
 def test_a_fleet_gets_it_once():
-    """Bytes down of a simulated fleet: the frozen layer in the first round, and in none after it, whoever joins."""
+    """The frozen layer goes down in the first round alone, also when devices join later."""
     base = edgefl.load(zoo.from_spec("mlp:64-256-10", 0), freeze=["fc1"])
     options = {"devices": 8, "rounds": 6, "fraction": 0.5, "seed": 3, "codec": "raw32", "downlink": "raw32"}
     downs = {}

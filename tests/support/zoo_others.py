@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo_spec import Lambda, Lambda2, Plus, Spec, Tokens
+from torch_nets import Lambda
+from zoo_spec import Lambda2, Plus, Spec, Tokens
 
 
 def deep_sets() -> nn.Module:

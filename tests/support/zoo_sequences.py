@@ -7,7 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo_spec import Lambda, Spec, Tokens
+from torch_nets import Lambda
+from zoo_spec import Spec, Tokens
 
 
 def _chain(cell: nn.Module, out: int, take) -> nn.Module:

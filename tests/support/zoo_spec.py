@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
+from torch_nets import Lambda
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,6 @@ class Spec:
         places = list(output.shape)
         del places[1 if output.ndim == 4 else -1]
         return rng.integers(0, self.classes, places)
-
-
-class Lambda(nn.Module):
-    """A net whose forward is a function of itself and x."""
-
-    def __init__(self, forward, **parts: nn.Module) -> None:
-        super().__init__()
-        self.run = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
 
 
 class Lambda2(Lambda):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo_spec import Lambda, Plus, Spec, pooled
+from torch_nets import Lambda
+from zoo_spec import Plus, Spec, pooled
 
 
 def conv_norm(c_in: int, c_out: int, size: int = 3, stride: int = 1, groups: int = 1, act: type = nn.ReLU) -> nn.Module:

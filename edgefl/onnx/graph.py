@@ -6,6 +6,9 @@ weights (trace.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 import onnx
 
 from ..errors import ModelError
@@ -24,7 +27,21 @@ def read_onnx(source: bytes) -> onnx.ModelProto:
         raise ModelError("not an ONNX file, or one without a graph: export the model to ONNX")
     if proto.graph.sparse_initializer:
         raise ModelError("the file holds sparse weights: export them dense")
+    garbled = next((text for text in _texts(proto.graph) if isinstance(text, bytes)), None)
+    if garbled is not None:
+        raise ModelError(f"the name {garbled!r} is not UTF-8, so the file is damaged: export the model again")
     return proto
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """The names that a file gives. Some versions of protobuf leave bytes in place of what is not UTF-8."""
+    for info in chain(graph.input, graph.output):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

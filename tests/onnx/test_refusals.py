@@ -237,3 +237,12 @@ def test_damaged_bytes_never_crash():
             assert str(error)
             refused += 1
     assert refused > 500
+
+
+@pytest.mark.parametrize("name", ["batch", "x", "W", "m", "MatMul", "y"])
+def test_a_name_that_is_not_utf_8(name: str) -> None:
+    model = onnx_model("(float[batch,6] x) => (float[batch,3] y) <float[6,3] W> { [m] y = MatMul(x, W) }")
+    written = bytes([len(name)]) + name.encode()
+    damaged = model.SerializeToString().replace(written, bytes([len(name)]) + b"\xff" * len(name))
+    with pytest.raises(ModelError, match=r"not an ONNX file|is not UTF-8, so the file is damaged: export the model"):
+        edgefl.load(damaged)

@@ -137,10 +137,20 @@ KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
 
-sanitize: $(CHECKS)/main $(CHECKS)/threads $(CHECKS)/heads $(CHECKS)/products $(CHECKS)/codecs $(CHECKS)/rows sanitize-guard
-	@set -e; for isa in $(RUNNABLE); do for check in $(filter-out %/threads,$(filter $(CHECKS)/%,$^)); do EDGEFL_ISA=$$isa $$check; done; done
-	EDGEFL_ISA=$(lastword $(RUNNABLE)) $(CHECKS)/threads  # whether threads race does not depend on the instruction set
+# One target a check and instruction set, so that `make --jobs=2 sanitize` runs two at a time
+CHECKED := $(foreach check,main heads products codecs rows,$(RUNNABLE:%=sanitize-%-$(check)))
+.PHONY: sanitize-threads sanitize-guard $(CHECKED)
+sanitize: $(CHECKED) sanitize-threads sanitize-guard
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
+
+define CHECK_ON
+$(filter sanitize-$(1)-%,$(CHECKED)): sanitize-$(1)-%: $$(CHECKS)/%
+	EDGEFL_ISA=$(1) $$<
+endef
+$(foreach isa,$(RUNNABLE),$(eval $(call CHECK_ON,$(isa))))
+
+sanitize-threads: $(CHECKS)/threads  # whether threads race does not depend on the instruction set
+	EDGEFL_ISA=$(lastword $(RUNNABLE)) $<
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
@@ -170,7 +180,6 @@ $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
 	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
-.PHONY: sanitize-guard
 sanitize-guard:
 	@mkdir -p $(CHECKS)
 	@if test -n '$(GUARD_HEADERS)'; then \

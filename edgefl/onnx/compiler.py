@@ -74,17 +74,25 @@ def import_onnx(
 
 
 def _hint(proto: onnx.ModelProto, options: _Options) -> str:
-    """What to add to the error for a file with a free number of samples that can be trained with one a run."""
+    """What to add to the error for a file whose free axis is no number of samples. With a recurrent op it counts steps,
+    if any size compiles; other files keep no samples apart, and may be trained with one a run."""
+    recurrent = any(node.op_type in single.SEQUENCES for node in proto.graph.node)
     for name in free_samples(proto.graph, options.fixed):
         if name in options.dims:
             break
-        with suppress(ModelError, UsageError):
-            dims = {**options.dims, name: 1}
-            import_onnx(
-                options.source, options.loss, options.choices, dims, constants=options.constants, only=options.only
-            )
+        if recurrent and _compiles(options, {**options.dims, name: 2}):
+            how = f"dims={{{name!r}: 32}} (--dim {name}=32)"
+            return f"; or, if {name!r} counts the steps of a sample, say how many: {how}"
+        if _compiles(options, {**options.dims, name: 1}):
             return f"; or run it on one sample at a time: dims={{{name!r}: 1}} (--dim {name}=1)"
     return ""
+
+
+def _compiles(options: _Options, dims: Mapping[str, int]) -> bool:
+    with suppress(ModelError, UsageError):
+        import_onnx(options.source, options.loss, options.choices, dims, constants=options.constants, only=options.only)
+        return True
+    return False
 
 
 class _Options(NamedTuple):

@@ -116,6 +116,10 @@ def with_constant(
     if given.dtype != np.float32:
         raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")
     aligned = (1,) * (rank - given.ndim) + given.shape
+    if layout.samples >= 0 and aligned[layout.samples] == layout.shape[layout.samples] != 1:
+        count, remedy = aligned[layout.samples], "export the model with a batch of 1"
+        why = f"its constant {given.shape} has numbers of its own for each of the {count} samples of a run"
+        raise refuse(node, f"{why}: {remedy}, or, if they are one sample, with an axis of 1 in front of its input")
     wider = any(size not in (1, layout.size(at)) for at, size in enumerate(aligned))
     if wider or (layout.samples >= 0 and aligned[layout.samples] != 1):
         raise refuse(node, f"its constant {given.shape} does not fit {layout}: give each sample the same numbers")

@@ -4,6 +4,11 @@ A device that takes part in most rounds keeps what its codec lost and adds it to
 device that takes part now and then would keep it too long, so its codec is right on average instead and keeps nothing.
 It also has to catch up with several versions at once, which `span` makes cheap.
 
+Coarse steps are for updates with heavy tails, whose few large coordinates go at once. Where the coordinates of an
+update are of much the same size, none is large: all of it would wait in the residual, and devices would train from a
+model that is rounds old, past what they look for. Adam makes such updates, and adapters have them, so both get finer
+steps.
+
 A strategy that takes each coordinate from its own column gets finer steps (strategies/combine/robust.py), unless it is
 an object. So does one that carries what it gets into later rounds, a momentum for instance: in its sum over rounds,
 errors of codecs don't cancel, and a momentum of 0.9 counts each of them ten times.
@@ -21,6 +26,7 @@ import msgspec
 import numpy as np
 
 from . import codecs, strategies
+from .core.adapters import PREFIX as ADAPTERS
 from .core.plan import Plan
 from .errors import UsageError
 from .settings import RoundSettings, Settings
@@ -38,6 +44,8 @@ MOST_ROUNDS = ("ecq", "ecq:step=8")
 NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "ecq:step=3")
 # Up and down, where a strategy carries what it gets into later rounds; measured on MNIST (docs/compression.md).
 CARRIED = "ecq:step=0.5"
+# Up where a device takes part in most rounds, else; and down: for updates whose coordinates are of much the same size.
+EVEN = ("ecq:step=1", "ecq-sparse:step=2,exact=none", "ecq:step=1")
 # ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
 STEPS = ((8, 16), (4, 8), (0, 4))
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
@@ -73,7 +81,11 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     """The choice for these settings and this model; the same on every call."""
     asked, counted = shares(settings.rounds)
     most = min(asked, counted) >= MOST
-    specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
+    even = _even(settings, plan)
+    if even:
+        specs = EVEN[0 if most else 1], EVEN[2]
+    else:
+        specs = MOST_ROUNDS if most else now_and_then(reports(settings.rounds))
     strategy = _strategy(settings)
     grain = None if strategy is None else strategy.grain
     carries = strategy is not None and strategy.carries
@@ -82,7 +94,7 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     elif grain is not None:
         specs = f"ecq:step={grain:g}", specs[1]
     elif strategy is not None and "noisy" in strategy.fit.without:
-        specs = MOST_ROUNDS[0], specs[1]
+        specs = (EVEN if even else MOST_ROUNDS)[0], specs[1]
     codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
     span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
@@ -90,9 +102,18 @@ def choose(settings: Settings, plan: Plan) -> Choice:
         reason += f"; {split(settings.strategy.name)[0]} carries what codecs err by into later rounds"
     elif grain is not None:
         reason += f"; {split(settings.strategy.name)[0]} loses what most updates leave out"
+    elif even:
+        reason += f"; updates of {even} have no coordinates that are much larger than the rest"
     if "raw32" in (codec, downlink):
         reason += f"; a codec's own overhead does not pay for {plan.num_params} params"
     return Choice(codec, downlink, span, reason)
+
+
+def _even(settings: Settings, plan: Plan) -> str:
+    """Whose updates have coordinates of much the same size; empty: nobody's."""
+    if any(param.trainable and param.name.startswith(ADAPTERS) for param in plan.params):
+        return "adapters"
+    return "adam" if settings.train.optimizer == "adam" else ""
 
 
 def _strategy(settings: Settings) -> Strategy | None:
@@ -146,10 +167,11 @@ def _whole(spec: str) -> bool:
 
 
 def _pays(spec: str, plan: Plan) -> bool:
-    """Whether the codec writes a small model's Gaussian delta in less than float32 takes."""
+    """Whether the codec writes a small model's Gaussian delta, 0 where nothing trains, in less than float32 takes."""
     if plan.num_params >= SMALL:
         return True
     name, options = split(spec)
     codec = codecs.get(name, **options).for_tensors(plan.params)
     delta = np.random.default_rng(0).standard_normal(plan.num_params).astype(np.float32)
+    delta[plan.num_trainable :] = 0
     return len(codec.encode(delta)) < delta.nbytes

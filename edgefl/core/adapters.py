@@ -10,6 +10,7 @@ from msgspec import Meta, field
 
 from ..errors import UsageError
 
+PREFIX = "edgefl.adapters."  # of the names of their params, and of all nodes and tensors that are added to a file
 Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
 
 

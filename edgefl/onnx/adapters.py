@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..core.adapters import AdapterSettings
+from ..core.adapters import PREFIX, AdapterSettings
 from ..core.plan import Plan
 from ..core.protobuf import PREFIX as FACTS
 from ..core.seeds import derived_seed
@@ -33,7 +33,7 @@ from .export import INITIALIZERS_ARE_INPUTS_BEFORE_IR, Binding
 from .graph import read_onnx
 from .modules import module_of
 from .nodes import attributes, op_key
-from .sites import PREFIX, Site
+from .sites import Site
 
 FACTOR = f"{PREFIX}factor"
 METADATA = f"{FACTS}adapters"  # key of the file's metadata

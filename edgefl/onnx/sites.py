@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.adapters import AdapterSettings
-
-PREFIX = "edgefl.adapters."  # of all nodes, tensors and initializers that are added to a file
+from ..core.adapters import PREFIX, AdapterSettings
 
 
 class Site(NamedTuple):

@@ -65,6 +65,7 @@ def test_the_documentation_has_the_table():
     assert "S is 16 where a round combines 8 reports or more, 8 from 4 reports on, else 4" in text
     assert auto.MOST == 0.5
     assert f"get `{auto.CARRIED}` both ways" in text
+    assert "`{}` up, or `{}` in the second row, and `{}` down".format(*auto.EVEN) in " ".join(text.split())
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.1])
@@ -77,6 +78,40 @@ def test_a_rule_by_coordinate_gets_finer_steps(fraction):
         assert fine.reason == f"{usual.reason}; {strategy.partition(':')[0]} loses what most updates leave out"
     for strategy in ("krum", "geometric-median", "median:before=nnm", "fednova", "edgefl.strategies.presets:fedavg"):
         assert chosen(fraction=fraction, strategy=strategy) == usual
+
+
+@pytest.mark.parametrize(("fraction", "up"), [(1.0, "ecq:step=1"), (0.1, "ecq-sparse:step=2,exact=none")])
+def test_updates_without_large_coordinates_get_finer_steps_both_ways(fraction, up):
+    """Those of Adam, and of adapters: a coarse step would send nothing of them for rounds."""
+    base = load(zoo.mlp([64, 100, 10]))
+    tuned, kept = base.with_adapters(4), load(base.with_adapters(4, merge=False).to_bytes()).plan
+    sgd, adam = Settings().replace(fraction=fraction), Settings().replace(fraction=fraction, optimizer="adam")
+    for settings, plan, whose in ((adam, base.plan, "adam"), (sgd, tuned.plan, "adapters"), (sgd, kept, "adapters")):
+        choice = auto.choose(settings, plan)
+        assert (choice.codec, choice.downlink) == (up, "ecq:step=1")
+        assert f"updates of {whose} have no coordinates" in choice.reason
+    merged = load(tuned.to_bytes(tuned.params)).plan
+    assert auto.choose(sgd, merged) == auto.choose(sgd, base.plan)
+    for strategy in ("median", "fedadam"):
+        assert auto.choose(adam.replace(strategy=strategy), base.plan).codec == "ecq:step=0.5"
+
+
+def test_a_small_model_is_tuned_by_adapters_and_coarse_steps_would_not_do_it():
+    model = load(zoo.mlp([64, 32, 10])).with_adapters(4, alpha=4, trained="AB")
+    run = {"devices": 3, "rounds": 6, "epochs": 3, "partition": "iid"}
+    exact, found, coarse = (
+        edgefl.simulate(model, "digits", codec=up, downlink=down, **run)
+        for up, down in (("raw32", "raw32"), ("auto", "auto"), MOST)
+    )
+    assert found.rounds[-1].loss < 1.2 * exact.rounds[-1].loss < 0.5 < 1 < coarse.rounds[-1].loss
+    assert found.rounds[-1].bytes_up < exact.rounds[-1].bytes_up / 20
+
+
+def test_what_does_not_train_costs_a_codec_nothing():
+    plan = load(zoo.mlp([32, 50, 10]), freeze=["fc1"]).plan
+    assert plan.num_params < auto.SMALL and plan.num_trainable < plan.num_params / 3
+    choice = auto.choose(Settings(), plan)
+    assert (choice.codec, choice.downlink) == MOST
 
 
 CARRY = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold", "feddyn", "fedcm", "mime-lite", "mifa")

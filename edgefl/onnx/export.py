@@ -61,6 +61,9 @@ class Binding:
 
     places: tuple[Place, ...]
     reads: tuple[Read, ...]
+    named: bool = (
+        False  # the param is called as its tensor, which it keeps if others that the tensor holds part with it
+    )
     apart: bool = False  # gets an initializer of its own in any changed file, even while it is equal to another param
 
     @property
@@ -136,12 +139,12 @@ class _Trained:
 
 
 def input_groups(bindings: Sequence[Binding]) -> list[list[int]]:
-    """The numbers of the bindings, grouped by the node input that they make up."""
+    """The numbers of the bindings, grouped by the node input that they make up; those first that keep their tensor."""
     groups: dict[tuple[tuple[tuple[int, int | None], ...], int | None], list[int]] = {}
     for at, binding in enumerate(bindings):
         inputs = tuple((read.node, read.slot) for read in binding.reads)
         groups.setdefault((inputs, at if inputs[0][1] is None else None), []).append(at)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda members: not bindings[members[0]].named)
 
 
 def forms_of(bindings: Sequence[Binding], members: Sequence[int]) -> list[list[list[Read]]]:

@@ -19,6 +19,7 @@ from .nodes import refuse
 from .trace import Trace
 
 LOWEST = -1e30  # e^LOWEST is 0, and float32 holds a sum of many
+NOWHERE = np.zeros((), bool)  # what is known of a Value that is minus infinity where the input says so
 FAR = -1e4  # what exporters add to scores to mask them begins here
 FARTHEST = -1e30  # from here on a sum with it is itself, in float32
 
@@ -39,7 +40,7 @@ def masked(trace: Trace, node: onnx.NodeProto, value: Value, keep: np.ndarray, f
         raise refuse(node, f"its mask {keep.shape} does not fit {layout}: give each sample the same mask")
     low, hidden = float(max(fill, LOWEST)) if np.isneginf(fill) else float(fill), value.hidden
     if np.isneginf(fill):
-        hidden = ~keep if hidden is None else hidden | ~keep
+        hidden = either(hidden, ~keep)
     if keep.all():
         return replace(value, tensor=node.output[0])
     value, order = settled(trace, node, value)
@@ -51,6 +52,13 @@ def masked(trace: Trace, node: onnx.NodeProto, value: Value, keep: np.ndarray, f
     else:
         number = trace.append(node, "mask", [value.number], shape, params=[_param(trace, node, laid)], floats=floats)
     return Value(number, value.layout, node.output[0], hidden=hidden)
+
+
+def either(first: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
+    """Where one or the other is minus infinity, as far as that is known."""
+    if first is None or other is None:
+        return NOWHERE if first is other else np.asarray(other if first is None else first)
+    return NOWHERE if first is NOWHERE or other is NOWHERE else np.asarray(np.logical_or(first, other))
 
 
 def _triangle(keep: np.ndarray, shape: Sequence[int]) -> tuple[int, int] | None:

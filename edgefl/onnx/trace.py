@@ -67,6 +67,7 @@ class Trace:
     weighted: set[int] = field(default_factory=set)  # values that depend on a weight, frozen or not
     arranged: dict[Any, int] = field(default_factory=dict)  # see arrange.py
     masks: dict[Any, int] = field(default_factory=dict)  # see masks.py
+    hiding: set[int] = field(default_factory=set)  # values that are LOWEST where the input says so, up to a softmax
     unwilling: dict[str, tuple[str, str]] = field(default_factory=dict)  # of `train`: what can't be, and why
     computed_from: dict[int, onnx.NodeProto] = field(default_factory=dict)  # see stale.py
     fixed: set[int] = field(default_factory=set)  # see stale.py
@@ -177,7 +178,7 @@ class Trace:
             places.append(Place(mirror.ravel(), -scale))
         name = self._name(weight.name, f"{label(node)}.{role}")
         apart = use.group is not None and use.group[:1] == (COPY,)
-        binding = Binding(tuple(places), (self._read(weight),), apart)
+        binding = Binding(tuple(places), (self._read(weight),), named=name == weight.name, apart=apart)
         index = self._register(Param(name, list(array.shape), weight.trainable), array, binding)
         self.uses[index], self.why[index] = use, weight.why
         self.ties.add(use)
@@ -222,10 +223,10 @@ class Trace:
 
         self.params[index] = structs.replace(param, shape=param.shape[::-1])
         self.values[index] = np.ascontiguousarray(self.values[index].T)
-        self.bindings[index] = Binding(
-            tuple(replace(place, where=turned(place.where)) for place in binding.places),
-            tuple(replace(read, layout=turned(read.layout)) for read in binding.reads),
-            binding.apart,
+        self.bindings[index] = replace(
+            binding,
+            places=tuple(replace(place, where=turned(place.where)) for place in binding.places),
+            reads=tuple(replace(read, layout=turned(read.layout)) for read in binding.reads),
         )
         use = self.uses[index]
         self.uses[index] = replace(use, weight=use.weight.map(np.transpose))
@@ -285,6 +286,8 @@ class Trace:
         number = len(self.drafts)
         if not self.weighted.isdisjoint(inputs) or any(self.bindings[param].places for param in params):
             self.weighted.add(number)
+        if op != "softmax" and not self.hiding.isdisjoint(inputs):
+            self.hiding.add(number)
         return number
 
     def maker(self, value: Value) -> Draft | None:

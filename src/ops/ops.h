@@ -30,7 +30,7 @@
     op(mean) \
     op(reduce_max) op(reduce_min) op(norm) op(log_sum_exp) \
     op(group_norm) \
-    op(mask) op(select) \
+    op(mask) op(select) op(step) op(keep) \
     op(flatten) op(reshape) op(transpose) op(pad) op(slice) op(concat) \
     op(resize) op(extend) op(stride) \
     op(expand) op(repeat) \

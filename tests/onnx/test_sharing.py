@@ -359,6 +359,18 @@ def test_equal_numbers_throughout_say_nothing_of_sharing(name, value):
     assert [param.name for param in tied.plan.params if param.name.startswith(fresh)] == [fresh]
 
 
+@pytest.mark.parametrize("second", ["PRelu(r, s)", "Add(r, s)", "Gemm(r, G, s)"])
+@pytest.mark.parametrize("first", ["Mul(p, s)", "Sub(s, p)"])
+def test_readers_of_a_single_number_of_which_one_trains_keep_their_names(first, second):
+    text = f"""(float[N,6] x) => (float[N,3] y) <float[6,1] U, float[1,1] W, float[1,1] G, float[1,3] V, float[1] s>
+        {{ p = MatMul(x, U) q = {first} r = MatMul(q, W) t = {second} y = MatMul(t, V) }}"""
+    model = assert_computes(edgefl.load(onnx_model(text, s=np.ones(1, np.float32))))
+    params = moved(model)
+    saved = edgefl.load(model.to_bytes(params))
+    assert saved.plan.to_bytes() == model.plan.to_bytes()
+    assert (saved.params == params).all()
+
+
 def test_layer_used_twice_is_frozen_counted_and_moved_as_one():
     weights, nodes = "float[4,4] W, float[4] b", "h = Gemm(x, W, b) r = Relu(h) k = Gemm(r, W, b)"
     model = edgefl.load(rows(weights, nodes))

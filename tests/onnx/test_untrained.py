@@ -84,6 +84,20 @@ def test_train_wins_over_freeze():
     assert {param.name for param in model.plan.params if param.trainable} == {"b", "temperature"}
 
 
+def test_ones_and_zeros_of_a_layer_normalization_in_the_graph():
+    """They are what an exporter makes up for a normalization without weights; `train` makes both some."""
+    text = """(float[N,4] x) => (float[N,3] y) <float[4,6] W, float[6,3] V> { u = MatMul(x, W)
+        s = Constant<value = float[6] {1.0, 1.0, 1.0, 1.0, 1.0, 1.0}>()
+        z = Constant<value = float[6] {0.0, 0.0, 0.0, 0.0, 0.0, 0.0}>()
+        [norm] n = LayerNormalization(u, s, z) y = MatMul(n, V) }"""
+    model = assert_computes(edgefl.load(onnx_model(text)))
+    assert untrained(model) == {"norm.scale": "a constant in the graph", "norm.bias": "a constant in the graph"}
+    assert model.plan.num_trainable == 24 + 18
+    for train in (["norm.scale"], ["norm.scale", "norm.bias"]):
+        trained = assert_computes(edgefl.load(onnx_model(text), train=train))
+        assert trained.plan.num_trainable == 24 + 6 + 6 + 18
+
+
 def test_constants_in_the_graph_and_computed_ones():
     text = (
         "(float[N,4] x) => (float[N,4] y) <float[4,4] W, float[4] p, float[4] q, float[4] o>"

@@ -288,6 +288,8 @@ static const op_case op_cases[] = {
     {{.op = "mask", ONE, .num_ints = 2, .ints = {1, 1}, .num_floats = 1, .floats = {-2}}, "mse"},
     {{.op = "mask", ONE, .num_params = 1, .params = {4}, .num_floats = 1, .floats = {0.1}}, "mse"},
     {{.op = "select", .num_inputs = 3, .inputs = {0, 1, 0}}, "mse"},
+    {{.op = "keep", TWO, .num_floats = 1, .floats = {-2}}, "mse"},
+    {{.op = "step", ONE, .num_floats = 2, .floats = {1, 0}}, "mse"},
     {{.op = "max", TWO}, "l1"},
     {{.op = "min", ONE, .num_params = 1, .params = {1}}, "mse"},
     {{.op = "reduce_max", ONE, .num_ints = 1, .ints = {0}}, "mse"},

@@ -205,6 +205,11 @@ def mask(node: Node, x: np.ndarray, keep: np.ndarray | None = None) -> np.ndarra
     return np.where(keep != 0, x, node.floats[0])
 
 
+def keep(node: Node, x: np.ndarray, condition: np.ndarray) -> np.ndarray:
+    lead = (1,) * (x.ndim - condition.ndim)
+    return np.where(condition.reshape(len(x), *lead, *condition.shape[1:]) > 0, x, node.floats[0])
+
+
 def group_norm(node: Node, x: np.ndarray, gamma=1.0, beta=0.0) -> np.ndarray:
     groups, inner = node.ints
     seen = x.reshape(len(x), -1, groups, inner)
@@ -250,6 +255,7 @@ FORWARD: dict[str, Forward] = {
     "gru": recurrent(gru_step),
     "hard_sigmoid": lambda node, x: np.clip(node.floats[0] * x + node.floats[1], 0, 1),
     "hard_swish": lambda node, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "keep": keep,
     "layer_norm": layer_norm,
     "leaky_relu": lambda node, x: np.where(x > 0, x, node.floats[0] * x),
     "log": lambda node, x: np.log(x),
@@ -283,6 +289,7 @@ FORWARD: dict[str, Forward] = {
     "softmax": softmax,
     "softplus": lambda node, x: np.logaddexp(0, x),
     "sqrt": lambda node, x: np.sqrt(x),
+    "step": lambda node, x: np.where(x > 0, *node.floats),
     "stride": stride,
     "sub": arithmetic(np.subtract),
     "tanh": lambda node, x: np.tanh(x),

@@ -40,9 +40,12 @@ def exported(net: nn.Module, shape: tuple[int, ...] | None, how: str, folder: Pa
         return export(net, shape, "dynamo" if how == "plain" else how, folder, optimize=how != "plain")
 
 
-def assert_steps_like_torch(net: nn.Module, model: edgefl.Model, *, tolerance: float = 1e-4, n: int = 6) -> None:
-    """Predictions of file, core and torch agree, before and after one step of SGD; and the step has moved them."""
-    x, rng = samples(model, n), np.random.default_rng(4)
+def assert_steps_like_torch(
+    net: nn.Module, model: edgefl.Model, *, tolerance: float = 1e-4, n: int = 6, x: np.ndarray | None = None
+) -> None:
+    """Predictions of file, core and torch agree, before and after one step of SGD; and the step has moved them. `x`: n
+    samples, random ones if it is left out."""
+    x, rng = samples(model, n) if x is None else x, np.random.default_rng(4)
     inputs, before = torch.from_numpy(x), OnnxEvaluator(model).predict(model.params, x)
     trainer = edgefl.Trainer(model.plan, batch=n)
     scale = max(1.0, float(np.abs(before).max()))

@@ -16,10 +16,11 @@ import onnx
 from ..arrange import arranged, settled
 from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..layout import Factor, Layout
-from ..masks import FARTHEST, is_additive_mask, masked
+from ..masks import FARTHEST, either, is_additive_mask, masked
 from ..nodes import refuse
 from ..trace import Trace
 from ..untrained import COMPUTED, GRAPH, LEADING, MASK, NUMBER
+from .expand import widened
 
 BIASED = ("dense", "conv", "conv_transpose", "depthwise")
 
@@ -47,10 +48,15 @@ def calculate(
         const = (a, b)[slot]
         assert isinstance(const, Const)
         value = value_of(node, (a, b)[1 - slot], hidden=op == "add" or (op in ("mul", "div") and _scales(const, slot)))
+        value = widened(trace, node, value, const.array.shape)
         if op == "add" and (const.array <= FARTHEST).any():
             return _hidden(trace, node, value, const, slot)
         return with_constant(trace, node, op, value, const, slot=slots[slot], first=slot == 0, single=single)
-    return _of_two(trace, node, op, value_of(node, a), value_of(node, b))
+    left, right = (value_of(node, item, hidden=op == "add") for item in (a, b))
+    made = _of_two(trace, node, op, left, right)
+    if left.hidden is None and right.hidden is None:
+        return made
+    return replace(made, hidden=either(left.hidden, right.hidden))
 
 
 def _hidden(trace: Trace, node: onnx.NodeProto, value: Value, const: Const, slot: int) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -63,6 +64,17 @@ def _steps(order: Sequence[int], sizes: Mapping[int, int], times: Mapping[int, i
         before += [1, sizes[axis]] if apart else [sizes[axis]]
         after += [count, sizes[axis]] if apart else [count * sizes[axis]]
     return before, after
+
+
+def widened(trace: Trace, node: onnx.NodeProto, value: Value, shape: Sequence[int]) -> Value:
+    """The value with its axes of one repeated to those of `shape`, as broadcasting does. The axis of the samples stays,
+    and so do axes that do not fit: the reader of the value refuses them."""
+    layout = value.layout.unsqueezed(range(max(0, len(shape) - len(value.layout.axes))))
+    target = (1,) * (len(layout.axes) - len(shape)) + tuple(shape)
+    pairs = enumerate(zip(layout.shape, target, strict=True))
+    times = [new if old == 1 and at != layout.samples else 1 for at, (old, new) in pairs]
+    made = _repeated(trace, node, replace(value, layout=layout), times)
+    return replace(made, tensor=value.tensor, hidden=value.hidden)
 
 
 EXPAND_OPS: dict[str, Handler] = {"Expand": expand, "Tile": tile}

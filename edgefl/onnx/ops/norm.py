@@ -12,7 +12,7 @@ from ..arrange import in_memory_order, innermost
 from ..items import Const, Handler, Item, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
-from ..untrained import MEASURED
+from ..untrained import GRAPH, MEASURED
 from .arithmetic import calculate, with_constant
 from .reduce import pointwise, reduced
 
@@ -75,10 +75,13 @@ def layer_norm(
     if any(name and trace.readers.get(name) for name in node.output[1:]):
         raise refuse(node, "its mean or deviation is read: use its first output alone")
     value, block, size = innermost(trace, node, value, axes)
-    params, plain = [], is_plain(trace, scale, shift)
-    for slot, role, item in zip(slots, ("scale", "bias"), (scale, shift), strict=True):
+    both = (("scale", scale), ("bias", shift))
+    wanted = [isinstance(item, Const) and trace.wants(item, node, role) for role, item in both]
+    params, plain = [], is_plain(trace, scale, shift) and not any(wanted)
+    for slot, (role, item) in zip(slots, both, strict=True):
         if plain or (item is None and role == "bias"):
-            params.append(trace.constant(node, role, np.full(size, float(plain and role == "scale"))))
+            why = GRAPH if isinstance(item, Const) and item.where is not None and not trace.is_initializer(item) else ""
+            params.append(trace.constant(node, role, np.full(size, float(plain and role == "scale")), why))
             continue
         weight = trace.weight(node, role, item, slot)
         if weight.array.size != size:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnx
 
-from ..folds import cast_to
 from ..items import Const, Handler, Item, Readout, Value, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
@@ -33,26 +31,6 @@ def identity(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
     return x
 
 
-def cast(trace: Trace, node: onnx.NodeProto, x: Item) -> Item:
-    if not isinstance(x, Value):
-        return x
-    to = attributes(node)["to"]
-    if x.tokens and to in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
-        return x
-    if to != onnx.TensorProto.FLOAT:
-        raise refuse(node, "casts activations to another type: EdgeFL trains float32, export the model in float32")
-    return replace(x, tokens=False)
-
-
-def cast_like(trace: Trace, node: onnx.NodeProto, x: Item, like: Item) -> Item:
-    """PyTorch's newer exporter, unless it optimizes, casts each constant to the type of the activations beside it."""
-    if isinstance(x, Const) and isinstance(like, Value) and not like.tokens:
-        return cast_to(x, np.dtype(np.float32))
-    if isinstance(x, Value) and isinstance(like, Value) and x.tokens == like.tokens:
-        return x
-    raise refuse(node, "casts between whole numbers and activations: export the model in float32")
-
-
 def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
     """An output for people: the label, or the classes by name."""
     found = next((item for item in inputs if isinstance(item, Value | Readout)), None)
@@ -63,8 +41,6 @@ def readout(trace: Trace, node: onnx.NodeProto, *inputs: Item) -> Readout:
 
 PASSING_OPS: dict[str, Handler] = {
     "ArgMax": readout,
-    "Cast": cast,
-    "CastLike": cast_like,
     "Dropout": dropout,
     "Identity": identity,
     "ai.onnx.ml.Binarizer": readout,

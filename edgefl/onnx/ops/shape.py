@@ -134,7 +134,7 @@ def part_of(trace: Trace, node: onnx.NodeProto, value: Value, axis: int, *, star
 
 def slice_(trace: Trace, node: onnx.NodeProto, x: Item, *given: Item | None) -> Value:
     """Bounds are inputs (starts, ends, axes, steps) since opset 10, attributes before."""
-    value, bounds = value_of(node, x), attributes(node)
+    value, bounds = value_of(node, x, tokens=True), attributes(node)
     for name, item in zip(("starts", "ends", "axes", "steps"), given, strict=False):
         if (const := const_of(node, item)) is not None:
             bounds[name] = const.array.ravel().tolist()
@@ -190,6 +190,11 @@ def gather(trace: Trace, node: onnx.NodeProto, x: Item, indices: Item) -> Item:
 def _embedding(trace: Trace, node: onnx.NodeProto, table: Const, tokens: Value, axis: int) -> Value:
     if not tokens.tokens or axis not in (0, -table.array.ndim) or table.array.ndim != 2:
         raise refuse(node, f"looks up axis {axis} of {table.array.shape}: only rows of a table, by tokens, are trained")
+    number = tokens.number
+    while number and trace.drafts[number - 1].op in ("flatten", "reshape", "slice", "transpose"):
+        number = trace.drafts[number - 1].inputs[0]
+    if number:
+        raise refuse(node, "it looks up tokens that are computed: feed these as an input")
     width = table.array.shape[1]
     weight = trace.weight(node, "weight", table, 0)
     tied = trace.held(node, "weight", weight.map(np.transpose)) if trace.is_read(weight.where) else None

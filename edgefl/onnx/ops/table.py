@@ -11,7 +11,9 @@ from __future__ import annotations
 from ..items import Handler
 from .activation import ACTIVATION_OPS
 from .arithmetic import ARITHMETIC_OPS
+from .cast import CAST_OPS
 from .concat import CONCAT_OPS
+from .condition import CONDITION_OPS, COUNTS, MOVES, counting, moving
 from .conv import CONV_OPS
 from .conv_transpose import CONV_TRANSPOSE_OPS
 from .dense import DENSE_OPS
@@ -34,7 +36,9 @@ from .where import WHERE_OPS
 OPS: dict[str, Handler] = {
     **ACTIVATION_OPS,
     **ARITHMETIC_OPS,
+    **CAST_OPS,
     **CONCAT_OPS,
+    **CONDITION_OPS,
     **CONV_OPS,
     **CONV_TRANSPOSE_OPS,
     **DENSE_OPS,
@@ -54,3 +58,4 @@ OPS: dict[str, Handler] = {
     **SHAPE_OPS,
     **WHERE_OPS,
 }
+OPS |= {name: moving(OPS[name]) for name in MOVES} | {name: counting(OPS[name]) for name in COUNTS}

@@ -1,9 +1,8 @@
-"""Where and Trilu on activations. A condition that is known now is the `mask` op of the plan, one that compares two
-activations, or one with a constant, the `select` op. What compares tokens, such as a mask of padding, is refused."""
+"""Where and Trilu on activations. A condition that is known now is the `mask` op of the plan. One that is computed from
+activations or tokens chooses by `select`, or by `keep` where one side is a number (condition.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,8 @@ from ..masks import masked
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from .arithmetic import calculate
+from .condition import kept, number_of
+from .expand import widened
 
 
 def where(trace: Trace, node: onnx.NodeProto, condition: Item, yes: Item, no: Item) -> Item:
@@ -69,38 +70,37 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, item: Item, keep: np.ndar
 
 
 def _selected(trace: Trace, node: onnx.NodeProto, condition: Condition, yes: Item, no: Item) -> Value:
-    """Both sides as the condition has its numbers: one element of each for each number that is compared."""
-    chooser, order = settled(trace, node, condition.value)
+    """Elements of both sides as the condition has its numbers."""
+    first, other, chooser = _one_number(node, yes), _one_number(node, no), condition.value
+    shape = np.broadcast_shapes(chooser.layout.shape, *(_shape(node, item) for item in (yes, no)))
+    if first is not None and other is not None:
+        wide = replace(condition, value=widened(trace, node, chooser, shape))
+        return number_of(trace, node, wide, first, other)
+    if other is not None or first is not None:
+        item, fill = (no, first) if first is not None else (yes, other)
+        assert fill is not None
+        value = widened(trace, node, value_of(node, item, hidden=True), shape)
+        where = replace(condition, negated=condition.negated != (first is not None))
+        return kept(trace, node, value, where, fill)
+    sides = [value_of(node, item) for item in ((no, yes) if condition.negated else (yes, no))]
+    chooser, *sides = (widened(trace, node, value, shape) for value in (chooser, *sides))
+    if any(side.layout.mixture != chooser.layout.mixture for side in sides):
+        raise refuse(node, "it mixes samples: its sides and its condition hold them in different axes")
+    chooser, order = settled(trace, node, chooser)
     sizes = [chooser.layout.size(axis) for axis in order]
-    numbers = []
-    for item in (no, yes) if condition.negated else (yes, no):
-        if isinstance(item, Const):
-            if item.array.size != 1 or not np.isfinite(item.array).all():
-                raise refuse(node, "it fills in other than one finite number: use one, or a constant condition")
-            side = masked(trace, node, chooser, np.zeros((), bool), float(item.array.ravel()[0]))
-        else:
-            side = value_of(node, item)
-        if side.layout.shape != chooser.layout.shape or side.layout.mixture != chooser.layout.mixture:
-            raise refuse(node, f"{side.layout} does not fit a condition {chooser.layout}: give all the same shape")
-        numbers.append(arranged(trace, node, side, order, sizes))
+    numbers = [arranged(trace, node, side, order, sizes) for side in sides]
     number = trace.append(node, "select", [chooser.number, *numbers], sizes)
     return Value(number, chooser.layout, node.output[0])
 
 
-def compare(*, swapped: bool, negated: bool) -> Callable[[Trace, onnx.NodeProto, Item, Item], Condition]:
-    """Whether a > b; swapped: b > a; negated: not."""
-
-    def handler(trace: Trace, node: onnx.NodeProto, a: Item, b: Item) -> Condition:
-        left, right, slots = (b, a, (1, 0)) if swapped else (a, b, (0, 1))
-        return Condition(calculate(trace, node, "sub", left, right, slots=slots), negated)
-
-    return handler
-
-
-def opposite(trace: Trace, node: onnx.NodeProto, x: Item) -> Condition:
-    if not isinstance(x, Condition):
-        raise refuse(node, "it reads no comparison: compare numbers first")
-    return replace(x, negated=not x.negated)
+def _one_number(node: onnx.NodeProto, item: Item) -> float | None:
+    """The number that a constant is made of; None for a value."""
+    if not isinstance(item, Const):
+        return None
+    numbers = np.unique(item.array)
+    if item.array.dtype != np.float32 or len(numbers) != 1 or np.isnan(numbers[0]) or np.isposinf(numbers[0]):
+        raise refuse(node, "it fills in other than one float32 number: use one, or a constant condition")
+    return float(numbers[0])
 
 
 def trilu(trace: Trace, node: onnx.NodeProto, x: Item, k: Item | None = None) -> Value:
@@ -117,21 +117,7 @@ def trilu(trace: Trace, node: onnx.NodeProto, x: Item, k: Item | None = None) ->
     return masked(trace, node, value, cut(np.ones(value.layout.shape[-2:], bool), diagonal), 0.0)
 
 
-def is_nan(trace: Trace, node: onnx.NodeProto, x: Item) -> Const:
-    """PyTorch looks in a softmax for rows of which its mask leaves nothing. Such a mask is refused here."""
-    maker = trace.maker(value_of(node, x))
-    if maker is None or maker.op != "softmax":
-        raise refuse(node, "a search for NaN is not part of training: leave it out of the export")
-    return Const(np.zeros((), bool))
-
-
 WHERE_OPS: dict[str, Handler] = {
-    "Greater": compare(swapped=False, negated=False),
-    "GreaterOrEqual": compare(swapped=True, negated=True),
-    "IsNaN": is_nan,
-    "Less": compare(swapped=True, negated=False),
-    "LessOrEqual": compare(swapped=False, negated=True),
-    "Not": opposite,
     "Trilu": trilu,
     "Where": where,
 }

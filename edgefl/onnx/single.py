@@ -16,7 +16,7 @@ from .nodes import attributes
 SEQUENCES = ("GRU", "LSTM", "RNN")  # (steps, samples, features), or the samples first with layout=1
 FIRST = (
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalMaxPool",
-    "GroupNormalization", "InstanceNormalization", "LRN", "MaxPool", "Resize", "SpaceToDepth", "Upsample",
+    "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "MaxPool", "Resize", "SpaceToDepth", "Upsample",
 )  # fmt: skip
 
 

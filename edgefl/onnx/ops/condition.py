@@ -156,11 +156,9 @@ def counting(handler: Handler) -> Handler:
     def counted(trace: Trace, node: onnx.NodeProto, *inputs: Item | None) -> Item | tuple[Item, ...]:
         if not any(isinstance(item, Value) and item.tokens for item in inputs):
             return handler(trace, node, *inputs)
-        rest = node.op_type == "ReduceSum"  # names axes in its second input
-        floats = [
-            item if item is None or (at and rest) else numbers(trace, node, item) for at, item in enumerate(inputs)
-        ]
-        made = handler(trace, node, *floats)
+        count = 1 if node.op_type in ("CumSum", "ReduceSum") else len(inputs)  # their second input names axes
+        floats = [item if item is None else numbers(trace, node, item) for item in inputs[:count]]
+        made = handler(trace, node, *floats, *inputs[count:])
         assert isinstance(made, Value)
         return replace(made, tokens=True)
 

@@ -9,13 +9,14 @@ from math import prod
 import numpy as np
 import onnx
 
-from ..arrange import settled
+from ..arrange import in_memory_order, innermost, settled
 from ..items import Const, Handler, Item, Value, axes_of, value_of
 from ..nodes import attributes, refuse
 from ..trace import Trace
 from .arithmetic import calculate
-from .shape import axis_of, const_of
+from .shape import axis_of, const_of, part_of
 
+LONGEST = 1024  # of a sum along an axis, whose constant has the square of it
 SMALLEST_NORM = 1e-12  # below it a vector is taken as 0, as torch's normalize does
 
 
@@ -89,7 +90,42 @@ def lp_normalization(trace: Trace, node: onnx.NodeProto, x: Item) -> Value:
     return calculate(trace, node, "div", value, norm)
 
 
+def product(trace: Trace, node: onnx.NodeProto, x: Item, axes: Item | None = None) -> Value:
+    """One half times the other, until one is left, so that a 0 has a gradient too."""
+    value = value_of(node, x)
+    chosen = sorted(axis_of(node, value, axis) for axis in _axes(node, axes))
+    for axis in chosen:
+        rest: list[Value] = []
+        while (size := value.layout.size(axis)) > 1:
+            half = size // 2
+            if size % 2:
+                rest.append(part_of(trace, node, value, axis, start=size - 1, size=1))
+            first, other = (part_of(trace, node, value, axis, start=at, size=half) for at in (0, half))
+            value = calculate(trace, node, "mul", first, other)
+        for last in rest:
+            value = calculate(trace, node, "mul", value, last)
+    keep = bool(attributes(node).get("keepdims", 1))
+    return replace(value, layout=value.layout if keep else value.layout.squeezed(chosen), tensor=node.output[0])
+
+
+def cumulative_sum(trace: Trace, node: onnx.NodeProto, x: Item, along: Item) -> Value:
+    """A product with a triangle of ones, which is a constant."""
+    value, given, at = value_of(node, x), attributes(node), const_of(node, along)
+    assert at is not None
+    axis = axis_of(node, value, int(at.array.ravel()[0]))
+    value, block, size = innermost(trace, node, value, [axis])
+    if size > LONGEST:
+        raise refuse(node, f"it adds up {size} numbers: use at most {LONGEST}")
+    triangle = np.triu(np.ones((size, size), np.float32), int(bool(given.get("exclusive", 0))))
+    triangle = triangle.T if given.get("reverse", 0) else triangle
+    order = in_memory_order(block)
+    param = trace.constant(node, "triangle", triangle[order][:, order])
+    number = trace.append(node, "dense", [value.number], trace.shapes[value.number], params=[param])
+    return replace(value, number=number, tensor=node.output[0])
+
+
 REDUCE_OPS: dict[str, Handler] = {
+    "CumSum": cumulative_sum,
     "LpNormalization": lp_normalization,
     "ReduceL1": total_of("abs"),
     "ReduceL2": reduction("norm"),
@@ -98,6 +134,7 @@ REDUCE_OPS: dict[str, Handler] = {
     "ReduceMax": reduction("reduce_max"),
     "ReduceMean": reduction("mean"),
     "ReduceMin": reduction("reduce_min"),
+    "ReduceProd": product,
     "ReduceSum": total,
     "ReduceSumSquare": total_of("square"),
 }

@@ -26,6 +26,7 @@ from .ml import ML_OPS
 from .norm import NORM_OPS
 from .pad import PAD_OPS
 from .passing import PASSING_OPS
+from .pool import POOL_OPS
 from .recurrent import RECURRENT_OPS
 from .reduce import REDUCE_OPS
 from .resize import RESIZE_OPS
@@ -51,6 +52,7 @@ OPS: dict[str, Handler] = {
     **NORM_OPS,
     **PAD_OPS,
     **PASSING_OPS,
+    **POOL_OPS,
     **RECURRENT_OPS,
     **REDUCE_OPS,
     **RESIZE_OPS,

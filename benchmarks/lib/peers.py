@@ -19,11 +19,11 @@ Peer = Callable[[int], float]
 LR = 0.01
 
 
-def edgefl(model: Any, x: np.ndarray, y: np.ndarray, batch: int) -> Peer:
+def edgefl(model: Any, x: np.ndarray, y: np.ndarray, batch: int, threads: int = 1) -> Peer:
     """`model` is a loaded one."""
     from edgefl import Trainer
 
-    trainer = Trainer(model.plan, batch=batch)
+    trainer = Trainer(model.plan, batch=batch, threads=threads)
 
     def steps(count: int) -> float:
         epochs = -(-count * batch // len(x))

@@ -4,17 +4,21 @@
 #include "../threads.h"
 #include "pieces.h"
 
-/* What a part is at least worth: about 30 us of a large core, 400 us of a small one. To wake a thread and to wait for
- * it takes 5 to 20 us. */
+/* What a part is at least worth: about 8 us of a large core, 100 us of a small one. To share out work among threads
+ * that look out for it takes 1 us; to wake one that sleeps, 5 to 30 us, in which the caller does its parts. */
 #ifndef EFL_PART /* `make sanitize` has small ones */
-#define EFL_PART ((double)(1 << 22))
+#define EFL_PART ((double)(1 << 20))
 #endif
 
+_Static_assert((int)EFL_MOST_PARTS < (int)EFL_POOL_PARTS, "a part more than these, for the gradient of a bias");
+
+/* A power of two, which as many threads share evenly. */
 int64_t efl_parts(const efl_op_run *run, double operations, int64_t most) {
-    const double parts = operations / EFL_PART;
-    if (run->in_part || parts < 2 || most < 2) return 1;
+    int64_t parts = 1;
+    if (run->in_part) return 1;
     if (most > EFL_MOST_PARTS) most = EFL_MOST_PARTS;
-    return parts < (double)most ? (int64_t)parts : most;
+    while (2 * parts <= most && (double)(2 * parts) * EFL_PART <= operations) parts *= 2;
+    return parts;
 }
 
 typedef struct {
@@ -24,7 +28,7 @@ typedef struct {
     const void *context;
 } job;
 
-static void do_part(void *argument, int slot, int64_t i) {
+static void do_part(void *argument, int slot, int i) {
     const job *j = argument;
     if (!efl_stopped(&j->run)) j->part(&j->run, (efl_share){i, j->count, slot}, j->context);
 }
@@ -37,10 +41,10 @@ void efl_parallel(const efl_op_run *run, int64_t count, efl_part *part, const vo
     job all = {*run, count, part, context};
     all.run.in_part = 1;
     if (run->pool != NULL) {
-        efl_pool_run(run->pool, count, do_part, &all);
+        efl_pool_run(run->pool, (int)count, do_part, &all);
         return;
     }
-    for (int64_t i = 0; i < count; i++) do_part(&all, 0, i);
+    for (int i = 0; i < count; i++) do_part(&all, 0, i);
 }
 
 efl_op_run efl_samples(const efl_op_run *run, int64_t from, int64_t to) {
@@ -81,6 +85,11 @@ static efl_op_run part_of(const efl_op_run *run, efl_share share) {
     return part;
 }
 
+/* Of an op that is split here. */
+static int64_t parts_by_samples(const efl_op *op, const efl_op_run *run) {
+    return efl_parts(run, (op->effort > 0 ? op->effort : 1) * efl_operations(run), run->batch);
+}
+
 static void forward_part(const efl_op_run *run, efl_share share, const void *context) {
     const efl_op *op = context;
     const efl_op_run part = part_of(run, share);
@@ -88,7 +97,7 @@ static void forward_part(const efl_op_run *run, efl_share share, const void *con
 }
 
 void efl_forward_in_parts(const efl_op *op, const efl_op_run *run) {
-    const int64_t parts = op->flags & EFL_BY_SAMPLES ? efl_parts(run, efl_operations(run), run->batch) : 1;
+    const int64_t parts = op->flags & EFL_BY_SAMPLES ? parts_by_samples(op, run) : 1;
     if (parts == 1)
         op->forward(run);
     else
@@ -110,7 +119,7 @@ static int sums_up(const efl_op_run *run) {
 
 void efl_backward_in_parts(const efl_op *op, const efl_op_run *run) {
     const int splits = op->flags & EFL_BY_SAMPLES && !sums_up(run);
-    const int64_t parts = splits ? efl_parts(run, efl_operations(run), run->batch) : 1;
+    const int64_t parts = splits ? parts_by_samples(op, run) : 1;
     if (parts == 1)
         op->backward(run);
     else

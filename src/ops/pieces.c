@@ -43,10 +43,6 @@ static void multiply(const efl_op_run *run, const product *p, int64_t from, int6
 /* Whole tiles of every instruction set; a part of so many rows packs its panels, if the kernel does, without loss. */
 enum { TILE_ROWS = 12, TILE_COLS = 64, MANY_ROWS = 96, FEW_ROWS = 24 };
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static void multiply_part(const efl_op_run *run, efl_share s, const void *context) {
     const product *p = context;
     if (p->by_columns)
@@ -57,22 +53,21 @@ static void multiply_part(const efl_op_run *run, efl_share s, const void *contex
                  efl_part_start(p->m, s.count, s.part + 1, TILE_ROWS), 0, p->n);
 }
 
+/* Of few rows, a part takes its share of the weights from the core that had it at the step before. So it is worth as
+ * much as FROM_AFAR others. */
+enum { FROM_AFAR = 4 };
+
 /* Either the multiplications take the time, or the reading of b. */
-static int64_t product_parts(const efl_op_run *run, int64_t m, int64_t n, int64_t k) {
-    const double flops = 2 * (double)m * (double)n * (double)k, reads = EFL_ELEMENT * (double)n * (double)k;
-    return efl_parts(run, flops > reads ? flops : reads, EFL_MOST_PARTS);
+static int64_t product_parts(const efl_op_run *run, const product *p) {
+    const double size = (double)p->n * (double)p->k, flops = 2 * (double)p->m * size, reads = EFL_ELEMENT * size;
+    const double worth = flops > reads ? flops : reads;
+    if (p->m >= 2 * MANY_ROWS) return efl_parts(run, worth, p->m / MANY_ROWS);
+    return efl_parts(run, worth / FROM_AFAR, p->by_columns ? p->n / TILE_COLS : p->m / FEW_ROWS);
 }
 
 static void multiply_in_parts(const efl_op_run *run, product *p) {
-    int64_t parts = product_parts(run, p->m, p->n, p->k);
-    if (parts > 1 && p->m >= 2 * MANY_ROWS) {
-        parts = smaller(parts, p->m / MANY_ROWS);
-    } else if (parts > 1 && p->n >= 2 * TILE_COLS) {
-        parts = smaller(parts, p->n / TILE_COLS);
-        p->by_columns = 1;
-    } else if (parts > 1) {
-        parts = smaller(parts, p->m < 2 * FEW_ROWS ? 1 : p->m / FEW_ROWS);
-    }
+    p->by_columns = p->m < 2 * MANY_ROWS && p->n >= 2 * TILE_COLS;
+    const int64_t parts = product_parts(run, p);
     if (parts == 1)
         multiply(run, p, 0, p->m, 0, p->n);
     else
@@ -110,8 +105,8 @@ void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64
                      int64_t n, int64_t k) {
     const product p = {NULL, a, b, NULL, a_row, a_col, m, n, k, 0, 0, 0};
     const double flops = 2 * (double)m * (double)n * (double)k, writes = EFL_ELEMENT * (double)m * (double)n;
-    const int64_t most = m < 2 * FEW_ROWS ? 1 : m / FEW_ROWS;
-    efl_parallel(run, efl_parts(run, flops > writes ? flops : writes, most), update_part, &p);
+    const double worth = (flops > writes ? flops : writes) / FROM_AFAR;
+    efl_parallel(run, efl_parts(run, worth, m / FEW_ROWS), update_part, &p);
 }
 
 /* Along the first level of rows that has more than one, and then along the next one. */

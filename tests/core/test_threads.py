@@ -173,6 +173,15 @@ def test_threads_start_with_the_first_call_and_end_with_the_net():
     assert count_threads() == before
 
 
+def test_threads_that_wait_sleep():
+    trainer = Trainer(PLANS["conv"], threads=4)
+    everything(trainer)
+    time.sleep(0.01)
+    took = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - took < 0.1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_forked_process_starts_threads_of_its_own():

@@ -145,7 +145,7 @@ def test_rows_that_are_no_mirror_images_are_refused():
 @pytest.mark.parametrize(
     ("estimator", "y", "node"),
     [
-        (SGDClassifier(loss="log_loss"), CLASSES, r"'Cast' \(Cast\): casts activations"),
+        (SGDClassifier(loss="modified_huber"), CLASSES, r"'Div1' \(Div\): its probabilities .* raw_scores=True"),
         (make_pipeline(Normalizer("max"), LogisticRegression()), CLASSES, r"'Normalizer' .*: norm=MAX"),
         (OneVsRestClassifier(LogisticRegression()), CLASSES, r"'Slice' \(Slice\): it reads a label"),
     ],
@@ -172,6 +172,13 @@ def test_one_logistic_for_each_class(normalised):
     y = np.eye(3)[CLASSES]
     theirs = OnnxEvaluator(model).evaluate(model.params, X, y)
     assert theirs.loss == pytest.approx(edgefl.Trainer(model.plan).evaluate(model.params, X, y).loss, rel=1e-4)
+
+
+def test_one_logistic_for_each_class_by_gradient_descent():
+    model = edgefl.load(convert(SGDClassifier(loss="log_loss", alpha=0.1), CLASSES))
+    assert model.plan.loss == "bce"
+    expected = OnnxEvaluator(model).predict(model.params, X)
+    np.testing.assert_allclose(edgefl.Trainer(model.plan).predict(model.params, X), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_regressor_of_two_targets_has_them_one_below_the_other():

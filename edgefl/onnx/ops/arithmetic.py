@@ -269,13 +269,11 @@ def readout_of_two(trace: Trace, parts: Sequence[Item]) -> Readout | None:
 
 ARITHMETIC_OPS: dict[str, Handler] = {
     "Add": add,
-    "Div": arithmetic("div"),
     "Max": extreme("max"),
     "Min": extreme("min"),
     "Mul": arithmetic("mul"),
     "Neg": negative,
     "Pow": power,
-    "Reciprocal": power,
     "Sub": arithmetic("sub"),
     "Sum": total,
 }

@@ -24,6 +24,7 @@ from .lrn import LRN_OPS
 from .microsoft import MICROSOFT_OPS
 from .ml import ML_OPS
 from .norm import NORM_OPS
+from .one_vs_rest import ONE_VS_REST_OPS
 from .pad import PAD_OPS
 from .passing import PASSING_OPS
 from .pool import POOL_OPS
@@ -50,6 +51,7 @@ OPS: dict[str, Handler] = {
     **MICROSOFT_OPS,
     **ML_OPS,
     **NORM_OPS,
+    **ONE_VS_REST_OPS,
     **PAD_OPS,
     **PASSING_OPS,
     **POOL_OPS,

@@ -44,6 +44,13 @@ class AdapterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[["head"]],
         ),
     ] = field(default_factory=list)
+    base: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(
+            description='Frozen matrices: "float32": as the file has them; "bfloat16": rounded to eight significant '
+            "bits, so that they go down in about 11 bits a number, not 27."
+        ),
+    ] = "float32"
     merge: Annotated[
         bool,
         Meta(

@@ -15,7 +15,7 @@ Not here: merging (sites.py) and the model (model.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -24,6 +24,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..core.adapters import PREFIX, AdapterSettings
+from ..core.params import to_bfloat16
 from ..core.plan import Plan
 from ..core.protobuf import PREFIX as FACTS
 from ..core.seeds import derived_seed
@@ -33,10 +34,13 @@ from .export import INITIALIZERS_ARE_INPUTS_BEFORE_IR, Binding
 from .graph import read_onnx
 from .modules import module_of
 from .nodes import attributes, op_key
-from .sites import Site
+from .sites import Adapters, Site
 
 FACTOR = f"{PREFIX}factor"
 METADATA = f"{FACTS}adapters"  # key of the file's metadata
+NO_SMALLER = "is no larger than its adapter"
+SEVERAL = "is read by {count} nodes: --untie {name} gives each a weight of its own, which can have an adapter"
+OTHER = "is not what MatMul or Gemm reads on the right"
 PARTS = ("down", "scaled", "up", "sum")  # the nodes of an adapter, in order
 
 
@@ -68,20 +72,27 @@ def settings_in(source: bytes) -> AdapterSettings | None:
 def kept(source: bytes, base: bytes, plan: Plan, bindings: Sequence[Binding]) -> tuple[Site, ...]:
     """The adapters in the file `source`, from its `base` (`without`), and what that is compiled to. ModelError."""
     names = {tensor.name for tensor in read_onnx(source).graph.initializer}
-    found = tuple(site for site in _sites(read_onnx(base).graph, plan, bindings) if {site.a, site.b} <= names)
+    sites, _ = _sites(read_onnx(base).graph, plan, bindings)
+    found = tuple(site for site in sites if {site.a, site.b} <= names)
     if not found:
         raise ModelError("the file's metadata tell of adapters that it does not have: save it again")
     return found
 
 
-def chosen(source: bytes, plan: Plan, bindings: Sequence[Binding], settings: AdapterSettings) -> tuple[Site, ...]:
-    """The weights that get an adapter. UsageError for a name that matches no weight, and if no weight is left."""
+def chosen(source: bytes, plan: Plan, bindings: Sequence[Binding], settings: AdapterSettings) -> Adapters:
+    """The weights that get an adapter, and those that are named but get none. UsageError for a name that matches no
+    weight that can have one, and if no weight is left."""
     graph = read_onnx(source).graph
-    sites = list(_sites(graph, plan, bindings))
+    sites, without = _sites(graph, plan, bindings)
     known = {site: _names(site, graph.node[site.node]) for site in sites}
+    plain: dict[str, str] = {}
     wanted: set[Site] = set()
     for pattern in settings.on:
         meant = {site for site, names in known.items() if any(_means(pattern, name) for name in names)}
+        left = {name: why for name, why in without.items() if _means(pattern, name)}
+        if not meant and left:
+            raise UsageError("; ".join(f"adapters.on has {pattern!r}, but {name} {why}" for name, why in left.items()))
+        plain |= left
         if not meant:
             names = [name for own in known.values() for name in own]
             what = nearest(pattern, names) if names else "it has no dense weights"
@@ -99,21 +110,25 @@ def chosen(source: bytes, plan: Plan, bindings: Sequence[Binding], settings: Ada
         raise UsageError(
             f"adapters of rank {settings.rank} are no smaller than the weights {settings.on}: lower adapters.rank"
         )
-    return tuple(site for site in sites if site in smaller)
+    plain |= {site.weight: NO_SMALLER for site in wanted - smaller}
+    return Adapters(settings, tuple(site for site in sites if site in smaller), plain)
 
 
-def _sites(graph: onnx.GraphProto, plan: Plan, bindings: Sequence[Binding]) -> Iterator[Site]:
-    """The dense weights that MatMul and Gemm read on the right, each in one place."""
+def _sites(graph: onnx.GraphProto, plan: Plan, bindings: Sequence[Binding]) -> tuple[list[Site], dict[str, str]]:
+    """The dense weights that MatMul and Gemm read on the right, each in one place; and why others get no adapter."""
+    sites, without = [], {}
     for index in dict.fromkeys(node.params[0] for node in plan.nodes if node.op == "dense"):
         read, *others = bindings[index].reads
-        if read.slot != 1 or others:
-            continue
-        node, shape = graph.node[read.node], read.shape
-        if op_key(node) not in ("MatMul", "Gemm") or len(shape) < 2:
-            continue
-        turned = bool(attributes(node).get("transB", 0))
-        inputs, outputs = shape[-2:][::-1] if turned else shape[-2:]
-        yield Site(plan.params[index].name, read.node, inputs, outputs, turned)
+        node, shape, name = graph.node[read.node], read.shape, plan.params[index].name
+        if others:
+            without[name] = SEVERAL.format(count=1 + len(others), name=name)
+        elif read.slot != 1 or op_key(node) not in ("MatMul", "Gemm") or len(shape) < 2:
+            without[name] = OTHER
+        else:
+            turned = bool(attributes(node).get("transB", 0))
+            inputs, outputs = shape[-2:][::-1] if turned else shape[-2:]
+            sites.append(Site(name, read.node, inputs, outputs, turned))
+    return sites, without
 
 
 def _names(site: Site, node: onnx.NodeProto) -> tuple[str, ...]:
@@ -123,6 +138,17 @@ def _names(site: Site, node: onnx.NodeProto) -> tuple[str, ...]:
 
 def _means(pattern: str, name: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern) or called(name, pattern)
+
+
+def rounded(plan: Plan, params: np.ndarray, also: Sequence[str]) -> np.ndarray:
+    """`params` (P,), in which matrices that will be frozen are rounded to bfloat16. Vectors are few, and stay."""
+    start, out = 0, np.array(params)
+    for param in plan.params:
+        part = out[start : start + param.size]
+        if len(param.shape) > 1 and not any(called(param.name, pattern) for pattern in also):
+            part[:] = to_bfloat16(part)
+        start += param.size
+    return out
 
 
 # The file
@@ -138,7 +164,8 @@ def put(source: bytes, sites: Sequence[Site], settings: AdapterSettings, seed: i
     for site in sites:
         rng = np.random.default_rng(derived_seed(seed, "adapter", site.weight))
         a = rng.standard_normal((site.inputs, settings.rank)) / np.sqrt(site.inputs)
-        _store(proto, site.a, a.astype(np.float32))
+        a = a.astype(np.float32)
+        _store(proto, site.a, a if settings.base == "float32" else to_bfloat16(a))
         _store(proto, site.b, np.zeros((settings.rank, site.outputs), np.float32))
         last = _biased(proto.graph, site)
         after[last] = _nodes(proto.graph.node[site.node].input[0], proto.graph.node[last], site)

@@ -133,22 +133,24 @@ class Model:
 
     def with_adapters(
         self, rank: int = 8, on: Sequence[str] = ("*",), *, alpha: float = 16.0, trained: str = "B",
-        also: Sequence[str] = (), merge: bool = True, seed: int = 0,
+        also: Sequence[str] = (), base: str = "float32", merge: bool = True, seed: int = 0,
     ) -> Model:  # fmt: skip
         """This model with adapters beside its dense weights, which are frozen like all that is not named in `also`.
 
         The arguments are the settings [adapters] (docs/adapters.md); `seed` draws A. Raises UsageError.
         """
-        from .adapters import chosen, put
+        from .adapters import chosen, put, rounded
 
         if self.adapters is not None:
             raise UsageError("the model has adapters already: merge them (model.save), and load that file")
-        given = {"rank": rank, "on": on, "alpha": alpha, "trained": trained, "also": also, "merge": merge}
-        settings = AdapterSettings.of(given)
+        given = {"rank": rank, "on": on, "alpha": alpha, "trained": trained, "also": also, "base": base}
+        settings = AdapterSettings.of({**given, "merge": merge})
         if not settings.rank:
             raise UsageError("an adapter of rank 0 has no weights: give a rank of 1 or more")
-        sites = chosen(self.source, self.plan, self.bindings, settings)
-        return self.adapted(put(self.source, sites, settings, seed), Adapters(settings, sites))
+        adapters = chosen(self.source, self.plan, self.bindings, settings)
+        exact = settings.base == "float32"
+        source = self.source if exact else self.to_bytes(rounded(self.plan, self.params, settings.also))
+        return self.adapted(put(source, adapters.sites, settings, seed), adapters)
 
     def adapt(self, settings: AdapterSettings) -> Model:
         """The model with the adapters that the settings want; itself if they want none, or if it has the same."""
@@ -157,7 +159,7 @@ class Model:
         if self.adapters is None:
             return self.with_adapters(**msgspec.to_builtins(settings))
         had = self.adapters.settings
-        if msgspec.structs.replace(had, on=settings.on, merge=settings.merge) != settings:
+        if msgspec.structs.replace(had, on=settings.on, base=settings.base, merge=settings.merge) != settings:
             raise UsageError(
                 f"the file has adapters of rank {had.rank}, other ones than [adapters] says: give them the same rank, "
                 "alpha, trained and also, or merge them first (model.save)"

@@ -6,7 +6,7 @@ merged = W + (alpha / rank) A B        W (I, O), A (I, rank), B (rank, O)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -39,10 +39,11 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Adapters:
-    """The adapters of a model."""
+    """The adapters of a model. `plain`: weights that the settings name and that have none, and why."""
 
     settings: AdapterSettings
     sites: tuple[Site, ...]
+    plain: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trained(self) -> list[str]:

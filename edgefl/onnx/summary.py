@@ -41,6 +41,7 @@ def summarize(subject: Model | Plan, batch: int = 32) -> dict[str, Any]:
         "flops": sum(net.flops),
         "untrained": _untrained(model) if model else None,
         "shared": _shared(model) if model else None,
+        "without_adapter": dict(model.adapters.plain) if model and model.adapters else None,
         "loss": plan.loss,
         "losses": [{"output": head.name, "loss": head.loss, "weight": head.weight} for head in plan.losses or []],
         "loss_inferred": model.loss_inferred if model else None,
@@ -128,6 +129,7 @@ def _told(found: dict[str, Any]) -> list[str]:
         hint = f"; --train {item['name']} trains it" if item["can_train"] else ""
         size = _shape(item["shape"]) or "1 number"
         lines.append(f"stays   {item['name']} ({size}): {item['reason']}{hint}")
+    lines += [f"plain   {name}: no adapter, since it {why}" for name, why in (found["without_adapter"] or {}).items()]
     for item in found["shared"] or ():
         if item["kind"] == "tied":
             lines.append(f"tied    {item['name']}: one param of {', '.join(item['nodes'])}; --untie trains them apart")

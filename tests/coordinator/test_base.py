@@ -13,6 +13,7 @@ from edgefl.coordinator.downlink import Downlink
 from edgefl.core.mask import LEAST_BASE, STATISTICS, Mask
 from edgefl.core.params import params_sha256
 from edgefl.core.plan import Node, Param, Plan
+from edgefl.device.work import Terms
 from edgefl.errors import ModelError, UsageError
 from edgefl.federation import make_manifest, make_strategy
 from edgefl.machine import Connected, Publish, Sent
@@ -58,6 +59,13 @@ def joined(publishes: list[Publish]) -> bytes:
 def update() -> bytes:
     delta = np.full(frozen.MANIFEST.update_size, 0.5, np.float32)
     return UpdateHeader(5, 1, 0.5, 10, 100).to_bytes() + frozen.MANIFEST.update_codec.encode(delta)
+
+
+def test_the_memory_that_a_device_allows_counts_it():
+    size = 4 * frozen.PLAN.num_params
+    assert Terms(frozen.MANIFEST, size).manifest.model_size * 4 < size
+    with pytest.raises(ModelError, match=f"its model takes {size} bytes"):
+        Terms(frozen.MANIFEST, size - 1)
 
 
 def test_it_is_named_by_the_manifest_and_goes_down_once():

@@ -12,6 +12,7 @@ from onnx_files import onnx_model, ops, samples
 from torch_export import EXPORTS, TORCH, export
 
 import edgefl
+from edgefl import codecs
 from edgefl.core.protobuf import metadata_of
 from edgefl.errors import ModelError, UsageError
 from edgefl.onnx import skeleton, zoo
@@ -37,7 +38,7 @@ GRAPHS = {
 }
 
 
-def trained(model: edgefl.Model, seed: int = 5) -> np.ndarray:
+def learned(model: edgefl.Model, seed: int = 5) -> np.ndarray:
     """Params (P,) as training may leave them."""
     out, count = model.params.copy(), model.plan.num_trainable
     out[:count] += np.random.default_rng(seed).normal(0, 0.3, count).astype(np.float32)
@@ -64,7 +65,7 @@ def test_it_begins_as_the_base_and_merges_into_it(text, ir_version):
     assert len(model.adapters.sites) == 1
     x = samples(model, 5)
     np.testing.assert_allclose(predicted(model, model.params, x), predicted(base, base.params, x), rtol=0, atol=1e-6)
-    params = trained(model)
+    params = learned(model)
     expected = predicted(model, params, x)
     assert np.abs(expected - predicted(base, base.params, x)).max() > 0.01
     for file in (model.to_bytes(params), model.to_bytes(params, merge=False)):
@@ -75,7 +76,7 @@ def test_it_begins_as_the_base_and_merges_into_it(text, ir_version):
 def test_the_formula():
     """y = x W + b + (alpha / rank) (x A) B, against NumPy in float64."""
     model = edgefl.load(onnx_model(GRAPHS["gemm"]), loss="mse").with_adapters(rank=2, alpha=5, trained="AB")
-    params, x = trained(model), samples(model, 4)
+    params, x = learned(model), samples(model, 4)
     of = {name: value.astype(np.float64) for name, value in tensors(model, params).items()}
     turned = lambda matrix, rows: matrix if matrix.shape[0] == rows else matrix.T  # noqa: E731
     a, b = turned(of["edgefl.adapters.W.A"], 12), turned(of["edgefl.adapters.W.B"], 2)
@@ -107,7 +108,7 @@ def test_the_mean_of_adapters_is_the_adapter_of_the_mean():
     gaps = {}
     for which in ("B", "AB"):
         model = edgefl.load(onnx_model(GRAPHS["gemm"]), loss="mse").with_adapters(rank=2, trained=which)
-        x, one, other = samples(model, 5), trained(model, 1), trained(model, 2)
+        x, one, other = samples(model, 5), learned(model, 1), learned(model, 2)
         mean = (predicted(model, one, x) + predicted(model, other, x)) / 2
         gaps[which] = np.abs(predicted(model, (one + other) / 2, x) - mean).max()
     assert gaps["B"] < 1e-5 < 1e-3 < gaps["AB"]
@@ -134,8 +135,28 @@ def test_weights_no_larger_than_their_adapter_are_passed_over():
 
 def test_a_weight_of_several_nodes_gets_none():
     text = "(float[N,12] x) => (float[N,12] y) <float[12,12] W> { h = MatMul(x, W) t = Tanh(h) y = MatMul(t, W) }"
-    with pytest.raises(UsageError, match="no dense weight"):
+    with pytest.raises(UsageError, match="W is read by 2 nodes: --untie W"):
         edgefl.load(onnx_model(text), loss="mse").with_adapters(rank=2)
+    base = edgefl.load(onnx_model(text), loss="mse")
+    apart = edgefl.load(onnx_model(text), loss="mse", untie=["W"]).with_adapters(rank=2)
+    assert len(apart.adapters.sites) == 2 and not apart.adapters.plain
+    x, params = samples(base, 4), learned(apart)
+    np.testing.assert_allclose(predicted(apart, apart.params, x), predicted(base, base.params, x), atol=1e-6)
+    saved = edgefl.load(apart.to_bytes(params), loss="mse")
+    np.testing.assert_allclose(OnnxEvaluator(saved).predict(saved.params, x), predicted(apart, params, x), atol=1e-4)
+
+
+def test_inspect_tells_which_weights_have_none():
+    from edgefl.onnx.summary import describe, summarize
+
+    text = """(float[N,12] x) => (float[N,3] y) <float[12,12] W, float[12,3] V>
+        { h = MatMul(x, W) t = Tanh(h) u = MatMul(t, W) y = MatMul(u, V) }"""
+    base = edgefl.load(onnx_model(text), loss="mse")
+    model = base.with_adapters(rank=2, on=["*"])
+    assert summarize(base)["without_adapter"] is None and list(summarize(model)["without_adapter"]) == ["W"]
+    assert "plain   W: no adapter, since it is read by 2 nodes: --untie W" in describe(model)
+    small = edgefl.load(zoo.from_spec("mlp:64-32-2", 0)).with_adapters(rank=4)
+    assert "plain   fc2.weight: no adapter, since it is no larger than its adapter" in describe(small)
 
 
 def test_the_same_adapters_on_every_machine():
@@ -151,6 +172,29 @@ def test_untouched_it_merges_to_the_bytes_that_came():
     assert model.to_bytes() == model.to_bytes(model.params) == base.source
 
 
+@pytest.mark.parametrize("trained", ["B", "AB"])
+def test_a_base_in_bfloat16_takes_half_the_bytes(trained):
+    """Frozen matrices are rounded, and A where it starts; vectors, and what trains in full, are as they were."""
+    base = edgefl.load(zoo.from_spec("mlp:64-128-100-10", 0))
+    exact, model = (base.with_adapters(4, trained=trained, also=["fc3"], base=how) for how in ("float32", "bfloat16"))
+    assert model.plan.hash == exact.plan.hash
+    was, now = tensors(exact, exact.params), tensors(model, model.params)
+    for name, value in now.items():
+        cut = value.view(np.uint32) & np.uint32(0xFFFF) == 0
+        if name in ("fc1.weight", "fc2.weight") or name.endswith(".A"):
+            assert cut.all() and np.abs(value - was[name]).max() <= 2**-8 * np.abs(was[name]).max() != 0
+        else:
+            assert np.array_equal(value, was[name]), name
+    planes = codecs.get("planes")
+    sizes = [len(planes.encode(of.params[of.plan.num_trainable :].copy())) for of in (exact, model)]
+    assert sizes[1] < 0.5 * sizes[0]
+    params, x = learned(model), samples(model, 3)
+    for merge in (True, False):
+        saved = edgefl.load(model.to_bytes(params, merge=merge))
+        np.testing.assert_allclose(predicted(saved, saved.params, x), predicted(model, params, x), atol=1e-4)
+    assert edgefl.load(model.to_bytes(params, merge=False), adapters=model.adapters.settings).plan == model.plan
+
+
 def test_the_summary_counts_what_an_update_has():
     from edgefl.onnx.summary import summarize
 
@@ -163,11 +207,11 @@ def test_the_summary_counts_what_an_update_has():
 def test_a_file_that_keeps_its_adapters_loads_again(tmp_path):
     base = edgefl.load(zoo.from_spec("mlp:64-32-10", 0))
     model = base.with_adapters(4, ["fc1"], alpha=8, also=["fc2"], merge=False)
-    params = trained(model)
+    params = learned(model)
     model.save(tmp_path / "kept.onnx", params)
     again = edgefl.load(tmp_path / "kept.onnx")
     assert again.plan.hash == model.plan.hash and (again.params == params).all()
-    assert again.adapters.settings == AdapterSettings(4, ["*"], 8.0, "B", ["fc2"], False)
+    assert again.adapters.settings == AdapterSettings(4, ["*"], 8.0, "B", ["fc2"], merge=False)
     assert edgefl.load(tmp_path / "kept.onnx", adapters=AdapterSettings(4, ["fc1"], 8.0, "B", ["fc2"])).adapters
     with pytest.raises(UsageError, match="merge them"):
         edgefl.load(tmp_path / "kept.onnx", adapters={"rank": 8})
@@ -194,7 +238,7 @@ def test_a_file_whose_adapters_were_changed_is_refused():
 
 def test_a_device_gets_the_file_with_adapters_beside():
     model = edgefl.load(zoo.from_spec("mlp:64-32-10", 0)).with_adapters(4)
-    made, params = skeleton.make(model), trained(model)
+    made, params = skeleton.make(model), learned(model)
     file = b"".join(made.pieces(params))
     assert (made.params_of(file) == params).all()
     x = samples(model, 4)
@@ -225,7 +269,7 @@ def test_wrong_settings(wrong):
 def test_only_the_weight_changes_in_a_merged_file():
     base = edgefl.load(zoo.from_spec("mlp:64-32-10", 0))
     model = base.with_adapters(4, ["fc1"])
-    saved = onnx.ModelProto.FromString(model.to_bytes(trained(model)))
+    saved = onnx.ModelProto.FromString(model.to_bytes(learned(model)))
     was = onnx.ModelProto.FromString(base.source)
     assert list(saved.graph.node) == list(was.graph.node)
     changed = {
@@ -275,7 +319,7 @@ class TestTorch:
         base = edgefl.load(source, loss="mse")
         model = base.with_adapters(rank=4, on=["*attn*"])
         assert model.adapters.sites and model.plan.num_trainable < base.plan.num_trainable / 5
-        x, params = samples(model, 3), trained(model)
+        x, params = samples(model, 3), learned(model)
         assert np.array_equal(predicted(model, model.params, x), predicted(base, base.params, x))
         saved = edgefl.load(model.to_bytes(params), loss="mse")
         expected = predicted(model, params, x)

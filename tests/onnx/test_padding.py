@@ -80,3 +80,30 @@ def test_what_would_be_trained_otherwise_is_refused(body, says):
         float[1] none = {{0.0}}, float[1] inf> {{ {body} }}"""
     with pytest.raises(ModelError, match=says):
         edgefl.load(infinite(text), loss="mse")
+
+
+BERT = """(int64[N,4] ids, int64[N,4] mask) => (float[N,3] y) <float[10,8] E, float[8,3] W, int64[1] first = {{1}},
+    float one = {{1.0}}, float low = {{-1000000000.0}}> {{ e = Gather(E, ids) q = Transpose<perm = [0, 2, 1]>(e)
+    s = MatMul(e, q) u = Unsqueeze(mask, first) {hidden} p = Softmax<axis = -1>(m) v = MatMul(p, e)
+    r = ReduceMean<axes = [1], keepdims = 0>(v) y = MatMul(r, W) }}"""
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "f = Cast<to = 1>(u) g = Sub(one, f) h = Mul(g, low) m = Add(s, h)",
+        "f = Cast<to = 9>(u) m = Where(f, s, low)",
+    ],
+)
+def test_a_mask_that_is_an_input_beside_the_tokens(hidden):
+    model = edgefl.load(onnx_model(BERT.format(hidden=hidden)).SerializeToString(), loss="mse")
+    seen = np.arange(4) < np.array([4, 3, 2, 1, 4])[:, None]
+    x = {"ids": np.random.default_rng(0).integers(0, 10, (5, 4)), "mask": seen.astype(np.int64)}
+    trainer = edgefl.Trainer(model.plan)
+    found = trainer.predict(model.params, x)
+    np.testing.assert_allclose(found, OnnxEvaluator(model).predict(model.params, x), atol=1e-5)
+    other = {**x, "ids": np.where(seen, x["ids"], (x["ids"] + 1) % 10)}
+    assert not np.allclose(found[1:4], trainer.predict(model.params, other)[1:4])  # what is hidden asks too
+    y = np.zeros((5, 3), np.float32)
+    first, last = (trainer.fit(model.params, x, y, epochs=epochs, lr=0.1) for epochs in (1, 5))
+    assert last.loss < first.loss

@@ -1,11 +1,12 @@
 """Arena and accuracy of sparse updates: MobileNetV2 1.0 at 96x96, trained on MNIST's digits 0-4, tuned on 5-9.
 
-    python benchmarks/sparse_update.py --data mnist:DIR [--pretrained FILE] [--json FILE]
+    python benchmarks/sparse_update.py --data mnist:DIR [--pretrained FILE] [--seeds 0 1 2] [--json FILE]
 
 The network is PyTorch's (Sandler et al. 2018, arXiv:1801.04381), exported twice: as it is trained, with batch
 normalization, and after that with it folded into the convolutions, as devices get it. Both trainings are this
 project's. Each way to tune has the same examples and steps; of the learning rates the one that is best on examples held
-out counts, and the table has the accuracy on MNIST's test part. Needs the extra `bench`.
+out counts, and the table has the accuracy on MNIST's test part. A seed draws the new last layer, the examples and their
+order; all seeds begin with the same trained network. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from onnx import numpy_helper
 from torch import nn
 
 import edgefl
+from edgefl import codecs
+from edgefl.core.mask import Mask, unchanging
 from edgefl.onnx.model import Model
 from edgefl.onnx.sparse import sparse
 
@@ -84,12 +87,16 @@ def images(flat: np.ndarray) -> np.ndarray:
     return wide.repeat(1, 3, 1, 1).numpy()
 
 
-def digits(spec: str, below: bool, train: int, test: int) -> tuple[np.ndarray, ...]:
+def digits(spec: str, below: bool, train: int, test: int, seed: int | None = None) -> tuple[np.ndarray, ...]:
+    """The first examples, or some that the seed draws; those to test on are always the same."""
     data = edgefl.data.load(spec)
     assert data.x_test is not None and data.y_test is not None
     parts = []
     for x, y, n in ((data.x_train, data.y_train, train), (data.x_test, data.y_test, test)):
-        rows = np.flatnonzero((np.asarray(y) < CLASSES) == below)[:n]
+        rows = np.flatnonzero((np.asarray(y) < CLASSES) == below)
+        if seed is not None and n == train:
+            rows = np.random.default_rng(seed).permutation(rows)
+        rows = rows[:n]
         parts += [np.asarray(x)[rows], np.asarray(y)[rows].astype(np.int64) % CLASSES]
     return tuple(parts)
 
@@ -109,7 +116,7 @@ def read_into(net: nn.Module, graph: onnx.GraphProto) -> None:
 
 
 def pretrain(spec: str, n: int, file: Path | None) -> nn.Sequential:
-    """Trained on 0-4, with a new last layer."""
+    """Trained on 0-4."""
     torch.manual_seed(0)
     net = mobilenet()
     if file is not None and file.exists():
@@ -132,12 +139,23 @@ def pretrain(spec: str, n: int, file: Path | None) -> nn.Sequential:
         if file is not None:
             onnx.save(proto, file)
     read_into(net, proto.graph)
+    return net
+
+
+def with_new_head(net: nn.Sequential, seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
     nn.init.normal_(net[-1].weight, std=0.01)
     nn.init.zeros_(net[-1].bias)
     return net
 
 
-def tuned(model: Model, parts: Sequence[np.ndarray], epochs: int, rates: Sequence[float]) -> dict[str, Any]:
+def update_bytes(model: Model, delta: np.ndarray) -> tuple[int, int]:
+    """What a device sends of this delta: as float32, and by the usual codec."""
+    mask = Mask(model.plan, base=unchanging(model.plan))
+    return 4 * mask.num_shared, len(codecs.get("ecq").for_tensors(mask.tensors).encode(mask.shared(delta)))
+
+
+def tuned(model: Model, parts: Sequence[np.ndarray], epochs: int, rates: Sequence[float], seed: int) -> dict[str, Any]:
     """The row of one way to tune."""
     x, y, x_held, y_held, x_test, y_test = parts
     found: list[tuple[float, float, float, np.ndarray]] = []
@@ -145,20 +163,47 @@ def tuned(model: Model, parts: Sequence[np.ndarray], epochs: int, rates: Sequenc
     for lr in rates:
         started = time.process_time()
         try:
-            params = model.params + trainer.fit(model.params, x, y, epochs=epochs, batch_size=BATCH, lr=lr).delta
+            params = (
+                model.params + trainer.fit(model.params, x, y, epochs=epochs, batch_size=BATCH, lr=lr, seed=seed).delta
+            )
         except edgefl.EdgeFLError as error:
             print(f"lr {lr}: {error}")
             continue
         spent = 1000 * (time.process_time() - started) / (epochs * -(-len(y) // BATCH))
         found.append((float(trainer.evaluate(params, x_held, y_held).accuracy or 0), lr, spent, params))
     _, lr, spent, params = max(found, key=lambda row: row[0])
+    raw, coded = update_bytes(model, params - model.params)
     return {
         "trained": model.plan.num_trainable,
+        "update_mb": raw / 1e6,
+        "coded_kb": coded / 1e3,
         "arena_mb": edgefl.Trainer(model.plan, batch=BATCH).arena_bytes / 1e6,
         "lr": lr,
         "step_ms": spent,
         "accuracy": trainer.evaluate(params, x_test, y_test).accuracy,
     }
+
+
+def ways_of(
+    options: argparse.Namespace, net: nn.Module, x: np.ndarray, y: np.ndarray
+) -> dict[str, Callable[[], Model]]:
+    """By name, how a model is made that trains in this way; x and y are what the choices see."""
+    whole, folded = exported(net, folded=False), exported(net, folded=True)
+    names = [param.name for param in folded.plan.params if param.trainable]
+    biases = [name for name in names if len(folded.plan.params[names.index(name)].shape) == 1]
+    head = names[-2:]
+    ways: dict[str, Callable[[], Model]] = {
+        "full, batch normalization too": lambda: whole,
+        "full, batch normalization folded": lambda: folded,
+        "last layer": lambda: folded.compile(folded.source, head),
+        "biases and last layer": lambda: folded.compile(folded.source, [*biases, *head]),
+    }
+    for mb in options.budgets:
+        for kind, channels in (("weights", False), ("channels", True)):
+            ways[f"{kind}, {mb:g} MB"] = lambda mb=mb, channels=channels: sparse(
+                folded, int(mb * 1e6), batch=BATCH, x=x, y=y, channels=channels
+            )
+    return ways
 
 
 def main() -> None:
@@ -172,34 +217,30 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=[0.03, 0.01], help="of learning")
     parser.add_argument("--only", default="", metavar="TEXT", help="the ways to tune whose names contain it")
     parser.add_argument("--budgets", type=float, nargs="*", default=[10.5, 12, 16], metavar="MB")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     net = pretrain(options.data, options.pretrain_examples, options.pretrained)
-    flat, labels, flat_test, y_test = digits(options.data, False, options.examples + 500, options.test)
-    x, n = images(flat), options.examples
-    parts = (x[:n], labels[:n], x[n:], labels[n:], images(flat_test), y_test)
-    whole, folded = exported(net, folded=False), exported(net, folded=True)
-    names = [param.name for param in folded.plan.params if param.trainable]
-    biases = [name for name in names if len(folded.plan.params[names.index(name)].shape) == 1]
-    head = names[-2:]
-    ways: dict[str, Callable[[], Model]] = {
-        "full, batch normalization too": lambda: whole,
-        "full, batch normalization folded": lambda: folded,
-        "last layer": lambda: folded.compile(folded.source, head),
-        "biases and last layer": lambda: folded.compile(folded.source, [*biases, *head]),
-    }
-    for mb in options.budgets:
-        ways[f"sparse, {mb:g} MB"] = lambda mb=mb: sparse(folded, int(mb * 1e6), batch=BATCH, x=x[:64], y=labels[:64])
-    rows: dict[str, dict[str, Any]] = {}
-    for name, make in ways.items():
-        if options.only not in name:
-            continue
-        rows[name] = row = tuned(make(), parts, options.epochs, options.rates)
-        print(
-            f"{name:34} {row['trained']:>10,} trained, arena {row['arena_mb']:6.1f} MB, "
-            f"{row['step_ms']:6.1f} ms a step, lr {row['lr']:g}: {row['accuracy']:.1%}",
-            flush=True,
-        )
+    rows: dict[str, dict[int, dict[str, Any]]] = {}
+    for seed in options.seeds:
+        n, wanted = options.examples, options.examples + 500
+        flat, labels, flat_test, y_test = digits(options.data, False, wanted, options.test, seed)
+        x = images(flat)
+        parts = (x[:n], labels[:n], x[n:], labels[n:], images(flat_test), y_test)
+        for name, make in ways_of(options, with_new_head(net, seed), x[:64], labels[:64]).items():
+            if options.only not in name:
+                continue
+            row = tuned(make(), parts, options.epochs, options.rates, seed)
+            rows.setdefault(name, {})[seed] = row
+            print(
+                f"{name:34} seed {seed}: {row['trained']:>10,} trained, arena {row['arena_mb']:6.1f} MB, update "
+                f"{row['update_mb']:.2f} MB, {row['coded_kb']:.1f} kB coded, {row['step_ms']:6.1f} ms a step, "
+                f"lr {row['lr']:g}: {row['accuracy']:.1%}",
+                flush=True,
+            )
+    for name, found in rows.items():
+        scores = [row["accuracy"] for row in found.values()]
+        print(f"{name:34} {np.mean(scores):.1%} +- {np.std(scores):.1%} of {len(scores)}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -19,7 +19,7 @@
 #define EFL_MAX_DIMS 6
 #define EFL_MAX_INPUTS 8
 #define EFL_MAX_PARAMS 8
-#define EFL_MAX_INTS 16
+#define EFL_MAX_INTS 48
 #define EFL_MAX_FLOATS 4
 #define EFL_MAX_LOSSES 8
 #define EFL_MAX_THREADS 64

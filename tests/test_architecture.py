@@ -41,6 +41,7 @@ FLOORS = [
     ["viewer"],
     ["board"],
     ["onnx", "data"],
+    ["arena_budget"],
     ["checks"],
     ["simulation", "edgefl_agent", "edgefl_broker"],
     ["experiments"],

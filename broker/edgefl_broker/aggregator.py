@@ -49,7 +49,7 @@ from edgefl.strategies.checkpoint import pack
 from edgefl.strategies.waiting_room import WaitingRoom
 from edgefl.transports.events import LinkEvent, Message
 
-from .choice import choice_of
+from .choice import choice_of, within_budget
 from .desk import Desk
 from .enrolment import Enrolment
 from .forgetting import erase_claims
@@ -86,14 +86,15 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         self.refusals.user = f"as shipped, it knows the aggregator by the user name {AGGREGATOR_USER!r}"
         spec = config.evaluate.test_data
         config.gate.check(spec is not None, config.evaluate.holdout)
-        self._model, self._test = load_both(config)
-        plan = self._model.plan
-        self._scoring = Scoring(self._model, self._test)
+        model, self._test = load_both(config)
         self._folder = Path(config.state_dir)
         self._store = AggregatorStore(self._folder, config.keep_models, config.models_mb * 1e6)
         self._journal = None if config.journal is None else Journal(Path(config.journal))
         self._files = HistoryFiles(self._folder, config.history_mb * 1e6)
-        state = self._store.resume(plan.hash, self._model.params, self._files.last())
+        self._model, keep, budget = within_budget(config, model, self._store)
+        plan = self._model.plan
+        self._scoring = Scoring(self._model, self._test)
+        state = self._store.resume(plan.hash, self._model.params, self._files.last(), keep)
         config = self._settled(config, plan)
         rng = random.Random()
         self._keys = open_keys(config.keys, config.federation, self._store.highest)
@@ -115,8 +116,9 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         going_on = f"going on at round {state.round}" if state.round > 1 else "starting"
         self.log.info("federation %s, %d params, %s", config.federation, plan.num_params, going_on)
         self.log.info("loss: %s", self._model.loss_line)
-        if self._run.auto:
-            self.log.info("auto: %s", self._run.auto)
+        for what, told in (("auto", self._run.auto), ("sparse", budget)):
+            if told:
+                self.log.info("%s: %s", what, told)
 
     def _settled(self, config: AggregatorConfig, plan: Plan) -> AggregatorConfig:
         """The settings with what "auto" and their absence stand for; `_run` has them as they are published."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from edgefl import auto
+from edgefl.arena_budget import within
 from edgefl.checks import broker, machine, training
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
@@ -59,7 +60,8 @@ class Federation:
 
     @cached_property
     def _both(self) -> tuple[Model, Dataset | None]:
-        return load_both(self.config)
+        model, test = load_both(self.config)
+        return within(model, self.config), test  # a folder that has run keeps its choice
 
     @cached_property
     def model(self) -> Model:
@@ -67,7 +69,7 @@ class Federation:
         try:
             return self._both[0]
         except (DataError, UsageError):  # perhaps of the test data
-            return load_model(self.config)
+            return within(load_model(self.config), self.config)
 
     @cached_property
     def manifest(self) -> Manifest | str:

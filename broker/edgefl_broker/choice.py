@@ -1,15 +1,36 @@
-"""What "auto" stands for, chosen once for the life of a state folder."""
+"""What is chosen once for the life of a state folder: what "auto" stands for, and what trains within [sparse]."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-from edgefl import auto
+from edgefl import arena_budget, auto
 from edgefl.core.plan import Plan
-from edgefl.errors import StoreError
+from edgefl.errors import StoreError, UsageError
 from edgefl.hosting.config import AggregatorConfig
+from edgefl.onnx.model import Model
+from edgefl.onnx.sparse import Choice, applied
 
 from .store import AggregatorStore
+
+SPARSE = "sparse"  # key in the store
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The choice for [sparse], and the budget that it was made for."""
+
+    arena_mb: float
+    choice: Choice
+
+
+class Chosen(NamedTuple):
+    """The model that trains what [sparse] has chosen, what to keep in the store for that, and to say in the log."""
+
+    model: Model
+    keep: dict[str, str]
+    told: str
 
 
 def choice_of(config: AggregatorConfig, plan: Plan, store: AggregatorStore) -> auto.Choice | None:
@@ -24,4 +45,37 @@ def choice_of(config: AggregatorConfig, plan: Plan, store: AggregatorStore) -> a
     try:
         return msgspec.json.decode(kept, type=auto.Choice)
     except msgspec.DecodeError:
-        raise StoreError('the choice for "auto" in the state folder is damaged: put a backup in its place') from None
+        raise _damaged('"auto"') from None
+
+
+def within_budget(config: AggregatorConfig, model: Model, store: AggregatorStore) -> Chosen:
+    """`model` as [sparse] wants it: by the choice that `store` has, or at the first start by a new one.
+
+    A second choice could be another one, since gradients depend on the processor: then the plan would be another one
+    too, which no owner has approved. UsageError for another budget than that of the first start.
+    """
+    budget = config.sparse.arena_mb
+    if not budget:
+        return Chosen(model, {}, "")
+    text = store.kept(SPARSE)
+    if text is None:
+        choice = arena_budget.choice_for(model, config)
+        assert choice is not None
+        text = msgspec.json.encode(_Kept(budget, choice)).decode()
+    try:
+        kept = msgspec.json.decode(text, type=_Kept)
+    except msgspec.DecodeError:
+        raise _damaged("[sparse]") from None
+    if kept.arena_mb != budget:
+        raise UsageError(
+            f"sparse.arena_mb is {budget:g}, and this federation has begun with {kept.arena_mb:g}: set that again, or "
+            "give the federation a state_dir of its own"
+        )
+    made, choice = applied(model, kept.choice), kept.choice
+    parts = f"{len(choice.channels)} weights by some input channels"
+    told = f"{made.plan.num_trainable} params train in {choice.arena_bytes / 1e6:.1f} MB, {parts}"
+    return Chosen(made, {SPARSE: text}, told)
+
+
+def _damaged(what: str) -> StoreError:
+    return StoreError(f"the choice for {what} in the state folder is damaged: put a backup in its place")

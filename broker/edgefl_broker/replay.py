@@ -27,7 +27,7 @@ from edgefl.settings import files
 from edgefl.strategies import Site, Strategy
 from edgefl.strategies.masked import over
 
-from .choice import choice_of
+from .choice import choice_of, within_budget
 from .journal import Journal
 from .model_file import load_both
 from .store import KEPT_RECORDS, AggregatorStore
@@ -55,6 +55,7 @@ def run(settings: AggregatorConfig) -> None:
     model, _ = load_both(settings)
     store, journal = AggregatorStore(Path(settings.state_dir)), Journal(Path(settings.journal))
     try:
+        model = within_budget(settings, model, store).model
         if choice := choice_of(settings, model.plan, store):
             settings = auto.apply(settings, choice)
         manifest = make_manifest(settings, settings.federation, "0" * 16, model.plan)

@@ -80,8 +80,14 @@ class AggregatorStore:
         self._guard = FileGuard(self._path)
 
     @durable
-    def resume(self, plan_hash: str, params: np.ndarray, known: RoundRecord | None = None) -> State:
-        """The state to go on from. A new folder starts with `params`, the model file's.
+    def resume(
+        self,
+        plan_hash: str,
+        params: np.ndarray,
+        known: RoundRecord | None = None,
+        keep: Mapping[str, str] | None = None,
+    ) -> State:
+        """The state to go on from. A new folder starts with `params`, the model file's, and with what to `keep`.
 
         `known` is the last record in history.jsonl: SQLite drops all commits after a flipped bit in its log. The number
         of the last start is in a file of its own too: an aggregator that fell back behind its own claim would be
@@ -94,6 +100,8 @@ class AggregatorStore:
                     f"{self._path} is empty, but history.jsonl tells of {known.round} rounds: put a backup in its "
                     "place, or empty the folder to start from the ONNX file"
                 )
+            for key, value in (keep or {}).items():
+                self._meta(key, value)
             run = self._meta("run", secrets.token_hex(8))
             if self._meta("plan", plan_hash) != plan_hash:
                 raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
@@ -142,6 +150,12 @@ class AggregatorStore:
     def keep(self, key: str, value: str) -> str:
         """The value stored under `key`. A key without a value gets `value`, durable when this returns."""
         return self._meta(key, value)
+
+    @durable
+    def kept(self, key: str) -> str | None:
+        """The value stored under `key`, or None."""
+        known = self._db.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone()
+        return self._meta(key, "") if known else None
 
     @durable
     def highest(self, key: str, number: int) -> int:

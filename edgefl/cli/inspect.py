@@ -11,6 +11,7 @@ from .values import at_least
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..onnx.model import Model
+    from ..onnx.sparse import Choice
 
 EXAMPLE = "edgefl inspect mlp:784-200-200-10 --batch 10 --json"
 
@@ -23,8 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     help = "data that it is to be trained on: whether they fit, and which loss their targets ask for"
     group.add_argument("--data", metavar="SPEC", help=help)
     help = (
-        "train only what fits into an arena of so many megabytes: the layers that contribute most, by the gradients of "
-        "--data, or the last ones; says which `freeze` does so (docs/sparse.md)"
+        "train only what fits into an arena of so many megabytes: what contributes most, by the gradients of --data, "
+        "or the last layers; this is what [sparse] would choose at this batch (docs/sparse.md)"
     )
     group.add_argument("--arena-mb", type=at_least(0.001), metavar="MB", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -43,23 +44,26 @@ def _inspect(options: argparse.Namespace) -> int:
     if dataset is not None:
         dataset = data.fit_plan(dataset, model.plan)
         model.check_targets(dataset.y_train)
-    freeze = None
+    choice = None
     if options.arena_mb is not None:
-        model, freeze = _sparse(options, model, dataset)
+        model, choice = _sparse(options, model, dataset)
     if options.json:
-        found = summarize(model, options.batch) | ({} if freeze is None else {"freeze": freeze})
+        found = summarize(model, options.batch)
+        found |= {} if choice is None else {"freeze": choice.freeze, "channels": choice.channels}
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         print(describe(model, options.batch))
-        if freeze is not None:
-            print(f"freeze = {msgspec.json.encode(freeze).decode()}")
+        if choice is not None:
+            print(f"[sparse]\narena_mb = {options.arena_mb:g}")
+            if options.data is not None:
+                print(f"data = {msgspec.json.encode(options.data).decode()}")
     return 0
 
 
-def _sparse(options: argparse.Namespace, model: Model, dataset: Dataset | None) -> tuple[Model, list[str]]:
-    """The model that trains what fits, and what it leaves as it is."""
-    from ..onnx.sparse import choose
+def _sparse(options: argparse.Namespace, model: Model, dataset: Dataset | None) -> tuple[Model, Choice]:
+    """The model that trains what fits, and what was chosen."""
+    from ..onnx.sparse import applied, choose
 
     x, y = (None, None) if dataset is None else (dataset.x_train, dataset.y_train)
     choice = choose(model, int(options.arena_mb * 10**6), batch=options.batch, x=x, y=y)
-    return model.compile(model.source, choice.train), choice.freeze
+    return applied(model, choice), choice

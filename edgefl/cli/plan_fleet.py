@@ -115,6 +115,7 @@ def _candidates(options: argparse.Namespace) -> list[Candidate]:
 
 def _ground(options: argparse.Namespace) -> Ground:
     from .. import data
+    from ..arena_budget import within
     from ..simulation.planning import Ground, invented
     from ..simulation.shifts import spread
     from ..simulation.simulate import fill
@@ -134,7 +135,7 @@ def _ground(options: argparse.Namespace) -> Ground:
         model.check_targets(dataset.y_train)
         if dataset.x_test is None:
             raise UsageError(f"{dataset.name} has no test part, so no accuracy: add test=0.2 to the SPEC")
-    return Ground(model.adapt(settings.adapters), settings, _world(options), dataset, parts)
+    return Ground(within(model.adapt(settings.adapters), settings), settings, _world(options), dataset, parts)
 
 
 def _world(options: argparse.Namespace) -> World:

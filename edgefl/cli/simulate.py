@@ -97,6 +97,7 @@ class Job:
 
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
+    from ..arena_budget import within
     from ..onnx.scaling import with_scaling
 
     kind, _, url = options.transport.partition(":")
@@ -110,7 +111,7 @@ def _simulate(options: argparse.Namespace) -> int:
     dataset = data.load(options.data, seed=settings.train.seed)
     model = cli_model.load(options, settings.train.seed, dataset.y_train)
     model = with_scaling(model) if settings.features.is_federated else model
-    model = model.adapt(settings.adapters)
+    model = within(model.adapt(settings.adapters), settings)
     dataset = data.fit_plan(dataset, model.plan)  # so that devices' files have the columns in the model's order
     options.loss = model.losses  # so that a later load, without the data, takes the same loss
     show = say if options.json != "-" else lambda line: None
@@ -220,6 +221,8 @@ def _over_mqtt(job: Job) -> History:
         raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
     if wanted.engine != DEFAULTS.engine:
         raise UsageError("--engine works on the memory transport; agents over MQTT train where they run")
+    if job.settings.sparse.arena_mb:
+        raise UsageError("--arena-mb works on the memory transport; edgefl-aggregator takes [sparse] from its file")
     if wanted.threads != DEFAULTS.threads:
         raise UsageError("--threads works on the memory transport; agents over MQTT have one core each")
     if options.resume:

@@ -54,7 +54,7 @@ class Node(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     op: Annotated[str, Meta(max_length=32)]
     inputs: Annotated[list[Index], Meta(min_length=1, max_length=8)]
     params: Annotated[list[Index], Meta(max_length=8)] = []
-    ints: Annotated[list[int], Meta(max_length=16)] = []
+    ints: Annotated[list[int], Meta(max_length=48)] = []  # EFL_MAX_INTS of efl.h
     floats: Annotated[list[float], Meta(max_length=4)] = []
 
 

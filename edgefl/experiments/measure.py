@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import data as sources
+from ..arena_budget import within
 from ..core.params import params_sha256
 from ..core.trainer import Trainer
 from ..data import Dataset, fit_plan
@@ -123,7 +124,7 @@ def _measure(case: Case, journal: Path) -> Result:
     settings, data = case.to_settings(), _data(case.data, case.seed)
     model = _model(case, data)
     model = with_scaling(model) if settings.features.is_federated else model
-    model = model.adapt(settings.adapters)
+    model = within(model.adapt(settings.adapters), settings)
     held = HeldOut(model, data, case, settings) if case.judge == "model" else None
     reports, runs, scores = Reports(), list[Run](), dict[int, Scores]()
 

@@ -39,6 +39,7 @@ def load(
     y: ArrayLike | None = None,
     standardize: bool = False,
     adapters: AdapterSettings | Mapping[str, Any] | None = None,
+    channels: Mapping[str, Sequence[int]] | None = None,
 ) -> Model:
     """Reads an ONNX model from a path, bytes or a ModelProto.
 
@@ -62,10 +63,13 @@ def load(
     `standardize` puts a scaling of the input's columns in front, which devices' data will set (docs/scaling.md).
     `adapters` puts small trained matrices beside frozen dense weights: settings such as {"rank": 8, "on": ["*attn*"]}
     (docs/adapters.md). A file that was saved with its adapters has them again without being told.
+    `channels` names weights of which only some input channels are trained, {"conv3.weight": [0, 7, 12]}: those that
+    `onnx.sparse.choose` found (docs/sparse.md).
     Raises ModelError for what can't be trained, UsageError for an option that does not fit.
     """
     try:
         from .adapters import kept, settings_in, without
+        from .channels import split
         from .compiler import import_onnx
         from .scaling import with_scaling
     except ImportError as error:
@@ -83,7 +87,7 @@ def load(
         model = import_onnx(base, loss, choices, dict(dims or {}), targets, constants=constants)
         if settings is not None:
             model = model.adapted(data, Adapters(settings, kept(data, base, model.plan, model.bindings)))
-        return (with_scaling(model) if standardize else model).adapt(wanted)
+        return split((with_scaling(model) if standardize else model).adapt(wanted), channels or {})
     except ModelError as error:
         raise ModelError(f"{where}{error}") from error.__cause__
 

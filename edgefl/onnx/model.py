@@ -55,6 +55,7 @@ class Model:
     compile: Callable[[bytes, Sequence[str] | None], Model] = field(repr=False, kw_only=True)  # another such file
     adapters: Adapters | None = None  # in the plan and in `source`, beside frozen weights
     base: Model | None = None  # without the adapters: they are merged into its file
+    arena_bytes: int | None = None  # of what trains, where that was chosen for a budget (sparse.py)
 
     def __post_init__(self) -> None:
         self.params.flags.writeable = False
@@ -143,6 +144,8 @@ class Model:
 
         if self.adapters is not None:
             raise UsageError("the model has adapters already: merge them (model.save), and load that file")
+        if any(node.op == "conv_part" for node in self.plan.nodes):
+            raise UsageError("the model trains some input channels of weights: leave channels out, or adapters")
         given = {"rank": rank, "on": on, "alpha": alpha, "trained": trained, "also": also, "base": base}
         settings = AdapterSettings.of({**given, "merge": merge})
         if not settings.rank:

@@ -3,7 +3,7 @@
     settings = Settings.load("aggregator.toml")             # or Settings(train=TrainSettings(lr=0.05))
     settings = settings.replace(lr=0.05, codec="ecq:step=2") # by name, or {"train.lr": 0.05}
 
-sections.py, rounds.py, defences.py, features.py and personal.py have the sections, and
+sections.py, rounds.py, defences.py, features.py, personal.py and sparse.py have the sections, and
 core/adapters.py one. schema.py says what a struct
 declares and which values it allows, files.py reads TOML and `--set`, render.py writes sample files and the reference
 page, spec.py reads `name:option=value`.
@@ -24,6 +24,7 @@ from .features import FeatureSettings
 from .personal import PersonalSettings
 from .rounds import RoundSettings
 from .sections import CodecSettings, DownlinkSettings, EvaluateSettings, Mode, StrategySettings, TrainSettings
+from .sparse import SparseSettings
 
 __all__ = [
     "AdapterSettings",
@@ -37,6 +38,7 @@ __all__ = [
     "PersonalSettings",
     "RoundSettings",
     "Settings",
+    "SparseSettings",
     "StrategySettings",
     "TrainSettings",
 ]
@@ -55,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     features: FeatureSettings = field(default_factory=FeatureSettings)
     personal: PersonalSettings = field(default_factory=PersonalSettings)
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
+    sparse: SparseSettings = field(default_factory=SparseSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     gate: GateSettings = field(default_factory=GateSettings)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _core, auto
 from .. import data as sources
+from ..arena_budget import within
 from ..codecs.feedback import FEEDBACK_ROUNDS
 from ..coordinator.cohort import expected_reports, size
 from ..coordinator.coordinator import RoundCoordinator
@@ -122,7 +123,7 @@ def simulate(
     found = _as_dataset(data, seed)
     model = _as_model(model, seed, found)
     model = with_scaling(model) if settings.features.is_federated else model
-    model = model.adapt(settings.adapters)
+    model = within(model.adapt(settings.adapters), settings)
     dataset = _fitted(found, settings, model)
     settings.gate.check(dataset.x_test is not None, settings.evaluate.holdout)
     choice = auto.choose(settings, model.plan) if auto.wanted(settings) else None

@@ -17,6 +17,7 @@
     op(matmul) \
     op(embedding) \
     op(conv) \
+    op(conv_part) \
     op(conv_transpose) \
     op(depthwise) \
     op(maxpool) op(avgpool) \

@@ -64,6 +64,17 @@ def enlarged() -> Plan:
     return Plan([2, 3, 4], nodes, [Param("k", [3, 2, 3, 4]), Param("b", [6])], "mse", 2, 2)
 
 
+def in_parts() -> Plan:
+    """A convolution and a dense layer of which some input channels are trained."""
+    nodes = [
+        Node("conv_part", [0], [0, 3, 1], [2, 1, 1, 0, 1, 2, 1, 2, 0b101]),
+        Node("conv_part", [1], [2, 4], [1, 1, 0, 0, 0, 0, 1, 1, 0b0110]),
+    ]
+    shapes = [[3, 2, 2, 4], [4], [2, 3], [3, 2, 2, 4], [2, 3]]
+    params = [Param("p", shape, index < 3) for index, shape in enumerate(shapes)]
+    return Plan([5, 4, 4], nodes, params, "mse", 2, 2)
+
+
 def sequence(op: str, direction: int) -> Plan:
     both, gated, hidden = (2 if direction == 2 else 1), {"rnn": 3, "gru": 9, "lstm": 12}[op], 3
     deep, ints = both * hidden, [hidden, direction]
@@ -107,6 +118,7 @@ def plans() -> list[Plan]:
         pictures(False),
         pictures(True),
         enlarged(),
+        in_parts(),
         *(sequence(op, way) for op in ("lstm", "gru", "rnn") for way in range(3)),
     ]
     for number, (op, *rest) in enumerate(CASES):

@@ -74,16 +74,20 @@ def test_the_arena_is_within_the_budget_and_as_told(model):
     assert len(choose(model, 10**9, batch=BATCH).train) == len(model.plan.params)
 
 
-def test_a_freeze_list_gives_every_device_the_same_plan(model):
+def test_freeze_and_channels_give_every_device_the_same_plan(model):
     choice = choose(model, budgets(model)[1], batch=BATCH)
+    loaded = edgefl.load(deep(), loss="cross_entropy", freeze=choice.freeze, channels=choice.channels)
+    assert choice.channels and loaded.plan == sparse(model, budgets(model)[1], batch=BATCH).plan
+    whole = choose(model, budgets(model)[1], batch=BATCH, channels=False)
     assert (
-        edgefl.load(deep(), loss="cross_entropy", freeze=choice.freeze).plan
-        == sparse(model, budgets(model)[1], batch=BATCH).plan
+        not whole.channels
+        and edgefl.load(deep(), loss="cross_entropy", freeze=whole.freeze).plan
+        == sparse(model, budgets(model)[1], batch=BATCH, channels=False).plan
     )
 
 
 def test_nothing_else_moves_and_the_file_has_what_was_trained(model):
-    made = sparse(model, budgets(model)[1], batch=BATCH)
+    made = sparse(model, budgets(model)[1], batch=BATCH, channels=False)
     x, y = examples()
     after = made.params + edgefl.Trainer(made.plan, batch=BATCH).fit(made.params, x, y, batch_size=BATCH).delta
     saved = onnx.load_from_string(made.to_bytes(after)).graph.initializer
@@ -95,7 +99,7 @@ def test_nothing_else_moves_and_the_file_has_what_was_trained(model):
 
 def test_trained_layers_move_as_they_would_in_full_training(model):
     """One step: its gradient is that of full training, where there is one."""
-    made = sparse(model, budgets(model)[2], batch=BATCH)
+    made = sparse(model, budgets(model)[2], batch=BATCH, channels=False)
     x, y = examples(BATCH)
     whole, part = (dict(zip((param.name for param in m.plan.params), np.split(
         edgefl.Trainer(m.plan).gradient(m.params, x, y), np.cumsum([param.size for param in m.plan.params])[:-1]
@@ -116,6 +120,31 @@ def test_examples_say_which_layers_contribute(model):
         assert sum(gains[name] for name in told.train) >= sum(gains[name] for name in blind.train)
 
 
+def test_channels_contribute_more_than_whole_weights(model):
+    x, y = examples()
+    gradient = edgefl.Trainer(model.plan).gradient(model.params, x, y)
+    split = np.split(gradient, np.cumsum([param.size for param in model.plan.params])[:-1])
+    squares = {
+        param.name: np.square(part.reshape(param.shape)) for param, part in zip(model.plan.params, split, strict=True)
+    }
+
+    def gain(choice):
+        return sum(
+            squares[name][..., choice.channels[name], :].sum() if name in choice.channels else squares[name].sum()
+            for name in choice.train
+        )
+
+    parts = 0
+    for budget in budgets(model)[1:]:
+        some, whole = (choose(model, budget, batch=BATCH, x=x, y=y, channels=on) for on in (True, False))
+        assert gain(some) >= gain(whole)
+        for name, channels in some.channels.items():
+            best = np.argsort(-squares[name].sum((0, 1, 3)))[: len(channels)]
+            assert channels == sorted(best)
+            parts += 1
+    assert parts
+
+
 def test_batch_normalization_is_frozen(model):
     normed = edgefl.load(deep(norms=True), loss="cross_entropy")
     budget = needs(normed) // 4
@@ -132,13 +161,17 @@ def test_a_budget_below_the_last_layer_is_refused(model):
         choose(model, least - 1, batch=BATCH)
 
 
-def test_inspect_says_what_to_freeze(model, tmp_path, capsys):
+def test_inspect_says_what_would_be_chosen(model, tmp_path, capsys):
     file = tmp_path / "deep.onnx"
     file.write_bytes(deep())
     budget = budgets(model)[1]
     arguments = ["inspect", str(file), "--batch", str(BATCH), "--loss", "cross_entropy"]
     assert main([*arguments, "--arena-mb", str(budget / 1e6), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["freeze"] == choose(model, budget, batch=BATCH).freeze and found["arena_bytes"] <= budget
+    found, choice = json.loads(capsys.readouterr().out), choose(model, budget, batch=BATCH)
+    assert (found["freeze"], found["channels"]) == (choice.freeze, choice.channels)
+    assert found["arena_bytes"] == choice.arena_bytes <= budget
     assert main([*arguments, "--arena-mb", str(budget / 1e6)]) == 0
-    assert f"freeze = {json.dumps(found['freeze'], separators=(',', ':'))}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.endswith(f"[sparse]\narena_mb = {budget / 1e6:g}\n")
+    for name, channels in choice.channels.items():
+        assert f"stays   {name} (8x8x3x3): but for {len(channels)} of 8 input channels" in told

@@ -178,6 +178,36 @@ static void try_windows(const window *w, int average, int64_t batch) {
     }
 }
 
+/* depthwise -> conv_part, every second channel of whose weight is trained */
+static void try_parts(const window *w, int64_t batch) {
+    const int64_t *p = w->pads, wide = w->channels * w->times, some = (wide + 1) / 2;
+    const int64_t word = 0x5555555555555 & ((INT64_C(1) << wide) - 1);
+    efl_node nodes[2] = {
+        {"depthwise", 1, 1, 8, 0, {0}, {0}, {w->sh, w->sw, p[0], p[1], p[2], p[3], w->dh, w->dw}, {0}},
+        {"conv_part", 1, 3, 9, 0, {1}, {1, 3, 2}, {1, 1, w->kh / 2, w->kw / 2, w->kh, w->kw, 1, 1, word}, {0}},
+    };
+    const efl_param params[4] = {{{3, {w->kh, w->kw, wide}}, 1},
+                                 {{4, {w->kh, w->kw, some, w->out}}, 1},
+                                 {{1, {w->out}}, 1},
+                                 {{4, {w->kh, w->kw, wide - some, w->out}}, 0}};
+    const efl_plan plan = {{3, {w->height, w->width, w->channels}}, 2, 4, nodes, params, "mse", 2, 2, 0, NULL, 0};
+    efl_net *net;
+    efl_needs needs;
+    efl_error error;
+    require(efl_plan_needs(&plan, batch, &needs, &error) == EFL_OK, error.message);
+    for (int least = 0; least < 2; least++) {
+        require(efl_net_new(&net, &plan, batch, least ? needs.least_bytes : 0, &error) == EFL_OK, error.message);
+        use(net, w->height * w->width * w->channels, 0);
+        efl_net_free(net);
+    }
+    for (int i = 0; i < 9; i++) {
+        const int64_t kept = nodes[1].ints[i];
+        nodes[1].ints[i] = i & 1 ? INT64_MIN : INT64_MAX;
+        require(efl_net_new(&net, &plan, batch, 0, &error) == EFL_MODEL, "absurd window refused");
+        nodes[1].ints[i] = kept;
+    }
+}
+
 /* conv_transpose from the size that the window makes of an image back to that image */
 static void try_transposed(const window *w, int64_t batch) {
     const int64_t *p = w->pads, rows = (w->height + p[0] + p[2] - (w->kh - 1) * w->dh - 1) / w->sh + 1;
@@ -394,6 +424,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i += WINDOWS, turn++) {
         try_windows(&windows[i], turn & 1, 1 + turn % 11);
         try_transposed(&windows[i], 1 + turn % 11);
+        if (windows[i].channels * windows[i].times > 1) try_parts(&windows[i], 1 + turn % 11);
     }
     for (size_t i = 0; i < sizeof op_cases / sizeof *op_cases; i++)
         for (int j = 0; j < WIDTHS; j++, turn++) try_op(&op_cases[i], NULL, 3 + j, sizes[j]);

@@ -34,6 +34,19 @@ def conv(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) 
     return np.concatenate([np.einsum("nhwklc,klco->nhwo", s, f) for s, f in parts], -1) + b
 
 
+def conv_part(
+    node: Node, x: np.ndarray, trained: np.ndarray, frozen: np.ndarray, b: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """The whole weight, of a convolution or of a dense layer."""
+    bits = [bool(node.ints[8 + i // 52] >> i % 52 & 1) for i in range(x.shape[-1])]
+    whole = np.empty((*trained.shape[:-2], len(bits), trained.shape[-1]))
+    whole[..., np.flatnonzero(bits), :] = trained
+    whole[..., np.flatnonzero(~np.array(bits)), :] = frozen
+    if whole.ndim == 2:
+        return x @ whole + b
+    return conv(Node("conv", node.inputs, ints=[*node.ints[:8], 1]), x, whole, b)
+
+
 def conv_transpose(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray | float = 0.0) -> np.ndarray:
     """Each pixel adds its multiple of a window, which is then cut to the output."""
     (high, wide, top, left, bottom, right, dil_h, dil_w), groups, size = node.ints[:8], node.ints[8], node.ints[9:]
@@ -237,6 +250,7 @@ FORWARD: dict[str, Forward] = {
     "clip": lambda node, x: np.clip(x, *node.floats),
     "concat": lambda node, *xs: np.concatenate(xs, node.ints[0] + 1),
     "conv": conv,
+    "conv_part": conv_part,
     "conv_transpose": conv_transpose,
     "cos": lambda node, x: np.cos(x),
     "dense": lambda node, x, w, b=0.0: x @ (w.T if node.ints else w) + b,

@@ -225,6 +225,6 @@ static void transpose(float *y, const float *x, int64_t count, int64_t rows, int
     for (int64_t matrix = 0; matrix < count; matrix++, x += rows * cols, y += rows * cols)
         for (int64_t top = 0; top < rows; top += SIDE)
             for (int64_t left = 0; left < cols; left += SIDE)
-                for (int64_t j = left; j < cols && j < left + SIDE; j++)
-                    for (int64_t i = top; i < rows && i < top + SIDE; i++) y[j * rows + i] = x[i * cols + j];
+                turn(y + left * rows + top, rows, x + top * cols + left, cols, rows - top < SIDE ? rows - top : SIDE,
+                     cols - left < SIDE ? cols - left : SIDE, 0);
 }

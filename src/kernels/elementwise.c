@@ -67,9 +67,24 @@ BACKWARD(relu, choose(v > 0.0f, d, splat(0.0f)))
 BACKWARD(tanh, d * (1.0f - v * v))
 BACKWARD(sigmoid, d * v * (1.0f - v))
 
-static double softmax(float *y, const float *x, int64_t n) {
+/* The largest of x(N); a NaN may count as the least. */
+static float largest(const float *x, int64_t n) {
     float peak = x[0];
+    if (n >= VL) {
+        vf peaks = load(x);
+        for (int64_t i = VL; i < n; i += VL) {
+            const vf v = load(x + (i + VL <= n ? i : n - VL)); /* some elements of the last vector again */
+            peaks = choose(v > peaks, v, peaks);
+        }
+        for (int lane = 0; lane < VL; lane++) peak = peaks[lane] > peak ? peaks[lane] : peak;
+        return peak;
+    }
     for (int64_t i = 1; i < n; i++) peak = x[i] > peak ? x[i] : peak;
+    return peak;
+}
+
+static double softmax(float *y, const float *x, int64_t n) {
+    const float peak = largest(x, n);
     vf sums = {0};
     FOR_VECTORS(i, n) {
         vf e = exponential(load_upto(x + i, n - i) - peak);
@@ -80,6 +95,13 @@ static double softmax(float *y, const float *x, int64_t n) {
     const float sum = sum_lanes(sums);
     FOR_VECTORS(i, n) store_upto(y + i, load_upto(y + i, n - i) / sum, n - i);
     return (double)peak + (double)logf(sum);
+}
+
+static void softmax_backward(float *dx, const float *dy, const float *y, int64_t n) {
+    vf sums = {0};
+    FOR_VECTORS(i, n) sums += load_upto(dy + i, n - i) * load_upto(y + i, n - i);
+    const float dot = sum_lanes(sums);
+    FOR_VECTORS(i, n) store_upto(dx + i, load_upto(y + i, n - i) * (load_upto(dy + i, n - i) - dot), n - i);
 }
 
 static void add(float *y, const float *x, int64_t n) {

@@ -10,9 +10,13 @@
 
 enum {
     GEMM_MOST = 1 << 20, /* rows in a block */
-    GEMM_BLOCK = 360,    /* where panels are packed: the block's part of a stays in the second cache */
+    GEMM_BLOCK = 360,    /* where panels are packed, which takes time for each block, */
+    GEMM_LEAST = 96,
+    GEMM_NEAR = 1 << 17, /* and floats of a block's part of a */
     GEMM_DEPTH = 256,    /* of K in a piece */
     GEMM_PACKED = 8192,  /* floats of a packed panel, on the stack: 32 KB */
+    GEMM_AHEAD = 32,     /* steps of K that are long enough for a tile of c to come meanwhile */
+    LINE_VECTORS = VL >= 16 ? 1 : 16 / VL, /* in a line of the cache */
     PACKED_DEPTH = GEMM_PACKED / (GEMM_COLS * VL) < GEMM_DEPTH ? GEMM_PACKED / (GEMM_COLS * VL) : GEMM_DEPTH
 };
 
@@ -59,6 +63,13 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const g
                       const float *a, const float *b, const float *bias, int64_t tail) {
     vf sum[GEMM_TALL][GEMM_COLS];
     const int64_t ldb = g->ldb, a_row = g->a_row, a_col = g->a_col;
+    if (g->k >= GEMM_AHEAD) {
+#pragma GCC unroll 32
+        for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < cols; j += LINE_VECTORS) __builtin_prefetch(c + i * g->ldc + j * VL, 1);
+        }
+    }
 #pragma GCC unroll 8
     for (int j = 0; j < cols; j++) {
         vf start = splat(0);
@@ -146,23 +157,49 @@ static gemm_panel *const panels[GEMM_COLS][2] = {
 };
 #endif
 
-/* All panels of m rows; those of b are copied into `packed` first, if that is not NULL. */
-static void gemm_panels(const gemm_problem *g, float *c, const float *a, int64_t m, float *packed) {
+/* to(k, cols vectors) = columns of b, the last vector's first `last` of them. */
+INLINE void pack_panel(float *to, const float *b, int64_t ldb, int64_t k, int64_t cols, int64_t last) {
+    for (int64_t p = 0; p < k; p++, b += ldb)
+        for (int64_t v = 0; v < cols; v++)
+            store(to + (p * cols + v) * VL, load_upto(b + v * VL, v < cols - 1 ? VL : last));
+}
+
+/* All of K for one panel: so c is written again while it is near. */
+static void packed_panel(gemm_problem g, gemm_panel *panel, int64_t cols, int64_t last) {
+    float packed[GEMM_PACKED];
+    int64_t left = g.k;
+    const int64_t ldb = g.ldb;
+    g.ldb = cols * VL;
+    for (int64_t pieces = (g.k + PACKED_DEPTH - 1) / PACKED_DEPTH; pieces > 0; pieces--) {
+        g.k = (left + pieces - 1) / pieces;
+        pack_panel(packed, g.b, ldb, g.k, cols, last);
+        panel(&g, g.c, g.a, packed, g.bias, (int)g.m, last);
+        left -= g.k;
+        g.a += g.k * g.a_col;
+        g.b += g.k * ldb;
+        g.bias = NULL;
+        g.accumulate = 1;
+    }
+}
+
+/* All panels of rows `from` to `to`. */
+static void gemm_panels(const gemm_problem *g, int64_t from, int64_t to, int packs) {
     const int64_t vectors = (g->n + VL - 1) / VL, tail = g->n - (vectors - 1) * VL;
     gemm_problem here = *g;
-    if (packed != NULL) here.ldb = GEMM_COLS * VL;
+    here.a += from * g->a_row;
+    here.m = to - from;
     int64_t j = 0;
     for (int64_t left = (vectors + GEMM_COLS - 1) / GEMM_COLS; left > 0; left--) {
         const int64_t cols = (vectors - j + left - 1) / left, at = j * VL;
         const int64_t last = (j += cols) == vectors ? tail : VL;
-        const float *b = g->b + at;
-        if (packed != NULL) {
-            for (int64_t p = 0; p < g->k; p++)
-                for (int64_t v = 0; v < cols; v++)
-                    store(packed + p * here.ldb + v * VL, load_upto(b + p * g->ldb + v * VL, v < cols - 1 ? VL : last));
-            b = packed;
-        }
-        panels[cols - 1][last < VL](&here, c + at, a, b, g->bias == NULL ? NULL : g->bias + at, (int)m, last);
+        gemm_panel *const panel = panels[cols - 1][last < VL];
+        here.c = g->c + from * g->ldc + at;
+        here.b = g->b + at;
+        here.bias = g->bias == NULL ? NULL : g->bias + at;
+        if (packs)
+            packed_panel(here, panel, cols, last);
+        else
+            panel(&here, here.c, here.a, here.b, here.bias, (int)here.m, last);
     }
 }
 
@@ -178,18 +215,22 @@ static int worth_packing(const gemm_problem *g) {
     return g->k >= 16 && g->n > GEMM_COLS * VL && g->m >= (VL < 16 && g->ldb % 1024 == 0 ? 24 : 96);
 }
 
+/* Where panels are packed, a block's part of a stays in the second cache through all of them. Of a turned a each
+ * element has a cache line of its own, so that K goes in pieces there. */
+static int64_t packed_rows(const gemm_problem *g) {
+    const int64_t most = g->a_col == 1 ? GEMM_NEAR / g->k : GEMM_BLOCK;
+    return most > GEMM_BLOCK ? GEMM_BLOCK : most < GEMM_LEAST ? GEMM_LEAST : most;
+}
+
 static void multiply(gemm_problem g) {
-    float packed[GEMM_PACKED];
     const int packs = worth_packing(&g);
-    const int64_t depth = packs ? PACKED_DEPTH : GEMM_DEPTH, rows = packs ? GEMM_BLOCK : block_rows(&g);
+    const int64_t depth = !packs ? GEMM_DEPTH : g.a_col == 1 ? g.k : PACKED_DEPTH;
+    const int64_t rows = packs ? packed_rows(&g) : block_rows(&g);
     const int64_t blocks = (g.m + rows - 1) / rows;
     int64_t left = g.k, pieces = (g.k + depth - 1) / depth;
     for (; pieces > 0; pieces--) {
         g.k = (left + pieces - 1) / pieces;
-        for (int64_t i = 0; i < blocks; i++) {
-            const int64_t from = g.m * i / blocks, to = g.m * (i + 1) / blocks;
-            gemm_panels(&g, g.c + from * g.ldc, g.a + from * g.a_row, to - from, packs ? packed : NULL);
-        }
+        for (int64_t i = 0; i < blocks; i++) gemm_panels(&g, g.m * i / blocks, g.m * (i + 1) / blocks, packs);
         left -= g.k;
         g.a += g.k * g.a_col;
         g.b += g.k * g.ldb;

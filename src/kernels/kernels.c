@@ -41,6 +41,7 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
 #else
     .isa = EFL_NAME(EFL_ISA),
 #endif
+    .panel = GEMM_COLS * VL,
     .crc32c = EFL_CRC32C,
     .gemm = gemm,
     .gemm_nt = gemm_nt,
@@ -53,6 +54,7 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .tanh_backward = tanh_backward,
     .sigmoid_backward = sigmoid_backward,
     .softmax = softmax,
+    .softmax_backward = softmax_backward,
     .pointwise = pointwise,
     .pointwise_backward = pointwise_backward,
     .dropout = dropout,

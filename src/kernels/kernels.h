@@ -86,6 +86,7 @@ typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV, EFL_MAX, EFL_MIN, EFL_STEP } 
 
 typedef struct {
     const char *isa;
+    int64_t panel; /* columns of a panel of gemm: a b(K,N) with N and ldb both so many is read fastest; divides 64 */
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
 
     /* c(M,N) = a(M,K) b(K,N) + c if accumulate, else + bias(N) unless that is NULL. a[i][p] is
@@ -106,6 +107,8 @@ typedef struct {
     void (*sigmoid_backward)(float *dx, const float *dy, const float *y, int64_t n);
     /* y(N) = softmax of x(N); returns log sum exp x, which a float of x's size would round. y may be x. */
     double (*softmax)(float *y, const float *x, int64_t n);
+    /* dx = y (dy - sum(dy y)) of one row; dx may be dy. */
+    void (*softmax_backward)(float *dx, const float *dy, const float *y, int64_t n);
 
     /* dx from dy and v: y for the functions that ops/pointwise.c lists, else x; dx may be dy. */
     void (*pointwise)(efl_pointwise kind, float *y, const float *x, float p, float q, int64_t n);
@@ -181,9 +184,9 @@ typedef struct {
     void (*avgpool_backward)(float *dx, const float *dy, const efl_window *window, int include_pad);
     /* One step of a recurrent op, for B samples and H units. c, h, kept, dkept and their gradients are (B,H).
      * LSTM: gates (B,4H) in the order i o f c~ holds x Wx + bx before the call and the activated gates after it.
-     * recurrent is h Wh + bh, (B,4H) or, if split, (4,B,H). c = f c_before + i c~; h = o tanh(c). */
-    void (*lstm_forward)(float *gates, const float *recurrent, int split, float *c, const float *c_before, float *h,
-                         int64_t batch, int64_t hidden);
+     * sums (B,4H) is h Wh + bh. c = f c_before + i c~; h = o tanh(c). */
+    void (*lstm_forward)(float *gates, const float *sums, float *c, const float *c_before, float *h, int64_t batch,
+                         int64_t hidden);
     /* gates: activated before, the gradients of their sums after. c before, h after. dc: the part of dL/dc that comes
      * from the next step before, dL/dc_before after. */
     void (*lstm_backward)(float *gates, float *c, const float *c_before, const float *dh, float *dc, int64_t batch,

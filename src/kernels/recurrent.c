@@ -14,15 +14,13 @@ INLINE vf sum_of(const float *a, const float *b, int64_t n) {
     return load_upto(a, n) + load_upto(b, n);
 }
 
-static void lstm_forward(float *gates, const float *recurrent, int split, float *c, const float *c_before, float *h,
-                         int64_t batch, int64_t hidden) {
-    const int64_t next = split ? batch * hidden : hidden; /* gate of the same unit */
+static void lstm_forward(float *gates, const float *sums, float *c, const float *c_before, float *h, int64_t batch,
+                         int64_t hidden) {
     FOR_UNITS(4) {
-        const float *sums = recurrent + (split ? at : g);
-        const vf i = sigmoid_of(sum_of(gates + g, sums, left));
-        const vf o = sigmoid_of(sum_of(gates + g + hidden, sums + next, left));
-        const vf f = sigmoid_of(sum_of(gates + g + 2 * hidden, sums + 2 * next, left));
-        const vf candidate = tanh_of(sum_of(gates + g + 3 * hidden, sums + 3 * next, left));
+        const vf i = sigmoid_of(sum_of(gates + g, sums + g, left));
+        const vf o = sigmoid_of(sum_of(gates + g + hidden, sums + g + hidden, left));
+        const vf f = sigmoid_of(sum_of(gates + g + 2 * hidden, sums + g + 2 * hidden, left));
+        const vf candidate = tanh_of(sum_of(gates + g + 3 * hidden, sums + g + 3 * hidden, left));
         const vf cell = f * load_upto(c_before + at, left) + i * candidate;
         store_upto(gates + g, i, left);
         store_upto(gates + g + hidden, o, left);

@@ -77,13 +77,8 @@ static void softmax_forward(const efl_op_run *run) {
     FOR_ROWS(run, i, n) efl_kernels->softmax(run->y + i, run->x[0] + i, n);
 }
 
-/* dx = y (dy - sum(dy y)) */
 static void softmax_backward(const efl_op_run *run) {
-    FOR_ROWS(run, i, n) {
-        float dot = 0;
-        for (int64_t j = i; j < i + n; j++) dot += run->dy[j] * run->y[j];
-        for (int64_t j = i; j < i + n; j++) run->dx[0][j] = run->y[j] * (run->dy[j] - dot);
-    }
+    FOR_ROWS(run, i, n) efl_kernels->softmax_backward(run->dx[0] + i, run->dy + i, run->y + i, n);
 }
 
 static void log_softmax_forward(const efl_op_run *run) {

@@ -17,7 +17,7 @@
 enum {
     GATES = 4,
     STATES = 2, /* h, and the cell */
-    WIDE = 64, /* from this H on, it is faster to read Wh gate by gate, because its rows are long */
+    WIDE = 64, /* from this H on, Wh is read in panels, because its rows are long */
 };
 
 static int infer(efl_op_shapes *s, efl_error *error) {
@@ -33,7 +33,7 @@ static int infer(efl_op_shapes *s, efl_error *error) {
 typedef struct {
     float *gates, *cells;
     float *state, *dcell; /* (B, H) */
-    float *sums;          /* (B, 4H); (4, B, H) if H >= WIDE */
+    float *sums;          /* (B, 4H) */
     float *bias;          /* (4H) in backward, which needs no sums: the gradient of the part's biases */
 } parts;
 
@@ -48,16 +48,9 @@ static parts parts_of(const efl_op_run *run, const efl_recurrent *r, int d) {
     return p;
 }
 
-/* Wh as forward and backward read it, for all parts: (4, H, H) if H >= WIDE; transposed, (4H, H). */
+/* Wh as forward and backward read it, for all parts: in panels if H >= WIDE; transposed, and then in panels. */
 static float *turned(const efl_op_run *run) {
     return run->scratch + run->batch * run->shapes->scratch.per_sample;
-}
-
-static void split_gates(float *to, const float *wh, const efl_recurrent *r) {
-    for (int64_t gate = 0; gate < GATES; gate++)
-        for (int64_t row = 0; row < r->hidden; row++)
-            memcpy(to + (gate * r->hidden + row) * r->hidden, wh + row * r->width + gate * r->hidden,
-                   (size_t)r->hidden * sizeof *wh);
 }
 
 /* What the parts of one direction share. */
@@ -75,9 +68,7 @@ static void state_sums(const efl_op_run *run, const parts *p, const direction *d
         efl_gemm(run, p->sums, p->state, H, 1, run->w[1] + dir->d * H * width, bh, batch, width, H, 0);
         return;
     }
-    for (int64_t gate = 0; gate < GATES; gate++)
-        efl_gemm(run, p->sums + gate * batch * H, p->state, H, 1, dir->wh + gate * H * H, bh + gate * H, batch, H, H,
-                 0);
+    efl_gemm_panels(run, p->sums, p->state, dir->wh, bh, batch, width, H);
 }
 
 static void forward_part(const efl_op_run *whole, efl_share share, const void *context) {
@@ -94,7 +85,7 @@ static void forward_part(const efl_op_run *whole, efl_share share, const void *c
     for (int64_t t = 0; t < r->time && !efl_stopped(run); t++) {
         float *gates = p.gates + t * step, *cells = p.cells + t * units;
         state_sums(run, &p, dir);
-        efl_kernels->lstm_forward(gates, p.sums, r->hidden >= WIDE, cells + units, cells, p.state, B, r->hidden);
+        efl_kernels->lstm_forward(gates, p.sums, cells + units, cells, p.state, B, r->hidden);
         efl_recurrent_put(run, r, dir->d, t, p.state);
     }
 }
@@ -102,7 +93,8 @@ static void forward_part(const efl_op_run *whole, efl_share share, const void *c
 static void forward(const efl_op_run *run) {
     direction dir = {.r = efl_recurrent_of(run->shapes), .wh = turned(run)};
     for (; dir.d < dir.r.directions; dir.d++) {
-        if (dir.r.hidden >= WIDE) split_gates(turned(run), run->w[1] + dir.d * dir.r.hidden * dir.r.width, &dir.r);
+        const float *wh = run->w[1] + dir.d * dir.r.hidden * dir.r.width;
+        if (dir.r.hidden >= WIDE) efl_panels(turned(run), wh, dir.r.hidden, dir.r.width);
         efl_parallel(run, efl_recurrent_parts(run), forward_part, &dir);
     }
 }
@@ -125,7 +117,7 @@ static void backward_part(const efl_op_run *whole, efl_share share, const void *
         efl_recurrent_take(run, r, dir->d, t, p.state);
         efl_kernels->lstm_backward(gates, cells + units, cells, p.state, p.dcell, B, r->hidden);
         efl_kernels->add_rows(p.bias, gates, B, r->width); /* while they are in the cache */
-        if (t > 0 || starts(run)) efl_gemm(run, p.state, gates, r->width, 1, dir->wh, NULL, B, r->hidden, r->width, 0);
+        if (t > 0 || starts(run)) efl_gemm_panels(run, p.state, gates, dir->wh, NULL, B, r->hidden, r->width);
     }
     efl_recurrent_input_backward(run, r, dir->d, p.gates);
 }
@@ -149,8 +141,7 @@ static void backward(const efl_op_run *run) {
     direction dir = {.r = efl_recurrent_of(run->shapes), .wh = turned(run)};
     const int64_t count = efl_recurrent_parts(run);
     for (; dir.d < dir.r.directions; dir.d++) {
-        efl_kernels->transpose(turned(run), run->w[1] + dir.d * dir.r.hidden * dir.r.width, 1, dir.r.hidden,
-                               dir.r.width);
+        efl_panels_turned(turned(run), run->w[1] + dir.d * dir.r.hidden * dir.r.width, dir.r.width, dir.r.hidden);
         efl_parallel(run, count, backward_part, &dir);
         for (int64_t i = 0; i < count && !efl_stopped(run); i++) {
             const efl_op_run part = efl_samples_of(run, (efl_share){i, count, 0});

@@ -3,6 +3,8 @@
 
 #include "parts.h"
 
+#include <string.h>
+
 enum { LANES = 16 }; /* a row of fewer takes as long */
 
 /* Whether m rows of so many multiplications are one piece. In doubles: a product of three sizes may be any number. */
@@ -81,6 +83,42 @@ void efl_gemm(const efl_op_run *run, float *c, const float *a, int64_t a_row, in
 
 void efl_gemm_nt(const efl_op_run *run, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
     multiply_in_parts(run, &(product){c, a, b, NULL, k, 1, m, n, k, 0, 1, 0});
+}
+
+void efl_panels(float *panels, const float *b, int64_t k, int64_t n) {
+    const int64_t wide = efl_kernels->panel;
+    for (int64_t j = 0; j < n; j += wide)
+        for (int64_t p = 0; p < k; p++, panels += smaller(wide, n - j))
+            memcpy(panels, b + p * n + j, (size_t)smaller(wide, n - j) * sizeof *b);
+}
+
+void efl_panels_turned(float *panels, const float *b, int64_t k, int64_t n) {
+    const int64_t wide = efl_kernels->panel, whole = n / wide;
+    efl_kernels->transpose(panels, b, whole, wide, k);
+    if (n % wide > 0) efl_kernels->transpose(panels + whole * wide * k, b + whole * wide * k, 1, n % wide, k);
+}
+
+/* Columns `first` to `last`. */
+static void multiply_panels(const efl_op_run *run, const product *p, int64_t first, int64_t last) {
+    for (int64_t j = first, n; j < last && !efl_stopped(run); j += n) {
+        n = smaller(efl_kernels->panel, p->n - j);
+        const float *bias = p->bias == NULL ? NULL : p->bias + j;
+        for (int64_t i = 0, rows; (rows = rows_of(run, p->m - i, n, p->k)) > 0; i += rows)
+            efl_kernels->gemm(p->c + i * p->n + j, p->n, p->a + i * p->a_row, p->a_row, 1, p->b + j * p->k, n, bias,
+                              rows, n, p->k, 0);
+    }
+}
+
+static void panels_part(const efl_op_run *run, efl_share s, const void *context) {
+    const product *p = context;
+    multiply_panels(run, p, efl_part_start(p->n, s.count, s.part, TILE_COLS),
+                    efl_part_start(p->n, s.count, s.part + 1, TILE_COLS));
+}
+
+void efl_gemm_panels(const efl_op_run *run, float *c, const float *a, const float *panels, const float *bias, int64_t m,
+                     int64_t n, int64_t k) {
+    const product p = {c, a, panels, bias, k, 1, m, n, k, 0, 0, 0};
+    efl_parallel(run, efl_parts(run, 2 * (double)m * (double)n * (double)k, n / TILE_COLS), panels_part, &p);
 }
 
 /* Rows `from` to `to` of the update of run->update, with p's operands. */

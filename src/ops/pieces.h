@@ -33,6 +33,12 @@ void efl_gemm(const efl_op_run *run, float *c, const float *a, int64_t a_row, in
 void efl_gemm_nt(const efl_op_run *run, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k);
 void efl_gemm_update(const efl_op_run *run, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t m,
                      int64_t n, int64_t k); /* of run->update */
+/* c(M,N) = a(M,K) b + bias(N) or NULL, for a b that serves many products: efl_panels makes it of b(K,N), and
+ * efl_panels_turned of b(N,K): N K floats. Read in the order of its memory, it comes from afar in time. */
+void efl_panels(float *panels, const float *b, int64_t k, int64_t n);
+void efl_panels_turned(float *panels, const float *b, int64_t k, int64_t n);
+void efl_gemm_panels(const efl_op_run *run, float *c, const float *a, const float *panels, const float *bias, int64_t m,
+                     int64_t n, int64_t k);
 /* `kernel` is efl_kernels->product or product_of_channels. */
 void efl_product_pieces(const efl_op_run *run, void (*kernel)(const efl_product *), const efl_product *product);
 

@@ -118,7 +118,11 @@ void efl_recurrent_input_weight(const efl_op_run *run, const efl_recurrent *r, i
     efl_gemm(run, run->dw[0] + d * r->in * r->width, run->scratch, 1, r->in, dg, NULL, r->in, r->width, rows, 1);
 }
 
+/* Each part reads all of Wh in each step. Where that comes from beyond the second cache, one part reads it once for all
+ * samples, and threads share its columns. */
 int64_t efl_recurrent_parts(const efl_op_run *run) {
-    enum { ROWS = 5 }; /* two tiles of five are as fast as one product of ten rows */
+    enum { ROWS = 5 /* two tiles of five are as fast as one product of ten rows */, LARGE = 1 << 19 /* floats */ };
+    const efl_shape *wh = &run->shapes->w[1];
+    if (wh->dim[1] * wh->dim[2] > LARGE) return 1;
     return efl_parts(run, efl_operations(run), run->batch / ROWS);
 }

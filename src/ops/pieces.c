@@ -85,6 +85,10 @@ void efl_gemm_nt(const efl_op_run *run, float *c, const float *a, const float *b
     multiply_in_parts(run, &(product){c, a, b, NULL, k, 1, m, n, k, 0, 1, 0});
 }
 
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 void efl_panels(float *panels, const float *b, int64_t k, int64_t n) {
     const int64_t wide = efl_kernels->panel;
     for (int64_t j = 0; j < n; j += wide)

@@ -117,7 +117,6 @@ typedef struct {
     int flags;
     int min_inputs, max_inputs, min_params, max_params;
     int num_ints, num_floats; /* attributes: exactly so many; -1: infer checks the number */
-    int effort; /* what an element costs, in times of what reading or writing one does (parts.h); 0 stands for 1 */
     int (*infer)(efl_op_shapes *shapes, efl_error *error); /* the message continues "node 3 (dense): " */
     void (*forward)(const efl_op_run *run);
     void (*backward)(const efl_op_run *run);

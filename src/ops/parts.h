@@ -5,7 +5,7 @@
  *      one after another. So any number of threads gives the same bits.
  *   b) A part writes a share of the outputs. Where a sum is what is asked for, each part adds up its own share into
  *      memory of its own, and the shares are added in the order of the parts.
- *   c) Work that is too short for a thread to be woken for is one part. Inside a part nothing is split again.
+ *   c) Work that is too short to be shared out is one part. Inside a part nothing is split again.
  *   d) Parts look at run->stop as pieces do (pieces.h), and none begins once it is set.
  *
  * Most ops need only the flag EFL_BY_SAMPLES, and run.c splits them.

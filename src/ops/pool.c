@@ -57,7 +57,7 @@ static efl_window window_of(const efl_op_run *run) {
     return w;
 }
 
-enum { LANES = 16 /* fewer channels take as long */, EFFORT = 3 };
+enum { LANES = 16 }; /* fewer channels take as long */
 
 typedef void pool_kernel(const efl_op_run *run, const efl_window *w, int64_t sample);
 
@@ -125,7 +125,6 @@ const efl_op efl_op_maxpool = {.name = "maxpool",
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_ints = -1,
-                               .effort = EFFORT,
                                .infer = infer_largest,
                                .forward = largest_forward,
                                .backward = largest_backward};
@@ -135,7 +134,6 @@ const efl_op efl_op_avgpool = {.name = "avgpool",
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .num_ints = -1,
-                               .effort = EFFORT,
                                .infer = infer_average,
                                .forward = average_forward,
                                .backward = average_backward};

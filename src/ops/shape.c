@@ -176,19 +176,18 @@ const efl_op efl_op_flatten = {
 const efl_op efl_op_reshape = {
     .name = "reshape", .flags = EFL_ALIAS, .min_inputs = 1, .max_inputs = 1, .num_ints = -1, .infer = infer_reshape};
 
-#define EFL_ARRANGEMENT(arrangement, inputs_from, inputs_to, ints, floats, times) \
-    const efl_op efl_op_##arrangement = {.name = #arrangement,                    \
-                                         .flags = EFL_BY_SAMPLES,                 \
-                                         .min_inputs = inputs_from,               \
-                                         .max_inputs = inputs_to,                 \
-                                         .num_ints = ints,                        \
-                                         .num_floats = floats,                    \
-                                         .effort = times,                         \
-                                         .infer = infer_##arrangement,            \
-                                         .forward = forward_##arrangement,        \
+#define EFL_ARRANGEMENT(arrangement, inputs_from, inputs_to, ints, floats)    \
+    const efl_op efl_op_##arrangement = {.name = #arrangement,                \
+                                         .flags = EFL_BY_SAMPLES,             \
+                                         .min_inputs = inputs_from,           \
+                                         .max_inputs = inputs_to,             \
+                                         .num_ints = ints,                    \
+                                         .num_floats = floats,                \
+                                         .infer = infer_##arrangement,        \
+                                         .forward = forward_##arrangement,    \
                                          .backward = backward_##arrangement};
 
-EFL_ARRANGEMENT(transpose, 1, 1, -1, 0, 4)
-EFL_ARRANGEMENT(pad, 1, 1, -1, 1, 1)
-EFL_ARRANGEMENT(slice, 1, 1, 3, 0, 1)
-EFL_ARRANGEMENT(concat, 2, 8, 1, 0, 1)
+EFL_ARRANGEMENT(transpose, 1, 1, -1, 0)
+EFL_ARRANGEMENT(pad, 1, 1, -1, 1)
+EFL_ARRANGEMENT(slice, 1, 1, 3, 0)
+EFL_ARRANGEMENT(concat, 2, 8, 1, 0)

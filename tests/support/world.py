@@ -1,6 +1,7 @@
 """One coordinator and three sessions, with their disks, broker and network; the test that drives them picks the faults.
 
-Safety is checked at every commit; liveness when the faults stop: a round then commits within BOUND_S.
+Safety is checked at every commit; liveness when the faults stop: a round then commits within two deadlines, as rounds
+announce them. A device that gave a round up is back at that round's deadline, and the next round has one of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgefl.coordinator.events import (
     SaveAttempt,
     SaveLate,
 )
+from edgefl.coordinator.opening import DEADLINES
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
@@ -32,6 +34,7 @@ from edgefl.device.events import (
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe, Tick, Unsubscribe
 from edgefl.protocol.inbox import Inbox, Receipt
 from edgefl.protocol.messages import Status, decode, encode
+from edgefl.protocol.round import Round
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.simulation.disk import Disk
 from edgefl.strategies import Update
@@ -40,7 +43,7 @@ from edgefl.transports.memory import MemoryBroker
 DEVICES = ["a", "b", "c"]
 AGGREGATOR = "aggregator"
 DEADLINE_S = 60.0
-BOUND_S = 2 * DEADLINE_S + 10  # a device that gave a round up is back at that round's deadline
+SLACK_S = 10.0  # for what happens at a deadline
 MANIFEST = make_manifest(part_bytes=2048, error_feedback=True)  # model and update are two parts each
 
 
@@ -67,7 +70,9 @@ class World:
         self.committed_in: list[int] = []  # the attempt, for each
         self.late: dict[tuple[str, int], LateUpdate] = {}
         self.starts = 0
+        self.deadline_s = DEADLINE_S  # the longest that a round has announced: slow reports make later rounds longer
         self.receipts: set[tuple[str, int]] = set()  # device and round, of each that said "counted"
+        self.told: set[tuple[str, int]] = set()  # of these, the rounds that were over by then
         self.crash_at_commit = False
         self.start_aggregator()
         for device in DEVICES:
@@ -122,6 +127,7 @@ class World:
     def carry_out(self, client: str, action: object) -> None:
         match action:
             case Publish():
+                self.note_deadline(action)
                 self.note_receipt(action)
                 self.broker.publish(action.topic, action.payload, action.retain)
                 if action.token is not None:
@@ -154,11 +160,20 @@ class World:
             case _:
                 assert isinstance(action, Commit | Note | SaveAttempt), action
 
+    def note_deadline(self, action: Publish) -> None:
+        if action.topic == TOPICS.round:
+            announced_s = decode(Round, action.payload).deadline_s
+            assert announced_s <= DEADLINES * DEADLINE_S, "I07"
+            self.deadline_s = max(self.deadline_s, announced_s)
+
     def note_receipt(self, action: Publish) -> None:
         if action.topic.endswith("/inbox"):
             message = decode(Inbox, action.payload)
             if isinstance(message, Receipt) and message.outcome == "counted":
-                self.receipts.add((TOPICS.device_of(action.topic), message.round))
+                update = TOPICS.device_of(action.topic), message.round
+                self.receipts.add(update)
+                if message.folded == message.round:
+                    self.told.add(update)
 
     def commit(self, action: Commit) -> None:
         """I01 to I05: the record and the bytes are what an honest sum of each device's one update gives."""
@@ -175,13 +190,17 @@ class World:
         updates = [(device, record.round) for device in record.devices] + record.folded
         assert record.reported == len(updates) >= 2
         assert self.config.get("mode") == "async" or len(record.devices) >= 2
-        committed = [(d, r.round) for r in self.records if r.state == "committed" for d in r.devices]
-        committed += [update for r in self.records if r.state == "committed" for update in r.folded]
+        committed = self.committed()
         assert len(committed) == len(set(committed)), "I01"
         assert action.params.tobytes() == self.honest_sum(record.round, updates).tobytes()
         self.models.append(action.params)
         for key in action.drop:
             del self.late[key]
+
+    def committed(self) -> list[tuple[str, int]]:
+        """Device and round of every update that is in a model."""
+        records = [record for record in self.records if record.state == "committed"]
+        return [u for r in records for u in [*((device, r.round) for device in r.devices), *r.folded]]
 
     def honest_sum(self, round: int, updates: list[tuple[str, int]]) -> np.ndarray:
         expected = strategies.get("fedavg")
@@ -196,12 +215,18 @@ class World:
 
     def check_settled(self, device: str, applied: bool) -> None:
         """The residual of an update that is in the model becomes the device's, of another it does not: wherever a
-        device can know, which is when it has a receipt of the attempt that ended the round, and missed no round."""
+        device can know, which is when it has a receipt of the attempt that ended the round, and missed no round; or
+        when that receipt was lost, and a later round that named the device has told it."""
         saved = self.disks[device].outbox
-        assert (device, saved.round) in self.receipts or not applied
+        update = device, saved.round
+        assert update in self.receipts or not applied
         if self.machines[device].round.late_rounds:
+            assert not applied or update in self.late or update in self.committed(), "I11"
             return  # folded: the receipt is all that it can know
-        assert saved.counted or not applied
+        if applied and not saved.counted:
+            assert update in self.told
+            assert update in self.committed(), "I11"
+            return
         if len(self.records) < saved.round or self.committed_in[saved.round - 1] != saved.counted:
             return
         record = self.records[saved.round - 1]
@@ -230,9 +255,10 @@ class World:
             self.step(device, Pause(""))
             self.reconnect(device)
         self.reconnect(AGGREGATOR)
-        versions, until = len(self.models), self.now + BOUND_S
+        versions, healed_at = len(self.models), self.now
         while len(self.models) == versions:
-            assert self.now <= until, f"no round committed in {BOUND_S} s after the faults stopped"
+            bound_s = 2 * self.deadline_s + SLACK_S
+            assert self.now <= healed_at + bound_s, f"no round committed in {bound_s} s after the faults stopped"
             if self.pending:
                 self.step(*self.pending.pop(0))
             elif self.jobs:

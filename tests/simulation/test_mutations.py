@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,12 +51,17 @@ from edgefl.protocol.round import Round
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def broken_promise(schedules: int = 400, world: type[World] = World) -> str:
-    """The first promise that the simulation finds broken, in the order of the seeds; "" if it finds none."""
-    for seed in range(schedules):
+def broken_promise(schedules: int = 400, world: type[World] = World, known: int | None = None) -> str:
+    """The first promise that the simulation finds broken, in the order of the seeds; "" if it finds none.
+
+    `known` is the seed that such a search has ended at, where that takes seconds: it is played first. If it shows
+    nothing any more, the search is made again, with a warning that names the new one."""
+    for seed in [*([] if known is None else [known]), *range(schedules)]:
         try:
             world(Schedule.draw(seed)).run()
         except Violation as violation:
+            if known not in (None, seed):
+                warnings.warn(f"seed {known} shows nothing any more, seed {seed} does: write that here", stacklevel=2)
             return violation.name
     return ""
 
@@ -96,7 +102,7 @@ def last(kind):
 
 
 def test_with_all_its_guards_it_keeps_every_promise():
-    assert broken_promise(50) == ""
+    assert broken_promise(10) == ""  # test_dst.py plays all of them
 
 
 def test_a_device_that_was_counted_is_counted_again(monkeypatch):
@@ -151,7 +157,7 @@ def test_a_puback_passes_for_a_receipt(monkeypatch):
 
 def test_parts_are_not_checked_by_crc(monkeypatch):
     monkeypatch.setattr(envelope, "crc32c", lambda *args: 0)
-    assert broken_promise() == "I16"
+    assert broken_promise(known=9) == "I16"
 
 
 def test_neither_parts_nor_updates_are_checked(monkeypatch):
@@ -159,7 +165,7 @@ def test_neither_parts_nor_updates_are_checked(monkeypatch):
     monkeypatch.setattr(Host, "feed", lambda self, event, damaged=False: feed(self, event))  # the checker is not told
     monkeypatch.setattr(envelope, "crc32c", lambda *args: 0)
     monkeypatch.setattr(Assembler, "blob", lambda self: b"".join(self._data[i] for i in range(self._first.parts)))
-    assert broken_promise() == "I02"
+    assert broken_promise(known=51) == "I02"
 
 
 def test_an_update_of_another_round_counts(monkeypatch):
@@ -175,7 +181,7 @@ def test_an_update_of_an_earlier_run_counts(monkeypatch):
     for module in (announcer, device_work):
         monkeypatch.setattr(module, "federation_hash", lambda federation, run, plan: 1)
     monkeypatch.setattr("dst.earlier.federation_hash", lambda federation, run, plan: 1)
-    assert broken_promise() in ("I01", "I02", "I03", "I06")
+    assert broken_promise(known=342) in ("I01", "I02", "I03", "I06")
 
 
 def test_a_round_commits_below_min_reports(monkeypatch):
@@ -197,22 +203,22 @@ def test_a_late_will_hides_the_connection_that_came_after(monkeypatch):
 def test_a_device_follows_an_older_round(monkeypatch):
     before(monkeypatch, DeviceSession, "_on_round", lambda self, *args: setattr(self._part, "round", None))
     monkeypatch.setattr(SavedUpdate, "check", lambda self, round: None)
-    assert broken_promise() == "I19"
+    assert broken_promise(known=6) == "I19"
 
 
 def test_a_restarted_device_forgets_which_round_it_was_in(monkeypatch):
     monkeypatch.setattr(SavedUpdate, "check", lambda self, round: None)
-    assert broken_promise() == "I06"
+    assert broken_promise(known=219) == "I06"
 
 
 def test_every_residual_passes_for_applied(monkeypatch):
     after(monkeypatch, SavedUpdate, "settle", lambda self, out: [DropUpdate(applied=True) for _ in out])
-    assert broken_promise() == "EF"
+    assert broken_promise(known=6) == "EF"
 
 
 def test_a_device_whose_receipt_was_lost_does_not_ask(monkeypatch):
     monkeypatch.setattr(SavedUpdate, "is_unsure", lambda self, round: False)
-    assert broken_promise() == "I11"
+    assert broken_promise(known=17) == "I11"
 
 
 def test_of_two_aggregators_none_stops(monkeypatch):
@@ -412,7 +418,7 @@ def test_any_verdict_passes_for_one_on_the_candidate(monkeypatch):
             hear(self, device, msgspec.structs.replace(verdict, model=self._candidate.model_sha256), now)
 
     monkeypatch.setattr(Jury, "hear", changed)
-    assert broken_promise() == "I04"
+    assert broken_promise(known=73) == "I04"
 
 
 def test_a_candidate_that_was_refused_is_announced_all_the_same(monkeypatch):

@@ -5,14 +5,15 @@
  * column that is no whole vector is masked.
  *
  * Loops, from the outside: pieces of K; blocks of rows; panels of at most GEMM_COLS vectors, whose part of b stays
- * in the cache; tiles below one another. Only where there are so many rows that it pays, a panel of b is packed.
+ * in the cache; tiles below one another. Only where there are so many rows that it pays, a panel of b is packed; pieces
+ * of K are then inside the panels, unless a is turned.
  */
 
 enum {
     GEMM_MOST = 1 << 20, /* rows in a block */
-    GEMM_BLOCK = 360,    /* where panels are packed, which takes time for each block, */
-    GEMM_LEAST = 96,
-    GEMM_NEAR = 1 << 17, /* and floats of a block's part of a */
+    GEMM_BLOCK = 360,    /* at most, where panels are packed */
+    GEMM_LEAST = 96,     /* at least there, because each block packs the panels again */
+    GEMM_NEAR = 1 << 17, /* floats of a block's part of a that stay in the second cache: 512 KB */
     GEMM_DEPTH = 256,    /* of K in a piece */
     GEMM_PACKED = 8192,  /* floats of a packed panel, on the stack: 32 KB */
     GEMM_AHEAD = 32,     /* steps of K that are long enough for a tile of c to come meanwhile */

@@ -26,6 +26,11 @@ static int is_dense(const efl_op_shapes *s) {
     return s->w[0].ndim == 2;
 }
 
+static int is_one_pixel(const int64_t *ints) {
+    static const int64_t pixel[WINDOW] = {1, 1, 0, 0, 0, 0, 1, 1};
+    return memcmp(ints, pixel, sizeof pixel) == 0;
+}
+
 /* The size of an axis, counted from the last one. */
 static int64_t from_last(const efl_shape *shape, int axis) {
     return shape->dim[shape->ndim - 1 - axis];
@@ -78,6 +83,8 @@ static int check(const efl_op_shapes *s, efl_error *error) {
     if (!same_but_channels(t, f) || from_last(t, 1) + from_last(f, 1) != from_last(x, 0))
         return efl_fail(error, EFL_MODEL, "needs two weights that share the channels of the input");
     if (!words_fit(s)) return efl_fail(error, EFL_MODEL, "needs a bit for each channel that is trained");
+    if (is_dense(s) && !is_one_pixel(s->node->ints))
+        return efl_fail(error, EFL_MODEL, "needs a window of one pixel for a dense layer");
     if (s->node->num_params == 3 && (b->ndim != 1 || b->dim[0] != from_last(t, 0)))
         return efl_fail(error, EFL_MODEL, "needs a bias (O)");
     return EFL_OK;
@@ -104,8 +111,6 @@ static int infer(efl_op_shapes *s, efl_error *error) {
         return error->code;
     s->y = (efl_shape){.ndim = 3, .dim = {win->y[0], win->y[1], win->y[2]}};
     if (is_dense(s)) {
-        if (win->y[0] != 1 || win->y[1] != win->x[1] || win->before[0] + win->before[1] > 0)
-            return efl_fail(error, EFL_MODEL, "needs a window of one pixel for a dense layer");
         s->y = *x;
         s->y.dim[x->ndim - 1] = win->y[2];
     }

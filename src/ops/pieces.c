@@ -55,8 +55,8 @@ static void multiply_part(const efl_op_run *run, efl_share s, const void *contex
                  efl_part_start(p->m, s.count, s.part + 1, TILE_ROWS), 0, p->n);
 }
 
-/* Of few rows, a part takes its share of the weights from the core that had it at the step before. So it is worth as
- * much as FROM_AFAR others. */
+/* Of few rows, a part takes its share of the weights from the core that had it at the step before. So it has to be
+ * worth FROM_AFAR times as much as others. */
 enum { FROM_AFAR = 4 };
 
 /* Either the multiplications take the time, or the reading of b. */

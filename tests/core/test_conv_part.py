@@ -169,7 +169,8 @@ def test_malformed(shape, t, f, b, why):
 
 def test_a_dense_layer_has_no_window():
     params = [Param("t", [1, 2]), Param("f", [2, 2], False)]
-    for window in ([1, 2, *WINDOW[2:]], [1, 1, 0, 1, 0, 0, 1, 1], [1, 1, 1, 0, 0, 0, 1, 1]):
+    same_size = ([1, 2, 0, 0, 0, 3, 1, 1], [2, 1, 0, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 0, 1, 2])
+    for window in ([1, 2, *WINDOW[2:]], [1, 1, 0, 1, 0, 0, 1, 1], [1, 1, 1, 0, 0, 0, 1, 1], *same_size):
         plan = Plan([4, 3], [Node("conv_part", [0], [0, 1], [*window, 2])], params, "mse", 1, 1)
         with pytest.raises(ModelError, match="one pixel"):
             _core.Net(plan, 2)

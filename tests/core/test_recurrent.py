@@ -149,7 +149,7 @@ def test_whole_and_partial_vectors(op, hidden):
 
 
 @pytest.mark.parametrize("op", ["lstm", "gru"])
-@pytest.mark.parametrize("hidden", [63, 64, 65])
+@pytest.mark.parametrize("hidden", [63, 64, 65, 420])
 def test_wide_layers(op, hidden):
     """Too many weights for a difference a weight: forward, and the gradient along a direction of each tensor's."""
     plan, rng, forwards = layer(op, 4, 3, hidden, 2, 0), np.random.default_rng(0), {**BASIC, **REFERENCE}

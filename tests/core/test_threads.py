@@ -91,7 +91,9 @@ PLANS = {
                     [Param("s", [40]), Param("kept", [40, 30, 40])]),
     "lstm": chain([9, 40], *recurrent("lstm", 9, 40, 80, [])),
     "narrow lstm": chain([40, 12], *recurrent("lstm", 40, 12, 30, [])),
+    "large lstm": chain([3, 8], *recurrent("lstm", 3, 8, 370, [])),  # whose steps are split by columns
     "gru": chain([9, 40], *recurrent("gru", 9, 40, 80, [1])),
+    "large gru": chain([3, 8], *recurrent("gru", 3, 8, 420, [1])),
     "gru before": chain([9, 40], *recurrent("gru", 9, 40, 80, [0])),
 }  # fmt: skip
 
@@ -178,8 +180,10 @@ def test_threads_start_with_the_first_call_and_end_with_the_net():
     assert count_threads() == before
 
 
-def test_threads_that_wait_sleep():
-    trainer = Trainer(PLANS["conv"], threads=4)
+@pytest.mark.parametrize("threads", [2, 4])
+def test_threads_that_wait_sleep(threads):
+    """Those that look out first, where there is a core for each, and those that don't."""
+    trainer = Trainer(PLANS["conv"], threads=threads)
     everything(trainer)
     time.sleep(0.01)
     took = time.process_time()

@@ -166,14 +166,20 @@ typedef struct {
     /* Here a[m, k] is a row of n floats too, and is multiplied by b[k] element by element. */
     void (*product_of_channels)(const efl_product *product);
     /* Winograd's transforms, for tiles `from` to before `to` of images of tiles(2) rows and columns of them. Of
-     * x(n, 2 rows + 2, 2 columns + 2, C) to v, of which element e(16) of all tiles is at v + e apart; */
+     * x(n, 2 rows + 2, 2 columns + 2, wide), the first c channels, to v, of which element e(16) of all tiles is at
+     * v + e apart; */
     void (*winograd_input)(float *v, int64_t apart, const float *x, const int64_t *tiles, int64_t from, int64_t to,
-                           int64_t c);
+                           int64_t wide, int64_t c);
     /* of m, laid out likewise, to y(n, 2 rows, 2 columns, N) + bias(N), unless that is NULL; */
     void (*winograd_output)(float *y, const float *m, int64_t apart, const float *bias, const int64_t *tiles,
                             int64_t from, int64_t to, int64_t n);
     /* of w(3, 3, N) to u(16, N); turned: of its taps in reverse order. */
     void (*winograd_weights)(float *u, const float *w, int turned, int64_t n);
+    /* Backward for the weights: of dy(n, 2 rows, 2 columns, N) to the gradient of m, laid out as v; */
+    void (*winograd_gradient)(float *m, int64_t apart, const float *dy, const int64_t *tiles, int64_t from, int64_t to,
+                              int64_t n);
+    /* and of u's gradient (16, N) to N numbers of each of dw's 9 taps, which are `apart`: +=. */
+    void (*winograd_weights_back)(float *dw, int64_t apart, const float *u, int64_t n);
     /* y(count, cols, rows) = x(count, rows, cols) */
     void (*transpose)(float *y, const float *x, int64_t count, int64_t rows, int64_t cols);
     /* These work on the outputs of one sample from w->from to before w->to, and add to dx. include_pad: the mean counts

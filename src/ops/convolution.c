@@ -16,6 +16,10 @@ static int64_t weight_size(const efl_convolution *c) {
  * pads by itself; one more part is db. */
 enum { SMALL = 40000 /* floats */, FEW = 4, TILE = 6 /* rows of `product` */ };
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c) {
     const efl_window *w = &c->window;
     const efl_padded in = efl_pad_input(w, 1), out = efl_pad_output(w, w->y[2]);
@@ -24,11 +28,14 @@ int efl_convolution_room(efl_op_shapes *s, const efl_convolution *c) {
     const int64_t tiles = forward || back ? efl_winograd_tiles_room(w) : 0;
     const int64_t weights = forward || back ? efl_winograd_weights_room(w) : 0;
     const int64_t plain = in.room + (forward ? weights + tiles : 0);
-    const int64_t turned = weight_size(c) + out.room + (back ? weights + tiles : 0);
+    const int64_t rest = out.room + (back ? tiles : 0);
+    const int64_t turned = back ? weights + larger(rest, weight_size(c)) : weight_size(c) + rest;
+    const int64_t gradients = efl_winograd_gradient_room(w, c->groups, &in);
     if (efl_shape_size(&(efl_shape){.ndim = 3, .dim = {out.size[0], out.size[1], out.size[2]}}) < 0) return 0;
-    s->scratch.fixed = plain > turned ? plain : turned;
-    s->own = (in.room > out.room ? in.room : out.room) + tiles;
-    if (weight_size(c) <= SMALL) s->sums.fixed = FEW * (weight_size(c) + (w->x[2] > w->y[2] ? w->x[2] : w->y[2]));
+    s->scratch.fixed = larger(plain, turned);
+    s->own = larger(in.room, out.room) + tiles;
+    s->sums.fixed = weight_size(c) <= SMALL ? FEW * (weight_size(c) + larger(w->x[2], w->y[2])) : 0;
+    s->sums.fixed = larger(s->sums.fixed, gradients - s->scratch.fixed);
     return 1;
 }
 
@@ -139,7 +146,14 @@ static void gradient_part(const efl_op_run *run, efl_share share, const void *co
     }
 }
 
-void efl_convolution_gradients(const efl_op_run *run, const efl_convolution *c, const efl_convolution_params *params) {
+void efl_convolution_gradients(const efl_op_run *run, const efl_convolution *c, const efl_convolution_params *given) {
+    efl_convolution_params rest = *given;
+    const efl_convolution_params *params = &rest;
+    const efl_padded in = efl_pad_input(&c->window, 1);
+    if (given->dw != NULL && efl_winograd_gradient_fits(&c->window, c->groups, in.size, run->batch)) {
+        efl_winograd_gradient(run, &c->window, given->dw, given->x, given->y, run->scratch);
+        rest.dw = NULL;
+    }
     const int64_t weights = weight_size(c), channels = c->window.x[2] / c->groups / (2 * TILE);
     const int64_t most = weights <= SMALL ? efl_smaller(FEW, run->batch) : channels;
     gradients g = {c, params, params->dw == NULL ? 1 : efl_parts(run, efl_operations(run), most), NULL};
@@ -213,9 +227,8 @@ void efl_convolution_input(const efl_op_run *run, const efl_convolution *c, floa
     const efl_window *win = &c->window;
     const efl_padded out = efl_pad_output(win, win->y[2]);
     const int transformed = efl_winograd_fits(win, c->groups, out.size, win->x);
-    float *turned = run->scratch, *u = turned + weight_size(c);
-    const images all = {
-        c, x, y, turned, bias, transformed ? u : NULL, u + (transformed ? efl_winograd_weights_room(win) : 0)};
+    float *u = run->scratch, *turned = u + (transformed ? efl_winograd_weights_room(win) : 0);
+    const images all = {c, x, y, turned, bias, transformed ? u : NULL, turned + (transformed ? 0 : weight_size(c))};
     efl_kernels->transpose(turned, w, win->kernel[0] * win->kernel[1], win->x[2] / c->groups, win->y[2]);
     if (transformed) efl_winograd_weights(win, u, turned, 1);
     efl_parallel(run, efl_parts(run, efl_operations(run), run->batch), input_part, &all);

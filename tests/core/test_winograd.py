@@ -20,6 +20,8 @@ SHAPES = {
     "backward alone": ((4, 4, 32), 32, (1, 1, 2, 2)),
     "many tiles": ((18, 16, 48), 64, (1, 1, 1, 1)),
     "many channels": ((4, 4, 160), 130, (1, 1, 1, 1)),
+    "dw of some channels at a time": ((8, 16, 300), 260, (1, 1, 1, 1)),
+    "dw of more channels than forward": ((4, 12, 512), 160, (1, 1, 1, 1)),
 }
 
 
@@ -61,3 +63,20 @@ def test_a_sample_has_the_same_bits_in_any_batch():
     params, x = rng.normal(0, 1, plan.num_params).astype(np.float32), rng.normal(0, 1, (7, 6, 6, 32)).astype(np.float32)
     whole = Trainer(plan, batch=7).predict(params, x)
     assert np.array_equal(whole, Trainer(plan, batch=2).predict(params, x))
+
+
+def test_the_weights_gradient_has_the_same_bits_with_two_threads():
+    plan = conv_plan((8, 8, 300), (3, 3), 260, pads=(1, 1, 1, 1))
+    rng = np.random.default_rng(2)
+    params = rng.normal(0, 0.2, plan.num_params).astype(np.float32)
+    x = rng.normal(0, 1, (6, 8, 8, 300)).astype(np.float32)
+    y = rng.normal(0, 1, (6, 8, 8, 260)).astype(np.float32)
+    one, two = (Trainer(plan, batch=6, threads=threads).gradient(params, x, y) for threads in (1, 2))
+    assert np.array_equal(one, two)
+
+
+def test_the_transforms_take_no_more_memory_than_the_largest_weights_turned():
+    plan = conv_plan((4, 4, 512), (3, 3), 512, pads=(1, 1, 1, 1))
+    turned, images = 4 * 9 * 512 * 512, 4 * 4 * 4 * 512
+    front = 4 * 512 * 512  # of conv_plan
+    assert Trainer(plan, batch=16).arena_bytes <= turned + front + 16 * 8 * images

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 from edgefl import auto
-from edgefl.arena_budget import within
 from edgefl.checks import broker, machine, training
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
@@ -27,6 +26,7 @@ from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
 
+from .choice import Look, choice_of, within_budget
 from .keys import KeyFolder
 from .model_file import load_both, load_model
 
@@ -52,6 +52,7 @@ class Federation:
             self.running = is_claimed(self.state_dir)
         except StoreError as error:
             self.running, self.locked = True, str(error)
+        self._chosen = Look(None if self.locked else self.state_dir)  # a folder that has run keeps its choices
 
     @property
     def part_bytes(self) -> int:
@@ -61,7 +62,7 @@ class Federation:
     @cached_property
     def _both(self) -> tuple[Model, Dataset | None]:
         model, test = load_both(self.config)
-        return within(model, self.config), test  # a folder that has run keeps its choice
+        return self._within(model), test
 
     @cached_property
     def model(self) -> Model:
@@ -69,7 +70,11 @@ class Federation:
         try:
             return self._both[0]
         except (DataError, UsageError):  # perhaps of the test data
-            return within(load_model(self.config), self.config)
+            return self._within(load_model(self.config))
+
+    def _within(self, model: Model) -> Model:
+        """As [sparse] wants it."""
+        return within_budget(self.config, model, self._chosen).model
 
     @cached_property
     def manifest(self) -> Manifest | str:
@@ -82,8 +87,8 @@ class Federation:
     def make_manifest(self) -> Manifest:
         """UsageError, ModelError."""
         config, plan = self.config, self.model.plan
-        if auto.wanted(config):  # a folder that has run keeps its choice
-            config = auto.apply(config, auto.choose(config, plan))
+        if choice := choice_of(config, plan, self._chosen):
+            config = auto.apply(config, choice)
         if config.codec.part_bytes == "auto":
             config = config.replace(**{"codec.part_bytes": self.part_bytes})
         return make_manifest(config, config.federation, NO_RUN, plan)

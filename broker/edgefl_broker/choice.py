@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from edgefl import arena_budget, auto
 from edgefl.core.plan import Plan
 from edgefl.errors import StoreError, UsageError
+from edgefl.hosting import versions
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.onnx.model import Model
 from edgefl.onnx.sparse import Choice, applied
 
-from .store import AggregatorStore
-
 SPARSE = "sparse"  # key in the store
+
+
+class Store(Protocol):
+    """Where choices are: the aggregator's own store, or a look at it."""
+
+    def kept(self, key: str) -> str | None: ...
+
+    def keep(self, key: str, value: str) -> str: ...
+
+
+class Look:
+    """The choices in a state folder that an aggregator may have open; in None there are none. Nothing is written: a
+    folder without a choice stays without one. StoreError."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def kept(self, key: str) -> str | None:
+        if self._folder is None or not (self._folder / versions.DATABASE).is_file():
+            return None
+        with versions.opened(self._folder) as found:
+            return found.choice(key)
+
+    def keep(self, key: str, value: str) -> str:
+        return self.kept(key) or value
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -33,7 +58,7 @@ class Chosen(NamedTuple):
     told: str
 
 
-def choice_of(config: AggregatorConfig, plan: Plan, store: AggregatorStore) -> auto.Choice | None:
+def choice_of(config: AggregatorConfig, plan: Plan, store: Store) -> auto.Choice | None:
     """The choice for `config`; None if it has no "auto".
 
     The first choice is kept in `store`: the devices' residuals belong to its manifest, so neither a restart, nor
@@ -48,7 +73,7 @@ def choice_of(config: AggregatorConfig, plan: Plan, store: AggregatorStore) -> a
         raise _damaged('"auto"') from None
 
 
-def within_budget(config: AggregatorConfig, model: Model, store: AggregatorStore) -> Chosen:
+def within_budget(config: AggregatorConfig, model: Model, store: Store) -> Chosen:
     """`model` as [sparse] wants it: by the choice that `store` has, or at the first start by a new one.
 
     A second choice could be another one, since gradients depend on the processor: then the plan would be another one

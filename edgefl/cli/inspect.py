@@ -56,7 +56,7 @@ def _inspect(options: argparse.Namespace) -> int:
         if choice is not None:
             print(f"[sparse]\narena_mb = {options.arena_mb:g}")
             if options.data is not None:
-                print(f"data = {msgspec.json.encode(options.data).decode()}")
+                print(f"public_data = {msgspec.json.encode(options.data).decode()}")
     return 0
 
 

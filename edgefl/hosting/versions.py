@@ -109,6 +109,13 @@ class Versions:
         row = self._database.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", (TAGS,)).fetchone()
         return {} if row is None else unpack(unseal(row[0]))
 
+    def choice(self, key: str) -> str | None:
+        """What the aggregator has chosen once and keeps under `key`; None if it has not. StoreError."""
+        text = self.meta(key)
+        if not text and self._database.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone():
+            raise StoreError(f"{self._folder / DATABASE} is damaged ({key}): put a backup in its place")
+        return text or None
+
     def meta(self, key: str) -> str:
         row = self._database.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", (key,)).fetchone()
         value = None if row is None else unseal(row[0])

@@ -114,7 +114,7 @@ def _bound(binding: Binding, where: np.ndarray) -> Binding:
     """The binding of a param's elements `where`."""
     places = tuple(Place(place.where[where], place.scale) for place in binding.places)
     reads = tuple(Read(read.node, read.slot, read.shape, read.layout[where]) for read in binding.reads)
-    return Binding(places, reads, binding.apart)
+    return replace(binding, places=places, reads=reads)
 
 
 def _checked(plan: Plan, channels: Channels) -> dict[int, list[int]]:

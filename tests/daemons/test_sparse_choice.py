@@ -11,6 +11,7 @@ import pytest
 from daemons import Federation, blobs
 from edgefl_broker import check
 from edgefl_broker.aggregator import Aggregator
+from edgefl_broker.choice import Look
 from edgefl_broker.progress import Silent
 from onnx import numpy_helper
 from onnx_files import onnx_model
@@ -130,6 +131,34 @@ def test_a_damaged_choice_is_told(tmp_path):
 def test_a_check_chooses_too(tmp_path):
     config = files.load(write(tmp_path).write_aggregator(**tables(tmp_path)), AggregatorConfig)
     assert any(node.op == "conv_part" for node in check.Federation(config).make_manifest().plan.nodes)
+
+
+def test_a_check_reads_what_a_start_has_chosen(tmp_path, monkeypatch):
+    """Beside an aggregator that runs, and when the public examples are gone."""
+    federation = write(tmp_path)
+    running = start(federation, **tables(tmp_path))
+    config = files.load(federation.write_aggregator(**tables(tmp_path)), AggregatorConfig)
+    monkeypatch.setattr(arena_budget, "choice_for", lambda *_: pytest.fail("chosen again"))
+    (tmp_path / "public.npz").unlink()
+    manifest = check.Federation(config).make_manifest()
+    assert manifest.plan.hash == running._model.plan.hash
+    auto_kept = running._store.keep("auto", "of the first start")
+    assert Look(Path(config.state_dir)).keep("auto", "another") == auto_kept
+    running._store.close()
+    assert check.Federation(config).make_manifest().plan.hash == running._model.plan.hash
+    other = files.load(federation.write_aggregator(**tables(tmp_path, share=0.9)), AggregatorConfig)
+    with pytest.raises(UsageError, match="set that again"):
+        check.Federation(other).make_manifest()
+
+
+def test_a_check_finds_a_damaged_choice(tmp_path):
+    federation = write(tmp_path)
+    first = start(federation, **tables(tmp_path))
+    first._store._db.execute("UPDATE meta SET value = 'x~0' WHERE key = 'sparse'")
+    first._store.close()
+    config = files.load(federation.write_aggregator(**tables(tmp_path)), AggregatorConfig)
+    with pytest.raises(StoreError, match=r"damaged \(sparse\)"):
+        check.Federation(config).make_manifest()
 
 
 def test_devices_train_what_was_chosen_and_nothing_else(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,7 +16,7 @@ from edgefl.core.mask import Mask, unchanging
 from edgefl.core.plan import Plan
 from edgefl.errors import UsageError
 from edgefl.onnx import skeleton
-from edgefl.onnx.channels import can_part
+from edgefl.onnx.channels import can_part, split
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.sparse import choose
 
@@ -225,3 +227,11 @@ def test_the_scaling_of_columns_stays_in_front(parted):
     model = edgefl.load(net(), loss="cross_entropy", standardize=True, channels=CHANNELS)
     assert [node.op for node in model.plan.nodes[:2]] == ["sub", "mul"]
     assert sum(node.op == "conv_part" for node in model.plan.nodes) == len(CHANNELS)
+
+
+def test_parts_of_a_copy_stay_apart_in_a_changed_file(whole):
+    at = next(at for at, param in enumerate(whole.plan.params) if param.name == "w1")
+    bindings = [replace(binding, apart=at == number) for number, binding in enumerate(whole.bindings)]
+    made = split(replace(whole, bindings=bindings), {"w1": [0, 2]})
+    parts = [binding for param, binding in zip(made.plan.params, made.bindings, strict=True) if "w1" in param.name]
+    assert [(part.apart, part.named) for part in parts] == [(True, bindings[at].named)] * 2

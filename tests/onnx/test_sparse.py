@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import UsageError
 from edgefl.onnx.sparse import choose, sparse
+from edgefl.settings import Settings
 
 BATCH = 8
 DEPTH = 6
@@ -173,5 +175,11 @@ def test_inspect_says_what_would_be_chosen(model, tmp_path, capsys):
     assert main([*arguments, "--arena-mb", str(budget / 1e6)]) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"[sparse]\narena_mb = {budget / 1e6:g}\n")
+    x, y = examples()
+    np.savez(tmp_path / "public.npz", x=x, y=y)
+    public = f"npz:{tmp_path / 'public.npz'}"
+    assert main([*arguments, "--arena-mb", str(budget / 1e6), "--data", public]) == 0
+    table = tomllib.loads(capsys.readouterr().out.partition("[sparse]")[2])
+    assert Settings().replace(**{f"sparse.{key}": value for key, value in table.items()}).sparse.public_data == public
     for name, channels in choice.channels.items():
         assert f"stays   {name} (8x8x3x3): but for {len(channels)} of 8 input channels" in told

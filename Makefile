@@ -83,9 +83,9 @@ $(GUARD): $(GUARD_C) $(wildcard broker/guard/*.h) Makefile
 acl-matrix: $(VENV)/dev.stamp guard  ## docs/acl-matrix.md, from what mosquitto does
 	PYTHONPATH=tests:tests/support $(PY) tests/support/acl_matrix.py docs/acl-matrix.md
 
-test-zoo: $(VENV)/dev.stamp  ## all nets of tests/support/zoo_*.py by all exporters; some minutes
+test-zoo: $(VENV)/dev.stamp  ## all nets of tests/support/zoo_*.py and torch_padding.py by all exporters; some minutes
 	$(PY) -m pip install -q torch==2.13.0 onnxscript
-	EDGEFL_ZOO=whole EDGEFL_REQUIRE_TORCH=1 $(PY) -m pytest tests/onnx/test_zoo.py
+	EDGEFL_ZOO=whole EDGEFL_REQUIRE_TORCH=1 $(PY) -m pytest tests/onnx/test_zoo.py tests/onnx/test_torch_padding.py
 
 KERAS := build/keras/bin/python
 test-keras: $(VENV)/dev.stamp  ## docs/your-model.md's recipe for Keras; a venv of 1.6 GB, made once

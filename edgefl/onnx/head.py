@@ -22,6 +22,9 @@ from .losses import Ending, Wanted
 from .nodes import refuse
 from .trace import Trace
 
+MOVES = ("concat", "flatten", "reshape", "transpose")
+CHOSEN = {"step": slice(0), "keep": slice(1), "select": slice(1, None)}  # inputs that are no condition
+
 
 @dataclass(frozen=True)
 class Head:
@@ -50,9 +53,15 @@ def find_heads(trace: Trace, graph: onnx.GraphProto, items: dict[str, Item], los
     values += [(name, item.value.tensor, item.value) for name, item in found if isinstance(item, Readout)]
     if isinstance(loss, Mapping):
         return _named_heads(trace, graph, values, loss, trained)
-    for name, tensor, value in values:
-        if trained <= _params_of(trace, [value]):
+    whole = [item for item in values if trained <= _params_of(trace, [item[2]])]
+    for name, tensor, value in whole:
+        if trained & _learning(trace, value):
             return [_head(trace, graph, name, tensor, value, loss=loss)]
+    if whole:
+        raise ModelError(
+            f"the output {whole[0][0]!r} depends on weights by comparisons alone, which have no slope: export the "
+            "numbers that are compared as an output too, scores or probabilities"
+        )
     names = ", ".join(repr(name) for name, _ in found)
     hint = ", ".join(f"{name!r}: ..." for name, _ in found[:3])
     raise ModelError(
@@ -75,8 +84,10 @@ def _named_heads(
     heads = []
     for name, tensor, value in values:
         if name in losses:
-            if not _params_of(trace, [value]) & trained:
-                raise UsageError(f"loss names {name!r}, which depends on no trained weight: leave it out")
+            if not _learning(trace, value) & trained:
+                raise UsageError(
+                    f"loss names {name!r}, which depends on no trained weight, or by comparisons alone: leave it out"
+                )
             kind, weight = losses[name]
             heads.append(_head(trace, graph, name, tensor, value, loss=kind, weight=weight))
     if missed := trained - _params_of(trace, [head.value for head in heads]):
@@ -99,6 +110,12 @@ def _params_of(trace: Trace, values: Sequence[Value]) -> set[int]:
     return {param for at in needed for param in trace.drafts[at - 1].params}
 
 
+def _learning(trace: Trace, value: Value) -> set[int]:
+    """The params that a loss of this value has a gradient for: that of a condition is 0."""
+    needed = ancestors(trace, [value.number], sloped=True)
+    return {param for at in needed for param in trace.drafts[at - 1].params}
+
+
 def _head(
     trace: Trace, graph: onnx.GraphProto, name: str, tensor: str, value: Value, *, loss: str | None, weight: float = 1.0
 ) -> Head:
@@ -114,13 +131,15 @@ def _head(
     return Head(name, tensor, replace(value, layout=layout), node, loss, weight, axis)
 
 
-def ancestors(trace: Trace, numbers: list[int]) -> list[int]:
-    """These values and all that they are computed from, in order, without the input."""
+def ancestors(trace: Trace, numbers: list[int], *, sloped: bool = False) -> list[int]:
+    """These values and all that they are computed from, in order, without the input. `sloped`: but for what only
+    decides which number is taken."""
     needed, pending = set(), list(numbers)
     while pending:
         if (at := pending.pop()) and at not in needed:
             needed.add(at)
-            pending.extend(trace.drafts[at - 1].inputs)
+            draft = trace.drafts[at - 1]
+            pending.extend(draft.inputs[CHOSEN[draft.op]] if sloped and draft.op in CHOSEN else draft.inputs)
     return sorted(needed)
 
 
@@ -130,9 +149,8 @@ def choose_loss(trace: Trace, head: Head, reading: Reading, y: np.ndarray | None
     assert maker is not None, "what owns params is no input"
     shape = value.layout.sample_shape
     input_shape = reading.shape if len(reading.inputs) == 1 else (0,)  # what no autoencoder gives back
-    loss, why, tail = infer_loss(
-        head.loss, maker.op, maker.loss, shape=shape, input_shape=input_shape, y=y
-    )  # fmt: skip
+    declared = _declared(trace, value)
+    loss, why, tail = infer_loss(head.loss, maker.op, declared, shape=shape, input_shape=input_shape, y=y)
     labels = loss in TAKES_LABELS
     if tail and labels != (tail in TAKES_LABELS):
         use = "'cross_entropy'" if tail in TAKES_LABELS else "'bce' or 'mse'"
@@ -153,6 +171,20 @@ def choose_loss(trace: Trace, head: Head, reading: Reading, y: np.ndarray | None
         class_axis += 1  # behind that of the samples, which the file does not have
     ends = (loss_input, output, class_axis, tail, why, head.axis)
     return Ending(head.name, head.tensor, shape, loss, head.weight, *ends)
+
+
+def _declared(trace: Trace, value: Value) -> str | None:
+    """What the op that makes the output says of its loss; or the ops, where it has the numbers of several that say the
+    same, as those of scikit-learn's MultiOutputRegressor."""
+    found, pending = set[str | None](), [value.number]
+    while pending:
+        at = pending.pop()
+        draft = trace.drafts[at - 1] if at else None
+        if draft is not None and draft.loss is None and draft.op in MOVES:
+            pending.extend(draft.inputs)
+        else:
+            found.add(draft.loss if draft is not None else None)
+    return found.pop() if len(found) == 1 else None
 
 
 def _class_axis(trace: Trace, head: Head, softmax: bool) -> int:

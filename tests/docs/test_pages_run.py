@@ -36,7 +36,7 @@ ROUNDS = '\n[rounds]\nmin_reports = 1\ninterval_s = 1.0\ndeadline_s = 20.0\n\n[a
 def rounds_of(state: str, count: int) -> str:
     """Wait for so many rounds, or show every log and fail."""
     return f"""{{ set +x; }} 2> /dev/null
-for i in $(seq 60); do test "$(cat {state}/history.jsonl 2>/dev/null | wc -l)" -ge {count} && break; sleep 1; done
+for i in $(seq 120); do test "$(cat {state}/history.jsonl 2>/dev/null | wc -l)" -ge {count} && break; sleep 1; done
 test "$(cat {state}/history.jsonl | wc -l)" -ge {count} || {{ tail -n 30 /run/played/*.log; exit 1; }}
 set -x
 """
@@ -167,7 +167,8 @@ cp -r /etc/edgefl /root/bundle && userdel edgefl && rm -r /opt/edgefl /etc/edgef
         edits={
             "Turn it on, block 2": """
 printf '[dashboard]\\nlisten = "127.0.0.1:8090"\\n' >> /etc/edgefl-aggregator/aggregator.toml
-systemctl restart edgefl-aggregator && sleep 3
+systemctl restart edgefl-aggregator
+for _ in $(seq 240); do (: < /dev/tcp/127.0.0.1/8090) 2>/dev/null && break; sleep 0.25; done
 """
         },
         after="""
@@ -250,6 +251,6 @@ def test_a_page_does_what_it_says(run: PageRun, tmp_path: Path) -> None:
         if os.environ.get("EDGEFL_REQUIRE_NAMESPACES") == "1":
             pytest.fail(str(error))
         pytest.skip(str(error))
-    done = machine.run((deployed() if run.deployed else "") + script_of(run), timeout_s=240.0)
+    done = machine.run((deployed() if run.deployed else "") + script_of(run), timeout_s=420.0)
     assert done.returncode == 0, done.stdout[-8000:]
     assert "Traceback" not in done.stdout

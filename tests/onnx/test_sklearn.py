@@ -28,6 +28,7 @@ from sklearn.linear_model import (  # noqa: E402
     SGDClassifier,
 )
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
+from sklearn.multioutput import MultiOutputRegressor  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler  # noqa: E402
@@ -68,6 +69,7 @@ SUPPORTED = {
     "sgd_hinge": (SGDClassifier(alpha=0.1), CLASSES, "cross_entropy"),
     "discriminant": (LinearDiscriminantAnalysis(), CLASSES, "cross_entropy"),
     "components": (make_pipeline(PCA(3), LogisticRegression()), CLASSES, "cross_entropy"),
+    "several_targets": (MultiOutputRegressor(LinearRegression()), TARGETS, "mse"),
     "squares": (PLSRegression(2), TARGET, "mse"),
     "scaled_to_one": (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), CLASSES, "cross_entropy"),
     "mlp_regressor": (MLPRegressor(hidden_layer_sizes=(5,), activation="logistic", max_iter=5), TARGET, "mse"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import UsageError
 from edgefl.onnx.sparse import choose, sparse
-from edgefl.settings import Settings
+from edgefl.settings import SparseSettings
 
 BATCH = 8
 DEPTH = 6
@@ -179,7 +178,8 @@ def test_inspect_says_what_would_be_chosen(model, tmp_path, capsys):
     np.savez(tmp_path / "public.npz", x=x, y=y)
     public = f"npz:{tmp_path / 'public.npz'}"
     assert main([*arguments, "--arena-mb", str(budget / 1e6), "--data", public]) == 0
-    table = tomllib.loads(capsys.readouterr().out.partition("[sparse]")[2])
-    assert Settings().replace(**{f"sparse.{key}": value for key, value in table.items()}).sparse.public_data == public
+    lines = capsys.readouterr().out.partition("[sparse]\n")[2].splitlines()
+    assert [line.partition(" = ")[0] for line in lines] == [*SparseSettings.__struct_fields__]
+    assert lines[-1].endswith(json.dumps(public))
     for name, channels in choice.channels.items():
         assert f"stays   {name} (8x8x3x3): but for {len(channels)} of 8 input channels" in told

@@ -113,8 +113,10 @@ def with_constant(
     slot: int,
     first: bool = False,
     single: bool = False,
+    leading: bool = True,
 ) -> Value:
-    """Computes with a constant that is input `slot` of the node, and the `first` operand or the second."""
+    """Computes with a constant that is input `slot` of the node, and the `first` operand or the second. `leading`:
+    before the first weight it scales the input."""
     given = const.array
     rank = max(len(value.layout.axes), given.ndim)
     value = _raised(value, rank)
@@ -137,7 +139,7 @@ def with_constant(
         moved = array.reshape(aligned).transpose([*order, *(axis for axis in range(rank) if axis not in order)])
         return _narrow(moved.reshape([aligned[axis] for axis in order]))
 
-    known = value.number in trace.weighted
+    known = value.number in trace.weighted or not leading
     if const.where is None:
         trace.wants(const, node, "constant")
         param = trace.constant(node, "constant", laid(given), COMPUTED if given.size > 1 else "")

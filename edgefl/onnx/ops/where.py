@@ -1,5 +1,6 @@
 """Where and Trilu on activations. A condition that is known now is the `mask` op of the plan. One that is computed from
-activations or tokens chooses by `select`, or by `keep` where one side is a number (condition.py)."""
+activations or tokens chooses by `select`, or by `keep` where one side is a number (condition.py), and by a sum where
+one is a weight."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import onnx
 from ..arrange import arranged, settled
 from ..items import Condition, Const, Handler, Item, Value, value_of
 from ..layout import readable
-from ..masks import masked
+from ..masks import is_additive_mask, masked
 from ..nodes import attributes, refuse
 from ..trace import Trace
-from .arithmetic import calculate
+from .arithmetic import calculate, with_constant
 from .condition import kept, number_of
 from .expand import widened
 
@@ -71,6 +72,8 @@ def _with_constant(trace: Trace, node: onnx.NodeProto, item: Item, keep: np.ndar
 
 def _selected(trace: Trace, node: onnx.NodeProto, condition: Condition, yes: Item, no: Item) -> Value:
     """Elements of both sides as the condition has its numbers."""
+    if any(_is_weight(trace, item) for item in (yes, no)):
+        return _of_weights(trace, node, condition, yes, no)
     first, other, chooser = _one_number(node, yes), _one_number(node, no), condition.value
     shape = np.broadcast_shapes(chooser.layout.shape, *(_shape(node, item) for item in (yes, no)))
     if first is not None and other is not None:
@@ -91,6 +94,36 @@ def _selected(trace: Trace, node: onnx.NodeProto, condition: Condition, yes: Ite
     numbers = [arranged(trace, node, side, order, sizes) for side in sides]
     number = trace.append(node, "select", [chooser.number, *numbers], sizes)
     return Value(number, chooser.layout, node.output[0])
+
+
+def _is_weight(trace: Trace, item: Item) -> bool:
+    """Whether it is a tensor of the file to train, such as what stands for a token that is left out. Fresh ones are 0,
+    and are no number to fill in all the same."""
+    if not isinstance(item, Const) or item.array.dtype != np.float32 or not np.isfinite(item.array).all():
+        return False
+    return item.array.size > 1 and trace.is_initializer(item) and not is_additive_mask(item.array)
+
+
+def _of_weights(trace: Trace, node: onnx.NodeProto, condition: Condition, yes: Item, no: Item) -> Value:
+    """The sum of both sides, each 0 where it is not chosen."""
+    shape = np.broadcast_shapes(condition.value.layout.shape, *(_shape(node, item) for item in (yes, no)))
+    parts = []
+    for slot, item in ((1, yes), (2, no)):
+        where = replace(condition, negated=condition.negated != (slot == 2))
+        if not isinstance(item, Const):
+            value = widened(trace, node, value_of(node, item, hidden=True), shape)
+            parts.append(kept(trace, node, value, where, 0.0))
+            continue
+        where = replace(where, value=widened(trace, node, where.value, shape))
+        if _is_weight(trace, item):
+            chosen = number_of(trace, node, where)
+            part = with_constant(trace, node, "mul", chosen, item, slot=slot, single=True, leading=False)
+        else:
+            number = _one_number(node, item)
+            assert number is not None
+            part = number_of(trace, node, where, number, 0.0)
+        parts.append(part)
+    return calculate(trace, node, "add", *parts)
 
 
 def _one_number(node: onnx.NodeProto, item: Item) -> float | None:

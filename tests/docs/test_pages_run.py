@@ -213,8 +213,10 @@ install -o edgefl-aggregator -m 600 /root/work/broker/ca.crt /root/work/broker/a
 """,
         },
         after="""
-sleep 2; systemctl is-active edgefl-aggregator
-journalctl --unit edgefl-aggregator | grep "connected to MQTT broker broker.example.org:8883"
+CONNECTED="connected to MQTT broker broker.example.org:8883"
+for _ in $(seq 240); do journalctl --unit edgefl-aggregator | grep "$CONNECTED" && break; sleep 0.25; done
+systemctl is-active edgefl-aggregator
+journalctl --unit edgefl-aggregator | grep "$CONNECTED"
 """,
     ),
     PageRun(

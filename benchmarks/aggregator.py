@@ -1,4 +1,7 @@
-"""The aggregator under load: its memory by how many devices report, and its rate beside a bare paho subscriber.
+"""The aggregator under load: its memory by how many devices report, its rate beside a bare paho subscriber, and the
+processor time that an update takes it.
+
+    EDGEFL_SHARED=... python benchmarks/aggregator.py [--codec NAME] [--delta synthetic] [--delta E=1] [--delta E=5]
 
 Devices are simulated: one process replays a ready-made update for any number of them (lib/replay.py), over a real
 mosquitto on loopback, to the real aggregator in a process of its own, with the environment of its systemd unit. The
@@ -23,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 from loopback import Resident, bare_subscriber, mosquitto
+from real_updates import by_epochs
 from replay import Fleet
 from unit import unit_environment
 
@@ -44,35 +48,51 @@ FLAT_MB, RATE = 5.0, 0.8
 def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--codec", choices=CODECS, action="append", help="of the updates (default: all)")
+    parser.add_argument("--delta", action="append", help="synthetic, E=1 or E=5: of the updates (default: all)")
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("EDGEFL_SHARED", ".")), metavar="FOLDER")
+    parser.add_argument("--updates", type=Path, default=Path("build/updates"), metavar="FOLDER")
     parser.add_argument("--fleets", type=int, nargs="*", default=FLEETS, help="devices that report (%(default)s)")
     parser.add_argument("--turns", type=int, default=TURNS, help="of each at the rate (%(default)s; 0: none)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     report = {}
+    deltas = {"synthetic": None} | {name: u.delta for name, u in by_epochs(options.shared, options.updates).items()}
+    if unknown := set(options.delta or ()) - set(deltas):
+        parser.error(f"no delta {', '.join(sorted(unknown))}: {', '.join(deltas)}; real ones need MNIST in --shared")
     for codec in options.codec or CODECS:
-        with tempfile.TemporaryDirectory(prefix="load-") as name, mosquitto(Path(name)) as port:
-            load = Load(Path(name), port, codec)
-            report[codec] = {"bytes": len(load.blob), "rss_mb": {}}
-            for devices in options.fleets:
-                report[codec]["rss_mb"][devices] = load.memory(devices)
-                print(f"{codec:<6} {devices:>6} devices: {report[codec]['rss_mb'][devices]:.1f} MB resident")
-            if options.turns:
-                report[codec] |= load.rates(options.turns)
-                print(f"{codec:<6} {line(report[codec])}")
+        for name in options.delta or deltas if codec != "raw32" else ["synthetic"]:
+            report[f"{codec} {name}"] = measure(codec, name, deltas[name], options)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def measure(codec: str, name: str, delta: np.ndarray | None, options: argparse.Namespace) -> dict[str, object]:
+    """The figures of one codec's updates of one delta, which are printed too."""
+    with tempfile.TemporaryDirectory(prefix="load-") as folder, mosquitto(Path(folder)) as port:
+        load = Load(Path(folder), port, codec, delta)
+        memory = {}
+        for devices in options.fleets:
+            memory[devices] = load.memory(devices)
+            print(f"{codec:<6} {name:<9} {devices:>6} devices: {memory[devices]:.1f} MB resident")
+        found = {"bytes": len(load.blob), "rss_mb": memory}
+        if options.turns:
+            found |= load.rates(options.turns)
+            print(f"{codec:<6} {name:<9} {len(load.blob)} bytes: {line(found)}")
+    return found
 
 
 class Load:
     """One codec's updates, and the process that receives them."""
 
-    def __init__(self, folder: Path, port: int, codec: str) -> None:
+    def __init__(self, folder: Path, port: int, codec: str, delta: np.ndarray | None) -> None:
         self.folder, self.port, self.codec = folder, port, codec
         model = zoo.mlp(SIZES)
         (folder / "start.onnx").write_bytes(model.SerializeToString())
         plan = edgefl.load(folder / "start.onnx").plan
         encoder = codecs.get(codec).for_tensors(plan.params)
-        delta = np.random.default_rng(0).laplace(0, 1e-3, plan.num_params).astype(np.float32)
+        encoder = encoder.with_forms(encoder.FORMS)  # as a device of this version writes it
+        if delta is None:
+            delta = np.random.default_rng(0).laplace(0, 1e-3, plan.num_params).astype(np.float32)
         self.blob = UpdateHeader(600, 60, 0.5, 1000, 0).to_bytes() + encoder.encode(delta)
         self.window = max(4, WINDOW_BYTES // len(self.blob))
 
@@ -96,7 +116,7 @@ class Load:
         names = ids(CODECS[self.codec])
         fleet = Fleet(self.port, "rate", self.blob)
         fleet.appear(names)
-        ours, bare = [], []
+        ours, bare, taken_s = [], [], []
         bare_topics = Topics("bare")
         with (
             self.aggregator("rate", len(names), turns + 1) as process,
@@ -104,7 +124,9 @@ class Load:
         ):
             for turn in range(turns + 1):  # the first warms both up
                 fleet.await_round(turn + 1)
+                before = processor_s(process.pid)
                 ours.append(len(names) / fleet.report(names, self.window))
+                taken_s.append((processor_s(process.pid) - before) / len(names))
                 bare.append(len(names) / fleet.report_to(taken, bare_topics, names, self.window))
             process.wait(60)
         fleet.mqtt.close()
@@ -112,6 +134,7 @@ class Load:
         ratios = [a / b for a, b in zip(ours[1:], bare[1:], strict=True)]
         return {
             "updates_per_s": rate,
+            "cpu_ms": 1e3 * statistics.median(taken_s[1:]),
             "bare_per_s": paho,
             "ratio": statistics.median(ratios),
             "ratio_min": min(ratios),
@@ -148,9 +171,16 @@ class Load:
 
 def line(figures: dict[str, float]) -> str:
     return (
-        f"{figures['updates_per_s']:.0f} updates/s, {figures['bare_per_s']:.0f} to a bare subscriber: "
-        f"{figures['ratio']:.2f} (to reach: {RATE}), at least {figures['ratio_min']:.2f}"
+        f"{figures['updates_per_s']:.0f} updates/s, {figures['cpu_ms']:.2f} ms of CPU each, "
+        f"{figures['bare_per_s']:.0f} to a bare subscriber: {figures['ratio']:.2f} (to reach: {RATE}), "
+        f"at least {figures['ratio_min']:.2f}"
     )
+
+
+def processor_s(pid: int) -> float:
+    """The processor time that a process has taken: proc(5)."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def ids(devices: int) -> list[str]:

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent / "lib"))
 import coders_plot
 import numpy as np
 from coder_rates import STEPS, at_whole_bits, curves, real_rows
-from coder_speed import speeds
-from real_updates import updates
+from coder_speed import real_speeds, speeds
+from real_updates import by_epochs, updates
 
 from edgefl import _core
 
@@ -62,6 +62,17 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     for row in rows:
         wanted = "" if row["target"] is None else f"  to reach {row['target']}"
         print(f"{row['coder']:22} {row['does']:10} {row['mcoord_s']:8.0f} {row['of_memcpy']:7.3f}x{wanted}")
+    return rows + real_speed(options)
+
+
+def real_speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Real updates are sparse, and their zeros lie together: coders pass these over, which Gaussian ones have not."""
+    found = by_epochs(options.shared, options.updates)
+    rows = real_speeds(found, options.repeats) if found else []
+    print("real updates of 199,210 params: Mcoord/s" if rows else "real updates: skipped, no MNIST: give --shared")
+    for row in rows:
+        wanted = "" if row["target"] is None else f"  to reach {row['target']}"
+        print(f"{row['coder']:22} {row['does']:10} {row['mcoord_s']:8.0f} cold {row['cold']:6.0f}{wanted}")
     return rows
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from . import auto, masks
+from . import auto, codecs, masks
 from .codecs import Codec, for_manifest
 from .codecs import get as get_codec
 from .core.plan import Plan
@@ -77,6 +77,7 @@ def make_manifest(
         wanted = codec_of.feedback or ("unfed" in without and not codec_of.lossless)
         wanted = wanted and "feedback" not in without
         manifest = msgspec.structs.replace(manifest, error_feedback=wanted)
+    manifest = msgspec.structs.replace(manifest, forms=codecs.from_wire(codec, codec_options).FORMS)
     try:
         checked = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
     except msgspec.ValidationError as error:

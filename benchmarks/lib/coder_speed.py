@@ -6,10 +6,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from coders import BASELINES, _rounded, lossless, make, pcodec_of, zstd_of
+from real_updates import RealUpdate
 
 from edgefl import codecs
 from edgefl.core.accumulator import Accumulator
@@ -20,7 +22,38 @@ TARGETS = {
     for name, does, wanted in (("ecq", "encode", 300), ("ecq", "accumulate", 600))
     for rate in ("", ", 2 bits")
 }
+REAL = {"encode": 200, "accumulate": 500}  # of ecq on real updates, in either form; 1,000 for the form "live"
 Job = Callable[[], object]
+
+
+def real_speeds(updates: dict[str, RealUpdate], repeats: int) -> list[dict[str, Any]]:
+    """Mcoord/s of ecq and ecq-sparse on real updates by name, and on Gaussian coordinates of their model: in a burst,
+    as when a round's updates arrive, and `cold`, with other work before each one."""
+    jobs: dict[tuple[str, str], Job] = {}
+    for name, update in {**updates, "Gaussian": _gaussian(next(iter(updates.values())))}.items():
+        for codec in ("ecq", "ecq-sparse"):
+            made = codecs.get(codec).for_tensors(update.tensors)
+            _add(jobs, f"{codec}, {name}", made, update.delta)
+            if made.FORMS:
+                _add(jobs, f"{codec} live, {name}", made.with_forms(made.FORMS), update.delta)
+    size = next(iter(updates.values())).delta.size
+    cold = _interleaved(jobs, repeats)
+    return [
+        {"coder": job[0], "does": job[1], "mcoord_s": size / seconds / 1e6, "cold": size / cold[job] / 1e6,
+         "target": _wanted(*job)}
+        for job, seconds in _interleaved(jobs, repeats, burst=10).items()
+    ]  # fmt: skip
+
+
+def _gaussian(like: RealUpdate) -> RealUpdate:
+    delta = np.random.default_rng(0).standard_normal(like.delta.size).astype(np.float32)
+    return replace(like, delta=delta)
+
+
+def _wanted(coder: str, does: str) -> int | None:
+    if not coder.endswith("E=5") or coder.startswith("ecq-sparse"):
+        return None
+    return 1000 if "live" in coder and does == "accumulate" else REAL[does]
 
 
 def speeds(delta: np.ndarray, repeats: int) -> list[dict[str, Any]]:
@@ -65,13 +98,14 @@ def structured(side: int) -> np.ndarray:
     return (rng.normal(size=(side, side)) * rows * columns).astype(np.float32).ravel()
 
 
-def _interleaved(jobs: dict[tuple[str, str], Job], repeats: int) -> dict[tuple[str, str], float]:
+def _interleaved(jobs: dict[tuple[str, str], Job], repeats: int, burst: int = 1) -> dict[tuple[str, str], float]:
     """Median seconds of CPU of each, in turns: what other processes take of the core does not count."""
     times: dict[tuple[str, str], list[float]] = {key: [] for key in jobs}
     for turn in range(repeats + 1):
         for key, job in jobs.items():
             start = time.thread_time()
-            job()
+            for _ in range(burst):
+                job()
             if turn:  # the first warms caches and allocators
-                times[key].append(time.thread_time() - start)
+                times[key].append((time.thread_time() - start) / burst)
     return {key: statistics.median(values) for key, values in times.items()}

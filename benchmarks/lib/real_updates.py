@@ -98,6 +98,37 @@ def updates(shared: Path, folder: Path, models: tuple[str, ...] = tuple(FEDERATI
                     yield RealUpdate(name, partition, stage, kept[stage], model.plan.params)
 
 
+EPOCHS = (1, 5)
+AFTER = 10  # rounds
+
+
+def by_epochs(shared: Path, folder: Path) -> dict[str, RealUpdate]:
+    """The 2NN's update of a device with 600 examples of MNIST, batch 10, by local epochs: "E=1" and "E=5", after AFTER
+    rounds of five of a hundred devices (McMahan et al. 2017). Empty without MNIST in `shared`."""
+    if not (shared / "data/mnist").is_dir():
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    path, model = folder / "2nn-epochs.npz", edgefl.load(mlp(), loss="cross_entropy")
+    if not path.exists():
+        print(f"training {path.stem} ...", file=sys.stderr, flush=True)
+        np.savez(path, **{f"E={epochs}": _of_epochs(model, shared, epochs) for epochs in EPOCHS})
+    with np.load(path) as kept:
+        return {name: RealUpdate("2nn", "iid", name, kept[name], model.plan.params) for name in kept.files}
+
+
+def _of_epochs(model: edgefl.Model, shared: Path, epochs: int) -> np.ndarray:
+    dataset = fit_shape(mnist(shared), tuple(model.plan.input_shape))
+    parts = split(dataset, "iid", 100, seed=0)
+    trainer, rng, params = edgefl.Trainer(model.plan, batch=10), np.random.default_rng(0), model.params.copy()
+    for number in range(AFTER):
+        deltas = [
+            trainer.fit(params, dataset.x_train[part], dataset.y_train[part], lr=0.1, epochs=epochs, seed=number).delta
+            for part in (parts[device] for device in rng.choice(len(parts), 5, replace=False))
+        ]
+        params += np.mean(deltas, axis=0, dtype=np.float32)
+    return deltas[0]
+
+
 def _train(federation: Federation, model: edgefl.Model, partition: str, shared: Path) -> dict[str, np.ndarray]:
     """The first device's delta in each stage's round."""
     dataset = fit_shape(federation.read(shared), tuple(model.plan.input_shape))

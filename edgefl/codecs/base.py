@@ -34,6 +34,8 @@ class Codec(ABC):
     wire_id: ClassVar[int]  # the envelope's codec byte: never reused, never changed
     feedback: ClassVar[bool] = False  # its errors are systematic, so devices carry them over to the next update
     lossless: ClassVar[bool] = False  # what it decodes has the bits of what it encoded
+    FORMS: ClassVar[tuple[str, ...]] = ()  # of its payloads, younger than the codec: older devices do not know them
+    forms: tuple[str, ...] = ()  # those of them that `encode` may write; `decode` reads all
     options: Mapping[str, Any]  # what it was made with, for the manifest
     tensors: Sequence[Param] = ()  # the parts of a delta, in order; empty: not known
 
@@ -52,6 +54,12 @@ class Codec(ABC):
         """A copy of this codec for deltas that consist of `tensors` (a plan's params), in this order."""
         told = copy.copy(self)
         told.tensors = tuple(tensors)
+        return told
+
+    def with_forms(self: C, forms: Sequence[str]) -> C:
+        """A copy of this codec whose `encode` may write `forms`, as far as this version knows them."""
+        told = copy.copy(self)
+        told.forms = tuple(form for form in self.FORMS if form in forms)
         return told
 
     def within(self: C, max_bytes: int) -> C:

@@ -18,8 +18,9 @@ from .tables import ESCAPE
 
 DEAD_ZONE = 0.05  # at steps above 1.5 rms most symbols are 0; each magnitude then begins this much of a step later
 FRACTION = 128  # centroids are sent in 1/128 steps
-_MAGNITUDES = (np.arange(ESCAPE) + 1) // 2
-_SIGNS = np.where(np.arange(ESCAPE) % 2, 1, -1)
+_MAGNITUDES = (np.arange(ESCAPE, dtype=np.float32) + 1) // 2
+_SIGNS = np.where(np.arange(ESCAPE) % 2, 1, -1).astype(np.float32)
+_CENTROID = np.minimum(_MAGNITUDES, 3).astype(np.intp)
 
 
 class Ecq(EntropyCoded):
@@ -28,6 +29,7 @@ class Ecq(EntropyCoded):
     name = "ecq"
     wire_id = 4
     feedback = True
+    FORMS = ("live",)
     OWN = struct.Struct("<3b")  # centroids of magnitudes 1, 2, and above: their distance from it, in 1/FRACTION steps
 
     def _quantize(self, x: np.ndarray, step: np.float32) -> Quantized:
@@ -52,7 +54,7 @@ def levels(step: np.float32, centroids: tuple[int, ...] = (0, 0, 0)) -> np.ndarr
 
     The escape's entry is 0.
     """
-    shift = np.array((0, *centroids), np.float32)[np.minimum(_MAGNITUDES, 3)] / np.float32(FRACTION)
+    shift = np.array((0, *centroids), np.float32)[_CENTROID] / np.float32(FRACTION)
     values = np.zeros(256, np.float32)
-    values[:ESCAPE] = _SIGNS * (_MAGNITUDES.astype(np.float32) + shift) * step
+    values[:ESCAPE] = _SIGNS * (_MAGNITUDES + shift) * step
     return values

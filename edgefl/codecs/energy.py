@@ -24,15 +24,16 @@ follows from the plan: those whose rows (or columns) have SUMMED coordinates or 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from .. import _core
 from ..errors import CodecError
 from .reader import Reader
-from .tables import MAX_TABLES, best_tables, read_tables
+from .tables import best_tables, read_tables
 
 CONTEXTS = 32
 SUMMED = 8  # the mean of fewer coordinates says too little
@@ -72,13 +73,18 @@ class Energies:
         With `groups` (CONTEXTS,), each becomes groups[context], the number of its table.
         """
         before, stop = 0, start + len(contexts)
-        for (rows, columns), (by_row, by_column) in zip(self.matrices, self.classes, strict=True):
+        for (rows, columns), (by_row, by_column) in zip(self.matrices, self.shifts, strict=True):
             first, last = max(start, before), min(stop, before + rows * columns)
             if first < last:
                 part = contexts[first - start : last - start]
-                _core.energy_contexts(part, _shift(by_row, 0), _shift(by_column, CENTRE), groups, first - before)
+                _core.energy_contexts(part, by_row, by_column, groups, first - before)
             before += rows * columns
         return contexts
+
+    @cached_property
+    def shifts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What rows and columns add to a context: (R,) and (C,) int8 for each matrix. The classes are final by then."""
+        return [(_shift(by_row, 0), _shift(by_column, CENTRE)) for by_row, by_column in self.classes]
 
     def to_bytes(self) -> bytes:
         """The class tables, the stream's length, and the class stream."""
@@ -90,34 +96,50 @@ class Energies:
     @classmethod
     def read(cls, reader: Reader, matrices: Matrices) -> Energies:
         """What `to_bytes` wrote for these matrices; CodecError or ValueError if malformed."""
-        empty = [(np.full(rows, CENTRE, np.uint8), np.full(columns, CENTRE, np.uint8)) for rows, columns in matrices]
-        energies = cls(matrices, empty)
-        symbols, contexts = energies._flat()
         frequencies = read_tables(reader)
         if len(frequencies) != 2:
             raise CodecError(f"payload with {len(frequencies)} tables for energies instead of two: dropped")
         (size,) = reader.unpack(_U32)
+        layout = _layout(tuple(matrices))
+        symbols = np.empty(len(layout.kinds), np.uint8)
         stream = _core.RansDecoder(reader.take(size), frequencies, 1)
-        stream.next(symbols, contexts)
+        stream.next(symbols, layout.kinds)
         stream.finish()
         if symbols.max(initial=0) > MOST:
             raise CodecError(f"payload with a class above {MOST}: dropped")
-        for part in energies._classed():
-            part[:], symbols = symbols[: len(part)], symbols[len(part) :]
-        return energies
-
-    def _classed(self) -> Iterator[np.ndarray]:
-        """The classes that are sent: for each matrix those of rows, then those of columns."""
-        for (rows, columns), (by_row, by_column) in zip(self.matrices, self.classes, strict=True):
-            yield by_row[: rows if columns >= SUMMED else 0]
-            yield by_column[: columns if rows >= SUMMED else 0]
+        return cls(matrices, layout.classes(symbols))
 
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """The classes that are sent, one after another, and their own contexts: 0 for a row, 1 for a column."""
-        parts = list(self._classed())
-        contexts = [np.full(len(part), number % 2, np.uint8) for number, part in enumerate(parts)]
-        nothing = np.zeros(0, np.uint8)
-        return np.concatenate([nothing, *parts]), np.concatenate([nothing, *contexts])
+        """The classes that are sent, one after another, and their own contexts."""
+        layout = _layout(tuple(self.matrices))
+        sent = (c for pair, sizes in zip(self.classes, layout.sent, strict=True)
+                for c, size in zip(pair, sizes, strict=True) if size)  # fmt: skip
+        return np.concatenate([np.zeros(0, np.uint8), *sent]), layout.kinds
+
+
+class _Layout:
+    """Which classes are sent, one after another: for each matrix those of rows, then those of columns. `sent` has their
+    numbers, 0 for an axis that has none; `kinds` their own contexts, 0 for a row and 1 for a column."""
+
+    def __init__(self, matrices: Matrices) -> None:
+        self._matrices = matrices
+        self.sent = [(r if c >= SUMMED else 0, c if r >= SUMMED else 0) for r, c in matrices]
+        self.kinds = np.repeat(np.tile(np.array([0, 1], np.uint8), len(self.sent)), np.ravel(self.sent).astype(int))
+
+    def classes(self, symbols: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of all rows and columns, if `symbols` are those that were sent."""
+        found, at = [], 0
+        for (rows, columns), (sent_rows, sent_columns) in zip(self._matrices, self.sent, strict=True):
+            middle, end = at + sent_rows, at + sent_rows + sent_columns
+            found.append((
+                symbols[at:middle] if sent_rows else np.full(rows, CENTRE, np.uint8),
+                symbols[middle:end] if sent_columns else np.full(columns, CENTRE, np.uint8),
+            ))  # fmt: skip
+            at = end
+        return found
+
+
+_layout = lru_cache(maxsize=16)(_Layout)
 
 
 def _octaves(sums: np.ndarray, summed: int, mean: float) -> np.ndarray:
@@ -143,37 +165,7 @@ def group(counts: np.ndarray) -> tuple[np.ndarray, float]:
     `counts` (CONTEXTS, 256): how often each symbol occurs in each context. The assignment (CONTEXTS,) uint8 has one
     table for each run of neighbouring contexts, found by dynamic programming over where the runs end.
     """
-    cost = _costs(counts)
-    best, came = np.full(CONTEXTS + 1, np.inf), []  # best[j]: the bits of contexts 0 to j - 1 with the tables so far
-    best[0] = 0
-    totals = []
-    for _ in range(MAX_TABLES):
-        total = best[:, None] + cost
-        came.append(total.argmin(axis=0))
-        best = total.min(axis=0)
-        totals.append(float(best[CONTEXTS]))
-    tables = int(np.argmin(totals)) + 1
-    groups, stop = np.zeros(CONTEXTS, np.uint8), CONTEXTS
-    for number in range(tables - 1, -1, -1):
-        start = int(came[number][stop])
-        groups[start:stop] = number
-        stop = start
-    return groups, totals[tables - 1]
-
-
-def _costs(counts: np.ndarray) -> np.ndarray:
-    """(CONTEXTS + 1, CONTEXTS + 1): about the bits of contexts i to j - 1 with one table, including the table;
-    infinity for an empty range."""
-    used = int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1
-    sums = np.zeros((CONTEXTS + 1, used))
-    counts[:, :used].cumsum(axis=0, out=sums[1:])
-    i, j = np.triu_indices(CONTEXTS + 1, 1)
-    found = sums[j] - sums[i]
-    total = found.sum(axis=1)
-    bits = total * np.log2(np.maximum(total, 1)) - (found * np.log2(np.maximum(found, 1))).sum(axis=1)
-    cost = np.full((CONTEXTS + 1, CONTEXTS + 1), np.inf)
-    cost[i, j] = bits + 8 * np.minimum(4 + np.count_nonzero(found, axis=1), 12)
-    return cost
+    return _core.group_contexts(counts)
 
 
 def groups_to_bytes(groups: np.ndarray) -> bytes:
@@ -184,6 +176,6 @@ def groups_to_bytes(groups: np.ndarray) -> bytes:
 def read_groups(reader: Reader) -> np.ndarray:
     """The groups that `groups_to_bytes` wrote."""
     (mask,) = reader.unpack(_U32)
-    steps = np.array([mask >> i & 1 for i in range(CONTEXTS)], np.uint8)
+    steps = np.unpackbits(np.frombuffer(_U32.pack(mask), np.uint8), bitorder="little")
     groups: np.ndarray = (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8)
     return groups

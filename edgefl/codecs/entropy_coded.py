@@ -8,6 +8,11 @@ Everything is little-endian. A `form` of RAW is followed by P float32 and nothin
 are the index of the stream's lanes in LANES, and WIDE says that kept coordinates are float32 instead of float16. An
 escape is a coordinate too large for a symbol; it is written as it is.
 
+LIVE, which goes with ENERGIES, says that rows and columns of class 0 have no symbol but 0, and that the stream leaves
+them out (places.py). In a real update two thirds of the coordinates lie in such rows and columns, and a decoder is done
+in half the time. Decoders up to 0.1 do not know it: it is written where `forms` has "live", which both sides know from
+the manifest.
+
 Every length follows from P and the plan's tensors. Decoding is integer work and one float32 product a coordinate, so
 all machines decode the same bits.
 """
@@ -16,14 +21,17 @@ from __future__ import annotations
 
 import struct
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
 from .. import _core
 from ..core.accumulator import Accumulator
+from ..core.plan import Param
 from ..errors import CodecError, UsageError
+from . import places
 from .base import Codec
-from .energy import CONTEXTS, Energies, Matrices, read_groups
+from .energy import CONTEXTS, Energies, read_groups
 from .payload import Coded, Payload, Raw
 from .quantized import Quantized
 from .reader import Reader
@@ -31,13 +39,14 @@ from .sections import Sections, check_exact, finite, kept_to_bytes, read_kept
 from .step_search import MAX_STEP, MIN_STEP, clip_step, search
 from .tables import ESCAPE, read_tables
 
-LANES = (1, 8, 32)
-RAW, ESCAPES, WIDE, ENERGIES = 0x80, 0x10, 0x20, 0x40
+LANES = (1, 8, 32, 16)  # 16 with LIVE only
+RAW, LIVE, ESCAPES, WIDE, ENERGIES = 0x80, 0x08, 0x10, 0x20, 0x40
 # The step follows from the fresh update. Where updates shrink, the residual is much larger than the fresh update, and
 # such a step would write out all of the residual's digits at once. So
 #     step >= min(FINEST step_option, COARSEST) rms(fresh + residual)
 # and the residual goes out over a few rounds. The rms of a residual is up to 0.6 step. A COARSEST above 1 / 0.6 would
 # let the residual raise the step that raises the residual, until nothing is sent any more.
+EACH = np.arange(CONTEXTS, dtype=np.uint8)  # a table for each context
 FINEST, COARSEST = 0.3, 1.5
 _HEAD = struct.Struct("<IBf")
 _RAW_HEAD = struct.Struct("<IB")
@@ -51,6 +60,7 @@ class EntropyCoded(Codec):
 
     default_step = 5.0
     most_tables = 1  # without energies
+    _known: tuple[Sequence[Param], Sections] | None = None
     OWN: struct.Struct  # the quantizer's own numbers
 
     def __init__(
@@ -63,6 +73,12 @@ class EntropyCoded(Codec):
         if step is not None and bits is not None:
             raise UsageError(f"{self.name}: step and bits say the same thing twice: give one")
         self.step, self.bits, self.exact = step or self.default_step, bits, check_exact(exact)
+
+    def _sections(self, num_params: int) -> Sections:
+        """What is quantized of so many params; found once for one model."""
+        if self._known is None or self._known[0] is not self.tensors or self._known[1].num_params != num_params:
+            self._known = self.tensors, Sections(self.tensors, self.exact, num_params)
+        return self._known[1]
 
     # The quantizer
 
@@ -89,7 +105,7 @@ class EntropyCoded(Codec):
 
     def encode(self, delta: np.ndarray, rms: float | None = None) -> bytes:
         delta = self._check_delta(delta)
-        sections = Sections(self.tensors, self.exact, len(delta))
+        sections = self._sections(len(delta))
         if any(delta[run].any() for run in sections.still):
             return self._raw(delta)
         x = sections.gather(delta, sections.coded)
@@ -98,7 +114,7 @@ class EntropyCoded(Codec):
 
         def quantized(step: np.float32) -> Quantized:
             q = self._quantize(x, step)
-            return self._add_energies(q, x, sections.matrices) if sections.matrices else q
+            return self._add_energies(q, x, sections) if sections.matrices else q
 
         if budget is None:
             payload = self._write(quantized(self._default_step(x, rms)), x, kept, wide)
@@ -119,11 +135,15 @@ class EntropyCoded(Codec):
         self._check_budget(len(payload))
         return payload
 
-    def _add_energies(self, q: Quantized, x: np.ndarray, matrices: Matrices) -> Quantized:
-        """`q` with the energies of `x`, the coordinates of `matrices`, where that is shorter."""
-        energies = Energies.of(self._energy_symbols(q, x), matrices)
+    def _add_energies(self, q: Quantized, x: np.ndarray, sections: Sections) -> Quantized:
+        """`q` with the energies of `x`, the coordinates of all matrices, where that is shorter."""
+        energies = Energies.of(self._energy_symbols(q, x), sections.matrices)
+        if "live" in self.forms:
+            found = places.live(sections, energies, EACH)
+            symbols, contexts = found.gather(q.symbols), found.contexts(0, found.count)
+            return q.with_energies(energies, symbols, contexts, live=True)
         contexts = self._with_energies(energies, q.own, 0, len(x), None)
-        return q.with_energies(energies, contexts, _core.count_symbols(q.symbols, contexts, CONTEXTS))
+        return q.with_energies(energies, q.symbols, contexts)
 
     def _with_energies(
         self, energies: Energies, own: tuple[int, ...], start: int, n: int, groups: np.ndarray | None
@@ -132,7 +152,7 @@ class EntropyCoded(Codec):
         return energies.contexts(np.zeros(n, np.uint8) if contexts is None else contexts, start, groups)
 
     def rms(self, delta: np.ndarray) -> float:
-        sections = Sections(self.tensors, self.exact, len(delta))
+        sections = self._sections(len(delta))
         return _core.rms(sections.gather(delta, sections.coded))
 
     def step_rms(self, fresh: np.ndarray, target: np.ndarray) -> float:
@@ -152,26 +172,27 @@ class EntropyCoded(Codec):
     def _size(self, q: Quantized, kept: bytes) -> float:
         """About the bytes of `_write`; the coder takes a little more than its tables' entropy."""
         tables, _, bits = q.tables
-        lanes = self._lanes(bits)
+        lanes = self._lanes(q.live, bits)
         stream = max(4 * lanes, 3 * lanes + 1.0003 * bits / 8)  # a lane ends with 4 bytes, one of which carries symbols
         fixed = _HEAD.size + self.OWN.size + len(kept) + len(q.side) + len(tables)
         return fixed + stream + (_COUNT.size + 4 * q.escapes if q.escapes else 0)
 
-    def _lanes(self, bits: float) -> int:
+    def _lanes(self, live: bool, bits: float) -> int:
         """How many lanes code so many bits: a lane costs three bytes; more of them are faster."""
+        if live:
+            return 32 if bits >= 8 * 8192 else 16 if bits >= 8 * 2048 else 8 if bits >= 8 * 1024 else 1
         return 32 if bits >= 8 * 4096 else 8 if bits >= 8 * 1024 else 1
 
     def _write(self, q: Quantized, x: np.ndarray, kept: bytes, wide: bool) -> bytes:
         tables, frequencies, bits = q.tables
-        lanes = self._lanes(bits)
-        form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0)
+        lanes = self._lanes(q.live, bits)
+        form = LANES.index(lanes) | (WIDE if wide else 0) | (ENERGIES if q.side else 0) | (LIVE if q.live else 0)
         escapes = b""
         if q.escapes:
             form |= ESCAPES
-            escapes = x[q.symbols == ESCAPE].astype("<f4", copy=False).tobytes()
+            escapes = x[q.escaped].astype("<f4", copy=False).tobytes()
             tables += _COUNT.pack(q.escapes)
-        of_contexts = frequencies if q.groups is None else frequencies[q.groups]
-        stream = _core.rans_encode(q.symbols, q.contexts, of_contexts, lanes)
+        stream = _core.rans_encode(q.symbols, q.contexts, frequencies, lanes)
         head = _HEAD.pack(0, form, q.step)[_CRC.size :]
         return _seal(b"".join((head, self.OWN.pack(*q.own), kept, q.side, tables, stream, escapes)))
 
@@ -185,7 +206,7 @@ class EntropyCoded(Codec):
 
     def _parse(self, payload: bytes | memoryview, num_params: int) -> Payload:
         """What `payload` says; CodecError if it is malformed before the stream's end."""
-        sections = Sections(self.tensors, self.exact, num_params)
+        sections = self._sections(num_params)
         view = self._bytes_of(payload)
         if len(view) < _RAW_HEAD.size or _core.crc32c(view[_CRC.size :]) != _CRC.unpack_from(view)[0]:
             raise CodecError(f"{self.name}: payload fails its CRC32C: dropped")
@@ -193,7 +214,10 @@ class EntropyCoded(Codec):
         if form == RAW:
             self._check_length(payload, self.bound(num_params))
             return Raw(finite(np.frombuffer(view[_RAW_HEAD.size :], "<f4").astype(np.float32, copy=False)))
-        if form & ~(3 | ESCAPES | WIDE | ENERGIES) or form & 3 >= len(LANES):
+        live = form & LIVE and form & ENERGIES and "live" in self.FORMS
+        if form & ~(3 | LIVE | ESCAPES | WIDE | ENERGIES) or (
+            (form & LIVE or form & 3 == LANES.index(16)) and not live
+        ):
             raise CodecError(f"{self.name}: payload of unknown form {form}: update edgefl on this side")
         try:
             return self._parse_coded(Reader(view), sections)
@@ -220,8 +244,11 @@ class EntropyCoded(Codec):
                 return self._contexts(own, len(frequencies), start, n)
             return self._with_energies(energies, own, start, n, groups)
 
+        found: places.Places = places.Runs(sections, contexts)
+        if energies is not None and groups is not None and form & LIVE:
+            found = places.live(sections, energies, groups)
         lanes, stream = LANES[form & 3], reader.rest
-        return Coded(sections, self._levels(step, own), contexts, frequencies, lanes, stream, kept, escapes)
+        return Coded(sections, found, self._levels(step, own), frequencies, lanes, stream, kept, escapes)
 
     def _read_energies(self, reader: Reader, sections: Sections) -> tuple[Energies, np.ndarray]:
         if not sections.matrices:

@@ -6,7 +6,7 @@ when the stream proves wrong, the blocks added so far are decoded again and subt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from .. import _core
 from ..core.accumulator import SCALE, Accumulator
 from ..errors import CodecError
+from .places import Places
 from .sections import Sections
 from .tables import ESCAPE
 
@@ -48,11 +49,11 @@ class Raw:
 
 @dataclass(frozen=True)
 class Piece:
-    """Decoded `symbols` that lie in one run of the vector, at `where`. `escaped` are the vector's coordinates of the
-    escapes among them, `escapes` their values. Valid until the next piece."""
+    """Decoded `symbols`, from number `start` of the stream on. `escaped` are the vector's coordinates of the escapes
+    among them, `escapes` their values. Valid until the next piece."""
 
+    start: int
     symbols: np.ndarray
-    where: slice
     escaped: np.ndarray
     escapes: np.ndarray
 
@@ -61,13 +62,13 @@ class Piece:
 class Coded:
     """Symbols in a rANS stream, coordinates that are kept, and the values of escapes.
 
-    `levels` (256,) float32: the value of each symbol. `contexts(start, n)`: the table of each of n coded coordinates,
-    (n,) uint8, or None if all use table 0. `frequencies` (K, 256): the tables. `kept` and `escapes`: float32 values.
+    `places`: what the symbols stand for. `levels` (256,) float32: the value of each symbol, 0 for symbol 0.
+    `frequencies` (K, 256): the tables. `kept` and `escapes`: float32 values.
     """
 
     sections: Sections
+    places: Places
     levels: np.ndarray
-    contexts: Callable[[int, int], np.ndarray | None]
     frequencies: np.ndarray
     lanes: int
     stream: memoryview
@@ -77,8 +78,9 @@ class Coded:
     def decode(self) -> np.ndarray:
         out = np.zeros(self.sections.num_params, np.float32)
         for piece in self._pieces():
-            _core.take_symbols(out[piece.where], piece.symbols, self.levels)
-            out[piece.escaped] = piece.escapes
+            self.places.take(out, piece.start, piece.symbols, self.levels)
+            if len(piece.escaped):
+                out[piece.escaped] = piece.escapes
         for where, values in self.sections.scatter(self.kept):
             out[where] = values
         return out
@@ -86,50 +88,72 @@ class Coded:
     def accumulate(self, weight: int, accumulator: Accumulator) -> None:
         occurring = self.frequencies.any(axis=0)
         levels = np.where(occurring, self.levels, np.float32(0))  # a level that does not occur may exceed int64
-        peak = max(float(np.abs(values).max(initial=0)) for values in (levels, self.kept, self.escapes))
+        peak = max(_core.peak_f32(values.view(np.uint8)) for values in (levels, self.kept, self.escapes))
         with accumulator.admit(peak, weight) as acc:
             table = to_fixed(levels) * weight
-            added = 0
-            try:
-                for piece in self._pieces():
-                    _add(acc, piece, table, weight)
-                    added += 1
-            except CodecError:
-                for piece in islice(self._pieces(), added):
-                    _add(acc, piece, -table, -weight)
-                raise
-            for where, values in self.sections.scatter(self.kept):
-                acc[where] += to_fixed(values) * weight
+            if isinstance(self.places, _core.Live) and not len(self.escapes):
+                self._add_live(acc, self.places, table)
+            else:
+                self._add_pieces(acc, table, weight)
+            for where, values in self.sections.scatter(to_fixed(self.kept) * weight):
+                acc[where] += values
+
+    def _add_live(self, acc: np.ndarray, live: _core.Live, table: np.ndarray) -> None:
+        """Add all symbols to `acc` (P,) int64 in one call, beside which other threads run; CodecError adds nothing."""
+        added = 0
+        try:
+            stream = _core.RansDecoder(self.stream, self.frequencies, self.lanes)
+            added = _core.add_stream(stream, live, acc, table, live.count)
+            if added < live.count:
+                raise ValueError("the stream ends too early")
+            stream.finish()
+        except ValueError as error:
+            if added:
+                again = _core.RansDecoder(self.stream, self.frequencies, self.lanes)
+                _core.add_stream(again, live, acc, -table, added)
+            raise CodecError(f"payload is malformed: {error}: dropped") from None
+
+    def _add_pieces(self, acc: np.ndarray, table: np.ndarray, weight: int) -> None:
+        """The same, piece by piece."""
+        added = 0
+        try:
+            for piece in self._pieces():
+                self._add(acc, piece, table, weight)
+                added += 1
+        except CodecError:
+            for piece in islice(self._pieces(), added):
+                self._add(acc, piece, -table, -weight)
+            raise
+
+    def _add(self, acc: np.ndarray, piece: Piece, table: np.ndarray, weight: int) -> None:
+        """Add to `acc` (P,) int64 the piece's coordinates: `table` (256,) int64 for symbols, `weight` times escapes."""
+        self.places.add(acc, piece.start, piece.symbols, table)
+        if len(piece.escaped):
+            acc[piece.escaped] += to_fixed(piece.escapes) * weight
 
     def _pieces(self) -> Iterator[Piece]:
-        """The whole stream, one block after another, and within a block one run after another."""
-        num_coded = self.sections.num_coded
-        symbols = np.empty(min(BLOCK, num_coded), np.uint8)
+        """The whole stream, one block after another."""
+        count = self.places.count
+        symbols = np.empty(min(BLOCK, count), np.uint8)
         used = 0
         try:
             stream = _core.RansDecoder(self.stream, self.frequencies, self.lanes)
-            for start in range(0, num_coded, BLOCK):
-                block = symbols[: num_coded - start]
-                stream.next(block, self.contexts(start, len(block)))
-                for inside, where in self.sections.pieces(start, start + len(block)):
-                    part = block[inside]
-                    escaped = np.flatnonzero(part == ESCAPE) + where.start if len(self.escapes) else _NOWHERE
-                    escapes = self.escapes[used : used + len(escaped)]
-                    used += len(escaped)
-                    if len(escapes) < len(escaped):
-                        raise CodecError("payload has fewer escapes than its symbols say: dropped")
-                    yield Piece(part, where, escaped, escapes)
+            for start in range(0, count, BLOCK):
+                block = symbols[: count - start]
+                stream.next(block, self.places.contexts(start, len(block)))
+                escaped = _NOWHERE
+                if len(self.escapes):
+                    escaped = self.places.coordinates(start, np.flatnonzero(block == ESCAPE))
+                escapes = self.escapes[used : used + len(escaped)]
+                used += len(escaped)
+                if len(escapes) < len(escaped):
+                    raise CodecError("payload has fewer escapes than its symbols say: dropped")
+                yield Piece(start, block, escaped, escapes)
             stream.finish()
         except ValueError as error:
             raise CodecError(f"payload is malformed: {error}: dropped") from None
         if used < len(self.escapes):
             raise CodecError("payload has more escapes than its symbols say: dropped")
-
-
-def _add(acc: np.ndarray, piece: Piece, table: np.ndarray, weight: int) -> None:
-    """Add to `acc` (P,) int64 the piece's coordinates: `table` (256,) int64 for symbols, `weight` times the escapes."""
-    _core.add_symbols(acc[piece.where], piece.symbols, table)
-    acc[piece.escaped] += to_fixed(piece.escapes) * weight
 
 
 def to_fixed(values: np.ndarray) -> np.ndarray:

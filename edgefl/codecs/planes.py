@@ -19,7 +19,7 @@ from ..core.accumulator import Accumulator
 from ..errors import CodecError
 from .base import Codec
 from .reader import Reader
-from .tables import read_table, write_explicit
+from .tables import read_table
 
 BLOCK = 65536  # coordinates decoded at a time
 PLANES = 4
@@ -49,7 +49,7 @@ class Planes(Codec):
             body = symbols.tobytes()
             if len(delta) >= SHORT:
                 frequencies = _core.rans_normalise(_core.count_symbols(symbols, None, 1)[0])
-                shorter = write_explicit(frequencies)
+                shorter = _core.write_table(frequencies)
                 shorter += _core.rans_encode(symbols, None, frequencies[None], LANES)
                 if len(shorter) + _LENGTH.size < len(body):
                     body, coded, lengths = shorter, coded | 1 << plane, lengths + _LENGTH.pack(len(shorter))

@@ -28,7 +28,7 @@ class Sections:
     running variance quantized at a coarse step would fall below zero, where batch normalization has no square root.
     Without tensors, all coordinates are coded. CodecError if `tensors` do not have `num_params` coordinates.
 
-    `matrices` are the (rows, columns) of the coded tensors, columns along the last axis.
+    `matrices` are the (rows, columns) of the coded tensors, columns along the last axis, and `starts` where they begin.
     """
 
     def __init__(self, tensors: Sequence[Param], exact: str, num_params: int) -> None:
@@ -39,6 +39,7 @@ class Sections:
         self.kept: list[slice] = []
         self.still: list[slice] = []
         self.matrices: list[tuple[int, int]] = []
+        self.starts: list[int] = []
         at = 0
         for tensor in tensors:
             runs = self._of(tensor, exact)
@@ -46,6 +47,7 @@ class Sections:
             if runs is self.coded:
                 columns = tensor.shape[-1] if tensor.shape else 1
                 self.matrices.append((tensor.size // columns, columns))
+                self.starts.append(at)
             at += tensor.size
         if not tensors and num_params:
             self.coded.append(slice(0, num_params))

@@ -54,6 +54,9 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
 
     `local_mode` is the strategy's: a device sends the delta of local SGD, or one gradient over all its examples.
 
+    `forms` are what payloads of `codec` may have that is younger than the codec (codecs/base.py). The aggregator reads
+    them; a device that does not know them writes what its version always wrote, and takes part as before.
+
     `downlink` is the codec of models: a lossless one writes each version whole, any other one the difference from a
     version at most `span` rounds earlier (coordinator/downlink.py).
 
@@ -100,6 +103,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     sent_sides: Sides = []
     by_step: Annotated[str, Meta(pattern="^(examples|uniform|capped:[1-9][0-9]{0,8})?\\Z")] = ""
     base: Base | None = None
+    forms: Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9-]{1,32}\\Z")]], Meta(max_length=16)] = []
 
     def __post_init__(self) -> None:
         if self.personal or self.base:
@@ -125,7 +129,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     @cached_property
     def update_codec(self) -> Codec:
         """The codec of updates, for the tensors that are shared; UsageError if this installation lacks it."""
-        codec = codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors)
+        codec = codecs.from_wire(self.codec, self.codec_options).for_tensors(self.mask.tensors).with_forms(self.forms)
         return Stacked(codec, 1 + len(self.sent_sides)) if self.sent_sides else codec
 
     @property

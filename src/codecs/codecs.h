@@ -12,6 +12,7 @@
 #ifndef EFL_CODECS_H
 #define EFL_CODECS_H
 
+#include "live.h"
 #include "rans.h"
 
 #include <stdint.h>
@@ -53,6 +54,8 @@ void efl_quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x, f
 /* acc(N) += table[symbol], y(N) = table[symbol]; table(256) */
 void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n);
 void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n);
+/* The largest of bytes(N); 0 if there are none. */
+uint8_t efl_largest(const uint8_t *bytes, int64_t n);
 /* counts(K,256) += how often each symbol occurs in each context, contexts(N) < K; NULL: all contexts are 0. */
 void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);
 
@@ -67,5 +70,7 @@ void efl_energy_sums(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, 
  * rows[i / C] + columns[i % C], cut to 0..EFL_ENERGY_CONTEXTS - 1; contexts[i - start] = groups ? groups[s] : s. */
 void efl_energy_contexts(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups, int64_t C,
                          int64_t start, int64_t n);
+/* contexts(N) = groups[contexts]; groups(EFL_ENERGY_CONTEXTS), contexts below that. */
+void efl_look_up_contexts(uint8_t *contexts, const uint8_t *groups, int64_t n);
 
 #endif

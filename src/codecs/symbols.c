@@ -15,6 +15,10 @@ void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int6
     efl_kernels->take_symbols(y, symbols, table, n);
 }
 
+uint8_t efl_largest(const uint8_t *bytes, int64_t n) {
+    return efl_kernels->largest_byte(bytes, n);
+}
+
 void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n) {
     efl_kernels->count_symbols(counts, symbols, contexts, n);
 }
@@ -34,4 +38,8 @@ void efl_energy_sums(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, 
 void efl_energy_contexts(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups, int64_t C,
                          int64_t start, int64_t n) {
     efl_kernels->energy_contexts(contexts, rows, columns, groups, C, start, n);
+}
+
+void efl_look_up_contexts(uint8_t *contexts, const uint8_t *groups, int64_t n) {
+    efl_kernels->look_up_contexts(contexts, groups, n);
 }

@@ -146,6 +146,17 @@ def energy_contexts(uint8_t[::1] contexts not None, const int8_t[::1] rows not N
                                         &groups[0] if groups is not None else NULL, columns.shape[0], start, n)
 
 
+def look_up_contexts(uint8_t[::1] contexts not None, const uint8_t[::1] groups not None):
+    """contexts = groups[contexts], groups (32,); contexts (N,) are below 32."""
+    cdef int64_t n = contexts.shape[0]
+    if groups.shape[0] != EFL_ENERGY_CONTEXTS:
+        raise ValueError("groups must be 32 long")
+    _check_contexts(contexts, n, EFL_ENERGY_CONTEXTS)
+    if n:
+        with nogil:
+            efl_look_up_contexts(&contexts[0], &groups[0], n)
+
+
 # ---- rANS
 
 def rans_normalise(const uint64_t[::1] counts not None):
@@ -177,33 +188,22 @@ cdef efl_rans_table *_tables(const uint16_t[:, ::1] frequencies) except NULL:
 
 
 cdef int _check_contexts(const uint8_t[::1] contexts, int64_t n, Py_ssize_t tables) except -1:
-    cdef uint8_t largest = 0
-    cdef int64_t i
     if contexts is not None:
         if contexts.shape[0] != n:
             raise ValueError("contexts must be as long as symbols")
-        for i in range(n):
-            largest = max(largest, contexts[i])
-    if largest >= tables:
-        raise ValueError("a context has no table")
+        if n and efl_largest(&contexts[0], n) >= tables:
+            raise ValueError("a context has no table")
     return 0
 
 
 def rans_encode(const uint8_t[::1] symbols not None, const uint8_t[::1] contexts,
                 const uint16_t[:, ::1] frequencies not None, int lanes) -> bytes:
     """The stream of `symbols` (N,), each coded by the row of `frequencies` (K, 256) that its context names, or 0."""
-    cdef int64_t n = symbols.shape[0], i
+    cdef int64_t n = symbols.shape[0]
     cdef int64_t size = efl_rans_bound(n, lanes)
-    if lanes != 1 and lanes != 8 and lanes != 32:
-        raise ValueError("lanes must be 1, 8 or 32")
+    if lanes not in (1, 8, 16, 32):
+        raise ValueError("lanes must be 1, 8, 16 or 32")
     _check_contexts(contexts, n, frequencies.shape[0])
-    cdef uint8_t seen[256][256]
-    memset(seen, 0, sizeof(seen))
-    for i in range(n):
-        seen[contexts[i] if contexts is not None else 0][symbols[i]] = 1
-    for i in range(65536):
-        if seen[i >> 8][i & 255] and frequencies[i >> 8, i & 255] == 0:
-            raise ValueError("a symbol has no frequency")
     cdef efl_rans_table *tables = _tables(frequencies)
     cdef uint8_t *buffer = <uint8_t *>malloc(size)
     cdef uint8_t *start
@@ -212,7 +212,10 @@ def rans_encode(const uint8_t[::1] symbols not None, const uint8_t[::1] contexts
             raise MemoryError
         with nogil:
             start = efl_rans_encode(buffer + size, &symbols[0] if n else NULL,
-                                    &contexts[0] if contexts is not None and n else NULL, n, tables, lanes)
+                                    &contexts[0] if contexts is not None and n else NULL, n, tables,
+                                    <int>frequencies.shape[0], lanes)
+        if start == NULL:
+            raise ValueError("a symbol has no frequency")
         return start[:buffer + size - start]
     finally:
         free(buffer)
@@ -232,8 +235,8 @@ cdef class RansDecoder:
     def __cinit__(self, const uint8_t[::1] stream not None, const uint16_t[:, ::1] frequencies not None, int lanes):
         cdef efl_rans_table *tables
         cdef Py_ssize_t i
-        if lanes != 1 and lanes != 8 and lanes != 32:
-            raise ValueError("lanes must be 1, 8 or 32")
+        if lanes not in (1, 8, 16, 32):
+            raise ValueError("lanes must be 1, 8, 16 or 32")
         self.stream = stream
         self.tables = frequencies.shape[0]
         tables = _tables(frequencies)
@@ -256,10 +259,13 @@ cdef class RansDecoder:
         cdef int64_t n = symbols.shape[0]
         cdef int ok = 1
         _check_contexts(contexts, n, self.tables)
-        if n:
+        if n and n <= 4096:  # handing the GIL over and getting it back takes longer
+            ok = efl_rans_decode(&self.state, &symbols[0], &contexts[0] if contexts is not None else NULL, n,
+                                 self.slots, <int>self.tables)
+        elif n:
             with nogil:
                 ok = efl_rans_decode(&self.state, &symbols[0], &contexts[0] if contexts is not None else NULL, n,
-                                     self.slots)
+                                     self.slots, <int>self.tables)
         if not ok:
             raise ValueError("the stream ends too early")
 

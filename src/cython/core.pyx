@@ -11,7 +11,7 @@ import numpy as np
 from edgefl.errors import OUT_OF_RANGE as _OUT_OF_RANGE
 from edgefl.errors import DataError, ModelError, UsageError
 
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -51,6 +51,8 @@ def all_finite(const float[::1] x not None) -> bool:
 
 
 include "codecs.pxi"
+include "tables.pxi"
+include "live.pxi"
 include "rows.pxi"
 
 

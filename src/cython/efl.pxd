@@ -1,5 +1,5 @@
 # The C API, efl.h, codecs/codecs.h and combine/rows.h, as Cython sees it.
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
     enum:
@@ -122,12 +122,14 @@ cdef extern from "codecs/codecs.h" nogil:
                       int64_t n)
     void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n)
     void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n)
+    uint8_t efl_largest(const uint8_t *bytes, int64_t n)
     void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n)
     void efl_coin_quantize(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n)
     void efl_coin_contexts(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n)
     void efl_energy_sums(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C)
     void efl_energy_contexts(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                              int64_t C, int64_t start, int64_t n)
+    void efl_look_up_contexts(uint8_t *contexts, const uint8_t *groups, int64_t n)
 
     ctypedef struct efl_rans_table:
         uint16_t freq[256]
@@ -143,11 +145,35 @@ cdef extern from "codecs/codecs.h" nogil:
     int efl_rans_prepare_decoder(const efl_rans_table *table, efl_rans_slots *slots)
     int64_t efl_rans_bound(int64_t n, int lanes)
     uint8_t *efl_rans_encode(uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
-                             const efl_rans_table *tables, int lanes)
+                             const efl_rans_table *tables, int count, int lanes)
     int efl_rans_begin(efl_rans_decoder *decoder, const uint8_t *stream, const uint8_t *end, int lanes)
     int efl_rans_decode(efl_rans_decoder *decoder, uint8_t *symbols, const uint8_t *contexts, int64_t n,
-                        const efl_rans_slots *slots)
+                        const efl_rans_slots *slots, int count)
     int efl_rans_ended(const efl_rans_decoder *decoder)
+
+cdef extern from "codecs/live.h" nogil:
+    enum: EFL_CLASSES
+    ctypedef struct efl_live:
+        int64_t R, C, stride, start
+        int32_t *rows
+        int32_t *columns
+        uint8_t *row_classes
+        uint8_t *column_classes
+    void efl_live_fill(efl_live *live, const uint8_t *row_classes, int64_t rows, const uint8_t *column_classes,
+                       int64_t columns)
+    void efl_live_gather(uint8_t *symbols, const uint8_t *matrix, const efl_live *live)
+    void efl_live_contexts(uint8_t *contexts, const uint8_t *groups, const efl_live *live, int64_t start, int64_t n)
+    void efl_live_add(int64_t *acc, const uint8_t *symbols, const int64_t *table, const efl_live *live, int64_t start,
+                      int64_t n)
+    void efl_live_take(float *y, const uint8_t *symbols, const float *table, const efl_live *live, int64_t start,
+                       int64_t n)
+
+cdef extern from "codecs/tables.h" nogil:
+    enum: EFL_TABLE_CUT_OFF, EFL_TABLE_KIND, EFL_TABLE_SUM, EFL_TABLE_NO_ZERO, EFL_TABLE_SIZE, EFL_MAX_TABLES
+    int64_t efl_table_read(uint16_t *freq, const uint8_t *data, int64_t size)
+    int64_t efl_table_write(uint8_t *out, const uint16_t *freq)
+    int64_t efl_table_best(uint8_t *out, uint16_t *freq, double *bits, const uint64_t *counts)
+    double efl_table_groups(uint8_t *groups, const uint64_t *counts)
 
 cdef extern from "combine/rows.h" nogil:
     void efl_gram(double *gram, const float *rows, int64_t k, int64_t c)

@@ -26,6 +26,7 @@
 #include "symbols.c"
 #include "coin.c"
 #include "energy.c"
+#include "live.c"
 #include "gram.c"
 
 #define EFL_JOIN(a, b) a##b
@@ -98,11 +99,16 @@ const efl_kernel_table EFL_TABLE(EFL_ISA) = {
     .quantize = quantize,
     .add_symbols = add_symbols,
     .take_symbols = take_symbols,
+    .largest_byte = largest_byte,
     .count_symbols = count_symbols,
     .coin_contexts = coin_contexts,
     .coin_quantize = coin_quantize,
     .energy_sums = energy_sums,
     .energy_contexts = energy_contexts,
+    .live_contexts = live_contexts,
+    .live_add = live_add,
+    .live_take = live_take,
+    .look_up_contexts = look_up_contexts,
     .gram = gram,
     .weigh_rows = weigh_rows,
     .rans_decode = EFL_RANS_DECODE,

@@ -220,25 +220,32 @@ typedef struct {
                      int64_t n);
     void (*add_symbols)(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n);
     void (*take_symbols)(float *y, const uint8_t *symbols, const float *table, int64_t n);
+    uint8_t (*largest_byte)(const uint8_t *bytes, int64_t n);
     void (*count_symbols)(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);
     void (*coin_quantize)(uint8_t *symbols, const float *x, float inverse, uint64_t seed, int64_t n);
     void (*coin_contexts)(uint8_t *contexts, int tables, uint64_t seed, int64_t start, int64_t n);
     void (*energy_sums)(uint64_t *rows, uint64_t *columns, const uint8_t *symbols, int64_t R, int64_t C);
     void (*energy_contexts)(uint8_t *contexts, const int8_t *rows, const int8_t *columns, const uint8_t *groups,
                             int64_t C, int64_t start, int64_t n);
+    void (*live_contexts)(uint8_t *contexts, const uint8_t *groups, const efl_live *live, int64_t start, int64_t n);
+    void (*live_add)(int64_t *acc, const uint8_t *symbols, const int64_t *table, const efl_live *live, int64_t start,
+                     int64_t n);
+    void (*live_take)(float *y, const uint8_t *symbols, const float *table, const efl_live *live, int64_t start,
+                      int64_t n);
+    void (*look_up_contexts)(uint8_t *contexts, const uint8_t *groups, int64_t n);
 
     /* For combine/: efl_gram and efl_mix_rows. */
     void (*gram)(double *out, const float *rows, int64_t k, int64_t c);
     void (*weigh_rows)(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c);
 
-    /* The middle of a stream of 32 lanes (codecs/rans.h); NULL for an instruction set on which vectors are no faster.
-     * Decoding stops when fewer than 64 bytes are left, and returns the number of symbols that it decoded, a multiple
-     * of 32. slots has 4096 entries for each context. */
-    int64_t (*rans_decode)(uint32_t *state, const uint8_t **next, const uint8_t *end, uint8_t *symbols,
-                           const uint8_t *contexts, int64_t n, const uint32_t *slots);
-    /* n is a multiple of 32. Context c has its spans and reciprocals at c * stride. The kernel may write to the 32
-     * bytes before the stream. */
-    uint8_t *(*rans_encode)(uint32_t *state, uint8_t *end, const uint8_t *symbols, const uint8_t *contexts, int64_t n,
+    /* Most of a stream of 8, 16 or 32 lanes (codecs/rans.h); NULL for an instruction set on which vectors are no
+     * faster. Decoding stops where fewer bytes are left than all lanes may need, and returns the number of symbols that
+     * it decoded, a multiple of the lanes. slots has 4096 entries for each context. */
+    int64_t (*rans_decode)(const efl_rans_run *run, uint32_t *state, const uint8_t **next, const uint8_t *end,
+                           uint8_t *symbols, const uint32_t *slots);
+    /* n is a multiple of the lanes. Context c has its spans and reciprocals at c * stride. The kernel may write to the
+     * 32 bytes before the stream. NULL if a symbol has no frequency. */
+    uint8_t *(*rans_encode)(const efl_rans_run *run, uint32_t *state, uint8_t *end, const uint8_t *symbols,
                             const uint32_t *spans, const uint32_t *reciprocals, int64_t stride);
 } efl_kernel_table;
 

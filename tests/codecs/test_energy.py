@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structured_update import TENSORS, P, resealed, structured
 
 from edgefl import _core, codecs
 from edgefl.codecs.energy import CONTEXTS, Energies, group, groups_to_bytes, read_groups
@@ -23,26 +24,6 @@ from edgefl.errors import CodecError
 
 CODED = ("ecq", "ecq-sparse")
 STEPS = {"ecq": 5.0, "ecq-sparse": 4.0}  # at which a small model's energies pay
-TENSORS = (Param("w", [240, 200]), Param("b", [200]), Param("k", [9, 4, 30]), Param("v", [300, 5]))
-P = sum(int(np.prod(t.shape)) for t in TENSORS)
-
-
-def structured(seed: int = 0) -> np.ndarray:
-    """(P,) float32: rows and columns of w and k an octave or more apart, a third of them dead."""
-    rng = np.random.default_rng(seed)
-    parts = []
-    for tensor in TENSORS:
-        size = tensor.shape[-1]
-        values = rng.normal(size=(int(np.prod(tensor.shape)) // size, size))
-        for axis in ((-1, 1), (1, -1)):
-            live = rng.random(values.shape[axis.index(-1)]) < 0.7
-            values *= (live * np.exp2(rng.normal(size=len(live)) * 1.5)).reshape(axis)
-        parts.append(values.ravel())
-    return np.concatenate(parts).astype(np.float32)
-
-
-def resealed(rest: bytes) -> bytes:
-    return _core.crc32c(rest).to_bytes(4, "little") + rest
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -193,7 +174,8 @@ def test_i16_hostile_energies_with_a_right_crc_count_or_leave_no_trace(name, dat
 
 SCRIPT = """
 import hashlib
-from test_energy import CODED, P, TENSORS, structured
+from structured_update import P, TENSORS, structured
+from test_energy import CODED
 from edgefl import codecs
 digest = hashlib.sha256()
 for name in CODED:

@@ -7,7 +7,7 @@ import pytest
 
 from edgefl import _core, codecs
 from edgefl.codecs.entropy_coded import ESCAPES
-from edgefl.codecs.tables import ESCAPE, TOTAL, write_explicit
+from edgefl.codecs.tables import ESCAPE, TOTAL
 from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.core.plan import Param
 from edgefl.errors import CodecError
@@ -19,7 +19,7 @@ ALL_ESCAPES = np.uint16([0] * ESCAPE + [TOTAL])
 
 def escapes_alone(name: str, form: int, values: np.ndarray) -> bytes:
     """A payload of 40 coordinates, whose tables know no symbol but the escape."""
-    table = write_explicit(ALL_ESCAPES)
+    table = _core.write_table(ALL_ESCAPES)
     stream = _core.rans_encode(np.full(40, ESCAPE, np.uint8), None, ALL_ESCAPES[None], 32)
     count = len(values).to_bytes(4, "little") if form & ESCAPES else b""
     head = bytes([2 | form]) + np.float32(1).tobytes() + bytes(codecs.get(name).OWN.size) + bytes([1])

@@ -32,15 +32,21 @@ class Target:
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
-        self.codec = codecs.get(name).for_tensors(SIZES[size])
+        self.codec = self.of({})
+
+    def of(self, options: dict[str, float]) -> codecs.Codec:
+        """The codec for this model, which writes the newest forms; all forms are read."""
+        codec = codecs.get(self.name, **options).for_tensors(SIZES[self.size])
+        return codec.with_forms(codec.FORMS)
 
     def seeds(self) -> list[bytes]:
         rng = np.random.default_rng(self.size)
         wild = rng.standard_t(1.5, size=self.size).astype(np.float32)
         deltas = [wild, np.zeros(self.size, np.float32), np.where(rng.random(self.size) < 0.9, 0, wild), wild * 1e-40]
         payloads = [self.codec.encode(delta.astype(np.float32)) for delta in deltas]
-        fine = codecs.get(self.name, **({"step": 3.0} if hasattr(self.codec, "step") else {}))
-        return [*payloads, fine.for_tensors(SIZES[self.size]).encode(self.of_rows(wild))]
+        fine = self.of({"step": 3.0} if hasattr(self.codec, "step") else {})
+        structured = self.of_rows(wild)
+        return [*payloads, fine.encode(structured), fine.with_forms([]).encode(structured)]
 
     def of_rows(self, wild: np.ndarray) -> np.ndarray:
         """(size,) float32 where runs of forty coordinates are alike: what has energies."""

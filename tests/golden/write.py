@@ -20,11 +20,15 @@ FOLDER = Path(__file__).parent
 SIZE = 3001
 RMS = 2.0**-12  # of the delta without its outlier
 TENSORS = (Param("w", [50, 59]), Param("b", [51]))  # SIZE of them
+TIMES = 10
+LONGER = (Param("w", [50 * TIMES, 59]), Param("b", [51]))
 WITH_ENERGIES = {  # at steps where they pay for a model so small
     "ecq-energies": codecs.get("ecq").for_tensors(TENSORS),
     "ecq-sparse-energies": codecs.get("ecq-sparse", step=2.0).for_tensors(TENSORS),
+    "ecq-live": codecs.get("ecq", step=2.0).for_tensors(TENSORS).with_forms(["live"]),
 }
-CASES = (*codecs.CODECS, *WITH_ENERGIES)
+LONG = {"ecq-live-16-lanes": codecs.get("ecq", step=2.0).for_tensors(LONGER).with_forms(["live"])}
+CASES = (*codecs.CODECS, *WITH_ENERGIES, *LONG)
 
 
 def delta() -> np.ndarray:
@@ -47,6 +51,8 @@ def case(name: str) -> tuple[Codec, np.ndarray]:
     """The codec and the delta of one of CASES."""
     if name in WITH_ENERGIES:
         return WITH_ENERGIES[name], rows()
+    if name in LONG:
+        return LONG[name], np.concatenate([np.tile(rows()[:-51], TIMES), rows()[-51:]])
     return codecs.get(name), delta()
 
 
@@ -59,7 +65,7 @@ def main(names: list[str]) -> None:
         codec, values = case(name)
         payload = codec.encode(values, rms=RMS)
         path.write_bytes(payload)
-        (FOLDER / f"{name}.decoded").write_bytes(codec.decode(payload, SIZE).astype("<f4").tobytes())
+        (FOLDER / f"{name}.decoded").write_bytes(codec.decode(payload, len(values)).astype("<f4").tobytes())
 
 
 if __name__ == "__main__":

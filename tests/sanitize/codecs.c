@@ -4,13 +4,14 @@
  * dispatch.c, src/codecs and the objects of kernels.c.
  */
 #include "codecs/codecs.h"
+#include "codecs/tables.h"
 #include "efl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECTED 0x445545ebu
+#define EXPECTED 0x49583b43u
 #define SEED 0x0123456789abcdefull
 static uint32_t digest;
 
@@ -87,15 +88,68 @@ static void try_stream(const uint8_t *symbols, const uint8_t *contexts, int64_t 
         efl_rans_normalise(&coder[i], &counts[i * 256]);
         if (!efl_rans_prepare_encoder(&coder[i]) || !efl_rans_prepare_decoder(&coder[i], &slots[i])) exit(1);
     }
-    start = efl_rans_encode(stream + room, symbols, contexts, n, coder, lanes);
+    start = efl_rans_encode(stream + room, symbols, contexts, n, coder, tables, lanes);
     put(start, stream + room - start);
     if (!efl_rans_begin(&decoder, start, stream + room, lanes) ||
-        !efl_rans_decode(&decoder, back, contexts, n, slots) || !efl_rans_ended(&decoder) ||
+        !efl_rans_decode(&decoder, back, contexts, n, slots, tables) || !efl_rans_ended(&decoder) ||
         memcmp(back, symbols, (size_t)n) != 0) {
         fprintf(stderr, "%d symbols on %d lanes do not come back\n", (int)n, lanes);
         exit(1);
     }
     free(counts), free(coder), free(slots), free(stream), free(back);
+}
+
+/* Most symbols 0, contexts that are certain, likely and unlikely: what streams of updates are. */
+static void try_sparse(const uint8_t *symbols, int64_t n) {
+    uint8_t *few = get(n, 1), *contexts = get(n, 1);
+    for (int64_t i = 0; i < n; i++) {
+        contexts[i] = (uint8_t)(i / 40 % 3);
+        few[i] = contexts[i] && i * 7 % (contexts[i] == 1 ? 61 : 5) == 0 ? symbols[i] : 0;
+    }
+    for (int lanes = 1; lanes <= 32; lanes *= lanes == 1 ? 8 : 2) try_stream(few, contexts, n, 3, lanes);
+    if (efl_largest(few, n) > efl_largest(symbols, n)) exit(1);
+    free(few), free(contexts);
+}
+
+/* Live rows and columns of a matrix: contexts, and symbols that go where they lie. */
+static void try_live(const uint8_t *symbols, int64_t rows, int64_t columns) {
+    const int64_t n = rows * columns;
+    uint8_t *row = get(rows, 1), *column = get(columns, 1), groups[32];
+    efl_live live = {0, 0, 0, 3, get(rows, 4), get(columns, 4), get(rows, 1), get(columns, 1)};
+    for (int64_t i = 0; i < rows; i++) row[i] = (uint8_t)(i * 5 % 16);
+    for (int64_t i = 0; i < columns; i++) column[i] = (uint8_t)(i * 7 % 16);
+    for (int i = 0; i < 32; i++) groups[i] = (uint8_t)(i / 3);
+    efl_live_fill(&live, row, rows, column, columns);
+    const int64_t count = live.R * live.C, from = count / 3;
+    if (count > 0) {
+        int64_t table[256] = {0}, *acc = get(n + 3, sizeof *acc);
+        float values[256] = {0}, *y = get(n + 3, sizeof *y);
+        uint8_t *own = get(count, 1), *contexts = get(count, 1);
+        for (int i = 1; i < 256; i++) table[i] = 1000 - i * i, values[i] = (float)i / 7;
+        efl_live_gather(own, symbols, &live);
+        efl_live_contexts(contexts, groups, &live, 0, count);
+        efl_live_add(acc, own + from, table, &live, from, count - from);
+        efl_live_take(y, own + from, values, &live, from, count - from);
+        put(own, count), put(contexts, count), put(acc, (n + 3) * 8), put(y, (n + 3) * 4);
+        efl_live_contexts(contexts, groups, &live, from, count - from);
+        put(contexts, count - from);
+        free(acc), free(y), free(own), free(contexts);
+    }
+    free(row), free(column), free(live.rows), free(live.columns), free(live.row_classes), free(live.column_classes);
+}
+
+/* A table out of these counts, and back. */
+static void try_tables(const uint64_t counts[256]) {
+    uint8_t data[EFL_TABLE_SIZE], *exact;
+    uint16_t freq[256], back[256];
+    double bits;
+    const int64_t size = efl_table_best(data, freq, &bits, counts);
+    exact = get(size, 1); /* ends where its memory ends */
+    memcpy(exact, data, (size_t)size);
+    if (efl_table_read(back, exact, size) != size || memcmp(back, freq, sizeof freq) != 0) exit(1);
+    for (int64_t cut = 0; cut < size; cut++)
+        if (efl_table_read(back, exact, cut) != EFL_TABLE_CUT_OFF) exit(1);
+    free(exact);
 }
 
 static void try_size(int64_t n) {
@@ -107,7 +161,11 @@ static void try_size(int64_t n) {
     try_energies(x, 1, n);
     if (n % 7 == 0) try_energies(x, 7, n / 7);
     efl_quantize(symbols, &counts, x, 3.7f, 0.45f, n);
-    for (int lanes = 1; lanes <= 32; lanes *= lanes == 1 ? 8 : 4) try_stream(symbols, NULL, n, 1, lanes);
+    for (int lanes = 1; lanes <= 32; lanes *= lanes == 1 ? 8 : 2) try_stream(symbols, NULL, n, 1, lanes);
+    try_sparse(symbols, n);
+    try_live(symbols, 1, n);
+    if (n % 7 == 0) try_live(symbols, 7, n / 7), try_live(symbols, n / 7, 7);
+    try_tables(counts.symbol);
     free(x), free(symbols);
 }
 

@@ -42,6 +42,7 @@ class Case:
 CASES = {
     "2nn-all": Case("2nn", 100, 1.0, 1, {"iid": 66, "shards:2": 100}, {"iid": 0.97, "shards:2": 0.95}),
     "2nn-tenth": Case("2nn", 100, 0.1, 5, {"iid": 50, "shards:2": 120}, {"iid": 0.97, "shards:2": 0.95}),
+    "2nn-tenth-e1": Case("2nn", 100, 0.1, 1, {"iid": 70, "shards:2": 200}, {"iid": 0.97, "shards:2": 0.95}),
     "2nn-two": Case("2nn", 20, 0.1, 1, {"iid": 60, "shards:2": 120}, {"iid": 0.97, "shards:2": 0.95}),
     "cnn-all": Case("cnn", 20, 1.0, 1, {"iid": 15, "shards:2": 20}, {"iid": 0.99, "shards:2": 0.97}),
     "cnn-tenth": Case("cnn", 100, 0.1, 5, {"iid": 35, "shards:2": 60}, {"iid": 0.99, "shards:2": 0.97}),

@@ -2,7 +2,8 @@
 
 A device that takes part in most rounds keeps what its codec lost and adds it to the next update (error feedback). A
 device that takes part now and then would keep it too long, so its codec is right on average instead and keeps nothing.
-It also has to catch up with several versions at once, which `span` makes cheap.
+It also has to catch up with several versions at once, or comes for the first time: `span` and models on grids make that
+cheap.
 
 Coarse steps are for updates with heavy tails, whose few large coordinates go at once. Where the coordinates of an
 update are of much the same size, none is large: all of it would wait in the residual, and devices would train from a
@@ -41,13 +42,13 @@ MOST = 0.5
 # Codec of updates, codec of models, measured by benchmarks/defaults.py. docs/compression.md has the same table.
 # Where a strategy can't work with a codec that is right on average alone, updates have MOST_ROUNDS' codec.
 MOST_ROUNDS = ("ecq", "ecq:step=8")
-NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "ecq:step=3")
+NOW_AND_THEN = ("ecq-sparse:step={step},exact=none", "grid")
 # Up and down, where a strategy carries what it gets into later rounds; measured on MNIST (docs/compression.md).
 CARRIED = "ecq:step=0.5"
 # Up where a device takes part in most rounds, else; and down: for updates whose coordinates are of much the same size.
 EVEN = ("ecq:step=1", "ecq-sparse:step=2,exact=none", "ecq:step=1")
 # ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
-STEPS = ((8, 16), (4, 8), (0, 4))
+STEPS = ((8, 6), (4, 4), (0, 2))
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
 SMALL = 4096
 
@@ -163,7 +164,8 @@ def shares(rounds: RoundSettings) -> tuple[float, float]:
 def _whole(spec: str) -> bool:
     """Whether the codec writes each model whole, without a span."""
     name, options = split(spec)
-    return name in codecs.CODECS and codecs.get(name, **options).lossless
+    codec = codecs.get(name, **options) if name in codecs.CODECS else None
+    return codec is not None and codec.lossless and not codec.rounds
 
 
 def _pays(spec: str, plan: Plan) -> bool:

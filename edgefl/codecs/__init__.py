@@ -19,6 +19,7 @@ CODECS = {
     "planes": "edgefl.codecs.planes:Planes",
     "ecq": "edgefl.codecs.ecq:Ecq",
     "ecq-sparse": "edgefl.codecs.ecq_sparse:EcqSparse",
+    "grid": "edgefl.codecs.grid:Grid",
 }
 # Codecs that were removed, with their wire ids. No other codec ever gets one of these ids.
 RETIRED = {"f16": 2, "ecq-dither": 5, "ecq-tcq": 7, "qsgd": 8, "topk": 9, "sign": 10}

@@ -36,6 +36,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = False  # what it decodes has the bits of what it encoded
     FORMS: ClassVar[tuple[str, ...]] = ()  # of its payloads, younger than the codec: older devices do not know them
     forms: tuple[str, ...] = ()  # those of them that `encode` may write; `decode` reads all
+    rounds: ClassVar[bool] = False  # models are rounded to what it writes in few bits (grid.py)
     options: Mapping[str, Any]  # what it was made with, for the manifest
     tensors: Sequence[Param] = ()  # the parts of a delta, in order; empty: not known
 
@@ -90,6 +91,15 @@ class Codec(ABC):
     def encode_after(self, fresh: np.ndarray, target: np.ndarray) -> bytes:
         """The payload of `target`, the `fresh` delta plus the residual, in a step that suits both."""
         return self.encode(target, self.step_rms(fresh, target))
+
+    def encode_model(self, model: np.ndarray, fresh: np.ndarray, shown: np.ndarray) -> bytes:
+        """The payload that leads from `shown`, what devices have, to about `model`, which has moved by `fresh` since
+        then; all (P,) float32."""
+        return self.encode_after(fresh, model - shown)
+
+    def rounded(self, model: np.ndarray) -> np.ndarray:
+        """`model` (P,) float32 as a codec that `rounds` writes it; else `model` itself."""
+        return model
 
     @abstractmethod
     def decode(self, payload: bytes | memoryview, num_params: int) -> np.ndarray:

@@ -29,7 +29,7 @@ class Stacked(Codec):
         self._codec, self._count = codec, count
         self._lengths = struct.Struct(f"<{count}I")
         self.wire_id, self.lossless = codec.wire_id, codec.lossless  # type: ignore[misc]
-        self.feedback = codec.feedback  # type: ignore[misc]
+        self.feedback, self.rounds = codec.feedback, codec.rounds  # type: ignore[misc]
 
     def _split(self, vector: np.ndarray) -> list[np.ndarray]:
         return np.split(vector, self._count)
@@ -49,6 +49,13 @@ class Stacked(Codec):
     def encode_after(self, fresh: np.ndarray, target: np.ndarray) -> bytes:
         pairs = zip(self._split(fresh), self._split(self._check_delta(target)), strict=True)
         return self._join([self._codec.encode_after(*pair) for pair in pairs])
+
+    def encode_model(self, model: np.ndarray, fresh: np.ndarray, shown: np.ndarray) -> bytes:
+        threes = zip(self._split(self._check_delta(model)), self._split(fresh), self._split(shown), strict=True)
+        return self._join([self._codec.encode_model(*three) for three in threes])
+
+    def rounded(self, model: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._codec.rounded(part) for part in self._split(model)])
 
     def _join(self, parts: list[bytes]) -> bytes:
         return b"".join((self._lengths.pack(*map(len, parts)), *parts))

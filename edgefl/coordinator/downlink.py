@@ -4,6 +4,9 @@
     delta      W_v - G_b through a codec: W are the aggregator's params, G_b what devices have decoded of version b
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
+A codec that rounds (codecs/grid.py) puts each G_v on a grid, where a keyframe is short and differences are exact. It
+writes both. So keyframes may be many, and the first is no different from later ones.
+
 A strategy's side vectors are stacked behind the params: W and G have (1 + S) P numbers then, and each vector has a step
 of its own (codecs/stacked.py). So one digest, one version and one rule for devices that come late are for all of them.
 
@@ -43,6 +46,9 @@ from ..protocol.round import MAX_FRAMES, Frame
 
 SLOTS_OF_ONE = MAX_FRAMES + 4  # the frames of a round, its keyframe, and what the next version adds
 SLOTS = 2 * SLOTS_OF_ONE
+# The whole models' bytes that the newest keyframe and what follows it may have. On a grid a keyframe is short, and each
+# device that comes for the first time needs one.
+SELDOM, OFTEN = 2.0, 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +86,17 @@ class Downlink:
         self._attempt = attempt
         self._taken: set[int] = set()  # slots that must not be reused for the next payload
         self._span, self._scaling, self._moving = manifest.span, Scaling.of(manifest.plan), manifest.moving
-        if self._delta is None:
-            self._restart(params, version, params)
+        self._rounds = self._delta is not None and self._delta.rounds
+        if self._delta is None or self._rounds:
+            self._restart(params, version)
         else:
             self._restart(params, version, _coarse(params, manifest.plan))
             self._whole = len(self._keyframe.encode(self._moving.shared(params)))  # later ones are
 
-    def _restart(self, params: np.ndarray, version: int, shown: np.ndarray) -> None:
+    def _restart(self, params: np.ndarray, version: int, shown: np.ndarray | None = None) -> None:
         """Begin with a keyframe of `shown`, the params as devices decode them."""
-        self.shown = shown
+        self.shown = self._rounded(params) if shown is None else shown
+        shown = self.shown
         self.sha256 = params_sha256(shown)
         keyframe = self._keyframe.encode(self._moving.shared(shown))
         self._whole = len(keyframe)  # the bytes of a keyframe of exact params
@@ -96,6 +104,11 @@ class Downlink:
         self.steps = [Step(frame, keyframe)]
         self._anchor = _Version(params, self.shown)
         self._on_anchor = True
+
+    def _rounded(self, params: np.ndarray) -> np.ndarray:
+        """What devices shall decode of a keyframe of these params."""
+        moving = self._moving
+        return moving.with_shared(params, self._keyframe.rounded(moving.shared(params))) if self._rounds else params
 
     @property
     def frames(self) -> list[Frame]:
@@ -150,7 +163,7 @@ class Downlink:
         self._taken = {payload.slot for payload in self.payloads}
         delta = None if self._is_rescaled(params) else self._encode(params)
         if delta is None:
-            self._restart(params, version, params)
+            self._restart(params, version)
         else:
             self._append(delta, params, version)
 
@@ -167,7 +180,7 @@ class Downlink:
             return None
         shown, moved = moving.shared(anchor.shown), moving.shared(params)
         try:
-            payload = codec.encode_after(moved - moving.shared(anchor.exact), moved - shown)
+            payload = codec.encode_model(moved, moved - moving.shared(anchor.exact), shown)
         except CodecError:
             return None
         shown = moving.with_shared(anchor.shown, shown + codec.decode(payload, len(moved)))
@@ -190,7 +203,8 @@ class Downlink:
     def _renew_keyframe(self) -> None:
         newest = max(index for index, step in enumerate(self.steps) if step.keyframe)
         since = sum(len(step.delta) for step in self.steps[newest + 1 :])
-        short = len(self.steps[newest].keyframe) + since < 2 * self._whole
+        most = OFTEN if self._rounds else SELDOM
+        short = len(self.steps[newest].keyframe) + since < most * self._whole
         if short and len(self.steps) - newest <= MAX_FRAMES // 2:
             return
         last = self.steps[-1]

@@ -57,8 +57,8 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     `forms` are what payloads of `codec` may have that is younger than the codec (codecs/base.py). The aggregator reads
     them; a device that does not know them writes what its version always wrote, and takes part as before.
 
-    `downlink` is the codec of models: a lossless one writes each version whole, any other one the difference from a
-    version at most `span` rounds earlier (coordinator/downlink.py).
+    `downlink` is the codec of models: a lossless one that does not round them writes each version whole, any other one
+    the difference from a version at most `span` rounds earlier (coordinator/downlink.py).
 
     With `error_feedback`, a device adds what the codec dropped from its last update to the next one.
 
@@ -162,7 +162,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
         """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
         codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.moving.tensors)
         if codec.lossless:
-            return self._stacked(codec), None
+            return self._stacked(codec), self._stacked(codec) if codec.rounds else None
         return self._stacked(codecs.from_wire("planes", {})), self._stacked(codec)
 
     def _stacked(self, codec: Codec) -> Codec:

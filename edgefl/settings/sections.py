@@ -147,7 +147,7 @@ class DownlinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description='"auto", or a codec and its options: raw32 and planes write each model whole, any other codec '
-            "writes its difference from an earlier model.",
+            "writes its difference from an earlier model; grid rounds models to few digits.",
             examples=["ecq:step=8"],
         ),
     ] = "auto"

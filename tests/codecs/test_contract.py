@@ -13,7 +13,7 @@ from edgefl.core.accumulator import SCALE, Accumulator
 from edgefl.errors import CodecError, UsageError
 
 ALL = sorted(codecs.CODECS)
-LOSSLESS = ["planes", "raw32"]
+LOSSLESS = ["grid", "planes", "raw32"]
 DELTAS = arrays(np.float32, st.integers(0, 40), elements=st.floats(-1000, 1000, width=32))
 
 
@@ -131,7 +131,7 @@ def test_bytes_are_frozen():
 
 def test_wire_ids_are_frozen_and_unique():
     known = {name: type(codecs.get(name)).wire_id for name in codecs.CODECS}
-    assert known == {"raw32": 1, "planes": 3, "ecq": 4, "ecq-sparse": 6}
+    assert known == {"raw32": 1, "planes": 3, "ecq": 4, "ecq-sparse": 6, "grid": 11}
     assert all(codecs.get(name).name == name for name in known)
 
 

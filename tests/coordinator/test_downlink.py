@@ -25,6 +25,9 @@ from edgefl.protocol.round import MAX_FRAMES, Frame, Round
 ECQ = {"downlink": "ecq", "downlink_options": {"step": 2.0, "exact": "none"}}
 
 
+GRID = {"downlink": "grid", "downlink_options": {}}
+
+
 def walk(version: int) -> np.ndarray:
     """(P,) what a version adds to the one before."""
     return np.random.default_rng(version).normal(size=P).astype(np.float32) / 100
@@ -102,6 +105,39 @@ def test_a_device_that_missed_versions_gets_the_same_bits_in_few_bytes(span, mis
     assert taken <= whole_bytes
     if missed <= 5:
         assert taken < 4 * P / 4
+
+
+@pytest.mark.parametrize("span", [1, 4, 10])
+@pytest.mark.parametrize("missed", [1, 5, 50])
+def test_on_a_grid_whole_models_are_short_and_every_way_leads_to_the_same_bits(span, missed):
+    world = World(**GRID, span=span)
+    device, first = world.fetch()
+    for _ in range(missed):
+        world.advance()
+    fetch, taken = world.fetch({digest_of(device.params): device.params})
+    fresh, whole_bytes = world.fetch()
+    assert fetch.params == fresh.params == world.downlink.shown.tobytes()
+    assert taken <= whole_bytes < 4 * P / 5 and first < 4 * P / 10
+    newest = max(index for index, frame in enumerate(world.round.frames) if frame.keyframe)
+    since = sum(frame.delta for frame in world.round.frames[newest + 1 :])
+    assert since < world.round.frames[newest].keyframe, "keyframes are renewed often"
+
+
+def test_on_a_grid_what_devices_have_stays_near_the_exact_params():
+    world = World(**GRID, span=10)
+    for _ in range(60):
+        world.advance()
+        error = world.downlink.shown - world.params
+        assert np.abs(error).max() < 0.6 * 2**0.5 * np.abs(world.params).max()
+        assert _core.rms(error) < 0.4 * _core.rms(world.params)
+
+
+def test_an_aggregator_that_starts_again_puts_its_params_on_a_grid_at_once():
+    world = World(**GRID)
+    for _ in range(3):
+        world.advance()
+    again = Downlink(world.manifest, world.params, world.version, 2)
+    assert (again.shown != world.params).any() and len(again.payloads[0].blob) < P + 100
 
 
 def test_what_devices_have_stays_near_the_exact_params():

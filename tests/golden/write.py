@@ -28,6 +28,7 @@ WITH_ENERGIES = {  # at steps where they pay for a model so small
     "ecq-live": codecs.get("ecq", step=2.0).for_tensors(TENSORS).with_forms(["live"]),
 }
 LONG = {"ecq-live-16-lanes": codecs.get("ecq", step=2.0).for_tensors(LONGER).with_forms(["live"])}
+ON_GRIDS = codecs.get("grid").for_tensors(TENSORS)
 CASES = (*codecs.CODECS, *WITH_ENERGIES, *LONG)
 
 
@@ -53,6 +54,8 @@ def case(name: str) -> tuple[Codec, np.ndarray]:
         return WITH_ENERGIES[name], rows()
     if name in LONG:
         return LONG[name], np.concatenate([np.tile(rows()[:-51], TIMES), rows()[-51:]])
+    if name == "grid":
+        return ON_GRIDS, ON_GRIDS.rounded(np.clip(rows(), -(2.0**-6), 2.0**-6).astype(np.float32))
     return codecs.get(name), delta()
 
 

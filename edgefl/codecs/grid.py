@@ -60,7 +60,7 @@ class Grid(Codec):
 
     def rounded(self, model: np.ndarray) -> np.ndarray:
         """`model` (P,) float32 on grids, but for what SGD does not move."""
-        out = model.copy()
+        out: np.ndarray = model.copy()
         for tensor, run in self._runs(len(model)):
             if tensor.trainable:
                 out[run] = _on_grid(model[run], self._wanted(tensor, model[run]))
@@ -166,7 +166,7 @@ def _on_grid(numbers: np.ndarray, wanted: float) -> np.ndarray:
     too many is coarser."""
     largest = float(np.abs(numbers).max(initial=0))
     if not largest:
-        return numbers + np.float32(0)  # no -0
+        return np.zeros_like(numbers)  # no -0
     finest = np.frexp(largest)[1] - (LARGEST.bit_length() - 1)
     exponent = int(min(max(round(max(wanted, -999.0)), finest, EXPONENTS[0]), EXPONENTS[-1]))
     steps = np.rint(np.ldexp(numbers, -exponent)) + np.float32(0)

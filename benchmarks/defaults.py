@@ -5,6 +5,10 @@
 
 McMahan's 2NN and CNN on MNIST, batch 10, lr 0.1. A run's accuracy is the mean over its last ten rounds; `below` says
 how many points it stands below float32's. `rounds` is how many rounds the target takes, in parts of float32's.
+
+`up` and `down` say how many times fewer bytes a run takes to the target than float32's takes to it; of a run that does
+not reach it, a round's bytes. `later` is `down` in the whole run without what a device's first model takes at least, as
+the first round shows it; `first` is the share of that in `down`.
 """
 
 from __future__ import annotations
@@ -74,9 +78,10 @@ def row(case: Case, partition: str, float32: list[Rounds], runs: list[Rounds]) -
         "worst": max(below),
         "rounds_float32": mean(a for a, _ in both) if both else None,
         "rounds": None if missed or not both else mean(b for _, b in both) / mean(a for a, _ in both),
-        "up": mean(_ratio(run, "bytes_up", 0) for run in runs),
-        "down": mean(_ratio(run, "bytes_down", 0) for run in runs),
-        "down_later": mean(_ratio(run, "bytes_down", round(1 / case.fraction)) for run in runs),
+        "up": mean(_fewer(a, b, "bytes_up", target) for a, b in zip(float32, runs, strict=True)),
+        "down": mean(_fewer(a, b, "bytes_down", target) for a, b in zip(float32, runs, strict=True)),
+        "first": mean(_first_models(run)[1] for run in runs),
+        "later": mean(_first_models(run)[0] for run in runs),
     }
 
 
@@ -88,8 +93,20 @@ def _rounds_to(run: Rounds, target: float) -> int | None:
     return next((number for number, r in enumerate(run, 1) if r["accuracy"] >= target), None)
 
 
-def _ratio(run: Rounds, field: str, after: int) -> float:
-    return float(sum(r["float32_bytes"] for r in run[after:]) / sum(r[field] for r in run[after:]))
+def _fewer(float32: Rounds, run: Rounds, field: str, target: float) -> float:
+    """Float32's numbers over the run's bytes, both to the target; of the whole run if one does not reach it."""
+    needed = _rounds_to(float32, target), _rounds_to(run, target)
+    whole, part = needed if all(needed) else (len(run), len(run))
+    return float(sum(r["float32_bytes"] for r in float32[:whole]) / sum(r[field] for r in run[:part]))
+
+
+def _first_models(run: Rounds) -> tuple[float, float]:
+    """How many times fewer bytes than float32 go down but for first models, and these models' share of all bytes."""
+    each = run[0]["bytes_down"] / len(run[0]["devices"])
+    devices = {device for r in run for device in r["devices"]}
+    reports, down = sum(len(r["devices"]) for r in run), sum(r["bytes_down"] for r in run)
+    number = sum(r["float32_bytes"] for r in run) / reports
+    return number * (reports - len(devices)) / (down - each * len(devices)), each * len(devices) / down
 
 
 def main() -> int:
@@ -107,7 +124,9 @@ def main() -> int:
     if options.data.startswith("mnist:") and not Path(folder).is_dir():
         print(f"defaults: skipped, no MNIST in {folder}: give --data mnist:DIR")
         return 0
-    print("case       partition  choice                                below  worst  rounds      up    down   later")
+    print(
+        "case       partition  choice                                below  worst  rounds      up    down   later  first"
+    )
     rows = []
     for name in options.cases:
         for partition in options.partitions:
@@ -118,8 +137,8 @@ def main() -> int:
                 rows.append({"case": name, "partition": partition, "choice": choice, **found})
                 rounds = "-" if found["rounds"] is None else f"{found['rounds']:.2f}"
                 print(
-                    f"{name:10} {partition:10} {choice:36} {found['below']:6.2f} {found['worst']:6.2f} {rounds:>7} "
-                    f"{found['up']:6.1f}x {found['down']:6.1f}x {found['down_later']:6.1f}x"
+                    f"{name:12} {partition:10} {choice:40} {found['below']:6.2f} {found['worst']:6.2f} {rounds:>7} "
+                    f"{found['up']:6.1f}x {found['down']:6.1f}x {found['later']:6.1f}x {found['first']:5.0%}"
                     f"   {found['accuracy']:.2f} %, float32's rounds {found['rounds_float32']}",
                     flush=True,
                 )

@@ -48,7 +48,7 @@ CARRIED = "ecq:step=0.5"
 # Up where a device takes part in most rounds, else; and down: for updates whose coordinates are of much the same size.
 EVEN = ("ecq:step=1", "ecq-sparse:step=2,exact=none", "ecq:step=1")
 # ecq-sparse is right on average over the reports of a round, so its step grows with their number: (reports, step).
-STEPS = ((8, 6), (4, 4), (0, 2))
+STEPS = ((8, 6), (0, 4))
 # With fewer params than this a codec's own overhead is measured: it must be smaller than float32.
 SMALL = 4096
 

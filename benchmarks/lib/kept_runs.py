@@ -13,7 +13,7 @@ import edgefl
 from edgefl import data
 
 MODELS = {"2nn": (mlp, "784"), "cnn": (mcmahan_cnn, "1x28x28")}
-FIELDS = ("accuracy", "bytes_up", "bytes_down", "float32_bytes")
+FIELDS = ("accuracy", "bytes_up", "bytes_down", "float32_bytes", "devices")
 
 
 def run(folder: Path, name: str, model: str, spec: str, *, workers: int, **arguments: Any) -> list[dict[str, Any]]:

@@ -61,8 +61,8 @@ def test_the_documentation_has_the_table():
     assert f"| half of the rounds or more | `{MOST[0]}` with error feedback | `{MOST[1]}` | 1 |" in text
     up, down = auto.NOW_AND_THEN
     assert f"| fewer | `{up.format(step='S')}` | `{down}` |" in text and f"{auto.SMALL:,} params" in text
-    assert auto.STEPS == ((8, 6), (4, 4), (0, 2))
-    assert "S is 6 where a round combines 8 reports or more, 4 from 4 reports on, else 2" in text
+    assert auto.STEPS == ((8, 6), (0, 4))
+    assert "S is 6 where a round combines 8 reports or more, else 4" in text
     assert auto.MOST == 0.5
     assert f"get `{auto.CARRIED}` both ways" in text
     assert "`{}` up, or `{}` in the second row, and `{}` down".format(*auto.EVEN) in " ".join(text.split())

@@ -124,9 +124,7 @@ def main() -> int:
     if options.data.startswith("mnist:") and not Path(folder).is_dir():
         print(f"defaults: skipped, no MNIST in {folder}: give --data mnist:DIR")
         return 0
-    print(
-        "case       partition  choice                                below  worst  rounds      up    down   later  first"
-    )
+    print(f"{'case':12} {'partition':10} {'choice':40}  below  worst  rounds      up    down   later  first")
     rows = []
     for name in options.cases:
         for partition in options.partitions:

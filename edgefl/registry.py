@@ -71,7 +71,8 @@ class Seam:
         if name in installed:
             return self._load(installed[name])
         where = "neither ours, nor installed, nor listed in [plugins] here"
-        raise UsageError(f"unknown {self.kind} {name!r}, {where}: {self._nearest(name)}")
+        todo = "update edgefl on this side if the other one's is newer"
+        raise UsageError(f"unknown {self.kind} {name!r}, {where}: {todo}; {self._nearest(name)}")
 
     def _nearest(self, name: str) -> str:
         return nearest(name, {*self.table, *(entry.name for entry in _entry_points(self.group, tuple(sys.path)))})

@@ -60,7 +60,7 @@ class Grid(Codec):
 
     def rounded(self, model: np.ndarray) -> np.ndarray:
         """`model` (P,) float32 on grids, but for what SGD does not move."""
-        out: np.ndarray = model.copy()
+        out: np.ndarray = self._check_delta(model).copy()
         for tensor, run in self._runs(len(model)):
             if tensor.trainable:
                 out[run] = _on_grid(model[run], self._wanted(tensor, model[run]))
@@ -69,13 +69,13 @@ class Grid(Codec):
     def encode_model(self, model: np.ndarray, fresh: np.ndarray, shown: np.ndarray) -> bytes:
         """The difference from `shown` to `model` on grids. A tensor that has not moved stays as it is shown; what SGD
         does not move changes by float16 numbers, whose errors are in the next difference."""
-        difference = np.zeros(len(model), np.float32)
+        model, difference = self._check_delta(model), np.zeros(len(model), np.float32)
         for tensor, run in self._runs(len(model)):
             if not tensor.trainable:
-                difference[run] = _float16(model[run] - shown[run])
+                difference[run] = _float16(model[run], shown[run])
             elif fresh[run].any():
                 wanted = min(self._wanted(tensor, model[run]), _log2(MOVED * _core.rms(fresh[run])))
-                difference[run] = _on_grid(model[run], _near(wanted, _exponent(shown[run]))) - shown[run]
+                difference[run] = _moved(model[run], wanted, shown[run], by_halves=len(tensor.shape) > 1)
         return self.encode(difference)
 
     def _wanted(self, tensor: Param, numbers: np.ndarray) -> float:
@@ -116,8 +116,9 @@ class Grid(Codec):
         out = np.zeros(num_params, np.float32)
         steps = coder.decode(view[head:middle], sum(run.stop - run.start for run, _ in on))
         others = Planes().decode(view[middle:], sum(run.stop - run.start for run in off))
-        for (run, exponent), numbers in zip(on, _cut(steps, [run for run, _ in on]), strict=True):
-            np.ldexp(numbers + np.float32(0), exponent, out=out[run])  # a symbol may stand for -0
+        with np.errstate(over="ignore"):  # a hostile payload's; it is refused below
+            for (run, exponent), numbers in zip(on, _cut(steps, [run for run, _ in on]), strict=True):
+                np.ldexp(numbers + np.float32(0), exponent, out=out[run])  # a symbol may stand for -0
         for run, numbers in zip(off, _cut(others, off), strict=True):
             out[run] = numbers
         return self._check_decoded(out)
@@ -153,12 +154,17 @@ def _log2(number: float) -> float:
     return float(np.log2(number)) if number > 0 else -np.inf
 
 
-def _near(wanted: float, exponent: int) -> float:
-    """`exponent` where it is less than a factor of two from `wanted`: a step that changes, changes each number. It
-    becomes finer by halves, each of which takes a bit a number."""
-    if exponent == OFF:
-        return wanted
-    return exponent if abs(wanted - exponent) < 1 else max(wanted, exponent - 1)
+def _moved(numbers: np.ndarray, wanted: float, shown: np.ndarray, by_halves: bool) -> np.ndarray:
+    """`numbers` on a grid near 2^`wanted`, minus `shown`. The step of `shown` stays where it is less than a factor of
+    two from that: a step that changes, changes each number. It becomes finer `by_halves`, each of which takes a bit a
+    number, or at once."""
+    exponent, near = _exponent(shown), wanted
+    if exponent != OFF and shown.any():
+        near = exponent if abs(wanted - exponent) < 1 else max(wanted, exponent - 1) if by_halves else wanted
+    difference: np.ndarray = _on_grid(numbers, near) - shown
+    if near > wanted and not difference.any():  # as ones do, they lie on a far coarser grid: halves lead nowhere
+        difference = _on_grid(numbers, wanted) - shown
+    return difference
 
 
 def _on_grid(numbers: np.ndarray, wanted: float) -> np.ndarray:
@@ -193,11 +199,16 @@ def _exponent(numbers: np.ndarray) -> int:
     return OFF if FEW * large > len(numbers) + FEW else exponent
 
 
-def _float16(numbers: np.ndarray) -> np.ndarray:
-    """`numbers` with float16's digits where it can hold them."""
+def _float16(numbers: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """`numbers` - `shown` with float16's digits, but where it can't hold one, or another sign would come of it: batch
+    normalization takes the root of a running variance."""
+    exact = numbers - shown
     with np.errstate(over="ignore"):
-        short = numbers.astype(np.float16).astype(np.float32)
-    return np.where(np.isfinite(short), short, numbers)
+        short = exact.astype(np.float16).astype(np.float32)
+    after = shown + short
+    fits = np.isfinite(short) & ((after == 0) | (np.sign(after) == np.sign(numbers)))
+    chosen: np.ndarray = np.where(fits, short, exact)
+    return chosen
 
 
 def _gather(parts: list[np.ndarray]) -> np.ndarray:

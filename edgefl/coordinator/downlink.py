@@ -161,11 +161,12 @@ class Downlink:
     def advance(self, params: np.ndarray, version: int) -> None:
         """Add the next version. The round that names the steps so far has been announced."""
         self._taken = {payload.slot for payload in self.payloads}
-        delta = None if self._is_rescaled(params) else self._encode(params)
-        if delta is None:
-            self._restart(params, version)
-        else:
+        delta, shown = (b"", None) if self._is_rescaled(params) else self._encode(params)
+        if delta and shown is not None:
+            self.shown = shown
             self._append(delta, params, version)
+        else:
+            self._restart(params, version, shown)
 
     def _is_rescaled(self, params: np.ndarray) -> bool:
         """Whether the scaling has changed since the anchor: beside that, a delta would lose what training did, or
@@ -173,21 +174,29 @@ class Downlink:
         anchor, scaling = self._anchor.exact, self._scaling
         return scaling is not None and scaling.keep(params, anchor) is not params
 
-    def _encode(self, params: np.ndarray) -> bytes | None:
-        """The delta from the anchor, and `shown` after it; None where a keyframe serves better."""
+    def _encode(self, params: np.ndarray) -> tuple[bytes, np.ndarray | None]:
+        """The delta from the anchor, b"" where a keyframe serves better; and the params that devices shall have then,
+        None if this delta does not lead to any that are of use.
+
+        A codec that rounds leads to the same params either way. Rounded anew, they would have the first coarse steps
+        again, and never come nearer to the exact ones than these."""
         codec, anchor, moving = self._delta, self._anchor, self._moving
         if codec is None:
-            return None
-        shown, moved = moving.shared(anchor.shown), moving.shared(params)
+            return b"", None
+        before, moved = moving.shared(anchor.shown), moving.shared(params)
         try:
-            payload = codec.encode_model(moved, moved - moving.shared(anchor.exact), shown)
+            payload = codec.encode_model(moved, moved - moving.shared(anchor.exact), before)
         except CodecError:
-            return None
-        shown = moving.with_shared(anchor.shown, shown + codec.decode(payload, len(moved)))
-        if len(payload) >= self._whole or not np.isfinite(shown).all():
-            return None
-        self.shown = shown
-        return payload
+            return b"", None
+        after = before + codec.decode(payload, len(moved))
+        if not np.isfinite(after).all():
+            return b"", None
+        shown = moving.with_shared(anchor.shown, after)
+        if len(payload) < self._whole:
+            return payload, shown
+        if self._rounds:
+            self._whole = len(self._keyframe.encode(after))  # steps are finer than the last keyframe's
+        return (payload if len(payload) < self._whole else b""), shown if self._rounds else None
 
     def _append(self, delta: bytes, params: np.ndarray, version: int) -> None:
         self.sha256 = params_sha256(self.shown)

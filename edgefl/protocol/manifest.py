@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import replace
 
 from .. import codecs
 from ..codecs.base import Codec
 from ..codecs.stacked import Stacked
 from ..core.mask import Mask
-from ..core.plan import Plan
+from ..core.plan import Param, Plan
 from ..errors import ModelError
 from ..settings import TrainSettings
 from ..settings.sections import MAX_SPAN
@@ -160,10 +161,27 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     @cached_property
     def model_codecs(self) -> tuple[Codec, Codec | None]:
         """The codecs of keyframes and of deltas, None if every version is a keyframe; UsageError as `update_codec`."""
-        codec = codecs.from_wire(self.downlink, self.downlink_options).for_tensors(self.moving.tensors)
+        codec = codecs.from_wire(self.downlink, self.downlink_options)
+        if codec.rounds:
+            # A budget is for deltas: a version that has no delta within it goes whole, in whatever that takes.
+            options = {name: value for name, value in self.downlink_options.items() if name != "max_bytes"}
+            whole = codecs.from_wire(self.downlink, options).for_tensors(self._rounded_tensors)
+            return self._stacked(whole), self._stacked(codec.for_tensors(self._rounded_tensors))
+        codec = codec.for_tensors(self.moving.tensors)
         if codec.lossless:
-            return self._stacked(codec), self._stacked(codec) if codec.rounds else None
+            return self._stacked(codec), None
         return self._stacked(codecs.from_wire("planes", {})), self._stacked(codec)
+
+    @property
+    def _rounded_tensors(self) -> list[Param]:
+        """Those of a model as it goes down; what is personal counts as not trained. New devices begin with it, no
+        update moves it, and so no later model would restore what rounding took."""
+        base = self.base.params if self.base else []
+        return [
+            replace(tensor, trainable=tensor.trainable and index not in self.personal)
+            for index, tensor in enumerate(self.plan.params)
+            if index not in base
+        ]
 
     def _stacked(self, codec: Codec) -> Codec:
         return Stacked(codec, 1 + len(self.sides)) if self.sides else codec

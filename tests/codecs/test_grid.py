@@ -94,6 +94,54 @@ def test_steps_become_finer_where_a_model_hardly_moves() -> None:
     assert _core.rms((shown - exact)[:60_000]) < min(before / 20, 8 * 1e-5)
 
 
+@pytest.mark.parametrize("span", [1, 3])
+def test_what_begins_as_zeros_or_ones_moves_as_it_is_trained(span: int) -> None:
+    """All of them lie on a grid that is much coarser than what they move by."""
+    tensors = Param("b", [50]), Param("gamma", [50]), Param("lora", [50, 20]), Param("scales", [20, 10])
+    sizes = [tensor.size for tensor in tensors]
+    codec = codecs.get("grid").for_tensors(tensors)
+    exact = np.repeat(np.array([0, 1, 0, 1], np.float32), sizes)
+    shown = anchor = codec.rounded(exact)
+    at_anchor = start = exact
+    for version in range(1, 31):
+        exact = exact + np.random.default_rng(version).normal(0, 0.003, len(exact)).astype(np.float32)
+        shown = anchor + codec.decode(codec.encode_model(exact, exact - at_anchor, anchor), len(exact))
+        if version % span == 0:
+            anchor, at_anchor = shown, exact
+    for run in np.split(np.arange(len(exact)), np.cumsum(sizes)[:-1]):
+        assert _core.rms((shown - exact)[run]) < 0.7 * _core.rms((exact - start)[run])
+
+
+def test_a_running_variance_that_becomes_small_never_falls_below_zero() -> None:
+    codec = codecs.get("grid").for_tensors([Param("var", [1000], False)])
+    shown = np.random.default_rng(0).uniform(0.1, 3, 1000).astype(np.float32)
+    for small in (1e-3, 1e-5, 0.0):
+        model = np.full(1000, small, np.float32)
+        after = shown + codec.decode(codec.encode_model(model, model - shown, shown), 1000)
+        assert (after >= 0).all() and np.abs(after - model).max() < 1e-3
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_model_that_is_not_finite_is_a_codec_error(wrong: float) -> None:
+    model, codec = weights(), grid()
+    model[3] = wrong
+    with pytest.raises(CodecError, match="coordinate 3"):
+        codec.rounded(model)
+    with pytest.raises(CodecError, match="coordinate 3"):
+        codec.encode_model(model, model - weights(), weights())
+
+
+@pytest.mark.filterwarnings("error")
+def test_i16_steps_beyond_float32_are_refused_without_a_warning() -> None:
+    tensors = [Param("w", [20, 30])]
+    steps = np.ones(600, np.float32)
+    steps[7] = 1e30
+    numbers = codecs.get("ecq", step=1.0, exact="none").for_tensors(tensors).encode(steps, 1.0)
+    rest = bytes([60]) + len(numbers).to_bytes(4, "little") + numbers + codecs.get("planes").encode(steps[:0])
+    with pytest.raises(CodecError, match="infinity"):
+        codecs.get("grid").for_tensors(tensors).decode(_core.crc32c(rest).to_bytes(4, "little") + rest, 600)
+
+
 def test_a_tensor_that_does_not_move_takes_no_bytes_and_keeps_its_bits() -> None:
     codec, exact = grid(), weights()
     shown = codec.rounded(exact)

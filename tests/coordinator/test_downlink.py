@@ -132,6 +132,40 @@ def test_on_a_grid_what_devices_have_stays_near_the_exact_params():
         assert _core.rms(error) < 0.4 * _core.rms(world.params)
 
 
+@pytest.mark.parametrize("span", [1, 4])
+@pytest.mark.parametrize("step", [0.8, 2.0, 4.0])
+def test_on_a_grid_a_model_that_hardly_moves_is_approached_whatever_the_first_step(span, step):
+    """Finer steps take more bytes than the first coarse model: that is no reason to send that one again."""
+    world = World(downlink="grid", downlink_options={"step": step}, span=span)
+    for version in range(1, 41):
+        world.advance(world.params + walk(version) * np.float32(0.01))
+        assert world.fetch()[0].params == world.downlink.shown.tobytes()
+    assert _core.rms(world.downlink.shown - world.params) < 0.01 * _core.rms(world.params)
+
+
+def test_on_a_grid_a_budget_is_for_deltas_and_whole_models_grow_beyond_it():
+    world = World(downlink="grid", downlink_options={"max_bytes": 210})
+    for version in range(1, 16):
+        world.advance(world.params + walk(version) * np.float32(0.01))
+        assert all(frame.delta <= 210 for frame in world.round.frames)
+        assert world.fetch()[0].params == world.downlink.shown.tobytes()
+    assert max(frame.keyframe for frame in world.round.frames) > 210
+
+
+def test_on_a_grid_what_is_personal_is_exact_since_no_later_model_restores_it():
+    model = edgefl.load(zoo.mlp([64, 200, 10]))
+    names = [param.name for param in model.plan.params]
+    own = [names.index(name) for name in names if name.startswith("fc2")]
+    assert own
+    manifest = make_manifest(plan=model.plan, personal=own, requires=["personal"], **GRID)
+    downlink = Downlink(manifest, model.params, 0)
+    ends = np.cumsum([param.size for param in model.plan.params])
+    for index, (shown, exact) in enumerate(
+        zip(np.split(downlink.shown, ends[:-1]), np.split(model.params, ends[:-1]), strict=True)
+    ):
+        assert (shown == exact).all() == (index in own or not exact.any())
+
+
 def test_an_aggregator_that_starts_again_puts_its_params_on_a_grid_at_once():
     world = World(**GRID)
     for _ in range(3):

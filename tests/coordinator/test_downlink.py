@@ -19,6 +19,7 @@ from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo
 from edgefl.protocol.envelope import Envelope
+from edgefl.protocol.manifest import Base
 from edgefl.protocol.messages import RETAINED_LIMIT, encode
 from edgefl.protocol.round import MAX_FRAMES, Frame, Round
 
@@ -214,9 +215,14 @@ def test_deltas_longer_than_the_first_keyframe_make_good_what_it_took(options):
     assert _core.rms(downlink.shown - params) < 1e-6
 
 
-def test_frozen_layers_are_exact_from_the_first_model_on_and_take_no_bytes_later():
+@pytest.mark.parametrize("codec", [{"downlink": "ecq", "downlink_options": {"step": 8.0}}, GRID])
+@pytest.mark.parametrize("once", [True, False])
+def test_frozen_layers_are_exact_from_the_first_model_on_and_take_no_bytes_later(codec, once):
     model = edgefl.load(zoo.mlp([64, 200, 10]), freeze=["fc1.weight"])
-    downlink = Downlink(make_manifest(plan=model.plan, downlink="ecq", downlink_options={"step": 8.0}), model.params, 0)
+    frozen = [index for index, param in enumerate(model.plan.params) if not param.trainable]
+    manifest = make_manifest(plan=model.plan, base=Base(frozen) if once else None, **codec)
+    downlink = Downlink(manifest, model.params, 0)
+    assert (len(downlink.steps[0].keyframe) < 4 * 12_800 / 2) == once
     trainable = np.concatenate([np.full(tensor.size, tensor.trainable) for tensor in model.plan.params])
     params = model.params
     for version in range(1, 4):

@@ -8,7 +8,7 @@ how many points it stands below float32's. `rounds` is how many rounds the targe
 
 `up` and `down` say how many times fewer bytes a run takes to the target than float32's takes to it; of a run that does
 not reach it, a round's bytes. `later` is `down` in the whole run without what a device's first model takes at least, as
-the first round shows it; `first` is the share of that in `down`.
+the first rounds show it; `first` is the share of that in `down`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _fewer(float32: Rounds, run: Rounds, field: str, target: float) -> float:
 
 def _first_models(run: Rounds) -> tuple[float, float]:
     """How many times fewer bytes than float32 go down but for first models, and these models' share of all bytes."""
-    each = run[0]["bytes_down"] / len(run[0]["devices"])
+    each = min(r["bytes_down"] / len(r["devices"]) for r in run[:3])  # nearly all are there for the first time
     devices = {device for r in run for device in r["devices"]}
     reports, down = sum(len(r["devices"]) for r in run), sum(r["bytes_down"] for r in run)
     number = sum(r["float32_bytes"] for r in run) / reports

@@ -36,6 +36,7 @@ LARGEST = 2**23  # steps of a number: sums of two are exact in float32
 SMALL = 127  # steps that are one symbol; larger numbers take 32 bits more
 FEW = 8  # at most one number in so many may be larger
 STEP = 0.8  # of a matrix, in root mean squares of its numbers
+FIRST = 16.0  # steps of a first model are finer by so much: nobody knows yet how far training moves it
 MOVED = 8.0  # a step has at most so many root mean squares of what a tensor has moved by since the last anchor
 VECTOR = 16.0  # vectors have few numbers, and steps that are finer by so much
 _CRC = struct.Struct("<I")
@@ -59,11 +60,11 @@ class Grid(Codec):
     # Rounding
 
     def rounded(self, model: np.ndarray) -> np.ndarray:
-        """`model` (P,) float32 on grids, but for what SGD does not move."""
+        """`model` (P,) float32 on fine grids, but for what SGD does not move."""
         out: np.ndarray = self._check_delta(model).copy()
         for tensor, run in self._runs(len(model)):
             if tensor.trainable:
-                out[run] = _on_grid(model[run], self._wanted(tensor, model[run]))
+                out[run] = _on_grid(model[run], self._wanted(tensor, model[run]) - _log2(FIRST))
         return out
 
     def encode_model(self, model: np.ndarray, fresh: np.ndarray, shown: np.ndarray) -> bytes:

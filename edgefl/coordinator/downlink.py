@@ -5,7 +5,7 @@
     G_v = G_b + decode(delta), one float32 sum a coordinate: the same bits on every device and here
 
 A codec that rounds (codecs/grid.py) puts each G_v on a grid, where a keyframe is short and differences are exact. It
-writes both. So keyframes may be many, and the first is no different from later ones.
+writes both. So keyframes may be many.
 
 A strategy's side vectors are stacked behind the params: W and G have (1 + S) P numbers then, and each vector has a step
 of its own (codecs/stacked.py). So one digest, one version and one rule for devices that come late are for all of them.
@@ -192,11 +192,11 @@ class Downlink:
         if not np.isfinite(after).all():
             return b"", None
         shown = moving.with_shared(anchor.shown, after)
+        if self._rounds and len(payload) > self._whole / 4:
+            self._whole = len(self._keyframe.encode(after))  # steps may be others than the last keyframe's
         if len(payload) < self._whole:
             return payload, shown
-        if self._rounds:
-            self._whole = len(self._keyframe.encode(after))  # steps are finer than the last keyframe's
-        return (payload if len(payload) < self._whole else b""), shown if self._rounds else None
+        return b"", shown if self._rounds else None
 
     def _append(self, delta: bytes, params: np.ndarray, version: int) -> None:
         self.sha256 = params_sha256(self.shown)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgefl import _core, codecs
-from edgefl.codecs.grid import LARGEST
+from edgefl.codecs.grid import FIRST, LARGEST
 from edgefl.core.plan import Param
 from edgefl.errors import CodecError, UsageError
 
@@ -43,12 +43,13 @@ def test_every_float_comes_back(x: np.ndarray) -> None:
     assert codec.decode(payload, len(x)).tobytes() == x.tobytes()
 
 
-def test_a_rounded_model_takes_an_eighth_of_float32() -> None:
+def test_a_first_model_is_nearly_exact_and_takes_a_fifth_of_float32() -> None:
     model, codec = weights(), grid()
     rounded = codec.rounded(model)
     payload = codec.encode(rounded)
     assert codec.decode(payload, P).tobytes() == rounded.tobytes()
-    assert len(payload) < 4 * P / 7.5
+    assert len(payload) < 4 * P / 4.5
+    assert _core.rms((rounded - model)[:60_000]) < _core.rms(model[:60_000]) / 50
     assert (rounded[TRAINED:] == model[TRAINED:]).all()
 
 
@@ -58,7 +59,7 @@ def test_a_number_moves_by_half_a_step_at_most_and_vectors_by_less(step: float) 
     moved, at = np.abs(codec.rounded(model) - model), 0
     for tensor in TENSORS[:4]:
         run = slice(at, at := at + tensor.size)
-        most = step * 2**0.5 * _core.rms(model[run]) / (1 if len(tensor.shape) == 2 else 16)
+        most = step / FIRST * 2**0.5 * _core.rms(model[run]) / (1 if len(tensor.shape) == 2 else 16)
         assert most / 5 < moved[run].max() <= most / 2 * 1.0001
 
 
@@ -75,7 +76,9 @@ def test_differences_and_whole_models_lead_to_the_same_bits(span: int) -> None:
         shown = anchor + codec.decode(difference, P)
         whole = codec.encode(shown)
         assert codec.decode(whole, P).tobytes() == shown.tobytes()
-        assert len(difference) < 4 * P / 10 and len(whole) < 4 * P / 4
+        assert len(whole) < 4 * P / 4
+        if version > span:  # before, differences are from a first model, whose steps are fine
+            assert len(difference) < 4 * P / 10
         assert (shown[-50:] == exact[-50:]).all()
         assert np.abs(shown[TRAINED:-50] - exact[TRAINED:-50]).max() < 2**-8
         if version % span == 0:

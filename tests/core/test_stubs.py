@@ -15,7 +15,7 @@ SOURCE = "".join(path.read_text() for path in sorted((ROOT / "src" / "cython").g
 
 
 def own(value: object) -> dict[str, object]:
-    """The public functions, classes and properties of the module or of one of its classes."""
+    """The public functions, classes, properties and numbers of the module or of one of its classes."""
     members = {name: getattr(value, name) for name in vars(value) if not name.startswith("_")}
     module = _core.__name__
     return {name: member for name, member in members.items() if getattr(member, "__module__", module) == module
@@ -24,7 +24,10 @@ def own(value: object) -> dict[str, object]:
 
 def declared(body: list[ast.stmt]) -> dict[str, ast.stmt]:
     """The same as the stub has them."""
-    found = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    found: dict[str, ast.stmt] = {n.name: n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    found |= {
+        ast.unparse(n.target): n for n in body if isinstance(n, ast.AnnAssign) and ast.unparse(n.annotation) == "int"
+    }
     return {name: node for name, node in found.items() if not name.startswith("_")}
 
 
@@ -66,6 +69,8 @@ def assert_agrees(stub: dict[str, ast.stmt], real: dict[str, object]) -> None:
             assert_agrees(declared(node.body), own(member))
             (init,) = (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__")
             assert stub_params(init) == constructor_params(name), name
+        elif isinstance(member, int):
+            assert isinstance(node, ast.AnnAssign), name
         elif inspect.isgetsetdescriptor(member):
             assert isinstance(node, ast.FunctionDef)
             assert [ast.unparse(each) for each in node.decorator_list] == ["property"], name

@@ -72,8 +72,10 @@ def assert_agrees(stub: dict[str, ast.stmt], real: dict[str, object]) -> None:
         elif isinstance(member, int):
             assert isinstance(node, ast.AnnAssign), name
         elif inspect.isgetsetdescriptor(member):
-            assert isinstance(node, ast.FunctionDef)
-            assert [ast.unparse(each) for each in node.decorator_list] == ["property"], name
+            decorators = (
+                [ast.unparse(each) for each in node.decorator_list] if isinstance(node, ast.FunctionDef) else []
+            )
+            assert isinstance(node, ast.AnnAssign) or decorators == ["property"], name
         else:
             assert isinstance(node, ast.FunctionDef)
             assert stub_params(node) == real_params(member), name

@@ -7,23 +7,27 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
 	$(VENV)/bin/edgefl demo
 
-# Two halves side by side: the daemons' tests mostly wait for rounds, and those of the library compute.
-DAEMONS := tests/e2e tests/daemons tests/docs tests/hostile tests/home_assistant
+# Three parts side by side: the daemons' tests and those of the pages mostly wait, and those of the library compute.
+DAEMONS := tests/e2e tests/daemons tests/home_assistant
+PAGES := tests/docs tests/hostile
 test: $(VENV)/dev.stamp
 	@test -z '$(GUARD_HEADERS)' || $(MAKE) --no-print-directory guard
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-daemons test-library
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-daemons test-pages test-library
 
 test-daemons: $(VENV)/dev.stamp
 	$(PY) -m pytest --durations=25 $(DAEMONS)
 
+test-pages: $(VENV)/dev.stamp
+	$(PY) -m pytest --durations=25 $(PAGES)
+
 test-library: $(VENV)/dev.stamp
-	$(PY) -m pytest --durations=25 tests $(DAEMONS:%=--ignore=%)
+	$(PY) -m pytest --durations=25 tests $(patsubst %,--ignore=%,$(DAEMONS) $(PAGES))
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

@@ -14,8 +14,8 @@ demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	$(VENV)/bin/edgefl demo
 
 # Three parts side by side: the daemons' tests and those of the pages mostly wait, and those of the library compute.
-DAEMONS := tests/e2e tests/daemons tests/home_assistant
-PAGES := tests/docs tests/hostile
+DAEMONS := tests/e2e tests/daemons tests/home_assistant tests/hostile
+PAGES := tests/docs
 test: $(VENV)/dev.stamp
 	@test -z '$(GUARD_HEADERS)' || $(MAKE) --no-print-directory guard
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-daemons test-pages test-library

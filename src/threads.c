@@ -1,16 +1,16 @@
 /* threads.c: see threads.h.
  *
  * A piece of work is one atomic word: which of its parts nobody has begun, and how many it has. To claim a part is to
- * clear its bit. The caller returns only when all parts have returned, so whoever has claimed one knows that `part` and
- * `context` are still that work's, even if it was late and the word that it saw was an earlier one that looked the
- * same.
+ * clear its bit. The caller returns only when all parts have returned, so a thread that has claimed one knows that
+ * `part` and `context` are still that work's, even if it was late and the word that it saw was an earlier one that
+ * looked the same.
  *
  * Each thread claims parts of a range of its own first, so that the samples of one op are where they were at the op
  * before, in the cache of one core. A thread that has done its own takes over what others have left, from their ends.
  *
  * Waking a thread takes longer than many a piece of work, so a thread looks out for SPIN_NS before it sleeps. It says
- * that it sleeps before it looks for the last time; whoever has something for it lets it be seen, and then looks
- * whether anyone sleeps. So one of the two sees the other.
+ * that it sleeps before it looks for the last time; a thread that has work for it publishes that first, and then looks
+ * whether any thread sleeps. So one of the two sees the other.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "threads.h"
@@ -41,7 +41,7 @@ typedef struct {
 
 struct efl_pool {
     atomic_uint word; /* a bit for each part that nobody has begun; above them the count of parts */
-    efl_pool_part *part; /* written before the word, read by who has claimed a part */
+    efl_pool_part *part; /* written before the word, read by threads that have claimed a part */
     void *context;
     atomic_int finished; /* parts that have returned */
 

@@ -27,7 +27,7 @@ class Store(Protocol):
 
 
 class Look:
-    """The choices in a state folder that an aggregator may have open; in None there are none. Nothing is written: a
+    """The choices in a state folder that an aggregator may have open; no folder has no choices. Nothing is written: a
     folder without a choice stays without one. StoreError."""
 
     def __init__(self, folder: Path | None) -> None:

@@ -54,7 +54,7 @@ void efl_quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x, f
 /* acc(N) += table[symbol], y(N) = table[symbol]; table(256) */
 void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n);
 void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n);
-/* The largest of bytes(N); 0 if there are none. */
+/* The largest of bytes(N); 0 if N is 0. */
 uint8_t efl_largest(const uint8_t *bytes, int64_t n);
 /* counts(K,256) += how often each symbol occurs in each context, contexts(N) < K; NULL: all contexts are 0. */
 void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n);

@@ -178,8 +178,8 @@ class Downlink:
         """The delta from the anchor, b"" where a keyframe serves better; and the params that devices shall have then,
         None if this delta does not lead to any that are of use.
 
-        A codec that rounds leads to the same params either way. Rounded anew, they would have the first coarse steps
-        again, and never come nearer to the exact ones than these."""
+        A codec that rounds leads to the same params either way. Rounded anew, they would have the fine steps of a first
+        model again, and a keyframe twice as long."""
         codec, anchor, moving = self._delta, self._anchor, self._moving
         if codec is None:
             return b"", None

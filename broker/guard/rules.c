@@ -1,5 +1,6 @@
 #include "rules.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const REASON_TEXT[REASONS] = {
@@ -86,7 +87,7 @@ static guard_topic named_topic(const char *rest, bool helper) {
     if (out.name_bytes == 0 || rest[out.name_bytes] != '/') return (guard_topic){.kind = TOPIC_OTHER};
     const char *tail = rest + out.name_bytes + 1;
     if (helper) {
-        if (strcmp(tail, "ask") == 0)
+        if (begins(tail, "ask/") && one_number(tail + 4, LAST_PART))
             out.kind = TOPIC_ASK;
         else if (begins(tail, "answer/") && one_number(tail + 7, LAST_PART))
             out.kind = TOPIC_ANSWER;
@@ -218,6 +219,14 @@ static bool viewer_reads(const char *base, const char *filter, guard_kind kind) 
            kind == TOPIC_STATUS || is(base, filter, "fleet/+") || is(base, filter, "d/+/status");
 }
 
+/* Its asks: all parts at once, since it does not know beforehand how many they are. */
+static bool helper_reads(const char *base, const char *user, const char *filter, guard_kind kind) {
+    char own_asks[BASE_MAX_BYTES + NAME_MAX_BYTES + sizeof "/helper//ask/+"];
+    if (for_all(kind)) return true;
+    int n = snprintf(own_asks, sizeof own_asks, "%s/helper/%s/ask/+", base, user);
+    return n > 0 && (size_t)n < sizeof own_asks && strcmp(filter, own_asks) == 0;
+}
+
 guard_reason check_subscribe(const guard_limits *limits, guard_role role, const char *user, const char *filter,
                              int held) {
     guard_topic topic = read_topic(limits->base,
@@ -227,7 +236,7 @@ guard_reason check_subscribe(const guard_limits *limits, guard_role role, const 
     case ROLE_NOBODY: return NO_NAME;
     case ROLE_AGGREGATOR: return topic.kind == TOPIC_FOREIGN ? WRONG_TOPIC : OK;
     case ROLE_VIEWER: good = viewer_reads(limits->base, filter, topic.kind); break;
-    case ROLE_HELPER: good = for_all(topic.kind) || (topic.kind == TOPIC_ASK && own(&topic, user)); break;
+    case ROLE_HELPER: good = helper_reads(limits->base, user, filter, topic.kind); break;
     case ROLE_BATCH: good = topic.kind == TOPIC_ENROL_ANSWER && own(&topic, user); break;
     case ROLE_DEVICE:
         good = for_all(topic.kind) || ((topic.kind == TOPIC_INBOX || topic.kind == TOPIC_STATUS) && own(&topic, user));

@@ -130,7 +130,7 @@ topic read {base}/d/+/status
 _HELPER = """
 user {name}
 topic deny {base}/d/{name}/#
-topic read {base}/helper/{name}/ask
+topic read {base}/helper/{name}/ask/+
 topic write {base}/helper/{name}/answer/+
 """
 

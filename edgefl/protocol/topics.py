@@ -8,7 +8,8 @@
 
     enrol/{batch}/{id}/ask, enrol/{batch}/{id}/answer    of devices that are not enrolled yet (enrol.py)
     summary, fleet/{page}          retained, published by the aggregator for those who watch (fleet.py)
-    helper/{name}/ask, helper/{name}/answer/{part}    reserved, not in use
+    helper/{name}/ask/{part}       published by the aggregator: what a masked round asks of a helper
+    helper/{name}/answer/{part}    published by that helper; {name} is its MQTT user name
 
 The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
 Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox` and its `status`, and reads
@@ -39,6 +40,7 @@ VIEWER, HELPER = "viewer-", "helper-"  # how the MQTT user names of those who wa
 BATCH = "batch-"  # how user name and client id of a device begin that is not enrolled yet (enrol.py)
 _NO_DEVICES = rf"(?!{AGGREGATOR_USER}(?:/|\Z)|{_AGGREGATORS}|{VIEWER}|{HELPER}|{BATCH})"
 _DEVICE = re.compile(_NO_DEVICES + _DEVICE_ID.pattern)
+_HELPER_NAME = re.compile(HELPER + r"[A-Za-z0-9][A-Za-z0-9._-]{0,56}")
 
 
 def check_device_id(device: str) -> str:
@@ -56,6 +58,13 @@ def check_device_id(device: str) -> str:
     if device.startswith((VIEWER, HELPER, BATCH)):
         raise UsageError(f"device id {device!r} begins as a viewer's, a helper's or a batch's does: choose another")
     return device
+
+
+def check_helper(name: str) -> str:
+    """`name` itself if it is a helper's MQTT user name, `helper-` and a device id; UsageError otherwise."""
+    if not _HELPER_NAME.fullmatch(name):
+        raise UsageError(f"helper name {name!r} must be {HELPER!r} and a name, at most 64 characters in all")
+    return name
 
 
 def check_federation(federation: str) -> str:
@@ -96,6 +105,13 @@ class UpdateTopic(NamedTuple):
     part: int
 
 
+class HelperTopic(NamedTuple):
+    """`helper/{helper}/ask/{part}` or `helper/{helper}/answer/{part}`."""
+
+    helper: str
+    part: int
+
+
 class ModelTopic(NamedTuple):
     """`model/{slot}/{part}`."""
 
@@ -115,10 +131,14 @@ class Topics:
         self.any_page = f"{self.base}/fleet/+"
         self.any_status = f"{self.base}/d/+/status"
         self.any_update = f"{self.base}/d/+/u/+/+"
+        self.any_answer = f"{self.base}/helper/+/answer/+"
         self._devices = f"{self.base}/d/"
         base, number = re.escape(self.base), f"({_NUMBER.pattern})"
         self._model_part = re.compile(f"{base}/model/{number}/{number}")
         self._page = re.compile(f"{base}/fleet/{number}")
+        helper = f"{base}/helper/({_HELPER_NAME.pattern})"
+        self._ask_part = re.compile(f"{helper}/ask/{number}")
+        self._answer_part = re.compile(f"{helper}/answer/{number}")
         self._update_part = re.compile(f"{base}/d/({_DEVICE.pattern})/u/{number}/{number}")
 
     def fleet(self, page: int) -> str:
@@ -150,6 +170,26 @@ class Topics:
         """The topic of a canary's verdict: below its updates, where it may write, and apart from their parts."""
         return self.update(device, round, VERDICT)
 
+    def ask(self, helper: str, part: int) -> str:
+        """The topic of one part of what a helper is asked."""
+        return f"{self.base}/helper/{helper}/ask/{part}"
+
+    def any_ask(self, helper: str) -> str:
+        """The filter of all that one helper is asked."""
+        return f"{self.base}/helper/{helper}/ask/+"
+
+    def answer(self, helper: str, part: int) -> str:
+        """The topic of one part of a helper's answer."""
+        return f"{self.base}/helper/{helper}/answer/{part}"
+
+    def ask_part(self, topic: str) -> HelperTopic | None:
+        """The helper and part that `topic` names; None if it is not an ask's topic of this federation."""
+        return _helper_topic(self._ask_part.fullmatch(topic))
+
+    def answer_part(self, topic: str) -> HelperTopic | None:
+        """The helper and part that `topic` names; None if it is not an answer's topic of this federation."""
+        return _helper_topic(self._answer_part.fullmatch(topic))
+
     def model_part(self, topic: str) -> ModelTopic | None:
         """The slot and part that `topic` names; None if it is not a model's topic of this federation."""
         found = self._model_part.fullmatch(topic)
@@ -168,3 +208,7 @@ class Topics:
         if found is None:
             raise ProtocolError(f"{topic[:120]!r} is not the topic of an update's part: dropped")
         return UpdateTopic(found[1], int(found[2]), int(found[3]))
+
+
+def _helper_topic(found: re.Match[str] | None) -> HelperTopic | None:
+    return HelperTopic(found[1], int(found[2])) if found else None

@@ -140,6 +140,9 @@ static void try_topics(void) {
         "fleet/+",
         "helper/h/answer/",
         "helper/h/answer/x",
+        "helper/h/ask",
+        "helper/h/ask/",
+        "helper/h/ask/01",
         "#",
     };
     char topic[100];
@@ -174,6 +177,16 @@ static void try_rules(void) {
     CHECK(subscribe("a", "edgefl/2/f/model/0/0", 9) == OK && subscribe("a", "edgefl/2/f/round", 10) == TOO_MANY_SUBS);
     CHECK(subscribe("a", "edgefl/2/f/d/a/inbox", 0) == OK && subscribe("a", "edgefl/2/f/d/+/inbox", 0) == WRONG_TOPIC);
     CHECK(subscribe("viewer-a", "edgefl/2/f/d/+/status", 0) == OK && subscribe("viewer-a", "#", 0) == WRONG_TOPIC);
+    CHECK(subscribe("helper-h", "edgefl/2/f/helper/helper-h/ask/+", 0) == OK);
+    CHECK(subscribe("helper-h", "edgefl/2/f/helper/helper-h/ask/+", 10) == TOO_MANY_SUBS);
+    CHECK(subscribe("helper-h", "edgefl/2/f/helper/helper-i/ask/+", 0) == WRONG_TOPIC);
+    CHECK(subscribe("helper-h", "edgefl/2/f/helper/helper-h/ask/+/", 0) == WRONG_TOPIC);
+    CHECK(subscribe("helper-h", "edgefl/2/f/helper/+/ask/+", 0) == WRONG_TOPIC);
+    CHECK(subscribe("a", "edgefl/2/f/helper/a/ask/+", 0) == WRONG_TOPIC);
+    CHECK(publish("helper-h", "edgefl/2/f/helper/helper-h/answer/0", 1000, false) == OK);
+    CHECK(publish("helper-h", "edgefl/2/f/helper/helper-h/answer/0", 1, true) == RETAINED);
+    CHECK(publish("aggregator", "edgefl/2/f/helper/helper-h/ask/0", 1, false) == OK);
+    CHECK(publish("aggregator", "edgefl/2/f/helper/helper-h/answer/0", 1, false) == WRONG_TOPIC);
     CHECK(subscribe("aggregator", "edgefl/2/f/#", 99) == OK && subscribe("aggregator", "#", 0) == WRONG_TOPIC);
 }
 

@@ -31,12 +31,12 @@ TOPICS = (
     "manifest", "round", "aggregator", "model/0/0", "summary", "fleet/0",
     "d/{id}/status", "d/{id}/u/1/0", "d/{id}/inbox", "d/{id}/u/01/0", "d/{id}/u/1/65535", "d/{id}/other",
     "d/pi-2/status", "d/pi-2/u/1/0", "d/pi-2/inbox",
-    "helper/{id}/ask", "helper/{id}/answer/0", "helper/helper-2/ask", "helper/helper-2/answer/0",
+    "helper/{id}/ask/0", "helper/{id}/answer/0", "helper/{id}/ask", "helper/helper-2/ask/0", "helper/helper-2/answer/0",
     "enrol/{id}/batch-0a/ask", "enrol/{id}/batch-0a/answer", "enrol/{id}/batch-0b/ask", "enrol/{id}/batch-0b/answer",
     "other federation: manifest", "other federation: d/{id}/status", "other federation: d/{id}/u/1/0",
 )  # fmt: skip
 FILTERS = (
-    "#", "$share/g/manifest", "d/+/status", "d/+/u/+/+", "d/+/inbox", "d/{id}/#", "model/+/+", "fleet/+",
+    "#", "$share/g/manifest", "d/+/status", "d/+/u/+/+", "d/+/inbox", "d/{id}/#", "model/+/+", "fleet/+", "helper/{id}/ask/+", "helper/+/ask/+", "helper/{id}/#",
     "all topics: #", "all topics: +/+/+/manifest", "all topics: $SYS/#",
 )  # fmt: skip
 LETTERS = {
@@ -104,7 +104,9 @@ class Matrix:
             return self._reads(role, name)
         payload = b"%s %d" % (role.encode(), next(self._numbers))
         if action == "too long":
-            payload += bytes(66560 if "/u/" in name or "answer" in name or role == "aggregator" else 9000)
+            payload += bytes(
+                66560 if "/u/" in name or "/answer/" in name or "/ask/" in name or role == "aggregator" else 9000
+            )
         if "will" in action:
             self._die(role, (name, payload, action == "retained will"))
         else:

@@ -9,7 +9,7 @@
     enrol/{batch}/{id}/ask, enrol/{batch}/{id}/answer    of devices that are not enrolled yet (enrol.py)
     summary, fleet/{page}          retained, published by the aggregator for those who watch (fleet.py)
     helper/{name}/ask/{part}       published by the aggregator: what a masked round asks of a helper
-    helper/{name}/answer/{part}    published by that helper; {name} is its MQTT user name
+    helper/{name}/answer/{part}    published by that helper; {name} is its MQTT user name, helper-NAME
 
 The sender of a message is known by its topic, which the broker's access control list guards, and never by the payload.
 Such a list needs three rules: a device writes below `d/{its id}/`, reads its `inbox` and its `status`, and reads
@@ -40,7 +40,7 @@ VIEWER, HELPER = "viewer-", "helper-"  # how the MQTT user names of those who wa
 BATCH = "batch-"  # how user name and client id of a device begin that is not enrolled yet (enrol.py)
 _NO_DEVICES = rf"(?!{AGGREGATOR_USER}(?:/|\Z)|{_AGGREGATORS}|{VIEWER}|{HELPER}|{BATCH})"
 _DEVICE = re.compile(_NO_DEVICES + _DEVICE_ID.pattern)
-_HELPER_NAME = re.compile(HELPER + r"[A-Za-z0-9][A-Za-z0-9._-]{0,56}")
+_HELPER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")  # shorter than a federation's, for what is before it
 
 
 def check_device_id(device: str) -> str:
@@ -61,9 +61,9 @@ def check_device_id(device: str) -> str:
 
 
 def check_helper(name: str) -> str:
-    """`name` itself if it is a helper's MQTT user name, `helper-` and a device id; UsageError otherwise."""
+    """`name` itself if a helper may have it; UsageError otherwise. Its MQTT user name has `helper-` before it."""
     if not _HELPER_NAME.fullmatch(name):
-        raise UsageError(f"helper name {name!r} must be {HELPER!r} and a name, at most 64 characters in all")
+        raise UsageError(f"helper name {name!r} must be 1 to 41 of a-z, 0-9 and '-': choose another")
     return name
 
 
@@ -106,7 +106,7 @@ class UpdateTopic(NamedTuple):
 
 
 class HelperTopic(NamedTuple):
-    """`helper/{helper}/ask/{part}` or `helper/{helper}/answer/{part}`."""
+    """`helper/helper-{helper}/ask/{part}` or `helper/helper-{helper}/answer/{part}`."""
 
     helper: str
     part: int
@@ -136,7 +136,7 @@ class Topics:
         base, number = re.escape(self.base), f"({_NUMBER.pattern})"
         self._model_part = re.compile(f"{base}/model/{number}/{number}")
         self._page = re.compile(f"{base}/fleet/{number}")
-        helper = f"{base}/helper/({_HELPER_NAME.pattern})"
+        helper = f"{base}/helper/{HELPER}({_HELPER_NAME.pattern})"
         self._ask_part = re.compile(f"{helper}/ask/{number}")
         self._answer_part = re.compile(f"{helper}/answer/{number}")
         self._update_part = re.compile(f"{base}/d/({_DEVICE.pattern})/u/{number}/{number}")
@@ -172,15 +172,15 @@ class Topics:
 
     def ask(self, helper: str, part: int) -> str:
         """The topic of one part of what a helper is asked."""
-        return f"{self.base}/helper/{helper}/ask/{part}"
+        return f"{self.base}/helper/{HELPER}{helper}/ask/{part}"
 
     def any_ask(self, helper: str) -> str:
         """The filter of all that one helper is asked."""
-        return f"{self.base}/helper/{helper}/ask/+"
+        return f"{self.base}/helper/{HELPER}{helper}/ask/+"
 
     def answer(self, helper: str, part: int) -> str:
         """The topic of one part of a helper's answer."""
-        return f"{self.base}/helper/{helper}/answer/{part}"
+        return f"{self.base}/helper/{HELPER}{helper}/answer/{part}"
 
     def ask_part(self, topic: str) -> HelperTopic | None:
         """The helper and part that `topic` names; None if it is not an ask's topic of this federation."""

@@ -36,7 +36,8 @@ TOPICS = (
     "other federation: manifest", "other federation: d/{id}/status", "other federation: d/{id}/u/1/0",
 )  # fmt: skip
 FILTERS = (
-    "#", "$share/g/manifest", "d/+/status", "d/+/u/+/+", "d/+/inbox", "d/{id}/#", "model/+/+", "fleet/+", "helper/{id}/ask/+", "helper/+/ask/+", "helper/{id}/#",
+    "#", "$share/g/manifest", "d/+/status", "d/+/u/+/+", "d/+/inbox", "d/{id}/#", "model/+/+", "fleet/+",
+    "helper/{id}/ask/+", "helper/+/ask/+", "helper/{id}/#",
     "all topics: #", "all topics: +/+/+/manifest", "all topics: $SYS/#",
 )  # fmt: skip
 LETTERS = {

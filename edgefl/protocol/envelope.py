@@ -6,6 +6,8 @@
     kind 1   a payload of the model, keyframe or delta: round 0, the version that it leads to
     kind 2   an update, header and encoded delta: its round, the version that it starts from
     kind 3   reserved for side vectors: what a strategy sends to the devices with the model. No topic carries them yet
+    kind 4   what a helper is asked to open (masking/exchange.py): its round, the version that this starts from
+    kind 5   its answer, with the same numbers
 
 The CRC32C (RFC 3720) covers the header before it and the bytes. `blob` is the CRC32C of the whole blob's first
 half, then that of its second half, so parts of two attempts don't mix. Each part's CRC vouches for it, so the receiver
@@ -42,6 +44,8 @@ class Kind(IntEnum):
     MODEL = 1
     UPDATE = 2
     SIDE = 3  # not used: a strategy's side vectors lie behind the params (Manifest.sides)
+    ASK = 4
+    ANSWER = 5
 
 
 class Unwritten(ABC):

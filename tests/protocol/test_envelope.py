@@ -68,7 +68,7 @@ def test_every_truncation_and_extension_is_refused():
         ({"protocol": 2}, "update the older side"),
         ({"protocol": 0}, "protocol 0"),
         ({"kind": 0}, "unknown kind"),
-        ({"kind": 4}, "unknown kind"),
+        ({"kind": 6}, "unknown kind"),
         ({"part": 1}, "add up"),
         ({"parts": 0}, "add up"),
         ({"parts": 2}, "add up"),

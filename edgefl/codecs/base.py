@@ -92,6 +92,15 @@ class Codec(ABC):
         """The payload of `target`, the `fresh` delta plus the residual, in a step that suits both."""
         return self.encode(target, self.step_rms(fresh, target))
 
+    def measured(self, num_params: int) -> list[slice]:
+        """Where the numbers of a delta lie that training only measures: running statistics."""
+        found, at = [], 0
+        for tensor in self.tensors:
+            if not tensor.trainable:
+                found.append(slice(at, at + tensor.size))
+            at += tensor.size
+        return found
+
     def encode_model(self, model: np.ndarray, fresh: np.ndarray, shown: np.ndarray) -> bytes:
         """The payload that leads from `shown`, what devices have, to about `model`, which has moved by `fresh` since
         then; all (P,) float32."""

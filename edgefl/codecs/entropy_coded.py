@@ -109,7 +109,7 @@ class EntropyCoded(Codec):
         if any(delta[run].any() for run in sections.still):
             return self._raw(delta)
         x = sections.gather(delta, sections.coded)
-        kept, wide = kept_to_bytes(sections.gather(delta, sections.kept))
+        kept, wide = kept_to_bytes(sections.gather(delta, sections.kept), sections.measured)
         budget = self._budget(sections.num_coded, len(kept))
 
         def quantized(step: np.float32) -> Quantized:

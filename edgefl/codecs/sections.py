@@ -1,6 +1,8 @@
 """Which coordinates of a delta a lossy codec quantizes, and which it keeps: biases, norms, running statistics.
 
-These are few, and much depends on them. They are written as float16, or float32 where float16 can't hold one.
+These are few, and much depends on them. They are written as float16, or float32 where float16 can't hold one. What a
+running statistic has shrunk by is rounded down: a variance that has come near 0 would else fall below it, where batch
+normalization has no square root.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ class Sections:
     running variance quantized at a coarse step would fall below zero, where batch normalization has no square root.
     Without tensors, all coordinates are coded. CodecError if `tensors` do not have `num_params` coordinates.
 
+    `measured` (num_kept,) bool: which of the kept ones are statistics, which training does not move.
+
     `matrices` are the (rows, columns) of the coded tensors, columns along the last axis, and `starts` where they begin.
     """
 
@@ -40,7 +44,7 @@ class Sections:
         self.still: list[slice] = []
         self.matrices: list[tuple[int, int]] = []
         self.starts: list[int] = []
-        at = 0
+        at, measured = 0, [np.zeros(0, bool)]
         for tensor in tensors:
             runs = self._of(tensor, exact)
             self._append(runs, at, at + tensor.size)
@@ -48,7 +52,10 @@ class Sections:
                 columns = tensor.shape[-1] if tensor.shape else 1
                 self.matrices.append((tensor.size // columns, columns))
                 self.starts.append(at)
+            elif runs is self.kept:
+                measured.append(np.full(tensor.size, not tensor.trainable))
             at += tensor.size
+        self.measured = np.concatenate(measured)
         if not tensors and num_params:
             self.coded.append(slice(0, num_params))
         self.num_coded = sum(s.stop - s.start for s in self.coded)
@@ -100,10 +107,15 @@ def check_exact(exact: str) -> str:
     return exact
 
 
-def kept_to_bytes(values: np.ndarray) -> tuple[bytes, bool]:
-    """`values` as little-endian float16, or as float32 if one is too large for that; and whether they are float32."""
-    wide = bool(np.abs(values).max(initial=0) > LARGEST_F16)
-    return values.astype("<f4" if wide else "<f2").tobytes(), wide
+def kept_to_bytes(values: np.ndarray, measured: np.ndarray) -> tuple[bytes, bool]:
+    """`values` as little-endian float16, or as float32 if one is too large for that; and whether they are float32. Of
+    float16, negative ones that are `measured` are the nearest that are no lower."""
+    if np.abs(values).max(initial=0) > LARGEST_F16:
+        return values.astype("<f4").tobytes(), True
+    short = values.astype(np.float16)
+    lower = measured & (values < 0) & (short < values)
+    short[lower] = np.nextafter(short[lower], np.float16(0))
+    return short.astype("<f2", copy=False).tobytes(), False
 
 
 def read_kept(reader: Reader, wide: bool, count: int) -> np.ndarray:

@@ -57,6 +57,9 @@ class Stacked(Codec):
     def rounded(self, model: np.ndarray) -> np.ndarray:
         return np.concatenate([self._codec.rounded(part) for part in self._split(model)])
 
+    def measured(self, num_params: int) -> list[slice]:
+        return self._codec.measured(num_params // self._count)
+
     def _join(self, parts: list[bytes]) -> bytes:
         return b"".join((self._lengths.pack(*map(len, parts)), *parts))
 

@@ -9,6 +9,7 @@ from edgefl import codecs, load, simulate
 from edgefl.codecs import Codec
 from edgefl.codecs import feedback as error_feedback
 from edgefl.codecs.feedback import pack, unpack
+from edgefl.core.plan import Param
 from edgefl.core.seeds import derived_seed
 from edgefl.core.trainer import Trainer
 from edgefl.data import Dataset
@@ -245,3 +246,19 @@ def test_a_fleet_of_one_does_what_the_formula_says():
         payload, left = error_feedback.encode(Sign(), delta, residual)
         params, residual = params + np.round(Sign().decode(payload, 6) * 2.0**30) / 2.0**30, unpack(left, 6)
     np.testing.assert_allclose(history.params, params, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ecq", "ecq-sparse"])
+def test_what_a_codec_takes_from_a_running_variance_is_not_owed_to_the_next_one(name: str) -> None:
+    tensors = [Param("w", [20, 30]), Param("variance", [400], False)]
+    codec = codecs.get(name).for_tensors(tensors)
+    rng = np.random.default_rng(0)
+    model = rng.uniform(0.1, 3, 400).astype(np.float32)
+    delta = np.append(rng.normal(size=600).astype(np.float32), -model / 2)
+    for _ in range(2):
+        _, left = error_feedback.encode(codec, delta, None)
+        residual = unpack(left, 1000)
+        assert residual[:600].any()
+        delta[600:] = -model  # it is 0 on the device
+        payload, _ = error_feedback.encode(codec, delta, residual)
+        assert (model + codec.decode(payload, 1000)[600:] >= 0).all()

@@ -95,6 +95,24 @@ def test_max_bytes_below_what_is_kept_is_an_error(name):
         codecs.get(name, max_bytes=3000).for_tensors(MANY_BIASES).encode(GAUSSIAN[:12_000])
 
 
+NORM = (Param("w", [30, 40]), Param("gamma", [300]), Param("variance", [1000], False))
+
+
+@pytest.mark.parametrize("at", [1e-3, 1.0, 3e3, 9e4])
+@pytest.mark.parametrize("exact", ["vectors", "none"])
+@pytest.mark.parametrize("name", CODED)
+def test_a_running_variance_that_becomes_small_never_falls_below_zero(name, exact, at):
+    codec = codecs.get(name, exact=exact).for_tensors(NORM)
+    rng = np.random.default_rng(0)
+    shown = (at * rng.uniform(0.1, 3, 2500)).astype(np.float32)
+    small = (1e-6 * at * rng.random(2500)).astype(np.float32)
+    small[1500:1600] = 0
+    for delta in (small - shown, (small - shown) / 8):
+        after = shown + codec.decode(codec.encode(delta), 2500)
+        assert (after[1500:] >= 0).all()
+        assert np.abs(after - shown - delta)[1500:].max() <= 2**-10 * np.abs(delta[1500:]).max()
+
+
 FROZEN = (Param("fc1.weight", [64, 200], trainable=False), Param("fc2.weight", [200, 10]), Param("fc2.bias", [10]))
 
 

@@ -194,8 +194,9 @@ def _print_balance(found: list[tuple[Candidate, Estimate]]) -> None:
     from ..simulation.planning import balance
 
     first = found[0][1]
-    whole = f"{size(first.first.bytes_down)} down, and its first round {duration(first.first.round_s)}"
-    say(f"{first.asked} devices take part in a round; a device that has no model yet gets {whole}")
+    begins = f"the first round takes {duration(first.first.round_s)} and {size(first.first.bytes_down)} down"
+    say(f"{first.asked} devices take part in a round; {begins}")
+    say(f"later, a device that has no model yet gets {size(first.later.bytes_down)} down")
     if late := max(each.late for _, each in found):
         say(
             f"note: rounds do not wait for {late:.0%} of the devices, which are too slow for the others or the deadline"

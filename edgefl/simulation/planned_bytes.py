@@ -28,13 +28,15 @@ ROUNDS = 4  # under error feedback, updates grow in the first few
 
 
 class Sizes(NamedTuple):
-    """Bytes of an update; of a model for a device that holds an older one, and in how many payloads; of a first model;
-    and of the list of frames that a round announces."""
+    """Bytes of an update; of a model for a device that holds an older one, and in how many payloads; of the first
+    model, with which a run begins; of a later one, for a device that has none; and of the list of frames that a round
+    announces. On a grid, the first model has finer steps than all later ones, and is longer."""
 
     up: int
     down: float
     payloads: float
     first: int
+    later: int
     frames: int
 
 
@@ -44,7 +46,8 @@ def sizes(manifest: Manifest, params: np.ndarray, devices: Sequence[Dataset], *,
     model = np.concatenate((params, np.zeros((count - 1) * len(params), np.float32)))
     downlink = Downlink(manifest, model, 0)
     numbers = manifest.moving.own(params)
-    first = len(downlink.payloads[0].blob) + (len(manifest.base_codec.encode(numbers)) if manifest.base else 0)
+    base = len(manifest.base_codec.encode(numbers)) if manifest.base else 0
+    first = len(downlink.payloads[0].blob) + base
     trainer = Trainer(manifest.plan, batch=arena_batch(manifest.train.batch_size))
     residuals: list[np.ndarray | None] = [None] * len(devices)
     up, means = [0], list[np.ndarray]()
@@ -62,8 +65,9 @@ def sizes(manifest: Manifest, params: np.ndarray, devices: Sequence[Dataset], *,
         means.append(np.tile(mean, count))
         model = model + means[-1]
         downlink.advance(model, number)
-    down, payloads = _fetched(downlink, model, means, span=manifest.span, share=share)
-    return Sizes(round(float(np.mean(up))), down, payloads, first, len(msgspec.json.encode(downlink.frames)))
+    down, payloads, later = _fetched(downlink, model, means, span=manifest.span, share=share)
+    frames = len(msgspec.json.encode(downlink.frames))
+    return Sizes(round(float(np.mean(up))), down, payloads, first, round(later) + base, frames)
 
 
 def _work(
@@ -89,9 +93,10 @@ def _encoded(manifest: Manifest, delta: np.ndarray, residual: np.ndarray | None)
 
 def _fetched(
     downlink: Downlink, model: np.ndarray, means: Sequence[np.ndarray], *, span: int, share: float
-) -> tuple[float, float]:
-    """Bytes and payloads that a device fetches when it takes part, after a random number of rounds without it."""
-    fetched = []
+) -> tuple[float, float, float]:
+    """Bytes and payloads that a device fetches when it takes part, after a random number of rounds without it, and the
+    bytes for one that has no model yet."""
+    fetched, whole = [], []
     last = len(means) + 3 * span
     for number in range(len(means) + 1, last + 1):
         model = model + means[number % len(means)]
@@ -101,8 +106,9 @@ def _fetched(
             odds = [share * (1 - share) ** (gap - 1) for gap in gaps]
             ways = [_shortest(downlink.steps, {number - gap, (number - gap) // span * span}) for gap in gaps]
             fetched.append(np.average(ways, weights=odds, axis=0))
+            whole.append(_shortest(downlink.steps, set())[0])
     size, payloads = np.mean(fetched, axis=0).tolist()
-    return size, payloads
+    return size, payloads, float(np.mean(whole))
 
 
 def _shortest(steps: Sequence[Step], held: set[int]) -> tuple[int, int]:

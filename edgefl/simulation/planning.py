@@ -54,8 +54,8 @@ class Candidate(msgspec.Struct, frozen=True):
     codec: str
 
 
-class First(msgspec.Struct, frozen=True):
-    """A round in which devices have no model yet."""
+class Fresh(msgspec.Struct, frozen=True):
+    """A round in which no device has a model yet."""
 
     bytes_down: int
     round_s: float
@@ -75,7 +75,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
     `link_s` has latencies in it. `late`: the share of the devices that no round waits for, since they take ten times as
     long as the median device, or longer than the deadline. `joules` are those of all devices, as a range; (0, 0):
-    nobody has said what they spend. `first`: a round in which all devices fetch a whole model."""
+    nobody has said what they spend. `first`: the first round, in which all devices fetch a whole model; `later`: another
+    round, if all did."""
 
     codec: str
     downlink: str
@@ -89,19 +90,26 @@ class Estimate(msgspec.Struct, frozen=True):
     asked: int
     share: float  # of the rounds, in which a device is asked
     joules: tuple[float, float]
-    first: First
+    first: Fresh
+    later: Fresh
 
     def over(self, begin: int, end: int) -> Mean:
         """What the rounds `begin` to `end` cost on average, with the first models that devices fetch: a device that
         round r asks has not been asked before with the probability (1 - share)^(r - 1)."""
-        fresh = [(1 - self.share) ** (number - 1) for number in range(begin, end + 1)]
-        new, any_new = (sum(each) / len(fresh) for each in (fresh, [1 - (1 - odds) ** self.asked for odds in fresh]))
-        low, high = (one + new * (other - one) for one, other in zip(self.joules, self.first.joules, strict=True))
-        return Mean(
-            self.round_s + any_new * (self.first.round_s - self.round_s),
-            self.bytes_down + new * (self.first.bytes_down - self.bytes_down),
-            (low, high),
-        )
+        each = [self._round(number) for number in range(begin, end + 1)]
+        round_s, bytes_down, low, high = (sum(column) / len(each) for column in zip(*each, strict=True))
+        return Mean(round_s, bytes_down, (low, high))
+
+    def _round(self, number: int) -> tuple[float, float, float, float]:
+        """Seconds, bytes down of a report, and joules of round `number`, as a range."""
+        whole = self.first if number == 1 else self.later
+        new = (1 - self.share) ** (number - 1)
+        any_new = 1 - (1 - new) ** self.asked
+        low, high = (one + new * (other - one) for one, other in zip(self.joules, whole.joules, strict=True))
+        return (
+            self.round_s + any_new * (whole.round_s - self.round_s),
+            self.bytes_down + new * (whole.bytes_down - self.bytes_down), low, high,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +162,17 @@ def estimate(ground: Ground, candidate: Candidate) -> Estimate:
     up = found.up + UPDATE_BYTES
     down = round(found.down + RECEIPT_BYTES + message / asked_share)  # all devices hear of every round
     times = _Times(ground, manifest, settings, up, down, latencies=LATENCIES + found.payloads)
-    whole = found.first + down - round(found.down)
-    first = _Times(ground, manifest, settings, up, whole, latencies=LATENCIES + 1)
+    around = down - round(found.down)
+
+    def fresh(model: int) -> Fresh:
+        whole = _Times(ground, manifest, settings, up, model + around, latencies=LATENCIES + 1)
+        return Fresh(model + around, whole.round_s(asked, settings), whole.joules(asked))
+
     return Estimate(
         manifest.codec, manifest.downlink, TRAINING * ground.flops * float(np.median(times.trained)),
         up, down, float(np.median(times.train)), float(np.median(times.link)),
         times.round_s(asked, settings), 1 - float(np.mean(times.waited)), asked, asked_share, times.joules(asked),
-        First(whole, first.round_s(asked, settings), first.joules(asked)),
+        fresh(found.first), fresh(found.later),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ FLOORS = [
     ["settings"],
     ["trust"],
     ["protocol"],
+    ["masking"],
     [
         "auto",
         "federation",

@@ -117,6 +117,8 @@ class Credits:
 def header_for(mode: Mode, blob: bytes) -> UpdateHeader:
     """The header of an update of a round of this mode; ProtocolError if the update is of another one."""
     header = UpdateHeader.from_bytes(blob)
+    if header.is_masked:
+        raise ProtocolError("a masked update in a round that is not masked: rejected", "header")
     if header.mode != mode:
         raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected", "header")
     return header

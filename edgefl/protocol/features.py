@@ -11,7 +11,7 @@ from msgspec import Meta
 from .messages import RETAINED_LIMIT, decode
 
 # all that a manifest or a round may require of this version of EdgeFL
-FEATURES = frozenset(("profile", "personal", "local", "side", "sent-side", "lr-decay", "base"))
+FEATURES = frozenset(("profile", "personal", "local", "side", "sent-side", "lr-decay", "base", "masked"))
 
 Requires = Annotated[list[Annotated[str, Meta(pattern="^[a-z0-9._-]{1,32}\\Z")]], Meta(max_length=32)]
 

@@ -17,6 +17,7 @@ from .messages import Run, Sha256
 MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohort
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
+MAX_TERMS = 4096  # bytes of a masked round's terms
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -78,6 +79,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
 
     `accuracy`: of `version` on the aggregator's test set, for the metadata of devices' files; None: not told.
+    `terms`: of a masked round, which requires "masked": a JSON text (terms.py). "": each update is read by itself.
 
     Where keys are on, a round names its `run`, when it was `issued` and when it `expires` (seconds after the start of
     1970, UTC; 0: never), and the hash `chain` of all versions up to its own, beside that of the version before,
@@ -107,6 +109,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     issued: Seconds = 0
     expires: Seconds = 0
     accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
+    terms: Annotated[str, Meta(max_length=MAX_TERMS)] = ""
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)

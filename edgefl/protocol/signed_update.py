@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
-from .update_header import PROFILE, UpdateHeader
+from .update_header import MASKED, PROFILE, UpdateHeader
 
 _PREFIX = "edgefl update 1"
 _AT, _END = UpdateHeader.SIZE, UpdateHeader.SIZE + SIGNATURE_BYTES
@@ -61,7 +61,8 @@ def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Cont
     """The bytes that are signed; `head` and `rest` are the update without its signature."""
     digest = hashlib.sha256(head)
     digest.update(rest)
-    mode = "profile" if head[1] == PROFILE else "train" if any(head[4:8]) else "evaluate"
+    kinds = {PROFILE: "profile", MASKED: "masked"}
+    mode = kinds.get(head[1]) or ("train" if any(head[4:8]) else "evaluate")
     where = (
         f"{context.federation}\n{context.epoch}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"
     )

@@ -1,0 +1,219 @@
+"""What aggregator and helper tell each other, as bytes. Both travel in parts (protocol/parts.py). No I/O.
+
+    Ask     layout u8 | length u16, terms | attempt u32 | entries u32 | each: length u8, device | SHA-256 of its packed
+            vector 32 | SHA-256 of its boxes 32 | signature 64 | length u16, its box for this helper
+            then the seal: signature 64 | length u16, certificate
+    Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | length u16, reason | groups u8
+            | each: devices u32, and if there are any a packed sum of masks and noise
+            then the helper's signature 64
+
+An ask is signed by the aggregator's key, for one helper and in the epoch of its certificate. Entries are in order of
+their devices, so a set has one digest. An answer with a reason is a refusal, and has no groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from ..errors import ProtocolError
+from ..protocol.fleet import DEVICE_ID
+from ..protocol.round import MAX_TERMS
+from ..protocol.terms import Terms
+from ..trust.certificate import MAX_BYTES as MAX_CERTIFICATE
+from ..trust.certificate import SignerCertificate
+from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
+from .sealed import MAX_BOX_BYTES, MIN_BOX_BYTES
+
+LAYOUT = 1
+MAX_REASON = 500
+_ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
+_ENTRY_BYTES = 1 + 64 + 32 + 32 + SIGNATURE_BYTES + 2 + MAX_BOX_BYTES
+_HEAD = struct.Struct("<B32s32sId")
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A device of the set: what it has signed, and its box for the helper that is asked."""
+
+    device: str
+    packed_sha256: bytes
+    boxes_sha256: bytes
+    signature: bytes
+    box: bytes
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """The set whose masks shall be added. `terms` is the JSON text of the round; the attempt is not in H."""
+
+    terms: str
+    attempt: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def set_digest(self) -> bytes:
+        """What tells this set from any other; the same for all helpers."""
+        digest = hashlib.sha256(b"edgefl set 1\n" + hashlib.sha256(self.terms.encode()).digest())
+        for entry in self.entries:
+            name = entry.device.encode()
+            digest.update(b"%c%b%b%b" % (len(name), name, entry.packed_sha256, entry.boxes_sha256))
+        return digest.digest()
+
+    def to_bytes(self) -> bytes:
+        """Without the seal."""
+        text = self.terms.encode()
+        out = [struct.pack("<BH", LAYOUT, len(text)), text, struct.pack("<II", self.attempt, len(self.entries))]
+        for each in self.entries:
+            name = each.device.encode()
+            out += [bytes([len(name)]), name, each.packed_sha256, each.boxes_sha256, each.signature]
+            out += [len(each.box).to_bytes(2, "little"), each.box]
+        return b"".join(out)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The sums of masks and noise, one a group: None for a group that was not opened. `epsilon` is what the helper has
+    seen spent, in `round`."""
+
+    digest: bytes
+    set_digest: bytes
+    round: int
+    epsilon: float
+    groups: tuple[tuple[int, bytes] | None, ...] = ()
+    reason: str = ""
+
+    def to_bytes(self, helper: str, key: SigningKey) -> bytes:
+        """With the helper's signature."""
+        reason = self.reason[:MAX_REASON].encode()[:MAX_REASON]
+        head = _HEAD.pack(LAYOUT, self.digest, self.set_digest, self.round, self.epsilon)
+        out = [head, len(reason).to_bytes(2, "little"), reason, bytes([len(self.groups)])]
+        for group in self.groups:
+            out += [bytes(4)] if group is None else [group[0].to_bytes(4, "little"), group[1]]
+        said = b"".join(out)
+        return said + key.sign(_said(_ANSWER, helper, 0, said))
+
+
+def ask_bound(devices: int) -> int:
+    """The longest ask for a set of so many devices."""
+    return 3 + MAX_TERMS + 8 + devices * _ENTRY_BYTES + SIGNATURE_BYTES + 2 + MAX_CERTIFICATE
+
+
+def answer_bound(terms: Terms) -> int:
+    """The longest answer under these terms."""
+    return _HEAD.size + 2 + MAX_REASON + 1 + terms.groups * (4 + terms.packed_bytes) + SIGNATURE_BYTES
+
+
+def seal_ask(ask: Ask, helper: str, epoch: int, key: SigningKey, certificate: bytes) -> bytes:
+    """The ask for this helper, signed in this epoch; `certificate` is the sealed signer.json."""
+    said = ask.to_bytes()
+    return b"".join(
+        (said, key.sign(_said(_ASK, helper, epoch, said)), len(certificate).to_bytes(2, "little"), certificate)
+    )
+
+
+def open_ask(raw: bytes, helper: str, root: bytes, federation: str, devices: int) -> tuple[Ask, SignerCertificate]:
+    """An ask for this helper, of at most so many devices; ProtocolError unless a signer that this root has certified
+    for this federation has sealed it. Whether the certificate is in force is for the caller to say."""
+    if len(raw) > ask_bound(devices):
+        raise ProtocolError(f"ask of {len(raw)} bytes, at most {ask_bound(devices)}: dropped", "size")
+    read = _Reader(raw)
+    ask = _read_ask(read, devices)
+    end = read.at
+    signature = read.take(SIGNATURE_BYTES)
+    sealed = read.sized("<H", MAX_CERTIFICATE)
+    read.finish()
+    certificate = SignerCertificate.open(sealed, root, federation)
+    if not verify(certificate.public, _said(_ASK, helper, certificate.epoch, raw[:end]), signature):
+        raise ProtocolError("ask that the aggregator has not signed for this helper: dropped", "signature")
+    return ask, certificate
+
+
+def _read_ask(read: _Reader, devices: int) -> Ask:
+    (layout,) = read.unpack("<B")
+    if layout != LAYOUT:
+        raise ProtocolError(f"ask of layout {layout}, this side knows {LAYOUT}: update the older side")
+    terms = _text(read.sized("<H", MAX_TERMS))
+    attempt, count = read.unpack("<II")
+    if not 1 <= count <= devices:
+        raise ProtocolError(f"ask for {count} devices, at most {devices}: dropped", "size")
+    entries = tuple(_read_entry(read) for _ in range(count))
+    if any(a.device >= b.device for a, b in pairwise(entries)):
+        raise ProtocolError("ask whose devices are not in order, or not distinct: dropped")
+    return Ask(terms, attempt, entries)
+
+
+def _read_entry(read: _Reader) -> Entry:
+    device = _text(read.sized("<B", 64))
+    if not re.match(DEVICE_ID, device):
+        raise ProtocolError("ask for a device whose name can't be: dropped")
+    packed, boxes, signature = read.take(32), read.take(32), read.take(SIGNATURE_BYTES)
+    return Entry(device, packed, boxes, signature, read.sized("<H", MAX_BOX_BYTES, MIN_BOX_BYTES))
+
+
+def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
+    """The helper's answer under these terms; ProtocolError unless it has signed it."""
+    if not SIGNATURE_BYTES < len(raw) <= answer_bound(terms):
+        raise ProtocolError(f"answer of {len(raw)} bytes, at most {answer_bound(terms)}: dropped", "size")
+    said, signature = raw[:-SIGNATURE_BYTES], raw[-SIGNATURE_BYTES:]
+    if not verify(public, _said(_ANSWER, helper, 0, said), signature):
+        raise ProtocolError(f"answer that {helper} has not signed: dropped", "signature")
+    read = _Reader(said)
+    layout, digest, set_digest, round, epsilon = read.unpack(_HEAD.format)
+    reason = _text(read.sized("<H", MAX_REASON))
+    (groups,) = read.unpack("<B")
+    if layout != LAYOUT or groups != (0 if reason else terms.groups) or not (math.isfinite(epsilon) and epsilon >= 0):
+        raise ProtocolError(f"answer of {helper} that can't be: dropped")
+    found = tuple(_read_group(read, terms) for _ in range(groups))
+    read.finish()
+    if digest != terms.digest:
+        raise ProtocolError(f"answer of {helper} for other terms: dropped", "terms")
+    return Answer(digest, set_digest, round, epsilon, found, reason)
+
+
+def _read_group(read: _Reader, terms: Terms) -> tuple[int, bytes] | None:
+    (count,) = read.unpack("<I")
+    if count > terms.most:
+        raise ProtocolError(f"answer with a group of {count} devices, at most {terms.most}: dropped")
+    return (count, read.take(terms.packed_bytes)) if count else None
+
+
+def _said(prefix: bytes, helper: str, epoch: int, said: bytes) -> bytes:
+    return b"%b%b\n%d\n%b" % (prefix, helper.encode(), epoch, hashlib.sha256(said).digest())
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("bytes that are no text in an exchange with a helper: dropped") from None
+
+
+class _Reader:
+    """Reads from front to back; ProtocolError where the bytes end too early."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw, self.at = raw, 0
+
+    def take(self, size: int) -> bytes:
+        if len(self.raw) - self.at < size:
+            raise ProtocolError("an exchange with a helper that is cut off: dropped")
+        self.at += size
+        return bytes(self.raw[self.at - size : self.at])
+
+    def unpack(self, layout: str) -> tuple[Any, ...]:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))
+
+    def sized(self, layout: str, most: int, least: int = 0) -> bytes:
+        """Bytes behind their length."""
+        size = int(self.unpack(layout)[0])
+        if not least <= size <= most:
+            raise ProtocolError(f"an exchange with a helper has a field of {size} bytes: dropped")
+        return self.take(size)
+
+    def finish(self) -> None:
+        if self.at != len(self.raw):
+            raise ProtocolError("bytes after the end of an exchange with a helper: dropped")

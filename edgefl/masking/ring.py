@@ -1,0 +1,54 @@
+"""The ring Z_2^m: vectors of m-bit numbers, 2 <= m <= 32, added modulo 2^m, and packed without gaps.
+
+Number i has bits i m to i m + m - 1 of the packed bytes; bit j is bit j mod 8 of byte j // 8. A number from 2^(m-1) on
+stands for a negative one. Lengths come from the terms of a round, never from the wire.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CodecError
+
+Ring = NDArray[np.uint32]
+
+
+def packed_bytes(n: int, bits: int) -> int:
+    """The bytes of n numbers of m = `bits` bits."""
+    return -(-n * bits // 8)
+
+
+def of(vector: NDArray[np.int64] | NDArray[np.int32], bits: int) -> Ring:
+    """(n,) integers modulo 2^m."""
+    return (vector & ((1 << bits) - 1)).astype(np.uint32)
+
+
+def centre(vector: Ring, bits: int) -> NDArray[np.int64]:
+    """(n,) int64 in [-2^(m-1), 2^(m-1)) of numbers modulo 2^m; higher bits do not count."""
+    top = 1 << (bits - 1)
+    wide: NDArray[np.int64] = vector & np.uint32((1 << bits) - 1)
+    return (wide.astype(np.int64) ^ top) - top
+
+
+def pack(vector: Ring, bits: int) -> bytes:
+    """The lowest m bits of each number."""
+    places = np.arange(bits, dtype=np.uint32)
+    return np.packbits((vector[:, None] >> places & 1).astype(np.uint8), bitorder="little").tobytes()
+
+
+def unpack(data: bytes | memoryview, n: int, bits: int) -> Ring:
+    """(n,) numbers below 2^m; CodecError unless `data` are as many, and the bits after the last one are 0."""
+    if len(data) != packed_bytes(n, bits):
+        raise CodecError(f"masked vector of {len(data)} bytes, expected {packed_bytes(n, bits)}: rejected", "length")
+    flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if flags[n * bits :].any():
+        raise CodecError("masked vector with bits after its last number: rejected", "codec")
+    places = np.arange(bits, dtype=np.uint32)
+    out: Ring = (flags[: n * bits].reshape(n, bits).astype(np.uint32) << places).sum(1, dtype=np.uint32)
+    return out
+
+
+def add(acc: Ring, data: bytes | memoryview, bits: int) -> None:
+    """acc (n,) += the packed numbers, modulo 2^32; CodecError as `unpack`, and then `acc` is what it was."""
+    acc += unpack(data, len(acc), bits)

@@ -1,0 +1,183 @@
+"""From a delta to the integers that a device masks, and from their sum to the mean delta.
+
+A device clips its delta and rounds weight x delta / grid at random, up or down, so that the mean is right. Rounding
+makes a vector longer. So it tests the exact squared norm of the integers against the terms' `norm2`, and draws again,
+up to eight times; then it rounds toward zero, which makes no vector longer (conditional randomised rounding: Kairouz,
+Liu, Steinke 2021, arXiv:2102.06387, section 4). What is masked keeps the bound always, weight and scores included.
+
+    residual = clipped - sent
+
+has what was not sent, what rounding changed, and what the reach cut. What clipping cut is not in it: otherwise a device
+would send it in its next rounds all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import rms
+from ..errors import CodecError, ProtocolError
+from ..protocol.terms import Terms
+from .choice import Floats, back, take
+
+DRAWS = 8
+MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this
+_PIECE = 1 << 14  # numbers that are rounded at a time, in float64
+
+
+class Scored(NamedTuple):
+    """The received model on what a device holds out."""
+
+    num_eval: int
+    loss: float
+    accuracy: float | None
+
+
+class Quantized(NamedTuple):
+    """`q` (L,) int32 is what is masked. `sent` (P,) is what the sum will hold of this delta, `clipped` (P,) what it
+    would have held if everything had been sent exactly."""
+
+    q: NDArray[np.int32]
+    sent: Floats
+    clipped: Floats
+
+    @property
+    def residual(self) -> Floats:
+        """(P,) for the device's next delta, before that is clipped."""
+        return self.clipped - self.sent
+
+
+@dataclass(frozen=True)
+class Mean:
+    """What an opened sum says: the mean delta (P,) of `count` devices of this summed `weight`; `held_out` is their loss
+    and accuracy, None where no device told of any."""
+
+    delta: Floats
+    count: int
+    weight: int
+    held_out: tuple[float, float] | None = None
+
+
+def quantize(
+    delta: Floats, weight: int, terms: Terms, rng: np.random.Generator, scored: Scored | None = None
+) -> Quantized:
+    """The integers of delta (P,), the residual added; CodecError if it is not finite or has another length."""
+    if delta.shape != (terms.params,) or not 1 <= weight <= terms.weights:
+        raise CodecError(f"delta of {len(delta)} numbers and weight {weight}: not of these terms", "length")
+    norm = rms(delta) * math.sqrt(terms.params)
+    if not math.isfinite(norm):
+        raise CodecError("delta that is not finite", "finite")
+    q = np.ones(terms.length, np.int32)
+    q[terms.at_weight] = weight
+    if terms.scores:
+        q[terms.at_scores] = _rounded(_score(scored, terms), terms.most_score, rng)
+    fixed = weight**2 + _squares(q[terms.at_scores])
+    clipped = delta * np.float32(min(1.0, terms.clip / max(norm, 1e-30)))
+    values = take(clipped, terms)
+    shrink = _shrink(values, weight / terms.grid, terms.norm2 - fixed)
+    if shrink < 1:
+        clipped *= np.float32(shrink)
+        values *= np.float32(shrink)
+    q[: terms.coordinates] = _bounded(values, weight / terms.grid, terms.norm2 - fixed, terms.reach, rng)
+    step = terms.grid / weight
+    return Quantized(q, back((q[: terms.coordinates] * step).astype(np.float32), terms), clipped)
+
+
+def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
+    """What the opened, centred sum (L,) says; ProtocolError if no set of honest devices gives it."""
+    checks = total[terms.at_checks]
+    count, weight = int(checks[0]), int(total[terms.at_weight])
+    if (checks != count).any() or not 1 <= count <= terms.most:
+        raise ProtocolError("masked vectors whose checks do not add up to a count: refused", "sum")
+    if terms.weights == 1 or terms.noise.kind != "none":
+        weight = count
+    if not count <= weight <= count * terms.weights:
+        raise ProtocolError(f"masked vectors of {count} devices whose weights add up to {weight}: refused", "sum")
+    values = total[: terms.coordinates]
+    if max(int(values.max()), -int(values.min())) > count * terms.reach + terms.noise_bound:
+        raise ProtocolError(f"masked vectors whose sum {count} devices can't reach: refused", "sum")
+    delta = back((values * (terms.grid / weight)).astype(np.float32), terms)
+    return Mean(delta, count, weight, _held_out(total[terms.at_scores]) if terms.scores else None)
+
+
+# ---- scores
+
+
+def _score(scored: Scored | None, terms: Terms) -> NDArray[np.float64]:
+    """(3,) in [0, most_score]: the share of a full weight, and that times loss and accuracy."""
+    if scored is None or scored.num_eval == 0 or not math.isfinite(scored.loss):
+        return np.zeros(3)
+    share = min(1.0, scored.num_eval / (terms.examples * terms.weights))
+    loss = min(max(scored.loss, 0.0), MOST_LOSS) / MOST_LOSS
+    return np.array([1.0, loss, scored.accuracy or 0.0]) * (share * terms.most_score)
+
+
+def _held_out(sums: NDArray[np.int64]) -> tuple[float, float] | None:
+    weight, loss, accuracy = (float(each) for each in sums)
+    if weight <= 0:
+        return None
+    return max(0.0, loss / weight) * MOST_LOSS, min(1.0, max(0.0, accuracy / weight))
+
+
+# ---- rounding
+
+
+def _squares(q: NDArray[np.int32]) -> int:
+    """The exact sum of squares."""
+    return int(np.dot(q.astype(np.int64), q)) if len(q) else 0
+
+
+def _pieces(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + _PIECE, n)) for start in range(0, n, _PIECE))
+
+
+def _shrink(values: Floats, scale: float, room: int) -> float:
+    """A factor, 1 as a rule, after which the integers of values x scale fit into the squared norm `room`, likely by
+    rounding at random, and surely by rounding toward zero."""
+    squares = spread = 0.0
+    for piece in _pieces(len(values)):
+        v = values[piece].astype(np.float64) * scale
+        squares += float(np.dot(v, v))
+        v -= np.floor(v)
+        spread += float(np.dot(v, 1 - v))  # what rounding adds, in the mean
+    length = math.sqrt(squares)
+    expected = squares + spread + length + math.sqrt(len(values)) / 2
+    if expected <= room or length == 0:
+        return 1.0
+    left = max(room - (expected - squares), 0.0)  # if nothing, all is rounded toward zero
+    goal = math.sqrt(left) if left > 0 else math.sqrt(max(room, 0)) * (1 - 1e-6)
+    return min(1.0, goal / length)
+
+
+def _bounded(values: Floats, scale: float, room: int, reach: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """The integers, (d,): their squares add up to at most `room`."""
+    for _ in range(DRAWS):
+        q = _rounded_pieces(values, scale, reach, rng)
+        if _squares(q) <= room:
+            return q
+    q = _rounded_pieces(values, scale, reach, None)
+    if _squares(q) > room:
+        raise CodecError("a delta that does not fit into its squared norm", "codec")
+    return q
+
+
+def _rounded_pieces(values: Floats, scale: float, reach: int, rng: np.random.Generator | None) -> NDArray[np.int32]:
+    q = np.empty(len(values), np.int32)
+    for piece in _pieces(len(values)):
+        q[piece] = _rounded(values[piece].astype(np.float64) * scale, reach, rng)
+    return q
+
+
+def _rounded(v: NDArray[np.float64], reach: int, rng: np.random.Generator | None) -> NDArray[np.float64]:
+    """Integers next to v, at most `reach` in size; toward zero without randomness."""
+    if rng is None:
+        return np.clip(np.trunc(v), -reach, reach)
+    low = np.floor(v)
+    low += rng.random(len(v)) < v - low
+    return np.clip(low, -reach, reach)

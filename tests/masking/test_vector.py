@@ -1,0 +1,324 @@
+"""From a delta to integers within their bounds, and from their sum to the mean."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import masked
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefl.errors import CodecError, ProtocolError, UsageError
+from edgefl.masking import choice
+from edgefl.masking.propose import propose
+from edgefl.masking.vector import MOST_LOSS, Scored, mean, quantize
+
+TRANSFORMS = ["subset", "hadamard"]
+
+
+def own_terms(params=100, clip=1.0, devices=12, **options):
+    more = {name: options.pop(name) for name in ("seed", "examples", "noise") if name in options}
+    return masked.terms(**propose(params, clip, devices, **options), **more)
+
+
+def wild(params, seed, scale=1.0):
+    return (np.random.default_rng(seed).standard_t(2, params) * scale).astype(np.float32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    params=st.integers(1, 300), share=st.floats(0.01, 1), bits=st.integers(6, 24), weights=st.integers(1, 9),
+    transform=st.sampled_from(TRANSFORMS), scores=st.booleans(), scale=st.sampled_from([0.0, 1e-3, 1.0, 1e4]),
+    seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_i28_every_vector_keeps_all_bounds(params, share, bits, weights, transform, scores, scale, seed):
+    try:
+        own = own_terms(
+            params, 0.7, 3, share=share, bits=bits, weights=weights, transform=transform, scores=scores, seed=seed
+        )
+    except UsageError:
+        return
+    rng = np.random.default_rng(seed)
+    weight = int(rng.integers(1, weights + 1))
+    scored = Scored(100, 2.5, 0.75) if scores else None
+    made = quantize(wild(params, seed, scale), weight, own, rng, scored)
+    q = made.q.astype(np.int64)
+    rest = np.delete(q, np.arange(own.coordinates, own.coordinates + 4))
+    assert sum(int(each) ** 2 for each in rest) <= own.norm2
+    assert np.abs(q).max() <= own.largest and (np.abs(q[: own.coordinates]) <= own.reach).all()
+    assert (q[own.at_checks] == 1).all() and q[own.at_weight] == weight and len(q) == own.length
+    assert np.linalg.norm(made.clipped.astype(float)) <= own.clip * 1.0001
+
+
+@pytest.mark.parametrize("norm2", [0, 3, 30, 300])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_i28_the_norm_holds_where_rounding_would_break_it(norm2, transform):
+    """Squared norms that a delta at its clip exceeds: it is made shorter, or rounded toward zero."""
+    own = masked.terms(norm2=1 + norm2, transform=transform)
+    for seed in range(30):
+        made = quantize(wild(100, seed, 9.0), 1, own, np.random.default_rng(seed))
+        assert (made.q[:40].astype(np.int64) ** 2).sum() <= norm2
+        assert norm2 < 30 or made.q[:40].any()  # and is not merely 0
+
+
+def test_redraws_fall_back_to_rounding_toward_zero():
+    class Up:
+        """Always rounds up: each draw is too long."""
+
+        drawn = 0
+
+        def random(self, n):
+            Up.drawn += 1
+            return np.zeros(n)
+
+    own = masked.terms(params=40, norm2=1 + 159, grid=0.1, clip=100.0)
+    made = quantize(np.full(40, 0.15, np.float32), 1, own, Up())
+    assert made.q[:40].tolist() == [1] * 40 and Up.drawn == 8
+    own = masked.terms(params=40, norm2=1 + 160, grid=0.1, clip=100.0)
+    made = quantize(np.full(40, 0.15, np.float32), 1, own, Up())
+    assert made.q[:40].tolist() == [2] * 40 and Up.drawn == 9
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("weight", [1, 3])
+def test_rounding_is_unbiased(transform, weight):
+    """The mean over many draws is what is sent exactly: within five standard errors in every coordinate."""
+    own = own_terms(weights=3, share=0.4, bits=10, transform=transform)
+    delta = wild(100, 1)
+    delta *= np.float32(0.5 / np.linalg.norm(delta))
+    rng = np.random.default_rng(7)
+    draws = np.array([quantize(delta, weight, own, rng).sent for _ in range(600)], np.float64)
+    exact = choice.back(choice.take(delta, own), own)
+    error = np.abs(draws.mean(0) - exact)
+    assert (error <= 5 * draws.std(0) / math.sqrt(600) + 1e-6).all()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_what_is_sent_is_what_the_sum_holds(transform):
+    own = own_terms(weights=4, share=0.5, transform=transform, scores=True)
+    rng = np.random.default_rng(3)
+    weights = [1, 4, 2, 2, 3]
+    made = [quantize(wild(100, w * 10 + i, 0.05), w, own, rng) for i, w in enumerate(weights)]
+    found = mean(sum(each.q.astype(np.int64) for each in made), own)
+    expected = sum(w * each.sent.astype(np.float64) for w, each in zip(weights, made, strict=True)) / sum(weights)
+    assert (found.count, found.weight) == (5, 12)
+    assert np.abs(found.delta - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_nothing_is_lost_but_what_clipping_cut(transform):
+    """clipped = sent + residual, and a delta within its bounds is not clipped: what is not sent comes later."""
+    own = own_terms(share=0.25, transform=transform, bits=16)
+    delta = wild(100, 5)
+    delta *= np.float32(0.3 / np.linalg.norm(delta))
+    made = quantize(delta, 1, own, np.random.default_rng(0))
+    assert (made.clipped == delta).all()
+    assert np.abs(made.residual + made.sent - delta).max() < 1e-7
+    longer = quantize(delta * 10, 1, own, np.random.default_rng(0))
+    assert np.linalg.norm(longer.residual + longer.sent) <= own.clip * 1.0001  # of a delta of norm 3
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_all_of_a_constant_delta_arrives_in_time(transform):
+    """Error feedback through a choice that changes each round: the mean sent approaches the delta."""
+    delta = wild(100, 2)
+    delta *= np.float32(0.02 / np.linalg.norm(delta))
+    total, residual = np.zeros(100), np.zeros(100, np.float32)
+    for seed in range(300):
+        own = own_terms(share=0.25, bits=18, transform=transform, seed=seed)
+        made = quantize(delta + residual, 1, own, np.random.default_rng(seed))
+        total, residual = total + made.sent, made.residual
+    assert np.linalg.norm(total / 300 - delta) < 0.1 * np.linalg.norm(delta)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_i16_a_delta_that_is_not_finite_is_refused(bad):
+    delta = np.zeros(100, np.float32)
+    delta[17] = bad
+    with pytest.raises(CodecError) as caught:
+        quantize(delta, 1, masked.terms(), np.random.default_rng(0))
+    assert caught.value.code == "finite"
+
+
+@pytest.mark.parametrize(("size", "weight"), [(99, 1), (101, 1), (100, 0), (100, 2)])
+def test_a_delta_of_other_terms_is_refused(size, weight):
+    with pytest.raises(CodecError, match="not of these terms"):
+        quantize(np.zeros(size, np.float32), weight, masked.terms(), np.random.default_rng(0))
+
+
+def test_denormals_and_zeros():
+    for scale in (0.0, 1e-45, 1e-38):
+        made = quantize(np.full(100, scale, np.float32), 1, masked.terms(), np.random.default_rng(0))
+        assert not made.q[:40].any() and np.isfinite(made.residual).all()
+
+
+# ---- the mean
+
+
+def total_of(own, count=3):
+    rng = np.random.default_rng(0)
+    return sum(masked.vector(own, rng).astype(np.int64) for _ in range(count))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_i24_a_sum_whose_checks_disagree_is_refused(place, change):
+    own = masked.terms()
+    total = total_of(own)
+    total[own.coordinates + place] += change
+    with pytest.raises(ProtocolError, match="do not add up to a count") as caught:
+        mean(total, own)
+    assert caught.value.code == "sum"
+
+
+@pytest.mark.parametrize("count", [-1, 0, 13])
+def test_a_count_that_cant_be_is_refused(count):
+    own = masked.terms()
+    total = total_of(own)
+    total[own.at_checks] = count
+    with pytest.raises(ProtocolError, match="do not add up to a count"):
+        mean(total, own)
+
+
+@pytest.mark.parametrize("weight", [-1, 2, 16])
+def test_weights_that_cant_be_are_refused(weight):
+    own = masked.terms(weights=5)
+    total = total_of(own)
+    total[own.at_weight] = weight
+    with pytest.raises(ProtocolError, match="weights add up to"):
+        mean(total, own)
+
+
+@pytest.mark.parametrize("value", [301, -301])
+def test_a_sum_out_of_reach_is_refused(value):
+    own = masked.terms()
+    total = total_of(own)
+    total[11] = value
+    with pytest.raises(ProtocolError, match="can't reach"):
+        mean(total, own)
+    total[11] = 300
+    mean(total, own)
+
+
+def test_scores_are_a_weighted_mean():
+    own = own_terms(params=20, share=1.0, scores=True, weights=10, examples=10)
+    rng = np.random.default_rng(0)
+    zero = np.zeros(20, np.float32)
+    told = [Scored(100, 1.5, 0.5), Scored(50, 3.0, 0.9), Scored(10**6, 1e9, None), None, Scored(0, 1.0, 1.0)]
+    sums = np.zeros(own.length, np.int64)
+    for _ in range(300):
+        sums += sum(quantize(zero, 1, own, rng, each).q.astype(np.int64) for each in told)
+    weight, loss, accuracy = sums[own.at_scores] / 300 / own.most_score
+    assert (weight, accuracy) == pytest.approx((1 + 0.5 + 1, 0.5 + 0.45), rel=0.03)
+    assert loss * MOST_LOSS == pytest.approx(1.5 + 1.5 + MOST_LOSS, rel=0.03)
+    found = mean(sum(quantize(zero, 1, own, rng, each).q.astype(np.int64) for each in told[:2]), own)
+    assert found.held_out == pytest.approx((2.0, 0.633), rel=0.15)
+    assert mean(quantize(zero, 1, own, rng).q.astype(np.int64), own).held_out is None
+
+
+# ---- which numbers
+
+
+@given(
+    params=st.integers(1, 9000), part=st.floats(0, 1), seed=st.integers(0, 2**53),
+    transform=st.sampled_from(TRANSFORMS),
+)  # fmt: skip
+def test_a_draw_is_in_order_distinct_and_within(params, part, seed, transform):
+    own = masked.terms(params=params, coordinates=max(1, int(part * params)), seed=seed, transform=transform)
+    places = choice.draw(own)
+    assert len(places) == own.coordinates and (np.diff(places) > 0).all()
+    assert places[0] >= 0 and places[-1] < choice.padded(own)
+
+
+def test_every_number_is_drawn_as_often():
+    counts = np.zeros(100)
+    for seed in range(4000):
+        counts[choice.draw(masked.terms(params=100, coordinates=30, seed=seed))] += 1
+    assert counts.min() > 0.8 * 1200 and counts.max() < 1.2 * 1200
+
+
+def test_a_draw_has_known_places():
+    """All machines draw the same, in all versions."""
+    assert choice.draw(masked.terms(params=100, coordinates=8, seed=2**53)).tolist() == [9, 13, 31, 44, 53, 69, 79, 91]
+
+
+@pytest.mark.parametrize("params", [1, 2, 3, 100, 4096, 5000])
+def test_hadamard_is_orthonormal_and_its_own_inverse(params):
+    own = masked.terms(params=params, coordinates=params, transform="hadamard")
+    x = wild(params, 0)
+    block, total = choice.block_of(params), choice.padded(own)
+    padded = np.zeros(total, np.float32)
+    padded[:params] = x
+    choice._hadamard(padded, block)
+    assert np.linalg.norm(padded) == pytest.approx(np.linalg.norm(x), rel=1e-5)
+    choice._hadamard(padded, block)
+    assert np.abs(padded[:params] - x).max() < 1e-5 * np.abs(x).max() * 10
+
+
+def test_hadamard_is_sylvesters_matrix():
+    expected = np.ones((1, 1))
+    for _ in range(3):
+        expected = np.block([[expected, expected], [expected, -expected]])
+    for i in range(8):
+        column = np.zeros(8, np.float32)
+        column[i] = 1
+        choice._hadamard(column, 8)
+        assert np.allclose(column, expected[:, i] / math.sqrt(8))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_back_is_a_projection_of_whole_blocks(transform):
+    own = masked.terms(params=8192, coordinates=900, transform=transform)
+    x = wild(8192, 1)
+    once = choice.back(choice.take(x, own), own)
+    twice = choice.back(choice.take(once, own), own)
+    assert np.abs(once - twice).max() < 1e-6 * np.linalg.norm(x)
+
+
+@pytest.mark.parametrize("params", [1, 5, 70, 5000])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_neither_what_is_sent_nor_what_is_left_is_longer(transform, params):
+    own = masked.terms(params=params, coordinates=-(-params // 3), transform=transform)
+    x = wild(params, 1)
+    sent = choice.back(choice.take(x, own), own)
+    assert max(np.linalg.norm(sent), np.linalg.norm(x - sent)) <= np.linalg.norm(x) * 1.0001
+
+
+def test_hadamard_spreads_what_is_large():
+    """One large number of a block: no number of its transform is above 1 / sqrt(n) of it."""
+    x = np.zeros(4096, np.float32)
+    x[77] = 1
+    own = masked.terms(params=4096, coordinates=4096, transform="hadamard")
+    assert np.abs(choice.take(x, own)).max() == pytest.approx(1 / 64)
+
+
+# ---- propose
+
+
+@given(
+    params=st.integers(1, 10**6), clip=st.floats(1e-6, 1e6), devices=st.integers(2, 10_000), bits=st.integers(2, 32),
+    weights=st.integers(1, 100), share=st.floats(0.001, 1), transform=st.sampled_from(TRANSFORMS), scores=st.booleans(),
+)  # fmt: skip
+def test_what_is_proposed_are_terms(params, clip, devices, bits, weights, share, transform, scores):
+    try:
+        fields = propose(
+            params, clip, devices, weights=weights, share=share, bits=bits, transform=transform, scores=scores
+        )
+    except UsageError as error:
+        assert "take more bits" in str(error) and (2 ** (bits - 1) - 1) // devices < weights
+        return
+    masked.terms(**fields)
+
+
+def test_a_full_delta_fits_as_a_rule():
+    """A delta at its clip is neither shortened nor rounded toward zero, nine times in ten."""
+    kept = 0
+    for seed, transform in itertools.product(range(50), TRANSFORMS):
+        own = own_terms(2000, 1.0, 100, share=0.125, transform=transform, seed=seed)
+        delta = np.random.default_rng(seed).standard_normal(2000).astype(np.float32)
+        delta *= np.float32(0.999 / np.linalg.norm(delta))
+        kept += bool((quantize(delta, 1, own, np.random.default_rng(seed)).clipped == delta).all())
+    assert kept >= 90

@@ -75,8 +75,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
     `link_s` has latencies in it. `late`: the share of the devices that no round waits for, since they take ten times as
     long as the median device, or longer than the deadline. `joules` are those of all devices, as a range; (0, 0):
-    nobody has said what they spend. `first`: the first round, in which all devices fetch a whole model; `later`: another
-    round, if all did."""
+    nobody has said what they spend. `first`: the first round, in which all devices fetch a whole model; `later`:
+    another round, if all did."""
 
     codec: str
     downlink: str

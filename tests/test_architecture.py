@@ -17,6 +17,7 @@ PACKAGES = {"edgefl": "edgefl", "edgefl_agent": "device_agent/edgefl_agent", "ed
 FLOORS = [
     ["_core", "errors", "registry", "machine", "atomic", "private_files"],
     ["core"],
+    ["privacy"],
     ["codecs"],
     ["strategies"],
     ["testing"],

@@ -1,0 +1,173 @@
+"""Correlated noise: what one round's noise adds to the sum of all rounds, the rounds after it take away again.
+
+The model is a sum of rounds, so what hurts it is the noise in prefix sums. With C the square root of the matrix that
+sums rounds up, round t gets w_t = z_t - c_1 w_(t-1) - ... - c_(p-1) w_(t-p+1), where z is white noise and
+c_0 = 1, c_k = c_(k-1) (1 - 1 / (2 k)) (Fichtenberger, Henzinger, Upadhyay 2023). Only the first p coefficients, the
+*band*, are used: Kalinin, Lampert 2024, "Banded square root matrix factorization" (arXiv:2405.13763). All w together
+are C⁻¹ z, so what is released of rounds x is a function of C x + z: one Gaussian mechanism over all rounds.
+
+Design:
+  a) A device takes part at most once in `separation` >= `band` rounds, so no two of its rounds share a row of C, and
+     its sensitivity is the root of the sum of the squares of its columns: a bound without sampling assumptions.
+  b) `rounds` are fixed beforehand; a round beyond them is refused, since its epsilon was never accounted.
+  c) z is float64 Gaussian noise, and w is rounded onto the grid of whole numbers. The sums are whole numbers already,
+     so rounding comes after the mechanism and costs nothing. That float64 only approximates a Gaussian is not in
+     epsilon: docs/privacy.md. Independent noise (noise.py) has no such gap.
+  d) A place in the vector must mean the same number of the model, in the same units, in every round.
+
+`Memory` is what has to outlive a process: band - 1 vectors of float64, and what the last round was for. `next_round`
+gives the noise of a round and the memory after it; the caller makes that memory durable before the noise is used.
+The same round for the same set again gives the same noise. Another set of that round, or an earlier round, is refused.
+z comes from fresh randomness each time and is derived from nothing, so a memory that was restored from a backup can't
+draw it again. A memory that is lost is begun again (`Memory.empty`): the noise cancels less until the band is full,
+and the bound of (a) holds all the same, since the columns of C then only get shorter.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StoreError, UsageError
+from .noise import MOST, Source
+
+MAX_BAND, MAX_ROUNDS = 256, 100_000
+Floats = NDArray[np.float64]
+
+
+def coefficients(band: int) -> Floats:
+    """(band,) the first column of the square root of the matrix that sums rounds up."""
+    k = np.arange(1, band)
+    return np.concatenate(([1.0], np.cumprod(1 - 1 / (2.0 * k))))
+
+
+@dataclass(frozen=True)
+class Banded:
+    """What is fixed before the first round. `sigma`: the standard deviation of z, in units of the grid."""
+
+    sigma: float
+    band: int
+    separation: int
+    rounds: int
+    length: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma <= MOST:
+            raise UsageError(f"sigma is {self.sigma!r}: give more than 0, and at most {MOST:g} units of the grid")
+        check_band(self.band, self.separation, self.rounds)
+        if self.length < 1:
+            raise UsageError(f"length is {self.length}: give the length of a masked vector")
+
+
+def check_band(band: int, separation: int, rounds: int) -> None:
+    """UsageError unless the three go together."""
+    if not 1 <= band <= MAX_BAND:
+        raise UsageError(f"band is {band}: give 1 to {MAX_BAND} rounds")
+    if separation < band:
+        raise UsageError(
+            f"separation is {separation} and band {band}: a device that comes back within the band breaks the bound; "
+            f"give a separation of at least {band} rounds"
+        )
+    if not 1 <= rounds <= MAX_ROUNDS:
+        raise UsageError(f"rounds is {rounds}: give the number of all rounds, 1 to {MAX_ROUNDS}, beforehand")
+
+
+def sensitivity(band: int, separation: int, rounds: int) -> float:
+    """How far one device can move C x, over the first `rounds` rounds, if each of its vectors has norm 1.
+
+    It takes part in rounds 1, 1 + separation, ...: earlier columns are longer, and more do not fit in.
+    """
+    squares = np.cumsum(coefficients(band) ** 2)
+    left = np.arange(rounds, 0, -separation)  # rows that each column has
+    return math.sqrt(float(squares[np.minimum(left, band) - 1].sum()))
+
+
+def prefix_error(band: int, rounds: int) -> float:
+    """The root of the mean square of the noise in the prefix sums of `rounds` rounds, for z of sigma 1; a band of 1 is
+    independent noise. Compare at equal epsilon: multiply by `sensitivity`."""
+    c = coefficients(min(band, rounds))
+    w = np.zeros(rounds)  # the first column of the inverse of C
+    for t in range(rounds):
+        reach = min(t, len(c) - 1)
+        w[t] = float(t == 0) - float(c[1 : reach + 1] @ w[t - reach : t][::-1])
+    squares = np.cumsum(np.cumsum(w) ** 2)  # of the rows of the sums of it
+    return math.sqrt(float(squares.mean()))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the noise of the next round needs. `round` and `purpose` say what the newest of `past` was drawn for: the
+    number of the round, and the digest of its terms and its counted set. `step` counts the rounds that had noise."""
+
+    round: int = 0
+    purpose: bytes = b""
+    step: int = 0
+    past: tuple[Floats, ...] = field(default=(), repr=False)  # (length,) each, newest first, at most band - 1 and 1
+
+    @staticmethod
+    def empty() -> Memory:
+        """Before the first round, and after a memory was lost."""
+        return Memory()
+
+    def to_bytes(self) -> bytes:
+        """What `of_bytes` reads; the caller seals it against flipped bits."""
+        head = _HEAD.pack(self.round, self.step, len(self.past), len(self.purpose))
+        return head + self.purpose + b"".join(w.astype("<f8").tobytes() for w in self.past)
+
+    @staticmethod
+    def of_bytes(data: bytes, plan: Banded) -> Memory:
+        """The memory that `to_bytes` has written for this plan; StoreError."""
+        try:
+            round, step, count, purpose = _HEAD.unpack_from(data)
+        except struct.error:
+            raise StoreError("the memory of the noise is damaged: begin a new epoch") from None
+        body = _HEAD.size + purpose
+        if len(data) != body + 8 * count * plan.length or count > max(1, plan.band - 1):
+            raise StoreError("the memory of the noise is damaged, or of another plan: begin a new epoch")
+        past = np.frombuffer(data, "<f8", offset=body).reshape(count, plan.length).astype(float)
+        return Memory(round, data[_HEAD.size : body], step, tuple(past))
+
+
+_HEAD = struct.Struct("<QQHB")  # round, step, vectors, length of the purpose
+
+
+def next_round(
+    plan: Banded, memory: Memory, round: int, purpose: bytes, source: Source = os.urandom
+) -> tuple[NDArray[np.int64], Memory]:
+    """(length,) noise of the round, and the memory that must be durable before that noise is used.
+
+    StoreError, with the reason, where noise would be used twice or was never accounted for.
+    """
+    if memory.step and round == memory.round:
+        if purpose != memory.purpose:
+            raise StoreError(f"the noise of round {round} was drawn for another set: abandon the round")
+        return _whole(memory.past[0]), memory
+    if round < memory.round:
+        raise StoreError(f"round {memory.round} had noise already, and {round} is older: it gets none")
+    if memory.step >= plan.rounds:
+        raise StoreError(f"all {plan.rounds} rounds that were accounted for have had their noise: end the federation")
+    if any(w.shape != (plan.length,) for w in memory.past):
+        raise StoreError(f"the noise of earlier rounds is not of {plan.length} numbers: these terms are another plan's")
+    w = plan.sigma * _white(plan.length, source)
+    for c, earlier in zip(coefficients(plan.band)[1:], memory.past, strict=False):
+        w -= c * earlier
+    kept = (w, *memory.past)[: max(1, plan.band - 1)]
+    return _whole(w), replace(memory, round=round, purpose=purpose, step=memory.step + 1, past=kept)
+
+
+def _white(count: int, source: Source) -> Floats:
+    """(count,) float64 Gaussian noise of sigma 1: Box and Muller's, of 53 and 64 random bits."""
+    half = (count + 1) // 2
+    bits = np.frombuffer(source(16 * half), "<u8").reshape(2, half)
+    radius = np.sqrt(-2 * np.log(((bits[0] >> np.uint64(11)) + np.float64(1)) * 2.0**-53))
+    angle = bits[1] * (2 * np.pi * 2.0**-64)
+    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[:count]
+
+
+def _whole(w: Floats) -> NDArray[np.int64]:
+    return np.rint(w).astype(np.int64)

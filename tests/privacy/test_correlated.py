@@ -1,0 +1,168 @@
+"""Correlated noise against dense matrices, and that no noise is ever used for two sets."""
+
+from __future__ import annotations
+
+import random
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm, toeplitz
+from scipy.stats import kstest
+
+from edgefl.errors import StoreError, UsageError
+from edgefl.privacy.correlated import Banded, Memory, coefficients, next_round, prefix_error, sensitivity
+
+
+def seeded(seed):
+    return random.Random(seed).randbytes
+
+
+def dense(band, rounds):
+    column = np.zeros(rounds)
+    column[: min(band, rounds)] = coefficients(band)[:rounds]
+    return toeplitz(column, np.zeros(rounds))
+
+
+def run(plan, rounds, seed=1):
+    memory, out, source = Memory.empty(), [], seeded(seed)
+    for r in range(1, rounds + 1):
+        noise, memory = next_round(plan, memory, r, b"set %d" % r, source)
+        out.append(noise)
+    return np.array(out), memory
+
+
+def test_the_coefficients_are_those_of_the_square_root():
+    sums = np.tril(np.ones((40, 40)))
+    assert np.allclose(dense(40, 40), sqrtm(sums), atol=1e-7)
+    assert coefficients(4).tolist() == [1, 1 / 2, 3 / 8, 5 / 16]
+
+
+@pytest.mark.parametrize(("band", "rounds"), [(1, 30), (4, 30), (8, 5), (10, 100), (64, 100), (100, 100)])
+def test_the_error_of_prefix_sums(band, rounds):
+    """Against B = A C⁻¹ written out."""
+    b = np.tril(np.ones((rounds, rounds))) @ np.linalg.inv(dense(band, rounds))
+    assert prefix_error(band, rounds) == pytest.approx(np.sqrt((b**2).sum() / rounds), rel=1e-9)
+
+
+def test_at_equal_epsilon_a_band_has_less_noise_in_prefix_sums():
+    """Both for devices that come back after 10 rounds at the earliest; at equal epsilon z is louder by the ratio of the
+    sensitivities. 100 rounds, band 10: less than half the noise; measured on noise that was drawn, too."""
+    rounds, separation = 100, 10
+    cost = {band: prefix_error(band, rounds) * sensitivity(band, separation, rounds) for band in (1, 2, 5, 10)}
+    assert cost[10] < cost[5] < cost[2] < cost[1]
+    assert cost[10] / cost[1] < 0.45
+    drawn = {}
+    for band in (1, 10):
+        sigma = 1000 * sensitivity(band, separation, rounds)
+        noise, _ = run(Banded(sigma, band, separation, rounds, 500), rounds)
+        drawn[band] = np.sqrt((np.cumsum(noise, axis=0) ** 2).mean()) / 1000
+    assert drawn[1] == pytest.approx(cost[1], rel=0.1) and drawn[10] == pytest.approx(cost[10], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("band", "separation", "rounds"), [(1, 1, 6), (2, 2, 9), (3, 3, 9), (2, 4, 9), (3, 5, 10), (6, 6, 4)]
+)
+def test_no_pattern_of_participation_moves_more(band, separation, rounds):
+    """Every set of rounds that the separation allows, with vectors that point anywhere."""
+    c, draws = dense(band, rounds), np.random.default_rng(0)
+    worst = 0.0
+    for count in range(1, rounds + 1):
+        for at in combinations(range(rounds), count):
+            if min(np.diff(at), default=separation) < separation:
+                continue
+            for _ in range(3):
+                x = np.zeros((rounds, 2))
+                x[list(at)] = draws.normal(size=(count, 2))
+                x[list(at)] /= np.linalg.norm(x[list(at)], axis=1, keepdims=True)
+                worst = max(worst, float(np.linalg.norm(c @ x)))
+    bound = sensitivity(band, separation, rounds)
+    assert worst <= bound * (1 + 1e-12)
+    assert worst == pytest.approx(bound)  # and one reaches it
+
+
+def test_noise_filtered_back_is_white_and_gaussian():
+    plan = Banded(5000.0, 6, 6, 40, 2001)
+    noise, memory = run(plan, 40)
+    z = dense(6, 40) @ noise / 5000.0
+    assert kstest(z.ravel(), "norm").pvalue > 1e-4
+    assert z.std() == pytest.approx(1, rel=0.01)
+    far = np.corrcoef(z)
+    assert abs(far - np.eye(40)).max() < 5.5 / np.sqrt(2001)
+    assert abs(np.corrcoef(noise)).max() > 0.3  # as noise itself is not
+    assert abs((z[:, 1:] * z[:, :-1]).mean()) < 5 / np.sqrt(z.size)
+    assert len(memory.past) == 5 and memory.step == 40
+
+
+def test_a_round_that_is_opened_again_has_the_same_noise():
+    plan = Banded(100.0, 4, 4, 10, 50)
+    first, memory = next_round(plan, Memory.empty(), 3, b"a", seeded(1))
+    again, same = next_round(plan, memory, 3, b"a", seeded(2))
+    assert (first == again).all() and same is memory
+    stored = Memory.of_bytes(memory.to_bytes(), plan)
+    assert (next_round(plan, stored, 3, b"a", seeded(3))[0] == first).all()
+
+
+def test_another_set_of_a_round_gets_none():
+    plan = Banded(100.0, 4, 4, 10, 50)
+    _, memory = next_round(plan, Memory.empty(), 3, b"a")
+    with pytest.raises(StoreError, match="drawn for another set"):
+        next_round(plan, memory, 3, b"b")
+    with pytest.raises(StoreError, match="is older"):
+        next_round(plan, memory, 2, b"a")
+
+
+def test_rounds_beyond_those_accounted_for_get_none():
+    plan = Banded(100.0, 2, 2, 3, 4)
+    _, memory = run(plan, 3)
+    with pytest.raises(StoreError, match="all 3 rounds"):
+        next_round(plan, memory, 4, b"d")
+
+
+def test_a_restored_memory_never_draws_noise_again():
+    """Two sets after the same backup: what is new in their noise has nothing in common."""
+    plan = Banded(1e4, 4, 4, 10, 20_000)
+    _, backup = next_round(plan, Memory.empty(), 1, b"1")
+    lost, _ = next_round(plan, backup, 2, b"2")
+    after, _ = next_round(plan, Memory.of_bytes(backup.to_bytes(), plan), 2, b"other")
+    old = -0.5 * backup.past[0]
+    new = np.array([lost - old, after - old])
+    assert abs(np.corrcoef(new)[0, 1]) < 5 / np.sqrt(20_000)
+
+
+def test_a_memory_that_is_lost_keeps_the_bound():
+    """C begins again: its columns are shorter, so no pattern of participation moves it more."""
+    band, rounds = 4, 12
+    whole = dense(band, rounds)
+    for lost_after in range(1, rounds):
+        c = whole.copy()
+        c[lost_after:, :lost_after] = 0
+        assert (np.linalg.norm(c, axis=0) <= np.linalg.norm(whole, axis=0) + 1e-12).all()
+
+
+def test_memory_is_the_band_and_no_more():
+    plan = Banded(10.0, 5, 5, 100, 30)
+    _, memory = run(plan, 20)
+    assert len(memory.to_bytes()) == 19 + len(b"set 20") + 4 * 30 * 8
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", None, "longer", "other"])
+def test_damaged_memory_is_refused(damage):
+    plan = Banded(10.0, 3, 3, 100, 30)
+    good = run(plan, 5)[1].to_bytes()
+    other = Banded(10.0, 3, 3, 100, 31)
+    data = {None: good[:-1], "longer": good + b"x" * 8, "other": good}.get(damage, damage)
+    with pytest.raises(StoreError, match="memory of the noise is damaged"):
+        Memory.of_bytes(data, other if damage == "other" else plan)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"band": 0}, {"band": 257, "separation": 257}, {"separation": 3}, {"rounds": 0}, {"sigma": 0.0}, {"length": 0},
+        {"sigma": float("nan")},
+    ],
+)  # fmt: skip
+def test_a_plan_that_can_not_be_is_refused(wrong):
+    with pytest.raises(UsageError):
+        Banded(**{"sigma": 1.0, "band": 4, "separation": 4, "rounds": 10, "length": 5} | wrong)

@@ -1,14 +1,18 @@
 """What aggregator and helper tell each other, as bytes. Both travel in parts (protocol/parts.py). No I/O.
 
-    Ask     layout u8 | length u16, terms | attempt u32 | entries u32 | each: length u8, device | SHA-256 of its packed
-            vector 32 | SHA-256 of its boxes 32 | signature 64 | length u16, its box for this helper
+    Ask     layout u8 | length u16, terms | attempt u32 | seen: round u32, epsilon f64 | entries u32
+            | helpers u8
+            | each: length u8, device | SHA-256 of its packed vector 32 | signature 64
+                    | for each helper: length u16, box
             then the seal: signature 64 | length u16, certificate
     Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | length u16, reason | groups u8
             | each: devices u32, and if there are any a packed sum of masks and noise
             then the helper's signature 64
 
 An ask is signed by the aggregator's key, for one helper and in the epoch of its certificate. Entries are in order of
-their devices, so a set has one digest. An answer with a reason is a refusal, and has no groups.
+their devices, so a set has one digest; the helper sees to that. It is shown the boxes for all helpers, since a device
+has signed the digest of all: were one of them taken on trust, the aggregator could put seeds of its own in the place of
+all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ import hashlib
 import math
 import re
 import struct
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -25,35 +28,46 @@ import msgspec
 from ..errors import ProtocolError
 from ..protocol.fleet import DEVICE_ID
 from ..protocol.round import MAX_TERMS
-from ..protocol.terms import Terms
+from ..protocol.terms import MAX_HELPERS, Terms
 from ..trust.certificate import MAX_BYTES as MAX_CERTIFICATE
 from ..trust.certificate import SignerCertificate
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
 from .sealed import MAX_BOX_BYTES, MIN_BOX_BYTES
+from .update import framed
 
 LAYOUT = 1
 MAX_REASON = 500
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
-_ENTRY_BYTES = 1 + 64 + 32 + 32 + SIGNATURE_BYTES + 2 + MAX_BOX_BYTES
+_ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
+_MIDDLE = struct.Struct("<IIdIB")
 _HEAD = struct.Struct("<B32s32sId")
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A device of the set: what it has signed, and its box for the helper that is asked."""
+    """A device of the set, and what it has signed; `boxes` are in the order of the helpers in the terms."""
 
     device: str
     packed_sha256: bytes
-    boxes_sha256: bytes
     signature: bytes
-    box: bytes
+    boxes: tuple[bytes, ...]
+
+    @property
+    def boxes_sha256(self) -> bytes:
+        """What the device has signed of its boxes."""
+        return hashlib.sha256(framed(self.boxes)).digest()
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """The set whose masks shall be added. `terms` is the JSON text of the round; the attempt is not in H."""
+    """The set whose masks shall be added. `terms` is the JSON text of the round; the attempt is not in H.
+
+    `seen_round` and `seen_epsilon` are the highest of this helper's answers that aggregator or devices have seen, in
+    this run and this epoch of the helper's keys: a helper that knows of less was restored from a backup."""
 
     terms: str
     attempt: int
     entries: tuple[Entry, ...]
+    seen_round: int = 0
+    seen_epsilon: float = 0.0
 
     @property
     def set_digest(self) -> bytes:
@@ -66,12 +80,15 @@ class Ask(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Without the seal."""
-        text = self.terms.encode()
-        out = [struct.pack("<BH", LAYOUT, len(text)), text, struct.pack("<II", self.attempt, len(self.entries))]
+        text, helpers = self.terms.encode(), len(self.entries[0].boxes) if self.entries else 1
+        out = [
+            struct.pack("<BH", LAYOUT, len(text)),
+            text,
+            _MIDDLE.pack(self.attempt, self.seen_round, self.seen_epsilon, len(self.entries), helpers),
+        ]
         for each in self.entries:
             name = each.device.encode()
-            out += [bytes([len(name)]), name, each.packed_sha256, each.boxes_sha256, each.signature]
-            out += [len(each.box).to_bytes(2, "little"), each.box]
+            out += [bytes([len(name)]), name, each.packed_sha256, each.signature, framed(each.boxes)]
         return b"".join(out)
 
 
@@ -99,7 +116,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def ask_bound(devices: int) -> int:
     """The longest ask for a set of so many devices."""
-    return 3 + MAX_TERMS + 8 + devices * _ENTRY_BYTES + SIGNATURE_BYTES + 2 + MAX_CERTIFICATE
+    return 3 + MAX_TERMS + _MIDDLE.size + devices * _ENTRY_BYTES + SIGNATURE_BYTES + 2 + MAX_CERTIFICATE
 
 
 def answer_bound(terms: Terms) -> int:
@@ -136,22 +153,23 @@ def _read_ask(read: _Reader, devices: int) -> Ask:
     (layout,) = read.unpack("<B")
     if layout != LAYOUT:
         raise ProtocolError(f"ask of layout {layout}, this side knows {LAYOUT}: update the older side")
-    terms = _text(read.sized("<H", MAX_TERMS))
-    attempt, count = read.unpack("<II")
-    if not 1 <= count <= devices:
+    text = _text(read.sized("<H", MAX_TERMS))
+    attempt, seen_round, seen_epsilon, count, helpers = read.unpack(_MIDDLE.format)
+    if not 1 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
         raise ProtocolError(f"ask for {count} devices, at most {devices}: dropped", "size")
-    entries = tuple(_read_entry(read) for _ in range(count))
-    if any(a.device >= b.device for a, b in pairwise(entries)):
-        raise ProtocolError("ask whose devices are not in order, or not distinct: dropped")
-    return Ask(terms, attempt, entries)
+    if not 1 <= helpers <= MAX_HELPERS:
+        raise ProtocolError(f"ask with sealed seeds for {helpers} helpers, at most {MAX_HELPERS}: dropped", "size")
+    entries = tuple(_read_entry(read, helpers) for _ in range(count))
+    return Ask(text, attempt, entries, seen_round, seen_epsilon)
 
 
-def _read_entry(read: _Reader) -> Entry:
+def _read_entry(read: _Reader, helpers: int) -> Entry:
     device = _text(read.sized("<B", 64))
     if not re.match(DEVICE_ID, device):
         raise ProtocolError("ask for a device whose name can't be: dropped")
-    packed, boxes, signature = read.take(32), read.take(32), read.take(SIGNATURE_BYTES)
-    return Entry(device, packed, boxes, signature, read.sized("<H", MAX_BOX_BYTES, MIN_BOX_BYTES))
+    packed, signature = read.take(32), read.take(SIGNATURE_BYTES)
+    boxes = tuple(read.sized("<H", MAX_BOX_BYTES, MIN_BOX_BYTES) for _ in range(helpers))
+    return Entry(device, packed, signature, boxes)
 
 
 def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:

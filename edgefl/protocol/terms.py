@@ -34,6 +34,7 @@ SCORES = 3
 MOST_SCORE = 64  # the largest integer of a score, unless the reach is smaller
 RARE = 2.0**-40  # how likely noise may be to wrap
 MIN_BITS, MAX_BITS = 2, 32
+MAX_HELPERS = 4
 _PREFIX = b"edgefl terms 1\n"
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
@@ -93,7 +94,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     norm2: Annotated[int, Meta(ge=1, le=2**62)]
     least: Annotated[int, Meta(ge=2, le=2**20)]
     most: Annotated[int, Meta(ge=2, le=2**20)]
-    helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=4)]
+    helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=MAX_HELPERS)]
     transform: Literal["subset", "hadamard"] = "subset"
     weights: Annotated[int, Meta(ge=1, le=2**20)] = 1
     examples: Positive = 1
@@ -118,7 +119,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     @property
     def digest(self) -> bytes:
         """H, 32 bytes."""
-        return hashlib.sha256(_PREFIX + self.raw).digest()
+        return digest_of(self.raw)
 
     # ---- the vector
 
@@ -221,6 +222,11 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
         asked = (federation, round.run, round.round, round.version, round.model_sha256, round.manifest)
         if own != asked or round.mode != "train" or FEATURE not in round.requires:
             raise ProtocolError("the terms of a masked round are of another round or model: refused", "terms")
+
+
+def digest_of(text: bytes) -> bytes:
+    """H of terms that need not be readable."""
+    return hashlib.sha256(_PREFIX + text).digest()
 
 
 def _is_key(text: str) -> bool:

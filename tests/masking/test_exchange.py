@@ -26,7 +26,7 @@ CERTIFICATE = SignerCertificate.of(
 
 
 def entry(device: str, mark: int = 1) -> Entry:
-    return Entry(device, bytes([mark]) * 32, b"b" * 32, b"s" * 64, b"x" * 120)
+    return Entry(device, bytes([mark]) * 32, b"s" * 64, (b"x" * 120,))
 
 
 ASK = Ask(OWN.text, 4, (entry("dev-1"), entry("dev-2"), entry("dev-3")))
@@ -44,6 +44,9 @@ def test_an_ask_is_read_back():
     raw = sealed()
     found, certificate = opened(raw)
     assert found == ASK and certificate.epoch == 7 and len(raw) <= exchange.ask_bound(3)
+    boxes = (b"x" * 114, b"y" * 177, b"z" * 120, b"w" * 120)
+    most = replace(ASK, entries=(replace(entry("d" * 64), boxes=boxes),), seen_round=2, seen_epsilon=0.5)
+    assert opened(sealed(most))[0] == most and len(sealed(most)) <= exchange.ask_bound(1)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,13 @@ def test_an_ask_of_another_federation_root_or_size_is_refused():
 
 @pytest.mark.parametrize(
     "entries",
-    [(entry("dev-2"), entry("dev-1")), (entry("dev-1"), entry("dev-1", 2)), (), (entry("a/b"),), (entry("a#"),)],
+    [
+        (),
+        (entry("a/b"),),
+        (entry("a#"),),
+        (replace(entry("a"), boxes=()),),
+        (replace(entry("a"), boxes=5 * (b"x" * 120,)),),
+    ],
 )
 def test_a_set_that_cant_be_is_refused(entries):
     with pytest.raises(ProtocolError):
@@ -73,18 +82,18 @@ def test_a_set_that_cant_be_is_refused(entries):
 @pytest.mark.parametrize("size", [0, 113, 178])
 def test_boxes_of_other_lengths_are_refused(size):
     with pytest.raises(ProtocolError):
-        opened(sealed(replace(ASK, entries=(replace(entry("dev-1"), box=bytes(size)),))))
+        opened(sealed(replace(ASK, entries=(replace(entry("dev-1"), boxes=(bytes(size),)),))))
 
 
 def test_a_set_has_one_digest():
-    """It depends on the terms and on each device's vector and boxes; not on the attempt, and not on whose boxes."""
+    """It depends on the terms and on each device's vector and boxes; not on the attempt, or what was seen."""
     base = ASK.set_digest
     assert replace(ASK, attempt=9).set_digest == base
-    assert replace(ASK, entries=tuple(replace(each, box=b"y" * 120) for each in ASK.entries)).set_digest == base
+    assert replace(ASK, seen_round=2, seen_epsilon=0.5).set_digest == base
     others = [
         replace(ASK, entries=ASK.entries[:2]), replace(ASK, entries=(entry("dev-1", 2), *ASK.entries[1:])),
         replace(ASK, entries=(entry("dev-0"), *ASK.entries[1:])), replace(ASK, terms=masked.terms(seed=9).text),
-        replace(ASK, entries=(replace(ASK.entries[0], boxes_sha256=b"c" * 32), *ASK.entries[1:])),
+        replace(ASK, entries=(replace(ASK.entries[0], boxes=(b"y" * 120,)), *ASK.entries[1:])),
     ]  # fmt: skip
     assert len({base, *(each.set_digest for each in others)}) == 6
 

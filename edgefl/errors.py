@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,6 +71,8 @@ class TransportError(EdgeFLError):
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """A hint for a misspelt `word`: "did you mean 'x'?" or the list of what is known."""
+    import difflib  # here: a program that runs well needs no hint
+
     known = sorted(known)
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -8,7 +8,6 @@ written anyway. The oldest entries are cut off, and the hash that the chain goes
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgefl.device.events import Origin, Outbox
+from edgefl.digests import sha256
 from edgefl.errors import StoreError
 from edgefl.protocol.update_header import UpdateHeader
 
@@ -64,7 +64,7 @@ class Entry(msgspec.Struct, frozen=True):
         examples = UpdateHeader.from_bytes(blob).num_examples
         return cls(
             int(unix_s), trusted, origin.run, outbox.manifest, outbox.round, outbox.version, outbox.mode,
-            origin.model_sha256, examples, len(blob), hashlib.sha256(blob).hexdigest(), min(origin.norm, LARGEST),
+            origin.model_sha256, examples, len(blob), sha256(blob).hexdigest(), min(origin.norm, LARGEST),
             min(origin.clipped_from, LARGEST), origin.signer,
         )  # fmt: skip
 
@@ -130,7 +130,7 @@ class Ledger:
 
 def chained(before: bytes, raw: bytes) -> bytes:
     """The hash of an entry whose predecessor has the hash `before`."""
-    return hashlib.sha256(before + raw).digest()
+    return sha256(before + raw).digest()
 
 
 def _cut(database: sqlite3.Connection) -> tuple[int, bytes]:

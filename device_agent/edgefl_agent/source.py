@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from edgefl import data
 from edgefl.data import Dataset, watch
 from edgefl.data.watch import Look
+from edgefl.digests import sha256
 from edgefl.errors import DataError
 
 log = logging.getLogger("edgefl.agent")
@@ -110,7 +110,4 @@ def _digest(dataset: Dataset) -> int:
 
 def _number(*blobs: bytes) -> int:
     """The head of their SHA-256, as SQLite can store it; never 0."""
-    digest = hashlib.sha256()
-    for blob in blobs:
-        digest.update(blob)
-    return int.from_bytes(digest.digest()[:7], "little") + 1
+    return int.from_bytes(sha256(*blobs).digest()[:7], "little") + 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+
+from ..digests import sha256
 
 DIGEST = 16  # hex digits that tell versions of a model apart
 
@@ -21,12 +21,12 @@ def params_from_bytes(blob: bytes) -> np.ndarray:
 
 def params_sha256(params: np.ndarray) -> str:
     """SHA-256, hex, of the (P,) params as little-endian float32."""
-    return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
+    return sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
 
 
 def sha256_of(blob: bytes) -> str:
     """SHA-256, hex, of params' bytes."""
-    return hashlib.sha256(blob).hexdigest()
+    return sha256(blob).hexdigest()
 
 
 def digest_of(blob: bytes) -> str:

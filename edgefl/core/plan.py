@@ -27,6 +27,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
+from ..digests import sha256
 from ..errors import ModelError, UsageError, nearest
 
 Dim = Annotated[int, Meta(ge=1, le=2**24)]
@@ -171,9 +172,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the plan's canonical bytes, hex."""
-        import hashlib  # here, since OpenSSL needs 3 MB and training alone does not use it
-
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)

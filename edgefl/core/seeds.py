@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+from ..digests import sha256
 
 
 def derived_seed(*parts: object) -> int:
     """63 bits drawn from what `parts` say: the same on every machine."""
-    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
+    digest = sha256("\n".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -20,7 +20,6 @@ of what zlib makes of it is known beforehand.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from ..digests import sha256
 from ..errors import ModelError
 
 MAGIC, VERSION = b"EFLS", 1
@@ -223,7 +223,7 @@ def scaled(values: np.ndarray, scale: float) -> np.ndarray:
 
 def sha256_of(blob: bytes) -> str:
     """What names a skeleton in the manifest."""
-    return hashlib.sha256(blob).hexdigest()
+    return sha256(blob).hexdigest()
 
 
 def _inflated(packed: bytes, size: int) -> bytes:

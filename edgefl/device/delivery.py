@@ -13,9 +13,9 @@ Where the owner wants the ONNX file, the file's skeleton is needed too: it is fe
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
+from ..digests import sha256
 from ..machine import Note
 from ..protocol.envelope import Envelope
 from ..protocol.manifest import Manifest, SkeletonInfo
@@ -138,7 +138,7 @@ class Delivery:
         if not fetch.ended:
             return out
         blob, self._fetch = fetch.blob(), None
-        if blob is None or hashlib.sha256(blob).hexdigest() != expected[0]:
+        if blob is None or sha256(blob).hexdigest() != expected[0]:
             self._ask_at = now + RETRY_S
             return [*out, Note("warning", "the skeleton of the model's file is not the manifest's", "skeleton")]
         self._skeleton = expected[0]

@@ -7,7 +7,6 @@ no other public way to verify a certificate or to read one, and cryptography wou
 
 from __future__ import annotations
 
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..transports.endpoint import TlsConfig, why
+from ..transports.lean import ssl
 from .wall_clock import is_trusted
 
 SOON_S = 30 * 86400.0

@@ -9,12 +9,12 @@ approved with none of them staying.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
 from ..core.mask import Mask
 from ..core.plan import Param, Plan
+from ..digests import sha256
 from .manifest import Manifest
 
 DOMAIN = b"edgefl plan 1\n"
@@ -58,7 +58,7 @@ def id_of(
     """The same, of a plan that no manifest holds yet. The plan has loss, params and which of them are trained."""
     stays = f"personal {','.join(map(str, personal))}\n" if personal else ""
     sent = f"sends {','.join(sent_sides)}\n" if sent_sides else ""
-    return hashlib.sha256(DOMAIN + f"{local_mode}\n{stays}{sent}".encode() + plan.to_bytes()).hexdigest()
+    return sha256(DOMAIN + f"{local_mode}\n{stays}{sent}".encode() + plan.to_bytes()).hexdigest()
 
 
 def describe(manifest: Manifest) -> str:

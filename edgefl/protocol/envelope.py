@@ -18,7 +18,6 @@ size on the wire.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from abc import ABC, abstractmethod
 from enum import IntEnum
@@ -26,6 +25,7 @@ from enum import IntEnum
 import msgspec
 
 from .._core import crc32c
+from ..digests import sha256
 from ..errors import ProtocolError
 
 MAGIC = b"EFLT"
@@ -144,5 +144,5 @@ def blob_id(blob: bytes) -> bytes:
 def federation_hash(federation: str, run: str, plan_hash: str) -> int:
     """32 bits that tie an envelope to one federation, run and plan: an earlier run had the same rounds and versions,
     and brokers keep its messages."""
-    digest = hashlib.sha256(f"{federation}\n{run}\n{plan_hash}".encode()).digest()
+    digest = sha256(f"{federation}\n{run}\n{plan_hash}".encode()).digest()
     return int.from_bytes(digest[:4], "little")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
@@ -17,6 +16,7 @@ from ..codecs.base import Codec
 from ..codecs.stacked import Stacked
 from ..core.mask import Mask
 from ..core.plan import Param, Plan
+from ..digests import sha256
 from ..errors import ModelError
 from ..settings import TrainSettings
 from ..settings.sections import MAX_SPAN
@@ -208,7 +208,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
 
 def manifest_id(raw: bytes) -> str:
     """The head of the SHA-256 of a manifest's bytes, as they are published."""
-    return hashlib.sha256(raw).hexdigest()[:16]
+    return sha256(raw).hexdigest()[:16]
 
 
 msgspec.json.Decoder(Manifest)  # described at import: see messages.py

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from ..digests import sha256
 from ..settings.rounds import MAX_LATE_ROUNDS
 from ..settings.sections import Count, Mode, Positive
 from .features import Requires
@@ -49,7 +49,7 @@ class Draw(msgspec.Struct, frozen=True):
 
     def asks(self, round: int, device: str) -> bool:
         """The head of the SHA-256 of seed, round and device, a number below 2^64, against the probability."""
-        digest = hashlib.sha256(f"{self.seed}\n{round}\n{device}".encode()).digest()
+        digest = sha256(f"{self.seed}\n{round}\n{device}".encode()).digest()
         return int.from_bytes(digest[:8], "little") < self.probability * 2**64
 
 

@@ -11,9 +11,9 @@ federation, even to a client that may publish on that device's topic. A device s
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
+from ..digests import sha256
 from ..errors import ProtocolError
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
 from .update_header import MASKED, PROFILE, UpdateHeader
@@ -59,8 +59,7 @@ def check(blob: bytes, context: Context, public: bytes) -> None:
 
 def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Context) -> bytes:
     """The bytes that are signed; `head` and `rest` are the update without its signature."""
-    digest = hashlib.sha256(head)
-    digest.update(rest)
+    digest = sha256(head, rest)
     kinds = {PROFILE: "profile", MASKED: "masked"}
     mode = kinds.get(head[1]) or ("train" if any(head[4:8]) else "evaluate")
     where = (

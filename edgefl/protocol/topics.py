@@ -19,10 +19,10 @@ Core allows no more.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import NamedTuple
 
+from ..digests import sha256
 from ..errors import ProtocolError, UsageError
 
 ROOT = "edgefl/2"
@@ -88,7 +88,7 @@ def aggregator_client_id(federation: str) -> str:
     """The MQTT client id of a federation's aggregator: at most 23 characters, and different for each federation."""
     if len(federation) <= LONGEST_CLIENT_ID - len(_AGGREGATORS):
         return f"{_AGGREGATORS}{federation}"
-    return f"{_AGGREGATORS}{federation[:10]}-{hashlib.sha256(federation.encode()).hexdigest()[:8]}"
+    return f"{_AGGREGATORS}{federation[:10]}-{sha256(federation.encode()).hexdigest()[:8]}"
 
 
 def is_aggregators(client_id: str) -> bool:

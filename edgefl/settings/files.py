@@ -6,7 +6,6 @@ A struct is a table, a field of struct type a table inside it.
 from __future__ import annotations
 
 import copy
-import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +48,8 @@ def load(
     path = path_of(path)
     table = read_table(path)
     if only(table):
+        import difflib  # here: few files are shared with others
+
         known = {field.encode_name for field in msgspec.structs.fields(schema)}
         table = {key: value for key, value in table.items() if difflib.get_close_matches(key, known, cutoff=MISSPELT)}
     config = build(schema, table, sets, name=path.name, beneath=beneath)

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from .endpoint import Endpoint, why
 from .events import LinkEvent, Message, Published, Refused, Up
+from .lean import Client, ssl
 from .liveness import SILENCE, Liveness
 from .reason_codes import know_all
 from .tap import LARGEST_PACKET, TappedClient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import private_files
 from ..errors import UsageError
+from .lean import ssl
 
 _FORM = (
     "write mqtt://[user[:password]@]host[:port], or mqtts:// for TLS; an IPv6 address needs brackets, as in "

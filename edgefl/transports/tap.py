@@ -12,15 +12,14 @@ Not here: the rest of the protocol, which paho speaks.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from ..protocol.envelope import HEADER_BYTES, MAX_PART_BYTES
 from ..protocol.parts import TOPIC_BYTES
+from .lean import Client, ssl
 from .traffic import Counts, kernel_counts
 
 PUBLISH = 3
@@ -29,7 +28,6 @@ LARGEST_PACKET = MAX_PART_BYTES + HEADER_BYTES + TOPIC_BYTES  # the longest part
 FIRST_BUFFER, LARGEST_BUFFER = 16 * 1024, 512 * 1024  # grows while reads fill it; further only for a larger packet
 FULL = 64 * 1024  # unsent bytes above which paho has to wait
 CALM = 16  # after so many reads that fit the first buffer, a larger one is freed
-NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Tap:
@@ -132,7 +130,7 @@ class Tap:
             return
         try:
             sent = self._socket.send(self._unsent)
-        except NOT_NOW:
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             sent = 0
         except OSError as error:
             self._lost, sent = error, 0
@@ -149,7 +147,7 @@ class Tap:
         try:
             with memoryview(self._buffer) as view, view[self._end :] as room:
                 size = self._socket.recv_into(room)
-        except NOT_NOW:
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError as error:
             self._lost = error

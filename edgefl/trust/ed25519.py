@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from typing import Any
 
+from ..digests import sha256
 from ..errors import ProtocolError, UsageError
 
 KEY_BYTES = 32  # of a seed, and of a public key
@@ -83,4 +83,4 @@ def from_text(text: str, length: int = KEY_BYTES) -> bytes:
 
 def fingerprint(public: bytes) -> str:
     """A short name for a public key, to compare by eye: the head of its SHA-256."""
-    return hashlib.sha256(public).hexdigest()[:16]
+    return sha256(public).hexdigest()[:16]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import DistributionFinder, PathDistribution
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgefl import data, strategies
+from edgefl import data, registry, strategies
 from edgefl.data import Dataset
 from edgefl.errors import DataError, UsageError
 from edgefl.simulation.partitions import split
@@ -152,3 +154,47 @@ def test_an_agent_with_built_in_codecs_does_not_look_for_plug_ins(tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_an_agent_without_plug_ins_reads_data_without_looking_into_packages(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 2), np.float32), y=np.zeros(4, np.int64))
+    code = (
+        "import sys, edgefl_agent.__main__; from edgefl import data; data.load('npz:data.npz'); "
+        "print('importlib.metadata' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("how", ["beside", "egg", "archive", "finder"])
+def test_a_plug_in_is_found_wherever_python_finds_it(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is installed: as importlib.metadata would find it."""
+    home = tmp_path / ("there.egg" if how == "egg" else "there")
+    info = home / ("EGG-INFO" if how == "egg" else "some-1.0.dist-info")
+    info.mkdir(parents=True)
+    (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: some\nVersion: 1.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edgefl.data]\nsome = some:read\n")
+    path = str(home)
+    if how == "archive":
+        path = shutil.make_archive(str(tmp_path / "packed"), "zip", home)
+    if how == "finder":
+
+        class Finder(DistributionFinder):
+            @classmethod
+            def find_spec(cls, *found: object) -> None:
+                return None
+
+            @classmethod
+            def find_distributions(cls, context: object = None) -> list[PathDistribution]:
+                return [PathDistribution(info)]
+
+        monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    else:
+        monkeypatch.syspath_prepend(path)
+    registry._entry_points.cache_clear()
+    assert data.SEAM.has("some")
+    monkeypatch.undo()
+    registry._entry_points.cache_clear()
+    assert not data.SEAM.has("some")

@@ -22,6 +22,7 @@ from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
+from edgefl.privacy.ledger import Ledger, newest
 from edgefl.strategies.checkpoint import unpack
 
 from .forgetting import erase_from_database
@@ -229,6 +230,17 @@ class AggregatorStore:
             return msgspec.json.decode(b"{}" if blob is None else blob, type=dict[str, str])
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._damaged("paused") from None
+
+    @durable
+    def ledger(self, root: str, delta: float) -> Ledger:
+        """What the federation of this root has spent; StoreError if that is damaged, or counts at another delta."""
+        blob = self.read(f"ledger {root}")
+        return Ledger(root, delta) if blob is None else Ledger.of_text(blob, root, delta)
+
+    @durable
+    def save_ledger(self, ledger: Ledger) -> None:
+        """Store what was spent; durable when this returns. StoreError if that is less than what is stored."""
+        self.write(f"ledger {ledger.root}", newest(self.ledger(ledger.root, ledger.delta), ledger).to_text())
 
     @durable
     def forget(self, device: str) -> None:

@@ -53,19 +53,18 @@ class Mechanism:
         if self.kind == "banded":
             check_band(self.band, self.separation, self.rounds)
 
-    def rho(self, rounds: int) -> float:
-        """Of the first `rounds` rounds, for the device that takes part in as many of them as it can."""
-        if rounds < 0:
+    def rho(self, rounds: int, noisy: int | None = None) -> float:
+        """Of so many rounds in a row, of which `noisy` had noise and the others were abandoned, for the device that
+        takes part in as many of them as it can. What correlated noise of later rounds tells of these is in it."""
+        times = -(-rounds // max(1, self.separation))
+        times = times if noisy is None else min(times, noisy)
+        if times < 0:
             raise UsageError(f"rounds is {rounds}: give 0 or more")
-        return self.norm2 * self._times2(rounds) / (2 * self.sigma**2)
-
-    def _times2(self, rounds: int) -> float:
-        """The square of the sensitivity for vectors of norm 1."""
         if self.kind == "independent":
-            return float(-(-rounds // max(1, self.separation)))
+            return self.norm2 * times / (2 * self.sigma**2)
         if rounds > self.rounds:
             raise UsageError(f"round {rounds} of {self.rounds}: correlated noise is accounted for these rounds alone")
-        return sensitivity(self.band, self.separation, rounds) ** 2 if rounds else 0.0
+        return self.norm2 * sensitivity(self.band, times) ** 2 / (2 * self.sigma**2)
 
 
 def epsilon(rho: float, delta: float) -> float:
@@ -80,9 +79,9 @@ def rho_of(spent: float, delta: float) -> float:
     return _least(lambda rho: epsilon(rho, delta) >= spent) if spent > 0 else 0.0
 
 
-def after(spent: float, mechanism: Mechanism, rounds: int, delta: float) -> float:
-    """Epsilon once `rounds` rounds of `mechanism` are over, if `spent` was spent before the first of them."""
-    return max(spent, epsilon(rho_of(spent, delta) + mechanism.rho(rounds), delta))
+def after(spent: float, rho: float, delta: float) -> float:
+    """Epsilon once rho more is spent, if `spent` was spent before."""
+    return max(spent, epsilon(rho_of(spent, delta) + rho, delta))
 
 
 def smallest_sigma(target: float, delta: float, rounds: int, like: Mechanism) -> float:

@@ -1,26 +1,29 @@
 """Correlated noise: what one round's noise adds to the sum of all rounds, the rounds after it take away again.
 
 The model is a sum of rounds, so what hurts it is the noise in prefix sums. With C the square root of the matrix that
-sums rounds up, round t gets w_t = z_t - c_1 w_(t-1) - ... - c_(p-1) w_(t-p+1), where z is white noise and
+sums rounds up, round t gets w_t = z_t - c_1 w_(t-1) - ... - c_(p-1) w_(t-p+1), where z is white noise, the term of a
+round that was abandoned is left out, and
 c_0 = 1, c_k = c_(k-1) (1 - 1 / (2 k)) (Fichtenberger, Henzinger, Upadhyay 2023). Only the first p coefficients, the
 *band*, are used: Kalinin, Lampert 2024, "Banded square root matrix factorization" (arXiv:2405.13763). All w together
 are C⁻¹ z, so what is released of rounds x is a function of C x + z: one Gaussian mechanism over all rounds.
 
 Design:
   a) A device takes part at most once in `separation` >= `band` rounds, so no two of its rounds share a row of C, and
-     its sensitivity is the root of the sum of the squares of its columns: a bound without sampling assumptions.
+     its sensitivity is the root of the sum of the squares of its columns: a bound without sampling assumptions. Rounds
+     are counted by their numbers, abandoned ones too: without their rows and columns those that are left are no longer,
+     and lie as far apart.
   b) `rounds` are fixed beforehand; a round beyond them is refused, since its epsilon was never accounted.
   c) z is float64 Gaussian noise, and w is rounded onto the grid of whole numbers. The sums are whole numbers already,
      so rounding comes after the mechanism and costs nothing. That float64 only approximates a Gaussian is not in
      epsilon: docs/privacy.md. Independent noise (noise.py) has no such gap.
   d) A place in the vector must mean the same number of the model, in the same units, in every round.
 
-`Memory` is what has to outlive a process: band - 1 vectors of float64, and what the last round was for. `next_round`
-gives the noise of a round and the memory after it; the caller makes that memory durable before the noise is used.
+`Memory` is what has to outlive a process, for each run: band - 1 vectors of float64, and what the last round was for.
+`next_round` gives the noise of a round and the memory after it; the caller makes that durable before the noise is used.
 The same round for the same set again gives the same noise. Another set of that round, or an earlier round, is refused.
 z comes from fresh randomness each time and is derived from nothing, so a memory that was restored from a backup can't
-draw it again. A memory that is lost is begun again (`Memory.empty`): the noise cancels less until the band is full,
-and the bound of (a) holds all the same, since the columns of C then only get shorter.
+draw it again. A memory that is lost is begun again (`Memory()`): the noise cancels less until the band is full, and the
+bound of (a) holds all the same, since the columns of C then only get shorter.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from __future__ import annotations
 import math
 import os
 import struct
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,14 +81,10 @@ def check_band(band: int, separation: int, rounds: int) -> None:
         raise UsageError(f"rounds is {rounds}: give the number of all rounds, 1 to {MAX_ROUNDS}, beforehand")
 
 
-def sensitivity(band: int, separation: int, rounds: int) -> float:
-    """How far one device can move C x, over the first `rounds` rounds, if each of its vectors has norm 1.
-
-    It takes part in rounds 1, 1 + separation, ...: earlier columns are longer, and more do not fit in.
-    """
-    squares = np.cumsum(coefficients(band) ** 2)
-    left = np.arange(rounds, 0, -separation)  # rows that each column has
-    return math.sqrt(float(squares[np.minimum(left, band) - 1].sum()))
+def sensitivity(band: int, times: int) -> float:
+    """How far one device that takes part so often can move C x, if each of its vectors has norm 1. The columns of the
+    last rounds, which are shorter, count as whole ones: what follows those rounds is accounted already."""
+    return math.sqrt(times * float((coefficients(band) ** 2).sum()))
 
 
 def prefix_error(band: int, rounds: int) -> float:
@@ -101,39 +101,50 @@ def prefix_error(band: int, rounds: int) -> float:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the noise of the next round needs. `round` and `purpose` say what the newest of `past` was drawn for: the
-    number of the round, and the digest of its terms and its counted set. `step` counts the rounds that had noise."""
+    """What the noise of the next round needs. `first` is the round that had noise first. `purpose` says what the newest
+    of `past` was drawn for: the digest of its terms and its counted set.
 
-    round: int = 0
+    `past` has the noise of rounds, by number, newest first: those that the band reaches, and the newest always. Under
+    another `plan` none of it counts: C begins again.
+    """
+
+    plan: Banded | None = None
+    first: int = 0
     purpose: bytes = b""
-    step: int = 0
-    past: tuple[Floats, ...] = field(default=(), repr=False)  # (length,) each, newest first, at most band - 1 and 1
+    past: Mapping[int, Floats] = field(default_factory=dict, repr=False)  # (length,) each
 
-    @staticmethod
-    def empty() -> Memory:
-        """Before the first round, and after a memory was lost."""
-        return Memory()
+    @property
+    def round(self) -> int:
+        """The round that had noise last; 0 before the first."""
+        return next(iter(self.past), 0)
 
     def to_bytes(self) -> bytes:
         """What `of_bytes` reads; the caller seals it against flipped bits."""
-        head = _HEAD.pack(self.round, self.step, len(self.past), len(self.purpose))
-        return head + self.purpose + b"".join(w.astype("<f8").tobytes() for w in self.past)
+        if self.plan is None:
+            return b""
+        head = _HEAD.pack(*astuple(self.plan), self.first, len(self.past), len(self.purpose))
+        numbers = struct.pack(f"<{len(self.past)}Q", *self.past)
+        return head + self.purpose + numbers + b"".join(w.astype("<f8").tobytes() for w in self.past.values())
 
     @staticmethod
-    def of_bytes(data: bytes, plan: Banded) -> Memory:
-        """The memory that `to_bytes` has written for this plan; StoreError."""
+    def of_bytes(data: bytes) -> Memory:
+        """The memory that `to_bytes` has written; StoreError."""
+        if not data:
+            return Memory()
         try:
-            round, step, count, purpose = _HEAD.unpack_from(data)
-        except struct.error:
+            *numbers_of_plan, first, count, purpose = _HEAD.unpack_from(data)
+            plan = Banded(*numbers_of_plan)
+            numbers = struct.unpack_from(f"<{count}Q", data, _HEAD.size + purpose)
+        except (struct.error, UsageError):
             raise StoreError("the memory of the noise is damaged: begin a new epoch") from None
-        body = _HEAD.size + purpose
-        if len(data) != body + 8 * count * plan.length or count > max(1, plan.band - 1):
-            raise StoreError("the memory of the noise is damaged, or of another plan: begin a new epoch")
+        body = _HEAD.size + purpose + 8 * count
+        if len(data) != body + 8 * count * plan.length or not 1 <= count <= max(1, plan.band - 1):
+            raise StoreError("the memory of the noise is damaged: begin a new epoch")
         past = np.frombuffer(data, "<f8", offset=body).reshape(count, plan.length).astype(float)
-        return Memory(round, data[_HEAD.size : body], step, tuple(past))
+        return Memory(plan, first, data[_HEAD.size : _HEAD.size + purpose], dict(zip(numbers, past, strict=True)))
 
 
-_HEAD = struct.Struct("<QQHB")  # round, step, vectors, length of the purpose
+_HEAD = struct.Struct("<dHIIIQHB")  # the plan, first, vectors, length of the purpose
 
 
 def next_round(
@@ -143,21 +154,22 @@ def next_round(
 
     StoreError, with the reason, where noise would be used twice or was never accounted for.
     """
-    if memory.step and round == memory.round:
+    if memory.past and round == memory.round:
         if purpose != memory.purpose:
             raise StoreError(f"the noise of round {round} was drawn for another set: abandon the round")
-        return _whole(memory.past[0]), memory
+        return _whole(memory.past[round]), memory
     if round < memory.round:
         raise StoreError(f"round {memory.round} had noise already, and {round} is older: it gets none")
-    if memory.step >= plan.rounds:
-        raise StoreError(f"all {plan.rounds} rounds that were accounted for have had their noise: end the federation")
-    if any(w.shape != (plan.length,) for w in memory.past):
-        raise StoreError(f"the noise of earlier rounds is not of {plan.length} numbers: these terms are another plan's")
+    first, past = (memory.first, memory.past) if memory.plan == plan else (round, {})
+    if round - first >= plan.rounds:
+        raise StoreError(f"round {round}: only the {plan.rounds} from {first} on are accounted for; end the run")
     w = plan.sigma * _white(plan.length, source)
-    for c, earlier in zip(coefficients(plan.band)[1:], memory.past, strict=False):
-        w -= c * earlier
-    kept = (w, *memory.past)[: max(1, plan.band - 1)]
-    return _whole(w), replace(memory, round=round, purpose=purpose, step=memory.step + 1, past=kept)
+    c = coefficients(plan.band)
+    for number, earlier in past.items():
+        if round - number < plan.band:
+            w -= c[round - number] * earlier
+    kept = {number: noise for number, noise in past.items() if round - number < plan.band - 1}
+    return _whole(w), Memory(plan, first, purpose, {round: w, **kept})
 
 
 def _white(count: int, source: Source) -> Floats:

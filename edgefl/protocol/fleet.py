@@ -119,6 +119,15 @@ class PastRound(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, why=clip(self.why, length), **told)
 
 
+class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The privacy that noise has cost: `epsilon` at `delta`, after `round`. `budget`: where the federation ends."""
+
+    epsilon: Annotated[float, Meta(ge=0)]
+    delta: Annotated[float, Meta(ge=0, lt=1)]
+    round: Number = 0
+    budget: Annotated[float, Meta(ge=0)] | None = None
+
+
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """The federation at the moment `at`, by the aggregator's clock, which may be wrong; 0: not known.
 
@@ -127,8 +136,9 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     state; `barred` and `paused` count those in quarantine or muted, and those that an operator has paused.
     `opens_at`: when the next round may open; 0: it waits for devices, or is open. `advice` says what the operator can
     do that concerns no single device. `troubled` are the rows of the devices that need an operator, worst first. `last`
-    are the newest rounds, newest first. `pages`: fleet/0 to fleet/{pages - 1} are in use. `edgefl`: the aggregator's
-    version. `every`: a summary that is older by much more than so many seconds is of an aggregator that is gone.
+    are the newest rounds, newest first. `privacy` is there if rounds have noise. `pages`: fleet/0 to
+    fleet/{pages - 1} are in use. `edgefl`: the aggregator's version. `every`: a summary that is older by much more than
+    so many seconds is of an aggregator that is gone.
     """
 
     federation: str
@@ -151,6 +161,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     pages: Number = 0
     edgefl: str = ""
     every: Number = EVERY_S
+    privacy: Spent | None = None
 
 
 class FleetPage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -71,7 +71,15 @@ def _head(summary: Summary, now: float) -> list[str]:
     counts = f"{summary.total} devices" + (f": {states}" if states else "")
     counts += f"; {summary.barred} barred" if summary.barred else ""
     counts += f"; {summary.paused} paused by the operator" if summary.paused else ""
-    return [first, counts, *_waits(summary)]
+    return [first, counts, *_spent(summary), *_waits(summary)]
+
+
+def _spent(summary: Summary) -> list[str]:
+    spent = summary.privacy
+    if spent is None:
+        return []
+    of = "" if spent.budget is None else f" of {spent.budget:g}"
+    return [f"privacy: epsilon {spent.epsilon:.3g}{of} spent after round {spent.round} (delta {spent.delta:g})"]
 
 
 def _commonest(item: tuple[str, int]) -> tuple[int, str]:

@@ -24,6 +24,8 @@ from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import claim
+from edgefl.privacy.accountant import Mechanism
+from edgefl.privacy.ledger import Ledger
 from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
 
@@ -543,3 +545,38 @@ def test_i23_a_late_update_is_overwritten_when_a_commit_has_it(tmp_path: Path) -
     store.close()
     assert b"secret" not in (tmp_path / "aggregator.db").read_bytes()
     assert not (tmp_path / "aggregator.db-wal").exists()
+
+
+LEDGER = Ledger("ab" * 8, 1e-5, 2.5, "run", 7, "set", 1.0, Mechanism("independent", 50.0, 900), 3, 5)
+
+
+def test_the_ledger_of_epsilon_is_kept_by_root_and_never_falls(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    assert store.ledger(LEDGER.root, 1e-5) == Ledger(LEDGER.root, 1e-5)
+    store.save_ledger(LEDGER)
+    store.close()
+    store = AggregatorStore(tmp_path)
+    assert store.ledger(LEDGER.root, 1e-5) == LEDGER
+    with pytest.raises(StoreError, match=r"epsilon falls from 2\.5 to 1\.5"):
+        store.save_ledger(msgspec.structs.replace(LEDGER, epsilon=1.5))
+    with pytest.raises(StoreError, match="delta"):
+        store.ledger(LEDGER.root, 1e-6)
+    assert store.ledger("cd" * 8, 1e-5).epsilon == 0  # another federation's
+    store.close()
+
+
+def test_a_ledger_of_epsilon_that_is_damaged_is_no_new_one(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.save_ledger(LEDGER)
+    for damage in ("substr(value, 1, length(value) - 1)", "replace(value, '2.5', '1.5')", "''"):
+        with sqlite3.connect(tmp_path / "aggregator.db") as db:
+            (kept,) = db.execute("SELECT value FROM meta WHERE key LIKE 'ledger%'").fetchone()
+            db.execute(f"UPDATE meta SET value = {damage} WHERE key LIKE 'ledger%'")
+        with pytest.raises(StoreError, match="ledger of epsilon is damaged"):
+            store.ledger(LEDGER.root, 1e-5)
+        with pytest.raises(StoreError, match="ledger of epsilon is damaged"):
+            store.save_ledger(LEDGER)
+        with sqlite3.connect(tmp_path / "aggregator.db") as db:
+            db.execute("UPDATE meta SET value = ? WHERE key LIKE 'ledger%'", (kept,))
+    assert store.ledger(LEDGER.root, 1e-5) == LEDGER
+    store.close()

@@ -89,7 +89,7 @@ def test_epsilon_is_at_least_the_exact_one(sigma, shift, coordinates, rounds, de
 )
 def test_correlated_noise_too(sigma, norm2, band, separation, rounds, over, delta):
     ours = epsilon(Mechanism("banded", sigma, norm2, separation, band, rounds).rho(over), delta)
-    exact = exact_gaussian(sigma, np.sqrt(norm2) * sensitivity(band, separation, over), delta)
+    exact = exact_gaussian(sigma, np.sqrt(norm2) * sensitivity(band, -(-over // separation)), delta)
     assert exact <= ours < 1.25 * exact
 
 
@@ -135,11 +135,11 @@ def test_the_smallest_sigma_is_enough_and_not_more(target, like):
 def test_what_was_spent_before_adds_up():
     """Two changes of the noise cost what all of it costs together, never less than before."""
     one, two = independent(50.0, 900), independent(80.0, 900)
-    first = after(0.0, one, 10, 1e-5)
-    both = after(first, two, 20, 1e-5)
+    first = after(0.0, one.rho(10), 1e-5)
+    both = after(first, two.rho(20), 1e-5)
     assert both == pytest.approx(epsilon(one.rho(10) + two.rho(20), 1e-5), rel=1e-6)
     assert both >= epsilon(one.rho(10) + two.rho(20), 1e-5) * (1 - 1e-12)
-    assert after(first, two, 0, 1e-5) >= first
+    assert after(first, 0.0, 1e-5) >= first
 
 
 def test_epsilon_never_falls_with_rounds():
@@ -156,6 +156,7 @@ def test_rho_of_is_the_inverse():
 
 def test_a_device_that_returns_seldom_is_accounted_as_often_as_it_can_come():
     assert independent(3.0, separation=4).rho(9) == 3 * independent(3.0).rho(1)
+    assert independent(3.0, separation=4).rho(9, noisy=2) == 2 * independent(3.0).rho(1)
     assert independent(3.0, separation=1).rho(9) == independent(3.0).rho(9) == 9 / 18
 
 

@@ -15,6 +15,7 @@ from edgefl.protocol.fleet import (
     FleetPage,
     OpenRound,
     PastRound,
+    Spent,
     Summary,
     clip,
     decode_page,
@@ -77,6 +78,7 @@ def test_a_summary_fits_whatever_the_fleet_says(text):
         [text] * 8, [worst(number, text) for number in range(20)],
         [PastRound(2**32, "evaluated", 2**32, 9**9, 9**9, 1 / 3, TALL, TALL, 1 / 3, 1 / 3, TALL, text,
                    1 / 3, 1 / 3, 10**6, 10**6, 1 / 3, 1 / 3)] * 5, 99, "9.9",
+        privacy=Spent(10 / 3, 1e-5 / 3, TALL, 20 / 3),
     )  # fmt: skip
     raw = encode_summary(summary)
     assert len(raw) <= SUMMARY_LIMIT - 1024
@@ -84,6 +86,7 @@ def test_a_summary_fits_whatever_the_fleet_says(text):
     assert found.open is not None and found.open.waits_for == names and len(found.last) == 5
     assert len(found.troubled) >= 5  # of the longest possible
     assert found.last[0].personal == 10**6
+    assert found.privacy == summary.privacy
 
 
 def test_what_a_device_says_steers_no_terminal():

@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgefl.protocol.fleet import DeviceRow, FleetPage, OpenRound, PastRound, Summary, encode_page, encode_summary
+from edgefl.protocol.fleet import (
+    DeviceRow,
+    FleetPage,
+    OpenRound,
+    PastRound,
+    Spent,
+    Summary,
+    encode_page,
+    encode_summary,
+)
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.trouble import CODES, REMEDIES
 from edgefl.viewer.picture import Picture
@@ -82,6 +91,14 @@ def test_a_round_that_lacks_reports_says_why_it_stays_open():
     short = msgspec.structs.replace(SUMMARY.open, counted=1, waiting=0, waits_for=[], skipped=0)
     shown = text(120, picture(msgspec.structs.replace(SUMMARY, open=short)))
     assert "1 of 1 counted" in shown and "it stays open until enough others do" in " ".join(shown.split())
+
+
+def test_what_privacy_was_spent_is_shown():
+    spent = msgspec.structs.replace(SUMMARY, privacy=Spent(3.14159, 1e-5, 11, 8.0))
+    assert "privacy: epsilon 3.14 of 8 spent after round 11 (delta 1e-05)" in text(120, picture(spent))
+    unbounded = msgspec.structs.replace(SUMMARY, privacy=Spent(3.0, 1e-5, 11))
+    assert "privacy: epsilon 3 spent after round 11 (delta 1e-05)" in text(120, picture(unbounded))
+    assert "epsilon" not in text(120)
 
 
 def test_120_characters_hold_all_columns():

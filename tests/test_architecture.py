@@ -37,7 +37,7 @@ FLOORS = [
         "profiles",
         "masks",
     ],
-    ["coordinator", "device"],  # which never import each other
+    ["coordinator", "device", "helper"],  # which never import each other
     ["transports"],
     ["hosting"],
     ["viewer"],
@@ -51,7 +51,13 @@ FLOORS = [
     ["project"],
     ["cli", "__main__"],
 ]
-STRANGERS = [("coordinator", "device"), ("simulation", "edgefl_agent"), ("simulation", "edgefl_broker")]
+STRANGERS = [
+    ("coordinator", "device"),
+    ("coordinator", "helper"),
+    ("device", "helper"),
+    ("simulation", "edgefl_agent"),
+    ("simulation", "edgefl_broker"),
+]
 
 
 def modules() -> dict[str, ast.Module]:
@@ -164,7 +170,7 @@ def test_onnx_is_imported_only_where_a_model_file_is_read_written_or_evaluated()
 
 
 def test_machines_and_protocol_touch_no_clock_socket_disk_or_thread():
-    rooms = ("protocol", "coordinator", "device", "machine")
+    rooms = ("protocol", "coordinator", "device", "helper", "machine")
     apart = {"edgefl.device.training", "edgefl.device.holdout"}  # they do a round's work, in threads of the host's
     machines = [name for name in MODULES if room_of(name) in rooms and name not in apart]
     world = {

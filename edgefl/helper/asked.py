@@ -1,0 +1,125 @@
+"""Asked: which asks are believed, and which sets are opened. Pure functions of an ask and of what is known.
+
+An ask that no certified signer has signed may come from anybody: it is dropped. What the aggregator itself has signed
+and is not opened is refused, and the aggregator is told why. REASONS are the kinds of that.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ..errors import ProtocolError
+from ..masking.exchange import Ask, Entry
+from ..protocol.terms import Party, Terms
+from ..trust.certificate import SignerCertificate
+from ..trust.ed25519 import to_text
+from ..trust.roster import Roster
+from .events import Keys
+from .least import Least
+from .opening import Job, Refused, Signed
+from .state import State
+
+REASONS = {
+    "certificate": "the aggregator's certificate was replaced, or is out of its dates",
+    "terms": "the terms of the round can't be, or are of another federation",
+    "run": "another run in this epoch of the aggregator's certificate",
+    "helper": "the terms name other keys of this helper, or an epoch that has ended",
+    "weak": "the terms are weaker than the helper's owner has pinned",
+    "epsilon": "the terms say that less epsilon is spent than was spent already",
+    "restored": "the helper was restored from a backup: it needs a new epoch",
+    "old": "a round before the newest one, whose answer is not kept any more",
+    "second": "another set of this round was opened",
+    "order": "devices out of order, or one of them twice",
+    "few": "fewer devices than a sum needs",
+    "many": "more devices than the terms allow",
+    "unknown": "a device that the roster does not name",
+    "revoked": "a device that the roster names as revoked",
+    "signature": "a device's signature is not of these terms, this vector and these sealed seeds",
+    "box": "a sealed seed that this helper's key does not open, or that is of another device or other terms",
+    "noise": "noise that this helper can't add",
+    "lost": "the answer that was kept for this round is damaged",
+}
+
+
+class Refusal(Exception):
+    """The set is not opened."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        assert code in REASONS, code
+        self.refused = Refused(code, text)
+
+
+def check_certificate(found: SignerCertificate, state: State, unix_s: float | None) -> None:
+    """Refusal unless this is the aggregator's newest certificate, and in force as far as we know the time."""
+    if found.serial < state.serial or found.epoch < state.signer_epoch:
+        raise Refusal("certificate", f"it is number {found.serial}, and number {state.serial} has been seen")
+    if unix_s is not None and not found.not_before <= unix_s <= found.not_after:
+        raise Refusal("certificate", "it is out of its dates: `edgefl keys renew` writes another; or a clock is wrong")
+
+
+def read_terms(ask: Ask, federation: str) -> Terms:
+    """The terms of the ask; Refusal."""
+    try:
+        terms = Terms.read(ask.terms)
+    except ProtocolError as error:
+        raise Refusal("terms", str(error).rpartition(": ")[0]) from None
+    if terms.federation != federation:
+        raise Refusal("terms", f"they are of federation {terms.federation!r}")
+    return terms
+
+
+def check_round(terms: Terms, ask: Ask, state: State) -> None:
+    """Refusal unless this round comes after all that were opened; a kept one is no matter of this."""
+    if terms.run != state.run:
+        raise Refusal("run", "in one epoch there is one; `edgefl keys epoch` begins the next")
+    if terms.round <= state.round:
+        raise Refusal("old", f"round {terms.round}; round {state.round} was opened")
+    if state.restored or ask.seen_round > state.round or ask.seen_epsilon > state.epsilon:
+        raise Refusal(
+            "restored",
+            f"we know of round {state.round} and epsilon {state.epsilon:g}, and later answers of ours have been seen: "
+            "`edgefl keys renew --helper` begins a new epoch",
+        )
+    if terms.epsilon < state.epsilon:
+        raise Refusal("epsilon", f"{terms.epsilon:g} in round {terms.round}; {state.epsilon:g} was spent")
+
+
+def check_terms(terms: Terms, keys: Keys, least: Least) -> None:
+    """Refusal unless these are our keys, and terms that our owner allows."""
+    party = terms.party(keys.name)
+    ours = Party(keys.name, keys.epoch, to_text(keys.box_public), to_text(keys.signing.public))
+    if party != ours:
+        epoch = "none of ours" if party is None else f"of epoch {party.epoch}"
+        raise Refusal("helper", f"their keys are {epoch}; ours are of epoch {keys.epoch}")
+    for fault in least.faults(terms):
+        raise Refusal("weak", fault)
+    if terms.noise.kind == "banded":
+        raise Refusal("noise", "it can't add correlated noise yet")
+
+
+def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least) -> Job:
+    """The work of opening this set; Refusal unless it is one that may be opened, as far as that shows at once."""
+    entries = ask.entries
+    if any(a.device >= b.device for a, b in pairwise(entries)):
+        raise Refusal("order", "the devices are not in order, or not distinct")
+    if len(entries) > terms.most:
+        raise Refusal("many", f"{len(entries)}, and the terms allow {terms.most}")
+    signed = [Signed(entry, _public(entry, roster)) for entry in entries]
+    groups: list[list[Signed]] = [[] for _ in range(terms.groups)]
+    for one in signed:
+        groups[terms.group_of(one.entry.device)].append(one)
+    fewest = least.fewest(terms)
+    opened = tuple(tuple(group) if len(group) >= fewest else () for group in groups)
+    if not any(opened):
+        raise Refusal("few", f"{max(map(len, groups))} in a group, and {fewest} are needed")
+    place = [party.name for party in terms.helpers].index(keys.name)
+    return Job(terms, keys.name, place, ask.set_digest, opened, keys.box_public, keys.box_private)
+
+
+def _public(entry: Entry, roster: Roster) -> bytes:
+    member = roster.get(entry.device)
+    if member is None:
+        code = "revoked" if roster.is_revoked(entry.device) else "unknown"
+        raise Refusal(code, f"{entry.device}, by roster {roster.serial}")
+    return member.public

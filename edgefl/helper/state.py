@@ -1,0 +1,69 @@
+"""State: what a helper must never forget, small and of bounded size. It is on disk before an answer leaves.
+
+serial, signer_epoch, run    of the newest aggregator certificate, and of the run in its epoch: there is one in each
+round                        the newest round that was opened in this run: older ones never are
+epoch                        of our own keys
+epsilon                      the highest that was ever spent, in any run
+restored                     somebody holds a later answer of this epoch than we know: we came from a backup
+opened                       the last rounds, each with its set; their answers are kept, and given again
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ..errors import StoreError
+
+KEPT_ROUNDS = 4  # whose answers can be asked for again
+
+
+class Opened(NamedTuple):
+    """A round that was opened: H and the digest of its set, both in hex."""
+
+    round: int
+    digest: str
+    set_digest: str
+
+    @classmethod
+    def of(cls, round: int, digest: bytes, set_digest: bytes) -> Opened:
+        return cls(round, digest.hex(), set_digest.hex())
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it; that of a new helper has its defaults."""
+
+    serial: int = 0
+    signer_epoch: int = 0
+    run: str = ""
+    round: int = 0
+    epoch: int = 0
+    epsilon: float = 0.0
+    restored: bool = False
+    opened: tuple[Opened, ...] = ()
+
+    def of_round(self, round: int) -> Opened | None:
+        """What was opened of a round of this run, if its answer is kept."""
+        return next((one for one in self.opened if one.round == round), None)
+
+    def after(self, opened: Opened, epsilon: float) -> State:
+        """With one more round."""
+        kept = (opened, *self.opened)[:KEPT_ROUNDS]
+        return msgspec.structs.replace(
+            self, round=opened.round, epsilon=max(self.epsilon, epsilon), opened=kept
+        )  # fmt: skip
+
+    def to_bytes(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> State:
+        """StoreError if these are not the bytes of one: nothing may be opened by a guess."""
+        try:
+            return msgspec.json.decode(raw, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise StoreError("what the helper has opened can't be read: begin a new epoch of its keys") from None
+
+
+msgspec.json.Decoder(State)  # described at import: see protocol/messages.py

@@ -139,7 +139,7 @@ RUNNABLE := baseline
 endif
 KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
-CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c
+CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c src/rng.c
 
 # One target a check and instruction set, so that `make --jobs=2 sanitize` runs two at a time
 CHECKED := $(foreach check,main heads products codecs rows,$(RUNNABLE:%=sanitize-%-$(check)))

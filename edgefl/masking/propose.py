@@ -24,7 +24,7 @@ def propose(
     delta keeps with a probability of 0.39 in each draw at the least: Kairouz, Liu, Steinke 2021, proposition 26, for
     beta = exp(-1/2).
     """
-    coordinates = max(1, round(params * share))
+    clip, coordinates = float(clip), max(1, round(params * share))
     reach = (2 ** (bits - 1) - 1 - noise_bound) // devices
     if reach < weights or reach < 1:
         raise UsageError(f"{bits} bits are too few for {devices} devices of weights up to {weights}: take more bits")

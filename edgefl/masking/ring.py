@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..errors import CodecError
 
 Ring = NDArray[np.uint32]
@@ -33,22 +34,22 @@ def centre(vector: Ring, bits: int) -> NDArray[np.int64]:
 
 def pack(vector: Ring, bits: int) -> bytes:
     """The lowest m bits of each number."""
-    places = np.arange(bits, dtype=np.uint32)
-    return np.packbits((vector[:, None] >> places & 1).astype(np.uint8), bitorder="little").tobytes()
+    return _core.ring_pack(vector, bits)
 
 
 def unpack(data: bytes | memoryview, n: int, bits: int) -> Ring:
-    """(n,) numbers below 2^m; CodecError unless `data` are as many, and the bits after the last one are 0."""
-    if len(data) != packed_bytes(n, bits):
-        raise CodecError(f"masked vector of {len(data)} bytes, expected {packed_bytes(n, bits)}: rejected", "length")
-    flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    if flags[n * bits :].any():
-        raise CodecError("masked vector with bits after its last number: rejected", "codec")
-    places = np.arange(bits, dtype=np.uint32)
-    out: Ring = (flags[: n * bits].reshape(n, bits).astype(np.uint32) << places).sum(1, dtype=np.uint32)
+    """(n,) numbers below 2^m; CodecError as `add`."""
+    out = np.zeros(n, np.uint32)
+    add(out, data, bits)
     return out
 
 
 def add(acc: Ring, data: bytes | memoryview, bits: int) -> None:
-    """acc (n,) += the packed numbers, modulo 2^32; CodecError as `unpack`, and then `acc` is what it was."""
-    acc += unpack(data, len(acc), bits)
+    """acc (n,) += the packed numbers, modulo 2^32; CodecError unless `data` are as many, and the bits after the last
+    one are 0. Then `acc` is what it was."""
+    if len(data) != packed_bytes(len(acc), bits):
+        raise CodecError(
+            f"masked vector of {len(data)} bytes, expected {packed_bytes(len(acc), bits)}: rejected", "length"
+        )
+    if not _core.ring_add(acc, data, bits):
+        raise CodecError("masked vector with bits after its last number: rejected", "codec")

@@ -14,21 +14,19 @@ would send it in its next rounds all the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core import rms
+from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
 from ..protocol.terms import Terms
 from .choice import Floats, back, take
 
 DRAWS = 8
 MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this
-_PIECE = 1 << 14  # numbers that are rounded at a time, in float64
 
 
 class Scored(NamedTuple):
@@ -74,10 +72,10 @@ def quantize(
     if not math.isfinite(norm):
         raise CodecError("delta that is not finite", "finite")
     q = np.ones(terms.length, np.int32)
-    q[terms.at_weight] = weight
+    q[terms.at_weight], fixed = weight, weight**2
     if terms.scores:
-        q[terms.at_scores] = _rounded(_score(scored, terms), terms.most_score, rng)
-    fixed = weight**2 + _squares(q[terms.at_scores])
+        q[terms.at_scores], told = ring_round(_score(scored, terms), 1.0, terms.most_score, _seed(rng))
+        fixed += told
     clipped = delta * np.float32(min(1.0, terms.clip / max(norm, 1e-30)))
     values = take(clipped, terms)
     shrink = _shrink(values, weight / terms.grid, terms.norm2 - fixed)
@@ -109,13 +107,13 @@ def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
 # ---- scores
 
 
-def _score(scored: Scored | None, terms: Terms) -> NDArray[np.float64]:
+def _score(scored: Scored | None, terms: Terms) -> Floats:
     """(3,) in [0, most_score]: the share of a full weight, and that times loss and accuracy."""
     if scored is None or scored.num_eval == 0 or not math.isfinite(scored.loss):
-        return np.zeros(3)
+        return np.zeros(3, np.float32)
     share = min(1.0, scored.num_eval / (terms.examples * terms.weights))
     loss = min(max(scored.loss, 0.0), MOST_LOSS) / MOST_LOSS
-    return np.array([1.0, loss, scored.accuracy or 0.0]) * (share * terms.most_score)
+    return np.array([each * share * terms.most_score for each in (1.0, loss, scored.accuracy or 0.0)], np.float32)
 
 
 def _held_out(sums: NDArray[np.int64]) -> tuple[float, float] | None:
@@ -128,24 +126,10 @@ def _held_out(sums: NDArray[np.int64]) -> tuple[float, float] | None:
 # ---- rounding
 
 
-def _squares(q: NDArray[np.int32]) -> int:
-    """The exact sum of squares."""
-    return int(np.dot(q.astype(np.int64), q)) if len(q) else 0
-
-
-def _pieces(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _PIECE, n)) for start in range(0, n, _PIECE))
-
-
 def _shrink(values: Floats, scale: float, room: int) -> float:
     """A factor, 1 as a rule, after which the integers of values x scale fit into the squared norm `room`, likely by
     rounding at random, and surely by rounding toward zero."""
-    squares = spread = 0.0
-    for piece in _pieces(len(values)):
-        v = values[piece].astype(np.float64) * scale
-        squares += float(np.dot(v, v))
-        v -= np.floor(v)
-        spread += float(np.dot(v, 1 - v))  # what rounding adds, in the mean
+    squares, spread = ring_measure(values, scale)
     length = math.sqrt(squares)
     expected = squares + spread + length + math.sqrt(len(values)) / 2
     if expected <= room or length == 0:
@@ -157,27 +141,12 @@ def _shrink(values: Floats, scale: float, room: int) -> float:
 
 def _bounded(values: Floats, scale: float, room: int, reach: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """The integers, (d,): their squares add up to at most `room`."""
-    for _ in range(DRAWS):
-        q = _rounded_pieces(values, scale, reach, rng)
-        if _squares(q) <= room:
+    for draw in range(DRAWS + 1):
+        q, squares = ring_round(values, scale, reach, _seed(rng) if draw < DRAWS else None)
+        if squares <= room:
             return q
-    q = _rounded_pieces(values, scale, reach, None)
-    if _squares(q) > room:
-        raise CodecError("a delta that does not fit into its squared norm", "codec")
-    return q
+    raise CodecError("a delta that does not fit into its squared norm", "codec")
 
 
-def _rounded_pieces(values: Floats, scale: float, reach: int, rng: np.random.Generator | None) -> NDArray[np.int32]:
-    q = np.empty(len(values), np.int32)
-    for piece in _pieces(len(values)):
-        q[piece] = _rounded(values[piece].astype(np.float64) * scale, reach, rng)
-    return q
-
-
-def _rounded(v: NDArray[np.float64], reach: int, rng: np.random.Generator | None) -> NDArray[np.float64]:
-    """Integers next to v, at most `reach` in size; toward zero without randomness."""
-    if rng is None:
-        return np.clip(np.trunc(v), -reach, reach)
-    low = np.floor(v)
-    low += rng.random(len(v)) < v - low
-    return np.clip(low, -reach, reach)
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**64, dtype=np.uint64))

@@ -54,6 +54,7 @@ include "codecs.pxi"
 include "tables.pxi"
 include "live.pxi"
 include "rows.pxi"
+include "ring.pxi"
 
 
 def permutation(int64_t n, uint64_t seed, uint64_t epoch):

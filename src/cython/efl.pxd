@@ -1,4 +1,4 @@
-# The C API, efl.h, codecs/codecs.h and combine/rows.h, as Cython sees it.
+# The C API, efl.h, codecs/codecs.h, codecs/ring.h and combine/rows.h, as Cython sees it.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "efl.h" nogil:
@@ -181,3 +181,11 @@ cdef extern from "combine/rows.h" nogil:
     void efl_sort_columns(float *rows, int64_t k, int64_t c)
     void efl_mean_rows(float *out, const float *rows, int64_t first, int64_t last, int64_t c)
     void efl_mean_nearest(float *out, const float *rows, int64_t k, int64_t keep, int64_t c)
+
+cdef extern from "codecs/ring.h" nogil:
+    int64_t efl_ring_bytes(int64_t n, int m)
+    void efl_ring_pack(uint8_t *data, const uint32_t *x, int m, int64_t n)
+    int efl_ring_add(uint32_t *acc, const uint8_t *data, int m, int64_t n)
+    void efl_ring_measure(double *squares, double *spread, const float *x, double scale, int64_t n)
+    uint64_t efl_ring_round(int32_t *q, const float *x, double scale, int32_t reach, uint64_t seed, int64_t n)
+    uint64_t efl_ring_round_down(int32_t *q, const float *x, double scale, int32_t reach, int64_t n)

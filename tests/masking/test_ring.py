@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgefl import _core
 from edgefl.errors import CodecError
 from edgefl.masking import ring
 
@@ -69,4 +70,27 @@ def test_bits_after_the_last_number_are_refused():
     acc = np.zeros(5, np.uint32)
     with pytest.raises(CodecError, match="after its last number"):
         ring.add(acc, bytes(6) + b"\x80", 11)
+    assert not acc.any()
+
+
+@pytest.mark.parametrize("bits", range(2, 33))
+def test_long_vectors_are_those_of_numpy(bits):
+    """The bits of each number in turn, by NumPy; lengths around the core's words."""
+    for n in (31, 32, 33, 63, 64, 65, 1000):
+        vector = numbers(n, bits, n)
+        flags = (vector[:, None] >> np.arange(bits, dtype=np.uint32) & 1).astype(np.uint8)
+        data = np.packbits(flags, bitorder="little").tobytes()
+        assert ring.pack(vector, bits) == data
+        assert (ring.unpack(data, n, bits) == vector).all()
+
+
+def test_the_core_refuses_arrays_that_do_not_fit():
+    acc = np.zeros(5, np.uint32)
+    for size, bits in ((6, 11), (8, 11), (1, 1), (33, 33), (20, -1)):
+        with pytest.raises(ValueError, match="must"):
+            _core.ring_add(acc, bytes(size), bits)
+    with pytest.raises(ValueError, match="bits must"):
+        _core.ring_pack(acc, 0)
+    with pytest.raises(ValueError, match="reach must"):
+        _core.ring_round(np.zeros(3, np.float32), 1.0, 0, None)
     assert not acc.any()

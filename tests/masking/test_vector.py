@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgefl import _core
 from edgefl.errors import CodecError, ProtocolError, UsageError
 from edgefl.masking import choice
 from edgefl.masking.propose import propose
-from edgefl.masking.vector import MOST_LOSS, Scored, mean, quantize
+from edgefl.masking.vector import MOST_LOSS, Scored, _bounded, mean, quantize
 
 TRANSFORMS = ["subset", "hadamard"]
 
@@ -64,22 +65,52 @@ def test_i28_the_norm_holds_where_rounding_would_break_it(norm2, transform):
         assert norm2 < 30 or made.q[:40].any()  # and is not merely 0
 
 
+def plainly_rounded(x, scale, reach, seed):
+    """What ring_round computes, in NumPy."""
+    v = x.astype(np.float64) * scale
+    if seed is None:
+        return np.clip(np.trunc(v), -reach, reach)
+    t = (choice.mixed(seed, len(x)) >> np.uint64(11)) * 2.0**-53
+    return np.clip(np.floor(v) + (v - np.floor(v) > t), -reach, reach)
+
+
+@given(
+    n=st.integers(0, 200), scale=st.sampled_from([1e-30, 0.37, 1.0, 800.0]), reach=st.sampled_from([1, 7, 2**31 - 1]),
+    seed=st.none() | st.integers(0, 2**64 - 1),
+)  # fmt: skip
+def test_rounding_is_that_of_numpy(n, scale, reach, seed):
+    x = wild(n, n)
+    q, squares = _core.ring_round(x, scale, reach, seed)
+    expected = plainly_rounded(x, scale, reach, seed)
+    assert (q == expected).all() and squares == sum(int(each) ** 2 for each in q)
+    v = x.astype(np.float64) * scale
+    rest = v - np.floor(v)
+    assert _core.ring_measure(x, scale) == pytest.approx(((v * v).sum(), (rest * (1 - rest)).sum()), rel=1e-9)
+
+
+def test_rounding_what_no_integer_holds_is_harmless():
+    x = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45], np.float32)
+    for seed in (None, 5):
+        q, _ = _core.ring_round(x, 1e9, 100, seed)
+        assert q.tolist() == [0, 100, -100, 100, -100, 0]
+
+
 def test_redraws_fall_back_to_rounding_toward_zero():
-    class Up:
-        """Always rounds up: each draw is too long."""
+    """Forty numbers of 1.5: each draw has about twenty 2s. Where there is room for six, no draw will do."""
+    drawn = []
 
-        drawn = 0
+    class Counted:
+        def integers(self, most, dtype):
+            drawn.append(most)
+            return len(drawn)
 
-        def random(self, n):
-            Up.drawn += 1
-            return np.zeros(n)
-
-    own = masked.terms(params=40, norm2=1 + 159, grid=0.1, clip=100.0)
-    made = quantize(np.full(40, 0.15, np.float32), 1, own, Up())
-    assert made.q[:40].tolist() == [1] * 40 and Up.drawn == 8
-    own = masked.terms(params=40, norm2=1 + 160, grid=0.1, clip=100.0)
-    made = quantize(np.full(40, 0.15, np.float32), 1, own, Up())
-    assert made.q[:40].tolist() == [2] * 40 and Up.drawn == 9
+    values = np.full(40, 1.5, np.float32)
+    q = _bounded(values, 1.0, 40 + 6 * 3, 100, Counted())
+    assert q.tolist() == [1] * 40 and drawn == [2**64] * 8
+    q = _bounded(values, 1.0, 160, 100, Counted())
+    assert set(q) == {1, 2} and len(drawn) == 9
+    with pytest.raises(CodecError, match="does not fit"):
+        _bounded(values, 1.0, 39, 100, Counted())
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -4,6 +4,7 @@
  * dispatch.c, src/codecs and the objects of kernels.c.
  */
 #include "codecs/codecs.h"
+#include "codecs/ring.h"
 #include "codecs/tables.h"
 #include "efl.h"
 
@@ -152,6 +153,34 @@ static void try_tables(const uint64_t counts[256]) {
     free(exact);
 }
 
+/* Numbers of m bits there and back, and what a vector becomes in a masked round; far from all integers too. */
+static void try_ring(const float *x, int64_t n) {
+    int32_t *q = get(n, sizeof *q);
+    uint32_t *acc = get(n, sizeof *acc);
+    double squares, spread;
+    for (int m = 2; m <= 32; m++) {
+        const int64_t size = efl_ring_bytes(n, m);
+        uint8_t *data = get(size, 1); /* ends where its memory ends */
+        const uint64_t sum = efl_ring_round(q, x, 300.0, INT32_MAX, SEED + (uint64_t)m, n);
+        efl_ring_pack(data, (const uint32_t *)q, m, n);
+        memset(acc, 0, (size_t)n * sizeof *acc);
+        if (!efl_ring_add(acc, data, m, n)) exit(1);
+        for (int64_t i = 0; i < n; i++)
+            if (acc[i] != ((uint32_t)q[i] & (m < 32 ? ((uint32_t)1 << m) - 1 : UINT32_MAX))) exit(1);
+        if (n * m % 8 != 0) {
+            data[size - 1] |= 0x80;
+            if (efl_ring_add(acc, data, m, n)) exit(1);
+        }
+        put(data, size), put(&sum, sizeof sum);
+        free(data);
+    }
+    efl_ring_measure(&squares, &spread, x, 0.37, n);
+    put(&squares, sizeof squares), put(&spread, sizeof spread);
+    efl_ring_round_down(q, x, 1e30, 7, n), put(q, n * 4);
+    efl_ring_round(q, x, 0.05, 3, SEED, n), put(q, n * 4);
+    free(q), free(acc);
+}
+
 static void try_size(int64_t n) {
     float *x = numbers(n);
     uint8_t *symbols = get(n, 1);
@@ -166,6 +195,7 @@ static void try_size(int64_t n) {
     try_live(symbols, 1, n);
     if (n % 7 == 0) try_live(symbols, 7, n / 7), try_live(symbols, n / 7, 7);
     try_tables(counts.symbol);
+    try_ring(x, n);
     free(x), free(symbols);
 }
 

@@ -65,11 +65,13 @@ def _bad_box() -> Any:
     return CryptoError
 
 
-def statement(digest: bytes, packed: bytes, boxes: bytes) -> bytes:
-    """What a device signs: H, the SHA-256 of its packed vector, and that of all its boxes as they are on the wire."""
-    return statement_of(digest, hashlib.sha256(packed).digest(), hashlib.sha256(boxes).digest())
+def salted(salt: bytes, packed: bytes | memoryview) -> bytes:
+    """The SHA-256 of salt and packed vector, which tells who does not know the salt nothing of the vector."""
+    digest = hashlib.sha256(salt)
+    digest.update(packed)
+    return digest.digest()
 
 
 def statement_of(digest: bytes, packed_sha256: bytes, boxes_sha256: bytes) -> bytes:
-    """The same from the digests, which is all that a helper is shown of a vector."""
+    """What a device signs: H, the salted digest of its packed vector, and that of all its boxes on the wire."""
     return _PREFIX + digest + packed_sha256 + boxes_sha256

@@ -1,9 +1,11 @@
 """The payload of a masked update, which follows the header (protocol/update_header.py). No I/O.
 
-    H 32 | signature 64 | helpers u8 | each: length u16, sealed seed | packed vector, ceil(L m / 8) bytes
+    H 32 | signature 64 | salt 32 | helpers u8 | each: length u16, sealed seed | packed vector, ceil(L m / 8) bytes
 
-The signature is that of sealed.statement. It is there beside the update's own (protocol/signed_update.py), since the
-helper is shown no update, only the digests in this statement.
+The signature is that of sealed.statement_of. It is there beside the update's own (protocol/signed_update.py), since the
+helper is shown no update, only the digests in this statement. A helper knows its masks, so it could compare the digest
+of a vector with those of all vectors that it thinks likely. Therefore the digest is of salt and vector, and the random
+salt is for the aggregator alone.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from ..protocol.terms import Terms
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, from_text, verify
 from . import masks, ring, sealed
 
-_AT_SIGNATURE, _AT_HELPERS = 32, 32 + SIGNATURE_BYTES
+SALT_BYTES = 32
+_AT_SIGNATURE, _AT_SALT, _AT_HELPERS = 32, 32 + SIGNATURE_BYTES, 32 + SIGNATURE_BYTES + SALT_BYTES
 _AT_BOXES = _AT_HELPERS + 1
 _LENGTH_BYTES = 2
 
@@ -32,10 +35,12 @@ class MaskedUpdate(NamedTuple):
     signature: bytes
     boxes: tuple[bytes, ...]
     packed: bytes | memoryview
+    salt: bytes
 
     @property
     def packed_sha256(self) -> bytes:
-        return hashlib.sha256(self.packed).digest()
+        """Of salt and packed vector: what a helper is shown."""
+        return sealed.salted(self.salt, self.packed)
 
     @property
     def boxes_sha256(self) -> bytes:
@@ -67,8 +72,9 @@ def mask(
         masks.add(total, seed, terms.digest, helper.name, device)
         boxes.append(sealed.seal(seed, terms.digest, device, from_text(helper.box)))
     wire, packed = framed(tuple(boxes)), ring.pack(total, terms.bits)
-    signature = key.sign(sealed.statement(terms.digest, packed, wire))
-    return b"%b%b%c%b%b" % (terms.digest, signature, len(boxes), wire, packed)
+    salt = randomness(SALT_BYTES)
+    signature = key.sign(sealed.statement_of(terms.digest, sealed.salted(salt, packed), hashlib.sha256(wire).digest()))
+    return b"%b%b%b%c%b%b" % (terms.digest, signature, salt, len(boxes), wire, packed)
 
 
 def read(payload: bytes | memoryview, terms: Terms) -> MaskedUpdate:
@@ -89,5 +95,5 @@ def read(payload: bytes | memoryview, terms: Terms) -> MaskedUpdate:
         at += size
     if len(payload) - at != terms.packed_bytes:
         raise ProtocolError(f"masked vector of {len(payload) - at} bytes, expected {terms.packed_bytes}", "length")
-    signature = bytes(payload[_AT_SIGNATURE:_AT_HELPERS])
-    return MaskedUpdate(terms.digest, signature, tuple(boxes), payload[at:])
+    signature, salt = bytes(payload[_AT_SIGNATURE:_AT_SALT]), bytes(payload[_AT_SALT:_AT_HELPERS])
+    return MaskedUpdate(terms.digest, signature, tuple(boxes), payload[at:], salt)

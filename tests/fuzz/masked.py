@@ -33,9 +33,7 @@ def seeds() -> list[bytes]:
     seed = iter(hashlib.sha256(bytes([i])).digest() for i in range(9))
     payload = update.mask(q, TERMS, "dev-1", KEY, lambda size: next(seed)[:size])
     sent = update.read(payload, TERMS)
-    entries = tuple(
-        Entry(f"dev-{i}", sent.packed_sha256, sent.boxes_sha256, sent.signature, sent.boxes[0]) for i in "12"
-    )
+    entries = tuple(Entry(f"dev-{i}", sent.packed_sha256, sent.signature, sent.boxes) for i in "12")
     ask = exchange.seal_ask(Ask(TERMS.text, 1, entries), "north", 7, KEY, CERTIFICATE)
     answer = Answer(TERMS.digest, b"s" * 32, 3, 0.5, ((2, bytes(sent.packed)),)).to_bytes("north", KEY)
     refusal = Answer(TERMS.digest, b"s" * 32, 3, 0.0, (), "too few").to_bytes("north", KEY)

@@ -98,7 +98,7 @@ def test_seeds_are_fresh_from_the_randomness_and_of_256_bits():
     q = masked.vector(own, np.random.default_rng(0))
     for _ in range(3):
         update.mask(q, own, "dev-00", masked.device_key("dev-00"), randomness)
-    assert asked == [32] * 6
+    assert asked == [32] * 9  # two seeds and a salt each
     with pytest.raises(ValueError, match="randomness of 31"):
         update.mask(q, own, "dev-00", masked.device_key("dev-00"), lambda size: bytes(size - 1))
 

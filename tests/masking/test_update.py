@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgefl.errors import ProtocolError
-from edgefl.masking import ring, sealed, update
+from edgefl.masking import masks, ring, sealed, update
 from edgefl.protocol.signed_update import Context, NotSigned, check, sign
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.trust.ed25519 import to_text
+from edgefl.trust.ed25519 import to_text, verify
 
 HELPERS = masked.helper("north"), masked.helper("south")
 OWN = masked.terms(HELPERS)
@@ -46,7 +46,7 @@ def test_the_longest_name_fits_the_bound():
 def test_all_that_is_signed_matters():
     """A changed vector, box or H breaks the signature."""
     made = payload()
-    for at in (0, 40, len(made) - OWN.packed_bytes - 5, len(made) - 5):
+    for at in (0, 40, 100, len(made) - OWN.packed_bytes - 5, len(made) - 5):
         broken = bytearray(made)
         broken[at] ^= 1
         try:
@@ -61,7 +61,7 @@ def test_an_update_for_other_terms_is_refused():
     assert caught.value.code == "terms"
 
 
-@pytest.mark.parametrize("cut", [0, 31, 96, 97, 98, 150, -1])
+@pytest.mark.parametrize("cut", [0, 31, 96, 128, 129, 130, 180, -1])
 def test_a_payload_that_is_cut_off_is_refused(cut):
     with pytest.raises(ProtocolError) as caught:
         update.read(payload()[:cut], OWN)
@@ -73,11 +73,11 @@ def test_a_longer_payload_and_another_number_of_helpers_are_refused():
     with pytest.raises(ProtocolError, match="expected"):
         update.read(made + b"\0", OWN)
     broken = bytearray(made)
-    broken[96] = 1
+    broken[128] = 1
     with pytest.raises(ProtocolError, match="for 1 helpers, not 2"):
         update.read(bytes(broken), OWN)
     broken = bytearray(made)
-    broken[97:99] = b"\xff\xff"
+    broken[129:131] = b"\xff\xff"
     with pytest.raises(ProtocolError, match="sealed seed of 65535 bytes"):
         update.read(bytes(broken), OWN)
 
@@ -149,11 +149,28 @@ def test_boxes_of_one_seed_differ():
 
 
 def test_the_statement_has_known_bytes():
-    said = sealed.statement(b"h" * 32, b"vector", b"boxes")
-    assert (
-        said
-        == b"edgefl masked 1\n" + b"h" * 32 + hashlib.sha256(b"vector").digest() + hashlib.sha256(b"boxes").digest()
-    )
+    found = update.read(payload(), OWN)
+    wire = b"".join(len(box).to_bytes(2, "little") + box for box in found.boxes)
+    digests = hashlib.sha256(found.salt + bytes(found.packed)).digest(), hashlib.sha256(wire).digest()
+    assert verify(KEY.public, b"edgefl masked 1\n" + OWN.digest + b"".join(digests), found.signature)
+
+
+def test_i24_a_helper_cant_try_vectors():
+    """It knows the mask, so at few bits it could try all vectors. The digest that it is shown is of a salt too."""
+    own = masked.terms(params=1, coordinates=1, bits=6, reach=2, grid=1.0)
+    q = np.array([1, 1, 1, 1, 1, 1], np.int32)
+    made = update.read(update.mask(q, own, "dev-1", KEY), own)
+    north = masked.helper()
+    seed = sealed.open_sealed(made.boxes[0], own.digest, "dev-1", north.public, north.private)
+    for guess in range(-2, 3):
+        q[0] = guess
+        total = ring.of(q, own.bits)
+        masks.add(total, seed, own.digest, "north", "dev-1")
+        tried = ring.pack(total, own.bits)
+        assert hashlib.sha256(tried).digest() != made.packed_sha256
+        assert (sealed.salted(made.salt, tried) == made.packed_sha256) == (guess == 1)
+    again = update.read(update.mask(q, own, "dev-1", KEY), own)
+    assert again.salt != made.salt
 
 
 # ---- the header around it

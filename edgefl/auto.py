@@ -96,8 +96,10 @@ def choose(settings: Settings, plan: Plan) -> Choice:
         specs = f"ecq:step={grain:g}", specs[1]
     elif strategy is not None and "noisy" in strategy.fit.without:
         specs = (EVEN if even else MOST_ROUNDS)[0], specs[1]
+    if settings.privacy.masked:
+        return _masked(settings, specs[1] if _pays(specs[1], plan) else "raw32", asked)
     codec, downlink = (spec if _pays(spec, plan) else "raw32" for spec in specs)
-    span = 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
+    span = _span(asked)
     reason = f"a device takes part in {'most' if most else f'about {counted:.1%}'} of the rounds"
     if carries:
         reason += f"; {split(settings.strategy.name)[0]} carries what codecs err by into later rounds"
@@ -108,6 +110,17 @@ def choose(settings: Settings, plan: Plan) -> Choice:
     if "raw32" in (codec, downlink):
         reason += f"; a codec's own overhead does not pay for {plan.num_params} params"
     return Choice(codec, downlink, span, reason)
+
+
+def _span(asked: float) -> int:
+    return 1 if asked >= MOST else min(MAX_SPAN, round(1 / asked))
+
+
+def _masked(settings: Settings, downlink: str, asked: float) -> Choice:
+    """Masked updates have bits of their own, and no codec."""
+    privacy = settings.privacy
+    reason = f"updates are masked, {privacy.share:g} of their numbers in {privacy.bits} bits each"
+    return Choice("raw32", downlink, _span(asked), reason)
 
 
 def _even(settings: Settings, plan: Plan) -> str:

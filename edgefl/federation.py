@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from . import auto, codecs, masks
+from . import auto, codecs, masked_fit, masks
 from .codecs import Codec, for_manifest
 from .codecs import get as get_codec
 from .core.plan import Plan
@@ -75,7 +75,7 @@ def make_manifest(
     if feedback == "auto":
         codec_of, without = manifest.update_codec, strategy.fit.without
         wanted = codec_of.feedback or ("unfed" in without and not codec_of.lossless)
-        wanted = wanted and "feedback" not in without
+        wanted = (wanted or settings.privacy.masked) and "feedback" not in without
         manifest = msgspec.structs.replace(manifest, error_feedback=wanted)
     manifest = msgspec.structs.replace(manifest, forms=codecs.from_wire(codec, codec_options).FORMS)
     try:
@@ -121,4 +121,5 @@ def _agree(settings: Settings, objects: Objects | None) -> tuple[Strategy, Train
     settings = settings.replace(**{f"train.{key}": value for key, value in wanted.items()})
     _set_weights(strategy, Weights.of(settings.strategy.weights))
     fit.check(strategy, settings)
+    masked_fit.check(settings, strategy)
     return strategy, settings.train, mode

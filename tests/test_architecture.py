@@ -36,6 +36,7 @@ FLOORS = [
         "history_text",
         "profiles",
         "masks",
+        "masked_fit",
     ],
     ["coordinator", "device", "helper"],  # which never import each other
     ["transports"],

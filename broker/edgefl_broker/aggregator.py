@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgefl import auto, profiles
+from edgefl import auto, masked_fit, profiles
 from edgefl.atomic import write_atomically
 from edgefl.coordinator import events
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -25,6 +25,7 @@ from edgefl.coordinator.events import (
     Finished,
     ReloadedLate,
     ReloadLate,
+    SaveAsk,
     SaveAttempt,
     SaveLate,
     SavePaused,
@@ -56,6 +57,7 @@ from .forgetting import erase_claims
 from .home_assistant import open_home_assistant
 from .journal import Journal
 from .keys import open_keys
+from .masked import open_masked
 from .model_file import load_both
 from .outputs import NEWEST, ModelFiles
 from .progress import Progress, summary
@@ -145,14 +147,14 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         if not rounds.late_window:
             self._store.drop_late()
         return RoundCoordinator(
-            manifest, rounds, strategy, state.params,
+            manifest, masked_fit.rounds_of(config), strategy, state.params,
             rng=rng, round=state.round, version=state.version, attempt=state.start,
             update_s=UPDATE_S + PARAM_S * plan.num_params,
             recent=self._store.recent(UNEARNED_ROUNDS), instance=rng.getrandbits(64), take_over=take_over,
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
-            admission=config.admission, suspects=self._store.suspects(), paused=self._store.paused(),
+            admission=masked_fit.admission_of(config), suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
-            features=config.features,
+            features=config.features, masked=open_masked(config, manifest), asked=self._store.asked(),
         )  # fmt: skip
 
     def _open_outputs(self, config: AggregatorConfig, state: State) -> ModelFiles:
@@ -250,7 +252,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._busy_since_s = time.process_time()
             case Answered():
                 self._desk.answer(action)
-            case SaveAttempt() | SaveLate() | SaveSuspects() | SavePaused() | SaveProfile() | Erase():
+            case SaveAttempt() | SaveLate() | SaveAsk() | SaveSuspects() | SavePaused() | SaveProfile() | Erase():
                 self._save(action)
             case ReloadLate():
                 self.feed(ReloadedLate(self._store.late()))
@@ -262,12 +264,14 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             case _:
                 self.carry_out_shared(action)
 
-    def _save(self, action: SaveAttempt | SaveLate | SaveSuspects | SavePaused | SaveProfile | Erase) -> None:
+    def _save(self, action: SaveAttempt | SaveLate | SaveAsk | SaveSuspects | SavePaused | SaveProfile | Erase) -> None:
         match action:
             case SaveAttempt(attempt):
                 self._store.save_attempt(attempt)
             case SaveLate(update):
                 self._store.save_late(update)
+            case SaveAsk(saved):
+                self._store.save_ask(saved)
             case SaveSuspects(suspects):
                 self._store.save_suspects(suspects)
             case SavePaused(paused):

@@ -19,7 +19,7 @@ from edgefl.protocol.fleet import Summary
 from .history_view import HistoryView
 
 STATES = ("ready", "training", "paused", "trouble", "disconnected", "lost", "absent")  # others are counted as "other"
-PHASES = ("waiting", "open", "evaluating", "judging", "done", "stopped")
+PHASES = ("waiting", "open", "unmasking", "evaluating", "judging", "done", "stopped")
 OUTCOMES = ("committed", "abandoned", "evaluated", "refused", "rollback")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgefl import masks
+from edgefl import masked_fit, masks
 from edgefl.coordinator import cohort
 from edgefl.coordinator.events import Reconfigured
 from edgefl.coordinator.schedule import Schedule
@@ -41,7 +41,8 @@ def with_interval(config: AggregatorConfig) -> AggregatorConfig:
 
 def reconfigured(config: AggregatorConfig, plan: Plan, folder: Path) -> Reconfigured:
     """The settings for the coordinator; UsageError if they can't be used together, or their rounds have no room."""
-    rounds, spec, holdout = with_interval(config).rounds, config.evaluate.test_data, config.evaluate.holdout
+    rounds = masked_fit.rounds_of(with_interval(config))
+    spec, holdout = config.evaluate.test_data, config.evaluate.holdout
     cohort.check(rounds)
     rounds.check_evaluation(holdout)
     config.gate.check(spec is not None, holdout)

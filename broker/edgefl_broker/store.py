@@ -18,6 +18,7 @@ from edgefl import strategies
 from edgefl.atomic import remove_partials, write_atomically
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
+from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
@@ -25,6 +26,8 @@ from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_databas
 from edgefl.privacy.ledger import Ledger, newest
 from edgefl.strategies.checkpoint import unpack
 
+from . import ask_row
+from .ask_row import AskRow
 from .forgetting import erase_from_database
 from .late_rows import LateRows
 from .models import KEPT_MODELS, Models
@@ -45,8 +48,8 @@ CREATE TABLE IF NOT EXISTS late (
     crc INTEGER NOT NULL
 );
 """
-# Schema 0 is older than the state of strategies, and lacks its column.
-_SCHEMA = Schema(1, _SQL, {0: "ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x'';"})
+# Schema 0 is older than the state of strategies, and lacks its column; schema 1 lacks the table of masked rounds.
+_SCHEMA = Schema(2, _SQL + ask_row.SQL, {0: "ALTER TABLE models ADD COLUMN state BLOB NOT NULL DEFAULT x'';", 1: ""})
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class AggregatorStore:
         remove_partials(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
         self.models = Models(self._db, self._path, models, model_bytes)
-        self._late = LateRows(self._db, self._path)
+        self._late, self._ask = LateRows(self._db, self._path), AskRow(self._db)
         self._guard = FileGuard(self._path)
 
     @durable
@@ -211,6 +214,21 @@ class AggregatorStore:
             log.warning("late updates that waited for a round are dropped: the configuration folds none in")
 
     @durable
+    def save_ask(self, saved: SavedAsk) -> None:
+        """Store the set that helpers will be asked to open; durable when this returns."""
+        self._guard.check()
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._ask.save(saved)
+
+    @durable
+    def asked(self) -> SavedAsk | None:
+        """What `save_ask` has stored and no commit has removed."""
+        return self._ask.load()
+
+    @durable
     def save_suspects(self, suspects: Mapping[str, Suspect]) -> None:
         """Store the devices of which signed updates were refused, in place of those stored before; durable when this
         returns."""
@@ -292,6 +310,7 @@ class AggregatorStore:
             values = (record.round - KEPT_RECORDS, DROPPED_AT_ONCE)
             self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
             self._late.erase("device = ? AND round = ?", *drop)
+            self._ask.drop(record.round)
             if params is not None:
                 self.models.insert(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self.models.drop_old()

@@ -36,5 +36,5 @@ def _since_enrolment(path: Path, root: bytes, federation: str, seen: Seen) -> Se
         text = str(error).removesuffix(": dropped")
         raise UsageError(f"{path}: {text}: unpack the device's bundle again, or correct `federation`") from None
     if found.epoch > seen.epoch:
-        return Seen(found.serial, found.epoch)
+        return seen.in_epoch(found.serial, found.epoch)
     return replace(seen, serial=max(seen.serial, found.serial))

@@ -57,12 +57,13 @@ class Judged(msgspec.Struct, frozen=True):
 
 class Admission:
     """`bound` is that of the open round, and `room` has the updates that wait for it. `pending` has the devices that
-    are barred from now on, and why: neither asked, waited for nor heard. `weigh` and `reach`: the strategy's."""
+    are barred from now on, and why: neither asked, waited for nor heard. `weigh` and `reach`: the strategy's.
+    `masked`: rounds that train are."""
 
     def __init__(
         self, settings: AdmissionSettings, codec: Codec, num_params: int, *, clock: WallClock,
         signing: Open, suspects: Mapping[str, Suspect] | None = None, room: WaitingRoom | None = None,
-        weigh: Weigh = all_examples, reach: Reach = as_long,
+        weigh: Weigh = all_examples, reach: Reach = as_long, masked: bool = False,
     ) -> None:  # fmt: skip
         self._signing = signing
         self.influence = Influence(
@@ -77,7 +78,7 @@ class Admission:
         self.pending: list[tuple[str, str]] = []
         self._told: dict[str, str] | None = None  # `barred`, until it changes
         self._codec, self._num_params, self._max_examples = codec, num_params, settings.max_examples
-        self._clock = clock
+        self._clock, self._masked = clock, masked
 
     def open(self, round: int) -> None:
         """The round opens: its bound is fixed now."""
@@ -108,7 +109,7 @@ class Admission:
 
     def check(self, mode: Mode, device: str, blob: bytes) -> UpdateHeader:
         """The header of an update of a round of this mode; ProtocolError if it is refused."""
-        header = header_for(mode, blob)
+        header = header_for(mode, blob, masked=self._masked)
         most = self._signing.max_examples(device) or self._max_examples
         if max(header.num_examples, header.num_eval) > most:
             claim = max(header.num_examples, header.num_eval)

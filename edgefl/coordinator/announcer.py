@@ -19,6 +19,7 @@ from ..protocol.manifest import MAX_SKELETON, Manifest, SkeletonInfo
 from ..protocol.messages import RETAINED_LIMIT, encode
 from ..protocol.parts import fitting_part_bytes
 from ..protocol.round import Round
+from ..protocol.terms import FEATURE
 from ..protocol.topics import BASE_SLOT, ROOT, SKELETON_SLOT, Topics
 from ..settings import RoundSettings
 from .base_payload import longest_base, with_base
@@ -78,9 +79,10 @@ class Announcer:
         """The side vectors as devices decode them."""
         return self.manifest.unstack(self.downlink.shown)[1]
 
-    def subscribe(self) -> list[Action]:
-        """Subscribe to updates and statuses."""
-        return [Subscribe((self.topics.any_update,)), self.subscribe_statuses()]
+    def subscribe(self, *, answers: bool = False) -> list[Action]:
+        """Subscribe to updates and statuses, and to the `answers` of helpers."""
+        updates = (self.topics.any_update, self.topics.any_answer) if answers else (self.topics.any_update,)
+        return [Subscribe(updates), self.subscribe_statuses()]
 
     def subscribe_statuses(self) -> Subscribe:
         """The broker sends all retained ones again."""
@@ -131,10 +133,11 @@ class Announcer:
 
     def round(
         self, tally: Tally | None, state: RoundState, *, round: int, version: int, attempt: int,
-        config: RoundSettings, unearned: Sequence[str] = (),
+        config: RoundSettings, unearned: Sequence[str] = (), certificates: Sequence[str] = (),
     ) -> Round:  # fmt: skip
         """The round of `tally`, or without one the round that comes next, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
+        masked = tally.masked if tally else None
         return Round(
             manifest=self.manifest_id,
             state=state,
@@ -147,7 +150,9 @@ class Announcer:
             cohort=tally.cohort.message if tally else None,
             late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
-            requires=["profile"] if mode == "profile" else [],
+            requires=["profile"] if mode == "profile" else [FEATURE] if masked else [],
+            terms=masked.terms.text if masked else "",
+            helpers=list(certificates) if masked else [],
             only_new_data=config.only_new_data,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,

@@ -76,7 +76,7 @@ def expected_reports(config: RoundSettings) -> int:
 
 def gather(
     config: RoundSettings, run: str, round: int, worth: list[str], *, rng: random.Random, others: Collection[str] = (),
-    closed: bool = False, choose: Choose | None = None,
+    closed: bool = False, choose: Choose | None = None, list_bytes: int = LIST_BYTES,
 ) -> Cohort:  # fmt: skip
     """The cohort of `round`, from the devices that are present: those worth waiting for, and the `others`. `closed`: no
     device beside them is to be asked, so a list names them even where all are asked. `choose` selects so many of the
@@ -88,7 +88,7 @@ def gather(
         named = min(wanted, len(worth))
         names = rng.sample(worth, named) if choose is None else choose(worth, named)
         names += [device for device in others if rng.random() < wanted / len(worth)]
-        if len(msgspec.json.encode(names)) <= LIST_BYTES:
+        if len(msgspec.json.encode(names)) <= list_bytes:
             return Cohort(round, frozenset(names))
     rule = None if wanted >= len(worth) else _draw(run, round, wanted / len(worth), worth, config.min_reports)
     return Cohort(round, rule)

@@ -59,7 +59,7 @@ class RoundCoordinator(Rounds):
                 self._on_message(event, now)
             case Connected():
                 self.announcer.fit(self.announcer.manifest, event.max_packet_bytes)
-                self._out += self.announcer.subscribe()
+                self._out += self.announcer.subscribe(answers=self.masked is not None)
                 self.sweeper.connected()
                 self._out += self.fence.connected(now)  # statuses come before the answer: the next round asks all
             case Disconnected():
@@ -128,6 +128,8 @@ class RoundCoordinator(Rounds):
                 self._maybe_close(now)
         elif self.phase == "judging":
             self._on_jury(self._look_at_jury(now), now)
+        elif self.phase == "unmasking":
+            self._on_sum(self._look_at_answers(now), now)
 
     def _on_sent(self, event: Sent) -> None:
         clears = [*self.announcer.on_sent(event.token, event.ok), *self.sweeper.on_sent(event.token, event.ok)]
@@ -146,12 +148,16 @@ class RoundCoordinator(Rounds):
         if self.bulletin is not None:
             self._out += self.bulletin.begin(now)
         self._announced_wait = False
+        if self.phase == "unmasking" and self.tally is None:
+            self._resume_unmasking(now)
         if self.tally is not None:  # reports could not come meanwhile
             self.tally.patient_from = now
         if self.phase != "waiting":
             self._out.append(self._publish_round(now))
         if self.phase == "judging":
             self._show(now)
+        if self.phase == "unmasking":
+            self._ask_helpers(now, begins=True)
         self._maybe_open(now)
         self._tick(now)
         if self.config.late_window and (self.tally is None or self.tally.mode != "train"):
@@ -210,6 +216,9 @@ class RoundCoordinator(Rounds):
             if self.bulletin is not None and event.topic == self.topics.summary:
                 self._out += self.bulletin.hear(event.payload) if self.fence.held else []
                 return
+            if self.masked is not None and self.topics.answer_part(event.topic) is not None:
+                self._on_sum(self._on_answer(event, now), now)
+                return
             if event.payload and (not is_status or (device is not None and self.signing.is_revoked(device))):
                 self._sweep(event)  # without a payload, a topic was cleared
             if device is None or self.admission.admits(device, len(event.payload), now, is_status=is_status):
@@ -242,9 +251,15 @@ class RoundCoordinator(Rounds):
         if self.phase == "waiting" and self.fence.held:
             self._out += self.reception.between(event, now, round=self.round)
             return
-        tally = self.tally if self.phase == "open" and self.fence.held else None
+        tally = self.tally if self._receives(device) and self.fence.held else None
         self._out += self.reception.receive(tally, event, now)
         self._maybe_close(now)
+
+    def _receives(self, device: str | None) -> bool:
+        """Whether the round takes updates; one whose sum is being opened only says again that an update has counted."""
+        if self.phase == "unmasking" and self.tally is not None and device is not None:
+            return self.tally.counted_in(device) is not None
+        return self.phase == "open"
 
     def _on_status(self, device: str, payload: bytes, now: float) -> None:
         known = device in self.presence.statuses

@@ -12,6 +12,7 @@ import msgspec
 from ..codecs import Codec
 from ..errors import CodecError, ProtocolError
 from ..machine import Note
+from ..protocol.signed_update import NotSigned
 from ..protocol.topics import UpdateTopic
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
@@ -44,7 +45,7 @@ class Counting:
     def count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
         """Add a whole update of the open round."""
         try:
-            judged = self._add(tally.mode, where, blob, 0)
+            judged = self._add(tally.mode, where, blob, 0) if tally.masked is None else self._mask(tally, where, blob)
             if tally.gathering is not None:
                 tally.gathering.add(judged.header, memoryview(blob)[judged.header.size :])
         except (ProtocolError, CodecError) as error:
@@ -198,6 +199,15 @@ class Counting:
     def _took_s(self, where: UpdateTopic, now: float) -> float | None:
         """How long a late update took. What was held back had come before: its device is not slow, rounds were."""
         return self._credits.seconds(where.round, self._held.came_at(where.device, where.round, now))
+
+    def _mask(self, tally: Tally, where: UpdateTopic, blob: bytes) -> Judged:
+        """Add one masked update; ProtocolError or CodecError, with nothing changed."""
+        assert tally.masked is not None
+        header, member = self._admission.check("train", where.device, blob), self._signing.member(where.device)
+        if member is None:
+            raise NotSigned(f"device {where.device} is not enrolled, or revoked: rejected")
+        tally.masked.add(where.device, memoryview(blob)[header.size :], member.public)
+        return Judged(header)
 
     def _add(self, mode: Mode, where: UpdateTopic, blob: bytes, staleness: int) -> Judged:
         """Add one whole update to the strategy, or have it wait; ProtocolError or CodecError, with nothing changed."""

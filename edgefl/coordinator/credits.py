@@ -37,7 +37,10 @@ class Past:
 class Credits:
     """The rounds of which a late update is of use, and the updates that are arriving."""
 
-    def __init__(self, codec: Codec, num_params: int, make_intake: Callable[[int, int], RoundIntake]) -> None:
+    def __init__(
+        self, codec: Codec, num_params: int, make_intake: Callable[[int, int], RoundIntake], *, masked: bool = False
+    ) -> None:
+        self._masked = masked
         self._codec, self._num_params, self._make_intake = codec, num_params, make_intake
         self._past: dict[int, Past] = {}
         self._intakes: dict[int, RoundIntake] = {}
@@ -104,8 +107,8 @@ class Credits:
     def check(self, number: int, blob: bytes) -> UpdateHeader:
         """The header of a valid update of the round; else ProtocolError or CodecError."""
         mode = self._past[number].mode
-        header = header_for(mode, blob)
-        if mode == "train":
+        header = header_for(mode, blob, masked=self._masked)
+        if mode == "train" and not header.is_masked:
             self._codec.decode(memoryview(blob)[header.size :], self._num_params)
         return header
 
@@ -114,11 +117,13 @@ class Credits:
         return self._intakes
 
 
-def header_for(mode: Mode, blob: bytes) -> UpdateHeader:
-    """The header of an update of a round of this mode; ProtocolError if the update is of another one."""
+def header_for(mode: Mode, blob: bytes, *, masked: bool = False) -> UpdateHeader:
+    """The header of an update of a round of this mode; ProtocolError if the update is of another one. `masked`: rounds
+    that train are."""
     header = UpdateHeader.from_bytes(blob)
-    if header.is_masked:
-        raise ProtocolError("a masked update in a round that is not masked: rejected", "header")
+    if header.is_masked != (masked and mode == "train"):
+        what, where = ("a", "is not") if header.is_masked else ("no", "is")
+        raise ProtocolError(f"{what} masked update in a round that {where} masked: rejected", "header")
     if header.mode != mode:
         raise ProtocolError(f"the round is to {mode}, the update comes of one to {header.mode}: rejected", "header")
     return header

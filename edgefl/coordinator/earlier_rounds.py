@@ -22,14 +22,15 @@ from .tally import Tally
 
 
 class EarlierRounds:
-    """`make_intake` is given a round and the version that its devices trained from."""
+    """`make_intake` is given a round and the version that its devices trained from. `masked`: rounds that train are."""
 
     def __init__(
-        self, config: RoundSettings, codec: Codec, num_params: int, make_intake: Callable[[int, int], RoundIntake]
-    ) -> None:
+        self, config: RoundSettings, codec: Codec, num_params: int, make_intake: Callable[[int, int], RoundIntake], *,
+        masked: bool = False,
+    ) -> None:  # fmt: skip
         self.standing = Standing()
         self.closed = ClosedRounds(config.late_window)
-        self.credits = Credits(codec, num_params, make_intake)
+        self.credits = Credits(codec, num_params, make_intake, masked=masked)
         self.config, self._make_intake = config, make_intake
 
     def restore(self, recent: Iterable[RoundRecord]) -> None:

@@ -16,6 +16,7 @@ from ..strategies import State
 from ..trust.ed25519 import SigningKey
 from ..trust.roster import Roster
 from .quarantine import Suspect
+from .saved_ask import SavedAsk
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +112,14 @@ class SaveAttempt:
     """Action: make the number of this start durable before carrying out what follows."""
 
     attempt: int
+
+
+@dataclass(frozen=True, eq=False)
+class SaveAsk:
+    """Action: make the set of a masked round durable before what follows, which shows it to the helpers. The commit of
+    its round removes it."""
+
+    saved: SavedAsk
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +235,7 @@ Action: TypeAlias = (
     | ReloadLate
     | Finished
     | SaveAttempt
+    | SaveAsk
     | SaveSuspects
     | SavePaused
     | Erase

@@ -43,7 +43,7 @@ class Opening:
 
 def plan(
     config: RoundSettings, standing: Standing, *, run: str, round: int, present: list[str], rng: random.Random,
-    closed: bool = False, choose: Choose | None = None,
+    closed: bool = False, choose: Choose | None = None, list_bytes: int = cohort.LIST_BYTES,
 ) -> Opening:  # fmt: skip
     """The opening of `round`, while these devices are present. `closed`: it asks no device beside them. `choose`: see
     cohort.py."""
@@ -51,7 +51,10 @@ def plan(
     rank = math.ceil(config.min_reports * len(present) / asks)
     survey = standing.survey(present, config.deadline_s, rank=rank, most_s=DEADLINES * config.deadline_s)
     worth, others = (survey.worth, survey.skipped) if survey.worth else (present, {})
-    invited = cohort.gather(config, run, round, worth, rng=rng, others=others, closed=closed, choose=choose)
+    invited = cohort.gather(
+        config, run, round, worth, rng=rng, others=others, closed=closed, choose=choose,
+        list_bytes=list_bytes,
+    )  # fmt: skip
     asked = [device for device in present if invited.asks(device)]
     waiting = [device for device in asked if device not in survey.skipped]
     skipped = {device: why for device, why in survey.skipped.items() if invited.asks(device)} if waiting else {}

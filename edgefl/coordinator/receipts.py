@@ -84,7 +84,7 @@ class Receipts:
 
 def note_of(where: UpdateTopic, header: UpdateHeader) -> Note:
     """The line about an update that was added."""
-    what = f"{header.num_examples} examples, loss {header.loss:.4f}"
+    what = "masked" if header.is_masked else f"{header.num_examples} examples, loss {header.loss:.4f}"
     return Note("debug", f"round {where.round}: {where.device}, {what}", round=where.round, device=where.device)
 
 

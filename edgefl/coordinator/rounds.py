@@ -1,6 +1,6 @@
 """Rounds: how rounds open, close and are committed. No I/O. Part of RoundCoordinator.
 
-waiting -> open -> evaluating -> (commit) -> waiting or open -> ... -> done
+waiting -> open -> (unmasking) -> evaluating -> (commit) -> waiting or open -> ... -> done
              └── too few reports at the last deadline: abandoned, the model stays as it is
 """
 
@@ -14,13 +14,17 @@ from ..history_record import RoundRecord
 from ..machine import Note
 from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
+from .cohort import LIST_BYTES
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
 from .profiling import Profiling
+from .summing import Summing
 from .tally import Tally
 from .watching import Watching
 
+MASKED_BYTES = 7 * 1024  # of a round's message, for terms and the helpers' certificates
 
-class Rounds(Watching, Profiling):
+
+class Rounds(Watching, Profiling, Summing):
     """The coordinator's rounds; each method adds what the host has to do to `_out`."""
 
     def _maybe_open(self, now: float) -> None:
@@ -52,13 +56,14 @@ class Rounds(Watching, Profiling):
         opening = opens.plan(
             config, self.standing, run=run, round=self.round, present=present, rng=self._rng,
             closed=self.presence.hides, choose=self._choose if mode == "train" and self.selection else None,
+            list_bytes=LIST_BYTES - (MASKED_BYTES if self.masked else 0),
         )  # fmt: skip
         pacing = self.pace.plan(len(opening.asked), len(present), opening.deadline_s)
         self.tally = Tally(
             opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
             intake=self._make_intake(self.round, self.version, pacing.unasked, mode),
             any_round=config.mode == "async", resumed=self.tally is None and self.fence.attempt > 1,
-            gathering=gathering, keeps_losses=self.selection is not None,
+            gathering=gathering, keeps_losses=self.selection is not None, masked=self._masked_sum(mode),
         )  # fmt: skip
         self.admission.open(self.round)
         self.phase, self._announced_wait = "open", False
@@ -109,6 +114,10 @@ class Rounds(Watching, Profiling):
         if record.state == "abandoned":
             why = self.readiness.absence.why(tally, least, now)
             record = msgspec.structs.replace(record, why=why)
+        if record.state == "committed" and tally.masked is not None:
+            record = msgspec.structs.replace(record, missed=self.earlier.close(tally, abandoned=False))
+            self._begin_unmasking(tally.masked, record, now)
+            return
         candidate, record = self._conclude(tally, record)
         missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
@@ -126,6 +135,19 @@ class Rounds(Watching, Profiling):
         if candidate is not None:
             candidate = replace(candidate, params=self.profiles.kept(candidate.params, self.params))
         return candidate, record
+
+    def _on_sum(self, found: Closed | RoundRecord | None, now: float) -> None:
+        """What has become of the sum of a masked round; None: it is not open yet."""
+        tally = self.tally
+        if isinstance(found, RoundRecord) and tally is not None:
+            candidate, record = self._conclude(tally, found)
+            if candidate is not None:
+                self._evaluate(Closing(candidate, record, tally))
+                return
+            self.earlier.refuse(tally)
+            found = Closed(record, None, [])
+        if isinstance(found, Closed):
+            self._next(found, now)
 
     def _on_evaluated(self, result: Evaluated, now: float) -> None:
         if (closed := self._judge(result, now)) is not None:

@@ -21,8 +21,10 @@ import msgspec
 import numpy as np
 
 from ..core.params import params_sha256
+from ..errors import UsageError
 from ..history_record import RoundRecord
 from ..machine import Publish
+from ..masking.exchange import Ask, seal_ask
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.signed_update import Context, NotSigned, check
@@ -95,6 +97,10 @@ class Open:
         """The round as it is announced now."""
         return round
 
+    def seal_ask(self, ask: Ask, helper: str) -> bytes:
+        """What a helper is asked, as this aggregator's key signs it."""
+        raise UsageError("masked rounds need keys: set [keys] dir")
+
 
 class Signing(Open):
     """With keys. `signer` and `roster` are replaced while the aggregator runs (events.SignerRead, RosterRead)."""
@@ -116,9 +122,14 @@ class Signing(Open):
         topic = message.topic
         if not message.payload or self._topics.model_part(topic) is not None:
             return message  # a topic is cleared; and models have the SHA-256 that the round names
+        if self._topics.ask_part(topic) is not None:
+            return message  # it is sealed as a whole
         certificate = self.signer.certificate if topic in self._certified else b""
         payload = seal(message.payload, self._purpose(topic), self.signer.key, certificate)
         return Publish(topic, payload, message.retain, message.token)
+
+    def seal_ask(self, ask: Ask, helper: str) -> bytes:
+        return seal_ask(ask, helper, self.signer.epoch, self.signer.key, self.signer.certificate)
 
     def _purpose(self, topic: str) -> str:
         """Claims are read by aggregators, which go by no epoch."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Phase = Literal["waiting", "open", "evaluating", "judging", "done"]
+Phase = Literal["waiting", "open", "unmasking", "evaluating", "judging", "done"]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import msgspec
 import numpy as np
 
-from ..history_record import MOVED, RoundRecord
+from ..history_record import MOVED, SPENT, RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
@@ -33,6 +34,7 @@ from .fence import Fence
 from .gate import Gate
 from .intake import RoundIntake
 from .jury import Jury
+from .masked_terms import MaskedTerms
 from .pace import Pace
 from .presence import Presence
 from .profile_rounds import ProfileRounds
@@ -40,15 +42,18 @@ from .quarantine import Suspect
 from .readiness import Readiness
 from .reception import Reception
 from .roll import Roll
+from .saved_ask import SavedAsk
 from .signing import Keys, Open, Signing
 from .snapshot import Phase, Snapshot
 from .sweeper import Sweeper
 from .tally import Tally
+from .unmasking import Unmasking
 
 
 class CoordinatorState:
     """`round` is the open round, or the one that comes next; `version` counts commits, `attempt` starts of the
-    aggregator. `watched`: the state of the fleet is kept on the broker for viewers."""
+    aggregator. `watched`: the state of the fleet is kept on the broker for viewers. `masked`: rounds that train are
+    masked, under such terms; `asked`: what an earlier process has asked the helpers for."""
 
     def __init__(
         self,
@@ -74,12 +79,16 @@ class CoordinatorState:
         watched: bool = False,
         paused: Mapping[str, str] | None = None,
         features: FeatureSettings | None = None,
+        masked: MaskedTerms | None = None,
+        asked: SavedAsk | None = None,
     ) -> None:
         cohort.check(config)
         config.check_evaluation(manifest.holdout)
         self.config, self.strategy = config, strategy
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
+        self.masked = masked
+        self._answered = (0, 0.0)  # round and epsilon of the helpers' newest answers that are known
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
             manifest, params, version, attempt=attempt, root=root,
@@ -95,7 +104,7 @@ class CoordinatorState:
         self.clock = WallClock()
         self.admission = Admission(
             admission or AdmissionSettings(), self._codec, self._update_size, clock=self.clock, signing=self.signing,
-            suspects=suspects, room=room, weigh=strategy.weigh, reach=strategy.reach,
+            suspects=suspects, room=room, weigh=strategy.weigh, reach=strategy.reach, masked=masked is not None,
         )  # fmt: skip
         bounded = self.admission.influence.factor is not None
         self.profiles = ProfileRounds(manifest.plan, features or FeatureSettings(), bounded=bounded)
@@ -109,8 +118,12 @@ class CoordinatorState:
         self.roll = Roll(self.presence, self.admission, self.clock, self.signing.enrolled) if watched else None
         self.bulletin = None if self.roll is None else Bulletin(self.roll, self.topics)
         self.selection = selection.of(config)
-        self.earlier = EarlierRounds(config, self._codec, self._update_size, self._make_intake)
-        self.earlier.restore(self._learned(self.signing.begin(recent)))
+        self.earlier = EarlierRounds(
+            config, self._codec, self._update_size, self._make_intake, masked=masked is not None
+        )  # fmt: skip
+        records = self._learned(self.signing.begin(recent))
+        self._unmasking = self._asked_before(asked)
+        self.earlier.restore(records if self._unmasking is None else chain(records, [self._unmasking.saved.record]))
         self.signing.advance(params, version)
         self.standing = self.earlier.standing
         self.reception = Reception(
@@ -129,6 +142,21 @@ class CoordinatorState:
         self._orders: deque[Rollback] = deque()  # not carried out yet
         self._next_settings: Reconfigured | None = None  # from the next round on
         self._out: list[Action] = []  # of the step that is being made
+
+    def _asked_before(self, asked: SavedAsk | None) -> Unmasking | None:
+        """What an earlier process has asked the helpers for, if it is of this round and model: it is asked again."""
+        if (
+            self.masked is None
+            or asked is None
+            or (asked.record.round, asked.record.base) != (self.round, self.version)
+        ):
+            return None
+        self.phase = "unmasking"
+        return self._unmask(asked)
+
+    def _unmask(self, saved: SavedAsk) -> Unmasking:
+        assert self.masked is not None
+        return Unmasking(saved, self.topics, hash=self.announcer.hash, patience_s=self.masked.settings.helper_s)
 
     def _adopt_settings(self) -> None:
         """Go by what the operator has changed, between two rounds. What the settings of a start have sized stays: late
@@ -152,6 +180,8 @@ class CoordinatorState:
                 self.selection.learn(record)
             if self.roll is not None:
                 self.roll.learn(record)
+            if record.helpers_s and record.state in SPENT:
+                self._answered = record.round, max(record.epsilon, self._answered[1])
             yield record
 
     @property
@@ -199,6 +229,8 @@ class CoordinatorState:
             return min((at for at in times if at is not None), default=None)
         if self.phase == "judging":
             return self.jury.wake_at
+        if self.phase == "unmasking" and self._unmasking is not None:
+            return self._unmasking.wake_at
         if self.phase != "open" or self.tally is None:
             return None
         quiet = self.reception.wake_at(self.tally)
@@ -235,11 +267,13 @@ class CoordinatorState:
         return self.announcer.round(
             self.tally if state == "open" else None, state, round=self.round, version=self.version,
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
+            certificates=self.masked.certificates if self.masked else (),
         )  # fmt: skip
 
     def _make_intake(self, round: int, version: int, unasked: int = 1, mode: Mode | None = None) -> RoundIntake:
         """`mode` is the round's, where its number alone does not say it."""
-        lengths = {"train": self._codec.bound(self._update_size), "profile": self.profiles.max_payload}
+        trained = self._codec.bound(self._update_size) if self.masked is None else self.masked.max_payload
+        lengths = {"train": trained, "profile": self.profiles.max_payload}
         max_payload = lengths.get(mode or self.config.mode_of(round), 0)
         return RoundIntake(
             self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked

@@ -16,6 +16,7 @@ from .gathering import Gathering
 from .influence import Claim
 from .intake import RoundIntake
 from .losses import Losses
+from .masked_sum import MaskedSum
 from .opening import DEADLINES, Opening
 from .pace import Pacing
 from .patience import Patience
@@ -34,6 +35,7 @@ class Tally(Shares):
     that the device received. In asynchronous rounds, with `any_round`, they count towards goal and minimum, and no
     device has two updates in one round, late or not.
     `gathering` has what devices tell of their columns, in a round of that mode.
+    `masked` has the sum of a masked round.
     `spoilt` has saved late updates that proved to be of no use. `keeps_losses`: the record says what loss each device
     has reported.
     """
@@ -41,14 +43,14 @@ class Tally(Shares):
     def __init__(
         self, opening: Opening, *, round: int, version: int, mode: Mode, opened_at: float, intake: RoundIntake,
         pacing: Pacing, any_round: bool = False, resumed: bool = False, gathering: Gathering | None = None,
-        keeps_losses: bool = False,
+        keeps_losses: bool = False, masked: MaskedSum | None = None,
     ) -> None:  # fmt: skip
         super().__init__(opening.waiting, opening.cohort, any_round=any_round)
         self.round, self.version, self.mode = round, version, mode
         self.opening, self.opened_at, self.closes_at = opening, opened_at, opened_at + opening.deadline_s
         self.patient_from = opened_at
         self.deadlines, self.resumed, self.gathering = opening.deadlines, resumed, gathering
-        self.intake, self.goal, self.pacing = intake, opening.goal, pacing
+        self.intake, self.goal, self.pacing, self.masked = intake, opening.goal, pacing, masked
         self.folded: dict[tuple[str, int], int] = {}
         self.spoilt: list[tuple[str, int]] = []
         self.bytes_up = 0
@@ -159,7 +161,8 @@ class Tally(Shares):
 
     @property
     def at_goal(self) -> bool:
-        return self.goal is not None and self.reports >= self.goal
+        full = self.masked is not None and self.masked.is_full
+        return full or (self.goal is not None and self.reports >= self.goal)
 
     def outcome(self) -> Outcome:
         """What the round has shown of its devices, if it ends now."""

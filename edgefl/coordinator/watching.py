@@ -44,7 +44,7 @@ class Watching(Candidates, Ordered):
 
     def _open_round(self) -> OpenRound | None:
         tally = self.tally
-        if tally is None or self.phase not in ("open", "evaluating", "judging"):
+        if tally is None or self.phase not in ("open", "unmasking", "evaluating", "judging"):
             return None
         return OpenRound(
             tally.round, tally.version, tally.mode, self._unix(tally.opened_at),

@@ -116,6 +116,10 @@ class Allowance:
             return HEADER_BYTES, HEADER_BYTES
         if round.mode == "profile":
             return self._lengths_of_statistics(terms)
+        if round.terms:
+            from .masked import longest
+
+            return (HEADER_BYTES + (size := longest(round.terms)), HEADER_BYTES + size)
         most = terms.codec.bound(terms.manifest.update_size)
         least = most if terms.codec.lossless else (self._usual or most // 16) // LEAST
         return HEADER_BYTES + min(most, max(least, self._least)), HEADER_BYTES + most

@@ -54,6 +54,8 @@ class Answers(Participation):
     def on_judge(self, judge: Judge, now: float) -> None:
         """The aggregator asks for a verdict; it asks again if this device is busy, or its owner does not let it."""
         free = self.work is None or isinstance(self.work, UpdateReport)
+        if self.consent.policy.masked:  # it would tell what one device's examples say
+            return
         if self.terms is None or not (free and self.online) or self.status.hindered or self.status.sits_out:
             return
         if self.allowance.closed(now) is not None:

@@ -16,10 +16,12 @@ from ..protocol.trouble import Trouble
 from .allowance import Allowance
 from .budget import Refusal
 from .canary import Canary
+from .consent import Consent
 from .delivery import Delivery, Wanted
 from .events import Action
 from .models import Models
 from .patience import Patience
+from .policy import OPEN, Policy
 from .reporting import Reporting
 from .shelf import Shelf
 from .status import DeviceStatus
@@ -47,6 +49,7 @@ class Engagement:
         rng: random.Random,
         shelf: Shelf,
         trust: Open,
+        policy: Policy = OPEN,
         wanted: Wanted | None = None,
         base: bytes = b"",
     ) -> None:
@@ -67,6 +70,7 @@ class Engagement:
         self.delivery = Delivery(topics, wanted, patience)
         self.takes_part = True  # in the newest round; else it is there for the owner's files alone
         self._rng, self._trust = rng, trust
+        self.consent = Consent(policy, trust)
 
     @property
     def wake_at(self) -> float | None:
@@ -132,6 +136,7 @@ class Engagement:
         """Publish the status if it has changed and the device is connected."""
         news_count = self.round is not None and self.round.only_new_data
         self.status.fresh = self._saved.is_fresh or not news_count
+        self.status.hides = self.consent.hides
         if self.online:
             self.out += self.status.publish(state or ("training" if isinstance(self.work, Training) else "ready"))
 

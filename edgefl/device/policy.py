@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import PolicyError
 from ..protocol.approval import approved_by, describe, plan_id, short
 from ..protocol.manifest import Manifest
+from ..protocol.terms import Terms
 from ..protocol.trouble import Trouble
 from .effort import batches_of, flops_of, seen_of, steps_of
 from .events import Action, SavePlan
@@ -42,6 +43,29 @@ class Policy:
     max_seconds: float = math.inf
     clip: float = math.inf
     statistics: bool = True
+    masked: bool = False
+    least_devices: int = 2
+    most_weight: int = 2**20
+    most_clip: float = math.inf
+    least_noise: float = 0.0
+    least_separation: int = 0
+    most_epsilon: float = math.inf
+    helpers: frozenset[str] = frozenset()
+
+    def of_terms(self, terms: Terms) -> str:
+        """Why the terms of a masked round are refused; "" if they are not."""
+        noise, apart = terms.noise.sigma / math.sqrt(terms.norm2), terms.noise.separation
+        strange = sorted({party.name for party in terms.helpers} - self.helpers) if self.helpers else []
+        faults = (
+            (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
+            (terms.least < self.least_devices, f"a sum of {terms.least} devices, at least {self.least_devices} wanted"),
+            (terms.weights > self.most_weight, f"a weight of {terms.weights}, at most {self.most_weight} is allowed"),
+            (terms.clip > self.most_clip, f"updates clipped at {terms.clip:g}, at most {self.most_clip:g} is allowed"),
+            (noise < self.least_noise, f"noise of {noise:.4g} times an update, at least {self.least_noise:g} wanted"),
+            (apart < self.least_separation, f"devices back after {apart} rounds, not {self.least_separation}"),
+            (terms.epsilon > self.most_epsilon, f"an epsilon of {terms.epsilon:g}, at most {self.most_epsilon:g}"),
+        )  # fmt: skip
+        return next((text for is_fault, text in faults if is_fault), "")
 
     def of_manifest(self, manifest: Manifest) -> str:
         """Why the manifest's settings are refused; "" if they are not."""

@@ -13,6 +13,8 @@ from typing import Literal
 from ..errors import ProtocolError
 from ..protocol.inbox import Receipt
 from ..protocol.round import UNEARNED_ROUNDS, Round
+from ..protocol.terms import digest_of
+from ..protocol.update_header import MASKED, UpdateHeader
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from .slots import Slot
 
@@ -53,7 +55,7 @@ class SavedUpdate:
         if saved is None:
             return False
         mine = (saved.manifest, saved.round, saved.version, saved.mode)
-        return mine == (round.manifest, round.round, round.version, round.mode)
+        return mine == (round.manifest, round.round, round.version, round.mode) and _is_under(saved, round)
 
     def is_meant_by(self, receipt: Receipt) -> bool:
         """Whether a receipt for this round is about this update, and not about one from another model: a part of that
@@ -144,6 +146,15 @@ class SavedUpdate:
         """The aggregator has rejected the update, or has begun anew without it."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate(receipt=receipt)]
+
+
+def _is_under(saved: Outbox, round: Round) -> bool:
+    """Whether the update was masked as the terms of the round want it, or neither is masked."""
+    masked = saved.blob[1] == MASKED
+    if not (masked and round.terms):
+        return masked == bool(round.terms)
+    size = UpdateHeader.size_of(saved.blob)
+    return bytes(saved.blob[size : size + 32]) == digest_of(round.terms.encode())
 
 
 def _is_proven(saved: Outbox, round: Round) -> bool:

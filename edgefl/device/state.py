@@ -70,7 +70,7 @@ class SessionState:
         self._part = Answers(
             self.topics, self.device, clock=self.clock, status=self.status, allowance=self.allowance,
             reporting=self._reporting, patience=self._patience, rng=rng, shelf=self._shelf, trust=self.trust,
-            wanted=wanted, base=base,
+            wanted=wanted, base=base, policy=(owner or OwnersWord(OPEN)).policy,
         )  # fmt: skip
         self._max_model_bytes = max_model_bytes
         self._owner = owner or OwnersWord(OPEN)

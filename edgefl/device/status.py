@@ -38,6 +38,7 @@ class DeviceStatus:
         self._warning: Trouble | None = None
         self._warned_until = 0.0
         self.agent = ""  # the version of the device's software
+        self.hides = False  # how many examples there are
         self.celsius: int | None = None  # its temperature, which alone is no reason to publish a status
 
     def connected(self, boot: int) -> None:
@@ -51,8 +52,8 @@ class DeviceStatus:
             state = "paused" if self.paused or told is self.idle else "trouble"
         told = told if told.text else self._warning or self.notice or told
         status = Status(
-            state, self._boot, self.num_examples, told.text[:REASON], told.code, self.max_bytes, self.fresh, self.agent,
-            self.celsius,
+            state, self._boot, 0 if self.hides else self.num_examples, told.text[:REASON], told.code, self.max_bytes,
+            self.fresh, self.agent, self.celsius,
         )  # fmt: skip
         if self._published is not None and status == replace(self._published, celsius=self.celsius):
             return []

@@ -6,6 +6,7 @@ Every host of a DeviceSession calls it, in a thread or process of its own. The d
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -74,6 +75,7 @@ def train_update(
     wanted: Callable[[], bool] = lambda: True,
     policy: Policy = OPEN,
     keep: Callable[[Verdict], None] = lambda verdict: None,
+    randomness: Callable[[int], bytes] = os.urandom,
 ) -> LocalUpdate:
     """Train and encode.
 
@@ -81,8 +83,8 @@ def train_update(
     only evaluates, the update is the header alone; in one of mode "profile" it is column statistics. `load_slot`
     reads a current slot when it is needed: until then it takes no memory. `wanted` is asked before each
     training, and while statistics are computed. `keep` is told which model the device is to use for itself, where it
-    has one of its own (personal.py). Raises DataError, Cancelled, Diverged, CodecError; PolicyError if the owner's
-    policy does not allow the work.
+    has one of its own (personal.py). The masks of a masked round come from `randomness`. Raises DataError, Cancelled,
+    Diverged, CodecError; PolicyError if the owner's policy does not allow the work.
     """
     if job.round.mode == "profile":
         return _profile(job, np.asarray(x), np.asarray(y), policy, wanted=wanted)
@@ -102,12 +104,19 @@ def train_update(
     own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.stack(delta, learned.sides)
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
-    payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
+    if job.round.terms:
+        payload, slots = _mask(
+            job, device, sent, load_slot, scores, num_examples=len(shares.x), randomness=randomness
+        )  # fmt: skip
+    else:
+        payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
     slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
     if personal.is_personal(job.manifest, rule) and "personal" not in slots and work.load("personal") is not None:
         log.warning("what this device has of its own is not finite any more: it begins anew with the next model")
     train_ms = int(1000 * (time.monotonic() - started))
     header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
+    if job.round.terms:
+        header = UpdateHeader.masked()
     if sent is delta:
         return LocalUpdate(header.to_bytes() + payload, slots, norm)
     return LocalUpdate(header.to_bytes() + payload, slots, float(np.linalg.norm(sent)), norm)
@@ -243,6 +252,29 @@ def _weight(work: Work, job: TrainJob, learned: Learned) -> _Weight | None:
         return None
     examples = Weights.of(job.manifest.by_step).weigh(len(work.shares.x))
     return _Weight(examples / gain(work.train, work.train.lr, learned.steps))
+
+
+def _mask(
+    job: TrainJob, device: str, delta: np.ndarray, load_slot: LoadSlot, told: dict[str, Any],
+    *, num_examples: int, randomness: Callable[[int], bytes],
+) -> tuple[bytes, dict[str, bytes]]:  # fmt: skip
+    """The payload of a masked round, which is still to be signed, and the residual that it leaves. `told` are fields of
+    a header about the model as it was received."""
+    from . import masked
+
+    manifest = job.manifest
+    blob = _usable(job, load_slot, "residual") if manifest.error_feedback else None
+    residual = None if blob is None else error_feedback.unpack(blob, len(delta))
+    if residual is not None:
+        for run in manifest.update_codec.measured(len(delta)):
+            residual[run] = 0  # each device measures them anew
+    made = masked.encode(
+        masked.terms_of(job.round, manifest), delta, residual, device=device, num_examples=num_examples,
+        scored=masked.scored(told), randomness=randomness,
+    )  # fmt: skip
+    if made.residual is None or not manifest.error_feedback:
+        return made.payload, {}
+    return made.payload, {"residual": made.residual}
 
 
 def _encode(

@@ -20,7 +20,8 @@ part again with the next round that does neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..errors import ProtocolError
@@ -28,6 +29,7 @@ from ..machine import Received, WallClock
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.signed_update import Context, sign
+from ..protocol.terms import Terms
 from ..protocol.topics import Topics
 from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
@@ -41,7 +43,10 @@ AGAIN_S = 3600  # `issued` alone is not written more often
 
 @dataclass(frozen=True)
 class Seen:
-    """What a device has seen of its federation; "" and 0: nothing yet in this epoch."""
+    """What a device has seen of its federation; "" and 0: nothing yet in this epoch.
+
+    `helpers`: of each, serial and fingerprint of the newest certificate. `epsilon`: the highest that a masked round has
+    told; `masked_round`: the last one in which the device has made an update."""
 
     serial: int = 0
     epoch: int = 0
@@ -52,6 +57,13 @@ class Seen:
     model: str = ""
     chain: str = ""
     issued: int = 0
+    helpers: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    epsilon: float = 0.0
+    masked_round: int = 0
+
+    def in_epoch(self, serial: int, epoch: int) -> Seen:
+        """In a new epoch nothing has been seen yet, but helpers and epsilon: those belong to the root."""
+        return Seen(serial, epoch, helpers=self.helpers, epsilon=self.epsilon)
 
 
 class Keys(NamedTuple):
@@ -100,6 +112,10 @@ class Open:
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
         """The update, with a signature for this round."""
         return blob
+
+    def check_terms(self, terms: Terms, round: Round, now: float) -> None:
+        """ProtocolError if the device does not go by these terms."""
+        raise ProtocolError("a masked round, and this device has no keys: set [keys] dir")
 
     @property
     def run(self) -> str:
@@ -171,7 +187,7 @@ class Pinned(Open):
             self._certificate, self._raw = certificate, raw
         if certificate.epoch > self.seen.epoch:
             self._turned = self._turned or bool(self.seen.run)
-            self.seen = Seen(certificate.serial, certificate.epoch)
+            self.seen = self.seen.in_epoch(certificate.serial, certificate.epoch)
         elif certificate.serial > self.seen.serial:
             self.seen = replace(self.seen, serial=certificate.serial)
 
@@ -215,10 +231,30 @@ class Pinned(Open):
 
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
         codec = manifest.update_codec.wire_id
+        if round.terms:
+            from . import masked
+
+            self.seen = replace(self.seen, masked_round=round.round)
+            blob = masked.sign(blob, self._key)
         context = Context(
             self._federation, self.seen.epoch, manifest.run, round.round, round.version, self._device, codec
         )
         return sign(blob, context, self._key)
+
+    def check_terms(self, terms: Terms, round: Round, now: float) -> None:
+        from . import masked
+
+        seen, apart = self.seen, terms.noise.separation
+        since = round.round - seen.masked_round
+        if seen.masked_round and 0 < since < apart:
+            raise ProtocolError(f"this device has taken part {since} rounds ago, and {apart} must lie between")
+        if terms.epsilon < seen.epsilon:
+            raise ProtocolError(
+                f"epsilon falls from {seen.epsilon:g} to {terms.epsilon:g}: was the aggregator restored?"
+            )
+        helpers = masked.Helpers(self._root, seen.helpers)
+        found = helpers.check(terms, round, self._federation, self._clock.at(now))
+        self.seen = replace(seen, helpers=found, epsilon=terms.epsilon)
 
     @property
     def run(self) -> str:

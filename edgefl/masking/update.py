@@ -63,9 +63,9 @@ def framed(boxes: tuple[bytes, ...]) -> bytes:
 
 
 def mask(
-    q: NDArray[np.int32], terms: Terms, device: str, key: SigningKey, randomness: masks.Randomness = os.urandom
+    q: NDArray[np.int32], terms: Terms, device: str, key: SigningKey | None, randomness: masks.Randomness = os.urandom
 ) -> bytes:
-    """The payload of q (L,), under a fresh mask for each helper."""
+    """The payload of q (L,), under a fresh mask for each helper; without a key, `signed` completes it."""
     total, boxes = ring.of(q, terms.bits), []
     for helper in terms.helpers:
         seed = masks.new_seed(randomness)
@@ -73,8 +73,19 @@ def mask(
         boxes.append(sealed.seal(seed, terms.digest, device, from_text(helper.box)))
     wire, packed = framed(tuple(boxes)), ring.pack(total, terms.bits)
     salt = randomness(SALT_BYTES)
-    signature = key.sign(sealed.statement_of(terms.digest, sealed.salted(salt, packed), hashlib.sha256(wire).digest()))
-    return b"%b%b%b%c%b%b" % (terms.digest, signature, salt, len(boxes), wire, packed)
+    bare = b"%b%b%b%c%b%b" % (terms.digest, bytes(SIGNATURE_BYTES), salt, len(boxes), wire, packed)
+    return bare if key is None else signed(bare, key)
+
+
+def signed(payload: bytes, key: SigningKey) -> bytes:
+    """The payload that `mask` has made without a key, with its signature: what trains has no key."""
+    at = _AT_BOXES
+    for _ in range(payload[_AT_HELPERS]):
+        at += _LENGTH_BYTES + int.from_bytes(payload[at : at + _LENGTH_BYTES], "little")
+    digest, salt = payload[:_AT_SIGNATURE], payload[_AT_SALT:_AT_HELPERS]
+    boxes_sha256 = hashlib.sha256(payload[_AT_BOXES:at]).digest()
+    said = sealed.statement_of(digest, sealed.salted(salt, payload[at:]), boxes_sha256)
+    return digest + key.sign(said) + payload[_AT_SALT:]
 
 
 def read(payload: bytes | memoryview, terms: Terms) -> MaskedUpdate:

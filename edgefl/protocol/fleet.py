@@ -131,7 +131,8 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """The federation at the moment `at`, by the aggregator's clock, which may be wrong; 0: not known.
 
-    `phase` is "waiting", "open", "evaluating", "judging", "done" or "stopped". `round` is the open round, or the next.
+    `phase` is "waiting", "open", "unmasking", "evaluating", "judging", "done" or "stopped". `round` is the open round,
+    or the next.
     `total` counts the devices that have a row or should have one, `present` those that can be asked, `states` all by
     state; `barred` and `paused` count those in quarantine or muted, and those that an operator has paused.
     `opens_at`: when the next round may open; 0: it waits for devices, or is open. `advice` says what the operator can

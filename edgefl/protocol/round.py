@@ -18,6 +18,7 @@ MAX_UNEARNED = 32  # names of devices in a round's message, apart from its cohor
 UNEARNED_ROUNDS = 100  # for so many rounds a late update earns waiting
 MAX_FRAMES = 24  # of about 40 bytes each, in every round's message to every device
 MAX_TERMS = 4096  # bytes of a masked round's terms
+MAX_CERTIFICATE = 2048  # of a helper
 
 Slot = Annotated[int, Meta(ge=0, le=65535)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
@@ -80,6 +81,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `accuracy`: of `version` on the aggregator's test set, for the metadata of devices' files; None: not told.
     `terms`: of a masked round, which requires "masked": a JSON text (terms.py). "": each update is read by itself.
+    `helpers`: what the root says of the helpers in them, sealed (trust/helper.py).
 
     Where keys are on, a round names its `run`, when it was `issued` and when it `expires` (seconds after the start of
     1970, UTC; 0: never), and the hash `chain` of all versions up to its own, beside that of the version before,
@@ -110,6 +112,7 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: Seconds = 0
     accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
     terms: Annotated[str, Meta(max_length=MAX_TERMS)] = ""
+    helpers: Annotated[list[Annotated[str, Meta(max_length=MAX_CERTIFICATE)]], Meta(max_length=4)] = []
 
     def asks(self, device: str) -> bool:
         return self.state == "open" and is_asked(self.cohort, self.round, device)
@@ -132,7 +135,8 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def same_work(self, other: Round) -> bool:
         """Whether what was done for `other` serves this one too: it may be another attempt."""
-        return (self.round, self.version, self.mode) == (other.round, other.version, other.mode)
+        mine, others = (self.round, self.version, self.mode), (other.round, other.version, other.mode)
+        return mine == others and self.terms == other.terms
 
 
 msgspec.json.Decoder(Round)  # described at import: see messages.py

@@ -3,7 +3,7 @@
     settings = Settings.load("aggregator.toml")             # or Settings(train=TrainSettings(lr=0.05))
     settings = settings.replace(lr=0.05, codec="ecq:step=2") # by name, or {"train.lr": 0.05}
 
-sections.py, rounds.py, defences.py, features.py, personal.py and sparse.py have the sections, and
+sections.py, rounds.py, defences.py, features.py, personal.py, sparse.py and privacy.py have the sections, and
 core/adapters.py one. schema.py says what a struct
 declares and which values it allows, files.py reads TOML and `--set`, render.py writes sample files and the reference
 page, spec.py reads `name:option=value`.
@@ -22,6 +22,7 @@ from . import files, schema
 from .defences import AdmissionSettings, GateSettings
 from .features import FeatureSettings
 from .personal import PersonalSettings
+from .privacy import PrivacySettings
 from .rounds import RoundSettings
 from .sections import CodecSettings, DownlinkSettings, EvaluateSettings, Mode, StrategySettings, TrainSettings
 from .sparse import SparseSettings
@@ -36,6 +37,7 @@ __all__ = [
     "GateSettings",
     "Mode",
     "PersonalSettings",
+    "PrivacySettings",
     "RoundSettings",
     "Settings",
     "SparseSettings",
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sparse: SparseSettings = field(default_factory=SparseSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     @staticmethod
     def load(path: str | Path) -> Settings:

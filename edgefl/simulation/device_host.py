@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 from ..core.seeds import derived_seed
 from ..device import events as device_events
@@ -25,6 +26,7 @@ from ..device.events import (
     Trained,
     TrainJob,
 )
+from ..device.policy import OPEN, OwnersWord
 from ..device.session import DeviceSession
 from ..errors import DataError, EdgeFLError
 from ..machine import Connected, Note, Unsubscribe
@@ -34,6 +36,7 @@ from .crowd import number_of
 from .disk import Disk
 from .faults import DAY_S, NO_HANDICAP, Handicap
 from .fleet_host import FleetHost, Ground
+from .keyring import Keyring
 from .line import Line
 from .shares import Share
 from .task import Task, trouble_of
@@ -49,14 +52,15 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
 
     def __init__(
         self, fleet: Ground, name: str, share: Share, *, federation: str, seed: int,
-        handicap: Handicap = NO_HANDICAP, body: Body = PLAIN,
+        handicap: Handicap = NO_HANDICAP, body: Body = PLAIN, keyring: Keyring | None = None,
     ) -> None:  # fmt: skip
         super().__init__(fleet, name)
         self._handicap, self._body = handicap, body
         self._power = Power(self, body, fleet.meter)
         if body.latency_s is not None:
             self.latency_s = body.latency_s
-        self._federation, self._share = federation, share
+        self._federation, self._share, self._keyring = federation, share, keyring
+        self._trainings = 0
         self._rng = random.Random(derived_seed(seed, "device", name))
         self.disk = Disk()
         self._job: TrainJob | None = None
@@ -89,7 +93,7 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         self.turn = number_of(self.name) if self.boot == 1 else next(self.fleet.turns)
         self.machine = DeviceSession(
             self.name, self._federation, num_examples=len(self._share), rng=self._rng, outbox=self.disk.outbox,
-            in_model=self.disk.in_model, shelf=self.fleet.shelf, base=self.disk.base,
+            in_model=self.disk.in_model, shelf=self.fleet.shelf, base=self.disk.base, **self._trust(),
         )  # fmt: skip
         self.feed(DataStamp(STAMP))
         will = encode(Status("lost", self.boot))
@@ -99,6 +103,13 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
             boot = self.boot
             self.clock.at(leaves_at, lambda: self.lose_power(0.0) if boot == self.boot else None)
         self._power.start()
+
+    def _trust(self) -> dict[str, Any]:
+        """Where rounds are masked, a device has keys, and an owner who lets nothing else leave."""
+        if self._keyring is None:
+            return {}
+        owner = OwnersWord(replace(OPEN, masked=True))
+        return {"keys": self._keyring.device(self.name, self.disk.seen), "owner": owner}
 
     @property
     def is_fresh(self) -> bool:
@@ -152,8 +163,10 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
                 self.disk.drop(action.applied)
             case KeepBase():
                 self.disk.base = action.numbers
-            case SaveSpent() | SavePlan() | SaveSeen() | KeepModel() | KeepSkeleton():
-                pass  # a simulated device has no byte budget, no owner who wants files or to be asked, and no keys
+            case SaveSeen(seen):
+                self.disk.seen = seen
+            case SaveSpent() | SavePlan() | KeepModel() | KeepSkeleton():
+                pass  # a simulated device has no byte budget, and no owner who wants files or to be asked
             case _:
                 self.carry_out_shared(action)
 
@@ -180,7 +193,8 @@ class DeviceHost(FleetHost[device_events.Event, device_events.Action]):
         if adversary is not None:
             adversary.begins(self.name, job.round.round, self.clock.now, duration)
             flip = adversary.flips(self.name)
-        task = Task(self.name, job, self._share, dict(self.disk.slots), flip)
+        self._trainings += 1
+        task = Task(self.name, job, self._share, dict(self.disk.slots), flip, self._trainings)
         ticket = self._ticket = fleet.workers.add(task)
 
         def finish() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..device.events import Outbox
 from ..device.slots import OUTLASTING, Slot
+from ..device.trust import Seen
 
 
 class Disk:
@@ -17,6 +18,7 @@ class Disk:
         self.slots: dict[str, Slot] = {}
         self.in_model = 0  # the stamp of the data that are in a model
         self.base = b""  # KeepBase
+        self.seen: Seen | None = None
         self._pending: dict[str, Slot] = {}
 
     def save(self, outbox: Outbox, slots: Mapping[str, Slot]) -> None:

@@ -13,7 +13,7 @@ Design:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ from ..coordinator.events import (
     LateUpdate,
     ReloadedLate,
     ReloadLate,
+    SaveAsk,
     SaveAttempt,
     SaveLate,
     SavePaused,
@@ -47,6 +48,7 @@ from .disk import Disk
 from .energy import Meter
 from .faults import Faults
 from .fleet_host import FleetHost, Ground
+from .helper_host import HelperHost
 from .workers import Pool
 
 EPOCH_S = 1_767_225_600.0  # 2026-01-01, 00:00 UTC: the virtual time of day at the start
@@ -75,7 +77,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
         if action.topic != self.machine.topics.round:
             super()._publish(action)
             return
-        fleet, round = self.fleet, decode(Round, action.payload, RETAINED_LIMIT)
+        fleet, round = self.fleet, decode(Round, action.payload.partition(b"\n")[0], RETAINED_LIMIT)  # it may be sealed
         woken = fleet.crowd.prepare(round, len(action.payload))
         fleet.broker.resume(woken, action.topic, lambda name: fleet.hosts[name].turn)
         super()._publish(action)
@@ -96,7 +98,7 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt() | SaveSuspects() | SavePaused() | SaveProfile() | Erase() | Answered():
+            case SaveAttempt() | SaveAsk() | SaveSuspects() | SavePaused() | SaveProfile() | Erase() | Answered():
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason
@@ -129,9 +131,13 @@ class Fleet(Ground):
         self.on_round, self.on_model = on_round, on_model
         self.crowd: Crowd
 
-    def run(self, aggregator: AggregatorHost, crowd: Crowd, max_virtual_s: float) -> None:
+    def run(
+        self, aggregator: AggregatorHost, crowd: Crowd, max_virtual_s: float, helpers: Sequence[HelperHost] = ()
+    ) -> None:
         """Until the aggregator has finished, or the virtual time is up."""
-        self.crowd, self.hosts = crowd, {aggregator.name: aggregator}
+        self.crowd, self.hosts = crowd, {aggregator.name: aggregator, **{host.name: host for host in helpers}}
+        for helper in helpers:
+            helper.power_on()
         aggregator.machine.presence.know(crowd.start())
         self.broker.connect(AGGREGATOR)
         aggregator.feed(WallTime(EPOCH_S))  # once: a virtual clock is never set

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .. import _core, auto
+from .. import _core, auto, masked_fit
 from .. import data as sources
 from ..arena_budget import within
 from ..codecs.feedback import FEEDBACK_ROUNDS
 from ..coordinator.cohort import expected_reports, size
 from ..coordinator.coordinator import RoundCoordinator
+from ..coordinator.masked_terms import MaskedTerms
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
@@ -25,6 +26,7 @@ from ..device.status import DeviceStatus
 from ..device.training import arena_batch
 from ..errors import UsageError
 from ..federation import Objects, make_manifest, make_strategy
+from ..helper.least import Least
 from ..history import History, Run
 from ..history_record import RoundRecord
 from ..machine import Note
@@ -33,9 +35,11 @@ from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
 from ..protocol.envelope import MAX_PART_BYTES
+from ..protocol.manifest import Manifest
 from ..protocol.messages import Status
 from ..protocol.topics import Topics
 from ..settings import RoundSettings, Settings
+from ..settings.privacy import HELPER
 from ..settings.schema import checked
 from ..strategies import Site
 from ..strategies.masked import over, site_of
@@ -48,7 +52,9 @@ from .energy import Meter
 from .evaluation import evaluator
 from .faults import NO_HANDICAP, Faults
 from .fleet import AggregatorHost, Fleet
+from .helper_host import HelperHost
 from .journal import Journal, identity
+from .keyring import Keyring
 from .options import DEFAULTS, ROUNDS, FleetOptions, cores
 from .partitions import Partition
 from .shares import Shares
@@ -133,6 +139,8 @@ def simulate(
     run = Run.of(settings, choice, fleet_options)
     settings = run.settings
     kinds = Faults.parse(options.faults)
+    if settings.privacy.masked and kinds.attack is not None:
+        raise UsageError("privacy.masked: attacks read the updates of other devices, which are masked: leave them out")
     cut = settings if world is not None or kinds.slow_links else uncut(settings)
     manifest = make_manifest(cut, FEDERATION, f"{derived_seed(seed, 'run'):016x}", model.plan, objects=objects)
     dataset, parts = spread(dataset, partition, options.devices, seed)
@@ -140,9 +148,13 @@ def simulate(
     strategy = over(manifest.mask, make_strategy(settings, objects))
     strategy.prepare(site := _site(settings, model.plan))
     strategy.restore({})  # an object may have been in a run before
+    devices_of = device_names(len(parts))
+    keyring = Keyring(FEDERATION, seed, devices_of, settings.privacy.helper_names) if settings.privacy.masked else None
     coordinator = RoundCoordinator(
-        manifest, settings.rounds, strategy, model.params, rng=rng, gate=settings.gate, admission=settings.admission,
-        features=settings.features,
+        manifest, masked_fit.rounds_of(settings), strategy, model.params, rng=rng, gate=settings.gate,
+        admission=masked_fit.admission_of(settings), features=settings.features,
+        keys=None if keyring is None else keyring.aggregator,
+        masked=None if keyring is None else _masked(settings, manifest, keyring),
     )  # fmt: skip
     plan, batch = model.plan, arena_batch(settings.train.batch_size)
     evaluate = evaluator(model, dataset, manifest.mask, options.workers or cores())
@@ -155,8 +167,7 @@ def simulate(
     fleet.keeps_residuals = size(settings.rounds, len(parts)) * FEEDBACK_ROUNDS >= RARE * len(parts)
     aggregator = AggregatorHost(fleet, coordinator, evaluate)
     bodies = None if world is None else world.bodies(len(parts), _core.plan_flops(plan), seed)
-    devices_of = device_names(len(parts))
-    crowd = _crowd(fleet, devices_of, Shares(dataset, parts), seed, bodies)
+    crowd = _crowd(fleet, devices_of, Shares(dataset, parts), seed, bodies=bodies, keyring=keyring)
     if (attack := fleet.faults.attack) is not None:
         adversary = Adversary(attack, devices_of, seed, coordinator)
         inner = site_of(manifest.mask, site)
@@ -168,7 +179,7 @@ def simulate(
         journal.follow(aggregator)
     on_start(run)
     try:
-        fleet.run(aggregator, crowd, max_virtual_s=10 * longest_s(settings.rounds))
+        fleet.run(aggregator, crowd, 10 * longest_s(settings.rounds), _helpers(fleet, settings, keyring))
         if journal is not None:
             journal.done()
     finally:
@@ -180,7 +191,24 @@ def simulate(
     return history
 
 
-def _crowd(fleet: Fleet, devices: list[str], shares: Shares, seed: int, bodies: Bodies | None) -> Crowd:
+def _masked(settings: Settings, manifest: Manifest, keyring: Keyring) -> MaskedTerms:
+    most = masked_fit.most_of(settings)
+    assert most is not None  # masked_fit.check has seen to that
+    return MaskedTerms(
+        settings.privacy, manifest, most=most, rounds=settings.rounds.rounds or 0, helpers=keyring.parties,
+        certificates=keyring.certificates,
+    )  # fmt: skip
+
+
+def _helpers(fleet: Fleet, settings: Settings, keyring: Keyring | None) -> list[HelperHost]:
+    names = () if keyring is None else keyring.helpers
+    least = Least(devices=settings.privacy.least, weight=settings.privacy.weight, clip=settings.privacy.clip)
+    return [HelperHost(fleet, keyring.helper(name), keyring.roster, least) for name in names if keyring is not None]
+
+
+def _crowd(
+    fleet: Fleet, devices: list[str], shares: Shares, seed: int, *, bodies: Bodies | None, keyring: Keyring | None
+) -> Crowd:
     """A device for each share."""
     handicaps = fleet.faults.handicaps(devices, seed)
     topics = Topics(FEDERATION)
@@ -189,7 +217,7 @@ def _crowd(fleet: Fleet, devices: list[str], shares: Shares, seed: int, bodies: 
         name = devices[number]
         host = DeviceHost(
             fleet, name, shares.of(number), federation=FEDERATION, seed=seed,
-            handicap=handicaps.get(name, NO_HANDICAP), body=bodies.body(number) if bodies else PLAIN,
+            handicap=handicaps.get(name, NO_HANDICAP), body=bodies.body(number) if bodies else PLAIN, keyring=keyring,
         )  # fmt: skip
         fleet.hosts[name] = host
         return host
@@ -200,7 +228,8 @@ def _crowd(fleet: Fleet, devices: list[str], shares: Shares, seed: int, bodies: 
 
     lives = (name for name, handicap in handicaps.items() if handicap.away_s or handicap.bytes_per_s)
     lively = {*map(number_of, lives), *(bodies.lively() if bodies else ())}
-    return Crowd(devices, make, lambda number: status(len(shares.of(number))), lively)
+    shown = 0 if keyring is not None else 1
+    return Crowd(devices, make, lambda number: status(shown * len(shares.of(number))), lively)
 
 
 def _site(settings: Settings, plan: Plan) -> Site:
@@ -229,6 +258,7 @@ def fill(settings: S, devices: int) -> S:
             "rounds.rounds": rounds.rounds or ROUNDS,
             "rounds.expect": rounds.expect or devices,
             "rounds.interval_s": rounds.interval_s or 0.0,
+            "privacy.helpers": settings.privacy.helpers or (HELPER if settings.privacy.masked else None),
         }
     )
 

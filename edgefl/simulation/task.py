@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..core.rows import Rows
 from ..core.trainer import Trainer
 from ..device.events import TrainJob
 from ..device.slots import Slot
@@ -29,23 +33,40 @@ def trouble_of(error: EdgeFLError) -> Trouble:
     return error.trouble if isinstance(error, Failed) else Trouble.of(error)
 
 
+class Drawn:
+    """Random bytes that follow from a text: simulated masks hide nothing, and a run repeats."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed, self._calls = seed.encode(), 0
+
+    def __call__(self, size: int) -> bytes:
+        self._calls += 1
+        return hashlib.shake_256(b"%b\n%d" % (self._seed, self._calls)).digest(size)
+
+
 @dataclass(eq=False)
 class Task:
     """`slots` are those that the device had when the task was given: a worker may begin much later. `flip`: labels are
-    turned around, of so many classes; 0: they are as they are."""
+    turned around, of so many classes; 0: they are as they are. `salt` tells this training from the device's others, so
+    that no mask is used twice."""
 
     device: str
     job: TrainJob
     share: Share
     slots: Mapping[str, Slot]
     flip: int = 0
+    salt: int = 0
 
     def __call__(self, trainer: Trainer) -> LocalUpdate:
         if not self.flip and trains_plainly(self.job):
-            return train_update(trainer, self.job, self.device, *self.share.in_place(), load_slot=self._load)
+            return self._train(trainer, *self.share.in_place())
         x, y = self.share.take()
         y = flipped(y, self.flip) if self.flip else y
-        return train_update(trainer, self.job, self.device, x, y, load_slot=self._load)
+        return self._train(trainer, x, y)
+
+    def _train(self, trainer: Trainer, x: np.ndarray | Rows, y: np.ndarray | Rows) -> LocalUpdate:
+        drawn = Drawn(f"{self.job.manifest.train.seed}\n{self.device}\n{self.job.round.round}\n{self.salt}")
+        return train_update(trainer, self.job, self.device, x, y, load_slot=self._load, randomness=drawn)
 
     def _load(self, name: str) -> Slot | None:
         slot = self.slots.get(name)

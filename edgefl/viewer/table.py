@@ -96,6 +96,7 @@ def _phase(summary: Summary, now: float) -> str:
         when = f" in {span(max(0.0, summary.opens_at - now))}" if summary.opens_at else " when enough devices are there"
         return f"round {number} opens{when}"
     words = {
+        "unmasking": f"round {number} waits for its helpers",
         "evaluating": f"round {number} is being evaluated", "judging": f"canaries judge the model of round {number}",
         "done": "all rounds are done", "stopped": "the aggregator was stopped",
     }  # fmt: skip

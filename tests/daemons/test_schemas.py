@@ -22,7 +22,7 @@ from edgefl.hosting.store import STAMP, Schema, open_database
 
 PARAMS = np.arange(4, dtype=np.float32)
 STORES = {"agent.db": AgentStore, "aggregator.db": AggregatorStore}
-NUMBERS = {"agent.db": 4, "aggregator.db": 1}
+NUMBERS = {"agent.db": 4, "aggregator.db": 2}
 
 # As the first version wrote them, before there were numbers.
 OLD_AGENT = """
@@ -106,7 +106,7 @@ def test_an_aggregators_state_of_the_first_version_is_migrated(tmp_path: Path) -
         {},
     )
     store.close()
-    assert number_of(tmp_path / "aggregator.db") == 1
+    assert number_of(tmp_path / "aggregator.db") == NUMBERS["aggregator.db"]
 
 
 @pytest.mark.parametrize("name", STORES)

@@ -34,6 +34,7 @@ IN_MANIFEST = {
     **{f"train.{name}": f"train.{name}" for name in edgefl.settings.TrainSettings.__struct_fields__},
     "codec.name": "codec", "codec.error_feedback": "error_feedback", "codec.part_bytes": "part_bytes",
     "downlink.name": "downlink", "downlink.span": "span", "evaluate.holdout": "holdout", "personal.keep": "personal",
+    "privacy.masked": "error_feedback",
 }  # fmt: skip
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
@@ -178,6 +179,7 @@ def test_option_and_help(setting, capsys):
 def test_manifest_or_aggregator(setting):
     def made(**changes: Any) -> Any:
         named = {"codec.name": "raw32", "downlink.name": "raw32", "downlink.span": 1, "evaluate.holdout": 0.0}
+        named |= {"privacy.helpers": "north", "rounds.expect": 9}
         return make_manifest(Settings().replace(**named | changes), "pond", "0" * 16, PLAN)
 
     if setting.key not in IN_MANIFEST and setting.key != "strategy.name":

@@ -131,6 +131,7 @@ function toast(text, bad) {
 const HEADLINES = {
   open: (s) => `Round ${s.round} is open`,
   evaluating: (s) => `Round ${s.round} is being evaluated`,
+  unmasking: (s) => `Round ${s.round} waits for its helpers`,
   judging: (s) => `Canaries judge the model of round ${s.round}`,
   done: () => "All rounds are done",
   stopped: () => "The aggregator has stopped",

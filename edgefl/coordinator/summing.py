@@ -1,0 +1,135 @@
+"""Summing: masked rounds, from their terms to the one update that the strategy gets of each. No I/O.
+
+masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened. Part of RoundCoordinator.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .. import codecs
+from ..core.params import params_to_bytes
+from ..history_record import RoundRecord
+from ..machine import Note, Received
+from ..protocol.round import Draw
+from ..protocol.update_header import UpdateHeader
+from ..strategies import Update
+from .admission import Judged
+from .closing import Closed
+from .cohort import Cohort
+from .events import SaveAsk
+from .masked_sum import MaskedSum
+from .opening import Opening
+from .pace import Pacing
+from .saved_ask import SavedAsk
+from .state import CoordinatorState
+from .tally import Tally
+from .unmasking import NotOpened, Total, Unmasking
+
+
+class Summing(CoordinatorState):
+    """Each method adds what the host has to do to `_out`."""
+
+    def _masked_sum(self, mode: str) -> MaskedSum | None:
+        """What a round that opens now adds its updates to, if it is masked."""
+        if self.masked is None or mode != "train":
+            return None
+        announcer = self.announcer
+        terms = self.masked.terms(
+            round=self.round, version=self.version, model_sha256=announcer.downlink.sha256,
+            manifest=announcer.manifest_id,
+        )  # fmt: skip
+        return MaskedSum(terms)
+
+    def _begin_unmasking(self, masked: MaskedSum, record: RoundRecord, now: float) -> None:
+        """The round is closed with enough updates: have the helpers open their sum."""
+        saved = SavedAsk(record, masked.terms, masked.entries, masked.sums)
+        self.phase = "unmasking"
+        self._unmasking = self._unmask(saved)
+        self._out.append(SaveAsk(saved))
+        text = f"round {self.round}: {len(saved.entries)} masked updates, asking {', '.join(self._unmasking.silent)}"
+        self._out.append(Note("info", text, round=self.round))
+        self._ask_helpers(now, begins=True)
+
+    def _ask_helpers(self, now: float, *, begins: bool = False) -> None:
+        assert self._unmasking is not None
+        if begins:
+            self._unmasking.begin(now)
+        ask = self._unmasking.saved.ask(self.fence.attempt, self._answered)
+        self._out += self._unmasking.ask(self.signing, ask, self.announcer.manifest.part_bytes, now)
+
+    def _resume_unmasking(self, now: float) -> None:
+        """An earlier process has asked for the set of this round, and died: its tally, as far as that matters now."""
+        assert self._unmasking is not None
+        record = self._unmasking.saved.record
+        rule = msgspec.json.decode(record.cohort, type=list[str] | Draw | None)
+        cohort = Cohort(record.round, frozenset(rule) if isinstance(rule, list) else rule)
+        opening = Opening(cohort, list(record.devices), [], deadline_s=self.config.deadline_s)
+        self.tally = Tally(
+            opening, round=record.round, version=self.version, mode="train", opened_at=now - record.seconds,
+            pacing=Pacing(), intake=self._make_intake(record.round, self.version, 1, "train"), resumed=True,
+            masked=MaskedSum(self._unmasking.terms),
+        )  # fmt: skip
+        for device in record.devices:
+            self.tally.count(device, Judged(UpdateHeader.masked()))
+        self._out.append(Note("info", f"round {self.round}: its sum is still to be opened", round=self.round))
+
+    # Answers
+
+    def _on_answer(self, event: Received, now: float) -> Closed | RoundRecord | None:
+        """A part of a helper's answer. One that comes too late changes nothing. See `_look_at_answers`."""
+        where = self.topics.answer_part(event.topic)
+        if where is None or self.phase != "unmasking" or self._unmasking is None or not self.fence.held:
+            return None
+        try:
+            self._unmasking.hear(where, event.payload)
+        except NotOpened as error:
+            return self._not_opened(str(error), now)
+        return self._look_at_answers(now)
+
+    def _look_at_answers(self, now: float) -> Closed | RoundRecord | None:
+        """The round is over without a model; or its mean is added to the strategy, and this is its record; or (None)
+        answers are still to come."""
+        if self._unmasking is None or not self.fence.held:
+            return None
+        try:
+            total = self._unmasking.look(now)
+        except NotOpened as error:
+            return self._not_opened(str(error), now)
+        if total is None:
+            if now >= self._unmasking.wake_at:
+                self._ask_helpers(now)
+            return None
+        return self._add_total(self._unmasking, total, now)
+
+    def _add_total(self, unmasking: Unmasking, total: Total, now: float) -> RoundRecord:
+        """Give the strategy the mean as the one update of this round."""
+        record = unmasking.saved.record
+        loss, accuracy = total.held_out or (None, None)
+        waited = now - (unmasking.began_at if unmasking.began_at is not None else now)
+        record = msgspec.structs.replace(
+            record, num_examples=total.weight, device_loss=loss, device_accuracy=accuracy, helpers_s=round(waited, 3),
+            epsilon=unmasking.terms.epsilon,
+        )  # fmt: skip
+        if total.left_out:
+            text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"
+            self._out.append(Note("warning", text, round=self.round))
+        self.strategy.start(self.params, self.round)
+        payload = params_to_bytes(total.delta)
+        self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
+        self._unmasking, self._answered = None, (self.round, max(self._answered[1], total.epsilon))
+        return record
+
+    def _not_opened(self, why: str, now: float) -> Closed:
+        """The round is over without a model."""
+        assert self._unmasking is not None and self.tally is not None
+        unmasking, tally = self._unmasking, self.tally
+        self._unmasking = None
+        self.earlier.refuse(tally)
+        self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
+        record, began_at = unmasking.saved.record, unmasking.began_at
+        record = msgspec.structs.replace(
+            record, state="abandoned", version=self.version, why=why, seconds=now - tally.opened_at,
+            helpers_s=round(now - began_at, 3) if began_at is not None else 0.0,
+        )  # fmt: skip
+        return Closed(record, None, [])

@@ -1,0 +1,175 @@
+"""Unmasking: the sum of a masked round that is closed, until its helpers have opened it. No I/O.
+
+    every helper is asked for one set -> their answers, sums of masks and noise -> sum - masks, centred -> the mean
+
+A helper that is silent is asked again; one that refuses, or has opened another set, ends the round. The sums are exact:
+what comes out is the sum of the devices' integers, and the ones among them add up to their number, or a party is at
+fault. With several groups, a group that can't be right is left out, and the others are combined by their median; one
+hostile device can spoil one group. Part of RoundCoordinator.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ProtocolError
+from ..machine import Publish
+from ..masking import ring
+from ..masking.exchange import Answer, Ask, answer_bound, read_answer
+from ..masking.vector import Mean, mean
+from ..protocol.envelope import Envelope, Kind
+from ..protocol.parts import Assembler, Splitter
+from ..protocol.terms import Party
+from ..protocol.topics import HelperTopic, Topics
+from ..trust.ed25519 import from_text
+from .saved_ask import SavedAsk
+from .signing import Open
+
+ASK_AGAIN_S = 30.0  # a silent helper is asked again; sooner where it has less time for its answer
+TRIES = 4  # in that time, at least
+
+
+class NotOpened(Exception):
+    """The sum can't be opened; the text says why."""
+
+
+class Total(NamedTuple):
+    """The mean delta (P,) of these `devices`, whose weights add up to `weight`, and what they measured of the model:
+    loss and accuracy. `left_out`: groups that could not be right."""
+
+    delta: np.ndarray
+    devices: int
+    weight: int
+    held_out: tuple[float, float] | None
+    left_out: int = 0
+    epsilon: float = 0.0
+
+
+class Unmasking:
+    """`hash` is in every envelope of the federation."""
+
+    def __init__(self, saved: SavedAsk, topics: Topics, *, hash: int, patience_s: float) -> None:
+        self.saved, self.terms = saved, saved.terms
+        self.set_digest = saved.ask().set_digest
+        self.closes_at = self.wake_at = 0.0  # set when it first asks
+        self.began_at: float | None = None
+        self._topics, self._hash, self._patience_s = topics, hash, patience_s
+        self._answers: dict[str, Answer] = {}
+        self._arriving: dict[str, Assembler] = {}
+        self._groups = saved.groups
+
+    # What is asked
+
+    def begin(self, now: float) -> None:
+        """Helpers have time from now on: they could not hear, or not answer, before."""
+        if self.began_at is None:
+            self.began_at = now
+        self.closes_at = now + self._patience_s
+
+    def ask(self, signing: Open, ask: Ask, part_bytes: int, now: float) -> list[Publish]:
+        """Ask the helpers that have not answered."""
+        self.wake_at = min(self.closes_at, now + min(ASK_AGAIN_S, self._patience_s / TRIES))
+        out: list[Publish] = []
+        for helper in self.silent:
+            splitter = Splitter(
+                signing.seal_ask(ask, helper), part_bytes, kind=Kind.ASK, codec=0, federation=self._hash,
+                round=self.terms.round, version=self.terms.version,
+            )  # fmt: skip
+            topics = (self._topics.ask(helper, part) for part in range(splitter.parts))
+            out += [Publish(topic, splitter.part(part)) for part, topic in enumerate(topics)]
+        return out
+
+    @property
+    def silent(self) -> list[str]:
+        """The helpers that have not answered."""
+        return [party.name for party in self.terms.helpers if party.name not in self._answers]
+
+    # What comes back
+
+    def hear(self, where: HelperTopic, payload: bytes) -> None:
+        """A part of an answer. ProtocolError if it is none, and is dropped; NotOpened if a helper says that it does not
+        open this set."""
+        party = self.terms.party(where.helper)
+        if party is None or party.name in self._answers:
+            return
+        envelope = Envelope.from_bytes(payload)
+        if envelope.part != where.part:
+            raise ProtocolError(f"part {envelope.part} of an answer on another's topic: dropped")
+        assembler = self._arriving.get(party.name)
+        if assembler is None:
+            assembler = self._arriving[party.name] = self._assembler()
+        if not assembler.add(envelope):
+            return
+        del self._arriving[party.name]
+        self._keep(party, read_answer(assembler.blob(), party.name, from_text(party.key), self.terms))
+
+    def _assembler(self) -> Assembler:
+        return Assembler(
+            kind=Kind.ANSWER, federation=self._hash, round=self.terms.round, version=self.terms.version,
+            max_total=answer_bound(self.terms),
+        )  # fmt: skip
+
+    def _keep(self, party: Party, answer: Answer) -> None:
+        if answer.set_digest != self.set_digest:
+            raise NotOpened(f"helper {party.name} has answered for another set of this round")
+        if answer.reason:
+            raise NotOpened(f"helper {party.name} refuses to open the sum: {answer.reason}")
+        for devices, group in zip(self._groups, answer.groups, strict=True):
+            if group is not None and group[0] != len(devices):
+                raise NotOpened(f"helper {party.name} has opened a group of {group[0]} devices, not {len(devices)}")
+        self._answers[party.name] = answer
+
+    # What comes of it
+
+    def look(self, now: float) -> Total | None:
+        """The total; None: answers are still to come. NotOpened."""
+        if not self.silent:
+            return self._total()
+        if now >= self.closes_at:
+            waited = f"in {self._patience_s:g} s"
+            raise NotOpened(f"no answer of helper {', '.join(self.silent)} {waited}: is it running, and connected?")
+        return None
+
+    def _total(self) -> Total:
+        means, why = [], ""
+        for place, devices in enumerate(self._groups):
+            if any(answer.groups[place] is None for answer in self._answers.values()):
+                continue  # too few devices were in it
+            try:
+                means.append(self._mean(place, len(devices)))
+            except ProtocolError as error:
+                why = str(error)
+        left_out = len(self._groups) - len(means)
+        if not means:
+            raise NotOpened(why or "no group had as many devices as a sum needs")
+        delta = means[0].delta if len(means) == 1 else np.median([each.delta for each in means], axis=0)
+        epsilon = max(answer.epsilon for answer in self._answers.values())
+        devices, weight = (sum(getattr(each, name) for each in means) for name in ("count", "weight"))
+        return Total(delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, epsilon)
+
+    def opened(self, place: int) -> np.ndarray:
+        """(L,) int64, the sum of one group's integers: its masked sum without all masks."""
+        bits, total = self.terms.bits, self.saved.sums[place].copy()
+        for answer in self._answers.values():
+            group = answer.groups[place]
+            assert group is not None
+            total -= ring.unpack(group[1], self.terms.length, bits)
+        return ring.centre(total, bits)
+
+    def _mean(self, place: int, devices: int) -> Mean:
+        found = mean(self.opened(place), self.terms)
+        if found.count != devices:
+            raise ProtocolError(f"a sum of {devices} masked vectors whose checks say {found.count}: refused", "sum")
+        return found
+
+
+def _held_out(means: list[Mean]) -> tuple[float, float] | None:
+    """Loss and accuracy, each group's by the devices in it."""
+    told = [(each.count, each.held_out) for each in means if each.held_out is not None]
+    total = sum(count for count, _ in told)
+    if not total:
+        return None
+    loss, accuracy = (sum(count * scores[at] for count, scores in told) / total for at in (0, 1))
+    return loss, accuracy

@@ -1,0 +1,51 @@
+"""Consent: whether a device takes part in a masked round, or in one that is not masked. No I/O. Part of DeviceSession.
+
+The owner decides how little the aggregator may learn (policy.py): with `masked`, nothing but sums. A round that asks
+for more is refused, whoever has signed it. Without keys no round is masked.
+"""
+
+from __future__ import annotations
+
+from ..errors import ProtocolError
+from ..protocol.manifest import Manifest
+from ..protocol.round import Round
+from .events import Action, SaveSeen
+from .masked import terms_of
+from .policy import Policy
+from .trust import Open
+
+NOT_MASKED = "the round is not masked: the aggregator would see what this device alone has learned"
+
+
+class Consent:
+    """`hides`: the device's status tells no number of its examples."""
+
+    def __init__(self, policy: Policy, trust: Open) -> None:
+        self.policy, self._trust = policy, trust
+        self.hides = policy.masked
+        self._judged: tuple[str, str, int, str] | None = None  # manifest, terms, attempt; and what was said of them
+
+    def refuses(self, round: Round, manifest: Manifest, now: float) -> str:
+        """Why the device takes no part in the round; "" if it may."""
+        if round.state != "open" or round.mode == "profile":
+            return ""
+        if not round.terms:
+            return f"refused by this device's owner: {NOT_MASKED} ([policy] masked)" if self.policy.masked else ""
+        if self._judged is None or self._judged[:3] != (manifest.id, round.terms, round.attempt):
+            self._judged = (manifest.id, round.terms, round.attempt, self._judge(round, manifest, now))
+        return self._judged[3]
+
+    def _judge(self, round: Round, manifest: Manifest, now: float) -> str:
+        try:
+            terms = terms_of(round, manifest)
+            self._trust.check_terms(terms, round, now)
+        except ProtocolError as error:
+            return str(error).removesuffix(": refused")
+        self.hides = True
+        why = self.policy.of_terms(terms)
+        return f"refused by this device's owner: {why}" if why else ""
+
+    def news(self) -> list[Action]:
+        """What has to be stored of what was seen."""
+        seen = self._trust.news()
+        return [] if seen is None else [SaveSeen(seen)]

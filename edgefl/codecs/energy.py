@@ -33,7 +33,7 @@ import numpy as np
 from .. import _core
 from ..errors import CodecError
 from .reader import Reader
-from .tables import best_tables, read_tables
+from .tables import best_tables
 
 CONTEXTS = 32
 SUMMED = 8  # the mean of fewer coordinates says too little
@@ -95,19 +95,14 @@ class Energies:
 
     @classmethod
     def read(cls, reader: Reader, matrices: Matrices) -> Energies:
-        """What `to_bytes` wrote for these matrices; CodecError or ValueError if malformed."""
-        frequencies = read_tables(reader)
-        if len(frequencies) != 2:
-            raise CodecError(f"payload with {len(frequencies)} tables for energies instead of two: dropped")
-        (size,) = reader.unpack(_U32)
+        """What `to_bytes` wrote for these matrices; CodecError if malformed."""
         layout = _layout(tuple(matrices))
-        symbols = np.empty(len(layout.kinds), np.uint8)
-        stream = _core.RansDecoder(reader.take(size), frequencies, 1)
-        stream.next(symbols, layout.kinds)
-        stream.finish()
-        if symbols.max(initial=0) > MOST:
-            raise CodecError(f"payload with a class above {MOST}: dropped")
-        return cls(matrices, layout.classes(symbols))
+        try:
+            classes, size = _core.read_classes(reader.rest, layout.kinds)
+        except ValueError as error:
+            raise CodecError(str(error)) from None
+        reader.take(size)
+        return cls(matrices, layout.classes(classes))
 
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
         """The classes that are sent, one after another, and their own contexts."""
@@ -176,6 +171,4 @@ def groups_to_bytes(groups: np.ndarray) -> bytes:
 def read_groups(reader: Reader) -> np.ndarray:
     """The groups that `groups_to_bytes` wrote."""
     (mask,) = reader.unpack(_U32)
-    steps = np.unpackbits(np.frombuffer(_U32.pack(mask), np.uint8), bitorder="little")
-    groups: np.ndarray = (steps.cumsum(dtype=np.uint8) - steps[0]).astype(np.uint8)
-    return groups
+    return _core.read_groups(mask)

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from .. import _core
-from ..core.accumulator import SCALE, Accumulator
+from ..core.accumulator import Accumulator
 from ..errors import CodecError
 from .places import Places
 from .sections import Sections
@@ -86,16 +86,17 @@ class Coded:
         return out
 
     def accumulate(self, weight: int, accumulator: Accumulator) -> None:
-        occurring = self.frequencies.any(axis=0)
-        levels = np.where(occurring, self.levels, np.float32(0))  # a level that does not occur may exceed int64
-        peak = max(_core.peak_f32(values.view(np.uint8)) for values in (levels, self.kept, self.escapes))
+        levels = self.levels.copy()
+        _core.only_occurring(levels, self.frequencies)  # others may exceed int64
+        table, peak = _core.to_fixed(levels, weight)
+        kept, kept_peak = _core.to_fixed(self.kept, weight)
+        peak = max(peak, kept_peak, _core.peak_f32(self.escapes.view(np.uint8)))
         with accumulator.admit(peak, weight) as acc:
-            table = to_fixed(levels) * weight
             if isinstance(self.places, _core.Live) and not len(self.escapes):
                 self._add_live(acc, self.places, table)
             else:
                 self._add_pieces(acc, table, weight)
-            for where, values in self.sections.scatter(to_fixed(self.kept) * weight):
+            for where, values in self.sections.scatter(kept):
                 acc[where] += values
 
     def _add_live(self, acc: np.ndarray, live: _core.Live, table: np.ndarray) -> None:
@@ -129,7 +130,7 @@ class Coded:
         """Add to `acc` (P,) int64 the piece's coordinates: `table` (256,) int64 for symbols, `weight` times escapes."""
         self.places.add(acc, piece.start, piece.symbols, table)
         if len(piece.escaped):
-            acc[piece.escaped] += to_fixed(piece.escapes) * weight
+            acc[piece.escaped] += _core.to_fixed(piece.escapes, weight)[0]
 
     def _pieces(self) -> Iterator[Piece]:
         """The whole stream, one block after another."""
@@ -154,8 +155,3 @@ class Coded:
             raise CodecError(f"payload is malformed: {error}: dropped") from None
         if used < len(self.escapes):
             raise CodecError("payload has more escapes than its symbols say: dropped")
-
-
-def to_fixed(values: np.ndarray) -> np.ndarray:
-    """float32 as the accumulator's int64 fixed point."""
-    return np.rint(values.astype(np.float64) * SCALE).astype(np.int64)

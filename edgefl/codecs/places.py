@@ -59,5 +59,4 @@ class Runs:
 def live(sections: Sections, energies: Energies, groups: np.ndarray) -> _core.Live:
     """Coordinates in rows and columns of a class above 0; `groups` (32,): the table of each context."""
     classes = np.concatenate([c for pair in energies.classes for c in pair])
-    shapes, starts = np.array(energies.matrices, np.int64), np.array(sections.starts, np.int64)
-    return _core.Live(classes, shapes, starts, sections.num_params, groups)
+    return _core.Live(classes, sections.shapes, sections.starts, sections.num_params, groups)

@@ -32,7 +32,8 @@ class Sections:
 
     `measured` (num_kept,) bool: which of the kept ones are statistics, which training does not move.
 
-    `matrices` are the (rows, columns) of the coded tensors, columns along the last axis, and `starts` where they begin.
+    `matrices` are the (rows, columns) of the coded tensors, columns along the last axis, `shapes` (M, 2) the same
+    numbers, and `starts` (M,) where they begin.
     """
 
     def __init__(self, tensors: Sequence[Param], exact: str, num_params: int) -> None:
@@ -43,19 +44,19 @@ class Sections:
         self.kept: list[slice] = []
         self.still: list[slice] = []
         self.matrices: list[tuple[int, int]] = []
-        self.starts: list[int] = []
-        at, measured = 0, [np.zeros(0, bool)]
+        at, starts, measured = 0, list[int](), [np.zeros(0, bool)]
         for tensor in tensors:
             runs = self._of(tensor, exact)
             self._append(runs, at, at + tensor.size)
             if runs is self.coded:
                 columns = tensor.shape[-1] if tensor.shape else 1
                 self.matrices.append((tensor.size // columns, columns))
-                self.starts.append(at)
+                starts.append(at)
             elif runs is self.kept:
                 measured.append(np.full(tensor.size, not tensor.trainable))
             at += tensor.size
         self.measured = np.concatenate(measured)
+        self.shapes, self.starts = np.array(self.matrices, np.int64).reshape(-1, 2), np.array(starts, np.int64)
         if not tensors and num_params:
             self.coded.append(slice(0, num_params))
         self.num_coded = sum(s.stop - s.start for s in self.coded)

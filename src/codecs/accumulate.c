@@ -57,6 +57,15 @@ float efl_peak_f32(const uint8_t *payload, int64_t n) {
     return peak;
 }
 
+float efl_fixed(int64_t *fixed, const float *x, int64_t weight, int64_t n) {
+    float peak = 0;
+    for (int64_t i = 0; i < n; i++) {
+        fixed[i] = weighted(x[i], weight);
+        peak = larger(peak, x[i]);
+    }
+    return peak;
+}
+
 double efl_rms(const float *x, int64_t n) {
     double sums[8] = {0}, sum = 0;
     int64_t i = 0;

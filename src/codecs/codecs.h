@@ -33,6 +33,9 @@ uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size);
 void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n);
 /* The largest |x|, or infinity if any x is not finite. */
 float efl_peak_f32(const uint8_t *payload, int64_t n);
+/* fixed(N) = weight * llrint(x * 2^30), 0 where that does not fit into an int64; the largest |x|, or infinity if any x
+ * is not finite: what fixed is good for. */
+float efl_fixed(int64_t *fixed, const float *x, int64_t weight, int64_t n);
 /* delta(N) = local - global, rounded to a multiple of 2^-30. delta may be local. */
 void efl_delta(float *delta, const float *local, const float *global, int64_t n);
 
@@ -54,6 +57,8 @@ void efl_quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x, f
 /* acc(N) += table[symbol], y(N) = table[symbol]; table(256) */
 void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n);
 void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n);
+/* levels(256) = 0 for symbols that no row of frequencies(tables,256) has. */
+void efl_only_occurring(float *levels, const uint16_t *frequencies, int64_t tables);
 /* The largest of bytes(N); 0 if N is 0. */
 uint8_t efl_largest(const uint8_t *bytes, int64_t n);
 /* counts(K,256) += how often each symbol occurs in each context, contexts(N) < K; NULL: all contexts are 0. */

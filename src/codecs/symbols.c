@@ -43,3 +43,11 @@ void efl_energy_contexts(uint8_t *contexts, const int8_t *rows, const int8_t *co
 void efl_look_up_contexts(uint8_t *contexts, const uint8_t *groups, int64_t n) {
     efl_kernels->look_up_contexts(contexts, groups, n);
 }
+
+void efl_only_occurring(float *levels, const uint16_t *frequencies, int64_t tables) {
+    uint16_t found[256] = {0};
+    for (int64_t i = 0; i < tables; i++)
+        for (int symbol = 0; symbol < 256; symbol++) found[symbol] |= frequencies[i * 256 + symbol];
+    for (int symbol = 0; symbol < 256; symbol++)
+        if (!found[symbol]) levels[symbol] = 0;
+}

@@ -35,10 +35,27 @@ def peak_f32(const uint8_t[::1] payload not None) -> float:
     """max |x| of little-endian float32; infinity if any is not finite, 0 if there are none."""
     cdef float peak = 0
     cdef int64_t n = _count(payload, 4)
-    if n:
+    if 0 < n <= 16384:  # handing the GIL over and getting it back takes longer
+        peak = efl_peak_f32(&payload[0], n)
+    elif n:
         with nogil:
             peak = efl_peak_f32(&payload[0], n)
     return peak
+
+
+def to_fixed(const float[::1] x not None, int64_t weight) -> tuple:
+    """`weight` times x(N) as the accumulator's fixed point, (N,) int64, and the largest |x|: infinity if any is not
+    finite. A few coordinates: other threads wait."""
+    fixed = np.empty(x.shape[0], np.int64)
+    cdef int64_t[::1] view = fixed
+    return fixed, efl_fixed(&view[0], &x[0], weight, x.shape[0]) if x.shape[0] else 0.0
+
+
+def only_occurring(float[::1] levels not None, const uint16_t[:, ::1] frequencies not None) -> None:
+    """levels (256,) become 0 where no row of `frequencies` (K, 256) has the symbol."""
+    if levels.shape[0] != 256:
+        raise ValueError("levels must be 256 long")
+    efl_only_occurring(&levels[0], &frequencies[0, 0], _number_of_tables(frequencies))
 
 
 def rms(const float[::1] x not None) -> float:
@@ -171,11 +188,15 @@ def rans_normalise(const uint64_t[::1] counts not None):
     return frequencies
 
 
+cdef Py_ssize_t _number_of_tables(const uint16_t[:, ::1] frequencies) except -1:
+    if not 1 <= frequencies.shape[0] <= 256 or frequencies.shape[1] != 256:
+        raise ValueError("frequencies must be (1..256, 256)")
+    return frequencies.shape[0]
+
+
 cdef efl_rans_table *_tables(const uint16_t[:, ::1] frequencies) except NULL:
     """As many tables as there are rows, to be freed; ValueError if one doesn't sum to 4096."""
-    cdef Py_ssize_t count = frequencies.shape[0], i
-    if count < 1 or count > 256 or frequencies.shape[1] != 256:
-        raise ValueError("frequencies must be (1..256, 256)")
+    cdef Py_ssize_t count = _number_of_tables(frequencies), i
     cdef efl_rans_table *tables = <efl_rans_table *>malloc(count * sizeof(efl_rans_table))
     if tables == NULL:
         raise MemoryError
@@ -233,20 +254,19 @@ cdef class RansDecoder:
     cdef const uint8_t[::1] stream
 
     def __cinit__(self, const uint8_t[::1] stream not None, const uint16_t[:, ::1] frequencies not None, int lanes):
-        cdef efl_rans_table *tables
+        cdef efl_rans_table table
         cdef Py_ssize_t i
         if lanes not in (1, 8, 16, 32):
             raise ValueError("lanes must be 1, 8, 16 or 32")
         self.stream = stream
-        self.tables = frequencies.shape[0]
-        tables = _tables(frequencies)
+        self.tables = _number_of_tables(frequencies)
         self.slots = <efl_rans_slots *>malloc(self.tables * sizeof(efl_rans_slots))
         if self.slots == NULL:
-            free(tables)
             raise MemoryError
         for i in range(self.tables):
-            efl_rans_prepare_decoder(&tables[i], &self.slots[i])
-        free(tables)
+            memcpy(table.freq, &frequencies[i, 0], sizeof(table.freq))
+            if not efl_rans_prepare_decoder(&table, &self.slots[i]):
+                raise ValueError("a table's frequencies do not sum to 4096")
         cdef const uint8_t *start = &stream[0] if stream.shape[0] else NULL
         if start == NULL or not efl_rans_begin(&self.state, start, start + stream.shape[0], lanes):
             raise ValueError("the stream is too short, or begins with a state that none is")

@@ -111,6 +111,7 @@ cdef extern from "codecs/codecs.h" nogil:
     uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size)
 
     void efl_accumulate_f32(int64_t *acc, const uint8_t *payload, int64_t weight, int64_t n)
+    float efl_fixed(int64_t *fixed, const float *x, int64_t weight, int64_t n)
     float efl_peak_f32(const uint8_t *payload, int64_t n)
     double efl_rms(const float *x, int64_t n)
 
@@ -121,6 +122,7 @@ cdef extern from "codecs/codecs.h" nogil:
     void efl_quantize(uint8_t *symbols, efl_symbol_counts *counts, const float *x, float inverse, float rounding,
                       int64_t n)
     void efl_add_symbols(int64_t *acc, const uint8_t *symbols, const int64_t *table, int64_t n)
+    void efl_only_occurring(float *levels, const uint16_t *frequencies, int64_t tables)
     void efl_take_symbols(float *y, const uint8_t *symbols, const float *table, int64_t n)
     uint8_t efl_largest(const uint8_t *bytes, int64_t n)
     void efl_count_symbols(uint64_t *counts, const uint8_t *symbols, const uint8_t *contexts, int64_t n)
@@ -167,6 +169,11 @@ cdef extern from "codecs/live.h" nogil:
                       int64_t n)
     void efl_live_take(float *y, const uint8_t *symbols, const float *table, const efl_live *live, int64_t start,
                        int64_t n)
+
+cdef extern from "codecs/classes.h" nogil:
+    enum: EFL_CLASSES_NOT_TWO, EFL_CLASSES_CUT_OFF, EFL_CLASSES_STREAM, EFL_CLASSES_MOST
+    int64_t efl_classes_read(uint8_t *classes, const uint8_t *kinds, int64_t n, const uint8_t *data, int64_t size)
+    void efl_groups_read(uint8_t *groups, uint32_t mask)
 
 cdef extern from "codecs/tables.h" nogil:
     enum: EFL_TABLE_CUT_OFF, EFL_TABLE_KIND, EFL_TABLE_SUM, EFL_TABLE_NO_ZERO, EFL_TABLE_SIZE, EFL_MAX_TABLES

@@ -6,6 +6,10 @@ _TABLE_FAULTS = {
     EFL_TABLE_KIND: "frequency table of unknown kind: update edgefl on this side",
     EFL_TABLE_SUM: "a frequency table does not sum to 4096: dropped",
     EFL_TABLE_NO_ZERO: "a geometric frequency table leaves nothing for zero: dropped",
+    EFL_CLASSES_NOT_TWO: "payload with other than two tables for energies: dropped",
+    EFL_CLASSES_CUT_OFF: "payload ends within its energies: dropped",
+    EFL_CLASSES_STREAM: "payload whose energies do not end where they should: dropped",
+    EFL_CLASSES_MOST: "payload with a class above 15: dropped",
 }
 
 
@@ -24,6 +28,27 @@ def read_tables(const uint8_t[::1] data not None, Py_ssize_t count) -> tuple:
             raise ValueError(_TABLE_FAULTS[used])
         at += used
     return frequencies, at
+
+
+def read_classes(const uint8_t[::1] data not None, const uint8_t[::1] kinds not None) -> tuple:
+    """The classes (N,) uint8 that `data` begins with, and the bytes that they and their tables take; `kinds` (N,), 0 or
+    1, name the table of each. ValueError if malformed."""
+    cdef int64_t n = kinds.shape[0], size = data.shape[0], used
+    _check_contexts(kinds, n, 2)
+    classes = np.empty(n, np.uint8)
+    cdef uint8_t[::1] view = classes
+    used = efl_classes_read(&view[0] if n else NULL, &kinds[0] if n else NULL, n, &data[0] if size else NULL, size)
+    if used < 0:
+        raise ValueError(_TABLE_FAULTS[used])
+    return classes, used
+
+
+def read_groups(uint32_t mask):
+    """The group of each context, (32,) uint8, which rise by 1 where a bit of `mask` is set."""
+    groups = np.empty(EFL_ENERGY_CONTEXTS, np.uint8)
+    cdef uint8_t[::1] view = groups
+    efl_groups_read(&view[0], mask)
+    return groups
 
 
 def best_tables(const uint64_t[:, ::1] counts not None) -> tuple:

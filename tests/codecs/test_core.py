@@ -122,3 +122,24 @@ def test_wrong_lengths_are_refused():
     with pytest.raises(TypeError):
         _core.accumulate_f32(None, 1, acc)
     assert not acc.any()
+
+
+@pytest.mark.parametrize("weight", [1, 600, -7])
+def test_fixed_point_is_what_the_accumulator_adds(weight):
+    x = np.append(np.random.default_rng(0).standard_t(2, 300), [0, -0.0, 1e-12, 2.0**20, -(2.0**31)]).astype(np.float32)
+    fixed, peak = _core.to_fixed(x, weight)
+    assert (fixed == np.rint(x.astype(np.float64) * 2**30).astype(np.int64) * weight).all() and peak == 2.0**31
+    assert _core.to_fixed(x[:0], weight)[1] == 0
+    for wrong in (np.nan, np.inf, -np.inf):
+        x[7] = wrong
+        assert _core.to_fixed(x, weight)[1] == np.inf
+
+
+def test_levels_that_do_not_occur_are_zero():
+    levels, frequencies = np.arange(1, 257, dtype=np.float32), np.zeros((2, 256), np.uint16)
+    frequencies[0, [0, 3]], frequencies[1, [3, 255]] = 1, 4096
+    _core.only_occurring(levels, frequencies)
+    assert np.flatnonzero(levels).tolist() == [0, 3, 255] and levels[3] == 4
+    for few, tables in ((levels[:-1], frequencies), (levels, frequencies[:, :-1].copy()), (levels, frequencies[:0])):
+        with pytest.raises(ValueError, match="256"):
+            _core.only_occurring(few, tables)

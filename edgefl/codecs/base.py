@@ -4,7 +4,8 @@ Design:
   a) A codec is pure and never changes: the same delta and options give the same bytes, and decoding keeps no state.
   b) Sizes come from our own plan, never from the payload. `decode` and `accumulate` are told P, and refuse a payload
      longer or shorter than P allows.
-  c) `accumulate` decodes a block at a time. An update that it refuses leaves the accumulator's bits as they were.
+  c) An update that `accumulate` refuses leaves the accumulator's bits as they were. The entropy-coded codecs decode a
+     block at a time for it; those that are made of others (grid, stacked) decode the whole vector first.
   d) A codec may treat tensors differently, by their shapes. Encoder and decoder both make it `for_tensors` of the same
      plan. Without tensors, the delta is one long vector.
 """

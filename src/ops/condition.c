@@ -6,8 +6,6 @@
  */
 #include "walk.h"
 
-#include "pieces.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -51,32 +49,25 @@ static int infer_keep(efl_op_shapes *s, efl_error *error) {
     return EFL_OK;
 }
 
-/* to = from where `condition`, laid out as x[1], is above 0. */
-static void keep(const efl_op_run *run, float *to, const float *from, const float *condition, float fill) {
-    efl_walk walk = efl_walk_over(run->batch, &run->shapes->y);
-    efl_walk_array(&walk, &run->shapes->y, 1);
-    efl_walk_array(&walk, &run->shapes->x[1], 1);
-    efl_walk_pack(&walk);
-    const int64_t row = walk.step[0][walk.ndim - 2], c_row = walk.step[1][walk.ndim - 2];
-    const int64_t c_col = walk.step[1][walk.ndim - 1];
-    do {
-        for (int64_t i = 0; i < walk.m; i++) {
-            const int64_t at = walk.at[0] + i * row;
-            const float *c = condition + walk.at[1] + i * c_row;
-            for (int64_t j = 0; j < walk.n; j++) to[at + j] = c[j * c_col] > 0 ? from[at + j] : fill;
-        }
-    } while (!efl_stopped(run) && efl_walk_next(&walk));
+static void keep_above(float *to, const float *from, const float *by, int64_t step, float fill, int64_t n) {
+    for (int64_t j = 0; j < n; j++) to[j] = by[j * step] > 0 ? from[j] : fill;
+}
+
+/* to = from where what was saved of x[1] is above 0. */
+static void keep(const efl_op_run *run, float *to, const float *from, float fill) {
+    const efl_keeping keeping = {run->saved, &run->shapes->x[1], 1, keep_above};
+    efl_walk_keep(run, to, from, &keeping, fill);
 }
 
 static void forward_keep(const efl_op_run *run) {
     const int64_t size = run->batch * efl_shape_size(&run->shapes->x[1]);
     memcpy(run->saved, run->x[1], (size_t)size * sizeof *run->saved);
-    keep(run, run->y, run->x[0], run->saved, (float)run->shapes->node->floats[0]);
+    keep(run, run->y, run->x[0], (float)run->shapes->node->floats[0]);
 }
 
 static void backward_keep(const efl_op_run *run) {
     const int64_t size = run->batch * efl_shape_size(&run->shapes->x[1]);
-    if (run->dx[0] != NULL) keep(run, run->dx[0], run->dy, run->saved, 0);
+    if (run->dx[0] != NULL) keep(run, run->dx[0], run->dy, 0);
     if (run->dx[1] != NULL) memset(run->dx[1], 0, (size_t)size * sizeof *run->dx[1]);
 }
 

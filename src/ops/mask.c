@@ -62,25 +62,14 @@ static void triangle(const efl_op_run *run, float *to, const float *from, float 
     }
 }
 
-static void by_param(const efl_op_run *run, float *to, const float *from, float fill) {
-    efl_walk walk = efl_walk_over(run->batch, &run->shapes->y);
-    efl_walk_array(&walk, &run->shapes->y, 1);
-    efl_walk_array(&walk, &run->shapes->w[0], 0);
-    efl_walk_pack(&walk);
-    const int64_t row = walk.step[0][walk.ndim - 2], w_row = walk.step[1][walk.ndim - 2];
-    const int64_t w_col = walk.step[1][walk.ndim - 1];
-    do {
-        for (int64_t i = 0; i < walk.m; i++) {
-            const int64_t at = walk.at[0] + i * row;
-            const float *w = run->w[0] + walk.at[1] + i * w_row;
-            for (int64_t j = 0; j < walk.n; j++) to[at + j] = w[j * w_col] != 0 ? from[at + j] : fill;
-        }
-    } while (!efl_stopped(run) && efl_walk_next(&walk));
+static void keep_non_zero(float *to, const float *from, const float *by, int64_t step, float fill, int64_t n) {
+    for (int64_t j = 0; j < n; j++) to[j] = by[j * step] != 0 ? from[j] : fill;
 }
 
 static void apply(const efl_op_run *run, float *to, const float *from, float fill) {
+    const efl_keeping keeping = {run->w[0], &run->shapes->w[0], 0, keep_non_zero};
     if (run->shapes->node->num_params == 1)
-        by_param(run, to, from, fill);
+        efl_walk_keep(run, to, from, &keeping, fill);
     else
         triangle(run, to, from, fill);
 }

@@ -1,6 +1,8 @@
 /* walk.c: see walk.h. */
 #include "walk.h"
 
+#include "pieces.h"
+
 efl_walk efl_walk_over(int64_t batch, const efl_shape *shape) {
     efl_walk walk = {.ndim = shape->ndim + 1, .dim = {batch}};
     for (int i = 0; i < shape->ndim; i++) walk.dim[i + 1] = shape->dim[i];
@@ -95,4 +97,19 @@ void efl_walk_sum(efl_walk *walk, float *y, const float *x) {
                 efl_kernels->add(to + i * row, from + i * n, n);
         }
     } while (efl_walk_next(walk));
+}
+
+void efl_walk_keep(const efl_op_run *run, float *to, const float *from, const efl_keeping *keeping, float fill) {
+    efl_walk walk = efl_walk_over(run->batch, &run->shapes->y);
+    efl_walk_array(&walk, &run->shapes->y, 1);
+    efl_walk_array(&walk, keeping->shape, keeping->per_sample);
+    efl_walk_pack(&walk);
+    const int64_t row = walk.step[0][walk.ndim - 2], by_row = walk.step[1][walk.ndim - 2];
+    const int64_t by_col = walk.step[1][walk.ndim - 1];
+    do {
+        for (int64_t i = 0; i < walk.m; i++) {
+            const int64_t at = walk.at[0] + i * row;
+            keeping->row(to + at, from + at, keeping->by + walk.at[1] + i * by_row, by_col, fill, walk.n);
+        }
+    } while (!efl_stopped(run) && efl_walk_next(&walk));
 }

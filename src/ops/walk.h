@@ -30,4 +30,16 @@ void efl_walk_copy(efl_walk *walk, float *y, const float *x);
 /* Of a packed walk over two arrays of which the second is dense: y[...] += x[...] */
 void efl_walk_sum(efl_walk *walk, float *y, const float *x);
 
+/* What decides which elements are kept: `by`, of this shape for each sample or (per_sample 0) for all, which broadcasts
+ * to the op's output; row(n): to = from where by, in steps of `step`, says so, and `fill` elsewhere. */
+typedef struct {
+    const float *by;
+    const efl_shape *shape;
+    int per_sample;
+    void (*row)(float *to, const float *from, const float *by, int64_t step, float fill, int64_t n);
+} efl_keeping;
+
+/* to = from where they are kept, and fill elsewhere; both as the op's output. to may be from. */
+void efl_walk_keep(const efl_op_run *run, float *to, const float *from, const efl_keeping *keeping, float fill);
+
 #endif

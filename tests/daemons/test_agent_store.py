@@ -122,33 +122,33 @@ for ops in range(1, 10_000):
             if not left[0]:
                 os.kill(os.getpid(), signal.SIGKILL)
         store._db.set_progress_handler(kill, 1)
-        slots = {name: Slot("a" * 16, 2, b"left by 2" * 2000, 0) for name in ("residual", "control")}
+        slots = {name: Slot("a" * 16, 2, b"left by 2" * 2000, 0) for name in KEPT}
         {"save": lambda: store.save(Outbox("a" * 16, 2, 1, b"update 2"), slots),
          "applied": lambda: store.drop(True), "lost": lambda: store.drop(False)}[step]()
         store._db.set_progress_handler(None, 0)
         os._exit(0)
     status = os.wait()[1]
     survived = AgentStore(folder)
-    rounds = [survived.load_slot(name).round for name in ("residual", "control")]
+    rounds = [survived.load_slot(name).round for name in KEPT]
     print(survived.load() is not None, *rounds, flush=True)
     survived.close()
     if status == 0:
         break
 """
-BEFORE_AND_AFTER = {
-    "save": (["False 1 1"], ["True 1 1"]),
-    "applied": (["True 1 1"], ["False 2 2"]),
-    "lost": (["True 1 1"], ["False 1 1"]),
+BEFORE_AND_AFTER = {  # whether an update is saved, and of which round each current slot is
+    "save": (["False 1 1 1 1"], ["True 1 1 1 1"]),
+    "applied": (["True 1 1 1 1"], ["False 2 2 2 2"]),
+    "lost": (["True 1 1 1 1"], ["False 1 1 1 1"]),
 }
 
 
 @pytest.mark.parametrize("step", BEFORE_AND_AFTER)
 def test_i11_kill_9_at_any_instruction_of_a_transaction_leaves_the_state_before_or_after(tmp_path: Path, step: str):
     store = AgentStore(tmp_path)
-    store.save(outbox(1), left(1))
+    store.save(outbox(1), {name: slot(LEFT, 1, RUNS[0]) for name in KEPT})
     store.drop(applied=True)
     if step != "save":
-        store.save(outbox(2), left(2, b"left by 2" * 2000))
+        store.save(outbox(2), {name: slot(b"left by 2" * 2000, 2, RUNS[0]) for name in KEPT})
     store.close()
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path), step], capture_output=True, text=True, timeout=120,

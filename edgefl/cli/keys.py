@@ -101,8 +101,11 @@ def _add(options: argparse.Namespace) -> int:
         say(f"{path}")
     if len(paths) > 20:
         say(f"... {len(paths)} bundles in all")
+    mine = options.dir / "aggregator"
     if _role(options) == "device":
-        say(f"for the aggregator's machine: {options.dir / 'aggregator' / 'roster.json'}")
+        say(f"for the aggregator's machine, and for helpers': {mine / 'roster.json'}")
+    if _role(options) == "helper":
+        say(f"for the aggregator's machine: {', '.join(f'{mine / path.stem}.json' for path in paths)}")
     if denied.read_bytes() != before:  # of a name that was revoked
         say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
     elif _role(options) != "device":
@@ -130,7 +133,7 @@ def _revoke(options: argparse.Namespace) -> int:
     enrolment.revoke_names(options.dir, options.names)
     say(f"revoked: {', '.join(options.names)}")
     say(f"for the broker's machine: acl, denied and crl.pem in {options.dir / 'broker'}; {RELOAD}")
-    say(f"for the aggregator's machine: {options.dir / 'aggregator' / 'roster.json'}")
+    say(f"for the aggregator's machine, and for helpers': {options.dir / 'aggregator' / 'roster.json'}")
     return 0
 
 
@@ -173,15 +176,23 @@ def _renew(options: argparse.Namespace) -> int:
 
 
 def _epoch_options(parser: argparse.ArgumentParser) -> None:
-    """Certify the aggregator's signing key for the next epoch: for a new run, or after a backup was restored.
+    """Begin the next epoch of the aggregator, for a new run or a restored backup, or of the helpers that are named.
 
-    Devices refuse a second run in one epoch, and a model that is older than one they have seen in it.
+    In one epoch of the aggregator's signing key there is one run: devices refuse a second one, and a model that is
+    older than one they have seen in it. A helper that is named gets new keys, in a bundle that is unpacked over its old
+    files. It needs them when its state was restored from a backup, or was lost.
     """
+    parser.add_argument("names", nargs="*", metavar="NAME", help="helpers, as in helper-north; none: the aggregator")
 
 
 def _epoch(options: argparse.Namespace) -> int:
     from ..keys import enrolment
 
+    if options.names:
+        for path in enrolment.next_helper_epoch(options.dir, options.names):
+            say(f"{path}: unpack it over the old files")
+            say(f"for the aggregator's machine: {options.dir / 'aggregator' / path.stem}.json")
+        return 0
     epoch = enrolment.next_epoch(options.dir)
     say(f"epoch {epoch}; for the aggregator's machine: {options.dir / 'aggregator' / 'signer.json'}")
     return 0

@@ -69,7 +69,7 @@ def read_terms(ask: Ask, federation: str) -> Terms:
     return terms
 
 
-def check_round(terms: Terms, ask: Ask, state: State) -> None:
+def check_round(terms: Terms, ask: Ask, state: State, keys: Keys) -> None:
     """Refusal unless this round comes after all that were opened; a kept one is no matter of this."""
     if terms.run != state.run:
         raise Refusal("run", "in one epoch there is one; `edgefl keys epoch` begins the next")
@@ -79,7 +79,7 @@ def check_round(terms: Terms, ask: Ask, state: State) -> None:
         raise Refusal(
             "restored",
             f"we know of round {state.round} and epsilon {state.epsilon:g}, and later answers of ours have been seen: "
-            "`edgefl keys renew --helper` begins a new epoch",
+            f"`edgefl keys epoch DIR helper-{keys.name}` begins a new epoch",
         )
     if terms.epsilon < state.epsilon:
         raise Refusal("epsilon", f"{terms.epsilon:g} in round {terms.round}; {state.epsilon:g} was spent")

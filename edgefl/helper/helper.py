@@ -142,7 +142,7 @@ class Helper:
             self._sought = whole, terms.digest, set_digest
             return [Find(terms.round)]
         try:
-            asked.check_round(terms, ask, self.state)
+            asked.check_round(terms, ask, self.state, self.keys)
         except Refusal as refusal:
             if refusal.refused.code == "restored" and not self.state.restored:
                 self.state = replace(self.state, restored=True)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ..protocol.terms import Terms
+from ..settings.sections import AboveZero
 
 MEGABYTE = 1e6
 
@@ -23,8 +24,8 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: Annotated[int, Meta(ge=2, le=2**20, description="Fewest devices whose sum is opened.")] = 5
     weight: Annotated[int, Meta(ge=1, le=2**20, description="Largest weight that terms may give one device.")] = 1
     clip: Annotated[
-        float | None,
-        Meta(gt=0, description="Largest L2 norm that terms may let a device's update have.", examples=[2.0]),
+        AboveZero | None,
+        Meta(description="Largest L2 norm that terms may let a device's update have.", examples=[2.0]),
     ] = None
     noise: Annotated[
         float,
@@ -38,7 +39,7 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=2**20, description="Fewest rounds from one participation of a device to its next.")
     ] = 0
     epsilon: Annotated[
-        float | None, Meta(gt=0, description="The epsilon at which this helper opens nothing more.", examples=[8.0])
+        AboveZero | None, Meta(description="The epsilon at which this helper opens nothing more.", examples=[8.0])
     ] = None
     answer_mb: Annotated[
         float, Meta(gt=0, le=4000, description="Longest answer, in megabytes; memory grows with it.")

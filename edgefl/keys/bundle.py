@@ -55,6 +55,18 @@ def viewer_toml(settings: Federation) -> bytes:
     return (note + dump(table).strip() + "\n").encode()
 
 
+def helper_toml(settings: Federation, name: str) -> bytes:
+    """The helper's configuration; `name` is what the settings of the aggregator call it."""
+    table = {
+        "federation": settings.federation,
+        "name": name,
+        "mqtt": {"url": settings.url, "root": settings.root},
+        "keys": {"dir": "."},
+    }
+    note = f"# Helps the federation {settings.federation}. edgefl-helper --print-config explains every key.\n"
+    return (note + dump(table).strip() + "\n").encode()
+
+
 def image(ticket: Ticket, settings: Federation, source: str, plans: Mapping[str, Any] | None) -> dict[str, bytes]:
     """What a device of a batch needs to ask for its enrolment; in its agent.toml, {name} stands for the device."""
     return {TICKET: msgspec.json.encode(ticket), TEMPLATE: agent_toml(settings, "{name}", source, plans)}

@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UsageError, nearest
-from ..protocol.topics import HELPER, VIEWER, check_device_id
+from ..masking.sealed import new_box_key
+from ..protocol.topics import HELPER, VIEWER, check_device_id, check_helper
 from ..trust import ed25519
 from ..trust.ed25519 import SigningKey
-from ..trust.key_files import ROOT_PUBLIC, SIGNER_CERTIFICATE, SIGNER_KEY, SIGNING_KEY
+from ..trust.helper_certificate import HelperCertificate
+from ..trust.key_files import (
+    BOX_KEY,
+    HELPER_CERTIFICATE,
+    ROOT_PUBLIC,
+    ROSTER,
+    SIGNER_CERTIFICATE,
+    SIGNER_KEY,
+    SIGNING_KEY,
+)
 from . import bundle
 from .authority import new_key
 from .federation import Federation
@@ -76,7 +86,7 @@ def numbered(prefix: str, count: int, first: int = 1) -> list[str]:
 def _check(names: Sequence[str], role: Role, folder: Folder) -> None:
     seen: set[str] = set()
     for name in names:
-        check_device_id(name[len(PREFIXES[role]) :])
+        (check_helper if role == "helper" else check_device_id)(name[len(PREFIXES[role]) :])
         if len(name) > LONGEST:
             raise UsageError(f"name {name!r} is longer than {LONGEST} characters: choose a shorter one")
         known = folder.records.members.get(name)
@@ -96,7 +106,7 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
     old = revoke(former.certificates, folder.now) if former else []
     if old:
         folder.number_revocations()
-    key = ""
+    key, helper = "", None
     if role == "device":
         seed = ed25519.new_seed()
         key = ed25519.to_text(SigningKey(seed).public)
@@ -105,10 +115,25 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
         files["agent.toml"] = bundle.agent_toml(folder.settings, name, source, terms.plans)
     elif role == "viewer":
         files["viewer.toml"] = bundle.viewer_toml(folder.settings)
+    else:
+        keys, helper = _helper_keys(folder, name)
+        files |= {"helper.toml": bundle.helper_toml(folder.settings, helper.name), **keys}
     folder.records.members[name] = Member(
-        role, key, [*old, certificate], terms.max_examples, terms.canary, unfinished=True
+        role, key, [*old, certificate], terms.max_examples, terms.canary, helper=helper, unfinished=True
     )
     return bundle.pack(files, folder.now)
+
+
+def _helper_keys(folder: Folder, name: str) -> tuple[dict[str, bytes], HelperCertificate]:
+    """New keys of a helper for its next epoch, with the roster; the certificate is the last file, since a helper that
+    runs reads all again when it sees a new one."""
+    box, signing = ed25519.new_seed(), ed25519.new_seed()
+    certificate = folder.certify_helper(name, new_box_key(box)[0], SigningKey(signing).public)
+    files = {
+        ROSTER: folder.roster, BOX_KEY: key_line(box), SIGNING_KEY: key_line(signing),
+        HELPER_CERTIFICATE: certificate.seal(folder.root),
+    }  # fmt: skip
+    return files, certificate
 
 
 def _certified(folder: Folder, name: str, role: Role) -> tuple[dict[str, bytes], Any]:
@@ -197,6 +222,25 @@ def next_epoch(path: Path) -> int:
         folder.save()
         folder.settle()
         return last.epoch + 1
+
+
+def next_helper_epoch(path: Path, names: Sequence[str]) -> list[Path]:
+    """New keys for these helpers, each in a bundle that is unpacked over the old files. What was sealed to the old ones
+    can't be opened any more once those are gone."""
+    paths = []
+    with opened(path) as folder:
+        members = {name: _known(folder, name) for name in names}
+        for name, one in members.items():
+            if one.role != "helper" or one.revoked is not None or one.unfinished:
+                raise UsageError(f"{name} is no helper that is enrolled: `add --helper` enrols one")
+        for name, one in members.items():
+            files, certificate = _helper_keys(folder, name)
+            paths.append(folder.path / BUNDLES["helper"] / f"{name}.tar")
+            write_private(paths[-1], bundle.pack(files, folder.now))  # first: nobody is told of keys that may be lost
+            one.helper = certificate
+            folder.save()
+        folder.settle()
+    return paths
 
 
 def _known(folder: Folder, name: str) -> Member:

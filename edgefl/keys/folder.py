@@ -6,6 +6,7 @@
     aggregator/        for the aggregator's machine: aggregator.toml ca.crt aggregator.crt aggregator.key root.pub
                        signer.key signer.json roster.json
     broker/            for the broker's machine: mosquitto.conf acl denied ca.crt server.crt server.key crl.pem
+                       for each helper helper-NAME.json
     devices/ viewers/ helpers/    NAME.tar, a bundle for each
     batches/           batch-ID.tar, for the image of a fleet (batches.py). Then aggregator/ has batches.json and
                        approved/, and broker/ has batches and enrol.conf
@@ -27,13 +28,14 @@ import msgspec
 from ..atomic import remove_partials
 from ..errors import UsageError
 from ..protocol.enrol import APPROVED, BATCHES, Batch
-from ..protocol.topics import AGGREGATOR_USER
+from ..protocol.topics import AGGREGATOR_USER, HELPER
 from ..settings import files
 from ..settings.render import render
 from ..trust import ed25519
 from ..trust.certificate import SignerCertificate
 from ..trust.ed25519 import SigningKey
-from ..trust.key_files import ROOT_PUBLIC, ROSTER, SIGNER_CERTIFICATE, SIGNER_KEY
+from ..trust.helper_certificate import HelperCertificate
+from ..trust.key_files import ROOT_PUBLIC, ROSTER, SIGNER_CERTIFICATE, SIGNER_KEY, helper_file
 from ..trust.roster import Member, Roster
 from . import broker_files, records
 from .authority import DAY_S, EARLY_S, Authority, Issued, list_number, new_key
@@ -79,8 +81,9 @@ class Folder:
         self._certify("broker", "server", self._for_broker, self.records.broker)
         folder = self.path / "aggregator"
         self._put(folder / SIGNER_CERTIFICATE, self.signer_certificate)
-        self._put(folder / ROSTER, self._roster().seal(self.root))
+        self._put(folder / ROSTER, self.roster)
         self._put(folder / ROOT_PUBLIC, self.root_public)
+        self._settle_helpers(folder)
         open_batches = {
             name: Batch(one.count, one.until) for name, one in self.records.batches.items() if self.now < one.until
         }
@@ -89,6 +92,15 @@ class Folder:
         for one in ("aggregator", "broker"):
             self._put(self.path / one / "ca.crt", self.authority.pem)
         self._settle_broker()
+
+    def _settle_helpers(self, folder: Path) -> None:
+        """What the root says of each helper that may still be asked."""
+        for name, one in self.records.enrolled():
+            path = folder / helper_file(name.removeprefix(HELPER))
+            if one.helper is not None and one.revoked is None:
+                self._put(path, one.helper.seal(self.root))
+            elif one.role == "helper":
+                path.unlink(missing_ok=True)
 
     def _settle_broker(self) -> None:
         folder, known = self.path / "broker", self.records
@@ -114,6 +126,11 @@ class Folder:
         return key_line(self.root.public)
 
     @property
+    def roster(self) -> bytes:
+        """The file roster.json."""
+        return self._roster().seal(self.root)
+
+    @property
     def signer_certificate(self) -> bytes:
         """The file signer.json."""
         assert self.records.signer is not None
@@ -128,6 +145,17 @@ class Folder:
         if last is None or last.public != public:
             self.certify_signer(public, epoch=last.epoch if last else 1)
             self.save()
+
+    def certify_helper(self, name: str, box: bytes, key: bytes) -> HelperCertificate:
+        """The root's word on the keys of this helper's next epoch; the caller records it. `name` is its user name."""
+        former = self.records.members.get(name)
+        last = former.helper if former else None
+        until = min(int(self.now) + self.settings.days * DAY_S, self.authority.ends)
+        return HelperCertificate.of(
+            name.removeprefix(HELPER), box, key, federation=self.settings.federation,
+            serial=self._number(last.serial if last else 0), epoch=last.epoch + 1 if last else 1,
+            not_before=int(self.now) - EARLY_S, not_after=until,
+        )  # fmt: skip
 
     def certify_signer(self, public: bytes, *, epoch: int) -> None:
         """Certify this signing key in place of the last one; `save` and `settle` must follow."""

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from ..errors import UsageError
 from ..trust.certificate import SignerCertificate
+from ..trust.helper_certificate import HelperCertificate
 
 ROUNDS = 101  # of the token's hash: the token has 160 random bits
 Role = Literal["device", "viewer", "helper"]
@@ -35,7 +36,8 @@ class Certificate(Struct, frozen=True, omit_defaults=True):
 
 
 class Member(Struct, omit_defaults=True):
-    """A name that was enrolled. Its certificates are all that were made for it, the newest last."""
+    """A name that was enrolled. Its certificates are all that were made for it, the newest last. `helper`: what the
+    root says of a helper's keys."""
 
     role: Role = "device"
     key: str = ""  # of a device: its public signing key, in base64
@@ -43,6 +45,7 @@ class Member(Struct, omit_defaults=True):
     max_examples: int | None = None
     canary: bool = False
     revoked: int | None = None
+    helper: HelperCertificate | None = None
     unfinished: bool = False  # its bundle may not be whole: the command that made it was interrupted
 
 

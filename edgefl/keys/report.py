@@ -87,6 +87,10 @@ def _members(folder: Folder, rows: list[Row]) -> list[str]:
         for row in rows
         if row.state == "enrolled" and (word := _soon(row.ends, folder.now))
     ]
+    for name in folder.records.of_role("helper"):
+        one = folder.records.members[name].helper
+        if one is not None and (word := _soon(one.not_after, folder.now)):
+            out.append(f"{name}: the certificate of its keys {word}: edgefl keys epoch DIR {name}")
     unfinished = [row.name for row in rows if row.state == "unfinished"]
     return out + [f"{name}: its enrolment was interrupted: edgefl keys add DIR {name}" for name in unfinished]
 

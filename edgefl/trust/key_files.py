@@ -19,9 +19,15 @@ from .ed25519 import from_text, to_text
 
 ROOT_PUBLIC = "root.pub"  # pinned by devices and by the aggregator
 SIGNER_KEY, SIGNER_CERTIFICATE, ROSTER = "signer.key", "signer.json", "roster.json"  # the aggregator's
-SIGNING_KEY = "signing.key"  # a device's
+SIGNING_KEY = "signing.key"  # a device's, a helper's
+BOX_KEY, HELPER_CERTIFICATE = "box.key", "helper.json"  # a helper's
 WRITE = 0o022  # permissions that others must not have on a public key
 MAX_FILE_BYTES = 64 * 2**20  # a roster has about 100 bytes a device
+
+
+def helper_file(name: str) -> str:
+    """In the aggregator's folder, what the root says of this helper: its HELPER_CERTIFICATE."""
+    return f"helper-{name}.json"
 
 
 def read_seed(path: Path) -> bytes:

@@ -13,40 +13,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from enrolled import SETTINGS, certificate, revoked_serials, roster, signer
+from enrolled import SETTINGS, Killed, certificate, killed_at, revoked_serials, roster, signer
 
-from edgefl.keys import batches, broker_files, enrolment, private
+from edgefl.keys import batches, enrolment
 from edgefl.keys.federation import Federation
 from edgefl.keys.report import report
 from edgefl.protocol.enrol import Ask
 from edgefl.trust.ed25519 import SigningKey, new_seed
 from edgefl.trust.key_files import read_seed
-
-
-class Killed(BaseException):
-    """What ends a command in the middle."""
-
-
-def killed_at(number: int, before: bool, work, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Run `work` and kill it at its write of this number; whether it was killed."""
-    writes, write = iter(range(1, 10_000)), private.write_atomically
-
-    def dying(path: Path, data: bytes, **options: int) -> None:
-        last = next(writes) == number
-        if last and before:
-            raise Killed
-        write(path, data, **options)
-        if last:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        for module in (private, broker_files):
-            patch.setattr(module, "write_atomically", dying)
-        try:
-            work()
-        except Killed:
-            return True
-    return False
 
 
 def whole(keys: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from edgefl.keys import enrolment, folder
+from edgefl.keys import broker_files, enrolment, folder, private
 from edgefl.keys.enrolment import USUAL, Terms
 from edgefl.keys.federation import Federation
 from edgefl.transports.endpoint import TlsConfig
@@ -92,3 +92,29 @@ def served(keys: Path) -> str:
 def tls(home: Path, holder: str = "device") -> TlsConfig:
     """The TLS files of an unpacked bundle."""
     return TlsConfig(*(str(home / name) for name in ("ca.crt", f"{holder}.crt", f"{holder}.key")))
+
+
+class Killed(BaseException):
+    """What ends a command in the middle."""
+
+
+def killed_at(number: int, before: bool, work, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run `work` and kill it at its write of this number; whether it was killed."""
+    writes, write = iter(range(1, 10_000)), private.write_atomically
+
+    def dying(path: Path, data: bytes, **options: int) -> None:
+        last = next(writes) == number
+        if last and before:
+            raise Killed
+        write(path, data, **options)
+        if last:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        for module in (private, broker_files):
+            patch.setattr(module, "write_atomically", dying)
+        try:
+            work()
+        except Killed:
+            return True
+    return False

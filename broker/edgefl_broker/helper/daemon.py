@@ -1,0 +1,105 @@
+"""HelperDaemon: a Helper on a real MQTT link, with its disk and keys, and a thread for the sums."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefl.helper.events import Action, Event, Find, Found, JobDone, Open, SaveOpened, SaveState
+from edgefl.helper.helper import Helper
+from edgefl.helper.opening import Job
+from edgefl.hosting import own_certificate
+from edgefl.hosting.link_host import LinkHost
+from edgefl.hosting.reload import Reload
+
+from .config import HelperConfig
+from .keys import KeyFolder
+from .store import HelperStore
+
+RECEIVE_MAXIMUM = 100  # messages that the broker may send ahead of our acknowledgement
+LIVE = ("least",)  # what a reload changes
+
+
+class HelperDaemon(LinkHost[Event, Action]):
+    """Everything is checked and opened here; `run` returns when Stop is posted."""
+
+    machine: Helper
+
+    def __init__(self, config: HelperConfig) -> None:
+        super().__init__(logging.getLogger("edgefl.helper"))
+        self.reload: Reload[HelperConfig] = Reload(config, LIVE, self.log)
+        if warning := own_certificate.check(config.mqtt.tls, config.user):
+            self.log.warning("%s", warning)
+        self.refusals.user = f"as `edgefl keys` writes it, it knows this helper by the user name {config.user!r}"
+        self._store = HelperStore(Path(config.state_dir))
+        try:
+            self._keys = KeyFolder(config, self._store.highest)
+        except BaseException:
+            self._store.close()
+            raise
+        keys, state = self._keys.keys, self._store.state
+        self.machine = Helper(keys, self._keys.roster, config.least, state, root=config.mqtt.root)
+        self._failed: BaseException | None = None
+        self.link = config.mqtt.make_link(
+            config.user, self.on_link_event, random.Random(), receive_maximum=RECEIVE_MAXIMUM, is_behind=self.is_behind
+        )
+        enrolled = len(self._keys.roster.enrolled)
+        self.log.info(
+            "helper %s of federation %s, epoch %d of its keys, %d devices enrolled, round %d was the last one opened",
+            config.name, config.federation, keys.epoch, enrolled, state.round,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        for action in self.machine.begin():
+            self.carry_out(action)
+        try:
+            super().run()
+        finally:
+            self._store.close()
+
+    def look_around(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        self.reload.look(self._use)
+        for event in self._keys.news():
+            self.feed(event)
+
+    def _use(self, config: HelperConfig) -> None:
+        self.machine.least = config.least
+
+    def carry_out(self, action: Action) -> None:
+        match action:
+            case Open(job):
+                threading.Thread(target=self._open, args=(job,), name="opening", daemon=True).start()
+            case SaveOpened(state, answer):
+                self._store.save(state, answer)
+            case SaveState(state):
+                self._store.save(state)
+            case Find(round):
+                self.feed(Found(round, self._store.answer(round)))
+            case _:
+                self.carry_out_shared(action)
+
+    def _open(self, job: Job) -> None:
+        """Add a set's masks up, on a thread of its own: the link and the watchdog are not to wait for it."""
+        began, devices = time.monotonic(), sum(map(len, job.groups))
+        try:
+            result = job.run(draw)
+        except BaseException as error:
+            self._failed = error
+            return
+        self.log.debug("%d seeds in %.2f s", devices, time.monotonic() - began)
+        self.post(JobDone(job, result))
+
+
+def draw(sigma: float, n: int) -> NDArray[np.int64]:
+    """(n,) of noise from the system's randomness."""
+    from edgefl.privacy.noise import discrete_gaussian
+
+    return discrete_gaussian(sigma, n)

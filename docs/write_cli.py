@@ -12,6 +12,7 @@ from pathlib import Path
 from edgefl_agent.__main__ import COMMANDS as AGENT_COMMANDS
 from edgefl_agent.__main__ import main as agent
 from edgefl_broker.__main__ import main as aggregator
+from edgefl_broker.helper.__main__ import main as helper
 
 from edgefl.cli.main import main as edgefl
 from edgefl.cli.main import make_parser
@@ -38,6 +39,7 @@ def programs() -> Iterator[tuple[str, Main, list[list[str]]]]:
     """Each program, and the words of its commands."""
     yield "edgefl", edgefl, list(commands_of(make_parser(), []))
     yield "edgefl-aggregator", aggregator, []
+    yield "edgefl-helper", helper, []
     yield "edgefl-agent", agent, [[word] for word in AGENT_COMMANDS]
 
 

@@ -1,4 +1,4 @@
-"""Write docs/settings.md and both sample files from the declared settings: `python docs/write_settings.py`.
+"""Write docs/settings.md and the sample files from the declared settings: `python docs/write_settings.py`.
 
 A test says when one of them is stale.
 """
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from edgefl_agent.config import AgentConfig
+from edgefl_broker.helper.config import HelperConfig
 
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import Settings
@@ -24,8 +25,10 @@ AGENT = {
     "device_id": "pi-01", "cert": "/etc/edgefl/pi-01.crt", "key": "/etc/edgefl/pi-01.key",
     "source": "csv:/var/lib/edgefl/data.csv?target=weight", "pause_file": "/var/lib/edgefl/pause",
 }  # fmt: skip
+HELPER = {"name": "north", "dir": "/etc/edgefl-helper"}
 SAMPLES = {
     "broker/aggregator.toml.sample": (AggregatorConfig, COMMON | AGGREGATOR),
+    "broker/helper.toml.sample": (HelperConfig, COMMON | HELPER),
     "device_agent/agent.toml.sample": (AgentConfig, COMMON | AGENT),
 }
 HEAD = """# Settings
@@ -60,6 +63,8 @@ def page() -> str:
         reference(AggregatorConfig, leave_out=Settings),
         "## A device\n\nIn `agent.toml`, and by `--set` of `edgefl-agent`.\n",
         reference(AgentConfig),
+        "## A helper\n\nIn `helper.toml`, and by `--set` of `edgefl-helper` ([helper.md](helper.md)).\n",
+        reference(HelperConfig),
         "## A simulated fleet\n\nOptions of `edgefl simulate` and arguments of `edgefl.simulate()`.\n",
         reference(FleetOptions),
     ]

@@ -27,7 +27,8 @@ from edgefl.transports.settings import PASSWORD, MqttConfig
 
 SECRET = "s3kr1t/w#ith?all@of:them"
 UNITS = [
-    "device_agent/edgefl-agent.service", "device_agent/edgefl-recorder.service", "broker/edgefl-aggregator.service"
+    "device_agent/edgefl-agent.service", "device_agent/edgefl-recorder.service", "broker/edgefl-aggregator.service",
+    "broker/edgefl-helper.service",
 ]  # fmt: skip
 
 

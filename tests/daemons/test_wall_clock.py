@@ -91,7 +91,9 @@ def test_trust_stays_until_the_process_ends(pi, monkeypatch):
     assert told.news().trusted
 
 
-@pytest.mark.parametrize("unit", ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"])
+@pytest.mark.parametrize(
+    "unit", ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service", "broker/edgefl-helper.service"]
+)
 def test_the_units_let_the_daemons_ask_the_kernel_about_the_clock_and_not_set_it(unit):
     """ProtectClock= forbids to read it too, and a call that SystemCallFilter= does not name may kill a process."""
     lines = (ROOT / unit).read_text().splitlines()

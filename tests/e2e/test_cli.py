@@ -17,6 +17,8 @@ import pytest
 from edgefl_agent import __main__ as agent
 from edgefl_agent.config import AgentConfig
 from edgefl_broker import __main__ as aggregator
+from edgefl_broker.helper import __main__ as helper
+from edgefl_broker.helper.config import HelperConfig
 
 import edgefl
 from edgefl.cli import main as cli
@@ -37,6 +39,7 @@ class Daemon(NamedTuple):
 DAEMONS = {
     "agent": Daemon(agent.main, AgentConfig, ROOT / "device_agent" / "agent.toml.sample"),
     "aggregator": Daemon(aggregator.main, AggregatorConfig, ROOT / "broker" / "aggregator.toml.sample"),
+    "helper": Daemon(helper.main, HelperConfig, ROOT / "broker" / "helper.toml.sample"),
 }
 SIMULATE = ("simulate", "--model", "mlp:64-10", "--data", "digits", "--devices", "4", "--rounds", "2", "--workers", "1")
 Run = Callable[..., tuple[int, str, str]]

@@ -29,6 +29,7 @@ SCRIPTS = {
     "edgefl": "edgefl.cli.main:main",
     "edgefl-agent": "edgefl_agent.__main__:main",
     "edgefl-aggregator": "edgefl_broker.__main__:main",
+    "edgefl-helper": "edgefl_broker.helper.__main__:main",
 }
 NOT_SOURCE = (".*", "build", "dist", "__pycache__", "*.so", "*.egg-info", "edgefl-run")
 MAX_CORE_BYTES = 1_000_000
@@ -153,9 +154,20 @@ def test_the_environments_that_build_offline_have_what_the_build_needs():
 UNITS = ["device_agent/edgefl-agent.service", "broker/edgefl-aggregator.service"]
 
 
-@pytest.mark.parametrize("unit", [*UNITS, "device_agent/edgefl-recorder.service"])
+@pytest.mark.parametrize("unit", [*UNITS, "device_agent/edgefl-recorder.service", "broker/edgefl-helper.service"])
 def test_i22_a_crash_under_a_unit_leaves_no_core_file(unit):
     assert "LimitCORE=0" in (ROOT / unit).read_text().splitlines()
+
+
+def test_the_helpers_unit_starts_what_its_bundle_brings():
+    text, page = (ROOT / "broker/edgefl-helper.service").read_text(), (ROOT / "docs/helper.md").read_text()
+    (command, folder) = re.findall(r"^ExecStart=/opt/edgefl/bin/(\S+) --config (\S+)/helper.toml$", text, re.MULTILINE)[
+        0
+    ]
+    assert command in SCRIPTS and f"tar -xf helper-north.tar -C {folder}\n" in page
+    sample = tomllib.loads((ROOT / "broker/helper.toml.sample").read_text())
+    (state,) = re.findall(r"^StateDirectory=(\S+)$", text, re.MULTILINE)
+    assert sample["state_dir"] == f"/var/lib/{state}", "the only folder that the unit lets it write to"
 
 
 @pytest.mark.parametrize("unit", UNITS)

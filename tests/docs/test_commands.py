@@ -15,6 +15,8 @@ from conftest import ROOT
 from edgefl_agent.__main__ import main as agent
 from edgefl_agent.config import AgentConfig
 from edgefl_broker.__main__ import main as aggregator
+from edgefl_broker.helper.__main__ import main as helper
+from edgefl_broker.helper.config import HelperConfig
 
 from edgefl.cli.main import main as edgefl
 from edgefl.hosting import command
@@ -26,10 +28,11 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "edgefl": edgefl,
     "edgefl-agent": agent,
     "edgefl-aggregator": aggregator,
+    "edgefl-helper": helper,
 }
 PAGES = pages.pages()
 BLOCKS = [block for path in PAGES for block in pages.blocks(path)]
-CONFIGS = {"agent": AgentConfig, "aggregator": AggregatorConfig}
+CONFIGS = {"agent": AgentConfig, "aggregator": AggregatorConfig, "helper": HelperConfig}
 
 
 def name(path: Path) -> str:
@@ -108,12 +111,13 @@ MQTT = {"mqtt": {"url": "mqtt://localhost"}, "federation": "page"}
 REQUIRED: dict[str, dict[str, Any]] = {
     "agent": {**MQTT, "device_id": "pi", "data": {"source": "digits"}},
     "aggregator": {**MQTT, "model": "start.onnx"},
+    "helper": {**MQTT, "name": "north"},
 }
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "toml"], ids=lambda b: b.place)
 def test_every_toml_block_is_one_that_a_program_accepts(block: pages.Block) -> None:
-    """A block may leave out what a file needs, and what it has must be right for the agent or the aggregator."""
+    """A block may leave out what a file needs, and what it has must be right for one of the daemons."""
     table = files.tomllib.loads(block.code)
     if "project" in table:
         return  # of a plug-in's pyproject.toml

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from conftest import ROOT
 
-PROGRAMS = ("edgefl", "edgefl-agent", "edgefl-aggregator")
+PROGRAMS = ("edgefl", "edgefl-agent", "edgefl-aggregator", "edgefl-helper")
 SHELL = ("sh", "console")
 
 

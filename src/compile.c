@@ -98,8 +98,8 @@ typedef struct {
 static efl_columns columns_of(const efl_step *step, efl_columns first) {
     const efl_shape *x = &step->shapes.x[0];
     if (step->op->flags & EFL_ALIAS) return first;
-    if (step->op == &efl_op_transpose) return first;
-    if (step->op != &efl_op_slice) return (efl_columns){0, 0};
+    if (efl_op_is(step->op, "transpose")) return first;
+    if (!efl_op_is(step->op, "slice")) return (efl_columns){0, 0};
     const int64_t axis = step->node.ints[0];
     for (int i = 0; i < axis; i++)
         if (x->dim[i] != 1) return first;

@@ -6,7 +6,9 @@
  *      what, where, and what the operator can do.
  *   c) efl_net_new distrusts the plan completely: it may have come from a network.
  *   d) A net owns one arena, sized when it is made; a training step allocates nothing.
- *   e) A net computes with 0 for denormals. A caller's floating-point mode is as before when a function returns.
+ *   e) With EFL_PROFILE_SMALL the core is that of a microcontroller: no threads, no vectors, no printf, 4 kB of stack.
+ * And with EFL_PLAN_HEADER, the file that `edgefl inspect --c-header` has written, it has the ops of that plan alone.
+ *   f) A net computes with 0 for denormals. A caller's floating-point mode is as before when a function returns.
  *
  * Shapes in comments: B samples, P all params, T the trained ones among them (T <= P).
  */
@@ -22,7 +24,11 @@
 #define EFL_MAX_INTS 48
 #define EFL_MAX_FLOATS 4
 #define EFL_MAX_LOSSES 8
+#ifdef EFL_PROFILE_SMALL
+#define EFL_MAX_THREADS 1
+#else
 #define EFL_MAX_THREADS 64
+#endif
 
 enum { EFL_OK = 0, EFL_MODEL, EFL_DATA, EFL_USAGE, EFL_MEMORY, EFL_CANCELLED };
 
@@ -37,7 +43,7 @@ int efl_fail(efl_error *error, int code, const char *format, ...) __attribute__(
 /* Selects the kernels of an instruction set: "baseline", "avx2" or "avx512"; NULL or "" selects the best that this
  * processor has. EFL_USAGE if it lacks that one. Call once, before anything else and before any thread. */
 int efl_isa_select(const char *name, efl_error *error);
-const char *efl_isa(void); /* "neon" for the baseline of aarch64 */
+const char *efl_isa(void); /* "neon" for the baseline of aarch64, "scalar" in the small profile */
 
 /* ---- the net --------------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
-/* error.c: the one place that formats a message. */
+/* error.c: the one place that formats a message. The small profile has another, error_small.c. */
 #include "efl.h"
 
+#ifndef EFL_PROFILE_SMALL
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -12,3 +13,4 @@ int efl_fail(efl_error *error, int code, const char *format, ...) {
     error->code = code;
     return code;
 }
+#endif

@@ -12,9 +12,9 @@ static const efl_op fused = {.name = "fused", .flags = EFL_ALIAS};
 
 /* 0 if the node limits nothing. */
 static int limits(const efl_step *step, efl_clamp *clamp) {
-    if (step->op == &efl_op_relu)
+    if (efl_op_is(step->op, "relu"))
         *clamp = (efl_clamp){0, INFINITY};
-    else if (step->op == &efl_op_clip)
+    else if (efl_op_is(step->op, "clip"))
         *clamp = (efl_clamp){(float)step->node.floats[0], (float)step->node.floats[1]};
     else
         return 0;

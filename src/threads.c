@@ -21,7 +21,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#if defined(__unix__) || defined(__APPLE__)
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(EFL_PROFILE_SMALL)
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -213,7 +213,7 @@ void efl_pool_free(efl_pool *pool) {
     }
     free(pool);
 }
-#else /* no operating system: one thread does it all */
+#else /* no operating system, or the small profile: one thread does it all */
 struct efl_pool {
     int threads;
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import model as cli_model
@@ -28,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "or the last layers; this is what [sparse] would choose at this batch (docs/sparse.md)"
     )
     group.add_argument("--arena-mb", type=at_least(0.001), metavar="MB", help=help)
+    help = "write the plan and the params as C for a microcontroller (docs/microcontroller.md), with the arena of --batch"
+    group.add_argument("--c-header", type=Path, metavar="FILE.h", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
     cli_model.add_options(parser, adapters=True)
     parser.set_defaults(command=_inspect)
@@ -47,6 +50,8 @@ def _inspect(options: argparse.Namespace) -> int:
     choice = None
     if options.arena_mb is not None:
         model, choice = _sparse(options, model, dataset)
+    if options.c_header is not None:
+        _write_header(options, model)
     if options.json:
         found = summarize(model, options.batch)
         found |= {} if choice is None else {"freeze": choice.freeze, "channels": choice.channels}
@@ -58,6 +63,14 @@ def _inspect(options: argparse.Namespace) -> int:
             if options.data is not None:
                 print(f"public_data = {msgspec.json.encode(options.data).decode()}")
     return 0
+
+
+def _write_header(options: argparse.Namespace, model: Model) -> None:
+    from ..atomic import write_atomically
+    from ..core.c_header import c_header
+
+    text = c_header(model.plan, model.params, name=options.model, batch=options.batch)
+    write_atomically(options.c_header, text.encode())
 
 
 def _sparse(options: argparse.Namespace, model: Model, dataset: Dataset | None) -> tuple[Model, Choice]:

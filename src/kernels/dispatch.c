@@ -1,10 +1,16 @@
-/* dispatch.c: chooses the kernel table, once. */
+/* dispatch.c: chooses the kernel table, once. The small profile has only one. */
 #include "../efl.h"
 #include "kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef EFL_PROFILE_SMALL
+int efl_isa_select(const char *name, efl_error *error) {
+    if (name == NULL || *name == '\0' || strcmp(name, efl_kernels->isa) == 0) return EFL_OK;
+    return efl_fail(error, EFL_USAGE, "EDGEFL_ISA=%.20s: this build has scalar alone, unset it", name);
+}
+#else
 extern const efl_kernel_table efl_kernels_baseline;
 const efl_kernel_table *efl_kernels = &efl_kernels_baseline;
 
@@ -42,6 +48,7 @@ int efl_isa_select(const char *name, efl_error *error) {
                     "use baseline, avx2 or avx512, or unset it",
                     name);
 }
+#endif
 
 const char *efl_isa(void) {
     return efl_kernels->isa;

@@ -6,6 +6,8 @@
  *   b) The objects share no inline function with external linkage: the linker would keep one copy, maybe the one with
  *      AVX-512, and a call on a processor without AVX-512 would end in SIGILL.
  *   c) `efl_kernels` points to the table that efl_isa_select chose, once, at import.
+ *   d) In the small profile the one table is known wherever it is read, so that a call of a kernel is a direct one, and
+ *      the linker drops every kernel that nothing calls.
  *
  * All matrices are row-major float32 without padding, at any alignment. No kernel allocates memory.
  */
@@ -13,6 +15,7 @@
 #define EFL_KERNELS_H
 
 #include "../codecs/codecs.h"
+#include "table.h"
 
 #include <stdint.h>
 
@@ -249,6 +252,14 @@ typedef struct {
                             const uint32_t *spans, const uint32_t *reciprocals, int64_t stride);
 } efl_kernel_table;
 
+#ifdef EFL_PROFILE_SMALL
+#define EFL_DECLARE_KERNEL(name, function) extern __typeof__(*((efl_kernel_table *)0)->name) efl_kernel_##name;
+#define EFL_NAMED_KERNEL(name, function) .name = efl_kernel_##name,
+EFL_KERNELS(EFL_DECLARE_KERNEL)
+static const efl_kernel_table efl_kernels_small = {EFL_KERNELS(EFL_NAMED_KERNEL).isa = "scalar", .panel = 4};
+#define efl_kernels (&efl_kernels_small)
+#else
 extern const efl_kernel_table *efl_kernels;
+#endif
 
 #endif

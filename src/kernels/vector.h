@@ -3,7 +3,9 @@
  * GCC and clang turn + - * / and comparisons of vf into the widest instructions the object's flags allow.
  * Included once per object by kernels.c; everything here is static.
  */
-#if defined(__AVX512F__)
+#if defined(EFL_PROFILE_SMALL)
+#define VL 1 /* which the compiler turns into scalars */
+#elif defined(__AVX512F__)
 #define VL 16
 #define GEMM_COLS 4 /* vectors in a register tile's row; 6 x 4 sums of 32 registers */
 #define DOT_ROWS 6  /* 6 x 4 sums again */
@@ -40,7 +42,11 @@ INLINE vf load(const float *p) {
 }
 
 INLINE void store(float *p, vf v) {
+#if VL == 1
+    *p = v[0];
+#else
     *(vf_unaligned *)p = v;
+#endif
 }
 
 INLINE vf splat(float x) {
@@ -48,7 +54,14 @@ INLINE vf splat(float x) {
 }
 
 /* The first n of VL lanes, 0 < n < VL; the others load as 0 and aren't stored. */
-#if defined(__AVX512F__)
+#if VL == 1 /* never called */
+INLINE vf load_n(const float *p, int64_t n) {
+    return n > 0 ? load(p) : splat(0);
+}
+INLINE void store_n(float *p, vf v, int64_t n) {
+    if (n > 0) store(p, v);
+}
+#elif defined(__AVX512F__)
 INLINE vf load_n(const float *p, int64_t n) {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
@@ -88,6 +101,7 @@ INLINE void store_upto(float *p, vf v, int64_t n) {
         store(p, v);
 }
 
+#if VL > 1
 typedef float v4 __attribute__((vector_size(16), may_alias));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -128,6 +142,7 @@ INLINE v4 sum_four(vf a, vf b, vf c, vf d) {
     turn_four(x);
     return (x[0] + x[1]) + (x[2] + x[3]);
 }
+#endif
 
 INLINE float sum_lanes(vf v) {
     float lanes[VL];
@@ -142,7 +157,9 @@ INLINE vf choose(vi mask, vf yes, vf no) {
 }
 
 INLINE vf square_root(vf x) {
-#if defined(__AVX512F__)
+#if VL == 1
+    return (vf){sqrtf(x[0])};
+#elif defined(__AVX512F__)
     return (vf)_mm512_sqrt_ps((__m512)x);
 #elif defined(__AVX2__)
     return (vf)_mm256_sqrt_ps((__m256)x);

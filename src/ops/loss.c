@@ -55,7 +55,11 @@ static double run_bce(efl_loss_run *run) {
 
 /* (x - t)^2; d/dx = 2 (x - t). In pieces, so that every loop has one kind of number and becomes vectors. */
 static double run_mse(efl_loss_run *run) {
+#ifdef EFL_PROFILE_SMALL
+    enum { PIECE = 32 };
+#else
     enum { PIECE = 256 };
+#endif
     float errors[PIECE], factor = 2 * run->scale;
     double loss = 0;
     const int64_t n = run->rows * run->size;

@@ -146,8 +146,10 @@ typedef struct {
 EFL_OPS(EFL_DECLARE_OP)
 EFL_LOSSES(EFL_DECLARE_LOSS)
 
-/* NULL if no op has this name. */
+/* NULL if no op of this build has this name. */
 const efl_op *efl_op_find(const char *name);
+/* By name, since a build for one plan must not refer to the ops of others. */
+int efl_op_is(const efl_op *op, const char *name);
 const efl_loss *efl_loss_find(const char *name);
 
 /* The product of the dims; -1 if a dim is not positive or the product exceeds 2^30. */

@@ -1,4 +1,4 @@
-/* table.c: ops and losses by name. */
+/* table.c: ops and losses by name: all of them, or those of one plan. What no table names, the linker drops. */
 #include "ops.h"
 
 #include <string.h>
@@ -6,13 +6,24 @@
 #define EFL_OP_ENTRY(name) &efl_op_##name,
 #define EFL_LOSS_ENTRY(name) &efl_loss_##name,
 
-static const efl_op *const ops[] = {EFL_OPS(EFL_OP_ENTRY)};
-static const efl_loss *const losses[] = {EFL_LOSSES(EFL_LOSS_ENTRY)};
+#ifdef EFL_PLAN_HEADER
+#include EFL_PLAN_HEADER
+#else
+#define EFL_PLAN_OPS EFL_OPS
+#define EFL_PLAN_LOSSES EFL_LOSSES
+#endif
+
+static const efl_op *const ops[] = {EFL_PLAN_OPS(EFL_OP_ENTRY)};
+static const efl_loss *const losses[] = {EFL_PLAN_LOSSES(EFL_LOSS_ENTRY)};
 
 const efl_op *efl_op_find(const char *name) {
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (strcmp(ops[i]->name, name) == 0) return ops[i];
     return NULL;
+}
+
+int efl_op_is(const efl_op *op, const char *name) {
+    return strcmp(op->name, name) == 0;
 }
 
 const efl_loss *efl_loss_find(const char *name) {

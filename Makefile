@@ -5,9 +5,9 @@ PY := $(VENV)/bin/python
 SOURCES := pyproject.toml setup.py $(shell find src)
 # Both of mosquitto's packages of headers, or nothing
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
-C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c broker/guard/*.[ch])
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c examples/mcu/*.[ch] broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -293,6 +293,12 @@ aarch64: $(SOURCES)
 	$(ARM) tests/sanitize/codecs.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/codecs
 	$(ARM) tests/sanitize/rows.c src/combine/rows.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/rows
 	@set -e; for check in main products codecs rows; do qemu-aarch64-static build/aarch64/$$check; done
+
+# ---- mcu: the small core in a Cortex-M33 that QEMU emulates: its results, its text and its stack
+# apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+mcu: $(VENV)/dev.stamp
+	$(PY) -m pytest tests/mcu
+	$(MAKE) --no-print-directory -s -C examples/mcu all run PY=$(abspath $(PY))
 
 clean:
 	rm -rf $(VENV) build dist edgefl-run edgefl/_core.*.so edgefl_toolkit.egg-info

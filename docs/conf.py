@@ -27,6 +27,7 @@ include_patterns = [
     "benchmarks/README.md",
     "examples/README.md",
     "examples/plugin/README.md",
+    "examples/mcu/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "src", "tests", "edgefl", "**/__pycache__"]
 

@@ -29,7 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "or the last layers; this is what [sparse] would choose at this batch (docs/sparse.md)"
     )
     group.add_argument("--arena-mb", type=at_least(0.001), metavar="MB", help=help)
-    help = "write the plan and the params as C for a microcontroller (docs/microcontroller.md), with the arena of --batch"
+    help = (
+        "write the plan and the params as C for a microcontroller (docs/microcontroller.md), with the arena of --batch"
+    )
     group.add_argument("--c-header", type=Path, metavar="FILE.h", help=help)
     group.add_argument("--json", action="store_true", help="print JSON instead of text")
     cli_model.add_options(parser, adapters=True)

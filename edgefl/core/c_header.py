@@ -1,7 +1,8 @@
 """A plan and its params as C, for a core without Python around it (docs/microcontroller.md).
 
-The header has three things: the ops and losses that the plan names, as lists that src/ops/table.c reads, so that the
-linker drops all others; the plan as src/efl.h takes it; and the params. Not here: the examples, which are the program's.
+The header has three things: the ops and losses that the plan names, as lists that src/ops/table.c reads, so that
+the linker drops all others; the plan as src/efl.h takes it; and the params. Not here: the examples, which are the
+program's.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ def c_header(plan: Plan, params: NDArray[np.float32], *, name: str = "model", ba
     would refuse the plan, UsageError for params that are no numbers or not the plan's."""
     if params.shape != (plan.num_params,) or not np.isfinite(params).all():
         raise UsageError(f"params are not {plan.num_params} finite numbers: save the model again")
-    arena, _, _ = _core.plan_needs(plan, batch)  # which proves that the plan has only ops that there are
+    arena, _, _ = _core.plan_needs(plan, batch)  # which proves that all ops exist and all attributes are finite
     losses = [head.loss for head in plan.losses] if plan.losses else [plan.loss]
     nodes = [*_joined([_node(node) for node in plan.nodes], "static const efl_node efl_model_nodes[]")]
-    tensors = [f"{{{_shape(param.shape)}, {int(param.trainable)}}}, /* {_plain(param.name)} */" for param in plan.params]
+    tensors = [
+        f"{{{_shape(param.shape)}, {int(param.trainable)}}}, /* {_plain(param.name)} */" for param in plan.params
+    ]
     numbers = [f"{value:.8e}f" for value in params.tolist()]
     return "\n".join([
         f"/* {_plain(name)}, as `edgefl inspect --c-header` wrote it. Plan {plan.hash}.",
@@ -37,8 +40,6 @@ def c_header(plan: Plan, params: NDArray[np.float32], *, name: str = "model", ba
         "#define EFL_MODEL_H",
         "",
         '#include "efl.h"',
-        "",
-        "#include <math.h>",
         "",
         "/* The core's tables have these alone. */",
         f"#define EFL_PLAN_OPS(op) {_named('op', [node.op for node in plan.nodes])}",
@@ -65,7 +66,7 @@ def c_header(plan: Plan, params: NDArray[np.float32], *, name: str = "model", ba
 
 def _plan(plan: Plan) -> list[str]:
     """The efl_plan, behind the losses that it points to if there are several."""
-    heads = [f'{{"{head.loss}", {head.input}, {_double(head.weight)}}},' for head in plan.losses or []]
+    heads = [f'{{"{head.loss}", {head.input}, {head.weight!r}}},' for head in plan.losses or []]
     fields = [
         f".input = {_shape(plan.input_shape)}",
         f".num_nodes = {len(plan.nodes)}",
@@ -83,12 +84,14 @@ def _plan(plan: Plan) -> list[str]:
 
 def _node(node: Node) -> str:
     """The initializer of an efl_node."""
-    lists = {"inputs": node.inputs, "params": node.params, "ints": node.ints, "floats": node.floats}
+    lists = {
+        "inputs": [str(value) for value in node.inputs],
+        "params": [str(value) for value in node.params],
+        "ints": [str(value) if abs(value) < 2**31 else f"{value}LL" for value in node.ints],
+        "floats": [repr(float(value)) for value in node.floats],
+    }
     fields = [f'.op = "{node.op}"']
-    for key, values in lists.items():
-        if values:
-            texts = [_double(value) if key == "floats" else _integer(value) for value in values]
-            fields.append(f".num_{key} = {len(values)}, .{key} = {{{', '.join(texts)}}}")
+    fields += [f".num_{key} = {len(texts)}, .{key} = {{{', '.join(texts)}}}" for key, texts in lists.items() if texts]
     return f"{{{', '.join(fields)}}}"
 
 
@@ -98,17 +101,6 @@ def _named(macro: str, names: Iterable[str]) -> str:
 
 def _shape(shape: Sequence[int]) -> str:
     return f"{{{len(shape)}, {{{', '.join(map(str, shape)) or 0}}}}}"
-
-
-def _integer(value: int) -> str:
-    return str(value) if abs(value) < 2**31 else f"{value}LL"
-
-
-def _double(value: float) -> str:
-    """A constant of C that is this number to the bit."""
-    if math.isfinite(value):
-        return repr(float(value))
-    return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
 
 
 def _plain(text: str) -> str:

@@ -32,13 +32,22 @@ void board_say(const char *text) {
 static _Noreturn void finish(uint32_t code) {
     const uint32_t about[2] = {APPLICATION_EXIT, code};
     ask_debugger(EXIT_EXTENDED, about);
-    for (;;) {}
+    for (;;) {
+    }
 }
 
-static void fault(void) {
-    __asm__ volatile("msr msplim, %0" : : "r"(0)); /* there may be no stack left for these lines */
+__attribute__((used)) static void say_fault(void) {
     board_say("fault: the stack is full, or an address is wrong\n");
     finish(3);
+}
+
+/* There may be no stack left: it begins anew. */
+__attribute__((naked)) static void fault(void) {
+    __asm__("mov r0, #0\n"
+            "msr msplim, r0\n"
+            "ldr r0, =board_stack_end\n"
+            "mov sp, r0\n"
+            "b say_fault\n");
 }
 
 size_t board_stack_bytes(void) {

@@ -1,7 +1,9 @@
-/* main.c: trains the plan of model.h on the examples of examples.h, with the core alone: no Python, no file, no network.
+/* main.c: trains the plan of model.h on the examples of examples.h, with the core alone: no Python, no file, no
+ * network.
  *
  * The same program runs on a microcontroller and on Linux; board.h is what differs. What it trains is what
- * edgefl.Trainer(plan, batch=EFL_MODEL_BATCH).fit(params, x, y, epochs=EPOCHS, batch_size=EFL_MODEL_BATCH, lr=0.1) does.
+ * edgefl.Trainer(plan, batch=EFL_MODEL_BATCH).fit(params, x, y, epochs=EPOCHS, batch_size=EFL_MODEL_BATCH, lr=0.1)
+ * does.
  */
 #include "board.h"
 #include "examples.h"

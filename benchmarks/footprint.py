@@ -1,11 +1,15 @@
 """What an agent takes of a device: resident memory, idle and training, and the size of what is installed.
 
-A wheel of this checkout goes into an environment of its own with what a device needs and nothing else; the agent
-runs from there, as a process with the environment of its systemd unit, against an embedded MQTT broker and the real
-aggregator. Linux only.
+    python benchmarks/footprint.py [--model 2nn] [--tls] [--codec NAME] [--python /usr/bin/python3]
 
-Memory is read from /proc/PID/smaps_rollup every 20 ms: Rss is what is resident, Pss counts a page that other
-processes share by its share. Both are printed, with the kernel's own high-water mark (VmHWM).
+A wheel of this checkout goes into an environment of its own with what a device needs and nothing else. The agent runs
+from there by its console script, as a process with the environment of its systemd unit, on mosquitto and with the real
+aggregator. With --tls the federation has keys: TLS both ways, signed rounds and updates, and PyNaCl on the device.
+Linux only.
+
+Memory is read from /proc/PID/smaps_rollup every 20 ms. Rss is what is resident: all pages that the agent has in memory,
+those of shared libraries and of files included, whoever else uses them too. Pss counts such a page by its share. Both
+are printed, with the kernel's own high-water mark of Rss (VmHWM). The targets are for Rss.
 """
 
 from __future__ import annotations
@@ -17,65 +21,73 @@ import platform
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+from loopback import free_port, mosquitto, serving
 from unit import REPOSITORY, unit_environment
 
+from edgefl.keys import enrolment
+from edgefl.keys.federation import Federation
 from edgefl.onnx import zoo
 from edgefl.settings.render import dump
-from edgefl.transports.embedded import EmbeddedBroker
 
-SIZES = [784, 200, 200, 10]
+NAME, DEVICE = "bench", "device"
+MODELS = {"mlp": [64, 128, 10], "2nn": [784, 200, 200, 10]}
 EXAMPLES = 600
 ROUNDS = 5
 SAMPLE_S = 0.02
 SETTLE_S = 12.0
 TIMEOUT_S = 120.0
 UNITS = {"edgefl_agent": "device_agent/edgefl-agent.service", "edgefl_broker": "broker/edgefl-aggregator.service"}
-TARGETS = {"idle_rss_mb": 40.0, "training_rss_mb": 48.0, "installed_mb": 80.0}
+TARGETS = {"idle_rss_mb": 36.0, "training_rss_mb": 45.0, "installed_mb": 80.0}
+WITH_TLS = {"idle_rss_mb": 40.0}
+Tables = dict[str, dict[str, object]]  # of settings, for "agent" and "aggregator"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--codec", default="raw32", metavar="NAME", help="of the updates (%(default)s)")
+    parser.add_argument("--model", default="mlp", choices=MODELS, help="64-128-10 or 784-200-200-10 (%(default)s)")
+    parser.add_argument("--tls", action="store_true", help="with keys and certificates")
+    parser.add_argument("--python", metavar="FILE", help="the device's interpreter, of this one's version")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="footprint-") as name:
-        python = install(Path(name))
+        folder = Path(name)
+        python = install(folder, options.python, keys=options.tls)
         packages = installed(python)
-        with EmbeddedBroker() as broker:
-            memory = measure(Path(name), python, broker.url, options.codec)
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
-    figures = {"installed_mb": sum(packages.values()), **memory}
-    report = {
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "packages_mb": packages,
-        **figures,
-    }
+        version = subprocess.check_output([python, "--version"], text=True).strip()
+        with secured(folder) if options.tls else plain(folder) as tables:
+            figures = {"installed_mb": sum(packages.values()), **measure(folder, python, options, tables)}
+    targets = TARGETS | (WITH_TLS if options.tls else {})
     for key, value in figures.items():
-        target = f"  (to reach: {TARGETS[key]:.0f})" if key in TARGETS else ""
+        target = f"  (to reach: {targets[key]:.0f})" if key in targets else ""
         print(f"{key:<18} {value:6.1f}{target}")
+    machine = f"{platform.machine()}, {version}"
     print(f"{machine}; installed:", ", ".join(f"{package} {size:.1f}" for package, size in packages.items()))
     if options.json:
         report = {"machine": machine, "packages_mb": packages, **figures}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def install(folder: Path) -> Path:
+def install(folder: Path, base: str | None = None, *, keys: bool = False) -> Path:
     """A device's environment in `folder`, from a wheel of this checkout; returns its interpreter."""
-    base = getattr(sys, "_base_executable", sys.executable)
+    base = base or getattr(sys, "_base_executable", sys.executable)
     subprocess.run([base, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", REPOSITORY]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL, env=plain_environment())
     (wheel,) = (folder / "dist").glob("*.whl")
     (packages,) = folder.glob("venv/lib/python*/site-packages")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", packages, wheel]
+    wanted = f"{wheel}[keys]" if keys else wheel
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", packages, wanted]
     subprocess.run(command, check=True, env=plain_environment())
     return folder / "venv" / "bin" / "python"
 
@@ -91,9 +103,39 @@ def installed(python: Path) -> dict[str, float]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def measure(folder: Path, python: Path, url: str, codec: str) -> dict[str, float]:
+@contextmanager
+def plain(folder: Path) -> Iterator[Tables]:
+    """A broker that anybody may use."""
+    with mosquitto(folder) as port:
+        yield open_to_all(f"mqtt://127.0.0.1:{port}")
+
+
+def open_to_all(url: str) -> Tables:
+    both: dict[str, object] = {"mqtt": {"url": url, "session_expiry_s": 0}}
+    return {"agent": both, "aggregator": both}
+
+
+@contextmanager
+def secured(folder: Path) -> Iterator[Tables]:
+    """A broker, an agent and an aggregator with what `edgefl keys` makes for them."""
+    port, keys = free_port(), folder / "keys"
+    enrolment.init(keys, Federation(federation=NAME, broker="localhost", port=port, home=str(keys / "broker")))
+    (bundle,) = enrolment.add(keys, [DEVICE])
+    with tarfile.open(bundle) as tar:
+        tar.extractall(folder / "bundle", filter="data")
+    lines = (keys / "broker/mosquitto.conf").read_text().splitlines()
+    wanted = [line for line in lines if not line.startswith(("plugin", "persistence", "autosave"))]
+    both = {"mqtt": {"url": f"mqtts://localhost:{port}", "session_expiry_s": 0}}
+    with serving(folder, port, "\n".join([*wanted, *(["user root"] if os.geteuid() == 0 else []), ""])):
+        yield {
+            "agent": both | {"keys": {"dir": str(folder / "bundle")}, "policy": {"plans": "any"}},
+            "aggregator": both | {"keys": {"dir": str(keys / "aggregator")}},
+        }
+
+
+def measure(folder: Path, python: Path, options: argparse.Namespace, tables: Tables) -> dict[str, float]:
     """MB (10^6 bytes) of an agent that waits, while it trains, and after."""
-    agent_toml, aggregator_toml = write(folder, url, codec)
+    agent_toml, aggregator_toml = write(folder, tables, options.codec, MODELS[options.model])
     with start(folder, python, "edgefl_agent", agent_toml) as agent:
         idle = watch(agent, lambda seconds: seconds > SETTLE_S)
         with start(folder, Path(sys.executable), "edgefl_broker", aggregator_toml) as aggregator:
@@ -114,20 +156,19 @@ def measure(folder: Path, python: Path, url: str, codec: str) -> dict[str, float
     }
 
 
-def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
+def write(folder: Path, tables: Tables, codec: str, sizes: list[int] = MODELS["2nn"]) -> tuple[Path, Path]:
     """Data, model and both configurations; returns agent.toml and aggregator.toml."""
     rng = np.random.default_rng(0)
-    x = rng.random((EXAMPLES, SIZES[0]), np.float32)
-    np.savez(folder / "data.npz", x=x, y=rng.integers(0, SIZES[-1], EXAMPLES))
-    (folder / "start.onnx").write_bytes(zoo.mlp(SIZES).SerializeToString())
-    mqtt = {"url": url, "session_expiry_s": 0}
+    x = rng.random((EXAMPLES, sizes[0]), np.float32)
+    np.savez(folder / "data.npz", x=x, y=rng.integers(0, sizes[-1], EXAMPLES))
+    (folder / "start.onnx").write_bytes(zoo.mlp(sizes).SerializeToString())
     agent = {
-        "federation": "bench", "device_id": "device", "state_dir": str(folder / "agent"), "mqtt": mqtt,
+        "federation": NAME, "device_id": DEVICE, "state_dir": str(folder / "agent"), **tables["agent"],
         "data": {"source": f"npz:{folder / 'data.npz'}"},
     }  # fmt: skip
     aggregator = {
-        "federation": "bench", "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
-        "mqtt": mqtt,
+        "federation": NAME, "model": str(folder / "start.onnx"), "state_dir": str(folder / "aggregator"),
+        **tables["aggregator"],
         "rounds": {"rounds": ROUNDS, "interval_s": 0.0, "min_reports": 1, "expect": 1, "deadline_s": 60.0},
         "train": {"epochs": 5, "batch_size": 10, "lr": 0.01}, "codec": {"name": codec},
         "downlink": {"name": "raw32"},
@@ -138,9 +179,12 @@ def write(folder: Path, url: str, codec: str) -> tuple[Path, Path]:
 
 
 def start(folder: Path, python: Path, module: str, config: Path) -> subprocess.Popen[bytes]:
+    """A daemon: by its console script where that is installed beside the interpreter, else as a module."""
     environment = plain_environment() | unit_environment(UNITS[module])
+    scripts = sorted(python.parent.parent.glob("lib/python*/site-packages/bin/edgefl-agent"))
+    what = scripts[:1] if module == "edgefl_agent" and scripts else ["-m", module]
     with open(folder / f"{module}.log", "wb") as log:
-        command = [python, "-m", module, "--config", config]
+        command = [python, *what, "--config", config]
         return subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
@@ -154,7 +198,7 @@ def watch(process: subprocess.Popen[bytes], done: Callable[[float], bool]) -> li
     samples, began = [], time.monotonic()
     while not done(seconds := time.monotonic() - began):
         if process.poll() is not None or seconds > TIMEOUT_S:
-            raise SystemExit(f"the agent ended with {process.poll()} after {seconds:.0f} s")
+            raise SystemExit(f"the agent ended with {process.poll()}, or no round came, after {seconds:.0f} s")
         fields = proc_fields(process.pid, "smaps_rollup")
         samples.append((fields["Rss"], fields["Pss"]))
         time.sleep(SAMPLE_S)

@@ -3,7 +3,7 @@
 `import hashlib` loads OpenSSL for good, which is 3.5 MB, or a twelfth of an agent. CPython has a SHA-256 of its own
 beside it, to which `hashlib` falls back. On one core it computes 330 MB/s where OpenSSL reaches 550, or 1,900 with the
 processor's instructions for it; and before Python 3.12 no other thread runs meanwhile. So whatever is LARGE goes to
-OpenSSL, and all else too once something has loaded it.
+OpenSSL, and all else too once something has imported hashlib.
 
 The digests are the same. A module that no device imports may use `hashlib` as usual.
 """

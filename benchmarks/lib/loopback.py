@@ -40,13 +40,25 @@ client.loop_forever()
 @contextmanager
 def mosquitto(folder: Path) -> Iterator[int]:
     """mosquitto on a loopback port of its own, with the limits that EdgeFL ships; yields the port."""
+    port = free_port()
+    with serving(folder, port, f"listener {port} 127.0.0.1\nallow_anonymous true\n{LIMITS}"):
+        yield port
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(folder: Path, port: int, text: str) -> Iterator[None]:
+    """mosquitto, configured by `text`, from when it listens on `port`; its files are in `folder`."""
     binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
     if binary is None:
         raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{LIMITS}")
+    config.write_text(text)
     with open(folder / "mosquitto.log", "wb") as log:
         process = subprocess.Popen([binary, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -55,7 +67,7 @@ def mosquitto(folder: Path) -> Iterator[int]:
                 socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
                 break
             time.sleep(0.02)
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from .. import machine
 from ..protocol.manifest import Manifest
@@ -16,8 +18,7 @@ from .slots import Slot
 from .trust import Seen
 
 
-@dataclass(frozen=True)
-class Outbox:
+class Outbox(Struct, frozen=True):
     """The newest update, as it lies on disk: all that a restarted device needs to report it.
 
     `attempt` is the attempt of the round in which the device trained, `counted` the one in which the aggregator counted
@@ -38,8 +39,7 @@ class Outbox:
         return UpdateHeader.mode_of(self.blob)
 
 
-@dataclass(frozen=True, eq=False)
-class TrainJob:
+class TrainJob(Struct, frozen=True, eq=False):
     """One round's work: `params` are the little-endian float32 bytes of the global model as it came, with
     side vectors behind the params (Manifest.unstack), b"" if the round needs none. The update's payload has at most
     `max_bytes`; 0: as many as its codec takes. `judges`: the model is no round's yet, so it is evaluated as it came,
@@ -53,21 +53,18 @@ class TrainJob:
     judges: bool = False
 
 
-@dataclass(frozen=True)
-class StartTraining:
+class StartTraining(Struct, frozen=True):
     """Action: do in the background what the round is for: train, only evaluate, or tell of the data's columns; then
     answer with Trained or Failed for the same job."""
 
     job: TrainJob
 
 
-@dataclass(frozen=True)
-class CancelTraining:
+class CancelTraining(Struct, frozen=True):
     """Action: stop the training; its answer is not wanted any more."""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where an update comes from, for the owner's ledger: the SHA-256 of the model that it was trained from, the L2
     norm of its delta, the norm that the delta had before the owner's policy clipped it (0: it was not clipped), and
     what names the key that signed the round ("": none did). `run` is the manifest's."""
@@ -79,7 +76,7 @@ class Origin:
     run: str = ""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SaveUpdate:
     """Action: make the update, its slots and its entry in the ledger durable before carrying out what follows.
 
@@ -87,36 +84,33 @@ class SaveUpdate:
     """
 
     outbox: Outbox
-    slots: Mapping[str, Slot] = field(default_factory=dict)
-    origin: Origin | None = field(default=None, compare=False)  # None: no ledger is kept
+    slots: Mapping[str, Slot] = dataclasses.field(default_factory=dict)
+    origin: Origin | None = dataclasses.field(default=None, compare=False)  # None: no ledger is kept
 
 
-@dataclass(frozen=True)
-class MarkCounted:
+class MarkCounted(Struct, frozen=True):
     """Action: make the saved update's `counted` durable."""
 
     attempt: int
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class DropUpdate:
     """Action: drop the saved update, in one transaction. If it was `applied` to the model, its slots replace all
     current ones; otherwise they are dropped too, and the current ones stay. `receipt` is what the aggregator has said
     of the update, for the owner's ledger."""
 
     applied: bool = False
-    receipt: Literal["", "counted", "rejected"] = field(default="", compare=False)
+    receipt: Literal["", "counted", "rejected"] = dataclasses.field(default="", compare=False)
 
 
-@dataclass(frozen=True)
-class SaveSpent:
+class SaveSpent(Struct, frozen=True):
     """Action: make what the device has spent of its byte budget durable before carrying out what follows."""
 
     spent: Spent
 
 
-@dataclass(frozen=True)
-class SavePlan:
+class SavePlan(Struct, frozen=True):
     """Action: keep what a plan is in words, under its id, for the owner who is to approve it; or, if it is `approved`
     because it was the first, that it is."""
 
@@ -125,15 +119,13 @@ class SavePlan:
     approved: bool = False
 
 
-@dataclass(frozen=True)
-class SaveSeen:
+class SaveSeen(Struct, frozen=True):
     """Action: make what the device has seen of its federation durable before carrying out what follows."""
 
     seen: Seen
 
 
-@dataclass(frozen=True, eq=False)
-class KeepModel:
+class KeepModel(Struct, frozen=True, eq=False):
     """Action: the model that `round` names is accepted (delivery.py): write the owner's files of it. `params` are the
     little-endian float32 bytes of the model as it came, as in a TrainJob. Answer with NotKept if that fails."""
 
@@ -142,15 +134,13 @@ class KeepModel:
     params: bytes
 
 
-@dataclass(frozen=True, eq=False)
-class KeepSkeleton:
+class KeepSkeleton(Struct, frozen=True, eq=False):
     """Action: keep the skeleton of the model's ONNX file, which the next models are put into."""
 
     blob: bytes
 
 
-@dataclass(frozen=True, eq=False)
-class KeepBase:
+class KeepBase(Struct, frozen=True, eq=False):
     """Action: keep the params that no training changes, little-endian float32, in the place of others, and give them
     to the next session. A host that can't does without: they are fetched again."""
 
@@ -158,15 +148,13 @@ class KeepBase:
     numbers: bytes
 
 
-@dataclass(frozen=True)
-class NotKept:
+class NotKept(Struct, frozen=True):
     """Event: the owner's files could not be written, for this reason."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(Struct, frozen=True):
     """Event: `blob` is the update, header and encoded delta; `slots` are what it leaves for later rounds, by name;
     `stamp` names the data (DataStamp); `norm` and `clipped_from` are an Origin's."""
 
@@ -178,15 +166,13 @@ class Trained:
     clipped_from: float = 0.0
 
 
-@dataclass(frozen=True)
-class DataStamp:
+class DataStamp(Struct, frozen=True):
     """Event: the device's data are in the state that this number names; 0: the host can't tell."""
 
     stamp: int
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Event: training was not possible. The device gives the round up, and its status says why: `code` is one of
     trouble.CODES, and `reason` holds no value from the data. `unfit` is the DataStamp of data that the owner's policy
     does not let this manifest train on, such as too few, or whose targets do not fit its loss; 0: something else was
@@ -199,8 +185,7 @@ class Failed:
     final: bool = False
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """Event: the owner pauses the device for this reason; an empty reason ends the pause. `code` is one of
     trouble.CODES, or "" if the reason says it all."""
 
@@ -208,15 +193,13 @@ class Pause:
     code: str = ""
 
 
-@dataclass(frozen=True)
-class Approved:
+class Approved(Struct, frozen=True):
     """Event: these are all the plans that the owner has approved on this device."""
 
     plans: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Unable:
+class Unable(Struct, frozen=True):
     """Event: the device can't train, for this reason, until the host says otherwise by an empty reason.
 
     `code` is one of trouble.CODES; `num_examples` is how many the device has, if that is news.
@@ -227,8 +210,7 @@ class Unable:
     num_examples: int | None = None
 
 
-@dataclass(frozen=True)
-class Noticed:
+class Noticed(Struct, frozen=True):
     """Event: the host has something to tell beside the device's state, such as how many rows were left out; an empty
     reason ends it. It holds no value from the data."""
 

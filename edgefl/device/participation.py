@@ -6,7 +6,7 @@ Part of DeviceSession, which reads what arrives and hears what the owner says.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..errors import ProtocolError
 from ..machine import Note

@@ -7,8 +7,9 @@ device goes on to the open round at once. Part of DeviceSession; no I/O.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from ..errors import ProtocolError
 from ..protocol.inbox import Receipt

@@ -5,13 +5,10 @@ Not here: the link itself (mqtt.py) and the decisions taken on these events (ses
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import msgspec
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Up:
+class Up(Struct, frozen=True):
     """Connected. Subscribe at every `Up`, whatever `session_present` says.
 
     `max_packet_bytes` is the broker's MaximumPacketSize (None if it names none, as in MQTT 3.1.1);
@@ -24,16 +21,14 @@ class Up:
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class Down:
+class Down(Struct, frozen=True):
     """Not connected: emitted when a connection ends, and after every attempt that fails."""
 
     reason: str
     retry_in_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The broker refused a connection, and a `Down` follows; or it refused a subscription.
 
     `fatal`: no retry can help until the configuration changes. The link keeps trying nevertheless.
@@ -43,7 +38,7 @@ class Refused:
     fatal: bool
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):  # five times as fast to create as a dataclass
+class Message(Struct, frozen=True, gc=False):
     """One message. `handle` is (connection number, packet id), which `MqttLink.ack` needs."""
 
     topic: str
@@ -52,8 +47,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):  # five times as fast to c
     handle: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """The broker has acknowledged (`ok`) or refused the message of this token, or has never answered.
 
     `ok` does not mean that a reader has the message: brokers drop acknowledged messages. With "connection lost" the

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kept import residual, slot
 from machines import make_manifest
+from msgspec.structs import replace
 
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox

@@ -7,7 +7,6 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
 from kept import slot
+from msgspec.structs import replace
 
 from edgefl._core import crc32c
 from edgefl.coordinator.events import LateUpdate

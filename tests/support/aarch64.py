@@ -149,7 +149,7 @@ def run_agent(wheel: Path) -> bool:
     footprint.TIMEOUT_S = 1800.0
     footprint.SETTLE_S = 20.0
     with EmbeddedBroker() as broker:
-        agent_toml, aggregator_toml = footprint.write(folder, broker.url, "raw32")
+        agent_toml, aggregator_toml = footprint.write(folder, footprint.open_to_all(broker.url), "raw32")
         agent_toml.write_text(agent_toml.read_text().replace(str(TREE), ""))
         limits = footprint.unit_environment(footprint.UNITS["edgefl_agent"])
         command = ["env", f"HOME={HOME}", VENV / "bin/edgefl-agent", "--config", f"/{agent_toml.relative_to(TREE)}"]

@@ -10,7 +10,6 @@ used once, and never stored. The stream is that of libsodium's AEAD, which encry
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,6 +55,8 @@ def add(acc: Ring, seed: bytes, digest: bytes, helper: str, device: str) -> None
 def _key(seed: bytes, digest: bytes, helper: str, device: str) -> bytes:
     if (len(seed), len(digest)) != (SEED_BYTES, 32):
         raise ValueError("a seed and a digest have 32 bytes each")
+    import hashlib  # here, since it loads OpenSSL, and devices import this module for rounds that may never come
+
     name = helper.encode()
     said = b"%b%c%b%b" % (digest, len(name), name, device.encode())
     return hashlib.blake2b(said, digest_size=32, key=seed, person=_PERSON).digest()

@@ -7,9 +7,9 @@ H and device are inside, so a box that is brought again for other terms or as an
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
+from ..digests import sha256
 from ..errors import ProtocolError
 from .masks import SEED_BYTES, _sodium
 
@@ -67,9 +67,7 @@ def _bad_box() -> Any:
 
 def salted(salt: bytes, packed: bytes | memoryview) -> bytes:
     """The SHA-256 of salt and packed vector, which tells who does not know the salt nothing of the vector."""
-    digest = hashlib.sha256(salt)
-    digest.update(packed)
-    return digest.digest()
+    return sha256(salt, packed).digest()
 
 
 def statement_of(digest: bytes, packed_sha256: bytes, boxes_sha256: bytes) -> bytes:

@@ -10,13 +10,13 @@ salt is for the aggregator alone.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..digests import sha256
 from ..errors import ProtocolError
 from ..protocol.terms import Terms
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, from_text, verify
@@ -44,7 +44,7 @@ class MaskedUpdate(NamedTuple):
 
     @property
     def boxes_sha256(self) -> bytes:
-        return hashlib.sha256(framed(self.boxes)).digest()
+        return sha256(framed(self.boxes)).digest()
 
     def is_signed(self, public: bytes) -> bool:
         """Whether the private key of `public` has signed these boxes, this vector and these terms."""
@@ -83,7 +83,7 @@ def signed(payload: bytes, key: SigningKey) -> bytes:
     for _ in range(payload[_AT_HELPERS]):
         at += _LENGTH_BYTES + int.from_bytes(payload[at : at + _LENGTH_BYTES], "little")
     digest, salt = payload[:_AT_SIGNATURE], payload[_AT_SALT:_AT_HELPERS]
-    boxes_sha256 = hashlib.sha256(payload[_AT_BOXES:at]).digest()
+    boxes_sha256 = sha256(payload[_AT_BOXES:at]).digest()
     said = sealed.statement_of(digest, sealed.salted(salt, payload[at:]), boxes_sha256)
     return digest + key.sign(said) + payload[_AT_SALT:]
 

@@ -15,13 +15,13 @@ The ones add up to the count, and find a faulty sum. w is the weight of the devi
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from ..digests import sha256
 from ..errors import ProtocolError
 from ..settings.sections import Count, Positive
 from ..trust.ed25519 import from_text
@@ -180,7 +180,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
 
     def group_of(self, device: str) -> int:
         """The group that the device is in: the head of SHA-256(H, device) modulo their number."""
-        head = hashlib.sha256(self.digest + device.encode()).digest()[:8]
+        head = sha256(self.digest + device.encode()).digest()[:8]
         return int.from_bytes(head, "little") % self.groups
 
     def party(self, name: str) -> Party | None:
@@ -226,7 +226,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
 
 def digest_of(text: bytes) -> bytes:
     """H of terms that need not be readable."""
-    return hashlib.sha256(_PREFIX + text).digest()
+    return sha256(_PREFIX + text).digest()
 
 
 def _is_key(text: str) -> bool:

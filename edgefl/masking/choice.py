@@ -40,8 +40,8 @@ def block_of(params: int) -> int:
     return min(BLOCK, 1 << (params - 1).bit_length())
 
 
-def padded(terms: Terms) -> int:
-    """How many numbers are drawn from."""
+def drawn_from(terms: Terms) -> int:
+    """N, how many numbers are drawn from."""
     if terms.transform == "subset":
         return terms.params
     block = block_of(terms.params)
@@ -50,7 +50,7 @@ def padded(terms: Terms) -> int:
 
 def draw(terms: Terms) -> NDArray[np.int64]:
     """(d,) places, in order."""
-    total, d = padded(terms), terms.coordinates
+    total, d = drawn_from(terms), terms.coordinates
     chance = mixed(terms.seed, d + 1) >> np.uint64(32)
     first = int(chance[d]) * d >> 32  # which runs are the shorter ones, so that in time all numbers are sent as often
     edges = (np.arange(d + 1, dtype=np.int64) * total + first) // d
@@ -63,7 +63,7 @@ def take(x: Floats, terms: Terms) -> Floats:
     """(d,) of x (P,)."""
     if terms.transform == "subset":
         return x[draw(terms)]
-    rotated = np.zeros(padded(terms), np.float32)
+    rotated = np.zeros(drawn_from(terms), np.float32)
     np.multiply(x, _signs(terms), out=rotated[: terms.params])
     _hadamard(rotated, block_of(terms.params))
     return rotated[draw(terms)]
@@ -71,7 +71,7 @@ def take(x: Floats, terms: Terms) -> Floats:
 
 def back(y: Floats, terms: Terms) -> Floats:
     """(P,) of y (d,): what was not sent is 0."""
-    out = np.zeros(padded(terms), np.float32)
+    out = np.zeros(drawn_from(terms), np.float32)
     out[draw(terms)] = y
     if terms.transform == "hadamard":
         _hadamard(out, block_of(terms.params))

@@ -5,10 +5,11 @@ makes a vector longer. So it tests the exact squared norm of the integers agains
 up to eight times; then it rounds toward zero, which makes no vector longer (conditional randomised rounding: Kairouz,
 Liu, Steinke 2021, arXiv:2102.06387, section 4). What is masked keeps the bound always, weight and scores included.
 
-    residual = clipped - sent
+    mean delta = (N / d) back(sum of q) grid / sum of weights
 
-has what was not sent, what rounding changed, and what the reach cut. What clipping cut is not in it: otherwise a device
-would send it in its next rounds all the same.
+N numbers are drawn from, so each is sent with probability d / N, and the mean is right over the draws. There is no
+error feedback: a device that is drawn now and then would send most of its residual when it is long out of date. A model
+of many params also answers to a step in d of them, N / d times as long, nearly as to the whole one: docs/masked.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
 from ..protocol.terms import Terms
-from .choice import Floats, back, take
+from .choice import Floats, back, drawn_from, take
 
 DRAWS = 8
 MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this
@@ -38,17 +39,10 @@ class Scored(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """`q` (L,) int32 is what is masked. `sent` (P,) is what the sum will hold of this delta, `clipped` (P,) what it
-    would have held if everything had been sent exactly."""
+    """`q` (L,) int32 is what is masked, and `kept` the length that clipping left of the delta, in parts of its own."""
 
     q: NDArray[np.int32]
-    sent: Floats
-    clipped: Floats
-
-    @property
-    def residual(self) -> Floats:
-        """(P,) for the device's next delta, before that is clipped."""
-        return self.clipped - self.sent
+    kept: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class Mean:
 def quantize(
     delta: Floats, weight: int, terms: Terms, rng: np.random.Generator, scored: Scored | None = None
 ) -> Quantized:
-    """The integers of delta (P,), the residual added; CodecError if it is not finite or has another length."""
+    """The integers of delta (P,); CodecError if it is not finite or has another length."""
     if delta.shape != (terms.params,) or not 1 <= weight <= terms.weights:
         raise CodecError(f"delta of {len(delta)} numbers and weight {weight}: not of these terms", "length")
     norm = rms(delta) * math.sqrt(terms.params)
@@ -76,15 +70,10 @@ def quantize(
     if terms.scores:
         q[terms.at_scores], told = ring_round(_score(scored, terms), 1.0, terms.most_score, _seed(rng))
         fixed += told
-    clipped = delta * np.float32(min(1.0, terms.clip / max(norm, 1e-30)))
-    values = take(clipped, terms)
-    shrink = _shrink(values, weight / terms.grid, terms.norm2 - fixed)
-    if shrink < 1:
-        clipped *= np.float32(shrink)
-        values *= np.float32(shrink)
-    q[: terms.coordinates] = _bounded(values, weight / terms.grid, terms.norm2 - fixed, terms.reach, rng)
-    step = terms.grid / weight
-    return Quantized(q, back((q[: terms.coordinates] * step).astype(np.float32), terms), clipped)
+    values, kept = take(delta, terms), min(1.0, terms.clip / max(norm, 1e-30))
+    kept *= _shrink(values, kept * weight / terms.grid, terms.norm2 - fixed)
+    q[: terms.coordinates] = _bounded(values, kept * weight / terms.grid, terms.norm2 - fixed, terms.reach, rng)
+    return Quantized(q, kept)
 
 
 def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
@@ -100,7 +89,8 @@ def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
     values = total[: terms.coordinates]
     if max(int(values.max()), -int(values.min())) > count * terms.reach + terms.noise_bound:
         raise ProtocolError(f"masked vectors whose sum {count} devices can't reach: refused", "sum")
-    delta = back((values * (terms.grid / weight)).astype(np.float32), terms)
+    step = terms.grid / weight * drawn_from(terms) / terms.coordinates
+    delta = back((values * step).astype(np.float32), terms)
     return Mean(delta, count, weight, _held_out(total[terms.at_scores]) if terms.scores else None)
 
 

@@ -1,0 +1,154 @@
+"""Accuracy by rounds of masked rounds beside ecq and float32, in a plain loop. See ../masked.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+
+from edgefl import Trainer, codecs, load
+from edgefl.codecs.feedback import FEEDBACK_ROUNDS
+from edgefl.core.seeds import derived_seed
+from edgefl.data import load as load_data
+from edgefl.masking import ring, vector
+from edgefl.masking.propose import propose
+from edgefl.onnx import zoo
+from edgefl.protocol.terms import Party, Terms
+from edgefl.simulation.partitions import split
+from edgefl.trust.ed25519 import to_text
+
+DEVICES, COHORT, BATCH, LR = 100, 10, 10, 0.1
+MOST = 16  # devices that a sum has room for
+CLIP = 8.0  # about twice the norm of a device's first delta in five epochs
+LAST = 10  # rounds whose mean accuracy is a run's
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "ecq": {"codec": "ecq"},
+    "masked-4": {"share": 1 / 4, "bits": 16},
+    "masked-8": {"share": 1 / 8, "bits": 16},
+    "masked-16": {"share": 1 / 16, "bits": 16},
+    "masked-8-hadamard": {"share": 1 / 8, "bits": 16, "transform": "hadamard"},
+    "masked-8-10-bits": {"share": 1 / 8, "bits": 10},
+    "masked-8-10-bits-hadamard": {"share": 1 / 8, "bits": 10, "transform": "hadamard"},
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared = os.environ.get("EDGEFL_SHARED", ".")
+    parser.add_argument("--data", default=f"mnist:{shared}/data/mnist", metavar="SPEC")
+    parser.add_argument("--partitions", nargs="+", choices=("iid", "shards:2"), default=["iid"])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--runs", type=Path, default=Path("build/masked"), metavar="FOLDER")
+
+
+def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each partition, epochs and setting: means over seeds. A run is kept in FOLDER, and not repeated."""
+    folder = options.data.removeprefix("mnist:")
+    if options.data.startswith("mnist:") and not Path(folder).is_dir():
+        print(f"curves: skipped, no MNIST in {folder}: give --data mnist:DIR")
+        return []
+    rows = []
+    print("partition  epochs  setting                    accuracy  below fp32  below ecq  smaller up")
+    for partition in options.partitions:
+        for epochs in options.epochs:
+            found = {}
+            for name in dict.fromkeys(("fp32", "ecq", *options.settings)):
+                kept = [_kept(name, partition, epochs, seed, options) for seed in range(options.seeds)]
+                found[name] = 100 * float(np.mean([each["accuracy"][-LAST:] for each in kept]))
+                rows.append({
+                    "partition": partition, "epochs": epochs, "setting": name, "accuracy": found[name],
+                    "below_fp32": found["fp32"] - found[name], "smaller": float(np.mean([e["smaller"] for e in kept])),
+                    "below_ecq": found.get("ecq", found[name]) - found[name],
+                })  # fmt: skip
+                row = "{partition:9}  {epochs:6}  {setting:25}  {accuracy:7.2f} %  {below_fp32:10.2f}  {below_ecq:9.2f}"
+                print((row + "  {smaller:9.1f}x").format(**rows[-1]), flush=True)
+    return rows
+
+
+def _kept(name: str, partition: str, epochs: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    file = f"{name}-{partition.replace(':', '')}-{epochs}-{options.rounds}-{seed}.json"
+    path = options.runs / file
+    if not path.exists():
+        made = _Fleet(options.data, partition, epochs, seed).train(SETTINGS[name], options.rounds)
+        options.runs.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made))
+    return dict(json.loads(path.read_text()))
+
+
+class _Fleet:
+    """The devices' examples, and the model that they train."""
+
+    def __init__(self, data: str, partition: str, epochs: int, seed: int) -> None:
+        self.epochs, self.seed = epochs, seed
+        dataset = load_data(data)
+        self.parts = split(dataset, partition, DEVICES, seed)
+        self.test = dataset.x_test, dataset.y_test
+        self.model = load(zoo.mlp([784, 200, 200, 10], seed=seed))
+        self.trainer = Trainer(self.model.plan, threads=1)
+
+    def train(self, setting: dict[str, Any], rounds: int) -> dict[str, Any]:
+        params, accuracy, up = self.model.params.copy(), [], 0
+        server = _Masked(setting, len(params)) if "share" in setting else _Plain(setting)
+        for number in range(rounds):
+            cohort = np.random.default_rng([self.seed, number]).choice(DEVICES, COHORT, replace=False)
+            deltas = {int(device): self._fit(params, number, int(device)) for device in cohort}
+            mean, size = server.mean(deltas, number, self.seed)
+            params, up = (params + mean).astype(np.float32), up + size
+            accuracy.append(self.trainer.evaluate(params, *self.test).accuracy)
+        return {"accuracy": accuracy, "smaller": 4 * len(params) * COHORT * rounds / up}
+
+    def _fit(self, params: np.ndarray, number: int, device: int) -> np.ndarray:
+        x, y = self.parts[device]
+        seed = derived_seed(self.seed, number, device)
+        fitted = self.trainer.fit(params, x, y, epochs=self.epochs, batch_size=BATCH, lr=LR, seed=seed)
+        return fitted.delta
+
+
+class _Plain:
+    """float32, or a codec with error feedback."""
+
+    def __init__(self, setting: dict[str, Any]) -> None:
+        self.codec = codecs.get(setting["codec"]) if "codec" in setting else None
+        self.residuals: dict[int, tuple[int, np.ndarray]] = {}
+
+    def mean(self, deltas: dict[int, np.ndarray], number: int, seed: int) -> tuple[np.ndarray, int]:
+        del seed
+        if self.codec is None:
+            return np.mean(list(deltas.values()), axis=0), sum(delta.nbytes for delta in deltas.values())
+        total, size = 0.0, 0
+        for device, delta in deltas.items():
+            then, residual = self.residuals.get(device, (number - FEEDBACK_ROUNDS - 1, 0))
+            target = delta + residual if number - then <= FEEDBACK_ROUNDS else delta
+            payload = self.codec.encode_after(delta, target)
+            decoded = self.codec.decode(payload, len(delta))
+            self.residuals[device] = number, target - decoded
+            total, size = total + decoded, size + len(payload)
+        return total / len(deltas), size
+
+
+class _Masked:
+    """Integers, their sum modulo 2^m, and its mean. Uniform weights: all devices have as many examples."""
+
+    def __init__(self, setting: dict[str, Any], params: int) -> None:
+        self.rng = np.random.default_rng(0)
+        party = Party("north", 1, to_text(bytes(32)), to_text(bytes(32)))
+        nowhere = ("plant", "0" * 16, 0, 0, "0" * 64, "0" * 16)
+        self.terms = Terms(
+            *nowhere, seed=0, least=2, helpers=(party,), **propose(params, CLIP, MOST, **setting)
+        )  # fmt: skip
+
+    def mean(self, deltas: dict[int, np.ndarray], number: int, seed: int) -> tuple[np.ndarray, int]:
+        own = Terms.read(replace(self.terms, round=number, seed=derived_seed(seed, "masked", number) >> 10).text)
+        total = np.zeros(own.length, np.uint32)
+        for delta in deltas.values():
+            q = vector.quantize(delta, 1, own, self.rng).q
+            ring.add(total, ring.pack(ring.of(q, own.bits), own.bits), own.bits)
+        return vector.mean(ring.centre(total, own.bits), own).delta, len(deltas) * own.packed_bytes

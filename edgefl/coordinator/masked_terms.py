@@ -42,6 +42,7 @@ class MaskedTerms:
         self.certificates = list(certificates)
         self._rounds, self._spent = rounds, spent
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
+        self._whole = sum(run.stop - run.start for run in manifest.update_codec.measured(self._params))
         self._noise, self._numbers = Noise(separation=settings.separation), self._proposed()
         if settings.noise != "none":
             self._fit_noise()
@@ -65,8 +66,8 @@ class MaskedTerms:
     def _proposed(self, noise_bound: int = 0) -> dict[str, Any]:
         settings = self.settings
         return propose(
-            self._params, settings.clip, self.most, weights=settings.weight, share=settings.share, bits=settings.bits,
-            transform=settings.transform, scores=settings.scores, noise_bound=noise_bound,
+            self._params, settings.clip, self.most, whole=self._whole, weights=settings.weight, share=settings.share,
+            bits=settings.bits, transform=settings.transform, scores=settings.scores, noise_bound=noise_bound,
         )  # fmt: skip
 
     def _fit_noise(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..codecs import feedback as error_feedback
 from ..errors import ProtocolError
 from ..masking.update import bound, mask, signed
 from ..masking.vector import Scored, quantize
@@ -27,24 +26,13 @@ SEED_BYTES = 16  # of the generator that rounds
 AHEAD_S = 24 * 3600  # of a clock that may be wrong
 
 
-class Masked(NamedTuple):
-    """What a device makes of a delta: the payload, which is not signed yet, and the residual, packed; None: none."""
-
-    payload: bytes
-    residual: bytes | None
-
-
 def encode(
-    terms: Terms, delta: np.ndarray, residual: np.ndarray | None, *, device: str, num_examples: int,
-    scored: Scored | None, randomness: Randomness,
-) -> Masked:  # fmt: skip
-    """The masked vector of delta + residual, (P,) float32; CodecError. If the residual is not finite, it is dropped."""
-    total = delta if residual is None else delta + residual
-    if not np.isfinite(total).all():
-        total = delta
+    terms: Terms, delta: np.ndarray, *, device: str, num_examples: int, scored: Scored | None, randomness: Randomness
+) -> bytes:
+    """The payload of delta (P,) float32, which is not signed yet; CodecError."""
     rng = np.random.default_rng(int.from_bytes(randomness(SEED_BYTES), "little"))
-    found = quantize(total, terms.weight_of(num_examples), terms, rng, scored)
-    return Masked(mask(found.q, terms, device, None, randomness), error_feedback.pack(found.residual))
+    found = quantize(delta, terms.weight_of(num_examples), terms, rng, scored)
+    return mask(found.q, terms, device, None, randomness)
 
 
 def scored(told: Mapping[str, Any]) -> Scored | None:

@@ -105,9 +105,8 @@ def train_update(
     norm = float(np.linalg.norm(delta))
     sent = policy.clipped(delta)
     if job.round.terms:
-        payload, slots = _mask(
-            job, device, sent, load_slot, scores, num_examples=len(shares.x), randomness=randomness
-        )  # fmt: skip
+        payload = _mask(job, device, sent, scores, num_examples=len(shares.x), randomness=randomness)
+        slots: dict[str, bytes] = {}
     else:
         payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
     slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
@@ -255,26 +254,17 @@ def _weight(work: Work, job: TrainJob, learned: Learned) -> _Weight | None:
 
 
 def _mask(
-    job: TrainJob, device: str, delta: np.ndarray, load_slot: LoadSlot, told: dict[str, Any],
+    job: TrainJob, device: str, delta: np.ndarray, told: dict[str, Any],
     *, num_examples: int, randomness: Callable[[int], bytes],
-) -> tuple[bytes, dict[str, bytes]]:  # fmt: skip
-    """The payload of a masked round, which is still to be signed, and the residual that it leaves. `told` are fields of
-    a header about the model as it was received."""
+) -> bytes:  # fmt: skip
+    """The payload of a masked round, which is still to be signed. `told` are fields of a header about the model as it
+    was received."""
     from . import masked
 
-    manifest = job.manifest
-    blob = _usable(job, load_slot, "residual") if manifest.error_feedback else None
-    residual = None if blob is None else error_feedback.unpack(blob, len(delta))
-    if residual is not None:
-        for run in manifest.update_codec.measured(len(delta)):
-            residual[run] = 0  # each device measures them anew
-    made = masked.encode(
-        masked.terms_of(job.round, manifest), delta, residual, device=device, num_examples=num_examples,
+    return masked.encode(
+        masked.terms_of(job.round, job.manifest), delta, device=device, num_examples=num_examples,
         scored=masked.scored(told), randomness=randomness,
     )  # fmt: skip
-    if made.residual is None or not manifest.error_feedback:
-        return made.payload, {}
-    return made.payload, {"residual": made.residual}
 
 
 def _encode(

@@ -1,15 +1,15 @@
 """Which numbers of an update a masked round sends: a shared subset of them, or of their Hadamard transform.
 
-Every device sends the same ones, since sums of masked vectors are sums by place. The numbers are cut into d runs of
-equal length, or nearly; a number drawn from seed and run chooses one place in each. So a draw needs no table, and is in
-order.
+Every device sends the same ones, since sums of masked vectors are sums by place. Of N numbers c are drawn: they are cut
+into c runs of equal length, or nearly, and a number drawn from seed and run chooses one place in each. So a draw needs
+no table, and is in order. Drawn from are, but for the last `whole` params, which are all sent as they are,
 
-    "subset"    of the P params themselves
-    "hadamard"  of B blocks of n = 2^b params, each y = H (s x) / sqrt(n), with random signs s, the last block padded
-                with zeros: large numbers are spread over their block (Suresh et al. 2017, arXiv:1611.00429)
+    "subset"    the params themselves
+    "hadamard"  B blocks of n = 2^b params, each y = H (s x) / sqrt(n), with random signs s, the last block padded with
+                zeros: large numbers are spread over their block (Suresh et al. 2017, arXiv:1611.00429)
 
-`back` of `take` is never longer than the vector, and what it leaves out is not either. Where no block is padded, it is
-the nearest vector that such numbers can tell.
+Each number is sent with probability c / N. So `back` multiplies by N / c, and `back` of `take` is right in the mean.
+What is sent whole is running statistics: variances that move N / c times as far as they should would become negative.
 """
 
 from __future__ import annotations
@@ -42,47 +42,52 @@ def block_of(params: int) -> int:
 
 def drawn_from(terms: Terms) -> int:
     """N, how many numbers are drawn from."""
-    if terms.transform == "subset":
-        return terms.params
-    block = block_of(terms.params)
-    return -(-terms.params // block) * block
+    moving = terms.params - terms.whole
+    if terms.transform == "subset" or moving == 0:
+        return moving
+    block = block_of(moving)
+    return -(-moving // block) * block
 
 
 def draw(terms: Terms) -> NDArray[np.int64]:
-    """(d,) places, in order."""
-    total, d = drawn_from(terms), terms.coordinates
-    chance = mixed(terms.seed, d + 1) >> np.uint64(32)
-    first = int(chance[d]) * d >> 32  # which runs are the shorter ones, so that in time all numbers are sent as often
-    edges = (np.arange(d + 1, dtype=np.int64) * total + first) // d
-    within = chance[:d] * np.diff(edges).astype(np.uint64) >> np.uint64(32)
+    """(c,) places, in order."""
+    total, count = drawn_from(terms), terms.coordinates - terms.whole
+    chance = mixed(terms.seed, count + 1) >> np.uint64(32)
+    first = int(chance[count]) * count >> 32  # which runs are shorter, so that in time all numbers are sent as often
+    edges = (np.arange(count + 1, dtype=np.int64) * total + first) // max(count, 1)
+    within = chance[:count] * np.diff(edges).astype(np.uint64) >> np.uint64(32)
     places: NDArray[np.int64] = edges[:-1] + within.astype(np.int64)
     return places
 
 
 def take(x: Floats, terms: Terms) -> Floats:
     """(d,) of x (P,)."""
+    moving = terms.params - terms.whole
     if terms.transform == "subset":
-        return x[draw(terms)]
+        return np.concatenate((x[:moving][draw(terms)], x[moving:]))
     rotated = np.zeros(drawn_from(terms), np.float32)
-    np.multiply(x, _signs(terms), out=rotated[: terms.params])
-    _hadamard(rotated, block_of(terms.params))
-    return rotated[draw(terms)]
+    np.multiply(x[:moving], _signs(terms, moving), out=rotated[:moving])
+    _hadamard(rotated, block_of(max(moving, 1)))
+    return np.concatenate((rotated[draw(terms)], x[moving:]))
 
 
 def back(y: Floats, terms: Terms) -> Floats:
-    """(P,) of y (d,): what was not sent is 0."""
-    out = np.zeros(drawn_from(terms), np.float32)
-    out[draw(terms)] = y
+    """(P,) of y (d,), N / c times; what was not sent is 0."""
+    moving, count = terms.params - terms.whole, terms.coordinates - terms.whole
+    out = np.zeros(max(drawn_from(terms), moving) + terms.whole, np.float32)
+    drawn = out[: drawn_from(terms)]
+    drawn[draw(terms)] = y[:count]
+    drawn *= np.float32(drawn_from(terms) / max(count, 1))
     if terms.transform == "hadamard":
-        _hadamard(out, block_of(terms.params))
-        out = out[: terms.params]
-        out *= _signs(terms)
-    return out
+        _hadamard(drawn, block_of(max(moving, 1)))
+        drawn[:moving] *= _signs(terms, moving)
+    out[moving : terms.params] = y[count:]
+    return out[: terms.params]
 
 
-def _signs(terms: Terms) -> Floats:
-    """(P,) of 1 and -1."""
-    signs: Floats = (mixed(terms.seed + _SIGNS, terms.params) >> np.uint64(63)).astype(np.float32)
+def _signs(terms: Terms, count: int) -> Floats:
+    """(count,) of 1 and -1."""
+    signs: Floats = (mixed(terms.seed + _SIGNS, count) >> np.uint64(63)).astype(np.float32)
     signs *= 2
     signs -= 1
     return signs

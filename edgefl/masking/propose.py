@@ -7,36 +7,35 @@ from typing import Any, Literal
 
 from ..errors import UsageError
 from ..protocol.terms import MOST_SCORE, SCORES
-from .choice import block_of
 
 SPREAD = {"subset": 12.0, "hadamard": 5.0}  # the reach, in root mean squares of what is sent
 MARGIN = 1.1  # of the norm of a subset, above its share of the clip
 
 
 def propose(
-    params: int, clip: float, devices: int, *, weights: int = 1, share: float = 0.125, bits: int = 16,
+    params: int, clip: float, devices: int, *, whole: int = 0, weights: int = 1, share: float = 0.125, bits: int = 16,
     transform: Literal["subset", "hadamard"] = "subset", scores: bool = False, noise_bound: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fields of Terms for at most so many devices; UsageError if m = `bits` are too few for them.
+    """Fields of Terms for at most so many devices; UsageError if m = `bits` are too few for them. `share` is that of
+    the params that are sent, but for the last `whole`, which are all sent.
 
     The reach is the largest that can't wrap. The grid is such that the reach is SPREAD root mean squares of the numbers
     of a delta of full norm and weight: those beyond are cut, and come with the next update. `norm2` is what such a
     delta keeps with a probability of 0.39 in each draw at the least: Kairouz, Liu, Steinke 2021, proposition 26, for
     beta = exp(-1/2).
     """
-    clip, coordinates = float(clip), max(1, round(params * share))
+    clip, moving = float(clip), params - whole
+    coordinates = whole + (max(1, round(moving * share)) if moving else 0)
     reach = (2 ** (bits - 1) - 1 - noise_bound) // devices
     if reach < weights or reach < 1:
         raise UsageError(f"{bits} bits are too few for {devices} devices of weights up to {weights}: take more bits")
-    block = block_of(params)
-    drawn_from = params if transform == "subset" else -(-params // block) * block
-    rms = weights * clip / math.sqrt(drawn_from)
+    rms = weights * clip / math.sqrt(params)
     grid = max(SPREAD[transform] * rms / reach, weights * clip / 2**29)
     length = MARGIN * rms * math.sqrt(coordinates) / grid
     rounded = length**2 + coordinates / 4 + length + math.sqrt(coordinates) / 2
     fixed = weights**2 + (SCORES * min(reach, MOST_SCORE) ** 2 if scores else 0)
     return {
-        "params": params, "coordinates": coordinates, "transform": transform, "bits": bits, "reach": reach,
-        "grid": grid, "clip": clip, "norm2": math.ceil(rounded) + fixed, "most": devices, "weights": weights,
-        "scores": scores,
+        "params": params, "coordinates": coordinates, "whole": whole, "transform": transform, "bits": bits,
+        "reach": reach, "grid": grid, "clip": clip, "norm2": math.ceil(rounded) + fixed, "most": devices,
+        "weights": weights, "scores": scores,
     }  # fmt: skip

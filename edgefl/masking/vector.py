@@ -5,11 +5,11 @@ makes a vector longer. So it tests the exact squared norm of the integers agains
 up to eight times; then it rounds toward zero, which makes no vector longer (conditional randomised rounding: Kairouz,
 Liu, Steinke 2021, arXiv:2102.06387, section 4). What is masked keeps the bound always, weight and scores included.
 
-    mean delta = (N / d) back(sum of q) grid / sum of weights
+    mean delta = back(sum of q) grid / sum of weights
 
-N numbers are drawn from, so each is sent with probability d / N, and the mean is right over the draws. There is no
-error feedback: a device that is drawn now and then would send most of its residual when it is long out of date. A model
-of many params also answers to a step in d of them, N / d times as long, nearly as to the whole one: docs/masked.md.
+is right over the draws too (choice.py). There is no error feedback: a device that is drawn now and then would send most
+of its residual when it is long out of date. And a model of many params answers to a step in an eighth of them, eight
+times as long, nearly as to the whole step: docs/masked.md has curves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
 from ..protocol.terms import Terms
-from .choice import Floats, back, drawn_from, take
+from .choice import Floats, back, take
 
 DRAWS = 8
 MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this
@@ -89,8 +89,7 @@ def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
     values = total[: terms.coordinates]
     if max(int(values.max()), -int(values.min())) > count * terms.reach + terms.noise_bound:
         raise ProtocolError(f"masked vectors whose sum {count} devices can't reach: refused", "sum")
-    step = terms.grid / weight * drawn_from(terms) / terms.coordinates
-    delta = back((values * step).astype(np.float32), terms)
+    delta = back((values * (terms.grid / weight)).astype(np.float32), terms)
     return Mean(delta, count, weight, _held_out(total[terms.at_scores]) if terms.scores else None)
 
 

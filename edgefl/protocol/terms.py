@@ -69,9 +69,10 @@ class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit_defaults=True):
     """The terms of one masked round. federation to manifest are the round's own.
 
-    Of `params` numbers of an update the round sends `coordinates`, by `transform` and `seed` (masking/choice.py).
+    Of `params` numbers of an update the round sends `coordinates`, by `transform` and `seed` (masking/choice.py); the
+    last `whole` numbers, running statistics, are all among them, as they are.
     An integer of 1 stands for `grid` of weight x delta. No device's integer is larger than `reach` in size.
-    `clip` bounds the L2 norm of a delta, with its residual, before it is weighted. `norm2` bounds the sum of the
+    `clip` bounds the L2 norm of a delta before it is weighted. `norm2` bounds the sum of the
     squares of a device's integers, the four ones apart.
     A set has `least` devices or more, and `most` at most. A device's weight is min(`weights`, ceil(n / `examples`)).
     Each device is in one of `groups` groups, by H and its name, and each group is opened by itself.
@@ -96,6 +97,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     most: Annotated[int, Meta(ge=2, le=2**20)]
     helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=MAX_HELPERS)]
     transform: Literal["subset", "hadamard"] = "subset"
+    whole: Annotated[int, Meta(ge=0, le=2**31)] = 0
     weights: Annotated[int, Meta(ge=1, le=2**20)] = 1
     examples: Positive = 1
     scores: bool = False
@@ -127,6 +129,10 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     def length(self) -> int:
         """L, the integers that a device sends."""
         return self.coordinates + CHECKS + 1 + (SCORES if self.scores else 0)
+
+    @property
+    def _drawn(self) -> int:
+        return self.coordinates - self.whole
 
     @property
     def packed_bytes(self) -> int:
@@ -201,6 +207,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
         fixed = self.weights**2 + (SCORES * self.most_score**2 if self.scores else 0)
         return (
             (self.coordinates > self.params, "more coordinates than params"),
+            (self._drawn < (self.whole < self.params), "fewer coordinates than are sent whole, or none beside them"),
             (self.least > self.most, "a least number of devices above the most"),
             (self.groups * self.least > self.most, "more groups than the most devices could fill"),
             (wrap, f"a modulus too small: {self.most} devices of at most {self.largest} wrap in {self.bits} bits"),

@@ -29,7 +29,7 @@ def test_every_field_changes_the_digest():
         "federation": "works", "run": "ff" * 8, "round": 4, "version": 3, "model_sha256": "cd" * 32,
         "manifest": "ee" * 8, "params": 101, "coordinates": 41, "seed": 6, "bits": 13, "reach": 99, "grid": 0.02,
         "clip": 0.9, "norm2": 20_001, "least": 3, "most": 11, "helpers": (masked.helper("south").party,),
-        "transform": "hadamard", "weights": 2, "examples": 2, "scores": True, "groups": 2,
+        "transform": "hadamard", "whole": 3, "weights": 2, "examples": 2, "scores": True, "groups": 2,
         "noise": Noise("independent", 1.0), "epsilon": 1.0, "delta": 1e-5,
     }  # fmt: skip
     assert set(changes) == set(Terms.__struct_fields__)
@@ -46,6 +46,8 @@ def fields_of(own: Terms) -> dict:
     [
         ({"least": 1}, "least"),
         ({"coordinates": 101}, "more coordinates than params"),
+        ({"whole": 40}, "fewer coordinates than are sent whole, or none"),
+        ({"whole": 101}, "fewer coordinates than are sent whole, or none"),
         ({"least": 9, "most": 8}, "above the most"),
         ({"groups": 7}, "more groups"),
         ({"bits": 11}, "a modulus too small"),

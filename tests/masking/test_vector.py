@@ -307,10 +307,11 @@ def test_hadamard_is_sylvesters_matrix():
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_back_is_a_projection_of_whole_blocks(transform):
+    """But for the factor N / c."""
     own = masked.terms(params=8192, coordinates=900, transform=transform)
-    x = wild(8192, 1)
-    once = choice.back(choice.take(x, own), own)
-    twice = choice.back(choice.take(once, own), own)
+    x, factor = wild(8192, 1), 900 / 8192
+    once = choice.back(choice.take(x, own), own) * np.float32(factor)
+    twice = choice.back(choice.take(once, own), own) * np.float32(factor)
     assert np.abs(once - twice).max() < 1e-6 * np.linalg.norm(x)
 
 
@@ -319,8 +320,20 @@ def test_back_is_a_projection_of_whole_blocks(transform):
 def test_neither_what_is_sent_nor_what_is_left_is_longer(transform, params):
     own = masked.terms(params=params, coordinates=-(-params // 3), transform=transform)
     x = wild(params, 1)
-    sent = choice.back(choice.take(x, own), own)
+    sent = choice.back(choice.take(x, own), own) * np.float32(own.coordinates / choice.drawn_from(own))
     assert max(np.linalg.norm(sent), np.linalg.norm(x - sent)) <= np.linalg.norm(x) * 1.0001
+
+
+@pytest.mark.parametrize(
+    ("params", "whole", "coordinates"), [(100, 7, 20), (100, 7, 8), (100, 100, 100), (5000, 1, 5000)]
+)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_running_statistics_are_sent_whole_as_they_are(params, whole, coordinates, transform):
+    own = masked.terms(params=params, coordinates=coordinates, whole=whole, transform=transform)
+    x = wild(params, 3)
+    assert (choice.take(x, own)[-whole:] == x[-whole:]).all() and len(choice.take(x, own)) == coordinates
+    assert (choice.back(choice.take(x, own), own)[-whole:] == x[-whole:]).all()
+    assert len(choice.draw(own)) == coordinates - whole
 
 
 def test_hadamard_spreads_what_is_large():
@@ -336,13 +349,15 @@ def test_hadamard_spreads_what_is_large():
 
 @given(
     params=st.integers(1, 10**6), clip=st.floats(1e-6, 1e6), devices=st.integers(2, 10_000), bits=st.integers(2, 32),
-    weights=st.integers(1, 100), share=st.floats(0.001, 1), transform=st.sampled_from(TRANSFORMS), scores=st.booleans(),
+    weights=st.integers(1, 100), share=st.floats(0.001, 1), whole=st.floats(0, 1),
+    transform=st.sampled_from(TRANSFORMS), scores=st.booleans(),
 )  # fmt: skip
-def test_what_is_proposed_are_terms(params, clip, devices, bits, weights, share, transform, scores):
+def test_what_is_proposed_are_terms(params, clip, devices, bits, weights, share, whole, transform, scores):
     try:
         fields = propose(
-            params, clip, devices, weights=weights, share=share, bits=bits, transform=transform, scores=scores
-        )
+            params, clip, devices, whole=int(whole * params), weights=weights, share=share, bits=bits,
+            transform=transform, scores=scores,
+        )  # fmt: skip
     except UsageError as error:
         assert "take more bits" in str(error) and (2 ** (bits - 1) - 1) // devices < weights
         return

@@ -67,15 +67,15 @@ def times(params: int) -> dict[str, float]:
         for transform in ("subset", "hadamard"):
             own = terms(params, share, transform)
             label = name if transform == "subset" else f"{name}, hadamard"
-            q = vector.quantize(delta, 1, own, rng).q
+            q = vector.quantize(delta, 1, own, rng.bytes).q
             blob = update.mask(q, own, "dev-1", DEVICE)
             sent, acc = update.read(blob, own), np.zeros(own.length, np.uint32)
-            found[f"device {label}: integers"] = median_ms(lambda own=own: vector.quantize(delta, 1, own, rng))
+            found[f"device {label}: integers"] = median_ms(lambda own=own: vector.quantize(delta, 1, own, rng.bytes))
             found[f"device {label}: mask, pack, seal"] = median_ms(
                 lambda own=own, q=q: update.mask(q, own, "dev-1", DEVICE)
             )
             found[f"device {label}"] = median_ms(
-                lambda own=own: update.mask(vector.quantize(delta, 1, own, rng).q, own, "dev-1", DEVICE)
+                lambda own=own: update.mask(vector.quantize(delta, 1, own, rng.bytes).q, own, "dev-1", DEVICE)
             )
             found[f"mean {label}"] = median_ms(lambda own=own, q=q: vector.mean(q.astype(np.int64), own))
             if transform == "subset":
@@ -113,11 +113,12 @@ params = {params}
 delta = np.full(params, 0.001, np.float32)
 """
 _USE = """
+import os
 from edgefl.masking import update, vector
 from edgefl.protocol.terms import Terms
 own = Terms.read({text!r})
 for turn in range(3):
-    blob = update.mask(vector.quantize(delta, 1, own, np.random.default_rng(turn)).q, own, "dev-1", key)
+    blob = update.mask(vector.quantize(delta, 1, own, os.urandom).q, own, "dev-1", key)
 """
 _TELL = """
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))

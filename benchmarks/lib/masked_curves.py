@@ -90,11 +90,13 @@ class _Fleet:
         self.epochs, self.seed = epochs, seed
         dataset = load_data(data)
         self.parts = split(dataset, partition, DEVICES, seed)
+        self.train_x, self.train_y = dataset.x_train, dataset.y_train
         self.test = dataset.x_test, dataset.y_test
         self.model = load(zoo.mlp([784, 200, 200, 10], seed=seed))
         self.trainer = Trainer(self.model.plan, threads=1)
 
     def train(self, setting: dict[str, Any], rounds: int) -> dict[str, Any]:
+        """The accuracy after each round, and how many times fewer bytes than float32 go up."""
         params, accuracy, up = self.model.params.copy(), [], 0
         server = _Masked(setting, len(params)) if "share" in setting else _Plain(setting)
         for number in range(rounds):
@@ -106,7 +108,7 @@ class _Fleet:
         return {"accuracy": accuracy, "smaller": 4 * len(params) * COHORT * rounds / up}
 
     def _fit(self, params: np.ndarray, number: int, device: int) -> np.ndarray:
-        x, y = self.parts[device]
+        x, y = self.train_x[self.parts[device]], self.train_y[self.parts[device]]
         seed = derived_seed(self.seed, number, device)
         fitted = self.trainer.fit(params, x, y, epochs=self.epochs, batch_size=BATCH, lr=LR, seed=seed)
         return fitted.delta
@@ -149,6 +151,6 @@ class _Masked:
         own = Terms.read(replace(self.terms, round=number, seed=derived_seed(seed, "masked", number) >> 10).text)
         total = np.zeros(own.length, np.uint32)
         for delta in deltas.values():
-            q = vector.quantize(delta, 1, own, self.rng).q
+            q = vector.quantize(delta, 1, own, self.rng.bytes).q
             ring.add(total, ring.pack(ring.of(q, own.bits), own.bits), own.bits)
         return vector.mean(ring.centre(total, own.bits), own).delta, len(deltas) * own.packed_bytes

@@ -22,7 +22,6 @@ from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.helper_certificate import HelperCertificate
 
 Randomness = Callable[[int], bytes]
-SEED_BYTES = 16  # of the generator that rounds
 AHEAD_S = 24 * 3600  # of a clock that may be wrong
 
 
@@ -30,8 +29,7 @@ def encode(
     terms: Terms, delta: np.ndarray, *, device: str, num_examples: int, scored: Scored | None, randomness: Randomness
 ) -> bytes:
     """The payload of delta (P,) float32, which is not signed yet; CodecError."""
-    rng = np.random.default_rng(int.from_bytes(randomness(SEED_BYTES), "little"))
-    found = quantize(delta, terms.weight_of(num_examples), terms, rng, scored)
+    found = quantize(delta, terms.weight_of(num_examples), terms, randomness, scored)
     return mask(found.q, terms, device, None, randomness)
 
 

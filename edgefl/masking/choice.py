@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core import hadamard
 from ..protocol.terms import Terms
 
 Floats = NDArray[np.float32]
@@ -52,6 +53,8 @@ def drawn_from(terms: Terms) -> int:
 def draw(terms: Terms) -> NDArray[np.int64]:
     """(c,) places, in order."""
     total, count = drawn_from(terms), terms.coordinates - terms.whole
+    if count == total:
+        return np.arange(total)
     chance = mixed(terms.seed, count + 1) >> np.uint64(32)
     first = int(chance[count]) * count >> 32  # which runs are shorter, so that in time all numbers are sent as often
     edges = (np.arange(count + 1, dtype=np.int64) * total + first) // max(count, 1)
@@ -67,7 +70,7 @@ def take(x: Floats, terms: Terms) -> Floats:
         return np.concatenate((x[:moving][draw(terms)], x[moving:]))
     rotated = np.zeros(drawn_from(terms), np.float32)
     np.multiply(x[:moving], _signs(terms, moving), out=rotated[:moving])
-    _hadamard(rotated, block_of(max(moving, 1)))
+    hadamard(rotated, block_of(max(moving, 1)))
     return np.concatenate((rotated[draw(terms)], x[moving:]))
 
 
@@ -79,7 +82,7 @@ def back(y: Floats, terms: Terms) -> Floats:
     drawn[draw(terms)] = y[:count]
     drawn *= np.float32(drawn_from(terms) / max(count, 1))
     if terms.transform == "hadamard":
-        _hadamard(drawn, block_of(max(moving, 1)))
+        hadamard(drawn, block_of(max(moving, 1)))
         drawn[:moving] *= _signs(terms, moving)
     out[moving : terms.params] = y[count:]
     return out[: terms.params]
@@ -91,15 +94,3 @@ def _signs(terms: Terms, count: int) -> Floats:
     signs *= 2
     signs -= 1
     return signs
-
-
-def _hadamard(x: Floats, block: int) -> None:
-    """x (B n,) = H x / sqrt(n) in each block of n = `block` numbers, by float32 operations in one order."""
-    half = 1
-    while half < block:
-        pairs = x.reshape(-1, 2, half)
-        low = pairs[:, 0] + pairs[:, 1]
-        pairs[:, 1] = pairs[:, 0] - pairs[:, 1]
-        pairs[:, 0] = low
-        half *= 2
-    x *= np.float32(block**-0.5)

@@ -55,11 +55,11 @@ def add(acc: Ring, seed: bytes, digest: bytes, helper: str, device: str) -> None
 def _key(seed: bytes, digest: bytes, helper: str, device: str) -> bytes:
     if (len(seed), len(digest)) != (SEED_BYTES, 32):
         raise ValueError("a seed and a digest have 32 bytes each")
-    import hashlib  # here, since it loads OpenSSL, and devices import this module for rounds that may never come
-
     name = helper.encode()
     said = b"%b%c%b%b" % (digest, len(name), name, device.encode())
-    return hashlib.blake2b(said, digest_size=32, key=seed, person=_PERSON).digest()
+    hashed = _sodium().crypto_generichash_blake2b_salt_personal  # hashlib's would load OpenSSL, 3.5 MB
+    key: bytes = hashed(said, digest_size=32, key=seed, person=_PERSON)
+    return key
 
 
 def _pieces(key: bytes, size: int) -> Iterator[bytes]:

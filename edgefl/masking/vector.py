@@ -25,6 +25,7 @@ from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
 from ..protocol.terms import Terms
 from .choice import Floats, back, take
+from .masks import Randomness
 
 DRAWS = 8
 MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this
@@ -57,9 +58,10 @@ class Mean:
 
 
 def quantize(
-    delta: Floats, weight: int, terms: Terms, rng: np.random.Generator, scored: Scored | None = None
+    delta: Floats, weight: int, terms: Terms, randomness: Randomness, scored: Scored | None = None
 ) -> Quantized:
-    """The integers of delta (P,); CodecError if it is not finite or has another length."""
+    """The integers of delta (P,); CodecError if it is not finite or has another length. Rounding takes 8 bytes of
+    `randomness` for each draw. They need not be secret: what an update tells of them is masked."""
     if delta.shape != (terms.params,) or not 1 <= weight <= terms.weights:
         raise CodecError(f"delta of {len(delta)} numbers and weight {weight}: not of these terms", "length")
     norm = rms(delta) * math.sqrt(terms.params)
@@ -68,11 +70,11 @@ def quantize(
     q = np.ones(terms.length, np.int32)
     q[terms.at_weight], fixed = weight, weight**2
     if terms.scores:
-        q[terms.at_scores], told = ring_round(_score(scored, terms), 1.0, terms.most_score, _seed(rng))
+        q[terms.at_scores], told = ring_round(_score(scored, terms), 1.0, terms.most_score, _seed(randomness))
         fixed += told
     values, kept = take(delta, terms), min(1.0, terms.clip / max(norm, 1e-30))
     kept *= _shrink(values, kept * weight / terms.grid, terms.norm2 - fixed)
-    q[: terms.coordinates] = _bounded(values, kept * weight / terms.grid, terms.norm2 - fixed, terms.reach, rng)
+    q[: terms.coordinates] = _bounded(values, kept * weight / terms.grid, terms.norm2 - fixed, terms.reach, randomness)
     return Quantized(q, kept)
 
 
@@ -128,14 +130,14 @@ def _shrink(values: Floats, scale: float, room: int) -> float:
     return min(1.0, goal / length)
 
 
-def _bounded(values: Floats, scale: float, room: int, reach: int, rng: np.random.Generator) -> NDArray[np.int32]:
+def _bounded(values: Floats, scale: float, room: int, reach: int, randomness: Randomness) -> NDArray[np.int32]:
     """The integers, (d,): their squares add up to at most `room`."""
     for draw in range(DRAWS + 1):
-        q, squares = ring_round(values, scale, reach, _seed(rng) if draw < DRAWS else None)
+        q, squares = ring_round(values, scale, reach, _seed(randomness) if draw < DRAWS else None)
         if squares <= room:
             return q
     raise CodecError("a delta that does not fit into its squared norm", "codec")
 
 
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**64, dtype=np.uint64))
+def _seed(randomness: Randomness) -> int:
+    return int.from_bytes(randomness(8), "little")

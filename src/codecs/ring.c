@@ -3,6 +3,8 @@
 
 #include "../rng.h"
 
+#include <math.h>
+
 static uint64_t mask_of(int m) {
     return ((uint64_t)1 << m) - 1;
 }
@@ -89,4 +91,22 @@ uint64_t efl_ring_round_down(int32_t *q, const float *x, double scale, int32_t r
     uint64_t squares = 0;
     for (int64_t i = 0; i < n; i++) squares += put(q + i, (int64_t)kept((double)x[i] * scale), reach);
     return squares;
+}
+
+/* (low, high) = (low + high, low - high); low(half), high(half) */
+static void fold(float *restrict low, float *restrict high, int64_t half) {
+    for (int64_t i = 0; i < half; i++) {
+        const float sum = low[i] + high[i];
+        high[i] = low[i] - high[i];
+        low[i] = sum;
+    }
+}
+
+void efl_hadamard(float *x, int64_t block, int64_t n) {
+    const float scale = (float)(1 / sqrt((double)block));
+    for (int64_t start = 0; start < n; start += block) { /* a block at a time stays in the cache */
+        for (int64_t half = 1; half < block; half *= 2)
+            for (int64_t i = start; i < start + block; i += 2 * half) fold(x + i, x + i + half, half);
+        for (int64_t i = start; i < start + block; i++) x[i] *= scale;
+    }
 }

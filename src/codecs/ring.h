@@ -25,4 +25,8 @@ uint64_t efl_ring_round(int32_t *q, const float *x, double scale, int32_t reach,
 /* The same with v rounded toward 0. */
 uint64_t efl_ring_round_down(int32_t *q, const float *x, double scale, int32_t reach, int64_t n);
 
+/* x(N) = H x / sqrt(block) in each block of `block` numbers, a power of two that divides n. H is Sylvester's Hadamard
+ * matrix: the result's own inverse. Sums and differences of float32 in one order everywhere. */
+void efl_hadamard(float *x, int64_t block, int64_t n);
+
 #endif

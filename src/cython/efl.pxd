@@ -196,3 +196,4 @@ cdef extern from "codecs/ring.h" nogil:
     void efl_ring_measure(double *squares, double *spread, const float *x, double scale, int64_t n)
     uint64_t efl_ring_round(int32_t *q, const float *x, double scale, int32_t reach, uint64_t seed, int64_t n)
     uint64_t efl_ring_round_down(int32_t *q, const float *x, double scale, int32_t reach, int64_t n)
+    void efl_hadamard(float *x, int64_t block, int64_t n)

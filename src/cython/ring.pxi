@@ -56,3 +56,13 @@ def ring_round(const float[::1] x not None, double scale, int32_t reach, seed) -
             else:
                 squares = efl_ring_round(&view[0], &x[0], scale, reach, start, n)
     return out, squares
+
+
+def hadamard(float[::1] x not None, int64_t block) -> None:
+    """x = H x / sqrt(block) in each `block` of x, a power of two."""
+    cdef int64_t n = x.shape[0]
+    if block < 1 or block & (block - 1) or n % block:
+        raise ValueError("block must be a power of two, and x some of them")
+    if n:
+        with nogil:
+            efl_hadamard(&x[0], block, n)

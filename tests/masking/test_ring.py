@@ -94,3 +94,9 @@ def test_the_core_refuses_arrays_that_do_not_fit():
     with pytest.raises(ValueError, match="reach must"):
         _core.ring_round(np.zeros(3, np.float32), 1.0, 0, None)
     assert not acc.any()
+
+
+def test_hadamard_refuses_blocks_that_do_not_fit():
+    for size, block in ((8, 3), (8, 0), (8, -8), (12, 8), (4, 8)):
+        with pytest.raises(ValueError, match="block must"):
+            _core.hadamard(np.zeros(size, np.float32), block)

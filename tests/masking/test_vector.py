@@ -45,7 +45,7 @@ def test_i28_every_vector_keeps_all_bounds(params, share, bits, weights, transfo
     rng = np.random.default_rng(seed)
     weight = int(rng.integers(1, weights + 1))
     scored = Scored(100, 2.5, 0.75) if scores else None
-    made = quantize(wild(params, seed, scale), weight, own, rng, scored)
+    made = quantize(wild(params, seed, scale), weight, own, rng.bytes, scored)
     q = made.q.astype(np.int64)
     rest = np.delete(q, np.arange(own.coordinates, own.coordinates + 4))
     assert sum(int(each) ** 2 for each in rest) <= own.norm2
@@ -60,7 +60,7 @@ def test_i28_the_norm_holds_where_rounding_would_break_it(norm2, transform):
     """Squared norms that a delta at its clip exceeds: it is made shorter, or rounded toward zero."""
     own = masked.terms(norm2=1 + norm2, transform=transform)
     for seed in range(30):
-        made = quantize(wild(100, seed, 9.0), 1, own, np.random.default_rng(seed))
+        made = quantize(wild(100, seed, 9.0), 1, own, np.random.default_rng(seed).bytes)
         assert (made.q[:40].astype(np.int64) ** 2).sum() <= norm2
         assert norm2 < 30 or made.q[:40].any()  # and is not merely 0
 
@@ -99,18 +99,17 @@ def test_redraws_fall_back_to_rounding_toward_zero():
     """Forty numbers of 1.5: each draw has about twenty 2s. Where there is room for six, no draw will do."""
     drawn = []
 
-    class Counted:
-        def integers(self, most, dtype):
-            drawn.append(most)
-            return len(drawn)
+    def counted(size):
+        drawn.append(size)
+        return len(drawn).to_bytes(size, "little")
 
     values = np.full(40, 1.5, np.float32)
-    q = _bounded(values, 1.0, 40 + 6 * 3, 100, Counted())
-    assert q.tolist() == [1] * 40 and drawn == [2**64] * 8
-    q = _bounded(values, 1.0, 160, 100, Counted())
+    q = _bounded(values, 1.0, 40 + 6 * 3, 100, counted)
+    assert q.tolist() == [1] * 40 and drawn == [8] * 8
+    q = _bounded(values, 1.0, 160, 100, counted)
     assert set(q) == {1, 2} and len(drawn) == 9
     with pytest.raises(CodecError, match="does not fit"):
-        _bounded(values, 1.0, 39, 100, Counted())
+        _bounded(values, 1.0, 39, 100, counted)
 
 
 def within(values, expected):
@@ -127,7 +126,7 @@ def test_rounding_is_unbiased(transform, weight):
     delta = wild(100, 1)
     delta *= np.float32(0.5 / np.linalg.norm(delta))
     rng = np.random.default_rng(7)
-    draws = np.array([quantize(delta, weight, own, rng).q[:40] for _ in range(600)], np.float64)
+    draws = np.array([quantize(delta, weight, own, rng.bytes).q[:40] for _ in range(600)], np.float64)
     exact = choice.take(delta, own).astype(np.float64) * (weight / own.grid)
     rest = exact - np.floor(exact)
     error = np.abs(draws.mean(0) - exact)
@@ -142,7 +141,7 @@ def test_the_mean_is_unbiased_over_the_choices(transform, share):
     rng, found = np.random.default_rng(7), []
     for seed in range(1500):
         own = own_terms(100, 9.0, 3, weights=3, share=share, transform=transform, seed=seed * 7919)
-        made = [quantize(each, w, own, rng).q.astype(np.int64) for each, w in zip(deltas, weights, strict=True)]
+        made = [quantize(each, w, own, rng.bytes).q.astype(np.int64) for each, w in zip(deltas, weights, strict=True)]
         found.append(mean(sum(made), own).delta)
     assert within(np.array(found, np.float64), (deltas[0] + 3 * deltas[1]) / 4)
 
@@ -153,7 +152,7 @@ def test_all_coordinates_of_some_devices_are_their_mean(transform):
     rng = np.random.default_rng(3)
     weights = [1, 4, 2, 2, 3]
     deltas = [wild(128, i) * np.float32(0.05) for i in range(5)]
-    made = [quantize(each, w, own, rng) for each, w in zip(deltas, weights, strict=True)]
+    made = [quantize(each, w, own, rng.bytes) for each, w in zip(deltas, weights, strict=True)]
     found = mean(sum(each.q.astype(np.int64) for each in made), own)
     expected = sum(w * each.astype(np.float64) for w, each in zip(weights, deltas, strict=True)) / sum(weights)
     assert (found.count, found.weight) == (5, 12) and all(each.kept == 1 for each in made)
@@ -164,7 +163,7 @@ def test_all_coordinates_of_some_devices_are_their_mean(transform):
 def test_clipping_keeps_the_direction(transform):
     own = own_terms(128, 1.0, 5, share=1, bits=24, transform=transform)
     delta = np.random.default_rng(0).standard_normal(128).astype(np.float32)
-    made = quantize(delta, 1, own, np.random.default_rng(0))
+    made = quantize(delta, 1, own, np.random.default_rng(0).bytes)
     found = mean(made.q.astype(np.int64), own)
     assert made.kept == pytest.approx(1 / np.linalg.norm(delta), rel=1e-5)
     assert np.abs(found.delta - delta * made.kept).max() < 2 * own.grid
@@ -175,19 +174,19 @@ def test_i16_a_delta_that_is_not_finite_is_refused(bad):
     delta = np.zeros(100, np.float32)
     delta[17] = bad
     with pytest.raises(CodecError) as caught:
-        quantize(delta, 1, masked.terms(), np.random.default_rng(0))
+        quantize(delta, 1, masked.terms(), np.random.default_rng(0).bytes)
     assert caught.value.code == "finite"
 
 
 @pytest.mark.parametrize(("size", "weight"), [(99, 1), (101, 1), (100, 0), (100, 2)])
 def test_a_delta_of_other_terms_is_refused(size, weight):
     with pytest.raises(CodecError, match="not of these terms"):
-        quantize(np.zeros(size, np.float32), weight, masked.terms(), np.random.default_rng(0))
+        quantize(np.zeros(size, np.float32), weight, masked.terms(), np.random.default_rng(0).bytes)
 
 
 def test_denormals_and_zeros():
     for scale in (0.0, 1e-45, 1e-38):
-        made = quantize(np.full(100, scale, np.float32), 1, masked.terms(), np.random.default_rng(0))
+        made = quantize(np.full(100, scale, np.float32), 1, masked.terms(), np.random.default_rng(0).bytes)
         assert not made.q[:40].any() and made.kept == 1
 
 
@@ -246,13 +245,13 @@ def test_scores_are_a_weighted_mean():
     told = [Scored(100, 1.5, 0.5), Scored(50, 3.0, 0.9), Scored(10**6, 1e9, None), None, Scored(0, 1.0, 1.0)]
     sums = np.zeros(own.length, np.int64)
     for _ in range(300):
-        sums += sum(quantize(zero, 1, own, rng, each).q.astype(np.int64) for each in told)
+        sums += sum(quantize(zero, 1, own, rng.bytes, each).q.astype(np.int64) for each in told)
     weight, loss, accuracy = sums[own.at_scores] / 300 / own.most_score
     assert (weight, accuracy) == pytest.approx((1 + 0.5 + 1, 0.5 + 0.45), rel=0.03)
     assert loss * MOST_LOSS == pytest.approx(1.5 + 1.5 + MOST_LOSS, rel=0.03)
-    found = mean(sum(quantize(zero, 1, own, rng, each).q.astype(np.int64) for each in told[:2]), own)
+    found = mean(sum(quantize(zero, 1, own, rng.bytes, each).q.astype(np.int64) for each in told[:2]), own)
     assert found.held_out == pytest.approx((2.0, 0.633), rel=0.15)
-    assert mean(quantize(zero, 1, own, rng).q.astype(np.int64), own).held_out is None
+    assert mean(quantize(zero, 1, own, rng.bytes).q.astype(np.int64), own).held_out is None
 
 
 # ---- which numbers
@@ -288,9 +287,9 @@ def test_hadamard_is_orthonormal_and_its_own_inverse(params):
     block, total = choice.block_of(params), choice.drawn_from(own)
     padded = np.zeros(total, np.float32)
     padded[:params] = x
-    choice._hadamard(padded, block)
+    _core.hadamard(padded, block)
     assert np.linalg.norm(padded) == pytest.approx(np.linalg.norm(x), rel=1e-5)
-    choice._hadamard(padded, block)
+    _core.hadamard(padded, block)
     assert np.abs(padded[:params] - x).max() < 1e-5 * np.abs(x).max() * 10
 
 
@@ -301,7 +300,7 @@ def test_hadamard_is_sylvesters_matrix():
     for i in range(8):
         column = np.zeros(8, np.float32)
         column[i] = 1
-        choice._hadamard(column, 8)
+        _core.hadamard(column, 8)
         assert np.allclose(column, expected[:, i] / math.sqrt(8))
 
 
@@ -371,5 +370,5 @@ def test_a_full_delta_fits_as_a_rule():
         own = own_terms(2000, 1.0, 100, share=0.125, transform=transform, seed=seed)
         delta = np.random.default_rng(seed).standard_normal(2000).astype(np.float32)
         delta *= np.float32(0.999 / np.linalg.norm(delta))
-        kept += quantize(delta, 1, own, np.random.default_rng(seed)).kept == 1
+        kept += quantize(delta, 1, own, np.random.default_rng(seed).bytes).kept == 1
     assert kept >= 90

@@ -179,7 +179,10 @@ static void try_ring(const float *x, int64_t n) {
     put(&squares, sizeof squares), put(&spread, sizeof spread);
     efl_ring_round_down(q, x, 1e30, 7, n), put(q, n * 4);
     efl_ring_round(q, x, 0.05, 3, SEED, n), put(q, n * 4);
-    free(q), free(acc);
+    float *y = get(n, sizeof *y);
+    memcpy(y, x, (size_t)n * sizeof *y);
+    efl_hadamard(y, n & -n, n), put(y, n * 4); /* the largest power of two that divides n */
+    free(q), free(acc), free(y);
 }
 
 /* Classes of n rows and columns in turn, out of a payload and cut short everywhere. */

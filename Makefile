@@ -143,8 +143,8 @@ CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c src/rng.
 
 # One target a check and instruction set, so that `make --jobs=2 sanitize` runs two at a time
 CHECKED := $(foreach check,main heads products codecs rows,$(RUNNABLE:%=sanitize-%-$(check)))
-.PHONY: sanitize-threads sanitize-guard $(CHECKED)
-sanitize: $(CHECKED) sanitize-threads sanitize-guard
+.PHONY: sanitize-threads sanitize-small sanitize-guard $(CHECKED)
+sanitize: $(CHECKED) sanitize-threads sanitize-small sanitize-guard
 	@for isa in $(filter-out $(RUNNABLE),$(ISAS)); do echo "$$isa: SKIPPED, this processor does not have it"; done
 
 define CHECK_ON
@@ -183,6 +183,14 @@ $(CHECKS)/rows: tests/sanitize/rows.c $(KERNELS) $(SOURCES) Makefile
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
 	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+
+# The small core, whose kernels are scalars on any processor
+sanitize-small:
+	@mkdir -p $(CHECKS)
+	$(CC) $(SANITIZE) -DEFL_PROFILE_SMALL tests/sanitize/products.c src/kernels/dispatch.c src/error_small.c src/kernels/kernels.c \
+		-lm -o $(CHECKS)/small-products && $(CHECKS)/small-products
+	$(CC) $(SANITIZE) -DEFL_PROFILE_SMALL tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o $(CHECKS)/small-main && \
+		$(CHECKS)/small-main
 
 sanitize-guard:
 	@mkdir -p $(CHECKS)

@@ -68,6 +68,7 @@ static void compare_threads(efl_net *net, const efl_data *data, const float *par
     efl_error error;
     static int turn;
     const int threads = 2 + turn++ % 2;
+    if (EFL_MAX_THREADS == 1) return;
     const int64_t count = efl_net_num_params(net), out = SAMPLES * efl_net_size(net, efl_net_output(net));
     results one = {numbers(4 * count), numbers(count), numbers(out), 0};
     results more = {numbers(4 * count), numbers(count), numbers(out), 0};

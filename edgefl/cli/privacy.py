@@ -1,0 +1,138 @@
+"""`edgefl privacy`: what to choose for an epsilon, and what it leaves of the accuracy."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..errors import UsageError
+from . import model as cli_model
+from .text import say
+from .values import at_least
+
+if TYPE_CHECKING:
+    from ..simulation.private_terms import Goal, Proposal
+
+EXAMPLE = (
+    "edgefl privacy --rounds 10 --devices 1000 --epsilon 8 --params 199210\n"
+    "  edgefl privacy --rounds 20 --devices 10000 --epsilon 2 --model mlp:64-32-10 --data digits"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Propose clip, noise, bits and least sum for an epsilon, and show what is left of the accuracy.
+
+    Epsilon is that of each device's whole part in all rounds. With --data, the rounds are simulated with that noise,
+    and beside it without; up to a hundred simulated devices stand for all.
+    """
+    add = parser.add_argument_group("what is wanted").add_argument
+    add("--rounds", type=at_least(1), required=True, metavar="N", help="rounds, all of them")
+    add("--devices", type=at_least(2), required=True, metavar="N", help="devices that take part in turn")
+    add("--epsilon", type=at_least(0.0), required=True, metavar="X", help="what all rounds together may spend")
+    add("--delta", type=at_least(0.0), default=1e-5, metavar="X", help="far below 1 / devices (default: 1e-05)")
+    help = "devices that take part in each round (default: all)"
+    add("--cohort", type=at_least(2), metavar="N", help=help)
+    add("--clip", type=at_least(0.0), default=1.0, metavar="X", help="longest L2 norm of an update (default: 1)")
+    help = "share of the params that a round sends (default: 1)"
+    add("--share", type=at_least(0.0), default=1.0, metavar="X", help=help)
+    words = ("auto", "independent", "banded")
+    add("--noise", choices=words, default="auto", help="kind of noise (default: auto, what leaves less in the model)")
+    add = parser.add_argument_group("the model").add_argument
+    add("--params", type=at_least(1), metavar="P", help="numbers of an update, where there is no --model")
+    add("--model", metavar="M.onnx", help="an ONNX file, mlp:SIZES such as mlp:784-200-200-10, or mcmahan:cnn")
+    add = parser.add_argument_group("the simulation").add_argument
+    add("--data", metavar="SPEC", help="simulate the rounds on these examples (docs/data.md)")
+    add("--partition", default="iid", metavar="P", help="how --data is spread: docs/partitions.md (default: iid)")
+    add("--epochs", type=at_least(1), default=1, metavar="N", help="epochs of a device in a round (default: 1)")
+    add("--lr", type=at_least(0.0), default=0.1, metavar="X", help="learning rate (default: 0.1)")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="seed (default: 0)")
+    add("--json", action="store_true", help="print JSON instead of text")
+    cli_model.add_options(parser)
+    parser.set_defaults(command=_privacy)
+
+
+def _privacy(options: argparse.Namespace) -> int:
+    from ..simulation.private_terms import propose
+
+    if (options.params is None) == (options.model is None):
+        raise UsageError("give --model, or --params alone")
+    if options.data is not None and options.model is None:
+        raise UsageError("--data is what a --model is trained on: give both")
+    if options.data is not None:
+        return _simulate(options)
+    params = options.params or cli_model.load(options, options.seed).plan.num_params
+    found = propose(_goal(options, params))
+    if options.json:
+        _print_json(found, {})
+    else:
+        _print(found)
+        say("\nwhat this leaves of the accuracy: add --model and --data")
+    return 0
+
+
+def _goal(options: argparse.Namespace, params: int) -> Goal:
+    from ..simulation.private_terms import Goal
+
+    return Goal(
+        options.rounds, options.devices, options.epsilon, params, options.cohort or options.devices,
+        delta=options.delta, clip=options.clip, share=options.share, noise=options.noise,
+    )  # fmt: skip
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from .. import data
+    from ..simulation.private_rounds import Local, PrivateRounds, stand_ins
+    from ..simulation.private_terms import propose
+    from ..simulation.shifts import spread
+
+    found = data.load(options.data, seed=options.seed)
+    model = cli_model.load(options, options.seed, found.y_train)
+    proposal = propose(_goal(options, model.plan.num_params))
+    goal = proposal.goal
+    devices = stand_ins(goal)
+    dataset, parts = spread(data.fit_plan(found, model.plan), options.partition, devices, options.seed)
+    model.check_targets(dataset.y_train)
+    if dataset.x_test is None:
+        raise UsageError(f"{dataset.name} has no test part, so no accuracy: add test=0.2 to the SPEC")
+    if not options.json:
+        _print(proposal)
+        say(f"\nsimulated with {devices} devices, each in the place of {goal.devices / devices:g}:")
+    local, runs = Local(epochs=options.epochs, lr=options.lr), dict[str, list[float]]()
+    for name, noisy in (("without noise", False), ("with noise", True)):
+        rounds = PrivateRounds(
+            model.plan, model.params, dataset, parts, proposal, local=local, seed=options.seed, noisy=noisy
+        )
+        runs[name] = list(rounds.run())
+        if not options.json:
+            say(f"  accuracy {name:14} {runs[name][-1]:.4f} after {goal.rounds} rounds")
+    if options.json:
+        _print_json(proposal, runs)
+    return 0
+
+
+def _print(found: Proposal) -> None:
+    goal, terms, noise = found.goal, found.terms, found.terms.noise
+    whom = f"{goal.cohort} of {goal.devices} devices"
+    say(f"{goal.rounds} rounds, {whom} in each: epsilon {goal.epsilon:g}, delta {goal.delta:g}")
+    often = f"in every {goal.separation}th at most" if goal.separation > 1 else "perhaps in every one"
+    say(f"a device takes part {often}; nothing is claimed for which devices a round happens to ask")
+    kind = f"correlated over {noise.band} rounds" if noise.band else "independent"
+    say(f"noise     {kind}: sigma {noise.sigma:.4g} of the grid, {found.multiplier:.4g} times the longest update")
+    say(f"clip      {goal.clip:g}: an update that long has {found.typical:.3g} in each of its {goal.params:,} numbers")
+    say(f"a round   {found.in_param:.3g} of noise in each number of the mean, {found.in_round:.3g} clips long in all")
+    say(f"the model {found.in_model:.3g} clips of noise, on average over rounds; it moves {goal.rounds} at most")
+    say(f"k, m, b   {terms.least} devices in a sum at least, {terms.bits} bits a number, each device's from "
+        f"{-terms.reach} to {terms.reach} ({(2 * terms.reach).bit_length()} bits)")  # fmt: skip
+    say(f"\n{found.to_toml()}")
+
+
+def _print_json(found: Proposal, runs: dict[str, list[float]]) -> None:
+    noise, terms = found.terms.noise, found.terms
+    told = {
+        "goal": found.goal, "noise": noise, "multiplier": found.multiplier, "in_param": found.in_param,
+        "in_round": found.in_round, "in_model": found.in_model, "typical": found.typical, "least": terms.least,
+        "bits": terms.bits, "reach": terms.reach, "grid": terms.grid, "norm2": terms.norm2, "accuracy": runs,
+    }  # fmt: skip
+    print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())

@@ -1,0 +1,101 @@
+"""Rounds with noise, simulated: what an epsilon leaves of the accuracy. A plain loop over Trainer. The integers are
+those of masked rounds (masking/vector.py), and so is the noise. Masks, which cancel, are left out.
+
+Few devices may stand for many: the mean of the few is taken for that of the many, and the noise in the sum is divided
+by the many. What more devices learn beyond that is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.plan import Plan
+from ..core.seeds import derived_seed
+from ..core.trainer import Trainer
+from ..data import Dataset
+from ..masking.choice import back
+from ..masking.vector import mean, quantize
+from ..privacy.correlated import Banded, Memory, next_round
+from ..privacy.noise import discrete_gaussian
+from .private_terms import Goal, Proposal
+
+Floats = NDArray[np.float32]
+MOST = 100  # devices that are simulated
+
+
+@dataclass(frozen=True)
+class Local:
+    """A device's training in a round."""
+
+    epochs: int = 1
+    batch_size: int = 10
+    lr: float = 0.1
+
+
+def stand_ins(goal: Goal) -> int:
+    """How many devices are simulated: at most MOST, and as many for each round of a turn."""
+    asked = min(goal.cohort, max(1, MOST // goal.separation))
+    return asked * goal.separation
+
+
+class PrivateRounds:
+    """A fleet of as many devices as there are `parts` of the data, which stand for those of the proposal."""
+
+    def __init__(
+        self, plan: Plan, params: Floats, dataset: Dataset, parts: Sequence[NDArray[np.intp]], proposal: Proposal, *,
+        local: Local, seed: int = 0, noisy: bool = True,
+    ) -> None:  # fmt: skip
+        self.params = params.copy()
+        self._trainer, self._dataset, self._parts = Trainer(plan), dataset, parts
+        self._proposal, self._local, self._seed = proposal, local, seed
+        goal = proposal.goal
+        self._asked = max(1, len(parts) // goal.separation)
+        self._noisy = noisy
+        self._source = np.random.default_rng(derived_seed(seed, "noise"))
+        self._memory = Memory()
+
+    def run(self) -> Iterator[float]:
+        """Accuracy on the test part after each round; the dataset must have one."""
+        x, y = self._dataset.x_test, self._dataset.y_test
+        assert x is not None and y is not None
+        for round in range(1, self._proposal.goal.rounds + 1):
+            self._round(round)
+            yield self._trainer.evaluate(self.params, x, y).accuracy or 0.0
+
+    def _round(self, round: int) -> None:
+        base = self._proposal.terms
+        seed = 0 if base.noise.kind == "banded" else derived_seed(self._seed, "places", round) >> 11
+        terms = msgspec.structs.replace(base, seed=seed)
+        total = np.zeros(terms.length, np.int64)
+        first = (round - 1) % self._proposal.goal.separation * self._asked
+        for device in range(first, first + self._asked):
+            delta = self._fit(device, round)
+            rng = np.random.default_rng(derived_seed(self._seed, "rounding", round, device))
+            total += quantize(delta, 1, terms, rng).q
+        self.params += mean(total, terms).delta
+        if self._noisy:
+            drawn = self._noise(round)[: terms.coordinates] * (terms.grid / self._proposal.goal.cohort)
+            self.params += back(drawn.astype(np.float32), terms)
+
+    def _fit(self, device: int, round: int) -> Floats:
+        rows = self._parts[device]
+        x, y, local = self._dataset.x_train[rows], self._dataset.y_train[rows], self._local
+        seed = derived_seed(self._seed, "fit", round, device)
+        delta: Floats = self._trainer.fit(
+            self.params, x, y, epochs=local.epochs, batch_size=local.batch_size, lr=local.lr, seed=seed
+        ).delta  # fmt: skip
+        return delta
+
+    def _noise(self, round: int) -> NDArray[np.int64]:
+        terms = self._proposal.terms
+        sigma, noise = terms.noise.sigma, terms.noise
+        if noise.kind == "independent":
+            return discrete_gaussian(sigma, terms.length, self._source.bytes)
+        plan = Banded(sigma, noise.band, noise.separation, noise.rounds, terms.length)
+        drawn, self._memory = next_round(plan, self._memory, round, b"", self._source.bytes)
+        return drawn

@@ -66,7 +66,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     `lowered` has the devices whose update counted with a lower weight, and that weight (coordinator/influence.py).
 
     Of a masked round (docs/masked.md): `helpers_s`, the seconds until the helpers had opened its sum, or had not;
-    `epsilon`, what is spent of the privacy budget once it is over. Its `num_examples` are the weights of `devices`.
+    `epsilon`, what is spent of the privacy budget once it is over; `helped`, the epoch of each helper that has opened
+    its sum. Its `num_examples` are the weights of `devices`.
 
     Only a simulation knows the last two: `elapsed_s`, virtual seconds from the start of the run to the round's end, and
     `joules`, what all devices have spent on the federation since the round before was over, as a range; None if nobody
@@ -118,6 +119,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     by_loss: msgspec.Raw = msgspec.field(name="losses", default=NOTHING)
     helpers_s: float = 0.0
     epsilon: float = 0.0
+    helped: dict[str, int] = {}
 
     @property
     def base(self) -> int:

@@ -35,10 +35,9 @@ class SavedAsk:
     entries: Mapping[str, Entry]
     sums: Sequence[Ring]
 
-    def ask(self, attempt: int = 0, seen: tuple[int, float] = (0, 0.0)) -> Ask:
-        """What the helpers are asked. `seen`: round and epsilon of the newest answers that are known."""
-        entries = tuple(entry for _, entry in sorted(self.entries.items()))
-        return Ask(self.terms.text, attempt, entries, *seen)
+    def ask(self, attempt: int = 0) -> Ask:
+        """What the helpers are asked."""
+        return Ask(self.terms.text, attempt, tuple(entry for _, entry in sorted(self.entries.items())))
 
     @property
     def groups(self) -> list[list[str]]:

@@ -14,7 +14,7 @@ from itertools import chain
 import msgspec
 import numpy as np
 
-from ..history_record import MOVED, SPENT, RoundRecord
+from ..history_record import MOVED, RoundRecord
 from ..machine import Publish, WallClock
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
@@ -26,6 +26,7 @@ from . import cohort, selection
 from . import opening as opens
 from .admission import Admission
 from .announcer import Announcer, RoundState
+from .answered import Answered
 from .bulletin import Bulletin
 from .closing import Closing
 from .earlier_rounds import EarlierRounds
@@ -88,7 +89,7 @@ class CoordinatorState:
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
         self.masked = masked
-        self._answered = (0, 0.0)  # round and epsilon of the helpers' newest answers that are known
+        self._answered = Answered()
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
             manifest, params, version, attempt=attempt, root=root,
@@ -180,8 +181,7 @@ class CoordinatorState:
                 self.selection.learn(record)
             if self.roll is not None:
                 self.roll.learn(record)
-            if record.helpers_s and record.state in SPENT:
-                self._answered = record.round, max(record.epsilon, self._answered[1])
+            self._answered.learn(record)
             yield record
 
     @property

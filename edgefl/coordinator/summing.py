@@ -55,8 +55,8 @@ class Summing(CoordinatorState):
         assert self._unmasking is not None
         if begins:
             self._unmasking.begin(now)
-        ask = self._unmasking.saved.ask(self.fence.attempt, self._answered)
-        self._out += self._unmasking.ask(self.signing, ask, self.announcer.manifest.part_bytes, now)
+        ask, part_bytes = self._unmasking.saved.ask(self.fence.attempt), self.announcer.manifest.part_bytes
+        self._out += self._unmasking.ask(self.signing, ask, self._answered, part_bytes, now)
 
     def _resume_unmasking(self, now: float) -> None:
         """An earlier process has asked for the set of this round, and died: its tally, as far as that matters now."""
@@ -109,7 +109,7 @@ class Summing(CoordinatorState):
         waited = now - (unmasking.began_at if unmasking.began_at is not None else now)
         record = msgspec.structs.replace(
             record, num_examples=total.weight, device_loss=loss, device_accuracy=accuracy, helpers_s=round(waited, 3),
-            epsilon=unmasking.terms.epsilon,
+            epsilon=unmasking.terms.epsilon, helped={party.name: party.epoch for party in unmasking.terms.helpers},
         )  # fmt: skip
         if total.left_out:
             text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"
@@ -117,7 +117,8 @@ class Summing(CoordinatorState):
         self.strategy.start(self.params, self.round)
         payload = params_to_bytes(total.delta)
         self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
-        self._unmasking, self._answered = None, (self.round, max(self._answered[1], total.epsilon))
+        self._unmasking = None
+        self._answered.learn(record)
         return record
 
     def _not_opened(self, why: str, now: float) -> Closed:

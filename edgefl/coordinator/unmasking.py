@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from ..errors import ProtocolError
@@ -24,6 +25,7 @@ from ..protocol.parts import Assembler, Splitter
 from ..protocol.terms import Party
 from ..protocol.topics import HelperTopic, Topics
 from ..trust.ed25519 import from_text
+from .answered import Answered
 from .saved_ask import SavedAsk
 from .signing import Open
 
@@ -68,13 +70,18 @@ class Unmasking:
             self.began_at = now
         self.closes_at = now + self._patience_s
 
-    def ask(self, signing: Open, ask: Ask, part_bytes: int, now: float) -> list[Publish]:
+    def ask(self, signing: Open, ask: Ask, answered: Answered, part_bytes: int, now: float) -> list[Publish]:
         """Ask the helpers that have not answered."""
         self.wake_at = min(self.closes_at, now + min(ASK_AGAIN_S, self._patience_s / TRIES))
         out: list[Publish] = []
-        for helper in self.silent:
+        for party in self.terms.helpers:
+            helper = party.name
+            if helper in self._answers:
+                continue
+            seen_round, seen_epsilon = answered.of(party)
+            own = msgspec.structs.replace(ask, seen_round=seen_round, seen_epsilon=seen_epsilon)
             splitter = Splitter(
-                signing.seal_ask(ask, helper), part_bytes, kind=Kind.ASK, codec=0, federation=self._hash,
+                signing.seal_ask(own, helper), part_bytes, kind=Kind.ASK, codec=0, federation=self._hash,
                 round=self.terms.round, version=self.terms.version,
             )  # fmt: skip
             topics = (self._topics.ask(helper, part) for part in range(splitter.parts))

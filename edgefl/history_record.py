@@ -180,5 +180,5 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 DETAIL: dict[str, Any] = {
     "devices": [], "folded": [], "by_device": msgspec.Raw(b"{}"), "cohort": msgspec.Raw(b"null"), "missed": {},
     "by_time": msgspec.Raw(b"{}"), "budgets": {}, "refused": {}, "barred": {}, "lowered": {},
-    "by_influence": msgspec.Raw(b"{}"), "by_loss": NOTHING,
+    "by_influence": msgspec.Raw(b"{}"), "by_loss": NOTHING, "helped": {},
 }  # fmt: skip

@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c examples/mcu/*.[ch] broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -45,6 +45,10 @@ SEEDS := 10000
 SEED := 0
 soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS=1 SEED=7` replays one
 	PYTHONPATH=tests:tests/support $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
+
+soak-masked: $(VENV)/dev.stamp  ## the same with masked rounds; and all 4096 sets of twelve devices that drop out
+	PYTHONPATH=tests:tests/support $(PY) -m dst --masked --seeds $(SEEDS) --seed $(SEED)
+	EDGEFL_EXHAUSTIVE=1 $(PY) -m pytest -q tests/coordinator/test_masked_rounds.py -k i35
 
 coverage: $(VENV)/dev.stamp  ## which lines of Python the tests run; pages in build/coverage
 	$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html

@@ -75,7 +75,7 @@ def make_manifest(
     if feedback == "auto":
         codec_of, without = manifest.update_codec, strategy.fit.without
         wanted = codec_of.feedback or ("unfed" in without and not codec_of.lossless)
-        wanted = (wanted or settings.privacy.masked) and "feedback" not in without
+        wanted = wanted and "feedback" not in without
         manifest = msgspec.structs.replace(manifest, error_feedback=wanted)
     manifest = msgspec.structs.replace(manifest, forms=codecs.from_wire(codec, codec_options).FORMS)
     try:

@@ -54,6 +54,10 @@ def _settings(settings: Any) -> list[tuple[Any, str]]:
             f'codec.name is "{codec}", but masked updates have bits and no codec: set codec.name = "auto"',
         ),
         (
+            settings.codec.error_feedback is True,
+            "codec.error_feedback is on, but masked updates leave no residual: leave it out",
+        ),
+        (
             influence not in ("auto", "off"),
             "admission.influence is set, but nobody can measure one update: leave it out, privacy.clip bounds each",
         ),

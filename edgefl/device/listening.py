@@ -121,6 +121,7 @@ class Listening(SessionState):
         self._part.out.append(Note("info", text))
         self._part.stop_work()
         self._part.consider(now)
+        self._part.publish_status()  # what it refused was of another manifest, and no round may be there yet
 
     def _agree(self, manifest: Manifest) -> tuple[Terms | None, Trouble | None, list[Action]]:
         """The terms, or why this version or the owner refuses them, and what has to be saved for the owner."""

@@ -12,30 +12,31 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from . import masked
 from .schedule import Schedule
 from .world import World
 
 CHUNK = 50
 
 
-def failure(seed: int, trace: bool = False) -> str:
-    """What went wrong in this schedule; "" if nothing did."""
+def failure(seed: int, trace: bool = False, masks: bool = False) -> str:
+    """What went wrong in this schedule, whose rounds are masked or not; "" if nothing did."""
     try:
-        World(Schedule.draw(seed), print if trace else None).run()
+        World((masked.draw if masks else Schedule.draw)(seed), print if trace else None).run()
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def failures(seeds: range) -> list[tuple[int, str]]:
-    return [(seed, why) for seed in seeds if (why := failure(seed))]
+def failures(seeds: range, masks: bool = False) -> list[tuple[int, str]]:
+    return [(seed, why) for seed in seeds if (why := failure(seed, masks=masks))]
 
 
-def soak(first: int, count: int, jobs: int) -> Iterator[tuple[int, str]]:
+def soak(first: int, count: int, jobs: int, masks: bool = False) -> Iterator[tuple[int, str]]:
     """Every failure among `count` schedules from seed `first` on, as they are found."""
     chunks = [range(s, min(s + CHUNK, first + count)) for s in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(jobs) as pool:
-        for found in pool.map(failures, chunks):
+        for found in pool.map(partial(failures, masks=masks), chunks):
             yield from found
 
 
@@ -50,14 +51,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--trace", action="store_true", help="print every event of one schedule")
+    parser.add_argument("--masked", action="store_true", help="schedules whose rounds are masked")
     args = parser.parse_args()
     logging.disable()
     if args.trace or args.seeds == 1:
-        why = failure(args.seed, args.trace)
+        why = failure(args.seed, args.trace, args.masked)
         print(f"seed {args.seed}: {why or 'nothing wrong'}")
         return bool(why)
     started, failed = time.monotonic(), 0
-    for seed, why in soak(args.seed, args.seeds, args.jobs):
+    for seed, why in soak(args.seed, args.seeds, args.jobs, args.masked):
         failed += 1
         print(f"seed {seed} at commit {_commit()}: {why}", flush=True)
     print(f"{args.seeds} schedules, {failed} failed, {time.monotonic() - started:.0f} s")

@@ -19,6 +19,7 @@ from edgefl_broker.store import State
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect
+from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.device.slots import Slot
@@ -123,6 +124,8 @@ class AggregatorDisk(FailingDisk):
         self.orders: dict[str, Order] = {}  # by name
         self.suspects: dict[str, Suspect] = {}
         self.paused: dict[str, str] = {}
+        self.asked: SavedAsk | None = None
+        self.told_ask: Callable[[SavedAsk], None] = lambda saved: None
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
     def copy(self) -> AggregatorDisk:
@@ -131,6 +134,7 @@ class AggregatorDisk(FailingDisk):
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
         other.late, other.states = dict(self.late), dict(self.states)
         other.suspects, other.paused = dict(self.suspects), dict(self.paused)
+        other.asked = self.asked
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -179,6 +183,15 @@ class AggregatorDisk(FailingDisk):
 
         self.transact(write)
 
+    def save_ask(self, saved: SavedAsk) -> None:
+        stored = SavedAsk.from_bytes(saved.to_bytes())
+
+        def write() -> None:
+            self.asked = stored
+            self.told_ask(stored)
+
+        self.transact(write)
+
     def commit(
         self,
         record: RoundRecord,
@@ -192,6 +205,7 @@ class AggregatorDisk(FailingDisk):
         self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]], state: bytes
     ) -> None:
         self.rounds.append(record)
+        self.asked = None
         for key in drop:
             del self.late[key]  # all of them are there
         if params is not None:

@@ -55,6 +55,8 @@ class Faults:
             host.start()
         for aggregator in world.aggregators:
             aggregator.disk.fate = ""
+        for helper in world.helpers:
+            helper.disk.fate = ""
         for device in world.devices:
             device.disk.fate, device.fail_next = "", False
             device.feed(Pause(""))

@@ -23,6 +23,7 @@ from edgefl.coordinator.events import (
     ReloadedLate,
     ReloadLate,
     Rollback,
+    SaveAsk,
     SaveAttempt,
     SaveLate,
     SavePaused,
@@ -58,12 +59,14 @@ from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings
 from edgefl.strategies.checkpoint import pack
 
+from . import masked
 from .disks import AggregatorDisk, DeviceDisk
 from .files import OwnersFiles
 from .host import Host
 from .influence import admission_of
 from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
+from .masked import masked_terms
 from .operator import Order, accuracy, gate_of, is_watched, judges, score
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             self.name, schedule.manifest.federation, num_examples=schedule.examples[self.name],
             rng=random.Random(self.world.rng.getrandbits(32)), outbox=self.disk.load(),
             in_model=self.disk.truth.in_model, keys=devices_keys(self), wanted=self.files.wanted(),
-            base=self.disk.truth.base,
+            base=self.disk.truth.base, owner=masked.OWNER if schedule.masked else None,
         )  # fmt: skip
 
     def connect(self) -> None:
@@ -208,8 +211,16 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), {}
         if job.round.mode == "profile":
             return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(job), {}
+        if job.round.terms:
+            return self._mask(job)
         payload, slots = self._encode(job)
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, slots
+
+    def _mask(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
+        delta = job.manifest.mask.shared(lesson(self.name, job.round.round, job.params))
+        blob, q, digest = masked.answer(job, self.name, delta, self.world.rng.getrandbits(64))
+        self.world.checker.masked.made[self.name, digest] = q
+        return blob, {}
 
     def _encode(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         """As edgefl.device.training does it."""
@@ -247,6 +258,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
             admission=admission_of(schedule), watched=is_watched(schedule), paused=disk.paused,
+            masked=masked_terms(schedule), asked=disk.asked,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -289,6 +301,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state))
             case SaveLate(update):
                 self.disk.save_late(update)
+            case SaveAsk(saved):
+                self.disk.save_ask(saved)
             case SaveSuspects(suspects):
                 self.disk.save_suspects(suspects)
             case SavePaused(paused):

@@ -17,7 +17,8 @@ KEPT = 100  # rounds
 
 def admission_of(schedule: Schedule) -> AdmissionSettings:
     """A third of all schedules bounds the influence of updates, with keys or without."""
-    return AdmissionSettings(influence=FACTOR if schedule.seed // 3 % 3 == 1 else "off")
+    bounded = schedule.seed // 3 % 3 == 1 and not schedule.masked
+    return AdmissionSettings(influence=FACTOR if bounded else "off")
 
 
 class Influences:

@@ -18,6 +18,7 @@ from edgefl.coordinator.opening import DEADLINES
 from edgefl.history_record import RoundRecord
 
 from .lasting import TRAINING_S
+from .masked import HELPER_S
 from .operator import CANARY_DEADLINE_S, gate_of
 from .truth import Truth
 from .violation import require
@@ -30,6 +31,7 @@ ROUNDS = 4  # deadlines until a round commits: the one that is open may be beyon
 PACE_ROUNDS = 9
 PACE_S = TRAINING_S[1] + 30.0  # training, and a report that is repeated: its receipt may come after the next round
 CYCLE_BYTES = 4000  # of manifest, round, model and update
+MASKED_BYTES = 4000  # of terms and certificates, twice, and of sealed seeds
 
 
 class Liveness:
@@ -89,12 +91,14 @@ class Liveness:
 
     @property
     def _judged_s(self) -> float:
-        """How long canaries may take."""
-        return CANARY_DEADLINE_S if gate_of(self._world.schedule).judge == "canaries" else 0.0
+        """How long canaries, or helpers, may take."""
+        helped_s = HELPER_S if self._world.schedule.masked else 0.0
+        return helped_s + (CANARY_DEADLINE_S if gate_of(self._world.schedule).judge == "canaries" else 0.0)
 
     def _transfer_s(self) -> float:
         """What a round's bytes take on the slowest link that is not healed."""
-        return CYCLE_BYTES / min(self._world.broker.rates.values(), default=math.inf)
+        masked = MASKED_BYTES if self._world.schedule.masked else 0
+        return (CYCLE_BYTES + masked) / min(self._world.broker.rates.values(), default=math.inf)
 
     def _all_count(self) -> bool:
         """Whether a round asks, and waits for, every device that is present."""

@@ -91,6 +91,7 @@ class Schedule:
     fault_every_s: float
     heal_at: float
     lasting: Lasting
+    masked: bool = False  # rounds are (masked.py)
 
     @classmethod
     def draw(cls, seed: int) -> Schedule:

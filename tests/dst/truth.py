@@ -20,6 +20,7 @@ from edgefl.strategies import State
 from edgefl.strategies.pre.staleness import stale_weight
 
 from .influence import Influences
+from .masked import MaskedTruth
 from .operator import BAD, gate_of, is_refused
 from .schedule import RULES, Schedule
 from .violation import require
@@ -28,7 +29,8 @@ from .violation import require
 class Truth:
     """`versions` has every durable version's (P,) float32 bytes, `newest` its number; `start` the aggregator's."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, masked: MaskedTruth) -> None:
+        self._masked = masked
         self.records: list[RoundRecord] = []
         self.committed_in: list[int] = []  # the start, for each
         self.versions: dict[int, bytes] = {0: params_to_bytes(schedule.params)}
@@ -119,7 +121,7 @@ class Truth:
         updates = [*((device, record.round) for device in record.devices), *record.folded]
         require(record.reported == len(updates) == len(set(updates)), "I01", "%r", record)
         held = sum(self._examples[device] for device in record.devices)
-        held = 0 if record.profile else held
+        held = 0 if record.profile or self._schedule.masked else held
         require(record.device_examples == held, "I01", "%d examples evaluated on, not %d", record.device_examples, held)
         if record.profile:
             require(record.round in self.profiles, "I05", "round %d was no profile", record.round)
@@ -148,7 +150,10 @@ class Truth:
             spent = self.spent.intersection(updates)
             require(not spent, "I01", "%r were in a model that was refused", spent)
             require(not is_refused(self._schedule, params), "I04", "a model that the gate refuses: %r", record)
-            self._check_aggregate(updates, params_to_bytes(params))
+            if self._schedule.masked:
+                self._check_sum(record, params_to_bytes(params))
+            else:
+                self._check_aggregate(updates, params_to_bytes(params))
             self._counted.update(updates)
         self._bases.append(self.newest)
         if params is not None:
@@ -192,6 +197,16 @@ class Truth:
                 self.states[self.newest + 1] = state
                 return
         require(False, "I02", "version %d is not the mean of %r", self.newest + 1, updates)
+
+    def _check_sum(self, record: RoundRecord, params: bytes) -> None:
+        """I35: the model moves by the mean of exactly these devices' integers."""
+        delta = self._masked.mean(record.round, record.devices)
+        mean = (np.rint(delta.astype(np.float64) * SCALE).astype(np.int64) / SCALE).astype(np.float32)
+        before, mask = params_from_bytes(self.versions[self.newest]), self._manifest.mask
+        move, state = MOVES[self._rule](mean, self.states[self.newest])
+        moved = params_to_bytes(mask.with_shared(before, mask.shared(before) + move))
+        require(moved == params, "I35", "version %d is not the sum of %r", self.newest + 1, record.devices)
+        self.states[self.newest + 1] = state
 
     def _mean(self, blobs: tuple[bytes, ...], staleness: list[int], weights: list[int]) -> np.ndarray:
         """(P,) float32, the mean delta; from whole numbers: deltas are multiples of 2^-30."""

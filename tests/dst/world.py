@@ -19,6 +19,7 @@ from .host import Host
 from .hosts import AggregatorHost, DeviceHost
 from .keys import Adversary
 from .link import Connection
+from .masked import HelperHost
 from .operator import Operator
 from .schedule import Schedule
 
@@ -40,6 +41,7 @@ class World:
         self.broker = Broker(self.clock, self.weather, self.rng, self.trace)
         self.aggregators = [AggregatorHost(self, AggregatorDisk(schedule.manifest.run))]
         self.devices = [DeviceHost(self, name) for name in schedule.devices]
+        self.helpers = [HelperHost(self)] if schedule.masked else []
         self.checker = Checker(self)
         self.faults = Faults(self)
         self.adversary = Adversary(self)
@@ -51,8 +53,8 @@ class World:
         return self.aggregators[0]
 
     @property
-    def hosts(self) -> list[AggregatorHost | DeviceHost]:
-        return [*self.aggregators, *self.devices]
+    def hosts(self) -> list[AggregatorHost | DeviceHost | HelperHost]:
+        return [*self.aggregators, *self.devices, *self.helpers]
 
     def run(self) -> None:
         """Faults until the schedule's healing, then until every promise about what follows is kept."""

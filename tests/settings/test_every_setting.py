@@ -34,7 +34,6 @@ IN_MANIFEST = {
     **{f"train.{name}": f"train.{name}" for name in edgefl.settings.TrainSettings.__struct_fields__},
     "codec.name": "codec", "codec.error_feedback": "error_feedback", "codec.part_bytes": "part_bytes",
     "downlink.name": "downlink", "downlink.span": "span", "evaluate.holdout": "holdout", "personal.keep": "personal",
-    "privacy.masked": "error_feedback",
 }  # fmt: skip
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)

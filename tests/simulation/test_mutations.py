@@ -3,20 +3,18 @@ the loss of a guard costs time and breaks no promise, a test of that guard must 
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import pytest
 from dst.host import Host
 from dst.rivals import Rivals
 from dst.schedule import Schedule
 from dst.violation import Violation
 from dst.world import World
+from guards import breaks
 
 from edgefl.coordinator import announcer, standing
 from edgefl.coordinator.announcer import Announcer
@@ -256,29 +254,6 @@ def test_an_update_that_counted_is_refused_as_too_late(monkeypatch):
 
 
 # ---- which devices rounds wait for, and for how long
-
-
-def breaks(monkeypatch, name: str) -> bool:
-    """Whether this test, "folder/file::test", fails now, and not without the change: for guards whose loss costs some
-    time and no promise."""
-    path, test = name.split("::")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "tests" / f"{path}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, test)
-    changed = _fails(function)
-    monkeypatch.undo()
-    return changed and not _fails(function)
-
-
-def _fails(function) -> bool:
-    with pytest.MonkeyPatch.context() as own:
-        given = {"monkeypatch": own} if "monkeypatch" in inspect.signature(function).parameters else {}
-        try:
-            function(**given)
-        except Exception:
-            return True
-    return False
 
 
 def test_a_status_earns_waiting(monkeypatch):

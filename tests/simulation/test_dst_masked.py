@@ -1,0 +1,161 @@
+"""Schedules of the deterministic simulation whose rounds are masked.
+
+Aggregator, devices and helper die, disks fail, the network repeats and loses. What is committed is the exact sum of the
+devices that it names, and no round is opened for two sets. Then guards are removed one at a time: the simulation, or a
+test of the guard, must notice.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import msgspec
+import numpy as np
+import pytest
+from dst import masked
+from dst.__main__ import failures
+from dst.violation import Violation
+from dst.world import World
+from guards import breaks
+
+from edgefl.coordinator import unmasking
+from edgefl.coordinator.events import SaveAsk
+from edgefl.coordinator.masked_sum import MaskedSum
+from edgefl.coordinator.summing import Summing
+from edgefl.coordinator.unmasking import Unmasking
+from edgefl.device import masked as device_masked
+from edgefl.device import saved_update
+from edgefl.device.consent import Consent
+from edgefl.device.masked import Helpers
+from edgefl.device.trust import Seen
+from edgefl.helper import asked as helper_asked
+from edgefl.helper.events import SaveOpened
+from edgefl.helper.helper import Helper
+from edgefl.helper.state import State
+from edgefl.masking import ring
+
+SCHEDULES, CHUNK = 120, 20
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
+def test_i34_i35_masked_sums_are_exact_in_every_schedule(first):
+    assert failures(range(first, first + CHUNK), masks=True) == []
+
+
+def broken(schedules: int = 60, known: int | None = None) -> str:
+    """The first promise that masked schedules find broken; "" if none is. `known` is played first."""
+    for seed in [*([] if known is None else [known]), *range(schedules)]:
+        try:
+            World(masked.draw(seed)).run()
+        except Violation as violation:
+            if known not in (None, seed):
+                warnings.warn(f"seed {known} shows nothing any more, seed {seed} does: write that here", stacklevel=2)
+            return violation.name
+        except Exception as error:
+            return type(error).__name__
+    return ""
+
+
+def test_a_set_is_shown_to_the_helper_before_it_is_durable(monkeypatch):
+    original = Summing._begin_unmasking
+
+    def begin(self, *args):
+        before, self._out = self._out, []
+        original(self, *args)
+        self._out = [*before, *sorted(self._out, key=lambda action: isinstance(action, SaveAsk))]
+
+    monkeypatch.setattr(Summing, "_begin_unmasking", begin)
+    assert broken() == "I35"
+
+
+def test_an_answer_leaves_the_helper_before_it_is_durable(monkeypatch):
+    original = Helper._open
+    monkeypatch.setattr(
+        Helper, "_open", lambda self, *args: sorted(original(self, *args), key=lambda a: isinstance(a, SaveOpened))
+    )
+    assert broken() == "I34"
+
+
+def test_a_helper_opens_a_second_set_of_a_round(monkeypatch):
+    """The aggregator forgets what it has asked for, and the helper what it has opened."""
+    monkeypatch.setattr(State, "of_round", lambda *args: None)
+    monkeypatch.setattr(helper_asked, "check_round", lambda *args: None)
+    monkeypatch.setattr("edgefl.coordinator.state.CoordinatorState._asked_before", lambda self, asked: None)
+    assert broken(300) in ("I35", "I34")
+
+
+def test_a_vector_is_added_twice(monkeypatch):
+    original = MaskedSum.add
+
+    def add(self, device, payload, public):
+        original(self, device, payload, public)
+        found = self.entries[device]
+        ring.add(
+            self.sums[self.terms.group_of(device)], memoryview(payload)[-self.terms.packed_bytes :], self.terms.bits
+        )
+        self.entries[device] = found
+
+    monkeypatch.setattr(MaskedSum, "add", add)
+    assert broken(10) != ""
+
+
+def test_masks_are_not_taken_away(monkeypatch):
+    monkeypatch.setattr(Unmasking, "opened", lambda self, place: ring.centre(self.saved.sums[place], self.terms.bits))
+    assert broken(10) != ""
+
+
+def test_what_is_added_and_what_is_shown_differ_by_one_device(monkeypatch):
+    original = Summing._begin_unmasking
+
+    def begin(self, masked_sum, *args):
+        masked_sum.sums[0] += np.uint32(1)
+        original(self, masked_sum, *args)
+
+    monkeypatch.setattr(Summing, "_begin_unmasking", begin)
+    assert broken(10) != ""
+
+
+CONSENT = "device/test_masked_consent::test_"
+
+
+def test_a_device_forgets_what_its_owner_demands(monkeypatch):
+    monkeypatch.setattr(Consent, "refuses", lambda self, round, manifest, now: "")
+    assert breaks(monkeypatch, f"{CONSENT}i36_no_downgrade_a_plain_round_is_refused")
+
+
+def test_a_device_does_not_look_at_the_helpers_certificate(monkeypatch):
+    monkeypatch.setattr(Helpers, "check", lambda self, *args: {})
+    assert breaks(monkeypatch, f"{CONSENT}i36_another_helpers_key_is_refused")
+
+
+def test_a_device_sends_what_it_has_masked_under_other_terms(monkeypatch):
+    monkeypatch.setattr(saved_update, "_is_under", lambda saved, round: True)
+    assert breaks(monkeypatch, f"{CONSENT}an_update_that_was_masked_under_other_terms_is_not_sent_for_these")
+
+
+def test_epsilon_falls_with_a_new_epoch(monkeypatch):
+    monkeypatch.setattr(Seen, "in_epoch", lambda self, serial, epoch: Seen(serial, epoch))
+    assert breaks(monkeypatch, f"{CONSENT}i38_an_epsilon_that_falls_is_refused_in_a_new_epoch_too")
+
+
+def test_an_update_is_not_bounded(monkeypatch):
+    """I37: nothing is masked that has not been clipped, rounded and measured."""
+    original = device_masked.quantize
+
+    def quantize(delta, weight, terms, rng, scored):
+        return original(delta, weight, msgspec.structs.replace(terms, norm2=2**60, clip=1e6), rng, scored)
+
+    monkeypatch.setattr(device_masked, "quantize", quantize)
+    assert breaks(monkeypatch, "simulation/test_masked_fleet::test_i37_what_is_masked_keeps_its_norm")
+
+
+def test_check_coordinates_are_not_looked_at(monkeypatch):
+    original = unmasking.mean
+
+    def mean(total, terms):
+        total[terms.at_checks] = total[terms.coordinates + 1]
+        return original(total, terms)
+
+    monkeypatch.setattr(unmasking, "mean", mean)
+    named = "coordinator/test_masked_rounds::test_an_answer_that_leaves_the_check_coordinates_wrong_ends_the_round"
+    assert breaks(monkeypatch, named)

@@ -16,7 +16,6 @@ import numpy as np
 
 from edgefl.coordinator.masked_terms import MaskedTerms
 from edgefl.coordinator.saved_ask import SavedAsk
-from edgefl.core.seeds import derived_seed
 from edgefl.device.events import TrainJob
 from edgefl.device.masked import terms_of
 from edgefl.device.policy import OPEN, OwnersWord
@@ -102,8 +101,7 @@ def masked_terms(schedule: Schedule) -> MaskedTerms | None:
 
 def integers(device: str, terms: Terms, delta: np.ndarray) -> np.ndarray:
     """(L,) int32: rounding is the same in every training of a device under the same terms."""
-    rng = np.random.default_rng(derived_seed("rounding", device, terms.digest.hex()))
-    return quantize(delta.astype(np.float32), 1, terms, rng).q
+    return quantize(delta.astype(np.float32), 1, terms, Drawn(f"rounding {device} {terms.digest.hex()}")).q
 
 
 def answer(job: TrainJob, device: str, delta: np.ndarray, salt: object) -> tuple[bytes, np.ndarray, bytes]:

@@ -25,7 +25,7 @@ def fleet(own, seed=0):
     return plain, {device: masked.masked(own, device, q) for device, q in plain.items()}
 
 
-def test_i24_all_4096_dropout_patterns_open_to_the_plain_sum():
+def test_i35_all_4096_dropout_patterns_open_to_the_plain_sum():
     own = masked.terms(bits=12, coordinates=7)
     plain, sent = fleet(own)
     keys = masked.helper()
@@ -79,7 +79,7 @@ def test_another_set_than_the_counted_one_opens_nothing():
         mean(masked.opened(own, sent, [masked.answer(own, masked.helper(), fewer)]), own)
 
 
-def test_i27_no_mask_is_used_twice():
+def test_no_mask_is_used_twice():
     """Two encodings of the same vector for the same terms: other seeds, other masks."""
     own = masked.terms()
     q = masked.vector(own, np.random.default_rng(0))

@@ -155,7 +155,7 @@ def test_the_statement_has_known_bytes():
     assert verify(KEY.public, b"edgefl masked 1\n" + OWN.digest + b"".join(digests), found.signature)
 
 
-def test_i24_a_helper_cant_try_vectors():
+def test_a_helper_cant_try_vectors():
     """It knows the mask, so at few bits it could try all vectors. The digest that it is shown is of a salt too."""
     own = masked.terms(params=1, coordinates=1, bits=6, reach=2, grid=1.0)
     q = np.array([1, 1, 1, 1, 1, 1], np.int32)

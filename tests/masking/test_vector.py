@@ -35,7 +35,7 @@ def wild(params, seed, scale=1.0):
     transform=st.sampled_from(TRANSFORMS), scores=st.booleans(), scale=st.sampled_from([0.0, 1e-3, 1.0, 1e4]),
     seed=st.integers(0, 2**32),
 )  # fmt: skip
-def test_i28_every_vector_keeps_all_bounds(params, share, bits, weights, transform, scores, scale, seed):
+def test_i37_every_vector_keeps_all_bounds(params, share, bits, weights, transform, scores, scale, seed):
     try:
         own = own_terms(
             params, 0.7, 3, share=share, bits=bits, weights=weights, transform=transform, scores=scores, seed=seed
@@ -56,7 +56,7 @@ def test_i28_every_vector_keeps_all_bounds(params, share, bits, weights, transfo
 
 @pytest.mark.parametrize("norm2", [0, 3, 30, 300])
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_i28_the_norm_holds_where_rounding_would_break_it(norm2, transform):
+def test_i37_the_norm_holds_where_rounding_would_break_it(norm2, transform):
     """Squared norms that a delta at its clip exceeds: it is made shorter, or rounded toward zero."""
     own = masked.terms(norm2=1 + norm2, transform=transform)
     for seed in range(30):
@@ -200,7 +200,7 @@ def total_of(own, count=3):
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 @pytest.mark.parametrize("change", [-1, 1])
-def test_i24_a_sum_whose_checks_disagree_is_refused(place, change):
+def test_i35_a_sum_whose_checks_disagree_is_refused(place, change):
     own = masked.terms()
     total = total_of(own)
     total[own.coordinates + place] += change

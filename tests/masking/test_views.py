@@ -1,4 +1,4 @@
-"""Views (I24, I27): what the aggregator and a helper see does not depend on any single input, given the sum.
+"""Views: what the aggregator and a helper see does not depend on any single input, given the sum.
 
 At m = 4 bits and two coordinates all masks are enumerated: 256 for each device and helper. A view is what one party
 can see of a whole round; its distribution is over the masks, which are uniform: test_masked_sums.py.
@@ -46,7 +46,7 @@ def aggregator_view(first: tuple[int, int], second: tuple[int, int]) -> np.ndarr
     return counted(one[:, None], two, on_the_wire(answers))
 
 
-def test_i24_the_aggregator_sees_the_sum_and_nothing_else():
+def test_the_aggregator_sees_the_sum_and_nothing_else():
     """Inputs of one sum give one distribution, those of another sum another."""
     base = aggregator_view((1, -2), (3, 4))
     assert base.sum() == 65_536
@@ -55,13 +55,13 @@ def test_i24_the_aggregator_sees_the_sum_and_nothing_else():
     assert (aggregator_view((1, -2), (3, 5)) != base).any()
 
 
-def test_i24_a_device_that_is_not_opened_shows_nothing():
+def test_a_device_that_is_not_opened_shows_nothing():
     """Its masked vector, without any answer that has its mask, is uniform whatever it holds."""
     for x in ALL:
         assert set(counted(on_the_wire(masked(tuple(x), ALL)))) == {1}
 
 
-def test_i24_a_helper_sees_masks_that_do_not_depend_on_inputs():
+def test_a_helper_sees_masks_that_do_not_depend_on_inputs():
     """It is shown seeds and digests, never a vector: its view is its own masks, and it can compute them alone."""
     sent, seen = {}, []
     for x in ((1, -2), (7, 7)):
@@ -72,7 +72,7 @@ def test_i24_a_helper_sees_masks_that_do_not_depend_on_inputs():
 
 
 @pytest.mark.parametrize("bad", [0, 1])
-def test_i24_a_helper_with_the_aggregator_learns_nothing_if_the_other_is_honest(bad):
+def test_a_helper_with_the_aggregator_learns_nothing_if_the_other_is_honest(bad):
     """One device, two helpers, one of which gives all its masks away: the vector is still uniform beside them."""
     masks = ALL[:, None], ALL[None, :]
     for x in ((0, 0), (5, -3)):

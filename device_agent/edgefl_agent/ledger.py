@@ -40,7 +40,8 @@ LARGEST = 1e308  # JSON has no infinity
 
 class Entry(msgspec.Struct, frozen=True):
     """One update. `time` is in Unix seconds, by a clock that was or was not `trusted`; `bytes` and `sha256` are of the
-    update, header and encoded delta; the norms and `signer` are an Origin's."""
+    update, header and encoded delta; the norms, `signer` and `epsilon` are an Origin's. The `mode` of an update whose
+    round was masked is "masked"."""
 
     time: int
     trusted: bool
@@ -56,16 +57,18 @@ class Entry(msgspec.Struct, frozen=True):
     norm: float
     clipped_from: float
     signer: str
+    epsilon: float = 0.0
 
     @classmethod
     def of(cls, outbox: Outbox, origin: Origin, unix_s: float, *, trusted: bool) -> Entry:
         """The entry of an update that is about to be saved."""
         blob = outbox.blob
-        examples = UpdateHeader.from_bytes(blob).num_examples
+        header = UpdateHeader.from_bytes(blob)
+        mode = "masked" if header.is_masked else outbox.mode
         return cls(
-            int(unix_s), trusted, origin.run, outbox.manifest, outbox.round, outbox.version, outbox.mode,
-            origin.model_sha256, examples, len(blob), sha256(blob).hexdigest(), min(origin.norm, LARGEST),
-            min(origin.clipped_from, LARGEST), origin.signer,
+            int(unix_s), trusted, origin.run, outbox.manifest, outbox.round, outbox.version, mode,
+            origin.model_sha256, header.num_examples, len(blob), sha256(blob).hexdigest(), min(origin.norm, LARGEST),
+            min(origin.clipped_from, LARGEST), origin.signer, origin.epsilon,
         )  # fmt: skip
 
 

@@ -78,7 +78,49 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
 
+    masked: Annotated[
+        bool,
+        Meta(
+            description="Take part in masked rounds only, whose aggregator learns a sum and no update, and send neither "
+            "scores nor verdicts (docs/masked.md)."
+        ),
+    ] = False
+    helpers: Annotated[
+        list[Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")]],
+        Meta(
+            description="Helpers that masks may be opened by; without any, those that the root has certified.",
+            examples=[["north"]],
+        ),
+    ] = []
+    least_devices: Annotated[
+        Annotated[int, Meta(ge=2, le=2**20)] | None,
+        Meta(description="Fewest devices in a masked sum.", examples=[10]),
+    ] = None
+    most_weight: Annotated[
+        Annotated[int, Meta(ge=1, le=2**20)] | None,
+        Meta(description="Largest weight that a masked round may give one device.", examples=[1]),
+    ] = None
+    most_clip: Annotated[
+        Bound | None,
+        Meta(description="Largest clip of a masked round: the L2 norm that one update may have.", examples=[2.0]),
+    ] = None
+    least_noise: Annotated[
+        Bound | None,
+        Meta(
+            description="Least noise in a masked sum: its standard deviation, over the longest update.", examples=[0.5]
+        ),
+    ] = None
+    least_separation: Annotated[
+        Many | None,
+        Meta(description="Fewest rounds from one participation of this device to its next.", examples=[10]),
+    ] = None
+    most_epsilon: Annotated[
+        Bound | None,
+        Meta(description="The epsilon above which this device takes part in no round.", examples=[8.0]),
+    ] = None
+
     def policy(self, *, keys: bool) -> Policy:
         """With the defaults of a device that has `keys`, or has none."""
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
-        return replace(STRICT if keys else OPEN, **{**given, "approved": frozenset(self.approved)})
+        sets = {"approved": frozenset(self.approved), "helpers": frozenset(self.helpers)}
+        return replace(STRICT if keys else OPEN, **{**given, **sets})

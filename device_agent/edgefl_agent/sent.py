@@ -20,7 +20,11 @@ from .config import AgentConfig
 from .ledger import Line, Reader
 
 HEAD = f"{'time':25}  {'round':>7}  {'bytes':>9}  {'sent':>9}  {'norm':>9}  {'receipt':8}  update's sha256"
-NO_DELTA = {"profile": "  column statistics", "evaluate": "  scores alone"}  # what it is, by its round's mode
+NO_DELTA = {
+    "profile": "  column statistics",
+    "evaluate": "  scores alone",
+    "masked": "  masked",
+}  # what it is, by its round's mode
 
 
 def main(words: list[str]) -> int:
@@ -67,7 +71,8 @@ def _print(options: argparse.Namespace, folder: Path, reader: Reader) -> None:
 
 def _table(reader: Reader) -> Iterator[str]:
     yield HEAD
-    total = count = 0
+    total = count = masked = 0
+    epsilon = 0.0
     for line in reader.lines():
         entry, sent = line.entry, "unknown" if line.sent is None else str(line.sent)
         clipped = f"  clipped from {entry.clipped_from:.3g}" if entry.clipped_from else ""
@@ -76,6 +81,10 @@ def _table(reader: Reader) -> Iterator[str]:
             f"{entry.sha256[:16]}{clipped}{NO_DELTA.get(entry.mode, '')}"
         )
         count, total = count + (line.sent != 0), total + (line.sent or 0)
+        masked, epsilon = masked + (line.sent != 0 and entry.mode == "masked"), max(epsilon, entry.epsilon)
+    if masked:
+        bound = f", and of a sum with noise: epsilon {epsilon:.3g} at most" if epsilon else ""
+        yield f"{masked} of these updates were masked: the aggregator learns their sum with others alone{bound}"
     yield f"{count} updates, {total} bytes in all messages; `unknown` where the agent was killed before it could say"
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..errors import ProtocolError
 from ..protocol.inbox import Receipt
 from ..protocol.round import UNEARNED_ROUNDS, Round
-from ..protocol.terms import digest_of
+from ..protocol.terms import Terms, digest_of
 from ..protocol.update_header import MASKED, UpdateHeader
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from .slots import Slot
@@ -46,7 +46,8 @@ class SavedUpdate:
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
         manifest = result.job.manifest
-        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, manifest.run)
+        epsilon = Terms.read(round.terms).epsilon if round.terms else 0.0
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, manifest.run, epsilon)
         slots = {name: Slot.of(name, manifest, round.round, blob) for name, blob in result.slots.items()}
         return [SaveUpdate(self.outbox, slots, origin)]
 

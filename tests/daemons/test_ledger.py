@@ -46,8 +46,31 @@ def test_an_entry_has_all_that_the_owner_may_ask(tmp_path):
     (line,) = Reader(tmp_path).lines()
     assert line.entry == Entry(
         int(NOW), True, "f" * 16, "a" * 16, 1, 0, "train", "5" * 64, 7, len(BLOB) + 1,
-        hashlib.sha256(outbox(1).blob).hexdigest(), 2.5, 9.0, "key",
+        hashlib.sha256(outbox(1).blob).hexdigest(), 2.5, 9.0, "key", 0.0,
     )  # fmt: skip
+
+
+def test_masked_updates_are_counted_apart_with_the_bound_on_what_they_tell(tmp_path, capsys):
+    store = AgentStore(tmp_path)
+    save(store, 1)
+    store.ledger.published(100)
+    for round, epsilon in ((2, 0.5), (3, 0.75)):
+        masked = Outbox("a" * 16, round, round - 1, UpdateHeader.masked().to_bytes() + b"masked", attempt=1)
+        origin = Origin("5" * 64, norm=2.5, signer="key", run="f" * 16, epsilon=epsilon)
+        store.save(masked, {}, Entry.of(masked, origin, NOW, trusted=True))
+        store.ledger.published(50)
+    store.close()
+    assert [line.entry.mode for line in Reader(tmp_path).lines()] == ["train", "masked", "masked"]
+    assert [line.entry.num_examples for line in Reader(tmp_path).lines()] == [7, 0, 0]
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        dump({"federation": "f", "device_id": "d", "state_dir": str(tmp_path), "mqtt": {"url": "mqtt://localhost"},
+              "data": {"source": "npz:x.npz"}})
+    )  # fmt: skip
+    assert main(["sent", "--config", str(config)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 of these updates were masked" in shown and "epsilon 0.75 at most" in shown
+    assert Reader(tmp_path).verify()[0] == 3
 
 
 def test_what_became_of_an_update(tmp_path):

@@ -81,8 +81,8 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     masked: Annotated[
         bool,
         Meta(
-            description="Take part in masked rounds only, whose aggregator learns a sum and no update, and send neither "
-            "scores nor verdicts (docs/masked.md)."
+            description="Take part in masked rounds only, whose aggregator learns a sum and no update, and send "
+            "neither scores nor verdicts (docs/masked.md)."
         ),
     ] = False
     helpers: Annotated[

@@ -67,8 +67,8 @@ class CancelTraining(Struct, frozen=True):
 class Origin(Struct, frozen=True):
     """Where an update comes from, for the owner's ledger: the SHA-256 of the model that it was trained from, the L2
     norm of its delta, the norm that the delta had before the owner's policy clipped it (0: it was not clipped), and
-    what names the key that signed the round ("": none did). `run` is the manifest's. `epsilon`: what a masked round with
-    noise says is spent once it is over, of all devices."""
+    what names the key that signed the round ("": none did). `run` is the manifest's. `epsilon`: what a masked round
+    with noise says is spent once it is over, of all devices."""
 
     model_sha256: str
     norm: float = 0.0

@@ -11,14 +11,9 @@ from edgefl.hosting.config import AggregatorConfig
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.terms import Party
 from edgefl.trust.helper_certificate import HelperCertificate
-from edgefl.trust.key_files import ROOT_PUBLIC, read_file, read_public
+from edgefl.trust.key_files import ROOT_PUBLIC, helper_file, read_file, read_public
 
 from .keys import COPY
-
-
-def helper_file(name: str) -> str:
-    """In the folder of keys, what the root says of this helper."""
-    return f"helper-{name}.json"
 
 
 def open_masked(config: AggregatorConfig, manifest: Manifest) -> MaskedTerms | None:

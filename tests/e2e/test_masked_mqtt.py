@@ -1,0 +1,81 @@
+"""Masked rounds with real daemons: mosquitto with TLS and the guard, an aggregator, agents and a helper, with keys that
+`edgefl keys` has made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from brokers import eventually
+from daemons import Running
+from edgefl_agent.ledger import Reader
+from edgefl_broker.helper.config import HelperConfig
+from edgefl_broker.helper.daemon import HelperDaemon
+from enrolled import unpack
+from keyed_fleet import KeyedFleet
+
+from edgefl.errors import UsageError
+from edgefl.keys import enrolment
+from edgefl.machine import Stop
+from edgefl.settings import files
+
+NAMES = ("pi-01", "pi-02", "pi-03")
+MASKED = (
+    "privacy.masked=true", "privacy.helpers=north", "privacy.least=3", "privacy.helper_s=15", "rounds.expect=3",
+    "rounds.min_reports=3",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def trusted_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEFL_TRUST_CLOCK", "1")
+
+
+def helper_of(fleet: KeyedFleet, *sets: str) -> Running:
+    home = fleet.folder / "helper-north"
+    if not home.exists():
+        home.mkdir()
+        unpack(*enrolment.add(fleet.keys, ["north"], role="helper"), home)
+        fleet.reload()
+    usual = [f"state_dir={home / 'state'}", "mqtt.reconnect_cap_s=0.3", "least.devices=3"]
+    return fleet._keep(Running(HelperDaemon(files.load(home / "helper.toml", HelperConfig, [*usual, *sets]))))
+
+
+def test_i35_masked_rounds_over_mqtt_with_a_helper_that_restarts(tmp_path: Path) -> None:
+    with KeyedFleet(tmp_path) as fleet:
+        fleet.enrol(*NAMES)
+        helper = helper_of(fleet)
+        aggregator = fleet.aggregator(*MASKED)
+        for name in NAMES:
+            fleet.agent(name, "policy.masked=true", 'policy.helpers=["north"]', "policy.least_devices=3")
+        first = fleet.wait(2)
+        assert all(record.state == "committed" for record in first), first
+        assert all(record.devices == list(NAMES) and record.num_examples == 3 for record in first)
+        assert all(record.train_loss is None and record.helpers_s > 0 for record in first)
+        helper.host.post(Stop())
+        helper.join(10.0)
+        eventually(lambda: aggregator.host.machine.phase == "unmasking", 30.0)
+        helper_of(fleet)
+        more = fleet.wait(len(fleet.records()) + 2)
+        assert more[-1].state == "committed" and more[-1].version > first[-1].version
+    entries = [line.entry for line in Reader(fleet.home("pi-01") / "state").lines()]
+    assert entries and all((entry.mode, entry.num_examples) == ("masked", 0) for entry in entries)
+
+
+def test_i36_an_agent_whose_owner_wants_masks_sits_plain_rounds_out(tmp_path: Path) -> None:
+    with KeyedFleet(tmp_path) as fleet:
+        fleet.enrol(*NAMES)
+        aggregator = fleet.aggregator()
+        fleet.agent("pi-03", "policy.masked=true")
+        for name in NAMES[:2]:
+            fleet.agent(name)
+        records = fleet.wait(2)
+        assert all("pi-03" not in record.devices for record in records)
+        eventually(
+            lambda: any("not masked" in row.reason for row in aggregator.host.machine.rows() if row.id == "pi-03"), 20.0
+        )
+
+
+def test_an_aggregator_without_the_helpers_certificate_does_not_start(tmp_path: Path) -> None:
+    with KeyedFleet(tmp_path) as fleet, pytest.raises(UsageError, match=r"can't read .*helper-north\.json"):
+        fleet.aggregator(*MASKED)

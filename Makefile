@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c examples/mcu/*.[ch] broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate arm-report soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
@@ -36,10 +36,14 @@ lint: $(VENV)/dev.stamp
 	$(PY) -m mypy
 
 bench: $(VENV)/bench.stamp
-	set -e; for script in $(filter-out benchmarks/gate.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+	set -e; for script in $(filter-out benchmarks/gate.py benchmarks/arm_report.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
 
 bench-gate: $(VENV)/dev.stamp  ## steps and codecs are as fast as at the last ten commits measured on such a processor
 	$(PY) benchmarks/gate.py
+
+# apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static llvm-19
+arm-report:  ## tiles and codecs cost no more cycles and instructions on the cores of Raspberry Pis than benchmarks/arm.json says
+	python3 benchmarks/arm_report.py
 
 SEEDS := 10000
 SEED := 0
@@ -295,16 +299,46 @@ soak-strace: $(VENV)/dev.stamp
 slow-links: $(VENV)/dev.stamp
 	PYTHONPATH=tests/support $(PY) benchmarks/links/table.py
 
-# ---- aarch64: the same four programs on a Pi's instruction set, cross-compiled and emulated
-# apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
-ARM := aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -Isrc -DEFL_ISA=baseline -static
-aarch64: $(SOURCES)
-	@mkdir -p build/aarch64
-	$(ARM) tests/sanitize/main.c $(CORE) src/kernels/kernels.c -lm -o build/aarch64/main
-	$(ARM) tests/sanitize/products.c src/kernels/dispatch.c src/error.c src/kernels/kernels.c -lm -o build/aarch64/products
-	$(ARM) tests/sanitize/codecs.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/codecs
-	$(ARM) tests/sanitize/rows.c src/combine/rows.c $(CODECS) src/kernels/kernels.c -lm -o build/aarch64/rows
-	@set -e; for check in main products codecs rows; do qemu-aarch64-static build/aarch64/$$check; done
+# ---- aarch64: the same four programs on a Pi's instruction set, on 32-bit ARM with vectors and on a processor without any,
+# cross-compiled with setup.py's flags and emulated
+# apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross \
+#   gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user-static
+CROSS := build/cross
+MACHINES := aarch64 armhf riscv64
+CC_aarch64 := aarch64-linux-gnu-gcc
+CC_armhf := arm-linux-gnueabihf-gcc -mfpu=neon
+CC_riscv64 := riscv64-linux-gnu-gcc
+QEMU_aarch64 := qemu-aarch64-static
+QEMU_armhf := qemu-arm-static
+QEMU_riscv64 := qemu-riscv64-static
+CRC_aarch64 := by-instruction # or the check of the codecs fails
+FLAGS_of = $(shell python3 benchmarks/lib/setup_flags.py $(1)) -Wall -Wextra -Werror -Isrc
+.PHONY: $(MACHINES:%=cross-%)
+aarch64: $(MACHINES:%=cross-%)
+
+$(MACHINES:%=cross-%): cross-%: $(foreach check,main products codecs rows,$(CROSS)/%/$(check))
+	$(QEMU_$*) $(CROSS)/$*/products
+	$(QEMU_$*) $(CROSS)/$*/codecs $(CRC_$*)
+	$(QEMU_$*) $(CROSS)/$*/rows
+	$(QEMU_$*) $(CROSS)/$*/main
+
+define CROSS_BUILD
+$(CROSS)/$(1)/kernels.o: $$(SOURCES) Makefile
+	@mkdir -p $$(@D)
+	$(CC_$(1)) $$(call FLAGS_of,FAST) -DEFL_ISA=baseline -c src/kernels/kernels.c -o $$@
+
+$(CROSS)/$(1)/%.o: %.c $$(SOURCES) Makefile
+	@mkdir -p $$(@D)
+	$(CC_$(1)) $$(call FLAGS_of,EXACT) $$(if $$(filter tests/%,$$<),-O2) -c $$< -o $$@
+
+$(CROSS)/$(1)/main: $$(CORE:%.c=$(CROSS)/$(1)/%.o)
+$(CROSS)/$(1)/products: $$(patsubst %,$(CROSS)/$(1)/src/%.o,kernels/dispatch error)
+$(CROSS)/$(1)/codecs: $$(CODECS:%.c=$(CROSS)/$(1)/%.o)
+$(CROSS)/$(1)/rows: $$(CODECS:%.c=$(CROSS)/$(1)/%.o) $(CROSS)/$(1)/src/combine/rows.o
+$(foreach check,main products codecs rows,$(CROSS)/$(1)/$(check)): $(CROSS)/$(1)/%: $(CROSS)/$(1)/tests/sanitize/%.o $(CROSS)/$(1)/kernels.o
+	$(CC_$(1)) -static -pthread $$^ -lm -o $$@
+endef
+$(foreach machine,$(MACHINES),$(eval $(call CROSS_BUILD,$(machine))))
 
 # ---- mcu: the small core in a Cortex-M33 that QEMU emulates: its results, its text and its stack
 # apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm

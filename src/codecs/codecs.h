@@ -25,6 +25,9 @@
 /* CRC-32C (RFC 3720) of data, continuing from crc. efl_crc32c_init runs once, before the first call. */
 void efl_crc32c_init(void);
 uint32_t efl_crc32c(uint32_t crc, const uint8_t *data, int64_t size);
+/* The same without the processor's instruction for it, and whether efl_crc32c uses that. */
+uint32_t efl_crc32c_by_table(uint32_t crc, const uint8_t *data, int64_t size);
+int efl_crc32c_by_instruction(void);
 
 /* ---- the accumulator ------------------------------------------------------------------------------------- */
 

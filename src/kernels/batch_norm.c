@@ -5,7 +5,7 @@
  * A strip of a few vectors of columns is gone through at a time, its constants in registers; blocks of rows as in
  * rows.c. Wide strips matter: all these passes wait for memory, which is fast along rows.
  */
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(NEON_64)
 #define STRIP 4 /* vectors */
 #else
 #define STRIP 2

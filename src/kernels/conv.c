@@ -5,13 +5,18 @@
  * cache meanwhile, for all tiles. A tile's rows are pointers: they may be pixels of several rows or samples.
  */
 
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(NEON_64)
 #define PRODUCT_COLS 4 /* vectors in a tile's row, beside 6 rows of them: 24 sums of 32 registers */
 #else
 #define PRODUCT_COLS 2 /* 12 sums of 16 */
 #endif
+#if defined(FEW_REGISTERS)
+#define PRODUCT_ROWS(cols) ((cols) == PRODUCT_COLS ? GEMM_ROWS : 4)
+#define CHANNEL_ROWS 5
+#else
 #define PRODUCT_ROWS(cols) ((cols) == PRODUCT_COLS ? 6 : 8)
-#define CHANNEL_ROWS 9            /* the taps of a 3 x 3 window */
+#define CHANNEL_ROWS 9 /* the taps of a 3 x 3 window */
+#endif
 #define PRODUCT_BLOCK (24 * 1024) /* bytes of b in the first cache */
 
 /* What a tile starts from: c, the bias, or nothing. */
@@ -48,8 +53,24 @@ INLINE void tile_step(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const 
         else
             factor = splat(left[i][at]);
 #pragma GCC unroll 4
-        for (int j = 0; j < cols; j++) sum[i][j] += factor * right[j];
+        for (int j = 0; j < cols; j++) sum[i][j] = add_product(sum[i][j], factor, right[j]);
     }
+}
+
+/* The steps of the inner level of K. */
+INLINE void tile_run(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const int cols, const int partial,
+                     const int channels, int64_t steps, const efl_product *p, const float *const *left, int64_t at,
+                     const float *b, int64_t tail) {
+    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
+#if defined(NEON_64)
+    if (!channels) {
+        ordered_steps(sum, rows, cols, partial, tail, &(ordered_operands){left, b, at, left_step, right_step, steps});
+        return;
+    }
+#endif
+#pragma GCC unroll 3
+    for (; steps > 0; steps--, at += left_step, b += right_step)
+        tile_step(sum, rows, cols, partial, channels, left, at, b, tail);
 }
 
 /* One tile: out[i](N) of `rows` rows and `cols` vectors, the last one of `tail` lanes if `partial`; `steps` of the
@@ -58,16 +79,13 @@ INLINE void tile_step(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const 
 INLINE void product_tile(const int rows, const int cols, const int partial, const int channels, const int steps,
                          const efl_product *p, const float *const *left, float *const *out, int64_t column,
                          int64_t tail) {
-    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
     vf sum[CHANNEL_ROWS][PRODUCT_COLS];
     tile_start(sum, rows, cols, partial, p, out, column, tail);
     for (int64_t outer = 0; outer < p->k[0]; outer++) {
         for (int64_t middle = 0; middle < p->k[1]; middle++) {
-            int64_t at = outer * p->a_k[0] + middle * p->a_k[1] + (channels ? column : 0);
+            const int64_t at = outer * p->a_k[0] + middle * p->a_k[1] + (channels ? column : 0);
             const float *b = p->b + column + outer * p->b_k[0] + middle * p->b_k[1];
-#pragma GCC unroll 3
-            for (int64_t inner = steps ? steps : p->k[2]; inner > 0; inner--, at += left_step, b += right_step)
-                tile_step(sum, rows, cols, partial, channels, left, at, b, tail);
+            tile_run(sum, rows, cols, partial, channels, steps ? steps : p->k[2], p, left, at, b, tail);
         }
     }
 #pragma GCC unroll 9

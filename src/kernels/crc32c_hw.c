@@ -3,14 +3,26 @@
 #include <nmmintrin.h>
 #define EFL_CRC_8(state, word) _mm_crc32_u64(state, word)
 #define EFL_CRC_1(state, byte) _mm_crc32_u8(state, byte)
-#elif defined(__ARM_FEATURE_CRC32)
-#include <arm_acle.h>
-#define EFL_CRC_8(state, word) __crc32cd(state, word)
-#define EFL_CRC_1(state, byte) __crc32cb(state, byte)
+#define EFL_CRC_TARGET
+#elif defined(__aarch64__) && (defined(__linux__) || defined(__ARM_FEATURE_CRC32))
+/* Of the 64-bit Pis all have it, but the baseline does not, so this one function is built for more than that.
+ * codecs/crc32c.c asks the kernel before it calls it. */
+#define EFL_CRC_TARGET __attribute__((target("+crc")))
+#define EFL_CRC_8(state, word) crc_8(state, word)
+#define EFL_CRC_1(state, byte) crc_1(state, byte)
+
+static inline EFL_CRC_TARGET uint32_t crc_8(uint32_t state, uint64_t word) {
+    __asm__("crc32cx %w0, %w0, %1" : "+r"(state) : "r"(word));
+    return state;
+}
+static inline EFL_CRC_TARGET uint32_t crc_1(uint32_t state, uint32_t byte) {
+    __asm__("crc32cb %w0, %w0, %w1" : "+r"(state) : "r"(byte));
+    return state;
+}
 #endif
 
 #ifdef EFL_CRC_8
-static uint32_t crc32c(uint32_t state, const uint8_t *data, int64_t size) {
+static EFL_CRC_TARGET uint32_t crc32c(uint32_t state, const uint8_t *data, int64_t size) {
     for (; size >= 8; size -= 8, data += 8) {
         uint64_t word;
         memcpy(&word, data, 8);

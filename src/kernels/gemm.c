@@ -78,6 +78,12 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const g
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) sum[i][j] = start;
     }
+#if defined(NEON_64)
+    const float *left[GEMM_TALL];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) left[i] = a + i * a_row;
+    ordered_steps(sum, rows, cols, partial, tail, &(ordered_operands){left, b, 0, a_col, ldb, g->k});
+#else
     for (int64_t p = g->k; p > 0; p--, a += a_col, b += ldb) {
         vf right[GEMM_COLS];
 #pragma GCC unroll 8
@@ -87,15 +93,17 @@ INLINE void gemm_tile(const int rows, const int cols, const int partial, const g
         for (int i = 0; i < rows; i++) {
             const vf left = splat(a[i * a_row]);
 #pragma GCC unroll 8
-            for (int j = 0; j < cols; j++) sum[i][j] += left * right[j];
+            for (int j = 0; j < cols; j++) sum[i][j] = add_product(sum[i][j], left, right[j]);
         }
     }
+#endif
     gemm_finish(rows, cols, partial, sum, g, c, tail);
 }
 
 /* All tiles of one column panel, which is `cols` vectors wide: m rows in as few tiles as possible, of equal height. */
-#define GEMM_CASE(rows, cols, partial)                                        \
-    case rows: gemm_tile(rows, cols, partial, g, c, a, b, bias, tail); break;
+#define GEMM_HEIGHT(rows, cols) ((rows) <= ((cols) == 1 ? GEMM_TALL : GEMM_ROWS) ? (rows) : 1)
+#define GEMM_CASE(rows, cols, partial)                                                           \
+    case rows: gemm_tile(GEMM_HEIGHT(rows, cols), cols, partial, g, c, a, b, bias, tail); break;
 #define GEMM_SIX(cols, partial) \
     GEMM_CASE(1, cols, partial) \
     GEMM_CASE(2, cols, partial) \

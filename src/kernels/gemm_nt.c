@@ -9,6 +9,10 @@
 INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, const float *b, int64_t k) {
     vf sum[DOT_ROWS][4] = {{{0}}};
     int64_t p = 0;
+#if defined(NEON_64)
+    p = k / VL * VL;
+    if (p > 0) ordered_dots(sum, rows, a, b, k, k / VL);
+#else
     for (; p + VL <= k; p += VL) {
         vf left[DOT_ROWS];
 #pragma GCC unroll 8
@@ -17,9 +21,10 @@ INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, cons
         for (int j = 0; j < 4; j++) {
             const vf right = load(b + j * k + p);
 #pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) sum[i][j] += left[i] * right;
+            for (int i = 0; i < rows; i++) sum[i][j] = add_product(sum[i][j], left[i], right);
         }
     }
+#endif
     if (p < k) {
         vf left[DOT_ROWS];
 #pragma GCC unroll 8
@@ -28,7 +33,7 @@ INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, cons
         for (int j = 0; j < 4; j++) {
             const vf right = load_n(b + j * k + p, k - p);
 #pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) sum[i][j] += left[i] * right;
+            for (int i = 0; i < rows; i++) sum[i][j] = add_product(sum[i][j], left[i], right);
         }
     }
 #pragma GCC unroll 8
@@ -36,8 +41,8 @@ INLINE void dot_tile(const int rows, float *c, int64_t ldc, const float *a, cons
         *(v4_unaligned *)(c + i * ldc) = sum_four(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
 }
 
-#define DOT_CASE(rows)                                 \
-    case rows: dot_tile(rows, c, ldc, a, b, k); break;
+#define DOT_CASE(rows)                                                        \
+    case rows: dot_tile(rows <= DOT_ROWS ? rows : 1, c, ldc, a, b, k); break;
 
 /* Tiles of 3 rows are better full, with a low one for the rest; of tiles of 6 equal ones are better. */
 static void dot_rows(float *c, int64_t ldc, const float *a, const float *b, int64_t m, int64_t k) {

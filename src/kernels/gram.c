@@ -7,6 +7,32 @@
 
 enum { WIDE = 4, ROWS_TILE = 512 };
 
+#if defined(NEON_64) /* GCC keeps a vector that is longer than a register on the stack */
+typedef struct {
+    float64x2_t low, high;
+} wide;
+
+INLINE wide widened(const float *x) {
+    const float32x4_t loaded = vld1q_f32(x);
+    return (wide){vcvt_f64_f32(vget_low_f32(loaded)), vcvt_high_f64_f32(loaded)};
+}
+
+INLINE wide wide_same(double x) {
+    return (wide){vdupq_n_f64(x), vdupq_n_f64(x)};
+}
+
+INLINE wide wide_product(wide sum, wide a, wide b) {
+    return (wide){sum.low + a.low * b.low, sum.high + a.high * b.high};
+}
+
+INLINE void wide_store(float *to, wide x) {
+    vst1q_f32(to, vcvt_high_f32_f64(vcvt_f32_f64(x.low), x.high));
+}
+
+INLINE double wide_sum(wide x) {
+    return (x.low[0] + x.low[1]) + (x.high[0] + x.high[1]);
+}
+#else
 typedef float narrow __attribute__((vector_size(4 * WIDE)));
 typedef double wide __attribute__((vector_size(8 * WIDE)));
 
@@ -16,22 +42,45 @@ INLINE wide widened(const float *x) {
     return __builtin_convertvector(loaded, wide);
 }
 
+INLINE wide wide_same(double x) {
+    return x - (wide){0};
+}
+
+INLINE wide wide_product(wide sum, wide a, wide b) {
+    return sum + a * b;
+}
+
+INLINE void wide_store(float *to, wide x) {
+    const narrow stored = __builtin_convertvector(x, narrow);
+    memcpy(to, &stored, sizeof stored);
+}
+
+INLINE double wide_sum(wide x) {
+    return (x[0] + x[1]) + (x[2] + x[3]);
+}
+#endif
+
 /* sums[i k + j] += row i of x · row j of y over n columns; I and J rows that are c apart */
 INLINE void inner_products(double *sums, int64_t k, const float *x, const float *y, int64_t c, int64_t n, const int I,
                            const int J) {
-    wide acc[2][4] = {{{0}}};
+    wide acc[2][4];
+    for (int i = 0; i < I; i++)
+        for (int j = 0; j < J; j++) acc[i][j] = wide_same(0);
     int64_t column = 0;
     for (; column + WIDE <= n; column += WIDE) {
         wide right[4];
         for (int j = 0; j < J; j++) right[j] = widened(y + j * c + column);
         for (int i = 0; i < I; i++) {
             const wide left = widened(x + i * c + column);
-            for (int j = 0; j < J; j++) acc[i][j] += left * right[j];
+            for (int j = 0; j < J; j++) acc[i][j] = wide_product(acc[i][j], left, right[j]);
         }
     }
+    double total[2][4];
+    for (int i = 0; i < I; i++)
+        for (int j = 0; j < J; j++) total[i][j] = wide_sum(acc[i][j]);
     for (int i = 0; i < I; i++)
         for (int j = 0; j < J; j++) {
-            double sum = (acc[i][j][0] + acc[i][j][1]) + (acc[i][j][2] + acc[i][j][3]);
+            double sum = total[i][j];
             for (int64_t rest = column; rest < n; rest++) sum += (double)x[i * c + rest] * (double)y[j * c + rest];
             sums[i * k + j] += sum;
         }
@@ -55,18 +104,17 @@ static void gram(double *out, const float *rows, int64_t k, int64_t c) {
 /* out (M, V vectors) = weights (M,k) rows (k, V vectors); rows of out and of rows are c apart */
 INLINE void mixed(float *out, const double *weights, const float *rows, int64_t k, int64_t c, const int M,
                   const int V) {
-    wide acc[4][2] = {{{0}}};
+    wide acc[4][2];
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < V; v++) acc[m][v] = wide_same(0);
     for (int64_t i = 0; i < k; i++) {
         wide x[2];
         for (int v = 0; v < V; v++) x[v] = widened(rows + i * c + v * WIDE);
         for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++) acc[m][v] += weights[m * k + i] * x[v];
+            for (int v = 0; v < V; v++) acc[m][v] = wide_product(acc[m][v], wide_same(weights[m * k + i]), x[v]);
     }
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < V; v++) {
-            const narrow stored = __builtin_convertvector(acc[m][v], narrow);
-            memcpy(out + m * c + v * WIDE, &stored, sizeof stored);
-        }
+        for (int v = 0; v < V; v++) wide_store(out + m * c + v * WIDE, acc[m][v]);
 }
 
 INLINE void mixed_rows(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c,
@@ -78,7 +126,7 @@ INLINE void mixed_rows(float *out, const double *weights, const float *rows, int
 
 static void weigh_rows(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c) {
     int64_t column = 0;
-#if VL > 4 || defined(__ARM_NEON) /* eight sums of four doubles need as many registers of 32 bytes, or 16 of 16 */
+#if VL > 4 || defined(NEON_64) /* eight sums of four doubles need as many registers of 32 bytes, or 16 of 16 */
     for (; column + 2 * WIDE <= c; column += 2 * WIDE) mixed_rows(out + column, weights, rows + column, m, k, c, 2);
 #endif
     for (; column + WIDE <= c; column += WIDE) mixed_rows(out + column, weights, rows + column, m, k, c, 1);

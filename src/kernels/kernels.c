@@ -12,6 +12,7 @@
 #ifdef EFL_PROFILE_SMALL
 #include "gemm_small.c"
 #else
+#include "in_order.c"
 #include "gemm.c"
 #include "gemm_nt.c"
 #endif

@@ -90,6 +90,7 @@ typedef enum { EFL_ADD, EFL_SUB, EFL_MUL, EFL_DIV, EFL_MAX, EFL_MIN, EFL_STEP } 
 typedef struct {
     const char *isa;
     int64_t panel; /* columns of a panel of gemm: a b(K,N) with N and ldb both so many is read fastest; divides 64 */
+    /* By the processor's instruction, or NULL. On aarch64 not every processor has it: codecs/crc32c.c asks. */
     uint32_t (*crc32c)(uint32_t state, const uint8_t *data, int64_t size);
 
     /* c(M,N) = a(M,K) b(K,N) + c if accumulate, else + bias(N) unless that is NULL. a[i][p] is

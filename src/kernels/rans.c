@@ -1,11 +1,15 @@
 /* rans.c: 8, 16 or 32 rANS states side by side; codecs/rans.c says what they are and is the reference. Included by
  * kernels.c.
  *
- * rans_avx2.c has vectors of 8 states, rans_avx512.c of 16; rans_body.c codes with either. A stream of 8 lanes is one
- * vector of 8 on both. Without AVX2 there is nothing here: a gather is what pays.
+ * rans_avx2.c and rans_neon.c have vectors of 8 states, rans_avx512.c of 16; rans_body.c codes with any. A stream of 8
+ * lanes is one vector of 8 on all. Other instruction sets have nothing here.
  */
+#if defined(__AVX2__) || defined(NEON_64)
 #ifdef __AVX2__
 #include "rans_avx2.c"
+#else
+#include "rans_neon.c"
+#endif
 #define RANS(name) rans8_##name
 #define RANS_VL 8
 #include "rans_body.c"

@@ -1,6 +1,10 @@
 /* rans_avx2.c: vectors of 8 rANS states, for rans_body.c. */
 typedef __m256i rans8_vector;
 
+/* What rans_body.c is to do: look for zeros in all vectors of a step at once; find small symbols without a table. */
+#define RANS_TOGETHER(vectors) (vectors)
+#define RANS_COMPARES 1
+
 /* For every mask of 8 lanes: where each lane's word is among the next ones; and which lanes' words, moved up to the
  * end, are to be written. Made at first use: both sides of a race write the same. */
 static uint32_t rans_expand[256][8], rans_compress[256][8];

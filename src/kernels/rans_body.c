@@ -4,7 +4,7 @@
  * or compressed (encoder) by the mask of those states.
  *
  * Most symbols of an update are 0. Symbol 0 begins at slot 0, so a step whose lanes all code 0, and need no word, is
- * one product: x -> freq (x >> 12) + (x & 4095). No table is read for it but run->zeros, which lies in registers. A
+ * one product: x -> freq (x >> 12) + (x & 4095). No table is read for it but run->starts, which lies in registers. A
  * table in which 0 has all 4096 slots leaves the state as it is: such symbols are passed over, eight at a time.
  */
 
@@ -61,32 +61,45 @@ INLINE int RANS(take_small)(const efl_rans_run *run, RANS(vector) * x, RANS(vect
     return 1;
 }
 
+/* Whether all symbols from i on are 0 and need no word; then they are written and x is the states after them. */
+INLINE int RANS(pass_zeros)(const efl_rans_run *run, RANS(vector) * x, int64_t i, uint8_t *symbols, int vectors) {
+    if (!RANS(certain)(run, i, vectors) && !(run->starts && RANS(take_zeros)(run, x, i, vectors))) return 0;
+    memset(symbols + i, 0, (size_t)(vectors * RANS_VL));
+    return 1;
+}
+
+/* One vector's slots, by table; x is the states before they take words. */
+INLINE RANS(vector) RANS(take_any)(RANS(vector) * x, const uint32_t *slots, RANS(vector) context) {
+    const RANS(vector) index = RANS(add)(RANS(and)(*x, RANS(splat)(0xFFF)), RANS(slli)(context, 12));
+    const RANS(vector) slot = RANS(gather)(slots, index);
+    const RANS(vector) freq = RANS(add)(RANS(srli)(slot, 20), RANS(splat)(1));
+    const RANS(vector) offset = RANS(and)(RANS(srli)(slot, 8), RANS(splat)(0xFFF));
+    *x = RANS(add)(RANS(mullo)(freq, RANS(srli)(*x, 12)), offset);
+    return slot;
+}
+
 INLINE int64_t RANS(decode)(const efl_rans_run *run, uint32_t *state, const uint8_t **next, const uint8_t *end,
                             uint8_t *symbols, const uint32_t *slots, int vectors) {
-    const int lanes = vectors * RANS_VL;
+    const int lanes = vectors * RANS_VL, together = RANS_TOGETHER(vectors);
     RANS(vector) x[EFL_RANS_MAX_LANES / RANS_VL];
     const uint8_t *word = *next;
     int64_t i = 0;
     for (int v = 0; v < vectors; v++) memcpy(&x[v], state + v * RANS_VL, sizeof x[v]);
     for (; i + lanes <= run->n; i += lanes) {
-        if (RANS(certain)(run, i, vectors) || (run->starts && RANS(take_zeros)(run, x, i, vectors))) {
-            memset(symbols + i, 0, (size_t)lanes);
-            continue;
-        }
-        if (end - word < 2 * lanes) break;
-        RANS(vector) slot[EFL_RANS_MAX_LANES / RANS_VL];
-        const int small = run->starts && RANS(take_small)(run, x, slot, i, vectors);
-        for (int v = 0; v < vectors && !small; v++) {
-            const RANS(vector) index = RANS(add)(RANS(and)(x[v], RANS(splat)(0xFFF)),
-                                                 RANS(slli)(RANS(context)(run, i + v * RANS_VL), 12));
-            slot[v] = RANS(gather)(slots, index);
-            const RANS(vector) freq = RANS(add)(RANS(srli)(slot[v], 20), RANS(splat)(1));
-            const RANS(vector) offset = RANS(and)(RANS(srli)(slot[v], 8), RANS(splat)(0xFFF));
-            x[v] = RANS(add)(RANS(mullo)(freq, RANS(srli)(x[v], 12)), offset);
-        }
-        for (int v = 0; v < vectors; v++) {
-            word += 2 * RANS(refill)(&x[v], word);
-            RANS(store_bytes)(symbols + i + v * RANS_VL, RANS(and)(slot[v], RANS(splat)(0xFF)));
+        const int enough = end - word >= 2 * lanes;
+        if ((together == vectors || !enough) && RANS(pass_zeros)(run, x, i, symbols, vectors)) continue;
+        if (!enough) break;
+        for (int first = 0; first < vectors; first += together) {
+            RANS(vector) slot[EFL_RANS_MAX_LANES / RANS_VL];
+            const int64_t at = i + first * RANS_VL;
+            if (together < vectors && RANS(pass_zeros)(run, x + first, at, symbols, together)) continue;
+            if (!RANS_COMPARES || !run->starts || !RANS(take_small)(run, x + first, slot, at, together))
+                for (int v = 0; v < together; v++)
+                    slot[v] = RANS(take_any)(&x[first + v], slots, RANS(context)(run, at + v * RANS_VL));
+            for (int v = 0; v < together; v++) {
+                word += 2 * RANS(refill)(&x[first + v], word);
+                RANS(store_bytes)(symbols + at + v * RANS_VL, RANS(and)(slot[v], RANS(splat)(0xFF)));
+            }
         }
     }
     for (int v = 0; v < vectors; v++) memcpy(state + v * RANS_VL, &x[v], sizeof x[v]);
@@ -124,14 +137,15 @@ INLINE int RANS(give_zeros)(const efl_rans_run *run, RANS(vector) * x, const uin
 /* NULL if a symbol has no frequency. */
 INLINE uint8_t *RANS(encode)(const efl_rans_run *run, uint32_t *state, uint8_t *end, const uint8_t *symbols,
                              const uint32_t *spans, const uint32_t *reciprocals, int64_t stride, int vectors) {
-    const int lanes = vectors * RANS_VL;
+    const int lanes = vectors * RANS_VL, together = RANS_TOGETHER(vectors);
     RANS(vector) x[EFL_RANS_MAX_LANES / RANS_VL];
     int missing = 0;
     for (int v = 0; v < vectors; v++) memcpy(&x[v], state + v * RANS_VL, sizeof x[v]);
     for (int64_t i = run->n - lanes; i >= 0; i -= lanes) {
-        if (run->starts && RANS(give_zeros)(run, x, symbols, i, vectors)) continue;
+        if (together == vectors && run->starts && RANS(give_zeros)(run, x, symbols, i, vectors)) continue;
         for (int v = vectors - 1; v >= 0; v--) {
             const int64_t at = i + v * RANS_VL;
+            if (together < vectors && run->starts && RANS(give_zeros)(run, x + v, symbols, at, 1)) continue;
             const RANS(vector) place = RANS(mullo)(RANS(context)(run, at), RANS(splat)((uint32_t)stride));
             const RANS(vector) index = RANS(add)(RANS(bytes)(symbols + at), place);
             const RANS(vector) span = RANS(gather)(spans, index), reciprocal = RANS(gather)(reciprocals, index);

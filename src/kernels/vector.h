@@ -13,21 +13,38 @@
 #define VL 8
 #define GEMM_COLS 2 /* 6 x 2 of 16 */
 #define DOT_ROWS 3
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
+#define NEON_64 1 /* 32 registers: not so on 32-bit ARM, which has __ARM_NEON as well */
 #define VL 4
 #define GEMM_COLS 4
 #define DOT_ROWS 6
-#else
+#elif defined(__SSE__)
 #define VL 4
 #define GEMM_COLS 2
 #define DOT_ROWS 3
+#elif defined(__ARM_NEON) /* of 32 bits: each row needs a pointer of its own, of 13 registers for all addresses */
+#define VL 4
+#define GEMM_COLS 2
+#define GEMM_ROWS 4
+#define GEMM_TALL 7
+#define DOT_ROWS 2
+#define FEW_REGISTERS 1
+#else /* no vectors: four numbers are four of 32 registers */
+#define VL 4
+#define GEMM_COLS 2
+#define GEMM_ROWS 2
+#define GEMM_TALL 4
+#define DOT_ROWS 1
+#define FEW_REGISTERS 1
 #endif
+#ifndef GEMM_ROWS
 #define GEMM_ROWS 6
 #define GEMM_TALL 12 /* rows of a tile of one vector */
+#endif
 
 #if defined(__SSE__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -51,6 +68,16 @@ INLINE void store(float *p, vf v) {
 
 INLINE vf splat(float x) {
     return x - (vf){0};
+}
+
+/* sum + a b. To GCC a vector of floats on 32-bit ARM is four numbers, unless arithmetic may be unsafe: its unit for
+ * vectors takes denormals for 0. */
+INLINE vf add_product(vf sum, vf a, vf b) {
+#if defined(__ARM_NEON) && !defined(NEON_64) && VL == 4
+    return (vf)vmlaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+    return sum + a * b;
+#endif
 }
 
 /* The first n of VL lanes, 0 < n < VL; the others load as 0 and aren't stored. */

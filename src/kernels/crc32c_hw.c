@@ -4,10 +4,14 @@
 #define EFL_CRC_8(state, word) _mm_crc32_u64(state, word)
 #define EFL_CRC_1(state, byte) _mm_crc32_u8(state, byte)
 #define EFL_CRC_TARGET
-#elif defined(__aarch64__) && (defined(__linux__) || defined(__ARM_FEATURE_CRC32))
+#elif defined(__aarch64__) && !defined(EFL_PROFILE_SMALL) && (defined(__linux__) || defined(__ARM_FEATURE_CRC32))
 /* Of the 64-bit Pis all have it, but the baseline does not, so this one function is built for more than that.
  * codecs/crc32c.c asks the kernel before it calls it. */
+#ifdef __clang__
+#define EFL_CRC_TARGET __attribute__((target("crc")))
+#else
 #define EFL_CRC_TARGET __attribute__((target("+crc")))
+#endif
 #define EFL_CRC_8(state, word) crc_8(state, word)
 #define EFL_CRC_1(state, byte) crc_1(state, byte)
 

@@ -21,16 +21,17 @@ INLINE wide wide_same(double x) {
     return (wide){vdupq_n_f64(x), vdupq_n_f64(x)};
 }
 
-INLINE wide wide_product(wide sum, wide a, wide b) {
-    return (wide){sum.low + a.low * b.low, sum.high + a.high * b.high};
+INLINE void wide_add_product(wide *sum, const wide *a, const wide *b) {
+    sum->low += a->low * b->low;
+    sum->high += a->high * b->high;
 }
 
-INLINE void wide_store(float *to, wide x) {
-    vst1q_f32(to, vcvt_high_f32_f64(vcvt_f32_f64(x.low), x.high));
+INLINE void wide_store(float *to, const wide *x) {
+    vst1q_f32(to, vcvt_high_f32_f64(vcvt_f32_f64(x->low), x->high));
 }
 
-INLINE double wide_sum(wide x) {
-    return (x.low[0] + x.low[1]) + (x.high[0] + x.high[1]);
+INLINE double wide_sum(const wide *x) {
+    return (x->low[0] + x->low[1]) + (x->high[0] + x->high[1]);
 }
 #else
 typedef float narrow __attribute__((vector_size(4 * WIDE)));
@@ -46,17 +47,17 @@ INLINE wide wide_same(double x) {
     return x - (wide){0};
 }
 
-INLINE wide wide_product(wide sum, wide a, wide b) {
-    return sum + a * b;
+INLINE void wide_add_product(wide *sum, const wide *a, const wide *b) {
+    *sum += *a * *b;
 }
 
-INLINE void wide_store(float *to, wide x) {
-    const narrow stored = __builtin_convertvector(x, narrow);
+INLINE void wide_store(float *to, const wide *x) {
+    const narrow stored = __builtin_convertvector(*x, narrow);
     memcpy(to, &stored, sizeof stored);
 }
 
-INLINE double wide_sum(wide x) {
-    return (x[0] + x[1]) + (x[2] + x[3]);
+INLINE double wide_sum(const wide *x) {
+    return ((*x)[0] + (*x)[1]) + ((*x)[2] + (*x)[3]);
 }
 #endif
 
@@ -72,12 +73,12 @@ INLINE void inner_products(double *sums, int64_t k, const float *x, const float 
         for (int j = 0; j < J; j++) right[j] = widened(y + j * c + column);
         for (int i = 0; i < I; i++) {
             const wide left = widened(x + i * c + column);
-            for (int j = 0; j < J; j++) acc[i][j] = wide_product(acc[i][j], left, right[j]);
+            for (int j = 0; j < J; j++) wide_add_product(&acc[i][j], &left, &right[j]);
         }
     }
     double total[2][4];
     for (int i = 0; i < I; i++)
-        for (int j = 0; j < J; j++) total[i][j] = wide_sum(acc[i][j]);
+        for (int j = 0; j < J; j++) total[i][j] = wide_sum(&acc[i][j]);
     for (int i = 0; i < I; i++)
         for (int j = 0; j < J; j++) {
             double sum = total[i][j];
@@ -110,11 +111,13 @@ INLINE void mixed(float *out, const double *weights, const float *rows, int64_t 
     for (int64_t i = 0; i < k; i++) {
         wide x[2];
         for (int v = 0; v < V; v++) x[v] = widened(rows + i * c + v * WIDE);
-        for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++) acc[m][v] = wide_product(acc[m][v], wide_same(weights[m * k + i]), x[v]);
+        for (int m = 0; m < M; m++) {
+            const wide weight = wide_same(weights[m * k + i]);
+            for (int v = 0; v < V; v++) wide_add_product(&acc[m][v], &weight, &x[v]);
+        }
     }
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < V; v++) wide_store(out + m * c + v * WIDE, acc[m][v]);
+        for (int v = 0; v < V; v++) wide_store(out + m * c + v * WIDE, &acc[m][v]);
 }
 
 INLINE void mixed_rows(float *out, const double *weights, const float *rows, int64_t m, int64_t k, int64_t c,

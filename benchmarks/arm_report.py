@@ -92,7 +92,7 @@ def share(name: str, core: str, taken: float) -> float:
 
 def build_ops(kernels: Path) -> Path:
     root, program = arm_loops.ROOT, kernels.with_name("arm_ops")
-    sources = ["benchmarks/lib/arm_ops.c", "src/kernels/dispatch.c", "src/error.c"]
+    sources = ["benchmarks/lib/arm_ops.c", "src/kernels/dispatch.c", "src/error.c", "src/rng.c"]
     codecs = sorted(str(path) for path in (root / "src/codecs").glob("*.c"))
     command = [f"{arm_loops.TOOLS}gcc", *flags("EXACT"), "-Isrc", "-static", *sources, *codecs, str(kernels)]
     subprocess.run([*command, "-lm", "-o", program], cwd=root, check=True)

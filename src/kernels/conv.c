@@ -57,35 +57,29 @@ INLINE void tile_step(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const 
     }
 }
 
-/* The steps of the inner level of K. */
-INLINE void tile_run(vf sum[CHANNEL_ROWS][PRODUCT_COLS], const int rows, const int cols, const int partial,
-                     const int channels, int64_t steps, const efl_product *p, const float *const *left, int64_t at,
-                     const float *b, int64_t tail) {
-    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
-#if defined(NEON_64)
-    if (!channels) {
-        ordered_steps(sum, rows, cols, partial, tail, &(ordered_operands){left, b, at, left_step, right_step, steps});
-        return;
-    }
-#endif
-#pragma GCC unroll 3
-    for (; steps > 0; steps--, at += left_step, b += right_step)
-        tile_step(sum, rows, cols, partial, channels, left, at, b, tail);
-}
-
 /* One tile: out[i](N) of `rows` rows and `cols` vectors, the last one of `tail` lanes if `partial`; `steps` of the
  * inner level of K, 0: as many as p says. What is const is a constant in every call, so that the sums are registers.
  * A row may be there twice: it is stored twice. */
 INLINE void product_tile(const int rows, const int cols, const int partial, const int channels, const int steps,
                          const efl_product *p, const float *const *left, float *const *out, int64_t column,
                          int64_t tail) {
+    const int64_t left_step = p->a_k[2], right_step = p->b_k[2];
     vf sum[CHANNEL_ROWS][PRODUCT_COLS];
     tile_start(sum, rows, cols, partial, p, out, column, tail);
     for (int64_t outer = 0; outer < p->k[0]; outer++) {
         for (int64_t middle = 0; middle < p->k[1]; middle++) {
-            const int64_t at = outer * p->a_k[0] + middle * p->a_k[1] + (channels ? column : 0);
+            int64_t at = outer * p->a_k[0] + middle * p->a_k[1] + (channels ? column : 0);
             const float *b = p->b + column + outer * p->b_k[0] + middle * p->b_k[1];
-            tile_run(sum, rows, cols, partial, channels, steps ? steps : p->k[2], p, left, at, b, tail);
+#if defined(NEON_64)
+            const ordered_operands inner_steps = {left, b, at, left_step, right_step, p->k[2]};
+            if (!channels) {
+                ordered_steps(sum, rows, cols, partial, tail, &inner_steps);
+                continue;
+            }
+#endif
+#pragma GCC unroll 3
+            for (int64_t inner = steps ? steps : p->k[2]; inner > 0; inner--, at += left_step, b += right_step)
+                tile_step(sum, rows, cols, partial, channels, left, at, b, tail);
         }
     }
 #pragma GCC unroll 9

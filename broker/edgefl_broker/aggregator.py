@@ -44,6 +44,7 @@ from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.reload import Reload
 from edgefl.hosting.store import durable
 from edgefl.machine import Connected
+from edgefl.privacy.ledger import SaveLedger
 from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.topics import AGGREGATOR_USER, aggregator_client_id
 from edgefl.strategies.checkpoint import pack
@@ -154,7 +155,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             root=config.mqtt.root, gate=config.gate, keys=None if self._keys is None else self._keys.keys,
             admission=masked_fit.admission_of(config), suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
-            features=config.features, masked=open_masked(config, manifest), asked=self._store.asked(),
+            features=config.features, asked=self._store.asked(),
+            masked=open_masked(config, manifest, self._store.ledger),
         )  # fmt: skip
 
     def _open_outputs(self, config: AggregatorConfig, state: State) -> ModelFiles:
@@ -254,6 +256,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self._desk.answer(action)
             case SaveAttempt() | SaveLate() | SaveAsk() | SaveSuspects() | SavePaused() | SaveProfile() | Erase():
                 self._save(action)
+            case SaveLedger(ledger):
+                self._store.save_ledger(ledger)
             case ReloadLate():
                 self.feed(ReloadedLate(self._store.late()))
             case Fenced():

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import machine
 from ..history_record import RoundRecord
+from ..privacy.ledger import SaveLedger
 from ..profiles import Profile
 from ..settings import GateSettings, RoundSettings
 from ..strategies import State
@@ -236,6 +237,7 @@ Action: TypeAlias = (
     | Finished
     | SaveAttempt
     | SaveAsk
+    | SaveLedger
     | SaveSuspects
     | SavePaused
     | Erase

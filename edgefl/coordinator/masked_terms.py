@@ -8,44 +8,48 @@ rounding, a restart may make another model of the same params; then the terms di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.seeds import derived_seed
 from ..errors import ProtocolError, UsageError
 from ..masking.propose import propose
 from ..masking.update import bound
+from ..privacy.accountant import Mechanism
+from ..privacy.ledger import Ledger, SaveLedger
+from ..protocol.fleet import Spent
 from ..protocol.manifest import Manifest
 from ..protocol.terms import Noise, Party, Terms
 from ..settings import PrivacySettings
 
 SEEDS = 2**53
-STEPS = 40  # halvings of what is left
 NOWHERE: dict[str, Any] = {"round": 0, "version": 0, "model_sha256": "0" * 64, "manifest": "0" * 16}
-Spent = Callable[[int], float]  # epsilon, once so many rounds are over
-
-
-def _nothing(rounds: int) -> float:
-    return 0.0
 
 
 class MaskedTerms:
     """`most`: the most updates in a sum. `max_payload`: the longest masked update. `certificates`: what the root says
-    of each helper, sealed, for the devices. `spent`: what epsilon is, for the settings' `delta`, once so many noisy
-    rounds are over. UsageError if the settings make no terms."""
+    of each helper, sealed, for the devices. `ledger`: what the federation has spent, at the settings' `delta`; noise is
+    added by no rounds without one. UsageError if the settings make no terms."""
 
     def __init__(
         self, settings: PrivacySettings, manifest: Manifest, *, most: int, rounds: int, helpers: Sequence[Party],
-        certificates: Sequence[str] = (), spent: Spent = _nothing,
+        certificates: Sequence[str] = (), ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.most, self.helpers = settings, most, tuple(helpers)
         self.certificates = list(certificates)
-        self._rounds, self._spent = rounds, spent
+        self._rounds, self.ledger = rounds, ledger
+        self._known: tuple[Ledger | None, int, float] = (None, 0, 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
         self._whole = sum(run.stop - run.start for run in manifest.update_codec.measured(self._params))
         self._noise, self._numbers = Noise(separation=settings.separation), self._proposed()
+        self.mechanism: Mechanism | None = None
         if settings.noise != "none":
             self._fit_noise()
+            noise = self._noise
+            self.mechanism = Mechanism(
+                settings.noise, noise.sigma, self._numbers["norm2"], noise.separation, max(1, noise.band), noise.rounds
+            )
+            self._epsilon(self.next_round)  # or UsageError, if it can't be computed here
         try:
             (terms := self.terms(**NOWHERE)).check()
         except ProtocolError as error:
@@ -60,8 +64,58 @@ class MaskedTerms:
             federation=self._federation, run=self._run, round=round, version=version, model_sha256=model_sha256,
             manifest=manifest, seed=derived_seed(round, "masked", self._run) % SEEDS, least=settings.least,
             helpers=self.helpers, examples=settings.unit, groups=settings.groups, noise=self._noise,
-            epsilon=self._spent(round) if noisy else 0.0, delta=settings.delta if noisy else 0.0, **self._numbers,
+            epsilon=self._epsilon(round) if round else 0.0, delta=settings.delta if noisy else 0.0, **self._numbers,
         )  # fmt: skip
+
+    # ---- what is spent
+
+    @property
+    def next_round(self) -> int:
+        """The first round of this run that may have noise."""
+        return 1 if self.ledger is None or self.ledger.run != self._run else self.ledger.round + 1
+
+    def _epsilon(self, round: int) -> float:
+        """Once this round is over."""
+        if self.mechanism is None:
+            return 0.0
+        if self.ledger is None:
+            raise UsageError("noise is accounted in a ledger, and there is none: masked rounds need keys")
+        if self._known[:2] != (self.ledger, round):  # which takes a tenth of a second
+            self._known = self.ledger, round, self.ledger.after(self.mechanism, self._run, round)
+        return self._known[2]
+
+    def refusal(self, round: int) -> str:
+        """Why this round may not open: the budget is spent; "" if it may."""
+        if self.ledger is None or self.mechanism is None:
+            return ""
+        try:
+            return self.ledger.refusal(self.settings.budget, self._epsilon(round))
+        except UsageError as error:  # correlated noise is for so many rounds alone
+            return str(error)
+
+    def spend(self, terms: Terms) -> list[SaveLedger]:
+        """The helpers are about to be asked for noise: what must be durable before that."""
+        if self.ledger is None or self.mechanism is None:
+            return []
+        return self._write(self.ledger.spend(self.mechanism, self._run, terms.round, terms.digest.hex()))
+
+    def hear(self, epsilon: float, round: int) -> list[SaveLedger]:
+        """A helper has signed that so much was spent; `round`: of the set that it was asked for."""
+        return [] if self.ledger is None else self._write(self.ledger.hear(epsilon, self._run, round))
+
+    def _write(self, ledger: Ledger) -> list[SaveLedger]:
+        if ledger is self.ledger:
+            return []
+        self.ledger = ledger
+        return [SaveLedger(ledger)]
+
+    @property
+    def spent(self) -> Spent | None:
+        """For viewers; None without noise."""
+        ledger = self.ledger
+        if ledger is None or self.mechanism is None:
+            return None
+        return Spent(ledger.epsilon, ledger.delta, ledger.round, self.settings.budget)
 
     def _proposed(self, noise_bound: int = 0) -> dict[str, Any]:
         settings = self.settings
@@ -71,17 +125,37 @@ class MaskedTerms:
         )  # fmt: skip
 
     def _fit_noise(self) -> None:
-        """Numbers that leave room for the noise, which is as large as they are fine: step by step."""
-        settings, bound = self.settings, 0
-        for _ in range(STEPS):
-            self._numbers = self._proposed(bound)
-            sigma = settings.sigma * math.sqrt(self._numbers["norm2"])
-            banded = settings.noise == "banded"
-            self._noise = Noise(
-                settings.noise, sigma, band=settings.band if banded else 0, separation=settings.separation,
-                rounds=self._rounds if banded else 0,
-            )  # fmt: skip
-            wanted = self.terms(**NOWHERE).noise_bound
-            if bound >= wanted:
-                return
-            bound = max(bound + 1, (bound + wanted) // 2)
+        """Numbers that leave just the room for the noise, which is as large as they are fine; UsageError."""
+        if self.settings.noise == "banded" and self.settings.share < 1:
+            raise UsageError(
+                "banded noise cancels only where every round sends the same numbers: set privacy.share = 1, or "
+                'privacy.noise = "independent"'
+            )
+        least, most = 0, 2 ** (self.settings.bits - 1)
+        while least < most:
+            room = (least + most) // 2
+            if self._leaves(room) < 0:
+                least = room + 1
+            else:
+                most = room
+        self._leaves(least, refuse=True)
+
+    def _leaves(self, room: int, *, refuse: bool = False) -> int:
+        """Take the numbers that leave so much room: how much of it the noise does not need. Where nothing is left for
+        the devices' numbers it is too much; to `refuse` that is a UsageError."""
+        settings, banded = self.settings, self.settings.noise == "banded"
+        try:
+            self._numbers = self._proposed(room)
+        except UsageError:
+            if refuse:
+                raise UsageError(
+                    f"privacy.bits is {settings.bits}, too few for {self.most} devices and noise of privacy.sigma "
+                    f"{settings.sigma:g}: raise it (`edgefl privacy` tells how many bits it takes)"
+                ) from None
+            return 1
+        sigma = settings.sigma * math.sqrt(self._numbers["norm2"])
+        self._noise = Noise(
+            settings.noise, sigma, band=settings.band if banded else 0, separation=settings.separation,
+            rounds=self._rounds if banded else 0,
+        )  # fmt: skip
+        return room - self.terms(**NOWHERE).noise_bound

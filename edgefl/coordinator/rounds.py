@@ -16,6 +16,7 @@ from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
 from .cohort import LIST_BYTES
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
+from .masked_terms import MaskedTerms
 from .profiling import Profiling
 from .summing import Summing
 from .tally import Tally
@@ -36,6 +37,9 @@ class Rounds(Watching, Profiling, Summing):
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done", now)
             return
+        if self.masked is not None and (refusal := self._beyond_budget(self.masked)):
+            self._finish(refusal, now)
+            return
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
         if look.may_open:
@@ -46,6 +50,12 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self._publish_round(now))
         if look.ask:
             self._out.append(self.announcer.publish_manifest())
+
+    def _beyond_budget(self, masked: MaskedTerms) -> str:
+        """Why no more rounds open. Rounds that have had noise, as a helper tells, are passed over."""
+        if masked.mechanism is not None:
+            self.round = max(self.round, masked.next_round)
+        return masked.refusal(self.round)
 
     def _open(self, present: list[str], now: float) -> None:
         gathering = self.profiles.open() if self.profiles.wants(self.params) else None

@@ -46,7 +46,8 @@ class Summing(CoordinatorState):
         saved = SavedAsk(record, masked.terms, masked.entries, masked.sums)
         self.phase = "unmasking"
         self._unmasking = self._unmask(saved)
-        self._out.append(SaveAsk(saved))
+        assert self.masked is not None
+        self._out += [*self.masked.spend(saved.terms), SaveAsk(saved)]
         text = f"round {self.round}: {len(saved.entries)} masked updates, asking {', '.join(self._unmasking.silent)}"
         self._out.append(Note("info", text, round=self.round))
         self._ask_helpers(now, begins=True)
@@ -57,6 +58,10 @@ class Summing(CoordinatorState):
             self._unmasking.begin(now)
         ask, part_bytes = self._unmasking.saved.ask(self.fence.attempt), self.announcer.manifest.part_bytes
         self._out += self._unmasking.ask(self.signing, ask, self._answered, part_bytes, now)
+
+    def _hear(self, epsilon: float) -> None:
+        if self.masked is not None:
+            self._out += self.masked.hear(epsilon, self.round)
 
     def _resume_unmasking(self, now: float) -> None:
         """An earlier process has asked for the set of this round, and died: its tally, as far as that matters now."""
@@ -119,6 +124,7 @@ class Summing(CoordinatorState):
         self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
         self._unmasking = None
         self._answered.learn(record)
+        self._hear(total.epsilon)
         return record
 
     def _not_opened(self, why: str, now: float) -> Closed:
@@ -127,6 +133,7 @@ class Summing(CoordinatorState):
         unmasking, tally = self._unmasking, self.tally
         self._unmasking = None
         self.earlier.refuse(tally)
+        self._hear(unmasking.epsilon)
         self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at
         record = msgspec.structs.replace(

@@ -60,6 +60,7 @@ class Unmasking:
         self._topics, self._hash, self._patience_s = topics, hash, patience_s
         self._answers: dict[str, Answer] = {}
         self._arriving: dict[str, Assembler] = {}
+        self.epsilon = 0.0  # the highest that a helper has signed
         self._groups = saved.groups
 
     # What is asked
@@ -119,6 +120,7 @@ class Unmasking:
         )  # fmt: skip
 
     def _keep(self, party: Party, answer: Answer) -> None:
+        self.epsilon = max(self.epsilon, answer.epsilon)
         if answer.set_digest != self.set_digest:
             raise NotOpened(f"helper {party.name} has answered for another set of this round")
         if answer.reason:
@@ -152,9 +154,8 @@ class Unmasking:
         if not means:
             raise NotOpened(why or "no group had as many devices as a sum needs")
         delta = means[0].delta if len(means) == 1 else np.median([each.delta for each in means], axis=0)
-        epsilon = max(answer.epsilon for answer in self._answers.values())
         devices, weight = (sum(getattr(each, name) for each in means) for name in ("count", "weight"))
-        return Total(delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, epsilon)
+        return Total(delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, self.epsilon)
 
     def opened(self, place: int) -> np.ndarray:
         """(L,) int64, the sum of one group's integers: its masked sum without all masks."""

@@ -39,7 +39,7 @@ class Watching(Candidates, Ordered):
             total=sum(states.values()), present=self.presence.count, states=dict(sorted(states.items())),
             barred=len(self.admission.barred), paused=len(self.presence.paused), open=self._open_round(),
             opens_at=self._unix(opens_at), advice=self._advice(roll), troubled=roll.troubled(), last=list(roll.past),
-            pages=roll.pages, edgefl=__version__,
+            pages=roll.pages, edgefl=__version__, privacy=None if self.masked is None else self.masked.spent,
         )  # fmt: skip
 
     def _open_round(self) -> OpenRound | None:

@@ -47,7 +47,9 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noisy: Count = 0
 
     def after(self, noise: Mechanism, run: str, round: int) -> float:
-        """Epsilon once this round of this run is over; StoreError for a round that was over already."""
+        """Epsilon once this round of this run is over; StoreError for a round before the newest."""
+        if run == self.run and round == self.round and self.noisy:
+            return self.epsilon  # it is paid for: it is opened again
         return self.spend(noise, run, round, "").epsilon
 
     def spend(self, noise: Mechanism, run: str, round: int, purpose: str) -> Ledger:

@@ -40,6 +40,7 @@ from ..coordinator.events import (
 )
 from ..history_record import RoundRecord
 from ..machine import Connected, Note, Publish, WallTime
+from ..privacy.ledger import SaveLedger
 from ..protocol.messages import RETAINED_LIMIT, decode
 from ..protocol.round import Round
 from .crowd import Crowd
@@ -98,7 +99,16 @@ class AggregatorHost(FleetHost[coordinator_events.Event, coordinator_events.Acti
                 self._late[update.device, update.round] = update
             case ReloadLate():
                 self.feed(ReloadedLate(list(self._late.values())))
-            case SaveAttempt() | SaveAsk() | SaveSuspects() | SavePaused() | SaveProfile() | Erase() | Answered():
+            case (
+                SaveAttempt()
+                | SaveAsk()
+                | SaveLedger()
+                | SaveSuspects()
+                | SavePaused()
+                | SaveProfile()
+                | Erase()
+                | Answered()
+            ):
                 pass  # it starts once
             case Finished():
                 self.finished = action.reason

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.seeds import derived_seed
 from ..helper import events
 from ..helper.events import Find, Found, JobDone, Keys, Open, SaveOpened, SaveState
 from ..helper.helper import Helper
 from ..helper.least import Least
 from ..helper.state import State
 from ..machine import Connected
+from ..privacy.noise import discrete_gaussian
 from ..trust.roster import Roster
 from .fleet_host import FleetHost, Ground
 
@@ -31,6 +33,7 @@ class HelperHost(FleetHost[events.Event, events.Action]):
         self._keys, self._roster, self._least = keys, roster, least
         self.state = State()
         self.answers: dict[int, bytes] = {}
+        self._drawn = 0
 
     def power_on(self) -> None:
         self.powered = True
@@ -44,7 +47,7 @@ class HelperHost(FleetHost[events.Event, events.Action]):
     def carry_out(self, action: events.Action) -> None:
         match action:
             case Open(job):
-                boot, result = self.boot, job.run(no_noise)
+                boot, result = self.boot, job.run(self._draw)
                 seconds = SECONDS_PER_DEVICE * sum(map(len, job.groups))
                 self.clock.after(seconds, lambda: self.feed(JobDone(job, result)) if self.boot == boot else None)
             case SaveOpened(state, answer):
@@ -61,7 +64,8 @@ class HelperHost(FleetHost[events.Event, events.Action]):
         kept = {opened.round for opened in state.opened}
         self.state, self.answers = state, {round: blob for round, blob in self.answers.items() if round in kept}
 
-
-def no_noise(sigma: float, n: int) -> np.ndarray:
-    """Simulations without noise never draw any."""
-    raise AssertionError(f"noise of {sigma:g} for {n} numbers")
+    def _draw(self, sigma: float, count: int) -> np.ndarray:
+        """(count,) of noise: each call has its own, and a run that is repeated has the same."""
+        self._drawn += 1
+        seed = derived_seed("noise", self._keys.box_private.hex(), self._drawn)
+        return discrete_gaussian(sigma, count, np.random.default_rng(seed).bytes)

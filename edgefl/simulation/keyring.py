@@ -15,7 +15,7 @@ from ..helper.events import Keys as HelperKeys
 from ..masking.sealed import new_box_key
 from ..protocol.terms import Party
 from ..trust.certificate import SignerCertificate
-from ..trust.ed25519 import SigningKey
+from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.helper_certificate import HelperCertificate
 from ..trust.roster import Member, Roster
 
@@ -63,6 +63,11 @@ class Keyring:
             name, keys.box_public, keys.signing.public, federation=self._federation, serial=SERIAL, epoch=EPOCH,
             not_before=0, not_after=LAST,
         )  # fmt: skip
+
+    @property
+    def root(self) -> str:
+        """The fingerprint of the root's key."""
+        return fingerprint(self._root.public)
 
     @property
     def parties(self) -> list[Party]:

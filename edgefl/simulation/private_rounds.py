@@ -76,7 +76,7 @@ class PrivateRounds:
         for device in range(first, first + self._asked):
             delta = self._fit(device, round)
             rng = np.random.default_rng(derived_seed(self._seed, "rounding", round, device))
-            total += quantize(delta, 1, terms, rng).q
+            total += quantize(delta, 1, terms, rng.bytes).q
         self.params += mean(total, terms).delta
         if self._noisy:
             drawn = self._noise(round)[: terms.coordinates] * (terms.grid / self._proposal.goal.cohort)

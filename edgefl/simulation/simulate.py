@@ -34,6 +34,7 @@ from ..onnx.load import load
 from ..onnx.model import Model
 from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
+from ..privacy.ledger import Ledger
 from ..protocol.envelope import MAX_PART_BYTES
 from ..protocol.manifest import Manifest
 from ..protocol.messages import Status
@@ -196,7 +197,7 @@ def _masked(settings: Settings, manifest: Manifest, keyring: Keyring) -> MaskedT
     assert most is not None  # masked_fit.check has seen to that
     return MaskedTerms(
         settings.privacy, manifest, most=most, rounds=settings.rounds.rounds or 0, helpers=keyring.parties,
-        certificates=keyring.certificates,
+        certificates=keyring.certificates, ledger=Ledger(keyring.root, settings.privacy.delta),
     )  # fmt: skip
 
 

@@ -1,0 +1,96 @@
+"""Federations with noise, helper included, over the real messages: what they spend, and where they end."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+import edgefl
+from edgefl.coordinator.events import Finished, SaveAsk
+from edgefl.errors import UsageError
+from edgefl.machine import Publish
+from edgefl.privacy.accountant import Mechanism, epsilon
+from edgefl.privacy.ledger import SaveLedger
+from edgefl.simulation.fleet import AggregatorHost
+from edgefl.simulation.helper_host import HelperHost
+
+pytest.importorskip("dp_accounting")
+NOISY = {
+    "privacy.masked": True, "privacy.helpers": "north", "privacy.least": 5, "privacy.most": 10, "rounds.expect": 10,
+    "privacy.noise": "independent", "privacy.sigma": 3.0, "privacy.bits": 20, "privacy.share": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def actions(monkeypatch):
+    """All that the aggregator's host carries out, in order."""
+    seen, inner = [], AggregatorHost.carry_out
+
+    def carry_out(self, action):
+        seen.append(action)
+        inner(self, action)
+
+    monkeypatch.setattr(AggregatorHost, "carry_out", carry_out)
+    return seen
+
+
+def run(rounds=5, **more):
+    settings = edgefl.Settings().replace(**NOISY | more)
+    return edgefl.simulate("mlp:64-10", "digits", settings=settings, devices=10, rounds=rounds, seed=0)
+
+
+def spent(rounds, sigma=3.0):
+    return epsilon(Mechanism("independent", sigma, 1).rho(rounds), 1e-5)
+
+
+def test_every_round_tells_what_was_spent_and_it_is_durable_before_the_helper_is_asked(actions):
+    history = run()
+    assert [record.state for record in history.rounds] == ["committed"] * 5
+    assert [record.epsilon for record in history.rounds] == pytest.approx([spent(r) for r in range(1, 6)], rel=1e-6)
+    for place, action in enumerate(actions):
+        if isinstance(action, SaveAsk):
+            paid = actions[place - 1]
+            assert isinstance(paid, SaveLedger) and paid.ledger.epsilon == action.saved.terms.epsilon
+    asks = [place for place, a in enumerate(actions) if isinstance(a, Publish) and "/helper/" in a.topic]
+    saves = [place for place, a in enumerate(actions) if isinstance(a, SaveLedger)]
+    assert len(saves) == 5 and min(asks) > saves[0]
+
+
+def test_the_federation_ends_at_its_budget_and_says_why(actions):
+    history = run(rounds=20, **{"privacy.budget": spent(3) + 0.01})
+    assert [record.state for record in history.rounds] == ["committed"] * 3
+    (end,) = [action for action in actions if isinstance(action, Finished)]
+    assert "the privacy budget is spent" in end.reason and "after round 3" in end.reason
+
+
+def test_a_new_folder_goes_on_from_what_a_helper_has_seen_spent(monkeypatch):
+    """The helper refuses the first round, whose terms tell of less than it knows; the ledger hears of it."""
+    inner = HelperHost.__init__
+
+    def init(self, *arguments):
+        inner(self, *arguments)
+        self.state = msgspec.structs.replace(self.state, epsilon=5.0)
+
+    monkeypatch.setattr(HelperHost, "__init__", init)
+    first, *others = run(rounds=4).rounds
+    assert first.state == "abandoned" and "5 was spent" in first.why
+    assert [record.state for record in others] == ["committed"] * 3
+    assert 5.0 < others[0].epsilon < others[1].epsilon < others[2].epsilon
+
+
+def test_rounds_without_noise_spend_nothing(actions):
+    history = run(rounds=2, **{"privacy.noise": "none", "privacy.sigma": 0.0})
+    assert [record.epsilon for record in history.rounds] == [0, 0]
+    assert not [action for action in actions if isinstance(action, SaveLedger)]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"privacy.bits": 8}, "too few for 10 devices and noise"),
+        ({"privacy.noise": "banded", "privacy.share": 0.5}, "set privacy.share = 1"),
+    ],
+)
+def test_noise_that_can_not_be_is_refused_at_start(more, says):
+    with pytest.raises(UsageError, match=says):
+        run(**more)

@@ -1,10 +1,10 @@
 """Accuracy against bytes: McMahan's 2NN and CNN on MNIST, over the real wire format, beside the same fleet in float32.
 
-    python benchmarks/curves.py [--data SPEC] [--models 2nn cnn] [--partitions shards:2 iid] [--settings NAME ...]
+    python benchmarks/curves.py [--data SPEC] [--models 2nn cnn 2nn-tenth] [--partitions shards:2 iid] [--settings NAME ...]
                                 [--seeds N] [--runs FOLDER] [--figure PNG] [--json FILE]
 
-Twenty devices, all of which take part in every round. A run is kept as a JSON file in FOLDER, and not repeated while
-its arguments stay the same: what was interrupted goes on. Accuracy is the mean over the last ten rounds, as the
+Twenty devices, all of which take part in every round; in `2nn-tenth` a hundred, ten of which do. A run is kept as a JSON
+file in FOLDER, and not repeated while its arguments stay the same: what was interrupted goes on. Accuracy is the mean over the last ten rounds, as the
 pathological split makes single rounds jump. Bytes are History's, everything that goes over MQTT: manifest, rounds,
 receipts and the first whole model too, which `down later` leaves out.
 """
@@ -24,18 +24,12 @@ import curves_plot
 import kept_runs
 from curves_plot import Run
 
-FLEET = {
-    "devices": 20,
-    "batch_size": 10,
-    "lr": 0.1,
-    "min_reports": 20,
-    "codec": "raw32",
-    "downlink": "raw32",
-    "span": 1,
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "2nn": {"rounds": 200, "max_steps": 60},
-    "cnn": {"rounds": 40, "max_steps": 20},
+FLEET = {"batch_size": 10, "lr": 0.1, "codec": "raw32", "downlink": "raw32", "span": 1}
+ALL = {"devices": 20, "min_reports": 20}
+CASES: dict[str, dict[str, Any]] = {
+    "2nn": ALL | {"model": "2nn", "rounds": 200, "max_steps": 60},
+    "cnn": ALL | {"model": "cnn", "rounds": 40, "max_steps": 20},
+    "2nn-tenth": {"model": "2nn", "devices": 100, "fraction": 0.1, "rounds": 120},
 }
 PARTITIONS = ("shards:2", "iid")
 # What goes up and down. fp32 comes first: the others are measured against it.
@@ -46,19 +40,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qsgd": {"codec": "baselines:Qsgd:bits=4"},
     "topk": {"codec": "baselines:TopK:fraction=0.005"},
     "sign": {"codec": "baselines:Sign"},
+    "auto": {"codec": "auto", "downlink": "auto", "span": "auto"},
 }
-MAIN = ["fp32", "ecq", "ecq-sparse"]
+MAIN, TENTH = ["fp32", "ecq", "ecq-sparse"], ["fp32", "auto"]
 
 
-def run_one(model: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
+def run_one(case: str, partition: str, setting: str, seed: int, options: argparse.Namespace) -> Run:
     """Run one simulation, or read its result from its file."""
-    spec = MODELS[model]
-    file = f"{model}-{partition.replace(':', '')}-{setting}-{seed}"
+    arguments = FLEET | CASES[case] | SETTINGS[setting]
+    file = f"{case}-{partition.replace(':', '')}-{setting}-{seed}"
     rounds = kept_runs.run(
-        options.runs, file, model, options.data, workers=options.workers, **FLEET | SETTINGS[setting],
-        partition=partition, rounds=spec["rounds"], seed=seed, max_steps=spec["max_steps"],
+        options.runs, file, arguments.pop("model"), options.data, workers=options.workers, **arguments,
+        partition=partition, seed=seed,
     )  # fmt: skip
-    return Run.of(rounds)
+    return Run.of(rounds, arguments["devices"])
+
+
+def settings_of(case: str, options: argparse.Namespace) -> list[str]:
+    """What is compared, float32 first."""
+    chosen = options.settings or (TENTH if "fraction" in CASES[case] else MAIN)
+    return ["fp32", *(name for name in chosen if name != "fp32")]
 
 
 def table(found: curves_plot.Found, seeds: int) -> list[dict[str, Any]]:
@@ -82,9 +83,9 @@ def table(found: curves_plot.Found, seeds: int) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default=f"mnist:{os.environ.get('EDGEFL_SHARED', '.')}/data/mnist", metavar="SPEC")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["2nn"])
+    parser.add_argument("--models", nargs="+", choices=CASES, default=["2nn"])
     parser.add_argument("--partitions", nargs="+", choices=PARTITIONS, default=list(PARTITIONS))
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=MAIN)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="5 for what is published")
     parser.add_argument("--runs", type=Path, default=Path("build/curves"), metavar="FOLDER")
     parser.add_argument("--workers", type=int, default=1)
@@ -95,20 +96,19 @@ def main() -> int:
     if options.data.startswith("mnist:") and not Path(folder).is_dir():
         print(f"curves: skipped, no MNIST in {folder}: give --data mnist:DIR")
         return 0
-    settings = ["fp32", *(name for name in options.settings if name != "fp32")]
     found: curves_plot.Found = {
         (model, partition): {
             setting: [run_one(model, partition, setting, seed, options) for seed in range(options.seeds)]
-            for setting in settings
+            for setting in settings_of(model, options)
         }
         for model in options.models
         for partition in options.partitions
     }
     rows = table(found, options.seeds)
-    print("model  partition  setting        accuracy  below fp32  worst seed       up     down  down later")
+    print("model      partition  setting        accuracy  below fp32  worst seed       up     down  down later")
     for row in rows:
         print(
-            "{model:6} {partition:10} {setting:14} {accuracy:7.2f} % {below:10.2f}  {worst:10.2f}  "
+            "{model:10} {partition:10} {setting:14} {accuracy:7.2f} % {below:10.2f}  {worst:10.2f}  "
             "{up:6.1f}x  {down:6.1f}x  {down_later:9.1f}x".format(**row)
         )
     if options.figure:

@@ -1,12 +1,12 @@
 """Accuracy against bytes: McMahan's 2NN and CNN on MNIST, over the real wire format, beside the same fleet in float32.
 
-    python benchmarks/curves.py [--data SPEC] [--models 2nn cnn 2nn-tenth] [--partitions shards:2 iid] [--settings NAME ...]
-                                [--seeds N] [--runs FOLDER] [--figure PNG] [--json FILE]
+    python benchmarks/curves.py [--data SPEC] [--models 2nn cnn 2nn-tenth] [--partitions shards:2 iid]
+                                [--settings NAME ...] [--seeds N] [--runs FOLDER] [--figure PNG] [--json FILE]
 
-Twenty devices, all of which take part in every round; in `2nn-tenth` a hundred, ten of which do. A run is kept as a JSON
-file in FOLDER, and not repeated while its arguments stay the same: what was interrupted goes on. Accuracy is the mean over the last ten rounds, as the
-pathological split makes single rounds jump. Bytes are History's, everything that goes over MQTT: manifest, rounds,
-receipts and the first whole model too, which `down later` leaves out.
+Twenty devices, all of which take part in every round; in `2nn-tenth` a hundred, ten of which do. A run is kept as a
+JSON file in FOLDER, and not repeated while its arguments stay the same: what was interrupted goes on. Accuracy is the
+mean over the last ten rounds, as the pathological split makes single rounds jump. Bytes are History's, everything that
+goes over MQTT: manifest, rounds, receipts and the first whole model too, which `down later` leaves out.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,26 @@ def test_i36_an_agent_whose_owner_wants_masks_sits_plain_rounds_out(tmp_path: Pa
 def test_an_aggregator_without_the_helpers_certificate_does_not_start(tmp_path: Path) -> None:
     with KeyedFleet(tmp_path) as fleet, pytest.raises(UsageError, match=r"can't read .*helper-north\.json"):
         fleet.aggregator(*MASKED)
+
+
+def test_rounds_with_noise_are_in_the_ledger_and_an_aggregator_that_restarts_spends_on(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    noisy = (*MASKED, "privacy.noise=independent", "privacy.sigma=5", "privacy.bits=24", "privacy.budget=1000")
+    with KeyedFleet(tmp_path) as fleet:
+        fleet.enrol(*NAMES)
+        helper_of(fleet)
+        first = fleet.aggregator(*noisy)
+        for name in NAMES:
+            fleet.agent(name)
+        spent = [record.epsilon for record in fleet.wait(3)]
+        assert 0 < spent[0] < spent[1] < spent[2]
+        first.host.post(Stop())
+        first.join(20.0)
+        before = len(fleet.records())
+        second = fleet.aggregator(*noisy)
+        told = second.host.machine.masked.spent
+        assert told.epsilon >= fleet.records()[-1].epsilon and told.budget == 1000
+        after = fleet.wait(before + 2)
+        epsilons = [record.epsilon for record in after if record.state == "committed"]
+        assert all(less < more for less, more in pairwise(epsilons))
+        eventually(lambda: second.host.machine.summary(second.host.now()).privacy.round >= after[-1].round, 10.0)

@@ -13,6 +13,7 @@ from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.ledger import SaveLedger
 from edgefl.simulation.fleet import AggregatorHost
 from edgefl.simulation.helper_host import HelperHost
+from edgefl.simulation.private_terms import Goal, propose
 
 pytest.importorskip("dp_accounting")
 NOISY = {
@@ -94,3 +95,13 @@ def test_rounds_without_noise_spend_nothing(actions):
 def test_noise_that_can_not_be_is_refused_at_start(more, says):
     with pytest.raises(UsageError, match=says):
         run(**more)
+
+
+def test_what_the_command_proposes_runs_and_spends_just_that(tmp_path):
+    proposal = propose(Goal(rounds=4, devices=10, epsilon=20.0, params=650, cohort=10))
+    file = tmp_path / "federation.toml"
+    file.write_text(proposal.to_toml())
+    settings = edgefl.Settings.load(file).replace(**{"privacy.helpers": "north", "rounds.expect": 10})
+    history = edgefl.simulate("mlp:64-10", "digits", settings=settings, devices=10, seed=0)
+    assert [record.state for record in history.rounds] == ["committed"] * 4
+    assert 19.9 < history.rounds[-1].epsilon <= 20.0

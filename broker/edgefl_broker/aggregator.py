@@ -58,7 +58,7 @@ from .forgetting import erase_claims
 from .home_assistant import open_home_assistant
 from .journal import Journal
 from .keys import open_keys
-from .masked import open_masked
+from .masked import masked_terms, open_helpers
 from .model_file import load_both
 from .outputs import NEWEST, ModelFiles
 from .progress import Progress, summary
@@ -101,6 +101,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
         config = self._settled(config, plan)
         rng = random.Random()
         self._keys = open_keys(config.keys, config.federation, self._store.highest)
+        self._helpers = open_helpers(config, self._store.highest)
         self.machine = self._make_machine(config, state, rng, take_over=take_over)
         self._unheard = Unheard()
         self._enrolment, self._hears_asks = self._open_enrolment(config), False
@@ -156,7 +157,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             admission=masked_fit.admission_of(config), suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
             features=config.features, asked=self._store.asked(),
-            masked=open_masked(config, manifest, self._store.ledger),
+            masked=masked_terms(config, manifest, self._helpers, self._store.ledger),
         )  # fmt: skip
 
     def _open_outputs(self, config: AggregatorConfig, state: State) -> ModelFiles:
@@ -208,6 +209,8 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             self.link.subscribe([self._enrolment.topics.any_ask], 1)
         for event in [] if self._keys is None else self._keys.news():
             self.feed(event)
+        for read in [] if self._helpers is None else self._helpers.news():
+            self.feed(read)
 
     def _use(self, config: AggregatorConfig) -> None:
         """Settings have changed that can change now; EdgeFLError, with nothing changed."""

@@ -72,7 +72,7 @@ class KeyFolder:
 
     def _mark(self, name: str) -> tuple[object, ...]:
         """Changes when the file is replaced; a key beside its certificate counts as part of it."""
-        return tuple(_stat(self._folder / file) for file in ((name, SIGNER_KEY) if name != ROSTER else (name,)))
+        return tuple(mark(self._folder / file) for file in ((name, SIGNER_KEY) if name != ROSTER else (name,)))
 
     def _signer(self) -> SignerRead:
         path = self._folder / SIGNER_CERTIFICATE
@@ -114,7 +114,8 @@ def _unfit(path: Path, error: ProtocolError) -> UsageError:
     return UsageError(f"{path} can't be used: {why}: {COPY}")
 
 
-def _stat(path: Path) -> tuple[int, int, int] | None:
+def mark(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file is replaced; None if it is not there."""
     try:
         status = os.stat(path)
     except OSError:

@@ -133,7 +133,7 @@ class Announcer:
 
     def round(
         self, tally: Tally | None, state: RoundState, *, round: int, version: int, attempt: int,
-        config: RoundSettings, unearned: Sequence[str] = (), certificates: Sequence[str] = (),
+        config: RoundSettings, unearned: Sequence[str] = (),
     ) -> Round:  # fmt: skip
         """The round of `tally`, or without one the round that comes next, or that all rounds are done."""
         mode, pacing = (tally.mode, tally.pacing) if tally else ("train", Pacing())
@@ -152,7 +152,7 @@ class Announcer:
             mode=mode,
             requires=["profile"] if mode == "profile" else [FEATURE] if masked else [],
             terms=masked.terms.text if masked else "",
-            helpers=list(certificates) if masked else [],
+            helpers=masked.certificates if masked else [],
             only_new_data=config.only_new_data,
             spread_s=pacing.spread_s,
             unasked=pacing.unasked,

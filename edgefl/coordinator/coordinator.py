@@ -21,6 +21,7 @@ from .events import (
     Event,
     Forget,
     FromHost,
+    HelpersRead,
     Pause,
     Reconfigured,
     Release,
@@ -72,7 +73,7 @@ class RoundCoordinator(Rounds):
                 self._maybe_open(now)
             case (
                 Evaluated() | ReloadedLate() | Rollback() | Release() | AskProfile() | RosterRead() | SignerRead()
-                | Reconfigured()
+                | HelpersRead() | Reconfigured()
             ):  # fmt: skip
                 self._on_host(event, now)
             case Sent():
@@ -101,6 +102,9 @@ class RoundCoordinator(Rounds):
                 self._on_profile_order(event)
             case RosterRead() | SignerRead():
                 self._on_keys(event, now)
+            case HelpersRead():
+                if self.masked is not None:
+                    self.masked.adopt(event.parties, event.certificates)
             case Reconfigured():
                 self._next_settings = event
                 self._maybe_open(now)

@@ -12,6 +12,7 @@ from .. import machine
 from ..history_record import RoundRecord
 from ..privacy.ledger import SaveLedger
 from ..profiles import Profile
+from ..protocol.terms import Party
 from ..settings import GateSettings, RoundSettings
 from ..strategies import State
 from ..trust.ed25519 import SigningKey
@@ -224,8 +225,17 @@ class SignerRead:
     epoch: int
 
 
+@dataclass(frozen=True)
+class HelpersRead:
+    """Event: the root has certified other keys of the helpers. `certificates` are sealed, in the order of `parties`;
+    they hold from the next round on."""
+
+    parties: tuple[Party, ...]
+    certificates: tuple[str, ...]
+
+
 FromHost: TypeAlias = (
-    Evaluated | ReloadedLate | Rollback | Release | AskProfile | RosterRead | SignerRead | Reconfigured
+    Evaluated | ReloadedLate | Rollback | Release | AskProfile | RosterRead | SignerRead | HelpersRead | Reconfigured
 )
 Event: TypeAlias = machine.Event | FromHost | Pause | Resume | Forget
 Action: TypeAlias = (

@@ -6,6 +6,8 @@ vector, its sealed seeds and its signature. Part of RoundCoordinator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import ProtocolError
@@ -17,10 +19,11 @@ from ..protocol.terms import Terms
 
 
 class MaskedSum:
-    """`sums` are (L,) uint32, one a group, in which bits above the modulus do not count. `entries` are by device."""
+    """`sums` are (L,) uint32, one a group, in which bits above the modulus do not count. `entries` are by device.
+    `certificates`: what the root says of the helpers in the terms."""
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+    def __init__(self, terms: Terms, certificates: Sequence[str] = ()) -> None:
+        self.terms, self.certificates = terms, list(certificates)
         self.sums: list[Ring] = [np.zeros(terms.length, np.uint32) for _ in range(terms.groups)]
         self.entries: dict[str, Entry] = {}
 

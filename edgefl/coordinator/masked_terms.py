@@ -56,6 +56,10 @@ class MaskedTerms:
             raise UsageError(f"[privacy] can't be: {str(error).removesuffix(': refused')}: correct it") from None
         self.max_payload = bound(terms)
 
+    def adopt(self, helpers: Sequence[Party], certificates: Sequence[str]) -> None:
+        """Other keys of the helpers, for the terms of rounds to come."""
+        self.helpers, self.certificates = tuple(helpers), list(certificates)
+
     def terms(self, *, round: int, version: int, model_sha256: str, manifest: str) -> Terms:
         """The terms of one round."""
         settings = self.settings

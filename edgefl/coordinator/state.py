@@ -267,7 +267,6 @@ class CoordinatorState:
         return self.announcer.round(
             self.tally if state == "open" else None, state, round=self.round, version=self.version,
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
-            certificates=self.masked.certificates if self.masked else (),
         )  # fmt: skip
 
     def _make_intake(self, round: int, version: int, unasked: int = 1, mode: Mode | None = None) -> RoundIntake:

@@ -39,7 +39,7 @@ class Summing(CoordinatorState):
             round=self.round, version=self.version, model_sha256=announcer.downlink.sha256,
             manifest=announcer.manifest_id,
         )  # fmt: skip
-        return MaskedSum(terms)
+        return MaskedSum(terms, self.masked.certificates)
 
     def _begin_unmasking(self, masked: MaskedSum, record: RoundRecord, now: float) -> None:
         """The round is closed with enough updates: have the helpers open their sum."""
@@ -73,7 +73,7 @@ class Summing(CoordinatorState):
         self.tally = Tally(
             opening, round=record.round, version=self.version, mode="train", opened_at=now - record.seconds,
             pacing=Pacing(), intake=self._make_intake(record.round, self.version, 1, "train"), resumed=True,
-            masked=MaskedSum(self._unmasking.terms),
+            masked=MaskedSum(self._unmasking.terms, self.masked.certificates if self.masked else ()),
         )  # fmt: skip
         for device in record.devices:
             self.tally.count(device, Judged(UpdateHeader.masked()))

@@ -17,12 +17,14 @@ from masked_rounds import (
     asked,
     device_key,
     expected,
+    helper_certificate,
     helper_keys,
     make_helper,
     make_masked,
     masked_blob,
     masked_parts,
     open_masked,
+    party,
     resigned,
     roster,
     round_in,
@@ -31,7 +33,7 @@ from masked_rounds import (
     vector,
 )
 
-from edgefl.coordinator.events import Commit, SaveAsk
+from edgefl.coordinator.events import Commit, HelpersRead, SaveAsk
 from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.errors import StoreError, UsageError
@@ -227,6 +229,22 @@ def test_a_round_ends_when_a_sum_is_full():
     for device in DEVICES[:4]:
         feed(coordinator, *masked_parts(terms, device), now=1.0)
     assert coordinator.phase == "unmasking"
+
+
+def test_a_helpers_new_keys_are_in_the_next_round_and_not_in_the_open_one():
+    coordinator, terms = open_masked(*DEVICES[:3])
+    new = helper_keys(epoch=2)
+    feed(coordinator, HelpersRead((party(new),), (helper_certificate(new),)), now=0.5)
+    feed(coordinator, Disconnected(), now=0.6)
+    again = round_in(feed(coordinator, Connected(), now=0.7))
+    assert again.terms == terms.text and again.helpers == [helper_certificate(helper_keys())]
+    out = []
+    for device in DEVICES[:3]:
+        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
+    after = round_in(out)
+    assert (after.round, after.helpers) == (2, [helper_certificate(new)])
+    assert Terms.read(after.terms).helpers == (party(new),)
 
 
 # Bad input

@@ -59,6 +59,11 @@ def test_i35_masked_rounds_over_mqtt_with_a_helper_that_restarts(tmp_path: Path)
         helper_of(fleet)
         more = fleet.wait(len(fleet.records()) + 2)
         assert more[-1].state == "committed" and more[-1].version > first[-1].version
+        turned = len(fleet.records())
+        (bundle,) = enrolment.next_helper_epoch(fleet.keys, ["helper-north"])
+        unpack(bundle, fleet.folder / "helper-north")
+        last = fleet.wait(turned + 4)[-1]
+        assert last.state == "committed", "rounds go on under the helper's next keys"
     entries = [line.entry for line in Reader(fleet.home("pi-01") / "state").lines()]
     assert entries and all((entry.mode, entry.num_examples) == ("masked", 0) for entry in entries)
 

@@ -58,6 +58,13 @@ def test_edges(bits):
     assert ring.centre(ring.of(ends, bits), bits).tolist() == ends.tolist()
 
 
+@pytest.mark.parametrize("bits", [2, 16, 31, 32])
+def test_what_a_device_rounds_to_is_32_bits_wide(bits):
+    half = min(2 ** (bits - 1), 2**31 - 1)
+    ends = np.array([-half, -1, 0, 1, half - 1], np.int32)
+    assert ring.centre(ring.of(ends, bits), bits).tolist() == ends.tolist()
+
+
 @pytest.mark.parametrize("size", [0, 6, 8, 100])
 def test_another_length_is_refused_and_leaves_no_trace(size):
     acc = np.arange(5, dtype=np.uint32)

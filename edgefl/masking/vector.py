@@ -3,7 +3,7 @@
 A device clips its delta and rounds weight x delta / grid at random, up or down, so that the mean is right. Rounding
 makes a vector longer. So it tests the exact squared norm of the integers against the terms' `norm2`, and draws again,
 up to eight times; then it rounds toward zero, which makes no vector longer (conditional randomised rounding: Kairouz,
-Liu, Steinke 2021, arXiv:2102.06387, section 4). What is masked keeps the bound always, weight and scores included.
+Liu, Steinke 2021, arXiv:2102.06387, Algorithm 1). What is masked keeps the bound always, weight and scores included.
 
     mean delta = back(sum of q) grid / sum of weights
 

@@ -22,7 +22,9 @@ def packed_bytes(n: int, bits: int) -> int:
 
 def of(vector: NDArray[np.int64] | NDArray[np.int32], bits: int) -> Ring:
     """(n,) integers modulo 2^m."""
-    return vector.astype(np.uint32) & np.uint32((1 << bits) - 1)
+    out: Ring = vector.astype(np.uint32)
+    out &= np.uint32((1 << bits) - 1)
+    return out
 
 
 def centre(vector: Ring, bits: int) -> NDArray[np.int64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 
 import masked
 import numpy as np
@@ -209,3 +211,19 @@ def test_a_masked_update_is_signed_as_one():
     signed[1] = 0
     with pytest.raises(NotSigned):
         check(bytes(signed), CONTEXT, KEY.public)
+
+
+def test_masking_loads_neither_openssl_nor_a_generator():
+    """hashlib's BLAKE2b brings OpenSSL, and a NumPy generator 2 MB more: an agent has neither."""
+    code = (
+        "import os, sys, numpy as np\n"
+        "from edgefl.masking import update, vector\n"
+        "from edgefl.protocol.terms import Terms\n"
+        "from edgefl.trust.ed25519 import SigningKey\n"
+        f"own = Terms.read({OWN.text!r})\n"
+        "q = vector.quantize(np.ones(100, np.float32), 1, own, os.urandom).q\n"
+        "assert update.mask(q, own, 'dev-1', SigningKey(b'k' * 32))\n"
+        "print([name for name in ('_hashlib', '_ssl', 'numpy.random') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stdout + done.stderr

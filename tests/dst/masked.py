@@ -19,6 +19,7 @@ from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.device.events import TrainJob
 from edgefl.device.masked import terms_of
 from edgefl.device.policy import OPEN, OwnersWord
+from edgefl.errors import StoreError
 from edgefl.helper import events as helper_events
 from edgefl.helper.events import Find, Found, JobDone, Keys, SaveOpened, SaveState
 from edgefl.helper.events import Open as OpenJob
@@ -38,7 +39,7 @@ from edgefl.trust.ed25519 import SigningKey, to_text
 from edgefl.trust.helper_certificate import HelperCertificate
 from edgefl.trust.roster import Roster
 
-from .disks import FailingDisk
+from .disks import FailingDisk, PowerLost
 from .host import Host
 from .keys import ROOT, aggregators_keys
 from .schedule import FEDERATION, Schedule
@@ -182,8 +183,11 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
         assert keys is not None
         roster: Roster = keys[1]
         self.machine = Helper(helper_keys(), roster, Least(devices=LEAST), self.disk.state)
-        for action in self.machine.begin():
-            self.carry_out(action)
+        try:
+            for action in self.machine.begin():
+                self.carry_out(action)
+        except (PowerLost, StoreError) as error:
+            self.die(f"its first write fails: {error!r}")
 
     def act(self, action: helper_events.Action) -> None:
         match action:

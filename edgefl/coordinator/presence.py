@@ -28,6 +28,7 @@ class Presence:
         self._only_fresh = only_fresh
         self.paused: dict[str, str] = {}
         self._barred: set[str] = set()
+        self._resting: frozenset[str] = frozenset()
 
     def reconfigure(self, *, only_fresh: bool, expect: int) -> None:
         """Other settings: who can be asked is counted again."""
@@ -93,13 +94,19 @@ class Presence:
         self.count += self.can_be_asked(device)
         return True
 
+    def rest(self, devices: frozenset[str]) -> None:
+        """These devices, and no others any more, are present and not asked (resting.py)."""
+        if devices != self._resting:
+            self._resting = devices
+            self.count = sum(map(self.can_be_asked, self.statuses))
+
     def _is_out(self, device: str) -> bool:
         return device in self._barred or device in self.paused
 
     @property
     def hides(self) -> bool:
-        """Whether a device would be present if it were neither barred nor paused."""
-        out = (device for some in (self._barred, self.paused) for device in some)
+        """Whether a device would be asked if it were neither barred nor paused, and did not rest."""
+        out = (device for some in (self._barred, self.paused, self._resting) for device in some)
         return any(device in self.statuses and self.statuses[device].present for device in out)
 
     def is_present(self, device: str) -> bool:
@@ -108,12 +115,12 @@ class Presence:
 
     def can_be_asked(self, device: str) -> bool:
         status = self.statuses.get(device)
-        return status is not None and self._is_wanted(status) and not self._is_out(device)
+        return status is not None and self._is_wanted(status) and not (self._is_out(device) or device in self._resting)
 
     def present(self) -> list[str]:
         """The devices that can be asked, sorted."""
         wanted = (device for device, status in self.statuses.items() if self._is_wanted(status))
-        return sorted(device for device in wanted if not self._is_out(device))
+        return sorted(device for device in wanted if not (self._is_out(device) or device in self._resting))
 
     def _is_wanted(self, status: Status) -> bool:
         return status.present and (status.fresh or not self._only_fresh)

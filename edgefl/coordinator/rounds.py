@@ -40,6 +40,7 @@ class Rounds(Watching, Profiling, Summing):
         if self.masked is not None and (refusal := self._beyond_budget(self.masked)):
             self._finish(refusal, now)
             return
+        self.presence.rest(self.resting.at(self.round))
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
         if look.may_open:
@@ -183,6 +184,7 @@ class Rounds(Watching, Profiling, Summing):
         record = self.signing.record(record)
         record = self._without_forgotten(record)
         self.admission.influence.learn(record)
+        self.resting.learn(record)
         if self.selection is not None:
             self.selection.learn(record)
         self._out += self.admission.suspects()

@@ -42,6 +42,7 @@ from .profile_rounds import ProfileRounds
 from .quarantine import Suspect
 from .readiness import Readiness
 from .reception import Reception
+from .resting import Resting
 from .roll import Roll
 from .saved_ask import SavedAsk
 from .signing import Keys, Open, Signing
@@ -89,6 +90,7 @@ class CoordinatorState:
         self.params, self.round, self.version = params, round, version
         self.phase: Phase = "waiting"
         self.masked = masked
+        self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered = Answered()
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
@@ -177,6 +179,7 @@ class CoordinatorState:
         """The records, of which admission has learned on their way."""
         for record in recent:
             self.admission.influence.learn(record)
+            self.resting.learn(record)
             if self.selection is not None:
                 self.selection.learn(record)
             if self.roll is not None:

@@ -101,7 +101,7 @@ def test_table_has_a_row_for_each_round_and_every_number():
     assert {*RoundRecord.__struct_fields__} - {*table.columns} == {
         "round", "devices", "folded", "by_device", "cohort", "missed", "by_time", "by_loss", "budgets", "refused",
         "barred",
-        "lowered", "by_influence",
+        "lowered", "by_influence", "helped",
     }  # fmt: skip
     assert len(History(np.zeros(1)).to_pandas()) == 0
 

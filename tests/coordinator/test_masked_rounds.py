@@ -247,6 +247,27 @@ def test_a_helpers_new_keys_are_in_the_next_round_and_not_in_the_open_one():
     assert Terms.read(after.terms).helpers == (party(new),)
 
 
+def test_i38_devices_that_counted_rest_for_the_separation_and_across_a_restart():
+    privacy = msgspec.structs.replace(PRIVACY, separation=2)
+    coordinator, terms = open_masked(*DEVICES[:6], privacy=privacy, goal=3)
+    out = []
+    for device in DEVICES[:3]:
+        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
+    first = commit_of(out)
+    assert first.record.devices == list(DEVICES[:3])
+    second = round_in(out)
+    assert (second.round, second.cohort) == (2, list(DEVICES[3:6]))
+    start = {"recent": [first.record], "round": 2, "version": 1, "attempt": 2}
+    again = make_masked(privacy, start=start, goal=3)
+    assert round_in(feed(again, *map(status, DEVICES[:6]), Connected())).cohort == list(DEVICES[3:6])
+    out = []
+    for device in DEVICES[3:6]:
+        out += feed(coordinator, *masked_parts(Terms.read(second.terms), device), now=3.0)
+    third = round_in(feed(coordinator, *answer_of(make_helper(), asked(out)), now=4.0))
+    assert (third.round, third.cohort) == (3, list(DEVICES[:3]))
+
+
 # Bad input
 
 

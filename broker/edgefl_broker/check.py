@@ -28,6 +28,7 @@ from edgefl.settings import files
 
 from .choice import Look, choice_of, within_budget
 from .keys import KeyFolder
+from .masked import open_helpers
 from .model_file import load_both, load_model
 
 PACKAGES = ("numpy", "paho-mqtt", "msgspec", "onnx", "onnxruntime", "rich")
@@ -172,15 +173,17 @@ def test_data(federation: Federation) -> Iterator[Finding]:
 
 
 def keys(federation: Federation) -> Finding:
-    """The signing key, what the root says of it, and the roster."""
+    """The signing key, what the root says of it and of the helpers, and the roster."""
     config = federation.config
     if config.keys.dir is None:
         return skipped("this federation is open: nothing is signed; docs/security.md says how to change that")
     _, roster = KeyFolder(Path(config.keys.dir), config.federation, lambda name, serial: serial).keys
+    open_helpers(config, lambda name, serial: serial)
     enrolled = sum(not member.revoked for member in roster.devices.values())
     if not enrolled:
         return warning("no device is enrolled", "edgefl keys add NAME, then copy roster.json here")
-    return ok(f"{config.keys.dir}: signer and roster can be used, {enrolled} devices enrolled")
+    helpers = f", helpers {', '.join(config.privacy.helper_names)}" if config.privacy.masked else ""
+    return ok(f"{config.keys.dir}: signer and roster can be used, {enrolled} devices enrolled{helpers}")
 
 
 def certificate(federation: Federation) -> Finding:

@@ -120,7 +120,6 @@ class MaskedTruth:
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
         self.sets: dict[int, SavedAsk] = {}
         self.opened: dict[int, bytes] = {}  # round -> digest of the set that left the helper
-        self.seeds: set[bytes] = set()
 
     def asked(self, saved: SavedAsk) -> None:
         """It is durable, and about to be shown to the helper."""

@@ -24,12 +24,12 @@ from typing import Any
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
-from edgefl_broker.helper.daemon import draw
 from edgefl_broker.helper.store import HelperStore
 
 from edgefl.helper.events import JobDone, Keys, Open, SaveOpened, SaveState
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
+from edgefl.helper.noise import Draw
 from edgefl.machine import Connected, Publish, Received
 from edgefl.masking import sealed
 from edgefl.masking.exchange import Ask, Entry, seal_ask
@@ -86,7 +86,7 @@ def opened(machine: Helper, store: HelperStore, messages: list[Received]) -> tup
         match action := actions.pop(0):
             case Open(job):
                 began = time.perf_counter()
-                result = job.run(draw)
+                result = job.run(Draw(None, os.urandom))
                 job_s = time.perf_counter() - began
                 actions += machine.step(JobDone(job, result), 0.0)
             case SaveOpened():

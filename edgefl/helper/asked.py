@@ -36,7 +36,7 @@ REASONS = {
     "revoked": "a device that the roster names as revoked",
     "signature": "a device's signature is not of these terms, this vector and these sealed seeds",
     "box": "a sealed seed that this helper's key does not open, or that is of another device or other terms",
-    "noise": "noise that this helper can't add",
+    "noise": "noise that is not accounted for, or that this helper can't add",
     "lost": "the answer that was kept for this round is damaged",
 }
 
@@ -94,8 +94,8 @@ def check_terms(terms: Terms, keys: Keys, least: Least) -> None:
         raise Refusal("helper", f"their keys are {epoch}; ours are of epoch {keys.epoch}")
     for fault in least.faults(terms):
         raise Refusal("weak", fault)
-    if terms.noise.kind == "banded":
-        raise Refusal("noise", "it can't add correlated noise yet")
+    if terms.noise.kind == "banded" and terms.groups > 1:
+        raise Refusal("noise", "correlated noise is of one group: a device's group changes from round to round")
 
 
 def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least) -> Job:

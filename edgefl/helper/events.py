@@ -64,10 +64,12 @@ class Open:
 @dataclass(frozen=True)
 class SaveOpened:
     """Action: make the state and the answer of its newest round durable, before any later action is carried out.
-    Answers of rounds that the state does not name are dropped."""
+    Answers of rounds that the state does not name are dropped. `memory`: of correlated noise, which replaces the one
+    before; None: that stays."""
 
     state: State
     answer: bytes
+    memory: bytes | None = None
 
 
 @dataclass(frozen=True)

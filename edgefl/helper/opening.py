@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import EdgeFLError, ProtocolError
+from ..errors import EdgeFLError, ProtocolError, StoreError
 from ..masking import masks, ring
 from ..masking.exchange import Entry
 from ..masking.sealed import open_sealed, statement_of
 from ..protocol.terms import Terms
 from ..trust.ed25519 import verify
+from .noise import Drawn
 
-Draw = Callable[[float, int], NDArray[np.int64]]  # (sigma, n): (n,) of independent noise, from fresh randomness
+Draw = Callable[[Terms, bytes], Drawn]  # noise for a set, named by its digest
 
 
 class Refused(NamedTuple):
@@ -33,9 +33,10 @@ class Refused(NamedTuple):
 
 class Sums(NamedTuple):
     """What a set's masks and noise add up to: for each group the number of its devices and the packed sum; None for one
-    that is not opened."""
+    that is not opened. `memory`: of correlated noise, to be durable before the sums leave."""
 
     groups: tuple[tuple[int, bytes] | None, ...]
+    memory: bytes | None = None
 
 
 class Signed(NamedTuple):
@@ -63,7 +64,9 @@ class Job:
             for group in self.groups:
                 for one in group:
                     self._check(one)
-            return Sums(tuple(self._sum(group, draw) if group else None for group in self.groups))
+            sums = [self._sum(group, draw) if group else None for group in self.groups]
+            memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
+            return Sums(tuple(None if one is None else one[0] for one in sums), memory)
         except _Fault as fault:
             return Refused(fault.code, str(fault))
 
@@ -77,15 +80,21 @@ class Job:
         if not verify(one.public, said, entry.signature):
             raise _Fault("signature", f"{entry.device} has not signed this vector for these terms")
 
-    def _sum(self, group: tuple[Signed, ...], draw: Draw) -> tuple[int, bytes]:
-        terms, total = self.terms, np.zeros(self.terms.length, np.uint32)
+    def _sum(self, group: tuple[Signed, ...], draw: Draw) -> tuple[tuple[int, bytes], bytes | None]:
+        terms, total, memory = self.terms, np.zeros(self.terms.length, np.uint32), None
         for one in group:
             masks.add(total, self._seed(one.entry), terms.digest, self.helper, one.entry.device)
         if terms.noise.kind != "none":
-            noise = draw(terms.noise.sigma, terms.length)
+            noise, memory = self._noise(draw)
             noise[terms.at_checks] = 0  # the ones are no secret, and have to add up
             total += (noise & 0xFFFFFFFF).astype(np.uint32)
-        return len(group), ring.pack(total, terms.bits)
+        return (len(group), ring.pack(total, terms.bits)), memory
+
+    def _noise(self, draw: Draw) -> Drawn:
+        try:
+            return draw(self.terms, self.set_digest)
+        except StoreError as error:
+            raise _Fault("noise", str(error)) from None
 
     def _seed(self, entry: Entry) -> bytes:
         try:

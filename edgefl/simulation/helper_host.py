@@ -9,9 +9,9 @@ from ..helper import events
 from ..helper.events import Find, Found, JobDone, Keys, Open, SaveOpened, SaveState
 from ..helper.helper import Helper
 from ..helper.least import Least
+from ..helper.noise import Draw
 from ..helper.state import State
 from ..machine import Connected
-from ..privacy.noise import discrete_gaussian
 from ..trust.roster import Roster
 from .fleet_host import FleetHost, Ground
 
@@ -33,6 +33,7 @@ class HelperHost(FleetHost[events.Event, events.Action]):
         self._keys, self._roster, self._least = keys, roster, least
         self.state = State()
         self.answers: dict[int, bytes] = {}
+        self._memory: bytes | None = None  # of correlated noise
         self._drawn = 0
 
     def power_on(self) -> None:
@@ -47,11 +48,12 @@ class HelperHost(FleetHost[events.Event, events.Action]):
     def carry_out(self, action: events.Action) -> None:
         match action:
             case Open(job):
-                boot, result = self.boot, job.run(self._draw)
+                boot, result = self.boot, job.run(self._draw())
                 seconds = SECONDS_PER_DEVICE * sum(map(len, job.groups))
                 self.clock.after(seconds, lambda: self.feed(JobDone(job, result)) if self.boot == boot else None)
-            case SaveOpened(state, answer):
+            case SaveOpened(state, answer, memory):
                 self._save(state)
+                self._memory = memory or self._memory
                 self.answers[state.round] = answer
             case SaveState(state):
                 self._save(state)
@@ -64,8 +66,8 @@ class HelperHost(FleetHost[events.Event, events.Action]):
         kept = {opened.round for opened in state.opened}
         self.state, self.answers = state, {round: blob for round, blob in self.answers.items() if round in kept}
 
-    def _draw(self, sigma: float, count: int) -> np.ndarray:
-        """(count,) of noise: each call has its own, and a run that is repeated has the same."""
+    def _draw(self) -> Draw:
+        """What draws noise: each set has its own, and a run that is repeated has the same."""
         self._drawn += 1
         seed = derived_seed("noise", self._keys.box_private.hex(), self._drawn)
-        return discrete_gaussian(sigma, count, np.random.default_rng(seed).bytes)
+        return Draw(self._memory, np.random.default_rng(seed).bytes)

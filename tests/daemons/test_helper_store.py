@@ -146,6 +146,19 @@ def test_i34_a_folder_that_has_lost_both_is_refused(tmp_path: Path) -> None:
         HelperStore(tmp_path)
 
 
+def test_the_memory_of_noise_is_durable_with_its_answer_and_stays_until_the_next(tmp_path: Path) -> None:
+    store = HelperStore(tmp_path)
+    assert store.memory() is None
+    (state, *_) = rounds(store, 1)[1:]
+    store.save(state.after(Opened.of(2, bytes(32), bytes(32)), 1.0), b"second", b"memory" * 100)
+    store.save(state.after(Opened.of(3, bytes(32), bytes(32)), 1.0), b"third")
+    store.close()
+    again = HelperStore(tmp_path)
+    assert again.memory() == b"memory" * 100 and again.answer(3) == b"third"
+    again._db.execute("UPDATE meta SET value = zeroblob(600) WHERE key = 'memory'")
+    assert again.memory() is None, "it begins anew"
+
+
 def test_a_damaged_answer_is_none(tmp_path: Path) -> None:
     store = HelperStore(tmp_path)
     rounds(store, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from helped import (
@@ -137,3 +139,60 @@ def test_an_answer_goes_out_in_parts_that_the_broker_takes():
     answer = desk.ask(ask_of(terms))
     assert answer is not None and not answer.reason
     assert max(sizes) <= 3000 - 1024 and sum(sizes) > terms.packed_bytes
+
+
+BANDED = {"kind": "banded", "sigma": 30.0, "band": 3, "separation": 4, "rounds": 20}
+
+
+def noise_of(desk: Desk, round: int, devices=DEVICES[:3], **changes) -> np.ndarray:
+    """(L,) what the helper has added in this round."""
+    terms = terms_of(round, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5, **changes)
+    answer = desk.ask(ask_of(terms, devices))
+    assert answer is not None and not answer.reason, answer
+    plain = sum(q_of(device, terms).astype(np.int64) for device in devices)
+    return plain - opened_sum(answer, devices, terms)
+
+
+def test_correlated_noise_takes_away_what_rounds_before_have_added():
+    """Over many rounds and coordinates: by the formula, not by what the code says; over a death in between, too."""
+    rounds, long = 6, {"params": 4000, "coordinates": 4000, "norm2": 2**40}
+    desk, drawn = Desk(), []
+    for round in range(1, rounds + 1):
+        drawn.append(noise_of(desk, round, **long)[:4000].astype(float))
+        desk.start()
+    white = [drawn[0]]
+    for t in range(1, rounds):  # w_t = z_t - c_1 w_(t-1) - c_2 w_(t-2), with c_1 = 1/2 and c_2 = 3/8
+        white.append(drawn[t] + 0.5 * drawn[t - 1] + (0.375 * drawn[t - 2] if t > 1 else 0))
+    for z in white:
+        assert 28.5 < z.std() < 31.5
+    for a, b in itertools.pairwise(white):
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.06, "what is left is white"
+    assert np.corrcoef(drawn[0], drawn[1])[0, 1] < -0.3, "and what is added is not"
+
+
+def test_a_set_that_was_not_opened_leaves_no_mark_on_the_noise():
+    """It dies after the noise was drawn, and before it is durable."""
+    from helped import Killed
+
+    desk = Desk()
+    noise_of(desk, 1)
+    before = desk.disk.memory
+    desk.die_at = 3  # the log, the job, and then the write
+    terms = terms_of(2, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5)
+    with pytest.raises(Killed):
+        desk.ask(ask_of(terms, DEVICES[2:5]))
+    assert desk.disk.memory == before and desk.disk.state.round == 1
+    desk.die_at = None
+    desk.start()
+    noise_of(desk, 2)
+    assert desk.disk.memory != before
+
+
+def test_another_run_has_noise_of_its_own():
+    from helped import certificate
+
+    desk = Desk()
+    noise_of(desk, 9)
+    terms = terms_of(1, run="ff" * 8, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5)
+    answer = desk.ask(ask_of(terms), cert=certificate(serial=2, epoch=2), epoch=2)
+    assert answer is not None and not answer.reason

@@ -300,9 +300,18 @@ def test_an_answer_that_can_not_be_read_any_more():
     refused(desk, ask, "lost")
 
 
-def test_correlated_noise_is_refused_by_name():
+def test_correlated_noise_of_several_groups():
     noise = {"kind": "banded", "sigma": 30.0, "band": 2, "separation": 4, "rounds": 10}
-    refused(Desk(), ask_of(terms_of(**{**DP, "noise": noise})), "noise")
+    assert "of one group" in refused(Desk(), ask_of(terms_of(**{**DP, "noise": noise, "groups": 2})), "noise")
+
+
+def test_correlated_noise_of_a_round_that_nobody_has_accounted_for():
+    noise = {"kind": "banded", "sigma": 30.0, "band": 2, "separation": 4, "rounds": 3}
+    desk = Desk()
+    for round in (1, 3):
+        answer = desk.ask(ask_of(terms_of(round, **{**DP, "noise": noise})))
+        assert answer is not None and not answer.reason
+    assert "accounted for" in refused(desk, ask_of(terms_of(4, **{**DP, "noise": noise})), "noise")
 
 
 # What anybody may have sent is dropped: no answer, and a line in the log

@@ -24,6 +24,7 @@ from edgefl.helper.events import (
 )
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
+from edgefl.helper.noise import Draw, Drawn
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Note, Publish, Received
 from edgefl.masking import ring, sealed, update
@@ -162,6 +163,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.state, self.answers, self.writes = State(), {}, 0
+        self.memory: bytes | None = None
 
     def save(self, state: State, answer: bytes | None = None) -> None:
         answers = dict(self.answers) if answer is None else {**self.answers, state.round: answer}
@@ -172,7 +174,7 @@ class Disk:
 
     def copy(self) -> Disk:
         out = Disk()
-        out.state, out.answers = self.state, dict(self.answers)
+        out.state, out.answers, out.memory = self.state, dict(self.answers), self.memory
         return out
 
 
@@ -198,9 +200,12 @@ class Desk:
         self._carry_out(self.machine.begin())
         self.feed(Connected(1, self.max_packet))
 
-    def draw(self, sigma: float, n: int) -> np.ndarray:
-        """Noise that is never twice the same."""
-        return np.random.default_rng(next(self.draws)).integers(-9, 10, n)
+    def draw(self, terms: Terms, purpose: bytes) -> Drawn:
+        """Noise that is never twice the same; correlated noise as a daemon draws it."""
+        numbers = np.random.default_rng(next(self.draws))
+        if terms.noise.kind == "banded":
+            return Draw(self.disk.memory, numbers.bytes)(terms, purpose)
+        return Drawn(numbers.integers(-9, 10, terms.length))
 
     def feed(self, *events: Any) -> bytes | None:
         """The answer that left, if one did."""
@@ -228,6 +233,7 @@ class Desk:
             match action:
                 case SaveOpened():
                     self.disk.save(action.state, action.answer)
+                    self.disk.memory = action.memory or self.disk.memory
                 case SaveState():
                     self.disk.save(action.state)
                 case Open(job):

@@ -19,6 +19,7 @@ from edgefl.core.params import params_to_bytes
 from edgefl.helper.events import Find, Found, JobDone, Keys, Open, SaveOpened
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
+from edgefl.helper.noise import Drawn
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Publish, Received
 from edgefl.masking import sealed
@@ -134,6 +135,10 @@ def asked(actions, name: str = "north") -> list[Received]:
     return [Received(a.topic, a.payload) for a in found]
 
 
+def no_noise(terms: Terms, purpose: bytes) -> Drawn:
+    return Drawn(np.zeros(terms.length, np.int64))
+
+
 def answer_of(helper: Helper, asks: list[Received], kept: dict[int, bytes] | None = None) -> list[Received]:
     """What the helper answers, as it comes to the coordinator. `kept` is its disk."""
     out, kept, waiting = [], {} if kept is None else kept, list(asks)
@@ -141,7 +146,7 @@ def answer_of(helper: Helper, asks: list[Received], kept: dict[int, bytes] | Non
         for action in helper.step(waiting.pop(0), 0.0):
             match action:
                 case Open(job):
-                    waiting.append(JobDone(job, job.run(lambda sigma, n: np.zeros(n, np.int64))))
+                    waiting.append(JobDone(job, job.run(no_noise)))
                 case SaveOpened(state, blob):
                     kept[state.round] = blob
                 case Find(round):

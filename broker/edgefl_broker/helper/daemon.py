@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgefl.helper.events import Action, Event, Find, Found, JobDone, Open, SaveOpened, SaveState
 from edgefl.helper.helper import Helper
+from edgefl.helper.noise import Draw
 from edgefl.helper.opening import Job
 from edgefl.hosting import own_certificate
 from edgefl.hosting.link_host import LinkHost
@@ -76,9 +75,10 @@ class HelperDaemon(LinkHost[Event, Action]):
     def carry_out(self, action: Action) -> None:
         match action:
             case Open(job):
-                threading.Thread(target=self._open, args=(job,), name="opening", daemon=True).start()
-            case SaveOpened(state, answer):
-                self._store.save(state, answer)
+                memory = self._store.memory() if job.terms.noise.kind == "banded" else None
+                threading.Thread(target=self._open, args=(job, memory), name="opening", daemon=True).start()
+            case SaveOpened(state, answer, memory):
+                self._store.save(state, answer, memory)
             case SaveState(state):
                 self._store.save(state)
             case Find(round):
@@ -86,20 +86,13 @@ class HelperDaemon(LinkHost[Event, Action]):
             case _:
                 self.carry_out_shared(action)
 
-    def _open(self, job: Job) -> None:
+    def _open(self, job: Job, memory: bytes | None) -> None:
         """Add a set's masks up, on a thread of its own: the link and the watchdog are not to wait for it."""
         began, devices = time.monotonic(), sum(map(len, job.groups))
         try:
-            result = job.run(draw)
+            result = job.run(Draw(memory, os.urandom))
         except BaseException as error:
             self._failed = error
             return
         self.log.debug("%d seeds in %.2f s", devices, time.monotonic() - began)
         self.post(JobDone(job, result))
-
-
-def draw(sigma: float, n: int) -> NDArray[np.int64]:
-    """(n,) of noise from the system's randomness."""
-    from edgefl.privacy.noise import discrete_gaussian
-
-    return discrete_gaussian(sigma, n)

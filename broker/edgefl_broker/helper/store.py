@@ -1,6 +1,6 @@
 """What the helper keeps on disk: its state, and the answers of the last rounds. Bounded, whatever is asked.
 
-    helper.db    state, answers, serials of documents: one transaction a round, synchronous=FULL
+    helper.db    state, answers, memory of noise, serials of documents: one transaction a round, synchronous=FULL
     opened       the state once more, replaced whole after each commit
 
 SQLite drops the newest commits after a flipped bit in its log, without a word. For a helper that would be a round that
@@ -20,7 +20,7 @@ from edgefl.helper.state import State
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
 
 DIGEST_BYTES = 32
-STATE = "state"
+STATE, MEMORY = "state", "memory"
 _SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (round INTEGER PRIMARY KEY, answer BLOB NOT NULL);
@@ -67,9 +67,9 @@ class HelperStore:
         return _state(self._copy.read_bytes()) if self._copy.exists() else None
 
     @durable
-    def save(self, state: State, answer: bytes | None = None) -> None:
-        """Store the state, and the answer of its newest round; durable when this returns. Answers of rounds that the
-        state does not name are dropped."""
+    def save(self, state: State, answer: bytes | None = None, memory: bytes | None = None) -> None:
+        """Store the state, the answer of its newest round and the memory of correlated noise; durable when this
+        returns. Answers of rounds that the state does not name are dropped."""
         self._guard.check()
         raw = seal(state.to_bytes())
         kept = [one.round for one in state.opened]
@@ -77,8 +77,9 @@ class HelperStore:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (STATE, raw))
             if answer is not None:
-                sealed = hashlib.sha256(answer).digest() + answer
-                self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (state.round, sealed))
+                self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (state.round, _digested(answer)))
+            if memory is not None:
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (MEMORY, _digested(memory)))
             marks = ",".join("?" * len(kept))
             self._db.execute(f"DELETE FROM answers WHERE round NOT IN ({marks})", kept)
         write_atomically(self._copy, raw, mode=0o600)
@@ -88,11 +89,13 @@ class HelperStore:
     def answer(self, round: int) -> bytes | None:
         """The kept answer of this round; None if there is none, or it is damaged."""
         row = self._db.execute("SELECT answer FROM answers WHERE round = ?", (round,)).fetchone()
-        blob = row[0] if row is not None else None
-        if not isinstance(blob, bytes):
-            return None
-        found = blob[DIGEST_BYTES:]
-        return found if hashlib.sha256(found).digest() == blob[:DIGEST_BYTES] else None
+        return None if row is None else _sound(row[0])
+
+    @durable
+    def memory(self) -> bytes | None:
+        """That of correlated noise; None if there is none, or it is damaged: it then begins again."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (MEMORY,)).fetchone()
+        return None if row is None else _sound(row[0])
 
     @durable
     def highest(self, key: str, number: int) -> int:
@@ -109,6 +112,19 @@ class HelperStore:
     def close(self) -> None:
         self._db.close()
         self._claim.close()
+
+
+def _digested(data: bytes) -> bytes:
+    """Behind its SHA-256: SQLite has no checksums."""
+    return hashlib.sha256(data).digest() + data
+
+
+def _sound(blob: object) -> bytes | None:
+    """What `_digested` was given; None if it is damaged."""
+    if not isinstance(blob, bytes):
+        return None
+    found = blob[DIGEST_BYTES:]
+    return found if hashlib.sha256(found).digest() == blob[:DIGEST_BYTES] else None
 
 
 def _state(row: object) -> State | None:

@@ -396,6 +396,12 @@ def test_an_epoch_that_ends_while_its_set_is_worked_on():
     (job,) = [action.job for action in actions if isinstance(action, Open)]
     desk.feed(KeysRead(keys_of(2)))
     assert desk.feed(JobDone(job, job.run(desk.draw))) is None and not desk.disk.answers
+    desk.keys = keys_of(2)
+    next_ask = ask_of(terms_of(keys=[keys_of(2)]), DEVICES[2:6])
+    actions = [a for part in parts_of(blob_of(next_ask), 1) for a in desk.machine.step(part, 0.0)]
+    assert desk.feed(JobDone(job, job.run(desk.draw))) is None, "nor does it pass for the answer to the next"
+    (own,) = [action.job for action in actions if isinstance(action, Open)]
+    assert desk.feed(JobDone(own, own.run(desk.draw))) is not None and list(desk.disk.answers) == [1]
 
 
 def test_every_reason_is_one_that_a_test_has_seen():

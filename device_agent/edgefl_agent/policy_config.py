@@ -118,6 +118,10 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         Bound | None,
         Meta(description="The epsilon above which this device takes part in no round.", examples=[8.0]),
     ] = None
+    most_delta: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="Largest delta that `most_epsilon` may be told at; 1e-5 if this says nothing."),
+    ] = None
 
     def policy(self, *, keys: bool) -> Policy:
         """With the defaults of a device that has `keys`, or has none."""

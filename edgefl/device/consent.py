@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
+from ..protocol.update_header import MASKED
 from .events import Action, SaveSeen
 from .masked import terms_of
 from .policy import Policy
@@ -23,27 +24,32 @@ class Consent:
     def __init__(self, policy: Policy, trust: Open) -> None:
         self.policy, self._trust = policy, trust
         self.hides = policy.masked
-        self._judged: tuple[str, str, int, str] | None = None  # manifest, terms, attempt; and what was said of them
+        self._judged: tuple[str, Round, str] | None = None  # manifest and round, and what was said of them
 
     def refuses(self, round: Round, manifest: Manifest, now: float) -> str:
         """Why the device takes no part in the round; "" if it may."""
-        if round.state != "open" or round.mode == "profile":
+        if round.state != "open":
             return ""
         if not round.terms:
             return f"refused by this device's owner: {NOT_MASKED} ([policy] masked)" if self.policy.masked else ""
-        if self._judged is None or self._judged[:3] != (manifest.id, round.terms, round.attempt):
-            self._judged = (manifest.id, round.terms, round.attempt, self._judge(round, manifest, now))
-        return self._judged[3]
+        if self._judged is None or self._judged[:2] != (manifest.id, round):  # terms alone say nothing of other work
+            self._judged = (manifest.id, round, self._judge(round, manifest, now))
+        return self._judged[2]
 
     def _judge(self, round: Round, manifest: Manifest, now: float) -> str:
         try:
             terms = terms_of(round, manifest)
-            self._trust.check_terms(terms, round, now)
+            why = self.policy.of_terms(terms)
+            if not why:  # what is refused is not remembered: its epsilon is never spent
+                self._trust.check_terms(terms, round, now)
         except ProtocolError as error:
             return str(error).removesuffix(": refused")
         self.hides = True
-        why = self.policy.of_terms(terms)
         return f"refused by this device's owner: {why}" if why else ""
+
+    def keeps(self, blob: bytes) -> bool:
+        """Whether a saved update may still leave: the owner may want masks since it was made."""
+        return not self.policy.masked or blob[1] == MASKED
 
     def news(self) -> list[Action]:
         """What has to be stored of what was seen."""

@@ -62,6 +62,7 @@ class Participation(Engagement):
             self.stop_work()
             self.publish_status()
             return
+        self._drop_plain()
         self._ask_consent(round, terms.manifest, now)
         if round.state == "open" and not (self.status.gave_up(round) or self.status.sits_out):
             self.status.recover()  # when all is done, the reason stays visible
@@ -85,6 +86,13 @@ class Participation(Engagement):
             self._report(now)
         else:
             self._take_part(round, terms, now)
+
+    def _drop_plain(self) -> None:
+        """A saved update from before the owner wanted masks leaves no more, for no round."""
+        saved = self._saved.outbox
+        if saved is not None and not self.consent.keeps(saved.blob):
+            self.stop_work()
+            self.out += self._saved.drop("")
 
     def _ask_consent(self, round: Round, manifest: Manifest, now: float) -> None:
         """Give the round up if its masks, or that it has none, are less than the owner wants."""

@@ -50,11 +50,13 @@ class Policy:
     least_noise: float = 0.0
     least_separation: int = 0
     most_epsilon: float = math.inf
+    most_delta: float = 1e-5
     helpers: frozenset[str] = frozenset()
 
     def of_terms(self, terms: Terms) -> str:
         """Why the terms of a masked round are refused; "" if they are not."""
         noise, apart = terms.noise.sigma / math.sqrt(terms.norm2), terms.noise.separation
+        bounded = not math.isinf(self.most_epsilon)
         strange = sorted({party.name for party in terms.helpers} - self.helpers) if self.helpers else []
         faults = (
             (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
@@ -64,6 +66,7 @@ class Policy:
             (noise < self.least_noise, f"noise of {noise:.4g} times an update, at least {self.least_noise:g} wanted"),
             (apart < self.least_separation, f"devices back after {apart} rounds, not {self.least_separation}"),
             (terms.epsilon > self.most_epsilon, f"an epsilon of {terms.epsilon:g}, at most {self.most_epsilon:g}"),
+            (bounded and terms.delta > self.most_delta, f"a delta of {terms.delta:g}, at most {self.most_delta:g}"),
         )  # fmt: skip
         return next((text for is_fault, text in faults if is_fault), "")
 

@@ -234,7 +234,7 @@ class Pinned(Open):
         if round.terms:
             from . import masked
 
-            self.seen = replace(self.seen, masked_round=round.round)
+            self.seen = replace(self.seen, masked_round=max(self.seen.masked_round, round.round))
             blob = masked.sign(blob, self._key)
         context = Context(
             self._federation, self.seen.epoch, manifest.run, round.round, round.version, self._device, codec
@@ -246,8 +246,9 @@ class Pinned(Open):
 
         seen, apart = self.seen, terms.noise.separation
         since = round.round - seen.masked_round
-        if seen.masked_round and 0 < since < apart:
-            raise ProtocolError(f"this device has taken part {since} rounds ago, and {apart} must lie between")
+        if seen.masked_round and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first
+            when = f"{since} rounds ago" if since > 0 else f"in round {seen.masked_round}"
+            raise ProtocolError(f"this device has taken part {when}, and {apart} must lie between")
         if terms.epsilon < seen.epsilon:
             raise ProtocolError(
                 f"epsilon falls from {seen.epsilon:g} to {terms.epsilon:g}: was the aggregator restored?"

@@ -7,8 +7,9 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from keyed import ROOT, SIGNER, THIEF, TODAY, sealed, signed_round
-from machines import FEDERATION, PLAN, RUN, STATUS, TOPICS, P, feed, last, make_session, model_parts, of, serve
+from keyed import SIGNER, THIEF, TODAY, signed_round
+from machines import FEDERATION, PLAN, RUN, STATUS, P, feed, last, make_session, of, serve
+from masked_device import MASKED, device, hear, masked_round, refused
 from masked_rounds import (
     DEVICES,
     MANIFEST,
@@ -22,50 +23,16 @@ from masked_rounds import (
 
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import Outbox, SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
-from edgefl.device.policy import OPEN, OwnersWord, Policy
+from edgefl.device.policy import OPEN
 from edgefl.device.training import train_update
-from edgefl.device.trust import Keys, Seen
-from edgefl.machine import Connected, Note, WallTime
+from edgefl.device.trust import Seen
+from edgefl.machine import Connected
 from edgefl.masking.update import read
 from edgefl.protocol.messages import Status
 from edgefl.protocol.signed_update import Context, check
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.simulation.task import Drawn
-
-MASKED = replace(OPEN, masked=True)
-
-
-def masked_round(number=1, *, maker=None, certificates=None, version=0, attempt=1, change=lambda terms: terms):
-    """A round with its terms, as the signer announces it."""
-    round = signed_round(number, version, attempt, manifest=MANIFEST)
-    maker = maker or terms_maker()
-    terms = maker.terms(round=number, version=version, model_sha256=round.model_sha256, manifest=MANIFEST.id)
-    return msgspec.structs.replace(
-        round, requires=["masked"], terms=change(terms).text,
-        helpers=maker.certificates if certificates is None else certificates,
-    )  # fmt: skip
-
-
-def device(policy: Policy = MASKED, seen: Seen | None = None, **options):
-    keys = Keys(ROOT.public, device_key("a"), seen)
-    session = make_session("a", keys=keys, owner=OwnersWord(policy), **options)
-    out = feed(session, WallTime(TODAY), Connected(boot=7))
-    return session, out + feed(session, sealed(TOPICS.manifest, MANIFEST))
-
-
-def hear(session, round, parts=None) -> list:
-    return serve(session, feed(session, sealed(TOPICS.round, round)), parts or model_parts(round.version))
-
-
-def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None):
-    """The device does not train, and says why."""
-    session, _ = device(policy, seen)
-    out = hear(session, round)
-    status = last(out, Status, STATUS)
-    assert not of(out, StartTraining)
-    assert (status.state, status.code) == ("trouble", "policy") and why in status.reason, status
-    assert any(note.level == "error" and why in note.text for note in of(out, Note))
 
 
 def test_a_device_takes_part_under_terms_that_its_owner_allows():

@@ -1,0 +1,80 @@
+"""What a hostile aggregator, or a careless owner, tries to get a device to send in the clear, or too often."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from keyed import signed_round
+from machines import PARAMS, STATUS, last, of
+from masked_device import MASKED, device, hear, masked_round, refused
+from masked_rounds import MANIFEST, PRIVACY, terms_maker
+
+from edgefl.device.events import Outbox, SaveSeen, StartTraining
+from edgefl.device.policy import Policy
+from edgefl.device.trust import Seen
+from edgefl.machine import Publish
+from edgefl.protocol.messages import Status
+from edgefl.protocol.update_header import UpdateHeader
+
+
+@pytest.mark.parametrize(
+    "change", [{"mode": "evaluate"}, {"requires": []}, {"round": 2}, {"version": 1}, {"version": 1, "attempt": 2}]
+)
+def test_i36_terms_that_were_agreed_to_are_no_pass_for_another_round(change):
+    """The same terms around other work: scores in the clear, or another model for one victim."""
+    session, _ = device()
+    first = masked_round()
+    assert of(hear(session, first), StartTraining)
+    other = masked_round(version=change["version"]) if "version" in change else first
+    out = hear(session, msgspec.structs.replace(other, terms=first.terms, **change))
+    status = last(out, Status, STATUS)
+    assert not of(out, StartTraining) and "another round or model" in status.reason, status
+
+
+def test_i36_a_profile_is_refused_where_all_is_to_be_masked():
+    refused(signed_round(1, manifest=MANIFEST, mode="profile"), "not masked")
+
+
+def test_i36_a_plain_update_from_before_the_owners_word_stays():
+    """It was made, and saved; then the owner wants masks, and the next round takes late updates."""
+    plain = UpdateHeader(20, 2, 1.0, 5, 0).to_bytes() + PARAMS.tobytes()
+    saved = Outbox(MANIFEST.id, 1, 0, plain, attempt=1)
+    session, _ = device(outbox=saved)
+    out = hear(session, msgspec.structs.replace(masked_round(2), late_rounds=3))
+    assert not [a for a in of(out, Publish) if "/u/" in a.topic]
+    assert session.forged == 0 and of(out, StartTraining)
+
+
+def test_an_epsilon_that_the_owner_refused_was_not_spent():
+    """The operator corrects the noise, and the device takes part: what it remembers is what it has agreed to."""
+    session, _ = device(replace(MASKED, most_clip=1.0))
+    loose = terms_maker(msgspec.structs.replace(PRIVACY, clip=2.0))
+    noisy = {"noise": {"kind": "independent", "sigma": 1.0}, "epsilon": 50.0, "delta": 1e-5, "bits": 24}
+    first = masked_round(maker=loose, change=lambda terms: _with(terms, noisy))
+    out = hear(session, first)
+    assert not of(out, StartTraining)
+    assert all(save.seen.epsilon == 0 for save in of(out, SaveSeen))
+
+
+def _with(terms, changes):
+    from edgefl.protocol.terms import Noise
+
+    return msgspec.structs.replace(terms, **{**changes, "noise": Noise(**changes["noise"])})
+
+
+@pytest.mark.parametrize("number", [9, 8])
+def test_i38_a_round_before_the_last_one_is_no_way_around_the_separation(number):
+    """A higher attempt with a lower number: the helper opens both, in their order."""
+    maker = terms_maker(msgspec.structs.replace(PRIVACY, separation=5))
+    refused(masked_round(number, maker=maker, attempt=2), "must lie between", seen=Seen(1, 1, masked_round=10))
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-3, 0.9])
+def test_i36_an_epsilon_at_a_large_delta_says_nothing(delta):
+    policy: Policy = replace(MASKED, most_epsilon=8.0)
+    noisy = {"noise": {"kind": "independent", "sigma": 1.0}, "epsilon": 1.0, "delta": delta, "bits": 24}
+    session, _ = device(policy)
+    out = hear(session, masked_round(change=lambda terms: _with(terms, noisy)))
+    assert bool(of(out, StartTraining)) == (delta == 1e-5)

@@ -22,7 +22,7 @@ from .state import State
 REASONS = {
     "certificate": "the aggregator's certificate was replaced, or is out of its dates",
     "terms": "the terms of the round can't be, or are of another federation",
-    "run": "another run in this epoch of the aggregator's certificate",
+    "run": "another run in this epoch of the aggregator's certificate, or one that is over",
     "helper": "the terms name other keys of this helper, or an epoch that has ended",
     "weak": "the terms are weaker than the helper's owner has pinned",
     "epsilon": "the terms say that less epsilon is spent than was spent already",
@@ -67,6 +67,12 @@ def read_terms(ask: Ask, federation: str) -> Terms:
     if terms.federation != federation:
         raise Refusal("terms", f"they are of federation {terms.federation!r}")
     return terms
+
+
+def check_run(terms: Terms, state: State) -> None:
+    """Refusal for a run that another one followed: the aggregator has its vectors, and we forget its rounds."""
+    if terms.run in state.ended:
+        raise Refusal("run", f"run {terms.run} is over; another one followed it in a later epoch")
 
 
 def check_round(terms: Terms, ask: Ask, state: State, keys: Keys) -> None:

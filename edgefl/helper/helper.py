@@ -7,7 +7,8 @@ again has the same answer, byte for byte, noise included, as long as that is kep
 disk, nothing has left, and the round is as if it had not been asked for.
 
 Rounds only go up. In one epoch of the aggregator's certificate there is one run, so one number is enough to know which
-rounds may still be opened. There is work on one set at a time: an ask that comes meanwhile is dropped, since an
+rounds may still be opened. The next epoch goes on with that number, or has another run, and the one before is over:
+the aggregator has the vectors of all its rounds. In the next epoch of our own keys no old seed can be opened. There is work on one set at a time: an ask that comes meanwhile is dropped, since an
 aggregator that has no answer asks again.
 """
 
@@ -97,7 +98,7 @@ class Helper:
         self.keys = keys
         if keys.epoch <= self.state.epoch:
             return []
-        self.state = replace(self.state, epoch=keys.epoch, restored=False, opened=())
+        self.state = self.state.in_epoch(keys.epoch)
         self._job = None  # it was sealed to keys that are gone
         return [SaveState(self.state), Note("info", f"epoch {keys.epoch} of this helper's keys has begun")]
 
@@ -117,6 +118,7 @@ class Helper:
         try:
             asked.check_certificate(certificate, self.state, self._clock.at(now))
             terms = asked.read_terms(ask, keys.federation)
+            asked.check_run(terms, self.state)
             learned = self._learn(certificate, terms)
             return learned + self._judged(whole, ask, terms)
         except Refusal as refusal:
@@ -126,7 +128,7 @@ class Helper:
         """A newer certificate of the aggregator's has been seen; the first run of its epoch is its only one."""
         state = self.state
         if certificate.epoch > state.signer_epoch or not state.run:
-            state = replace(state, signer_epoch=certificate.epoch, run=terms.run, round=0, opened=())
+            state = replace(state.in_run(terms.run), signer_epoch=certificate.epoch)
         self.state, before = replace(state, serial=certificate.serial), self.state
         return [SaveState(self.state)] if self.state != before else []
 

@@ -6,6 +6,7 @@ epoch                        of our own keys
 epsilon                      the highest that was ever spent, in any run
 restored                     somebody holds a later answer of this epoch than we know: we came from a backup
 opened                       the last rounds, each with its set; their answers are kept, and given again
+ended                        the runs before it in this epoch of our keys, which never go on; the root begins each
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epsilon: float = 0.0
     restored: bool = False
     opened: tuple[Opened, ...] = ()
+    ended: tuple[str, ...] = ()
+
+    def in_run(self, run: str) -> State:
+        """In the next epoch of the aggregator's certificate. The same run goes on: its rounds are opened once."""
+        if run == self.run:
+            return self
+        ended = (*self.ended, self.run) if self.run else self.ended
+        return msgspec.structs.replace(self, run=run, round=0, opened=(), ended=ended)
+
+    def in_epoch(self, epoch: int) -> State:
+        """In the next epoch of our keys: what was sealed to those before can't be opened."""
+        return msgspec.structs.replace(self, epoch=epoch, restored=False, opened=(), ended=())
 
     def of_round(self, round: int) -> Opened | None:
         """What was opened of a round of this run, if its answer is kept."""

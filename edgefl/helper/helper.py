@@ -8,8 +8,8 @@ disk, nothing has left, and the round is as if it had not been asked for.
 
 Rounds only go up. In one epoch of the aggregator's certificate there is one run, so one number is enough to know which
 rounds may still be opened. The next epoch goes on with that number, or has another run, and the one before is over:
-the aggregator has the vectors of all its rounds. In the next epoch of our own keys no old seed can be opened. There is work on one set at a time: an ask that comes meanwhile is dropped, since an
-aggregator that has no answer asks again.
+the aggregator has the vectors of all its rounds. There is work on one set at a time: an ask that comes meanwhile is
+dropped, since an aggregator that has no answer asks again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Epochs, of the aggregator's certificate and of the helper's keys: which rounds may still be opened in the next one."""
+"""Epochs, of the aggregator's certificate and of the helper's keys: what may be opened in the next one."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from ..errors import ProtocolError
+from ..errors import CodecError, ProtocolError
 from ..machine import Publish
 from ..masking import ring
 from ..masking.exchange import Answer, Ask, answer_bound, read_answer
@@ -145,10 +145,10 @@ class Unmasking:
         means, why = [], ""
         for place, devices in enumerate(self._groups):
             if any(answer.groups[place] is None for answer in self._answers.values()):
-                continue  # too few devices were in it
+                continue  # too few devices were in it, or a seed that can't be opened
             try:
                 means.append(self._mean(place, len(devices)))
-            except ProtocolError as error:
+            except (ProtocolError, CodecError) as error:
                 why = str(error)
         left_out = len(self._groups) - len(means)
         if not means:

@@ -175,7 +175,8 @@ class Helper:
         self.opened += 1
         count = sum(group[0] for group in sums.groups if group is not None)
         note = Note("info", f"opened the sum of {count} devices, epsilon {self.state.epsilon:g}", round=terms.round)
-        return [SaveOpened(self.state, blob, sums.memory), note, *self._publish(whole, blob)]
+        faults = [Note("warning", f"a group is left out: {why}", round=terms.round) for why in sums.faults]
+        return [SaveOpened(self.state, blob, sums.memory), note, *faults, *self._publish(whole, blob)]
 
     def _found(self, event: Found) -> list[Action]:
         """The answer that was given before, for the same set."""

@@ -1,8 +1,8 @@
 """Opening: one set's signatures, sealed seeds, masks and noise. All that takes long, for a thread of the host's.
 
 A group's masks are added up one after another, so memory is that of one vector and of the answer, whatever the number
-of devices. Nothing is told of a set of which one device's part is wrong: with that device left out it would be another
-set, and the difference of two opened sets is an update.
+of devices. Nothing is told of a group of which one device's part is wrong: with that device left out it would be
+another set, and the difference of two opened sets is an update.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ class Refused(NamedTuple):
 
 class Sums(NamedTuple):
     """What a set's masks and noise add up to: for each group the number of its devices and the packed sum; None for one
-    that is not opened. `memory`: of correlated noise, to be durable before the sums leave."""
+    that is not opened. `memory`: of correlated noise, to be durable before the sums leave. `faults`: for the log, why
+    groups are left out that are large enough."""
 
     groups: tuple[tuple[int, bytes] | None, ...]
     memory: bytes | None = None
+    faults: tuple[str, ...] = ()
 
 
 class Signed(NamedTuple):
@@ -59,16 +61,32 @@ class Job:
     box_private: bytes
 
     def run(self, draw: Draw) -> Sums | Refused:
-        """The sums; Refused if one device's part is wrong."""
+        """The sums; Refused if one device's part is wrong, and that leaves no group."""
         try:
             for group in self.groups:
                 for one in group:
                     self._check(one)
-            sums = [self._sum(group, draw) if group else None for group in self.groups]
-            memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
-            return Sums(tuple(None if one is None else one[0] for one in sums), memory)
+            return self._sums(draw)
         except _Fault as fault:
             return Refused(fault.code, str(fault))
+
+    def _sums(self, draw: Draw) -> Sums:
+        """A seed that can't be opened is its device's doing, and takes its whole group out: else one hostile device
+        could stop all rounds. Groups are disjoint, so no two opened ones differ by a device."""
+        sums: list[tuple[tuple[int, bytes], bytes | None] | None] = []
+        faults: list[_Fault] = []
+        for group in self.groups:
+            try:
+                sums.append(self._sum(group, draw) if group else None)
+            except _Fault as fault:
+                if fault.code != "box":
+                    raise
+                sums.append(None)
+                faults.append(fault)
+        if faults and not any(sums):
+            raise faults[0]
+        memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
+        return Sums(tuple(None if one is None else one[0] for one in sums), memory, tuple(map(str, faults)))
 
     def _check(self, one: Signed) -> None:
         entry = one.entry

@@ -37,6 +37,7 @@ from .update import framed
 
 LAYOUT = 1
 MAX_REASON = 500
+MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
 _ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
 _MIDDLE = struct.Struct("<IIdIB")
@@ -183,7 +184,7 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     layout, digest, set_digest, round, epsilon = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
-    if layout != LAYOUT or groups != (0 if reason else terms.groups) or not (math.isfinite(epsilon) and epsilon >= 0):
+    if layout != LAYOUT or groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
         raise ProtocolError(f"answer of {helper} that can't be: dropped")
     found = tuple(_read_group(read, terms) for _ in range(groups))
     read.finish()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from helped import (
+    DEVICE_KEYS,
     DEVICES,
     Desk,
     ask_of,
@@ -17,6 +19,9 @@ from helped import (
 )
 
 from edgefl.helper.least import Least
+from edgefl.masking import sealed
+from edgefl.masking.exchange import Entry
+from edgefl.masking.sealed import statement_of
 
 NOISE = {"kind": "independent", "sigma": 30.0}
 
@@ -65,6 +70,26 @@ def test_groups_are_opened_one_by_one_and_small_ones_not():
         np.testing.assert_array_equal(opened_sum(answer, devices, terms, place), expected)
     alone = Desk().ask(ask_of(terms, [*groups[0], groups[1][0]]))
     assert alone is not None and alone.groups[0] is not None and alone.groups[1] is None
+
+
+def test_a_device_that_seals_nonsense_takes_its_own_group_out_and_no_other():
+    """Nobody but the helper can see that; with one group, there is nothing left to open."""
+    terms = terms_of(groups=2, most=8)
+    hostile, nonsense = DEVICES[0], sealed.seal(b"\7" * 32, bytes(32), DEVICES[0], keys_of().box_public)
+    ask = ask_of(terms, DEVICES)
+    said = statement_of(terms.digest, b"v" * 32, Entry(hostile, b"", b"", (nonsense,)).boxes_sha256)
+    broken = Entry(hostile, b"v" * 32, DEVICE_KEYS[hostile].sign(said), (nonsense,))
+    desk = Desk()
+    answer = desk.ask(msgspec.structs.replace(ask, entries=(broken, *ask.entries[1:])))
+    assert answer is not None and not answer.reason
+    own = terms.group_of(hostile)
+    assert answer.groups[own] is None
+    left = [device for device in DEVICES if terms.group_of(device) != own]
+    expected = sum(q_of(device, terms).astype(np.int64) for device in left)
+    np.testing.assert_array_equal(opened_sum(answer, left, terms, 1 - own), expected)
+    assert any(f"{hostile}: sealed seed for other terms" in line for line in desk.log), "its owner can look for it"
+    second = desk.ask(ask)
+    assert second is not None and second.reason.startswith("second: "), "without it, it is another set"
 
 
 def test_noise_is_in_all_coordinates_but_the_checks():

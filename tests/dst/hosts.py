@@ -210,7 +210,9 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             told = accuracy(self.world.schedule, job.params) if judges(self.world.schedule, job.round) else None
             return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), {}
         if job.round.mode == "profile":
-            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(job), {}
+            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(
+                job, examples
+            ), {}
         if job.round.terms:
             return self._mask(job)
         payload, slots = self._encode(job)
@@ -323,11 +325,11 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.carry_out_shared(action)
 
 
-def columns_of(job: TrainJob) -> bytes:
-    """What a device tells of columns that are 0 throughout."""
-    plan = job.manifest.plan
-    shape = (3, *plan.input_shape)
-    return statistics.encode(of_examples(plan, np.zeros(shape, np.float32), np.zeros(3, np.int64)))
+def columns_of(job: TrainJob, examples: int) -> bytes:
+    """What a device with so many examples tells of columns that are 0 throughout."""
+    plan, rows = job.manifest.plan, min(3, examples)
+    shape = (rows, *plan.input_shape)
+    return statistics.encode(of_examples(plan, np.zeros(shape, np.float32), np.zeros(rows, np.int64)))
 
 
 def lesson(device: str, round: int, params: bytes) -> np.ndarray:

@@ -51,14 +51,17 @@ class Later(ModuleType):
                 return Nothing
             if attribute.startswith("__"):  # the import system looks at a module's own attributes
                 raise AttributeError(attribute)
-            sys.modules.pop(name, None)
+            if loaded is self:
+                sys.modules.pop(name, None)
             loaded = import_module(name)
         try:
             return getattr(loaded, attribute)
         except AttributeError:
+            if attribute in self._classes:  # another thread is importing it, and has not come to this class yet
+                return Nothing
             if hasattr(loaded, "__path__"):
                 return import_module(f"{name}.{attribute}")  # urllib.request
-            raise
+            return getattr(import_module(name), attribute)  # which waits for that other thread
 
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ import hashlib
 import ssl
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,30 @@ def test_whatever_else_is_used_loads_the_module(later: lean.Later, module: None)
     assert sys.modules["this_is_later"] is not later
     with pytest.raises(AttributeError, match="'this_is_later' has no attribute 'Neither'"):
         _ = later.Neither
+
+
+def test_while_another_thread_imports_the_module_a_class_is_none_and_all_else_waits(
+    later: lean.Later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the owner's code imports ssl while the link's thread waits for its socket."""
+    text = "import threading\ngo = threading.Event()\ngo.wait(20)\nclass Rare(Exception): ...\nUsual = 1\n"
+    (tmp_path / "this_is_later.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found: list[object] = []
+    threads = [threading.Thread(target=__import__, args=("this_is_later",))]
+    threads.append(threading.Thread(target=lambda: found.append(later.Usual)))
+    threads[0].start()
+    while not hasattr(sys.modules.get("this_is_later"), "go"):
+        time.sleep(0.001)
+    imported = sys.modules["this_is_later"]
+    assert later.Rare is lean.Nothing
+    threads[1].start()
+    time.sleep(0.05)
+    imported.go.set()
+    for thread in threads:
+        thread.join()
+    assert found == [1] and sys.modules["this_is_later"] is imported
+    assert later.Rare is imported.Rare
 
 
 def test_a_module_that_is_missing_is_named(later: lean.Later) -> None:

@@ -46,12 +46,12 @@ class Later(ModuleType):
     def __getattr__(self, attribute: str) -> Any:
         name = self.__name__
         loaded = sys.modules.get(name)
+        if loaded is None and attribute in self._classes:
+            return Nothing
         if loaded is None or loaded is self:
-            if attribute in self._classes:
-                return Nothing
             if attribute.startswith("__"):  # the import system looks at a module's own attributes
                 raise AttributeError(attribute)
-            if loaded is self:
+            if loaded is self:  # paho asks for nothing yet, but another thread may: `from ssl import SSLError`
                 sys.modules.pop(name, None)
             loaded = import_module(name)
         try:

@@ -90,6 +90,16 @@ def test_whatever_else_is_used_loads_the_module(later: lean.Later, module: None)
         _ = later.Neither
 
 
+def test_what_another_thread_imports_while_paho_is_imported_is_the_modules_own(
+    later: lean.Later, module: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "this_is_later", later)
+    from this_is_later import Rare
+
+    assert Rare is not lean.Nothing and Rare.__module__ == "this_is_later"
+    assert sys.modules["this_is_later"] is not later
+
+
 def test_while_another_thread_imports_the_module_a_class_is_none_and_all_else_waits(
     later: lean.Later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
  * network.
  *
  * The same program runs on a microcontroller and on Linux; board.h is what differs. What it trains is what
- * edgefl.Trainer(plan, batch=EFL_MODEL_BATCH).fit(params, x, y, epochs=EPOCHS, batch_size=EFL_MODEL_BATCH, lr=0.1)
+ * edgefl.Trainer(plan, batch=EFL_MODEL_BATCH).fit(params, x, y, epochs=EPOCHS, batch_size=EFL_MODEL_BATCH, lr=LR)
  * does.
  */
 #include "board.h"
@@ -15,6 +15,9 @@
 #ifndef EPOCHS
 #define EPOCHS 20
 #endif
+#ifndef LR
+#define LR 0.1
+#endif
 
 static float delta[EFL_MODEL_NUM_PARAMS], params[EFL_MODEL_NUM_PARAMS];
 
@@ -24,13 +27,16 @@ static void say_whole(unsigned long number) {
     board_say(at);
 }
 
-/* With four digits behind the point. */
+/* With four digits behind the point. A loss may be any number, or none, once a training has diverged. */
 static void say_number(const char *before, double number, const char *after) {
-    const unsigned long parts = (unsigned long)(number * 10000 + 0.5);
     board_say(before);
-    say_whole(parts / 10000);
-    board_say(".");
-    for (unsigned long unit = 1000; unit > 0; unit /= 10) say_whole(parts / unit % 10);
+    if (number >= 0 && number < 400000) {
+        const unsigned long parts = (unsigned long)(number * 10000 + 0.5);
+        say_whole(parts / 10000);
+        board_say(".");
+        for (unsigned long unit = 1000; unit > 0; unit /= 10) say_whole(parts / unit % 10);
+    } else
+        board_say("out of range");
     board_say(after);
 }
 
@@ -61,7 +67,7 @@ static int say_loss(efl_net *net, const efl_data *data, const char *when, efl_er
 
 static int train(efl_net *net, efl_error *error) {
     const efl_data data = {.x = example_x, .labels = example_y, .n = EXAMPLES};
-    const efl_fit_options options = {.epochs = EPOCHS, .batch_size = EFL_MODEL_BATCH, .lr = 0.1};
+    const efl_fit_options options = {.epochs = EPOCHS, .batch_size = EFL_MODEL_BATCH, .lr = LR};
     efl_fit_result result;
     memcpy(params, efl_model_params, sizeof params);
     if (say_loss(net, &data, "before", error) != EFL_OK) return error->code;

@@ -101,6 +101,21 @@ def test_the_program_has_the_ops_of_its_plan_alone(linux):
     check_cut(symbols(linux.program, "nm"))
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_another_model_in_the_same_folder_is_another_program(tmp_path):
+    """As its README has it: make run MODEL=model.onnx BATCH=4, after a run of the example's own model."""
+    for hidden in (8, 4):
+        made = make("run-linux", tmp_path, f"MODEL=mlp:64-{hidden}-10", "DEFINES=-DEPOCHS=1")
+        assert f"params {4 * (75 * hidden + 10)} bytes" in made.stdout.splitlines(), made.stderr
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_training_that_diverges_says_so(tmp_path):
+    made = make("run-linux", tmp_path, "MODEL=mlp:64-8-10", "DEFINES=-DLR=1e9")
+    assert made.returncode == 0, made.stderr
+    assert "after: loss out of range, accuracy 0." in made.stdout
+
+
 @on_cortex_m33
 def test_on_a_cortex_m33_it_trains_as_the_trainer_does(cortex_m33):
     check_training(cortex_m33)

@@ -259,7 +259,8 @@ static int hand_out(efl_net *net, efl_blocks *all, int64_t max_arena_bytes, efl_
                         "the model needs %lld bytes to train, %lld are allowed: lower batch or raise max_arena_bytes",
                         (long long)net->arena_bytes, (long long)max_arena_bytes);
     const int64_t size = SHARING ? net->arena_bytes : place_apart(all);
-    net->arena = calloc(1, (size_t)size + LINE);
+    const int fits = (uint64_t)size <= SIZE_MAX - LINE; /* in 32 bits, what is left of a larger size would be had */
+    net->arena = fits ? calloc(1, (size_t)size + LINE) : NULL;
     if (net->arena == NULL)
         return efl_fail(error, EFL_MEMORY,
                         "no memory for the %lld bytes that the model needs to train: lower batch or the model",

@@ -15,7 +15,7 @@ int efl_net_use_threads(efl_net *net, int threads, int64_t max_arena_bytes, efl_
     const int64_t each = room * (int64_t)sizeof(float);
     while (threads > 1 && max_arena_bytes > 0 && net->arena_bytes + (threads - 1) * each > max_arena_bytes) threads--;
     if (threads == 1) return EFL_OK;
-    net->rooms = calloc((size_t)(threads - 1) * (size_t)room, sizeof(float));
+    net->rooms = (uint64_t)each <= SIZE_MAX ? calloc((size_t)(threads - 1), (size_t)each) : NULL;
     net->pool = efl_pool_new(threads);
     if (net->rooms == NULL || net->pool == NULL)
         return efl_fail(error, EFL_MEMORY, "no memory for %d threads: use fewer", threads);

@@ -15,6 +15,7 @@ from stack_bound import deepest
 
 import edgefl
 from edgefl import data
+from edgefl._core import plan_needs
 from edgefl.onnx.zoo import from_spec
 
 FOLDER = ROOT / "examples" / "mcu"
@@ -170,6 +171,21 @@ def test_a_stack_that_is_full_ends_the_program(tmp_path):
     made = make("run", tmp_path, "STACK=1024")
     assert made.returncode != 0
     assert "fault: the stack is full" in made.stdout
+
+
+@on_cortex_m33
+def test_an_arena_that_32_bits_cannot_count_is_refused(tmp_path):
+    """It must not become one of what its size leaves after 4 GiB."""
+    model, batch = edgefl.load(from_spec(MODEL)), 2**22
+    step = 2**21
+    while step:
+        batch += step if plan_needs(model.plan, batch + step)[0] < 2**32 else 0
+        step //= 2
+    size = plan_needs(model.plan, batch + 1)[0]
+    assert 2**32 <= size < 2**32 + 1000
+    made = make("run", tmp_path, f"BATCH={batch + 1}")
+    assert made.returncode != 0
+    assert f"no memory for the {size} bytes that the model needs to train" in made.stdout
 
 
 @on_cortex_m33

@@ -7,7 +7,7 @@
  *   c) efl_net_new distrusts the plan completely: it may have come from a network.
  *   d) A net owns one arena, sized when it is made; a training step allocates nothing.
  *   e) With EFL_PROFILE_SMALL the core is that of a microcontroller: no threads, no vectors, no printf, 4 kB of stack.
- * And with EFL_PLAN_HEADER, the file that `edgefl inspect --c-header` has written, it has the ops of that plan alone.
+ *      And with EFL_PLAN_HEADER, which `edgefl inspect --c-header` has written, it has the ops of that plan alone.
  *   f) A net computes with 0 for denormals. A caller's floating-point mode is as before when a function returns.
  *
  * Shapes in comments: B samples, P all params, T the trained ones among them (T <= P).

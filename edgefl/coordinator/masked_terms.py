@@ -45,10 +45,7 @@ class MaskedTerms:
         self.mechanism: Mechanism | None = None
         if settings.noise != "none":
             self._fit_noise()
-            noise = self._noise
-            self.mechanism = Mechanism(
-                settings.noise, noise.sigma, self._numbers["norm2"], noise.separation, max(1, noise.band), noise.rounds
-            )
+            self.mechanism = Mechanism.of(self._noise, self._numbers["norm2"])
             self._epsilon(self.next_round)  # or UsageError, if it can't be computed here
         try:
             (terms := self.terms(**NOWHERE)).check()

@@ -25,7 +25,8 @@ REASONS = {
     "run": "another run in this epoch of the aggregator's certificate, or one that is over",
     "helper": "the terms name other keys of this helper, or an epoch that has ended",
     "weak": "the terms are weaker than the helper's owner has pinned",
-    "epsilon": "the terms say that less epsilon is spent than was spent already",
+    "epsilon": "the terms say that less epsilon is spent than this helper computes, or than was told before",
+    "ledger": "epsilon is counted at another delta, or for another root, than until now",
     "restored": "the helper was restored from a backup: it needs a new epoch",
     "old": "a round before the newest one, whose answer is not kept any more",
     "second": "another set of this round was opened",
@@ -36,7 +37,7 @@ REASONS = {
     "revoked": "a device that the roster names as revoked",
     "signature": "a device's signature is not of these terms, this vector and these sealed seeds",
     "box": "a sealed seed that this helper's key does not open, or that is of another device or other terms",
-    "noise": "noise that is not accounted for, or that this helper can't add",
+    "noise": "noise that this helper can't add, or whose epsilon is not accounted for or can't be computed",
     "lost": "the answer that was kept for this round is damaged",
 }
 

@@ -33,13 +33,15 @@ from ..machine import (
     assert_never,
 )
 from ..masking.exchange import Answer, Ask, open_ask
+from ..privacy.ledger import Ledger
 from ..protocol.envelope import Kind
 from ..protocol.parts import DEFAULT_PART_BYTES, Splitter, fitting_part_bytes
 from ..protocol.terms import Terms, digest_of
 from ..protocol.topics import ROOT, Topics
 from ..trust.certificate import SignerCertificate
+from ..trust.ed25519 import fingerprint
 from ..trust.roster import Roster
-from . import asked
+from . import asked, spending
 from .arriving import Arriving, Whole, most_devices
 from .asked import Refusal
 from .events import Action, Event, Find, Found, JobDone, Keys, KeysRead, Open, RosterRead, SaveOpened, SaveState
@@ -56,7 +58,7 @@ class Helper:
         self.topics = Topics(keys.federation, root)
         self._clock = WallClock()
         self._arriving = Arriving(self.topics, keys.name)
-        self._job: tuple[Job, Whole] | None = None  # that runs
+        self._job: tuple[Job, Whole, Ledger | None] | None = None  # that runs, and the ledger once it is answered
         self._sought: tuple[Whole, bytes, bytes] | None = None  # whose kept answer is being read, with H and its set
         self._max_packet: int | None = None
         self.opened = self.refused = 0  # since the process began
@@ -152,7 +154,8 @@ class Helper:
             raise
         asked.check_terms(terms, self.keys, self.least)
         job = asked.job_of(terms, ask, self.roster, self.keys, self.least)
-        self._job = job, whole
+        ledger = spending.pay(self.state.ledger, terms, fingerprint(self.keys.root), set_digest)
+        self._job = job, whole, ledger
         count = len(ask.entries)
         return [Note("info", f"asked for the sum of {count} masks", round=terms.round), Open(job)]
 
@@ -161,15 +164,15 @@ class Helper:
     def _done(self, event: JobDone) -> list[Action]:
         if self._job is None or self._job[0] is not event.job:
             return []  # of an epoch that has ended
-        (job, whole), self._job = self._job, None
+        (job, whole, ledger), self._job = self._job, None
         terms = job.terms
         if isinstance(event.result, Refused):
             return self._refused(whole, terms.digest, job.set_digest, event.result)
-        return self._open(job, whole, event.result)
+        return self._open(job, whole, ledger, event.result)
 
-    def _open(self, job: Job, whole: Whole, sums: Sums) -> list[Action]:
+    def _open(self, job: Job, whole: Whole, ledger: Ledger | None, sums: Sums) -> list[Action]:
         terms = job.terms
-        self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), terms.epsilon)
+        self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), ledger)
         answer = Answer(terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups)
         blob = answer.to_bytes(self.keys.name, self.keys.signing)
         self.opened += 1

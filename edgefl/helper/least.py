@@ -41,6 +41,9 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epsilon: Annotated[
         AboveZero | None, Meta(description="The epsilon at which this helper opens nothing more.", examples=[8.0])
     ] = None
+    delta: Annotated[
+        float, Meta(gt=0, lt=1, description="Largest delta that terms may count epsilon at, with noise.")
+    ] = 1e-5
     answer_mb: Annotated[
         float, Meta(gt=0, le=4000, description="Longest answer, in megabytes; memory grows with it.")
     ] = 64.0
@@ -59,6 +62,8 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             yield f"a device may be back after {terms.noise.separation} rounds; [least] separation is {self.separation}"
         if self.epsilon is not None and terms.epsilon > self.epsilon:
             yield f"epsilon would be {terms.epsilon:g}, and [least] epsilon is {self.epsilon:g}"
+        if terms.delta > self.delta:
+            yield f"epsilon is told at a delta of {terms.delta:g}, and [least] delta is {self.delta:g}"
         if size > self.answer_mb:
             yield f"its answer would have {size:.1f} MB, and [least] answer_mb is {self.answer_mb:g}"
 

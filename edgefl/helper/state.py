@@ -3,7 +3,7 @@
 serial, signer_epoch, run    of the newest aggregator certificate, and of the run in its epoch: there is one in each
 round                        the newest round that was opened in this run: older ones never are
 epoch                        of our own keys
-epsilon                      the highest that was ever spent, in any run
+ledger                       of the noise that was added, in all runs; None before there was any
 restored                     somebody holds a later answer of this epoch than we know: we came from a backup
 opened                       the last rounds, each with its set; their answers are kept, and given again
 ended                        the runs before it in this epoch of our keys, which never go on; the root begins each
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..errors import StoreError
+from ..privacy.ledger import Ledger
 
 KEPT_ROUNDS = 4  # whose answers can be asked for again
 
@@ -40,7 +41,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: str = ""
     round: int = 0
     epoch: int = 0
-    epsilon: float = 0.0
+    ledger: Ledger | None = None
     restored: bool = False
     opened: tuple[Opened, ...] = ()
     ended: tuple[str, ...] = ()
@@ -56,16 +57,19 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """In the next epoch of our keys: what was sealed to those before can't be opened."""
         return msgspec.structs.replace(self, epoch=epoch, restored=False, opened=(), ended=())
 
+    @property
+    def epsilon(self) -> float:
+        """The highest that was ever spent, by our ledger and by what was told."""
+        return 0.0 if self.ledger is None else self.ledger.epsilon
+
     def of_round(self, round: int) -> Opened | None:
         """What was opened of a round of this run, if its answer is kept."""
         return next((one for one in self.opened if one.round == round), None)
 
-    def after(self, opened: Opened, epsilon: float) -> State:
-        """With one more round."""
+    def after(self, opened: Opened, ledger: Ledger | None) -> State:
+        """With one more round, which is in this ledger."""
         kept = (opened, *self.opened)[:KEPT_ROUNDS]
-        return msgspec.structs.replace(
-            self, round=opened.round, epsilon=max(self.epsilon, epsilon), opened=kept
-        )  # fmt: skip
+        return msgspec.structs.replace(self, round=opened.round, ledger=ledger, opened=kept)
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)

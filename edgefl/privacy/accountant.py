@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ..errors import UsageError
 from .correlated import check_band, sensitivity
@@ -31,6 +31,21 @@ ORDERS = (
     *(1 + k / 100 for k in range(1, 100)), *(2 + k / 10 for k in range(90)), *range(11, 64),
     *(64 * 1.1**k for k in range(100)),
 )  # fmt: skip
+
+
+class NoiseTerms(Protocol):
+    """What the terms of a round say of its noise; protocol/terms.py has it."""
+
+    @property
+    def kind(self) -> Literal["none", "independent", "banded"]: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def band(self) -> int: ...
+    @property
+    def separation(self) -> int: ...
+    @property
+    def rounds(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -53,9 +68,15 @@ class Mechanism:
         if self.kind == "banded":
             check_band(self.band, self.separation, self.rounds)
 
+    @classmethod
+    def of(cls, noise: NoiseTerms, norm2: int) -> Mechanism:
+        """That of a round's terms. Aggregator and helpers both build it here, or they would not agree to the bit."""
+        assert noise.kind != "none"
+        return cls(noise.kind, noise.sigma, norm2, noise.separation, max(1, noise.band), noise.rounds)
+
     def rho(self, rounds: int, noisy: int | None = None) -> float:
-        """Of so many rounds in a row, of which `noisy` had noise and the others were abandoned, for the device that
-        takes part in as many of them as it can. What correlated noise of later rounds tells of these is in it."""
+        """Of so many rounds in a row for the device that takes part in as many of them as it can, `noisy` at most if
+        others were abandoned. What correlated noise of later rounds tells of these is in it."""
         times = -(-rounds // max(1, self.separation))
         times = times if noisy is None else min(times, noisy)
         if times < 0:
@@ -82,6 +103,16 @@ def rho_of(spent: float, delta: float) -> float:
 def after(spent: float, rho: float, delta: float) -> float:
     """Epsilon once rho more is spent, if `spent` was spent before."""
     return max(spent, epsilon(rho_of(spent, delta) + rho, delta))
+
+
+def until(spent: float, rho: float, delta: float) -> float:
+    """Epsilon before rho was spent, if `spent` is what it is since; 0 if rho alone is more."""
+    return epsilon(max(0.0, rho_of(spent, delta) - rho), delta)
+
+
+def load() -> None:
+    """UsageError, which says how to install it, if dp-accounting is not there."""
+    _library()
 
 
 def smallest_sigma(target: float, delta: float, rounds: int, like: Mechanism) -> float:

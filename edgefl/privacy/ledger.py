@@ -7,9 +7,14 @@ crash may count a round that nobody has seen, and never misses one. Epsilon neve
 A restored backup can't know that it is one. Helpers and devices keep the highest (epsilon, round) that they have seen,
 and sign or refuse accordingly; `hear` takes the highest of theirs over.
 
-Rounds in a row under one noise are a *stretch*: what they cost together is known exactly, by their number alone.
-Another noise, another run, or a ledger that was behind begins a new one; `before` is what was spent until then, and the
-accountant adds the two (accountant.after), so a stretch that ends costs no more than its own rounds.
+Rounds under one noise are a *stretch*: what they cost together is known exactly, by the most of them that one device
+can have taken part in. Another noise, another run, or a ledger that was behind begins a new one; `before` is what was
+spent until then, and the accountant adds the two (accountant.after), so a stretch that ends costs no more than its own
+rounds.
+
+A helper keeps a ledger too, of the rounds to which it has added noise (`spend`), and holds what the aggregator tells
+against it (`told`). An honest aggregator pays for a round before it asks for it, so its rounds are the helper's and
+perhaps more, and by the rule of `spend` more rounds never cost less: it never tells less than the helper computes.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from ..errors import StoreError
 from . import accountant
 from .accountant import Mechanism
 
+ROUNDING = 2.0**-30  # by how much, of itself, two ledgers may differ that have added up in another order
+
 Spent = Annotated[float, Meta(ge=0, le=1e12)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -32,7 +39,8 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the federation of this `root`, a fingerprint, has spent: `epsilon` at `delta`, after `round` of `run`.
 
     `purpose` names what that round's noise is for: the digest of its terms and its counted set. The stretch is of
-    `noise`, began with the round `first`, and has `noisy` rounds that were not abandoned before.
+    `noise` and began with the round `first`. One device can have taken part in `times` of its rounds at most, if it did
+    so as early as it could: in `first` and, after every separation, in the next that had noise. The last is `counted`.
     """
 
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
@@ -44,11 +52,12 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: Spent = 0.0
     noise: Mechanism | None = None
     first: Count = 0
-    noisy: Count = 0
+    times: Count = 0
+    counted: Count = 0
 
     def after(self, noise: Mechanism, run: str, round: int) -> float:
         """Epsilon once this round of this run is over; StoreError for a round before the newest."""
-        if run == self.run and round == self.round and self.noisy:
+        if run == self.run and round == self.round and self.times:
             return self.epsilon  # it is paid for: it is opened again
         return self.spend(noise, run, round, "").epsilon
 
@@ -57,21 +66,39 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         A round for the same purpose again costs nothing: it has the same noise. Another purpose is a StoreError.
         """
-        if run == self.run and round == self.round and purpose == self.purpose and self.noisy:
+        if run == self.run and round == self.round and purpose == self.purpose and self.times:
             return self
         if run == self.run and round <= self.round:
             raise StoreError(
                 f"round {self.round} was paid for, so noise is never added to round {round} again: skip it"
             )
-        begins = run != self.run or noise != self.noise or not self.noisy
-        before = self.epsilon if begins else self.before
-        first, noisy = (round, 1) if begins else (self.first, self.noisy + 1)
-        rho = noise.rho(round - first + 1, noisy)
+        first, times, counted, before = self.first, self.times, self.counted, self.before
+        if run != self.run or noise != self.noise or not self.times:
+            first, times, counted, before = round, 1, round, self.epsilon
+        elif round - counted >= max(1, noise.separation):
+            times, counted = times + 1, round
+        rho = noise.rho(round - first + 1, times)
         epsilon = max(self.epsilon, accountant.after(before, rho, self.delta))
         return msgspec.structs.replace(
             self, epsilon=epsilon, run=run, round=round, purpose=purpose, before=before, noise=noise, first=first,
-            noisy=noisy,
+            times=times, counted=counted,
         )  # fmt: skip
+
+    def told(self, epsilon: float) -> Ledger:
+        """The ledger, whose newest round is paid for, once an aggregator has told what is spent after that round;
+        StoreError if that is less than what this ledger computes.
+
+        If it is more, the aggregator knows of rounds that this ledger lacks, and what they cost is taken over, but for
+        one round: the aggregator may have counted one already that this ledger counts later.
+        """
+        if epsilon < self.epsilon * (1 - ROUNDING):
+            raise StoreError(f"epsilon {epsilon:.6g} was told, and {self.epsilon:.6g} is spent")
+        before = self.before
+        if self.noise is not None and epsilon > self.epsilon * (1 + ROUNDING):
+            later = 0 if self.counted == self.round else 1
+            rho = self.noise.rho(self.round - self.first + 1, self.times) + later * self.noise.rho(1)
+            before = max(before, accountant.until(epsilon, rho, self.delta))
+        return msgspec.structs.replace(self, epsilon=epsilon, before=before)
 
     def hear(self, epsilon: float, run: str, round: int) -> Ledger:
         """The ledger once a helper or a device has signed that so much was spent in that round."""

@@ -19,6 +19,7 @@ from edgefl.errors import StoreError, UsageError
 from edgefl.helper.events import KeysRead, RosterRead
 from edgefl.helper.state import KEPT_ROUNDS, Opened, State
 from edgefl.keys import enrolment
+from edgefl.privacy.ledger import Ledger
 from edgefl.transports.settings import MqttConfig
 from edgefl.trust.settings import KeysConfig
 
@@ -27,9 +28,10 @@ NEW = State(serial=1, signer_epoch=1, run="00112233aabbccdd", epoch=1)
 
 def rounds(store: HelperStore, count: int, size: int = 100) -> list[State]:
     """Open so many rounds; the states after each."""
-    states = [NEW]
+    states, spent = [NEW], store.state.epsilon
     for round in range(1, count + 1):
-        states.append(states[-1].after(Opened.of(round, bytes(32), bytes([round]) * 32), round / 10))
+        ledger = Ledger("ab" * 8, 1e-5, spent + round / 10, NEW.run, round)
+        states.append(states[-1].after(Opened.of(round, bytes(32), bytes([round]) * 32), ledger))
         store.save(states[-1], b"%d" % round * size)
     return states
 
@@ -80,7 +82,7 @@ def test_a_full_disk_is_a_store_error_and_nothing_half_done(tmp_path: Path) -> N
     store = HelperStore(tmp_path)
     states = rounds(store, 2)
     store._db.execute("PRAGMA max_page_count = 1")  # SQLite's own "database or disk is full"
-    third = states[-1].after(Opened.of(3, bytes(32), bytes(32)), 1.0)
+    third = states[-1].after(Opened.of(3, bytes(32), bytes(32)), states[-1].ledger)
     with pytest.raises(StoreError, match="check the disk, its space"):
         store.save(third, bytes(200_000))
     store.close()
@@ -95,7 +97,7 @@ def test_a_write_that_died_between_both_files_loses_nothing(tmp_path: Path, monk
     def die(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    third = states[-1].after(Opened.of(3, bytes(32), bytes(32)), 1.0)
+    third = states[-1].after(Opened.of(3, bytes(32), bytes(32)), states[-1].ledger)
     with monkeypatch.context() as patch:
         patch.setattr("edgefl_broker.helper.store.write_atomically", die)
         with pytest.raises(KeyboardInterrupt):
@@ -150,8 +152,8 @@ def test_the_memory_of_noise_is_durable_with_its_answer_and_stays_until_the_next
     store = HelperStore(tmp_path)
     assert store.memory() is None
     (state, *_) = rounds(store, 1)[1:]
-    store.save(state.after(Opened.of(2, bytes(32), bytes(32)), 1.0), b"second", b"memory" * 100)
-    store.save(state.after(Opened.of(3, bytes(32), bytes(32)), 1.0), b"third")
+    store.save(state.after(Opened.of(2, bytes(32), bytes(32)), state.ledger), b"second", b"memory" * 100)
+    store.save(state.after(Opened.of(3, bytes(32), bytes(32)), state.ledger), b"third")
     store.close()
     again = HelperStore(tmp_path)
     assert again.memory() == b"memory" * 100 and again.answer(3) == b"third"

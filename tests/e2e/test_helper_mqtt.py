@@ -17,6 +17,7 @@ import pytest
 from brokers import eventually
 from enrolled import roster, tls, unpack
 from guarded import RawClient
+from helped import spent_of
 from keyed_fleet import KeyedFleet
 
 from edgefl.keys import enrolment
@@ -83,10 +84,10 @@ class Helping:
         table = {
             "federation": "f", "run": "00112233aabbccdd", "round": round, "version": round - 1,
             "model_sha256": "ab" * 32, "manifest": "0" * 16, "params": PARAMS, "coordinates": PARAMS, "seed": 5,
-            "bits": 16, "reach": 100, "grid": 0.01, "clip": 1.0, "norm2": 2**40, "least": 2, "most": 6,
-            "helpers": helpers, "noise": NOISE, "epsilon": 0.1 * round, "delta": 1e-5,
+            "bits": 16, "reach": 100, "grid": 0.01, "clip": 1.0, "norm2": 20_000, "least": 2, "most": 6,
+            "helpers": helpers, "noise": NOISE, **changes,
         }  # fmt: skip
-        return Terms.read(msgspec.json.encode({**table, **changes}).decode())
+        return Terms.read(msgspec.json.encode({**table, **spent_of(table)}).decode())
 
     def ask(self, terms: Terms, names: list[str]) -> Ask:
         """Masked vectors of these devices, with the keys of their own bundles."""

@@ -93,10 +93,10 @@ def test_a_device_that_seals_nonsense_takes_its_own_group_out_and_no_other():
 
 
 def test_noise_is_in_all_coordinates_but_the_checks():
-    terms = terms_of(noise=NOISE, bits=16, epsilon=1.5, delta=1e-5)
+    terms = terms_of(noise=NOISE, bits=16)
     desk = Desk()
     answer = desk.ask(ask_of(terms))
-    assert answer is not None and answer.epsilon == 1.5
+    assert answer is not None and answer.epsilon == terms.epsilon > 0
     plain = sum(q_of(device, terms).astype(np.int64) for device in DEVICES[:3])
     drawn = np.random.default_rng(1).integers(-9, 10, terms.length)
     drawn[terms.at_checks] = 0
@@ -104,7 +104,7 @@ def test_noise_is_in_all_coordinates_but_the_checks():
 
 
 def test_the_same_set_again_has_the_same_answer_byte_for_byte_with_its_noise():
-    terms = terms_of(noise=NOISE, bits=16, epsilon=1.0)
+    terms = terms_of(noise=NOISE, bits=16)
     desk = Desk()
     first = desk.ask(ask_of(terms))
     for attempt in (2, 3):
@@ -171,7 +171,7 @@ BANDED = {"kind": "banded", "sigma": 30.0, "band": 3, "separation": 4, "rounds":
 
 def noise_of(desk: Desk, round: int, devices=DEVICES[:3], **changes) -> np.ndarray:
     """(L,) what the helper has added in this round."""
-    terms = terms_of(round, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5, **changes)
+    terms = terms_of(round, noise=BANDED, bits=16, **changes)
     answer = desk.ask(ask_of(terms, devices))
     assert answer is not None and not answer.reason, answer
     plain = sum(q_of(device, terms).astype(np.int64) for device in devices)
@@ -180,7 +180,7 @@ def noise_of(desk: Desk, round: int, devices=DEVICES[:3], **changes) -> np.ndarr
 
 def test_correlated_noise_takes_away_what_rounds_before_have_added():
     """Over many rounds and coordinates: by the formula, not by what the code says; over a death in between, too."""
-    rounds, long = 6, {"params": 4000, "coordinates": 4000, "norm2": 2**40}
+    rounds, long = 6, {"params": 4000, "coordinates": 4000}
     desk, drawn = Desk(), []
     for round in range(1, rounds + 1):
         drawn.append(noise_of(desk, round, **long)[:4000].astype(float))
@@ -203,7 +203,7 @@ def test_a_set_that_was_not_opened_leaves_no_mark_on_the_noise():
     noise_of(desk, 1)
     before = desk.disk.memory
     desk.die_at = 3  # the log, the job, and then the write
-    terms = terms_of(2, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5)
+    terms = terms_of(2, noise=BANDED, bits=16)
     with pytest.raises(Killed):
         desk.ask(ask_of(terms, DEVICES[2:5]))
     assert desk.disk.memory == before and desk.disk.state.round == 1
@@ -218,6 +218,6 @@ def test_another_run_has_noise_of_its_own():
 
     desk = Desk()
     noise_of(desk, 9)
-    terms = terms_of(1, run="ff" * 8, noise=BANDED, bits=16, epsilon=1.0, delta=1e-5)
+    terms = terms_of(1, run="ff" * 8, noise=BANDED, bits=16, epsilon=500.0)
     answer = desk.ask(ask_of(terms), cert=certificate(serial=2, epoch=2), epoch=2)
     assert answer is not None and not answer.reason

@@ -19,6 +19,7 @@ from helped import (
     entry_of,
     keys_of,
     parts_of,
+    refused,
     roster_of,
     terms_of,
 )
@@ -31,22 +32,9 @@ from edgefl.machine import Received, WallTime
 from edgefl.masking.exchange import ask_bound
 
 NOISE = {"kind": "independent", "sigma": 30.0, "separation": 4}
-DP = {"noise": NOISE, "bits": 16, "epsilon": 1.0}
+DP = {"noise": NOISE, "bits": 16}
+EPSILON = terms_of(**DP).epsilon
 replace = msgspec.structs.replace
-
-
-def refused(desk: Desk, ask, code: str, **options) -> str:
-    """Ask, see that it is refused with this code, and that the next good ask is opened; returns the reason."""
-    assert code in REASONS
-    before = desk.disk.state
-    answer = desk.ask(ask, **options)
-    assert answer is not None, "the aggregator is told"
-    assert answer.reason.startswith(f"{code}: ") and answer.groups == ()
-    assert answer.set_digest == ask.set_digest and answer.epsilon == before.epsilon
-    assert answer.round == desk.disk.state.round
-    assert any(f"refused: {answer.reason[:60]}" in line for line in desk.log)
-    assert not desk.disk.answers or desk.disk.state.opened == before.opened, "nothing was opened"
-    return answer.reason
 
 
 def with_entries(ask, *entries):
@@ -179,7 +167,8 @@ def test_too_many_or_too_few_sealed_seeds():
         ({"noise": 0.2}, {}, "noise is 0 of"),
         ({"noise": 0.22}, DP, "noise is 0.2121 of"),
         ({"separation": 5}, DP, "back after 4 rounds"),
-        ({"epsilon": 0.9}, DP, "epsilon would be 1"),
+        ({"epsilon": EPSILON * 0.99}, DP, "epsilon would be 32.3"),
+        ({"delta": 0.9e-5}, DP, "at a delta of 1e-05"),
         ({"answer_mb": 0.02}, {"params": 20_000, "coordinates": 20_000, "norm2": 2**40}, "answer would have"),
     ],
 )
@@ -189,7 +178,10 @@ def test_terms_weaker_than_the_owner_has_pinned(least, changes, says):
 
 @pytest.mark.parametrize(
     "least",
-    [{"weight": 1, "clip": 1.0, "noise": 0.212, "separation": 4, "epsilon": 1.0, "answer_mb": 0.001}, {}],
+    [
+        {"weight": 1, "clip": 1.0, "noise": 0.212, "separation": 4, "answer_mb": 0.001},
+        {"epsilon": EPSILON, "delta": 1e-5},
+    ],
 )
 def test_terms_as_strong_as_pinned_are_opened(least):
     answer = Desk(least=Least(devices=2, **least)).ask(ask_of(terms_of(**DP), DEVICES[:2]))
@@ -257,8 +249,8 @@ def test_old_rounds_whose_answers_are_gone():
 
 def test_epsilon_never_falls():
     desk = Desk()
-    desk.ask(ask_of(terms_of(1, **{**DP, "epsilon": 2.0})))
-    assert "2 was spent" in refused(desk, ask_of(terms_of(2, **{**DP, "epsilon": 1.9})), "epsilon")
+    desk.ask(ask_of(terms_of(1, **{**DP, "epsilon": 90.0})))
+    assert "90 was spent" in refused(desk, ask_of(terms_of(2, **{**DP, "epsilon": 89.9})), "epsilon")
     refused(desk, ask_of(terms_of(2)), "epsilon")
     desk.renew(2)
     refused(desk, ask_of(terms_of(2, keys=[keys_of(2)])), "epsilon")
@@ -267,29 +259,29 @@ def test_epsilon_never_falls():
     refused(desk, ask_of(other), "epsilon", cert=cert, epoch=2)
 
 
-@pytest.mark.parametrize("seen", [{"seen_round": 3}, {"seen_epsilon": 1.5}])
+@pytest.mark.parametrize("seen", [{"seen_round": 3}, {"seen_epsilon": 80.0}])
 def test_a_helper_that_was_restored_from_a_backup_opens_nothing_before_a_new_epoch(seen):
     desk = Desk()
     desk.ask(ask_of(terms_of(1, **DP)))
     backup = desk.disk.copy()
-    desk.ask(ask_of(terms_of(2, **{**DP, "epsilon": 1.2})))
-    desk.ask(ask_of(terms_of(3, **{**DP, "epsilon": 1.5})))
+    desk.ask(ask_of(terms_of(2, **{**DP, "epsilon": 70.0})))
+    desk.ask(ask_of(terms_of(3, **{**DP, "epsilon": 80.0})))
     desk.disk = backup
     desk.start()
-    ask = ask_of(terms_of(4, **{**DP, "epsilon": 1.8}))
+    ask = ask_of(terms_of(4, **{**DP, "epsilon": 90.0}))
     assert "later answers of ours" in refused(desk, replace(ask, **seen), "restored")
     desk.start()
     refused(desk, ask, "restored")  # also of an aggregator that tells of nothing now
     desk.renew(2)
     refused(desk, ask, "helper")
-    answer = desk.ask(ask_of(terms_of(4, keys=[keys_of(2)], **{**DP, "epsilon": 1.8})))
+    answer = desk.ask(ask_of(terms_of(4, keys=[keys_of(2)], **{**DP, "epsilon": 90.0})))
     assert answer is not None and not answer.reason
 
 
 def test_what_is_seen_and_known_stops_nothing():
     desk = Desk()
     desk.ask(ask_of(terms_of(1, **DP)))
-    answer = desk.ask(ask_of(terms_of(2, **DP), seen_round=1, seen_epsilon=1.0))
+    answer = desk.ask(ask_of(terms_of(2, **DP), seen_round=1, seen_epsilon=EPSILON))
     assert answer is not None and not answer.reason
 
 

@@ -10,10 +10,11 @@ from edgefl.coordinator.events import Finished, SaveAsk
 from edgefl.errors import UsageError
 from edgefl.machine import Publish
 from edgefl.privacy.accountant import Mechanism, epsilon
-from edgefl.privacy.ledger import SaveLedger
+from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.simulation.fleet import AggregatorHost
 from edgefl.simulation.helper_host import HelperHost
 from edgefl.simulation.private_terms import Goal, propose
+from edgefl.trust.ed25519 import fingerprint
 
 pytest.importorskip("dp_accounting")
 NOISY = {
@@ -70,7 +71,8 @@ def test_a_new_folder_goes_on_from_what_a_helper_has_seen_spent(monkeypatch):
 
     def init(self, *arguments):
         inner(self, *arguments)
-        self.state = msgspec.structs.replace(self.state, epsilon=5.0)
+        ledger = Ledger(fingerprint(self._keys.root), 1e-5, 5.0)
+        self.state = msgspec.structs.replace(self.state, ledger=ledger)
 
     monkeypatch.setattr(HelperHost, "__init__", init)
     first, *others = run(rounds=4).rounds

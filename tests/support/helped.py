@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from edgefl.helper.asked import REASONS
 from edgefl.helper.events import (
     Find,
     Found,
@@ -29,9 +31,10 @@ from edgefl.helper.state import State
 from edgefl.machine import Connected, Note, Publish, Received
 from edgefl.masking import ring, sealed, update
 from edgefl.masking.exchange import Answer, Ask, Entry, read_answer, seal_ask
+from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Assembler, Splitter
-from edgefl.protocol.terms import Terms
+from edgefl.protocol.terms import Noise, Terms
 from edgefl.protocol.topics import Topics
 from edgefl.trust.certificate import SignerCertificate
 from edgefl.trust.ed25519 import SigningKey, to_text
@@ -58,14 +61,30 @@ def party_of(keys: Keys) -> dict[str, Any]:
     return {"name": keys.name, "epoch": keys.epoch, "box": public, "key": to_text(keys.signing.public)}
 
 
+@cache
+def true_epsilon(rounds: int, norm2: int, delta: float, noise: Noise) -> float:
+    """What so many rounds with this noise have spent."""
+    return epsilon(Mechanism.of(noise, norm2).rho(rounds), delta)
+
+
+def spent_of(table: dict[str, Any]) -> dict[str, Any]:
+    """epsilon and delta of such terms, if all rounds of their run until theirs were opened."""
+    noise, delta = msgspec.convert(table.get("noise", {}), Noise), table.get("delta", 1e-5)
+    if noise.kind == "none" or not delta:
+        return {}
+    rounds = min(table["round"], noise.rounds or table["round"])
+    return {"epsilon": true_epsilon(rounds, table["norm2"], delta, noise), "delta": delta}
+
+
 def terms_of(round: int = 1, keys: Iterable[Keys] = (), **changes: Any) -> Terms:
-    """Terms of eleven coordinates; `changes` of any of their fields."""
+    """Terms of eleven coordinates; `changes` of any of their fields. With noise they tell its true epsilon."""
     table = {
         "federation": FEDERATION, "run": RUN, "round": round, "version": round - 1, "model_sha256": "ab" * 32,
         "manifest": "0" * 16, "params": 11, "coordinates": 11, "seed": 5, "bits": 12, "reach": 100, "grid": 0.01,
         "clip": 1.0, "norm2": 20_000, "least": 2, "most": 8, "helpers": [party_of(one) for one in keys or [keys_of()]],
     }  # fmt: skip
-    return Terms.read(msgspec.json.encode({**table, **changes}).decode())
+    table |= changes
+    return Terms.read(msgspec.json.encode({**spent_of(table), **table}).decode())
 
 
 def q_of(device: str, terms: Terms) -> np.ndarray:
@@ -252,3 +271,17 @@ class Desk:
             self.die_at -= 1
             if self.die_at <= 0:
                 raise Killed
+
+
+def refused(desk: Desk, ask, code: str, **options) -> str:
+    """Ask, see that it is refused with this code, and that the next good ask is opened; returns the reason."""
+    assert code in REASONS
+    before = desk.disk.state
+    answer = desk.ask(ask, **options)
+    assert answer is not None, "the aggregator is told"
+    assert answer.reason.startswith(f"{code}: ") and answer.groups == ()
+    assert answer.set_digest == ask.set_digest and answer.epsilon == before.epsilon
+    assert answer.round == desk.disk.state.round
+    assert any(f"refused: {answer.reason[:60]}" in line for line in desk.log)
+    assert not desk.disk.answers or desk.disk.state.opened == before.opened, "nothing was opened"
+    return answer.reason

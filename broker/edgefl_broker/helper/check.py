@@ -11,9 +11,10 @@ from edgefl.checks import broker, machine
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
 from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
-from edgefl.errors import StoreError
+from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.store import is_claimed
+from edgefl.privacy import accountant
 from edgefl.protocol.topics import Topics
 from edgefl.settings import files
 
@@ -62,6 +63,11 @@ def helper(subject: Subject) -> Finding:
 def least(subject: Subject) -> Finding:
     """What the owner has pinned."""
     found = subject.config.least
+    if found.noise:
+        try:
+            accountant.load()
+        except UsageError as error:
+            return problem(*parted(str(error)))
     text = f"sums of {found.devices} devices or more, weights up to {found.weight}"
     return ok(f"{text}, {f'noise of {found.noise:g} and more' if found.noise else 'also without noise'}")
 

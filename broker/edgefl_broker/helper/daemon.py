@@ -16,6 +16,7 @@ from edgefl.helper.opening import Job
 from edgefl.hosting import own_certificate
 from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.reload import Reload
+from edgefl.privacy import accountant
 
 from .config import HelperConfig
 from .keys import KeyFolder
@@ -36,6 +37,8 @@ class HelperDaemon(LinkHost[Event, Action]):
         if warning := own_certificate.check(config.mqtt.tls, config.user):
             self.log.warning("%s", warning)
         self.refusals.user = f"as `edgefl keys` writes it, it knows this helper by the user name {config.user!r}"
+        if config.least.noise:
+            accountant.load()  # or every round would be refused
         self._store = HelperStore(Path(config.state_dir))
         try:
             self._keys = KeyFolder(config, self._store.highest)

@@ -109,6 +109,10 @@ def _own(settings: Settings) -> list[tuple[Any, str]]:
         ),
         ((privacy.noise == "none") != (privacy.sigma == 0), "privacy.noise and privacy.sigma go together: set both"),
         (
+            privacy.noise == "none" and privacy.budget is not None,
+            "privacy.budget bounds the epsilon of noise, and there is none: set privacy.noise and privacy.sigma",
+        ),
+        (
             privacy.noise != "none" and privacy.weight > 1,
             "privacy.weight is above 1, and the noise hides no sum of weights",
         ),

@@ -21,6 +21,7 @@ from .model_fetch import ModelFetch, check_frames
 from .update_report import UpdateReport
 from .work import Terms, Training, Work, goes_on
 
+IN_ITS_LOG = "the round was not trained: this device's log says why"  # reasons have losses and numbers of examples
 UNKNOWN_S = 60.0  # until the owner's limits are looked at again, while the time of day is not known
 
 
@@ -282,7 +283,8 @@ class Participation(Engagement):
             self._report(now)
         else:
             short = event.code == "codec" and event.job.max_bytes > 0
-            why = self.allowance.too_short(event.job) if short else Trouble(event.code, event.reason)
+            told = IN_ITS_LOG if self.consent.hides else event.reason
+            why = self.allowance.too_short(event.job) if short else Trouble(event.code, told)
             if event.unfit:
                 self._saved.stamp = event.unfit
                 self._unfit = event.job.manifest.id, event.unfit, why

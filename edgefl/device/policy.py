@@ -56,7 +56,7 @@ class Policy:
     def of_terms(self, terms: Terms) -> str:
         """Why the terms of a masked round are refused; "" if they are not."""
         noise, apart = terms.noise.sigma / math.sqrt(terms.norm2), terms.noise.separation
-        bounded = not math.isinf(self.most_epsilon)
+        bounded, silent = not math.isinf(self.most_epsilon), terms.noise.kind == "none"
         strange = sorted({party.name for party in terms.helpers} - self.helpers) if self.helpers else []
         faults = (
             (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
@@ -66,6 +66,7 @@ class Policy:
             (noise < self.least_noise, f"noise of {noise:.4g} times an update, at least {self.least_noise:g} wanted"),
             (apart < self.least_separation, f"devices back after {apart} rounds, not {self.least_separation}"),
             (terms.epsilon > self.most_epsilon, f"an epsilon of {terms.epsilon:g}, at most {self.most_epsilon:g}"),
+            (bounded and silent, f"a sum without noise, and an epsilon of at most {self.most_epsilon:g} wanted"),
             (bounded and terms.delta > self.most_delta, f"a delta of {terms.delta:g}, at most {self.most_delta:g}"),
         )  # fmt: skip
         return next((text for is_fault, text in faults if is_fault), "")
@@ -91,6 +92,8 @@ class Policy:
         flops = flops_of(manifest, n)
         if flops <= self.max_flops:
             return ""
+        if self.masked:  # the status says it, and it would tell how many examples there are
+            return f"a round takes more than the {self.max_flops:.3g} FLOPs that are allowed"
         return f"a round takes {flops:.3g} FLOPs with {n} examples, at most {self.max_flops:.3g} are allowed"
 
     def of_update(self, manifest: Manifest, n: int) -> str:

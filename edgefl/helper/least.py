@@ -60,6 +60,8 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             yield f"noise is {noise:.4g} of a device's norm, and [least] noise is {self.noise:g}"
         if terms.noise.separation < self.separation:
             yield f"a device may be back after {terms.noise.separation} rounds; [least] separation is {self.separation}"
+        if self.epsilon is not None and terms.noise.kind == "none":
+            yield f"a sum without noise has no epsilon, and [least] epsilon is {self.epsilon:g}"
         if self.epsilon is not None and terms.epsilon > self.epsilon:
             yield f"epsilon would be {terms.epsilon:g}, and [least] epsilon is {self.epsilon:g}"
         if terms.delta > self.delta:

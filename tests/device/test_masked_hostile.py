@@ -7,14 +7,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 from keyed import signed_round
-from machines import PARAMS, STATUS, last, of
+from machines import PARAMS, STATUS, feed, last, of
 from masked_device import MASKED, device, hear, masked_round, refused
 from masked_rounds import MANIFEST, PRIVACY, terms_maker
 
-from edgefl.device.events import Outbox, SaveSeen, StartTraining
+from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining
 from edgefl.device.policy import Policy
 from edgefl.device.trust import Seen
-from edgefl.machine import Publish
+from edgefl.machine import Note, Publish
 from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
 
@@ -78,3 +78,23 @@ def test_i36_an_epsilon_at_a_large_delta_says_nothing(delta):
     session, _ = device(policy)
     out = hear(session, masked_round(change=lambda terms: _with(terms, noisy)))
     assert bool(of(out, StartTraining)) == (delta == 1e-5)
+
+
+def test_i36_no_noise_is_no_small_epsilon():
+    """Terms without noise tell an epsilon of 0, and any that an owner bounds is below infinity."""
+    refused(masked_round(), "without noise", replace(MASKED, most_epsilon=8.0))
+
+
+def test_i36_why_a_round_failed_tells_no_loss_and_no_number_of_examples():
+    session, _ = device()
+    (start,) = of(hear(session, masked_round()), StartTraining)
+    reason = "an update of 7 examples, at least 10 must be behind it"
+    out = feed(session, Failed(start.job, reason, "policy", final=True))
+    status = last(out, Status, STATUS)
+    assert (status.state, status.code) == ("trouble", "policy") and "7" not in status.reason and "log" in status.reason
+    assert any(reason in note.text for note in of(out, Note)), "its owner is told"
+
+
+def test_i36_a_device_with_too_many_examples_does_not_tell_how_many():
+    policy = replace(MASKED, max_flops=10.0)
+    assert policy.of_work(MANIFEST, 777) == policy.of_work(MANIFEST, 888) != ""

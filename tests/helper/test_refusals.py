@@ -169,6 +169,7 @@ def test_too_many_or_too_few_sealed_seeds():
         ({"separation": 5}, DP, "back after 4 rounds"),
         ({"epsilon": EPSILON * 0.99}, DP, "epsilon would be 32.3"),
         ({"delta": 0.9e-5}, DP, "at a delta of 1e-05"),
+        ({"epsilon": 8.0}, {}, "a sum without noise has no epsilon"),
         ({"answer_mb": 0.02}, {"params": 20_000, "coordinates": 20_000, "norm2": 2**40}, "answer would have"),
     ],
 )

@@ -122,6 +122,7 @@ def test_i37_what_is_masked_keeps_its_norm(monkeypatch):
         ({"helpers": "North"}, "helper name"),
         ({"least": 9}, "at most 8 devices report"),
         ({"noise": "independent"}, "privacy.sigma"),
+        ({"budget": 8.0}, "privacy.budget"),
         ({"faults": "attack:sign-flip:0.2"}, "attacks"),
         ({"share": 1.0, "bits": 4}, "bits"),
     ],

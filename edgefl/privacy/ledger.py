@@ -97,7 +97,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.noise is not None and epsilon > self.epsilon * (1 + ROUNDING):
             later = 0 if self.counted == self.round else 1
             rho = self.noise.rho(self.round - self.first + 1, self.times) + later * self.noise.rho(1)
-            before = max(before, accountant.until(epsilon, rho, self.delta))
+            before = max(before, min(epsilon, accountant.until(epsilon, rho, self.delta)))  # which rounds up
         return msgspec.structs.replace(self, epsilon=epsilon, before=before)
 
     def hear(self, epsilon: float, run: str, round: int) -> Ledger:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from helped import (
     DEVICES,
     ROOT,
     Desk,
+    Killed,
     ask_of,
     certificate,
     entry_of,
@@ -16,13 +19,19 @@ from helped import (
     terms_of,
 )
 
+from edgefl.helper.asked import Refusal
 from edgefl.helper.least import Least
+from edgefl.helper.spending import pay
 from edgefl.privacy.accountant import Mechanism
 from edgefl.privacy.ledger import Ledger
+from edgefl.protocol.messages import decode
+from edgefl.protocol.round import MAX_TERMS
+from edgefl.protocol.terms import Noise, Terms
 from edgefl.trust.ed25519 import fingerprint
 
 NOISE = {"kind": "independent", "sigma": 300.0}
 DP = {"noise": NOISE, "bits": 17}
+TERMS = terms_of(1, **DP)
 SELDOM = {**DP, "noise": {**NOISE, "separation": 3}}
 
 
@@ -123,6 +132,38 @@ def test_the_same_set_again_costs_nothing_and_a_refused_one_neither():
     opened(desk, terms_of(1, **DP))
     refused(desk, ask_of(terms_of(1, **DP), DEVICES[1:4]), "second")
     assert desk.disk.state.ledger == paid
+
+
+def test_what_is_spent_is_durable_with_the_answer_and_not_before():
+    """A death before any of the actions: what was spent is on the disk if and only if a part of the answer may have
+    left, and the set that is asked for then is opened at the same epsilon."""
+    for action in range(1, 9):
+        desk, terms = Desk(), terms_of(1, **DP)
+        desk.die_at = action
+        with contextlib.suppress(Killed):
+            desk.ask(ask_of(terms))
+        left = [part for part in desk.left if part.round == 1]
+        paid = desk.disk.state.ledger
+        assert (paid is not None) == (1 in desk.disk.answers) and (paid is not None or not left)
+        desk.die_at = None
+        desk.start()
+        assert opened(desk, terms).epsilon == terms.epsilon
+
+
+@pytest.mark.parametrize("norm2", [1, 2**62])
+@pytest.mark.parametrize("sigma", [1e-12, 2.0**-5, 2.0**24, 1e12])
+@pytest.mark.parametrize("delta", [5e-324, 1e-300, 1 - 2**-53])
+def test_no_terms_end_the_process(norm2, sigma, delta):
+    """The most extreme ones that can be in terms are refused, or opened at what they cost."""
+    noise = Noise("independent", sigma)
+    for known in (None, Ledger(fingerprint(ROOT.public), delta, 1e12), Ledger(fingerprint(ROOT.public), delta, 1e-9)):
+        for told in (1e-12, 1.0, 1e12):
+            table = {**msgspec.json.decode(TERMS.raw), "noise": noise, "norm2": norm2, "delta": delta, "epsilon": told}
+            terms = decode(Terms, msgspec.json.encode(table), MAX_TERMS)  # whatever else would be refused in them
+            with contextlib.suppress(Refusal):
+                paid = pay(known, terms, fingerprint(ROOT.public), bytes(32))
+                assert paid is not None and paid.epsilon == told
+                assert Ledger.of_text(paid.to_text(), paid.root, delta) == paid
 
 
 def test_rounds_that_are_missing_cost_nothing():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -79,6 +81,18 @@ def test_a_new_folder_goes_on_from_what_a_helper_has_seen_spent(monkeypatch):
     assert first.state == "abandoned" and "5 was spent" in first.why
     assert [record.state for record in others] == ["committed"] * 3
     assert 5.0 < others[0].epsilon < others[1].epsilon < others[2].epsilon
+
+
+def test_correlated_noise_in_a_federation_costs_what_its_ledgers_agree_on():
+    """Half of the devices in each round, none in two of a row: every other round costs something."""
+    more = {"privacy.noise": "banded", "privacy.band": 2, "privacy.separation": 2, "rounds.rounds": 6}
+    settings = edgefl.Settings().replace(**NOISY | more | {"rounds.expect": 6, "rounds.fraction": 0.5})
+    rounds = edgefl.simulate("mlp:64-10", "digits", settings=settings, devices=16, rounds=6, seed=0).rounds
+    assert [record.state for record in rounds] == ["committed"] * 6
+    told = [record.epsilon for record in rounds]
+    whole = Mechanism("banded", 3.0, 1, 2, 2, 6)
+    assert told == pytest.approx([epsilon(whole.rho(round), 1e-5) for round in range(1, 7)], rel=1e-6)
+    assert all(set(a.devices).isdisjoint(b.devices) for a, b in pairwise(rounds))
 
 
 def test_rounds_without_noise_spend_nothing(actions):

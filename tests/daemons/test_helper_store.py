@@ -48,6 +48,16 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
     assert {file.stat().st_mode & 0o077 for file in tmp_path.iterdir()} == {0}
 
 
+def test_what_is_spent_never_falls_on_the_disk(tmp_path: Path) -> None:
+    store = HelperStore(tmp_path)
+    *_, before, last = rounds(store, 3)
+    for less in (before.ledger, None):
+        with pytest.raises(StoreError, match="epsilon falls"):
+            store.save(msgspec.structs.replace(last, ledger=less), b"answer")
+    store.close()
+    assert HelperStore(tmp_path).state == last
+
+
 def test_the_disk_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
     store = HelperStore(tmp_path)
     rounds(store, 8, size=100_000)

@@ -18,7 +18,6 @@ from edgefl.atomic import remove_partials, write_atomically
 from edgefl.errors import StoreError
 from edgefl.helper.state import State
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
-from edgefl.privacy.ledger import newest
 
 DIGEST_BYTES = 32
 STATE, MEMORY = "state", "memory"
@@ -72,8 +71,8 @@ class HelperStore:
         """Store the state, the answer of its newest round and the memory of correlated noise; durable when this
         returns. Answers of rounds that the state does not name are dropped."""
         self._guard.check()
-        if state.ledger is not None:
-            newest(self.state.ledger, state.ledger)
+        if state.epsilon < self.state.epsilon:
+            raise StoreError(f"epsilon falls from {self.state.epsilon:g} to {state.epsilon:g}: stopped: it never may")
         raw = seal(state.to_bytes())
         kept = [one.round for one in state.opened]
         with self._db:

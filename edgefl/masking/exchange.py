@@ -61,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class Ask(msgspec.Struct, frozen=True):
     """The set whose masks shall be added. `terms` is the JSON text of the round; the attempt is not in H.
 
-    `seen_round` and `seen_epsilon` are the highest of this helper's answers that aggregator or devices have seen, in
+    `seen_round` and `seen_epsilon` are the highest of this helper's answers that the aggregator has seen, in
     this run and this epoch of the helper's keys: a helper that knows of less was restored from a backup."""
 
     terms: str

@@ -46,7 +46,7 @@ class Seen:
     """What a device has seen of its federation; "" and 0: nothing yet in this epoch.
 
     `helpers`: of each, serial and fingerprint of the newest certificate. `epsilon`: the highest that a masked round has
-    told; `masked_round`: the last one in which the device has made an update."""
+    told; `masked_round` of `masked_run`: the last one in which the device has made an update."""
 
     serial: int = 0
     epoch: int = 0
@@ -60,10 +60,18 @@ class Seen:
     helpers: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     epsilon: float = 0.0
     masked_round: int = 0
+    masked_run: str = ""
 
     def in_epoch(self, serial: int, epoch: int) -> Seen:
-        """In a new epoch nothing has been seen yet, but helpers and epsilon: those belong to the root."""
-        return Seen(serial, epoch, helpers=self.helpers, epsilon=self.epsilon)
+        """In a new epoch nothing has been seen yet, but what belongs to the root. Its run may be the one before."""
+        return Seen(
+            serial, epoch, helpers=self.helpers, epsilon=self.epsilon, masked_round=self.masked_round,
+            masked_run=self.masked_run,
+        )  # fmt: skip
+
+    def masked_in(self, run: str) -> int:
+        """The last masked round of this run in which the device has made an update; 0: none."""
+        return self.masked_round if self.masked_run in ("", run) else 0
 
 
 class Keys(NamedTuple):
@@ -234,7 +242,8 @@ class Pinned(Open):
         if round.terms:
             from . import masked
 
-            self.seen = replace(self.seen, masked_round=max(self.seen.masked_round, round.round))
+            newest = max(self.seen.masked_in(round.run), round.round)
+            self.seen = replace(self.seen, masked_round=newest, masked_run=round.run)
             blob = masked.sign(blob, self._key)
         context = Context(
             self._federation, self.seen.epoch, manifest.run, round.round, round.version, self._device, codec
@@ -245,9 +254,10 @@ class Pinned(Open):
         from . import masked
 
         seen, apart = self.seen, terms.noise.separation
-        since = round.round - seen.masked_round
-        if seen.masked_round and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first
-            when = f"{since} rounds ago" if since > 0 else f"in round {seen.masked_round}"
+        last = seen.masked_in(round.run)
+        since = round.round - last
+        if last and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first
+            when = f"{since} rounds ago" if since > 0 else f"in round {last}"
             raise ProtocolError(f"this device has taken part {when}, and {apart} must lie between")
         if terms.epsilon < seen.epsilon:
             raise ProtocolError(

@@ -7,15 +7,17 @@ from dataclasses import replace
 import msgspec
 import pytest
 from keyed import signed_round
-from machines import PARAMS, STATUS, feed, last, of
+from machines import PARAMS, RUN, STATUS, feed, last, of
 from masked_device import MASKED, device, hear, masked_round, refused
-from masked_rounds import MANIFEST, PRIVACY, terms_maker
+from masked_rounds import MANIFEST, PRIVACY, terms_maker, vector
 
-from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining
+from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining, Trained
 from edgefl.device.policy import Policy
 from edgefl.device.trust import Seen
 from edgefl.machine import Note, Publish
+from edgefl.masking.update import mask
 from edgefl.protocol.messages import Status
+from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
 
 
@@ -98,3 +100,18 @@ def test_i36_why_a_round_failed_tells_no_loss_and_no_number_of_examples():
 def test_i36_a_device_with_too_many_examples_does_not_tell_how_many():
     policy = replace(MASKED, max_flops=10.0)
     assert policy.of_work(MANIFEST, 777) == policy.of_work(MANIFEST, 888) != ""
+
+
+def test_i38_the_separation_holds_in_a_new_epoch_of_the_same_run():
+    maker = terms_maker(msgspec.structs.replace(PRIVACY, separation=5))
+    before = Seen(1, 1, run=RUN, masked_round=6, masked_run=RUN)
+    refused(masked_round(7, maker=maker), "must lie between", seen=before.in_epoch(1, 1))
+    other = replace(before, masked_run="f" * 16)
+    session, _ = device(seen=other.in_epoch(1, 1))
+    round = masked_round(7, maker=maker)
+    (start,) = of(hear(session, round), StartTraining)
+    terms = Terms.read(round.terms)
+    made = UpdateHeader.masked().to_bytes() + mask(vector(terms, "a"), terms, "a", None)
+    out = feed(session, Trained(start.job, made))
+    seen = of(out, SaveSeen)[-1].seen
+    assert (seen.masked_round, seen.masked_run) == (7, RUN)

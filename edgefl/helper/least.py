@@ -44,14 +44,16 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delta: Annotated[
         float, Meta(gt=0, lt=1, description="Largest delta that terms may count epsilon at, with noise.")
     ] = 1e-5
-    answer_mb: Annotated[
-        float, Meta(gt=0, le=4000, description="Longest answer, in megabytes; memory grows with it.")
-    ] = 64.0
+    answer_mb: Annotated[float, Meta(gt=0, le=4000, description="Longest answer, in megabytes.")] = 64.0
+    memory_mb: Annotated[
+        float, Meta(gt=0, le=1e6, description="Most memory for the vectors of a round and of correlated noise, in MB.")
+    ] = 1000.0
 
     def faults(self, terms: Terms) -> Iterator[str]:
         """What in these terms is weaker than the owner has pinned."""
         noise = terms.noise.sigma / math.sqrt(terms.norm2)
         size = terms.groups * terms.packed_bytes / MEGABYTE
+        memory = terms.length * (4 + 8 * vectors_of(terms)) / MEGABYTE
         if terms.weights > self.weight:
             yield f"a device may weigh {terms.weights}, and [least] weight is {self.weight}"
         if self.clip is not None and terms.clip > self.clip:
@@ -68,7 +70,14 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             yield f"epsilon is told at a delta of {terms.delta:g}, and [least] delta is {self.delta:g}"
         if size > self.answer_mb:
             yield f"its answer would have {size:.1f} MB, and [least] answer_mb is {self.answer_mb:g}"
+        if memory > self.memory_mb:
+            yield f"its vectors would take {memory:.1f} MB, and [least] memory_mb is {self.memory_mb:g}"
 
     def fewest(self, terms: Terms) -> int:
         """The fewest devices of a group that is opened."""
         return max(self.devices, terms.least)
+
+
+def vectors_of(terms: Terms) -> int:
+    """How many vectors of 8 bytes a number the noise of a round takes: with a band, those of the rounds before too."""
+    return 0 if terms.noise.kind == "none" else max(1, terms.noise.band)

@@ -171,6 +171,20 @@ def test_too_many_or_too_few_sealed_seeds():
         ({"delta": 0.9e-5}, DP, "at a delta of 1e-05"),
         ({"epsilon": 8.0}, {}, "a sum without noise has no epsilon"),
         ({"answer_mb": 0.02}, {"params": 20_000, "coordinates": 20_000, "norm2": 2**40}, "answer would have"),
+        ({"memory_mb": 0.1}, {"params": 30_000, "coordinates": 30_000, "norm2": 2**40}, "vectors would take 0.1 MB"),
+        (
+            {"memory_mb": 1000.0},
+            {
+                "params": 2**20,
+                "coordinates": 2**20,
+                "norm2": 2**60,
+                "bits": 24,
+                "epsilon": 1.0,
+                "delta": 1e-5,
+                "noise": {"kind": "banded", "sigma": 30.0, "band": 256, "separation": 256, "rounds": 300},
+            },
+            "vectors would take 2151.7 MB",
+        ),
     ],
 )
 def test_terms_weaker_than_the_owner_has_pinned(least, changes, says):

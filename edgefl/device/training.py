@@ -100,22 +100,20 @@ def train_update(
         raise Cancelled("training was cancelled before it began: start the round's training again to take part")
     started = time.monotonic()
     work, learned = _learned(work, job, rule)
-    delta, steps, loss = learned.delta, learned.steps, learned.loss
-    own, delta = personal.slot_of(job.manifest, work.params, delta), job.manifest.stack(delta, learned.sides)
-    norm = float(np.linalg.norm(delta))
+    own = personal.slot_of(job.manifest, work.params, learned.delta)
+    delta = job.manifest.stack(learned.delta, learned.sides)
     sent = policy.clipped(delta)
-    if job.round.terms:
-        payload = _mask(job, device, sent, scores, num_examples=len(shares.x), randomness=randomness)
-        slots: dict[str, bytes] = {}
-    else:
-        payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
-    slots |= own | dict(learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent))))
+    payload, slots = _encoded(
+        work, job, learned, sent, device=device, scores=scores, load_slot=load_slot, randomness=randomness
+    )
+    slots = own | slots
     if personal.is_personal(job.manifest, rule) and "personal" not in slots and work.load("personal") is not None:
         log.warning("what this device has of its own is not finite any more: it begins anew with the next model")
     train_ms = int(1000 * (time.monotonic() - started))
-    header = UpdateHeader(len(shares.x), steps, loss, train_ms, job.bytes_down, **scores)
+    header = UpdateHeader(len(shares.x), learned.steps, learned.loss, train_ms, job.bytes_down, **scores)
     if job.round.terms:
         header = UpdateHeader.masked()
+    norm = float(np.linalg.norm(delta))
     if sent is delta:
         return LocalUpdate(header.to_bytes() + payload, slots, norm)
     return LocalUpdate(header.to_bytes() + payload, slots, float(np.linalg.norm(sent)), norm)
@@ -235,6 +233,25 @@ def _usable(job: TrainJob, load_slot: LoadSlot, name: str) -> bytes | None:
     return slot.blob
 
 
+def _encoded(
+    work: Work, job: TrainJob, learned: Learned, sent: np.ndarray, *, device: str, scores: Mapping[str, Any],
+    load_slot: LoadSlot, randomness: Callable[[int], bytes],
+) -> tuple[bytes, dict[str, bytes]]:  # fmt: skip
+    """The payload of what is sent, and the slots that it and the local rule leave."""
+    slots: dict[str, bytes] = {}
+    if job.round.terms:
+        from . import masked
+
+        payload = masked.encode(
+            masked.terms_of(job.round, job.manifest), sent, device=device, num_examples=len(work.shares.x),
+            scored=masked.scored(scores), randomness=randomness,
+        )  # fmt: skip
+    else:
+        payload, slots = _encode(job, sent, load_slot, _weight(work, job, learned))
+    kept = learned.keep(sent, lambda: job.manifest.update_codec.decode(payload, len(sent)))
+    return payload, slots | dict(kept)
+
+
 class _Weight(NamedTuple):
     """What the numbers of an update count in the sum, from `start` on."""
 
@@ -251,20 +268,6 @@ def _weight(work: Work, job: TrainJob, learned: Learned) -> _Weight | None:
         return None
     examples = Weights.of(job.manifest.by_step).weigh(len(work.shares.x))
     return _Weight(examples / gain(work.train, work.train.lr, learned.steps))
-
-
-def _mask(
-    job: TrainJob, device: str, delta: np.ndarray, told: dict[str, Any],
-    *, num_examples: int, randomness: Callable[[int], bytes],
-) -> bytes:  # fmt: skip
-    """The payload of a masked round, which is still to be signed. `told` are fields of a header about the model as it
-    was received."""
-    from . import masked
-
-    return masked.encode(
-        masked.terms_of(job.round, job.manifest), delta, device=device, num_examples=num_examples,
-        scored=masked.scored(told), randomness=randomness,
-    )  # fmt: skip
 
 
 def _encode(

@@ -34,13 +34,13 @@ class Rounds(Watching, Profiling, Summing):
         self._adopt_settings()
         if self.phase != "waiting" or not self.fence.held:
             return
+        self._pass_over()
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done", now)
             return
-        if self.masked is not None and (refusal := self._beyond_budget(self.masked)):
+        if self.masked is not None and (refusal := self.masked.refusal(self.round)):
             self._finish(refusal, now)
             return
-        self.presence.rest(self.resting.at(self.round))
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
         if look.may_open:
@@ -52,11 +52,20 @@ class Rounds(Watching, Profiling, Summing):
         if look.ask:
             self._out.append(self.announcer.publish_manifest())
 
-    def _beyond_budget(self, masked: MaskedTerms) -> str:
-        """Why no more rounds open. Rounds that have had noise, as a helper tells, are passed over."""
-        if masked.mechanism is not None:
-            self.round = max(self.round, masked.next_round)
-        return masked.refusal(self.round)
+    def _pass_over(self) -> None:
+        """The number of the next round. Rounds that have had noise, as a helper tells, are passed over, and so are those
+        for which there would be devices enough if so many did not rest: rest ends by the number of a round."""
+        if self.masked is not None and self.masked.mechanism is not None:
+            self.round = max(self.round, self.masked.next_round)
+        first = self.round
+        self.presence.rest(self.resting.at(first))
+        least = max(1, self.config.min_reports)
+        while self.presence.count < least <= self.presence.count_with_rest:
+            self.round += 1
+            self.presence.rest(self.resting.at(self.round))
+        if self.round > first:
+            text = f"round {self.round} is next, since too few devices are there that do not rest before it"
+            self._out.append(Note("info", text, round=self.round))
 
     def _open(self, present: list[str], now: float) -> None:
         gathering = self.profiles.open() if self.profiles.wants(self.params) else None

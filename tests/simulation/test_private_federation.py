@@ -121,3 +121,11 @@ def test_what_the_command_proposes_runs_and_spends_just_that(tmp_path):
     history = edgefl.simulate("mlp:64-10", "digits", settings=settings, devices=10, seed=0)
     assert [record.state for record in history.rounds] == ["committed"] * 4
     assert 19.9 < history.rounds[-1].epsilon <= 20.0
+
+
+def test_rounds_in_which_too_many_devices_rest_are_passed_over():
+    """All ten devices take part in a round, and rest for the next two: without them no round could open."""
+    history = run(rounds=7, **{"privacy.separation": 3})
+    assert [record.round for record in history.rounds] == [1, 4, 7]
+    assert [record.state for record in history.rounds] == ["committed"] * 3
+    assert [len(record.devices) for record in history.rounds] == [10] * 3

@@ -136,9 +136,11 @@ def stage(package: Package, wheel: Path, python: str, machine: str, to: Path) ->
 
 
 def further_units(package: Package) -> list[Path]:
-    """Units that an operator may copy from /usr/share: few devices need them."""
+    """Units that an operator may copy from /usr/share, since few devices need them: those of the package's programs."""
     unit = ROOT / package.unit
-    return sorted(path for path in unit.parent.glob("*.service") if path != unit)
+    starts = [f"ExecStart=/opt/edgefl/bin/{script} " for script in package.scripts]
+    others = (path for path in unit.parent.glob("*.service") if path != unit)
+    return sorted(path for path in others if any(start in path.read_text() for start in starts))
 
 
 def unit_of(path: Path) -> str:

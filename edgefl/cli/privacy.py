@@ -34,11 +34,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--delta", type=at_least(0.0), default=1e-5, metavar="X", help="far below 1 / devices (default: 1e-05)")
     help = "devices that take part in each round (default: all)"
     add("--cohort", type=at_least(2), metavar="N", help=help)
-    add("--clip", type=at_least(0.0), default=1.0, metavar="X", help="longest L2 norm of an update (default: 1)")
-    help = "share of the params that a round sends (default: 1)"
+    add("--clip", type=at_least(0.0), default=1.0, metavar="X", help="longest L2 norm of an update (default: 1.0)")
+    help = "share of the params that a round sends (default: 1.0)"
     add("--share", type=at_least(0.0), default=1.0, metavar="X", help=help)
     words = ("auto", "independent", "banded")
-    add("--noise", choices=words, default="auto", help="kind of noise (default: auto, what leaves less in the model)")
+    add(
+        "--noise",
+        choices=words,
+        default="auto",
+        help="kind of noise; auto: what leaves less in the model (default: auto)",
+    )
     add = parser.add_argument_group("the model").add_argument
     add("--params", type=at_least(1), metavar="P", help="numbers of an update, where there is no --model")
     add("--model", metavar="M.onnx", help="an ONNX file, mlp:SIZES such as mlp:784-200-200-10, or mcmahan:cnn")

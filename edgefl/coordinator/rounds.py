@@ -16,7 +16,6 @@ from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
 from .cohort import LIST_BYTES
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
-from .masked_terms import MaskedTerms
 from .profiling import Profiling
 from .summing import Summing
 from .tally import Tally
@@ -53,8 +52,8 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self.announcer.publish_manifest())
 
     def _pass_over(self) -> None:
-        """The number of the next round. Rounds that have had noise, as a helper tells, are passed over, and so are those
-        for which there would be devices enough if so many did not rest: rest ends by the number of a round."""
+        """Find the number of the next round. Rounds that have had noise, as a helper tells, are passed over, and so are
+        those for which devices would be enough if so many did not rest: rest ends by the number of a round."""
         if self.masked is not None and self.masked.mechanism is not None:
             self.round = max(self.round, self.masked.next_round)
         first = self.round

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,16 @@ class KeyedFleet:
 
     def __enter__(self) -> KeyedFleet:
         self.broker = Mosquitto(served(self.keys))
+        eventually(self._listens, 10.0)
         return self
+
+    def _listens(self) -> bool:
+        """Whether the broker listens where daemons connect: it opens its own listener first."""
+        try:
+            socket.create_connection(("localhost", self.port), timeout=0.5).close()
+        except OSError:
+            return False
+        return True
 
     def __exit__(self, *exc: object) -> None:
         for running in self._running:

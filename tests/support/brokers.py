@@ -104,10 +104,15 @@ class Mosquitto:
         self.start()
 
     def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(10.0)
-            self._process = None
+        if self._process is None:
+            return
+        until = time.monotonic() + 10.0
+        while self._process.poll() is None and time.monotonic() < until:
+            self._process.send_signal(how)  # again, since mosquitto loses one that comes before its main loop
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+        assert self._process.poll() is not None, "mosquitto does not end"
+        self._process = None
 
     def __enter__(self) -> Mosquitto:
         return self

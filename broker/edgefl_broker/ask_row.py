@@ -26,7 +26,8 @@ class AskRow:
         self._db.execute("INSERT INTO ask VALUES (?, ?, ?)", (saved.record.round, blob, zlib.crc32(blob)))
 
     def load(self) -> SavedAsk | None:
-        """The set; None if there is none, or it is damaged: its round then opens again, and the helpers refuse it."""
+        """The set that was saved; None without one, or if it is damaged. The round then opens again, and helpers refuse
+        its set."""
         row = self._db.execute("SELECT blob, crc FROM ask").fetchone()
         if row is None:
             return None

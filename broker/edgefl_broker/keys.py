@@ -8,9 +8,7 @@ restarts too: a copy from before a revocation would let the revoked device in ag
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from edgefl.coordinator.events import RosterRead, SignerRead
@@ -30,13 +28,14 @@ from edgefl.trust.key_files import (
 from edgefl.trust.roster import Roster
 from edgefl.trust.settings import KeysConfig
 
+from .documents import Highest, check_serial, mark, read_roster, unfit
+
 OPEN = "this federation is open: nothing is signed, and updates are not verified; set [keys] dir to change that"
 WARN_S = 14 * 24 * 3600  # before the signer's certificate ends
-COPY = "copy it again from the folder of `edgefl keys`"
 log = logging.getLogger("edgefl.aggregator")
 
 
-def open_keys(config: KeysConfig, federation: str, serial: Callable[[str, int], int]) -> KeyFolder | None:
+def open_keys(config: KeysConfig, federation: str, serial: Highest) -> KeyFolder | None:
     """The folder; None, and a warning, if the configuration names none. UsageError."""
     if config.dir is None:
         log.warning("%s", OPEN)
@@ -45,10 +44,9 @@ def open_keys(config: KeysConfig, federation: str, serial: Callable[[str, int], 
 
 
 class KeyFolder:
-    """`serial` is given a document's name and serial, stores the highest one durably, and returns it. UsageError if a
-    file is missing, can't be read, or does not fit the others."""
+    """UsageError if a file is missing, can't be read, or does not fit the others."""
 
-    def __init__(self, folder: Path, federation: str, serial: Callable[[str, int], int]) -> None:
+    def __init__(self, folder: Path, federation: str, serial: Highest) -> None:
         self._folder, self._federation, self._serial = folder, federation, serial
         self._root = read_public(folder / ROOT_PUBLIC)
         self._seen = {name: self._mark(name) for name in (SIGNER_CERTIFICATE, ROSTER)}
@@ -80,7 +78,7 @@ class KeyFolder:
         try:
             certificate = SignerCertificate.open(raw, self._root, self._federation)
         except ProtocolError as error:
-            raise _unfit(path, error) from None
+            raise unfit(path, error) from None
         key = SigningKey(read_seed(self._folder / SIGNER_KEY))
         if key.public != certificate.public:
             raise UsageError(
@@ -91,33 +89,8 @@ class KeyFolder:
             raise UsageError(f"{path} has expired: `edgefl keys renew` writes another, which is copied here")
         if left_s < WARN_S:
             log.warning("%s expires in %.0f days: `edgefl keys renew` writes another", path, left_s / 86400)
-        self._check_serial(path, "signer_serial", certificate.serial)
+        check_serial(path, "signer_serial", certificate.serial, self._serial)
         return SignerRead(key, raw, certificate.epoch)
 
     def _roster(self) -> Roster:
-        path = self._folder / ROSTER
-        try:
-            roster = Roster.open(read_file(path), self._root, self._federation)
-        except ProtocolError as error:
-            raise _unfit(path, error) from None
-        self._check_serial(path, "roster_serial", roster.serial)
-        return roster
-
-    def _check_serial(self, path: Path, kind: str, serial: int) -> None:
-        newest = self._serial(kind, serial)
-        if serial < newest:
-            raise UsageError(f"{path} is number {serial}, and number {newest} has been in use: {COPY}")
-
-
-def _unfit(path: Path, error: ProtocolError) -> UsageError:
-    why = str(error).removesuffix(": dropped")
-    return UsageError(f"{path} can't be used: {why}: {COPY}")
-
-
-def mark(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file is replaced; None if it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+        return read_roster(self._folder / ROSTER, self._root, self._federation, self._serial)

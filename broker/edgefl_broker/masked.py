@@ -22,7 +22,7 @@ from edgefl.trust.ed25519 import fingerprint
 from edgefl.trust.helper_certificate import HelperCertificate
 from edgefl.trust.key_files import ROOT_PUBLIC, helper_file, read_file, read_public
 
-from .keys import COPY, mark
+from .documents import COPY, mark
 
 log = logging.getLogger("edgefl.aggregator")
 Serial = Callable[[str, int], int]

@@ -20,7 +20,7 @@ def propose(
     the params that are sent, but for the last `whole`, which are all sent.
 
     The reach is the largest that can't wrap. The grid is such that the reach is SPREAD root mean squares of the numbers
-    of a delta of full norm and weight: those beyond are cut, and come with the next update. `norm2` is what such a
+    of a delta of full norm and weight: those beyond are cut, for good. `norm2` is what such a
     delta keeps with a probability of 0.39 in each draw at the least: Kairouz, Liu, Steinke 2021, Algorithm 1, for
     beta = exp(-1/2).
     """

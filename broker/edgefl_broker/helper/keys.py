@@ -9,8 +9,6 @@ restarts too.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 from edgefl.errors import ProtocolError, UsageError
@@ -30,18 +28,17 @@ from edgefl.trust.key_files import (
 )
 from edgefl.trust.roster import Roster
 
+from ..documents import Highest, check_serial, mark, read_roster, unfit
 from .config import HelperConfig
 
-COPY = "copy it again from the folder of `edgefl keys`"
 FILES = {HELPER_CERTIFICATE: (HELPER_CERTIFICATE, BOX_KEY, SIGNING_KEY), ROSTER: (ROSTER,)}
 log = logging.getLogger("edgefl.helper")
 
 
 class KeyFolder:
-    """`serial` is given a document's name and serial, stores the highest one durably, and returns it. UsageError if a
-    file is missing, can't be read, or does not fit the others."""
+    """UsageError if a file is missing, can't be read, or does not fit the others."""
 
-    def __init__(self, config: HelperConfig, serial: Callable[[str, int], int]) -> None:
+    def __init__(self, config: HelperConfig, serial: Highest) -> None:
         if config.keys.dir is None:
             raise UsageError("a helper needs keys: set [keys] dir to the folder that its bundle was unpacked into")
         self._folder, self._config, self._serial = Path(config.keys.dir), config, serial
@@ -67,14 +64,14 @@ class KeyFolder:
 
     def _mark(self, name: str) -> tuple[object, ...]:
         """Changes when the file is replaced; keys beside their certificate count as part of it."""
-        return tuple(_stat(self._folder / file) for file in FILES[name])
+        return tuple(mark(self._folder / file) for file in FILES[name])
 
     def _keys(self) -> Keys:
         path, config = self._folder / HELPER_CERTIFICATE, self._config
         try:
             found = HelperCertificate.open(read_file(path).rstrip(b"\n"), self._root, config.federation)
         except ProtocolError as error:
-            raise _unfit(path, error) from None
+            raise unfit(path, error) from None
         if found.name != config.name:
             raise UsageError(f"{path} is about helper {found.name!r}, and `name` is {config.name!r}: correct it")
         box, signing = new_box_key(read_seed(self._folder / BOX_KEY)), SigningKey(read_seed(self._folder / SIGNING_KEY))
@@ -82,33 +79,8 @@ class KeyFolder:
             raise UsageError(
                 f"{path} is not about {BOX_KEY} and {SIGNING_KEY} beside it: unpack the helper's newest bundle again"
             )
-        self._check_serial(path, "helper_serial", found.serial)
+        check_serial(path, "helper_serial", found.serial, self._serial)
         return Keys(found.name, found.federation, found.epoch, self._root, *box, signing)
 
     def _roster(self) -> Roster:
-        path = self._folder / ROSTER
-        try:
-            roster = Roster.open(read_file(path), self._root, self._config.federation)
-        except ProtocolError as error:
-            raise _unfit(path, error) from None
-        self._check_serial(path, "roster_serial", roster.serial)
-        return roster
-
-    def _check_serial(self, path: Path, kind: str, serial: int) -> None:
-        newest = self._serial(kind, serial)
-        if serial < newest:
-            raise UsageError(f"{path} is number {serial}, and number {newest} has been in use: {COPY}")
-
-
-def _unfit(path: Path, error: ProtocolError) -> UsageError:
-    why = str(error).removesuffix(": dropped")
-    return UsageError(f"{path} can't be used: {why}: {COPY}")
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from the one before: the time of its last change, since tar restores that of its making."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ctime_ns, status.st_ino, status.st_size
+        return read_roster(self._folder / ROSTER, self._root, self._config.federation, self._serial)

@@ -89,13 +89,13 @@ class HelperStore:
 
     @durable
     def answer(self, round: int) -> bytes | None:
-        """The kept answer of this round; None if there is none, or it is damaged."""
+        """The answer that was kept for this round; None if nothing was, or if it is damaged."""
         row = self._db.execute("SELECT answer FROM answers WHERE round = ?", (round,)).fetchone()
         return None if row is None else _sound(row[0])
 
     @durable
     def memory(self) -> bytes | None:
-        """That of correlated noise; None if there is none, or it is damaged: it then begins again."""
+        """The memory of correlated noise; None without one, or if it is damaged. The noise then begins anew."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (MEMORY,)).fetchone()
         return None if row is None else _sound(row[0])
 

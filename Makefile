@@ -52,7 +52,7 @@ soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS
 
 soak-masked: $(VENV)/dev.stamp  ## the same with masked rounds; and all 4096 sets of twelve devices that drop out
 	PYTHONPATH=tests:tests/support $(PY) -m dst --masked --seeds $(SEEDS) --seed $(SEED)
-	EDGEFL_EXHAUSTIVE=1 $(PY) -m pytest -q tests/coordinator/test_masked_rounds.py -k i35
+	EDGEFL_EXHAUSTIVE=1 $(PY) -m pytest -q tests/coordinator/test_masked_dropouts.py
 
 coverage: $(VENV)/dev.stamp  ## which lines of Python the tests run; pages in build/coverage
 	$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html

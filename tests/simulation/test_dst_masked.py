@@ -157,5 +157,5 @@ def test_check_coordinates_are_not_looked_at(monkeypatch):
         return original(total, terms)
 
     monkeypatch.setattr(unmasking, "mean", mean)
-    named = "coordinator/test_masked_rounds::test_an_answer_that_leaves_the_check_coordinates_wrong_ends_the_round"
+    named = "coordinator/test_masked_bad_input::test_an_answer_that_leaves_the_check_coordinates_wrong_ends_the_round"
     assert breaks(monkeypatch, named)

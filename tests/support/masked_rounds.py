@@ -8,7 +8,19 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from keyed import ROOT, SIGNER, certificate
-from machines import FEDERATION, PARAMS, RUN, TOPICS, feed, make_coordinator, make_manifest, of, status, update_parts
+from machines import (
+    FEDERATION,
+    PARAMS,
+    RUN,
+    TOPICS,
+    commit_of,
+    feed,
+    make_coordinator,
+    make_manifest,
+    of,
+    status,
+    update_parts,
+)
 
 from edgefl import codecs, strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -21,11 +33,12 @@ from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
 from edgefl.helper.noise import Drawn
 from edgefl.helper.state import State
-from edgefl.machine import Connected, Publish, Received
+from edgefl.machine import Connected, Note, Publish, Received
 from edgefl.masking import sealed
 from edgefl.masking.update import mask
 from edgefl.masking.vector import mean
 from edgefl.protocol import signed_update
+from edgefl.protocol.inbox import Inbox
 from edgefl.protocol.messages import RETAINED_LIMIT, decode
 from edgefl.protocol.round import Round
 from edgefl.protocol.signed_update import Context
@@ -168,3 +181,28 @@ def expected(terms: Terms, devices: Sequence[str], params: np.ndarray = PARAMS) 
     strategy.start(params, terms.round)
     strategy.add(Update("", found.weight, codecs.get("raw32"), params_to_bytes(found.delta)))
     return params_to_bytes(strategy.finish())
+
+
+def closed(devices=DEVICES[:5], privacy=PRIVACY, **options):
+    """A coordinator that waits for its helpers after a round of these devices; terms, and what it did at the close."""
+    coordinator, terms = open_masked(*devices, privacy=privacy, **options)
+    out = []
+    for device in devices:
+        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    assert coordinator.phase == "unmasking"
+    return coordinator, terms, out
+
+
+def abandoned(out, why: str) -> None:
+    """The model stays, and the reason is in record and log."""
+    commit = commit_of(out)
+    assert commit is not None and commit.params is None
+    assert (commit.record.state, commit.record.version) == ("abandoned", 0)
+    assert why in commit.record.why
+    assert any(note.level == "warning" and why in note.text for note in of(out, Note))
+
+
+def word(out, device: str) -> Inbox | None:
+    """What this device was told last."""
+    found = of(out, Publish, TOPICS.inbox(device))
+    return decode(Inbox, found[-1].payload.partition(b"\n")[0]) if found else None

@@ -85,8 +85,8 @@ class Engagement:
         """When the work goes on, or a pause of the device's own is over."""
         if not self.online:
             return None
-        at = None if self.work is None else self.work.wake_at
-        return self.status.ready_at if at is None else at
+        times = (self.status.ready_at, None if self.work is None else self.work.wake_at)
+        return min((at for at in times if at is not None), default=None)
 
     @property
     def delivery_at(self) -> float | None:

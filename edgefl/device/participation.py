@@ -35,13 +35,12 @@ class Participation(Engagement):
         knows_time = self.status.sits_out and self.status.ready_at is None and self.clock.offset is not None
         if not knows_time and (self.work_at is None or now < self.work_at):
             return
-        if self.work is not None and self.work.wake_at is not None:
-            if not self._stops(self.work, now):
-                self.out += self.work.on_tick(now)
-        else:
-            self.status.retry()
+        if knows_time or (self.status.ready_at is not None and now >= self.status.ready_at):
+            self.status.retry()  # also while a model comes for the owner's files, which may never be whole
             self.consider(now)
             self.publish_status()
+        elif self.work is not None and not self._stops(self.work, now):
+            self.out += self.work.on_tick(now)
 
     def close(self, now: float) -> None:
         """Outside the owner's hours what was begun within them ends, but for a report."""

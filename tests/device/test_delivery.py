@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,10 +35,11 @@ from edgefl.core.params import params_sha256, params_to_bytes
 from edgefl.device.budget import Limits
 from edgefl.device.delivery import KEEP_AGAIN_S, RETRY_S, Wanted
 from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, Pause, StartTraining, Unable
+from edgefl.device.policy import OPEN, OwnersWord
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.inbox import Judge
 from edgefl.protocol.manifest import SkeletonInfo
-from edgefl.protocol.messages import Status
+from edgefl.protocol.messages import Status, decode
 from edgefl.protocol.topics import SKELETON_SLOT
 
 BLOB = bytes(range(256)) * 2
@@ -186,6 +188,18 @@ def test_the_byte_budget_holds_for_downloads_and_the_device_stays_ready():
     assert not machine.status.sits_out
     machine, _ = limited(per_day=10_000_000)
     assert kept(turn(machine, a_round(cohort=OTHERS))) == [0]
+
+
+def test_a_device_in_trouble_is_ready_again_in_time_though_a_model_for_its_files_never_comes():
+    """Nobody opens a round that would bring another model, while all devices say that they can't be asked."""
+    machine, _ = session(owner=OwnersWord(replace(OPEN, masked=True)))
+    out = feed(machine, received(TOPICS.round, a_round(deadline_s=45.0)))
+    assert last(out, Status, STATUS).code == "policy" and fetched(out)
+    told = []
+    while machine.wake_at <= 60.0:
+        told += of(feed(machine, Tick(), now=machine.wake_at), Publish, STATUS)
+    (status,) = told
+    assert (decode(Status, status.payload).state, machine.work is not None) == ("ready", True)
 
 
 def test_files_that_could_not_be_written_are_written_again():

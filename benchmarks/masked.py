@@ -1,11 +1,11 @@
 """Masked rounds: what they cost a device, a helper and the aggregator, and what they cost in accuracy.
 
     python benchmarks/masked.py cost [--params P] [--cpu N] [--json FILE]
-    python benchmarks/masked.py curves [--data SPEC] [--partitions iid shards:2] [--epochs 1 5] [--settings NAME ...]
-                                       [--rounds N] [--seeds N] [--runs FOLDER] [--json FILE]
+    python benchmarks/masked.py curves [--data SPEC] [--model 2nn|cnn] [--partitions iid shards:2] [--epochs 1 5]
+                                       [--settings NAME ...] [--rounds N] [--seeds N] [--runs FOLDER] [--json FILE]
 
 `cost` is on one core, medians; the memory is measured in processes of their own, on Linux. `curves` trains McMahan's
-2NN on MNIST, 100 devices of 600 examples, ten a round, batch 10, lr 0.1, in a plain loop: deltas become integers, are
+2NN or CNN on MNIST, 100 devices of 600 examples, ten a round, batch 10, lr 0.1, in a plain loop: deltas become integers, are
 added modulo 2^m and become a mean as in a masked round. The masks are left out, since they cancel to the bit.
 """
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from edgefl import Trainer, codecs, load
 from edgefl.codecs.feedback import FEEDBACK_ROUNDS
 from edgefl.core.seeds import derived_seed
+from edgefl.data import fit_plan
 from edgefl.data import load as load_data
 from edgefl.masking import ring, vector
 from edgefl.masking.propose import propose
@@ -25,7 +26,8 @@ from edgefl.trust.ed25519 import to_text
 DEVICES, COHORT, BATCH, LR = 100, 10, 10, 0.1
 MOST = 16  # devices that a sum has room for
 CLIP = 8.0  # about twice the norm of a device's first delta in five epochs
-LAST = 10  # rounds whose mean accuracy is a run's
+LAST = 10  # rounds; a run's accuracy is the mean of those measured in them
+MODELS = {"2nn": 1, "cnn": 2}  # McMahan's, and every how many rounds their accuracy is measured
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "ecq": {"codec": "ecq"},
@@ -41,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     shared = os.environ.get("EDGEFL_SHARED", ".")
     parser.add_argument("--data", default=f"mnist:{shared}/data/mnist", metavar="SPEC")
+    parser.add_argument("--model", choices=MODELS, default="2nn")
     parser.add_argument("--partitions", nargs="+", choices=("iid", "shards:2"), default=["iid"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
@@ -62,9 +65,10 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             found = {}
             for name in dict.fromkeys(("fp32", "ecq", *options.settings)):
                 kept = [_kept(name, partition, epochs, seed, options) for seed in range(options.seeds)]
-                found[name] = 100 * float(np.mean([each["accuracy"][-LAST:] for each in kept]))
+                last = -(-LAST // MODELS[options.model])
+                found[name] = 100 * float(np.mean([each["accuracy"][-last:] for each in kept]))
                 rows.append({
-                    "partition": partition, "epochs": epochs, "setting": name, "accuracy": found[name],
+                    "model": options.model, "partition": partition, "epochs": epochs, "setting": name, "accuracy": found[name],
                     "below_fp32": found["fp32"] - found[name], "smaller": float(np.mean([e["smaller"] for e in kept])),
                     "below_ecq": found.get("ecq", found[name]) - found[name],
                 })  # fmt: skip
@@ -74,10 +78,10 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _kept(name: str, partition: str, epochs: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    file = f"{name}-{partition.replace(':', '')}-{epochs}-{options.rounds}-{seed}.json"
+    file = f"{options.model}-{name}-{partition.replace(':', '')}-{epochs}-{options.rounds}-{seed}.json"
     path = options.runs / file
     if not path.exists():
-        made = _Fleet(options.data, partition, epochs, seed).train(SETTINGS[name], options.rounds)
+        made = _Fleet(options.model, options.data, partition, epochs, seed).train(SETTINGS[name], options.rounds)
         options.runs.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made))
     return dict(json.loads(path.read_text()))
@@ -86,26 +90,30 @@ def _kept(name: str, partition: str, epochs: int, seed: int, options: argparse.N
 class _Fleet:
     """The devices' examples, and the model that they train."""
 
-    def __init__(self, data: str, partition: str, epochs: int, seed: int) -> None:
-        self.epochs, self.seed = epochs, seed
-        dataset = load_data(data)
+    def __init__(self, model: str, data: str, partition: str, epochs: int, seed: int) -> None:
+        self.epochs, self.seed, self.every = epochs, seed, MODELS[model]
+        self.model = load(zoo.from_spec(f"mcmahan:{model}", seed))
+        dataset = fit_plan(load_data(data), self.model.plan)
         self.parts = split(dataset, partition, DEVICES, seed)
         self.train_x, self.train_y = dataset.x_train, dataset.y_train
         self.test = dataset.x_test, dataset.y_test
-        self.model = load(zoo.mlp([784, 200, 200, 10], seed=seed))
         self.trainer = Trainer(self.model.plan, threads=1)
 
     def train(self, setting: dict[str, Any], rounds: int) -> dict[str, Any]:
-        """The accuracy after each round, and how many times fewer bytes than float32 go up."""
-        params, accuracy, up = self.model.params.copy(), [], 0
+        """The accuracy after every so many rounds, the bytes that had gone up until then, in all and in float32."""
+        params, accuracy, after, bytes_up, up = self.model.params.copy(), [], [], [], 0
         server = _Masked(setting, len(params)) if "share" in setting else _Plain(setting)
         for number in range(rounds):
             cohort = np.random.default_rng([self.seed, number]).choice(DEVICES, COHORT, replace=False)
             deltas = {int(device): self._fit(params, number, int(device)) for device in cohort}
             mean, size = server.mean(deltas, number, self.seed)
             params, up = (params + mean).astype(np.float32), up + size
-            accuracy.append(self.trainer.evaluate(params, *self.test).accuracy)
-        return {"accuracy": accuracy, "smaller": 4 * len(params) * COHORT * rounds / up}
+            if (number + 1) % self.every == 0:
+                accuracy.append(self.trainer.evaluate(params, *self.test).accuracy)
+                after.append(number + 1)
+                bytes_up.append(up)
+        float32 = 4 * len(params) * COHORT
+        return {"accuracy": accuracy, "rounds": after, "bytes_up": bytes_up, "smaller": float32 * rounds / up}
 
     def _fit(self, params: np.ndarray, number: int, device: int) -> np.ndarray:
         x, y = self.train_x[self.parts[device]], self.train_y[self.parts[device]]

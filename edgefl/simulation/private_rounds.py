@@ -44,35 +44,38 @@ def stand_ins(goal: Goal) -> int:
 
 
 class PrivateRounds:
-    """A fleet of as many devices as there are `parts` of the data, which stand for those of the proposal."""
+    """A fleet of as many devices as there are `parts` of the data, which stand for those of the proposal. `trained` of
+    them train in a round, in turn; None: the part that the proposal's turns make of them."""
 
     def __init__(
         self, plan: Plan, params: Floats, dataset: Dataset, parts: Sequence[NDArray[np.intp]], proposal: Proposal, *,
-        local: Local, seed: int = 0, noisy: bool = True,
+        local: Local, seed: int = 0, noisy: bool = True, trained: int | None = None,
     ) -> None:  # fmt: skip
         self.params = params.copy()
         self._trainer, self._dataset, self._parts = Trainer(plan), dataset, parts
         self._proposal, self._local, self._seed = proposal, local, seed
         goal = proposal.goal
-        self._asked = max(1, len(parts) // goal.separation)
+        self._asked = trained or max(1, len(parts) // goal.separation)
         self._noisy = noisy
         self._source = np.random.default_rng(derived_seed(seed, "noise"))
         self._memory = Memory()
 
-    def run(self) -> Iterator[float]:
-        """Accuracy on the test part after each round; the dataset must have one."""
+    def run(self, every: int = 1) -> Iterator[float]:
+        """Accuracy on the test part after every so many rounds and the last; the dataset must have one."""
         x, y = self._dataset.x_test, self._dataset.y_test
         assert x is not None and y is not None
-        for round in range(1, self._proposal.goal.rounds + 1):
+        rounds = self._proposal.goal.rounds
+        for round in range(1, rounds + 1):
             self._round(round)
-            yield self._trainer.evaluate(self.params, x, y).accuracy or 0.0
+            if round % every == 0 or round == rounds:
+                yield self._trainer.evaluate(self.params, x, y).accuracy or 0.0
 
     def _round(self, round: int) -> None:
         base = self._proposal.terms
         seed = 0 if base.noise.kind == "banded" else derived_seed(self._seed, "places", round) >> 11
         terms = msgspec.structs.replace(base, seed=seed)
         total = np.zeros(terms.length, np.int64)
-        first = (round - 1) % self._proposal.goal.separation * self._asked
+        first = (round - 1) % (len(self._parts) // self._asked) * self._asked
         for device in range(first, first + self._asked):
             delta = self._fit(device, round)
             rng = np.random.default_rng(derived_seed(self._seed, "rounding", round, device))

@@ -5,8 +5,9 @@
                                        [--settings NAME ...] [--rounds N] [--seeds N] [--runs FOLDER] [--json FILE]
 
 `cost` is on one core, medians; the memory is measured in processes of their own, on Linux. `curves` trains McMahan's
-2NN or CNN on MNIST, 100 devices of 600 examples, ten a round, batch 10, lr 0.1, in a plain loop: deltas become integers, are
-added modulo 2^m and become a mean as in a masked round. The masks are left out, since they cancel to the bit.
+2NN or CNN on MNIST, 100 devices of 600 examples, ten a round, batch 10, lr 0.1, in a plain loop: deltas become
+integers, are added modulo 2^m and become a mean as in a masked round. The masks are left out, since they cancel to the
+bit.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from edgefl.trust.ed25519 import to_text
 DEVICES, COHORT, BATCH, LR = 100, 10, 10, 0.1
 MOST = 16  # devices that a sum has room for
 CLIP = 8.0  # about twice the norm of a device's first delta in five epochs
-LAST = 10  # rounds; a run's accuracy is the mean of those measured in them
-MODELS = {"2nn": 1, "cnn": 2}  # McMahan's, and every how many rounds their accuracy is measured
+# McMahan's models: every how many rounds accuracy is measured, and of how many of the last a run's is the mean.
+MODELS = {"2nn": (1, 10), "cnn": (2, 2)}
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "ecq": {"codec": "ecq"},
@@ -65,10 +65,11 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             found = {}
             for name in dict.fromkeys(("fp32", "ecq", *options.settings)):
                 kept = [_kept(name, partition, epochs, seed, options) for seed in range(options.seeds)]
-                last = -(-LAST // MODELS[options.model])
+                last = MODELS[options.model][1]
                 found[name] = 100 * float(np.mean([each["accuracy"][-last:] for each in kept]))
                 rows.append({
-                    "model": options.model, "partition": partition, "epochs": epochs, "setting": name, "accuracy": found[name],
+                    "model": options.model, "partition": partition, "epochs": epochs,
+                    "setting": name, "accuracy": found[name],
                     "below_fp32": found["fp32"] - found[name], "smaller": float(np.mean([e["smaller"] for e in kept])),
                     "below_ecq": found.get("ecq", found[name]) - found[name],
                 })  # fmt: skip
@@ -91,7 +92,7 @@ class _Fleet:
     """The devices' examples, and the model that they train."""
 
     def __init__(self, model: str, data: str, partition: str, epochs: int, seed: int) -> None:
-        self.epochs, self.seed, self.every = epochs, seed, MODELS[model]
+        self.epochs, self.seed, self.every = epochs, seed, MODELS[model][0]
         self.model = load(zoo.from_spec(f"mcmahan:{model}", seed))
         dataset = fit_plan(load_data(data), self.model.plan)
         self.parts = split(dataset, partition, DEVICES, seed)

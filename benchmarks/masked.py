@@ -1,8 +1,9 @@
 """Masked rounds: what they cost a device, a helper and the aggregator, and what they cost in accuracy.
 
     python benchmarks/masked.py cost [--params P] [--cpu N] [--json FILE]
-    python benchmarks/masked.py curves [--data SPEC] [--model 2nn|cnn] [--partitions iid shards:2] [--epochs 1 5]
-                                       [--settings NAME ...] [--rounds N] [--seeds N] [--runs FOLDER] [--json FILE]
+    python benchmarks/masked.py curves [--data SPEC] [--models 2nn cnn] [--partitions iid shards:2] [--epochs 1 5]
+                                       [--settings NAME ...] [--rounds N ...] [--seeds N ...] [--runs FOLDER]
+                                       [--figure PNG] [--json FILE]
 
 `cost` is on one core, medians; the memory is measured in processes of their own, on Linux. `curves` trains McMahan's
 2NN or CNN on MNIST, 100 devices of 600 examples, ten a round, batch 10, lr 0.1, in a plain loop: deltas become

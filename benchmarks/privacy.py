@@ -1,7 +1,7 @@
 """Accuracy against epsilon: McMahan's 2NN and CNN on MNIST in masked rounds with noise.
 
     python benchmarks/privacy.py [--data SPEC] [--models 2nn cnn] [--parts NAME ...] [--devices N ...]
-                                 [--epsilons X ...] [--seeds N] [--runs FOLDER] [--json FILE]
+                                 [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--figure PNG] [--json FILE]
 
 A hundred simulated devices of 600 examples, IID, one epoch in batches of 10 at a rate of 0.1. In a round ten of them
 train, in turn, and stand for all that take part: 100, 1,000 or 10,000, by whose number the noise in the sum is divided,
@@ -29,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
 import numpy as np
+import private_plot
 
 from edgefl import data
 from edgefl.onnx import zoo
@@ -165,15 +167,19 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["all", "turns"])
     parser.add_argument("--devices", nargs="+", type=int, metavar="N", help="of the parts' fleets, these alone")
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), metavar="X")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="one number, or one a model")
     parser.add_argument("--runs", type=Path, default=Path("build/privacy"), metavar="FOLDER")
+    parser.add_argument("--figure", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     options = parser.parse_args()
     print(HEAD)
     benches, rows = {model: Bench(model, options.data) for model in options.models}, []
     for case in cases(options):
-        rows.append(benches[case.model].row(case, options.seeds, options.runs))
+        seeds = options.seeds[min(options.models.index(case.model), len(options.seeds) - 1)]
+        rows.append(benches[case.model].row(case, seeds, options.runs))
         print(told(rows[-1]), flush=True)
+    if options.figure:
+        private_plot.draw(rows, options.figure)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import masked_plot
 import numpy as np
 from msgspec.structs import replace
 
@@ -24,6 +27,14 @@ from edgefl.simulation.partitions import split
 from edgefl.trust.ed25519 import to_text
 
 DEVICES, COHORT, BATCH, LR = 100, 10, 10, 0.1
+HEAD = (
+    "model  partition  epochs  rounds  seeds  setting                    accuracy            below fp32  below ecq  "
+    "smaller up"
+)
+LINE = (
+    "{model:5}  {partition:9}  {epochs:6}  {rounds:6}  {seeds:5}  {setting:25}  {accuracy:5.2f} % "
+    "({worst:.2f}-{best:.2f})  {below_fp32:10.2f}  {below_ecq:9.2f}  {smaller:9.1f}x"
+)
 MOST = 16  # devices that a sum has room for
 CLIP = 8.0  # about twice the norm of a device's first delta in five epochs
 # McMahan's models: every how many rounds accuracy is measured, and of how many of the last a run's is the mean.
@@ -43,49 +54,78 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     shared = os.environ.get("EDGEFL_SHARED", ".")
     parser.add_argument("--data", default=f"mnist:{shared}/data/mnist", metavar="SPEC")
-    parser.add_argument("--model", choices=MODELS, default="2nn")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["2nn"])
     parser.add_argument("--partitions", nargs="+", choices=("iid", "shards:2"), default=["iid"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[60], metavar="N", help="one number, or one a model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="one number, or one a model")
     parser.add_argument("--runs", type=Path, default=Path("build/masked"), metavar="FOLDER")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="accuracy against bytes, of the first epochs")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A group of rows: what is compared is the setting."""
+
+    model: str
+    partition: str
+    epochs: int
+    rounds: int
+    seeds: int
+
+    def kept(self, setting: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+        """A run for each seed, from its file if there is one."""
+        return [self._run(setting, seed, options) for seed in range(self.seeds)]
+
+    def _run(self, setting: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+        name = f"{self.model}-{setting}-{self.partition.replace(':', '')}-{self.epochs}-{self.rounds}-{seed}.json"
+        path = options.runs / name
+        if not path.exists():
+            fleet = _Fleet(self.model, options.data, self.partition, self.epochs, seed)
+            made = fleet.train(SETTINGS[setting], self.rounds)
+            options.runs.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(made))
+        return dict(json.loads(path.read_text()))
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each partition, epochs and setting: means over seeds. A run is kept in FOLDER, and not repeated."""
+    """A row for each model, partition, epochs and setting: means over seeds. A run is kept in FOLDER, and not
+    repeated."""
     folder = options.data.removeprefix("mnist:")
     if options.data.startswith("mnist:") and not Path(folder).is_dir():
         print(f"curves: skipped, no MNIST in {folder}: give --data mnist:DIR")
         return []
-    rows = []
-    print("partition  epochs  setting                    accuracy  below fp32  below ecq  smaller up")
-    for partition in options.partitions:
-        for epochs in options.epochs:
-            found = {}
-            for name in dict.fromkeys(("fp32", "ecq", *options.settings)):
-                kept = [_kept(name, partition, epochs, seed, options) for seed in range(options.seeds)]
-                last = MODELS[options.model][1]
-                found[name] = 100 * float(np.mean([each["accuracy"][-last:] for each in kept]))
-                rows.append({
-                    "model": options.model, "partition": partition, "epochs": epochs,
-                    "setting": name, "accuracy": found[name],
-                    "below_fp32": found["fp32"] - found[name], "smaller": float(np.mean([e["smaller"] for e in kept])),
-                    "below_ecq": found.get("ecq", found[name]) - found[name],
-                })  # fmt: skip
-                row = "{partition:9}  {epochs:6}  {setting:25}  {accuracy:7.2f} %  {below_fp32:10.2f}  {below_ecq:9.2f}"
-                print((row + "  {smaller:9.1f}x").format(**rows[-1]), flush=True)
+    rows, drawn = [], dict[str, dict[str, list[dict[str, Any]]]]()
+    print(HEAD)
+    for at, model in enumerate(options.models):
+        rounds, seeds = (each[min(at, len(each) - 1)] for each in (options.rounds, options.seeds))
+        for partition, epochs in product(options.partitions, options.epochs):
+            case, found = _Case(model, partition, epochs, rounds, seeds), dict[str, list[dict[str, Any]]]()
+            for setting in dict.fromkeys(("fp32", "ecq", *options.settings)):
+                found[setting] = case.kept(setting, options)
+                rows.append(_row(case, setting, found))
+                print(LINE.format(**rows[-1]), flush=True)
+            drawn.setdefault(f"{model} {partition}", found)
+    if options.figure:
+        masked_plot.draw(drawn, options.figure)
     return rows
 
 
-def _kept(name: str, partition: str, epochs: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    file = f"{options.model}-{name}-{partition.replace(':', '')}-{epochs}-{options.rounds}-{seed}.json"
-    path = options.runs / file
-    if not path.exists():
-        made = _Fleet(options.model, options.data, partition, epochs, seed).train(SETTINGS[name], options.rounds)
-        options.runs.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made))
-    return dict(json.loads(path.read_text()))
+def _row(case: _Case, setting: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The setting's line: means over seeds, the worst and the best seed, points below float32 and ecq."""
+    by_setting = {name: [_accuracy(case.model, each) for each in kept] for name, kept in found.items()}
+    mean = {name: float(np.mean(each)) for name, each in by_setting.items()}
+    return {
+        **asdict(case), "setting": setting, "accuracy": mean[setting], "worst": min(by_setting[setting]),
+        "best": max(by_setting[setting]), "below_fp32": mean["fp32"] - mean[setting],
+        "below_ecq": mean.get("ecq", mean[setting]) - mean[setting],
+        "smaller": float(np.mean([each["smaller"] for each in found[setting]])),
+    }  # fmt: skip
+
+
+def _accuracy(model: str, kept: dict[str, Any]) -> float:
+    return 100 * float(np.mean(kept["accuracy"][-MODELS[model][1] :]))
 
 
 class _Fleet:

@@ -4,14 +4,14 @@
                                  [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--figure PNG] [--json FILE]
 
 A hundred simulated devices of 600 examples, IID, one epoch in batches of 10 at a rate of 0.1. In a round ten of them
-train, in turn, and stand for all that take part: 100, 1,000 or 10,000, by whose number the noise in the sum is divided,
-as if the others had learned the same. An epsilon of 0 stands for the clip without noise.
+(of the CNN five) train, in turn, and stand for all that take part: 100, 1,000 or 10,000, by whose number the noise in
+the sum is divided, as if the others had learned the same. An epsilon of 0 stands for the clip without noise.
 
     all            every device takes part in every round
     quarter        the same, and a round sends 1/4 of the coordinates
     sixteenth      the same with 1/16
     turns          a tenth of the devices in each round; independent noise, and correlated of the same epsilon
-    whole          `all`, but all hundred train in each round: what it costs that ten stand for them
+    whole, five    `all`, but all hundred train in each round, or five: what it costs that few stand for all
 
 Clips and rounds were chosen on the test set, which epsilon leaves out. A run is kept as a JSON file in FOLDER, and not
 repeated.
@@ -45,7 +45,8 @@ HEAD = (
     "| model | take part | devices | rounds | clip | epsilon | noise | sigma / longest | in a round | in the model | "
     "bits | update | accuracy, % |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
-DEVICES, TRAINED, DELTA = 100, 10, 1e-5
+DEVICES, DELTA = 100, 1e-5
+TRAINED = {"2nn": 10, "cnn": 5}
 EPSILONS = (0.0, 8.0, 4.0, 2.0, 1.0)
 
 
@@ -57,7 +58,7 @@ class Part:
     separation: int = 1
     share: float = 1.0
     noises: tuple[str, ...] = ("independent",)
-    trained: int = TRAINED
+    trained: int | None = None  # of the simulated devices, in a round; None: TRAINED
 
 
 PARTS = {
@@ -66,6 +67,7 @@ PARTS = {
     "sixteenth": Part(share=1 / 16),
     "turns": Part(devices=(1000, 10_000), separation=10, noises=("independent", "banded")),
     "whole": Part(trained=DEVICES),
+    "five": Part(trained=5),
 }
 # For each model and fleet: rounds and clip; in `turns` those of TURNS.
 ROUNDS = {("2nn", 100): (10, 0.5), ("2nn", 10_000): (10, 1.0), ("cnn", 100): (10, 0.5), ("cnn", 10_000): (10, 1.0)}
@@ -81,6 +83,7 @@ class Case:
     devices: int
     epsilon: float
     noise: str
+    clip: float | None = None
 
     @property
     def file(self) -> str:
@@ -89,7 +92,8 @@ class Case:
 
     @property
     def _rounds(self) -> tuple[int, float]:
-        return TURNS[self.model] if self.part == "turns" else ROUNDS[self.model, self.devices]
+        rounds, clip = TURNS[self.model] if self.part == "turns" else ROUNDS[self.model, self.devices]
+        return rounds, self.clip or clip
 
     def goal(self, params: int) -> Goal:
         part, (rounds, clip) = PARTS[self.part], self._rounds
@@ -108,7 +112,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
                     continue
                 for epsilon in options.epsilons:
                     for noise in part.noises if epsilon else ("none",):
-                        yield Case(model, name, devices, epsilon, noise)
+                        yield Case(model, name, devices, epsilon, noise, options.clip)
 
 
 class Bench:
@@ -144,7 +148,7 @@ class Bench:
         dataset, parts = spread(self.data, "iid", DEVICES, seed)
         rounds = PrivateRounds(
             self.plan, params, dataset, parts, proposal, local=Local(), seed=seed, noisy=case.noise != "none",
-            trained=PARTS[case.part].trained,
+            trained=PARTS[case.part].trained or TRAINED[self.model],
         )  # fmt: skip
         return list(rounds.run(every=proposal.goal.rounds))[-1]
 
@@ -167,6 +171,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["all", "turns"])
     parser.add_argument("--devices", nargs="+", type=int, metavar="N", help="of the parts' fleets, these alone")
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), metavar="X")
+    parser.add_argument("--clip", type=float, metavar="X", help="instead of the clips chosen here")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="one number, or one a model")
     parser.add_argument("--runs", type=Path, default=Path("build/privacy"), metavar="FOLDER")
     parser.add_argument("--figure", type=Path, metavar="PNG")

@@ -69,9 +69,9 @@ PARTS = {
     "whole": Part(trained=DEVICES),
     "five": Part(trained=5),
 }
-# For each model and fleet: rounds and clip; in `turns` those of TURNS.
-ROUNDS = {("2nn", 100): (10, 0.5), ("2nn", 10_000): (10, 1.0), ("cnn", 100): (10, 0.5), ("cnn", 10_000): (10, 1.0)}
-TURNS = {"2nn": (40, 1.0), "cnn": (10, 1.0)}
+ROUNDS = {"2nn": 40, "cnn": 12}
+CLIPS = {("2nn", 100): 0.125, ("2nn", 1000): 1.0, ("2nn", 10_000): 1.0, ("cnn", 100): 0.5, ("cnn", 1000): 1.0,
+         ("cnn", 10_000): 1.0}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,21 @@ class Case:
 
     @property
     def file(self) -> str:
-        rounds, clip = self._rounds
-        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{rounds}-{clip:g}"
+        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{self._rounds}-{self._clip:g}"
 
     @property
-    def _rounds(self) -> tuple[int, float]:
-        rounds, clip = TURNS[self.model] if self.part == "turns" else ROUNDS[self.model, self.devices]
-        return rounds, self.clip or clip
+    def _rounds(self) -> int:
+        return ROUNDS[self.model]
+
+    @property
+    def _clip(self) -> float:
+        return self.clip or CLIPS[self.model, self.devices]
 
     def goal(self, params: int) -> Goal:
-        part, (rounds, clip) = PARTS[self.part], self._rounds
+        part = PARTS[self.part]
         return Goal(
-            rounds, self.devices, self.epsilon or 8.0, params, self.devices // part.separation, delta=DELTA, clip=clip,
-            share=part.share, noise="banded" if self.noise == "banded" else "independent",
+            self._rounds, self.devices, self.epsilon or 8.0, params, self.devices // part.separation, delta=DELTA,
+            clip=self._clip, share=part.share, noise="banded" if self.noise == "banded" else "independent",
         )  # fmt: skip
 
 

@@ -117,6 +117,32 @@ def test_one_device_can_stand_for_many(digits):
     assert sizes[0] / sizes[1] == pytest.approx(1000, rel=0.1)
 
 
+def test_a_part_of_the_fleet_trains_in_turn_and_the_noise_stays(digits):
+    """Five of twenty devices stand for a cohort of twenty: each round the next five."""
+    goal, fitted = Goal(6, 20, 4.0, 2410, 20, delta=1e-3), list[tuple[int, int]]()
+
+    def fit(device, round):
+        fitted.append((round, device))
+        return np.zeros(2410, np.float32)
+
+    lengths = []
+    for trained in (5, None):
+        rounds = fleet(digits, goal, trained=trained)
+        rounds._fit = fit
+        start = rounds.params.copy()
+        list(rounds.run())
+        lengths.append(float(np.linalg.norm(rounds.params - start)))
+    assert fitted[: 6 * 5] == [(i // 5 + 1, i % 20) for i in range(30)]
+    assert len(fitted) == 6 * 5 + 6 * 20
+    assert lengths[0] == lengths[1] > 0
+
+
+def test_accuracy_is_measured_now_and_then(digits):
+    goal = Goal(12, 20, 20.0, 2410, 20, delta=1e-5)
+    each = list(fleet(digits, goal).run())
+    assert list(fleet(digits, goal).run(every=5)) == [each[4], each[9], each[11]]
+
+
 def test_accuracy_falls_with_epsilon_and_a_seed_repeats_it(digits):
     goal = Goal(15, 20, 20.0, 2410, 20, delta=1e-5)
     without = list(fleet(digits, goal, noisy=False).run())[-1]

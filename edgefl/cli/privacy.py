@@ -50,6 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the simulation").add_argument
     add("--data", metavar="SPEC", help="simulate the rounds on these examples (docs/data.md)")
     add("--partition", default="iid", metavar="P", help="how --data is spread: docs/partitions.md (default: iid)")
+    help = "simulated devices that train in a round, in turn; ten do for a first look (default: all)"
+    add("--trained", type=at_least(1), metavar="N", help=help)
     add("--epochs", type=at_least(1), default=1, metavar="N", help="epochs of a device in a round (default: 1)")
     add("--lr", type=at_least(0.0), default=0.1, metavar="X", help="learning rate (default: 0.1)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="seed (default: 0)")
@@ -104,12 +106,16 @@ def _simulate(options: argparse.Namespace) -> int:
     if not options.json:
         _print(proposal)
         say(f"\nsimulated with {devices} devices, each in the place of {goal.devices / devices:g}:")
+    asked = devices // goal.separation
+    trained = min(options.trained or asked, asked)
+    every = 1 if options.json else goal.rounds
     local, runs = Local(epochs=options.epochs, lr=options.lr), dict[str, list[float]]()
     for name, noisy in (("without noise", False), ("with noise", True)):
         rounds = PrivateRounds(
-            model.plan, model.params, dataset, parts, proposal, local=local, seed=options.seed, noisy=noisy
-        )
-        runs[name] = list(rounds.run())
+            model.plan, model.params, dataset, parts, proposal, local=local, seed=options.seed, noisy=noisy,
+            trained=trained,
+        )  # fmt: skip
+        runs[name] = list(rounds.run(every))
         if not options.json:
             say(f"  accuracy {name:14} {runs[name][-1]:.4f} after {goal.rounds} rounds")
     if options.json:

@@ -182,6 +182,16 @@ def test_the_command_simulates(capsys):
     assert len(found["accuracy"]["with noise"]) == 3 and found["noise"]["separation"] == 4
 
 
+def test_a_part_of_the_simulated_devices_may_train_in_a_round(monkeypatch):
+    fitted = []
+    monkeypatch.setattr(PrivateRounds, "_fit", lambda self, *at: fitted.append(at) or np.zeros(2410, np.float32))
+    line = "privacy --rounds 3 --devices 40 --epsilon 50 --model mlp:64-32-10 --data digits --trained"
+    for trained, each in (("4", 4), ("99", 40)):
+        fitted.clear()
+        assert main([*line.split(), trained]) == 0
+        assert len(fitted) == 2 * 3 * each
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -1,6 +1,6 @@
-"""Accuracy against epsilon: McMahan's 2NN and CNN on MNIST in masked rounds with noise.
+"""Accuracy against epsilon: McMahan's 2NN and CNN, and a smaller net, on MNIST in masked rounds with noise.
 
-    python benchmarks/privacy.py [--data SPEC] [--models 2nn cnn] [--parts NAME ...] [--devices N ...]
+    python benchmarks/privacy.py [--data SPEC] [--models 2nn cnn small] [--parts NAME ...] [--devices N ...]
                                  [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--figure PNG] [--json FILE]
 
 A hundred simulated devices of 600 examples, IID, one epoch in batches of 10 at a rate of 0.1. In a round ten of them
@@ -46,8 +46,24 @@ HEAD = (
     "bits | update | accuracy, % |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 DEVICES, DELTA = 100, 1e-5
-TRAINED = {"2nn": 10, "cnn": 5}
 EPSILONS = (0.0, 8.0, 4.0, 2.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Net:
+    """A model, its rounds and its clips by fleet; of the simulated devices so many train in a round."""
+
+    spec: str
+    rounds: int
+    trained: int
+    clips: dict[int, float]
+
+
+NETS = {
+    "2nn": Net("mcmahan:2nn", 40, 10, {100: 0.125, 1000: 1.0, 10_000: 1.0}),
+    "cnn": Net("mcmahan:cnn", 12, 5, {100: 0.5, 1000: 1.0, 10_000: 1.0}),
+    "small": Net("mlp:784-32-10", 40, 10, {100: 0.125, 1000: 1.0, 10_000: 1.0}),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Part:
     separation: int = 1
     share: float = 1.0
     noises: tuple[str, ...] = ("independent",)
-    trained: int | None = None  # of the simulated devices, in a round; None: TRAINED
+    trained: int | None = None  # None: as many as of the Net
 
 
 PARTS = {
@@ -69,9 +85,6 @@ PARTS = {
     "whole": Part(trained=DEVICES),
     "five": Part(trained=5),
 }
-ROUNDS = {"2nn": 40, "cnn": 12}
-CLIPS = {("2nn", 100): 0.125, ("2nn", 1000): 1.0, ("2nn", 10_000): 1.0, ("cnn", 100): 0.5, ("cnn", 1000): 1.0,
-         ("cnn", 10_000): 1.0}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,21 +100,17 @@ class Case:
 
     @property
     def file(self) -> str:
-        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{self._rounds}-{self._clip:g}"
-
-    @property
-    def _rounds(self) -> int:
-        return ROUNDS[self.model]
+        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{NETS[self.model].rounds}-{self._clip:g}"
 
     @property
     def _clip(self) -> float:
-        return self.clip or CLIPS[self.model, self.devices]
+        return self.clip or NETS[self.model].clips[self.devices]
 
     def goal(self, params: int) -> Goal:
         part = PARTS[self.part]
         return Goal(
-            self._rounds, self.devices, self.epsilon or 8.0, params, self.devices // part.separation, delta=DELTA,
-            clip=self._clip, share=part.share, noise="banded" if self.noise == "banded" else "independent",
+            NETS[self.model].rounds, self.devices, self.epsilon or 8.0, params, self.devices // part.separation,
+            delta=DELTA, clip=self._clip, share=part.share, noise="banded" if self.noise == "banded" else "independent",
         )  # fmt: skip
 
 
@@ -121,7 +130,7 @@ class Bench:
     """A model and the devices' examples, and what came of their rounds."""
 
     def __init__(self, model: str, spec: str) -> None:
-        self.plan = load(zoo.from_spec(f"mcmahan:{model}", 0)).plan
+        self.plan = load(zoo.from_spec(NETS[model].spec, 0)).plan
         self.model, self.data = model, data.fit_plan(data.load(spec), self.plan)
 
     def row(self, case: Case, seeds: int, folder: Path) -> dict[str, Any]:
@@ -146,11 +155,11 @@ class Bench:
         return float(json.loads(path.read_text())["accuracy"])
 
     def _run(self, case: Case, proposal: Proposal, seed: int) -> float:
-        params = load(zoo.from_spec(f"mcmahan:{self.model}", seed)).params
+        params = load(zoo.from_spec(NETS[self.model].spec, seed)).params
         dataset, parts = spread(self.data, "iid", DEVICES, seed)
         rounds = PrivateRounds(
             self.plan, params, dataset, parts, proposal, local=Local(), seed=seed, noisy=case.noise != "none",
-            trained=PARTS[case.part].trained or TRAINED[self.model],
+            trained=PARTS[case.part].trained or NETS[self.model].trained,
         )  # fmt: skip
         return list(rounds.run(every=proposal.goal.rounds))[-1]
 
@@ -169,7 +178,7 @@ def told(row: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", default=f"mnist:{os.environ.get('EDGEFL_SHARED', '.')}/data/mnist", metavar="SPEC")
-    parser.add_argument("--models", nargs="+", choices=("2nn", "cnn"), default=["2nn"])
+    parser.add_argument("--models", nargs="+", choices=NETS, default=["2nn"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["all", "turns"])
     parser.add_argument("--devices", nargs="+", type=int, metavar="N", help="of the parts' fleets, these alone")
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), metavar="X")

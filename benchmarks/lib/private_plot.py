@@ -7,7 +7,7 @@ from typing import Any
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 0.0)  # from left to right; 0: no noise
 NAMES = ("1", "2", "4", "8", "no noise")
-MODELS = {"2nn": "2NN (199,210 params)", "cnn": "CNN (1,663,370 params)"}
+MODELS = {"2nn": "2NN (199,210 params)", "cnn": "CNN (1,663,370 params)", "small": "784-32-10 (25,450 params)"}
 SHARES = {"all": "all", "quarter": "1/4", "sixteenth": "1/16"}
 FLEET_COLORS = {100: "C0", 1000: "C2", 10_000: "C1"}
 SHARE_COLORS = {"all": "C0", "quarter": "C3", "sixteenth": "C4"}

@@ -100,7 +100,8 @@ class Case:
 
     @property
     def file(self) -> str:
-        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{NETS[self.model].rounds}-{self._clip:g}"
+        rounds = NETS[self.model].rounds
+        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{rounds}-{self._clip:g}"
 
     @property
     def _clip(self) -> float:

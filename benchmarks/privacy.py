@@ -1,206 +1,103 @@
-"""Accuracy against epsilon: McMahan's 2NN and CNN, and a smaller net, on MNIST in masked rounds with noise.
+"""Accuracy against epsilon: McMahan's 2NN on MNIST in masked rounds with noise.
 
-    python benchmarks/privacy.py [--data SPEC] [--models 2nn cnn small] [--parts NAME ...] [--devices N ...]
-                                 [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--figure PNG] [--json FILE]
+    python benchmarks/privacy.py [--data SPEC] [--only all|turns] [--devices N] [--seeds N] [--json FILE]
 
-A hundred simulated devices of 600 examples, IID, one epoch in batches of 10 at a rate of 0.1. In a round ten of them
-(of the CNN five) train, in turn, and stand for all that take part: 100, 1,000 or 10,000, by whose number the noise in
-the sum is divided, as if the others had learned the same. An epsilon of 0 stands for the clip without noise.
-
-    all            every device takes part in every round
-    quarter        the same, and a round sends 1/4 of the coordinates
-    sixteenth      the same with 1/16
-    turns          a tenth of the devices in each round; independent noise, and correlated of the same epsilon
-    whole, five    `all`, but all hundred train in each round, or five: what it costs that few stand for all
-
-Clips and rounds were chosen on the test set, which epsilon leaves out. A run is kept as a JSON file in FOLDER, and not
-repeated.
+A hundred simulated devices of 600 examples, one epoch in batches of 10 at a rate of 0.1. They stand for 100, 1,000 or
+10,000: the noise in the sum is divided by how many each stands for, as if the others had learned the same. `all`: every
+device takes part in each of 10 rounds. `turns`: a tenth in each of 40, in turn, with independent noise and with
+correlated noise of the same epsilon. Clip and rounds were chosen on the test set, which epsilon leaves out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-sys.path.insert(0, str(Path(__file__).parent / "lib"))
-
 import numpy as np
-import private_plot
 
 from edgefl import data
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.simulation.private_rounds import Local, PrivateRounds
-from edgefl.simulation.private_terms import Goal, Proposal, propose
+from edgefl.simulation.private_terms import Goal, propose
 from edgefl.simulation.shifts import spread
 
-HEAD = (
-    "| model | take part | devices | rounds | clip | epsilon | noise | sigma / longest | in a round | in the model | "
-    "bits | update | accuracy, % |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-)
 DEVICES, DELTA = 100, 1e-5
-EPSILONS = (0.0, 8.0, 4.0, 2.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Net:
-    """A model, its rounds and its clips by fleet; of the simulated devices so many train in a round."""
-
-    spec: str
-    rounds: int
-    trained: int
-    clips: dict[int, float]
-
-
-NETS = {
-    "2nn": Net("mcmahan:2nn", 40, 10, {100: 0.125, 1000: 1.0, 10_000: 1.0}),
-    "cnn": Net("mcmahan:cnn", 12, 5, {100: 0.5, 1000: 1.0, 10_000: 1.0}),
-    "small": Net("mlp:784-32-10", 40, 10, {100: 0.125, 1000: 1.0, 10_000: 1.0}),
-}
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the table: fleets, and how they take part."""
-
-    devices: tuple[int, ...] = (100, 10_000)
-    separation: int = 1
-    share: float = 1.0
-    noises: tuple[str, ...] = ("independent",)
-    trained: int | None = None  # None: as many as of the Net
-
-
-PARTS = {
-    "all": Part(),
-    "quarter": Part(share=1 / 4),
-    "sixteenth": Part(share=1 / 16),
-    "turns": Part(devices=(1000, 10_000), separation=10, noises=("independent", "banded")),
-    "whole": Part(trained=DEVICES),
-    "five": Part(trained=5),
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A line of the table; `noise` is "none" at an epsilon of 0."""
-
-    model: str
-    part: str
-    devices: int
-    epsilon: float
-    noise: str
-    clip: float | None = None
-
-    @property
-    def file(self) -> str:
-        rounds = NETS[self.model].rounds
-        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{rounds}-{self._clip:g}"
-
-    @property
-    def _clip(self) -> float:
-        return self.clip or NETS[self.model].clips[self.devices]
-
-    def goal(self, params: int) -> Goal:
-        part = PARTS[self.part]
-        return Goal(
-            NETS[self.model].rounds, self.devices, self.epsilon or 8.0, params, self.devices // part.separation,
-            delta=DELTA, clip=self._clip, share=part.share, noise="banded" if self.noise == "banded" else "independent",
-        )  # fmt: skip
-
-
-def cases(options: argparse.Namespace) -> Iterator[Case]:
-    for model in options.models:
-        for name in options.parts:
-            part = PARTS[name]
-            for devices in part.devices:
-                if options.devices and devices not in options.devices:
-                    continue
-                for epsilon in options.epsilons:
-                    for noise in part.noises if epsilon else ("none",):
-                        yield Case(model, name, devices, epsilon, noise, options.clip)
+EPSILONS = (8.0, 4.0, 2.0, 1.0)
+ALL = {"rounds": 10, "clips": {100: 0.5, 10_000: 1.0}}
+TURNS = {"rounds": 40, "clip": 1.0, "devices": 1000, "turn": 10}
 
 
 class Bench:
-    """A model and the devices' examples, and what came of their rounds."""
+    """The model, the data, and the rows found so far."""
 
-    def __init__(self, model: str, spec: str) -> None:
-        self.plan = load(zoo.from_spec(NETS[model].spec, 0)).plan
-        self.model, self.data = model, data.fit_plan(data.load(spec), self.plan)
+    def __init__(self, spec: str, seeds: int) -> None:
+        self.model = load(zoo.from_spec("mcmahan:2nn", 0))
+        self.dataset, self.parts = spread(data.fit_plan(data.load(spec), self.model.plan), "iid", DEVICES, 0)
+        self.seeds, self.rows = seeds, list[dict[str, Any]]()
 
-    def row(self, case: Case, seeds: int, folder: Path) -> dict[str, Any]:
-        """The case's line: means over the seeds of the accuracy after the last round."""
-        proposal = propose(case.goal(self.plan.num_params))
-        found = [self._kept(case, proposal, seed, folder) for seed in range(seeds)]
-        goal, terms = proposal.goal, proposal.terms
-        return {
-            "model": case.model, "part": case.part, "devices": case.devices, "epsilon": case.epsilon,
-            "noise": f"band {terms.noise.band}" if terms.noise.band else case.noise, "rounds": goal.rounds,
-            "clip": goal.clip, "multiplier": proposal.multiplier, "in_round": proposal.in_round,
-            "in_model": proposal.in_model, "bits": terms.bits, "update_bytes": terms.packed_bytes, "seeds": seeds,
-            "accuracy": 100 * float(np.mean(found)), "worst": 100 * min(found), "best": 100 * max(found),
+    def row(self, what: str, goal: Goal, noisy: bool = True) -> None:
+        """Run the rounds for each seed, print a line and keep it."""
+        proposal = propose(goal)
+        found = []
+        for seed in range(self.seeds):
+            rounds = PrivateRounds(
+                self.model.plan, self.model.params, self.dataset, self.parts, proposal, local=Local(), seed=seed,
+                noisy=noisy,
+            )  # fmt: skip
+            found.append(list(rounds.run())[-1])
+        noise = proposal.terms.noise
+        row = {
+            "what": what, "devices": goal.devices, "epsilon": goal.epsilon if noisy else None, "clip": goal.clip,
+            "noise": (f"band {noise.band}" if noise.band else "independent") if noisy else "none",
+            "multiplier": proposal.multiplier, "in_round": proposal.in_round, "in_model": proposal.in_model,
+            "bits": proposal.terms.bits, "accuracy": 100 * float(np.mean(found)), "worst": 100 * min(found),
         }  # fmt: skip
+        self.rows.append(row)
+        sizes = " | ".join(f"{row[key]:.3g}" for key in ("multiplier", "in_round", "in_model"))
+        told = f"{goal.epsilon:g} | {row['noise']} | {sizes}" if noisy else "none | | | |"
+        print(f"| {what} | {goal.devices:,} | {told} | {row['bits']} | {row['accuracy']:.1f} |", flush=True)
 
-    def _kept(self, case: Case, proposal: Proposal, seed: int, folder: Path) -> float:
-        path = folder / f"{case.file}-{seed}.json"
-        if not path.exists():
-            accuracy = self._run(case, proposal, seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"accuracy": accuracy}))
-        return float(json.loads(path.read_text())["accuracy"])
+    def all_take_part(self, only: int | None) -> None:
+        for devices, clip in ALL["clips"].items():
+            if only not in (None, devices):
+                continue
+            for epsilon in (None, *EPSILONS):
+                goal = self._goal(ALL["rounds"], devices, epsilon or 8.0, clip, devices)
+                self.row("all", goal, noisy=epsilon is not None)
 
-    def _run(self, case: Case, proposal: Proposal, seed: int) -> float:
-        params = load(zoo.from_spec(NETS[self.model].spec, seed)).params
-        dataset, parts = spread(self.data, "iid", DEVICES, seed)
-        rounds = PrivateRounds(
-            self.plan, params, dataset, parts, proposal, local=Local(), seed=seed, noisy=case.noise != "none",
-            trained=PARTS[case.part].trained or NETS[self.model].trained,
-        )  # fmt: skip
-        return list(rounds.run(every=proposal.goal.rounds))[-1]
+    def take_turns(self) -> None:
+        devices = TURNS["devices"]
+        for epsilon in (None, *EPSILONS):
+            for noise in ("independent", "banded") if epsilon else ("independent",):
+                cohort = devices // TURNS["turn"]
+                goal = self._goal(TURNS["rounds"], devices, epsilon or 8.0, TURNS["clip"], cohort, noise=noise)
+                self.row("turns", goal, noisy=epsilon is not None)
 
-
-def told(row: dict[str, Any]) -> str:
-    """The row as a line of a table."""
-    noise = " | ".join(f"{row[key]:.3g}" if row["epsilon"] else "" for key in ("multiplier", "in_round", "in_model"))
-    spread = f" ({row['worst']:.1f} to {row['best']:.1f})" if row["seeds"] > 1 else ""
-    return (
-        f"| {row['model']} | {row['part']} | {row['devices']:,} | {row['rounds']} | {row['clip']:g} | "
-        f"{row['epsilon']:g} | {row['noise']} | {noise} | {row['bits']} | {row['update_bytes'] / 1e6:.3g} MB | "
-        f"{row['accuracy']:.1f}{spread} |"
-    )
+    def _goal(self, rounds: int, devices: int, epsilon: float, clip: float, cohort: int, **more: Any) -> Goal:
+        return Goal(rounds, devices, epsilon, self.model.plan.num_params, cohort, delta=DELTA, clip=clip, **more)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", default=f"mnist:{os.environ.get('EDGEFL_SHARED', '.')}/data/mnist", metavar="SPEC")
-    parser.add_argument("--models", nargs="+", choices=NETS, default=["2nn"])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["all", "turns"])
-    parser.add_argument("--devices", nargs="+", type=int, metavar="N", help="of the parts' fleets, these alone")
-    parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), metavar="X")
-    parser.add_argument("--clip", type=float, metavar="X", help="instead of the clips chosen here")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="one number, or one a model")
-    parser.add_argument("--runs", type=Path, default=Path("build/privacy"), metavar="FOLDER")
-    parser.add_argument("--figure", type=Path, metavar="PNG")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="mnist:data/mnist", help="SPEC of MNIST (default: mnist:data/mnist)")
+    parser.add_argument("--only", choices=("all", "turns"), help="one half of the table")
+    parser.add_argument("--devices", type=int, choices=tuple(ALL["clips"]), help="of `all`, these alone")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    parser.add_argument("--json", type=Path, help="write the rows here, too")
     options = parser.parse_args()
-    print(HEAD)
-    benches, rows = {model: Bench(model, options.data) for model in options.models}, []
-    for case in cases(options):
-        seeds = options.seeds[min(options.models.index(case.model), len(options.seeds) - 1)]
-        rows.append(benches[case.model].row(case, seeds, options.runs))
-        print(told(rows[-1]), flush=True)
-    if options.figure:
-        private_plot.draw(rows, options.figure)
+    bench = Bench(options.data, options.seeds)
+    print("| take part | devices | epsilon | noise | sigma / longest | in a round | in the model | bits | accuracy |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    if options.only != "turns":
+        bench.all_take_part(options.devices)
+    if options.only != "all":
+        bench.take_turns()
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+        options.json.write_text(json.dumps(bench.rows, indent=1))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

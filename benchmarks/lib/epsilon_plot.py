@@ -1,4 +1,4 @@
-"""Rows of privacy.py as small multiples: test accuracy against epsilon."""
+"""Rows of epsilon.py as small multiples: test accuracy against epsilon."""
 
 from __future__ import annotations
 

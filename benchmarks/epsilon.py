@@ -189,6 +189,10 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     options = parser.parse_args()
+    folder = options.data.removeprefix("mnist:")
+    if options.data.startswith("mnist:") and not Path(folder).is_dir():
+        print(f"epsilon: skipped, no MNIST in {folder}: give --data mnist:DIR")
+        return 0
     print(HEAD)
     benches, rows = {model: Bench(model, options.data) for model in options.models}, []
     for case in cases(options):

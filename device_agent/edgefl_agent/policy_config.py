@@ -92,6 +92,20 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
             examples=[["north"]],
         ),
     ] = []
+    least_helpers: Annotated[
+        Annotated[int, Meta(ge=1, le=4)] | None,
+        Meta(
+            description="Fewest helpers that must open a masked sum together, each of another operator.", examples=[2]
+        ),
+    ] = None
+    operators: Annotated[
+        dict[Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")], Annotated[str, Meta(min_length=1, max_length=64)]],
+        Meta(
+            description="Who runs each helper, for `least_helpers`: helpers of one operator count once, and those that "
+            "are not named here not at all. Without any, each helper counts.",
+            examples=[{"north": "acme", "north-2": "acme"}],
+        ),
+    ] = {}
     least_devices: Annotated[
         Annotated[int, Meta(ge=2, le=2**20)] | None,
         Meta(description="Fewest devices in a masked sum.", examples=[10]),

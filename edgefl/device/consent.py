@@ -24,7 +24,7 @@ class Consent:
     def __init__(self, policy: Policy, trust: Open) -> None:
         self.policy, self._trust = policy, trust
         self.hides = policy.masked
-        self._judged: tuple[str, Round, str] | None = None  # manifest and round, and what was said of them
+        self._judged: tuple[object, str] | None = None  # all that terms are judged by, and what was said of them
 
     def refuses(self, round: Round, manifest: Manifest, now: float) -> str:
         """Why the device takes no part in the round; "" if it may."""
@@ -32,9 +32,10 @@ class Consent:
             return ""
         if not round.terms:
             return f"refused by this device's owner: {NOT_MASKED} ([policy] masked)" if self.policy.masked else ""
-        if self._judged is None or self._judged[:2] != (manifest.id, round):  # terms alone say nothing of other work
-            self._judged = (manifest.id, round, self._judge(round, manifest, now))
-        return self._judged[2]
+        case = manifest.id, round, self._trust.last_masked  # terms alone say nothing of other work
+        if self._judged is None or self._judged[0] != case:
+            self._judged = case, self._judge(round, manifest, now)
+        return self._judged[1]
 
     def _judge(self, round: Round, manifest: Manifest, now: float) -> str:
         try:

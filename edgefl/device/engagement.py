@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ..core.params import DIGEST
 from ..machine import Connected, Note, WallClock
+from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
@@ -167,3 +168,23 @@ class Engagement:
         self.status.sit_out(refusal.why, until)
         self.out.append(Note("info", f"sits out: {refusal.why.text}"))
         self.publish_status()
+
+    # What its owner says to a round
+
+    def drop_plain(self) -> None:
+        """A saved update from before the owner wanted masks leaves no more, for no round."""
+        saved = self._saved.outbox
+        if saved is not None and not self.consent.keeps(saved.blob):
+            self.stop_work()
+            self.out += self._saved.drop("")
+
+    def ask_consent(self, round: Round, manifest: Manifest, now: float) -> None:
+        """Give the round up if its masks, or that it has none, are less than the owner wants."""
+        if self.status.gave_up(round) or not round.asks(self.device):
+            return
+        why = self.consent.refuses(round, manifest, now)
+        self.out += self.consent.news()
+        if why:
+            self.stop_training()
+            self.give_up(round, Trouble("policy", why), now, tries_again=False)
+            self.out.append(Note("error", f"round {round.round}: {why}", "round refused", round.round))

@@ -62,8 +62,8 @@ class Participation(Engagement):
             self.stop_work()
             self.publish_status()
             return
-        self._drop_plain()
-        self._ask_consent(round, terms.manifest, now)
+        self.drop_plain()
+        self.ask_consent(round, terms.manifest, now)
         if round.state == "open" and not (self.status.gave_up(round) or self.status.sits_out):
             self.status.recover()  # when all is done, the reason stays visible
         asked = (
@@ -86,24 +86,6 @@ class Participation(Engagement):
             self._report(now)
         else:
             self._take_part(round, terms, now)
-
-    def _drop_plain(self) -> None:
-        """A saved update from before the owner wanted masks leaves no more, for no round."""
-        saved = self._saved.outbox
-        if saved is not None and not self.consent.keeps(saved.blob):
-            self.stop_work()
-            self.out += self._saved.drop("")
-
-    def _ask_consent(self, round: Round, manifest: Manifest, now: float) -> None:
-        """Give the round up if its masks, or that it has none, are less than the owner wants."""
-        if self.status.gave_up(round) or not round.asks(self.device):
-            return
-        why = self.consent.refuses(round, manifest, now)
-        self.out += self.consent.news()
-        if why:
-            self.stop_training()
-            self.give_up(round, Trouble("policy", why), now, tries_again=False)
-            self.out.append(Note("error", f"round {round.round}: {why}", "round refused", round.round))
 
     def _prepares(self, round: Round) -> bool:
         """Whether to go on with a fetch while no round is open: rounds that do not wait for this device are short, and

@@ -11,6 +11,7 @@ thought.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,14 +53,18 @@ class Policy:
     most_epsilon: float = math.inf
     most_delta: float = 1e-5
     helpers: frozenset[str] = frozenset()
+    least_helpers: int = 1
+    operators: Mapping[str, str] = field(default_factory=dict)
 
     def of_terms(self, terms: Terms) -> str:
         """Why the terms of a masked round are refused; "" if they are not."""
         noise, apart = terms.noise.sigma / math.sqrt(terms.norm2), terms.noise.separation
         bounded, silent = not math.isinf(self.most_epsilon), terms.noise.kind == "none"
         strange = sorted({party.name for party in terms.helpers} - self.helpers) if self.helpers else []
+        parties = len(self.operators_of(terms))
         faults = (
             (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
+            (parties < self.least_helpers, f"helpers of {parties} operators, at least {self.least_helpers} wanted"),
             (terms.least < self.least_devices, f"a sum of {terms.least} devices, at least {self.least_devices} wanted"),
             (terms.weights > self.most_weight, f"a weight of {terms.weights}, at most {self.most_weight} is allowed"),
             (terms.clip > self.most_clip, f"updates clipped at {terms.clip:g}, at most {self.most_clip:g} is allowed"),
@@ -67,9 +72,16 @@ class Policy:
             (apart < self.least_separation, f"devices back after {apart} rounds, not {self.least_separation}"),
             (terms.epsilon > self.most_epsilon, f"an epsilon of {terms.epsilon:g}, at most {self.most_epsilon:g}"),
             (bounded and silent, f"a sum without noise, and an epsilon of at most {self.most_epsilon:g} wanted"),
+            (bounded and not (terms.epsilon and terms.delta), "noise, and no epsilon and delta that it is worth"),
             (bounded and terms.delta > self.most_delta, f"a delta of {terms.delta:g}, at most {self.most_delta:g}"),
         )  # fmt: skip
         return next((text for is_fault, text in faults if is_fault), "")
+
+    def operators_of(self, terms: Terms) -> set[str]:
+        """Who can open a sum only together. Where the owner has said who runs the helpers, nobody else counts; else
+        each helper is a party of its own. No two helpers of terms have one key (protocol/terms.py)."""
+        names = [party.name for party in terms.helpers]
+        return {self.operators[name] for name in names if name in self.operators} if self.operators else set(names)
 
     def of_manifest(self, manifest: Manifest) -> str:
         """Why the manifest's settings are refused; "" if they are not."""

@@ -126,6 +126,11 @@ class Open:
         raise ProtocolError("a masked round, and this device has no keys: set [keys] dir")
 
     @property
+    def last_masked(self) -> tuple[str, int]:
+        """Run and round of the last masked update of this device; "" and 0: there is none."""
+        return "", 0
+
+    @property
     def run(self) -> str:
         """The run that verdicts name; "" without keys."""
         return ""
@@ -266,6 +271,10 @@ class Pinned(Open):
         helpers = masked.Helpers(self._root, seen.helpers)
         found = helpers.check(terms, round, self._federation, self._clock.at(now))
         self.seen = replace(seen, helpers=found, epsilon=terms.epsilon)
+
+    @property
+    def last_masked(self) -> tuple[str, int]:
+        return self.seen.masked_run, self.seen.masked_round
 
     @property
     def run(self) -> str:

@@ -204,6 +204,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     def _faults(self) -> tuple[tuple[bool, str], ...]:
         wrap = self.most * self.largest + self.noise_bound >= 2 ** (self.bits - 1)
         names, noise = {party.name for party in self.helpers}, self.noise
+        keys = [_key(text) for party in self.helpers for text in (party.box, party.key)]
         fixed = self.weights**2 + (SCORES * self.most_score**2 if self.scores else 0)
         return (
             (self.coordinates > self.params, "more coordinates than params"),
@@ -214,7 +215,8 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
             (self.norm2 < fixed, "a squared norm below that of the weight and the scores"),
             (self._longest >= 2**30, "a grid too fine for the clip"),
             (len(names) != len(self.helpers), "two helpers of one name"),
-            (any(not _is_key(key) for party in self.helpers for key in (party.box, party.key)), "a key that can't be"),
+            (not all(keys), "a key that can't be"),
+            (len(set(keys)) < len(keys), "two helpers with one key, who are one"),
             ((noise.kind == "none") != (noise.sigma == 0), "a sigma without noise, or noise without a sigma"),
             (noise.kind == "banded" and noise.band * noise.rounds == 0, "banded noise without a band or rounds"),
             (noise.kind != "banded" and noise.band + noise.rounds > 0, "a band without banded noise"),
@@ -236,11 +238,12 @@ def digest_of(text: bytes) -> bytes:
     return sha256(_PREFIX + text).digest()
 
 
-def _is_key(text: str) -> bool:
+def _key(text: str) -> bytes:
+    """The bytes of a public key, of which there are several texts; b"" if it can't be one."""
     try:
-        return len(from_text(text)) == 32
+        return from_text(text)
     except ProtocolError:
-        return False
+        return b""
 
 
 msgspec.json.Decoder(Terms)  # described at import: see messages.py

@@ -6,19 +6,29 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from keyed import signed_round
-from machines import PARAMS, RUN, STATUS, feed, last, of
+from keyed import receipt_of, sealed, signed_round
+from machines import PARAMS, RUN, STATUS, TOPICS, feed, last, model_parts, of, serve
 from masked_device import MASKED, device, hear, masked_round, refused
-from masked_rounds import MANIFEST, PRIVACY, terms_maker, vector
+from masked_rounds import (
+    MANIFEST,
+    PRIVACY,
+    helper_certificate,
+    helper_keys,
+    party,
+    terms_maker,
+    vector,
+)
 
 from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining, Trained
 from edgefl.device.policy import Policy
 from edgefl.device.trust import Seen
 from edgefl.machine import Note, Publish
 from edgefl.masking.update import mask
+from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.messages import Status
-from edgefl.protocol.terms import Terms
+from edgefl.protocol.terms import Party, Terms
 from edgefl.protocol.update_header import UpdateHeader
+from edgefl.trust.ed25519 import from_text, to_text
 
 
 @pytest.mark.parametrize(
@@ -115,3 +125,101 @@ def test_i38_the_separation_holds_in_a_new_epoch_of_the_same_run():
     out = feed(session, Trained(start.job, made))
     seen = of(out, SaveSeen)[-1].seen
     assert (seen.masked_round, seen.masked_run) == (7, RUN)
+
+
+# Who opens
+
+
+def helped_by(*names: str):
+    """What makes the terms of rounds that these helpers open together."""
+    return terms_maker(msgspec.structs.replace(PRIVACY, helpers=",".join(names)))
+
+
+ACME = {"north": "acme", "north-2": "acme", "south": "university"}
+
+
+@pytest.mark.parametrize(
+    ("helpers", "operators", "parties"),
+    [
+        (["north"], {}, 1),
+        (["north", "north-2"], ACME, 1),
+        (["north", "strange"], ACME, 1),  # of whom its owner knows nothing
+        (["strange"], ACME, 0),
+        (["north", "south"], ACME, 2),
+        (["north", "north-2", "south"], ACME, 2),
+        (["north", "strange"], {}, 2),
+    ],
+)
+def test_i36_a_sum_that_too_few_operators_open_together_is_refused(helpers, operators, parties):
+    policy = replace(MASKED, least_helpers=2, operators=operators)
+    maker = helped_by(*helpers)
+    if parties < 2:
+        refused(masked_round(maker=maker), f"helpers of {parties} operators, at least 2 wanted", policy)
+    else:
+        session, _ = device(policy)
+        assert of(hear(session, masked_round(maker=maker)), StartTraining)
+
+
+@pytest.mark.parametrize("same", ["box", "key"])
+def test_i36_one_key_under_two_names_is_one_helper(same):
+    """Not even where the root has certified both names."""
+    north, south = helper_keys("north"), helper_keys("south")
+    if same == "box":
+        south = south._replace(box_public=north.box_public, box_private=north.box_private)
+    else:
+        south = south._replace(signing=north.signing)
+    both = (party(north), party(south))
+    round = masked_round(
+        certificates=[helper_certificate(north), helper_certificate(south)],
+        change=lambda terms: msgspec.structs.replace(terms, helpers=both),
+    )
+    refused(round, "two helpers with one key", replace(MASKED, least_helpers=2))
+
+
+def test_i36_one_key_in_two_spellings_is_one_helper():
+    """Base64 has several texts for one key."""
+    (north,) = helped_by("north").helpers
+    again = respelled(north.box)
+    assert from_text(north.box) == from_text(again) and north.box != again
+    twin = Party("south", 1, again, to_text(helper_keys("south").signing.public))
+    refused(
+        masked_round(change=lambda terms: msgspec.structs.replace(terms, helpers=(north, twin))), "two helpers with one"
+    )
+
+
+def respelled(text: str) -> str:
+    """The same bytes: two bits of the last letter count for nothing."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return f"{text[:-2]}{letters[letters.index(text[-2]) ^ 1]}="
+
+
+# What is spent, and how often
+
+
+@pytest.mark.parametrize("told", [{"epsilon": 0.0, "delta": 1e-5}, {"epsilon": 1.0, "delta": 0.0}])
+def test_i36_noise_that_nobody_accounts_for_is_no_small_epsilon(told):
+    noisy = {"noise": {"kind": "independent", "sigma": 0.001}, "bits": 24, **told}
+    refused(
+        masked_round(change=lambda terms: _with(terms, noisy)),
+        "no epsilon and delta",
+        replace(MASKED, most_epsilon=8.0),
+    )
+
+
+def test_i38_a_round_that_opens_while_the_device_trains_is_no_way_around_the_separation():
+    """It agreed to round 6 while it trained for round 5, which the aggregator says may be late; then it took part in
+    round 5, and no message comes that has round 6 judged anew."""
+    maker = terms_maker(msgspec.structs.replace(PRIVACY, separation=5))
+    session, _ = device()
+    fifth = masked_round(5, maker=maker)
+    (start,) = of(hear(session, fifth), StartTraining)
+    hear(session, msgspec.structs.replace(masked_round(6, maker=maker), late_rounds=3))
+    terms = Terms.read(fifth.terms)
+    made = UpdateHeader.masked().to_bytes() + mask(vector(terms, "a"), terms, "a", None)
+    out = feed(session, Trained(start.job, made))
+    assert of(out, SaveSeen)[-1].seen.masked_round == 5
+    out = serve(session, feed(session, receipt_of("counted", 5)), model_parts(0))
+    assert not of(out, StartTraining)
+    out = serve(session, feed(session, sealed(TOPICS.inbox("a"), Receipt(5, 1, "counted", folded=6, run=RUN))))
+    assert session.round.round == 6 and not of(out, StartTraining)
+    assert "must lie between" in last(out, Status, STATUS).reason

@@ -59,6 +59,10 @@ def fields_of(own: Terms) -> dict:
         ({"scores": True, "norm2": 12_000}, "a squared norm below"),
         ({"grid": 1e-10}, "a grid too fine"),
         ({"helpers": (masked.helper().party,) * 2}, "two helpers of one name"),
+        (
+            {"helpers": (masked.helper().party, replace(masked.helper().party, name="south"))},
+            "two helpers with one key",
+        ),
         ({"helpers": (replace(masked.helper().party, box="?" * 44),)}, "a key that can't be"),
         ({"noise": Noise("independent")}, "without a sigma"),
         ({"noise": Noise("none", 1.0)}, "without a sigma"),

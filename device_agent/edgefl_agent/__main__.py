@@ -25,6 +25,7 @@ COMMANDS = {
     "approve": "approving:approve",
     "claim": "claim:main",
     "sent": "sent:main",
+    "recover": "recover:main",
     "record": "record:main",
     "predict": "predict:main",
 }

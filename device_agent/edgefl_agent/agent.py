@@ -42,7 +42,7 @@ from .config import LIVE, AgentConfig
 from .data_watch import DataWatch
 from .first_look import FirstLook
 from .governor import Governor
-from .keys import OPEN, load_keys
+from .keys import OPEN, load_keys, root_of
 from .last_manifest import LastManifest
 from .ledger import Entry
 from .misfit import Misfit, user_name
@@ -92,7 +92,8 @@ class Agent(LinkHost[events.Event, events.Action]):
         self._last_manifest = LastManifest(Path(config.state_dir))
         self._approved = self._plans.approved()
         rng = random.Random()
-        keys = load_keys(config.keys, config.federation, self._store.load_seen())
+        self._root = root_of(config.keys)
+        keys = load_keys(config.keys, config.federation, self._store.load_seen(self._root) if self._root else None)
         self.machine = DeviceSession(
             device, config.federation, num_examples=num_examples, rng=rng, outbox=self._store.load(),
             in_model=self._store.load_in_model(), limits=config.limits.budget(), spent=self._store.load_spent(),
@@ -224,7 +225,9 @@ class Agent(LinkHost[events.Event, events.Action]):
         unix_s = self.machine.clock.at(self.now())
         if action.origin is None:
             return None
-        return Entry.of(action.outbox, action.origin, unix_s or time.time(), trusted=unix_s is not None)
+        return Entry.of(
+            action.outbox, action.origin, unix_s or time.time(), trusted=unix_s is not None, root=self._root
+        )
 
     def _save_plan(self, action: SavePlan) -> None:
         if not action.approved:

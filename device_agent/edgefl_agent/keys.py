@@ -6,14 +6,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgefl.device.trust import Keys, Seen
+from edgefl.device.seen import Seen
+from edgefl.device.trust import Keys
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.trust.certificate import SignerCertificate
-from edgefl.trust.ed25519 import SigningKey
+from edgefl.trust.ed25519 import SigningKey, fingerprint
 from edgefl.trust.key_files import ROOT_PUBLIC, SIGNER_CERTIFICATE, SIGNING_KEY, read_file, read_public, read_seed
 from edgefl.trust.settings import KeysConfig
 
 OPEN = "this federation is open: messages are not verified, updates are not signed; set [keys] dir to change that"
+
+
+def root_of(config: KeysConfig) -> str:
+    """The fingerprint of the root that the device pins; "" without keys. UsageError."""
+    return "" if config.dir is None else fingerprint(read_public(Path(config.dir) / ROOT_PUBLIC))
 
 
 def load_keys(config: KeysConfig, federation: str, seen: Seen | None) -> Keys | None:
@@ -22,8 +28,9 @@ def load_keys(config: KeysConfig, federation: str, seen: Seen | None) -> Keys | 
         return None
     folder = Path(config.dir)
     root = read_public(folder / ROOT_PUBLIC)
+    seen = replace(seen or Seen(), root=fingerprint(root))
     if (folder / SIGNER_CERTIFICATE).exists():
-        seen = _since_enrolment(folder / SIGNER_CERTIFICATE, root, federation, seen or Seen())
+        seen = _since_enrolment(folder / SIGNER_CERTIFICATE, root, federation, seen)
     return Keys(root, SigningKey(read_seed(folder / SIGNING_KEY)), seen)
 
 

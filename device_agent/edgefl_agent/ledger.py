@@ -21,6 +21,8 @@ from edgefl.digests import sha256
 from edgefl.errors import StoreError
 from edgefl.protocol.update_header import UpdateHeader
 
+from . import seen_rows
+
 SQL = """
 CREATE TABLE IF NOT EXISTS ledger (
     number INTEGER PRIMARY KEY, time INTEGER NOT NULL, entry BLOB NOT NULL, hash BLOB NOT NULL,
@@ -40,8 +42,8 @@ LARGEST = 1e308  # JSON has no infinity
 
 class Entry(msgspec.Struct, frozen=True):
     """One update. `time` is in Unix seconds, by a clock that was or was not `trusted`; `bytes` and `sha256` are of the
-    update, header and encoded delta; the norms, `signer` and `epsilon` are an Origin's. The `mode` of an update whose
-    round was masked is "masked"."""
+    update, header and encoded delta; the norms, `signer`, `epsilon` and `delta` are an Origin's. The `mode` of an
+    update whose round was masked is "masked". `root`: the fingerprint of the federation's, "" without keys."""
 
     time: int
     trusted: bool
@@ -58,9 +60,11 @@ class Entry(msgspec.Struct, frozen=True):
     clipped_from: float
     signer: str
     epsilon: float = 0.0
+    delta: float = 0.0
+    root: str = ""
 
     @classmethod
-    def of(cls, outbox: Outbox, origin: Origin, unix_s: float, *, trusted: bool) -> Entry:
+    def of(cls, outbox: Outbox, origin: Origin, unix_s: float, *, trusted: bool, root: str = "") -> Entry:
         """The entry of an update that is about to be saved."""
         blob = outbox.blob
         header = UpdateHeader.from_bytes(blob)
@@ -69,6 +73,7 @@ class Entry(msgspec.Struct, frozen=True):
             int(unix_s), trusted, origin.run, outbox.manifest, outbox.round, outbox.version, mode,
             origin.model_sha256, header.num_examples, len(blob), sha256(blob).hexdigest(), min(origin.norm, LARGEST),
             min(origin.clipped_from, LARGEST), origin.signer, origin.epsilon,
+            origin.delta, root,
         )  # fmt: skip
 
 
@@ -154,6 +159,14 @@ class Reader:
         """All entries, the oldest first."""
         for number, raw, hash, sent, receipt in self._rows():
             yield Line(number, _decoded(number, raw), hash, sent, receipt)
+
+    def epsilons(self) -> dict[str, float]:
+        """By root, the highest epsilon that a round has told: entries may have been cut off since."""
+        try:
+            with self._open() as database:
+                return seen_rows.epsilons(database)
+        except (sqlite3.Error, UnicodeDecodeError):  # a database of an earlier version, which no agent has opened yet
+            return {}
 
     def verify(self) -> tuple[int, bytes]:
         """How many entries are here, and the hash of the newest; StoreError names the first that is not what it was."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from edgefl.settings import files
 
 from .approving import CONFIG
 from .config import AgentConfig
-from .ledger import Line, Reader
+from .ledger import Entry, Line, Reader
 
 HEAD = f"{'time':25}  {'round':>7}  {'bytes':>9}  {'sent':>9}  {'norm':>9}  {'receipt':8}  update's sha256"
 NO_DELTA = {
@@ -50,29 +51,30 @@ def make_parser() -> command.Parser:
 
 def show(options: argparse.Namespace) -> None:
     """Print the list; StoreError, UsageError."""
-    folder = Path(files.load(options.config, AgentConfig, options.set).state_dir)
+    config = files.load(options.config, AgentConfig, options.set)
+    folder = Path(config.state_dir)
     reader = Reader(folder)
     with as_owner_of(folder):
-        _print(options, folder, reader)
+        _print(options, folder, reader, config.policy.most_epsilon)
 
 
-def _print(options: argparse.Namespace, folder: Path, reader: Reader) -> None:
+def _print(options: argparse.Namespace, folder: Path, reader: Reader, bound: float | None) -> None:
     if options.verify:
         count, head = reader.verify()
         print(f"{count} entries are as they were written; the newest has the hash {head.hex()}", file=sys.stderr)
     if options.json:
         sys.stdout.write(msgspec.json.encode([_fields(line) for line in reader.lines()]).decode() + "\n")
     elif not options.verify:
-        for text in _table(reader):
+        for text in _table(reader, bound):
             print(text)
     for damaged in sorted(folder.glob("agent.damaged-*")):
         print(f"an earlier ledger is in {damaged}, which was damaged", file=sys.stderr)
 
 
-def _table(reader: Reader) -> Iterator[str]:
+def _table(reader: Reader, bound: float | None) -> Iterator[str]:
     yield HEAD
-    total = count = masked = 0
-    epsilon = 0.0
+    total = count = first = 0
+    masked: dict[str, Masked] = {}
     for line in reader.lines():
         entry, sent = line.entry, "unknown" if line.sent is None else str(line.sent)
         clipped = f"  clipped from {entry.clipped_from:.3g}" if entry.clipped_from else ""
@@ -80,12 +82,42 @@ def _table(reader: Reader) -> Iterator[str]:
             f"{_date(line):25}  {entry.round:7}  {entry.bytes:9}  {sent:>9}  {entry.norm:9.3g}  {line.receipt:8}  "
             f"{entry.sha256[:16]}{clipped}{NO_DELTA.get(entry.mode, '')}"
         )
-        count, total = count + (line.sent != 0), total + (line.sent or 0)
-        masked, epsilon = masked + (line.sent != 0 and entry.mode == "masked"), max(epsilon, entry.epsilon)
-    if masked:
-        bound = f", and of a sum with noise: epsilon {epsilon:.3g} at most" if epsilon else ""
-        yield f"{masked} of these updates were masked: the aggregator learns their sum with others alone{bound}"
+        count, total, first = count + (line.sent != 0), total + (line.sent or 0), first or line.number
+        if line.sent != 0 and entry.mode == "masked":
+            masked.setdefault(entry.root, Masked()).add(entry)
+    yield from _of_masks(masked, reader.epsilons() if first > 1 else {}, bound)
     yield f"{count} updates, {total} bytes in all messages; `unknown` where the agent was killed before it could say"
+
+
+@dataclass
+class Masked:
+    """What has left for one federation, masked. A round that is opened again may get two updates, and one counts."""
+
+    updates: int = 0
+    rounds: set[tuple[str, int]] = field(default_factory=set)
+    epsilon: float = 0.0
+    delta: float = 0.0
+
+    def add(self, entry: Entry) -> None:
+        self.updates += 1
+        self.rounds.add((entry.run, entry.round))
+        if entry.epsilon >= self.epsilon:
+            self.epsilon, self.delta = entry.epsilon, entry.delta
+
+
+def _of_masks(masked: dict[str, Masked], told: dict[str, float], bound: float | None) -> Iterator[str]:
+    """A line for each federation's root; `told`: the epsilon that its rounds have told, where entries were
+    cut off."""
+    for root, found in masked.items():
+        epsilon, at = max(found.epsilon, told.get(root, 0.0)), f" at delta {found.delta:g}" if found.delta else ""
+        what = f", and of a sum with noise: epsilon {epsilon:.3g} at most{at}" if epsilon else ""
+        whose = f"root {root or 'unknown'}: " if len(masked) > 1 else ""
+        yield (
+            f"{whose}{found.updates} of these updates were masked, in {len(found.rounds)} rounds: the aggregator "
+            f"learns their sum with others alone{what}"
+        )
+    if bound is not None:
+        yield f"[policy] most_epsilon is {bound:g}: a round that tells more is refused before anything is trained"
 
 
 def _date(line: Line) -> str:

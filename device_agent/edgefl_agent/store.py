@@ -17,15 +17,13 @@ from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import msgspec
-
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.seen import Seen
 from edgefl.device.slots import OUTLASTING, Slot
-from edgefl.device.trust import Seen
-from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database, seal, unseal
+from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database
 
-from . import ledger
+from . import ledger, seen_rows
 from .ledger import LEDGER_MONTHS, Entry, Ledger
 
 MOST_STARTS = 2**32  # a boot number of a later start would be longer than a status may tell
@@ -36,7 +34,6 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     manifest TEXT NOT NULL, round INTEGER NOT NULL, version INTEGER NOT NULL, blob BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS slot (
     name TEXT NOT NULL, new INTEGER NOT NULL, owner TEXT NOT NULL, round INTEGER NOT NULL, crc INTEGER NOT NULL,
     blob BLOB NOT NULL  -- last, so that the others are read without it; so few rows need no index
@@ -49,8 +46,9 @@ INSERT OR IGNORE INTO slot SELECT 'residual', round IS (SELECT round FROM outbox
     FROM residual;
 DROP TABLE residual;
 """
-# 0: older than numbers; 2: no ledger; 3: residuals, and no other slots
-_SCHEMA = Schema(4, _SQL + ledger.SQL, {0: "", 1: "", 2: "", 3: _ONE_RESIDUAL})
+# 0: older than numbers; 2: no ledger; 3: residuals, and no other slots; 4: one copy of what was seen, of one root
+_ONE_SEEN = f"CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY, record BLOB); {seen_rows.ONE_ROW}"
+_SCHEMA = Schema(5, _SQL + ledger.SQL + seen_rows.SQL, {0: "", 1: "", 2: "", 3: _ONE_RESIDUAL, 4: _ONE_SEEN})
 log = logging.getLogger("edgefl.agent")
 
 
@@ -181,20 +179,14 @@ class AgentStore:
     def save_seen(self, seen: Seen) -> None:
         """Replace what the device has seen of its federation; durable when this returns."""
         self._guard.check()
-        self._db.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (seal(msgspec.json.encode(seen)),))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            seen_rows.save(self._db, seen)
 
     @durable
-    def load_seen(self) -> Seen | None:
-        """What the device has seen of its federation; None if that is nothing, or is damaged."""
-        row = self._db.execute("SELECT record FROM seen").fetchone()
-        blob = None if row is None else unseal(row[0])
-        try:
-            found = None if blob is None else msgspec.json.decode(blob, type=Seen)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            found = None
-        if row is not None and found is None:
-            log.error("what %s has of earlier rounds is damaged: an old round may be taken for a new one", self._path)
-        return found
+    def load_seen(self, root: str) -> Seen | None:
+        """What the device has seen of the federation whose root has this fingerprint; None: nothing."""
+        return seen_rows.load(self._db, root, self._path)
 
     def load_slot(self, name: str) -> Slot | None:
         """The current slot of that name, unchecked; None if the device has no such slot, or it can't be read. Any

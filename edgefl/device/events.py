@@ -14,8 +14,8 @@ from ..protocol.round import Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
 from .budget import Spent
+from .seen import Seen
 from .slots import Slot
-from .trust import Seen
 
 
 class Outbox(Struct, frozen=True):
@@ -67,8 +67,8 @@ class CancelTraining(Struct, frozen=True):
 class Origin(Struct, frozen=True):
     """Where an update comes from, for the owner's ledger: the SHA-256 of the model that it was trained from, the L2
     norm of its delta, the norm that the delta had before the owner's policy clipped it (0: it was not clipped), and
-    what names the key that signed the round ("": none did). `run` is the manifest's. `epsilon`: what a masked round
-    with noise says is spent once it is over, of all devices."""
+    what names the key that signed the round ("": none did). `run` is the manifest's. `epsilon` at `delta`: what a
+    masked round with noise says is spent once it is over, of all devices."""
 
     model_sha256: str
     norm: float = 0.0
@@ -76,6 +76,7 @@ class Origin(Struct, frozen=True):
     signer: str = ""
     run: str = ""
     epsilon: float = 0.0
+    delta: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,8 +46,8 @@ class SavedUpdate:
             round.manifest, round.round, round.version, result.blob, attempt=round.attempt, stamp=result.stamp
         )
         manifest = result.job.manifest
-        epsilon = Terms.read(round.terms).epsilon if round.terms else 0.0
-        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, manifest.run, epsilon)
+        spent = (terms.epsilon, terms.delta) if round.terms and (terms := Terms.read(round.terms)) else ()
+        origin = Origin(round.model_sha256, result.norm, result.clipped_from, signer, manifest.run, *spent)
         slots = {name: Slot.of(name, manifest, round.round, blob) for name, blob in result.slots.items()}
         return [SaveUpdate(self.outbox, slots, origin)]
 

@@ -1,7 +1,7 @@
 """Trust: which messages a device believes, and what it remembers so that nobody can lead it back. No I/O.
 
 Manifest, round and inbox are sealed by the federation's signer, whose key the root has certified. The device pins the
-root's public key and nothing else. What it has seen is on its disk (`Seen`):
+root's public key and nothing else. What it has seen is on its disk (seen.py):
 
     serial, epoch    of the newest certificate. A lower serial is refused; a higher epoch begins anew
     run              in one epoch there is one
@@ -20,8 +20,7 @@ part again with the next round that does neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..errors import ProtocolError
@@ -34,44 +33,10 @@ from ..protocol.topics import Topics
 from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
+from .seen import LOST, ONE_RUN, RESTORED, Seen
 
 AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, even if it is signed
-ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
-RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 AGAIN_S = 3600  # `issued` alone is not written more often
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a device has seen of its federation; "" and 0: nothing yet in this epoch.
-
-    `helpers`: of each, serial and fingerprint of the newest certificate. `epsilon`: the highest that a masked round has
-    told; `masked_round` of `masked_run`: the last one in which the device has made an update."""
-
-    serial: int = 0
-    epoch: int = 0
-    run: str = ""
-    attempt: int = 0
-    round: int = 0
-    version: int = 0
-    model: str = ""
-    chain: str = ""
-    issued: int = 0
-    helpers: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    epsilon: float = 0.0
-    masked_round: int = 0
-    masked_run: str = ""
-
-    def in_epoch(self, serial: int, epoch: int) -> Seen:
-        """In a new epoch nothing has been seen yet, but what belongs to the root. Its run may be the one before."""
-        return Seen(
-            serial, epoch, helpers=self.helpers, epsilon=self.epsilon, masked_round=self.masked_round,
-            masked_run=self.masked_run,
-        )  # fmt: skip
-
-    def masked_in(self, run: str) -> int:
-        """The last masked round of this run in which the device has made an update; 0: none."""
-        return self.masked_round if self.masked_run in ("", run) else 0
 
 
 class Keys(NamedTuple):
@@ -223,7 +188,7 @@ class Pinned(Open):
         seen, what = self.seen, f"round {round.round}"
         if round.expires and self._time(now) > round.expires:
             raise Forged(f"{what} has expired: is the aggregator running, and is this device's clock right? Dropped")
-        if why := _misleads(round, seen):
+        if why := seen.misled_by(round):
             raise Refused(f"{what} refused: {why}")
         if (round.attempt, round.round) < (seen.attempt, seen.round):
             newest = f"attempt {seen.attempt}, round {seen.round}, has been seen"
@@ -259,6 +224,8 @@ class Pinned(Open):
         from . import masked
 
         seen, apart = self.seen, terms.noise.separation
+        if seen.lost:
+            raise ProtocolError(LOST)
         last = seen.masked_in(round.run)
         since = round.round - last
         if last and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first
@@ -293,22 +260,3 @@ class Pinned(Open):
     def has_turned(self) -> bool:
         turned, self._turned = self._turned, False
         return turned
-
-
-def _misleads(round: Round, seen: Seen) -> str:
-    """Why the signer has gone back, or told two histories, in this epoch; "" if it has not. No round of one history is
-    refused by this, however old."""
-    if not seen.run:
-        return ""
-    if round.run != seen.run:
-        return f"it is of another run: {ONE_RUN}"
-    if (round.attempt, round.round) < (seen.attempt, seen.round):
-        return ""
-    if round.version < seen.version:
-        return f"it goes back from model {seen.version} to {round.version}; {RESTORED}"
-    if round.version == seen.version:
-        told_two = round.attempt == seen.attempt and round.model_sha256 != seen.model
-        return f"model {seen.version} was another one" if told_two or round.chain != seen.chain else ""
-    if round.version == seen.version + 1 and round.previous != seen.chain:
-        return f"model {round.version} does not follow from the model {seen.version} that has been seen"
-    return ""

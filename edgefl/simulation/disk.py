@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from ..device.events import Outbox
+from ..device.seen import Seen
 from ..device.slots import OUTLASTING, Slot
-from ..device.trust import Seen
 
 
 class Disk:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from ..coordinator.events import SignerRead
 from ..coordinator.signing import Keys as AggregatorKeys
-from ..device.trust import Keys, Seen
+from ..device.seen import Seen
+from ..device.trust import Keys
 from ..helper.events import Keys as HelperKeys
 from ..masking.sealed import new_box_key
 from ..protocol.terms import Party

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
 
 import pytest
-from edgefl_agent.keys import load_keys
-from edgefl_agent.store import AgentStore
+from edgefl_agent.keys import load_keys, root_of
 from edgefl_broker.keys import KeyFolder, open_keys
 from edgefl_broker.store import AggregatorStore
 from keyed import DEVICE_KEYS, ROOT, SIGNER, THIEF, certificate, roster
@@ -16,9 +16,10 @@ from machines import FEDERATION
 
 from edgefl.atomic import write_atomically
 from edgefl.coordinator.events import RosterRead, SignerRead
-from edgefl.device.trust import Seen
+from edgefl.device.seen import Seen
 from edgefl.errors import UsageError
 from edgefl.trust import ed25519, key_files
+from edgefl.trust.ed25519 import fingerprint
 from edgefl.trust.settings import KeysConfig
 
 
@@ -143,36 +144,21 @@ def test_without_a_folder_there_are_no_keys_and_a_warning(caplog):
     assert load_keys(KeysConfig(), FEDERATION, None) is None
 
 
-def test_i19_what_a_device_has_seen_survives_a_restart(tmp_path):
-    store = AgentStore(tmp_path)
-    assert store.load_seen() is None
-    seen = Seen(3, 2, "a" * 16, 7, 40, 39, "b" * 64, "c" * 64, 1_800_000_000)
-    store.save_seen(seen)
-    store.close()
-    store = AgentStore(tmp_path)
-    assert store.load_seen() == seen
-    store.close()
-
-
-def test_i12_what_a_device_has_seen_is_left_out_if_it_is_damaged(tmp_path, caplog):
-    store = AgentStore(tmp_path)
-    store.save_seen(Seen(3, 2, "a" * 16, 7))
-    store._db.execute("UPDATE seen SET record = replace(record, 'attempt', 'bttempt')")
-    assert store.load_seen() is None and "may be taken for a new one" in caplog.text
-    store.close()
-
-
 def test_i20_the_certificate_in_a_devices_bundle_is_the_oldest_that_it_believes(tmp_path):
     """A device has seen nothing at its first contact: a key that was replaced before its enrolment can't win it."""
     (tmp_path / "root.pub").write_text(ed25519.to_text(ROOT.public) + "\n")
     key_files.write_seed(tmp_path / "signing.key", b"a" * 32)
     (tmp_path / "signer.json").write_bytes(certificate(serial=7, epoch=3))
-    config = KeysConfig(str(tmp_path))
-    assert load_keys(config, FEDERATION, None).seen == Seen(7, 3)
-    later = Seen(9, 3, run="r", attempt=2)
+    config, root = KeysConfig(str(tmp_path)), fingerprint(ROOT.public)
+    assert root_of(config) == root and root_of(KeysConfig()) == ""
+    assert load_keys(config, FEDERATION, None).seen == Seen(7, 3, root=root)
+    later = Seen(9, 3, run="r", attempt=2, root=root)
     assert load_keys(config, FEDERATION, later).seen == later
-    assert load_keys(config, FEDERATION, Seen(6, 3, run="r", attempt=2)).seen == Seen(7, 3, run="r", attempt=2)
-    assert load_keys(config, FEDERATION, Seen(6, 2, run="r", attempt=2)).seen == Seen(7, 3)
+    before = Seen(6, 3, run="r", attempt=2, root=root)
+    assert load_keys(config, FEDERATION, before).seen == dataclasses.replace(before, serial=7)
+    assert load_keys(config, FEDERATION, dataclasses.replace(before, epoch=2)).seen == Seen(7, 3, root=root)
+    lost = load_keys(config, FEDERATION, dataclasses.replace(before, epoch=2, lost=True)).seen
+    assert lost == Seen(7, 3, root=root, lost=True), "a new epoch brings nothing back"
     (tmp_path / "signer.json").write_bytes(certificate(serial=8, epoch=3, root=THIEF))
     with pytest.raises(UsageError, match=r"signer.json.*unpack the device's bundle again"):
         load_keys(config, FEDERATION, None)

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from edgefl_agent.store import AgentStore
 from keyed_fleet import KeyedFleet
 
 from edgefl.device.events import Origin, Outbox
+from edgefl.device.seen import Seen
 from edgefl.errors import StoreError
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings.render import dump
@@ -46,7 +48,7 @@ def test_an_entry_has_all_that_the_owner_may_ask(tmp_path):
     (line,) = Reader(tmp_path).lines()
     assert line.entry == Entry(
         int(NOW), True, "f" * 16, "a" * 16, 1, 0, "train", "5" * 64, 7, len(BLOB) + 1,
-        hashlib.sha256(outbox(1).blob).hexdigest(), 2.5, 9.0, "key", 0.0,
+        hashlib.sha256(outbox(1).blob).hexdigest(), 2.5, 9.0, "key", 0.0, 0.0, "",
     )  # fmt: skip
 
 
@@ -71,6 +73,68 @@ def test_masked_updates_are_counted_apart_with_the_bound_on_what_they_tell(tmp_p
     shown = capsys.readouterr().out
     assert "2 of these updates were masked" in shown and "epsilon 0.75 at most" in shown
     assert Reader(tmp_path).verify()[0] == 3
+
+
+HERE, THERE = "a" * 16, "b" * 16  # roots
+
+
+def save_masked(store: AgentStore, root: str, round: int, epsilon: float, *, sent: int = 50, attempt: int = 1) -> None:
+    blob = UpdateHeader.masked().to_bytes() + bytes([attempt])
+    saved = Outbox("a" * 16, round, round - 1, blob, attempt=attempt)
+    origin = Origin("5" * 64, signer="key", run="f" * 16, epsilon=epsilon, delta=1e-6)
+    store.save(saved, {}, Entry.of(saved, origin, NOW, trusted=True, root=root))
+    store.ledger.published(sent)
+
+
+def told(config: Path, capsys) -> list[str]:
+    """What `sent` says of masks and epsilon."""
+    assert main(["sent", "--config", str(config)]) == 0
+    return [line for line in capsys.readouterr().out.splitlines() if "masked:" in line or "epsilon" in line]
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    table = {"federation": "f", "device_id": "d", "state_dir": str(tmp_path / "state"), "data": {"source": "digits"}}
+    (tmp_path / "agent.toml").write_text(dump(table | {"mqtt": {"url": "mqtt://localhost"}}))
+    return tmp_path / "agent.toml"
+
+
+def test_i38_the_owners_epsilon_is_that_of_what_was_sent_over_restarts_and_reopened_rounds(tmp_path, config, capsys):
+    for round, epsilon in ((1, 0.5), (2, 0.75)):
+        store = AgentStore(tmp_path / "state")
+        save_masked(store, HERE, round, epsilon)
+        store.close()
+    store = AgentStore(tmp_path / "state")
+    save_masked(store, HERE, 2, 0.75, attempt=2)  # the round was opened again, under other terms
+    store.save_seen(Seen(epsilon=9.0, root=HERE))
+    save_masked(store, HERE, 3, 9.0, sent=0)  # agreed to, and never sent
+    store.close()
+    masked = "masked, in 2 rounds: the aggregator learns their sum with others alone, and of a sum with noise"
+    assert told(config, capsys) == [f"3 of these updates were {masked}: epsilon 0.75 at most at delta 1e-06"]
+    assert main(["sent", "--config", str(config), "--set", "policy.most_epsilon=8"]) == 0
+    assert "most_epsilon is 8: a round that tells more is refused before" in capsys.readouterr().out
+
+
+def test_i38_each_federations_root_has_an_epsilon_of_its_own(tmp_path, config, capsys):
+    with closing(AgentStore(tmp_path / "state")) as store:
+        save_masked(store, HERE, 5, 4.0)
+        save_masked(store, THERE, 1, 0.25)
+        save_masked(store, THERE, 2, 0.5)
+    here, there = told(config, capsys)
+    assert here.startswith(f"root {HERE}: 1 of") and "epsilon 4 at most" in here
+    assert there.startswith(f"root {THERE}: 2 of") and "epsilon 0.5 at most" in there
+
+
+def test_i38_the_owners_epsilon_outlasts_the_entries_that_were_cut_off(tmp_path, config, capsys):
+    with closing(AgentStore(tmp_path / "state", ledger_months=1)) as store:
+        store.save_seen(Seen(epsilon=4.0, root=HERE))
+        save_masked(store, HERE, 5, 4.0)
+        saved = Outbox("a" * 16, 6, 5, UpdateHeader.masked().to_bytes() + b"m", attempt=1)
+        origin = Origin("5" * 64, signer="key", run="f" * 16)  # without noise
+        store.save(saved, {}, Entry.of(saved, origin, NOW + 2 * MONTH_S, trusted=True, root=HERE))
+        store.ledger.published(50)
+    (line,) = told(config, capsys)
+    assert line.startswith("1 of these") and "epsilon 4 at most" in line
 
 
 def test_what_became_of_an_update(tmp_path):

@@ -22,7 +22,7 @@ from edgefl.hosting.store import STAMP, Schema, open_database
 
 PARAMS = np.arange(4, dtype=np.float32)
 STORES = {"agent.db": AgentStore, "aggregator.db": AggregatorStore}
-NUMBERS = {"agent.db": 4, "aggregator.db": 2}
+NUMBERS = {"agent.db": 5, "aggregator.db": 2}
 
 # As the first version wrote them, before there were numbers.
 OLD_AGENT = """

@@ -24,8 +24,8 @@ from masked_rounds import (
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import Outbox, SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
 from edgefl.device.policy import OPEN
+from edgefl.device.seen import Seen
 from edgefl.device.training import train_update
-from edgefl.device.trust import Seen
 from edgefl.machine import Connected
 from edgefl.masking.update import read
 from edgefl.protocol.messages import Status

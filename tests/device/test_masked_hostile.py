@@ -21,7 +21,7 @@ from masked_rounds import (
 
 from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining, Trained
 from edgefl.device.policy import Policy
-from edgefl.device.trust import Seen
+from edgefl.device.seen import Seen
 from edgefl.machine import Note, Publish
 from edgefl.masking.update import mask
 from edgefl.protocol.inbox import Receipt

@@ -22,8 +22,8 @@ from edgefl.coordinator.quarantine import Suspect
 from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
+from edgefl.device.seen import Seen
 from edgefl.device.slots import Slot
-from edgefl.device.trust import Seen
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.simulation.disk import Disk

@@ -24,6 +24,7 @@ from edgefl.codecs.feedback import pack
 from edgefl.coordinator.events import LateUpdate
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.seen import Seen
 from edgefl.device.slots import KEPT, Slot
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
@@ -31,6 +32,7 @@ from edgefl.strategies import checkpoint
 
 START = np.linspace(-1, 1, 20, dtype=np.float32)
 SPENT = Spent(*range(1, 1 + len(Spent.__dataclass_fields__)))
+SEEN = Seen(3, 1, "r" * 16, helpers={"north": (2, "h" * 16)}, epsilon=2.5, masked_round=7, root="f" * 16)
 LONGEST = 32 * 1024
 MEMORY = Path("/dev/shm")
 TEMPORARY = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, prefix="edgefl-fuzz-")
@@ -60,6 +62,7 @@ def write_agent(folder: Path) -> None:
     store.drop(applied=True)
     store.save(Outbox("m" * 16, 2, 1, b"second"), left(2, pack(START * 2)))
     store.save_spent(SPENT)
+    store.save_seen(SEEN)
     store.close()
 
 
@@ -79,6 +82,8 @@ def read_agent(folder: Path) -> None:
         assert store.count_start() >= 1
         outbox, slots = store.load(), [store.load_slot(name) for name in KEPT]
         store.load_in_model()
+        seen = store.load_seen(SEEN.root)
+        assert seen is None or seen.lost or seen == SEEN
         spent = store.load_spent()
         assert all(value >= 0 for value in vars(spent).values())
         assert all(slot is None or (isinstance(slot.blob, bytes) and isinstance(slot.round, int)) for slot in slots)

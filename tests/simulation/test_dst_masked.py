@@ -27,7 +27,7 @@ from edgefl.device import masked as device_masked
 from edgefl.device import saved_update
 from edgefl.device.consent import Consent
 from edgefl.device.masked import Helpers
-from edgefl.device.trust import Seen
+from edgefl.device.seen import Seen
 from edgefl.helper import asked as helper_asked
 from edgefl.helper.events import SaveOpened
 from edgefl.helper.helper import Helper

@@ -21,7 +21,8 @@ from machines import (
 
 from edgefl.coordinator.events import SignerRead
 from edgefl.device.events import SaveSeen, StartTraining
-from edgefl.device.trust import Keys, Seen
+from edgefl.device.seen import Seen
+from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Received
 from edgefl.protocol import signed_update
 from edgefl.protocol.inbox import Receipt

@@ -11,7 +11,8 @@ from masked_rounds import MANIFEST, device_key, terms_maker
 
 from edgefl.device.events import StartTraining
 from edgefl.device.policy import OPEN, OwnersWord, Policy
-from edgefl.device.trust import Keys, Seen
+from edgefl.device.seen import Seen
+from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Note, WallTime
 from edgefl.protocol.messages import Status
 

@@ -1,0 +1,87 @@
+"""What a device has seen of its federation, in agent.db: two copies for each root, sealed, written in one transaction.
+
+A device that forgets it would agree again to less epsilon than was spent, and to helpers' keys that were replaced. So
+one damaged copy is healed from the other; and where both are, or are gone, what is loaded says so (`Seen.lost`), also
+after the next restart, until the owner has run `edgefl-agent recover`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from edgefl.device.seen import Seen
+from edgefl.hosting.store import seal, unseal
+
+COPIES = (1, 2)
+SQL = """
+CREATE TABLE IF NOT EXISTS seen (
+    root TEXT NOT NULL, copy INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (root, copy)
+) WITHOUT ROWID;
+"""
+# Its root is not known: it is that of whoever asks first.
+ONE_ROW = f"""
+ALTER TABLE seen RENAME TO seen_of_one;
+{SQL}
+INSERT INTO seen SELECT '', 1, record FROM seen_of_one LIMIT 1;
+DROP TABLE seen_of_one;
+"""
+log = logging.getLogger("edgefl.agent")
+
+
+def save(database: sqlite3.Connection, seen: Seen) -> None:
+    """Replace what was seen of this root; in the caller's transaction."""
+    record = seal(msgspec.json.encode(seen))
+    database.execute("DELETE FROM seen WHERE root = ''")
+    database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", [(seen.root, copy, record) for copy in COPIES])
+
+
+def load(database: sqlite3.Connection, root: str, path: Path) -> Seen | None:
+    """What was seen of the root with this fingerprint; None if that is nothing. `path`: of the database."""
+    rows = _rows(database, root) or _rows(database, "")
+    found = [seen for record in rows if (seen := _read(record)) is not None]
+    if found:
+        if len(found) < len(rows):
+            log.warning("a copy of what %s has of earlier rounds is damaged: healed from the other", path)
+        return replace(found[0], root=root)
+    if not rows and not _knew(database, root, path):
+        return None
+    log.error(
+        "what %s has of earlier rounds is damaged: an old round may be taken for a new one, and masked rounds are "
+        "refused until its owner stops the agent and runs `edgefl-agent recover`",
+        path,
+    )
+    return Seen(root=root, lost=True)
+
+
+def epsilons(database: sqlite3.Connection) -> dict[str, float]:
+    """The highest epsilon that rounds have told, by the root's fingerprint, as far as it can be read."""
+    rows = database.execute("SELECT record FROM seen")
+    found = [seen for (record,) in rows if (seen := _read(record)) is not None]
+    return {seen.root: seen.epsilon for seen in found}
+
+
+def _rows(database: sqlite3.Connection, root: str) -> list[object]:
+    rows = database.execute("SELECT record FROM seen WHERE root = ? ORDER BY copy", (root,))
+    return [record for (record,) in rows]
+
+
+def _read(record: object) -> Seen | None:
+    blob = unseal(record)
+    try:
+        return None if blob is None else msgspec.json.decode(blob, type=Seen)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _knew(database: sqlite3.Connection, root: str, path: Path) -> bool:
+    """Whether there was something that is gone: the database was set aside as damaged, or the ledger has an update to
+    this root."""
+    if list(path.parent.glob(f"{path.stem}.damaged-*")):
+        return True
+    words = f'"root":"{root}"'.encode()
+    return database.execute("SELECT 1 FROM ledger WHERE instr(entry, ?) LIMIT 1", (words,)).fetchone() is not None
